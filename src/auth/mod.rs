@@ -1,0 +1,1 @@
+//! Tokens: verification, keys, claims.

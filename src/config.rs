@@ -1,0 +1,1 @@
+//! Raw environment and flags to a validated [`Config`].

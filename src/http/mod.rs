@@ -1,0 +1,1 @@
+//! REST routes, extractors, limits, errors to the envelope.

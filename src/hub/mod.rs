@@ -1,0 +1,1 @@
+//! Who is connected here: shards, outboxes, fan-out.

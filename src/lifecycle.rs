@@ -1,0 +1,1 @@
+//! Signals, soft stop, hard stop, the set of tracked tasks.

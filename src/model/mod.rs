@@ -1,0 +1,11 @@
+//! The words of the domain: ids, statuses, faces, presences. Pure: no tokio, no SQL, no axum.
+
+mod device;
+mod ids;
+mod presence;
+mod status;
+
+pub use device::{DeviceId, InvalidDeviceId};
+pub use ids::{ConversationId, NodeId, UserId};
+pub use presence::{Presence, TypingState};
+pub use status::{Face, Reach, Status, UnknownStatus};

@@ -1,0 +1,1 @@
+//! PostgreSQL: pool, acting as the caller, listener, migrations, the embedded cluster.

@@ -1,0 +1,1 @@
+//! Presence: the group-commit writer, visibility, sweep.

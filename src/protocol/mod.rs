@@ -1,0 +1,1 @@
+//! Dialects: codecs between frames and messages.

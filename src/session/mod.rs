@@ -1,0 +1,1 @@
+//! What one client is and may do.

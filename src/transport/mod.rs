@@ -1,0 +1,1 @@
+//! Sockets: upgrade, read loop, close codes.
