@@ -37,8 +37,8 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(25);
 pub const NEXT_HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long one of the lease's statements may take.
 const LEASE_PATIENCE: Duration = Duration::from_secs(3);
-/// Devices that say at once, after a lost lease, that they are still connected.
-const REASSERT_AT_ONCE: usize = 1_024;
+/// Devices that say at once that they are still connected.
+const ASSERT_AT_ONCE: usize = 1_024;
 
 /// The times that liveness goes by.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,8 @@ type Key = (UserId, DeviceId);
 
 struct Live {
     sockets: u32,
+    /// Whether the database knows that the device is connected here.
+    written: bool,
     closed_at: Option<Instant>,
     /// When the database last heard that somebody looks at the device.
     active_at: Instant,
@@ -87,7 +89,7 @@ impl Liveness {
     ///
     /// # Errors
     ///
-    /// When the write fails; the socket counts all the same, and a lost lease will say it again.
+    /// When the write fails; the socket counts all the same, and it is written with the next lease.
     pub async fn opened(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
         {
             let mut state = self.state.lock();
@@ -96,7 +98,7 @@ impl Liveness {
             let mut known = true;
             let live = live.or_insert_with(|| {
                 known = false;
-                Live { sockets: 0, closed_at: None, active_at: now }
+                Live { sockets: 0, written: false, closed_at: None, active_at: now }
             });
             live.sockets += 1;
             live.closed_at = None;
@@ -163,8 +165,11 @@ impl Liveness {
     }
 
     async fn connect(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
-        self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await?;
-        Ok(())
+        let written = self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await;
+        if let Some(live) = self.state.lock().devices.get_mut(&(user, device.clone())) {
+            live.written = written.is_ok();
+        }
+        written.map(drop)
     }
 
     /// Ends graces as they run out; the task of this node's devices.
@@ -206,7 +211,7 @@ impl Liveness {
             let mut state = self.state.lock();
             // Tried again with the next tick, unless the device is back.
             if !state.devices.contains_key(&key) {
-                let live = Live { sockets: 0, closed_at: Some(closed_at), active_at: closed_at };
+                let live = Live { sockets: 0, written: true, closed_at: Some(closed_at), active_at: closed_at };
                 state.devices.insert(key.clone(), live);
                 state.closing.push_front((closed_at, key));
             }
@@ -219,14 +224,14 @@ impl Liveness {
         }
     }
 
-    /// Says again which devices are connected here.
-    async fn reassert(&self) {
+    /// Says which devices are connected here: all of them, or those of which the database does not know yet.
+    async fn assert_connected(&self, all: bool) {
         let connected: Vec<Key> = {
             let state = self.state.lock();
-            state.devices.iter().filter(|(_, live)| live.sockets > 0).map(|(key, _)| key.clone()).collect()
+            let unknown = state.devices.iter().filter(|(_, live)| live.sockets > 0 && (all || !live.written));
+            unknown.map(|(key, _)| key.clone()).collect()
         };
-        tracing::info!(devices = connected.len(), "the lease had lapsed; saying again who is connected here");
-        for chunk in connected.chunks(REASSERT_AT_ONCE) {
+        for chunk in connected.chunks(ASSERT_AT_ONCE) {
             join_all(chunk.iter().map(|(user, device)| self.connect(*user, device))).await;
         }
     }
@@ -272,8 +277,9 @@ impl Lease {
                         sweeps_from = Instant::now() + self.liveness.times.lease;
                     }
                     if !held {
-                        self.liveness.reassert().await;
+                        tracing::info!("the lease had lapsed; saying again who is connected here");
                     }
+                    self.liveness.assert_connected(!held).await;
                     if Instant::now() >= sweeps_from {
                         self.sweep().await;
                     }

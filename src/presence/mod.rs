@@ -7,4 +7,4 @@ mod service;
 pub mod visibility;
 pub mod writer;
 
-pub use service::{PresenceError, PresenceService, StatusUpdate};
+pub use service::{PresenceError, PresenceService};

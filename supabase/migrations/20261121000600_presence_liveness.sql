@@ -2,6 +2,7 @@
 -- Invariant: whoever writes, the faces follow in the same transaction.
 
 -- Applies a batch of presence writes, at most one a user, and returns each user's trusted face as it is then.
+-- An activity or page that is null stays as it is; an empty one is cleared.
 -- What each kind does to a device:
 --   status      what the client says; without a device id it speaks for all live devices, or for `default`
 --   connect     a socket opened on p_node; brings an offline device back
@@ -58,8 +59,8 @@ begin
         when o.kind in ('status', 'connect') or (o.kind = 'heartbeat' and o.active) then v_now else d.last_active_at end,
       idle_since = case
         when o.kind in ('status', 'connect') or (o.kind = 'heartbeat' and o.active) then null else d.idle_since end,
-      activity = case when o.kind = 'status' then coalesce(o.activity, d.activity) else d.activity end,
-      current_page = case when o.kind = 'status' then coalesce(o.page, d.current_page) else d.current_page end
+      activity = case when o.kind = 'status' and o.activity is not null then nullif(o.activity, '') else d.activity end,
+      current_page = case when o.kind = 'status' and o.page is not null then nullif(o.page, '') else d.current_page end
     from target o
     where d.user_id = o.user_id and d.device_id = o.target_id
     returning d.user_id
@@ -71,7 +72,7 @@ begin
       (case when o.status in ('offline', 'away') then o.status else 'online' end)::public.presence_status,
       case when o.kind = 'connect' then array[o.node] else '{}' end,
       case when o.status = 'offline' then v_now end,
-      o.activity, o.page
+      nullif(o.activity, ''), nullif(o.page, '')
     from op o
     where o.kind in ('status', 'connect', 'heartbeat')
       and not exists (select from target t where t.user_id = o.user_id)

@@ -53,9 +53,9 @@ pub enum Change {
         status: Status,
         /// `Some` sets or (inside `None`) clears the custom status, with its expiry.
         custom_status: Option<(Option<String>, Option<Timestamp>)>,
-        /// `None` keeps what there is.
+        /// `None` keeps what there is, an empty text clears it.
         activity: Option<String>,
-        /// `None` keeps what there is.
+        /// `None` keeps what there is, an empty text clears it.
         current_page: Option<String>,
     },
     /// A socket opened on this node.
@@ -338,4 +338,14 @@ pub struct Listed {
 pub async fn list(database: &Database, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&users]).await?;
     Ok(rows.iter().map(|row| Listed { face: versioned(row), is_typing: row.get("is_typing") }).collect())
+}
+
+/// A user's trusted face, for the server's own eyes: not to be shown to anybody else.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn own(client: &impl GenericClient, user: UserId) -> Result<Option<VersionedFace>, PgError> {
+    let statement = client.prepare_cached(include_str!("../../../sql/presence/own.sql")).await?;
+    Ok(client.query_opt(&statement, &[&user]).await?.as_ref().map(versioned))
 }
