@@ -17,7 +17,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::limits::Limited;
+use crate::limits::Limited;
 use crate::auth::AuthError;
 
 /// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random

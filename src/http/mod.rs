@@ -10,7 +10,6 @@ pub mod error;
 pub mod extract;
 pub mod identity;
 pub mod layers;
-pub mod limits;
 pub mod system;
 #[cfg(test)]
 mod tests;

@@ -298,17 +298,17 @@ impl Lease {
 
     async fn renew(&self) -> Result<bool, PgError> {
         let Liveness { node, times, .. } = &self.liveness;
-        patiently(async { node::renew_lease(&**self.database.own().await?, *node, times.lease).await }).await
+        patiently(async { node::renew_lease(&*self.database.own().await?, *node, times.lease).await }).await
     }
 
     async fn release(&self) -> Result<(), PgError> {
-        patiently(async { node::release_lease(&**self.database.own().await?, self.liveness.node).await }).await
+        patiently(async { node::release_lease(&*self.database.own().await?, self.liveness.node).await }).await
     }
 
     async fn sweep(&self) {
         let idle_after = self.liveness.times.idle_after;
         let swept =
-            patiently(async { node::sweep(&**self.database.own().await?, idle_after, SILENT_AFTER).await }).await;
+            patiently(async { node::sweep(&*self.database.own().await?, idle_after, SILENT_AFTER).await }).await;
         match swept {
             Ok(swept) if swept != node::Swept::default() => tracing::debug!(?swept, "swept"),
             Ok(_) => {}

@@ -26,13 +26,13 @@ use tower::ServiceExt;
 use super::{
     body::BodyLimit,
     layers::{CorsOrigins, HttpSettings, RequestId, wrap},
-    limits::{LimitClass, LimitSettings, Limits},
     system::{Probe, Reading, System},
     *,
 };
 use crate::{
     auth::{AuthError, Role, Verifier, VerifierSettings, token},
     clock::SystemClock,
+    limits::{LimitClass, LimitSettings, Limits},
     model::{Status, UserId},
 };
 

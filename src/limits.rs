@@ -109,7 +109,7 @@ pub struct Limited {
 }
 
 impl Limited {
-    pub(super) fn write_headers(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         self.level.write_headers(headers);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(rounded_up(self.retry_after)));
     }
