@@ -1,1 +1,22 @@
 //! Tokens: verification, keys, claims.
+//!
+//! [`Verifier::verify`] turns what a client presents (a JWT or an opaque API key) into a [`Caller`]: who that
+//! is, which database role it acts as, and the JSON text for `request.jwt.claims`. Read `verifier` first; then
+//! `token` (the three parts of a JWT), `key` and `jwks` (which key a token may use), `claims` (what the payload
+//! must say). What a caller may do in the database is not decided here but by row-level security.
+
+mod cache;
+mod caller;
+mod claims;
+mod error;
+mod jwks;
+mod key;
+#[cfg(test)]
+mod tests;
+pub mod token;
+mod verifier;
+
+pub use caller::{Caller, Permission, Role, UnknownRole};
+pub use error::AuthError;
+pub use jwks::JwksError;
+pub use verifier::{Verifier, VerifierError, VerifierSettings};

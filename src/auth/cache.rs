@@ -1,0 +1,131 @@
+//! Tokens that were verified a moment ago.
+//!
+//! A REST client sends the same token with every request; a verified one costs a hash and a look-up instead of a
+//! signature check. Entries are keyed by the SHA-256 of the whole token and belong to one verifier, so a changed
+//! byte, another secret or another issuer never meets an old verdict. Expiry is checked by the caller of `get`.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use super::Caller;
+
+/// SHA-256 of the token.
+pub(super) type Fingerprint = [u8; 32];
+
+/// The most entries, over both generations.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Claims over this many bytes are not kept: it bounds the whole cache at about 20 MB.
+const MAX_CLAIMS_BYTES: usize = 2 * 1024;
+
+/// A bounded map in two generations: when the young one is full, it becomes the old one, and what nobody asked
+/// for since is dropped. Each step is constant in time, and nothing is ever scanned.
+#[derive(Default)]
+pub(super) struct TokenCache {
+    generations: Mutex<Generations>,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Fingerprint, Caller>,
+    old: HashMap<Fingerprint, Caller>,
+    /// Counts [`TokenCache::clear`], so that a verdict reached with keys since withdrawn is not put in.
+    epoch: u64,
+}
+
+impl Generations {
+    fn put(&mut self, key: Fingerprint, caller: Caller) {
+        if self.young.len() >= MAX_ENTRIES / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, caller);
+    }
+}
+
+impl TokenCache {
+    /// A verdict, if there is one.
+    pub(super) fn get(&self, key: &Fingerprint) -> Option<Caller> {
+        let mut generations = self.generations.lock();
+        if let Some(caller) = generations.young.get(key) {
+            return Some(caller.clone());
+        }
+        let caller = generations.old.remove(key)?;
+        generations.put(*key, caller.clone());
+        Some(caller)
+    }
+
+    /// The epoch to hand to [`Self::put`]; read before the keys are.
+    pub(super) fn epoch(&self) -> u64 {
+        self.generations.lock().epoch
+    }
+
+    /// Keeps a verdict, unless the cache was cleared since `epoch`.
+    pub(super) fn put(&self, epoch: u64, key: Fingerprint, caller: &Caller) {
+        let mut generations = self.generations.lock();
+        if caller.claims.len() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
+            generations.put(key, caller.clone());
+        }
+    }
+
+    /// Drops one that has expired.
+    pub(super) fn forget(&self, key: &Fingerprint) {
+        let mut generations = self.generations.lock();
+        generations.young.remove(key);
+        generations.old.remove(key);
+    }
+
+    /// Drops all, because the keys have changed.
+    pub(super) fn clear(&self) {
+        let mut generations = self.generations.lock();
+        *generations = Generations { epoch: generations.epoch + 1, ..Generations::default() };
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let generations = self.generations.lock();
+        generations.young.len() + generations.old.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Role;
+
+    fn key(n: usize) -> Fingerprint {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&n.to_le_bytes());
+        key
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bound_and_keeps_what_is_in_use() {
+        let cache = TokenCache::default();
+        let caller = Caller::with_role(Role::Anon);
+        for n in 0..3 * MAX_ENTRIES {
+            cache.put(0, key(n), &caller);
+            assert!(cache.get(&key(0)).is_some(), "lost at {n}");
+        }
+        assert!(cache.len() <= MAX_ENTRIES);
+        assert!(cache.get(&key(1)).is_none());
+    }
+
+    #[test]
+    fn a_verdict_reached_before_the_keys_changed_is_not_kept() {
+        let cache = TokenCache::default();
+        let epoch = cache.epoch();
+        cache.clear();
+        cache.put(epoch, key(1), &Caller::with_role(Role::Anon));
+        assert!(cache.get(&key(1)).is_none());
+    }
+
+    #[test]
+    fn large_claims_are_not_kept() {
+        let cache = TokenCache::default();
+        let mut caller = Caller::with_role(Role::Anon);
+        caller.claims = "x".repeat(MAX_CLAIMS_BYTES + 1).into();
+        cache.put(0, key(1), &caller);
+        assert!(cache.get(&key(1)).is_none());
+    }
+}

@@ -1,0 +1,266 @@
+//! From a verified payload to a caller: which claims must be there, and what they must say.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::{Map, Number, Value, value::RawValue};
+
+use super::{AuthError, Caller, Permission, Role};
+use crate::model::UserId;
+
+/// What a deployment asks of every token.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rules {
+    /// `iss` must be this.
+    pub(super) issuer: Option<String>,
+    /// `aud` must be this or hold it.
+    pub(super) audience: Option<String>,
+}
+
+/// Reads the caller out of a payload whose signature has been checked.
+pub(super) fn read(payload: &[u8], rules: &Rules, now: Timestamp) -> Result<Caller, AuthError> {
+    let text = std::str::from_utf8(payload).map_err(|_| AuthError::Malformed("payload is not UTF-8"))?;
+    let claims: Map<String, Value> =
+        serde_json::from_str(text).map_err(|_| AuthError::Malformed("payload is not a JSON object"))?;
+    if claims.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)) {
+        // jsonb has no U+0000: the caller's every statement would fail in `auth.jwt()`.
+        return Err(AuthError::Malformed("payload holds a NUL character"));
+    }
+
+    let expires_at = expiry(&claims, now)?;
+    check_issuer(&claims, rules)?;
+    check_audience(&claims, rules)?;
+    let role = role(&claims)?;
+    let user_id = subject(&claims)?;
+    if role == Role::Authenticated && user_id.is_none() {
+        return Err(AuthError::NoSubject);
+    }
+    let permissions = permissions(&claims)?;
+    let claims = claims_for_sql(text, user_id, role)?;
+    Ok(Caller { user_id, role, permissions, expires_at, claims })
+}
+
+/// The value of a claim; JSON `null` counts as absent.
+fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    claims.get(name).filter(|value| !value.is_null())
+}
+
+fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, AuthError> {
+    let expires_at = match claim(claims, "exp") {
+        Some(Value::Number(seconds)) => moment(seconds),
+        Some(_) => return Err(AuthError::Malformed("exp is not a number")),
+        None => return Err(AuthError::MissingExp),
+    };
+    // RFC 7519, 4.1.4: not accepted *on* or after that moment.
+    if expires_at <= now {
+        return Err(AuthError::Expired);
+    }
+    match claim(claims, "nbf") {
+        Some(Value::Number(seconds)) if moment(seconds) > now => Err(AuthError::NotYetValid),
+        Some(Value::Number(_)) | None => Ok(expires_at),
+        Some(_) => Err(AuthError::Malformed("nbf is not a number")),
+    }
+}
+
+/// Seconds since 1970, whole or not, to the millisecond below; what is beyond the calendar is its end.
+fn moment(seconds: &Number) -> Timestamp {
+    let milliseconds = match seconds.as_i64() {
+        Some(whole) => whole.saturating_mul(1_000),
+        // A cast from f64 saturates, and JSON has no NaN.
+        None => seconds.as_f64().map_or(i64::MAX, |fraction| (fraction * 1_000.0).floor() as i64),
+    };
+    let end = if milliseconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(milliseconds).unwrap_or(end)
+}
+
+fn check_issuer(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
+    let Some(issuer) = &rules.issuer else { return Ok(()) };
+    match claim(claims, "iss") {
+        Some(Value::String(text)) if text == issuer => Ok(()),
+        _ => Err(AuthError::WrongIssuer),
+    }
+}
+
+fn check_audience(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
+    let Some(audience) = &rules.audience else { return Ok(()) };
+    match claim(claims, "aud") {
+        Some(Value::String(text)) if text == audience => Ok(()),
+        Some(Value::Array(all)) if all.iter().any(|one| one.as_str() == Some(audience)) => Ok(()),
+        _ => Err(AuthError::WrongAudience),
+    }
+}
+
+fn role(claims: &Map<String, Value>) -> Result<Role, AuthError> {
+    match claim(claims, "role") {
+        None => Ok(Role::Authenticated),
+        Some(Value::String(text)) => text.parse().map_err(|_| AuthError::UnknownRole),
+        Some(_) => Err(AuthError::Malformed("role is not a string")),
+    }
+}
+
+/// `sub`, or its alias `userId`. The empty string is what some issuers write for "nobody".
+fn subject(claims: &Map<String, Value>) -> Result<Option<UserId>, AuthError> {
+    for name in ["sub", "userId"] {
+        match claim(claims, name) {
+            None => {}
+            Some(Value::String(text)) if text.is_empty() => {}
+            Some(Value::String(text)) => {
+                return text.parse().map(Some).map_err(|_| AuthError::InvalidSubject);
+            }
+            Some(_) => return Err(AuthError::InvalidSubject),
+        }
+    }
+    Ok(None)
+}
+
+fn permissions(claims: &Map<String, Value>) -> Result<Arc<[Permission]>, AuthError> {
+    const MALFORMED: AuthError = AuthError::Malformed("permissions is not a list of strings");
+    match claim(claims, "permissions") {
+        None => Ok(Arc::default()),
+        Some(Value::Array(all)) => {
+            let words = all.iter().map(|one| one.as_str().ok_or(MALFORMED));
+            words.filter_map(|word| word.map(Permission::from_claim).transpose()).collect()
+        }
+        Some(_) => Err(MALFORMED),
+    }
+}
+
+/// The payload for `request.jwt.claims`. Values stay byte for byte as they were signed (no number is rounded);
+/// of names given twice the last counts, as it did above; `sub` and `role` are written as the server reads them,
+/// so that SQL that compares text cannot see another user than the server does.
+fn claims_for_sql(text: &str, user_id: Option<UserId>, role: Role) -> Result<Arc<str>, AuthError> {
+    let invariant = |_| AuthError::Malformed("payload is not a JSON object");
+    let mut claims: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(invariant)?;
+    match user_id {
+        Some(id) => claims.insert("sub".into(), serde_json::value::to_raw_value(&id).map_err(invariant)?),
+        // Null or empty: auth.uid() of a caller without a user is null, whatever the payload spelled.
+        None => claims.remove("sub"),
+    };
+    claims.insert("role".into(), serde_json::value::to_raw_value(&role).map_err(invariant)?);
+    serde_json::to_string(&claims).map(Arc::from).map_err(invariant)
+}
+
+/// Whether any string in there holds U+0000. No deeper than the parser let it be (128 levels).
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(all) => all.iter().any(holds_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUB: &str = "6f1c2b1e-0000-4000-8000-000000000001";
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("within the calendar")
+    }
+
+    fn read_at_1000(payload: &str) -> Result<Caller, AuthError> {
+        read(payload.as_bytes(), &Rules::default(), at(1_000))
+    }
+
+    #[test]
+    fn values_reach_sql_as_they_were_signed_with_sub_and_role_filled_in() {
+        let payload = format!(
+            r#"{{"userId":"{}","exp":2000.5,"big":123456789012345678901234567890,"app_metadata":{{"n":1.10}}}}"#,
+            SUB.to_uppercase()
+        );
+        let caller = read_at_1000(&payload).expect("is a good payload");
+        assert_eq!(caller.user_id, SUB.parse().ok());
+        assert_eq!(caller.expires_at, Timestamp::from_millisecond(2_000_500).expect("within the calendar"));
+        let claims: BTreeMap<&str, &RawValue> = serde_json::from_str(&caller.claims).expect("is JSON");
+        assert_eq!(claims["sub"].get(), format!("\"{SUB}\""));
+        assert_eq!(claims["role"].get(), "\"authenticated\"");
+        assert_eq!(claims["big"].get(), "123456789012345678901234567890");
+        assert_eq!(claims["app_metadata"].get(), r#"{"n":1.10}"#);
+    }
+
+    #[test]
+    fn of_a_claim_given_twice_server_and_sql_see_the_same_one() {
+        let payload =
+            format!(r#"{{"exp":2000,"role":"service_role","sub":"x","sub":"{SUB}","role":"anon"}}"#);
+        let caller = read_at_1000(&payload).expect("is a good payload");
+        assert_eq!(caller.role, Role::Anon);
+        assert_eq!(&*caller.claims, format!(r#"{{"exp":2000,"role":"anon","sub":"{SUB}"}}"#));
+    }
+
+    #[test]
+    fn a_service_token_needs_no_user_and_an_empty_sub_is_none() {
+        let caller = read_at_1000(r#"{"exp":2000,"role":"service_role","sub":""}"#).expect("is good");
+        assert_eq!((caller.user_id, caller.role), (None, Role::ServiceRole));
+        assert_eq!(&*caller.claims, r#"{"exp":2000,"role":"service_role"}"#);
+    }
+
+    #[test]
+    fn payloads_that_are_refused() {
+        for (payload, expected) in [
+            ("", "payload is not a JSON object"),
+            ("[]", "payload is not a JSON object"),
+            (r#"{"exp":2000"#, "payload is not a JSON object"),
+            (r#"{"exp":1e400,"sub":"SUB"}"#, "payload is not a JSON object"),
+            (r#"{"exp":2000,"sub":"SUB","name":"a\u0000b"}"#, "NUL"),
+            (r#"{"exp":2000,"sub":"SUB","a":[{"b\u0000":1}]}"#, "NUL"),
+            (r#"{"exp":2000,"sub":"SUB","a":"\ud800"}"#, "payload is not a JSON object"),
+            (r#"{"exp":"2000","sub":"SUB"}"#, "exp is not a number"),
+            (r#"{"exp":null,"sub":"SUB"}"#, "no expiry"),
+            (r#"{"sub":"SUB"}"#, "no expiry"),
+            (r#"{"exp":1000,"sub":"SUB"}"#, "has expired"),
+            (r#"{"exp":999.9,"sub":"SUB"}"#, "has expired"),
+            (r#"{"exp":-1e300,"sub":"SUB"}"#, "has expired"),
+            (r#"{"exp":2000,"nbf":1001,"sub":"SUB"}"#, "not valid yet"),
+            (r#"{"exp":2000,"nbf":"no","sub":"SUB"}"#, "nbf is not a number"),
+            (r#"{"exp":2000,"role":"postgres","sub":"SUB"}"#, "role is not one of"),
+            (r#"{"exp":2000,"role":"","sub":"SUB"}"#, "role is not one of"),
+            (r#"{"exp":2000,"role":["anon"],"sub":"SUB"}"#, "role is not a string"),
+            (r#"{"exp":2000}"#, "names no user"),
+            (r#"{"exp":2000,"sub":"bob"}"#, "is not a UUID"),
+            (r#"{"exp":2000,"sub":7}"#, "is not a UUID"),
+            (r#"{"exp":2000,"role":"anon","sub":"bob"}"#, "is not a UUID"),
+            (r#"{"exp":2000,"sub":"SUB","permissions":"presence:admin"}"#, "permissions is not a list"),
+            (r#"{"exp":2000,"sub":"SUB","permissions":[1]}"#, "permissions is not a list"),
+        ] {
+            let error = read_at_1000(&payload.replace("SUB", SUB)).expect_err(payload);
+            assert!(error.to_string().contains(expected), "{payload}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_beyond_the_calendar_is_its_end() {
+        for exp in ["1e300", "18446744073709551615", "9223372036854775807"] {
+            let caller = read_at_1000(&format!(r#"{{"exp":{exp},"role":"anon"}}"#)).expect(exp);
+            assert_eq!(caller.expires_at, Timestamp::MAX);
+        }
+    }
+
+    #[test]
+    fn known_permissions_are_read_and_others_left_to_policies() {
+        let payload =
+            format!(r#"{{"exp":2000,"sub":"{SUB}","permissions":["presence:admin","billing:read"]}}"#);
+        let caller = read_at_1000(&payload).expect("is good");
+        assert_eq!(&*caller.permissions, [Permission::PresenceAdmin]);
+        assert!(caller.claims.contains("billing:read"));
+    }
+
+    #[test]
+    fn issuer_and_audience_are_checked_where_configured() {
+        let rules = Rules { issuer: Some("https://id".into()), audience: Some("chat".into()) };
+        for (rest, good) in [
+            (r#""iss":"https://id","aud":"chat""#, true),
+            (r#""iss":"https://id","aud":["web","chat"]"#, true),
+            (r#""iss":"https://id","aud":["web"]"#, false),
+            (r#""iss":"https://id","aud":{"chat":1}"#, false),
+            (r#""iss":"https://id""#, false),
+            (r#""iss":"https://evil","aud":"chat""#, false),
+            (r#""iss":["https://id"],"aud":"chat""#, false),
+            (r#""aud":"chat""#, false),
+        ] {
+            let payload = format!(r#"{{"exp":2000,"role":"anon",{rest}}}"#);
+            assert_eq!(read(payload.as_bytes(), &rules, at(1_000)).is_ok(), good, "{payload}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One public key, and the one algorithm that it is for.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::DecodingKey;
+use serde::Deserialize;
+
+use super::{
+    AuthError,
+    token::{Parts, SigningAlgorithm},
+};
+
+/// The smallest RSA modulus that is accepted, in bytes (2,048 bits, RFC 7518, 3.3).
+const MIN_RSA_MODULUS: usize = 256;
+/// The largest, in bytes (8,192 bits): beyond it a verification is a denial of service.
+const MAX_RSA_MODULUS: usize = 1024;
+
+/// A key with its algorithm pinned: a token never chooses what a key is used for.
+#[derive(Clone)]
+pub(super) struct VerifyingKey {
+    algorithm: SigningAlgorithm,
+    key: DecodingKey,
+}
+
+impl VerifyingKey {
+    /// The shared secret, for HS256 and nothing else.
+    pub(super) fn from_secret(secret: &str) -> Self {
+        Self { algorithm: SigningAlgorithm::Hs256, key: DecodingKey::from_secret(secret.as_bytes()) }
+    }
+
+    pub(super) const fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// Checks the signature over a token's header and payload.
+    pub(super) fn check(&self, parts: &Parts<'_>) -> Result<(), AuthError> {
+        if parts.algorithm != self.algorithm {
+            return Err(AuthError::AlgorithmNotAllowed);
+        }
+        let algorithm = self.algorithm.as_jwa();
+        match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &self.key, algorithm) {
+            Ok(true) => Ok(()),
+            // An error is a signature that is not even base64url, or a key that is no point on its curve.
+            Ok(false) | Err(_) => Err(AuthError::BadSignature),
+        }
+    }
+}
+
+/// One entry of a JSON Web Key Set (RFC 7517), as far as we use it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    public_use: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+/// Why an entry of the set is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UnusableJwk {
+    #[error("not for verifying signatures")]
+    OtherUse,
+    #[error("key type, curve or algorithm not supported")]
+    Unsupported,
+    #[error("key material missing or of the wrong size")]
+    BadMaterial,
+}
+
+impl Jwk {
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The key, for exactly one algorithm. Symmetric entries are passed over: a secret that is published is none.
+    pub(super) fn verifying_key(&self) -> Result<VerifyingKey, UnusableJwk> {
+        let signs = self.public_use.as_deref().is_none_or(|purpose| purpose == "sig");
+        let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if !signs || !verifies {
+            return Err(UnusableJwk::OtherUse);
+        }
+        let alg = self.alg.as_deref();
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) if matches!(alg, None | Some("RS256")) => self.rsa(),
+            ("EC", Some("P-256")) if matches!(alg, None | Some("ES256")) => self.p256(),
+            ("OKP", Some("Ed25519")) if matches!(alg, None | Some("EdDSA" | "Ed25519")) => self.ed25519(),
+            _ => Err(UnusableJwk::Unsupported),
+        }
+    }
+
+    fn rsa(&self) -> Result<VerifyingKey, UnusableJwk> {
+        let (n, e) = (decoded(self.n.as_deref())?, decoded(self.e.as_deref())?);
+        let modulus = n.iter().skip_while(|byte| **byte == 0).count();
+        if !(MIN_RSA_MODULUS..=MAX_RSA_MODULUS).contains(&modulus) || e.len() > 8 {
+            return Err(UnusableJwk::BadMaterial);
+        }
+        let key = DecodingKey::from_rsa_raw_components(&n, &e);
+        Ok(VerifyingKey { algorithm: SigningAlgorithm::Rs256, key })
+    }
+
+    fn p256(&self) -> Result<VerifyingKey, UnusableJwk> {
+        let (x, y) = (decoded_32(self.x.as_deref())?, decoded_32(self.y.as_deref())?);
+        // SEC 1: an uncompressed point is 0x04, x, y.
+        let point = [&[4][..], &x, &y].concat();
+        Ok(VerifyingKey { algorithm: SigningAlgorithm::Es256, key: DecodingKey::from_ec_der(&point) })
+    }
+
+    fn ed25519(&self) -> Result<VerifyingKey, UnusableJwk> {
+        let x = decoded_32(self.x.as_deref())?;
+        Ok(VerifyingKey { algorithm: SigningAlgorithm::EdDsa, key: DecodingKey::from_ed_der(&x) })
+    }
+}
+
+fn decoded(part: Option<&str>) -> Result<Vec<u8>, UnusableJwk> {
+    let text = part.ok_or(UnusableJwk::BadMaterial)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| UnusableJwk::BadMaterial)
+}
+
+fn decoded_32(part: Option<&str>) -> Result<[u8; 32], UnusableJwk> {
+    decoded(part)?.try_into().map_err(|_| UnusableJwk::BadMaterial)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn unusable(jwk: serde_json::Value) -> UnusableJwk {
+        let jwk: Jwk = serde_json::from_value(jwk).expect("has a kty");
+        jwk.verifying_key().err().expect("is unusable")
+    }
+
+    #[test]
+    fn keys_that_are_not_for_us_or_not_whole_are_passed_over() {
+        use UnusableJwk::{BadMaterial, OtherUse, Unsupported};
+        let b32 = URL_SAFE_NO_PAD.encode([1; 32]);
+        let b128 = URL_SAFE_NO_PAD.encode([1; 128]);
+        for (jwk, expected) in [
+            (json!({"kty": "oct", "k": b32}), Unsupported),
+            (json!({"kty": "RSA", "alg": "RS512", "n": b128, "e": "AQAB"}), Unsupported),
+            (json!({"kty": "RSA", "use": "enc", "n": b128, "e": "AQAB"}), OtherUse),
+            (json!({"kty": "RSA", "key_ops": ["sign"], "n": b128, "e": "AQAB"}), OtherUse),
+            (json!({"kty": "RSA", "n": b128, "e": "AQAB"}), BadMaterial),
+            (json!({"kty": "RSA", "e": "AQAB"}), BadMaterial),
+            (json!({"kty": "EC", "crv": "P-384", "x": b32, "y": b32}), Unsupported),
+            (json!({"kty": "EC", "crv": "P-256", "x": b32}), BadMaterial),
+            (json!({"kty": "EC", "crv": "P-256", "x": b32, "y": "!"}), BadMaterial),
+            (json!({"kty": "OKP", "crv": "X25519", "x": b32}), Unsupported),
+            (json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}), BadMaterial),
+        ] {
+            assert_eq!(unusable(jwk.clone()), expected, "{jwk}");
+        }
+    }
+}

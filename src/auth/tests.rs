@@ -1,0 +1,429 @@
+//! Good and bad tokens of every algorithm, against a key server on loopback.
+//!
+//! The private keys in `tests/fixtures/keys` were made for these tests and sign nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
+use jiff::{Timestamp, ToSpan};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{jwks::Pacing, *};
+use crate::clock::Clock;
+
+const SECRET: &str = "a-secret-of-more-than-32-bytes-for-tests";
+const SUB: &str = "6f1c2b1e-0000-4000-8000-000000000001";
+const RSA: &str = include_str!("../../tests/fixtures/keys/rsa.pem");
+const OTHER_RSA: &str = include_str!("../../tests/fixtures/keys/rsa-other.pem");
+const P256: &str = include_str!("../../tests/fixtures/keys/p256.pem");
+const ED25519: &str = include_str!("../../tests/fixtures/keys/ed25519.pem");
+
+/// A clock that stands where it is put.
+struct StoppedClock(Mutex<Timestamp>);
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock()
+    }
+}
+
+fn clock_at(second: i64) -> Arc<StoppedClock> {
+    Arc::new(StoppedClock(Mutex::new(Timestamp::from_second(second).expect("within the calendar"))))
+}
+
+/// What the key server answers, and how often it was asked.
+#[derive(Default)]
+struct KeyServer {
+    answer: Mutex<(StatusCode, String)>,
+    requests: AtomicUsize,
+    delay: Mutex<Duration>,
+}
+
+impl KeyServer {
+    async fn start(keys: Vec<Value>) -> (Arc<Self>, String) {
+        let server = Arc::new(Self::default());
+        server.publish(keys);
+        let router = Router::new().route("/jwks", get(Self::serve)).with_state(Arc::clone(&server));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let url = format!("http://{}/jwks", listener.local_addr().expect("is bound"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (server, url)
+    }
+
+    async fn serve(State(server): State<Arc<Self>>) -> impl IntoResponse {
+        server.requests.fetch_add(1, Ordering::SeqCst);
+        let delay = *server.delay.lock();
+        tokio::time::sleep(delay).await;
+        server.answer.lock().clone()
+    }
+
+    fn publish(&self, keys: Vec<Value>) {
+        *self.answer.lock() = (StatusCode::OK, json!({ "keys": keys }).to_string());
+    }
+
+    fn fail(&self) {
+        *self.answer.lock() = (StatusCode::INTERNAL_SERVER_ERROR, "secret trouble".into());
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn encoding_key(algorithm: Algorithm, pem: &str) -> EncodingKey {
+    let key = match algorithm {
+        Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
+        Algorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
+        _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
+    };
+    key.expect("the fixture is such a key")
+}
+
+fn jwk(kid: &str, algorithm: Algorithm, pem: &str) -> Value {
+    let jwk = Jwk::from_encoding_key(&encoding_key(algorithm, pem), algorithm).expect("has a public half");
+    let mut jwk = serde_json::to_value(jwk).expect("serializes");
+    jwk["kid"] = kid.into();
+    jwk["use"] = "sig".into();
+    jwk
+}
+
+fn every_key() -> Vec<Value> {
+    vec![
+        jwk("rsa", Algorithm::RS256, RSA),
+        jwk("p256", Algorithm::ES256, P256),
+        jwk("ed", Algorithm::EdDSA, ED25519),
+        json!({"kty": "oct", "kid": "oct", "k": B64.encode(SECRET)}),
+        json!("no key at all"),
+    ]
+}
+
+fn signed(algorithm: Algorithm, pem: &str, kid: Option<&str>, claims: &Value) -> String {
+    let mut header = Header::new(algorithm);
+    header.kid = kid.map(str::to_owned);
+    jsonwebtoken::encode(&header, claims, &encoding_key(algorithm, pem)).expect("signs")
+}
+
+fn signed_hs(algorithm: Algorithm, secret: &[u8], kid: Option<&str>, claims: &Value) -> String {
+    let mut header = Header::new(algorithm);
+    header.kid = kid.map(str::to_owned);
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret)).expect("signs")
+}
+
+/// A token of any header and signature.
+fn forged(header: &Value, claims: &Value, signature: &str) -> String {
+    format!("{}.{}.{signature}", B64.encode(header.to_string()), B64.encode(claims.to_string()))
+}
+
+fn good_claims() -> Value {
+    json!({ "sub": SUB, "exp": 2_000 })
+}
+
+/// Generous where it does not matter, so that a slow machine changes nothing.
+fn pacing() -> Pacing {
+    let (long, short) = (Duration::from_secs(60), Duration::from_millis(50));
+    Pacing { warm: long, cold: short, longest: long, max_age: long }
+}
+
+fn verifier_at_1000(jwks_url: Option<String>, pacing: Pacing) -> Verifier {
+    let settings = VerifierSettings {
+        jwt_secret: Some(SECRET.into()),
+        jwks_url,
+        api_keys: HashMap::from([("sb_anon".into(), Role::Anon), ("sb_service".into(), Role::ServiceRole)]),
+        ..VerifierSettings::default()
+    };
+    Verifier::with_pacing(settings, clock_at(1_000), pacing).expect("are good settings")
+}
+
+/// The name of the variant: what the tables below compare.
+fn verdict(result: Result<Caller, AuthError>) -> String {
+    match result {
+        Ok(_) => "ok".into(),
+        Err(error) => {
+            let name = format!("{error:?}");
+            name.split('(').next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+#[tokio::test]
+async fn good_tokens_of_every_algorithm_are_believed() {
+    let (_server, url) = KeyServer::start(every_key()).await;
+    let verifier = verifier_at_1000(Some(url), pacing());
+    let claims = good_claims();
+    for token in [
+        token::mint(SECRET, &claims).expect("signs"),
+        signed_hs(Algorithm::HS256, SECRET.as_bytes(), Some("whatever"), &claims),
+        signed(Algorithm::RS256, RSA, Some("rsa"), &claims),
+        signed(Algorithm::ES256, P256, Some("p256"), &claims),
+        signed(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
+        // Without `kid` there is just one key that fits.
+        signed(Algorithm::RS256, RSA, None, &claims),
+    ] {
+        for round in ["first", "cached"] {
+            let caller = verifier.verify(&token).await.expect(round);
+            assert_eq!(caller.user_id, SUB.parse().ok());
+            assert_eq!(caller.role, Role::Authenticated);
+            assert_eq!(caller.expires_at.as_second(), 2_000);
+        }
+    }
+}
+
+#[tokio::test]
+async fn forged_and_confused_tokens_are_refused() {
+    let (_server, url) = KeyServer::start(every_key()).await;
+    let verifier = verifier_at_1000(Some(url), pacing());
+    let claims = good_claims();
+    let modulus = B64.decode(every_key()[0]["n"].as_str().expect("has one")).expect("is base64url");
+    let tampered = {
+        let token = signed(Algorithm::RS256, RSA, Some("rsa"), &claims);
+        let mut parts: Vec<&str> = token.split('.').collect();
+        let payload = B64.encode(json!({"sub": SUB, "exp": 2_000, "role": "service_role"}).to_string());
+        parts[1] = &payload;
+        parts.join(".")
+    };
+    let good = token::mint(SECRET, &claims).expect("signs");
+    for (token, expected) in [
+        (forged(&json!({"alg": "none"}), &claims, ""), "AlgorithmNotAllowed"),
+        (forged(&json!({"alg": "NonE"}), &claims, ""), "AlgorithmNotAllowed"),
+        (forged(&json!({"alg": "none", "kid": "rsa"}), &claims, "AA"), "AlgorithmNotAllowed"),
+        (forged(&json!({"alg": "HS256"}), &claims, ""), "BadSignature"),
+        (forged(&json!({"alg": "RS256", "kid": "rsa"}), &claims, ""), "BadSignature"),
+        (forged(&json!({"alg": "ES256", "kid": "p256"}), &claims, "AAAA"), "BadSignature"),
+        (forged(&json!({"alg": "ES256", "kid": "p256"}), &claims, &B64.encode([0; 64])), "BadSignature"),
+        (forged(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, &B64.encode([0; 64])), "BadSignature"),
+        (forged(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, "=!"), "BadSignature"),
+        // The public key used as an HMAC secret, in the two forms in which a victim might hold it.
+        (signed_hs(Algorithm::HS256, &modulus, Some("rsa"), &claims), "BadSignature"),
+        (signed_hs(Algorithm::HS256, RSA.as_bytes(), Some("rsa"), &claims), "BadSignature"),
+        (signed_hs(Algorithm::HS256, b"another secret", None, &claims), "BadSignature"),
+        (signed_hs(Algorithm::HS512, SECRET.as_bytes(), None, &claims), "AlgorithmNotAllowed"),
+        (signed(Algorithm::RS512, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
+        (signed(Algorithm::PS256, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
+        // A key named for an algorithm that it is not for.
+        (signed(Algorithm::RS256, RSA, Some("p256"), &claims), "AlgorithmNotAllowed"),
+        (signed(Algorithm::EdDSA, ED25519, Some("rsa"), &claims), "AlgorithmNotAllowed"),
+        (signed(Algorithm::RS256, RSA, Some("oct"), &claims), "UnknownKey"),
+        (signed(Algorithm::RS256, OTHER_RSA, Some("rsa"), &claims), "BadSignature"),
+        (signed(Algorithm::RS256, RSA, Some("stranger"), &claims), "UnknownKey"),
+        (tampered, "BadSignature"),
+        (forged(&json!({"alg": "HS256", "crit": ["b64"], "b64": false}), &claims, "AA"), "Malformed"),
+        (forged(&json!({"alg": 7}), &claims, "AA"), "Malformed"),
+        (forged(&json!([]), &claims, "AA"), "Malformed"),
+        (format!("{good}="), "BadSignature"),
+        (format!("{good}.x"), "Malformed"),
+        (format!(" {good}"), "Malformed"),
+        (good.replacen('.', "..", 1), "Malformed"),
+        (good.rsplit_once('.').expect("has dots").0.to_owned(), "Malformed"),
+        ("x".into(), "Malformed"),
+        ("..".into(), "Malformed"),
+        ("é.é.é".into(), "Malformed"),
+        ("\0".into(), "Malformed"),
+        (String::new(), "Missing"),
+        ("x".repeat(8 * 1024), "Malformed"),
+        ("x".repeat(8 * 1024 + 1), "TooLong"),
+    ] {
+        assert_eq!(verdict(verifier.verify(&token).await), expected, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn claims_decide_also_when_the_signature_is_good() {
+    let verifier = verifier_at_1000(None, pacing());
+    for (claims, expected) in [
+        (json!({"sub": SUB}), "MissingExp"),
+        (json!({"sub": SUB, "exp": 999}), "Expired"),
+        (json!({"sub": SUB, "exp": 1_000}), "Expired"),
+        (json!({"sub": SUB, "exp": 1_000.5}), "ok"),
+        (json!({"sub": SUB, "exp": 2_000, "nbf": 1_001}), "NotYetValid"),
+        (json!({"sub": SUB, "exp": 2_000, "nbf": 1_000}), "ok"),
+        (json!({"exp": 2_000}), "NoSubject"),
+        (json!({"exp": 2_000, "sub": "42"}), "InvalidSubject"),
+        (json!({"exp": 2_000, "sub": SUB, "role": "postgres"}), "UnknownRole"),
+        (json!({"exp": 2_000, "role": "service_role"}), "ok"),
+        (json!({"exp": 2_000, "role": "anon"}), "ok"),
+        (json!({"exp": 2_000, "userId": SUB}), "ok"),
+        (json!(7), "Malformed"),
+    ] {
+        let token = signed_hs(Algorithm::HS256, SECRET.as_bytes(), None, &claims);
+        assert_eq!(verdict(verifier.verify(&token).await), expected, "{claims}");
+    }
+}
+
+#[tokio::test]
+async fn a_cached_token_expires_on_the_second() {
+    let clock = clock_at(1_000);
+    let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
+    let verifier = Verifier::new(settings, Arc::clone(&clock) as Arc<dyn Clock>).expect("are good settings");
+    let token = token::mint(SECRET, &good_claims()).expect("signs");
+    assert!(verifier.verify(&token).await.is_ok());
+
+    *clock.0.lock() = Timestamp::from_second(2_000).expect("within the calendar") - 1.millisecond();
+    assert!(verifier.verify(&token).await.is_ok());
+    *clock.0.lock() += 1.millisecond();
+    assert_eq!(verdict(verifier.verify(&token).await), "Expired");
+    assert_eq!(verdict(verifier.verify(&token).await), "Expired");
+}
+
+#[tokio::test]
+async fn without_a_secret_or_a_key_server_their_algorithms_are_refused() {
+    let (_server, url) = KeyServer::start(every_key()).await;
+    let settings = VerifierSettings { jwks_url: Some(url), ..VerifierSettings::default() };
+    let only_keys = Verifier::new(settings, clock_at(1_000)).expect("are good settings");
+    let modulus = B64.decode(every_key()[0]["n"].as_str().expect("has one")).expect("is base64url");
+    let confused = signed_hs(Algorithm::HS256, &modulus, Some("rsa"), &good_claims());
+    assert_eq!(verdict(only_keys.verify(&confused).await), "AlgorithmNotAllowed");
+
+    let only_secret = verifier_at_1000(None, pacing());
+    let published = signed(Algorithm::RS256, RSA, Some("rsa"), &good_claims());
+    assert_eq!(verdict(only_secret.verify(&published).await), "AlgorithmNotAllowed");
+}
+
+#[tokio::test]
+async fn api_keys_stand_for_their_role() {
+    let verifier = verifier_at_1000(None, pacing());
+    let service = verifier.verify("sb_service").await.expect("is a key");
+    assert!(service.is_service() && service.user_id.is_none());
+    assert_eq!(verifier.verify("sb_anon").await.expect("is a key").role, Role::Anon);
+    assert_eq!(verdict(verifier.verify("sb_other").await), "Malformed");
+}
+
+#[tokio::test]
+async fn no_error_text_carries_the_token() {
+    let verifier = verifier_at_1000(None, pacing());
+    let token = signed_hs(Algorithm::HS256, b"wrong", Some("kid-of-note"), &good_claims());
+    let error = verifier.verify(&token).await.expect_err("is refused");
+    let text = format!("{error} {error:?}");
+    assert!(token.split('.').all(|part| !text.contains(part)) && !text.contains("kid-of-note"));
+}
+
+#[tokio::test]
+async fn many_unknown_kids_cost_the_issuer_one_request() {
+    let (server, url) = KeyServer::start(every_key()).await;
+    *server.delay.lock() = Duration::from_millis(50);
+    let verifier = Arc::new(verifier_at_1000(Some(url), pacing()));
+    let asked = (0..50).map(|n| {
+        let token = signed(Algorithm::EdDSA, ED25519, Some(&format!("kid-{n}")), &good_claims());
+        let verifier = Arc::clone(&verifier);
+        tokio::spawn(async move { verdict(verifier.verify(&token).await) })
+    });
+    for answer in asked.collect::<Vec<_>>() {
+        assert_eq!(answer.await.expect("does not panic"), "UnknownKey");
+    }
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_cancel_the_fetch_for_others() {
+    let (server, url) = KeyServer::start(every_key()).await;
+    *server.delay.lock() = Duration::from_millis(100);
+    let verifier = verifier_at_1000(Some(url), pacing());
+    let token = signed(Algorithm::ES256, P256, Some("p256"), &good_claims());
+    let hasty = tokio::time::timeout(Duration::from_millis(20), verifier.verify(&token)).await;
+    assert!(hasty.is_err(), "the key server is slower than that");
+    assert_eq!(verdict(verifier.verify(&token).await), "ok");
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_found_and_the_withdrawn_one_ceases_to_count_even_if_cached() {
+    let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
+    let quick = Pacing { warm: Duration::ZERO, ..pacing() };
+    let verifier = verifier_at_1000(Some(url), quick);
+    let old = signed(Algorithm::RS256, RSA, Some("old"), &good_claims());
+    let new = signed(Algorithm::RS256, OTHER_RSA, Some("new"), &good_claims());
+    assert_eq!(verdict(verifier.verify(&old).await), "ok");
+    assert_eq!(verdict(verifier.verify(&old).await), "ok");
+
+    server.publish(vec![jwk("new", Algorithm::RS256, OTHER_RSA)]);
+    assert_eq!(verdict(verifier.verify(&new).await), "ok");
+    assert_eq!(verdict(verifier.verify(&old).await), "UnknownKey");
+}
+
+#[tokio::test]
+async fn keys_grown_old_are_fetched_again_in_the_background() {
+    let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
+    let restless = Pacing { warm: Duration::ZERO, max_age: Duration::ZERO, ..pacing() };
+    let verifier = verifier_at_1000(Some(url), restless);
+    let old = signed(Algorithm::RS256, RSA, Some("old"), &good_claims());
+    assert_eq!(verdict(verifier.verify(&old).await), "ok");
+    server.publish(vec![]);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while verdict(verifier.verify(&old).await) == "ok" {
+        assert!(tokio::time::Instant::now() < deadline, "the withdrawn key still counts");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_key_server_is_down_old_keys_stay_good_and_unknown_ones_are_neither_good_nor_bad() {
+    let (server, url) = KeyServer::start(every_key()).await;
+    let quick = Pacing { warm: Duration::ZERO, ..pacing() };
+    let verifier = verifier_at_1000(Some(url), quick);
+    let known = |sub: &str| {
+        signed(Algorithm::EdDSA, ED25519, Some("ed"), &json!({"sub": sub, "exp": 2_000, "role": "anon"}))
+    };
+    assert_eq!(verdict(verifier.verify(&known(SUB)).await), "ok");
+
+    server.fail();
+    let unknown = signed(Algorithm::EdDSA, ED25519, Some("new"), &good_claims());
+    let error = verifier.verify(&unknown).await.expect_err("cannot be known");
+    assert!(error.is_transient() && !error.to_string().contains("secret trouble"), "{error}");
+    let another = "6f1c2b1e-0000-4000-8000-000000000002";
+    assert_eq!(verdict(verifier.verify(&known(another)).await), "ok");
+}
+
+#[tokio::test]
+async fn a_key_server_that_was_down_at_the_start_is_tried_again_after_a_pause() {
+    for bad in [
+        (StatusCode::BAD_GATEWAY, String::new()),
+        (StatusCode::FOUND, String::new()),
+        (StatusCode::OK, "<html>".into()),
+        (StatusCode::OK, r#"{"keys": 7}"#.into()),
+        (StatusCode::OK, format!(r#"{{"keys":[],"x":"{}"}}"#, "x".repeat(300_000))),
+    ] {
+        let (server, url) = KeyServer::start(every_key()).await;
+        *server.answer.lock() = bad.clone();
+        let verifier = verifier_at_1000(Some(url), pacing());
+        let token = signed(Algorithm::EdDSA, ED25519, Some("ed"), &good_claims());
+        assert_eq!(verdict(verifier.verify(&token).await), "KeysUnavailable", "{bad:?}");
+        server.publish(every_key());
+        // Within the pause (50 ms, plus up to a half) nobody asks again; after it somebody does.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while verdict(verifier.verify(&token).await) != "ok" {
+            assert!(tokio::time::Instant::now() < deadline, "is not tried again");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(server.requests(), 2, "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn settings_that_let_everybody_in_are_refused() {
+    let with = |change: fn(&mut VerifierSettings)| {
+        let mut settings = VerifierSettings::default();
+        change(&mut settings);
+        Verifier::new(settings, clock_at(0))
+    };
+    assert!(matches!(with(|s| s.jwt_secret = Some(String::new())), Err(VerifierError::EmptySecret)));
+    assert!(matches!(with(|s| s.jwks_url = Some("file:///etc".into())), Err(VerifierError::BadJwksUrl)));
+    assert!(matches!(
+        with(|s| s.api_keys = HashMap::from([("k".into(), Role::Authenticated)])),
+        Err(VerifierError::ApiKeyWithoutUser)
+    ));
+    assert!(matches!(
+        with(|s| s.api_keys = HashMap::from([(String::new(), Role::ServiceRole)])),
+        Err(VerifierError::EmptyApiKey)
+    ));
+    let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
+    assert!(!format!("{settings:?}").contains(SECRET));
+}

@@ -1,0 +1,184 @@
+//! From what a client presents to who it is.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use reqwest::Url;
+use sha2::{Digest, Sha256};
+
+use super::{
+    AuthError, Caller, Role,
+    cache::{Fingerprint, TokenCache},
+    claims::{self, Rules},
+    jwks::{Jwks, Pacing},
+    key::VerifyingKey,
+    token::{self, Parts, SigningAlgorithm},
+};
+use crate::clock::Clock;
+
+/// The shortest secret that RFC 7518, 3.2 allows for HS256, in bytes.
+const RECOMMENDED_SECRET: usize = 32;
+
+/// What tokens are checked against. Whatever is `None` is not accepted, or not asked for.
+#[derive(Clone, Default)]
+pub struct VerifierSettings {
+    /// The secret of HS256 tokens; without it none is accepted.
+    pub jwt_secret: Option<String>,
+    /// Where the keys of RS256, ES256 and EdDSA tokens are published; without it none is accepted.
+    pub jwks_url: Option<String>,
+    /// What `iss` must be.
+    pub issuer: Option<String>,
+    /// What `aud` must be or hold.
+    pub audience: Option<String>,
+    /// Opaque keys, and the role that each stands for: `anon` or `service_role`.
+    pub api_keys: HashMap<String, Role>,
+}
+
+impl fmt::Debug for VerifierSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifierSettings")
+            .field("jwt_secret", &self.jwt_secret.as_ref().map(|_| "…"))
+            .field("jwks_url", &self.jwks_url.as_ref().map(|_| "…"))
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("api_keys", &self.api_keys.len())
+            .finish()
+    }
+}
+
+/// Settings that no verifier can be built from.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifierError {
+    /// Anybody can sign with an empty secret.
+    #[error("the JWT secret must not be empty")]
+    EmptySecret,
+    /// Not `http://…` or `https://…`.
+    #[error("the JWKS URL must be an absolute http or https URL")]
+    BadJwksUrl,
+    /// An empty key would be presented by everybody.
+    #[error("an API key must not be empty")]
+    EmptyApiKey,
+    /// A key names no user, and `authenticated` needs one.
+    #[error("an API key stands for anon or service_role, not for authenticated")]
+    ApiKeyWithoutUser,
+    /// The HTTP client for the key set could not be built.
+    #[error("the client for the key set could not be built")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Believes callers, or does not. One per process; share it in an [`Arc`].
+pub struct Verifier {
+    secret: Option<VerifyingKey>,
+    jwks: Option<Jwks>,
+    rules: Rules,
+    /// By the keys' SHA-256, so that the time of a look-up says nothing about a key.
+    api_keys: HashMap<Fingerprint, Role>,
+    verdicts: Arc<TokenCache>,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Builds the verifier; fetches nothing yet.
+    ///
+    /// # Errors
+    /// When the settings do not make sense, see [`VerifierError`].
+    pub fn new(settings: VerifierSettings, clock: Arc<dyn Clock>) -> Result<Self, VerifierError> {
+        Self::with_pacing(settings, clock, Pacing::default())
+    }
+
+    pub(super) fn with_pacing(
+        settings: VerifierSettings,
+        clock: Arc<dyn Clock>,
+        pacing: Pacing,
+    ) -> Result<Self, VerifierError> {
+        // Err means that another part of the process was first, with the same provider.
+        rustls::crypto::ring::default_provider().install_default().ok();
+
+        let VerifierSettings { jwt_secret, jwks_url, issuer, audience, api_keys } = settings;
+        let secret = match jwt_secret.as_deref() {
+            Some("") => return Err(VerifierError::EmptySecret),
+            Some(secret) => {
+                if secret.len() < RECOMMENDED_SECRET {
+                    tracing::warn!(
+                        bytes = secret.len(),
+                        recommended = RECOMMENDED_SECRET,
+                        "the JWT secret is short enough to be guessed"
+                    );
+                }
+                Some(VerifyingKey::from_secret(secret))
+            }
+            None => None,
+        };
+        let verdicts = Arc::new(TokenCache::default());
+        let jwks = match jwks_url {
+            Some(url) => {
+                let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+                let url = url.ok_or(VerifierError::BadJwksUrl)?;
+                Some(Jwks::new(url, Arc::clone(&verdicts), pacing).map_err(VerifierError::Client)?)
+            }
+            None => None,
+        };
+        if api_keys.contains_key("") {
+            return Err(VerifierError::EmptyApiKey);
+        }
+        if api_keys.values().any(|role| *role == Role::Authenticated) {
+            return Err(VerifierError::ApiKeyWithoutUser);
+        }
+        let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(&key), role)).collect();
+        Ok(Self { secret, jwks, rules: Rules { issuer, audience }, api_keys, verdicts, clock })
+    }
+
+    /// Who presents `token`, a JWT or an API key.
+    ///
+    /// # Errors
+    /// Says why it is not believed. [`AuthError::KeysUnavailable`] is the one that may pass by itself.
+    pub async fn verify(&self, token: &str) -> Result<Caller, AuthError> {
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        if token.len() > token::MAX_BYTES {
+            return Err(AuthError::TooLong);
+        }
+        let fingerprint = fingerprint(token);
+        if let Some(role) = self.api_keys.get(&fingerprint) {
+            return Ok(Caller::with_role(*role));
+        }
+        if let Some(jwks) = &self.jwks {
+            jwks.refresh_if_old();
+        }
+        if let Some(caller) = self.verdicts.get(&fingerprint) {
+            if caller.expires_at <= self.clock.now() {
+                self.verdicts.forget(&fingerprint);
+                return Err(AuthError::Expired);
+            }
+            return Ok(caller);
+        }
+
+        let parts = token::split(token)?;
+        // Read before the key: what is verified with a key withdrawn meanwhile is not kept.
+        let epoch = self.verdicts.epoch();
+        // An HS256 token meets the secret whatever its `kid`, and never a published key.
+        let key = match parts.algorithm {
+            SigningAlgorithm::Hs256 => self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?,
+            _ => self.published_key(&parts).await?,
+        };
+        key.check(&parts)?;
+        let caller = claims::read(&parts.payload, &self.rules, self.clock.now())?;
+        self.verdicts.put(epoch, fingerprint, &caller);
+        Ok(caller)
+    }
+
+    async fn published_key(&self, parts: &Parts<'_>) -> Result<VerifyingKey, AuthError> {
+        let jwks = self.jwks.as_ref().ok_or(AuthError::AlgorithmNotAllowed)?;
+        jwks.find(parts.kid.as_deref(), parts.algorithm).await
+    }
+}
+
+fn fingerprint(token: &str) -> Fingerprint {
+    Sha256::digest(token.as_bytes()).into()
+}
