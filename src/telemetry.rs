@@ -1,1 +1,112 @@
 //! Tracing set-up, metric and field names.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// What is logged unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "warn,rollcall=info";
+/// How often [`upkeep`] folds new samples into the histograms; also the staleness that a reader may see in
+/// memory use, not in values: rendering folds too.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// Upper bounds in seconds, for what takes a transaction, a query or a request.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Upper bounds in rows of a batch.
+const BATCH_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
+
+/// Names of metrics. The unit is the name's last word but for counters, which count events.
+pub mod metric {
+    /// Gauge: open sockets, by dialect.
+    pub const SOCKETS: &str = "rollcall_sockets";
+    /// Gauge: visibility edges held in memory (viewer to subject).
+    pub const EDGES: &str = "rollcall_edges";
+    /// Counter: frames put into outboxes, by dialect.
+    pub const DELIVERIES: &str = "rollcall_deliveries_total";
+    /// Counter: frames that a newer one of the same subject replaced in an outbox.
+    pub const COALESCED: &str = "rollcall_coalesced_total";
+    /// Histogram: rows in a batch of the group-commit writer.
+    pub const WRITER_BATCH_SIZE: &str = "rollcall_writer_batch_size";
+    /// Histogram, seconds: from handing a write over to its commit.
+    pub const WRITER_LATENCY: &str = "rollcall_writer_latency_seconds";
+    /// Histogram, seconds: from commit to the notification's arrival.
+    pub const NOTIFY_LAG: &str = "rollcall_notify_lag_seconds";
+    /// Counter: full re-reads after a lost LISTEN connection or a policy change, by cause.
+    pub const RESYNCS: &str = "rollcall_resyncs_total";
+    /// Histogram, seconds: queries that ask row-level security who sees whom.
+    pub const RLS_QUERY: &str = "rollcall_rls_query_seconds";
+    /// Counter: HTTP requests, by route, method and status.
+    pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
+    /// Histogram, seconds: HTTP requests, by route and method.
+    pub const HTTP_REQUEST: &str = "rollcall_http_request_seconds";
+}
+
+/// The process's tracing or metrics could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// Something else in the process logs already.
+    #[error("logging is set up already")]
+    Tracing(#[from] TryInitError),
+    /// Something else in the process collects metrics already.
+    #[error("metrics could not be set up")]
+    Metrics(#[from] BuildError),
+}
+
+/// Starts logging, to standard error: standard output belongs to what a command prints.
+///
+/// # Errors
+/// If the process logs already.
+pub fn init_tracing(config: &LogConfig) -> Result<(), TelemetryError> {
+    let directives = config.filter.as_deref().unwrap_or(DEFAULT_FILTER);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(directives))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let installed = match config.format {
+        LogFormat::Pretty => lines.with_target(false).finish().try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    };
+    Ok(installed?)
+}
+
+/// Starts collecting metrics. The handle renders them as Prometheus text; somebody has to run [`upkeep`].
+///
+/// # Errors
+/// If the process collects metrics already.
+pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    Ok(PrometheusBuilder::new()
+        .set_buckets(&LATENCY_BUCKETS)?
+        .set_buckets_for_metric(full(metric::WRITER_BATCH_SIZE), &BATCH_BUCKETS)?
+        .install_recorder()?)
+}
+
+/// Folds samples away now and then, for ever, so that memory stays bounded when nobody scrapes.
+pub async fn upkeep(handle: PrometheusHandle) {
+    let mut every = tokio::time::interval(UPKEEP_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_have_buckets_in_their_own_unit() {
+        let handle = install_metrics().unwrap();
+        metrics::histogram!(metric::WRITER_LATENCY).record(0.003);
+        metrics::histogram!(metric::WRITER_BATCH_SIZE).record(100.0);
+        let text = handle.render();
+        assert!(text.contains("rollcall_writer_latency_seconds_bucket{le=\"0.004\"} 1"), "{text}");
+        assert!(text.contains("rollcall_writer_batch_size_bucket{le=\"128\"} 1"), "{text}");
+    }
+}

@@ -1,1 +1,0 @@
-//! Raw environment and flags to a validated [`Config`].

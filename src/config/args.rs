@@ -1,0 +1,227 @@
+//! The command line: subcommands, and every setting as a flag and an environment variable.
+//!
+//! Settings arrive here as text; [`super::validate`] makes typed values of them. So each message can name
+//! the environment variable, whichever way the value came, and an empty variable counts as not set.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Presence, realtime and context over PostgreSQL.
+#[derive(Parser)]
+#[command(name = "rollcall", version, arg_required_else_help = true, subcommand_required = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The settings, as given.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the server; without DATABASE_URL it starts a PostgreSQL of its own in the data directory
+    Serve(ServeArgs),
+    /// Bring the database's schema up to date and say what was applied
+    Migrate(MigrateArgs),
+    /// Print a token for a user, signed with JWT_SECRET
+    Token(TokenArgs),
+    /// Say what is wrong with the database and how to mend it
+    Doctor(DoctorArgs),
+}
+
+/// Arguments of `rollcall serve`.
+#[derive(Args)]
+pub struct ServeArgs {
+    /// Load the demo data once
+    #[arg(long)]
+    pub seed: bool,
+}
+
+/// Arguments of `rollcall migrate`.
+#[derive(Args)]
+pub struct MigrateArgs {
+    /// Load the demo data once
+    #[arg(long)]
+    pub seed: bool,
+}
+
+/// Arguments of `rollcall token`.
+#[derive(Args)]
+pub struct TokenArgs {
+    /// The user's id (UUID); may be left out for anon and service_role
+    #[arg(long)]
+    pub sub: Option<uuid::Uuid>,
+    /// anon, authenticated or service_role
+    #[arg(long, default_value = "authenticated")]
+    pub role: String,
+    /// How long it is valid: seconds, or with a unit: 90s, 15m, 1h, 30d
+    #[arg(long, default_value = "1h")]
+    pub ttl: String,
+    /// A further claim; the value is JSON if it parses as such, else text
+    #[arg(long = "claim", value_name = "NAME=VALUE")]
+    pub claims: Vec<String>,
+}
+
+/// Arguments of `rollcall doctor`.
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Every setting, as text. Not `Debug`, because some of them are secrets.
+#[derive(Args, Default)]
+pub struct Settings {
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, env = "HOST", help_heading = "Server")]
+    pub host: Option<String>,
+    /// Port to listen on; 0 takes any free one [default: 4000]
+    #[arg(long, env = "PORT", help_heading = "Server")]
+    pub port: Option<String>,
+    /// Second port, whose / is the context socket [default: none]
+    #[arg(long, env = "WS_PORT", help_heading = "Server")]
+    pub ws_port: Option<String>,
+    /// Where the server keeps its own PostgreSQL and generated keys [default: .rollcall]
+    #[arg(long, env = "ROLLCALL_DATA_DIR", help_heading = "Server")]
+    pub data_dir: Option<PathBuf>,
+    /// Parts that the hub is split into [default: one per core]
+    #[arg(long, env = "SHARDS", help_heading = "Server")]
+    pub shards: Option<String>,
+    /// NATS server that carries broadcasts between nodes [default: none, PostgreSQL does]
+    #[arg(long, env = "NATS_URL", help_heading = "Server")]
+    pub nats_url: Option<String>,
+    /// What to log, as in tracing's EnvFilter [default: info for rollcall, warn for the rest]
+    #[arg(long, env = "RUST_LOG", help_heading = "Server")]
+    pub log: Option<String>,
+    /// pretty or json [default: pretty]
+    #[arg(long, env = "LOG_FORMAT", help_heading = "Server")]
+    pub log_format: Option<String>,
+
+    /// PostgreSQL to use [default: none, the server starts one of its own]
+    #[arg(long, env = "DATABASE_URL", help_heading = "Database")]
+    pub database_url: Option<String>,
+    /// The same database without a pooler between, for LISTEN and replication [default: DATABASE_URL]
+    #[arg(long, env = "DATABASE_DIRECT_URL", help_heading = "Database")]
+    pub database_direct_url: Option<String>,
+    /// Connections in the pool [default: 8]
+    #[arg(long, env = "DATABASE_POOL_SIZE", help_heading = "Database")]
+    pub database_pool_size: Option<String>,
+
+    /// Secret of HS256 tokens, 32 characters or more [default: generated with the server's own PostgreSQL]
+    #[arg(long, env = "JWT_SECRET", help_heading = "Identity")]
+    pub jwt_secret: Option<String>,
+    /// Another name of JWT_SECRET
+    #[arg(long, env = "SUPABASE_JWT_SECRET", help_heading = "Identity", hide = true)]
+    pub supabase_jwt_secret: Option<String>,
+    /// Where the public keys of RS256, ES256 and EdDSA tokens are [default: none]
+    #[arg(long, env = "JWKS_URL", help_heading = "Identity")]
+    pub jwks_url: Option<String>,
+    /// Issuer that tokens must name [default: not checked]
+    #[arg(long, env = "JWT_ISSUER", help_heading = "Identity")]
+    pub jwt_issuer: Option<String>,
+    /// Audience that tokens must name [default: not checked]
+    #[arg(long, env = "JWT_AUDIENCE", help_heading = "Identity")]
+    pub jwt_audience: Option<String>,
+    /// Opaque keys and their roles: key:role,key:role [default: none]
+    #[arg(long, env = "API_KEYS", help_heading = "Identity")]
+    pub api_keys: Option<String>,
+    /// Believe X-User-ID and X-Device-ID of trusted gateways: true or false [default: false]
+    #[arg(long, env = "TRUST_GATEWAY_HEADERS", help_heading = "Identity")]
+    pub trust_gateway_headers: Option<String>,
+    /// Networks of trusted gateways [default: 127.0.0.0/8,::1/128]
+    #[arg(long, env = "TRUSTED_GATEWAYS", help_heading = "Identity")]
+    pub trusted_gateways: Option<String>,
+
+    /// Origins that browsers may call from, or * [default: *]
+    #[arg(long, env = "CORS_ORIGIN", help_heading = "Browsers")]
+    pub cors_origin: Option<String>,
+    /// Let browsers send cookies: true or false [default: false]
+    #[arg(long, env = "CORS_CREDENTIALS", help_heading = "Browsers")]
+    pub cors_credentials: Option<String>,
+
+    /// Status updates a minute and user [default: 10]
+    #[arg(long, env = "PRESENCE_UPDATES_PER_MINUTE", help_heading = "Limits (0: none)")]
+    pub presence_updates_per_minute: Option<String>,
+    /// Context requests a minute and user [default: 30]
+    #[arg(long, env = "CONTEXT_REQUESTS_PER_MINUTE", help_heading = "Limits (0: none)")]
+    pub context_requests_per_minute: Option<String>,
+    /// Chat requests a minute and user [default: 20]
+    #[arg(long, env = "CHAT_REQUESTS_PER_MINUTE", help_heading = "Limits (0: none)")]
+    pub chat_requests_per_minute: Option<String>,
+    /// Sockets open at once [default: 10000]
+    #[arg(long, env = "REALTIME_MAX_CONNECTIONS", help_heading = "Limits (0: none)")]
+    pub realtime_max_connections: Option<String>,
+    /// Messages a second, sent and delivered [default: 2500]
+    #[arg(long, env = "REALTIME_MAX_EVENTS_PER_SECOND", help_heading = "Limits (0: none)")]
+    pub realtime_max_events_per_second: Option<String>,
+    /// Channel joins a second [default: 2500]
+    #[arg(long, env = "REALTIME_MAX_JOINS_PER_SECOND", help_heading = "Limits (0: none)")]
+    pub realtime_max_joins_per_second: Option<String>,
+    /// Channels on one socket [default: 100]
+    #[arg(long, env = "REALTIME_MAX_CHANNELS_PER_CLIENT", help_heading = "Limits (0: none)")]
+    pub realtime_max_channels_per_client: Option<String>,
+    /// Size of a broadcast in kB (1000 bytes) [default: 3000]
+    #[arg(long, env = "REALTIME_MAX_PAYLOAD_KB", help_heading = "Limits (0: none)")]
+    pub realtime_max_payload_kb: Option<String>,
+    /// Presence pushes of one channel in a window [default: 5]
+    #[arg(long, env = "REALTIME_PRESENCE_CALLS", help_heading = "Limits (0: none)")]
+    pub realtime_presence_calls: Option<String>,
+    /// That window in milliseconds [default: 30000]
+    #[arg(long, env = "REALTIME_PRESENCE_WINDOW_MS", help_heading = "Limits (0: none)")]
+    pub realtime_presence_window_ms: Option<String>,
+
+    /// A device without activity for so long is away [default: 300]
+    #[arg(long, env = "IDLE_AFTER", help_heading = "Times (seconds, or with a unit: 500ms, 90s, 5m)")]
+    pub idle_after: Option<String>,
+    /// A closed socket's device is offline after so long [default: 5]
+    #[arg(long, env = "DISCONNECT_GRACE", help_heading = "Times (seconds, or with a unit: 500ms, 90s, 5m)")]
+    pub disconnect_grace: Option<String>,
+    /// A server not heard of for so long counts as dead [default: 10]
+    #[arg(long, env = "NODE_LEASE", help_heading = "Times (seconds, or with a unit: 500ms, 90s, 5m)")]
+    pub node_lease: Option<String>,
+}
+
+impl Cli {
+    /// Reads the process's arguments and environment; prints help or the error and exits where clap would.
+    pub fn from_process() -> Self {
+        let matches = command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The command line as clap knows it: settings may stand before or after the subcommand, and help never shows
+/// what the environment holds.
+pub(super) fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| arg.global(true).hide_env_values(true))
+}
+
+/// The environment variables that are settings.
+pub(super) fn known_variables() -> Vec<String> {
+    command()
+        .get_arguments()
+        .filter_map(|arg| arg.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_may_follow_the_subcommand() {
+        let matches = command().try_get_matches_from(["rollcall", "serve", "--port", "4100"]).unwrap();
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        assert_eq!(cli.settings.port.as_deref(), Some("4100"));
+        assert!(matches!(cli.command, Command::Serve(ServeArgs { seed: false })));
+    }
+}

@@ -1,0 +1,142 @@
+//! From text to value, one function for each kind of setting. An error is the second half of a sentence that
+//! begins with the variable's name.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// What a parser answers.
+pub(super) type Parsed<T> = Result<T, String>;
+
+pub(super) fn port(text: &str) -> Parsed<u16> {
+    text.parse().map_err(|_| format!("`{text}` is not a port: give a number from 0 to 65535"))
+}
+
+pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Parsed<usize> {
+    let (low, high) = (*range.start(), *range.end());
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("`{text}` does not fit: give a whole number from {low} to {high}")),
+    }
+}
+
+/// A limit; 0 stands for none.
+pub(super) fn limit(text: &str) -> Parsed<Option<NonZeroU32>> {
+    text.parse()
+        .map(NonZeroU32::new)
+        .map_err(|_| format!("`{text}` is not a limit: give a whole number from 0 (none) to {}", u32::MAX))
+}
+
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+/// A time span: a number of seconds, or a number with one of the units `ms`, `s`, `m`, `h`, `d`.
+pub fn duration(text: &str) -> Parsed<Duration> {
+    let unit_start = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_start);
+    let seconds_per_unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return Err(not_a_duration(text)),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| not_a_duration(text))?;
+    Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|_| not_a_duration(text))
+}
+
+fn not_a_duration(text: &str) -> String {
+    format!("`{text}` is not a time span: give seconds, or a number with a unit (500ms, 90s, 5m, 1h, 30d)")
+}
+
+pub(super) fn duration_within(text: &str, range: RangeInclusive<Duration>) -> Parsed<Duration> {
+    let value = duration(text)?;
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (low, high) = (range.start().as_secs_f64(), range.end().as_secs_f64());
+    Err(format!("`{text}` does not fit: give {low} to {high} seconds"))
+}
+
+pub(super) fn host(text: &str) -> Parsed<String> {
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c));
+    if !fits {
+        return Err(format!("`{text}` is not an address or host name"));
+    }
+    // `[::1]` is how an IPv6 address stands in a URL; sockets want it bare.
+    Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+/// Networks in CIDR form, or single addresses, parted by commas.
+pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
+    listed(text)
+        .map(|item| {
+            item.parse::<IpNet>()
+                .or_else(|_| item.parse::<std::net::IpAddr>().map(IpNet::from))
+                .map_err(|_| format!("`{item}` is not a network: give CIDR, as in 10.0.0.0/8 or ::1/128"))
+        })
+        .collect()
+}
+
+/// A URL of one of the schemes. Credentials may be in it, so the value is not repeated.
+pub(super) fn url(text: &str, schemes: &[&str]) -> Parsed<String> {
+    let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)?.strip_prefix("://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("is not a URL that begins with {}://", schemes.join(":// or "))),
+    }
+}
+
+/// The parts of a comma-separated list, trimmed, empty ones left out.
+pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_spans_are_seconds_unless_a_unit_says_otherwise() {
+        assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3_600)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for bad in ["", "five", "5 fortnights", "-1", "nan", "inf", "1e300d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn zero_as_a_limit_means_none() {
+        assert_eq!(limit("0"), Ok(None));
+        assert_eq!(limit("7"), Ok(NonZeroU32::new(7)));
+        assert!(limit("-1").is_err());
+        assert!(limit("4294967296").is_err());
+    }
+
+    #[test]
+    fn a_single_address_is_a_network_of_one() {
+        assert_eq!(networks("10.0.0.0/8, ::1").unwrap().len(), 2);
+        assert!(networks("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn a_wrong_url_is_not_repeated_because_it_may_hold_a_password() {
+        let error = url("mysql://root:hunter2@db/x", &["postgres", "postgresql"]).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(url("postgresql://db/x", &["postgres", "postgresql"]).is_ok());
+        assert!(url("https://", &["https"]).is_err());
+    }
+}

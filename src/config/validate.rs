@@ -1,0 +1,436 @@
+//! Settings as text to a [`Config`], collecting every problem on the way.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::Settings;
+use super::error::{ConfigError, Problem};
+use super::parse::{self, Parsed};
+use super::{
+    AuthConfig, Config, CorsConfig, CorsOrigin, DatabaseConfig, GatewayConfig, Limits, Listen, LogConfig,
+    LogFormat, Secret, Times,
+};
+use crate::auth::Role;
+
+/// The shortest `JWT_SECRET`, in bytes: RFC 7518, 3.2 wants a key as long as the hash (256 bits).
+const MIN_JWT_SECRET: usize = 32;
+/// The longest time that a device may stay idle unnoticed, and the longest grace.
+const LONGEST_IDLE: Duration = Duration::from_secs(24 * 3_600);
+/// A dead device has to be offline within 30 s, so neither grace nor lease may be longer.
+const LONGEST_GRACE: Duration = Duration::from_secs(30);
+/// A shorter lease would make a busy database look like a dead node.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// Reads `.env` of the working directory into the process's environment; what is already set stays. To be
+/// called before any thread is started and before the command line is read.
+///
+/// # Errors
+/// Names the line that is not `NAME=value`.
+pub fn read_dotenv() -> Result<(), ConfigError> {
+    match dotenvy::from_path(Path::new(".env")) {
+        Ok(()) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        Err(dotenvy::Error::LineParse(_, position)) => Err(ConfigError::from(Problem::new(
+            ".env",
+            format!("a line is not of the form NAME=value (at character {position} of its value)"),
+        ))),
+        Err(error) => Err(ConfigError::from(Problem::new(".env", format!("cannot be read: {error}")))),
+    }
+}
+
+impl Config {
+    /// Checks the settings and gives them types.
+    ///
+    /// # Errors
+    /// Every setting that is malformed or does not fit together with another, each with the reason.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut reader = Reader::default();
+        let config = Self {
+            listen: listen(settings, &mut reader),
+            data_dir: settings
+                .data_dir
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty())
+                .unwrap_or_else(|| PathBuf::from(".rollcall")),
+            database: database(settings, &mut reader),
+            auth: auth(settings, &mut reader),
+            gateway: gateway(settings, &mut reader),
+            cors: cors(settings, &mut reader),
+            limits: limits(settings, &mut reader),
+            times: times(settings, &mut reader),
+            shards: reader.read("SHARDS", &settings.shards, cores(), |text| parse::count(text, 1..=1_024)),
+            nats_url: reader
+                .optional("NATS_URL", &settings.nats_url, |text| parse::url(text, &["nats", "tls"]))
+                .map(Secret::new),
+            log: log(settings, &mut reader),
+        };
+        ConfigError::from_problems(reader.problems)?;
+        Ok(config)
+    }
+}
+
+/// Reads values one by one and remembers what was wrong.
+#[derive(Default)]
+struct Reader {
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// The value, or `None` where the setting is not given, empty or wrong.
+    fn optional<T>(
+        &mut self,
+        variable: &str,
+        text: &Option<String>,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> Option<T> {
+        let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
+        parse(text).map_err(|why| self.refuse(variable, why)).ok()
+    }
+
+    fn read<T>(
+        &mut self,
+        variable: &str,
+        text: &Option<String>,
+        default: T,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> T {
+        self.optional(variable, text, parse).unwrap_or(default)
+    }
+
+    fn limit(&mut self, variable: &str, text: &Option<String>, default: u32) -> Option<NonZeroU32> {
+        self.read(variable, text, NonZeroU32::new(default), parse::limit)
+    }
+
+    fn text(&mut self, variable: &str, text: &Option<String>) -> Option<String> {
+        self.optional(variable, text, |text| Ok(text.to_owned()))
+    }
+
+    fn refuse(&mut self, variable: &str, why: impl Into<String>) {
+        self.problems.push(Problem::new(variable, why));
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn listen(settings: &Settings, reader: &mut Reader) -> Listen {
+    let listen = Listen {
+        host: reader.read("HOST", &settings.host, "127.0.0.1".to_owned(), parse::host),
+        port: reader.read("PORT", &settings.port, 4_000, parse::port),
+        ws_port: reader.optional("WS_PORT", &settings.ws_port, parse::port),
+    };
+    if listen.port != 0 && listen.ws_port == Some(listen.port) {
+        reader.refuse("WS_PORT", "is the same as PORT; the context socket is served there anyway");
+    }
+    listen
+}
+
+fn database(settings: &Settings, reader: &mut Reader) -> DatabaseConfig {
+    let url = reader.optional("DATABASE_URL", &settings.database_url, database_url);
+    let direct_url = reader.optional("DATABASE_DIRECT_URL", &settings.database_direct_url, database_url);
+    if url.is_none() && direct_url.is_some() && reader.problems.iter().all(|p| p.variable != "DATABASE_URL") {
+        reader.refuse("DATABASE_DIRECT_URL", "is of use only together with DATABASE_URL");
+    }
+    let pool_size = reader
+        .read("DATABASE_POOL_SIZE", &settings.database_pool_size, 8, |text| parse::count(text, 1..=1_000));
+    DatabaseConfig { url, direct_url, pool_size }
+}
+
+/// Checks the form without repeating the value, which holds a password.
+fn database_url(text: &str) -> Parsed<Secret> {
+    parse::url(text, &["postgres", "postgresql"]).or_else(|why| {
+        // The form without a host, which means a local socket: postgresql:///name?host=/run/postgresql.
+        if text.starts_with("postgresql:///") || text.starts_with("postgres:///") {
+            Ok(text.to_owned())
+        } else {
+            Err(why)
+        }
+    })?;
+    match text.parse::<tokio_postgres::Config>() {
+        Ok(_) => Ok(Secret::new(text)),
+        Err(error) => Err(format!("is not a PostgreSQL URL: {}", innermost(&error))),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
+}
+
+fn auth(settings: &Settings, reader: &mut Reader) -> AuthConfig {
+    let jwt_secret = reader
+        .optional("JWT_SECRET", &settings.jwt_secret, jwt_secret)
+        .or_else(|| reader.optional("SUPABASE_JWT_SECRET", &settings.supabase_jwt_secret, jwt_secret));
+    AuthConfig {
+        jwt_secret,
+        jwks_url: reader
+            .optional("JWKS_URL", &settings.jwks_url, |text| parse::url(text, &["https", "http"])),
+        issuer: reader.text("JWT_ISSUER", &settings.jwt_issuer),
+        audience: reader.text("JWT_AUDIENCE", &settings.jwt_audience),
+        api_keys: reader.read("API_KEYS", &settings.api_keys, HashMap::new(), api_keys),
+    }
+}
+
+fn jwt_secret(text: &str) -> Parsed<Secret> {
+    if text.len() < MIN_JWT_SECRET {
+        return Err(format!(
+            "has {} characters and needs {MIN_JWT_SECRET} or more; `openssl rand -hex 32` makes one",
+            text.len()
+        ));
+    }
+    Ok(Secret::new(text))
+}
+
+/// `key:role,key:role`. A key may hold colons, a role does not. Errors count entries instead of showing keys.
+fn api_keys(text: &str) -> Parsed<HashMap<Secret, Role>> {
+    let mut keys = HashMap::new();
+    for (index, entry) in parse::listed(text).enumerate() {
+        let nth = index + 1;
+        let (key, role) = entry
+            .rsplit_once(':')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| format!("entry {nth} is not of the form key:role"))?;
+        let role: Role = role.parse().map_err(|_| {
+            format!("entry {nth} names no role that there is: give anon, authenticated or service_role")
+        })?;
+        if keys.insert(Secret::new(key), role).is_some() {
+            return Err(format!("entry {nth} has a key that came before"));
+        }
+    }
+    Ok(keys)
+}
+
+fn gateway(settings: &Settings, reader: &mut Reader) -> GatewayConfig {
+    let loopback = || vec![ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into(), loopback_v6()];
+    GatewayConfig {
+        trust_headers: reader.read(
+            "TRUST_GATEWAY_HEADERS",
+            &settings.trust_gateway_headers,
+            false,
+            parse::boolean,
+        ),
+        networks: reader
+            .optional("TRUSTED_GATEWAYS", &settings.trusted_gateways, parse::networks)
+            .unwrap_or_else(loopback),
+    }
+}
+
+fn loopback_v6() -> ipnet::IpNet {
+    ipnet::IpNet::from(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))
+}
+
+fn cors(settings: &Settings, reader: &mut Reader) -> CorsConfig {
+    let origin = reader.read("CORS_ORIGIN", &settings.cors_origin, CorsOrigin::Any, cors_origin);
+    let credentials = reader.read("CORS_CREDENTIALS", &settings.cors_credentials, false, parse::boolean);
+    if credentials && origin == CorsOrigin::Any {
+        reader.refuse("CORS_CREDENTIALS", "needs CORS_ORIGIN to name the origins: browsers refuse it with *");
+    }
+    CorsConfig { origin, credentials }
+}
+
+fn cors_origin(text: &str) -> Parsed<CorsOrigin> {
+    if text == "*" {
+        return Ok(CorsOrigin::Any);
+    }
+    let origins = parse::listed(text).map(|item| {
+        // Browsers send no slash at the end, people like to write one.
+        let item = item.strip_suffix('/').unwrap_or(item);
+        let host = item.split_once("://").map(|(_, host)| host).unwrap_or_default();
+        if host.is_empty() || host.contains(['/', '*', '?', '#']) || !item.is_ascii() {
+            return Err(format!(
+                "`{item}` is not an origin: give *, or scheme and host as in https://example.org"
+            ));
+        }
+        Ok(item.to_ascii_lowercase())
+    });
+    Ok(CorsOrigin::These(origins.collect::<Parsed<_>>()?))
+}
+
+fn limits(settings: &Settings, reader: &mut Reader) -> Limits {
+    let s = settings;
+    Limits {
+        presence_updates_per_minute: reader.limit(
+            "PRESENCE_UPDATES_PER_MINUTE",
+            &s.presence_updates_per_minute,
+            10,
+        ),
+        context_requests_per_minute: reader.limit(
+            "CONTEXT_REQUESTS_PER_MINUTE",
+            &s.context_requests_per_minute,
+            30,
+        ),
+        chat_requests_per_minute: reader.limit("CHAT_REQUESTS_PER_MINUTE", &s.chat_requests_per_minute, 20),
+        max_connections: reader.limit("REALTIME_MAX_CONNECTIONS", &s.realtime_max_connections, 10_000),
+        max_events_per_second: reader.limit(
+            "REALTIME_MAX_EVENTS_PER_SECOND",
+            &s.realtime_max_events_per_second,
+            2_500,
+        ),
+        max_joins_per_second: reader.limit(
+            "REALTIME_MAX_JOINS_PER_SECOND",
+            &s.realtime_max_joins_per_second,
+            2_500,
+        ),
+        max_channels_per_client: reader.limit(
+            "REALTIME_MAX_CHANNELS_PER_CLIENT",
+            &s.realtime_max_channels_per_client,
+            100,
+        ),
+        max_payload_kb: reader.limit("REALTIME_MAX_PAYLOAD_KB", &s.realtime_max_payload_kb, 3_000),
+        presence_calls: reader.limit("REALTIME_PRESENCE_CALLS", &s.realtime_presence_calls, 5),
+        presence_window: reader.read(
+            "REALTIME_PRESENCE_WINDOW_MS",
+            &s.realtime_presence_window_ms,
+            Duration::from_secs(30),
+            |text| parse::count(text, 1..=3_600_000).map(|ms| Duration::from_millis(ms as u64)),
+        ),
+    }
+}
+
+fn times(settings: &Settings, reader: &mut Reader) -> Times {
+    let mut time = |variable, text: &Option<String>, default, range| {
+        reader.read(variable, text, Duration::from_secs(default), |text| parse::duration_within(text, range))
+    };
+    Times {
+        idle_after: time("IDLE_AFTER", &settings.idle_after, 300, Duration::from_millis(1)..=LONGEST_IDLE),
+        disconnect_grace: time(
+            "DISCONNECT_GRACE",
+            &settings.disconnect_grace,
+            5,
+            Duration::ZERO..=LONGEST_GRACE,
+        ),
+        node_lease: time("NODE_LEASE", &settings.node_lease, 10, SHORTEST_LEASE..=LONGEST_GRACE),
+    }
+}
+
+fn log(settings: &Settings, reader: &mut Reader) -> LogConfig {
+    LogConfig {
+        filter: reader.optional(
+            "RUST_LOG",
+            &settings.log,
+            |text| match tracing_subscriber::EnvFilter::try_new(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(_) => {
+                    Err(format!("`{text}` is not a log filter: give for example info or rollcall=debug"))
+                }
+            },
+        ),
+        format: reader.read("LOG_FORMAT", &settings.log_format, LogFormat::Pretty, |text| match text {
+            "pretty" => Ok(LogFormat::Pretty),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("`{text}` is not a log format: give pretty or json")),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn problems(settings: &Settings) -> String {
+        Config::from_settings(settings).expect_err("is refused").to_string()
+    }
+
+    #[test]
+    fn without_settings_the_defaults_hold() {
+        let config = Config::from_settings(&Settings::default()).unwrap();
+        assert_eq!(config.listen, Listen { host: "127.0.0.1".into(), port: 4_000, ws_port: None });
+        assert_eq!(config.data_dir, Path::new(".rollcall"));
+        assert!(config.database.url.is_none() && config.auth.jwt_secret.is_none());
+        assert_eq!(config.limits.presence_updates_per_minute, NonZeroU32::new(10));
+        assert_eq!(config.times.node_lease, Duration::from_secs(10));
+        assert_eq!(config.cors.origin, CorsOrigin::Any);
+        assert!(
+            config.gateway.networks.iter().any(|net| net.contains(&std::net::IpAddr::from([127, 0, 0, 9])))
+        );
+        assert!(config.shards >= 1);
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let settings = Settings { port: set(""), database_url: set(" "), ..Settings::default() };
+        let config = Config::from_settings(&settings).unwrap();
+        assert_eq!(config.listen.port, 4_000);
+        assert!(config.database.url.is_none());
+    }
+
+    #[test]
+    fn every_malformed_value_is_named_at_once() {
+        let settings = Settings {
+            port: set("http"),
+            node_lease: set("0"),
+            presence_updates_per_minute: set("ten"),
+            trusted_gateways: set("everyone"),
+            log_format: set("xml"),
+            ..Settings::default()
+        };
+        let message = problems(&settings);
+        assert_eq!(message.lines().count(), 5, "{message}");
+        for name in ["PORT", "NODE_LEASE", "PRESENCE_UPDATES_PER_MINUTE", "TRUSTED_GATEWAYS", "LOG_FORMAT"] {
+            assert!(message.lines().any(|line| line.starts_with(&format!("{name}: "))), "{message}");
+        }
+    }
+
+    #[test]
+    fn no_message_and_no_debug_output_repeats_a_secret() {
+        let settings = Settings {
+            database_url: set("postgresql://u:hunter2@host:port/db"),
+            jwt_secret: set("hunter2"),
+            api_keys: set("hunter2:root"),
+            ..Settings::default()
+        };
+        let message = problems(&settings);
+        assert_eq!(message.lines().count(), 3, "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+
+        let settings = Settings {
+            database_url: set("postgresql://u:hunter2@host/db"),
+            jwt_secret: set(&"hunter2".repeat(8)),
+            api_keys: set("a:b:hunter2:service_role"),
+            ..Settings::default()
+        };
+        let config = Config::from_settings(&settings).unwrap();
+        assert_eq!(config.auth.api_keys.get(&Secret::new("a:b:hunter2")), Some(&Role::ServiceRole));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn jwt_secret_wins_over_its_other_name() {
+        let (ours, other) = ("a".repeat(32), "b".repeat(32));
+        let mut settings =
+            Settings { supabase_jwt_secret: set(&other), jwt_secret: set(&ours), ..Settings::default() };
+        let secret = |settings: &Settings| Config::from_settings(settings).unwrap().auth.jwt_secret;
+        assert_eq!(secret(&settings), Some(Secret::new(ours)));
+        settings.jwt_secret = None;
+        assert_eq!(secret(&settings), Some(Secret::new(other)));
+    }
+
+    #[test]
+    fn credentials_with_any_origin_are_refused() {
+        let settings = Settings { cors_credentials: set("true"), ..Settings::default() };
+        assert!(problems(&settings).starts_with("CORS_CREDENTIALS: "));
+        let settings = Settings {
+            cors_credentials: set("true"),
+            cors_origin: set("https://Example.org/, http://localhost:3000"),
+            ..Settings::default()
+        };
+        let origin = Config::from_settings(&settings).unwrap().cors.origin;
+        assert_eq!(
+            origin,
+            CorsOrigin::These(vec!["https://example.org".into(), "http://localhost:3000".into()])
+        );
+    }
+
+    #[test]
+    fn a_socket_url_is_a_database_url() {
+        let settings =
+            Settings { database_url: set("postgresql:///app?host=/run/postgresql"), ..Settings::default() };
+        assert!(Config::from_settings(&settings).unwrap().database.url.is_some());
+    }
+}
