@@ -26,7 +26,8 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order in which the contract lists them.
-    pub const ALL: [Self; 6] = [Self::Online, Self::Away, Self::Busy, Self::Dnd, Self::Invisible, Self::Offline];
+    pub const ALL: [Self; 6] =
+        [Self::Online, Self::Away, Self::Busy, Self::Dnd, Self::Invisible, Self::Offline];
 
     /// The word on the wire and in SQL.
     #[must_use]
@@ -94,7 +95,9 @@ impl Reach {
 }
 
 /// Which of a user's two rows in `user_presence` a viewer gets; in SQL the enum `public.presence_face`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql, FromSql)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql, FromSql,
+)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_face", rename_all = "lowercase")]
 pub enum Face {
