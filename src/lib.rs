@@ -19,6 +19,7 @@ pub mod config;
 pub mod http;
 pub mod hub;
 pub mod lifecycle;
+pub mod limits;
 pub mod model;
 pub mod pg;
 pub mod presence;

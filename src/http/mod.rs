@@ -1,1 +1,19 @@
-//! REST routes, extractors, limits, errors to the envelope.
+//! REST foundations: what every route shares, whatever its area.
+//!
+//! A request passes [`layers::wrap`] (id, span, metrics, CORS, panics, time and body limits), then the extractors
+//! of its handler ([`extract`] for what it says, [`identity`] for who says it), perhaps [`limits`], and whatever
+//! fails on the way ends as one [`error::ApiError`], which alone knows the envelope. [`system`] holds the routes
+//! about the server itself.
+
+pub mod body;
+pub mod error;
+pub mod extract;
+pub mod identity;
+pub mod layers;
+pub mod system;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ApiError, FieldError};
+pub use extract::{Json, Path, Query, ValidJson};
+pub use identity::{Authenticated, DeviceHeader, GatewayPolicy};

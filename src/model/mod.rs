@@ -4,8 +4,10 @@ mod device;
 mod ids;
 mod presence;
 mod status;
+mod text;
 
 pub use device::{DeviceId, InvalidDeviceId};
 pub use ids::{ConversationId, NodeId, UserId};
 pub use presence::{Presence, TypingState};
 pub use status::{Face, Reach, Status, UnknownStatus};
+pub use text::neutralise;

@@ -1,3 +1,16 @@
-//! PostgreSQL: pool, acting as the caller, listener, migrations, the embedded cluster.
+//! PostgreSQL: connections, acting as the caller, notifications, migrations, the embedded cluster.
+//!
+//! Statements live in `sql/`, one file each; [`queries`] gives each a typed function. Nothing else in the crate
+//! speaks to the database.
 
+mod connect;
+mod database;
 pub mod embedded;
+mod error;
+pub mod listener;
+pub mod queries;
+mod tx;
+
+pub use connect::{ConnectError, Connector};
+pub use database::Database;
+pub use error::PgError;

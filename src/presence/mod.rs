@@ -1,1 +1,10 @@
-//! Presence: the group-commit writer, visibility, sweep.
+//! Presence: writing it in groups, keeping it alive, and knowing who may see it.
+//!
+//! Read [`writer`] first (how a change gets in), then [`visibility`] (how it gets out).
+
+pub mod liveness;
+mod service;
+pub mod visibility;
+pub mod writer;
+
+pub use service::{PresenceError, PresenceService};

@@ -1,1 +1,20 @@
-//! Dialects: codecs between frames and messages.
+//! Dialects: codecs between frames and the messages that sessions speak.
+//!
+//! - [`ClientMessage`] and [`ServerMessage`] are what can be said at all, whatever the dialect.
+//! - [`Dialect`] turns frames into the one and the other into frames. It has no behaviour of its own: what a
+//!   message does is decided once, in the session.
+//! - [`presence`] is source B, `/api/presence/subscribe`.
+//! - [`Fields`] reads JSON objects so that every complaint names the field.
+//!
+//! Nothing here knows sockets, tasks or SQL.
+
+mod dialect;
+mod error;
+mod fields;
+mod message;
+pub mod presence;
+
+pub use dialect::{Dialect, Encode, Frame, FrameKind};
+pub use error::{ErrorCode, FieldError, WireError};
+pub use fields::Fields;
+pub use message::{ClientMessage, ServerMessage, StatusUpdate, Subscription, Token};

@@ -1,0 +1,90 @@
+//! Request bodies: how long they may be, and what is done about one that is longer.
+
+use std::time::Duration;
+
+use axum::{
+    Extension,
+    body::{Body, BodyDataStream},
+    extract::Request,
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use super::ApiError;
+
+/// The longest body that a route takes, in bytes. `layers::wrap` sets the default for all; a route that takes
+/// more says so with `.layer(BodyLimit(1024 * 1024).layer())`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimit(pub usize);
+
+impl Default for BodyLimit {
+    fn default() -> Self {
+        Self(64 * 1024)
+    }
+}
+
+impl BodyLimit {
+    /// The layer that sets it; the innermost counts.
+    pub const fn layer(self) -> Extension<Self> {
+        Extension(self)
+    }
+}
+
+/// How much of an oversized body is read and thrown away, in bytes, and for how long. Without it the connection is
+/// reset while the client still writes, and the client sees that instead of the 413.
+const DRAIN_BYTES: usize = 8 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Reads a body up to the route's [`BodyLimit`]. The time is bounded by the request's time-out.
+///
+/// # Errors
+/// [`ApiError::PayloadTooLarge`], or [`ApiError::InvalidRequest`] where the client broke off.
+pub async fn read(request: Request) -> Result<Bytes, ApiError> {
+    let BodyLimit(limit) = request.extensions().get().copied().unwrap_or_default();
+    read_up_to(limit, request.into_body()).await
+}
+
+async fn read_up_to(limit: usize, body: Body) -> Result<Bytes, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let mut read = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| ApiError::bad_request("the body could not be read to its end"))?;
+        if read.len() + chunk.len() > limit {
+            // Running out of time is one of the two ends it is meant to have.
+            let _ = tokio::time::timeout(DRAIN_TIME, drain(chunks)).await;
+            return Err(ApiError::PayloadTooLarge { limit });
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(read.freeze())
+}
+
+async fn drain(mut chunks: BodyDataStream) {
+    let mut drained = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        drained += chunk.len();
+        if drained > DRAIN_BYTES {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_at_the_limit_is_read_and_one_byte_more_is_refused() {
+        let read = |bytes: usize| read_up_to(100, Body::from(vec![b'x'; bytes]));
+        assert_eq!(read(100).await.expect("fits").len(), 100);
+        assert!(matches!(read(101).await, Err(ApiError::PayloadTooLarge { limit: 100 })));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_is_given_up_on() {
+        let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
+        let endless = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
+        let answer = read_up_to(100, Body::from_stream(endless)).await;
+        assert!(matches!(answer, Err(ApiError::PayloadTooLarge { .. })));
+    }
+}

@@ -1,0 +1,282 @@
+//! Everything an HTTP route can answer instead of what was asked for, and the one envelope it is answered in.
+//!
+//! | family | variants |
+//! | --- | --- |
+//! | the request is wrong | `InvalidRequest`, `Unprocessable`, `InvalidReference`, `PayloadTooLarge`, `UnsupportedMediaType`, `MethodNotAllowed` |
+//! | the caller may not, or not now | `Auth`, `Forbidden`, `NotFound`, `RateLimited` |
+//! | somebody else was first | `Conflict`, `DuplicatePresence` |
+//! | the server cannot | `Internal`, `ServiceUnavailable`, `DatabaseUnavailable`, `ContextEngine`, `LegacyEngine` |
+//!
+//! The last family keeps its cause, logs it when it becomes a response, and tells nobody.
+
+use std::borrow::Cow;
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::limits::Limited;
+use crate::auth::AuthError;
+
+/// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random
+/// in this range, so that those who were turned away together do not come back together.
+const COME_BACK_AFTER: std::ops::RangeInclusive<u64> = 1..=5;
+
+/// One field that is wrong, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The path to it, as `payload.items[2].name`; a header's or parameter's name otherwise.
+    pub field: String,
+    /// For a person.
+    pub message: String,
+}
+
+impl FieldError {
+    /// A wrong field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// An error answer. Its `Display` is the `message` that the client reads.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// 400: missing or malformed.
+    #[error("{message}")]
+    InvalidRequest {
+        /// For a person.
+        message: Cow<'static, str>,
+        /// Which fields, where it is about fields.
+        details: Vec<FieldError>,
+    },
+    /// 422: well-formed, but a value outside its set.
+    #[error("{message}")]
+    Unprocessable {
+        /// For a person.
+        message: Cow<'static, str>,
+        /// Which fields.
+        details: Vec<FieldError>,
+    },
+    /// 401, or 503 where the signing keys are out of reach.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// 403.
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+    /// 404: not there, or not visible to the caller. Carries nothing, so that the two cannot be told apart.
+    #[error("not found")]
+    NotFound,
+    /// 405.
+    #[error("this method is not supported here")]
+    MethodNotAllowed,
+    /// 409: it is being done already.
+    #[error("{0}")]
+    Conflict(Cow<'static, str>),
+    /// 409: a unique violation on (user, device) that an upsert could not settle.
+    #[error("this device's presence was changed at the same time, try again")]
+    DuplicatePresence,
+    /// 400: something that the request refers to does not exist.
+    #[error("{0}")]
+    InvalidReference(Cow<'static, str>),
+    /// 413.
+    #[error("the body is longer than {limit} bytes")]
+    PayloadTooLarge {
+        /// The longest body that the route takes, in bytes.
+        limit: usize,
+    },
+    /// 415.
+    #[error("the body must be JSON, with Content-Type: application/json")]
+    UnsupportedMediaType,
+    /// 429.
+    #[error(transparent)]
+    RateLimited(#[from] Limited),
+    /// 500: anything else.
+    #[error("something went wrong on our side")]
+    Internal(#[from] anyhow::Error),
+    /// 503: something that the route depends on is out of reach, or too slow.
+    #[error("{message}")]
+    ServiceUnavailable {
+        /// For a person.
+        message: Cow<'static, str>,
+        /// The cause, where there is more to log than the message.
+        source: Option<anyhow::Error>,
+    },
+    /// 503: no connection to Postgres.
+    #[error("the database is out of reach, try again soon")]
+    DatabaseUnavailable {
+        /// The cause.
+        source: anyhow::Error,
+    },
+    /// 503: the dynamic context engine failed, and falling back is switched off.
+    #[error("the context engine failed")]
+    ContextEngine {
+        /// The cause.
+        source: anyhow::Error,
+    },
+    /// 500: both context engines failed.
+    #[error("both context engines failed")]
+    LegacyEngine {
+        /// The cause.
+        source: anyhow::Error,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    success: bool,
+    error: &'static str,
+    message: String,
+    status_code: u16,
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    details: &'a [FieldError],
+}
+
+impl ApiError {
+    /// 400 without a field to blame.
+    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::InvalidRequest { message: message.into(), details: Vec::new() }
+    }
+
+    /// 400 because of one field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid_fields(vec![FieldError::new(field, message)])
+    }
+
+    /// 400 because of several fields.
+    #[must_use]
+    pub fn invalid_fields(details: Vec<FieldError>) -> Self {
+        Self::InvalidRequest { message: summary(&details), details }
+    }
+
+    /// 422: the field is well-formed, but its value is outside its set.
+    pub fn unprocessable(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let details = vec![FieldError::new(field, message)];
+        Self::Unprocessable { message: summary(&details), details }
+    }
+
+    /// 403.
+    pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Forbidden(message.into())
+    }
+
+    /// 503 with nothing to log beyond the message.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::ServiceUnavailable { message: message.into(), source: None }
+    }
+
+    /// The stable code and the status: the contract's table.
+    #[must_use]
+    pub const fn code_and_status(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::InvalidRequest { .. } => ("INVALID_REQUEST", StatusCode::BAD_REQUEST),
+            Self::Unprocessable { .. } => ("UNPROCESSABLE", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Auth(AuthError::Missing | AuthError::UserRequired) => {
+                ("UNAUTHORIZED", StatusCode::UNAUTHORIZED)
+            }
+            Self::Auth(AuthError::KeysUnavailable(_)) | Self::ServiceUnavailable { .. } => {
+                ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::Auth(_) => ("INVALID_TOKEN", StatusCode::UNAUTHORIZED),
+            Self::Forbidden(_) => ("FORBIDDEN", StatusCode::FORBIDDEN),
+            Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
+            Self::Conflict(_) => ("CONFLICT", StatusCode::CONFLICT),
+            Self::DuplicatePresence => ("DUPLICATE_PRESENCE", StatusCode::CONFLICT),
+            Self::InvalidReference(_) => ("INVALID_REFERENCE", StatusCode::BAD_REQUEST),
+            Self::PayloadTooLarge { .. } => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::RateLimited(_) => ("RATE_LIMITED", StatusCode::TOO_MANY_REQUESTS),
+            Self::Internal(_) => ("INTERNAL_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::DatabaseUnavailable { .. } => {
+                ("DATABASE_CONNECTION_ERROR", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::ContextEngine { .. } => ("CONTEXT_ENGINE_ERROR", StatusCode::SERVICE_UNAVAILABLE),
+            Self::LegacyEngine { .. } => ("LEGACY_ENGINE_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// The stable code alone, for sockets, which have no status.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code_and_status().0
+    }
+
+    fn details(&self) -> &[FieldError] {
+        match self {
+            Self::InvalidRequest { details, .. } | Self::Unprocessable { details, .. } => details,
+            _ => &[],
+        }
+    }
+
+    /// Writes the cause to the log, in the span of the request, which carries its id.
+    fn log(&self) {
+        let error = self as &dyn std::error::Error;
+        match self {
+            Self::Internal(source) | Self::LegacyEngine { source } => {
+                tracing::error!(error = format!("{source:#}"), code = self.code(), "a request failed");
+            }
+            Self::DatabaseUnavailable { source }
+            | Self::ContextEngine { source }
+            | Self::ServiceUnavailable { source: Some(source), .. } => {
+                tracing::warn!(
+                    error = format!("{source:#}"),
+                    code = self.code(),
+                    "a request was turned away"
+                );
+            }
+            // Logged once by the task that fetches the keys.
+            _ => tracing::debug!(error, code = self.code(), "a request was refused"),
+        }
+    }
+}
+
+impl From<garde::Report> for ApiError {
+    fn from(report: garde::Report) -> Self {
+        let details = report.iter().map(|(path, error)| FieldError::new(path.to_string(), error.message()));
+        Self::invalid_fields(details.collect())
+    }
+}
+
+/// One sentence over the details, for clients that show nothing else.
+fn summary(details: &[FieldError]) -> Cow<'static, str> {
+    match details {
+        [FieldError { field, message }] if field.is_empty() => message.clone().into(),
+        [FieldError { field, message }] => format!("{field}: {message}").into(),
+        _ => "several fields are not valid".into(),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let (error, status) = self.code_and_status();
+        let envelope = Envelope {
+            success: false,
+            error,
+            message: self.to_string(),
+            status_code: status.as_u16(),
+            details: self.details(),
+        };
+        let mut response = (status, axum::Json(envelope)).into_response();
+        let headers = response.headers_mut();
+        match &self {
+            Self::RateLimited(limited) => limited.write_headers(headers),
+            Self::Auth(AuthError::Missing | AuthError::UserRequired) => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Auth(error) if !error.is_transient() => {
+                let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                let seconds = rand::random_range(COME_BACK_AFTER);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            _ => {}
+        }
+        response
+    }
+}

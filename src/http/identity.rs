@@ -1,0 +1,205 @@
+//! Extractors for who a request is from.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, FromRef, FromRequestParts},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+};
+use ipnet::IpNet;
+
+use super::ApiError;
+use crate::{
+    auth::{AuthError, Caller, Verifier},
+    model::{DeviceId, UserId},
+};
+
+/// Supabase clients send the project's key here, and the user's token as `Authorization`.
+const API_KEY: HeaderName = HeaderName::from_static("apikey");
+const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+const DEVICE_ID: HeaderName = HeaderName::from_static("x-device-id");
+
+/// Whether a gateway in front of the server may say who the caller is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayPolicy {
+    /// Whether `X-User-ID` counts at all.
+    pub trust: bool,
+    /// The addresses that it counts from: those of the direct peer, never those in a forwarding header.
+    pub networks: Vec<IpNet>,
+}
+
+impl Default for GatewayPolicy {
+    /// Nobody is trusted; if somebody were, then loopback.
+    fn default() -> Self {
+        let loopback = [[127, 0, 0, 0].into(), std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+        let networks = loopback.into_iter().zip([8, 128]);
+        let networks = networks.filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect();
+        Self { trust: false, networks }
+    }
+}
+
+impl GatewayPolicy {
+    /// Whether `peer` may vouch for users.
+    #[must_use]
+    pub fn trusts(&self, peer: SocketAddr) -> bool {
+        // On a dual-stack socket 127.0.0.1 arrives as ::ffff:127.0.0.1.
+        let address = peer.ip().to_canonical();
+        self.trust && self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// The user that a trusted gateway names, if this is one and it does.
+    fn vouched_for(&self, parts: &Parts) -> Result<Option<UserId>, ApiError> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        if !peer.is_some_and(|ConnectInfo(peer)| self.trusts(*peer)) {
+            return Ok(None);
+        }
+        let Some(value) = single(&parts.headers, &USER_ID)
+            // Two values: the client sent one, and the gateway added its own instead of replacing it.
+            .map_err(|()| ApiError::invalid("X-User-ID", "is given more than once"))?
+        else {
+            return Ok(None);
+        };
+        let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        id.map(Some).ok_or_else(|| ApiError::invalid("X-User-ID", "is not a UUID"))
+    }
+}
+
+/// A believed caller: by a trusted gateway's word, `Authorization: Bearer`, or the `apikey` header, in this order.
+#[derive(Debug, Clone)]
+pub struct Authenticated(pub Caller);
+
+impl<S> FromRequestParts<S> for Authenticated
+where
+    S: Send + Sync,
+    Arc<Verifier>: FromRef<S>,
+    Arc<GatewayPolicy>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let (verifier, gateway) = (Arc::<Verifier>::from_ref(state), Arc::<GatewayPolicy>::from_ref(state));
+        identify(parts, &verifier, &gateway, None).await.map(Self)
+    }
+}
+
+/// Who sent a request; for sockets also by a token in the query string, which counts last.
+///
+/// # Errors
+/// [`ApiError::Auth`] where nothing is presented or it is not believed; [`ApiError::InvalidRequest`] for a trusted
+/// gateway's header that does not parse.
+pub async fn identify(
+    parts: &Parts,
+    verifier: &Verifier,
+    gateway: &GatewayPolicy,
+    query_token: Option<&str>,
+) -> Result<Caller, ApiError> {
+    if let Some(user) = gateway.vouched_for(parts)? {
+        return Ok(Caller::vouched_for(user));
+    }
+    let token = match presented(&parts.headers)? {
+        Some(token) => token,
+        None => query_token.ok_or(AuthError::Missing)?,
+    };
+    Ok(verifier.verify(token).await?)
+}
+
+/// The token in the headers, if any.
+fn presented(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+    const REPEATED: AuthError = AuthError::Malformed("the header is given more than once");
+    const NOT_TEXT: AuthError = AuthError::Malformed("the header is not text");
+    if let Some(value) = single(headers, &header::AUTHORIZATION).map_err(|()| REPEATED)? {
+        let (scheme, token) =
+            value.to_str().map_err(|_| NOT_TEXT)?.trim().split_once(' ').unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(AuthError::Malformed("the Authorization header is not of the form Bearer <token>"));
+        }
+        return Ok(Some(token.trim()));
+    }
+    match single(headers, &API_KEY).map_err(|()| REPEATED)? {
+        Some(value) => Ok(Some(value.to_str().map_err(|_| NOT_TEXT)?.trim())),
+        None => Ok(None),
+    }
+}
+
+/// The one value of a header; an error where there are several, because then others may read another one.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(()),
+    }
+}
+
+/// The device that `X-Device-ID` names, if it does. It says nothing about who the user is.
+#[derive(Debug, Clone)]
+pub struct DeviceHeader(pub Option<DeviceId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for DeviceHeader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let refused = |message: String| ApiError::invalid("X-Device-ID", message);
+        let value = single(&parts.headers, &DEVICE_ID);
+        let Some(value) = value.map_err(|()| refused("is given more than once".into()))? else {
+            return Ok(Self(None));
+        };
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| refused("is not valid UTF-8".into()))?;
+        let device = DeviceId::try_from(text).map_err(|error| refused(error.to_string()))?;
+        Ok(Self(Some(device)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::new();
+        pairs.for_each(|(name, value)| {
+            headers.append(name, value);
+        });
+        headers
+    }
+
+    #[test]
+    fn tokens_are_found_where_clients_put_them() {
+        for (given, expected) in [
+            (&[("authorization", "Bearer abc")][..], Some("abc")),
+            (&[("authorization", "bearer  abc ")], Some("abc")),
+            (&[("authorization", "BEARER abc"), ("apikey", "key")], Some("abc")),
+            (&[("apikey", "key")], Some("key")),
+            (&[], None),
+        ] {
+            assert_eq!(presented(&headers(given)).expect("is fine"), expected, "{given:?}");
+        }
+        for given in [
+            &[("authorization", "Basic abc")][..],
+            &[("authorization", "abc")],
+            &[("authorization", "Bearer")],
+            &[("authorization", "")],
+            &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
+        ] {
+            assert!(matches!(presented(&headers(given)), Err(AuthError::Malformed(_))), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_peer_vouches_for_users() {
+        let policy = GatewayPolicy { trust: true, ..GatewayPolicy::default() };
+        for (peer, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.8.8.8:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("10.0.0.1:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+        ] {
+            let peer = peer.parse().expect("is an address");
+            assert_eq!(policy.trusts(peer), expected, "{peer}");
+            assert!(!GatewayPolicy::default().trusts(peer));
+        }
+    }
+}

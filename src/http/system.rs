@@ -1,0 +1,153 @@
+//! Routes about the server itself: is it well, and what does it count.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::future::{BoxFuture, join_all};
+use jiff::Timestamp;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
+use crate::{auth::Verifier, clock::Clock};
+
+/// The longest that one probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a report is handed out again: anybody may ask, and nobody should be able to keep the database busy so.
+const REPORT_AGE: Duration = Duration::from_secs(1);
+
+/// Something that the server depends on and can be asked after.
+pub trait Probe: Send + Sync + 'static {
+    /// The key in the report, such as `database`.
+    fn name(&self) -> &'static str;
+
+    /// Asks. May take two seconds, then it counts as not well.
+    fn check(&self) -> BoxFuture<'_, Reading>;
+}
+
+/// What a probe found. The report is public: no addresses, no SQL, no error texts of others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reading {
+    /// Whether the server can do its work with this.
+    pub ok: bool,
+    /// Whatever else may be told, as `lag_ms`.
+    #[serde(flatten)]
+    pub facts: Map<String, Value>,
+}
+
+impl Reading {
+    /// All is well.
+    #[must_use]
+    pub fn well() -> Self {
+        Self { ok: true, facts: Map::new() }
+    }
+
+    /// Not well, in words that may be told.
+    #[must_use]
+    pub fn unwell(message: &'static str) -> Self {
+        Self { ok: false, facts: Map::new() }.with("message", message)
+    }
+
+    /// The same with one more fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Report {
+    status: &'static str,
+    version: &'static str,
+    checks: BTreeMap<&'static str, Reading>,
+    timestamp: Timestamp,
+}
+
+/// What the routes here need.
+pub struct System {
+    probes: Vec<Arc<dyn Probe>>,
+    metrics: Option<PrometheusHandle>,
+    clock: Arc<dyn Clock>,
+    latest: Mutex<Option<(Instant, Report)>>,
+}
+
+impl System {
+    /// With the probes to ask, and the metrics to print if a recorder is installed.
+    #[must_use]
+    pub fn new(
+        probes: Vec<Arc<dyn Probe>>,
+        metrics: Option<PrometheusHandle>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { probes, metrics, clock, latest: Mutex::new(None) }
+    }
+
+    /// The report, at most a second old; those who ask at the same time share one.
+    async fn report(&self) -> Report {
+        let mut latest = self.latest.lock().await;
+        if let Some((at, report)) = &*latest
+            && at.elapsed() < REPORT_AGE
+        {
+            return report.clone();
+        }
+        let asked = self.probes.iter().map(|probe| async {
+            let started = Instant::now();
+            let reading = timeout(PROBE_TIMEOUT, probe.check()).await;
+            let reading = reading.unwrap_or_else(|_| Reading::unwell("no answer in time"));
+            let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            (probe.name(), reading.with("latency_ms", milliseconds))
+        });
+        let checks: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
+        let well = checks.values().all(|reading| reading.ok);
+        let report = Report {
+            status: if well { "ok" } else { "unavailable" },
+            version: env!("CARGO_PKG_VERSION"),
+            checks,
+            timestamp: self.clock.now(),
+        };
+        *latest = Some((Instant::now(), report.clone()));
+        report
+    }
+}
+
+/// `GET /healthcheck`, `/api/v1/system/health`, `/api/v1/system/metrics` and `/metrics`.
+///
+/// The first two and the last are open, as balancers and scrapers have no token; `/api/v1` asks for one.
+pub fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<System>: FromRef<S>,
+    Arc<Verifier>: FromRef<S>,
+    Arc<GatewayPolicy>: FromRef<S>,
+{
+    Router::new()
+        .route("/healthcheck", get(|| async { "ok" }))
+        .route("/api/v1/system/health", get(health))
+        .route("/api/v1/system/metrics", get(|_: Authenticated, system| metrics(system)))
+        .route("/metrics", get(metrics))
+}
+
+async fn health(State(system): State<Arc<System>>) -> Response {
+    let report = system.report().await;
+    let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (status, no_store, axum::Json(report)).into_response()
+}
+
+async fn metrics(State(system): State<Arc<System>>) -> Result<Response, ApiError> {
+    let handle = system.metrics.as_ref().ok_or(ApiError::NotFound)?;
+    let text = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    Ok((text, handle.render()).into_response())
+}

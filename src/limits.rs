@@ -1,0 +1,279 @@
+//! How often one user may do one kind of thing, over REST and all of the user's sockets together.
+//!
+//! A generic cell rate algorithm: per user and class one number, the moment at which the allowance will be whole
+//! again. Entries whose moment has passed say nothing and are dropped as the map grows, so memory follows the
+//! users of the last minute.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponseParts, ResponseParts},
+};
+use parking_lot::Mutex;
+
+use crate::model::UserId;
+
+const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+const SHARDS: usize = 16;
+/// Entries in a shard before the first look for idle ones.
+const FIRST_SWEEP: usize = 256;
+
+/// What is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitClass {
+    /// Presence status updates.
+    PresenceUpdate,
+    /// Context routes.
+    Context,
+    /// Chat.
+    Chat,
+}
+
+/// How many a minute; as many may come at once. `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// For [`LimitClass::PresenceUpdate`].
+    pub presence_updates_per_minute: Option<NonZeroU32>,
+    /// For [`LimitClass::Context`].
+    pub context_requests_per_minute: Option<NonZeroU32>,
+    /// For [`LimitClass::Chat`].
+    pub chat_requests_per_minute: Option<NonZeroU32>,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            presence_updates_per_minute: NonZeroU32::new(10),
+            context_requests_per_minute: NonZeroU32::new(30),
+            chat_requests_per_minute: NonZeroU32::new(20),
+        }
+    }
+}
+
+/// It was allowed. As part of a response it writes the `RateLimit-*` headers, if there is a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "add it to the response, so that clients see what is left"]
+pub struct Allowance(Option<Level>);
+
+/// How full the allowance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Level {
+    limit: u32,
+    remaining: u32,
+    reset: Duration,
+}
+
+impl Level {
+    fn write_headers(self, headers: &mut HeaderMap) {
+        headers.insert(RATELIMIT_LIMIT, HeaderValue::from(self.limit));
+        headers.insert(RATELIMIT_REMAINING, HeaderValue::from(self.remaining));
+        headers.insert(RATELIMIT_RESET, HeaderValue::from(rounded_up(self.reset)));
+    }
+}
+
+impl Allowance {
+    /// How many more may come at once; `None` without a limit.
+    #[must_use]
+    pub fn remaining(self) -> Option<u32> {
+        self.0.map(|level| level.remaining)
+    }
+}
+
+impl IntoResponseParts for Allowance {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        if let Some(level) = self.0 {
+            level.write_headers(response.headers_mut());
+        }
+        Ok(response)
+    }
+}
+
+/// It was too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests, try again in {} s", rounded_up(*retry_after))]
+pub struct Limited {
+    /// From when on one more is allowed.
+    pub retry_after: Duration,
+    level: Level,
+}
+
+impl Limited {
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        self.level.write_headers(headers);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(rounded_up(self.retry_after)));
+    }
+}
+
+/// The counters of one node. Share it in an [`std::sync::Arc`].
+#[derive(Debug)]
+pub struct Limits {
+    settings: LimitSettings,
+    started: Instant,
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug)]
+struct Shard {
+    /// When the allowance is whole again, in nanoseconds since `started`.
+    whole_at: HashMap<(LimitClass, UserId), u64>,
+    /// The size at which idle entries are looked for.
+    sweep_at: usize,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self { whole_at: HashMap::new(), sweep_at: FIRST_SWEEP }
+    }
+}
+
+impl Shard {
+    /// Drops the entries that say nothing any more. The threshold doubles, so the cost per entry is constant.
+    fn sweep(&mut self, now: u64) {
+        self.whole_at.retain(|_, whole_at| *whole_at > now);
+        self.sweep_at = (self.whole_at.len() * 2).max(FIRST_SWEEP);
+        self.whole_at.shrink_to(self.sweep_at);
+    }
+}
+
+impl Limits {
+    /// Nobody has done anything yet.
+    #[must_use]
+    pub fn new(settings: LimitSettings) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { settings, started: Instant::now(), hasher: RandomState::new(), shards }
+    }
+
+    /// Counts one, if it is allowed.
+    ///
+    /// # Errors
+    /// [`Limited`] says when to come back; what is refused does not count.
+    pub fn check(&self, class: LimitClass, user: UserId) -> Result<Allowance, Limited> {
+        self.check_at(class, user, Instant::now())
+    }
+
+    /// [`Self::check`] at a given moment.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_at(&self, class: LimitClass, user: UserId, now: Instant) -> Result<Allowance, Limited> {
+        let Some(limit) = self.per_minute(class) else { return Ok(Allowance(None)) };
+        let now = nanoseconds(now.saturating_duration_since(self.started));
+        let interval = 60_000_000_000 / u64::from(limit.get());
+        let burst = interval * u64::from(limit.get());
+
+        let key = (class, user);
+        let mut shard = self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock();
+        if shard.whole_at.len() >= shard.sweep_at {
+            shard.sweep(now);
+        }
+        let before = shard.whole_at.get(&key).map_or(now, |whole_at| now.max(*whole_at));
+        let after = before + interval;
+        let level = |whole_at: u64| Level {
+            limit: limit.get(),
+            remaining: u32::try_from(burst.saturating_sub(whole_at - now) / interval).unwrap_or(u32::MAX),
+            reset: Duration::from_nanos(whole_at - now),
+        };
+        if after - now > burst {
+            let retry_after = Duration::from_nanos(after - now - burst);
+            return Err(Limited { retry_after, level: Level { remaining: 0, ..level(before) } });
+        }
+        shard.whole_at.insert(key, after);
+        Ok(Allowance(Some(level(after))))
+    }
+
+    const fn per_minute(&self, class: LimitClass) -> Option<NonZeroU32> {
+        match class {
+            LimitClass::PresenceUpdate => self.settings.presence_updates_per_minute,
+            LimitClass::Context => self.settings.context_requests_per_minute,
+            LimitClass::Chat => self.settings.chat_requests_per_minute,
+        }
+    }
+}
+
+/// Whole seconds, rounded up, so that nobody comes back too early.
+fn rounded_up(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    // 584 years.
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(limits: &Limits, seconds: f64) -> Instant {
+        limits.started + Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn ten_at_once_then_one_every_six_seconds() {
+        let limits = Limits::new(LimitSettings::default());
+        let user = UserId::random();
+        let check = |at: f64| limits.check_at(LimitClass::PresenceUpdate, user, second(&limits, at));
+        for remaining in (0..10).rev() {
+            assert_eq!(check(1.0).expect("is within the burst").remaining(), Some(remaining));
+        }
+        let limited = check(1.0).expect_err("is over it");
+        assert_eq!(limited.retry_after, Duration::from_secs(6));
+        assert_eq!(limited.level, Level { limit: 10, remaining: 0, reset: Duration::from_secs(60) });
+        assert_eq!(check(6.5).expect_err("is still over it").retry_after, Duration::from_millis(500));
+        assert!(check(7.0).is_ok());
+        assert!(check(7.0).is_err());
+        assert_eq!(check(1_000.0).expect("is whole again").remaining(), Some(9));
+    }
+
+    #[test]
+    fn users_and_classes_do_not_share() {
+        let limits = Limits::new(LimitSettings::default());
+        let (one, other) = (UserId::random(), UserId::random());
+        let now = second(&limits, 0.0);
+        while limits.check_at(LimitClass::PresenceUpdate, one, now).is_ok() {}
+        assert!(limits.check_at(LimitClass::Chat, one, now).is_ok());
+        assert!(limits.check_at(LimitClass::PresenceUpdate, other, now).is_ok());
+    }
+
+    #[test]
+    fn without_a_limit_everything_goes_and_nothing_is_remembered() {
+        let settings = LimitSettings { chat_requests_per_minute: None, ..LimitSettings::default() };
+        let limits = Limits::new(settings);
+        let user = UserId::random();
+        for _ in 0..1_000 {
+            assert_eq!(limits.check(LimitClass::Chat, user), Ok(Allowance(None)));
+        }
+        assert!(limits.shards.iter().all(|shard| shard.lock().whole_at.is_empty()));
+    }
+
+    #[test]
+    fn users_who_went_away_are_forgotten() {
+        let limits = Limits::new(LimitSettings::default());
+        for n in 0..200_000 {
+            // 1,000 users a second, each owing 6 s: 6,000 count at any time.
+            let now = second(&limits, f64::from(n) / 1_000.0);
+            assert!(limits.check_at(LimitClass::PresenceUpdate, UserId::random(), now).is_ok());
+        }
+        let held: usize = limits.shards.iter().map(|shard| shard.lock().whole_at.len()).sum();
+        assert!(held <= 4 * 6_000, "{held} entries are held");
+    }
+
+    #[test]
+    fn the_highest_limit_does_not_overflow() {
+        let settings =
+            LimitSettings { chat_requests_per_minute: Some(NonZeroU32::MAX), ..LimitSettings::default() };
+        assert!(Limits::new(settings).check(LimitClass::Chat, UserId::random()).is_ok());
+    }
+}

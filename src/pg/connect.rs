@@ -1,0 +1,154 @@
+//! How connections are made: the URL, encryption by `sslmode`, the name under which a connection shows itself.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio_postgres::{Client, Config, Connection, Socket, tls::MakeTlsConnect};
+
+/// What an encrypted connection runs over; the library does not name it.
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database URL cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not a PostgreSQL URL or key-value string.
+    #[error("DATABASE_URL is not a PostgreSQL connection string")]
+    Malformed(#[source] tokio_postgres::Error),
+    /// The certificates that `sslmode=verify-full` needs cannot be loaded.
+    #[error("the system has no root certificates, which sslmode=verify-full needs")]
+    NoRoots,
+}
+
+/// Makes connections to one database, each under a name that says what it is for.
+#[derive(Clone)]
+pub struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+impl Connector {
+    /// Reads a connection URL. `sslmode` means what it means to libpq: `prefer` and `require` encrypt without
+    /// looking at the certificate, `verify-full` (and `verify-ca`) check it against the system's roots.
+    ///
+    /// # Errors
+    ///
+    /// When the URL does not parse, or certificates are asked for that the system does not have.
+    pub fn new(url: &str) -> Result<Self, ConnectError> {
+        let verify = ["sslmode=verify-full", "sslmode=verify-ca"].iter().any(|mode| url.contains(mode));
+        let url = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+        let mut config = Config::from_str(&url).map_err(ConnectError::Malformed)?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        // A database host that vanished without a word is noticed within half a minute.
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(20));
+        Ok(Self { config, tls: MakeRustlsConnect::new(tls_config(verify)?) })
+    }
+
+    /// The configuration for a connection that shows itself as `rollcall-<purpose>`.
+    pub(super) fn config(&self, purpose: &str) -> Config {
+        let mut config = self.config.clone();
+        config.application_name(format!("rollcall-{purpose}"));
+        config
+    }
+
+    pub(super) fn tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
+    }
+
+    /// Opens a connection outside of the pool. The caller drives the second half.
+    ///
+    /// # Errors
+    ///
+    /// When the database is out of reach or refuses.
+    pub async fn connect(
+        &self,
+        purpose: &str,
+    ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+        self.config(purpose).connect(self.tls.clone()).await
+    }
+
+    /// Opens a connection whose second half runs as a task of its own and ends with the client.
+    ///
+    /// # Errors
+    ///
+    /// When the database is out of reach or refuses.
+    pub async fn client(&self, purpose: &str) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.connect(purpose).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a database connection ended");
+            }
+        });
+        Ok(client)
+    }
+}
+
+fn tls_config(verify: bool) -> Result<ClientConfig, ConnectError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions");
+    if !verify {
+        let verifier = Arc::new(EncryptOnly(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(ConnectError::NoRoots);
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Encrypts and does not ask who is at the other end, which is what libpq's `require` says.
+#[derive(Debug)]
+struct EncryptOnly(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for EncryptOnly {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,79 @@
+//! What can go wrong with the database. SQLSTATE is read here and nowhere else.
+
+use tokio_postgres::error::SqlState;
+
+/// A statement did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PgError {
+    /// No connection in time, or it was lost.
+    #[error("the database is out of reach")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Two transactions wanted each other's rows; it may be tried again.
+    #[error("the transaction collided with another")]
+    Collision(#[source] tokio_postgres::Error),
+    /// Row-level security or a missing grant.
+    #[error("not allowed")]
+    Denied(#[source] tokio_postgres::Error),
+    /// It took longer than it may.
+    #[error("the statement took too long")]
+    TimedOut(#[source] tokio_postgres::Error),
+    /// A row that must be there is not.
+    #[error("a row that it refers to does not exist")]
+    BrokenReference(#[source] tokio_postgres::Error),
+    /// A row that must not be there is.
+    #[error("there is one already")]
+    Duplicate(#[source] tokio_postgres::Error),
+    /// Anything else: a fault of ours, or of a policy.
+    #[error("the statement failed")]
+    Failed(#[source] tokio_postgres::Error),
+}
+
+impl PgError {
+    /// Whether the same statement may well succeed when sent again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Collision(_))
+    }
+
+    /// A word for logs and metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Collision(_) => "collision",
+            Self::Denied(_) => "denied",
+            Self::TimedOut(_) => "timed_out",
+            Self::BrokenReference(_) => "broken_reference",
+            Self::Duplicate(_) => "duplicate",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for PgError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(state) = error.code() else {
+            // No SQLSTATE: the conversation itself broke, or a value could not be read.
+            let broken = error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
+            return if broken { Self::Unavailable(error.into()) } else { Self::Failed(error) };
+        };
+        match *state {
+            SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Collision(error),
+            SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied(error),
+            SqlState::QUERY_CANCELED => Self::TimedOut(error),
+            SqlState::FOREIGN_KEY_VIOLATION => Self::BrokenReference(error),
+            SqlState::UNIQUE_VIOLATION => Self::Duplicate(error),
+            // Class 57P: shut down, crashed, starting up. Class 53: out of connections, memory, disk. Class 08: wire.
+            ref other if ["57P", "53", "08"].iter().any(|class| other.code().starts_with(class)) => {
+                Self::Unavailable(error.into())
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for PgError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}

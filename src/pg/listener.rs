@@ -1,0 +1,119 @@
+//! The one LISTEN connection of a node.
+//!
+//! It owns a connection outside of the pool, reconnects with capped, jittered back-off, and after every reconnect
+//! tells its audience that notifications were lost. What arrives is handed over at once and never waits: the
+//! audience merges, so a burst cannot pile up here.
+
+use std::{future::poll_fn, time::Duration};
+
+use rand::Rng;
+use tokio::{
+    pin, select,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::AsyncMessage;
+use tokio_util::sync::CancellationToken;
+
+use super::{Connector, PgError};
+
+/// Ids of users whose faces changed.
+pub const PRESENCE: &str = "rollcall_presence";
+/// Somebody's sight became void.
+pub const VISIBILITY: &str = "rollcall_visibility";
+
+/// LISTEN takes an identifier, not a parameter; these are constants.
+const LISTEN: &str = "listen rollcall_presence; listen rollcall_visibility";
+
+/// How often a silent connection is asked whether it is alive, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between attempts to connect: doubling from the first to the last, each with jitter of half its length.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// Who hears notifications. Must not block.
+pub trait Audience: Send + Sync + 'static {
+    /// A notification, in commit order.
+    fn heard(&self, channel: &str, payload: &str);
+    /// From now on nothing is missed; what was before may have been.
+    fn listening(&self);
+    /// From now on everything is missed, until `listening`.
+    fn deaf(&self);
+}
+
+/// Listens until stopped. Never ends because of the database.
+pub async fn run(connector: Connector, audience: impl Audience, stop: CancellationToken) {
+    let mut retry = FIRST_RETRY;
+    loop {
+        let started = Instant::now();
+        let ended = select! {
+            () = stop.cancelled() => return,
+            ended = listen(&connector, &audience) => ended,
+        };
+        audience.deaf();
+        if started.elapsed() > LAST_RETRY {
+            retry = FIRST_RETRY;
+        }
+        tracing::warn!(error = %Cause(&ended), retry_ms = retry.as_millis(), "lost the LISTEN connection");
+        let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+        select! {
+            () = stop.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+        retry = (retry * 2).min(LAST_RETRY);
+    }
+}
+
+/// One connection's life; returns why it ended.
+async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
+    let (client, mut connection) = match connector.connect("listener").await {
+        Ok(both) => both,
+        Err(error) => return error.into(),
+    };
+    // The client's requests progress only while the connection is polled, so both go on in one loop.
+    let requests = async {
+        client.batch_execute(LISTEN).await?;
+        tracing::info!("listening for notifications");
+        audience.listening();
+        loop {
+            sleep(PING_EVERY).await;
+            match timeout(PING_TIMEOUT, client.batch_execute("")).await {
+                Ok(answer) => answer?,
+                Err(_) => return Err::<std::convert::Infallible, PgError>(PgError::Unavailable("it stopped answering".into())),
+            }
+        }
+    };
+    pin!(requests);
+    loop {
+        select! {
+            message = poll_fn(|cx| connection.poll_message(cx)) => match message {
+                Some(Ok(AsyncMessage::Notification(notification))) => {
+                    audience.heard(notification.channel(), notification.payload());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error.into(),
+                None => return PgError::Unavailable("the server closed the connection".into()),
+            },
+            ended = &mut requests => match ended {
+                Ok(never) => match never {},
+                Err(error) => return error,
+            },
+        }
+    }
+}
+
+/// An error with its causes on one line.
+struct Cause<'a>(&'a PgError);
+
+impl std::fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = std::error::Error::source(self.0);
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,351 @@
+//! Writing presence in batches, and reading it: for the server's own eyes, and as viewers see it.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_postgres::GenericClient;
+use jiff::Timestamp;
+use postgres_types::ToSql;
+use tokio_postgres::Row;
+
+use crate::{
+    auth::Caller,
+    model::{DeviceId, Face, NodeId, Presence, Status, UserId},
+    pg::{Database, PgError},
+};
+
+/// A face with the number of its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionedFace {
+    /// Which of the two.
+    pub face: Face,
+    /// Rises with every state of the face.
+    pub version: i64,
+    /// The state.
+    pub presence: Arc<Presence>,
+}
+
+fn presence(row: &Row, user_id: UserId) -> Presence {
+    Presence {
+        user_id,
+        status: row.get("status"),
+        reach: row.get("reach"),
+        last_seen: row.get("last_seen"),
+        custom_status: row.get("custom_status"),
+        activity: row.get("activity"),
+        current_page: row.get("current_page"),
+        idle_since: row.get("idle_since"),
+    }
+}
+
+fn versioned(row: &Row) -> VersionedFace {
+    let presence = Arc::new(presence(row, row.get("user_id")));
+    VersionedFace { face: row.get("face"), version: row.get("version"), presence }
+}
+
+/// What a write does to a device; the words are those of `rollcall.write_presence`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// What the client says of itself.
+    Status {
+        /// The device; without one it speaks for all live devices.
+        device: Option<DeviceId>,
+        /// Any of the six.
+        status: Status,
+        /// `Some` sets or (inside `None`) clears the custom status, with its expiry.
+        custom_status: Option<(Option<String>, Option<Timestamp>)>,
+        /// `None` keeps what there is, an empty text clears it.
+        activity: Option<String>,
+        /// `None` keeps what there is, an empty text clears it.
+        current_page: Option<String>,
+    },
+    /// A socket opened on this node.
+    Connect {
+        /// On which device.
+        device: DeviceId,
+        /// On which node.
+        node: NodeId,
+    },
+    /// The device's last socket on this node closed.
+    Disconnect {
+        /// On which device.
+        device: DeviceId,
+        /// On which node.
+        node: NodeId,
+        /// Seconds since then.
+        age: f64,
+    },
+    /// The device's socket says nothing.
+    Silent {
+        /// On which device.
+        device: DeviceId,
+        /// On which node.
+        node: NodeId,
+        /// Seconds since it last said something.
+        age: f64,
+    },
+    /// Alive.
+    Heartbeat {
+        /// The device; without one it speaks for all live devices.
+        device: Option<DeviceId>,
+        /// Whether somebody looks at it.
+        active: bool,
+    },
+}
+
+impl Change {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Status { .. } => "status",
+            Self::Connect { .. } => "connect",
+            Self::Disconnect { .. } => "disconnect",
+            Self::Silent { .. } => "silent",
+            Self::Heartbeat { .. } => "heartbeat",
+        }
+    }
+}
+
+/// A batch as columns, the way `unnest` wants it.
+#[derive(Default)]
+struct Columns<'a> {
+    kind: Vec<&'static str>,
+    user: Vec<UserId>,
+    device: Vec<Option<&'a str>>,
+    node: Vec<Option<NodeId>>,
+    age: Vec<f64>,
+    active: Vec<bool>,
+    status: Vec<Option<Status>>,
+    set_custom: Vec<bool>,
+    custom: Vec<Option<&'a str>>,
+    custom_expires: Vec<Option<Timestamp>>,
+    activity: Vec<Option<&'a str>>,
+    page: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, user: UserId, change: &'a Change) {
+        let (mut node, mut age, mut active, mut status) = (None, 0.0, false, None);
+        let (mut custom, mut activity, mut page) = (None, None, None);
+        let device = match change {
+            Change::Status { device, status: new, custom_status, activity: doing, current_page } => {
+                status = Some(*new);
+                custom = custom_status.as_ref();
+                activity = doing.as_deref();
+                page = current_page.as_deref();
+                device.as_ref()
+            }
+            Change::Connect { device, node: here } => {
+                node = Some(*here);
+                Some(device)
+            }
+            Change::Disconnect { device, node: here, age: seconds } | Change::Silent { device, node: here, age: seconds } => {
+                node = Some(*here);
+                age = *seconds;
+                Some(device)
+            }
+            Change::Heartbeat { device, active: looked_at } => {
+                active = *looked_at;
+                device.as_ref()
+            }
+        };
+        self.kind.push(change.kind());
+        self.user.push(user);
+        self.device.push(device.map(DeviceId::as_str));
+        self.node.push(node);
+        self.age.push(age);
+        self.active.push(active);
+        self.status.push(status);
+        self.set_custom.push(custom.is_some());
+        self.custom.push(custom.and_then(|(text, _)| text.as_deref()));
+        self.custom_expires.push(custom.and_then(|(_, expires)| *expires));
+        self.activity.push(activity);
+        self.page.push(page);
+    }
+}
+
+/// Applies a batch, at most one change a user, in one transaction; returns the trusted faces as they are then.
+///
+/// # Errors
+///
+/// When any of it fails, all of it did.
+pub async fn write<'a>(
+    client: &impl GenericClient,
+    batch: impl Iterator<Item = (UserId, &'a Change)>,
+) -> Result<Vec<VersionedFace>, PgError> {
+    let mut columns = Columns::default();
+    for (user, change) in batch {
+        columns.push(user, change);
+    }
+    let statement = client.prepare_cached(include_str!("../../../sql/presence/write.sql")).await?;
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &columns.kind,
+                &columns.user,
+                &columns.device,
+                &columns.node,
+                &columns.age,
+                &columns.active,
+                &columns.status,
+                &columns.set_custom,
+                &columns.custom,
+                &columns.custom_expires,
+                &columns.activity,
+                &columns.page,
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(versioned).collect())
+}
+
+/// Whose sight of whom is void; `None` stands for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Void {
+    /// Who looks.
+    pub viewers: Option<Vec<UserId>>,
+    /// At whom.
+    pub subjects: Option<Vec<UserId>>,
+}
+
+/// What one snapshot held.
+#[derive(Debug, Default)]
+pub struct Pulled {
+    /// The snapshot, to name in the next pull.
+    pub snapshot: String,
+    /// The policies' fingerprint, where asked for.
+    pub fingerprint: Option<i64>,
+    /// Every change of visibility since the earlier snapshot.
+    pub voids: Vec<Void>,
+    /// The faces of the users asked for.
+    pub faces: Vec<VersionedFace>,
+}
+
+/// Reads faces, and what became void since an earlier snapshot, in one snapshot.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn pull(
+    client: &impl GenericClient,
+    users: &[UserId],
+    since: Option<&str>,
+    fingerprint: bool,
+) -> Result<Pulled, PgError> {
+    let statement = client.prepare_cached(include_str!("../../../sql/presence/pull.sql")).await?;
+    let rows = client.query(&statement, &[&users, &since, &fingerprint]).await?;
+    let mut pulled = Pulled::default();
+    for row in &rows {
+        match row.get("kind") {
+            "face" => pulled.faces.push(versioned(row)),
+            "void" => pulled.voids.push(Void { viewers: row.get("viewers"), subjects: row.get("subjects") }),
+            _ => {
+                pulled.snapshot = row.get("snapshot");
+                pulled.fingerprint = row.get("version");
+            }
+        }
+    }
+    Ok(pulled)
+}
+
+/// One viewer's question: whom do I see?
+#[derive(Debug)]
+pub struct Question {
+    /// Who asks.
+    pub caller: Caller,
+    /// Whom the viewer follows beside its relations.
+    pub follows: Vec<UserId>,
+    /// About whom; `None` for everybody related or followed.
+    pub about: Option<Vec<UserId>>,
+}
+
+/// One candidate in an answer.
+#[derive(Debug)]
+pub struct Sighting {
+    /// Who.
+    pub user_id: UserId,
+    /// Related to the viewer, not merely followed.
+    pub related: bool,
+    /// What the viewer sees; `None` where it sees nothing.
+    pub seen: Option<VersionedFace>,
+}
+
+/// What a viewer sees, or that its policies raised (with the SQLSTATE).
+pub type Answer = Result<Vec<Sighting>, String>;
+
+/// Asks row-level security for several viewers at once; the answers come in the order of the questions.
+///
+/// # Errors
+///
+/// When the statement as a whole fails: [`PgError::TimedOut`] if a policy does not come to an end within `limit`.
+pub async fn look(database: &Database, limit: Duration, questions: &[Question]) -> Result<Vec<Answer>, PgError> {
+    let roles: Vec<&str> = questions.iter().map(|q| q.caller.role.as_str()).collect();
+    let claims: Vec<&str> = questions.iter().map(|q| &*q.caller.claims).collect();
+    let full: Vec<bool> = questions.iter().map(|q| q.about.is_none()).collect();
+    let (follows, follow_ends) = flatten(questions.iter().map(|q| q.follows.as_slice()));
+    let (about, about_ends) = flatten(questions.iter().map(|q| q.about.as_deref().unwrap_or_default()));
+
+    let statement = include_str!("../../../sql/presence/look.sql");
+    let params: [&(dyn ToSql + Sync); 7] = [&roles, &claims, &full, &follows, &follow_ends, &about, &about_ends];
+    let rows = database.query_within(limit, statement, &params).await?;
+    let mut answers: Vec<Answer> = questions.iter().map(|_| Ok(Vec::new())).collect();
+    for row in &rows {
+        let viewer: i32 = row.get("viewer");
+        let answer = usize::try_from(viewer - 1).ok().and_then(|index| answers.get_mut(index));
+        let answer = answer.expect("rollcall.look numbers viewers as they were given");
+        if let Some(state) = row.get::<_, Option<String>>("error") {
+            *answer = Err(state);
+            continue;
+        }
+        let Ok(sightings) = answer else { continue };
+        let seen = row.get::<_, Option<Face>>("face").map(|_| versioned(row));
+        let sighting = Sighting { user_id: row.get("user_id"), related: row.get("related"), seen };
+        match sightings.iter_mut().find(|earlier| earlier.user_id == sighting.user_id) {
+            // Only a role that bypasses row-level security sees both faces: it gets the trusted one.
+            Some(earlier) => {
+                if sighting.seen.as_ref().is_some_and(|seen| seen.face == Face::Trusted) {
+                    *earlier = sighting;
+                }
+            }
+            None => sightings.push(sighting),
+        }
+    }
+    Ok(answers)
+}
+
+fn flatten<'a>(lists: impl Iterator<Item = &'a [UserId]>) -> (Vec<UserId>, Vec<i32>) {
+    let (mut all, mut ends) = (Vec::new(), Vec::new());
+    for list in lists {
+        all.extend_from_slice(list);
+        ends.push(i32::try_from(all.len()).expect("a batch names fewer users than an i32 counts"));
+    }
+    (all, ends)
+}
+
+/// A presence in a list, as the caller may see it.
+#[derive(Debug)]
+pub struct Listed {
+    /// The face that the caller sees.
+    pub face: VersionedFace,
+    /// Typing now, in a conversation shared with the caller.
+    pub is_typing: bool,
+}
+
+/// Presences as the caller may see them: of those named, or of everybody related to the caller.
+///
+/// # Errors
+///
+/// When a policy raises, or the database does not answer.
+pub async fn list(database: &Database, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&users]).await?;
+    Ok(rows.iter().map(|row| Listed { face: versioned(row), is_typing: row.get("is_typing") }).collect())
+}
+
+/// A user's trusted face, for the server's own eyes: not to be shown to anybody else.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn own(client: &impl GenericClient, user: UserId) -> Result<Option<VersionedFace>, PgError> {
+    let statement = client.prepare_cached(include_str!("../../../sql/presence/own.sql")).await?;
+    Ok(client.query_opt(&statement, &[&user]).await?.as_ref().map(versioned))
+}

@@ -1,0 +1,98 @@
+//! Acting as the caller: the one place that takes on a role.
+
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use futures_util::try_join;
+use postgres_types::ToSql;
+use tokio_postgres::Row;
+
+use super::{Database, PgError};
+use crate::auth::Caller;
+
+const ACT_AS: &str = include_str!("../../sql/node/act_as.sql");
+
+/// How long a statement on behalf of a caller may run.
+pub const CALLER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A pooled connection inside a transaction. Unless it came to its end, the connection is thrown away instead of
+/// going back: nobody inherits a role or claims, also when the request was dropped half-way.
+struct InTransaction(Option<Object>);
+
+impl InTransaction {
+    fn connection(&self) -> &Object {
+        self.0.as_ref().expect("taken only when the guard ends")
+    }
+
+    /// The transaction is over, whichever way: the connection may serve others.
+    fn ended(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for InTransaction {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+impl Database {
+    /// Runs one statement as the caller: that role, those claims, in a transaction of its own.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the statement, or a policy in it, raises; [`PgError::Unavailable`] without a connection.
+    pub async fn query_as(
+        &self,
+        caller: &Caller,
+        statement: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PgError> {
+        let limit = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
+        let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
+        in_transaction(self.for_caller().await?, &[&role, &claims, &limit], statement, params).await
+    }
+
+    /// Runs one statement with the login role's own rights that may not take longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::TimedOut`] when it did; otherwise as [`query_as`](Self::query_as).
+    pub async fn query_within(
+        &self,
+        limit: Duration,
+        statement: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PgError> {
+        let limit = limit.as_millis().to_string();
+        in_transaction(self.own().await?, &[&"none", &"", &limit], statement, params).await
+    }
+}
+
+/// Begin, take on the role, the statement, commit. The four messages travel together, so it costs one round trip.
+async fn in_transaction(
+    connection: Object,
+    acting: &[&(dyn ToSql + Sync); 3],
+    statement: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, PgError> {
+    let (act_as, statement) = try_join!(connection.prepare_cached(ACT_AS), connection.prepare_cached(statement))?;
+    let tx = InTransaction(Some(connection));
+    let client = tx.connection();
+    // `join`, not `try_join`: all four must have been answered before the connection is anybody else's. A failed
+    // transaction answers `commit` with a rollback.
+    let (begin, act, rows, commit) = futures_util::join!(
+        client.batch_execute("begin"),
+        client.query(&act_as, acting),
+        client.query(&statement, params),
+        client.batch_execute("commit"),
+    );
+    tx.ended();
+    begin?;
+    act?;
+    let rows = rows?;
+    commit?;
+    Ok(rows)
+}

@@ -1,0 +1,170 @@
+//! What sessions and routes may ask of presence, whatever the dialect.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    liveness::Liveness,
+    visibility::Visibility,
+    writer::{WriteError, Writer},
+};
+use crate::{
+    auth::Caller,
+    limits::{Allowance, LimitClass, Limited, Limits},
+    model::{DeviceId, Presence, UserId, neutralise},
+    pg::{
+        Database, PgError,
+        queries::presence::{self, Change, Listed, VersionedFace},
+    },
+    protocol::StatusUpdate,
+};
+
+/// A repeat of the same state within this is acknowledged without a write (source B).
+const REPEAT_WITHIN: Duration = Duration::from_secs(5);
+/// Repeats that are remembered before the old ones are looked for.
+const MOST_REPEATS: usize = 10_000;
+
+/// Presence could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PresenceError {
+    /// Too many updates.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// The write did not happen.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The read did not happen.
+    #[error(transparent)]
+    Read(#[from] PgError),
+}
+
+struct Said {
+    at: Instant,
+    device: Option<DeviceId>,
+    update: StatusUpdate,
+    face: VersionedFace,
+}
+
+/// The one model of presence behind every dialect and route.
+pub struct PresenceService {
+    database: Database,
+    writer: Writer,
+    liveness: Liveness,
+    visibility: Visibility,
+    limits: Arc<Limits>,
+    said: Mutex<HashMap<UserId, Said>>,
+}
+
+impl PresenceService {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        database: Database,
+        writer: Writer,
+        liveness: Liveness,
+        visibility: Visibility,
+        limits: Arc<Limits>,
+    ) -> Self {
+        Self { database, writer, liveness, visibility, limits, said: Mutex::default() }
+    }
+
+    /// Which devices have sockets here.
+    #[must_use]
+    pub const fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    /// Who hears of whom.
+    #[must_use]
+    pub const fn visibility(&self) -> &Visibility {
+        &self.visibility
+    }
+
+    /// Sets a user's status, for one device or, without one, for all live ones. Returns the user's own presence after
+    /// the commit, and what is left of the limit (`None` for a repeat, which does not count).
+    ///
+    /// # Errors
+    ///
+    /// See [`PresenceError`].
+    pub async fn set_status(
+        &self,
+        user: UserId,
+        device: Option<DeviceId>,
+        update: StatusUpdate,
+    ) -> Result<(Arc<Presence>, Option<Allowance>), PresenceError> {
+        if let Some(presence) = self.repeated(user, device.as_ref(), &update).await? {
+            return Ok((presence, None));
+        }
+        let allowance = self.limits.check(LimitClass::PresenceUpdate, user)?;
+        let change = Change::Status {
+            device: device.clone(),
+            status: update.status,
+            custom_status: update.custom_status.clone().map(|text| {
+                let text = text.map(|text| neutralise(&text)).filter(|text| !text.is_empty());
+                (text, update.custom_status_expires_at.flatten())
+            }),
+            activity: update.activity.as_ref().map(|text| neutralise(text.as_deref().unwrap_or_default())),
+            current_page: update.current_page.as_ref().map(|page| neutralise(page.as_deref().unwrap_or_default())),
+        };
+        let face = self.writer.apply(user, change).await?.ok_or(WriteError::Refused)?;
+        let presence = face.presence.clone();
+        self.remember(user, Said { at: Instant::now(), device, update, face });
+        Ok((presence, Some(allowance)))
+    }
+
+    /// The presence to acknowledge, where the user said the same a moment ago and nothing has changed since, here or
+    /// on another node or in psql.
+    async fn repeated(
+        &self,
+        user: UserId,
+        device: Option<&DeviceId>,
+        update: &StatusUpdate,
+    ) -> Result<Option<Arc<Presence>>, PgError> {
+        let version = {
+            let said = self.said.lock();
+            let same = said.get(&user).filter(|said| {
+                said.at.elapsed() < REPEAT_WITHIN && said.device.as_ref() == device && said.update == *update
+            });
+            match same {
+                Some(said) => said.face.version,
+                None => return Ok(None),
+            }
+        };
+        let now = presence::own(&*self.database.own().await?, user).await?;
+        Ok(now.filter(|face| face.version == version).map(|face| face.presence))
+    }
+
+    fn remember(&self, user: UserId, new: Said) {
+        let mut said = self.said.lock();
+        if said.len() >= MOST_REPEATS {
+            said.retain(|_, old| old.at.elapsed() < REPEAT_WITHIN);
+        }
+        if said.len() < MOST_REPEATS {
+            said.insert(user, new);
+        }
+    }
+
+    /// Notes that a device without a socket is alive.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub async fn heartbeat(&self, user: UserId, device: Option<DeviceId>, active: bool) -> Result<(), PresenceError> {
+        self.writer.apply(user, Change::Heartbeat { device, active }).await?;
+        Ok(())
+    }
+
+    /// Presences as the caller may see them: of those named, or of everybody related to the caller.
+    ///
+    /// # Errors
+    ///
+    /// When they could not be read.
+    pub async fn list(&self, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PresenceError> {
+        Ok(presence::list(&self.database, caller, users).await?)
+    }
+}

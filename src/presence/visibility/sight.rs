@@ -1,0 +1,438 @@
+//! Viewers, subjects, and the edges between them.
+//!
+//! A **viewer** is a connection with its caller. It has an **edge** to everybody it is interested in (its relations,
+//! and whom it follows): which face row-level security showed it last, and which state of that face it was told.
+//! Plain data: what to tell whom is returned, and the pump passes it on.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use smallvec::SmallVec;
+
+use crate::{
+    auth::Caller,
+    hub::ConnId,
+    model::{Face, Presence, UserId},
+    pg::queries::presence::{Sighting, VersionedFace, Void},
+};
+
+/// Subjects of one viewer that are asked about one by one; past it, all are.
+const MOST_IN_SCOPE: usize = 500;
+
+/// Something to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// The first thing that a viewer hears.
+    Initial(ConnId, Vec<Arc<Presence>>),
+    /// To this viewer nobody is visible, because its policies raise.
+    Failed(ConnId),
+    /// A state, to everybody who sees it in this shape.
+    State(Arc<Presence>, Vec<ConnId>),
+}
+
+/// About whom a viewer must be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// These.
+    Some(HashSet<UserId>),
+    /// Everybody that the viewer is interested in, or would be.
+    All,
+}
+
+impl Scope {
+    fn add(&mut self, subjects: Option<&[UserId]>) {
+        let Some(subjects) = subjects else {
+            *self = Self::All;
+            return;
+        };
+        match self {
+            Self::All => {}
+            Self::Nobody => *self = Self::Some(subjects.iter().copied().collect()),
+            Self::Some(known) => known.extend(subjects),
+        }
+        if matches!(self, Self::Some(known) if known.len() > MOST_IN_SCOPE) {
+            *self = Self::All;
+        }
+    }
+
+    fn holds(&self, subject: UserId) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Some(known) => known.contains(&subject),
+            Self::All => true,
+        }
+    }
+
+    fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+}
+
+/// A viewer's place; stale once the viewer is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ViewerKey {
+    index: u32,
+    epoch: u32,
+}
+
+/// A subject's place. Four bytes an edge instead of sixteen.
+type SubjectIndex = u32;
+
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    subject: SubjectIndex,
+    /// What row-level security showed last; `None` where it shows nothing.
+    face: Option<Face>,
+    /// The state that the viewer was told; `None` where it believes in nobody.
+    told: Option<(Face, i64)>,
+}
+
+struct Viewer {
+    conn: ConnId,
+    user: UserId,
+    caller: Caller,
+    follows: Vec<UserId>,
+    /// By subject.
+    edges: Vec<Edge>,
+    /// Has heard the initial state.
+    started: bool,
+    /// Nothing is delivered on these before they have been asked about.
+    void: Scope,
+    /// Being asked about right now; void as well.
+    asking: Scope,
+}
+
+impl Viewer {
+    fn is_void(&self, subject: UserId) -> bool {
+        self.void.holds(subject) || self.asking.holds(subject)
+    }
+
+    fn edge(&self, subject: SubjectIndex) -> Result<usize, usize> {
+        self.edges.binary_search_by_key(&subject, |edge| edge.subject)
+    }
+}
+
+struct Subject {
+    id: UserId,
+    /// Viewers with an edge to it.
+    watchers: Vec<u32>,
+}
+
+/// Everything that the pump remembers.
+#[derive(Default)]
+pub(super) struct Sight {
+    viewers: Vec<(u32, Option<Viewer>)>,
+    free_viewers: Vec<u32>,
+    by_conn: HashMap<ConnId, u32>,
+    by_user: HashMap<UserId, SmallVec<[u32; 2]>>,
+    subjects: Vec<Subject>,
+    free_subjects: Vec<SubjectIndex>,
+    by_id: HashMap<UserId, SubjectIndex>,
+    edges: usize,
+}
+
+impl Sight {
+    /// How many edges there are.
+    pub fn edges(&self) -> usize {
+        self.edges
+    }
+
+    /// How many viewers there are.
+    pub fn viewers(&self) -> usize {
+        self.by_conn.len()
+    }
+
+    /// Takes a viewer in. It hears nothing before it has been asked about everybody.
+    pub fn join(&mut self, conn: ConnId, user: UserId, caller: Caller, follows: Vec<UserId>) -> ViewerKey {
+        let viewer = Viewer {
+            conn,
+            user,
+            caller,
+            follows,
+            edges: Vec::new(),
+            started: false,
+            void: Scope::All,
+            asking: Scope::Nobody,
+        };
+        let index = self.free_viewers.pop().unwrap_or_else(|| {
+            self.viewers.push((0, None));
+            u32::try_from(self.viewers.len() - 1).expect("fewer viewers than descriptors")
+        });
+        self.viewers[index as usize].1 = Some(viewer);
+        self.by_conn.insert(conn, index);
+        self.by_user.entry(user).or_default().push(index);
+        ViewerKey { index, epoch: self.viewers[index as usize].0 }
+    }
+
+    /// Forgets a viewer.
+    pub fn leave(&mut self, conn: ConnId) {
+        let Some(index) = self.by_conn.remove(&conn) else { return };
+        let slot = &mut self.viewers[index as usize];
+        slot.0 = slot.0.wrapping_add(1);
+        let viewer = slot.1.take().expect("by_conn names living viewers only");
+        self.free_viewers.push(index);
+        if let Some(of_user) = self.by_user.get_mut(&viewer.user) {
+            of_user.retain(|other| *other != index);
+            if of_user.is_empty() {
+                self.by_user.remove(&viewer.user);
+            }
+        }
+        for edge in viewer.edges {
+            self.unwatch(edge.subject, index);
+        }
+    }
+
+    /// A connection shows a new token: everything is asked again, under the new claims.
+    pub fn act_as(&mut self, conn: ConnId, caller: Caller) -> Option<ViewerKey> {
+        let index = *self.by_conn.get(&conn)?;
+        let viewer = self.viewer_mut(index);
+        viewer.caller = caller;
+        viewer.void = Scope::All;
+        Some(self.key(index))
+    }
+
+    /// A connection follows further users.
+    pub fn follow(&mut self, conn: ConnId, users: &[UserId], most: usize) -> Option<ViewerKey> {
+        let index = *self.by_conn.get(&conn)?;
+        let viewer = self.viewer_mut(index);
+        for user in users {
+            if viewer.follows.len() < most && !viewer.follows.contains(user) {
+                viewer.follows.push(*user);
+            }
+        }
+        viewer.void.add(Some(users));
+        Some(self.key(index))
+    }
+
+    /// Voids what a change of visibility names; returns the viewers that must be asked.
+    pub fn void(&mut self, change: &Void) -> Vec<ViewerKey> {
+        let subjects = change.subjects.as_deref();
+        let named: Vec<u32> = match (&change.viewers, subjects) {
+            (Some(viewers), _) => viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect(),
+            (None, None) => self.by_conn.values().copied().collect(),
+            (None, Some(subjects)) => {
+                let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
+                let watchers: HashSet<u32> =
+                    watched.flat_map(|index| self.subjects[*index as usize].watchers.iter().copied()).collect();
+                watchers.into_iter().collect()
+            }
+        };
+        let mut asked = Vec::with_capacity(named.len());
+        for index in named {
+            self.viewer_mut(index).void.add(subjects);
+            asked.push(self.key(index));
+        }
+        asked
+    }
+
+    /// Whether anybody watches this user.
+    pub fn is_watched(&self, user: UserId) -> bool {
+        self.by_id.contains_key(&user)
+    }
+
+    /// Begins to ask a viewer: returns its caller, whom it follows, and about whom (`None`: everybody). Nothing where
+    /// the viewer is gone, is being asked already, or has nothing to be asked.
+    pub fn begin(&mut self, key: ViewerKey) -> Option<(Caller, Vec<UserId>, Option<Vec<UserId>>)> {
+        let viewer = self.living_mut(key)?;
+        if viewer.void.is_nobody() || !viewer.asking.is_nobody() {
+            return None;
+        }
+        viewer.asking = std::mem::take(&mut viewer.void);
+        let about = match &viewer.asking {
+            Scope::Some(subjects) => Some(subjects.iter().copied().collect()),
+            _ => None,
+        };
+        Some((viewer.caller.clone(), viewer.follows.clone(), about))
+    }
+
+    /// An answer did not come: what was asked is void again.
+    pub fn failed(&mut self, key: ViewerKey) {
+        let Some(viewer) = self.living_mut(key) else { return };
+        match std::mem::take(&mut viewer.asking) {
+            Scope::Some(subjects) => viewer.void.add(Some(&subjects.into_iter().collect::<Vec<_>>())),
+            Scope::All => viewer.void = Scope::All,
+            Scope::Nobody => {}
+        }
+    }
+
+    /// Takes everything back from a viewer whose policies raise: to them nobody is visible. What was asked stays void.
+    pub fn blind(&mut self, key: ViewerKey) -> Vec<Tell> {
+        self.failed(key);
+        let Some(viewer) = self.living_mut(key) else { return Vec::new() };
+        viewer.void = Scope::All;
+        let conn = viewer.conn;
+        let first = !std::mem::replace(&mut viewer.started, true);
+        let lost: Vec<SubjectIndex> =
+            viewer.edges.iter_mut().filter_map(|edge| edge.told.take().map(|_| edge.subject)).collect();
+        let mut tells: Vec<Tell> = first.then(|| Tell::Initial(conn, Vec::new())).into_iter().collect();
+        tells.extend(lost.into_iter().map(|subject| {
+            Tell::State(Arc::new(Presence::taken_back(self.subjects[subject as usize].id)), vec![conn])
+        }));
+        tells
+    }
+
+    /// The connection of a viewer that is still there.
+    pub fn conn(&self, key: ViewerKey) -> Option<ConnId> {
+        let (epoch, viewer) = self.viewers.get(key.index as usize)?;
+        viewer.as_ref().filter(|_| *epoch == key.epoch).map(|viewer| viewer.conn)
+    }
+
+    /// Whether a viewer has become void (again).
+    pub fn is_due(&self, key: ViewerKey) -> bool {
+        let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
+        viewer.and_then(|(_, viewer)| viewer.as_ref()).is_some_and(|viewer| !viewer.void.is_nobody())
+    }
+
+    /// Takes an answer in. What it holds may be told as it is, also where the edge has become void since: it is what
+    /// row-level security showed, of a moment before.
+    pub fn answered(&mut self, key: ViewerKey, sightings: Vec<Sighting>) -> Vec<Tell> {
+        let Some(viewer) = self.living_mut(key) else { return Vec::new() };
+        let conn = viewer.conn;
+        let first = !std::mem::replace(&mut viewer.started, true);
+        let asked = std::mem::take(&mut viewer.asking);
+
+        let mut initial = Vec::new();
+        let mut tells = Vec::new();
+        let mut candidates: HashSet<UserId> = HashSet::with_capacity(sightings.len());
+        for sighting in sightings {
+            candidates.insert(sighting.user_id);
+            let subject = self.watch(sighting.user_id, key.index);
+            let edge = self.edge_mut(key.index, subject);
+            edge.face = sighting.seen.as_ref().map(|seen| seen.face);
+            if let Some(presence) = news(edge, sighting.seen, sighting.user_id) {
+                if first { initial.push(presence) } else { tells.push(Tell::State(presence, vec![conn])) }
+            }
+        }
+        // Whoever was asked about and is no candidate any more is of no interest: neither related nor followed.
+        let viewer = self.viewer_mut(key.index);
+        let edges = std::mem::take(&mut viewer.edges);
+        let (kept, lost): (Vec<Edge>, Vec<Edge>) = edges.into_iter().partition(|edge| {
+            let id = self.subjects[edge.subject as usize].id;
+            candidates.contains(&id) || !asked.holds(id)
+        });
+        self.viewer_mut(key.index).edges = kept;
+        for edge in lost {
+            let id = self.subjects[edge.subject as usize].id;
+            if edge.told.is_some() {
+                tells.push(Tell::State(Arc::new(Presence::taken_back(id)), vec![conn]));
+            }
+            self.unwatch(edge.subject, key.index);
+        }
+        if first {
+            tells.insert(0, Tell::Initial(conn, initial));
+        }
+        self.viewer_mut(key.index).edges.shrink_to_fit();
+        tells
+    }
+
+    /// Faces as one snapshot holds them, after everything void in that snapshot has been voided: tells whoever sees
+    /// them. A user that was read and has no face any more is taken back.
+    pub fn changed(&mut self, users: &[UserId], faces: Vec<VersionedFace>) -> Vec<Tell> {
+        let mut by_user: HashMap<UserId, SmallVec<[VersionedFace; 2]>> = HashMap::with_capacity(users.len());
+        for face in faces {
+            by_user.entry(face.presence.user_id).or_default().push(face);
+        }
+        let mut tells = Vec::new();
+        for user in users {
+            let Some(subject) = self.by_id.get(user).copied() else { continue };
+            let faces = by_user.remove(user).unwrap_or_default();
+            let mut to: [(Option<Arc<Presence>>, Vec<ConnId>); 3] = Default::default();
+            for place in 0..self.subjects[subject as usize].watchers.len() {
+                let watcher = self.subjects[subject as usize].watchers[place];
+                let viewer = self.viewer_mut(watcher);
+                if viewer.is_void(*user) {
+                    continue;
+                }
+                let conn = viewer.conn;
+                let edge = self.edge_mut(watcher, subject);
+                let Some(shown) = edge.face else { continue };
+                let seen = faces.iter().find(|face| face.face == shown).cloned();
+                let group = match &seen {
+                    None => 0,
+                    Some(face) if face.face == Face::Public => 1,
+                    Some(_) => 2,
+                };
+                if let Some(presence) = news(edge, seen, *user) {
+                    to[group].0.get_or_insert(presence);
+                    to[group].1.push(conn);
+                }
+            }
+            tells.extend(to.into_iter().filter_map(|(presence, to)| Some(Tell::State(presence?, to))));
+        }
+        tells
+    }
+
+    fn key(&self, index: u32) -> ViewerKey {
+        ViewerKey { index, epoch: self.viewers[index as usize].0 }
+    }
+
+    fn viewer_mut(&mut self, index: u32) -> &mut Viewer {
+        self.viewers[index as usize].1.as_mut().expect("indices are of living viewers")
+    }
+
+    fn living_mut(&mut self, key: ViewerKey) -> Option<&mut Viewer> {
+        let (epoch, viewer) = self.viewers.get_mut(key.index as usize)?;
+        viewer.as_mut().filter(|_| *epoch == key.epoch)
+    }
+
+    fn edge_mut(&mut self, viewer: u32, subject: SubjectIndex) -> &mut Edge {
+        let viewer = self.viewer_mut(viewer);
+        let place = viewer.edge(subject).expect("watchers have an edge");
+        &mut viewer.edges[place]
+    }
+
+    /// Makes sure that the viewer has an edge to the user.
+    fn watch(&mut self, user: UserId, viewer: u32) -> SubjectIndex {
+        let subject = *self.by_id.entry(user).or_insert_with(|| {
+            let subject = Subject { id: user, watchers: Vec::new() };
+            if let Some(free) = self.free_subjects.pop() {
+                self.subjects[free as usize] = subject;
+                free
+            } else {
+                self.subjects.push(subject);
+                u32::try_from(self.subjects.len() - 1).expect("fewer subjects than an u32 counts")
+            }
+        });
+        let watching = self.viewer_mut(viewer);
+        if let Err(place) = watching.edge(subject) {
+            watching.edges.insert(place, Edge { subject, face: None, told: None });
+            self.subjects[subject as usize].watchers.push(viewer);
+            self.edges += 1;
+        }
+        subject
+    }
+
+    fn unwatch(&mut self, subject: SubjectIndex, viewer: u32) {
+        let watched = &mut self.subjects[subject as usize];
+        if let Some(place) = watched.watchers.iter().position(|other| *other == viewer) {
+            watched.watchers.swap_remove(place);
+            self.edges -= 1;
+        }
+        if watched.watchers.is_empty() {
+            self.by_id.remove(&watched.id);
+            watched.watchers = Vec::new();
+            self.free_subjects.push(subject);
+        }
+    }
+}
+
+/// What is new to the viewer at the end of this edge, noted as told.
+fn news(edge: &mut Edge, seen: Option<VersionedFace>, user: UserId) -> Option<Arc<Presence>> {
+    match seen {
+        Some(seen) => {
+            let told = edge.told.filter(|(face, _)| *face == seen.face).map(|(_, version)| version);
+            // An older state than the one told comes from a slower reader and is no news.
+            if told.is_some_and(|told| told >= seen.version) {
+                return None;
+            }
+            edge.told = Some((seen.face, seen.version));
+            Some(seen.presence)
+        }
+        None => edge.told.take().map(|_| Arc::new(Presence::taken_back(user))),
+    }
+}

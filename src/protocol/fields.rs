@@ -1,0 +1,296 @@
+//! Reads the fields of a JSON object so that every complaint names the field.
+//!
+//! `serde` would stop at the first error and say at which column it was, not in which field. Here all
+//! complaints about one object are collected, and an alias counts as the field it stands for.
+
+use std::{fmt::Display, str::FromStr};
+
+use garde::{Report, Validate};
+use serde_json::{Map, Value};
+
+use super::{ErrorCode, FieldError, WireError};
+
+/// One JSON object that is being read, with what was found wrong so far.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    /// Stands before each field in complaints: `data.` or nothing.
+    prefix: &'static str,
+    malformed: Vec<FieldError>,
+    unprocessable: Vec<FieldError>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads `object`, whose fields are called `prefix` + name in complaints.
+    #[must_use]
+    pub fn new(object: &'a Map<String, Value>, prefix: &'static str) -> Self {
+        Self { object, prefix, malformed: Vec::new(), unprocessable: Vec::new() }
+    }
+
+    /// A text that may be absent; `Some(None)` for `null`.
+    pub fn nullable_text(&mut self, names: &[&'static str]) -> Option<Option<&'a str>> {
+        match self.find(names)? {
+            Value::Null => Some(None),
+            Value::String(text) => Some(Some(text)),
+            other => {
+                self.wrong_type(names, "a string or null", other);
+                None
+            }
+        }
+    }
+
+    /// A text that may be absent or `null`, read as a `T`.
+    pub fn optional<T>(&mut self, names: &[&'static str]) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        self.nullable(names).flatten()
+    }
+
+    /// A text that may be absent, read as a `T`; `Some(None)` for `null`.
+    pub fn nullable<T>(&mut self, names: &[&'static str]) -> Option<Option<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        match self.nullable_text(names)? {
+            None => Some(None),
+            Some(text) => self.parse(names, text).map(Some),
+        }
+    }
+
+    /// A text that must be there, read as a `T`.
+    pub fn required<T>(&mut self, names: &[&'static str]) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let text = self.required_text(names)?;
+        self.parse(names, text)
+    }
+
+    /// A text that must be there and be one of a closed set of words, else 422 in HTTP's terms.
+    pub fn required_word<T>(&mut self, names: &[&'static str]) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let text = self.required_text(names)?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let error = FieldError::new(self.path(names), error.to_string());
+                self.unprocessable.push(error);
+                None
+            }
+        }
+    }
+
+    /// A text that must be there.
+    pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
+        match self.find(names) {
+            None => {
+                self.complain(names, "is required");
+                None
+            }
+            Some(Value::String(text)) => Some(text),
+            Some(other) => {
+                self.wrong_type(names, "a string", other);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, or absent, or `null`.
+    pub fn optional_bool(&mut self, names: &[&'static str]) -> Option<bool> {
+        match self.find(names)? {
+            Value::Null => None,
+            Value::Bool(value) => Some(*value),
+            other => {
+                self.wrong_type(names, "true or false", other);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
+        match self.find(names) {
+            None => {
+                self.complain(names, "is required");
+                None
+            }
+            Some(Value::Bool(value)) => Some(*value),
+            Some(other) => {
+                self.wrong_type(names, "true or false", other);
+                None
+            }
+        }
+    }
+
+    /// A list of texts, each read as a `T`; stops at the first that is none. Its length is checked before
+    /// anything is read.
+    pub fn required_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let items = match self.find(names) {
+            None => {
+                self.complain(names, "is required");
+                return None;
+            }
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                self.wrong_type(names, "a list", other);
+                return None;
+            }
+        };
+        if items.len() > max {
+            self.complain(names, format!("must have at most {max} items"));
+            return None;
+        }
+        let mut read = Vec::with_capacity(items.len());
+        for (place, item) in items.iter().enumerate() {
+            let path = format!("{}[{place}]", self.path(names));
+            match item.as_str().map(str::parse::<T>) {
+                Some(Ok(value)) => read.push(value),
+                Some(Err(error)) => {
+                    self.malformed.push(FieldError::new(path, error.to_string()));
+                    return None;
+                }
+                None => {
+                    self.malformed
+                        .push(FieldError::new(path, format!("must be a string, not {}", kind(item))));
+                    return None;
+                }
+            }
+        }
+        Some(read)
+    }
+
+    /// Ends the reading: the value, if all of its fields were read and it keeps its own rules.
+    ///
+    /// # Errors
+    /// Everything that was found wrong; `INVALID_REQUEST` if any of it is malformed, else `UNPROCESSABLE`.
+    pub fn finish<T: Validate<Context = ()>>(mut self, value: Option<T>) -> Result<T, WireError> {
+        if let Some(Err(report)) = value.as_ref().map(Validate::validate) {
+            self.broken_rules(&report);
+        }
+        match value {
+            Some(value) if self.malformed.is_empty() && self.unprocessable.is_empty() => Ok(value),
+            _ => Err(self.into_error()),
+        }
+    }
+
+    /// Like [`Self::finish`], for values without rules of their own.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_plain<T>(self, value: Option<T>) -> Result<T, WireError> {
+        match value {
+            Some(value) if self.malformed.is_empty() && self.unprocessable.is_empty() => Ok(value),
+            _ => Err(self.into_error()),
+        }
+    }
+
+    fn into_error(mut self) -> WireError {
+        let code = if self.malformed.is_empty() && !self.unprocessable.is_empty() {
+            ErrorCode::Unprocessable
+        } else {
+            ErrorCode::InvalidRequest
+        };
+        self.malformed.append(&mut self.unprocessable);
+        WireError::fields(code, self.malformed)
+    }
+
+    fn broken_rules(&mut self, report: &Report) {
+        for (path, error) in report.iter() {
+            let field = format!("{}{path}", self.prefix);
+            self.malformed.push(FieldError::new(field, error.to_string()));
+        }
+    }
+
+    /// The value under the field's name or an alias; both at once is a complaint, since they may disagree.
+    fn find(&mut self, names: &[&'static str]) -> Option<&'a Value> {
+        let object = self.object;
+        let mut present = names.iter().filter_map(|name| object.get(*name).map(|value| (name, value)));
+        let (_, value) = present.next()?;
+        if let Some((alias, _)) = present.next() {
+            self.complain(names, format!("is given a second time as {alias}"));
+        }
+        Some(value)
+    }
+
+    fn parse<T>(&mut self, names: &[&'static str], text: &str) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.complain(names, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn wrong_type(&mut self, names: &[&'static str], wanted: &str, got: &Value) {
+        self.complain(names, format!("must be {wanted}, not {}", kind(got)));
+    }
+
+    fn complain(&mut self, names: &[&'static str], message: impl Into<std::borrow::Cow<'static, str>>) {
+        let error = FieldError::new(self.path(names), message);
+        self.malformed.push(error);
+    }
+
+    fn path(&self, names: &[&'static str]) -> String {
+        format!("{}{}", self.prefix, names.first().copied().unwrap_or_default())
+    }
+}
+
+/// What a JSON value is, in words that fit behind "not".
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            other => panic!("not an object: {other}"),
+        }
+    }
+
+    #[test]
+    fn all_complaints_about_an_object_are_collected() {
+        let map = object(json!({"a": 1, "b": []}));
+        let mut fields = Fields::new(&map, "data.");
+        let a = fields.required_text(&["a"]);
+        let b = fields.required_bool(&["b"]);
+        let c = fields.required_text(&["c"]);
+        assert_eq!((a, b, c), (None, None, None));
+        let error = fields.finish_plain::<()>(None).expect_err("three complaints");
+        assert_eq!(error.code, ErrorCode::InvalidRequest);
+        let named: Vec<_> = error.details.iter().map(|detail| detail.field.as_ref()).collect();
+        assert_eq!(named, ["data.a", "data.b", "data.c"]);
+        assert_eq!(error.message, "data.a: must be a string, not a number");
+    }
+
+    #[test]
+    fn a_field_and_its_alias_at_once_are_refused() {
+        let map = object(json!({"device_id": "x", "deviceId": "y"}));
+        let mut fields = Fields::new(&map, "");
+        fields.nullable_text(&["device_id", "deviceId"]);
+        let error = fields.finish_plain(Some(())).expect_err("given twice");
+        assert_eq!(error.message, "device_id: is given a second time as deviceId");
+    }
+}

@@ -1,0 +1,252 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::model::{Reach, Status};
+
+const ALICE: &str = "11111111-1111-4111-8111-111111111111";
+const ROOM: &str = "22222222-2222-4222-8222-222222222222";
+
+fn read(message: &Value) -> Result<ClientMessage, WireError> {
+    decode(Frame::Text(&message.to_string()))
+}
+
+fn refused(message: &Value) -> WireError {
+    read(message).expect_err("the message is not valid")
+}
+
+fn said(message: &ServerMessage) -> Value {
+    let mut out = Vec::new();
+    assert_eq!(encode_into(message, &mut out), Some(FrameKind::Text));
+    serde_json::from_slice(&out).expect("valid JSON")
+}
+
+fn alice() -> Presence {
+    Presence {
+        user_id: ALICE.parse().expect("a UUID"),
+        status: Status::Dnd,
+        reach: Reach::Online,
+        last_seen: Some("2024-01-01T12:00:00.1239Z".parse().expect("a time")),
+        custom_status: None,
+        activity: None,
+        current_page: None,
+        idle_since: None,
+    }
+}
+
+#[test]
+fn a_presence_update_has_the_contract_s_shape() {
+    let shown = said(&ServerMessage::Presence(Arc::new(alice())));
+    let expected = json!({"type": "presence_update", "data": {
+        "user_id": ALICE, "status": "online", "availability": "dnd", "last_seen": "2024-01-01T12:00:00.123Z"
+    }});
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn optional_fields_appear_only_when_present_but_last_seen_always_does() {
+    let presence = Presence {
+        last_seen: None,
+        custom_status: Some("lunch \"now\"".into()),
+        idle_since: Some("2024-01-01T00:00:00Z".parse().expect("a time")),
+        ..alice()
+    };
+    let expected = json!({"type": "presence_update", "data": {
+        "user_id": ALICE, "status": "online", "availability": "dnd", "last_seen": null,
+        "custom_status": "lunch \"now\"", "idle_since": "2024-01-01T00:00:00.000Z"
+    }});
+    assert_eq!(said(&ServerMessage::Presence(Arc::new(presence))), expected);
+}
+
+#[test]
+fn the_initial_state_lists_presences() {
+    let shown = said(&ServerMessage::InitialState(vec![Arc::new(alice())]));
+    assert_eq!(shown["type"], "initial_state");
+    assert_eq!(shown["data"]["presences"][0]["user_id"], ALICE);
+    assert_eq!(said(&ServerMessage::InitialState(Vec::new()))["data"], json!({"presences": []}));
+}
+
+#[test]
+fn typing_and_errors_have_their_shapes() {
+    let typing = TypingState {
+        user_id: ALICE.parse().expect("a UUID"),
+        conversation_id: ROOM.parse().expect("a UUID"),
+        is_typing: true,
+    };
+    assert_eq!(
+        said(&ServerMessage::Typing(typing)),
+        json!({"type": "typing_update", "data": {"user_id": ALICE, "conversation_id": ROOM, "is_typing": true}})
+    );
+    let limited = said(&ServerMessage::Error(WireError::rate_limited(250)));
+    assert_eq!((&limited["type"], &limited["code"]), (&json!("error"), &json!("RATE_LIMITED")));
+    assert_eq!(limited["retry_after_ms"], 250);
+    assert_eq!(limited.get("details"), None);
+}
+
+#[test]
+fn there_are_no_acknowledgements() {
+    let mut out = Vec::new();
+    assert_eq!(encode_into(&ServerMessage::StatusAck(Arc::new(alice())), &mut out), None);
+    assert_eq!(
+        encode_into(&ServerMessage::HeartbeatAck { server_time: Timestamp::UNIX_EPOCH }, &mut out),
+        None
+    );
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_status_is_read_in_both_spellings() {
+    let snake = read(&json!({"type": "status", "data": {
+        "status": "busy", "device_id": "web", "custom_status": null,
+        "custom_status_expires_at": "2030-01-01T00:00:00+01:00", "activity": "reading", "current_page": "/a"
+    }}));
+    let camel = read(&json!({"type": "status", "data": {
+        "status": "busy", "deviceId": "web", "customStatus": null,
+        "customStatusExpiresAt": "2029-12-31T23:00:00Z", "activity": "reading", "currentPage": "/a"
+    }}));
+    assert_eq!(snake, camel);
+    let Ok(ClientMessage::Status(update)) = snake else { panic!("not a status: {snake:?}") };
+    assert_eq!(update.status, Status::Busy);
+    assert_eq!(update.custom_status, Some(None));
+    assert_eq!(update.activity, Some(Some("reading".into())));
+}
+
+#[test]
+fn a_bare_status_leaves_everything_else_as_it_is() {
+    let message = read(&json!({"type": "status", "data": {"status": "away"}}));
+    assert_eq!(message, Ok(ClientMessage::Status(StatusUpdate::of(Status::Away))));
+}
+
+#[test]
+fn a_status_that_does_not_exist_is_unprocessable() {
+    let error = refused(&json!({"type": "status", "data": {"status": "idle"}}));
+    assert_eq!(error.code, ErrorCode::Unprocessable);
+    assert_eq!(error.details[0].field, "data.status");
+}
+
+#[test]
+fn every_complaint_names_its_field() {
+    for (message, field) in [
+        (json!({}), "type"),
+        (json!({"type": 5}), "type"),
+        (json!({"type": "dance"}), "type"),
+        (json!({"type": "status"}), "data"),
+        (json!({"type": "status", "data": []}), "data"),
+        (json!({"type": "status", "data": {}}), "data.status"),
+        (json!({"type": "status", "data": {"status": null}}), "data.status"),
+        (json!({"type": "status", "data": {"status": "online", "deviceId": ""}}), "data.device_id"),
+        (
+            json!({"type": "status", "data": {"status": "online", "custom_status": "x".repeat(141)}}),
+            "data.custom_status",
+        ),
+        (
+            json!({"type": "status", "data": {"status": "online", "customStatusExpiresAt": "soon"}}),
+            "data.custom_status_expires_at",
+        ),
+        (json!({"type": "status", "data": {"status": "online", "activity": {}}}), "data.activity"),
+        (json!({"type": "heartbeat", "data": {"active": "yes"}}), "data.active"),
+        (json!({"type": "typing", "data": {"is_typing": true}}), "data.conversation_id"),
+        (
+            json!({"type": "typing", "data": {"conversation_id": "x", "is_typing": true}}),
+            "data.conversation_id",
+        ),
+        (json!({"type": "typing", "data": {"conversation_id": ROOM, "is_typing": 1}}), "data.is_typing"),
+        (json!({"type": "subscribe", "data": {"user_ids": []}}), "data.user_ids"),
+        (json!({"type": "subscribe", "data": {"user_ids": [ALICE, 7]}}), "data.user_ids[1]"),
+        (json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1001]}}), "data.user_ids"),
+        (json!({"type": "auth"}), "token"),
+    ] {
+        let error = refused(&message);
+        assert!(error.details.iter().any(|detail| detail.field == field), "{message}: {error:?}");
+    }
+}
+
+#[test]
+fn the_other_messages_are_read() {
+    assert_eq!(read(&json!({"type": "heartbeat"})), Ok(ClientMessage::Heartbeat { active: None }));
+    assert_eq!(
+        read(&json!({"type": "heartbeat", "data": {"active": false}})),
+        Ok(ClientMessage::Heartbeat { active: Some(false) })
+    );
+    let typing = read(&json!({"type": "typing", "data": {"conversation_id": ROOM, "is_typing": false}}));
+    assert!(matches!(typing, Ok(ClientMessage::Typing { is_typing: false, .. })));
+    let subscribe = read(&json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1000]}}));
+    assert!(
+        matches!(subscribe, Ok(ClientMessage::Subscribe(Subscription { user_ids })) if user_ids.len() == 1000)
+    );
+    let auth = read(&json!({"type": "auth", "token": "t"}));
+    assert_eq!(auth, Ok(ClientMessage::Authenticate(Token::new("t".into()))));
+}
+
+#[test]
+fn what_is_no_json_object_is_refused() {
+    for text in ["", "{", "[]", "null", "{\"type\":\"heartbeat\"}x", &"[".repeat(10_000)] {
+        assert_eq!(decode(Frame::Text(text)).expect_err("refused").code, ErrorCode::InvalidRequest);
+    }
+    assert!(decode(Frame::Binary(b"{}")).is_err());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+        Just(Value::from(ALICE)),
+        Just(Value::from("online")),
+    ];
+    let key = prop_oneof![
+        Just("status"),
+        Just("deviceId"),
+        Just("custom_status"),
+        Just("customStatusExpiresAt"),
+        Just("activity"),
+        Just("current_page"),
+        Just("conversation_id"),
+        Just("is_typing"),
+        Just("user_ids"),
+        Just("active"),
+    ];
+    leaf.prop_recursive(3, 16, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(key.clone().prop_map(str::to_owned), inner, 0..5)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn reading_any_text_never_panics(text in ".*") {
+        let _ = decode(Frame::Text(&text));
+    }
+
+    #[test]
+    fn a_refusal_always_says_why(
+        kind in prop_oneof![Just("status"), Just("heartbeat"), Just("typing"), Just("subscribe"), Just("auth"), Just("?")],
+        data in any_json(),
+    ) {
+        if let Err(error) = read(&json!({"type": kind, "data": data})) {
+            prop_assert!(!error.message.is_empty());
+            prop_assert!(!error.details.is_empty());
+            said(&ServerMessage::Error(error));
+        }
+    }
+
+    #[test]
+    fn whatever_is_said_is_valid_json(
+        custom_status in proptest::option::of(".*"),
+        activity in proptest::option::of(".*"),
+        seconds in proptest::option::of(-62_135_596_800i64..253_402_207_200),
+        message in ".*",
+    ) {
+        let time = seconds.map(|seconds| Timestamp::from_second(seconds).expect("in range"));
+        let presence = Presence { custom_status: custom_status.clone(), activity, last_seen: time, idle_since: time, ..alice() };
+        let shown = said(&ServerMessage::Presence(Arc::new(presence)));
+        prop_assert_eq!(shown["data"].get("custom_status").and_then(Value::as_str), custom_status.as_deref());
+        said(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
+    }
+}

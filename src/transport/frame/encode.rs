@@ -1,0 +1,168 @@
+//! Server frames: header and payload in one shared piece of memory.
+
+use bytes::Bytes;
+
+use super::{FIN, MAX_CONTROL_BYTES, opcode};
+use crate::{
+    protocol::{Dialect, Encode, FrameKind},
+    transport::CloseCode,
+};
+
+/// A complete frame as it goes onto the wire. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireFrame(Bytes);
+
+/// The longest header of an unmasked frame.
+const MAX_HEADER: usize = 10;
+
+impl WireFrame {
+    /// A text frame.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::of(opcode::TEXT, text.as_bytes())
+    }
+
+    /// A binary frame.
+    #[must_use]
+    pub fn binary(bytes: &[u8]) -> Self {
+        Self::of(opcode::BINARY, bytes)
+    }
+
+    /// A ping without a payload.
+    #[must_use]
+    pub fn ping() -> Self {
+        const PING: &[u8] = &[FIN | opcode::PING, 0];
+        Self(Bytes::from_static(PING))
+    }
+
+    /// The answer to a ping; a payload over 125 bytes is cut, which a decoded ping never has.
+    #[must_use]
+    pub fn pong(payload: &[u8]) -> Self {
+        Self::of(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL_BYTES)])
+    }
+
+    /// A close frame; a reason over 123 bytes is cut at a character.
+    #[must_use]
+    pub fn close(code: CloseCode, reason: &str) -> Self {
+        Self::close_number(code.number(), reason)
+    }
+
+    /// The answer to a peer's close frame: its own number back, or none.
+    #[must_use]
+    pub fn close_echo(number: Option<u16>) -> Self {
+        match number {
+            Some(number) => Self::close_number(number, ""),
+            None => Self::of(opcode::CLOSE, &[]),
+        }
+    }
+
+    fn close_number(number: u16, reason: &str) -> Self {
+        let cut =
+            (0..=reason.len().min(MAX_CONTROL_BYTES - 2)).rev().find(|end| reason.is_char_boundary(*end));
+        let mut payload = Vec::with_capacity(MAX_CONTROL_BYTES);
+        payload.extend_from_slice(&number.to_be_bytes());
+        payload.extend_from_slice(&reason.as_bytes()[..cut.unwrap_or(0)]);
+        Self::of(opcode::CLOSE, &payload)
+    }
+
+    /// What `message` is in `dialect`; `None` where the dialect does not say that.
+    pub fn encode<M: Encode + ?Sized>(message: &M, dialect: Dialect) -> Option<Self> {
+        // The header's length depends on the payload's, so the payload is written behind room for the longest
+        // one, and what stays empty in front is cut off: no second copy of the payload.
+        let mut bytes = Vec::with_capacity(256);
+        bytes.resize(MAX_HEADER, 0);
+        let kind = message.encode_into(dialect, &mut bytes)?;
+        let opcode = match kind {
+            FrameKind::Text => opcode::TEXT,
+            FrameKind::Binary => opcode::BINARY,
+        };
+        let (header, length) = header(opcode, bytes.len() - MAX_HEADER);
+        let start = MAX_HEADER - length;
+        bytes[start..MAX_HEADER].copy_from_slice(&header[..length]);
+        bytes.shrink_to_fit();
+        Some(Self(Bytes::from(bytes).slice(start..)))
+    }
+
+    /// The frame's length in bytes, header included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: a frame has a header at least.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes of the frame.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn of(opcode: u8, payload: &[u8]) -> Self {
+        let (header, length) = header(opcode, payload.len());
+        let mut bytes = Vec::with_capacity(length + payload.len());
+        bytes.extend_from_slice(&header[..length]);
+        bytes.extend_from_slice(payload);
+        Self(bytes.into())
+    }
+}
+
+/// The header of an unfragmented, unmasked frame, and how many of the ten bytes it has.
+fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
+    let mut header = [0; MAX_HEADER];
+    header[0] = FIN | opcode;
+    if let Ok(short) = u8::try_from(payload)
+        && usize::from(short) <= MAX_CONTROL_BYTES
+    {
+        header[1] = short;
+        (header, 2)
+    } else if let Ok(medium) = u16::try_from(payload) {
+        header[1] = 126;
+        header[2..4].copy_from_slice(&medium.to_be_bytes());
+        (header, 4)
+    } else {
+        header[1] = 127;
+        header[2..].copy_from_slice(&(payload as u64).to_be_bytes());
+        (header, 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Said(usize);
+
+    impl Encode for Said {
+        fn encode_into(&self, _dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
+            out.resize(out.len() + self.0, b'x');
+            (self.0 > 0).then_some(FrameKind::Text)
+        }
+    }
+
+    #[test]
+    fn a_message_encoded_in_place_equals_the_text_frame() {
+        for length in [1, 125, 126, 65_535, 65_536] {
+            let frame = WireFrame::encode(&Said(length), Dialect::Presence).expect("it says something");
+            assert_eq!(frame, WireFrame::text(&"x".repeat(length)));
+        }
+        assert_eq!(WireFrame::encode(&Said(0), Dialect::Presence), None);
+    }
+
+    #[test]
+    fn headers_take_2_4_or_10_bytes() {
+        assert_eq!(WireFrame::text("hi").as_bytes(), b"\x81\x02hi");
+        assert_eq!(&WireFrame::binary(&[0; 126]).as_bytes()[..4], &[0x82, 126, 0, 126]);
+        assert_eq!(&WireFrame::binary(&[0; 65_536]).as_bytes()[..10], &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_at_a_character() {
+        let frame = WireFrame::close(CloseCode::Normal, &"é".repeat(100));
+        assert_eq!(frame.len(), 2 + 2 + 122);
+        assert!(std::str::from_utf8(&frame.as_bytes()[4..]).is_ok());
+    }
+}
