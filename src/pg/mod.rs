@@ -5,6 +5,7 @@
 
 mod connect;
 mod database;
+pub mod embedded;
 mod error;
 pub mod listener;
 pub mod queries;

@@ -1,0 +1,125 @@
+//! Finds PostgreSQL's server programs, which distributions keep off the `PATH`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{EmbeddedError, MINIMUM_MAJOR};
+
+/// Directories with one subdirectory per version, and where the programs are below that.
+const VERSIONED: [(&str, &str); 5] = [
+    ("/usr/lib/postgresql", "bin"),
+    ("/usr", "bin"),
+    ("/opt/homebrew/opt", "bin"),
+    ("/usr/local/opt", "bin"),
+    ("/home/linuxbrew/.linuxbrew/opt", "bin"),
+];
+
+/// A set of server programs of one version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Binaries {
+    /// Major version, as in 15.
+    pub(super) major: u32,
+    dir: PathBuf,
+}
+
+impl Binaries {
+    /// The newest that is installed; with `wanted`, one of that major version.
+    pub(super) fn find(wanted: Option<u32>, cluster: &Path) -> Result<Self, EmbeddedError> {
+        let found: BTreeSet<Self> = candidate_dirs().into_iter().filter_map(Self::in_dir).collect();
+        choose(&found, wanted).map_err(|missing| match missing {
+            Missing::All => EmbeddedError::NotInstalled,
+            Missing::NewEnough { found } => EmbeddedError::TooOld { found },
+            Missing::Wanted { wanted } => EmbeddedError::VersionGone { dir: cluster.to_owned(), wanted },
+        })
+    }
+
+    pub(super) fn postgres(&self) -> PathBuf {
+        self.dir.join("postgres")
+    }
+
+    pub(super) fn initdb(&self) -> PathBuf {
+        self.dir.join("initdb")
+    }
+
+    fn in_dir(dir: PathBuf) -> Option<Self> {
+        if !dir.join("initdb").is_file() {
+            return None;
+        }
+        let output = Command::new(dir.join("postgres")).arg("--version").output().ok()?;
+        let major = major_version(&String::from_utf8_lossy(&output.stdout))?;
+        Some(Self { major, dir })
+    }
+}
+
+enum Missing {
+    All,
+    NewEnough { found: u32 },
+    Wanted { wanted: u32 },
+}
+
+fn choose(found: &BTreeSet<Binaries>, wanted: Option<u32>) -> Result<Binaries, Missing> {
+    if let Some(wanted) = wanted {
+        return found.iter().find(|b| b.major == wanted).cloned().ok_or(Missing::Wanted { wanted });
+    }
+    match found.last() {
+        None => Err(Missing::All),
+        Some(newest) if newest.major < MINIMUM_MAJOR => Err(Missing::NewEnough { found: newest.major }),
+        Some(newest) => Ok(newest.clone()),
+    }
+}
+
+fn candidate_dirs() -> BTreeSet<PathBuf> {
+    let mut dirs: BTreeSet<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
+        dirs.insert(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    for (parent, below) in VERSIONED {
+        let children = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        dirs.extend(
+            children
+                .filter(|entry| parent.ends_with("/postgresql") || is_versioned_name(&entry.file_name()))
+                .map(|entry| entry.path().join(below)),
+        );
+    }
+    // Two names of one directory would be asked twice.
+    dirs.into_iter().filter_map(|dir| dir.canonicalize().ok()).collect()
+}
+
+/// `pgsql-16` (PGDG's packages for Red Hat) or `postgresql@16` (Homebrew).
+fn is_versioned_name(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("pgsql-") || name.starts_with("postgresql")
+}
+
+/// From `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` or `… 18beta1`.
+fn major_version(said: &str) -> Option<u32> {
+    let version = said.split("(PostgreSQL)").nth(1)?.trim_start();
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_postgres_says_of_itself() {
+        assert_eq!(major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major_version("postgres (PostgreSQL) 18beta1"), Some(18));
+        assert_eq!(major_version("initdb: not found"), None);
+    }
+
+    #[test]
+    fn the_newest_is_taken_unless_the_data_wants_another() {
+        let set = |majors: &[u32]| {
+            majors.iter().map(|&major| Binaries { major, dir: format!("/{major}").into() }).collect()
+        };
+        assert_eq!(choose(&set(&[15, 17, 9]), None).ok().map(|b| b.major), Some(17));
+        assert_eq!(choose(&set(&[15, 17]), Some(15)).ok().map(|b| b.major), Some(15));
+        assert!(matches!(choose(&set(&[17]), Some(15)), Err(Missing::Wanted { wanted: 15 })));
+        assert!(matches!(choose(&set(&[13, 14]), None), Err(Missing::NewEnough { found: 14 })));
+        assert!(matches!(choose(&set(&[]), None), Err(Missing::All)));
+    }
+}

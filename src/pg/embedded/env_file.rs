@@ -1,0 +1,157 @@
+//! `<data_dir>/env`: what a shell needs to work with this server. `set -a; . .rollcall/env; set +a`
+
+use std::path::{Path, PathBuf};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand::RngCore;
+use serde::Serialize;
+
+use super::EmbeddedError;
+use super::files::write_private;
+use crate::auth::{Role, token::mint};
+use crate::config::Secret;
+
+/// How long the two API keys are valid: ten years, in seconds, as Supabase's are.
+const KEY_LIFETIME: i64 = 10 * 365 * 24 * 3_600;
+/// Characters that mean nothing to a shell.
+const PLAIN: &str = "-_./:@+=,%";
+
+/// The secret that tokens are signed with, and two tokens signed with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// HS256 secret.
+    pub jwt_secret: Secret,
+    /// A token of role `anon`.
+    pub anon_key: Secret,
+    /// A token of role `service_role`.
+    pub service_role_key: Secret,
+}
+
+#[derive(Serialize)]
+struct KeyClaims {
+    iss: &'static str,
+    role: Role,
+    iat: i64,
+    exp: i64,
+}
+
+impl Keys {
+    /// The keys of the data directory's `env` file, if it has any.
+    pub fn read(data_dir: &Path) -> Option<Self> {
+        let values = dotenvy::from_path_iter(path(data_dir)).ok()?;
+        let values: std::collections::HashMap<String, String> = values.filter_map(Result::ok).collect();
+        let secret = |name| values.get(name).filter(|value| !value.is_empty()).map(Secret::new);
+        Some(Self {
+            jwt_secret: secret("JWT_SECRET")?,
+            anon_key: secret("ANON_KEY")?,
+            service_role_key: secret("SERVICE_ROLE_KEY")?,
+        })
+    }
+
+    /// The keys that were kept, unless `configured` is another secret; new ones otherwise.
+    pub(super) fn keep_or_make(data_dir: &Path, configured: Option<&Secret>) -> Result<Self, EmbeddedError> {
+        let kept = Self::read(data_dir);
+        match (kept, configured) {
+            (Some(kept), None) => Ok(kept),
+            (Some(kept), Some(configured)) if kept.jwt_secret == *configured => Ok(kept),
+            (_, Some(configured)) => Self::signed_with(configured.clone()),
+            (None, None) => {
+                let mut bytes = [0; 36];
+                rand::rng().fill_bytes(&mut bytes);
+                Self::signed_with(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
+            }
+        }
+    }
+
+    fn signed_with(jwt_secret: Secret) -> Result<Self, EmbeddedError> {
+        let iat = jiff::Timestamp::now().as_second();
+        let sign = |role| {
+            let claims = KeyClaims { iss: "rollcall", role, iat, exp: iat + KEY_LIFETIME };
+            mint(jwt_secret.expose(), &claims).map(Secret::new)
+        };
+        let (anon_key, service_role_key) = (sign(Role::Anon)?, sign(Role::ServiceRole)?);
+        Ok(Self { jwt_secret, anon_key, service_role_key })
+    }
+}
+
+/// The file's path.
+pub(super) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("env")
+}
+
+/// The `DATABASE_URL` that the file holds.
+pub(super) fn database_url(data_dir: &Path) -> Option<Secret> {
+    let mut values = dotenvy::from_path_iter(path(data_dir)).ok()?.filter_map(Result::ok);
+    values.find(|(name, _)| name == "DATABASE_URL").map(|(_, value)| Secret::new(value))
+}
+
+/// Writes the file.
+pub(super) fn write(
+    data_dir: &Path,
+    database_url: &Secret,
+    keys: &Keys,
+    rollcall_url: &str,
+) -> Result<(), EmbeddedError> {
+    let values = [
+        ("DATABASE_URL", database_url.expose()),
+        ("JWT_SECRET", keys.jwt_secret.expose()),
+        ("ANON_KEY", keys.anon_key.expose()),
+        ("SERVICE_ROLE_KEY", keys.service_role_key.expose()),
+        ("ROLLCALL_URL", rollcall_url),
+    ];
+    let lines: String = values.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
+    write_private(&path(data_dir), &lines)
+}
+
+/// Quoted for POSIX shells where that is needed. `.env` readers understand the same.
+fn quoted(value: &str) -> String {
+    if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary_dir() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("rollcall-env-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_shell_reads_back_what_was_written() {
+        let dir = temporary_dir();
+        let nasty = Secret::new(r#"it's $HOME `id` "quoted" \n #32 characters"#);
+        let keys = Keys::keep_or_make(&dir, Some(&nasty)).unwrap();
+        write(&dir, &Secret::new("postgresql://a:b@127.0.0.1:1/c"), &keys, "http://127.0.0.1:4000").unwrap();
+
+        let script =
+            "set -a; . \"$0\"; set +a; printf '%s|%s|%s' \"$JWT_SECRET\" \"$DATABASE_URL\" \"$ANON_KEY\"";
+        let output = std::process::Command::new("sh").args(["-c", script]).arg(path(&dir)).output().unwrap();
+        let expected =
+            format!("{}|postgresql://a:b@127.0.0.1:1/c|{}", nasty.expose(), keys.anon_key.expose());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+        assert_eq!(Keys::read(&dir), Some(keys));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn keys_are_made_once_and_follow_the_configured_secret() {
+        let dir = temporary_dir();
+        let url = Secret::new("postgresql://x");
+        let first = Keys::keep_or_make(&dir, None).unwrap();
+        assert!(first.jwt_secret.expose().len() >= 32);
+        write(&dir, &url, &first, "http://x").unwrap();
+        assert_eq!(Keys::keep_or_make(&dir, None).unwrap(), first);
+        assert_eq!(Keys::keep_or_make(&dir, Some(&first.jwt_secret)).unwrap(), first);
+
+        let other = Secret::new("b".repeat(32));
+        let changed = Keys::keep_or_make(&dir, Some(&other)).unwrap();
+        assert_eq!(changed.jwt_secret, other);
+        assert_ne!(changed.anon_key, first.anon_key);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,128 @@
+//! What has to be the same at every start: port and passwords, in `<data_dir>/cluster.json`.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rand::{Rng, RngCore};
+use serde::{Deserialize, Serialize};
+
+use super::files::write_private;
+use super::{ADMIN_ROLE, EmbeddedError, ROLE};
+use crate::config::Secret;
+
+/// Where a port is looked for: below the range that systems take for outgoing connections, so that a port
+/// once chosen is not likely to be taken while the cluster is down.
+const PORTS: RangeInclusive<u16> = 15_432..=16_431;
+
+/// Not `Debug`: it holds passwords.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Where the cluster is, if not in the data directory itself.
+    pub(super) home: Option<PathBuf>,
+    /// On 127.0.0.1.
+    pub(super) port: u16,
+    /// Of the superuser.
+    pub(super) admin_password: String,
+    /// Of the role that the server uses.
+    pub(super) password: String,
+}
+
+impl Record {
+    /// A new one, with passwords of its own and a port that is free now.
+    pub(super) fn generate(home: Option<PathBuf>) -> Result<Self, EmbeddedError> {
+        Ok(Self { home, port: free_port()?, admin_password: password(), password: password() })
+    }
+
+    /// The file's path.
+    pub(super) fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("cluster.json")
+    }
+
+    /// Reads it back, or `None` if it was never written.
+    pub(super) fn read(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
+        let path = Self::path(data_dir);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|source| {
+                EmbeddedError::RecordDamaged { record: path, cluster: data_dir.to_owned(), source }
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EmbeddedError::file("read", &path, error)),
+        }
+    }
+
+    /// Writes it, for its owner only.
+    pub(super) fn write(&self, data_dir: &Path) -> Result<(), EmbeddedError> {
+        let text = serde_json::to_string_pretty(self).expect("strings and numbers serialize");
+        write_private(&Self::path(data_dir), &text)
+    }
+
+    /// Takes another port if another program has ours. True if it did.
+    pub(super) fn leave_taken_port(&mut self) -> Result<bool, EmbeddedError> {
+        if is_free(self.port) {
+            return Ok(false);
+        }
+        self.port = free_port()?;
+        Ok(true)
+    }
+
+    /// The URL of the role that the server uses.
+    pub(super) fn url(&self) -> Secret {
+        self.url_of(ROLE, &self.password)
+    }
+
+    /// The URL of the superuser.
+    pub(super) fn admin_url(&self) -> Secret {
+        self.url_of(ADMIN_ROLE, &self.admin_password)
+    }
+
+    fn url_of(&self, role: &str, password: &str) -> Secret {
+        Secret::new(format!("postgresql://{role}:{password}@127.0.0.1:{}/postgres", self.port))
+    }
+}
+
+/// 144 random bits in letters, digits, `-` and `_`: nothing that URLs or shells would want quoted.
+fn password() -> String {
+    let mut bytes = [0; 18];
+    rand::rng().fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn free_port() -> Result<u16, EmbeddedError> {
+    let (first, last) = (*PORTS.start(), *PORTS.end());
+    // From a random place on, so that two clusters made while the other is down rarely meet.
+    let begin = rand::rng().random_range(PORTS);
+    (begin..=last)
+        .chain(first..begin)
+        .find(|&port| is_free(port))
+        .ok_or(EmbeddedError::NoPort { first, last })
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_left_for_a_free_one() {
+        let mut record = Record::generate(None).unwrap();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        record.port = taken.local_addr().unwrap().port();
+        assert!(record.leave_taken_port().unwrap());
+        assert!(PORTS.contains(&record.port));
+        assert!(!record.leave_taken_port().unwrap());
+    }
+
+    #[test]
+    fn passwords_need_no_quoting_and_differ() {
+        let record = Record::generate(None).unwrap();
+        assert_ne!(record.password, record.admin_password);
+        assert!(record.url().expose().parse::<tokio_postgres::Config>().is_ok());
+        assert!(record.password.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)));
+    }
+}
