@@ -1,1 +1,210 @@
 //! Builds every handle and spawns every long task; the only module that knows everyone.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use futures_util::{FutureExt, future::BoxFuture};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::{
+    auth::{Role, Verifier, VerifierSettings},
+    clock::{Clock, SystemClock},
+    config::{self, Config, CorsOrigin},
+    http::{
+        self, GatewayPolicy, HttpState,
+        layers::{CorsOrigins, HttpSettings},
+        sockets::Sockets,
+        system::{Probe, Reading, System},
+    },
+    hub::{Hub, HubSettings},
+    lifecycle::{Shutdown, TaskFailure, Tasks},
+    limits::{LimitSettings, Limits},
+    model::NodeId,
+    pg::{Database, listener},
+    presence::{
+        PresenceService,
+        liveness::{Lease, Liveness, Times},
+        visibility::{Ears, Inbox, visibility},
+        writer::writer,
+    },
+    session::presence::Shared,
+    transport::{self, AcceptSettings, CloseCode},
+};
+
+/// How long sockets get to hear that the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long background tasks get to end after that.
+const TASKS_GRACE: Duration = Duration::from_secs(10);
+
+/// What a running server needs from outside.
+pub struct Environment {
+    /// The database; the configuration's own URL, or the embedded cluster's.
+    pub database_url: String,
+    /// For LISTEN; the same unless a pooler stands between.
+    pub direct_url: Option<String>,
+    /// The secret of HS256 tokens.
+    pub jwt_secret: Option<String>,
+    /// Prints the metrics, if a recorder is installed.
+    pub metrics: Option<PrometheusHandle>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A server with its port bound and its tasks running.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its id among the nodes.
+    pub node: NodeId,
+    tasks: Tasks,
+    hub: Hub,
+    database: Database,
+}
+
+impl Server {
+    /// Builds everything, binds the port and begins to serve.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken, a setting cannot be used, or the database does not answer.
+    pub async fn start(config: &Config, environment: Environment, shutdown: Shutdown) -> anyhow::Result<Self> {
+        let listener = bind(&config.listen).await?;
+        let address = listener.local_addr().context("reading the bound address")?;
+        let tasks = Tasks::new(shutdown);
+        let Environment { database_url, direct_url, jwt_secret, metrics, clock } = environment;
+        let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
+        let node = NodeId::random();
+
+        let hub = Hub::new(HubSettings { shards: config.shards, ..HubSettings::default() }, &tasks);
+        let inbox = Arc::new(Inbox::default());
+        let (writer, writer_task) = writer(database.clone());
+        let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
+        let times = Times {
+            grace: config.times.disconnect_grace,
+            idle_after: config.times.idle_after,
+            lease: config.times.node_lease,
+        };
+        let liveness = Liveness::new(writer.clone(), node, times);
+        let lease = Lease::new(database.clone(), liveness.clone(), inbox.clone());
+        lease.take().await.context("taking the node's lease")?;
+
+        let limits = Arc::new(Limits::new(LimitSettings {
+            presence_updates_per_minute: config.limits.presence_updates_per_minute,
+            context_requests_per_minute: config.limits.context_requests_per_minute,
+            chat_requests_per_minute: config.limits.chat_requests_per_minute,
+        }));
+        let presence =
+            Arc::new(PresenceService::new(database.clone(), writer, liveness.clone(), visibility, limits));
+        let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
+        let probes: Vec<Arc<dyn Probe>> =
+            vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
+        let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
+        let state = HttpState {
+            presence,
+            verifier,
+            gateway: Arc::new(GatewayPolicy {
+                trust: config.gateway.trust_headers,
+                networks: config.gateway.networks.clone(),
+            }),
+            system: Arc::new(System::new(probes, metrics, clock.clone())),
+            sockets: Sockets { hub: hub.clone(), shared },
+            clock,
+        };
+        let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
+
+        let stop = tasks.shutdown().soft().clone();
+        let audience = Ears(inbox);
+        tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
+        tasks.spawn("visibility", endless(pump.run(stop.clone())));
+        tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
+        tasks.spawn("lease", endless(lease.run(stop.clone())));
+        tasks.spawn("writer", endless(writer_task.run(stop.clone())));
+        tasks.spawn("http", transport::serve(listener, router, AcceptSettings::default(), stop));
+        Ok(Self { address, node, tasks, hub, database })
+    }
+
+    /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
+    ///
+    /// # Errors
+    ///
+    /// When a task died, or did not end in time.
+    pub async fn run(self) -> Result<(), TaskFailure> {
+        self.tasks.shutdown().soft().cancelled().await;
+        self.hub.shutdown(CloseCode::GoingAway, DRAIN).await;
+        let ended = self.tasks.run(TASKS_GRACE).await;
+        self.database.close();
+        ended
+    }
+}
+
+/// Every route.
+fn router() -> Router<HttpState> {
+    Router::new().merge(http::presence::routes()).merge(http::sockets::routes()).merge(http::system::routes())
+}
+
+async fn bind(listen: &config::Listen) -> anyhow::Result<TcpListener> {
+    TcpListener::bind((listen.host.as_str(), listen.port)).await.with_context(|| {
+        format!("cannot listen on {}:{}; set HOST or PORT to another", listen.host, listen.port)
+    })
+}
+
+fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> VerifierSettings {
+    let api_keys = auth.api_keys.iter().map(|(key, role)| (key.expose().to_owned(), *role));
+    VerifierSettings {
+        jwt_secret,
+        jwks_url: auth.jwks_url.clone(),
+        issuer: auth.issuer.clone(),
+        audience: auth.audience.clone(),
+        api_keys: api_keys.collect::<std::collections::HashMap<String, Role>>(),
+    }
+}
+
+fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
+    let cors_origins = match &config.cors.origin {
+        CorsOrigin::Any => CorsOrigins::Any,
+        CorsOrigin::These(origins) => origins.join(",").parse()?,
+    };
+    Ok(HttpSettings { cors_origins, cors_credentials: config.cors.credentials, ..HttpSettings::default() })
+}
+
+/// A task that only ends because it was told to.
+async fn endless(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    task.await;
+    Ok(())
+}
+
+/// Whether the database answers.
+struct DatabaseProbe(Database);
+
+impl Probe for DatabaseProbe {
+    fn name(&self) -> &'static str {
+        "database"
+    }
+
+    fn check(&self) -> BoxFuture<'_, Reading> {
+        async {
+            let answered = async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
+            match answered.await {
+                Ok(()) => Reading::well(),
+                Err(_) => Reading::unwell("out of reach"),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Whether notifications arrive.
+struct ListenerProbe(Arc<Inbox>);
+
+impl Probe for ListenerProbe {
+    fn name(&self) -> &'static str {
+        "listener"
+    }
+
+    fn check(&self) -> BoxFuture<'_, Reading> {
+        let reading = if self.0.hears() { Reading::well() } else { Reading::unwell("not listening") };
+        std::future::ready(reading).boxed()
+    }
+}

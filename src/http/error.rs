@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::limits::Limited;
 pub use crate::protocol::FieldError;
-use crate::{auth::AuthError, pg::PgError, presence::{PresenceError, WriteError}, protocol::{ErrorCode, WireError}};
+use crate::{auth::AuthError, pg::PgError, presence::{PresenceError, WriteError}, protocol::{ErrorCode, WireError}, transport::UpgradeRejected};
 
 /// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random
 /// in this range, so that those who were turned away together do not come back together.
@@ -56,6 +56,9 @@ pub enum ApiError {
     /// 405.
     #[error("this method is not supported here")]
     MethodNotAllowed,
+    /// 426, or 400 where the handshake is malformed: the route is a WebSocket.
+    #[error(transparent)]
+    UpgradeRejected(#[from] UpgradeRejected),
     /// 409: it is being done already.
     #[error("{0}")]
     Conflict(Cow<'static, str>),
@@ -168,6 +171,16 @@ impl ApiError {
             Self::Forbidden(_) => ("FORBIDDEN", StatusCode::FORBIDDEN),
             Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
+            Self::UpgradeRejected(rejected) => {
+                let status = rejected.status();
+                let code = match status {
+                    StatusCode::UPGRADE_REQUIRED => "UPGRADE_REQUIRED",
+                    StatusCode::SERVICE_UNAVAILABLE => "SERVICE_UNAVAILABLE",
+                    StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+                    _ => "INVALID_REQUEST",
+                };
+                (code, status)
+            }
             Self::Conflict(_) => ("CONFLICT", StatusCode::CONFLICT),
             Self::DuplicatePresence => ("DUPLICATE_PRESENCE", StatusCode::CONFLICT),
             Self::InvalidReference(_) => ("INVALID_REFERENCE", StatusCode::BAD_REQUEST),
@@ -249,6 +262,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         match &self {
             Self::RateLimited(limited) => limited.write_headers(headers),
+            Self::UpgradeRejected(rejected) => headers.extend(rejected.headers()),
             Self::Auth(AuthError::Missing | AuthError::UserRequired) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }

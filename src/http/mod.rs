@@ -11,6 +11,8 @@ pub mod extract;
 pub mod identity;
 pub mod layers;
 pub mod presence;
+pub mod sockets;
+mod state;
 pub mod system;
 #[cfg(test)]
 mod tests;
@@ -18,3 +20,4 @@ mod tests;
 pub use error::{ApiError, FieldError};
 pub use extract::{Json, Path, Query, ValidJson};
 pub use identity::{Authenticated, DeviceHeader, GatewayPolicy};
+pub use state::HttpState;

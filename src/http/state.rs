@@ -1,0 +1,25 @@
+//! What the routes share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use super::{GatewayPolicy, sockets::Sockets, system::System};
+use crate::{auth::Verifier, clock::Clock, presence::PresenceService};
+
+/// The state of the router; each extractor takes the part that it needs.
+#[derive(Clone, FromRef)]
+pub struct HttpState {
+    /// The one model of presence.
+    pub presence: Arc<PresenceService>,
+    /// Believes tokens.
+    pub verifier: Arc<Verifier>,
+    /// Whose identity headers count.
+    pub gateway: Arc<GatewayPolicy>,
+    /// Health and metrics.
+    pub system: Arc<System>,
+    /// Where upgraded sockets go.
+    pub sockets: Sockets,
+    /// For time stamps.
+    pub clock: Arc<dyn Clock>,
+}
