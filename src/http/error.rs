@@ -18,27 +18,12 @@ use axum::{
 use serde::Serialize;
 
 use crate::limits::Limited;
-use crate::auth::AuthError;
+pub use crate::protocol::FieldError;
+use crate::{auth::AuthError, pg::PgError, presence::{PresenceError, WriteError}, protocol::{ErrorCode, WireError}};
 
 /// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random
 /// in this range, so that those who were turned away together do not come back together.
 const COME_BACK_AFTER: std::ops::RangeInclusive<u64> = 1..=5;
-
-/// One field that is wrong, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// The path to it, as `payload.items[2].name`; a header's or parameter's name otherwise.
-    pub field: String,
-    /// For a person.
-    pub message: String,
-}
-
-impl FieldError {
-    /// A wrong field.
-    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
-    }
-}
 
 /// An error answer. Its `Display` is the `message` that the client reads.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +127,7 @@ impl ApiError {
 
     /// 400 because of one field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::invalid_fields(vec![FieldError::new(field, message)])
+        Self::invalid_fields(vec![FieldError::new(field.into(), message.into())])
     }
 
     /// 400 because of several fields.
@@ -153,7 +138,7 @@ impl ApiError {
 
     /// 422: the field is well-formed, but its value is outside its set.
     pub fn unprocessable(field: impl Into<String>, message: impl Into<String>) -> Self {
-        let details = vec![FieldError::new(field, message)];
+        let details = vec![FieldError::new(field.into(), message.into())];
         Self::Unprocessable { message: summary(&details), details }
     }
 
@@ -235,7 +220,7 @@ impl ApiError {
 
 impl From<garde::Report> for ApiError {
     fn from(report: garde::Report) -> Self {
-        let details = report.iter().map(|(path, error)| FieldError::new(path.to_string(), error.message()));
+        let details = report.iter().map(|(path, error)| FieldError::new(path.to_string(), error.message().to_owned()));
         Self::invalid_fields(details.collect())
     }
 }
@@ -243,7 +228,7 @@ impl From<garde::Report> for ApiError {
 /// One sentence over the details, for clients that show nothing else.
 fn summary(details: &[FieldError]) -> Cow<'static, str> {
     match details {
-        [FieldError { field, message }] if field.is_empty() => message.clone().into(),
+        [FieldError { field, message }] if field.is_empty() => message.clone(),
         [FieldError { field, message }] => format!("{field}: {message}").into(),
         _ => "several fields are not valid".into(),
     }
@@ -278,5 +263,42 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+impl From<PgError> for ApiError {
+    fn from(error: PgError) -> Self {
+        match error {
+            PgError::Unavailable(_) | PgError::Collision(_) => Self::DatabaseUnavailable { source: error.into() },
+            PgError::TimedOut(_) => {
+                Self::ServiceUnavailable { message: "the database took too long".into(), source: Some(error.into()) }
+            }
+            PgError::Denied(_) => Self::forbidden("the database's policies do not allow this"),
+            PgError::BrokenReference(_) => Self::InvalidReference("something that the request refers to does not exist".into()),
+            PgError::Duplicate(_) => Self::DuplicatePresence,
+            PgError::Failed(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<PresenceError> for ApiError {
+    fn from(error: PresenceError) -> Self {
+        match error {
+            PresenceError::Limited(limited) => limited.into(),
+            PresenceError::Read(error) => error.into(),
+            PresenceError::Write(error @ (WriteError::Unavailable | WriteError::Stopping)) => {
+                Self::DatabaseUnavailable { source: error.into() }
+            }
+            PresenceError::Write(error @ WriteError::Refused) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<WireError> for ApiError {
+    fn from(WireError { code, message, details, .. }: WireError) -> Self {
+        match code {
+            ErrorCode::Unprocessable => Self::Unprocessable { message, details },
+            _ => Self::InvalidRequest { message, details },
+        }
     }
 }

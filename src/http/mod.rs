@@ -10,6 +10,7 @@ pub mod error;
 pub mod extract;
 pub mod identity;
 pub mod layers;
+pub mod presence;
 pub mod system;
 #[cfg(test)]
 mod tests;

@@ -219,8 +219,8 @@ impl Liveness {
         }
         // A socket that opened while the write was under way wrote its connection before or after it: say it again.
         let back = self.state.lock().devices.get(&key).is_some_and(|live| live.sockets > 0);
-        if back {
-            drop(self.connect(*user, device).await);
+        if back && let Err(error) = self.connect(*user, device).await {
+            tracing::debug!(%error, "a device that came back will be written with the next lease");
         }
     }
 
@@ -298,17 +298,17 @@ impl Lease {
 
     async fn renew(&self) -> Result<bool, PgError> {
         let Liveness { node, times, .. } = &self.liveness;
-        patiently(async { node::renew_lease(&*self.database.own().await?, *node, times.lease).await }).await
+        patiently(async { node::renew_lease(&self.database.own().await?, *node, times.lease).await }).await
     }
 
     async fn release(&self) -> Result<(), PgError> {
-        patiently(async { node::release_lease(&*self.database.own().await?, self.liveness.node).await }).await
+        patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await
     }
 
     async fn sweep(&self) {
         let idle_after = self.liveness.times.idle_after;
         let swept =
-            patiently(async { node::sweep(&*self.database.own().await?, idle_after, SILENT_AFTER).await }).await;
+            patiently(async { node::sweep(&self.database.own().await?, idle_after, SILENT_AFTER).await }).await;
         match swept {
             Ok(swept) if swept != node::Swept::default() => tracing::debug!(?swept, "swept"),
             Ok(_) => {}

@@ -8,3 +8,4 @@ pub mod visibility;
 pub mod writer;
 
 pub use service::{PresenceError, PresenceService};
+pub use writer::WriteError;

@@ -135,7 +135,7 @@ impl PresenceService {
                 None => return Ok(None),
             }
         };
-        let now = presence::own(&*self.database.own().await?, user).await?;
+        let now = presence::own(&self.database.own().await?, user).await?;
         Ok(now.filter(|face| face.version == version).map(|face| face.presence))
     }
 

@@ -164,7 +164,7 @@ impl WriterTask {
         loop {
             let once = async {
                 let connection = self.database.own().await?;
-                write(&*connection, batch.iter().map(|request| (request.user, &request.change))).await
+                write(&connection, batch.iter().map(|request| (request.user, &request.change))).await
             };
             let result = match timeout(BATCH_TIMEOUT, once).await {
                 Ok(result) => result,

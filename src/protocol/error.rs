@@ -30,6 +30,8 @@ pub enum ErrorCode {
     InternalError,
     /// The database is out of reach.
     ServiceUnavailable,
+    /// The policies that decide whom this viewer sees raise an error for this viewer.
+    VisibilityFailed,
 }
 
 impl ErrorCode {
@@ -48,6 +50,7 @@ impl ErrorCode {
             Self::RateLimited => "RATE_LIMITED",
             Self::InternalError => "INTERNAL_ERROR",
             Self::ServiceUnavailable => "SERVICE_UNAVAILABLE",
+            Self::VisibilityFailed => "VISIBILITY_FAILED",
         }
     }
 }

@@ -81,7 +81,7 @@ pub fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Resul
 }
 
 /// Lets a device id be read like every other text.
-struct ParsedDevice(DeviceId);
+pub struct ParsedDevice(pub DeviceId);
 
 impl std::str::FromStr for ParsedDevice {
     type Err = InvalidDeviceId;
@@ -175,13 +175,17 @@ struct InitialState<'a> {
     presences: Vec<Shown<'a>>,
 }
 
-#[derive(Serialize)]
-struct Shown<'a> {
+/// A presence in source B's shape, on sockets and in REST.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
     #[serde(serialize_with = "milliseconds")]
     last_seen: Option<Timestamp>,
+    /// Only in lists over REST; on sockets typing has frames of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_typing: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     custom_status: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,11 +203,20 @@ impl<'a> From<&'a Presence> for Shown<'a> {
             status: presence.reach.as_str(),
             availability: presence.status.as_str(),
             last_seen: presence.last_seen,
+            is_typing: None,
             custom_status: presence.custom_status.as_deref(),
             activity: presence.activity.as_deref(),
             current_page: presence.current_page.as_deref(),
             idle_since: presence.idle_since,
         }
+    }
+}
+
+impl Shown<'_> {
+    /// The same with whether the user types.
+    #[must_use]
+    pub const fn typing(self, is_typing: bool) -> Self {
+        Self { is_typing: Some(is_typing), ..self }
     }
 }
 

@@ -43,7 +43,7 @@ fn versioned(row: &Row) -> VersionedFace {
 }
 
 /// What a write does to a device; the words are those of `rollcall.write_presence`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// What the client says of itself.
     Status {

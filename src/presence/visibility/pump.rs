@@ -286,7 +286,7 @@ impl Pump {
         let since = self.snapshot.as_ref().map(|(snapshot, _)| snapshot.as_str());
         let read = async {
             let connection = self.database.own().await?;
-            pull(&*connection, users, since, self.policies.by_fingerprint).await
+            pull(&connection, users, since, self.policies.by_fingerprint).await
         };
         timeout(PULL_LIMIT, read).await.unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
     }
@@ -295,11 +295,11 @@ impl Pump {
     async fn learn_policies(&mut self) -> Result<(), PgError> {
         let learn = async {
             let connection = self.database.own().await?;
-            let watched = node::policies_are_watched(&*connection).await?;
+            let watched = node::policies_are_watched(&connection).await?;
             if !watched {
-                node::watch_sources(&*connection).await?;
+                node::watch_sources(&connection).await?;
             }
-            Ok((watched, node::policies_read_state(&*connection).await?))
+            Ok((watched, node::policies_read_state(&connection).await?))
         };
         let (watched, read_state) = timeout(PULL_LIMIT, learn)
             .await
@@ -462,10 +462,6 @@ impl Pump {
         });
         self.hub.fan_out(deliveries.collect()).await;
     }
-}
-
-fn unavailable() -> PgError {
-    PgError::Unavailable("the look-up took too long".into())
 }
 
 fn jittered(pause: Duration) -> Duration {

@@ -142,11 +142,6 @@ impl Sight {
         self.edges
     }
 
-    /// How many viewers there are.
-    pub fn viewers(&self) -> usize {
-        self.by_conn.len()
-    }
-
     /// Takes a viewer in. It hears nothing before it has been asked about everybody.
     pub fn join(&mut self, conn: ConnId, user: UserId, caller: Caller, follows: Vec<UserId>) -> ViewerKey {
         let viewer = Viewer {

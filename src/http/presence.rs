@@ -1,0 +1,129 @@
+//! Presence over REST: the routes of source B.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query};
+use crate::{
+    auth::Verifier,
+    clock::Clock,
+    model::UserId,
+    presence::{PresenceService, liveness::NEXT_HEARTBEAT},
+    protocol::{Fields, presence::{Shown, ParsedDevice, status_update}},
+};
+
+/// Ids in one request.
+const MOST_IDS: usize = 1_000;
+
+/// `/api/presence/…`.
+pub fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<PresenceService>: FromRef<S>,
+    Arc<Verifier>: FromRef<S>,
+    Arc<GatewayPolicy>: FromRef<S>,
+    Arc<dyn Clock>: FromRef<S>,
+{
+    Router::new()
+        .route("/api/presence/status", post(set_status).get(own_status))
+        .route("/api/presence/users", get(users))
+        .route("/api/presence/users/{user_id}", get(user))
+        .route("/api/presence/heartbeat", post(heartbeat))
+}
+
+async fn set_status(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    DeviceHeader(device): DeviceHeader,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    let user = caller.require_user()?;
+    let mut update = status_update(&body, "")?;
+    let device = update.device_id.take().or(device);
+    let (own, allowance) = presence.set_status(user, device, update).await?;
+    Ok((allowance, Json(Shown::from(&*own)).into_response()))
+}
+
+async fn own_status(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+) -> Result<impl IntoResponse, ApiError> {
+    let user = caller.require_user()?;
+    let own = presence.list(&caller, Some(&[user])).await?;
+    let own = own.first().ok_or(ApiError::NotFound)?;
+    Ok(Json(Shown::from(&*own.face.presence)).into_response())
+}
+
+#[derive(Deserialize)]
+struct Users {
+    user_ids: Option<String>,
+}
+
+async fn users(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    Query(query): Query<Users>,
+) -> Result<impl IntoResponse, ApiError> {
+    let named = query.user_ids.as_deref().map(user_ids).transpose()?;
+    if named.is_none() {
+        caller.require_user()?;
+    }
+    let listed = presence.list(&caller, named.as_deref()).await?;
+    let shown: Vec<_> =
+        listed.iter().map(|one| Shown::from(&*one.face.presence).typing(one.is_typing)).collect();
+    Ok(Json(shown).into_response())
+}
+
+async fn user(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    Path(user): Path<UserId>,
+) -> Result<impl IntoResponse, ApiError> {
+    let listed = presence.list(&caller, Some(&[user])).await?;
+    let one = listed.first().ok_or(ApiError::NotFound)?;
+    Ok(Json(Shown::from(&*one.face.presence).typing(one.is_typing)).into_response())
+}
+
+async fn heartbeat(
+    State(presence): State<Arc<PresenceService>>,
+    State(clock): State<Arc<dyn Clock>>,
+    Authenticated(caller): Authenticated,
+    DeviceHeader(device): DeviceHeader,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    let user = caller.require_user()?;
+    let mut fields = Fields::new(&body, "");
+    let named = fields.optional::<ParsedDevice>(&["device_id", "deviceId"]).map(|device| device.0);
+    let active = fields.optional_bool(&["active"]);
+    let (named, active) = fields.finish_plain(Some((named, active)))?;
+    presence.heartbeat(user, named.or(device), active.unwrap_or(false)).await?;
+    Ok(Json(json!({
+        "success": true,
+        "server_time": clock.now().to_string(),
+        "next_heartbeat_ms": u64::try_from(NEXT_HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+    })))
+}
+
+/// Reads `a,b,c`. Every id that is none is named in the complaint.
+pub(crate) fn user_ids(list: &str) -> Result<Vec<UserId>, ApiError> {
+    let ids: Vec<&str> = list.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
+    if ids.is_empty() || ids.len() > MOST_IDS {
+        return Err(ApiError::invalid("user_ids", format!("must name 1 to {MOST_IDS} users")));
+    }
+    let (mut users, mut wrong) = (Vec::with_capacity(ids.len()), Vec::new());
+    for (place, id) in ids.into_iter().enumerate() {
+        match id.parse() {
+            Ok(user) => users.push(user),
+            Err(_) => wrong.push(super::FieldError::new(format!("user_ids[{place}]"), "is not a UUID")),
+        }
+    }
+    if wrong.is_empty() { Ok(users) } else { Err(ApiError::invalid_fields(wrong)) }
+}
