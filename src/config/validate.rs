@@ -13,6 +13,7 @@ use super::{
     LogFormat, Secret, Times,
 };
 use crate::auth::Role;
+use crate::pg::Connector;
 
 /// The shortest `JWT_SECRET`, in bytes: RFC 7518, 3.2 wants a key as long as the hash (256 bits).
 const MIN_JWT_SECRET: usize = 32;
@@ -149,9 +150,9 @@ fn database_url(text: &str) -> Parsed<Secret> {
             Err(why)
         }
     })?;
-    match text.parse::<tokio_postgres::Config>() {
+    match Connector::new(text) {
         Ok(_) => Ok(Secret::new(text)),
-        Err(error) => Err(format!("is not a PostgreSQL URL: {}", innermost(&error))),
+        Err(error) => Err(format!("is not a usable PostgreSQL URL: {}", innermost(&error))),
     }
 }
 
@@ -429,8 +430,10 @@ mod tests {
 
     #[test]
     fn a_socket_url_is_a_database_url() {
-        let settings =
-            Settings { database_url: set("postgresql:///app?host=/run/postgresql"), ..Settings::default() };
+        let settings = Settings {
+            database_url: set("postgresql:///app?host=/run/postgresql&sslmode=verify-full"),
+            ..Settings::default()
+        };
         assert!(Config::from_settings(&settings).unwrap().database.url.is_some());
     }
 }

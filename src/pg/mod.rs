@@ -5,9 +5,11 @@
 
 mod connect;
 mod database;
+pub mod doctor;
 pub mod embedded;
 mod error;
 pub mod listener;
+pub mod migrate;
 pub mod queries;
 mod tx;
 

@@ -16,8 +16,9 @@ use super::postmaster::Postmaster;
 use super::record::Record;
 use crate::lifecycle::Chain;
 
-/// Before the first try. Somebody's `pg_ctl restart` starts another one within 100 ms; theirs goes first.
-const FIRST_PAUSE: Duration = Duration::from_millis(300);
+/// Before the first try. Somebody's `pg_ctl restart` looks ten times a second whether the old one is gone; their
+/// new one goes first.
+const FIRST_PAUSE: Duration = Duration::from_millis(600);
 /// Between two tries at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 

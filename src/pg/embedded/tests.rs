@@ -1,1 +1,165 @@
+//! Real clusters in temporary directories: about two seconds each.
 
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, NoTls};
+
+use super::*;
+
+/// A directory that is removed with what is in it. Outside of any home, so that root's tests work too.
+struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("rollcall-cluster-{}", uuid::Uuid::new_v4()));
+        Self(dir)
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn client(url: &Secret) -> Client {
+    let (client, connection) = tokio_postgres::connect(url.expose(), NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    client
+}
+
+async fn ask(client: &Client, question: &str) -> String {
+    client.query_one(question, &[]).await.expect("answers").get(0)
+}
+
+#[tokio::test]
+async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it() {
+    let dir = TemporaryDir::new();
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    let urls = cluster.urls().clone();
+    let keys = cluster.write_env(None, "http://127.0.0.1:4000").unwrap();
+    assert!(is_own_url(&dir.0, &urls.url));
+    assert!(running_cluster(&dir.0).unwrap().is_some_and(|running| running == urls));
+
+    let postgres = client(&urls.url).await;
+    let powers =
+        "select concat_ws(' ', rolname, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls)
+                  from pg_roles where rolname = current_user";
+    assert_eq!(ask(&postgres, powers).await, "postgres f t t t t");
+    let settings = "select concat_ws(' ', current_setting('wal_level'), current_setting('timezone'),
+                                          current_setting('listen_addresses'), current_setting('max_connections'))";
+    assert_eq!(ask(&postgres, settings).await, "logical UTC 127.0.0.1 200");
+    postgres.batch_execute("create table public.kept (); create schema ours").await.unwrap();
+    let admin = client(&urls.admin_url).await;
+    let is_superuser = "select rolsuper::text from pg_roles where rolname = current_user";
+    assert_eq!(ask(&admin, is_superuser).await, "true");
+    cluster.stop().await.unwrap();
+    assert_eq!(running_cluster(&dir.0).unwrap(), None);
+
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    assert_eq!(*cluster.urls(), urls);
+    assert_eq!(cluster.write_env(None, "http://127.0.0.1:4000").unwrap(), keys);
+    let kept = "select to_regclass('public.kept')::text";
+    assert_eq!(ask(&client(&urls.url).await, kept).await, "kept");
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn postgres_comes_back_when_it_is_killed_and_when_somebody_else_restarts_it() {
+    let dir = TemporaryDir::new();
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    let first = cluster.current.get().unwrap();
+    kill(first, Signal::SIGKILL).unwrap();
+    let second = other_process(&cluster, first).await;
+    assert_eq!(ask(&client(&cluster.urls().url).await, "select 'here'").await, "here");
+
+    let pg_ctl = cluster.home.binaries.initdb().with_file_name("pg_ctl");
+    let output = cluster
+        .home
+        .account
+        .command(&pg_ctl)
+        .current_dir(cluster.home.pg_dir())
+        .args(["restart", "-m", "immediate", "-w", "-l", "/dev/null", "-D"])
+        .arg(cluster.home.pg_dir())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    other_process(&cluster, second).await;
+    assert_eq!(ask(&client(&cluster.urls().url).await, "select 'here'").await, "here");
+
+    let pg_dir = cluster.home.pg_dir();
+    cluster.stop().await.unwrap();
+    assert_eq!(postmaster::running(&pg_dir), None, "the one that somebody else started is stopped too");
+}
+
+/// Waits until another process than `gone` answers for the cluster.
+async fn other_process(cluster: &EmbeddedCluster, gone: nix::unistd::Pid) -> nix::unistd::Pid {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let now = postmaster::running(&cluster.home.pg_dir()).filter(|&pid| pid != gone);
+        if let Some(pid) = now
+            && cluster.current.get() == Some(pid)
+            && tokio_postgres::connect(cluster.urls().url.expose(), NoTls).await.is_ok()
+        {
+            return pid;
+        }
+        assert!(Instant::now() < deadline, "PostgreSQL did not come back");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_is_refused_and_one_after_a_kill_goes_on_with_the_running_postgres() {
+    let dir = TemporaryDir::new();
+    let mut cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    let refused = EmbeddedCluster::start(&dir.0).await.unwrap_err();
+    assert!(matches!(refused, EmbeddedError::InUse { pid: Some(_), .. }), "{refused}");
+
+    // What a kill -9 of the server leaves behind: the lock is free, PostgreSQL runs.
+    let pid = cluster.current.get();
+    cluster.supervisor.take().unwrap().abort();
+    drop(cluster);
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    assert_eq!(cluster.current.get(), pid);
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_half_made_cluster_is_made_again_and_a_stale_pid_file_is_no_obstacle() {
+    let dir = TemporaryDir::new();
+    fs::create_dir_all(dir.0.join("pg.new/base")).unwrap();
+    fs::create_dir_all(dir.0.join("pg/base")).unwrap();
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    cluster.stop().await.unwrap();
+    let kept = fs::read_dir(&dir.0).unwrap().flatten();
+    assert!(kept.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("pg.broken-")));
+
+    // The number of a process that lives, but is no PostgreSQL.
+    let pid_file = dir.0.join("pg/postmaster.pid");
+    fs::write(&pid_file, format!("{}\n{}\n", std::process::id(), dir.0.join("pg").display())).unwrap();
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_port_is_left_and_a_lost_record_is_named() {
+    let dir = TemporaryDir::new();
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    let before = cluster.urls().clone();
+    cluster.stop().await.unwrap();
+
+    let port = Record::read(&dir.0).unwrap().unwrap().port;
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
+    assert_ne!(cluster.urls().url, before.url);
+    cluster.stop().await.unwrap();
+    drop(taken);
+
+    fs::remove_file(Record::path(&dir.0)).unwrap();
+    let refused = EmbeddedCluster::start(&dir.0).await.unwrap_err();
+    assert!(matches!(refused, EmbeddedError::RecordLost { .. }), "{refused}");
+}
