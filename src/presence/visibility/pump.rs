@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     auth::Caller,
-    hub::{ConnId, Delivery, Hub, StateKey},
+    hub::{ConnId, Delivery, Encodable, Hub, StateKey},
     model::UserId,
     pg::{
         Database, PgError,
@@ -450,18 +450,24 @@ impl Pump {
             return;
         }
         let deliveries = tells.into_iter().map(|tell| match tell {
-            Tell::Initial(conn, presences) => Delivery::new(None, ServerMessage::InitialState(presences), vec![conn]),
+            Tell::Initial(conn, presences) => delivery(None, ServerMessage::InitialState(presences), vec![conn]),
             Tell::Failed(conn) => {
                 let message = "the policies that decide whom you see raise an error for you; trying again";
                 let error = WireError::new(ErrorCode::VisibilityFailed, message);
-                Delivery::new(None, ServerMessage::Error(error), vec![conn])
+                delivery(None, ServerMessage::Error(error), vec![conn])
             }
             Tell::State(presence, to) => {
-                Delivery::new(Some(StateKey::Presence(presence.user_id)), ServerMessage::Presence(presence), to)
+                delivery(Some(StateKey::Presence(presence.user_id)), ServerMessage::Presence(presence), to)
             }
         });
-        self.hub.fan_out(deliveries.collect()).await;
+        if self.hub.fan_out(deliveries.collect()).await.is_err() {
+            tracing::debug!("nobody is left to tell");
+        }
     }
+}
+
+fn delivery(key: Option<StateKey>, message: ServerMessage, to: Vec<ConnId>) -> Delivery {
+    Delivery { key, message: Encodable::new(message), to }
 }
 
 fn jittered(pause: Duration) -> Duration {
