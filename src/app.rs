@@ -27,6 +27,7 @@ use crate::{
     presence::{
         PresenceService,
         liveness::{Lease, Liveness, Times},
+        typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
     },
@@ -115,9 +116,11 @@ impl Server {
         let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
 
         let stop = tasks.shutdown().soft().clone();
+        let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
         let audience = Ears(inbox);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
+        tasks.spawn("typing", endless(expiry));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
