@@ -140,9 +140,16 @@ impl Home {
 
     /// Removes what interrupted set-ups left, as far as it can be. True if there was anything.
     fn clear_unfinished(&self) -> bool {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let unfinished = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED));
-        unfinished.map(|entry| fs::remove_dir_all(entry.path())).count() > 0
+        let mut found = false;
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                found = true;
+                if let Err(error) = fs::remove_dir_all(entry.path()) {
+                    warn!(%error, "cannot remove {}", entry.path().display());
+                }
+            }
+        }
+        found
     }
 
     async fn initdb(&self, pg_dir: &Path, record: &Record) -> Result<(), EmbeddedError> {
