@@ -1,0 +1,57 @@
+//! How the hub names a connection.
+
+use std::fmt;
+
+/// One connection of this process: where it sits, and which of those that sat there it is. An old id never
+/// reaches a newer connection: each shard counts its epochs on, 4 billion of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// The shard in the upper 8 bits, the place in it in the lower 24.
+    place: u32,
+    epoch: u32,
+}
+
+const SLOT_BITS: u32 = 24;
+
+impl ConnId {
+    /// The most shards.
+    pub const MAX_SHARDS: usize = 1 << (u32::BITS - SLOT_BITS);
+    /// The most connections in one shard.
+    pub const MAX_SLOTS: u32 = 1 << SLOT_BITS;
+
+    pub(super) fn new(shard: u8, slot: u32, epoch: u32) -> Self {
+        debug_assert!(slot < Self::MAX_SLOTS);
+        Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
+    }
+
+    pub(super) const fn shard(self) -> usize {
+        (self.place >> SLOT_BITS) as usize
+    }
+
+    pub(super) const fn slot(self) -> usize {
+        (self.place & (Self::MAX_SLOTS - 1)) as usize
+    }
+
+    pub(super) const fn epoch(self) -> u32 {
+        self.epoch
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.shard(), self.slot(), self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_parts_read_back_and_it_has_eight_bytes() {
+        let id = ConnId::new(255, ConnId::MAX_SLOTS - 1, 7);
+        assert_eq!((id.shard(), id.slot(), id.epoch()), (255, (1 << 24) - 1, 7));
+        assert_eq!(id.to_string(), "255.16777215.7");
+        assert_eq!(size_of::<ConnId>(), 8);
+    }
+}

@@ -1,0 +1,206 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::UserId;
+
+fn key(name: u8) -> StateKey {
+    StateKey::Presence(UserId(uuid::Uuid::from_u128(name.into())))
+}
+
+fn frame(text: &str) -> WireFrame {
+    WireFrame::text(text)
+}
+
+/// Writes at most `limit` bytes and returns them.
+fn write(outbox: &mut Outbox, limit: usize) -> Vec<u8> {
+    let mut slices = [IoSlice::new(&[]); 3];
+    let filled = outbox.fill(&mut slices);
+    let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+    bytes.truncate(limit);
+    outbox.advance(bytes.len());
+    bytes
+}
+
+fn write_all(outbox: &mut Outbox) -> Vec<u8> {
+    let mut all = Vec::new();
+    while !outbox.is_empty() {
+        all.extend(write(outbox, usize::MAX));
+    }
+    all
+}
+
+fn wire(texts: &[&str]) -> Vec<u8> {
+    texts.iter().flat_map(|text| frame(text).as_bytes().to_vec()).collect()
+}
+
+fn outbox() -> Outbox {
+    Outbox::new(OutboxLimits::default())
+}
+
+#[test]
+fn of_one_key_only_the_latest_is_written() {
+    let mut outbox = outbox();
+    assert_eq!(outbox.push_state(key(1), frame("a1")), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(2), frame("b1")), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(1), frame("a2")), Ok(Queued::Coalesced));
+    assert_eq!(write_all(&mut outbox), wire(&["a2", "b1"]));
+}
+
+#[test]
+fn a_state_never_overtakes_a_stream_frame_that_was_queued_before_it() {
+    let mut outbox = outbox();
+    outbox.push_state(key(1), frame("old")).expect("room");
+    outbox.push_state(key(2), frame("other")).expect("room");
+    outbox.push(frame("everything")).expect("room");
+    assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Coalesced));
+    assert_eq!(write_all(&mut outbox), wire(&["other", "everything", "new"]));
+}
+
+#[test]
+fn what_is_half_on_the_wire_is_finished_before_the_newer_one() {
+    let mut outbox = outbox();
+    outbox.push_state(key(1), frame("old")).expect("room");
+    let mut written = write(&mut outbox, 2);
+    assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Added));
+    assert_eq!(outbox.push_state(key(1), frame("newest")), Ok(Queued::Coalesced));
+    written.extend(write_all(&mut outbox));
+    assert_eq!(written, wire(&["old", "newest"]));
+}
+
+#[test]
+fn too_many_stream_frames_overflow_but_one_large_frame_passes() {
+    let mut outbox = Outbox::new(OutboxLimits { stream_bytes: 1000, state_bytes: 1000 });
+    let large = "x".repeat(5000);
+    assert_eq!(outbox.push(frame(&large)), Ok(()));
+    assert_eq!(outbox.push(frame("y")), Err(Overflow));
+    assert_eq!(write_all(&mut outbox), wire(&[&large]));
+    assert_eq!(outbox.push(frame("y")), Ok(()));
+}
+
+#[test]
+fn state_is_bounded_too_and_replacing_does_not_count_twice() {
+    let mut outbox = Outbox::new(OutboxLimits { stream_bytes: 1000, state_bytes: 1000 });
+    let text = "x".repeat(800);
+    for _ in 0..10 {
+        outbox.push_state(key(1), frame(&text)).expect("it replaces itself");
+    }
+    assert_eq!(outbox.push_state(key(2), frame(&text)), Err(Overflow));
+    assert_eq!(outbox.push_state(StateKey::Pong, WireFrame::pong(b"")), Ok(Queued::Added));
+}
+
+#[test]
+fn giving_up_a_reader_keeps_only_what_has_to_be_finished() {
+    let mut outbox = outbox();
+    outbox.push(frame("begun")).expect("room");
+    outbox.push(frame("waiting")).expect("room");
+    let mut written = write(&mut outbox, 3);
+    outbox.drop_unstarted();
+    outbox.push_last(frame("bye"));
+    written.extend(write_all(&mut outbox));
+    assert_eq!(written, wire(&["begun", "bye"]));
+    assert_eq!(outbox.queued_bytes(), 0);
+}
+
+#[test]
+fn an_outbox_that_was_full_is_small_again() {
+    let mut outbox = outbox();
+    for name in 0..200 {
+        outbox.push_state(key(name), frame("x")).expect("room");
+    }
+    write_all(&mut outbox);
+    assert!(outbox.entries.capacity() <= KEEP_ENTRIES);
+    assert!(outbox.index.is_none());
+}
+
+/// What a client of the outbox may do.
+#[derive(Debug, Clone)]
+enum Step {
+    State(u8, u16),
+    Stream(u16),
+    Write(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..80u8, any::<u16>()).prop_map(|(name, value)| Step::State(name, value)),
+        2 => any::<u16>().prop_map(Step::Stream),
+        2 => (0usize..60).prop_map(Step::Write),
+    ]
+}
+
+/// The rules, done naively: the frames to come, front first, and how much of the front is written.
+#[derive(Default)]
+struct Model {
+    queue: Vec<(Option<u8>, Vec<u8>)>,
+    started: usize,
+}
+
+impl Model {
+    fn state(&mut self, name: u8, bytes: Vec<u8>) {
+        let from = usize::from(self.started > 0);
+        let old =
+            self.queue.iter().skip(from).position(|(key, _)| *key == Some(name)).map(|place| place + from);
+        match old {
+            Some(place) if self.queue[place..].iter().all(|(key, _)| key.is_some()) => {
+                self.queue[place].1 = bytes
+            }
+            Some(place) => {
+                self.queue.remove(place);
+                self.queue.push((Some(name), bytes));
+            }
+            None => self.queue.push((Some(name), bytes)),
+        }
+    }
+
+    fn write(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            let left = self.queue[0].1.len() - self.started;
+            if bytes < left {
+                self.started += bytes;
+                return;
+            }
+            bytes -= left;
+            self.started = 0;
+            self.queue.remove(0);
+        }
+    }
+
+    fn rest(&self) -> Vec<u8> {
+        let all: Vec<u8> = self.queue.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+        all[self.started..].to_vec()
+    }
+}
+
+proptest! {
+    #[test]
+    fn it_does_what_the_naive_queue_does(steps in prop::collection::vec(step(), 0..400)) {
+        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, state_bytes: usize::MAX });
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::State(name, value) => {
+                    let frame = frame(&format!("{name}={value}"));
+                    model.state(name, frame.as_bytes().to_vec());
+                    outbox.push_state(key(name), frame).expect("no limit");
+                }
+                Step::Stream(value) => {
+                    let frame = frame(&format!("stream {value}"));
+                    model.queue.push((None, frame.as_bytes().to_vec()));
+                    outbox.push(frame).expect("no limit");
+                }
+                Step::Write(limit) => {
+                    let expected = model.rest();
+                    let written = write(&mut outbox, limit);
+                    prop_assert!(expected.starts_with(&written));
+                    model.write(written.len());
+                }
+            }
+            let cost: usize = model.queue.iter().map(|(_, bytes)| bytes.len() + size_of::<Entry>()).sum();
+            prop_assert_eq!(outbox.queued_bytes(), cost);
+            prop_assert!(outbox.gaps <= INDEX_FROM + 1 || outbox.gaps * 2 <= outbox.entries.len() + 1);
+        }
+        let expected = model.rest();
+        prop_assert_eq!(write_all(&mut outbox), expected);
+        prop_assert_eq!((outbox.gaps, outbox.queued_bytes()), (0, 0));
+    }
+}

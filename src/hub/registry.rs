@@ -1,0 +1,180 @@
+//! Who sits where in a shard, and when each is to be looked at. Plain data behind the shard's lock.
+
+use std::sync::Arc;
+
+use super::{ConnId, wheel::Wheel};
+use crate::transport::Liveness;
+
+/// The connections of one shard. Generic, so that its rules are tested without sockets.
+#[derive(Debug)]
+pub(super) struct Registry<C> {
+    shard: u8,
+    slots: Vec<Slot<C>>,
+    free: Vec<u32>,
+    /// The epoch of the next connection; 0 is never used.
+    epoch: u32,
+    wheel: Wheel<ConnId>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Slot<C> {
+    /// Of the connection that sits here, or sat here last.
+    epoch: u32,
+    connection: Option<Arc<C>>,
+    liveness: Liveness,
+    /// The tick of the wheel's entry that counts; an entry for another tick is stale.
+    visit: u64,
+}
+
+/// Ticks that the wheel tells apart: with half-second ticks a bit more than a minute, which is further than
+/// the heartbeat ever looks ahead by default.
+const WHEEL_SLOTS: usize = 128;
+
+impl<C> Registry<C> {
+    pub fn new(shard: u8) -> Self {
+        Self { shard, slots: Vec::new(), free: Vec::new(), epoch: 1, wheel: Wheel::new(WHEEL_SLOTS), len: 0 }
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Seats a connection that is made knowing its id, and visits it at `tick`. `None` if there is no seat.
+    pub fn insert(&mut self, tick: u64, make: impl FnOnce(ConnId) -> C) -> Option<Arc<C>> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => u32::try_from(self.slots.len()).ok().filter(|slot| *slot < ConnId::MAX_SLOTS)?,
+        };
+        let epoch = self.epoch;
+        self.epoch = self.epoch.checked_add(1).unwrap_or(1);
+        let id = ConnId::new(self.shard, slot, epoch);
+        let connection = Arc::new(make(id));
+        let visit = self.wheel.schedule(tick, id);
+        let taken =
+            Slot { epoch, connection: Some(Arc::clone(&connection)), liveness: Liveness::default(), visit };
+        match self.slots.get_mut(id.slot()) {
+            Some(free) => *free = taken,
+            None => self.slots.push(taken),
+        }
+        self.len += 1;
+        Some(connection)
+    }
+
+    /// Frees the seat if it is still this connection's.
+    pub fn remove(&mut self, id: ConnId) {
+        let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
+            return;
+        };
+        if slot.connection.take().is_some() {
+            #[expect(clippy::cast_possible_truncation, reason = "a slot has 24 bits")]
+            self.free.push(id.slot() as u32);
+            self.len -= 1;
+        }
+    }
+
+    /// The connection of that id, if it still sits here.
+    pub fn get(&self, id: ConnId) -> Option<&Arc<C>> {
+        self.slots.get(id.slot()).filter(|slot| slot.epoch == id.epoch())?.connection.as_ref()
+    }
+
+    /// All connections.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<C>> {
+        self.slots.iter().filter_map(|slot| slot.connection.as_ref())
+    }
+
+    /// Sees to it that the connection is visited at `tick` at the latest.
+    pub fn visit_by(&mut self, id: ConnId, tick: u64) {
+        let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
+            return;
+        };
+        if tick < slot.visit && slot.connection.is_some() {
+            slot.visit = self.wheel.schedule(tick, id);
+        }
+    }
+
+    /// Visits everybody who is due up to `tick`; `visit` returns the tick of the next visit.
+    pub fn visit_due(&mut self, tick: u64, mut visit: impl FnMut(&Arc<C>, &mut Liveness) -> u64) {
+        let slots = &mut self.slots;
+        let mut again = Vec::new();
+        self.wheel.advance(tick, |tick, id| {
+            let Some(slot) = slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
+                return;
+            };
+            let Some(connection) = slot.connection.as_ref().filter(|_| slot.visit == tick) else {
+                return;
+            };
+            again.push((visit(connection, &mut slot.liveness), id));
+        });
+        for (tick, id) in again {
+            let scheduled = self.wheel.schedule(tick, id);
+            if let Some(slot) = self.slots.get_mut(id.slot()) {
+                slot.visit = scheduled;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(registry: &mut Registry<ConnId>, tick: u64) -> ConnId {
+        *registry.insert(tick, |id| id).expect("there is a seat")
+    }
+
+    fn visited(registry: &mut Registry<ConnId>, tick: u64, next: u64) -> Vec<ConnId> {
+        let mut seen = Vec::new();
+        registry.visit_due(tick, |id, _| {
+            seen.push(**id);
+            next
+        });
+        seen
+    }
+
+    #[test]
+    fn an_old_id_never_reaches_who_sits_there_now() {
+        let mut registry = Registry::new(3);
+        let old = seat(&mut registry, 1);
+        registry.remove(old);
+        registry.remove(old);
+        let new = seat(&mut registry, 1);
+        assert_eq!((old.slot(), new.shard()), (new.slot(), 3));
+        assert!(registry.get(old).is_none());
+        registry.remove(old);
+        assert!(registry.get(new).is_some());
+        assert_eq!((registry.len(), registry.iter().count()), (1, 1));
+    }
+
+    #[test]
+    fn everybody_is_visited_once_per_round() {
+        let mut registry = Registry::new(0);
+        let a = seat(&mut registry, 2);
+        let b = seat(&mut registry, 3);
+        assert_eq!(visited(&mut registry, 2, 9), [a]);
+        assert_eq!(visited(&mut registry, 8, 9), [b]);
+        assert_eq!(visited(&mut registry, 9, 20), [a, b]);
+    }
+
+    #[test]
+    fn an_earlier_visit_replaces_the_later_one() {
+        let mut registry = Registry::new(0);
+        let a = seat(&mut registry, 50);
+        registry.visit_by(a, 5);
+        registry.visit_by(a, 60);
+        assert_eq!(visited(&mut registry, 5, 70), [a]);
+        assert_eq!(visited(&mut registry, 69, 100), []);
+        assert_eq!(visited(&mut registry, 70, 100), [a]);
+    }
+
+    #[test]
+    fn who_has_left_is_not_visited() {
+        let mut registry = Registry::new(0);
+        let a = seat(&mut registry, 2);
+        registry.remove(a);
+        let b = seat(&mut registry, 4);
+        assert_eq!(visited(&mut registry, 3, 9), []);
+        assert_eq!(visited(&mut registry, 4, 9), [b]);
+    }
+}

@@ -1,0 +1,214 @@
+//! The accept loop: TCP connections in, HTTP on each, bounded, and drained at the end.
+
+use std::{
+    future::pending,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, Response},
+};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+
+/// Bounds of the accept loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptSettings {
+    /// Open sockets, upgraded ones included; who comes when it is full gets a 503. Default 20,000.
+    pub max_connections: usize,
+    /// A client has so long for the head of each request; default 10 s.
+    pub header_within: Duration,
+    /// After the stop, requests under way have so long to finish; default 10 s.
+    pub drain_within: Duration,
+}
+
+impl Default for AcceptSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            header_within: Duration::from_secs(10),
+            drain_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The right to hold one socket open; an upgraded connection takes it along.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Connections that are being told that the server is full; beyond that they are just closed.
+const MAX_REFUSALS: usize = 64;
+/// How long such a connection may take.
+const REFUSE_WITHIN: Duration = Duration::from_secs(2);
+/// Pauses after an accept that failed for lack of descriptors or memory.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/json\r\n\
+    content-length: 125\r\n\
+    retry-after: 5\r\n\
+    connection: close\r\n\r\n\
+    {\"success\":false,\"error\":\"SERVICE_UNAVAILABLE\",\"message\":\"The server has no room for more connections.\",\"statusCode\":503}\n";
+
+/// Accepts connections and serves `router` on them (HTTP/1.1 with upgrades, and HTTP/2) until `shutdown`; then
+/// lets requests under way finish. Handlers find the peer in `ConnectInfo<SocketAddr>`. Upgraded connections
+/// belong to the hub and are not waited for.
+///
+/// # Errors
+/// None so far: what goes wrong with one connection is logged, and a failing accept is tried again.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    settings: AcceptSettings,
+) -> io::Result<()> {
+    let http = Arc::new(http(&settings));
+    let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let tasks = TaskTracker::new();
+    let mut back_off = BACK_OFF.0;
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            // This client hung up before its turn; the next one is not to blame.
+            Err(error) if is_of_one_client(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = back_off.as_millis(), "cannot accept connections");
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = sleep(back_off) => {}
+                }
+                back_off = (back_off * 2).min(BACK_OFF.1);
+                continue;
+            }
+        };
+        back_off = BACK_OFF.0;
+        if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
+            let permit = Permit { _permit: Arc::new(permit) };
+            let (http, router, shutdown) = (Arc::clone(&http), router.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                serve_one(&http, stream, peer, router, permit, settings.header_within, shutdown).await
+            });
+        } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+            tasks.spawn(async move {
+                let _ = timeout(REFUSE_WITHIN, refuse(stream)).await;
+                drop(permit);
+            });
+        }
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(settings.drain_within, tasks.wait()).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "requests were still under way at the end");
+    }
+    Ok(())
+}
+
+fn http(settings: &AcceptSettings) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(settings.header_within);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+    http
+}
+
+async fn serve_one(
+    http: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    permit: Permit,
+    header_within: Duration,
+    shutdown: CancellationToken,
+) {
+    // Small answers go out at once; a failure shows again in the first read.
+    let _ = stream.set_nodelay(true);
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let first_request = Arc::clone(&has_asked);
+    let service = service_fn(move |request: Request<Incoming>| {
+        first_request.store(true, Ordering::Relaxed);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(permit.clone());
+        respond(router.clone(), request)
+    });
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        // hyper's own time limit starts when it knows whether this is HTTP/1 or 2, which a client that sends
+        // nothing never tells it.
+        () = async {
+            sleep(header_within).await;
+            if has_asked.load(Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+        } => return,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, client.address = %peer, "an HTTP connection failed");
+    }
+}
+
+async fn respond(
+    mut router: Router,
+    request: Request<Body>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    // A router is always ready.
+    router.call(request).await
+}
+
+/// Says that the server is full. The request is read first: closing with bytes unread would reset the
+/// connection, and the answer would be lost.
+async fn refuse(mut stream: TcpStream) {
+    let mut head = [0; 4096];
+    if stream.read(&mut head).await.is_ok() && stream.write_all(FULL.as_bytes()).await.is_ok() {
+        let _ = stream.shutdown().await;
+        while stream.read(&mut head).await.is_ok_and(|bytes| bytes > 0) {}
+    }
+}
+
+fn is_of_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FULL;
+
+    #[test]
+    fn the_refusal_s_length_is_right() {
+        let (head, body) = FULL.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
+    }
+}

@@ -1,0 +1,88 @@
+//! How connections behave: heartbeat, flood protection, the end.
+
+use std::time::Duration;
+
+use crate::{hub::OutboxLimits, protocol::Dialect};
+
+/// When a quiet peer is asked, and when it is given up.
+///
+/// With the defaults a peer that vanished is silent (its presence goes offline) 29 to 29.5 s after its last
+/// byte, and its connection is closed after 54 to 54.5 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// A peer that sent nothing for so long is pinged, and once more after twice that; default 25 s.
+    pub ping_every: Duration,
+    /// How long it may take to answer, whatever it answers; default 4 s, less than `ping_every`.
+    pub answer_within: Duration,
+    /// How exact all timers of connections are: they fire up to so much late; default 500 ms.
+    pub tick: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            ping_every: Duration::from_secs(25),
+            answer_within: Duration::from_secs(4),
+            tick: Duration::from_millis(500),
+        }
+    }
+}
+
+/// How much one connection may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FloodLimits {
+    /// Messages a second, control frames included; 0 for no limit; default 100.
+    pub messages_per_second: u32,
+    /// Messages at once after a pause; default 200.
+    pub burst: u32,
+    /// Seconds in a row above twice the rate after which the connection is closed; default 5.
+    pub close_after_seconds: u8,
+}
+
+impl Default for FloodLimits {
+    fn default() -> Self {
+        Self { messages_per_second: 100, burst: 200, close_after_seconds: 5 }
+    }
+}
+
+/// What all connections of a hub have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// Pings and timers.
+    pub heartbeat: Heartbeat,
+    /// Flood protection.
+    pub flood: FloodLimits,
+    /// Bounds of what waits to be written.
+    pub outbox: OutboxLimits,
+    /// How long a close handshake may take, the flushing of what is queued included; default 5 s.
+    pub close_within: Duration,
+    /// How long a session may take to say goodbye; default 10 s.
+    pub leave_within: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Heartbeat::default(),
+            flood: FloodLimits::default(),
+            outbox: OutboxLimits::default(),
+            close_within: Duration::from_secs(5),
+            leave_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the connections of one route have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// The language spoken.
+    pub dialect: Dialect,
+    /// The largest message of a client, in bytes; more closes with 1009.
+    pub max_message_bytes: usize,
+}
+
+impl From<Dialect> for ConnectionOptions {
+    fn from(dialect: Dialect) -> Self {
+        Self { dialect, max_message_bytes: dialect.max_message_bytes() }
+    }
+}

@@ -1,0 +1,245 @@
+//! From an HTTP request to a connection: the handshake of RFC 6455 section 4.2.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::ConnectInfo,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+        header::{
+            CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+            SEC_WEBSOCKET_VERSION, UPGRADE,
+        },
+        request::Parts,
+    },
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use sha1::{Digest, Sha1};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{ConnectionOptions, Permit, Session, connection::Socket, drive::drive, socket};
+use crate::hub::Hub;
+
+/// How long the 101 response may take to reach the socket.
+const UPGRADE_WITHIN: Duration = Duration::from_secs(10);
+/// What RFC 6455 section 1.3 has every server append to the key.
+const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The request is no WebSocket handshake that this server can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UpgradeRejected {
+    /// Not a GET.
+    #[error("a WebSocket is opened with GET")]
+    Method,
+    /// `Connection: upgrade` or `Upgrade: websocket` is missing.
+    #[error("this is a WebSocket; send Connection: Upgrade and Upgrade: websocket")]
+    NotUpgrade,
+    /// Not version 13.
+    #[error("Sec-WebSocket-Version must be 13")]
+    Version,
+    /// `Sec-WebSocket-Key` is missing or not 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
+    Key,
+    /// The connection cannot be upgraded: HTTP/1.0, HTTP/2, or a test without a socket.
+    #[error("this connection cannot be upgraded; use HTTP/1.1")]
+    NotUpgradable,
+    /// The server is stopping.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+impl UpgradeRejected {
+    /// The HTTP status to answer with.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Key | Self::NotUpgradable => StatusCode::BAD_REQUEST,
+            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The headers that have to go with the answer, so that a client can do better.
+    pub fn headers(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let headers: &[(HeaderName, &'static str)] = match self {
+            Self::NotUpgrade => &[(UPGRADE, "websocket"), (CONNECTION, "upgrade")],
+            Self::Version => {
+                &[(UPGRADE, "websocket"), (CONNECTION, "upgrade"), (SEC_WEBSOCKET_VERSION, "13")]
+            }
+            Self::Method | Self::Key | Self::NotUpgradable | Self::ShuttingDown => &[],
+        };
+        headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+    }
+}
+
+/// A checked handshake, not yet answered: the time to authenticate and to refuse in plain HTTP.
+#[derive(Debug)]
+pub struct Upgrade {
+    accept: HeaderValue,
+    on_upgrade: OnUpgrade,
+    peer: SocketAddr,
+    permit: Option<Permit>,
+    protocols: Vec<String>,
+    protocol: Option<HeaderValue>,
+}
+
+impl Upgrade {
+    /// Checks a request. Takes out of its extensions what makes the upgrade possible, so it works once.
+    ///
+    /// # Errors
+    /// What is missing, with the status and headers to answer with.
+    pub fn from_parts(parts: &mut Parts) -> Result<Self, UpgradeRejected> {
+        if parts.method != Method::GET {
+            return Err(UpgradeRejected::Method);
+        }
+        let has = |name, token| has_token(&parts.headers, &name, token);
+        if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
+            return Err(UpgradeRejected::NotUpgrade);
+        }
+        if parts.headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(UpgradeRejected::Version);
+        }
+        let accept = parts.headers.get(SEC_WEBSOCKET_KEY).and_then(accept_key).ok_or(UpgradeRejected::Key)?;
+        if parts.version != Version::HTTP_11 {
+            return Err(UpgradeRejected::NotUpgradable);
+        }
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(UpgradeRejected::NotUpgradable)?;
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().ok_or(UpgradeRejected::NotUpgradable)?.0;
+        let permit = parts.extensions.remove::<Permit>();
+        let protocols = tokens(&parts.headers, &SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
+        Ok(Self { accept, on_upgrade, peer, permit, protocols, protocol: None })
+    }
+
+    /// The subprotocols that the client offers, the one it likes best first.
+    #[must_use]
+    pub fn protocols(&self) -> &[String] {
+        &self.protocols
+    }
+
+    /// Agrees on one of the subprotocols that the client offers; ignored if it does not offer it.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: &str) -> Self {
+        if self.protocols.iter().any(|offered| offered == protocol) {
+            self.protocol = HeaderValue::from_str(protocol).ok();
+        }
+        self
+    }
+
+    /// Answers 101. Once that is on its way, the connection is registered with `hub` and `session` is opened
+    /// on it; if the client vanishes before, `session` is dropped.
+    #[must_use]
+    pub fn accept<S: Session>(self, hub: &Hub, options: ConnectionOptions, session: S) -> Response<Body> {
+        let Self { accept, on_upgrade, peer, permit, protocol, .. } = self;
+        let tasks = hub.tasks().clone();
+        let hub = hub.clone();
+        tasks.spawn(async move {
+            match timeout(UPGRADE_WITHIN, take_socket(on_upgrade)).await {
+                Ok(Ok((stream, early))) => {
+                    // A task of its own, so that nothing of the handshake stays in the connection's.
+                    match hub.register(Socket { stream, peer, permit }, options) {
+                        Ok(registration) => drop(hub.tasks().spawn(drive(registration, session, early))),
+                        Err(stopped) => tracing::debug!(%stopped, "a connection came too late"),
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
+                Err(_elapsed) => tracing::debug!("an upgrade took too long"),
+            }
+        });
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        if let Some(protocol) = protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+}
+
+/// Why no socket came out of an upgrade.
+#[derive(Debug, thiserror::Error)]
+enum UpgradeFailed {
+    #[error("the client vanished")]
+    Hyper(#[from] hyper::Error),
+    #[error("the connection is not a plain TCP socket")]
+    NotTcp,
+    #[error("the socket refused its options")]
+    Socket(#[from] std::io::Error),
+}
+
+/// Waits for the socket and what the client sent on it already.
+async fn take_socket(on_upgrade: OnUpgrade) -> Result<(TcpStream, Vec<u8>), UpgradeFailed> {
+    let upgraded = on_upgrade.await?;
+    let parts = downcast::<TokioIo<TcpStream>>(upgraded).map_err(|_| UpgradeFailed::NotTcp)?;
+    let stream = parts.io.into_inner();
+    socket::configure(&stream)?;
+    // Copied, because even an empty `Bytes` of hyper's would keep its 8 KiB buffer for as long as it lives.
+    Ok((stream, parts.read_buf.to_vec()))
+}
+
+/// The comma-separated tokens of a header that may come several times.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+fn accept_key(key: &HeaderValue) -> Option<HeaderValue> {
+    let is_valid = STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16);
+    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(KEY_SUFFIX).finalize();
+    let accept = HeaderValue::from_str(&STANDARD.encode(digest)).ok();
+    accept.filter(|_| is_valid)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn rejected(change: impl FnOnce(&mut Parts)) -> UpgradeRejected {
+        let request = Request::get("/")
+            .header(CONNECTION, "keep-alive, Upgrade")
+            .header(UPGRADE, "WebSocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(())
+            .expect("a request");
+        let mut parts = request.into_parts().0;
+        change(&mut parts);
+        Upgrade::from_parts(&mut parts).expect_err("there is no socket behind this request")
+    }
+
+    #[test]
+    fn the_key_of_the_rfc_gives_the_accept_of_the_rfc() {
+        let accept = accept_key(&HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert_eq!(accept, Some(HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
+    }
+
+    #[test]
+    fn every_part_of_the_handshake_is_checked() {
+        assert_eq!(rejected(|parts| parts.method = Method::POST), UpgradeRejected::Method);
+        assert_eq!(rejected(|parts| drop(parts.headers.remove(UPGRADE))), UpgradeRejected::NotUpgrade);
+        assert_eq!(rejected(|parts| drop(parts.headers.remove(CONNECTION))), UpgradeRejected::NotUpgrade);
+        let version = HeaderValue::from_static("8");
+        assert_eq!(
+            rejected(|parts| drop(parts.headers.insert(SEC_WEBSOCKET_VERSION, version))),
+            UpgradeRejected::Version
+        );
+        let key = HeaderValue::from_static("c2hvcnQ=");
+        assert_eq!(
+            rejected(|parts| drop(parts.headers.insert(SEC_WEBSOCKET_KEY, key))),
+            UpgradeRejected::Key
+        );
+        assert_eq!(rejected(|_| {}), UpgradeRejected::NotUpgradable);
+    }
+}
