@@ -1,1 +1,29 @@
-fn main() {}
+//! The `rollcall` command: reads what it was given, then runs a subcommand.
+
+mod cli;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rollcall::lifecycle::Chain;
+
+/// How long threads that block may take to end after everything else has.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        let error: &(dyn Error + 'static) = error.as_ref();
+        eprintln!("rollcall: {}", Chain(error));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let (command, config) = cli::read()?;
+    rollcall::telemetry::init_tracing(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(cli::run(command, config));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}

@@ -41,7 +41,8 @@ async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it(
     let dir = TemporaryDir::new();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     let urls = cluster.urls().clone();
-    let keys = cluster.write_env(None, "http://127.0.0.1:4000").unwrap();
+    let keys = cluster.keys(None).unwrap();
+    cluster.write_env(&keys, "http://127.0.0.1:4000").unwrap();
     assert!(is_own_url(&dir.0, &urls.url));
     assert!(running_cluster(&dir.0).unwrap().is_some_and(|running| running == urls));
 
@@ -62,7 +63,7 @@ async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it(
 
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     assert_eq!(*cluster.urls(), urls);
-    assert_eq!(cluster.write_env(None, "http://127.0.0.1:4000").unwrap(), keys);
+    assert_eq!(cluster.keys(None).unwrap(), keys);
     let kept = "select to_regclass('public.kept')::text";
     assert_eq!(ask(&client(&urls.url).await, kept).await, "kept");
     cluster.stop().await.unwrap();
