@@ -7,10 +7,11 @@ use axum::Router;
 use futures_util::{FutureExt, future::BoxFuture};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     auth::{Role, Verifier, VerifierSettings},
-    clock::{Clock, SystemClock},
+    clock::Clock,
     config::{self, Config, CorsOrigin},
     http::{
         self, GatewayPolicy, HttpState,
@@ -18,7 +19,7 @@ use crate::{
         sockets::Sockets,
         system::{Probe, Reading, System},
     },
-    hub::{Hub, HubSettings},
+    hub::{Hub, HubSettings, ShutdownPlan},
     lifecycle::{Shutdown, TaskFailure, Tasks},
     limits::{LimitSettings, Limits},
     model::NodeId,
@@ -26,15 +27,14 @@ use crate::{
     presence::{
         PresenceService,
         liveness::{Lease, Liveness, Times},
+        typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
     },
     session::presence::Shared,
-    transport::{self, AcceptSettings, CloseCode},
+    transport::{self, AcceptSettings},
 };
 
-/// How long sockets get to hear that the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How long background tasks get to end after that.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 
@@ -77,7 +77,8 @@ impl Server {
         let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
         let node = NodeId::random();
 
-        let hub = Hub::new(HubSettings { shards: config.shards, ..HubSettings::default() }, &tasks);
+        let sockets = TaskTracker::new();
+        let hub = Hub::start(&HubSettings { shards: config.shards, ..HubSettings::default() }, &sockets);
         let inbox = Arc::new(Inbox::default());
         let (writer, writer_task) = writer(database.clone());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
@@ -115,13 +116,15 @@ impl Server {
         let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
 
         let stop = tasks.shutdown().soft().clone();
+        let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
         let audience = Ears(inbox);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
+        tasks.spawn("typing", endless(expiry));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
-        tasks.spawn("http", transport::serve(listener, router, AcceptSettings::default(), stop));
+        tasks.spawn("http", transport::serve(listener, router, stop, AcceptSettings::default()));
         Ok(Self { address, node, tasks, hub, database })
     }
 
@@ -132,7 +135,7 @@ impl Server {
     /// When a task died, or did not end in time.
     pub async fn run(self) -> Result<(), TaskFailure> {
         self.tasks.shutdown().soft().cancelled().await;
-        self.hub.shutdown(CloseCode::GoingAway, DRAIN).await;
+        self.hub.shutdown(ShutdownPlan::default()).await;
         let ended = self.tasks.run(TASKS_GRACE).await;
         self.database.close();
         ended

@@ -8,6 +8,6 @@ mod text;
 
 pub use device::{DeviceId, InvalidDeviceId};
 pub use ids::{ConversationId, NodeId, UserId};
-pub use presence::{Presence, TypingState};
+pub use presence::{Presence, TypingState, Typist};
 pub use status::{Face, Reach, Status, UnknownStatus};
 pub use text::neutralise;

@@ -18,11 +18,13 @@ use super::{Connector, PgError};
 
 /// Ids of users whose faces changed.
 pub const PRESENCE: &str = "rollcall_presence";
+/// Pairs of conversation and user: somebody types, or has stopped.
+pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_presence; listen rollcall_visibility";
+const LISTEN: &str = "listen rollcall_presence; listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@
 
 pub mod liveness;
 mod service;
+pub mod typing;
 pub mod visibility;
 pub mod writer;
 

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -227,6 +228,12 @@ impl Connection {
 
     pub(super) fn shard(&self) -> &Arc<Shard> {
         &self.shard
+    }
+
+    /// How long ago the peer was last heard.
+    #[must_use]
+    pub fn quiet(&self) -> Duration {
+        Duration::from_millis(self.quiet_ms())
     }
 
     /// Milliseconds since the peer was last heard.

@@ -1,0 +1,45 @@
+-- The commit log of the test: every change of presence and of who may see whom, in exact commit order.
+-- A lock that is held until the end of the transaction is taken before a number is drawn, so numbers follow commits.
+create table public.commit_log (
+  seq bigint generated always as identity primary key,
+  xid xid8 not null default pg_current_xact_id(),
+  source text not null,
+  old_row jsonb,
+  new_row jsonb
+);
+
+create function public.note_commit() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock(4711);
+  insert into public.commit_log (source, old_row, new_row)
+  values (
+    tg_table_name,
+    case when tg_op <> 'INSERT' then to_jsonb(old) end,
+    case when tg_op <> 'DELETE' then to_jsonb(new) end
+  );
+  return null;
+end
+$$;
+
+-- The rule of the second half of the test: a DBA's own table decides, and nothing else.
+create table public.test_grants (
+  viewer_id uuid not null,
+  subject_id uuid not null,
+  primary key (viewer_id, subject_id)
+);
+grant select on public.test_grants to authenticated;
+
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array array['user_presence', 'contacts', 'blocks', 'presence_visibility_list',
+    'presence_settings', 'team_members', 'conversation_participants', 'test_grants']
+  loop
+    execute format('create trigger zz_note_commit after insert or update or delete on public.%I
+      for each row execute function public.note_commit()', v_table);
+  end loop;
+end
+$$;

@@ -1,0 +1,214 @@
+//! The rule of visibility a second time, written independently of the policies, and run over the commit log.
+//!
+//! Two judges, then: `SELECT` as the viewer at quiet points, and this one for everything in between.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Which rule decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Rollcall's own.
+    Ours,
+    /// The test's own table `test_grants`.
+    ByGrant,
+}
+
+/// What a frame says of somebody; `None` for somebody who is not to be seen.
+pub type Shown = Option<BTreeMap<&'static str, Value>>;
+
+/// One row of the commit log.
+pub struct Entry {
+    pub xid: String,
+    pub source: String,
+    pub old: Option<Value>,
+    pub new: Option<Value>,
+}
+
+/// The tables as they are after some commit.
+#[derive(Default)]
+struct Tables {
+    faces: HashMap<(Uuid, String), Value>,
+    contacts: HashSet<(Uuid, Uuid)>,
+    blocks: HashSet<(Uuid, Uuid)>,
+    listed: HashSet<(Uuid, Uuid)>,
+    visibility: HashMap<Uuid, String>,
+    teams: HashSet<(Uuid, Uuid)>,
+    conversations: HashSet<(Uuid, Uuid)>,
+    grants: HashSet<(Uuid, Uuid)>,
+}
+
+fn id(row: &Value, column: &str) -> Uuid {
+    row[column].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{column} in {row}"))
+}
+
+fn pair(row: &Value, a: &str, b: &str) -> (Uuid, Uuid) {
+    (id(row, a), id(row, b))
+}
+
+impl Tables {
+    fn apply(&mut self, entry: &Entry) {
+        if let Some(old) = &entry.old {
+            self.put(&entry.source, old, false);
+        }
+        if let Some(new) = &entry.new {
+            self.put(&entry.source, new, true);
+        }
+    }
+
+    fn put(&mut self, source: &str, row: &Value, there: bool) {
+        let (set, key) = match source {
+            "user_presence" => {
+                let key = (id(row, "user_id"), row["face"].as_str().expect("a face").to_owned());
+                if there { self.faces.insert(key, row.clone()) } else { self.faces.remove(&key) };
+                return;
+            }
+            "presence_settings" => {
+                let user = id(row, "user_id");
+                let visibility = row["visibility"].as_str().expect("a visibility").to_owned();
+                if there { self.visibility.insert(user, visibility) } else { self.visibility.remove(&user) };
+                return;
+            }
+            "contacts" => {
+                let accepted = !row["accepted_at"].is_null();
+                let key = pair(row, "requester_id", "addressee_id");
+                if accepted && there { self.contacts.insert(key) } else { self.contacts.remove(&key) };
+                return;
+            }
+            "blocks" => (&mut self.blocks, pair(row, "blocker_id", "blocked_id")),
+            "presence_visibility_list" => (&mut self.listed, pair(row, "user_id", "viewer_id")),
+            "team_members" => (&mut self.teams, pair(row, "team_id", "user_id")),
+            "conversation_participants" => (&mut self.conversations, pair(row, "conversation_id", "user_id")),
+            "test_grants" => (&mut self.grants, pair(row, "viewer_id", "subject_id")),
+            other => panic!("an unknown source {other}"),
+        };
+        if there { set.insert(key) } else { set.remove(&key) };
+    }
+
+    fn contact(&self, a: Uuid, b: Uuid) -> bool {
+        self.contacts.contains(&(a, b)) || self.contacts.contains(&(b, a))
+    }
+
+    fn share(groups: &HashSet<(Uuid, Uuid)>, a: Uuid, b: Uuid) -> bool {
+        groups.iter().any(|(group, user)| *user == a && groups.contains(&(*group, b)))
+    }
+
+    fn related(&self, viewer: Uuid, subject: Uuid) -> bool {
+        self.contact(viewer, subject)
+            || Self::share(&self.teams, viewer, subject)
+            || Self::share(&self.conversations, viewer, subject)
+    }
+
+    fn face(&self, rule: Rule, viewer: Uuid, subject: Uuid) -> Option<&'static str> {
+        if rule == Rule::ByGrant {
+            return self.grants.contains(&(viewer, subject)).then_some("public");
+        }
+        if self.blocks.contains(&(viewer, subject)) || self.blocks.contains(&(subject, viewer)) {
+            return None;
+        }
+        if self.listed.contains(&(subject, viewer)) {
+            return Some("trusted");
+        }
+        let allowed = match self.visibility.get(&subject).map_or("contacts", String::as_str) {
+            "everyone" => true,
+            "contacts" => self.contact(viewer, subject),
+            "team" => Self::share(&self.teams, viewer, subject),
+            _ => false,
+        };
+        allowed.then_some("public")
+    }
+
+    fn shown(&self, rule: Rule, viewer: Uuid, follows: &HashSet<Uuid>, subject: Uuid) -> Shown {
+        if !self.related(viewer, subject) && !follows.contains(&subject) {
+            return None;
+        }
+        let face = self.face(rule, viewer, subject)?;
+        self.faces.get(&(subject, face.to_owned())).map(shown_row)
+    }
+}
+
+/// What a frame shows of a row, without times, whose texts differ between JSON of Postgres and of the server.
+pub fn shown_row(row: &Value) -> BTreeMap<&'static str, Value> {
+    let mut shown = BTreeMap::from([("status", row["reach"].clone()), ("availability", row["status"].clone())]);
+    for field in ["custom_status", "activity", "current_page"] {
+        if !row[field].is_null() {
+            shown.insert(field, row[field].clone());
+        }
+    }
+    shown.insert("seen", Value::Bool(!row["last_seen"].is_null()));
+    shown
+}
+
+/// What a frame shows. Somebody taken back is nobody.
+pub fn shown_frame(data: &Value) -> Shown {
+    let mut shown =
+        BTreeMap::from([("status", data["status"].clone()), ("availability", data["availability"].clone())]);
+    for field in ["custom_status", "activity", "current_page"] {
+        if !data[field].is_null() {
+            shown.insert(field, data[field].clone());
+        }
+    }
+    shown.insert("seen", Value::Bool(!data["last_seen"].is_null()));
+    Some(shown)
+}
+
+/// Whether a frame takes somebody back, which reads the same as somebody who was never seen.
+pub fn is_taken_back(shown: &Shown) -> bool {
+    shown.as_ref().is_some_and(|shown| {
+        shown["status"] == "offline" && shown["availability"] == "offline" && shown["seen"] == Value::Bool(false)
+    })
+}
+
+/// One viewer's socket: what it follows and what it heard of each subject, in order.
+pub struct Heard {
+    pub viewer: Uuid,
+    pub follows: HashSet<Uuid>,
+    pub frames: HashMap<Uuid, Vec<Shown>>,
+}
+
+/// Checks that every frame said, in an order that the commits allow, what the viewer was allowed to see at that
+/// moment. A viewer may skip states; it may not hear one that was never its to hear, nor go back in time.
+pub fn check(rule: Rule, log: &[Entry], heard: &[Heard]) -> Result<(), String> {
+    let subjects: BTreeSet<Uuid> = heard.iter().flat_map(|heard| heard.frames.keys().copied()).collect();
+    // What each viewer may see of each subject after each commit, without repeats.
+    let mut visible: HashMap<(usize, Uuid), Vec<Shown>> = HashMap::new();
+    let mut tables = Tables::default();
+    let mut commits = log.chunk_by(|a, b| a.xid == b.xid);
+    loop {
+        for (place, socket) in heard.iter().enumerate() {
+            for subject in &subjects {
+                let now = tables.shown(rule, socket.viewer, &socket.follows, *subject);
+                let states = visible.entry((place, *subject)).or_default();
+                if states.last() != Some(&now) {
+                    states.push(now);
+                }
+            }
+        }
+        let Some(commit) = commits.next() else { break };
+        commit.iter().for_each(|entry| tables.apply(entry));
+    }
+
+    for (place, socket) in heard.iter().enumerate() {
+        for (subject, frames) in &socket.frames {
+            let states = visible.get(&(place, *subject)).map_or(&[][..], Vec::as_slice);
+            let mut at = 0;
+            for (number, frame) in frames.iter().enumerate() {
+                let fits = |state: &Shown| state == frame || (state.is_none() && is_taken_back(frame));
+                match states[at.min(states.len())..].iter().position(fits) {
+                    Some(step) => at += step,
+                    None => {
+                        return Err(format!(
+                            "viewer {} heard of {subject} in frame {number} what it was not allowed then: {frame:?}\n\
+                             allowed, in commit order, from state {at}: {states:#?}\nall frames: {frames:#?}",
+                            socket.viewer
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
