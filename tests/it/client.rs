@@ -132,6 +132,7 @@ impl Socket {
                 Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
                     Heard::Closed(code.into(), reason.to_string())
                 }
+                Some(Ok(Message::Close(None))) => Heard::Closed(1005, String::new()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(other)) => panic!("an unexpected frame: {other:?}"),
                 Some(Err(error)) => Heard::Lost(error.to_string()),
