@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query};
 use crate::{
-    auth::Verifier,
+    auth::{Caller, Permission, Verifier},
     clock::Clock,
     model::{ConversationId, UserId},
     presence::{PresenceService, liveness::NEXT_HEARTBEAT},
@@ -46,7 +46,7 @@ async fn set_status(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
+    let user = whom(&caller, &body)?;
     let mut update = status_update(&body, "")?;
     let device = update.device_id.take().or(device);
     let (own, allowance) = presence.set_status(user, device, update).await?;
@@ -100,7 +100,7 @@ async fn heartbeat(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
+    let user = whom(&caller, &body)?;
     let mut fields = Fields::new(&body, "");
     let named = fields.optional::<ParsedDevice>(&["device_id", "deviceId"]).map(|device| device.0);
     let active = fields.optional_bool(&["active"]);
@@ -136,6 +136,17 @@ async fn typing(
     let typing = presence.typing(&caller, conversation).await?;
     let typing = typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
     Ok(Json(typing.collect::<Value>()))
+}
+
+/// Whose presence a body is about: that of the user it names, if the caller may act for that user, else the caller's.
+fn whom(caller: &Caller, body: &Map<String, Value>) -> Result<UserId, ApiError> {
+    let mut fields = Fields::new(body, "");
+    let named = fields.optional::<UserId>(&["user_id", "userId"]);
+    match fields.finish_plain(Some(named))? {
+        None => Ok(caller.require_user()?),
+        Some(user) if caller.may_act_for(user, Permission::PresenceAdmin) => Ok(user),
+        Some(_) => Err(ApiError::forbidden("this is another user's presence")),
+    }
 }
 
 /// Reads `a,b,c`. Every id that is none is named in the complaint.

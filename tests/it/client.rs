@@ -285,11 +285,15 @@ pub fn assert_like(actual: &Value, expected: &Value) {
 fn is_like(actual: &Value, expected: &Value) -> bool {
     match (actual, expected) {
         (Value::String(text), Value::String(pattern)) if pattern == TIME => {
-            text.len() == "2024-01-01T12:00:00.000Z".len() && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
+            text.len() == "2024-01-01T12:00:00.000Z".len()
+                && text.ends_with('Z')
+                && text.parse::<jiff::Timestamp>().is_ok()
         }
         (Value::Object(actual), Value::Object(expected)) => {
             actual.len() == expected.len()
-                && expected.iter().all(|(key, value)| actual.get(key).is_some_and(|actual| is_like(actual, value)))
+                && expected
+                    .iter()
+                    .all(|(key, value)| actual.get(key).is_some_and(|actual| is_like(actual, value)))
         }
         (Value::Array(actual), Value::Array(expected)) => {
             actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| is_like(a, b))

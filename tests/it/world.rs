@@ -134,7 +134,8 @@ impl World {
 }
 
 fn with_ids(statements: &str, ids: &[(&str, Uuid)]) -> String {
-    ids.iter().fold(statements.to_owned(), |text, (name, id)| text.replace(&format!("${name}"), &format!("'{id}'")))
+    ids.iter()
+        .fold(statements.to_owned(), |text, (name, id)| text.replace(&format!("${name}"), &format!("'{id}'")))
 }
 
 /// A user with a token.
