@@ -69,7 +69,11 @@ impl Server {
     /// # Errors
     ///
     /// When the port is taken, a setting cannot be used, or the database does not answer.
-    pub async fn start(config: &Config, environment: Environment, shutdown: Shutdown) -> anyhow::Result<Self> {
+    pub async fn start(
+        config: &Config,
+        environment: Environment,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
         let listener = bind(&config.listen).await?;
         let address = listener.local_addr().context("reading the bound address")?;
         let tasks = Tasks::new(shutdown);
@@ -188,7 +192,8 @@ impl Probe for DatabaseProbe {
 
     fn check(&self) -> BoxFuture<'_, Reading> {
         async {
-            let answered = async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
+            let answered =
+                async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
             match answered.await {
                 Ok(()) => Reading::well(),
                 Err(_) => Reading::unwell("out of reach"),

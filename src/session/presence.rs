@@ -55,7 +55,9 @@ impl PresenceSession {
         let left = self.caller.expires_at.duration_since(self.shared.clock.now());
         // A token without an end in sight (an API key) needs no timer.
         let left = Duration::try_from(left).unwrap_or_default();
-        conn.wake_at(Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)));
+        conn.wake_at(
+            Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)),
+        );
     }
 
     async fn obey(&mut self, message: ClientMessage, conn: &Connection) -> Result<(), Complaint> {
@@ -69,7 +71,12 @@ impl PresenceSession {
             ClientMessage::Authenticate(token) => self.authenticate(&token, conn).await,
             ClientMessage::Typing { conversation_id, is_typing } => {
                 self.shared.presence.set_typing(&self.caller, conversation_id, is_typing).await?;
-                self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+                self.shared
+                    .presence
+                    .liveness()
+                    .active(self.user, &self.device)
+                    .await
+                    .map_err(PresenceError::from)?;
                 Ok(())
             }
         }
@@ -83,7 +90,12 @@ impl PresenceSession {
 
     async fn heartbeat(&self, active: Option<bool>, conn: &Connection) -> Result<(), Complaint> {
         if active == Some(true) {
-            self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+            self.shared
+                .presence
+                .liveness()
+                .active(self.user, &self.device)
+                .await
+                .map_err(PresenceError::from)?;
         }
         Ok(conn.say(&ServerMessage::HeartbeatAck { server_time: self.now() })?)
     }
