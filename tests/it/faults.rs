@@ -57,7 +57,7 @@ async fn a_lost_listen_connection_is_made_good(world: Arc<World>) {
         assert_eq!(kill_connections(&world, "rollcall-listener").await, 1);
         world.set_status(&subject, availability).await;
         socket.until(availability, |socket| socket.believes(subject.id, "online", availability)).await;
-        let health = node.get(&subject, "/health").await;
+        let health = node.get(&subject, "/api/v1/system/health").await;
         assert!(health.status.is_success() || health.status == 503, "{health:?}");
         world.until("listening again", "select count(*) = 1 from pg_stat_activity where datname = current_database() and application_name = 'rollcall-listener'", &[]).await;
     }
