@@ -14,6 +14,7 @@ mod isolation;
 mod rest_presence;
 mod sockets_presence;
 mod sql_moves_sockets;
+mod typing;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
@@ -82,6 +83,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         bad_input::cases(),
         faults::cases(),
         isolation::cases(),
+        typing::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
     let trial = |Case { name, body, alone }| {
