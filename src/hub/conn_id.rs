@@ -24,6 +24,12 @@ impl ConnId {
         Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
     }
 
+    /// An id that no connection has.
+    #[cfg(test)]
+    pub(crate) fn for_test(slot: u32) -> Self {
+        Self::new(0, slot, 0)
+    }
+
     pub(super) const fn shard(self) -> usize {
         (self.place >> SLOT_BITS) as usize
     }

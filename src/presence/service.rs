@@ -9,6 +9,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    UserSockets,
     liveness::Liveness,
     visibility::Visibility,
     writer::{WriteError, Writer},
@@ -19,9 +20,12 @@ use crate::{
     model::{DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
-        queries::presence::{self, Change, Listed, VersionedFace},
+        queries::{
+            context,
+            presence::{self, Change, Listed, VersionedFace},
+        },
     },
-    protocol::StatusUpdate,
+    protocol::{ContextUpdate, StatusUpdate},
 };
 
 /// A repeat of the same state within this is acknowledged without a write (source B).
@@ -56,6 +60,7 @@ pub struct PresenceService {
     writer: Writer,
     liveness: Liveness,
     visibility: Visibility,
+    sockets: UserSockets,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
 }
@@ -68,9 +73,10 @@ impl PresenceService {
         writer: Writer,
         liveness: Liveness,
         visibility: Visibility,
+        sockets: UserSockets,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, limits, said: Mutex::default() }
+        Self { database, writer, liveness, visibility, sockets, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
@@ -83,6 +89,12 @@ impl PresenceService {
     #[must_use]
     pub const fn visibility(&self) -> &Visibility {
         &self.visibility
+    }
+
+    /// Whose sockets are here.
+    #[must_use]
+    pub const fn sockets(&self) -> &UserSockets {
+        &self.sockets
     }
 
     /// Sets a user's status, for one device or, without one, for all live ones. Returns the user's own presence after
@@ -157,6 +169,25 @@ impl PresenceService {
     pub async fn heartbeat(&self, user: UserId, device: Option<DeviceId>, active: bool) -> Result<(), PresenceError> {
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
         Ok(())
+    }
+
+    /// Notes what a user does on a device; the user's other devices hear of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`PresenceError`].
+    pub async fn set_context(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        mut update: ContextUpdate,
+    ) -> Result<Allowance, PresenceError> {
+        let allowance = self.limits.check(LimitClass::Context, user)?;
+        update.last_navigation_path = update
+            .last_navigation_path
+            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
+        context::note(&self.database, caller, user, &update).await?;
+        Ok(allowance)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.

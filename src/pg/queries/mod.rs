@@ -1,4 +1,5 @@
 //! One function a statement in `sql/`. Row structs are private to their file and become words of the model.
 
+pub mod context;
 pub mod node;
 pub mod presence;
