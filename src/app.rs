@@ -28,6 +28,7 @@ use crate::{
         PresenceService, UserSockets,
         context_sync::context_sync,
         liveness::{Lease, Liveness, Times},
+        typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
     },
@@ -138,9 +139,11 @@ impl Server {
         let router = http::layers::wrap(router().with_state(state), &settings);
 
         let stop = tasks.shutdown().soft().clone();
+        let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
         let audience = (Ears(inbox), context_ears);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
+        tasks.spawn("typing", endless(expiry));
         tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.run(stop.clone())));

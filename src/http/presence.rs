@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::{ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query};
 use crate::{
-    auth::Verifier,
+    auth::{Caller, Permission, Verifier},
     clock::Clock,
-    model::UserId,
+    model::{ConversationId, UserId},
     presence::{PresenceService, liveness::NEXT_HEARTBEAT},
     protocol::{Fields, presence::{Shown, ParsedDevice, status_update}},
 };
@@ -37,6 +37,7 @@ where
         .route("/api/presence/users", get(users))
         .route("/api/presence/users/{user_id}", get(user))
         .route("/api/presence/heartbeat", post(heartbeat))
+        .route("/api/conversations/{conversation_id}/typing", post(set_typing).get(typing))
 }
 
 async fn set_status(
@@ -45,7 +46,7 @@ async fn set_status(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
+    let user = whom(&caller, &body)?;
     let mut update = status_update(&body, "")?;
     let device = update.device_id.take().or(device);
     let (own, allowance) = presence.set_status(user, device, update).await?;
@@ -99,7 +100,7 @@ async fn heartbeat(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
+    let user = whom(&caller, &body)?;
     let mut fields = Fields::new(&body, "");
     let named = fields.optional::<ParsedDevice>(&["device_id", "deviceId"]).map(|device| device.0);
     let active = fields.optional_bool(&["active"]);
@@ -110,6 +111,42 @@ async fn heartbeat(
         "server_time": clock.now().to_string(),
         "next_heartbeat_ms": u64::try_from(NEXT_HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
     })))
+}
+
+async fn set_typing(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    Path(conversation): Path<ConversationId>,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.require_user()?;
+    let mut fields = Fields::new(&body, "");
+    let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
+    let is_typing = fields.finish_plain(is_typing)?;
+    presence.set_typing(&caller, conversation, is_typing).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+async fn typing(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    Path(conversation): Path<ConversationId>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.require_user()?;
+    let typing = presence.typing(&caller, conversation).await?;
+    let typing = typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
+    Ok(Json(typing.collect::<Value>()))
+}
+
+/// Whose presence a body is about: that of the user it names, if the caller may act for that user, else the caller's.
+fn whom(caller: &Caller, body: &Map<String, Value>) -> Result<UserId, ApiError> {
+    let mut fields = Fields::new(body, "");
+    let named = fields.optional::<UserId>(&["user_id", "userId"]);
+    match fields.finish_plain(Some(named))? {
+        None => Ok(caller.require_user()?),
+        Some(user) if caller.may_act_for(user, Permission::PresenceAdmin) => Ok(user),
+        Some(_) => Err(ApiError::forbidden("this is another user's presence")),
+    }
 }
 
 /// Reads `a,b,c`. Every id that is none is named in the complaint.

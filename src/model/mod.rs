@@ -10,6 +10,6 @@ mod text;
 pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
 pub use device::{DeviceId, InvalidDeviceId};
 pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
-pub use presence::{Presence, TypingState};
+pub use presence::{Presence, TypingState, Typist};
 pub use status::{Face, Reach, Status, UnknownStatus};
 pub use text::neutralise;

@@ -20,11 +20,14 @@ use super::{Connector, PgError};
 pub const PRESENCE: &str = "rollcall_presence";
 /// Pairs of user and version: what the user does on a device has changed.
 pub const CONTEXT: &str = "rollcall_context";
+/// Pairs of conversation and user: somebody types, or has stopped.
+pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_context; listen rollcall_presence; listen rollcall_visibility";
+const LISTEN: &str = "listen rollcall_context; listen rollcall_presence; listen rollcall_typing; \
+    listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ pub mod context_sync;
 pub mod liveness;
 mod service;
 mod sockets_of;
+pub mod typing;
 pub mod visibility;
 pub mod writer;
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
@@ -17,12 +18,13 @@ use super::{
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{DeviceId, Presence, UserId, neutralise},
+    model::{ConversationId, DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
         queries::{
             context,
             presence::{self, Change, Listed, VersionedFace},
+            typing,
         },
     },
     protocol::{ContextUpdate, StatusUpdate},
@@ -42,6 +44,9 @@ pub enum PresenceError {
     /// The write did not happen.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// There is no such conversation, as far as the caller may know.
+    #[error("not found")]
+    NotFound,
     /// The read did not happen.
     #[error(transparent)]
     Read(#[from] PgError),
@@ -197,5 +202,38 @@ impl PresenceService {
     /// When they could not be read.
     pub async fn list(&self, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PresenceError> {
         Ok(presence::list(&self.database, caller, users).await?)
+    }
+
+    /// The caller types in a conversation, or has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::NotFound`] where the caller takes no part in it.
+    pub async fn set_typing(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        is_typing: bool,
+    ) -> Result<(), PresenceError> {
+        if is_typing {
+            return match typing::start(&self.database, caller, conversation).await {
+                Err(PgError::Denied(_)) => Err(PresenceError::NotFound),
+                other => Ok(other?),
+            };
+        }
+        if typing::stop(&self.database, caller, conversation).await? { Ok(()) } else { Err(PresenceError::NotFound) }
+    }
+
+    /// Who types in a conversation, as far as the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::NotFound`] where the caller takes no part in it.
+    pub async fn typing(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+    ) -> Result<Vec<(UserId, Timestamp)>, PresenceError> {
+        typing::list(&self.database, caller, conversation).await?.ok_or(PresenceError::NotFound)
     }
 }

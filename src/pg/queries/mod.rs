@@ -3,3 +3,4 @@
 pub mod context;
 pub mod node;
 pub mod presence;
+pub mod typing;
