@@ -63,6 +63,7 @@ pub struct Server {
     pub node: NodeId,
     tasks: Tasks,
     hub: Hub,
+    lease: Lease,
     database: Database,
 }
 
@@ -146,14 +147,14 @@ impl Server {
         tasks.spawn("typing", endless(expiry));
         tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
-        tasks.spawn("lease", endless(lease.run(stop.clone())));
+        tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
         if let Some((listener, _)) = second {
             let served = transport::serve(listener, second_router, stop.clone(), AcceptSettings::default());
             tasks.spawn("http on the second port", served);
         }
         tasks.spawn("http", transport::serve(listener, router, stop, AcceptSettings::default()));
-        Ok(Self { address, context_address, node, tasks, hub, database })
+        Ok(Self { address, context_address, node, tasks, hub, lease, database })
     }
 
     /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
@@ -165,6 +166,7 @@ impl Server {
         self.tasks.shutdown().soft().cancelled().await;
         self.hub.shutdown(ShutdownPlan::default()).await;
         let ended = self.tasks.run(TASKS_GRACE).await;
+        self.lease.release().await;
         self.database.close();
         ended
     }

@@ -17,7 +17,10 @@ use crate::{
     clock::Clock,
     model::{ConversationId, UserId},
     presence::{PresenceService, liveness::NEXT_HEARTBEAT},
-    protocol::{Fields, presence::{Shown, ParsedDevice, status_update}},
+    protocol::{
+        Fields,
+        presence::{ParsedDevice, Shown, status_update},
+    },
 };
 
 /// Ids in one request.
@@ -134,7 +137,8 @@ async fn typing(
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
     let typing = presence.typing(&caller, conversation).await?;
-    let typing = typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
+    let typing =
+        typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
     Ok(Json(typing.collect::<Value>()))
 }
 

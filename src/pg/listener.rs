@@ -103,7 +103,11 @@ async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
             sleep(PING_EVERY).await;
             match timeout(PING_TIMEOUT, client.batch_execute("")).await {
                 Ok(answer) => answer?,
-                Err(_) => return Err::<std::convert::Infallible, PgError>(PgError::Unavailable("it stopped answering".into())),
+                Err(_) => {
+                    return Err::<std::convert::Infallible, PgError>(PgError::Unavailable(
+                        "it stopped answering".into(),
+                    ));
+                }
             }
         }
     };

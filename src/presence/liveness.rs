@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{visibility::Inbox, writer::{WriteError, Writer}};
+use super::{
+    visibility::Inbox,
+    writer::{WriteError, Writer},
+};
 use crate::{
     model::{DeviceId, NodeId, UserId},
     pg::{
@@ -128,7 +131,8 @@ impl Liveness {
     ///
     /// When the write fails.
     pub async fn silent(&self, user: UserId, device: &DeviceId, age: Duration) -> Result<(), WriteError> {
-        let alone = self.state.lock().devices.get(&(user, device.clone())).is_none_or(|live| live.sockets <= 1);
+        let alone =
+            self.state.lock().devices.get(&(user, device.clone())).is_none_or(|live| live.sockets <= 1);
         // Another tab of the device may well be awake.
         if alone {
             let change = Change::Silent { device: device.clone(), node: self.node, age: age.as_secs_f64() };
@@ -165,7 +169,8 @@ impl Liveness {
     }
 
     async fn connect(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
-        let written = self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await;
+        let written =
+            self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await;
         if let Some(live) = self.state.lock().devices.get_mut(&(user, device.clone())) {
             live.written = written.is_ok();
         }
@@ -195,7 +200,11 @@ impl Liveness {
             }
             let (closed_at, key) = state.closing.pop_front().expect("there was a front");
             // Opened again meanwhile, or closed again later: then this grace is not the one that counts.
-            if state.devices.get(&key).is_some_and(|live| live.sockets == 0 && live.closed_at == Some(closed_at)) {
+            if state
+                .devices
+                .get(&key)
+                .is_some_and(|live| live.sockets == 0 && live.closed_at == Some(closed_at))
+            {
                 state.devices.remove(&key);
                 over.push((closed_at, key));
             }
@@ -211,7 +220,8 @@ impl Liveness {
             let mut state = self.state.lock();
             // Tried again with the next tick, unless the device is back.
             if !state.devices.contains_key(&key) {
-                let live = Live { sockets: 0, written: true, closed_at: Some(closed_at), active_at: closed_at };
+                let live =
+                    Live { sockets: 0, written: true, closed_at: Some(closed_at), active_at: closed_at };
                 state.devices.insert(key.clone(), live);
                 state.closing.push_front((closed_at, key));
             }
@@ -237,7 +247,8 @@ impl Liveness {
     }
 }
 
-/// The node's lease and its share of the sweep.
+/// The node's lease and its share of the sweep. All clones are the same lease.
+#[derive(Clone)]
 pub struct Lease {
     database: Database,
     liveness: Liveness,
@@ -268,7 +279,7 @@ impl Lease {
         loop {
             let pause = (self.liveness.times.lease / 3).mul_f64(rand::rng().random_range(0.8..1.0));
             select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             match self.renew().await {
@@ -291,9 +302,6 @@ impl Lease {
                 }
             }
         }
-        if let Err(error) = self.release().await {
-            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
-        }
     }
 
     async fn renew(&self) -> Result<bool, PgError> {
@@ -301,14 +309,21 @@ impl Lease {
         patiently(async { node::renew_lease(&self.database.own().await?, *node, times.lease).await }).await
     }
 
-    async fn release(&self) -> Result<(), PgError> {
-        patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await
+    /// Gives the lease up, and with it every device that is connected nowhere else. To be called when nothing is
+    /// written any more: a connection that is written later would keep its device online with nobody behind it.
+    pub async fn release(&self) {
+        let released =
+            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await;
+        if let Err(error) = released {
+            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
+        }
     }
 
     async fn sweep(&self) {
         let idle_after = self.liveness.times.idle_after;
         let swept =
-            patiently(async { node::sweep(&self.database.own().await?, idle_after, SILENT_AFTER).await }).await;
+            patiently(async { node::sweep(&self.database.own().await?, idle_after, SILENT_AFTER).await })
+                .await;
         match swept {
             Ok(swept) if swept != node::Swept::default() => tracing::debug!(?swept, "swept"),
             Ok(_) => {}
@@ -318,5 +333,7 @@ impl Lease {
 }
 
 async fn patiently<T>(work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(LEASE_PATIENCE, work).await.unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
+    timeout(LEASE_PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
 }

@@ -126,7 +126,10 @@ impl PresenceService {
                 (text, update.custom_status_expires_at.flatten())
             }),
             activity: update.activity.as_ref().map(|text| neutralise(text.as_deref().unwrap_or_default())),
-            current_page: update.current_page.as_ref().map(|page| neutralise(page.as_deref().unwrap_or_default())),
+            current_page: update
+                .current_page
+                .as_ref()
+                .map(|page| neutralise(page.as_deref().unwrap_or_default())),
         };
         let face = self.writer.apply(user, change).await?.ok_or(WriteError::Refused)?;
         let presence = face.presence.clone();
@@ -171,7 +174,12 @@ impl PresenceService {
     /// # Errors
     ///
     /// When it could not be written.
-    pub async fn heartbeat(&self, user: UserId, device: Option<DeviceId>, active: bool) -> Result<(), PresenceError> {
+    pub async fn heartbeat(
+        &self,
+        user: UserId,
+        device: Option<DeviceId>,
+        active: bool,
+    ) -> Result<(), PresenceError> {
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
         Ok(())
     }
@@ -200,7 +208,11 @@ impl PresenceService {
     /// # Errors
     ///
     /// When they could not be read.
-    pub async fn list(&self, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PresenceError> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        users: Option<&[UserId]>,
+    ) -> Result<Vec<Listed>, PresenceError> {
         Ok(presence::list(&self.database, caller, users).await?)
     }
 
@@ -221,7 +233,11 @@ impl PresenceService {
                 other => Ok(other?),
             };
         }
-        if typing::stop(&self.database, caller, conversation).await? { Ok(()) } else { Err(PresenceError::NotFound) }
+        if typing::stop(&self.database, caller, conversation).await? {
+            Ok(())
+        } else {
+            Err(PresenceError::NotFound)
+        }
     }
 
     /// Who types in a conversation, as far as the caller may see.

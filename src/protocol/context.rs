@@ -8,15 +8,18 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, WireError,
+    ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, WireError,
     dialect::Language,
-    json::{self, Envelope, ParsedDevice, Part},
+    json::{self, AtMost, Envelope, ParsedDevice, Part},
 };
 use crate::model::{ConversationId, DeviceContext, DeviceId, NotebookId, PersonaId};
 
 /// The dialect.
 pub(super) const LANGUAGE: Language =
     Language { name: "context", max_message_bytes: 64 * 1024, tells_of_others: false, decode, encode_into };
+
+/// As long as a page of a status.
+const MAX_PATH_CHARS: usize = StatusUpdate::MAX_PAGE_CHARS;
 
 /// Reads one frame of a client.
 ///
@@ -47,7 +50,8 @@ pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Resu
         .optional_list(&["visibleConversationIds", "visible_conversation_ids"], DeviceContext::MAX_VISIBLE);
     let active_notebook_id = fields.nullable(&["activeNotebookId", "active_notebook_id"]);
     let active_persona_id = fields.nullable(&["activePersonaId", "active_persona_id"]);
-    let last_navigation_path = fields.nullable(&["lastNavigationPath", "last_navigation_path"]);
+    let last_navigation_path =
+        fields.nullable::<AtMost<MAX_PATH_CHARS>>(&["lastNavigationPath", "last_navigation_path"]);
     let local_time = fields.nullable(&["localTime", "local_time"]);
     let update = device_id.map(|ParsedDevice(device_id)| ContextUpdate {
         device_id,
@@ -55,10 +59,10 @@ pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Resu
         visible_conversation_ids,
         active_notebook_id,
         active_persona_id,
-        last_navigation_path,
+        last_navigation_path: last_navigation_path.map(|path| path.map(|AtMost(path)| path)),
         local_time,
     });
-    fields.finish(update)
+    fields.finish_plain(update)
 }
 
 /// Appends a message's JSON; `None` for what belongs to another dialect.

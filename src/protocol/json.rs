@@ -115,6 +115,22 @@ impl std::str::FromStr for ParsedDevice {
     }
 }
 
+/// A text of at most so many characters after trimming.
+pub(super) struct AtMost<const MAX: usize>(pub String);
+
+/// The text is longer.
+#[derive(Debug, thiserror::Error)]
+#[error("must have at most {0} characters")]
+pub(super) struct TooLong(usize);
+
+impl<const MAX: usize> std::str::FromStr for AtMost<MAX> {
+    type Err = TooLong;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim().chars().count() <= MAX { Ok(Self(text.to_owned())) } else { Err(TooLong(MAX)) }
+    }
+}
+
 /// Appends a message's JSON.
 pub(super) fn write(spoken: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
     serde_json::to_writer(out, spoken).expect("strings, ids and numbers written to memory cannot fail");

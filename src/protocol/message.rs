@@ -179,8 +179,7 @@ impl StatusUpdate {
 
 /// What the user does on a device. A field that is not there (the outer `None`) leaves what is known as it is, and
 /// `Some(None)` (JSON `null`) clears it. Serialises to the fields that are there, in the columns' names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Validate)]
-#[garde(allow_unvalidated)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContextUpdate {
     /// Which device.
     #[serde(skip)]
@@ -189,7 +188,6 @@ pub struct ContextUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_conversation_id: Option<Option<ConversationId>>,
     /// The conversations that are in view, as in a sidebar; at most 100.
-    #[garde(inner(length(max = DeviceContext::MAX_VISIBLE)))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible_conversation_ids: Option<Vec<ConversationId>>,
     /// The notebook that is open.
@@ -199,7 +197,6 @@ pub struct ContextUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_persona_id: Option<Option<PersonaId>>,
     /// Where in the application the user is: at most 2,048 characters after trimming.
-    #[garde(inner(inner(custom(at_most::<{ StatusUpdate::MAX_PAGE_CHARS }>))))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_navigation_path: Option<Option<String>>,
     /// The time of day where the user is.
