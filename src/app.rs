@@ -25,7 +25,8 @@ use crate::{
     model::NodeId,
     pg::{Database, listener},
     presence::{
-        PresenceService,
+        PresenceService, UserSockets,
+        context_sync::context_sync,
         liveness::{Lease, Liveness, Times},
         typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
@@ -56,6 +57,8 @@ pub struct Environment {
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for context sockets alone, if it does.
+    pub context_address: Option<SocketAddr>,
     /// Its id among the nodes.
     pub node: NodeId,
     tasks: Tasks,
@@ -75,8 +78,13 @@ impl Server {
         environment: Environment,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
-        let listener = bind(&config.listen).await?;
-        let address = listener.local_addr().context("reading the bound address")?;
+        let config::Listen { host, port, ws_port } = &config.listen;
+        let (listener, address) = bind(host, *port, "PORT").await?;
+        let second = match ws_port {
+            Some(port) => Some(bind(host, *port, "WS_PORT").await?),
+            None => None,
+        };
+        let context_address = second.as_ref().map(|(_, address)| *address);
         let tasks = Tasks::new(shutdown);
         let Environment { database_url, direct_url, jwt_secret, metrics, clock } = environment;
         let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
@@ -101,8 +109,16 @@ impl Server {
             context_requests_per_minute: config.limits.context_requests_per_minute,
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
         }));
-        let presence =
-            Arc::new(PresenceService::new(database.clone(), writer, liveness.clone(), visibility, limits));
+        let user_sockets = UserSockets::default();
+        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), user_sockets.clone());
+        let presence = Arc::new(PresenceService::new(
+            database.clone(),
+            writer,
+            liveness.clone(),
+            visibility,
+            user_sockets,
+            limits,
+        ));
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
@@ -118,19 +134,27 @@ impl Server {
             sockets: Sockets { hub: hub.clone(), shared },
             clock,
         };
-        let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
+        let settings = http_settings(config)?;
+        let second_router =
+            http::layers::wrap(http::sockets::second_port_routes().with_state(state.clone()), &settings);
+        let router = http::layers::wrap(router().with_state(state), &settings);
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience = Ears(inbox);
+        let audience = (Ears(inbox), context_ears);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));
+        tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
+        if let Some((listener, _)) = second {
+            let served = transport::serve(listener, second_router, stop.clone(), AcceptSettings::default());
+            tasks.spawn("http on the second port", served);
+        }
         tasks.spawn("http", transport::serve(listener, router, stop, AcceptSettings::default()));
-        Ok(Self { address, node, tasks, hub, lease, database })
+        Ok(Self { address, context_address, node, tasks, hub, lease, database })
     }
 
     /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
@@ -153,10 +177,12 @@ fn router() -> Router<HttpState> {
     Router::new().merge(http::presence::routes()).merge(http::sockets::routes()).merge(http::system::routes())
 }
 
-async fn bind(listen: &config::Listen) -> anyhow::Result<TcpListener> {
-    TcpListener::bind((listen.host.as_str(), listen.port)).await.with_context(|| {
-        format!("cannot listen on {}:{}; set HOST or PORT to another", listen.host, listen.port)
-    })
+async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((host, port))
+        .await
+        .with_context(|| format!("cannot listen on {host}:{port}; set HOST or {setting} to another"))?;
+    let address = listener.local_addr().context("reading the bound address")?;
+    Ok((listener, address))
 }
 
 fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> VerifierSettings {

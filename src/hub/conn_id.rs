@@ -24,9 +24,9 @@ impl ConnId {
         Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
     }
 
-    /// An id for tests of those who only pass ids on.
+    /// An id that no connection has.
     #[cfg(test)]
-    pub(crate) fn for_tests(slot: u32) -> Self {
+    pub(crate) fn for_test(slot: u32) -> Self {
         Self::new(0, slot, 0)
     }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
+    UserSockets,
     liveness::Liveness,
     visibility::Visibility,
     writer::{WriteError, Writer},
@@ -21,11 +22,12 @@ use crate::{
     pg::{
         Database, PgError,
         queries::{
+            context,
             presence::{self, Change, Listed, VersionedFace},
             typing,
         },
     },
-    protocol::StatusUpdate,
+    protocol::{ContextUpdate, StatusUpdate},
 };
 
 /// A repeat of the same state within this is acknowledged without a write (source B).
@@ -63,6 +65,7 @@ pub struct PresenceService {
     writer: Writer,
     liveness: Liveness,
     visibility: Visibility,
+    sockets: UserSockets,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
 }
@@ -75,9 +78,10 @@ impl PresenceService {
         writer: Writer,
         liveness: Liveness,
         visibility: Visibility,
+        sockets: UserSockets,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, limits, said: Mutex::default() }
+        Self { database, writer, liveness, visibility, sockets, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
@@ -90,6 +94,12 @@ impl PresenceService {
     #[must_use]
     pub const fn visibility(&self) -> &Visibility {
         &self.visibility
+    }
+
+    /// Whose sockets are here.
+    #[must_use]
+    pub const fn sockets(&self) -> &UserSockets {
+        &self.sockets
     }
 
     /// Sets a user's status, for one device or, without one, for all live ones. Returns the user's own presence after
@@ -172,6 +182,25 @@ impl PresenceService {
     ) -> Result<(), PresenceError> {
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
         Ok(())
+    }
+
+    /// Notes what a user does on a device; the user's other devices hear of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`PresenceError`].
+    pub async fn set_context(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        mut update: ContextUpdate,
+    ) -> Result<Allowance, PresenceError> {
+        let allowance = self.limits.check(LimitClass::Context, user)?;
+        update.last_navigation_path = update
+            .last_navigation_path
+            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
+        context::note(&self.database, caller, user, &update).await?;
+        Ok(allowance)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.

@@ -29,7 +29,7 @@ fn subject(user: UserId) -> Void {
 
 /// A viewer that has heard its initial state.
 fn settled(sight: &mut Sight, conn: u32, sightings: Vec<Sighting>) -> (ViewerKey, ConnId, UserId) {
-    let (conn, user) = (ConnId::for_tests(conn), UserId::random());
+    let (conn, user) = (ConnId::for_test(conn), UserId::random());
     let key = sight.join(conn, user, Caller::vouched_for(user), Vec::new());
     assert!(matches!(sight.begin(key), Some((_, _, None))), "a new viewer is asked about everybody");
     let tells = sight.answered(key, view(sightings));
@@ -71,7 +71,7 @@ fn nothing_is_delivered_on_a_void_edge_before_it_was_asked_about() {
 #[test]
 fn a_change_that_overtakes_an_answer_under_way_is_asked_about_again() {
     let (mut sight, ann) = (Sight::default(), UserId::random());
-    let conn = ConnId::for_tests(1);
+    let conn = ConnId::for_test(1);
     let user = UserId::random();
     let key = sight.join(conn, user, Caller::vouched_for(user), Vec::new());
     sight.begin(key).expect("a new viewer is due");
