@@ -94,6 +94,7 @@ impl Server {
             presence_updates_per_minute: config.limits.presence_updates_per_minute,
             context_requests_per_minute: config.limits.context_requests_per_minute,
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
+            ..LimitSettings::default()
         }));
         let presence =
             Arc::new(PresenceService::new(database.clone(), writer, liveness.clone(), visibility, limits));

@@ -6,7 +6,7 @@ use garde::Validate;
 use jiff::Timestamp;
 
 use super::{Dialect, Encode, FrameKind, WireError};
-use crate::model::{ConversationId, DeviceId, Presence, Status, TypingState, UserId};
+use crate::model::{ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId};
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub enum ServerMessage {
     Presence(Arc<Presence>),
     /// Somebody types, or has stopped.
     Typing(TypingState),
+    /// Something that the operator's back end sends, in its own words.
+    Custom(CustomEvent),
     /// A heartbeat has been noted.
     HeartbeatAck {
         /// The server's wall time.

@@ -3,14 +3,16 @@
 //! Its clients know three statuses, so `status` is the reach and `availability` the full value. It has no
 //! acknowledgements: a status comes back as the user's own `presence_update`.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
     ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, ServerMessage, StatusUpdate,
     Subscription, Token, WireError, fields::kind,
 };
-use crate::model::{ConversationId, DeviceId, InvalidDeviceId, Presence, TypingState, UserId};
+use crate::model::{
+    ConversationId, CustomEvent, DeviceId, InvalidDeviceId, Presence, TypingState, UserId, milliseconds,
+};
 use jiff::Timestamp;
 
 /// Reads one frame of a client.
@@ -136,6 +138,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         },
         ServerMessage::Presence(presence) => Spoken::PresenceUpdate { data: Shown::from(&**presence) },
         ServerMessage::Typing(state) => Spoken::TypingUpdate { data: Typing::from(*state) },
+        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
         ServerMessage::Error(error) => Spoken::Error {
             code: error.code,
             message: &error.message,
@@ -160,6 +163,9 @@ enum Spoken<'a> {
     TypingUpdate {
         data: Typing,
     },
+    Broadcast {
+        data: &'a CustomEvent,
+    },
     Error {
         code: ErrorCode,
         message: &'a str,
@@ -181,7 +187,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
-    #[serde(serialize_with = "milliseconds")]
+    #[serde(serialize_with = "milliseconds::option")]
     last_seen: Option<Timestamp>,
     /// Only in lists over REST; on sockets typing has frames of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +198,7 @@ pub struct Shown<'a> {
     activity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_page: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds::option")]
     idle_since: Option<Timestamp>,
 }
 
@@ -230,15 +236,6 @@ struct Typing {
 impl From<TypingState> for Typing {
     fn from(TypingState { user_id, conversation_id, is_typing }: TypingState) -> Self {
         Self { user_id, conversation_id, is_typing }
-    }
-}
-
-/// RFC 3339 in UTC with three decimals: what `Date.toISOString` gives, and what every client's parser takes.
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-fn milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => serializer.collect_str(&format_args!("{time:.3}")),
-        None => serializer.serialize_none(),
     }
 }
 
