@@ -26,7 +26,9 @@ use crate::{
     pg::{Database, listener},
     presence::{
         PresenceService,
+        courier::{Courier, CourierEars, Errands},
         liveness::{Lease, Liveness, Times},
+        roster::Roster,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
     },
@@ -68,7 +70,11 @@ impl Server {
     /// # Errors
     ///
     /// When the port is taken, a setting cannot be used, or the database does not answer.
-    pub async fn start(config: &Config, environment: Environment, shutdown: Shutdown) -> anyhow::Result<Self> {
+    pub async fn start(
+        config: &Config,
+        environment: Environment,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
         let listener = bind(&config.listen).await?;
         let address = listener.local_addr().context("reading the bound address")?;
         let tasks = Tasks::new(shutdown);
@@ -80,6 +86,8 @@ impl Server {
         let hub = Hub::start(&HubSettings { shards: config.shards, ..HubSettings::default() }, &sockets);
         let inbox = Arc::new(Inbox::default());
         let (writer, writer_task) = writer(database.clone());
+        let roster = Roster::default();
+        let errands = Arc::new(Errands::default());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
         let times = Times {
             grace: config.times.disconnect_grace,
@@ -96,14 +104,22 @@ impl Server {
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
             ..LimitSettings::default()
         }));
-        let presence =
-            Arc::new(PresenceService::new(database.clone(), writer, liveness.clone(), visibility, limits));
+        let presence = Arc::new(PresenceService::new(
+            database.clone(),
+            writer,
+            liveness.clone(),
+            roster.clone(),
+            visibility,
+            limits.clone(),
+        ));
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
         let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
         let state = HttpState {
             presence,
+            database: database.clone(),
+            limits,
             verifier,
             gateway: Arc::new(GatewayPolicy {
                 trust: config.gateway.trust_headers,
@@ -116,9 +132,11 @@ impl Server {
         let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
 
         let stop = tasks.shutdown().soft().clone();
-        let audience = Ears(inbox);
+        let audience = (Ears(inbox), CourierEars(errands.clone()));
+        let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
+        tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
@@ -142,7 +160,17 @@ impl Server {
 
 /// Every route.
 fn router() -> Router<HttpState> {
-    Router::new().merge(http::presence::routes()).merge(http::sockets::routes()).merge(http::system::routes())
+    Router::new()
+        .merge(http::presence::routes())
+        .merge(http::settings::routes())
+        .merge(http::contacts::routes())
+        .merge(http::conversations::routes())
+        .merge(http::devices::routes())
+        .merge(http::people::routes())
+        .merge(http::privacy::routes())
+        .merge(http::broadcast::routes())
+        .merge(http::sockets::routes())
+        .merge(http::system::routes())
 }
 
 async fn bind(listen: &config::Listen) -> anyhow::Result<TcpListener> {
@@ -186,7 +214,8 @@ impl Probe for DatabaseProbe {
 
     fn check(&self) -> BoxFuture<'_, Reading> {
         async {
-            let answered = async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
+            let answered =
+                async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
             match answered.await {
                 Ok(()) => Reading::well(),
                 Err(_) => Reading::unwell("out of reach"),

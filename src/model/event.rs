@@ -18,7 +18,8 @@ pub struct CustomEvent {
 
 impl PartialEq for CustomEvent {
     fn eq(&self, other: &Self) -> bool {
-        (self.category, &self.event, self.payload.get()) == (other.category, &other.event, other.payload.get())
+        (self.category, &self.event, self.payload.get())
+            == (other.category, &other.event, other.payload.get())
     }
 }
 

@@ -58,7 +58,8 @@ impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(state) = error.code() else {
             // No SQLSTATE: the conversation itself broke, or a value could not be read.
-            let broken = error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
+            let broken = error.is_closed()
+                || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
             return if broken { Self::Unavailable(error.into()) } else { Self::Failed(error) };
         };
         match *state {

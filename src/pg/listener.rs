@@ -21,8 +21,11 @@ pub const PRESENCE: &str = "rollcall_presence";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
+/// Ids of entries in `rollcall.outbox`, which sockets are to be told.
+pub const BROADCAST: &str = "rollcall_broadcast";
+
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_presence; listen rollcall_visibility";
+const LISTEN: &str = "listen rollcall_presence; listen rollcall_visibility; listen rollcall_broadcast";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -40,6 +43,24 @@ pub trait Audience: Send + Sync + 'static {
     fn listening(&self);
     /// From now on everything is missed, until `listening`.
     fn deaf(&self);
+}
+
+/// Two who both hear everything.
+impl<A: Audience, B: Audience> Audience for (A, B) {
+    fn heard(&self, channel: &str, payload: &str) {
+        self.0.heard(channel, payload);
+        self.1.heard(channel, payload);
+    }
+
+    fn listening(&self) {
+        self.0.listening();
+        self.1.listening();
+    }
+
+    fn deaf(&self) {
+        self.0.deaf();
+        self.1.deaf();
+    }
 }
 
 /// Listens until stopped. Never ends because of the database.
@@ -80,7 +101,11 @@ async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
             sleep(PING_EVERY).await;
             match timeout(PING_TIMEOUT, client.batch_execute("")).await {
                 Ok(answer) => answer?,
-                Err(_) => return Err::<std::convert::Infallible, PgError>(PgError::Unavailable("it stopped answering".into())),
+                Err(_) => {
+                    return Err::<std::convert::Infallible, PgError>(PgError::Unavailable(
+                        "it stopped answering".into(),
+                    ));
+                }
             }
         }
     };

@@ -126,7 +126,8 @@ async fn in_transaction(
     statement: &str,
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, PgError> {
-    let (act_as, statement) = try_join!(connection.prepare_cached(ACT_AS), connection.prepare_cached(statement))?;
+    let (act_as, statement) =
+        try_join!(connection.prepare_cached(ACT_AS), connection.prepare_cached(statement))?;
     let tx = InTransaction(Some(connection));
     let client = tx.connection();
     // `join`, not `try_join`: all four must have been answered before the connection is anybody else's. A failed

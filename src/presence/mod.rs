@@ -2,7 +2,9 @@
 //!
 //! Read [`writer`] first (how a change gets in), then [`visibility`] (how it gets out).
 
+pub mod courier;
 pub mod liveness;
+pub mod roster;
 mod service;
 pub mod visibility;
 pub mod writer;

@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 
 use super::{
     liveness::Liveness,
+    roster::Roster,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{DeviceId, Presence, UserId, neutralise},
+    model::{Card, DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
         queries::presence::{self, Change, Listed, VersionedFace},
@@ -55,6 +56,7 @@ pub struct PresenceService {
     database: Database,
     writer: Writer,
     liveness: Liveness,
+    roster: Roster,
     visibility: Visibility,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
@@ -67,16 +69,23 @@ impl PresenceService {
         database: Database,
         writer: Writer,
         liveness: Liveness,
+        roster: Roster,
         visibility: Visibility,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, limits, said: Mutex::default() }
+        Self { database, writer, liveness, roster, visibility, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
     #[must_use]
     pub const fn liveness(&self) -> &Liveness {
         &self.liveness
+    }
+
+    /// Whose sockets are open here.
+    #[must_use]
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// Who hears of whom.
@@ -109,7 +118,10 @@ impl PresenceService {
                 (text, update.custom_status_expires_at.flatten())
             }),
             activity: update.activity.as_ref().map(|text| neutralise(text.as_deref().unwrap_or_default())),
-            current_page: update.current_page.as_ref().map(|page| neutralise(page.as_deref().unwrap_or_default())),
+            current_page: update
+                .current_page
+                .as_ref()
+                .map(|page| neutralise(page.as_deref().unwrap_or_default())),
         };
         let face = self.writer.apply(user, change).await?.ok_or(WriteError::Refused)?;
         let presence = face.presence.clone();
@@ -154,9 +166,23 @@ impl PresenceService {
     /// # Errors
     ///
     /// When it could not be written.
-    pub async fn heartbeat(&self, user: UserId, device: Option<DeviceId>, active: bool) -> Result<(), PresenceError> {
+    pub async fn heartbeat(
+        &self,
+        user: UserId,
+        device: Option<DeviceId>,
+        active: bool,
+    ) -> Result<(), PresenceError> {
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
         Ok(())
+    }
+
+    /// One user as the caller may see them, for source D.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be read.
+    pub async fn card(&self, caller: &Caller, user: UserId) -> Result<Option<Card>, PresenceError> {
+        Ok(presence::card(&self.database, caller, user).await?)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.
@@ -164,7 +190,11 @@ impl PresenceService {
     /// # Errors
     ///
     /// When they could not be read.
-    pub async fn list(&self, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PresenceError> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        users: Option<&[UserId]>,
+    ) -> Result<Vec<Listed>, PresenceError> {
         Ok(presence::list(&self.database, caller, users).await?)
     }
 }

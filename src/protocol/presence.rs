@@ -3,16 +3,14 @@
 //! Its clients know three statuses, so `status` is the reach and `availability` the full value. It has no
 //! acknowledgements: a status comes back as the user's own `presence_update`.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{
     ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, ServerMessage, StatusUpdate,
     Subscription, Token, WireError, fields::kind,
 };
-use crate::model::{
-    ConversationId, CustomEvent, DeviceId, InvalidDeviceId, Presence, TypingState, UserId, milliseconds,
-};
+use crate::model::{ConversationId, CustomEvent, DeviceId, InvalidDeviceId, Presence, TypingState, UserId};
 use jiff::Timestamp;
 
 /// Reads one frame of a client.
@@ -187,7 +185,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
-    #[serde(serialize_with = "milliseconds::option")]
+    #[serde(serialize_with = "milliseconds")]
     last_seen: Option<Timestamp>,
     /// Only in lists over REST; on sockets typing has frames of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,7 +196,7 @@ pub struct Shown<'a> {
     activity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_page: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds::option")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
     idle_since: Option<Timestamp>,
 }
 
@@ -236,6 +234,15 @@ struct Typing {
 impl From<TypingState> for Typing {
     fn from(TypingState { user_id, conversation_id, is_typing }: TypingState) -> Self {
         Self { user_id, conversation_id, is_typing }
+    }
+}
+
+/// RFC 3339 in UTC with three decimals: what `Date.toISOString` gives, and what every client's parser takes.
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+fn milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(&format_args!("{time:.3}")),
+        None => serializer.serialize_none(),
     }
 }
 

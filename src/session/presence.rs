@@ -55,7 +55,9 @@ impl PresenceSession {
         let left = self.caller.expires_at.duration_since(self.shared.clock.now());
         // A token without an end in sight (an API key) needs no timer.
         let left = Duration::try_from(left).unwrap_or_default();
-        conn.wake_at(Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)));
+        conn.wake_at(
+            Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)),
+        );
     }
 
     async fn obey(&mut self, message: ClientMessage, conn: &Connection) -> Result<(), Complaint> {
@@ -79,7 +81,12 @@ impl PresenceSession {
 
     async fn heartbeat(&self, active: Option<bool>, conn: &Connection) -> Result<(), Complaint> {
         if active == Some(true) {
-            self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+            self.shared
+                .presence
+                .liveness()
+                .active(self.user, &self.device)
+                .await
+                .map_err(PresenceError::from)?;
         }
         Ok(conn.say(&ServerMessage::HeartbeatAck { server_time: self.now() })?)
     }
@@ -104,6 +111,7 @@ impl Session for PresenceSession {
     async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
         self.arm(conn);
         let follows = std::mem::take(&mut self.follows);
+        self.shared.presence.roster().enter(self.user, &self.device, conn.id());
         self.shared.presence.visibility().join(conn.id(), self.user, self.caller.clone(), follows).await;
         match self.shared.presence.liveness().opened(self.user, &self.device).await {
             Ok(()) => Flow::Continue,
@@ -144,6 +152,7 @@ impl Session for PresenceSession {
     }
 
     async fn on_close(self, conn: &Arc<Connection>, _why: CloseReason) {
+        self.shared.presence.roster().leave(self.user, conn.id());
         self.shared.presence.liveness().closed(self.user, &self.device);
         self.shared.presence.visibility().leave(conn.id()).await;
     }

@@ -29,7 +29,8 @@ pub async fn save(
     update: SettingsUpdate,
     reset: bool,
 ) -> Result<Settings, PgError> {
-    let SettingsUpdate { visibility, show_last_seen, show_activity, show_custom_status, show_typing } = update;
+    let SettingsUpdate { visibility, show_last_seen, show_activity, show_custom_status, show_typing } =
+        update;
     let statement = include_str!("../../../sql/settings/save.sql");
     let rows = database
         .query_as(
@@ -92,6 +93,7 @@ pub async fn enlist(database: &Database, caller: &Caller, user: UserId) -> Resul
 ///
 /// As [`Database::query_as`].
 pub async fn unlist(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/visibility/remove.sql"), &[&user]).await?;
+    let rows =
+        database.query_as(caller, include_str!("../../../sql/visibility/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
