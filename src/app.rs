@@ -29,6 +29,7 @@ use crate::{
         courier::{Courier, CourierEars, Errands},
         liveness::{Lease, Liveness, Times},
         roster::Roster,
+        typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
     },
@@ -132,10 +133,12 @@ impl Server {
         let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
 
         let stop = tasks.shutdown().soft().clone();
+        let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
         let audience = (Ears(inbox), CourierEars(errands.clone()));
         let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
+        tasks.spawn("typing", endless(expiry));
         tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.run(stop.clone())));

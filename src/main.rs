@@ -1,21 +1,29 @@
-//! tmp
-use clap::Parser;
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = rollcall::config::Cli::parse();
-    
-    let config = rollcall::config::Config::from_settings(&cli.settings)?;
+//! The `rollcall` command: reads what it was given, then runs a subcommand.
+
+mod cli;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rollcall::lifecycle::Chain;
+
+/// How long threads that block may take to end after everything else has.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        let error: &(dyn Error + 'static) = error.as_ref();
+        eprintln!("rollcall: {}", Chain(error));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let (command, config) = cli::read()?;
     rollcall::telemetry::init_tracing(&config.log)?;
-    let metrics = rollcall::telemetry::install_metrics()?;
-    let shutdown = rollcall::lifecycle::Shutdown::new();
-    shutdown.on_signals()?;
-    let env = rollcall::app::Environment {
-        database_url: config.database.url.as_ref().unwrap().expose().to_owned(), direct_url: None,
-        jwt_secret: config.auth.jwt_secret.as_ref().map(|s| s.expose().to_owned()), metrics: Some(metrics),
-        clock: std::sync::Arc::new(rollcall::clock::SystemClock),
-    };
-    let server = rollcall::app::Server::start(&config, env, shutdown).await?;
-    println!("listening on {}", server.address);
-    server.run().await?;
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(cli::run(command, config));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
 }

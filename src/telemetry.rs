@@ -9,8 +9,9 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "warn,rollcall=info";
+/// What is logged unless `RUST_LOG` says otherwise. The pool warns of each connection that a restart of PostgreSQL
+/// closed; the listener says that once.
+const DEFAULT_FILTER: &str = "warn,rollcall=info,deadpool_postgres=error";
 /// How often [`upkeep`] folds new samples into the histograms; also the staleness that a reader may see in
 /// memory use, not in values: rendering folds too.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

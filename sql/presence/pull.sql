@@ -1,8 +1,10 @@
 -- What a node must know to tell its viewers of changes, all of one snapshot: the snapshot itself, every change of
 -- visibility that it holds and the earlier one did not, and the faces of some users.
+-- $4 and $5 conversation uuid[] and user uuid[]: pairs of who may be typing where.
 -- $1 users uuid[], $2 the earlier snapshot as text (null: report no changes of visibility), $3 whether to compare
 -- policies by fingerprint, because no event trigger tells of them.
--- Returns one row of kind `snapshot`, one of kind `void` a change of visibility, one of kind `face` a face.
+-- Returns one row of kind `snapshot`, one of kind `void` a change of visibility, one of kind `face` a face, one of kind
+-- `typing` a pair, with the participants as `viewers` and 1 or 0 as version: types or does not.
 -- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the voids beside it.
 select
   'snapshot' as kind, pg_current_snapshot()::text as snapshot,
@@ -10,15 +12,23 @@ select
   null::uuid[] as viewers, null::uuid[] as subjects,
   null::uuid as user_id, null::public.presence_face as face, null::public.presence_status as status,
   null::public.presence_reach as reach, null::timestamptz as last_seen, null::text as custom_status,
-  null::text as activity, null::text as current_page, null::timestamptz as idle_since
+  null::text as activity, null::text as current_page, null::timestamptz as idle_since,
+  null::uuid as conversation_id
 union all
-select 'void', null, null, l.viewers, l.subjects, null, null, null, null, null, null, null, null, null
+select 'void', null, null, l.viewers, l.subjects, null, null, null, null, null, null, null, null, null, null
 from rollcall.visibility_log l
 where $2::text is not null
   and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
   and not pg_visible_in_snapshot(l.xid, $2::text::pg_snapshot)
 union all
 select 'face', null, p.version, null, null, p.user_id, p.face, p.status, p.reach, p.last_seen, p.custom_status,
-  p.activity, p.current_page, p.idle_since
+  p.activity, p.current_page, p.idle_since, null
 from public.user_presence p
 where p.user_id = any ($1::uuid[])
+union all
+select 'typing', null,
+  (exists (select from public.typing_indicators t
+    where t.conversation_id = pair.conversation_id and t.user_id = pair.user_id))::int::bigint,
+  array(select m.user_id from public.conversation_participants m where m.conversation_id = pair.conversation_id),
+  null, pair.user_id, null, null, null, null, null, null, null, null, pair.conversation_id
+from unnest($4::uuid[], $5::uuid[]) as pair (conversation_id, user_id)

@@ -313,6 +313,7 @@ impl From<PresenceError> for ApiError {
     fn from(error: PresenceError) -> Self {
         match error {
             PresenceError::Limited(limited) => limited.into(),
+            PresenceError::NotFound => Self::NotFound,
             PresenceError::Read(error) => error.into(),
             PresenceError::Write(error @ (WriteError::Unavailable | WriteError::Stopping)) => {
                 Self::DatabaseUnavailable { source: error.into() }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     auth::{Caller, Verifier},
     clock::Clock,
-    model::UserId,
+    model::{ConversationId, UserId},
     presence::{PresenceService, liveness::NEXT_HEARTBEAT},
     protocol::{
         Fields,
@@ -39,6 +39,7 @@ where
         .route("/api/presence/users", get(users))
         .route("/api/presence/users/{user_id}", get(user))
         .route("/api/presence/heartbeat", post(heartbeat))
+        .route("/api/conversations/{conversation_id}/typing", post(set_typing).get(typing))
 }
 
 async fn set_status(
@@ -118,4 +119,29 @@ async fn heartbeat(
         "server_time": clock.now().to_string(),
         "next_heartbeat_ms": u64::try_from(NEXT_HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
     })))
+}
+
+async fn set_typing(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    Path(conversation): Path<ConversationId>,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.require_user()?;
+    let mut fields = Fields::new(&body, "");
+    let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
+    let is_typing = fields.finish_plain(is_typing)?;
+    presence.set_typing(&caller, conversation, is_typing).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+async fn typing(
+    State(presence): State<Arc<PresenceService>>,
+    Authenticated(caller): Authenticated,
+    Path(conversation): Path<ConversationId>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.require_user()?;
+    let typing = presence.typing(&caller, conversation).await?;
+    let typing = typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
+    Ok(Json(typing.collect::<Value>()))
 }

@@ -13,7 +13,7 @@ mod text;
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
 pub use ids::{ConversationId, NodeId, UserId};
-pub use presence::{Card, Presence, TypingState};
+pub use presence::{Card, Presence, TypingState, Typist};
 pub use relations::{Block, Contact, ContactStatus, Conversation};
 pub use settings::{Settings, SettingsUpdate, UnknownVisibility, Visibility};
 pub use status::{Face, Reach, Status, UnknownStatus};

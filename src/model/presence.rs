@@ -43,6 +43,15 @@ impl Presence {
     }
 }
 
+/// A user in a conversation, typing or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Typist {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Who.
+    pub user_id: UserId,
+}
+
 /// Somebody types, or has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypingState {

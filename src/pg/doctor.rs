@@ -1,1 +1,145 @@
-//! Doctor.
+//! Says what is wrong with a database and how to mend it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::Connector;
+use super::migrate::{Sources, pending};
+use crate::config::Secret;
+use crate::lifecycle::Chain;
+
+/// How long all checks together may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// A stable name, for programs.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found, for people.
+    pub finding: String,
+    /// SQL that mends it, if SQL does.
+    pub remedy_sql: Option<String>,
+}
+
+impl Check {
+    fn new(name: &str, ok: bool, finding: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), ok, finding: finding.into(), remedy_sql: None }
+    }
+}
+
+/// Looks at the database behind `url`, as the role that the server uses. Whatever fails becomes a finding.
+pub async fn examine(url: &Secret, sources: &Sources) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if tokio::time::timeout(DEADLINE, examine_into(&mut checks, url, sources)).await.is_err() {
+        let finding = format!("the database did not answer within {} s", DEADLINE.as_secs());
+        checks.push(Check::new("deadline", false, finding));
+    }
+    checks
+}
+
+async fn examine_into(checks: &mut Vec<Check>, url: &Secret, sources: &Sources) {
+    let client = match connect(url).await {
+        Ok(client) => client,
+        Err(error) => {
+            let finding = format!("{}; is DATABASE_URL right?", Chain(&*error));
+            return checks.push(Check::new("connection", false, finding));
+        }
+    };
+    checks.push(Check::new("connection", true, "the database answers"));
+    match catalog(&client).await {
+        Ok(found) => checks.extend(found),
+        Err(error) => checks.push(Check::new("catalog", false, Chain(&error).to_string())),
+    }
+    checks.push(match pending(&client, &sources.migrations).await {
+        Ok(pending) if pending.is_empty() => Check::new("migrations", true, "all applied"),
+        Ok(pending) => {
+            let finding = format!("not applied: {}; `rollcall migrate` applies them", pending.join(", "));
+            Check::new("migrations", false, finding)
+        }
+        Err(error) => Check::new("migrations", false, Chain(&error).to_string()),
+    });
+}
+
+async fn connect(url: &Secret) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(Connector::new(url.expose())?.client("doctor").await?)
+}
+
+async fn catalog(client: &Client) -> Result<Vec<Check>, tokio_postgres::Error> {
+    let rows = client.query(include_str!("../../sql/doctor/check.sql"), &[]).await?;
+    rows.iter()
+        .map(|row| {
+            let ok: bool = row.try_get("ok")?;
+            let remedy: Option<String> = row.try_get("remedy")?;
+            Ok(Check {
+                name: row.try_get("name")?,
+                ok,
+                finding: row.try_get("finding")?,
+                remedy_sql: remedy.filter(|_| !ok),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::embedded::EmbeddedCluster;
+    use crate::pg::migrate::SqlFile;
+
+    fn failed(checks: &[Check]) -> Vec<&str> {
+        checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
+    }
+
+    async fn mend(admin: &Client, checks: &[Check]) {
+        for remedy in checks.iter().filter_map(|check| check.remedy_sql.as_deref()) {
+            admin.batch_execute(remedy).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bare_database_is_found_wanting_and_its_remedies_mend_it() {
+        let dir = std::env::temp_dir().join(format!("rollcall-doctor-{}", uuid::Uuid::new_v4()));
+        let cluster = EmbeddedCluster::start(&dir).await.unwrap();
+        let urls = cluster.urls().clone();
+        let migration = SqlFile { name: "20250101000000_first.sql".into(), text: "select 1".into() };
+        let sources = Sources { migrations: vec![migration], ..Sources::default() };
+
+        let checks = examine(&urls.url, &sources).await;
+        let expected = ["roles", "role_membership", "auth_uid", "publication", "migrations"];
+        assert_eq!(failed(&checks), expected, "{checks:#?}");
+
+        let admin = Connector::new(urls.admin_url.expose()).unwrap().client("test").await.unwrap();
+        // Memberships can be mended only once the roles are.
+        for _ in 0..2 {
+            mend(&admin, &examine(&urls.url, &sources).await).await;
+        }
+        let not_by_sql = ["auth_uid", "migrations"];
+        assert_eq!(failed(&examine(&urls.url, &sources).await), not_by_sql);
+
+        admin
+            .batch_execute("create table public.open (); grant select on public.open to anon")
+            .await
+            .unwrap();
+        let checks = examine(&urls.url, &sources).await;
+        let exposed = checks.iter().find(|check| check.name == "row_level_security").unwrap();
+        assert!(!exposed.ok && exposed.finding.ends_with("public.open"), "{exposed:?}");
+        mend(&admin, &checks).await;
+        assert_eq!(failed(&examine(&urls.url, &sources).await), not_by_sql);
+
+        cluster.stop().await.unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_out_of_reach_is_the_only_finding() {
+        let url = Secret::new("postgresql://a:hunter2@127.0.0.1:1/x");
+        let checks = examine(&url, &Sources::default()).await;
+        assert_eq!(failed(&checks), ["connection"]);
+        assert!(!checks[0].finding.contains("hunter2"), "{checks:?}");
+    }
+}

@@ -18,6 +18,8 @@ use super::{Connector, PgError};
 
 /// Ids of users whose faces changed.
 pub const PRESENCE: &str = "rollcall_presence";
+/// Pairs of conversation and user: somebody types, or has stopped.
+pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
@@ -25,7 +27,8 @@ pub const VISIBILITY: &str = "rollcall_visibility";
 pub const BROADCAST: &str = "rollcall_broadcast";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_presence; listen rollcall_visibility; listen rollcall_broadcast";
+const LISTEN: &str =
+    "listen rollcall_presence; listen rollcall_typing; listen rollcall_visibility; listen rollcall_broadcast";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ pub mod embedded;
 mod error;
 pub mod listener;
 pub mod migrate;
+pub mod provide;
 pub mod queries;
 mod tx;
 

@@ -6,6 +6,7 @@ pub mod courier;
 pub mod liveness;
 pub mod roster;
 mod service;
+pub mod typing;
 pub mod visibility;
 pub mod writer;
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
@@ -17,10 +18,13 @@ use super::{
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{Card, DeviceId, Presence, UserId, neutralise},
+    model::{Card, ConversationId, DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
-        queries::presence::{self, Change, Listed, VersionedFace},
+        queries::{
+            presence::{self, Change, Listed, VersionedFace},
+            typing,
+        },
     },
     protocol::StatusUpdate,
 };
@@ -39,6 +43,9 @@ pub enum PresenceError {
     /// The write did not happen.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// There is no such conversation, as far as the caller may know.
+    #[error("not found")]
+    NotFound,
     /// The read did not happen.
     #[error(transparent)]
     Read(#[from] PgError),
@@ -196,5 +203,38 @@ impl PresenceService {
         users: Option<&[UserId]>,
     ) -> Result<Vec<Listed>, PresenceError> {
         Ok(presence::list(&self.database, caller, users).await?)
+    }
+
+    /// The caller types in a conversation, or has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::NotFound`] where the caller takes no part in it.
+    pub async fn set_typing(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        is_typing: bool,
+    ) -> Result<(), PresenceError> {
+        if is_typing {
+            return match typing::start(&self.database, caller, conversation).await {
+                Err(PgError::Denied(_)) => Err(PresenceError::NotFound),
+                other => Ok(other?),
+            };
+        }
+        if typing::stop(&self.database, caller, conversation).await? { Ok(()) } else { Err(PresenceError::NotFound) }
+    }
+
+    /// Who types in a conversation, as far as the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::NotFound`] where the caller takes no part in it.
+    pub async fn typing(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+    ) -> Result<Vec<(UserId, Timestamp)>, PresenceError> {
+        typing::list(&self.database, caller, conversation).await?.ok_or(PresenceError::NotFound)
     }
 }

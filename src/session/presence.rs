@@ -69,7 +69,11 @@ impl PresenceSession {
                 Ok(())
             }
             ClientMessage::Authenticate(token) => self.authenticate(&token, conn).await,
-            ClientMessage::Typing { .. } => Ok(()),
+            ClientMessage::Typing { conversation_id, is_typing } => {
+                self.shared.presence.set_typing(&self.caller, conversation_id, is_typing).await?;
+                self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+                Ok(())
+            }
         }
     }
 
@@ -192,6 +196,7 @@ impl From<PresenceError> for Complaint {
                 let millis = u64::try_from(limited.retry_after.as_millis()).unwrap_or(u64::MAX);
                 WireError::rate_limited(millis.max(1))
             }
+            PresenceError::NotFound => WireError::new(ErrorCode::NotFound, "not found"),
             PresenceError::Write(WriteError::Refused) => {
                 WireError::new(ErrorCode::InternalError, "something went wrong on our side")
             }

@@ -157,15 +157,21 @@ impl EmbeddedCluster {
         self.home.log()
     }
 
-    /// Writes `<data_dir>/env`, and returns the keys in it. `jwt_secret` is what the operator configured; without
-    /// it one is made at the first start and kept.
+    /// The secret for tokens, with the two API keys signed by it: those that were kept in `<data_dir>/env`, unless
+    /// the operator configured another secret; made at the first start.
+    ///
+    /// # Errors
+    /// When the keys cannot be signed.
+    pub fn keys(&self, configured: Option<&Secret>) -> Result<Keys, EmbeddedError> {
+        Keys::keep_or_make(&self.home.data_dir, configured)
+    }
+
+    /// Writes `<data_dir>/env`: how to reach database and server, and the keys.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write_env(&self, jwt_secret: Option<&Secret>, rollcall_url: &str) -> Result<Keys, EmbeddedError> {
-        let keys = Keys::keep_or_make(&self.home.data_dir, jwt_secret)?;
-        env_file::write(&self.home.data_dir, &self.urls.url, &keys, rollcall_url)?;
-        Ok(keys)
+    pub fn write_env(&self, keys: &Keys, rollcall_url: &str) -> Result<(), EmbeddedError> {
+        env_file::write(&self.home.data_dir, &self.urls.url, keys, rollcall_url)
     }
 
     /// Ends PostgreSQL and waits for that: a fast shutdown, after 15 s an immediate one.
@@ -206,6 +212,11 @@ pub fn running_cluster(data_dir: &Path) -> Result<Option<ClusterUrls>, EmbeddedE
     let root = record.home.clone().unwrap_or_else(|| data_dir.to_owned());
     let running = postmaster::running(&root.join("pg")).is_some();
     Ok(running.then(|| ClusterUrls { url: record.url(), admin_url: record.admin_url() }))
+}
+
+/// Whether there is a cluster in `data_dir`, running or not.
+pub fn has_cluster(data_dir: &Path) -> bool {
+    Record::path(data_dir).is_file()
 }
 
 /// Whether `url` is that of the cluster of `data_dir`, as when somebody sourced its `env` file before starting

@@ -41,7 +41,8 @@ async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it(
     let dir = TemporaryDir::new();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     let urls = cluster.urls().clone();
-    let keys = cluster.write_env(None, "http://127.0.0.1:4000").unwrap();
+    let keys = cluster.keys(None).unwrap();
+    cluster.write_env(&keys, "http://127.0.0.1:4000").unwrap();
     assert!(is_own_url(&dir.0, &urls.url));
     assert!(running_cluster(&dir.0).unwrap().is_some_and(|running| running == urls));
 
@@ -62,7 +63,7 @@ async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it(
 
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     assert_eq!(*cluster.urls(), urls);
-    assert_eq!(cluster.write_env(None, "http://127.0.0.1:4000").unwrap(), keys);
+    assert_eq!(cluster.keys(None).unwrap(), keys);
     let kept = "select to_regclass('public.kept')::text";
     assert_eq!(ask(&client(&urls.url).await, kept).await, "kept");
     cluster.stop().await.unwrap();
@@ -131,12 +132,13 @@ async fn a_second_server_is_refused_and_one_after_a_kill_goes_on_with_the_runnin
 #[tokio::test]
 async fn a_half_made_cluster_is_made_again_and_a_stale_pid_file_is_no_obstacle() {
     let dir = TemporaryDir::new();
-    fs::create_dir_all(dir.0.join("pg.new/base")).unwrap();
+    fs::create_dir_all(dir.0.join("pg.new.1/base")).unwrap();
     fs::create_dir_all(dir.0.join("pg/base")).unwrap();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     cluster.stop().await.unwrap();
-    let kept = fs::read_dir(&dir.0).unwrap().flatten();
-    assert!(kept.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("pg.broken-")));
+    let kept: Vec<_> = fs::read_dir(&dir.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let any = |prefix| kept.iter().any(|name| name.to_string_lossy().starts_with(prefix));
+    assert!(any("pg.broken-") && !any("pg.new."), "{kept:?}");
 
     // The number of a process that lives, but is no PostgreSQL.
     let pid_file = dir.0.join("pg/postmaster.pid");

@@ -8,3 +8,4 @@ pub mod node;
 pub mod presence;
 pub mod privacy;
 pub mod settings;
+pub mod typing;

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use crate::{
     auth::Caller,
-    model::{Card, DeviceId, Face, NodeId, Presence, Status, UserId},
+    model::{Card, ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
     pg::{Database, PgError},
 };
 
@@ -219,6 +219,19 @@ pub struct Pulled {
     pub voids: Vec<Void>,
     /// The faces of the users asked for.
     pub faces: Vec<VersionedFace>,
+    /// Who types, of those asked for.
+    pub typing: Vec<TypingNow>,
+}
+
+/// Somebody types in a conversation, or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypingNow {
+    /// Who and where.
+    pub typist: Typist,
+    /// Who takes part there, and so may be interested.
+    pub participants: Vec<UserId>,
+    /// Types, or does not.
+    pub is_typing: bool,
 }
 
 /// Reads faces, and what became void since an earlier snapshot, in one snapshot.
@@ -229,16 +242,24 @@ pub struct Pulled {
 pub async fn pull(
     client: &impl GenericClient,
     users: &[UserId],
+    typists: &[Typist],
     since: Option<&str>,
     fingerprint: bool,
 ) -> Result<Pulled, PgError> {
     let statement = client.prepare_cached(include_str!("../../../sql/presence/pull.sql")).await?;
-    let rows = client.query(&statement, &[&users, &since, &fingerprint]).await?;
+    let conversations: Vec<ConversationId> = typists.iter().map(|typist| typist.conversation_id).collect();
+    let typing: Vec<UserId> = typists.iter().map(|typist| typist.user_id).collect();
+    let rows = client.query(&statement, &[&users, &since, &fingerprint, &conversations, &typing]).await?;
     let mut pulled = Pulled::default();
     for row in &rows {
         match row.get("kind") {
             "face" => pulled.faces.push(versioned(row)),
             "void" => pulled.voids.push(Void { viewers: row.get("viewers"), subjects: row.get("subjects") }),
+            "typing" => pulled.typing.push(TypingNow {
+                typist: Typist { conversation_id: row.get("conversation_id"), user_id: row.get("user_id") },
+                participants: row.get("viewers"),
+                is_typing: row.get::<_, i64>("version") == 1,
+            }),
             _ => {
                 pulled.snapshot = row.get("snapshot");
                 pulled.fingerprint = row.get("version");
@@ -270,8 +291,17 @@ pub struct Sighting {
     pub seen: Option<VersionedFace>,
 }
 
+/// What a viewer sees.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Of each candidate.
+    pub sightings: Vec<Sighting>,
+    /// Who types, where the viewer takes part.
+    pub typists: Vec<Typist>,
+}
+
 /// What a viewer sees, or that its policies raised (with the SQLSTATE).
-pub type Answer = Result<Vec<Sighting>, String>;
+pub type Answer = Result<View, String>;
 
 /// Asks row-level security for several viewers at once; the answers come in the order of the questions.
 ///
@@ -293,7 +323,7 @@ pub async fn look(
     let params: [&(dyn ToSql + Sync); 7] =
         [&roles, &claims, &full, &follows, &follow_ends, &about, &about_ends];
     let rows = database.query_within(limit, statement, &params).await?;
-    let mut answers: Vec<Answer> = questions.iter().map(|_| Ok(Vec::new())).collect();
+    let mut answers: Vec<Answer> = questions.iter().map(|_| Ok(View::default())).collect();
     for row in &rows {
         let viewer: i32 = row.get("viewer");
         let answer = usize::try_from(viewer - 1).ok().and_then(|index| answers.get_mut(index));
@@ -302,7 +332,11 @@ pub async fn look(
             *answer = Err(state);
             continue;
         }
-        let Ok(sightings) = answer else { continue };
+        let Ok(View { sightings, typists }) = answer else { continue };
+        if let Some(conversation_id) = row.get("conversation_id") {
+            typists.push(Typist { conversation_id, user_id: row.get("user_id") });
+            continue;
+        }
         let seen = row.get::<_, Option<Face>>("face").map(|_| versioned(row));
         let sighting = Sighting { user_id: row.get("user_id"), related: row.get("related"), seen };
         match sightings.iter_mut().find(|earlier| earlier.user_id == sighting.user_id) {

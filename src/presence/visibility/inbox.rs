@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    model::UserId,
-    pg::listener::{Audience, PRESENCE, VISIBILITY},
+    model::{Typist, UserId},
+    pg::listener::{Audience, PRESENCE, TYPING, VISIBILITY},
     telemetry::metric,
 };
 
@@ -19,6 +19,8 @@ const MOST_USERS: usize = 50_000;
 pub(super) struct Heard {
     /// Users whose faces changed.
     pub users: HashSet<UserId>,
+    /// Users who began or ceased to type.
+    pub typists: HashSet<Typist>,
     /// The snapshot should move on: sight became void, or it is time.
     pub look: bool,
     /// Notifications were missed: everything is suspect.
@@ -36,9 +38,15 @@ struct State {
 pub struct Inbox {
     state: Mutex<State>,
     wake: Notify,
+    typing: Notify,
 }
 
 impl Inbox {
+    /// Returns when somebody, anywhere, began or ceased to type since the last call.
+    pub async fn typing_heard(&self) {
+        self.typing.notified().await;
+    }
+
     /// Asks the pump to move its snapshot on.
     pub fn nudge(&self) {
         self.state.lock().heard.look = true;
@@ -48,6 +56,12 @@ impl Inbox {
     /// Asks for users to be read again.
     pub(super) fn read_again(&self, users: impl IntoIterator<Item = UserId>) {
         self.state.lock().heard.users.extend(users);
+        self.wake.notify_one();
+    }
+
+    /// Asks for typing to be read again.
+    pub(super) fn read_typing_again(&self, typists: impl IntoIterator<Item = Typist>) {
+        self.state.lock().heard.typists.extend(typists);
         self.wake.notify_one();
     }
 
@@ -91,13 +105,19 @@ impl Audience for Ears {
         let mut state = self.0.state.lock();
         match channel {
             PRESENCE => {
-                let (sent_at, ids) = payload.split_once('|').unwrap_or(("", payload));
-                note_lag(sent_at);
-                state.heard.users.extend(ids.split(',').filter_map(|id| id.parse::<UserId>().ok()));
+                state.heard.users.extend(ids(payload).filter_map(|id| id.parse::<UserId>().ok()));
                 if state.heard.users.len() > MOST_USERS {
                     state.heard.users.clear();
                     state.heard.resync = true;
                 }
+            }
+            TYPING => {
+                state.heard.typists.extend(ids(payload).filter_map(typist));
+                if state.heard.typists.len() > MOST_USERS {
+                    state.heard.typists.clear();
+                    state.heard.resync = true;
+                }
+                self.0.typing.notify_one();
             }
             VISIBILITY => state.heard.look = true,
             // Somebody else's; and what nobody asked for cannot come.
@@ -113,11 +133,24 @@ impl Audience for Ears {
         state.heard.resync = true;
         drop(state);
         self.0.wake.notify_one();
+        self.0.typing.notify_one();
     }
 
     fn deaf(&self) {
         self.0.state.lock().deaf = true;
     }
+}
+
+/// The ids in a payload, whose first part is the time at which it was sent.
+fn ids(payload: &str) -> impl Iterator<Item = &str> {
+    let (sent_at, ids) = payload.split_once('|').unwrap_or(("", payload));
+    note_lag(sent_at);
+    ids.split(',')
+}
+
+fn typist(pair: &str) -> Option<Typist> {
+    let (conversation, user) = pair.split_once(':')?;
+    Some(Typist { conversation_id: conversation.parse().ok()?, user_id: user.parse().ok()? })
 }
 
 /// Records how long a notification took from the database's clock to ours, in seconds.

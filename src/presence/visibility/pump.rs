@@ -27,7 +27,7 @@ use super::{
 use crate::{
     auth::Caller,
     hub::{ConnId, Delivery, Encodable, Hub, StateKey},
-    model::UserId,
+    model::{Typist, UserId},
     pg::{
         Database, PgError,
         queries::{
@@ -117,6 +117,8 @@ pub struct Pump {
     suspects: HashMap<ViewerKey, Suspect>,
     /// Users heard of while look-ups are under way, by the pass in which they were.
     recent: VecDeque<(u64, UserId)>,
+    /// The same for those who began or ceased to type.
+    recent_typists: VecDeque<(u64, Typist)>,
     pass: u64,
     /// The database failed a moment ago: nothing is asked before this.
     not_before: Option<Instant>,
@@ -162,6 +164,7 @@ pub fn visibility(database: Database, hub: Hub, inbox: Arc<Inbox>) -> (Visibilit
         due: VecDeque::new(),
         suspects: HashMap::new(),
         recent: VecDeque::new(),
+        recent_typists: VecDeque::new(),
         pass: 0,
         not_before: None,
         retry: FIRST_RETRY,
@@ -227,12 +230,13 @@ impl Pump {
     // One pass ---------------------------------------------------------------------------------------------------
 
     async fn run_pass(&mut self, heard: Heard) {
-        let Heard { users, look: _, resync } = heard;
+        let Heard { users, typists, look: _, resync } = heard;
+        let typists: Vec<Typist> = typists.into_iter().collect();
         let tidied = self.snapshot.as_ref().is_some_and(|(_, at)| at.elapsed() > OLDEST_SNAPSHOT);
         if resync || tidied || self.snapshot.is_none() {
             metrics::counter!(metric::RESYNCS).increment(1);
             if let Err(error) = self.learn_policies().await {
-                self.database_failed(&error, users, true);
+                self.database_failed(&error, (users, typists), true);
                 return;
             }
             self.snapshot = None;
@@ -242,21 +246,22 @@ impl Pump {
         self.pass += 1;
         if !self.asked.is_empty() {
             self.recent.extend(users.iter().map(|user| (self.pass, *user)));
+            self.recent_typists.extend(typists.iter().map(|typist| (self.pass, *typist)));
         }
         let mut watched: Vec<UserId> = users.into_iter().filter(|user| self.sight.is_watched(*user)).collect();
         if watched.len() > USERS_A_PASS {
             self.inbox.read_again(watched.split_off(USERS_A_PASS));
         }
 
-        let pulled = match self.pull(&watched).await {
+        let pulled = match self.pull(&watched, &typists).await {
             Ok(pulled) => pulled,
             Err(error) => {
-                self.database_failed(&error, watched.into_iter().collect(), resync);
+                self.database_failed(&error, (watched.into_iter().collect(), typists), resync);
                 return;
             }
         };
         self.retry = FIRST_RETRY;
-        let Pulled { snapshot, fingerprint, voids, faces } = pulled;
+        let Pulled { snapshot, fingerprint, voids, faces, typing } = pulled;
         self.snapshot = Some((snapshot, Instant::now()));
         let policies_changed = self.policies.by_fingerprint
             && std::mem::replace(&mut self.policies.fingerprint, fingerprint) != fingerprint;
@@ -270,7 +275,7 @@ impl Pump {
         }
         if everything {
             if let Err(error) = self.learn_policies().await {
-                self.database_failed(&error, HashSet::new(), true);
+                self.database_failed(&error, Default::default(), true);
                 return;
             }
         }
@@ -278,15 +283,18 @@ impl Pump {
             let subjects = Some(watched.clone());
             self.due.extend(self.sight.void(&Void { viewers: None, subjects }));
         }
-        let tells = self.sight.changed(&watched, faces);
+        let mut tells = self.sight.changed(&watched, faces);
+        let (typing, due) = self.sight.typing_changed(&typing);
+        tells.extend(typing);
+        self.due.extend(due);
         self.tell(tells).await;
     }
 
-    async fn pull(&self, users: &[UserId]) -> Result<Pulled, PgError> {
+    async fn pull(&self, users: &[UserId], typists: &[Typist]) -> Result<Pulled, PgError> {
         let since = self.snapshot.as_ref().map(|(snapshot, _)| snapshot.as_str());
         let read = async {
             let connection = self.database.own().await?;
-            pull(&connection, users, since, self.policies.by_fingerprint).await
+            pull(&connection, users, typists, since, self.policies.by_fingerprint).await
         };
         timeout(PULL_LIMIT, read).await.unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
     }
@@ -310,11 +318,17 @@ impl Pump {
     }
 
     /// Rests for a moment and then does it all again: what was heard is not lost.
-    fn database_failed(&mut self, error: &PgError, users: HashSet<UserId>, resync: bool) {
+    fn database_failed(
+        &mut self,
+        error: &PgError,
+        (users, typists): (HashSet<UserId>, Vec<Typist>),
+        resync: bool,
+    ) {
         tracing::warn!(error = ?error, retry_ms = self.retry.as_millis(), "could not read presence");
         self.not_before = Some(Instant::now() + jittered(self.retry));
         self.retry = (self.retry * 2).min(LAST_RETRY);
         self.inbox.read_again(users);
+        self.inbox.read_typing_again(typists);
         if resync {
             self.inbox.resync();
         }
@@ -376,17 +390,22 @@ impl Pump {
                 let mut tells = Vec::new();
                 for (key, answer) in viewers.into_iter().zip(answers) {
                     match answer {
-                        Ok(sightings) => {
+                        Ok(view) => {
                             self.suspects.remove(&key);
                             // Whoever changed while the look-up was under way may have changed after it.
                             let overtaken: HashSet<UserId> =
                                 self.recent.iter().filter(|(pass, _)| *pass > since).map(|(_, user)| *user).collect();
-                            let seen = sightings.iter().map(|sighting| sighting.user_id);
+                            let seen = view.sightings.iter().map(|sighting| sighting.user_id);
                             let again: Vec<UserId> = seen.filter(|user| overtaken.contains(user)).collect();
                             if !again.is_empty() {
                                 self.inbox.read_again(again);
                             }
-                            tells.extend(self.sight.answered(key, sightings));
+                            let typing = self.recent_typists.iter().filter(|(pass, _)| *pass > since);
+                            let typing: Vec<Typist> = typing.map(|(_, typist)| *typist).collect();
+                            if !typing.is_empty() {
+                                self.inbox.read_typing_again(typing);
+                            }
+                            tells.extend(self.sight.answered(key, view));
                         }
                         Err(state) => tells.extend(self.suspect(key, &format!("a policy raised {state}"))),
                     }
@@ -401,7 +420,7 @@ impl Pump {
                     self.sight.failed(*key);
                 }
                 self.due.extend(viewers);
-                self.database_failed(&error, HashSet::new(), false);
+                self.database_failed(&error, Default::default(), false);
             }
             // Somebody's policy did not come to an end, or broke the statement: each is asked alone to find out whose.
             Err(error) => {
@@ -419,10 +438,16 @@ impl Pump {
         }
         let oldest = self.asked.values().map(|asked| asked.since).min();
         match oldest {
-            None => self.recent.clear(),
+            None => {
+                self.recent.clear();
+                self.recent_typists.clear();
+            }
             Some(oldest) => {
                 while self.recent.front().is_some_and(|(pass, _)| *pass <= oldest) {
                     self.recent.pop_front();
+                }
+                while self.recent_typists.front().is_some_and(|(pass, _)| *pass <= oldest) {
+                    self.recent_typists.pop_front();
                 }
             }
         }
@@ -455,6 +480,10 @@ impl Pump {
                 let message = "the policies that decide whom you see raise an error for you; trying again";
                 let error = WireError::new(ErrorCode::VisibilityFailed, message);
                 delivery(None, ServerMessage::Error(error), vec![conn])
+            }
+            Tell::Typing(state, to) => {
+                let key = StateKey::Typing(state.conversation_id, state.user_id);
+                delivery(Some(key), ServerMessage::Typing(state), to)
             }
             Tell::State(presence, to) => {
                 delivery(Some(StateKey::Presence(presence.user_id)), ServerMessage::Presence(presence), to)

@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 use crate::{
     auth::Caller,
     hub::ConnId,
-    model::{Face, Presence, UserId},
-    pg::queries::presence::{Sighting, VersionedFace, Void},
+    model::{Face, Presence, TypingState, Typist, UserId},
+    pg::queries::presence::{TypingNow, VersionedFace, View, Void},
 };
 
 /// Subjects of one viewer that are asked about one by one; past it, all are.
@@ -28,6 +28,8 @@ pub(super) enum Tell {
     Initial(ConnId, Vec<Arc<Presence>>),
     /// To this viewer nobody is visible, because its policies raise.
     Failed(ConnId),
+    /// Somebody types, or has stopped, to everybody who may see it.
+    Typing(TypingState, Vec<ConnId>),
     /// A state, to everybody who sees it in this shape.
     State(Arc<Presence>, Vec<ConnId>),
 }
@@ -99,6 +101,8 @@ struct Viewer {
     follows: Vec<UserId>,
     /// By subject.
     edges: Vec<Edge>,
+    /// Who was told to be typing.
+    typists: SmallVec<[Typist; 1]>,
     /// Has heard the initial state.
     started: bool,
     /// Nothing is delivered on these before they have been asked about.
@@ -133,6 +137,10 @@ pub(super) struct Sight {
     subjects: Vec<Subject>,
     free_subjects: Vec<SubjectIndex>,
     by_id: HashMap<UserId, SubjectIndex>,
+    /// Viewers that were told of each typist.
+    typing: HashMap<Typist, SmallVec<[u32; 2]>>,
+    /// Viewers that are being asked about somebody.
+    asking: HashSet<u32>,
     edges: usize,
 }
 
@@ -150,6 +158,7 @@ impl Sight {
             caller,
             follows,
             edges: Vec::new(),
+            typists: SmallVec::new(),
             started: false,
             void: Scope::All,
             asking: Scope::Nobody,
@@ -167,6 +176,7 @@ impl Sight {
     /// Forgets a viewer.
     pub fn leave(&mut self, conn: ConnId) {
         let Some(index) = self.by_conn.remove(&conn) else { return };
+        self.asking.remove(&index);
         let slot = &mut self.viewers[index as usize];
         slot.0 = slot.0.wrapping_add(1);
         let viewer = slot.1.take().expect("by_conn names living viewers only");
@@ -179,6 +189,9 @@ impl Sight {
         }
         for edge in viewer.edges {
             self.unwatch(edge.subject, index);
+        }
+        for typist in viewer.typists {
+            self.forget_typist(typist, index);
         }
     }
 
@@ -212,9 +225,15 @@ impl Sight {
             (None, None) => self.by_conn.values().copied().collect(),
             (None, Some(subjects)) => {
                 let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
-                let watchers: HashSet<u32> =
+                let mut named: HashSet<u32> =
                     watched.flat_map(|index| self.subjects[*index as usize].watchers.iter().copied()).collect();
-                watchers.into_iter().collect()
+                // An answer under way may make further viewers watch them, with what was true before the change.
+                let asking = self.asking.iter().copied().filter(|index| {
+                    let viewer = self.viewers[*index as usize].1.as_ref().expect("only living viewers are asked");
+                    subjects.iter().any(|subject| viewer.asking.holds(*subject))
+                });
+                named.extend(asking);
+                named.into_iter().collect()
             }
         };
         let mut asked = Vec::with_capacity(named.len());
@@ -242,12 +261,18 @@ impl Sight {
             Scope::Some(subjects) => Some(subjects.iter().copied().collect()),
             _ => None,
         };
-        Some((viewer.caller.clone(), viewer.follows.clone(), about))
+        let question = (viewer.caller.clone(), viewer.follows.clone(), about);
+        self.asking.insert(key.index);
+        Some(question)
     }
 
     /// An answer did not come: what was asked is void again.
     pub fn failed(&mut self, key: ViewerKey) {
-        let Some(viewer) = self.living_mut(key) else { return };
+        if self.living_mut(key).is_none() {
+            return;
+        }
+        self.asking.remove(&key.index);
+        let viewer = self.viewer_mut(key.index);
         match std::mem::take(&mut viewer.asking) {
             Scope::Some(subjects) => viewer.void.add(Some(&subjects.into_iter().collect::<Vec<_>>())),
             Scope::All => viewer.void = Scope::All,
@@ -268,6 +293,7 @@ impl Sight {
         tells.extend(lost.into_iter().map(|subject| {
             Tell::State(Arc::new(Presence::taken_back(self.subjects[subject as usize].id)), vec![conn])
         }));
+        tells.extend(self.still_typing(key.index, &Scope::All, &[]));
         tells
     }
 
@@ -285,8 +311,13 @@ impl Sight {
 
     /// Takes an answer in. What it holds may be told as it is, also where the edge has become void since: it is what
     /// row-level security showed, of a moment before.
-    pub fn answered(&mut self, key: ViewerKey, sightings: Vec<Sighting>) -> Vec<Tell> {
-        let Some(viewer) = self.living_mut(key) else { return Vec::new() };
+    pub fn answered(&mut self, key: ViewerKey, view: View) -> Vec<Tell> {
+        let View { sightings, typists } = view;
+        if self.living_mut(key).is_none() {
+            return Vec::new();
+        }
+        self.asking.remove(&key.index);
+        let viewer = self.viewer_mut(key.index);
         let conn = viewer.conn;
         let first = !std::mem::replace(&mut viewer.started, true);
         let asked = std::mem::take(&mut viewer.asking);
@@ -322,7 +353,79 @@ impl Sight {
             tells.insert(0, Tell::Initial(conn, initial));
         }
         self.viewer_mut(key.index).edges.shrink_to_fit();
+        tells.extend(self.still_typing(key.index, &asked, &typists));
         tells
+    }
+
+    /// Takes in who types, of those asked about; tells what is new.
+    fn still_typing(&mut self, index: u32, asked: &Scope, typists: &[Typist]) -> Vec<Tell> {
+        let viewer = self.viewer_mut(index);
+        let (conn, user) = (viewer.conn, viewer.user);
+        let told = std::mem::take(&mut viewer.typists);
+        let (kept, ceased): (SmallVec<[Typist; 1]>, SmallVec<[Typist; 1]>) =
+            told.into_iter().partition(|typist| !asked.holds(typist.user_id) || typists.contains(typist));
+        // One's own typing is no news to one's other devices.
+        let begun: SmallVec<[Typist; 1]> =
+            typists.iter().filter(|typist| typist.user_id != user && !kept.contains(typist)).copied().collect();
+        viewer.typists = kept;
+        viewer.typists.extend(begun.iter().copied());
+        let mut tells = Vec::new();
+        for typist in ceased {
+            self.forget_typist(typist, index);
+            tells.push(Tell::Typing(state(typist, false), vec![conn]));
+        }
+        for typist in begun {
+            self.typing.entry(typist).or_default().push(index);
+            tells.push(Tell::Typing(state(typist, true), vec![conn]));
+        }
+        tells
+    }
+
+    /// Typing as one snapshot holds it, after everything void in that snapshot has been voided. Whoever was told of a
+    /// typist hears that it goes on or has stopped; other participants are asked whether they may hear of it, and the
+    /// viewers to be asked are returned too.
+    pub fn typing_changed(&mut self, typing: &[TypingNow]) -> (Vec<Tell>, Vec<ViewerKey>) {
+        let (mut tells, mut due) = (Vec::new(), Vec::new());
+        for TypingNow { typist, participants, is_typing } in typing {
+            let told = self.typing.get(typist).cloned().unwrap_or_default();
+            if !is_typing {
+                let to = told.iter().map(|index| {
+                    let viewer = self.viewer_mut(*index);
+                    viewer.typists.retain(|other| other != typist);
+                    viewer.conn
+                });
+                let to: Vec<ConnId> = to.collect();
+                self.typing.remove(typist);
+                if !to.is_empty() {
+                    tells.push(Tell::Typing(state(*typist, false), to));
+                }
+                continue;
+            }
+            let goes_on = told.iter().filter_map(|index| {
+                let viewer = self.viewers[*index as usize].1.as_ref()?;
+                (!viewer.is_void(typist.user_id)).then_some(viewer.conn)
+            });
+            let goes_on: Vec<ConnId> = goes_on.collect();
+            if !goes_on.is_empty() {
+                tells.push(Tell::Typing(state(*typist, true), goes_on));
+            }
+            let present = participants.iter().filter(|user| **user != typist.user_id);
+            let viewers: Vec<u32> = present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
+            for index in viewers.into_iter().filter(|index| !told.contains(index)) {
+                self.viewer_mut(index).void.add(Some(&[typist.user_id]));
+                due.push(self.key(index));
+            }
+        }
+        (tells, due)
+    }
+
+    fn forget_typist(&mut self, typist: Typist, index: u32) {
+        if let Some(told) = self.typing.get_mut(&typist) {
+            told.retain(|other| *other != index);
+            if told.is_empty() {
+                self.typing.remove(&typist);
+            }
+        }
     }
 
     /// Faces as one snapshot holds them, after everything void in that snapshot has been voided: tells whoever sees
@@ -414,6 +517,10 @@ impl Sight {
             self.free_subjects.push(subject);
         }
     }
+}
+
+fn state(Typist { conversation_id, user_id }: Typist, is_typing: bool) -> TypingState {
+    TypingState { user_id, conversation_id, is_typing }
 }
 
 /// What is new to the viewer at the end of this edge, noted as told.

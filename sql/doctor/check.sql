@@ -1,0 +1,88 @@
+-- What keeps a database from serving rollcall, one row a check, in the order to mend things.
+-- Returns name text, ok bool, finding text (for people), remedy text (SQL, or null where none is needed or none helps).
+-- Reads catalogs only; asks as the role that the server uses.
+with api_role as (
+  select wanted, pg_roles.oid
+  from unnest(array['anon', 'authenticated', 'service_role']) with ordinality as list (wanted, place)
+  left join pg_roles on rolname = wanted
+  order by place
+),
+roles as (
+  select
+    array_agg(wanted) filter (where oid is null) as missing,
+    array_agg(wanted) filter (where oid is not null and not pg_has_role(current_user, oid, 'member')) as closed
+  from api_role
+),
+-- Granted to a role that browsers come as, and without row-level security: open to everybody.
+open_table as (
+  select format('%I.%I', nspname, relname) as name
+  from pg_class
+  join pg_namespace on pg_namespace.oid = relnamespace
+  where nspname = 'public'
+    and relkind in ('r', 'p')
+    and not relrowsecurity
+    and exists (
+      select from api_role
+      where wanted in ('anon', 'authenticated') and oid is not null
+        and has_table_privilege(oid, pg_class.oid, 'select, insert, update, delete')
+    )
+),
+open_tables as (
+  select string_agg(name, ', ' order by name) as names,
+    string_agg(format('alter table %s enable row level security;', name), ' ' order by name) as remedy
+  from open_table
+)
+select 'server_version' as name,
+  current_setting('server_version_num')::int >= 150000 as ok,
+  'PostgreSQL ' || current_setting('server_version') || '; 15 or newer is needed' as finding,
+  null as remedy
+union all
+select 'wal_level',
+  current_setting('wal_level') = 'logical',
+  'wal_level is ' || current_setting('wal_level') || '; postgres_changes needs logical',
+  'alter system set wal_level = ''logical''; -- then restart PostgreSQL'
+union all
+select 'replication',
+  rolreplication or rolsuper,
+  format('the role %I may %sreplicate; postgres_changes needs it',
+    current_user, case when rolreplication or rolsuper then '' else 'not ' end),
+  format('alter role %I replication;', current_user)
+from pg_roles where rolname = current_user
+union all
+select 'roles',
+  missing is null,
+  case when missing is null then 'anon, authenticated and service_role exist'
+    else 'missing: ' || array_to_string(missing, ', ') end,
+  (select string_agg(format(
+    'create role %I nologin noinherit%s;', name, case when name = 'service_role' then ' bypassrls' else '' end
+  ), ' ') from unnest(missing) as name)
+from roles
+union all
+select 'role_membership',
+  closed is null and missing is null,
+  case when closed is not null then format('the role %I cannot become ', current_user) || array_to_string(closed, ', ')
+    when missing is not null then 'there are roles missing'
+    else format('the role %I can become each of them', current_user) end,
+  case when closed is not null
+    then format('grant %s to %I;', array_to_string(closed, ', '), current_user) end
+from roles
+union all
+select 'auth_uid',
+  to_regprocedure('auth.uid()') is not null,
+  case when to_regprocedure('auth.uid()') is not null then 'auth.uid() exists'
+    else 'auth.uid() is missing; `rollcall migrate` as a superuser makes it' end,
+  null
+union all
+select 'row_level_security',
+  names is null,
+  case when names is null then 'on in every table of the schema public that the API''s roles may use'
+    else 'off, and so open to anybody with a key: ' || names end,
+  remedy
+from open_tables
+union all
+select 'publication',
+  exists (select from pg_publication where pubname = 'supabase_realtime'),
+  case when exists (select from pg_publication where pubname = 'supabase_realtime')
+    then 'supabase_realtime exists'
+    else 'the publication supabase_realtime is missing; postgres_changes reads it' end,
+  'create publication supabase_realtime;'

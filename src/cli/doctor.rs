@@ -1,0 +1,36 @@
+//! `rollcall doctor`
+
+use std::process::ExitCode;
+
+use rollcall::config::{Config, DoctorArgs};
+use rollcall::pg::doctor::{Check, examine};
+use rollcall::pg::embedded::has_cluster;
+use rollcall::pg::migrate::Sources;
+use rollcall::pg::provide::Provided;
+
+/// Succeeds if every check does.
+pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if config.database.url.is_none() && !has_cluster(&config.data_dir) {
+        anyhow::bail!(
+            "there is no database yet: set DATABASE_URL, or run `rollcall serve`, which makes one in {}",
+            config.data_dir.display()
+        );
+    }
+    let provided = Provided::for_command(config).await?;
+    let checks = examine(&provided.target().url, &Sources::built_in()).await;
+    provided.release().await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&checks)?);
+    } else {
+        checks.iter().for_each(print);
+    }
+    let all_well = checks.iter().all(|check| check.ok);
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(check: &Check) {
+    println!("{:<4} {}: {}", if check.ok { "ok" } else { "FAIL" }, check.name, check.finding);
+    if let Some(remedy) = &check.remedy_sql {
+        println!("     mend it with: {remedy}");
+    }
+}

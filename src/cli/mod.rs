@@ -1,0 +1,28 @@
+//! The subcommands. Results go to standard output, everything else to standard error.
+
+mod doctor;
+mod migrate;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use rollcall::config::{Cli, Command, Config};
+
+/// Runs what the command line asks for.
+pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => Box::pin(serve::run(&args, config)).await,
+        Command::Migrate(args) => migrate::run(&args, &config).await,
+        Command::Token(args) => token::run(&args, &config),
+        Command::Doctor(args) => doctor::run(&args, &config).await,
+    }
+}
+
+/// Reads and checks everything that the process was given.
+pub fn read() -> anyhow::Result<(Command, Config)> {
+    rollcall::config::read_dotenv()?;
+    let Cli { command, settings } = Cli::from_process();
+    rollcall::config::check_process_environment()?;
+    Ok((command, Config::from_settings(&settings)?))
+}

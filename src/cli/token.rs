@@ -1,0 +1,117 @@
+//! `rollcall token`
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use rollcall::auth::{Role, token::mint};
+use rollcall::config::{Config, TokenArgs, parse_duration};
+use rollcall::pg::embedded::Keys;
+use serde_json::{Map, Value};
+
+/// Who issues, where the operator did not name an issuer.
+const ISSUER: &str = "rollcall";
+
+pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let secret = match &config.auth.jwt_secret {
+        Some(configured) => Some(configured.clone()),
+        None => Keys::read(&config.data_dir)?.map(|keys| keys.jwt_secret),
+    };
+    let secret = secret.with_context(|| {
+        format!(
+            "there is no secret to sign with: set JWT_SECRET, or run `rollcall serve` once, which makes one in {}",
+            config.data_dir.display()
+        )
+    })?;
+    let claims = claims(args, config, jiff::Timestamp::now().as_second())?;
+    println!("{}", mint(secret.expose(), &claims)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn claims(args: &TokenArgs, config: &Config, now: i64) -> anyhow::Result<Map<String, Value>> {
+    let role: Role = args.role.parse().context("--role")?;
+    let lifetime = parse_duration(&args.ttl).map_err(|why| anyhow::anyhow!("--ttl: {why}"))?;
+    let expiry = i64::try_from(lifetime.as_secs()).ok().and_then(|seconds| now.checked_add(seconds));
+    let expiry = expiry.context("--ttl: is longer than time itself")?;
+
+    let mut claims = Map::new();
+    match args.sub {
+        Some(sub) => {
+            claims.insert("sub".into(), sub.to_string().into());
+        }
+        None if role == Role::Authenticated => {
+            bail!("--sub is needed: whose token is it? Give the user's id")
+        }
+        None => {}
+    }
+    claims.insert("role".into(), role.as_str().into());
+    claims.insert("iss".into(), config.auth.issuer.as_deref().unwrap_or(ISSUER).into());
+    if let Some(audience) = &config.auth.audience {
+        claims.insert("aud".into(), audience.as_str().into());
+    }
+    claims.insert("iat".into(), now.into());
+    claims.insert("exp".into(), expiry.into());
+    for claim in &args.claims {
+        let (name, value) = claim
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .with_context(|| format!("--claim {claim}: is not of the form NAME=VALUE"))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        claims.insert(name.to_owned(), value);
+    }
+    Ok(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use rollcall::config::Settings;
+    use serde_json::json;
+
+    use super::*;
+
+    fn args() -> TokenArgs {
+        TokenArgs {
+            sub: Some(uuid::Uuid::nil()),
+            role: "authenticated".into(),
+            ttl: "15m".into(),
+            claims: Vec::new(),
+        }
+    }
+
+    fn config() -> Config {
+        Config::from_settings(&Settings::default()).unwrap()
+    }
+
+    #[test]
+    fn a_token_says_who_as_what_and_until_when() {
+        let claims = claims(&args(), &config(), 1_000).unwrap();
+        let expected = json!({
+            "sub": "00000000-0000-0000-0000-000000000000", "role": "authenticated", "iss": "rollcall",
+            "iat": 1_000, "exp": 1_900,
+        });
+        assert_eq!(Value::Object(claims), expected);
+    }
+
+    #[test]
+    fn further_claims_are_json_where_they_parse_as_such() {
+        let given = ["permissions=[\"presence:admin\"]", "name=Ada", "exp=5"];
+        let args = TokenArgs { claims: given.map(String::from).into(), ..args() };
+        let claims = claims(&args, &config(), 1_000).unwrap();
+        assert_eq!(claims["permissions"], json!(["presence:admin"]));
+        assert_eq!(claims["name"], json!("Ada"));
+        assert_eq!(claims["exp"], json!(5));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for args in [
+            TokenArgs { sub: None, ..args() },
+            TokenArgs { role: "root".into(), ..args() },
+            TokenArgs { ttl: "soon".into(), ..args() },
+            TokenArgs { claims: vec!["x".into()], ..args() },
+        ] {
+            assert!(claims(&args, &config(), 1_000).is_err());
+        }
+        let anon = TokenArgs { sub: None, role: "anon".into(), ..args() };
+        assert!(claims(&anon, &config(), 1_000).is_ok());
+    }
+}

@@ -1,0 +1,259 @@
+//! A test's own database, with as many servers on it as the test wants.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rollcall::{
+    app::{Environment, Server},
+    auth::token,
+    clock::SystemClock,
+    config::{Config, Settings},
+    lifecycle::{Shutdown, TaskFailure},
+};
+use serde_json::{Value, json};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::{Client, Row, types::ToSql};
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, connect};
+
+/// The secret of the tests' tokens.
+pub const SECRET: &str = "integration-tests-only-0123456789abcdef";
+/// How long a condition may take to come true before the test fails. Far above what it should take, because the
+/// machine may be busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// One test's surroundings.
+pub struct World {
+    cluster: Arc<Cluster>,
+    database: String,
+    /// The database's URL, as servers use it.
+    pub url: String,
+    /// psql as the owner of the tables, which is no superuser.
+    pub sql: Client,
+    nodes: Mutex<Vec<Arc<Node>>>,
+}
+
+impl World {
+    /// A fresh database without servers.
+    pub async fn new(cluster: Arc<Cluster>) -> Arc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let database = format!("it_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        cluster.create_database(&database).await;
+        let url = cluster.url(&database);
+        let sql = connect(&url).await;
+        Arc::new(Self { cluster, database, url, sql, nodes: Mutex::default() })
+    }
+
+    /// Starts a server with quick times and without a limit on updates.
+    pub async fn node(&self) -> Arc<Node> {
+        self.node_with(|_| {}).await
+    }
+
+    /// Starts a server with further settings.
+    pub async fn node_with(&self, change: impl FnOnce(&mut Settings)) -> Arc<Node> {
+        let node = Arc::new(Node::start(&self.url, change).await);
+        self.nodes.lock().push(node.clone());
+        node
+    }
+
+    /// The URL of the database, as the superuser.
+    pub fn admin_url(&self) -> String {
+        self.cluster.admin_url(&self.database)
+    }
+
+    /// A further connection as the owner of the tables.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url).await
+    }
+
+    /// Runs statements as the owner. `$name` stands for each of the ids given, as a literal.
+    pub async fn run(&self, statements: &str, ids: &[(&str, Uuid)]) {
+        let text = with_ids(statements, ids);
+        self.sql.batch_execute(&text).await.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    }
+
+    /// One row as the owner.
+    pub async fn row(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Row {
+        let row = self.sql.query_one(statement, params).await;
+        row.unwrap_or_else(|error| panic!("{statement}: {error:?}"))
+    }
+
+    /// Makes two users accepted contacts.
+    pub async fn befriend(&self, one: &User, other: &User) {
+        self.run(
+            "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($one, $other, now())",
+            &[("one", one.id), ("other", other.id)],
+        )
+        .await;
+    }
+
+    /// Sets a user's status in SQL, on a device that lives on heartbeats.
+    pub async fn set_status(&self, user: &User, status: &str) {
+        self.run(&format!("select rollcall.set_status($user, '{status}')"), &[("user", user.id)]).await;
+    }
+
+    /// Waits until one row's only column is true.
+    pub async fn until(&self, what: &str, statement: &str, ids: &[(&str, Uuid)]) {
+        self.until_within(PATIENCE, what, statement, ids).await;
+    }
+
+    /// [`until`](Self::until) with a deadline of its own.
+    pub async fn until_within(&self, limit: Duration, what: &str, statement: &str, ids: &[(&str, Uuid)]) {
+        let text = with_ids(statement, ids);
+        let started = Instant::now();
+        while !self.row(&text, &[]).await.get::<_, Option<bool>>(0).unwrap_or(false) {
+            assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops the servers and drops the database; says which server had failed.
+    pub async fn close(&self) -> Result<(), String> {
+        let nodes = std::mem::take(&mut *self.nodes.lock());
+        let mut failed = Ok(());
+        for node in nodes {
+            failed = failed.and(node.stop().await);
+        }
+        self.cluster.drop_database(&self.database).await;
+        failed
+    }
+}
+
+fn with_ids(statements: &str, ids: &[(&str, Uuid)]) -> String {
+    ids.iter()
+        .fold(statements.to_owned(), |text, (name, id)| text.replace(&format!("${name}"), &format!("'{id}'")))
+}
+
+/// A user with a token.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The user's id.
+    pub id: Uuid,
+    /// Valid for an hour.
+    pub token: String,
+}
+
+impl User {
+    /// Somebody new.
+    pub fn new() -> Self {
+        Self::with_claims(json!({}))
+    }
+
+    /// Somebody new whose token says more.
+    pub fn with_claims(claims: Value) -> Self {
+        let id = Uuid::new_v4();
+        let mut all = json!({"sub": id, "role": "authenticated", "exp": in_seconds(3_600)});
+        let (all_claims, Value::Object(claims)) = (all.as_object_mut().expect("an object"), claims) else {
+            panic!("claims are an object");
+        };
+        all_claims.extend(claims);
+        Self { id, token: mint(&all) }
+    }
+
+    /// Another token of the same user, which ends after so many seconds.
+    pub fn token_for(&self, seconds: i64) -> String {
+        mint(&json!({"sub": self.id, "role": "authenticated", "exp": in_seconds(seconds)}))
+    }
+}
+
+/// The operator's back end.
+pub fn service() -> User {
+    User { id: Uuid::nil(), token: mint(&json!({"role": "service_role", "exp": in_seconds(3_600)})) }
+}
+
+/// Signs claims with the servers' secret.
+pub fn mint(claims: &Value) -> String {
+    token::mint(SECRET, claims).expect("claims serialize")
+}
+
+/// The time of day that tokens use, so many seconds from now.
+pub fn in_seconds(seconds: i64) -> i64 {
+    jiff::Timestamp::now().as_second() + seconds
+}
+
+/// A server in this process, with threads of its own, so that it can die without a word.
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its id in `presence_nodes`.
+    pub id: Uuid,
+    shutdown: Shutdown,
+    running: Mutex<Option<(Runtime, JoinHandle<Result<(), TaskFailure>>)>>,
+}
+
+impl Node {
+    /// Starts a server on a database.
+    pub async fn start(url: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let text = |text: &str| Some(text.to_owned());
+        let mut settings = Settings {
+            port: text("0"),
+            database_url: text(url),
+            database_pool_size: text("4"),
+            shards: text("2"),
+            jwt_secret: text(SECRET),
+            presence_updates_per_minute: text("0"),
+            disconnect_grace: text("300ms"),
+            node_lease: text("2s"),
+            ..Settings::default()
+        };
+        change(&mut settings);
+        let config = Config::from_settings(&settings).expect("the settings are fine");
+        let environment = Environment {
+            database_url: url.to_owned(),
+            direct_url: None,
+            jwt_secret: config.auth.jwt_secret.as_ref().map(|secret| secret.expose().to_owned()),
+            metrics: None,
+            clock: Arc::new(SystemClock),
+        };
+        let shutdown = Shutdown::new();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let stop = shutdown.clone();
+        let starting = runtime.spawn(async move { Server::start(&config, environment, stop).await });
+        let server = starting.await.expect("no panic").expect("the server starts");
+        let (address, id) = (server.address, server.node.0);
+        let running = runtime.spawn(server.run());
+        Self { address, id, shutdown, running: Mutex::new(Some((runtime, running))) }
+    }
+
+    /// Stops in order. Does nothing when it has stopped or crashed before.
+    pub async fn stop(&self) -> Result<(), String> {
+        let running = self.running.lock().take();
+        let Some((runtime, running)) = running else { return Ok(()) };
+        self.shutdown.request();
+        let ended = timeout(STOP_DEADLINE, running).await;
+        runtime.shutdown_background();
+        match ended {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(failure))) => Err(format!("a server failed: {failure:?}")),
+            Ok(Err(panic)) => Err(format!("a server panicked: {panic}")),
+            Err(_) => Err(format!("a server did not stop within {STOP_DEADLINE:?}")),
+        }
+    }
+
+    /// Dies as by `kill -9`: its threads end where they are, its sockets and connections with them.
+    pub fn crash(&self) {
+        if let Some((runtime, _)) = self.running.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
