@@ -62,6 +62,7 @@ pub struct Server {
     pub node: NodeId,
     tasks: Tasks,
     hub: Hub,
+    lease: Lease,
     database: Database,
 }
 
@@ -141,10 +142,10 @@ impl Server {
         tasks.spawn("typing", endless(expiry));
         tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
-        tasks.spawn("lease", endless(lease.run(stop.clone())));
+        tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
         tasks.spawn("http", transport::serve(listener, router, stop, AcceptSettings::default()));
-        Ok(Self { address, node, tasks, hub, database })
+        Ok(Self { address, node, tasks, hub, lease, database })
     }
 
     /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
@@ -156,6 +157,7 @@ impl Server {
         self.tasks.shutdown().soft().cancelled().await;
         self.hub.shutdown(ShutdownPlan::default()).await;
         let ended = self.tasks.run(TASKS_GRACE).await;
+        self.lease.release().await;
         self.database.close();
         ended
     }

@@ -142,6 +142,7 @@ async fn typing(
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
     let typing = presence.typing(&caller, conversation).await?;
-    let typing = typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
+    let typing =
+        typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
     Ok(Json(typing.collect::<Value>()))
 }

@@ -278,7 +278,8 @@ impl Liveness {
     }
 }
 
-/// The node's lease and its share of the sweep.
+/// The node's lease and its share of the sweep. All clones are the same lease.
+#[derive(Clone)]
 pub struct Lease {
     database: Database,
     liveness: Liveness,
@@ -309,7 +310,7 @@ impl Lease {
         loop {
             let pause = (self.liveness.times.lease / 3).mul_f64(rand::rng().random_range(0.8..1.0));
             select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             match self.renew().await {
@@ -332,9 +333,6 @@ impl Lease {
                 }
             }
         }
-        if let Err(error) = self.release().await {
-            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
-        }
     }
 
     async fn renew(&self) -> Result<bool, PgError> {
@@ -342,8 +340,14 @@ impl Lease {
         patiently(async { node::renew_lease(&self.database.own().await?, *node, times.lease).await }).await
     }
 
-    async fn release(&self) -> Result<(), PgError> {
-        patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await
+    /// Gives the lease up, and with it every device that is connected nowhere else. To be called when nothing is
+    /// written any more: a connection that is written later would keep its device online with nobody behind it.
+    pub async fn release(&self) {
+        let released =
+            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await;
+        if let Err(error) = released {
+            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
+        }
     }
 
     async fn sweep(&self) {

@@ -222,7 +222,11 @@ impl PresenceService {
                 other => Ok(other?),
             };
         }
-        if typing::stop(&self.database, caller, conversation).await? { Ok(()) } else { Err(PresenceError::NotFound) }
+        if typing::stop(&self.database, caller, conversation).await? {
+            Ok(())
+        } else {
+            Err(PresenceError::NotFound)
+        }
     }
 
     /// Who types in a conversation, as far as the caller may see.

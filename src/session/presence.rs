@@ -71,7 +71,12 @@ impl PresenceSession {
             ClientMessage::Authenticate(token) => self.authenticate(&token, conn).await,
             ClientMessage::Typing { conversation_id, is_typing } => {
                 self.shared.presence.set_typing(&self.caller, conversation_id, is_typing).await?;
-                self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+                self.shared
+                    .presence
+                    .liveness()
+                    .active(self.user, &self.device)
+                    .await
+                    .map_err(PresenceError::from)?;
                 Ok(())
             }
         }

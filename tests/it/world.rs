@@ -185,6 +185,9 @@ pub fn in_seconds(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
 }
 
+/// A server's threads, and the task that ends when it has stopped.
+type Running = (Runtime, JoinHandle<Result<(), TaskFailure>>);
+
 /// A server in this process, with threads of its own, so that it can die without a word.
 pub struct Node {
     /// Where it listens.
@@ -192,7 +195,7 @@ pub struct Node {
     /// Its id in `presence_nodes`.
     pub id: Uuid,
     shutdown: Shutdown,
-    running: Mutex<Option<(Runtime, JoinHandle<Result<(), TaskFailure>>)>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl Node {

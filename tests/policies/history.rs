@@ -64,11 +64,15 @@ struct History {
 }
 
 /// Runs the history of a seed.
-pub async fn run(world: Arc<World>, nodes: Arc<[Arc<Node>; 2]>, rule: Rule, seed: u64) -> Result<Told, String> {
+pub async fn run(
+    world: Arc<World>,
+    nodes: Arc<[Arc<Node>; 2]>,
+    rule: Rule,
+    seed: u64,
+) -> Result<Told, String> {
     // One for each of the changes of a round: a connection does one thing at a time.
     let connections = join_all((0..AT_ONCE).map(|_| world.connect())).await;
     let mut history = History {
-
         nodes,
         rule,
         rng: StdRng::seed_from_u64(seed),
@@ -90,7 +94,8 @@ pub async fn run(world: Arc<World>, nodes: Arc<[Arc<Node>; 2]>, rule: Rule, seed
     }
     history.settle().await?;
     history.judge().await?;
-    let frames = history.watching.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
+    let frames =
+        history.watching.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
     let frames = frames.sum();
     for watching in &mut history.watching {
         if let Some(socket) = watching.socket.take() {
@@ -114,8 +119,11 @@ impl History {
         sql(&self.connections[0], &setup).await;
         for user in 0..VIEWERS {
             // The first follows two users beside its relations.
-            let follows: HashSet<Uuid> =
-                if user == 0 { self.users[USERS - 2..].iter().map(|user| user.id).collect() } else { HashSet::new() };
+            let follows: HashSet<Uuid> = if user == 0 {
+                self.users[USERS - 2..].iter().map(|user| user.id).collect()
+            } else {
+                HashSet::new()
+            };
             let viewer = self.users[user].id;
             let heard = Heard { viewer, follows, frames: HashMap::new() };
             self.watching.push(Watching { user, socket: None, heard });
@@ -140,7 +148,8 @@ impl History {
                     self.reconnect(*viewer).await;
                 }
                 Step::Frame { viewer, status, custom } => {
-                    let frame = json!({"type": "status", "data": {"status": status, "custom_status": custom}});
+                    let frame =
+                        json!({"type": "status", "data": {"status": status, "custom_status": custom}});
                     let socket = self.watching[*viewer].socket.as_mut().expect("is connected");
                     socket.say(frame).await;
                 }
@@ -172,7 +181,8 @@ impl History {
             socket.close().await;
         }
         let watching = &mut self.watching[viewer];
-        let fresh = Heard { frames: HashMap::new(), follows: watching.heard.follows.clone(), ..watching.heard };
+        let fresh =
+            Heard { frames: HashMap::new(), follows: watching.heard.follows.clone(), ..watching.heard };
         self.past.push(std::mem::replace(&mut watching.heard, fresh));
         self.connect(viewer).await;
     }
@@ -184,7 +194,8 @@ impl History {
                 Step::Rest { user, status, custom }
             }
             25..37 => {
-                let (viewer, status, custom) = (self.rng.random_range(0..VIEWERS), self.status(), self.custom());
+                let (viewer, status, custom) =
+                    (self.rng.random_range(0..VIEWERS), self.status(), self.custom());
                 Step::Frame { viewer, status, custom }
             }
             37..47 => {
@@ -193,7 +204,10 @@ impl History {
             }
             47..52 => {
                 let user = self.user();
-                Step::Sql(format!("delete from public.presence_devices where user_id = '{}';", self.users[user].id))
+                Step::Sql(format!(
+                    "delete from public.presence_devices where user_id = '{}';",
+                    self.users[user].id
+                ))
             }
             52..56 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
             56..66 => {
@@ -332,7 +346,8 @@ impl History {
         let claims = json!({"sub": self.users[*user].id, "role": "authenticated"}).to_string();
         let client = &self.connections[0];
         client.batch_execute("begin").await.expect("begins");
-        let acting = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+        let acting =
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
         client.query(acting, &[&claims]).await.expect("acts as the viewer");
         let about = "select to_jsonb(p) from public.user_presence p
             where p.user_id = any ($1) or p.user_id in (select rollcall.my_relations())";
@@ -362,7 +377,8 @@ impl History {
         let log: Vec<Entry> = rows.iter().map(entry).collect();
         let mut heard = std::mem::take(&mut self.past);
         heard.extend(self.watching.iter_mut().map(|watching| {
-            let empty = Heard { viewer: watching.heard.viewer, follows: HashSet::new(), frames: HashMap::new() };
+            let empty =
+                Heard { viewer: watching.heard.viewer, follows: HashSet::new(), frames: HashMap::new() };
             std::mem::replace(&mut watching.heard, empty)
         }));
         oracle::check(self.rule, &log, &heard)

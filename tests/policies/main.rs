@@ -94,7 +94,10 @@ async fn run(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Re
         }
     }
     drop(runs);
-    println!("{histories} histories from seed {seed}: {steps} changes, {frames} frames, {:?}", started.elapsed());
+    println!(
+        "{histories} histories from seed {seed}: {steps} changes, {frames} frames, {:?}",
+        started.elapsed()
+    );
     world.close().await?;
     if failures.is_empty() {
         return Ok(());

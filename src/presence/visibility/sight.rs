@@ -221,15 +221,19 @@ impl Sight {
     pub fn void(&mut self, change: &Void) -> Vec<ViewerKey> {
         let subjects = change.subjects.as_deref();
         let named: Vec<u32> = match (&change.viewers, subjects) {
-            (Some(viewers), _) => viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect(),
+            (Some(viewers), _) => {
+                viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect()
+            }
             (None, None) => self.by_conn.values().copied().collect(),
             (None, Some(subjects)) => {
                 let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
-                let mut named: HashSet<u32> =
-                    watched.flat_map(|index| self.subjects[*index as usize].watchers.iter().copied()).collect();
+                let mut named: HashSet<u32> = watched
+                    .flat_map(|index| self.subjects[*index as usize].watchers.iter().copied())
+                    .collect();
                 // An answer under way may make further viewers watch them, with what was true before the change.
                 let asking = self.asking.iter().copied().filter(|index| {
-                    let viewer = self.viewers[*index as usize].1.as_ref().expect("only living viewers are asked");
+                    let viewer =
+                        self.viewers[*index as usize].1.as_ref().expect("only living viewers are asked");
                     subjects.iter().any(|subject| viewer.asking.holds(*subject))
                 });
                 named.extend(asking);
@@ -365,8 +369,11 @@ impl Sight {
         let (kept, ceased): (SmallVec<[Typist; 1]>, SmallVec<[Typist; 1]>) =
             told.into_iter().partition(|typist| !asked.holds(typist.user_id) || typists.contains(typist));
         // One's own typing is no news to one's other devices.
-        let begun: SmallVec<[Typist; 1]> =
-            typists.iter().filter(|typist| typist.user_id != user && !kept.contains(typist)).copied().collect();
+        let begun: SmallVec<[Typist; 1]> = typists
+            .iter()
+            .filter(|typist| typist.user_id != user && !kept.contains(typist))
+            .copied()
+            .collect();
         viewer.typists = kept;
         viewer.typists.extend(begun.iter().copied());
         let mut tells = Vec::new();
@@ -410,7 +417,8 @@ impl Sight {
                 tells.push(Tell::Typing(state(*typist, true), goes_on));
             }
             let present = participants.iter().filter(|user| **user != typist.user_id);
-            let viewers: Vec<u32> = present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
+            let viewers: Vec<u32> =
+                present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
             for index in viewers.into_iter().filter(|index| !told.contains(index)) {
                 self.viewer_mut(index).void.add(Some(&[typist.user_id]));
                 due.push(self.key(index));
