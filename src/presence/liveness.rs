@@ -344,7 +344,8 @@ impl Lease {
     /// written any more: a connection that is written later would keep its device online with nobody behind it.
     pub async fn release(&self) {
         let released =
-            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await;
+            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await })
+                .await;
         if let Err(error) = released {
             tracing::warn!(error = ?error, "could not release the lease; it will lapse");
         }
