@@ -10,6 +10,7 @@ mod world;
 
 mod bad_input;
 mod faults;
+mod invisible;
 mod isolation;
 mod rest_presence;
 mod sockets_presence;
@@ -82,6 +83,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         sql_moves_sockets::cases(),
         bad_input::cases(),
         faults::cases(),
+        invisible::cases(),
         isolation::cases(),
         typing::cases(),
     ];
