@@ -16,7 +16,6 @@ pub fn always<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S
 ///
 /// # Errors
 /// The serializer's own.
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
 pub fn option<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => always(time, serializer),

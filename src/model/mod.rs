@@ -1,5 +1,6 @@
 //! The words of the domain: ids, statuses, faces, presences. Pure: no tokio, no SQL, no axum.
 
+mod context;
 mod device;
 mod event;
 mod ids;
@@ -10,9 +11,10 @@ mod settings;
 mod status;
 mod text;
 
+pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
-pub use ids::{ConversationId, NodeId, UserId};
+pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
 pub use presence::{Card, Presence, TypingState, Typist};
 pub use relations::{Block, Contact, ContactStatus, Conversation};
 pub use settings::{Settings, SettingsUpdate, UnknownVisibility, Visibility};

@@ -18,6 +18,8 @@ use super::{Connector, PgError};
 
 /// Ids of users whose faces changed.
 pub const PRESENCE: &str = "rollcall_presence";
+/// Pairs of user and version: what the user does on a device has changed.
+pub const CONTEXT: &str = "rollcall_context";
 /// Pairs of conversation and user: somebody types, or has stopped.
 pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
@@ -27,8 +29,8 @@ pub const VISIBILITY: &str = "rollcall_visibility";
 pub const BROADCAST: &str = "rollcall_broadcast";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str =
-    "listen rollcall_presence; listen rollcall_typing; listen rollcall_visibility; listen rollcall_broadcast";
+const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_context; listen rollcall_presence; \
+     listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -38,7 +40,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// Who hears notifications. Must not block.
+/// Who hears notifications, and leaves alone those that are for others. Must not block.
 pub trait Audience: Send + Sync + 'static {
     /// A notification, in commit order.
     fn heard(&self, channel: &str, payload: &str);
@@ -48,7 +50,7 @@ pub trait Audience: Send + Sync + 'static {
     fn deaf(&self);
 }
 
-/// Two who both hear everything.
+/// Both hear everything.
 impl<A: Audience, B: Audience> Audience for (A, B) {
     fn heard(&self, channel: &str, payload: &str) {
         self.0.heard(channel, payload);

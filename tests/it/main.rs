@@ -17,6 +17,7 @@ mod rest_presence;
 mod rest_privacy;
 mod sockets_presence;
 mod sql_moves_sockets;
+mod typing;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
@@ -88,6 +89,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         bad_input::cases(),
         faults::cases(),
         isolation::cases(),
+        typing::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
     let trial = |Case { name, body, alone }| {

@@ -130,9 +130,13 @@ async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
 }
 
 /// Columns that hold the id of something else than a user.
-const NO_USERS: [&str; 7] = [
+const NO_USERS: [&str; 11] = [
     "public.presence_nodes.id",
     "public.presence_devices.nodes",
+    "public.presence_devices.active_conversation_id",
+    "public.presence_devices.visible_conversation_ids",
+    "public.presence_devices.active_notebook_id",
+    "public.presence_devices.active_persona_id",
     "public.teams.id",
     "public.team_members.team_id",
     "public.conversations.id",

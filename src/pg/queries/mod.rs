@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod contacts;
+pub mod context;
 pub mod conversations;
 pub mod devices;
 pub mod node;

@@ -120,7 +120,7 @@ impl Audience for Ears {
                 self.0.typing.notify_one();
             }
             VISIBILITY => state.heard.look = true,
-            // Somebody else's; and what nobody asked for cannot come.
+            // For another audience.
             _ => return,
         }
         drop(state);
