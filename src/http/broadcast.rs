@@ -2,7 +2,7 @@
 
 use axum::{Router, extract::State, response::IntoResponse, routing::post};
 use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{ApiError, Authenticated, FieldError, HttpState, Json, ids::MOST_IDS};
 use crate::{
@@ -50,8 +50,12 @@ fn checked(body: Body) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
     if recipients.is_empty() || recipients.len() > MOST_IDS {
         wrong.push(FieldError::new("recipients", format!("must name 1 to {MOST_IDS} users")));
     }
-    if !payload.get().starts_with('{') {
-        wrong.push(FieldError::new("payload", "must be an object"));
+    // Read for its errors only: raw JSON may be nested as deep as the body is long, which neither the database nor
+    // every client can read.
+    if let Err(error) = serde_json::from_str::<Map<String, Value>>(payload.get()) {
+        let message =
+            if error.is_data() { "must be an object" } else { "holds JSON that cannot be passed on" };
+        wrong.push(FieldError::new("payload", message));
     }
     if wrong.is_empty() {
         Ok((CustomEvent { category, event, payload }, recipients))
@@ -92,6 +96,14 @@ mod tests {
             details.iter().map(|error| &*error.field).collect::<Vec<_>>(),
             ["event", "recipients", "payload"]
         );
+        let user = UserId::random();
+        for payload in
+            [format!("{{\"a\":{}{}}}", "[".repeat(9_000), "]".repeat(9_000)), r#"{"a":"\ud800"}"#.to_owned()]
+        {
+            let text =
+                format!(r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload":{payload}}}"#);
+            assert!(matches!(read(&text), Err(ApiError::InvalidRequest { .. })));
+        }
         let unknown = read(r#"{"category":"mail","event":"e","recipients":[],"payload":{}}"#);
         assert!(matches!(unknown, Err(ApiError::Unprocessable { .. })));
     }

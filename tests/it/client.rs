@@ -72,6 +72,31 @@ impl Node {
         send(self.request(Method::POST, path).bearer_auth(&user.token).json(&body)).await
     }
 
+    /// Sends anything as a user.
+    pub async fn ask(&self, method: Method, user: &User, path: &str, body: Option<Value>) -> Answer {
+        let request = self.request(method, path).bearer_auth(&user.token);
+        send(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    /// Puts JSON as a user.
+    pub async fn put(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::PUT, user, path, Some(body)).await
+    }
+
+    /// Patches with JSON as a user.
+    pub async fn patch(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::PATCH, user, path, Some(body)).await
+    }
+
+    /// Deletes as a user.
+    pub async fn delete(&self, user: &User, path: &str) -> Answer {
+        self.ask(Method::DELETE, user, path, None).await
+    }
+
     /// Opens a presence socket as a user.
     pub async fn socket(&self, user: &User) -> Socket {
         self.socket_with(user, "").await

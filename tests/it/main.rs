@@ -12,7 +12,10 @@ mod bad_input;
 mod faults;
 mod invisible;
 mod isolation;
+mod rest_manage;
+mod rest_people;
 mod rest_presence;
+mod rest_privacy;
 mod sockets_presence;
 mod sql_moves_sockets;
 mod typing;
@@ -79,6 +82,9 @@ fn main() -> ExitCode {
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
         rest_presence::cases(),
+        rest_manage::cases(),
+        rest_people::cases(),
+        rest_privacy::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
         bad_input::cases(),
