@@ -12,6 +12,7 @@ mod bad_input;
 mod faults;
 mod isolation;
 mod rest_presence;
+mod sockets_dialects;
 mod sockets_presence;
 mod sql_moves_sockets;
 
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
         rest_presence::cases(),
+        sockets_dialects::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
         bad_input::cases(),

@@ -192,6 +192,8 @@ type Running = (Runtime, JoinHandle<Result<(), TaskFailure>>);
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its second port is, if it has one.
+    pub context_address: Option<SocketAddr>,
     /// Its id in `presence_nodes`.
     pub id: Uuid,
     shutdown: Shutdown,
@@ -227,9 +229,9 @@ impl Node {
         let stop = shutdown.clone();
         let starting = runtime.spawn(async move { Server::start(&config, environment, stop).await });
         let server = starting.await.expect("no panic").expect("the server starts");
-        let (address, id) = (server.address, server.node.0);
+        let (address, context_address, id) = (server.address, server.context_address, server.node.0);
         let running = runtime.spawn(server.run());
-        Self { address, id, shutdown, running: Mutex::new(Some((runtime, running))) }
+        Self { address, context_address, id, shutdown, running: Mutex::new(Some((runtime, running))) }
     }
 
     /// Stops in order. Does nothing when it has stopped or crashed before.
