@@ -138,7 +138,6 @@ pub(super) fn write(spoken: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
 }
 
 /// RFC 3339 in UTC with three decimals: what `Date.toISOString` gives, and what every client's parser takes.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
 pub(super) fn time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
 }

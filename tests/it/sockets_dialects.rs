@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         a_context_keeps_what_is_not_mentioned_and_its_last_ten_places,
         a_context_is_nobody_else_s_business,
         a_context_written_in_sql_reaches_sockets_as_well,
+        a_context_that_was_missed_is_made_good,
         a_context_socket_is_of_the_device_that_it_names,
         context_sockets_say_what_is_wrong_and_stay_open,
         contexts_are_limited,
@@ -450,6 +451,26 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(world: Arc<World>) {
     assert_eq!(synced(&mut phone).await["lastNavigationPath"], "/b");
 }
 
+async fn a_context_that_was_missed_is_made_good(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let mut phone = context(&node, &user, "&device_id=phone").await;
+    settled(&mut phone).await;
+    // One transaction: the listener is gone when the notification goes out.
+    world
+        .run(
+            "begin;
+             select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where datname = current_database() and application_name = 'rollcall-listener';
+             insert into public.presence_devices (user_id, device_id, last_navigation_path)
+               values ($user, 'desk', '/missed');
+             commit",
+            &[("user", user.id)],
+        )
+        .await;
+    assert_eq!(synced(&mut phone).await["lastNavigationPath"], "/missed");
+}
+
 async fn a_context_socket_is_of_the_device_that_it_names(world: Arc<World>) {
     let node = world.node().await;
     let (user, friend) = (User::new(), User::new());
@@ -469,6 +490,8 @@ async fn a_context_socket_is_of_the_device_that_it_names(world: Arc<World>) {
         )
         .await;
     watching.expect_silence(A_WHILE).await;
+    // A device does not hear of itself, not even the first time.
+    socket.expect_silence(Duration::from_millis(50)).await;
     socket.close().await;
     watching.expect(shown(&user, "offline")).await;
 }
