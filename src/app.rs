@@ -25,9 +25,11 @@ use crate::{
     model::NodeId,
     pg::{Database, listener},
     presence::{
-        PresenceService, UserSockets,
+        PresenceService,
         context_sync::context_sync,
+        courier::{Courier, CourierEars, Errands},
         liveness::{Lease, Liveness, Times},
+        roster::Roster,
         typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
@@ -94,6 +96,8 @@ impl Server {
         let hub = Hub::start(&HubSettings { shards: config.shards, ..HubSettings::default() }, &sockets);
         let inbox = Arc::new(Inbox::default());
         let (writer, writer_task) = writer(database.clone());
+        let roster = Roster::default();
+        let errands = Arc::new(Errands::default());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
         let times = Times {
             grace: config.times.disconnect_grace,
@@ -108,16 +112,16 @@ impl Server {
             presence_updates_per_minute: config.limits.presence_updates_per_minute,
             context_requests_per_minute: config.limits.context_requests_per_minute,
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
+            ..LimitSettings::default()
         }));
-        let user_sockets = UserSockets::default();
-        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), user_sockets.clone());
+        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), roster.clone());
         let presence = Arc::new(PresenceService::new(
             database.clone(),
             writer,
             liveness.clone(),
+            roster.clone(),
             visibility,
-            user_sockets,
-            limits,
+            limits.clone(),
         ));
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
@@ -125,6 +129,8 @@ impl Server {
         let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
         let state = HttpState {
             presence,
+            database: database.clone(),
+            limits,
             verifier,
             gateway: Arc::new(GatewayPolicy {
                 trust: config.gateway.trust_headers,
@@ -141,11 +147,13 @@ impl Server {
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience = (Ears(inbox), context_ears);
+        let audience = ((Ears(inbox), context_ears), CourierEars(errands.clone()));
+        let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));
         tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
+        tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
@@ -174,7 +182,17 @@ impl Server {
 
 /// Every route.
 fn router() -> Router<HttpState> {
-    Router::new().merge(http::presence::routes()).merge(http::sockets::routes()).merge(http::system::routes())
+    Router::new()
+        .merge(http::presence::routes())
+        .merge(http::settings::routes())
+        .merge(http::contacts::routes())
+        .merge(http::conversations::routes())
+        .merge(http::devices::routes())
+        .merge(http::people::routes())
+        .merge(http::privacy::routes())
+        .merge(http::broadcast::routes())
+        .merge(http::sockets::routes())
+        .merge(http::system::routes())
 }
 
 async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::identify, presence::user_ids};
+use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::identify, ids::user_ids};
 use crate::{
     hub::Hub,
     model::DeviceId,

@@ -2,14 +2,21 @@
 
 mod context;
 mod device;
+mod event;
 mod ids;
+pub mod milliseconds;
 mod presence;
+mod relations;
+mod settings;
 mod status;
 mod text;
 
 pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
-pub use device::{DeviceId, InvalidDeviceId};
+pub use device::{Device, DeviceId, InvalidDeviceId};
+pub use event::{Category, CustomEvent, UnknownCategory};
 pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
-pub use presence::{Presence, TypingState, Typist};
+pub use presence::{Card, Presence, TypingState, Typist};
+pub use relations::{Block, Contact, ContactStatus, Conversation};
+pub use settings::{Settings, SettingsUpdate, UnknownVisibility, Visibility};
 pub use status::{Face, Reach, Status, UnknownStatus};
 pub use text::neutralise;

@@ -25,9 +25,12 @@ pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
+/// Ids of entries in `rollcall.outbox`, which sockets are to be told.
+pub const BROADCAST: &str = "rollcall_broadcast";
+
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_context; listen rollcall_presence; listen rollcall_typing; \
-    listen rollcall_visibility";
+const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_context; listen rollcall_presence; \
+    listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -10,15 +10,15 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
-    UserSockets,
     liveness::Liveness,
+    roster::Roster,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{ConversationId, DeviceId, Presence, UserId, neutralise},
+    model::{Card, ConversationId, DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
         queries::{
@@ -64,8 +64,8 @@ pub struct PresenceService {
     database: Database,
     writer: Writer,
     liveness: Liveness,
+    roster: Roster,
     visibility: Visibility,
-    sockets: UserSockets,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
 }
@@ -77,11 +77,11 @@ impl PresenceService {
         database: Database,
         writer: Writer,
         liveness: Liveness,
+        roster: Roster,
         visibility: Visibility,
-        sockets: UserSockets,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, sockets, limits, said: Mutex::default() }
+        Self { database, writer, liveness, roster, visibility, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
@@ -90,16 +90,16 @@ impl PresenceService {
         &self.liveness
     }
 
+    /// Whose sockets are open here.
+    #[must_use]
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
     /// Who hears of whom.
     #[must_use]
     pub const fn visibility(&self) -> &Visibility {
         &self.visibility
-    }
-
-    /// Whose sockets are here.
-    #[must_use]
-    pub const fn sockets(&self) -> &UserSockets {
-        &self.sockets
     }
 
     /// Sets a user's status, for one device or, without one, for all live ones. Returns the user's own presence after
@@ -208,6 +208,15 @@ impl PresenceService {
             .last_navigation_path
             .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
         Ok(context::note(&self.database, caller, user, &update).await?)
+    }
+
+    /// One user as the caller may see them, for source D.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be read.
+    pub async fn card(&self, caller: &Caller, user: UserId) -> Result<Option<Card>, PresenceError> {
+        Ok(presence::card(&self.database, caller, user).await?)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.

@@ -12,7 +12,7 @@ use super::{
     dialect::Language,
     json::{self, AtMost, Envelope, ParsedDevice, Part},
 };
-use crate::model::{ConversationId, DeviceContext, DeviceId, NotebookId, PersonaId};
+use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
 
 /// The dialect.
 pub(super) const LANGUAGE: Language =
@@ -78,6 +78,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         ServerMessage::BundleReady { bundle_type, bundle_id, version } => {
             Spoken::BundleReady { data: Bundle { bundle_type, bundle_id: *bundle_id, version: *version } }
         }
+        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
         ServerMessage::Error(error) => Spoken::Error(error),
         ServerMessage::Connected(_)
         | ServerMessage::InitialState(_)
@@ -95,6 +96,7 @@ enum Spoken<'a> {
     HeartbeatAck { timestamp: i64 },
     PresenceSync { data: Synced<'a>, timestamp: i64 },
     BundleReady { data: Bundle<'a> },
+    Broadcast { data: &'a CustomEvent },
     Error(&'a WireError),
 }
 

@@ -14,7 +14,9 @@ use super::{
     dialect::Language,
     json::{self, Envelope, Part},
 };
-use crate::model::{ConversationId, DeviceId, Presence, Status, TypingState, UserId};
+use crate::model::{
+    ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
+};
 
 /// The dialect.
 pub(super) const LANGUAGE: Language =
@@ -63,6 +65,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
             online_status: own.status,
             custom_status: own.custom_status.as_deref(),
         },
+        ServerMessage::Custom(event) => Spoken::Broadcast(event),
         ServerMessage::Pong => Spoken::Pong {},
         ServerMessage::Error(error) => {
             let retry_after_ms = error.retry_after_ms;
@@ -85,11 +88,12 @@ enum Spoken<'a> {
         custom_status: Option<&'a str>,
     },
     HeartbeatAck {
-        #[serde(serialize_with = "json::time")]
+        #[serde(serialize_with = "milliseconds::always")]
         server_time: Timestamp,
     },
     PresenceUpdate(Shown<'a>),
     TypingIndicator(Typing),
+    Broadcast(&'a CustomEvent),
     Pong {},
 }
 
@@ -108,7 +112,7 @@ struct Ack<'a> {
     client_id: &'a str,
     user_id: UserId,
     device_id: &'a DeviceId,
-    #[serde(serialize_with = "json::time")]
+    #[serde(serialize_with = "milliseconds::always")]
     server_time: Timestamp,
     heartbeat_interval_ms: u64,
 }
@@ -131,7 +135,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     online_status: Status,
     custom_status: Option<&'a str>,
-    #[serde(serialize_with = "json::time_or_null")]
+    #[serde(serialize_with = "milliseconds::option")]
     last_seen_at: Option<Timestamp>,
 }
 

@@ -83,6 +83,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A text that may be absent or `null`, and otherwise is one of a closed set of words, else 422 in HTTP's terms.
+    pub fn optional_word<T>(&mut self, names: &[&'static str]) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        self.nullable_text(names)??;
+        self.required_word(names)
+    }
+
     /// A text that must be there.
     pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {

@@ -1,7 +1,6 @@
 //! What the dialects that speak JSON objects with a `type` have in common.
 
-use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, Token, WireError, fields::kind};
@@ -135,23 +134,6 @@ impl<const MAX: usize> std::str::FromStr for AtMost<MAX> {
 pub(super) fn write(spoken: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
     serde_json::to_writer(out, spoken).expect("strings, ids and numbers written to memory cannot fail");
     FrameKind::Text
-}
-
-/// RFC 3339 in UTC with three decimals: what `Date.toISOString` gives, and what every client's parser takes.
-pub(super) fn time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.3}"))
-}
-
-/// The same for a time that may not be there.
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-pub(super) fn time_or_null<S: Serializer>(
-    given: &Option<Timestamp>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match given {
-        Some(given) => time(given, serializer),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// Any JSON, made of the names and values that mean something somewhere: what property tests feed to readers.

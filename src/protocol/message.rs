@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{Dialect, Encode, FrameKind, WireError};
 use crate::model::{
-    ConversationId, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status, TypingState,
-    UserId,
+    ConversationId, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
+    TypingState, UserId,
 };
 
 /// What the server says.
@@ -24,6 +24,8 @@ pub enum ServerMessage {
     Presence(Arc<Presence>),
     /// Somebody types, or has stopped.
     Typing(TypingState),
+    /// Something that the operator's back end sends, in its own words.
+    Custom(CustomEvent),
     /// A heartbeat has been noted.
     HeartbeatAck {
         /// The server's wall time.

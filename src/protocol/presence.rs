@@ -13,7 +13,7 @@ use super::{
     dialect::Language,
     json::{self, Envelope, Part},
 };
-use crate::model::{ConversationId, Presence, TypingState, UserId};
+use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
 
 /// The dialect.
 pub(super) const LANGUAGE: Language =
@@ -75,6 +75,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         },
         ServerMessage::Presence(presence) => Spoken::PresenceUpdate { data: Shown::from(&**presence) },
         ServerMessage::Typing(state) => Spoken::TypingUpdate { data: Typing::from(*state) },
+        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
         ServerMessage::Error(error) => Spoken::Error(error),
         ServerMessage::Connected(_)
         | ServerMessage::HeartbeatAck { .. }
@@ -92,6 +93,7 @@ enum Spoken<'a> {
     InitialState { data: InitialState<'a> },
     PresenceUpdate { data: Shown<'a> },
     TypingUpdate { data: Typing },
+    Broadcast { data: &'a CustomEvent },
     Error(&'a WireError),
 }
 
@@ -106,7 +108,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
-    #[serde(serialize_with = "json::time_or_null")]
+    #[serde(serialize_with = "milliseconds::option")]
     last_seen: Option<Timestamp>,
     /// Only in lists over REST; on sockets typing has frames of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +119,7 @@ pub struct Shown<'a> {
     activity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_page: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::time_or_null")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds::option")]
     idle_since: Option<Timestamp>,
 }
 

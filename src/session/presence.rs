@@ -124,7 +124,7 @@ impl PresenceSession {
         }
         let before = std::mem::replace(&mut self.device, device);
         let presence = &self.shared.presence;
-        presence.sockets().move_to(self.user, &self.device, conn.id());
+        presence.roster().move_to(self.user, &self.device, conn.id());
         let opened = presence.liveness().opened(self.user, &self.device).await;
         presence.liveness().closed(self.user, &before);
         Ok(opened?)
@@ -162,7 +162,7 @@ impl Session for PresenceSession {
         self.arm(conn);
         // Should it not get through, the connection is ending, and the transport says why.
         let _ = conn.say(&ServerMessage::Connected(self.welcome(conn)));
-        self.shared.presence.sockets().seat(self.user, &self.device, conn.id());
+        self.shared.presence.roster().enter(self.user, &self.device, conn.id());
         if conn.dialect().tells_of_others() {
             let follows = std::mem::take(&mut self.follows);
             self.shared.presence.visibility().join(conn.id(), self.user, self.caller.clone(), follows).await;
@@ -206,8 +206,8 @@ impl Session for PresenceSession {
     }
 
     async fn on_close(self, conn: &Arc<Connection>, _why: CloseReason) {
+        self.shared.presence.roster().leave(self.user, conn.id());
         self.shared.presence.liveness().closed(self.user, &self.device);
-        self.shared.presence.sockets().leave(self.user, conn.id());
         self.shared.presence.visibility().leave(conn.id()).await;
     }
 }

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -86,6 +87,27 @@ impl Node {
         let url = format!("ws://{}/api/presence/subscribe?token={token}{query}", self.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await?;
         Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
+    }
+
+    /// Opens a presence socket by hand, for somebody who reads nothing from it and answers no ping.
+    pub async fn deaf_socket(&self, user: &User) -> TcpStream {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        // Small, so that it is full soon.
+        socket.set_recv_buffer_size(4_096).expect("a buffer");
+        socket.connect(&self.address.into()).expect("a connection");
+        socket.set_nonblocking(true).expect("a flag");
+        let mut stream = TcpStream::from_std(socket.into()).expect("a stream");
+        let handshake = format!(
+            "GET /api/presence/subscribe?token={} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            user.token
+        );
+        stream.write_all(handshake.as_bytes()).await.expect("the handshake");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 101");
+        stream
     }
 }
 

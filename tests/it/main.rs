@@ -15,6 +15,7 @@ mod rest_presence;
 mod sockets_dialects;
 mod sockets_presence;
 mod sql_moves_sockets;
+mod typing;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
@@ -84,6 +85,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         bad_input::cases(),
         faults::cases(),
         isolation::cases(),
+        typing::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
     let trial = |Case { name, body, alone }| {
