@@ -184,23 +184,30 @@ impl PresenceService {
         Ok(())
     }
 
+    /// Counts a context update, before [`set_context`](Self::set_context).
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::Limited`] when there were too many.
+    pub fn allow_context(&self, user: UserId) -> Result<Allowance, PresenceError> {
+        Ok(self.limits.check(LimitClass::Context, user)?)
+    }
+
     /// Notes what a user does on a device; the user's other devices hear of it.
     ///
     /// # Errors
     ///
-    /// See [`PresenceError`].
+    /// When it could not be written.
     pub async fn set_context(
         &self,
         caller: &Caller,
         user: UserId,
         mut update: ContextUpdate,
-    ) -> Result<Allowance, PresenceError> {
-        let allowance = self.limits.check(LimitClass::Context, user)?;
+    ) -> Result<(), PresenceError> {
         update.last_navigation_path = update
             .last_navigation_path
             .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
-        context::note(&self.database, caller, user, &update).await?;
-        Ok(allowance)
+        Ok(context::note(&self.database, caller, user, &update).await?)
     }
 
     /// One user as the caller may see them, for source D.

@@ -108,10 +108,11 @@ impl PresenceSession {
     }
 
     async fn context(&mut self, update: ContextUpdate, conn: &Connection) -> Result<(), Complaint> {
-        let device = update.device_id.clone();
         // What is left of the allowance is a header's business.
-        let _ = self.shared.presence.set_context(&self.caller, self.user, update).await?;
-        self.be_of(device, conn).await?;
+        let _ = self.shared.presence.allow_context(self.user)?;
+        // First, because a device does not hear of itself.
+        self.be_of(update.device_id.clone(), conn).await?;
+        self.shared.presence.set_context(&self.caller, self.user, update).await?;
         Ok(self.active().await?)
     }
 
