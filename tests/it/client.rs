@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -71,6 +72,31 @@ impl Node {
         send(self.request(Method::POST, path).bearer_auth(&user.token).json(&body)).await
     }
 
+    /// Sends anything as a user.
+    pub async fn ask(&self, method: Method, user: &User, path: &str, body: Option<Value>) -> Answer {
+        let request = self.request(method, path).bearer_auth(&user.token);
+        send(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    /// Puts JSON as a user.
+    pub async fn put(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::PUT, user, path, Some(body)).await
+    }
+
+    /// Patches with JSON as a user.
+    pub async fn patch(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::PATCH, user, path, Some(body)).await
+    }
+
+    /// Deletes as a user.
+    pub async fn delete(&self, user: &User, path: &str) -> Answer {
+        self.ask(Method::DELETE, user, path, None).await
+    }
+
     /// Opens a presence socket as a user.
     pub async fn socket(&self, user: &User) -> Socket {
         self.socket_with(user, "").await
@@ -86,6 +112,27 @@ impl Node {
         let url = format!("ws://{}/api/presence/subscribe?token={token}{query}", self.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await?;
         Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
+    }
+
+    /// Opens a presence socket by hand, for somebody who reads nothing from it and answers no ping.
+    pub async fn deaf_socket(&self, user: &User) -> TcpStream {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        // Small, so that it is full soon.
+        socket.set_recv_buffer_size(4_096).expect("a buffer");
+        socket.connect(&self.address.into()).expect("a connection");
+        socket.set_nonblocking(true).expect("a flag");
+        let mut stream = TcpStream::from_std(socket.into()).expect("a stream");
+        let handshake = format!(
+            "GET /api/presence/subscribe?token={} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            user.token
+        );
+        stream.write_all(handshake.as_bytes()).await.expect("the handshake");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 101");
+        stream
     }
 }
 

@@ -29,6 +29,8 @@ pub fn cases() -> Vec<Case> {
         a_device_on_two_nodes_outlives_one_of_them,
         a_node_that_was_swept_by_mistake_says_again_who_is_connected,
         a_stopped_node_leaves_nobody_online,
+        a_killed_process_leaves_nobody_online_and_nothing_acknowledged_behind,
+        whoever_answers_no_ping_is_offline_within_30_s,
     ]
 }
 
@@ -57,8 +59,7 @@ async fn a_lost_listen_connection_is_made_good(world: Arc<World>) {
         assert_eq!(kill_connections(&world, "rollcall-listener").await, 1);
         world.set_status(&subject, availability).await;
         socket.until(availability, |socket| socket.believes(subject.id, "online", availability)).await;
-        let health = node.get(&subject, "/health").await;
-        assert!(health.status.is_success() || health.status == 503, "{health:?}");
+        node.get(&subject, "/api/v1/system/health").await.expect(200);
         world.until("listening again", "select count(*) = 1 from pg_stat_activity where datname = current_database() and application_name = 'rollcall-listener'", &[]).await;
     }
 }
@@ -401,4 +402,46 @@ async fn a_stopped_node_leaves_nobody_online(world: Arc<World>) {
             .get::<_, i64>(0),
         1
     );
+}
+
+async fn a_killed_process_leaves_nobody_online_and_nothing_acknowledged_behind(world: Arc<World>) {
+    let (watching, dying) = tokio::join!(world.process(), world.process());
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut socket = watching.socket(&viewer).await;
+    socket.next().await;
+    let mut held = dying.socket(&subject).await;
+    held.next().await;
+    dying.post(&subject, STATUS, json!({"status": "dnd", "custom_status": "written"})).await.expect(200);
+    socket.until("dnd", |socket| socket.believes(subject.id, "online", "dnd")).await;
+    dying.crash();
+    let limit = Duration::from_secs(30);
+    socket.until_within(limit, "offline", |socket| socket.sees_offline(subject.id)).await;
+    // An offline face does not show it, but what was acknowledged is there.
+    let kept =
+        "select chosen = 'dnd' and custom_status = 'written' from public.presence_choices where user_id = $1";
+    assert!(world.row(kept, &[&subject.id]).await.get::<_, bool>(0));
+    watching.stop().await.expect("an orderly stop on SIGTERM");
+    socket.expect_close(1001).await;
+}
+
+async fn whoever_answers_no_ping_is_offline_within_30_s(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut socket = node.socket(&viewer).await;
+    socket.next().await;
+    let gone = node.deaf_socket(&subject).await;
+    let last_word = Instant::now();
+    let began = jiff::Timestamp::now();
+    socket.until("online", |socket| socket.sees_online(subject.id)).await;
+    let limit = Duration::from_secs(40);
+    socket.until_within(limit, "offline", |socket| socket.sees_offline(subject.id)).await;
+    let took = last_word.elapsed();
+    println!("a peer that vanished was offline after {took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    // Last seen when it was last heard, not when it was given up.
+    let late = last_seen(&world, subject.id).await.duration_since(began).as_millis();
+    assert!((-1_000..5_000).contains(&late), "last seen {late} ms after its last word");
+    drop(gone);
 }

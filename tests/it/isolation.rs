@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::{
@@ -28,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         odd_claims_reach_policies_as_they_are,
         claims_that_break_a_cast_in_a_policy_hurt_their_owner_only,
         pooled_connections_never_leak_claims,
+        a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more,
     ];
     cases.extend(
         crate::cases![a_reader_that_never_reads_slows_nobody_and_costs_little].into_iter().map(Case::alone),
@@ -253,37 +251,33 @@ async fn pooled_connections_never_leak_claims(world: Arc<World>) {
             &[],
         )
         .await;
-    let url = world.url.clone();
-    let database = rollcall::pg::Database::new(&url, None, 1).expect("a pool");
-    let connection = database.own().await.expect("a connection");
-    let row = connection
-        .query_one(
-            "select current_user::text, coalesce(current_setting('request.jwt.claims', true), '')",
-            &[],
-        )
-        .await
-        .expect("a row");
-    assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("postgres", ""));
 }
 
-/// Opens a presence socket by hand and never reads from it.
-async fn open_deaf(node: &Node, user: &User) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    // Small, so that it is full soon.
-    socket.set_recv_buffer_size(4_096).expect("a buffer");
-    socket.connect(&node.address.into()).expect("a connection");
-    socket.set_nonblocking(true).expect("a flag");
-    let mut stream = TcpStream::from_std(socket.into()).expect("a stream");
-    let handshake = format!(
-        "GET /api/presence/subscribe?token={} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        user.token
-    );
-    stream.write_all(handshake.as_bytes()).await.expect("the handshake");
-    let mut first = [0; 12];
-    stream.read_exact(&mut first).await.expect("an answer");
-    assert_eq!(&first, b"HTTP/1.1 101");
-    stream
+async fn a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more(world: Arc<World>) {
+    const OWN_CONNECTIONS: usize = 6;
+    let database = rollcall::pg::Database::new(&world.url, None, 2).expect("a pool");
+    let take_on = "select set_config('role', 'authenticated', true),
+        set_config('request.jwt.claims', '{\"sub\":\"x\"}', true), pg_sleep($1)";
+    for round in 0..30_u64 {
+        let seconds = if round % 2 == 0 { 0.0 } else { 1.0 };
+        let limit = Duration::from_millis(50);
+        let params: [&(dyn ToSql + Sync); 1] = [&seconds];
+        let asked = database.query_within(limit, take_on, &params);
+        // Some come to an end, some are stopped by the database, some are dropped on the way.
+        drop(timeout(Duration::from_millis(round * 3), asked).await);
+    }
+    let mut held = Vec::new();
+    for _ in 0..OWN_CONNECTIONS {
+        let connection = database.own().await.expect("a connection");
+        let who = "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''),
+            current_setting('statement_timeout')";
+        let row = connection.query_one(who, &[]).await.expect("not in a failed transaction");
+        assert_eq!(
+            (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, &str>(2)),
+            ("postgres", "", "0")
+        );
+        held.push(connection);
+    }
 }
 
 /// The memory of this process, in bytes.
@@ -311,7 +305,7 @@ async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<Worl
         .await;
     let mut held = Vec::new();
     for _ in 0..20 {
-        held.push(open_deaf(&node, &deaf).await);
+        held.push(node.deaf_socket(&deaf).await);
     }
     let mut socket = node.socket(&fine).await;
     socket.next().await;

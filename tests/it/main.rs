@@ -10,10 +10,15 @@ mod world;
 
 mod bad_input;
 mod faults;
+mod invisible;
 mod isolation;
+mod rest_manage;
+mod rest_people;
 mod rest_presence;
+mod rest_privacy;
 mod sockets_presence;
 mod sql_moves_sockets;
+mod typing;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
@@ -77,11 +82,16 @@ fn main() -> ExitCode {
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
         rest_presence::cases(),
+        rest_manage::cases(),
+        rest_people::cases(),
+        rest_privacy::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
         bad_input::cases(),
         faults::cases(),
+        invisible::cases(),
         isolation::cases(),
+        typing::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
     let trial = |Case { name, body, alone }| {

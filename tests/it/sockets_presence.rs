@@ -353,7 +353,7 @@ async fn a_frame_over_64_kib_closes_with_1009(world: Arc<World>) {
     let mut watching = node.socket(&viewer).await;
     watching.next().await;
     let mut socket = node.socket(&user).await;
-    socket.next().await;
+    socket.until("the other one", |socket| socket.sees_online(viewer.id)).await;
     let padding = "x".repeat(64 * 1024 - 40);
     socket.say(json!({"type": "heartbeat", "padding": padding})).await;
     socket.expect_silence(Duration::from_millis(300)).await;

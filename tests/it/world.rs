@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -9,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use parking_lot::Mutex;
 use rollcall::{
     app::{Environment, Server},
@@ -19,6 +24,8 @@ use rollcall::{
 };
 use serde_json::{Value, json};
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
     runtime::{Builder, Runtime},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -66,6 +73,13 @@ impl World {
     /// Starts a server with further settings.
     pub async fn node_with(&self, change: impl FnOnce(&mut Settings)) -> Arc<Node> {
         let node = Arc::new(Node::start(&self.url, change).await);
+        self.nodes.lock().push(node.clone());
+        node
+    }
+
+    /// Starts a server as a process of its own, as an operator would.
+    pub async fn process(&self) -> Arc<Node> {
+        let node = Arc::new(Node::start_process(&self.url).await);
         self.nodes.lock().push(node.clone());
         node
     }
@@ -185,17 +199,20 @@ pub fn in_seconds(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
 }
 
-/// A server's threads, and the task that ends when it has stopped.
-type Running = (Runtime, JoinHandle<Result<(), TaskFailure>>);
-
-/// A server in this process, with threads of its own, so that it can die without a word.
+/// A server.
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its id in `presence_nodes`.
+    /// Its id in `presence_nodes`; nil for a process, which does not tell.
     pub id: Uuid,
-    shutdown: Shutdown,
     running: Mutex<Option<Running>>,
+}
+
+enum Running {
+    /// In this process, with threads of its own, so that it can die without a word.
+    Threads { runtime: Runtime, server: JoinHandle<Result<(), TaskFailure>>, shutdown: Shutdown },
+    /// The binary.
+    Process(Child),
 }
 
 impl Node {
@@ -228,29 +245,80 @@ impl Node {
         let starting = runtime.spawn(async move { Server::start(&config, environment, stop).await });
         let server = starting.await.expect("no panic").expect("the server starts");
         let (address, id) = (server.address, server.node.0);
-        let running = runtime.spawn(server.run());
-        Self { address, id, shutdown, running: Mutex::new(Some((runtime, running))) }
+        let server = runtime.spawn(server.run());
+        let running = Running::Threads { runtime, server, shutdown };
+        Self { address, id, running: Mutex::new(Some(running)) }
+    }
+
+    /// Starts the binary on a database.
+    async fn start_process(url: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .arg("serve")
+            .current_dir(std::env::temp_dir())
+            .env_clear()
+            .envs([("DATABASE_URL", url), ("JWT_SECRET", SECRET), ("PORT", "0"), ("NODE_LEASE", "2s")])
+            .envs([
+                ("DISCONNECT_GRACE", "300ms"),
+                ("PRESENCE_UPDATES_PER_MINUTE", "0"),
+                ("LOG_FORMAT", "json"),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary runs");
+        let mut log = BufReader::new(child.stderr.take().expect("is piped")).lines();
+        let ready = async {
+            while let Some(line) = log.next_line().await.expect("a line") {
+                if let Some((_, rest)) = line.split_once("is ready at http://") {
+                    let end =
+                        rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c)).unwrap_or(rest.len());
+                    return rest[..end].parse().expect("an address");
+                }
+            }
+            panic!("the binary ended instead of getting ready");
+        };
+        let address = timeout(PATIENCE * 2, ready).await.expect("ready in time");
+        // Nobody reads on, and a full pipe would stop the server.
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        Self { address, id: Uuid::nil(), running: Mutex::new(Some(Running::Process(child))) }
     }
 
     /// Stops in order. Does nothing when it has stopped or crashed before.
     pub async fn stop(&self) -> Result<(), String> {
         let running = self.running.lock().take();
-        let Some((runtime, running)) = running else { return Ok(()) };
-        self.shutdown.request();
-        let ended = timeout(STOP_DEADLINE, running).await;
-        runtime.shutdown_background();
-        match ended {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(failure))) => Err(format!("a server failed: {failure:?}")),
-            Ok(Err(panic)) => Err(format!("a server panicked: {panic}")),
-            Err(_) => Err(format!("a server did not stop within {STOP_DEADLINE:?}")),
-        }
+        let ended = match running {
+            None => return Ok(()),
+            Some(Running::Threads { runtime, server, shutdown }) => {
+                shutdown.request();
+                let ended = timeout(STOP_DEADLINE, server).await;
+                runtime.shutdown_background();
+                ended.map(|ended| match ended {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(failure)) => Err(format!("a server failed: {failure:?}")),
+                    Err(panic) => Err(format!("a server panicked: {panic}")),
+                })
+            }
+            Some(Running::Process(mut child)) => {
+                let pid =
+                    child.id().and_then(|id| i32::try_from(id).ok()).expect("it has not been waited for");
+                kill(Pid::from_raw(pid), Signal::SIGTERM)
+                    .map_err(|error| format!("the process is gone: {error}"))?;
+                timeout(STOP_DEADLINE, child.wait()).await.map(|ended| match ended {
+                    Ok(status) if status.success() => Ok(()),
+                    other => Err(format!("the process ended with {other:?}")),
+                })
+            }
+        };
+        ended.unwrap_or_else(|_| Err(format!("a server did not stop within {STOP_DEADLINE:?}")))
     }
 
     /// Dies as by `kill -9`: its threads end where they are, its sockets and connections with them.
     pub fn crash(&self) {
-        if let Some((runtime, _)) = self.running.lock().take() {
-            runtime.shutdown_background();
+        match self.running.lock().take() {
+            None => {}
+            Some(Running::Threads { runtime, .. }) => runtime.shutdown_background(),
+            Some(Running::Process(mut child)) => child.start_kill().expect("it runs"),
         }
     }
 }
