@@ -11,7 +11,9 @@ mod world;
 mod bad_input;
 mod faults;
 mod isolation;
+mod rest_lists;
 mod rest_presence;
+mod revocation;
 mod sockets_presence;
 mod sql_moves_sockets;
 mod typing;
@@ -78,8 +80,10 @@ fn main() -> ExitCode {
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
         rest_presence::cases(),
+        rest_lists::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
+        revocation::cases(),
         bad_input::cases(),
         faults::cases(),
         isolation::cases(),
