@@ -41,6 +41,8 @@ pub mod metric {
     pub const RESYNCS: &str = "rollcall_resyncs_total";
     /// Histogram, seconds: queries that ask row-level security who sees whom.
     pub const RLS_QUERY: &str = "rollcall_rls_query_seconds";
+    /// Counter: errands for sockets that were given up because too many waited.
+    pub const ERRANDS_DROPPED: &str = "rollcall_errands_dropped_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.

@@ -302,6 +302,8 @@ impl From<PgError> for ApiError {
                 Self::InvalidReference("something that the request refers to does not exist".into())
             }
             PgError::Duplicate(_) => Self::DuplicatePresence,
+            // What the routes know of is refused before, with the field; this is a rule that the operator has added.
+            PgError::Violation(_) => Self::bad_request("the database does not take one of the values"),
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }

@@ -55,6 +55,26 @@ impl Database {
         in_transaction(self.for_caller().await?, &[&role, &claims, &limit], statement, params).await
     }
 
+    /// Begins a transaction for several statements as the caller: that role, those claims, and for each statement the
+    /// same limit of time as in [`query_as`](Self::query_as).
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Unavailable`] without a connection.
+    pub async fn begin_as(&self, caller: &Caller) -> Result<CallerTx, PgError> {
+        let limit = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
+        let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
+        let connection = self.for_caller().await?;
+        let act_as = connection.prepare_cached(ACT_AS).await?;
+        let tx = InTransaction(Some(connection));
+        let client = tx.connection();
+        let acting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &limit];
+        let (begin, act) = futures_util::join!(client.batch_execute("begin"), client.query(&act_as, &acting));
+        begin?;
+        act?;
+        Ok(CallerTx(tx))
+    }
+
     /// Runs one statement with the login role's own rights that may not take longer than `limit`.
     ///
     /// # Errors
@@ -68,6 +88,34 @@ impl Database {
     ) -> Result<Vec<Row>, PgError> {
         let limit = limit.as_millis().to_string();
         in_transaction(self.own().await?, &[&"none", &"", &limit], statement, params).await
+    }
+}
+
+/// A transaction in which every statement runs as the caller. Dropped before [`commit`](Self::commit), its connection
+/// is thrown away, and with it whatever was done.
+pub struct CallerTx(InTransaction);
+
+impl CallerTx {
+    /// Runs one statement as the caller.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the statement, or a policy in it, raises; the transaction cannot be used after that.
+    pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
+        let client = self.0.connection();
+        let statement = client.prepare_cached(statement).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    ///
+    /// When the commit fails, nothing was done.
+    pub async fn commit(self) -> Result<(), PgError> {
+        self.0.connection().batch_execute("commit").await?;
+        self.0.ended();
+        Ok(())
     }
 }
 

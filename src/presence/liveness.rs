@@ -63,6 +63,8 @@ struct Live {
     closed_at: Option<Instant>,
     /// When the database last heard that somebody looks at the device.
     active_at: Instant,
+    /// Offline by the user's word, although its sockets may not all have closed yet.
+    signed_off: bool,
 }
 
 #[derive(Default)]
@@ -101,8 +103,9 @@ impl Liveness {
             let mut known = true;
             let live = live.or_insert_with(|| {
                 known = false;
-                Live { sockets: 0, written: false, closed_at: None, active_at: now }
+                Live { sockets: 0, written: false, closed_at: None, active_at: now, signed_off: false }
             });
+            known &= !std::mem::take(&mut live.signed_off);
             live.sockets += 1;
             live.closed_at = None;
             if known {
@@ -147,6 +150,9 @@ impl Liveness {
     ///
     /// When the write fails.
     pub async fn awake(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
+        if self.state.lock().devices.get(&(user, device.clone())).is_some_and(|live| live.signed_off) {
+            return Ok(());
+        }
         self.connect(user, device).await
     }
 
@@ -159,13 +165,30 @@ impl Liveness {
         {
             let mut state = self.state.lock();
             let Some(live) = state.devices.get_mut(&(user, device.clone())) else { return Ok(()) };
-            if live.active_at.elapsed() < self.times.idle_after / 2 {
+            if live.signed_off || live.active_at.elapsed() < self.times.idle_after / 2 {
                 return Ok(());
             }
             live.active_at = Instant::now();
         }
         self.writer.apply(user, Change::Heartbeat { device: Some(device.clone()), active: true }).await?;
         Ok(())
+    }
+
+    /// A device, or all of the user's, was signed off: it is offline already, and stays so until a socket opens anew.
+    pub fn signed_off(&self, user: UserId, device: Option<&DeviceId>) {
+        let mut state = self.state.lock();
+        match device {
+            Some(device) => {
+                if let Some(live) = state.devices.get_mut(&(user, device.clone())) {
+                    live.signed_off = true;
+                }
+            }
+            // Erasing is rare: a walk over the map costs less than an index by user.
+            None => {
+                let theirs = state.devices.iter_mut().filter(|((owner, _), _)| *owner == user);
+                theirs.for_each(|(_, live)| live.signed_off = true);
+            }
+        }
     }
 
     async fn connect(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
@@ -220,8 +243,13 @@ impl Liveness {
             let mut state = self.state.lock();
             // Tried again with the next tick, unless the device is back.
             if !state.devices.contains_key(&key) {
-                let live =
-                    Live { sockets: 0, written: true, closed_at: Some(closed_at), active_at: closed_at };
+                let live = Live {
+                    sockets: 0,
+                    written: true,
+                    closed_at: Some(closed_at),
+                    active_at: closed_at,
+                    signed_off: false,
+                };
                 state.devices.insert(key.clone(), live);
                 state.closing.push_front((closed_at, key));
             }
@@ -238,7 +266,10 @@ impl Liveness {
     async fn assert_connected(&self, all: bool) {
         let connected: Vec<Key> = {
             let state = self.state.lock();
-            let unknown = state.devices.iter().filter(|(_, live)| live.sockets > 0 && (all || !live.written));
+            let unknown = state
+                .devices
+                .iter()
+                .filter(|(_, live)| live.sockets > 0 && !live.signed_off && (all || !live.written));
             unknown.map(|(key, _)| key.clone()).collect()
         };
         for chunk in connected.chunks(ASSERT_AT_ONCE) {
@@ -313,7 +344,8 @@ impl Lease {
     /// written any more: a connection that is written later would keep its device online with nobody behind it.
     pub async fn release(&self) {
         let released =
-            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await;
+            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await })
+                .await;
         if let Err(error) = released {
             tracing::warn!(error = ?error, "could not release the lease; it will lapse");
         }

@@ -11,21 +11,23 @@ use parking_lot::Mutex;
 
 use super::{
     liveness::Liveness,
+    roster::Roster,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{ConversationId, DeviceId, Presence, UserId, neutralise},
+    model::{Card, ConversationId, DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
         queries::{
+            context,
             presence::{self, Change, Listed, VersionedFace},
             typing,
         },
     },
-    protocol::StatusUpdate,
+    protocol::{ContextUpdate, StatusUpdate},
 };
 
 /// A repeat of the same state within this is acknowledged without a write (source B).
@@ -62,6 +64,7 @@ pub struct PresenceService {
     database: Database,
     writer: Writer,
     liveness: Liveness,
+    roster: Roster,
     visibility: Visibility,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
@@ -74,16 +77,23 @@ impl PresenceService {
         database: Database,
         writer: Writer,
         liveness: Liveness,
+        roster: Roster,
         visibility: Visibility,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, limits, said: Mutex::default() }
+        Self { database, writer, liveness, roster, visibility, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
     #[must_use]
     pub const fn liveness(&self) -> &Liveness {
         &self.liveness
+    }
+
+    /// Whose sockets are open here.
+    #[must_use]
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// Who hears of whom.
@@ -172,6 +182,34 @@ impl PresenceService {
     ) -> Result<(), PresenceError> {
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
         Ok(())
+    }
+
+    /// Notes what a user does on a device; the user's other devices hear of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`PresenceError`].
+    pub async fn set_context(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        mut update: ContextUpdate,
+    ) -> Result<Allowance, PresenceError> {
+        let allowance = self.limits.check(LimitClass::Context, user)?;
+        update.last_navigation_path = update
+            .last_navigation_path
+            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
+        context::note(&self.database, caller, user, &update).await?;
+        Ok(allowance)
+    }
+
+    /// One user as the caller may see them, for source D.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be read.
+    pub async fn card(&self, caller: &Caller, user: UserId) -> Result<Option<Card>, PresenceError> {
+        Ok(presence::card(&self.database, caller, user).await?)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use crate::{
     auth::Caller,
-    model::{ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
+    model::{Card, ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
     pg::{Database, PgError},
 };
 
@@ -382,6 +382,22 @@ pub async fn list(
 ) -> Result<Vec<Listed>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&users]).await?;
     Ok(rows.iter().map(|row| Listed { face: versioned(row), is_typing: row.get("is_typing") }).collect())
+}
+
+/// One user as the caller may see them.
+///
+/// # Errors
+///
+/// When a policy raises, or the database does not answer.
+pub async fn card(database: &Database, caller: &Caller, user_id: UserId) -> Result<Option<Card>, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/presence/card.sql"), &[&user_id]).await?;
+    Ok(rows.first().map(|row| Card {
+        user_id,
+        online_status: row.get("status"),
+        custom_status: row.get("custom_status"),
+        last_seen_at: row.get("last_seen"),
+        devices_online: row.get("devices_online"),
+    }))
 }
 
 /// A user's trusted face, for the server's own eyes: not to be shown to anybody else.

@@ -546,3 +546,6 @@ fn news(edge: &mut Edge, seen: Option<VersionedFace>, user: UserId) -> Option<Ar
         None => edge.told.take().map(|_| Arc::new(Presence::taken_back(user))),
     }
 }
+
+#[cfg(test)]
+mod tests;
