@@ -28,8 +28,8 @@ check: ## Check format and lints, quickly
 fmt: ## Format the code
 	@cargo fmt
 
-bench: ## Run the benchmarks
-	@cargo bench
+bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run
+	@cargo bench --quiet --bench presence -- $(ARGS)
 
 clean: ## Remove what was built; the database in .rollcall stays
 	@cargo clean

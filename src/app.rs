@@ -25,10 +25,11 @@ use crate::{
     model::NodeId,
     pg::{Database, listener},
     presence::{
-        PresenceService, UserSockets,
+        PresenceService,
         context_sync::context_sync,
         courier::{Courier, CourierEars, Errands},
         liveness::{Lease, Liveness, Times},
+        roster::Roster,
         typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
@@ -95,6 +96,7 @@ impl Server {
         let hub = Hub::start(&HubSettings { shards: config.shards, ..HubSettings::default() }, &sockets);
         let inbox = Arc::new(Inbox::default());
         let (writer, writer_task) = writer(database.clone());
+        let roster = Roster::default();
         let errands = Arc::new(Errands::default());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
         let times = Times {
@@ -112,14 +114,13 @@ impl Server {
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
             ..LimitSettings::default()
         }));
-        let user_sockets = UserSockets::default();
-        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), user_sockets.clone());
+        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), roster.clone());
         let presence = Arc::new(PresenceService::new(
             database.clone(),
             writer,
             liveness.clone(),
+            roster.clone(),
             visibility,
-            user_sockets.clone(),
             limits.clone(),
         ));
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
@@ -146,8 +147,8 @@ impl Server {
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience = (Ears(inbox), (context_ears, CourierEars(errands.clone())));
-        let courier = Courier::new(database.clone(), hub.clone(), user_sockets, liveness.clone(), errands);
+        let audience = ((Ears(inbox), context_ears), CourierEars(errands.clone()));
+        let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));

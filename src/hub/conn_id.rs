@@ -19,7 +19,7 @@ impl ConnId {
     /// The most connections in one shard.
     pub const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 
-    pub(super) fn new(shard: u8, slot: u32, epoch: u32) -> Self {
+    pub(crate) fn new(shard: u8, slot: u32, epoch: u32) -> Self {
         debug_assert!(slot < Self::MAX_SLOTS);
         Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
     }

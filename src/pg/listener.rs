@@ -30,7 +30,7 @@ pub const BROADCAST: &str = "rollcall_broadcast";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
 const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_context; listen rollcall_presence; \
-     listen rollcall_typing; listen rollcall_visibility";
+    listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::UserSockets;
+use super::roster::Roster;
 use crate::{
     hub::{Delivery, Encodable, Hub, StateKey},
     model::{DeviceContext, DeviceId, UserId},
@@ -61,7 +61,7 @@ struct Inbox {
 /// The listener's end.
 pub struct ContextEars {
     inbox: Arc<Inbox>,
-    sockets: UserSockets,
+    roster: Roster,
 }
 
 impl Audience for ContextEars {
@@ -70,7 +70,7 @@ impl Audience for ContextEars {
             return;
         }
         let pairs = payload.split_once('|').map_or(payload, |(_sent_at, pairs)| pairs);
-        let wanted = pairs.split(',').filter_map(version).filter(|heard| self.sockets.has(heard.user_id));
+        let wanted = pairs.split(',').filter_map(version).filter(|heard| self.roster.has(heard.user_id));
         let mut heard = self.inbox.heard.lock();
         heard.versions.extend(wanted);
         if heard.versions.len() > MOST_HEARD {
@@ -102,16 +102,16 @@ fn version(pair: &str) -> Option<ContextVersion> {
 pub struct ContextSync {
     database: Database,
     hub: Hub,
-    sockets: UserSockets,
+    roster: Roster,
     inbox: Arc<Inbox>,
 }
 
 /// Makes the task and its ears.
 #[must_use]
-pub fn context_sync(database: Database, hub: Hub, sockets: UserSockets) -> (ContextEars, ContextSync) {
+pub fn context_sync(database: Database, hub: Hub, roster: Roster) -> (ContextEars, ContextSync) {
     let inbox = Arc::new(Inbox::default());
-    let ears = ContextEars { inbox: inbox.clone(), sockets: sockets.clone() };
-    (ears, ContextSync { database, hub, sockets, inbox })
+    let ears = ContextEars { inbox: inbox.clone(), roster: roster.clone() };
+    (ears, ContextSync { database, hub, roster, inbox })
 }
 
 impl ContextSync {
@@ -159,7 +159,7 @@ impl ContextSync {
             self.tell(in_time(contexts).await?).await;
         }
         if let Some(since) = missed_since {
-            for chunk in self.sockets.users().chunks(AT_ONCE) {
+            for chunk in self.roster.users().chunks(AT_ONCE) {
                 let age = since.elapsed() + UNNOTICED;
                 let contexts = async { context::recent(&self.database.own().await?, chunk, age).await };
                 self.tell(in_time(contexts).await?).await;
@@ -170,7 +170,7 @@ impl ContextSync {
 
     async fn tell(&self, contexts: Vec<DeviceContext>) {
         let deliveries = contexts.into_iter().filter_map(|context| {
-            let seats = self.sockets.of(context.user_id).into_iter();
+            let seats = self.roster.seats(context.user_id).into_iter();
             let to: Vec<_> =
                 seats.filter(|seat| seat.device != context.device_id).map(|seat| seat.conn).collect();
             let key = Some(key(context.user_id, &context.device_id));
@@ -206,9 +206,9 @@ mod tests {
     use crate::hub::ConnId;
 
     fn ears() -> (ContextEars, UserId) {
-        let (sockets, user) = (UserSockets::default(), UserId::random());
-        sockets.seat(user, &DeviceId::unnamed(), ConnId::for_test(1));
-        (ContextEars { inbox: Arc::default(), sockets }, user)
+        let (roster, user) = (Roster::default(), UserId::random());
+        roster.enter(user, &DeviceId::unnamed(), ConnId::for_test(1));
+        (ContextEars { inbox: Arc::default(), roster }, user)
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rand::Rng;
 use tokio::{select, sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{UserSockets, liveness::Liveness};
+use super::{liveness::Liveness, roster::Roster};
 use crate::{
     hub::{Delivery, Encodable, Hub},
     model::{DeviceId, UserId},
@@ -91,7 +91,7 @@ impl Audience for CourierEars {
 pub struct Courier {
     database: Database,
     hub: Hub,
-    sockets: UserSockets,
+    roster: Roster,
     liveness: Liveness,
     errands: Arc<Errands>,
 }
@@ -102,11 +102,11 @@ impl Courier {
     pub const fn new(
         database: Database,
         hub: Hub,
-        sockets: UserSockets,
+        roster: Roster,
         liveness: Liveness,
         errands: Arc<Errands>,
     ) -> Self {
-        Self { database, hub, sockets, liveness, errands }
+        Self { database, hub, roster, liveness, errands }
     }
 
     /// Runs errands until stopped.
@@ -152,7 +152,7 @@ impl Courier {
     }
 
     async fn tell(&self, users: &[UserId], message: ServerMessage) {
-        let to: Vec<_> = users.iter().flat_map(|user| self.sockets.of(*user)).map(|seat| seat.conn).collect();
+        let to = self.roster.of(users);
         if to.is_empty() {
             return;
         }
@@ -165,9 +165,8 @@ impl Courier {
     fn sign_off(&self, user: UserId, device: Option<&DeviceId>) {
         // First the device, then its sockets: one that comes back at once must find it signed off.
         self.liveness.signed_off(user, device);
-        let seats = self.sockets.of(user).into_iter();
-        for seat in seats.filter(|seat| device.is_none_or(|device| seat.device == *device)) {
-            if let Some(connection) = self.hub.connection(seat.conn) {
+        for conn in self.roster.on(user, device) {
+            if let Some(connection) = self.hub.connection(conn) {
                 connection.close(CloseCode::Normal, "signed off");
             }
         }

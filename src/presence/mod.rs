@@ -5,12 +5,11 @@
 pub mod context_sync;
 pub mod courier;
 pub mod liveness;
+pub mod roster;
 mod service;
-mod sockets_of;
 pub mod typing;
 pub mod visibility;
 pub mod writer;
 
 pub use service::{PresenceError, PresenceService};
-pub use sockets_of::{Seat, UserSockets};
 pub use writer::WriteError;

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
-    UserSockets,
     liveness::Liveness,
+    roster::Roster,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
@@ -64,8 +64,8 @@ pub struct PresenceService {
     database: Database,
     writer: Writer,
     liveness: Liveness,
+    roster: Roster,
     visibility: Visibility,
-    sockets: UserSockets,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
 }
@@ -77,11 +77,11 @@ impl PresenceService {
         database: Database,
         writer: Writer,
         liveness: Liveness,
+        roster: Roster,
         visibility: Visibility,
-        sockets: UserSockets,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, sockets, limits, said: Mutex::default() }
+        Self { database, writer, liveness, roster, visibility, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
@@ -90,16 +90,16 @@ impl PresenceService {
         &self.liveness
     }
 
+    /// Whose sockets are open here.
+    #[must_use]
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
     /// Who hears of whom.
     #[must_use]
     pub const fn visibility(&self) -> &Visibility {
         &self.visibility
-    }
-
-    /// Whose sockets are here.
-    #[must_use]
-    pub const fn sockets(&self) -> &UserSockets {
-        &self.sockets
     }
 
     /// Sets a user's status, for one device or, without one, for all live ones. Returns the user's own presence after
@@ -184,6 +184,32 @@ impl PresenceService {
         Ok(())
     }
 
+    /// Counts a context update, before [`set_context`](Self::set_context).
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::Limited`] when there were too many.
+    pub fn allow_context(&self, user: UserId) -> Result<Allowance, PresenceError> {
+        Ok(self.limits.check(LimitClass::Context, user)?)
+    }
+
+    /// Notes what a user does on a device; the user's other devices hear of it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub async fn set_context(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        mut update: ContextUpdate,
+    ) -> Result<(), PresenceError> {
+        update.last_navigation_path = update
+            .last_navigation_path
+            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
+        Ok(context::note(&self.database, caller, user, &update).await?)
+    }
+
     /// One user as the caller may see them, for source D.
     ///
     /// # Errors
@@ -191,25 +217,6 @@ impl PresenceService {
     /// When it could not be read.
     pub async fn card(&self, caller: &Caller, user: UserId) -> Result<Option<Card>, PresenceError> {
         Ok(presence::card(&self.database, caller, user).await?)
-    }
-
-    /// Notes what a user does on a device; the user's other devices hear of it.
-    ///
-    /// # Errors
-    ///
-    /// See [`PresenceError`].
-    pub async fn set_context(
-        &self,
-        caller: &Caller,
-        user: UserId,
-        mut update: ContextUpdate,
-    ) -> Result<Allowance, PresenceError> {
-        let allowance = self.limits.check(LimitClass::Context, user)?;
-        update.last_navigation_path = update
-            .last_navigation_path
-            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
-        context::note(&self.database, caller, user, &update).await?;
-        Ok(allowance)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.

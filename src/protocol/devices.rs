@@ -14,7 +14,9 @@ use super::{
     dialect::Language,
     json::{self, Envelope, Part},
 };
-use crate::model::{ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId};
+use crate::model::{
+    ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
+};
 
 /// The dialect.
 pub(super) const LANGUAGE: Language =
@@ -86,7 +88,7 @@ enum Spoken<'a> {
         custom_status: Option<&'a str>,
     },
     HeartbeatAck {
-        #[serde(serialize_with = "json::time")]
+        #[serde(serialize_with = "milliseconds::always")]
         server_time: Timestamp,
     },
     PresenceUpdate(Shown<'a>),
@@ -110,7 +112,7 @@ struct Ack<'a> {
     client_id: &'a str,
     user_id: UserId,
     device_id: &'a DeviceId,
-    #[serde(serialize_with = "json::time")]
+    #[serde(serialize_with = "milliseconds::always")]
     server_time: Timestamp,
     heartbeat_interval_ms: u64,
 }
@@ -133,7 +135,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     online_status: Status,
     custom_status: Option<&'a str>,
-    #[serde(serialize_with = "json::time_or_null")]
+    #[serde(serialize_with = "milliseconds::option")]
     last_seen_at: Option<Timestamp>,
 }
 

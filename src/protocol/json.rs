@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, Token, WireError, fields::kind};
-pub(super) use crate::model::milliseconds::{always as time, option as time_or_null};
 use crate::model::{ConversationId, DeviceId, InvalidDeviceId};
 
 /// Where a message has its fields.

@@ -13,7 +13,7 @@ use super::{
     dialect::Language,
     json::{self, Envelope, Part},
 };
-use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId};
+use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
 
 /// The dialect.
 pub(super) const LANGUAGE: Language =
@@ -108,7 +108,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
-    #[serde(serialize_with = "json::time_or_null")]
+    #[serde(serialize_with = "milliseconds::option")]
     last_seen: Option<Timestamp>,
     /// Only in lists over REST; on sockets typing has frames of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,7 @@ pub struct Shown<'a> {
     activity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_page: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json::time_or_null")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds::option")]
     idle_since: Option<Timestamp>,
 }
 

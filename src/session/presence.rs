@@ -108,10 +108,11 @@ impl PresenceSession {
     }
 
     async fn context(&mut self, update: ContextUpdate, conn: &Connection) -> Result<(), Complaint> {
-        let device = update.device_id.clone();
         // What is left of the allowance is a header's business.
-        let _ = self.shared.presence.set_context(&self.caller, self.user, update).await?;
-        self.be_of(device, conn).await?;
+        let _ = self.shared.presence.allow_context(self.user)?;
+        // First, because a device does not hear of itself.
+        self.be_of(update.device_id.clone(), conn).await?;
+        self.shared.presence.set_context(&self.caller, self.user, update).await?;
         Ok(self.active().await?)
     }
 
@@ -123,7 +124,7 @@ impl PresenceSession {
         }
         let before = std::mem::replace(&mut self.device, device);
         let presence = &self.shared.presence;
-        presence.sockets().move_to(self.user, &self.device, conn.id());
+        presence.roster().move_to(self.user, &self.device, conn.id());
         let opened = presence.liveness().opened(self.user, &self.device).await;
         presence.liveness().closed(self.user, &before);
         Ok(opened?)
@@ -161,7 +162,7 @@ impl Session for PresenceSession {
         self.arm(conn);
         // Should it not get through, the connection is ending, and the transport says why.
         let _ = conn.say(&ServerMessage::Connected(self.welcome(conn)));
-        self.shared.presence.sockets().seat(self.user, &self.device, conn.id());
+        self.shared.presence.roster().enter(self.user, &self.device, conn.id());
         if conn.dialect().tells_of_others() {
             let follows = std::mem::take(&mut self.follows);
             self.shared.presence.visibility().join(conn.id(), self.user, self.caller.clone(), follows).await;
@@ -205,8 +206,8 @@ impl Session for PresenceSession {
     }
 
     async fn on_close(self, conn: &Arc<Connection>, _why: CloseReason) {
+        self.shared.presence.roster().leave(self.user, conn.id());
         self.shared.presence.liveness().closed(self.user, &self.device);
-        self.shared.presence.sockets().leave(self.user, conn.id());
         self.shared.presence.visibility().leave(conn.id()).await;
     }
 }

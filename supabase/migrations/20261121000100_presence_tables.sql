@@ -5,8 +5,8 @@
 create schema if not exists rollcall;
 comment on schema rollcall is 'Rollcall''s functions and bookkeeping. What users read and write lies in public.';
 grant usage on schema rollcall to anon, authenticated, service_role;
--- Functions are called by nobody unless a grant says so.
-alter default privileges in schema rollcall revoke execute on functions from public;
+-- PostgreSQL lets PUBLIC call every new function, and default privileges of one schema cannot take that back, so each
+-- migration that makes functions ends with a revoke. Triggers need no grant to fire.
 
 create type public.presence_status as enum ('online', 'away', 'busy', 'dnd', 'invisible', 'offline');
 create type public.presence_reach as enum ('online', 'away', 'offline');
@@ -45,14 +45,17 @@ create table public.presence_devices (
   last_active_at timestamptz not null default now(),
   idle_since timestamptz,
   signed_off_at timestamptz,
+  live boolean not null generated always as (status <> 'offline') stored,
   constraint presence_devices_pkey primary key (user_id, device_id)
 ) with (fillfactor = 80); -- Room for heap-only updates: heartbeats touch no indexed column.
 comment on table public.presence_devices is 'What each device of a user reports. A device is live unless it is offline.';
 comment on column public.presence_devices.nodes is 'The nodes that hold a socket of this device; empty for one that lives on heartbeats.';
 comment on column public.presence_devices.last_heartbeat_at is 'The last moment at which the device is known to have been live.';
 comment on column public.presence_devices.signed_off_at is 'Set when the client itself said offline: a late heartbeat does not bring it back.';
--- The sweep looks at live devices only; most rows of an old database are not.
-create index presence_devices_live on public.presence_devices (user_id) where status <> 'offline';
+comment on column public.presence_devices.live is 'Whether it is not offline.';
+-- The sweep looks at live devices only; most rows of an old database are not. By `live` and not by `status`: an update
+-- is heap-only as long as no column of an index, predicates included, changes its value, and online to away is frequent.
+create index presence_devices_live on public.presence_devices (user_id) where live;
 create index presence_devices_on_nodes on public.presence_devices (user_id) where nodes <> '{}';
 alter table public.presence_devices enable row level security;
 
@@ -78,7 +81,8 @@ create table public.user_last_seen (
   last_seen timestamptz
 ) with (fillfactor = 80);
 comment on table public.user_last_seen is
-  'The last moment at which any device was live. Its row is also the lock that orders the changes of one user.';
+  'The last moment at which any device was live; of a live user, to the minute. '
+  'Its row is also the lock that orders the changes of one user. Erasing a user: delete it after the devices.';
 alter table public.user_last_seen enable row level security;
 
 -- Settings -----------------------------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ alter table public.presence_visibility_list enable row level security;
 
 -- Faces --------------------------------------------------------------------------------------------------------
 
--- Orders the states of a face: taken while the row is locked, so a later state has a higher number.
+-- Orders the states of a face: taken while the user is locked, so a later state has a higher number.
 create sequence rollcall.presence_version;
 
 create table public.user_presence (
@@ -121,14 +125,15 @@ create table public.user_presence (
   activity text,
   current_page text,
   idle_since timestamptz,
-  version bigint not null,
+  version bigint not null default nextval('rollcall.presence_version'),
   constraint user_presence_pkey primary key (user_id, face)
 ) with (fillfactor = 80);
 comment on table public.user_presence is
   'Two faces of each user. Policies give a viewer at most one row of a user, so what must be hidden is not in that row. '
   'Derived: change presence_devices, presence_choices or presence_settings instead, or call rollcall.set_status().';
 comment on column public.user_presence.status is 'The full value: online, away, busy, dnd, invisible or offline.';
-comment on column public.user_presence.reach is 'The same in three words: online, away or offline.';
+comment on column public.user_presence.reach is
+  'The same in three words: busy and dnd read online, and invisible reads what the devices say.';
 comment on column public.user_presence.version is 'Rises with every state of the row.';
 alter table public.user_presence enable row level security;
 

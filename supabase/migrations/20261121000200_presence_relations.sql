@@ -38,10 +38,12 @@ alter table public.teams enable row level security;
 create table public.team_members (
   team_id uuid not null references public.teams (id) on delete cascade,
   user_id uuid not null,
+  accepted_at timestamptz default now(),
   created_at timestamptz not null default now(),
   constraint team_members_pkey primary key (team_id, user_id)
 );
-comment on table public.team_members is 'Who is in which team.';
+comment on table public.team_members is
+  'Who is in which team. Counts once accepted_at is set: owners can invite, or anybody could make a team of strangers and see them.';
 create index team_members_user_id on public.team_members (user_id);
 alter table public.team_members enable row level security;
 
@@ -76,3 +78,19 @@ create unlogged table public.typing_indicators (
 comment on table public.typing_indicators is 'Who types where, right now. A row lasts five seconds unless refreshed.';
 create index typing_indicators_user_id on public.typing_indicators (user_id);
 alter table public.typing_indicators enable row level security;
+
+-- Typing ends by itself. API roles may say that they type, not for how long.
+-- Invoker: touches only the row at hand.
+create function rollcall.stamp_typing() returns trigger
+  language plpgsql security invoker set search_path = ''
+as $$
+begin
+  new.updated_at := least(new.updated_at, clock_timestamp());
+  new.expires_at := least(new.expires_at, clock_timestamp() + interval '5 seconds');
+  return new;
+end
+$$;
+create trigger stamp_typing before insert or update on public.typing_indicators
+  for each row execute function rollcall.stamp_typing();
+
+revoke execute on all functions in schema rollcall from public;

@@ -29,7 +29,8 @@ begin
       select c.requester_id, 'contacts' from public.contacts c where c.addressee_id = v_me and c.accepted_at is not null
       union all
       select theirs.user_id, 'team' from public.team_members mine
-      join public.team_members theirs using (team_id) where mine.user_id = v_me
+      join public.team_members theirs using (team_id)
+      where mine.user_id = v_me and mine.accepted_at is not null and theirs.accepted_at is not null
     )
     select l.id, 'trusted'::public.presence_face
     from listed l
@@ -125,7 +126,8 @@ begin
       select c.requester_id from public.contacts c where c.addressee_id = v_me and c.accepted_at is not null
       union
       select theirs.user_id from public.team_members mine
-        join public.team_members theirs using (team_id) where mine.user_id = v_me
+        join public.team_members theirs using (team_id)
+        where mine.user_id = v_me and mine.accepted_at is not null and theirs.accepted_at is not null
       union
       select theirs.user_id from public.conversation_participants mine
         join public.conversation_participants theirs using (conversation_id) where mine.user_id = v_me
@@ -210,9 +212,17 @@ create policy "members see each other" on public.team_members
   using (team_id in (select rollcall.my_teams())
     or team_id in (select t.id from public.teams t where t.owner_id = (select auth.uid())));
 
-create policy "owners add members" on public.team_members
+-- Without the invited one's consent a stranger could make a team, add them, and see them as a team mate.
+create policy "owners invite members" on public.team_members
   for insert to authenticated
-  with check (team_id in (select t.id from public.teams t where t.owner_id = (select auth.uid())));
+  with check (
+    team_id in (select t.id from public.teams t where t.owner_id = (select auth.uid()))
+    and (accepted_at is null or user_id = (select auth.uid()))
+  );
+
+create policy "members accept for themselves" on public.team_members
+  for update to authenticated
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
 
 create policy "owners remove members, members leave" on public.team_members
   for delete to authenticated
@@ -289,14 +299,15 @@ grant select, delete on public.presence_settings to authenticated;
 grant insert (user_id, visibility, show_last_seen, show_activity, show_custom_status, show_typing),
   update (visibility, show_last_seen, show_activity, show_custom_status, show_typing)
   on public.presence_settings to authenticated;
-grant select, insert, delete on public.presence_visibility_list to authenticated;
+grant select, delete, insert (user_id, viewer_id) on public.presence_visibility_list to authenticated;
 grant select, delete, insert (requester_id, addressee_id), update (accepted_at) on public.contacts to authenticated;
 grant select, delete, insert (blocker_id, blocked_id) on public.blocks to authenticated;
-grant select, insert, delete, update (name) on public.teams to authenticated;
-grant select, insert, delete on public.team_members to authenticated;
-grant select, insert, delete, update (title) on public.conversations to authenticated;
-grant select, insert, delete on public.conversation_participants to authenticated;
-grant select, insert, delete, update (updated_at, expires_at) on public.typing_indicators to authenticated;
+grant select, delete, insert (id, name, owner_id), update (name) on public.teams to authenticated;
+grant select, delete, insert (team_id, user_id, accepted_at), update (accepted_at) on public.team_members to authenticated;
+grant select, delete, insert (id, title, created_by), update (title) on public.conversations to authenticated;
+grant select, delete, insert (conversation_id, user_id) on public.conversation_participants to authenticated;
+grant select, delete, insert (conversation_id, user_id, expires_at), update (updated_at, expires_at)
+  on public.typing_indicators to authenticated;
 
 grant all on public.presence_nodes, public.presence_devices, public.presence_choices, public.user_last_seen,
   public.presence_settings, public.presence_visibility_list, public.user_presence, public.contacts, public.blocks,
@@ -304,3 +315,5 @@ grant all on public.presence_nodes, public.presence_devices, public.presence_cho
   public.typing_indicators
   to service_role;
 grant usage on sequence rollcall.presence_version to service_role;
+
+revoke execute on all functions in schema rollcall from public;

@@ -1,131 +1,186 @@
 -- Faces are recomputed from devices, choice and settings by triggers, in the transaction that changed them.
 -- Invariant: a face is written only when it differs, so a heartbeat or a repeat makes no noise.
+-- Everybody locks in one order: choices, devices, settings, then the row in user_last_seen, then faces; several users
+-- in the order of their ids. So writers of one statement wait for each other and never in a circle.
+-- The setting rollcall.batch, local to a transaction, tells the triggers here that whoever writes will ask for one
+-- refresh at the end, and that what it writes is complete as it is.
 
--- Every state of a face has a number that rises, whoever writes it; and `reach` follows `status` where a DBA
--- sets only the latter. Invoker: touches only the row at hand.
-create function rollcall.stamp_face() returns trigger
-  language plpgsql security invoker set search_path = ''
+-- What the two faces of some users are to be. One row a user and face; `known` is false for a user of whom nothing is
+-- left (then there is to be no face), `shown` for a face that must not come into being: somebody who has never been
+-- seen and is invisible must not become known by it.
+-- Invoker, and without settings of its own, so that it becomes part of the statement that calls it. Not for API roles.
+create function rollcall.faces_of(p_users uuid[], p_now timestamptz) returns table (
+  user_id uuid, face public.presence_face, status public.presence_status, reach public.presence_reach,
+  last_seen timestamptz, custom_status text, activity text, current_page text, idle_since timestamptz,
+  known boolean, shown boolean, last_seen_before timestamptz
+)
+  language sql stable security invoker
 as $$
-begin
-  -- The row is locked by now, so a later state always takes a later number.
-  new.version := nextval('rollcall.presence_version');
-  if tg_op = 'UPDATE' and new.status is distinct from old.status and new.reach = old.reach then
-    new.reach := case new.status when 'offline' then 'offline' when 'away' then 'away' else 'online' end;
-  end if;
-  return new;
-end
-$$;
-create trigger stamp_face before insert or update on public.user_presence
-  for each row execute function rollcall.stamp_face();
-
--- Recomputes both faces of the users named and writes the ones that differ. Locks one row a user, in order, so that
--- concurrent changes of one user follow each other; what it then reads is newer than the lock (each statement of a
--- volatile function has its own snapshot), so no change is lost.
--- Definer: called by triggers on behalf of users who may not write faces. Not executable by API roles.
-create function rollcall.refresh_faces(p_users uuid[]) returns void
-  language plpgsql volatile security definer set search_path = ''
-as $$
-declare
-  v_now constant timestamptz := date_trunc('milliseconds', clock_timestamp());
-begin
-  perform from public.user_last_seen l where l.user_id = any (p_users) order by l.user_id for update;
-  insert into public.user_last_seen (user_id)
-    select distinct w.user_id from unnest(p_users) as w (user_id)
-    where not exists (select from public.user_last_seen l where l.user_id = w.user_id)
-    order by w.user_id
-    on conflict (user_id) do nothing;
-  if found then
-    perform from public.user_last_seen l where l.user_id = any (p_users) order by l.user_id for update;
-  end if;
-
-  with
-  device as (
-    select
-      d.user_id,
-      bool_or(d.status <> 'offline') as live,
-      bool_or(d.status = 'online' and d.idle_since is null) as active,
-      max(d.idle_since) filter (where d.status <> 'offline') as idle_since,
-      max(d.last_heartbeat_at) as last_heartbeat_at,
-      (array_agg(d.activity order by d.last_active_at desc) filter (where d.status <> 'offline' and d.activity is not null))[1] as activity,
-      (array_agg(d.current_page order by d.last_active_at desc) filter (where d.status <> 'offline' and d.current_page is not null))[1] as current_page
-    from public.presence_devices d
-    where d.user_id = any (p_users)
-    group by d.user_id
-  ),
-  fact as (
+  with fact as materialized (
     select
       l.user_id,
-      coalesce(d.live, false) as live,
-      case when not coalesce(d.live, false) then 'offline' when d.active then 'online' else 'away' end::public.presence_reach as reach,
-      case when not d.active then d.idle_since end as idle_since,
-      case when coalesce(d.live, false) then v_now
-        else date_trunc('milliseconds', greatest(l.last_seen, d.last_heartbeat_at)) end as last_seen,
-      d.activity,
-      d.current_page,
-      c.chosen,
+      coalesce(device.live, false) as live,
+      (case
+        when device.live is not true then 'offline' when c.chosen is not null then c.chosen
+        when device.active then 'online' else 'away'
+      end)::public.presence_status as status,
+      (case
+        when device.live is not true then 'offline' when device.active or c.chosen in ('busy', 'dnd') then 'online' else 'away'
+      end)::public.presence_reach as reach,
+      case
+        when device.live then p_now
+        else pg_catalog.date_trunc('milliseconds', greatest(l.last_seen, device.last_heartbeat_at))
+      end as last_seen,
+      case when device.idle then device.idle_since end as idle_since,
+      -- The device that was used last and has something to say. Few say anything, so it is looked up for them only.
+      case when device.tells then (
+        select d.activity from public.presence_devices d
+        where d.user_id = l.user_id and d.live and d.activity is not null
+        order by d.last_active_at desc, d.device_id limit 1
+      ) end as activity,
+      case when device.tells then (
+        select d.current_page from public.presence_devices d
+        where d.user_id = l.user_id and d.live and d.current_page is not null
+        order by d.last_active_at desc, d.device_id limit 1
+      ) end as current_page,
+      case when c.custom_status_expires_at is null or c.custom_status_expires_at > p_now then c.custom_status end as custom_status,
+      c.chosen is not distinct from 'invisible' as hidden,
       c.last_seen_when_hidden,
-      case when c.custom_status_expires_at is null or c.custom_status_expires_at > v_now then c.custom_status end as custom_status,
       coalesce(s.show_last_seen, true) as show_last_seen,
       coalesce(s.show_activity, true) as show_activity,
       coalesce(s.show_custom_status, true) as show_custom_status,
-      l.last_seen is not null or d.user_id is not null or c.user_id is not null or s.user_id is not null as known
+      s.user_id is not null as has_settings,
+      l.last_seen is not null or device.user_id is not null or c.user_id is not null or s.user_id is not null as known,
+      l.last_seen as last_seen_before
     from public.user_last_seen l
-    left join device d using (user_id)
-    left join public.presence_choices c using (user_id)
-    left join public.presence_settings s using (user_id)
+    left join (
+      select
+        d.user_id,
+        bool_or(d.live) as live,
+        bool_or(d.status = 'online' and d.idle_since is null) as active,
+        bool_and(d.idle_since is not null) filter (where d.live) as idle,
+        max(d.idle_since) filter (where d.live) as idle_since,
+        bool_or(d.live and (d.activity is not null or d.current_page is not null)) as tells,
+        max(d.last_heartbeat_at) as last_heartbeat_at
+      from public.presence_devices d
+      where d.user_id = any (p_users)
+      group by d.user_id
+    ) device on device.user_id = l.user_id
+    left join public.presence_choices c on c.user_id = l.user_id and c.user_id = any (p_users)
+    left join public.presence_settings s on s.user_id = l.user_id and s.user_id = any (p_users)
     where l.user_id = any (p_users)
-  ),
-  face as (
+  )
+  select
+    f.user_id, 'trusted'::public.presence_face, f.status, f.reach, f.last_seen, f.custom_status,
+    f.activity, f.current_page, f.idle_since, f.known, true, f.last_seen_before
+  from fact f
+  union all
+  -- What an invisible user shows is what an offline one shows: nothing but the last_seen of that moment.
+  select
+    f.user_id, 'public', 'offline', 'offline',
+    case when not f.show_last_seen then null when f.hidden then f.last_seen_when_hidden else f.last_seen end,
+    null, null, null, null,
+    f.known, not f.hidden or f.last_seen_when_hidden is not null or f.has_settings, f.last_seen_before
+  from fact f
+  where f.hidden or not f.live
+  union all
+  select
+    f.user_id, 'public', f.status, f.reach,
+    case when f.show_last_seen then f.last_seen end,
+    case when f.show_custom_status then f.custom_status end,
+    case when f.show_activity then f.activity end,
+    case when f.show_activity then f.current_page end,
+    case when f.show_last_seen then f.idle_since end,
+    f.known, true, f.last_seen_before
+  from fact f
+  where f.live and not f.hidden
+$$;
+comment on function rollcall.faces_of is 'What the faces of some users are to be, by devices, choices and settings.';
+
+-- Recomputes both faces of the users named and writes the ones that differ. Locks one row a user, in order, so that
+-- concurrent changes of one user follow each other; what it then reads is newer than the lock (each statement of a
+-- volatile function has its own snapshot), so no change is lost. That holds in read committed only, hence the refusal.
+-- Definer: called by triggers on behalf of users who may not write faces. Not executable by API roles.
+-- Its plans are fixed, not planned at each call, so they must not depend on what the tables looked like when they were
+-- made: each table is read by `user_id = any`, which is an index scan in the order of ids, and what is read is joined
+-- by hash. That is linear, whatever the statistics say; nested loops over a table that was empty a moment ago are not.
+create function rollcall.refresh_faces(p_users uuid[]) returns void
+  language plpgsql volatile security definer
+  set search_path = '' set plan_cache_mode = force_generic_plan set jit = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
+as $$
+declare
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_users constant uuid[] := array(select distinct w.id from unnest(p_users) as w (id) where w.id is not null order by w.id);
+  v_now timestamptz;
+  v_new uuid[];
+  v_gone uuid[];
+begin
+  if v_users = '{}' then
+    return;
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'presence can only be changed in read committed'
+      using errcode = 'feature_not_supported',
+        detail = 'A snapshot taken before the user was locked may miss what another transaction has changed.';
+  end if;
+  perform set_config('rollcall.batch', 'on', true);
+
+  -- Makes the row or locks it, in one go and in order: `on conflict do update` locks also where it updates nothing.
+  insert into public.user_last_seen as l (user_id) select w.id from unnest(v_users) as w (id)
+    on conflict (user_id) do update set last_seen = l.last_seen where false;
+  v_now := date_trunc('milliseconds', clock_timestamp());
+
+  with face as materialized (
     select
-      f.user_id, 'trusted'::public.presence_face as face,
-      case when f.live then coalesce(f.chosen, f.reach::text::public.presence_status) else 'offline' end as status,
-      f.reach, f.last_seen, f.custom_status,
-      case when f.live then f.activity end as activity,
-      case when f.live then f.current_page end as current_page,
-      case when f.live then f.idle_since end as idle_since
-    from fact f where f.known
-    union all
-    -- What an invisible user shows is what an offline one shows: nothing but the last_seen of that moment.
-    select
-      f.user_id, 'public',
-      case when shown.live then coalesce(f.chosen, f.reach::text::public.presence_status) else 'offline' end,
-      case when shown.live then f.reach else 'offline' end,
-      case when not f.show_last_seen then null when f.chosen = 'invisible' then f.last_seen_when_hidden else f.last_seen end,
-      case when shown.live and f.show_custom_status then f.custom_status end,
-      case when shown.live and f.show_activity then f.activity end,
-      case when shown.live and f.show_activity then f.current_page end,
-      case when shown.live and f.show_last_seen then f.idle_since end
-    from fact f
-    cross join lateral (select f.live and f.chosen is distinct from 'invisible' as live) shown
-    where f.known
+      f.*,
+      p.user_id is null as missing,
+      (f.status, f.reach, f.custom_status, f.activity, f.current_page, f.idle_since)
+        is distinct from (p.status, p.reach, p.custom_status, p.activity, p.current_page, p.idle_since)
+      -- While somebody is shown as live, last_seen alone is no news.
+      or ((f.reach = 'offline' or (f.last_seen is null) <> (p.last_seen is null)) and p.last_seen is distinct from f.last_seen)
+        as differs
+    from rollcall.faces_of(v_users, v_now) f
+    left join public.user_presence p on p.user_id = f.user_id and p.face = f.face and p.user_id = any (v_users)
   ),
   seen as (
-    -- A live user's last_seen moves with every change, but not more often than a lease is renewed.
+    -- A live user's moves once a minute: the devices know it better, and who deletes a device writes it down first.
     update public.user_last_seen l set last_seen = f.last_seen
-    from fact f
-    where f.user_id = l.user_id and f.known
-      and (l.last_seen is null or f.last_seen > l.last_seen + case when f.live then interval '3 seconds' else interval '0' end)
-  ),
-  gone as (
-    delete from public.user_presence p using fact f where f.user_id = p.user_id and not f.known
-  ),
-  forgotten as (
-    delete from public.user_last_seen l using fact f where f.user_id = l.user_id and not f.known
-  )
-  insert into public.user_presence as p
-    (user_id, face, status, reach, last_seen, custom_status, activity, current_page, idle_since, version)
-    select f.user_id, f.face, f.status, f.reach, f.last_seen, f.custom_status, f.activity, f.current_page, f.idle_since, 0
     from face f
-    left join public.user_presence now on now.user_id = f.user_id and now.face = f.face
-    where now.user_id is null
-      or (now.status, now.reach, now.custom_status, now.activity, now.current_page, now.idle_since)
-        is distinct from (f.status, f.reach, f.custom_status, f.activity, f.current_page, f.idle_since)
-      -- While somebody is shown as live, last_seen alone is no news.
-      or ((f.reach = 'offline' or (f.last_seen is null) <> (now.last_seen is null)) and now.last_seen is distinct from f.last_seen)
-    on conflict (user_id, face) do update set
-      status = excluded.status, reach = excluded.reach, last_seen = excluded.last_seen,
-      custom_status = excluded.custom_status, activity = excluded.activity, current_page = excluded.current_page,
-      idle_since = excluded.idle_since;
+    where l.user_id = f.user_id and l.user_id = any (v_users)
+      and f.face = 'trusted' and f.known
+      and (f.last_seen_before is null and f.last_seen is not null
+        or f.last_seen > f.last_seen_before + case when f.reach = 'offline' then interval '0' else interval '1 minute' end)
+  ),
+  changed as (
+    update public.user_presence p set
+      status = f.status, reach = f.reach, last_seen = f.last_seen, custom_status = f.custom_status,
+      activity = f.activity, current_page = f.current_page, idle_since = f.idle_since,
+      version = nextval('rollcall.presence_version')
+    from face f
+    where p.user_id = f.user_id and p.face = f.face and p.user_id = any (v_users)
+      and f.differs and f.known and not f.missing
+  )
+  select
+    array_agg(f.user_id) filter (where f.known),
+    array_agg(f.user_id) filter (where not f.known)
+  into v_new, v_gone
+  from face f
+  where f.missing and f.shown or not f.known;
+
+  if v_new is not null then
+    insert into public.user_presence
+      (user_id, face, status, reach, last_seen, custom_status, activity, current_page, idle_since)
+    select f.user_id, f.face, f.status, f.reach, f.last_seen, f.custom_status, f.activity, f.current_page, f.idle_since
+    from rollcall.faces_of(array(select distinct n from unnest(v_new) n), v_now) f
+    where f.known and f.shown
+    on conflict (user_id, face) do nothing;
+  end if;
+  if v_gone is not null then
+    delete from public.user_presence p where p.user_id = any (v_gone);
+    delete from public.user_last_seen l where l.user_id = any (v_gone);
+  end if;
+  perform set_config('rollcall.batch', v_batch, true);
 end
 $$;
 comment on function rollcall.refresh_faces is 'Recomputes the faces of some users from devices, choices and settings.';
@@ -137,11 +192,14 @@ create function rollcall.stamp_choice() returns trigger
 as $$
 begin
   new.updated_at := now();
+  if new.custom_status is null then
+    new.custom_status_expires_at := null;
+  end if;
   if new.chosen is distinct from 'invisible' then
     new.last_seen_when_hidden := null;
   elsif tg_op = 'INSERT' or old.chosen is distinct from 'invisible' then
     new.last_seen_when_hidden := date_trunc('milliseconds', case
-      when exists (select from public.presence_devices d where d.user_id = new.user_id and d.status <> 'offline')
+      when exists (select from public.presence_devices d where d.user_id = new.user_id and d.live)
         then clock_timestamp()
       else (select l.last_seen from public.user_last_seen l where l.user_id = new.user_id) end);
   end if;
@@ -151,16 +209,13 @@ $$;
 create trigger stamp_choice before insert or update on public.presence_choices
   for each row execute function rollcall.stamp_choice();
 
--- The statement triggers. A batch that changes several tables asks for one refresh at its end instead of one a
--- table: it sets rollcall.batch for its transaction.
+-- The statement triggers of devices, choices and settings, for changes by hand: they fire when rollcall.batch is not on.
 -- Definer: see refresh_faces.
 create function rollcall.on_source_inserted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  if coalesce(current_setting('rollcall.batch', true), '') <> 'on' and exists (select from new_rows) then
-    perform rollcall.refresh_faces(array(select distinct n.user_id from new_rows n));
-  end if;
+  perform rollcall.refresh_faces(array(select n.user_id from new_rows n));
   return null;
 end
 $$;
@@ -169,9 +224,7 @@ create function rollcall.on_source_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  if coalesce(current_setting('rollcall.batch', true), '') <> 'on' and exists (select from new_rows) then
-    perform rollcall.refresh_faces(array(select n.user_id from new_rows n union select o.user_id from old_rows o));
-  end if;
+  perform rollcall.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id from old_rows o));
   return null;
 end
 $$;
@@ -180,30 +233,128 @@ create function rollcall.on_source_deleted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  if coalesce(current_setting('rollcall.batch', true), '') <> 'on' and exists (select from old_rows) then
-    perform rollcall.refresh_faces(array(select distinct o.user_id from old_rows o));
-  end if;
+  perform rollcall.refresh_faces(array(select o.user_id from old_rows o));
   return null;
 end
 $$;
 
-create trigger refresh_after_insert after insert on public.presence_devices
-  referencing new table as new_rows for each statement execute function rollcall.on_source_inserted();
-create trigger refresh_after_update after update on public.presence_devices
-  referencing old table as old_rows new table as new_rows for each statement execute function rollcall.on_source_updated();
-create trigger refresh_after_delete after delete on public.presence_devices
-  referencing old table as old_rows for each statement execute function rollcall.on_source_deleted();
+-- A device changed by hand: what the server would have noted beside the status is noted here, unless the same
+-- statement says otherwise. (After the fact, because a trigger before each row would cost every batch a lock a row.)
+-- Definer: see refresh_faces; users may not write these columns.
+create function rollcall.on_devices_updated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  perform set_config('rollcall.batch', 'on', true);
+  update public.presence_devices d set
+      -- One with a socket was live until now; one on heartbeats, as far as we know, until the last.
+      last_heartbeat_at = case
+        when n.last_heartbeat_at = o.last_heartbeat_at and (n.live or o.live and o.nodes <> '{}') then v_now
+        else n.last_heartbeat_at end,
+      signed_off_at = case
+        when n.signed_off_at is distinct from o.signed_off_at or n.live = o.live then n.signed_off_at
+        when n.live then null else v_now end,
+      session_started_at = case
+        when n.session_started_at = o.session_started_at and n.live and not o.live then v_now
+        else n.session_started_at end,
+      last_active_at = case
+        when n.last_active_at = o.last_active_at and n.idle_since is not distinct from o.idle_since and n.live then v_now
+        else n.last_active_at end,
+      idle_since = case
+        when n.last_active_at = o.last_active_at and n.idle_since is not distinct from o.idle_since and n.live then null
+        else n.idle_since end
+    from new_rows n
+    join old_rows o on o.user_id = n.user_id and o.device_id = n.device_id
+    where d.user_id = n.user_id and d.device_id = n.device_id
+      and (n.status, n.activity, n.current_page) is distinct from (o.status, o.activity, o.current_page);
+  perform set_config('rollcall.batch', '', true);
+  perform rollcall.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id from old_rows o));
+  return null;
+end
+$$;
 
-create trigger refresh_after_insert after insert on public.presence_choices
-  referencing new table as new_rows for each statement execute function rollcall.on_source_inserted();
-create trigger refresh_after_update after update on public.presence_choices
-  referencing old table as old_rows new table as new_rows for each statement execute function rollcall.on_source_updated();
-create trigger refresh_after_delete after delete on public.presence_choices
-  referencing old table as old_rows for each statement execute function rollcall.on_source_deleted();
+-- A device takes with it when it was last live; this remembers it.
+-- Definer: see refresh_faces.
+create function rollcall.on_devices_deleted() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform set_config('rollcall.batch', 'on', true);
+  insert into public.user_last_seen as l (user_id, last_seen)
+    select o.user_id, date_trunc('milliseconds',
+      max(case when o.live and o.nodes <> '{}' then clock_timestamp() else o.last_heartbeat_at end))
+    from old_rows o
+    group by o.user_id
+    order by o.user_id
+    on conflict (user_id) do update set last_seen = greatest(l.last_seen, excluded.last_seen);
+  perform set_config('rollcall.batch', '', true);
+  perform rollcall.refresh_faces(array(select o.user_id from old_rows o));
+  return null;
+end
+$$;
 
-create trigger refresh_after_insert after insert on public.presence_settings
-  referencing new table as new_rows for each statement execute function rollcall.on_source_inserted();
-create trigger refresh_after_update after update on public.presence_settings
-  referencing old table as old_rows new table as new_rows for each statement execute function rollcall.on_source_updated();
-create trigger refresh_after_delete after delete on public.presence_settings
-  referencing old table as old_rows for each statement execute function rollcall.on_source_deleted();
+-- TRUNCATE gives no rows to name: before it, what devices know is written down; after it, everybody is recomputed.
+-- Definer: see refresh_faces.
+create function rollcall.on_source_truncating() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform set_config('rollcall.batch', 'on', true);
+  insert into public.user_last_seen as l (user_id, last_seen)
+    select d.user_id, date_trunc('milliseconds',
+      max(case when d.live and d.nodes <> '{}' then clock_timestamp() else d.last_heartbeat_at end))
+    from public.presence_devices d
+    group by d.user_id
+    order by d.user_id
+    on conflict (user_id) do update set last_seen = greatest(l.last_seen, excluded.last_seen);
+  perform set_config('rollcall.batch', '', true);
+  return null;
+end
+$$;
+
+create function rollcall.on_source_truncated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rollcall.refresh_faces(array(
+    select l.user_id from public.user_last_seen l union all select p.user_id from public.user_presence p));
+  return null;
+end
+$$;
+
+do $$
+declare
+  v record;
+begin
+  for v in
+    select * from (values
+      ('presence_devices', 'on_source_inserted', 'on_devices_updated', 'on_devices_deleted'),
+      ('presence_choices', 'on_source_inserted', 'on_source_updated', 'on_source_deleted'),
+      ('presence_settings', 'on_source_inserted', 'on_source_updated', 'on_source_deleted'),
+      -- What a DBA corrects or erases here shows at once.
+      ('user_last_seen', 'on_source_inserted', 'on_source_updated', 'on_source_deleted')
+    ) as source (table_name, on_insert, on_update, on_delete)
+  loop
+    execute format('create trigger refresh_after_insert after insert on public.%I
+      referencing new table as new_rows for each statement
+      when (current_setting(''rollcall.batch'', true) is distinct from ''on'')
+      execute function rollcall.%I()', v.table_name, v.on_insert);
+    execute format('create trigger refresh_after_update after update on public.%I
+      referencing old table as old_rows new table as new_rows for each statement
+      when (current_setting(''rollcall.batch'', true) is distinct from ''on'')
+      execute function rollcall.%I()', v.table_name, v.on_update);
+    execute format('create trigger refresh_after_delete after delete on public.%I
+      referencing old table as old_rows for each statement
+      when (current_setting(''rollcall.batch'', true) is distinct from ''on'')
+      execute function rollcall.%I()', v.table_name, v.on_delete);
+    execute format('create trigger refresh_after_truncate after truncate on public.%I
+      for each statement execute function rollcall.on_source_truncated()', v.table_name);
+  end loop;
+end
+$$;
+create trigger remember_before_truncate before truncate on public.presence_devices
+  for each statement execute function rollcall.on_source_truncating();
+
+revoke execute on all functions in schema rollcall from public;

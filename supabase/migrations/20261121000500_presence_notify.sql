@@ -54,7 +54,7 @@ $$;
 -- Faces --------------------------------------------------------------------------------------------------------
 
 -- A row that appears or goes changes what a viewer may see of the user as well as what there is to see: whoever
--- looked in vain before must be asked again.
+-- looked in vain before must be asked again. Definer, like all triggers here: see void_sight.
 create function rollcall.on_faces_inserted() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
@@ -69,12 +69,24 @@ begin
 end
 $$;
 
+-- An update by hand gets its number here, and `reach` follows `status`. (After the fact, because a
+-- trigger before each row would cost every refresh a lock a row.) Two updates of one state, then, and the second counts.
 create function rollcall.on_faces_updated() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform rollcall.notify_ids('rollcall_presence',
-    array(select n.user_id from new_rows n union select o.user_id from old_rows o));
+  if current_setting('rollcall.batch', true) is distinct from 'on' then
+    perform set_config('rollcall.batch', 'on', true);
+    update public.user_presence p set
+        version = nextval('rollcall.presence_version'),
+        reach = case n.status when 'invisible' then n.reach when 'away' then 'away' when 'offline' then 'offline' else 'online' end
+      from new_rows n
+      where p.user_id = n.user_id and p.face = n.face;
+    perform set_config('rollcall.batch', '', true);
+  end if;
+  if exists (select from new_rows) then
+    perform rollcall.notify_ids('rollcall_presence', array(select distinct n.user_id from new_rows n));
+  end if;
   return null;
 end
 $$;
@@ -96,7 +108,7 @@ $$;
 create trigger notify_after_insert after insert on public.user_presence
   referencing new table as new_rows for each statement execute function rollcall.on_faces_inserted();
 create trigger notify_after_update after update on public.user_presence
-  referencing old table as old_rows new table as new_rows for each statement execute function rollcall.on_faces_updated();
+  referencing new table as new_rows for each statement execute function rollcall.on_faces_updated();
 create trigger notify_after_delete after delete on public.user_presence
   referencing old table as old_rows for each statement execute function rollcall.on_faces_deleted();
 
@@ -111,7 +123,7 @@ end
 $$;
 create trigger void_after_truncate after truncate on public.user_presence
   for each statement execute function rollcall.on_truncated();
--- Nobody should, but a DBA may turn one row into another.
+-- Nobody should, but a DBA may turn one row into another. The old owner is not told by name: everybody is asked again.
 create trigger void_after_renaming after update of user_id, face on public.user_presence
   for each statement execute function rollcall.on_truncated();
 
@@ -258,8 +270,9 @@ comment on function rollcall.watch_table is 'Lets sockets follow the changes of 
 grant execute on function rollcall.watch_table to service_role;
 
 -- The tables that policies on user_presence and typing_indicators depend on: those that they name (pg_depend knows),
--- those that functions with a parsed body name, and those whose name stands in the text of any other function that
--- they call, which may be one too many and never one too few.
+-- those that functions with a parsed body name, those whose name stands in the text of any other function that they
+-- call, directly or through another, and the partitions of any of them. It may be one too many; one too few only where
+-- a function builds a name at run time.
 -- Definer: reads catalogs only.
 create function rollcall.visibility_sources() returns setof regclass
   language sql stable security definer set search_path = ''
@@ -291,13 +304,27 @@ as $$
       join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
       where n.classid = 'pg_catalog.pg_class'::regclass and p.polrelid = n.objid
       union
-      select 'pg_catalog.pg_class'::regclass, c.oid
+      -- A statement on a partition or child does not fire its parent's triggers.
+      select 'pg_catalog.pg_class'::regclass, i.inhrelid
+      from pg_catalog.pg_inherits i
+      where n.classid = 'pg_catalog.pg_class'::regclass and i.inhparent = n.objid
+      union
+      select named.classid, named.objid
       from pg_catalog.pg_proc f
-      join pg_catalog.pg_class c on c.relkind in ('r', 'p', 'v', 'm')
-        and f.prosrc ~* ('\m' || regexp_replace(c.relname, '([^a-z0-9_])', '\\\1', 'gi') || '\M')
-      join pg_catalog.pg_namespace s on s.oid = c.relnamespace and s.nspname !~ '^(pg_|information_schema$)'
+      join (
+        select 'pg_catalog.pg_class'::regclass, c.oid, c.relname, c.relnamespace, '($|[^a-z0-9_])'
+        from pg_catalog.pg_class c where c.relkind in ('r', 'p', 'v', 'm')
+        union all
+        select 'pg_catalog.pg_proc'::regclass, g.oid, g.proname, g.pronamespace, '"?\s*\(' from pg_catalog.pg_proc g
+      ) named (classid, objid, name, namespace, ending)
+        on position(lower(named.name) in lower(f.prosrc)) > 0
+        and f.prosrc ~* ('(^|[^a-z0-9_])' || regexp_replace(named.name, '([^a-z0-9_])', '\\\1', 'gi') || named.ending)
+      join pg_catalog.pg_namespace s on s.oid = named.namespace
+        and s.nspname !~ '^pg_' and s.nspname not in ('information_schema', 'rollcall', 'auth')
       where n.classid = 'pg_catalog.pg_proc'::regclass and f.oid = n.objid
-        and f.pronamespace <> 'rollcall'::regnamespace and f.prosqlbody is null
+        and f.prosqlbody is null
+        and f.pronamespace not in (
+          select own.oid from pg_catalog.pg_namespace own where own.nspname in ('rollcall', 'auth', 'pg_catalog'))
     ) following
     where following.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
   )
@@ -368,7 +395,12 @@ as $$
     select p.oid::text || p.xmin::text as part from pg_catalog.pg_policy p
     union all
     select c.oid::text || c.relrowsecurity::text || c.relforcerowsecurity::text || coalesce(c.relacl::text, '')
-    from pg_catalog.pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace s on s.oid = c.relnamespace and s.nspname !~ '^pg_' and s.nspname <> 'information_schema'
+    where c.relkind in ('r', 'p', 'v', 'm')
+    union all
+    -- A view may be replaced by another.
+    select r.oid::text || r.xmin::text from pg_catalog.pg_rewrite r where r.ev_class >= 16384
     union all
     select f.oid::text || f.xmin::text from pg_catalog.pg_proc f
     where f.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
@@ -380,16 +412,23 @@ create function rollcall.on_ddl() returns event_trigger
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  if tg_tag not in ('CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'ALTER TABLE', 'DROP TABLE', 'GRANT', 'REVOKE',
-      'CREATE FUNCTION', 'ALTER FUNCTION', 'DROP FUNCTION', 'CREATE VIEW', 'DROP VIEW', 'DROP SCHEMA', 'DROP OWNED') then
-    return;
-  end if;
   -- Half of our own objects may be gone when they are dropped together.
   if to_regclass('rollcall.visibility_log') is null or to_regclass('public.user_presence') is null then
     return;
   end if;
-  perform rollcall.void_sight(null, null, lower(tg_tag));
-  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'CREATE FUNCTION', 'CREATE VIEW') then
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'ALTER TABLE', 'DROP TABLE', 'GRANT', 'REVOKE',
+      'CREATE FUNCTION', 'ALTER FUNCTION', 'DROP FUNCTION', 'CREATE PROCEDURE', 'ALTER ROUTINE', 'DROP ROUTINE',
+      'CREATE VIEW', 'ALTER VIEW', 'DROP VIEW', 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW',
+      'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE', 'DROP TYPE', 'DROP SCHEMA',
+      'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
+  then
+    perform rollcall.void_sight(null, null, lower(tg_tag));
+  end if;
+  -- A table may be made after the function that reads it, and a partition after its parent. Temporary ones are not ours.
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW', 'CREATE MATERIALIZED VIEW')
+    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
+      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  then
     perform rollcall.watch_visibility_sources();
   end if;
 end
@@ -405,3 +444,5 @@ exception when insufficient_privilege then
   raise notice 'no right to create an event trigger: policies are compared by fingerprint instead';
 end
 $$;
+
+revoke execute on all functions in schema rollcall from public;

@@ -59,3 +59,5 @@ begin
 end
 $$;
 comment on function rollcall.look is 'Whom each of some viewers sees, asked of row-level security as that viewer.';
+
+revoke execute on all functions in schema rollcall from public;

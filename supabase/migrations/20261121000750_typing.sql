@@ -75,3 +75,5 @@ end
 $$;
 comment on function rollcall.expire_typing is 'Ends typing that was not refreshed; returns when the next is due.';
 grant execute on function rollcall.expire_typing to service_role;
+
+revoke execute on all functions in schema rollcall from public;

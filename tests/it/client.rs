@@ -1,6 +1,6 @@
 //! What clients do: REST calls, and a socket with a memory.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{Error as SocketError, Message, protocol::CloseFrame},
+    tungstenite::{Error as SocketError, Message, client::IntoClientRequest, protocol::CloseFrame},
 };
 use uuid::Uuid;
 
@@ -134,6 +134,20 @@ impl Node {
         assert_eq!(&first, b"HTTP/1.1 101");
         stream
     }
+}
+
+/// Opens any socket: an address, a path with its query, and headers.
+pub async fn open_socket(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&'static str, String)],
+) -> Result<Socket, SocketError> {
+    let mut request = format!("ws://{address}{path}").into_client_request()?;
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().expect("a header's value"));
+    }
+    let (stream, _) = tokio_tungstenite::connect_async(request).await?;
+    Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
 }
 
 /// Sends a request and reads the answer.
@@ -302,7 +316,8 @@ impl Socket {
                 self.beliefs = faces.iter().map(|face| (id(face), face.clone())).collect();
                 assert_eq!(self.beliefs.len(), faces.len(), "somebody is in it twice: {frame}");
             }
-            Some("presence_update") => {
+            // Source D's has a payload, and source A's is of the user's own devices.
+            Some("presence_update") if frame["data"].is_object() => {
                 assert!(self.frames > 1, "an update before initial_state: {frame}");
                 self.beliefs.insert(id(&frame["data"]), frame["data"].clone());
             }

@@ -417,7 +417,10 @@ async fn a_killed_process_leaves_nobody_online_and_nothing_acknowledged_behind(w
     dying.crash();
     let limit = Duration::from_secs(30);
     socket.until_within(limit, "offline", |socket| socket.sees_offline(subject.id)).await;
-    assert_eq!(socket.beliefs[&subject.id]["custom_status"], "written");
+    // An offline face does not show it, but what was acknowledged is there.
+    let kept =
+        "select chosen = 'dnd' and custom_status = 'written' from public.presence_choices where user_id = $1";
+    assert!(world.row(kept, &[&subject.id]).await.get::<_, bool>(0));
     watching.stop().await.expect("an orderly stop on SIGTERM");
     socket.expect_close(1001).await;
 }

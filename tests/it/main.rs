@@ -10,11 +10,13 @@ mod world;
 
 mod bad_input;
 mod faults;
+mod invisible;
 mod isolation;
 mod rest_manage;
 mod rest_people;
 mod rest_presence;
 mod rest_privacy;
+mod sockets_dialects;
 mod sockets_presence;
 mod sql_moves_sockets;
 mod typing;
@@ -84,10 +86,12 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         rest_manage::cases(),
         rest_people::cases(),
         rest_privacy::cases(),
+        sockets_dialects::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
         bad_input::cases(),
         faults::cases(),
+        invisible::cases(),
         isolation::cases(),
         typing::cases(),
     ];

@@ -203,6 +203,8 @@ pub fn in_seconds(seconds: i64) -> i64 {
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its second port is, if it has one.
+    pub context_address: Option<SocketAddr>,
     /// Its id in `presence_nodes`; nil for a process, which does not tell.
     pub id: Uuid,
     running: Mutex<Option<Running>>,
@@ -244,10 +246,10 @@ impl Node {
         let stop = shutdown.clone();
         let starting = runtime.spawn(async move { Server::start(&config, environment, stop).await });
         let server = starting.await.expect("no panic").expect("the server starts");
-        let (address, id) = (server.address, server.node.0);
+        let (address, context_address, id) = (server.address, server.context_address, server.node.0);
         let server = runtime.spawn(server.run());
         let running = Running::Threads { runtime, server, shutdown };
-        Self { address, id, running: Mutex::new(Some(running)) }
+        Self { address, context_address, id, running: Mutex::new(Some(running)) }
     }
 
     /// Starts the binary on a database.
@@ -281,7 +283,7 @@ impl Node {
         let address = timeout(PATIENCE * 2, ready).await.expect("ready in time");
         // Nobody reads on, and a full pipe would stop the server.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Self { address, id: Uuid::nil(), running: Mutex::new(Some(Running::Process(child))) }
+        Self { address, context_address: None, id: Uuid::nil(), running: Mutex::new(Some(Running::Process(child))) }
     }
 
     /// Stops in order. Does nothing when it has stopped or crashed before.
