@@ -27,11 +27,12 @@ begin
 end
 $$;
 
--- The rest of the transaction runs as whoever runs the tests.
+-- The rest of the transaction runs as the owner of the migrations, who also makes tables and policies of a test.
 create or replace function tests.as_owner() returns void language plpgsql
 as $$
 begin
-  perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true);
+  perform set_config('role', (select nspowner::regrole::text from pg_namespace where nspname = 'rollcall'), true),
+    set_config('request.jwt.claims', '', true);
 end
 $$;
 
@@ -59,3 +60,13 @@ as $$ select p.last_seen from public.user_presence p where p.user_id = p_user an
 
 create or replace function tests.version(p_user uuid, p_face public.presence_face) returns bigint language sql
 as $$ select p.version from public.user_presence p where p.user_id = p_user and p.face = p_face $$;
+
+-- As if nothing had been heard of a user for some time.
+create or replace function tests.rewind(p_user uuid, p_by interval) returns void language sql
+as $$
+  -- Without the triggers, which would note that a live user is live now.
+  select set_config('rollcall.batch', 'on', true);
+  update public.presence_devices set last_heartbeat_at = now() - p_by where user_id = p_user;
+  update public.user_last_seen set last_seen = now() - p_by where user_id = p_user;
+  select set_config('rollcall.batch', '', true);
+$$;
