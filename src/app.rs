@@ -26,7 +26,10 @@ use crate::{
     pg::{Database, listener},
     presence::{
         PresenceService,
+        context_sync::context_sync,
+        courier::{Courier, CourierEars, Errands},
         liveness::{Lease, Liveness, Times},
+        roster::Roster,
         typing::run_expiry,
         visibility::{Ears, Inbox, visibility},
         writer::writer,
@@ -56,10 +59,13 @@ pub struct Environment {
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for context sockets alone, if it does.
+    pub context_address: Option<SocketAddr>,
     /// Its id among the nodes.
     pub node: NodeId,
     tasks: Tasks,
     hub: Hub,
+    lease: Lease,
     database: Database,
 }
 
@@ -69,9 +75,18 @@ impl Server {
     /// # Errors
     ///
     /// When the port is taken, a setting cannot be used, or the database does not answer.
-    pub async fn start(config: &Config, environment: Environment, shutdown: Shutdown) -> anyhow::Result<Self> {
-        let listener = bind(&config.listen).await?;
-        let address = listener.local_addr().context("reading the bound address")?;
+    pub async fn start(
+        config: &Config,
+        environment: Environment,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        let config::Listen { host, port, ws_port } = &config.listen;
+        let (listener, address) = bind(host, *port, "PORT").await?;
+        let second = match ws_port {
+            Some(port) => Some(bind(host, *port, "WS_PORT").await?),
+            None => None,
+        };
+        let context_address = second.as_ref().map(|(_, address)| *address);
         let tasks = Tasks::new(shutdown);
         let Environment { database_url, direct_url, jwt_secret, metrics, clock } = environment;
         let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
@@ -81,6 +96,8 @@ impl Server {
         let hub = Hub::start(&HubSettings { shards: config.shards, ..HubSettings::default() }, &sockets);
         let inbox = Arc::new(Inbox::default());
         let (writer, writer_task) = writer(database.clone());
+        let roster = Roster::default();
+        let errands = Arc::new(Errands::default());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
         let times = Times {
             grace: config.times.disconnect_grace,
@@ -95,15 +112,25 @@ impl Server {
             presence_updates_per_minute: config.limits.presence_updates_per_minute,
             context_requests_per_minute: config.limits.context_requests_per_minute,
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
+            ..LimitSettings::default()
         }));
-        let presence =
-            Arc::new(PresenceService::new(database.clone(), writer, liveness.clone(), visibility, limits));
+        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), roster.clone());
+        let presence = Arc::new(PresenceService::new(
+            database.clone(),
+            writer,
+            liveness.clone(),
+            roster.clone(),
+            visibility,
+            limits.clone(),
+        ));
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
         let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
         let state = HttpState {
             presence,
+            database: database.clone(),
+            limits,
             verifier,
             gateway: Arc::new(GatewayPolicy {
                 trust: config.gateway.trust_headers,
@@ -113,19 +140,29 @@ impl Server {
             sockets: Sockets { hub: hub.clone(), shared },
             clock,
         };
-        let router = http::layers::wrap(router().with_state(state), &http_settings(config)?);
+        let settings = http_settings(config)?;
+        let second_router =
+            http::layers::wrap(http::sockets::second_port_routes().with_state(state.clone()), &settings);
+        let router = http::layers::wrap(router().with_state(state), &settings);
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience = Ears(inbox);
+        let audience = ((Ears(inbox), context_ears), CourierEars(errands.clone()));
+        let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));
+        tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
+        tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
-        tasks.spawn("lease", endless(lease.run(stop.clone())));
+        tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
+        if let Some((listener, _)) = second {
+            let served = transport::serve(listener, second_router, stop.clone(), AcceptSettings::default());
+            tasks.spawn("http on the second port", served);
+        }
         tasks.spawn("http", transport::serve(listener, router, stop, AcceptSettings::default()));
-        Ok(Self { address, node, tasks, hub, database })
+        Ok(Self { address, context_address, node, tasks, hub, lease, database })
     }
 
     /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
@@ -137,6 +174,7 @@ impl Server {
         self.tasks.shutdown().soft().cancelled().await;
         self.hub.shutdown(ShutdownPlan::default()).await;
         let ended = self.tasks.run(TASKS_GRACE).await;
+        self.lease.release().await;
         self.database.close();
         ended
     }
@@ -144,13 +182,25 @@ impl Server {
 
 /// Every route.
 fn router() -> Router<HttpState> {
-    Router::new().merge(http::presence::routes()).merge(http::sockets::routes()).merge(http::system::routes())
+    Router::new()
+        .merge(http::presence::routes())
+        .merge(http::settings::routes())
+        .merge(http::contacts::routes())
+        .merge(http::conversations::routes())
+        .merge(http::devices::routes())
+        .merge(http::people::routes())
+        .merge(http::privacy::routes())
+        .merge(http::broadcast::routes())
+        .merge(http::sockets::routes())
+        .merge(http::system::routes())
 }
 
-async fn bind(listen: &config::Listen) -> anyhow::Result<TcpListener> {
-    TcpListener::bind((listen.host.as_str(), listen.port)).await.with_context(|| {
-        format!("cannot listen on {}:{}; set HOST or PORT to another", listen.host, listen.port)
-    })
+async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((host, port))
+        .await
+        .with_context(|| format!("cannot listen on {host}:{port}; set HOST or {setting} to another"))?;
+    let address = listener.local_addr().context("reading the bound address")?;
+    Ok((listener, address))
 }
 
 fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> VerifierSettings {
@@ -188,7 +238,8 @@ impl Probe for DatabaseProbe {
 
     fn check(&self) -> BoxFuture<'_, Reading> {
         async {
-            let answered = async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
+            let answered =
+                async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
             match answered.await {
                 Ok(()) => Reading::well(),
                 Err(_) => Reading::unwell("out of reach"),

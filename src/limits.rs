@@ -36,6 +36,8 @@ pub enum LimitClass {
     Context,
     /// Chat.
     Chat,
+    /// Writes of the routes that manage settings, lists, contacts and the like.
+    Manage,
 }
 
 /// How many a minute; as many may come at once. `None`: no limit.
@@ -47,6 +49,8 @@ pub struct LimitSettings {
     pub context_requests_per_minute: Option<NonZeroU32>,
     /// For [`LimitClass::Chat`].
     pub chat_requests_per_minute: Option<NonZeroU32>,
+    /// For [`LimitClass::Manage`].
+    pub manage_requests_per_minute: Option<NonZeroU32>,
 }
 
 impl Default for LimitSettings {
@@ -55,6 +59,7 @@ impl Default for LimitSettings {
             presence_updates_per_minute: NonZeroU32::new(10),
             context_requests_per_minute: NonZeroU32::new(30),
             chat_requests_per_minute: NonZeroU32::new(20),
+            manage_requests_per_minute: NonZeroU32::new(120),
         }
     }
 }
@@ -198,6 +203,7 @@ impl Limits {
             LimitClass::PresenceUpdate => self.settings.presence_updates_per_minute,
             LimitClass::Context => self.settings.context_requests_per_minute,
             LimitClass::Chat => self.settings.chat_requests_per_minute,
+            LimitClass::Manage => self.settings.manage_requests_per_minute,
         }
     }
 }

@@ -9,8 +9,9 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "warn,rollcall=info";
+/// What is logged unless `RUST_LOG` says otherwise. The pool warns of each connection that a restart of PostgreSQL
+/// closed; the listener says that once.
+const DEFAULT_FILTER: &str = "warn,rollcall=info,deadpool_postgres=error";
 /// How often [`upkeep`] folds new samples into the histograms; also the staleness that a reader may see in
 /// memory use, not in values: rendering folds too.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -40,6 +41,8 @@ pub mod metric {
     pub const RESYNCS: &str = "rollcall_resyncs_total";
     /// Histogram, seconds: queries that ask row-level security who sees whom.
     pub const RLS_QUERY: &str = "rollcall_rls_query_seconds";
+    /// Counter: errands for sockets that were given up because too many waited.
+    pub const ERRANDS_DROPPED: &str = "rollcall_errands_dropped_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.

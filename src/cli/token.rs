@@ -12,8 +12,11 @@ use serde_json::{Map, Value};
 const ISSUER: &str = "rollcall";
 
 pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let kept = || Keys::read(&config.data_dir).map(|keys| keys.jwt_secret);
-    let secret = config.auth.jwt_secret.clone().or_else(kept).with_context(|| {
+    let secret = match &config.auth.jwt_secret {
+        Some(configured) => Some(configured.clone()),
+        None => Keys::read(&config.data_dir)?.map(|keys| keys.jwt_secret),
+    };
+    let secret = secret.with_context(|| {
         format!(
             "there is no secret to sign with: set JWT_SECRET, or run `rollcall serve` once, which makes one in {}",
             config.data_dir.display()

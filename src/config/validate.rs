@@ -33,10 +33,12 @@ pub fn read_dotenv() -> Result<(), ConfigError> {
     match dotenvy::from_path(Path::new(".env")) {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
-        Err(dotenvy::Error::LineParse(_, position)) => Err(ConfigError::from(Problem::new(
-            ".env",
-            format!("a line is not of the form NAME=value (at character {position} of its value)"),
-        ))),
+        Err(dotenvy::Error::LineParse(line, _)) => {
+            // What follows the name may be a secret.
+            let name = line.split(['=', ' ']).next().unwrap_or_default();
+            let why = format!("the line that begins with `{name}` is not of the form NAME=value");
+            Err(ConfigError::from(Problem::new(".env", why)))
+        }
         Err(error) => Err(ConfigError::from(Problem::new(".env", format!("cannot be read: {error}")))),
     }
 }

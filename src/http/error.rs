@@ -19,7 +19,13 @@ use serde::Serialize;
 
 use crate::limits::Limited;
 pub use crate::protocol::FieldError;
-use crate::{auth::AuthError, pg::PgError, presence::{PresenceError, WriteError}, protocol::{ErrorCode, WireError}, transport::UpgradeRejected};
+use crate::{
+    auth::AuthError,
+    pg::PgError,
+    presence::{PresenceError, WriteError},
+    protocol::{ErrorCode, WireError},
+    transport::UpgradeRejected,
+};
 
 /// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random
 /// in this range, so that those who were turned away together do not come back together.
@@ -233,7 +239,8 @@ impl ApiError {
 
 impl From<garde::Report> for ApiError {
     fn from(report: garde::Report) -> Self {
-        let details = report.iter().map(|(path, error)| FieldError::new(path.to_string(), error.message().to_owned()));
+        let details =
+            report.iter().map(|(path, error)| FieldError::new(path.to_string(), error.message().to_owned()));
         Self::invalid_fields(details.collect())
     }
 }
@@ -283,13 +290,20 @@ impl IntoResponse for ApiError {
 impl From<PgError> for ApiError {
     fn from(error: PgError) -> Self {
         match error {
-            PgError::Unavailable(_) | PgError::Collision(_) => Self::DatabaseUnavailable { source: error.into() },
-            PgError::TimedOut(_) => {
-                Self::ServiceUnavailable { message: "the database took too long".into(), source: Some(error.into()) }
+            PgError::Unavailable(_) | PgError::Collision(_) => {
+                Self::DatabaseUnavailable { source: error.into() }
             }
+            PgError::TimedOut(_) => Self::ServiceUnavailable {
+                message: "the database took too long".into(),
+                source: Some(error.into()),
+            },
             PgError::Denied(_) => Self::forbidden("the database's policies do not allow this"),
-            PgError::BrokenReference(_) => Self::InvalidReference("something that the request refers to does not exist".into()),
+            PgError::BrokenReference(_) => {
+                Self::InvalidReference("something that the request refers to does not exist".into())
+            }
             PgError::Duplicate(_) => Self::DuplicatePresence,
+            // What the routes know of is refused before, with the field; this is a rule that the operator has added.
+            PgError::Violation(_) => Self::bad_request("the database does not take one of the values"),
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }

@@ -5,12 +5,21 @@
 //! fails on the way ends as one [`error::ApiError`], which alone knows the envelope. [`system`] holds the routes
 //! about the server itself.
 
+pub mod acting;
 pub mod body;
+pub mod broadcast;
+pub mod contacts;
+pub mod conversations;
+pub mod devices;
 pub mod error;
 pub mod extract;
 pub mod identity;
+mod ids;
 pub mod layers;
+pub mod people;
 pub mod presence;
+pub mod privacy;
+pub mod settings;
 pub mod sockets;
 mod state;
 pub mod system;

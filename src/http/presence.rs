@@ -11,17 +11,19 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query};
+use super::{
+    ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query, acting::Acting, ids::user_ids,
+};
 use crate::{
-    auth::Verifier,
+    auth::{Caller, Verifier},
     clock::Clock,
     model::{ConversationId, UserId},
     presence::{PresenceService, liveness::NEXT_HEARTBEAT},
-    protocol::{Fields, presence::{Shown, ParsedDevice, status_update}},
+    protocol::{
+        Fields,
+        presence::{ParsedDevice, Shown, status_update},
+    },
 };
-
-/// Ids in one request.
-const MOST_IDS: usize = 1_000;
 
 /// `/api/presence/…`.
 pub fn routes<S>() -> Router<S>
@@ -46,18 +48,24 @@ async fn set_status(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
     let mut update = status_update(&body, "")?;
+    let Acting { user, .. } = acting(caller, &body)?;
     let device = update.device_id.take().or(device);
     let (own, allowance) = presence.set_status(user, device, update).await?;
     Ok((allowance, Json(Shown::from(&*own)).into_response()))
 }
 
+/// Whom the body is about: the caller, unless it names somebody else.
+fn acting(caller: Caller, body: &Map<String, Value>) -> Result<Acting, ApiError> {
+    let mut fields = Fields::new(body, "");
+    let named = fields.optional::<UserId>(&["user_id", "userId"]);
+    Acting::new(caller, fields.finish_plain(Some(named))?)
+}
+
 async fn own_status(
     State(presence): State<Arc<PresenceService>>,
-    Authenticated(caller): Authenticated,
+    Acting { caller, user }: Acting,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
     let own = presence.list(&caller, Some(&[user])).await?;
     let own = own.first().ok_or(ApiError::NotFound)?;
     Ok(Json(Shown::from(&*own.face.presence)).into_response())
@@ -100,7 +108,7 @@ async fn heartbeat(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = caller.require_user()?;
+    let Acting { user, .. } = acting(caller, &body)?;
     let mut fields = Fields::new(&body, "");
     let named = fields.optional::<ParsedDevice>(&["device_id", "deviceId"]).map(|device| device.0);
     let active = fields.optional_bool(&["active"]);
@@ -134,22 +142,7 @@ async fn typing(
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
     let typing = presence.typing(&caller, conversation).await?;
-    let typing = typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
+    let typing =
+        typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
     Ok(Json(typing.collect::<Value>()))
-}
-
-/// Reads `a,b,c`. Every id that is none is named in the complaint.
-pub(crate) fn user_ids(list: &str) -> Result<Vec<UserId>, ApiError> {
-    let ids: Vec<&str> = list.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
-    if ids.is_empty() || ids.len() > MOST_IDS {
-        return Err(ApiError::invalid("user_ids", format!("must name 1 to {MOST_IDS} users")));
-    }
-    let (mut users, mut wrong) = (Vec::with_capacity(ids.len()), Vec::new());
-    for (place, id) in ids.into_iter().enumerate() {
-        match id.parse() {
-            Ok(user) => users.push(user),
-            Err(_) => wrong.push(super::FieldError::new(format!("user_ids[{place}]"), "is not a UUID")),
-        }
-    }
-    if wrong.is_empty() { Ok(users) } else { Err(ApiError::invalid_fields(wrong)) }
 }

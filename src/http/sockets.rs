@@ -10,13 +10,13 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::identify, presence::user_ids};
+use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::identify, ids::user_ids};
 use crate::{
     hub::Hub,
     model::DeviceId,
-    protocol::Dialect,
+    protocol::{Dialect, Frame},
     session::presence::{PresenceSession, Shared},
-    transport::Upgrade,
+    transport::{CloseCode, CloseReason, Connection, Flow, Session, Upgrade},
 };
 
 /// Where upgraded sockets go.
@@ -28,6 +28,25 @@ pub struct Sockets {
     pub shared: Shared,
 }
 
+/// Where a dialect is spoken.
+#[derive(Debug)]
+struct Endpoint {
+    path: &'static str,
+    dialect: Dialect,
+    /// Whether somebody who is no valid user gets a socket, to be told so by its close code, instead of a 401.
+    upgrades_first: bool,
+}
+
+/// One line a dialect.
+static ENDPOINTS: [Endpoint; 3] = [
+    Endpoint { path: "/api/presence/subscribe", dialect: Dialect::Presence, upgrades_first: false },
+    Endpoint { path: "/ws", dialect: Dialect::Devices, upgrades_first: false },
+    Endpoint { path: "/api/v1/context/ws", dialect: Dialect::Context, upgrades_first: true },
+];
+
+/// What the second port has; old clients of source A know no other.
+static SECOND_PORT: Endpoint = Endpoint { path: "/", dialect: Dialect::Context, upgrades_first: true };
+
 /// The socket routes.
 pub fn routes<S>() -> Router<S>
 where
@@ -35,29 +54,87 @@ where
     Sockets: FromRef<S>,
     Arc<GatewayPolicy>: FromRef<S>,
 {
-    Router::new().route("/api/presence/subscribe", get(subscribe))
+    ENDPOINTS.iter().fold(Router::new(), route)
 }
 
+/// The routes of the second port.
+pub fn second_port_routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Sockets: FromRef<S>,
+    Arc<GatewayPolicy>: FromRef<S>,
+{
+    route(Router::new(), &SECOND_PORT)
+}
+
+fn route<S>(router: Router<S>, endpoint: &'static Endpoint) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Sockets: FromRef<S>,
+    Arc<GatewayPolicy>: FromRef<S>,
+{
+    let handler = move |State(sockets): State<Sockets>,
+                        State(gateway): State<Arc<GatewayPolicy>>,
+                        DeviceHeader(device): DeviceHeader,
+                        Query(asked): Query<Asked>,
+                        request: Request| async move {
+        open(endpoint, sockets, &gateway, device, asked, request).await
+    };
+    router.route(endpoint.path, get(handler))
+}
+
+/// What a client asks for in the query string.
 #[derive(Deserialize)]
-struct Subscribe {
+struct Asked {
     token: Option<String>,
     user_ids: Option<String>,
     #[serde(alias = "deviceId")]
     device_id: Option<String>,
 }
 
-async fn subscribe(
-    State(Sockets { hub, shared }): State<Sockets>,
-    State(gateway): State<Arc<GatewayPolicy>>,
-    DeviceHeader(device): DeviceHeader,
-    Query(query): Query<Subscribe>,
+async fn open(
+    endpoint: &Endpoint,
+    Sockets { hub, shared }: Sockets,
+    gateway: &GatewayPolicy,
+    device: Option<DeviceId>,
+    asked: Asked,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
-    let caller = identify(&parts, &shared.verifier, &gateway, query.token.as_deref()).await?;
-    let follows = query.user_ids.as_deref().map(user_ids).transpose()?.unwrap_or_default();
-    let named = query.device_id.map(DeviceId::try_from).transpose();
-    let device = named.map_err(|error| ApiError::invalid("device_id", error.to_string()))?.or(device);
-    let session = PresenceSession::new(shared, caller, device.unwrap_or_else(DeviceId::unnamed), follows)?;
-    Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, Dialect::Presence.into(), session))
+    let options = endpoint.dialect.into();
+    let identified = identify(&parts, &shared.verifier, gateway, asked.token.as_deref()).await;
+    let identified = identified.and_then(|caller| Ok(caller.require_user().map(|_| caller)?));
+    let caller = match identified {
+        Ok(caller) => caller,
+        // Keys that are out of reach are the server's trouble, which a status tells better than a close code.
+        Err(ApiError::Auth(error)) if endpoint.upgrades_first && !error.is_transient() => {
+            return Ok(Upgrade::from_parts(&mut parts)?.accept(
+                &hub,
+                options,
+                TurnedAway(CloseCode::Unauthorized),
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let follows = asked.user_ids.as_deref().map(user_ids).transpose()?.unwrap_or_default();
+    let named = asked.device_id.map(DeviceId::try_from).transpose();
+    let named = named.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
+    let device = device.or(named).unwrap_or_else(DeviceId::unnamed);
+    let session = PresenceSession::new(shared, caller, device, follows)?;
+    Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, options, session))
+}
+
+/// A socket that is only opened to say why it is closed.
+struct TurnedAway(CloseCode);
+
+impl Session for TurnedAway {
+    async fn on_open(&mut self, _: &Arc<Connection>) -> Flow {
+        Flow::close(self.0)
+    }
+
+    async fn on_message(&mut self, _: Frame<'_>, _: &Arc<Connection>) -> Flow {
+        Flow::close(self.0)
+    }
+
+    async fn on_close(self, _: &Arc<Connection>, _: CloseReason) {}
 }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
-use crate::{auth::Verifier, clock::Clock, presence::PresenceService};
+use crate::{auth::Verifier, clock::Clock, limits::Limits, pg::Database, presence::PresenceService};
 
 /// The state of the router; each extractor takes the part that it needs.
 #[derive(Clone, FromRef)]
 pub struct HttpState {
     /// The one model of presence.
     pub presence: Arc<PresenceService>,
+    /// For the routes whose whole work is a statement.
+    pub database: Database,
+    /// How often one may.
+    pub limits: Arc<Limits>,
     /// Believes tokens.
     pub verifier: Arc<Verifier>,
     /// Whose identity headers count.

@@ -19,9 +19,15 @@ impl ConnId {
     /// The most connections in one shard.
     pub const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 
-    pub(super) fn new(shard: u8, slot: u32, epoch: u32) -> Self {
+    pub(crate) fn new(shard: u8, slot: u32, epoch: u32) -> Self {
         debug_assert!(slot < Self::MAX_SLOTS);
         Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
+    }
+
+    /// An id that no connection has.
+    #[cfg(test)]
+    pub(crate) fn for_test(slot: u32) -> Self {
+        Self::new(0, slot, 0)
     }
 
     pub(super) const fn shard(self) -> usize {

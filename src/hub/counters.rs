@@ -43,17 +43,17 @@ pub struct Counters {
 pub struct Stats {
     /// Open connections.
     pub connections: u64,
-    /// See [`Counters::deliveries`].
+    /// Frames put into outboxes by fan-out.
     pub deliveries: u64,
-    /// See [`Counters::coalesced`].
+    /// Frames that nobody saw, because a newer one of the same key came first.
     pub coalesced: u64,
-    /// See [`Counters::missed`].
+    /// Deliveries to connections that had gone.
     pub missed: u64,
-    /// See [`Counters::slow_closed`].
+    /// Connections closed because their outbox was full.
     pub slow_closed: u64,
-    /// See [`Counters::refused`].
+    /// Messages of clients over their rate, which were not heard.
     pub refused: u64,
-    /// See [`Counters::bytes_sent`].
+    /// Bytes written.
     pub bytes_sent: u64,
 }
 

@@ -22,7 +22,7 @@ use crate::transport::{CloseCode, CloseReason, Connection, ConnectionOptions, Co
 pub struct HubSettings {
     /// Shards, each a task; one per core is right. 1 to 256, default 2.
     pub shards: usize,
-    /// Commands that may wait in a shard's mailbox before `fan_out` waits; default 4,096.
+    /// Commands that may wait in a shard's mailbox before `fan_out` waits; default 1,024.
     pub mailbox: usize,
     /// What all connections have in common.
     pub connections: ConnectionSettings,
@@ -30,7 +30,7 @@ pub struct HubSettings {
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { shards: 2, mailbox: 4096, connections: ConnectionSettings::default() }
+        Self { shards: 2, mailbox: 1024, connections: ConnectionSettings::default() }
     }
 }
 

@@ -9,6 +9,8 @@ pub enum StateKey {
     Presence(UserId),
     /// Whether one user types in one conversation.
     Typing(ConversationId, UserId),
+    /// What one user does on one device, whose id stands here as a hash.
+    Context(UserId, u64),
     /// The answer to the peer's latest ping (RFC 6455 section 5.5.3: only the latest needs one).
     Pong,
 }

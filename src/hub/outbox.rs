@@ -69,7 +69,7 @@ struct Entry {
     key: Option<StateKey>,
 }
 
-/// From how many entries on an index pays; looking through fewer costs less than hashing.
+/// From how many entries on state frames are found by an index; looking through fewer costs less than hashing.
 const INDEX_FROM: usize = 32;
 /// The most room that an empty outbox keeps, in entries.
 const KEEP_ENTRIES: usize = 8;
@@ -125,6 +125,9 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] if state frames are queued already and this one would exceed their limit.
     pub fn push_state(&mut self, key: StateKey, frame: WireFrame) -> Result<Queued, Overflow> {
+        if self.index.is_none() && self.entries.len() >= INDEX_FROM {
+            self.rebuild_index();
+        }
         let old = self.find(key);
         let old_cost = old.and_then(|number| self.entry(number)?.frame.as_ref().map(cost)).unwrap_or(0);
         let cost = cost(&frame);
@@ -259,9 +262,6 @@ impl Outbox {
             None => self.stream_bytes += cost,
         }
         self.entries.push_back(Entry { frame: Some(frame), key });
-        if self.index.is_none() && self.entries.len() >= INDEX_FROM {
-            self.rebuild_index();
-        }
     }
 
     fn rebuild_index(&mut self) {
@@ -317,7 +317,7 @@ impl Outbox {
         self.barrier = self.first + kept as u64;
         self.entries.retain(|entry| entry.frame.is_some());
         self.gaps = 0;
-        self.rebuild_index();
+        self.index = None;
     }
 }
 

@@ -20,10 +20,10 @@ use super::{
     counters::{Counters, Published},
     registry::Registry,
 };
-use crate::transport::{Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket};
+use crate::transport::{Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, millis};
 
 /// Commands that one batch takes at most.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 /// After so many writes others get a turn: a large fan-out must not hold its thread for tens of milliseconds.
 const YIELD_AFTER_WRITES: usize = 64;
 /// Connections looked up under one hold of the lock, so that those who join need not wait for long.
@@ -76,7 +76,7 @@ impl Shard {
 
     /// The same for another moment; 0 if that was before.
     pub(crate) fn uptime_ms_at(&self, when: Instant) -> u64 {
-        u64::try_from(when.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX - 1)
+        millis(when.saturating_duration_since(self.started))
     }
 
     /// Sees to it that a connection is visited when `due_ms` has come, or up to one tick later.
@@ -89,7 +89,7 @@ impl Shard {
         socket: Socket,
         options: ConnectionOptions,
     ) -> Option<Arc<Connection>> {
-        let first_visit = self.uptime_ms() + self.ms(self.settings.heartbeat.ping_every);
+        let first_visit = self.uptime_ms() + millis(self.settings.heartbeat.ping_every);
         let tick = self.tick_after(first_visit);
         let make = |id| Connection::new(id, socket, options, Arc::clone(self));
         self.registry.lock().insert(tick, make)
@@ -111,13 +111,8 @@ impl Shard {
         self.registry.lock().iter().cloned().collect()
     }
 
-    #[expect(clippy::unused_self, reason = "reads as a property of the shard's clock")]
-    fn ms(&self, duration: std::time::Duration) -> u64 {
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
-    }
-
     fn tick_ms(&self) -> u64 {
-        self.ms(self.settings.heartbeat.tick).max(1)
+        millis(self.settings.heartbeat.tick).max(1)
     }
 
     fn tick_after(&self, due_ms: u64) -> u64 {

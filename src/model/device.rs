@@ -1,8 +1,11 @@
-//! Device ids.
+//! Devices and their ids.
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::{Status, milliseconds};
 
 /// A device of one user: 1 to 255 characters, chosen by the client.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,6 +62,34 @@ impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A device as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// As the client named it.
+    pub device_id: String,
+    /// For people.
+    pub device_name: Option<String>,
+    /// Phone, desktop and the like, in the client's words.
+    pub device_type: Option<String>,
+    /// iOS, web and the like, in the client's words.
+    pub platform: Option<String>,
+    /// The client's version.
+    pub app_version: Option<String>,
+    /// Online, away or offline.
+    pub status: Status,
+    /// When it was last known to be live.
+    #[serde(serialize_with = "milliseconds::always")]
+    pub last_heartbeat_at: Timestamp,
+    /// Since when nobody has looked at it.
+    #[serde(serialize_with = "milliseconds::option")]
+    pub idle_since: Option<Timestamp>,
+    /// Since when it has been live, or was the last time.
+    #[serde(serialize_with = "milliseconds::always")]
+    pub session_started_at: Timestamp,
+    /// Whether a running server holds a socket of it.
+    pub connected: bool,
 }
 
 #[cfg(test)]

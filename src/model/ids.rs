@@ -55,6 +55,14 @@ uuid_id!(
     ConversationId
 );
 uuid_id!(
+    /// A notebook of the application; the server knows nothing else of it.
+    NotebookId
+);
+uuid_id!(
+    /// A persona that answers in the application.
+    PersonaId
+);
+uuid_id!(
     /// One running server process; the owner of a lease.
     NodeId
 );

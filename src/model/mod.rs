@@ -1,13 +1,22 @@
 //! The words of the domain: ids, statuses, faces, presences. Pure: no tokio, no SQL, no axum.
 
+mod context;
 mod device;
+mod event;
 mod ids;
+pub mod milliseconds;
 mod presence;
+mod relations;
+mod settings;
 mod status;
 mod text;
 
-pub use device::{DeviceId, InvalidDeviceId};
-pub use ids::{ConversationId, NodeId, UserId};
-pub use presence::{Presence, TypingState, Typist};
+pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
+pub use device::{Device, DeviceId, InvalidDeviceId};
+pub use event::{Category, CustomEvent, UnknownCategory};
+pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
+pub use presence::{Card, Presence, TypingState, Typist};
+pub use relations::{Block, Contact, ContactStatus, Conversation};
+pub use settings::{Settings, SettingsUpdate, UnknownVisibility, Visibility};
 pub use status::{Face, Reach, Status, UnknownStatus};
 pub use text::neutralise;

@@ -1,8 +1,9 @@
 //! What one viewer is told of one user.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::{ConversationId, Reach, Status, UserId};
+use super::{ConversationId, Reach, Status, UserId, milliseconds};
 
 /// One face of one user: a row of `user_presence` as row-level security returned it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,4 +61,20 @@ pub struct TypingState {
     pub conversation_id: ConversationId,
     /// Typing, or stopped.
     pub is_typing: bool,
+}
+
+/// One user as source D's clients know them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Card {
+    /// Whose.
+    pub user_id: UserId,
+    /// The full value.
+    pub online_status: Status,
+    /// What the user wrote.
+    pub custom_status: Option<String>,
+    /// The last moment at which any device was live; `None` where it is not shared.
+    #[serde(serialize_with = "milliseconds::option")]
+    pub last_seen_at: Option<Timestamp>,
+    /// How many devices are live; one to whoever may not see them.
+    pub devices_online: i64,
 }

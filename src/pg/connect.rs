@@ -44,7 +44,9 @@ impl Connector {
     /// When the URL does not parse, or certificates are asked for that the system does not have.
     pub fn new(url: &str) -> Result<Self, ConnectError> {
         let verify = ["sslmode=verify-full", "sslmode=verify-ca"].iter().any(|mode| url.contains(mode));
-        let url = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+        let url = url
+            .replace("sslmode=verify-full", "sslmode=require")
+            .replace("sslmode=verify-ca", "sslmode=require");
         let mut config = Config::from_str(&url).map_err(ConnectError::Malformed)?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);

@@ -31,7 +31,11 @@ impl Database {
     pub fn new(url: &str, direct_url: Option<&str>, size: usize) -> Result<Self, ConnectError> {
         let connector = Connector::new(url)?;
         let direct = direct_url.map_or_else(|| Ok(connector.clone()), Connector::new)?;
-        Ok(Self { callers: pool(&connector, "request", size), own: pool(&connector, "server", OWN_CONNECTIONS), direct })
+        Ok(Self {
+            callers: pool(&connector, "request", size),
+            own: pool(&connector, "server", OWN_CONNECTIONS),
+            direct,
+        })
     }
 
     /// A pooled connection with the login role's own rights, for the server's own bookkeeping.

@@ -23,6 +23,9 @@ pub enum PgError {
     /// A row that must not be there is.
     #[error("there is one already")]
     Duplicate(#[source] tokio_postgres::Error),
+    /// A value breaks a rule of its table.
+    #[error("a value breaks a rule of its table")]
+    Violation(#[source] tokio_postgres::Error),
     /// Anything else: a fault of ours, or of a policy.
     #[error("the statement failed")]
     Failed(#[source] tokio_postgres::Error),
@@ -45,6 +48,7 @@ impl PgError {
             Self::TimedOut(_) => "timed_out",
             Self::BrokenReference(_) => "broken_reference",
             Self::Duplicate(_) => "duplicate",
+            Self::Violation(_) => "violation",
             Self::Failed(_) => "failed",
         }
     }
@@ -54,7 +58,8 @@ impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(state) = error.code() else {
             // No SQLSTATE: the conversation itself broke, or a value could not be read.
-            let broken = error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
+            let broken = error.is_closed()
+                || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
             return if broken { Self::Unavailable(error.into()) } else { Self::Failed(error) };
         };
         match *state {
@@ -63,6 +68,7 @@ impl From<tokio_postgres::Error> for PgError {
             SqlState::QUERY_CANCELED => Self::TimedOut(error),
             SqlState::FOREIGN_KEY_VIOLATION => Self::BrokenReference(error),
             SqlState::UNIQUE_VIOLATION => Self::Duplicate(error),
+            SqlState::CHECK_VIOLATION | SqlState::STRING_DATA_RIGHT_TRUNCATION => Self::Violation(error),
             // Class 57P: shut down, crashed, starting up. Class 53: out of connections, memory, disk. Class 08: wire.
             ref other if ["57P", "53", "08"].iter().any(|class| other.code().starts_with(class)) => {
                 Self::Unavailable(error.into())

@@ -18,13 +18,19 @@ use super::{Connector, PgError};
 
 /// Ids of users whose faces changed.
 pub const PRESENCE: &str = "rollcall_presence";
+/// Pairs of user and version: what the user does on a device has changed.
+pub const CONTEXT: &str = "rollcall_context";
 /// Pairs of conversation and user: somebody types, or has stopped.
 pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
+/// Ids of entries in `rollcall.outbox`, which sockets are to be told.
+pub const BROADCAST: &str = "rollcall_broadcast";
+
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_presence; listen rollcall_typing; listen rollcall_visibility";
+const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_context; listen rollcall_presence; \
+    listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -34,7 +40,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// Who hears notifications. Must not block.
+/// Who hears notifications, and leaves alone those that are for others. Must not block.
 pub trait Audience: Send + Sync + 'static {
     /// A notification, in commit order.
     fn heard(&self, channel: &str, payload: &str);
@@ -42,6 +48,24 @@ pub trait Audience: Send + Sync + 'static {
     fn listening(&self);
     /// From now on everything is missed, until `listening`.
     fn deaf(&self);
+}
+
+/// Both hear everything.
+impl<A: Audience, B: Audience> Audience for (A, B) {
+    fn heard(&self, channel: &str, payload: &str) {
+        self.0.heard(channel, payload);
+        self.1.heard(channel, payload);
+    }
+
+    fn listening(&self) {
+        self.0.listening();
+        self.1.listening();
+    }
+
+    fn deaf(&self) {
+        self.0.deaf();
+        self.1.deaf();
+    }
 }
 
 /// Listens until stopped. Never ends because of the database.
@@ -82,7 +106,11 @@ async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
             sleep(PING_EVERY).await;
             match timeout(PING_TIMEOUT, client.batch_execute("")).await {
                 Ok(answer) => answer?,
-                Err(_) => return Err::<std::convert::Infallible, PgError>(PgError::Unavailable("it stopped answering".into())),
+                Err(_) => {
+                    return Err::<std::convert::Infallible, PgError>(PgError::Unavailable(
+                        "it stopped answering".into(),
+                    ));
+                }
             }
         }
     };

@@ -55,6 +55,26 @@ impl Database {
         in_transaction(self.for_caller().await?, &[&role, &claims, &limit], statement, params).await
     }
 
+    /// Begins a transaction for several statements as the caller: that role, those claims, and for each statement the
+    /// same limit of time as in [`query_as`](Self::query_as).
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Unavailable`] without a connection.
+    pub async fn begin_as(&self, caller: &Caller) -> Result<CallerTx, PgError> {
+        let limit = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
+        let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
+        let connection = self.for_caller().await?;
+        let act_as = connection.prepare_cached(ACT_AS).await?;
+        let tx = InTransaction(Some(connection));
+        let client = tx.connection();
+        let acting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &limit];
+        let (begin, act) = futures_util::join!(client.batch_execute("begin"), client.query(&act_as, &acting));
+        begin?;
+        act?;
+        Ok(CallerTx(tx))
+    }
+
     /// Runs one statement with the login role's own rights that may not take longer than `limit`.
     ///
     /// # Errors
@@ -71,6 +91,34 @@ impl Database {
     }
 }
 
+/// A transaction in which every statement runs as the caller. Dropped before [`commit`](Self::commit), its connection
+/// is thrown away, and with it whatever was done.
+pub struct CallerTx(InTransaction);
+
+impl CallerTx {
+    /// Runs one statement as the caller.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the statement, or a policy in it, raises; the transaction cannot be used after that.
+    pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
+        let client = self.0.connection();
+        let statement = client.prepare_cached(statement).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    ///
+    /// When the commit fails, nothing was done.
+    pub async fn commit(self) -> Result<(), PgError> {
+        self.0.connection().batch_execute("commit").await?;
+        self.0.ended();
+        Ok(())
+    }
+}
+
 /// Begin, take on the role, the statement, commit. The four messages travel together, so it costs one round trip.
 async fn in_transaction(
     connection: Object,
@@ -78,7 +126,8 @@ async fn in_transaction(
     statement: &str,
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, PgError> {
-    let (act_as, statement) = try_join!(connection.prepare_cached(ACT_AS), connection.prepare_cached(statement))?;
+    let (act_as, statement) =
+        try_join!(connection.prepare_cached(ACT_AS), connection.prepare_cached(statement))?;
     let tx = InTransaction(Some(connection));
     let client = tx.connection();
     // `join`, not `try_join`: all four must have been answered before the connection is anybody else's. A failed

@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{visibility::Inbox, writer::{WriteError, Writer}};
+use super::{
+    visibility::Inbox,
+    writer::{WriteError, Writer},
+};
 use crate::{
     model::{DeviceId, NodeId, UserId},
     pg::{
@@ -60,6 +63,8 @@ struct Live {
     closed_at: Option<Instant>,
     /// When the database last heard that somebody looks at the device.
     active_at: Instant,
+    /// Offline by the user's word, although its sockets may not all have closed yet.
+    signed_off: bool,
 }
 
 #[derive(Default)]
@@ -98,8 +103,9 @@ impl Liveness {
             let mut known = true;
             let live = live.or_insert_with(|| {
                 known = false;
-                Live { sockets: 0, written: false, closed_at: None, active_at: now }
+                Live { sockets: 0, written: false, closed_at: None, active_at: now, signed_off: false }
             });
+            known &= !std::mem::take(&mut live.signed_off);
             live.sockets += 1;
             live.closed_at = None;
             if known {
@@ -128,7 +134,8 @@ impl Liveness {
     ///
     /// When the write fails.
     pub async fn silent(&self, user: UserId, device: &DeviceId, age: Duration) -> Result<(), WriteError> {
-        let alone = self.state.lock().devices.get(&(user, device.clone())).is_none_or(|live| live.sockets <= 1);
+        let alone =
+            self.state.lock().devices.get(&(user, device.clone())).is_none_or(|live| live.sockets <= 1);
         // Another tab of the device may well be awake.
         if alone {
             let change = Change::Silent { device: device.clone(), node: self.node, age: age.as_secs_f64() };
@@ -143,6 +150,9 @@ impl Liveness {
     ///
     /// When the write fails.
     pub async fn awake(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
+        if self.state.lock().devices.get(&(user, device.clone())).is_some_and(|live| live.signed_off) {
+            return Ok(());
+        }
         self.connect(user, device).await
     }
 
@@ -155,7 +165,7 @@ impl Liveness {
         {
             let mut state = self.state.lock();
             let Some(live) = state.devices.get_mut(&(user, device.clone())) else { return Ok(()) };
-            if live.active_at.elapsed() < self.times.idle_after / 2 {
+            if live.signed_off || live.active_at.elapsed() < self.times.idle_after / 2 {
                 return Ok(());
             }
             live.active_at = Instant::now();
@@ -164,8 +174,26 @@ impl Liveness {
         Ok(())
     }
 
+    /// A device, or all of the user's, was signed off: it is offline already, and stays so until a socket opens anew.
+    pub fn signed_off(&self, user: UserId, device: Option<&DeviceId>) {
+        let mut state = self.state.lock();
+        match device {
+            Some(device) => {
+                if let Some(live) = state.devices.get_mut(&(user, device.clone())) {
+                    live.signed_off = true;
+                }
+            }
+            // Erasing is rare: a walk over the map costs less than an index by user.
+            None => {
+                let theirs = state.devices.iter_mut().filter(|((owner, _), _)| *owner == user);
+                theirs.for_each(|(_, live)| live.signed_off = true);
+            }
+        }
+    }
+
     async fn connect(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
-        let written = self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await;
+        let written =
+            self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await;
         if let Some(live) = self.state.lock().devices.get_mut(&(user, device.clone())) {
             live.written = written.is_ok();
         }
@@ -195,7 +223,11 @@ impl Liveness {
             }
             let (closed_at, key) = state.closing.pop_front().expect("there was a front");
             // Opened again meanwhile, or closed again later: then this grace is not the one that counts.
-            if state.devices.get(&key).is_some_and(|live| live.sockets == 0 && live.closed_at == Some(closed_at)) {
+            if state
+                .devices
+                .get(&key)
+                .is_some_and(|live| live.sockets == 0 && live.closed_at == Some(closed_at))
+            {
                 state.devices.remove(&key);
                 over.push((closed_at, key));
             }
@@ -211,7 +243,13 @@ impl Liveness {
             let mut state = self.state.lock();
             // Tried again with the next tick, unless the device is back.
             if !state.devices.contains_key(&key) {
-                let live = Live { sockets: 0, written: true, closed_at: Some(closed_at), active_at: closed_at };
+                let live = Live {
+                    sockets: 0,
+                    written: true,
+                    closed_at: Some(closed_at),
+                    active_at: closed_at,
+                    signed_off: false,
+                };
                 state.devices.insert(key.clone(), live);
                 state.closing.push_front((closed_at, key));
             }
@@ -228,7 +266,10 @@ impl Liveness {
     async fn assert_connected(&self, all: bool) {
         let connected: Vec<Key> = {
             let state = self.state.lock();
-            let unknown = state.devices.iter().filter(|(_, live)| live.sockets > 0 && (all || !live.written));
+            let unknown = state
+                .devices
+                .iter()
+                .filter(|(_, live)| live.sockets > 0 && !live.signed_off && (all || !live.written));
             unknown.map(|(key, _)| key.clone()).collect()
         };
         for chunk in connected.chunks(ASSERT_AT_ONCE) {
@@ -237,7 +278,8 @@ impl Liveness {
     }
 }
 
-/// The node's lease and its share of the sweep.
+/// The node's lease and its share of the sweep. All clones are the same lease.
+#[derive(Clone)]
 pub struct Lease {
     database: Database,
     liveness: Liveness,
@@ -268,7 +310,7 @@ impl Lease {
         loop {
             let pause = (self.liveness.times.lease / 3).mul_f64(rand::rng().random_range(0.8..1.0));
             select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             match self.renew().await {
@@ -291,9 +333,6 @@ impl Lease {
                 }
             }
         }
-        if let Err(error) = self.release().await {
-            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
-        }
     }
 
     async fn renew(&self) -> Result<bool, PgError> {
@@ -301,14 +340,22 @@ impl Lease {
         patiently(async { node::renew_lease(&self.database.own().await?, *node, times.lease).await }).await
     }
 
-    async fn release(&self) -> Result<(), PgError> {
-        patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await }).await
+    /// Gives the lease up, and with it every device that is connected nowhere else. To be called when nothing is
+    /// written any more: a connection that is written later would keep its device online with nobody behind it.
+    pub async fn release(&self) {
+        let released =
+            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await })
+                .await;
+        if let Err(error) = released {
+            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
+        }
     }
 
     async fn sweep(&self) {
         let idle_after = self.liveness.times.idle_after;
         let swept =
-            patiently(async { node::sweep(&self.database.own().await?, idle_after, SILENT_AFTER).await }).await;
+            patiently(async { node::sweep(&self.database.own().await?, idle_after, SILENT_AFTER).await })
+                .await;
         match swept {
             Ok(swept) if swept != node::Swept::default() => tracing::debug!(?swept, "swept"),
             Ok(_) => {}
@@ -318,5 +365,7 @@ impl Lease {
 }
 
 async fn patiently<T>(work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(LEASE_PATIENCE, work).await.unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
+    timeout(LEASE_PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
 }

@@ -2,7 +2,10 @@
 //!
 //! Read [`writer`] first (how a change gets in), then [`visibility`] (how it gets out).
 
+pub mod context_sync;
+pub mod courier;
 pub mod liveness;
+pub mod roster;
 mod service;
 pub mod typing;
 pub mod visibility;

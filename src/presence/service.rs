@@ -11,21 +11,23 @@ use parking_lot::Mutex;
 
 use super::{
     liveness::Liveness,
+    roster::Roster,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{ConversationId, DeviceId, Presence, UserId, neutralise},
+    model::{Card, ConversationId, DeviceId, Presence, UserId, neutralise},
     pg::{
         Database, PgError,
         queries::{
+            context,
             presence::{self, Change, Listed, VersionedFace},
             typing,
         },
     },
-    protocol::StatusUpdate,
+    protocol::{ContextUpdate, StatusUpdate},
 };
 
 /// A repeat of the same state within this is acknowledged without a write (source B).
@@ -62,6 +64,7 @@ pub struct PresenceService {
     database: Database,
     writer: Writer,
     liveness: Liveness,
+    roster: Roster,
     visibility: Visibility,
     limits: Arc<Limits>,
     said: Mutex<HashMap<UserId, Said>>,
@@ -74,16 +77,23 @@ impl PresenceService {
         database: Database,
         writer: Writer,
         liveness: Liveness,
+        roster: Roster,
         visibility: Visibility,
         limits: Arc<Limits>,
     ) -> Self {
-        Self { database, writer, liveness, visibility, limits, said: Mutex::default() }
+        Self { database, writer, liveness, roster, visibility, limits, said: Mutex::default() }
     }
 
     /// Which devices have sockets here.
     #[must_use]
     pub const fn liveness(&self) -> &Liveness {
         &self.liveness
+    }
+
+    /// Whose sockets are open here.
+    #[must_use]
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// Who hears of whom.
@@ -116,7 +126,10 @@ impl PresenceService {
                 (text, update.custom_status_expires_at.flatten())
             }),
             activity: update.activity.as_ref().map(|text| neutralise(text.as_deref().unwrap_or_default())),
-            current_page: update.current_page.as_ref().map(|page| neutralise(page.as_deref().unwrap_or_default())),
+            current_page: update
+                .current_page
+                .as_ref()
+                .map(|page| neutralise(page.as_deref().unwrap_or_default())),
         };
         let face = self.writer.apply(user, change).await?.ok_or(WriteError::Refused)?;
         let presence = face.presence.clone();
@@ -161,9 +174,49 @@ impl PresenceService {
     /// # Errors
     ///
     /// When it could not be written.
-    pub async fn heartbeat(&self, user: UserId, device: Option<DeviceId>, active: bool) -> Result<(), PresenceError> {
+    pub async fn heartbeat(
+        &self,
+        user: UserId,
+        device: Option<DeviceId>,
+        active: bool,
+    ) -> Result<(), PresenceError> {
         self.writer.apply(user, Change::Heartbeat { device, active }).await?;
         Ok(())
+    }
+
+    /// Counts a context update, before [`set_context`](Self::set_context).
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::Limited`] when there were too many.
+    pub fn allow_context(&self, user: UserId) -> Result<Allowance, PresenceError> {
+        Ok(self.limits.check(LimitClass::Context, user)?)
+    }
+
+    /// Notes what a user does on a device; the user's other devices hear of it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub async fn set_context(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        mut update: ContextUpdate,
+    ) -> Result<(), PresenceError> {
+        update.last_navigation_path = update
+            .last_navigation_path
+            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
+        Ok(context::note(&self.database, caller, user, &update).await?)
+    }
+
+    /// One user as the caller may see them, for source D.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be read.
+    pub async fn card(&self, caller: &Caller, user: UserId) -> Result<Option<Card>, PresenceError> {
+        Ok(presence::card(&self.database, caller, user).await?)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.
@@ -171,7 +224,11 @@ impl PresenceService {
     /// # Errors
     ///
     /// When they could not be read.
-    pub async fn list(&self, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PresenceError> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        users: Option<&[UserId]>,
+    ) -> Result<Vec<Listed>, PresenceError> {
         Ok(presence::list(&self.database, caller, users).await?)
     }
 
@@ -192,7 +249,11 @@ impl PresenceService {
                 other => Ok(other?),
             };
         }
-        if typing::stop(&self.database, caller, conversation).await? { Ok(()) } else { Err(PresenceError::NotFound) }
+        if typing::stop(&self.database, caller, conversation).await? {
+            Ok(())
+        } else {
+            Err(PresenceError::NotFound)
+        }
     }
 
     /// Who types in a conversation, as far as the caller may see.

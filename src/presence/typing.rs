@@ -26,7 +26,9 @@ pub async fn run_expiry(database: Database, inbox: Arc<Inbox>, stop: Cancellatio
         loop {
             let pause = match timeout(PATIENCE, expire(&database)).await {
                 Ok(Ok(None)) => break,
-                Ok(Ok(Some(milliseconds))) => Duration::from_secs_f64(milliseconds.max(0.0) / 1000.0) + TOGETHER,
+                Ok(Ok(Some(milliseconds))) => {
+                    Duration::from_secs_f64(milliseconds.max(0.0) / 1000.0) + TOGETHER
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(error = ?error, "could not end typing");
                     PATIENCE

@@ -130,7 +130,8 @@ impl WriterTask {
                 let mut faces: HashMap<UserId, VersionedFace> =
                     faces.into_iter().map(|face| (face.presence.user_id, face)).collect();
                 for request in batch {
-                    metrics::histogram!(metric::WRITER_LATENCY).record(request.queued_at.elapsed().as_secs_f64());
+                    metrics::histogram!(metric::WRITER_LATENCY)
+                        .record(request.queued_at.elapsed().as_secs_f64());
                     // A caller that gave up does not need the answer.
                     drop(request.reply.send(Ok(faces.remove(&request.user))));
                 }

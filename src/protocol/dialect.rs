@@ -1,6 +1,9 @@
 //! Which language a connection speaks.
+//!
+//! A dialect is one file that ends in a `LANGUAGE`. To add one: write that file, give it a variant of [`Dialect`],
+//! and a route in `http::sockets`.
 
-use super::{ClientMessage, ServerMessage, WireError, presence};
+use super::{ClientMessage, ServerMessage, WireError, context, devices, presence};
 
 /// One complete message as it came off a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,9 @@ pub enum Frame<'a> {
 pub enum FrameKind {
     /// As text.
     Text,
+    /// As several texts: every line (ended by a line feed) is a frame of its own. For what a dialect can only say
+    /// piece by piece; the pieces stay together and in order.
+    TextLines,
     /// As bytes.
     Binary,
 }
@@ -27,20 +33,48 @@ pub trait Encode: Send + Sync {
     fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind>;
 }
 
+/// What a dialect consists of.
+#[derive(Debug)]
+pub struct Language {
+    /// The name in logs and metrics.
+    pub name: &'static str,
+    /// The largest message of a client in bytes, unless configured otherwise.
+    pub max_message_bytes: usize,
+    /// Whether it has words for other people's presence. Sockets of one that has none watch nobody, and cost the
+    /// database no look-ups.
+    pub tells_of_others: bool,
+    /// Reads one frame of a client.
+    pub decode: fn(Frame<'_>) -> Result<ClientMessage, WireError>,
+    /// Appends the payload of a message; `None` (and nothing appended) where there are no words for it.
+    pub encode_into: fn(&ServerMessage, &mut Vec<u8>) -> Option<FrameKind>,
+}
+
 /// A language that connections speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Dialect {
     /// Source B: `/api/presence/subscribe`.
     Presence,
+    /// Source D, with C's message names: `/ws`.
+    Devices,
+    /// Source A: `/api/v1/context/ws`.
+    Context,
 }
 
 impl Dialect {
     /// Every dialect, in the order of [`Self::index`].
-    pub const ALL: [Self; 1] = [Self::Presence];
+    pub const ALL: [Self; 3] = [Self::Presence, Self::Devices, Self::Context];
 
     /// How many there are; whoever caches one encoding per dialect needs so many places.
     pub const COUNT: usize = Self::ALL.len();
+
+    const fn language(self) -> &'static Language {
+        match self {
+            Self::Presence => &presence::LANGUAGE,
+            Self::Devices => &devices::LANGUAGE,
+            Self::Context => &context::LANGUAGE,
+        }
+    }
 
     /// The place of this dialect among [`Self::ALL`].
     #[must_use]
@@ -51,17 +85,19 @@ impl Dialect {
     /// The name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Presence => "presence",
-        }
+        self.language().name
     }
 
     /// The largest message of a client in bytes, unless configured otherwise.
     #[must_use]
     pub const fn max_message_bytes(self) -> usize {
-        match self {
-            Self::Presence => 64 * 1024,
-        }
+        self.language().max_message_bytes
+    }
+
+    /// Whether it has words for other people's presence.
+    #[must_use]
+    pub const fn tells_of_others(self) -> bool {
+        self.language().tells_of_others
     }
 
     /// Reads a client's message.
@@ -69,16 +105,12 @@ impl Dialect {
     /// # Errors
     /// Whatever is wrong with the frame, in a form to send back; the socket stays open.
     pub fn decode(self, frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-        match self {
-            Self::Presence => presence::decode(frame),
-        }
+        (self.language().decode)(frame)
     }
 
     /// Appends the payload of a message; `None` where this dialect does not say that.
     pub fn encode_into(self, message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-        match self {
-            Self::Presence => presence::encode_into(message, out),
-        }
+        (self.language().encode_into)(message, out)
     }
 }
 
@@ -87,9 +119,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dialect_sits_at_its_own_index() {
+    fn a_dialect_sits_at_its_own_index_and_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Dialect::ALL.iter().map(|dialect| dialect.as_str()).collect();
         for (place, dialect) in Dialect::ALL.into_iter().enumerate() {
             assert_eq!(dialect.index(), place);
         }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Dialect::COUNT);
     }
 }

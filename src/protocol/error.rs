@@ -71,8 +71,8 @@ impl FieldError {
     }
 }
 
-/// An error frame in the making: the same in every dialect but for its spelling.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// An error frame in the making: what dialects say of an error, each in its own frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct WireError {
     /// For programs.
@@ -80,8 +80,10 @@ pub struct WireError {
     /// For a person; never SQL, paths or secrets.
     pub message: Cow<'static, str>,
     /// Milliseconds after which trying again makes sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// Which fields are wrong; empty unless the message was read and refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<FieldError>,
 }
 

@@ -83,6 +83,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A text that may be absent or `null`, and otherwise is one of a closed set of words, else 422 in HTTP's terms.
+    pub fn optional_word<T>(&mut self, names: &[&'static str]) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        self.nullable_text(names)??;
+        self.required_word(names)
+    }
+
     /// A text that must be there.
     pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {
@@ -131,16 +140,33 @@ impl<'a> Fields<'a> {
     where
         T: FromStr<Err: Display>,
     {
-        let items = match self.find(names) {
+        match self.find(names) {
             None => {
                 self.complain(names, "is required");
-                return None;
+                None
             }
-            Some(Value::Array(items)) => items,
-            Some(other) => {
-                self.wrong_type(names, "a list", other);
-                return None;
-            }
+            Some(value) => self.list(names, value, max),
+        }
+    }
+
+    /// The same where the list may be absent; `null` reads as an empty one.
+    pub fn optional_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        match self.find(names)? {
+            Value::Null => Some(Vec::new()),
+            value => self.list(names, value, max),
+        }
+    }
+
+    fn list<T>(&mut self, names: &[&'static str], value: &Value, max: usize) -> Option<Vec<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let Value::Array(items) = value else {
+            self.wrong_type(names, "a list", value);
+            return None;
         };
         if items.len() > max {
             self.complain(names, format!("must have at most {max} items"));

@@ -1,22 +1,31 @@
 //! What clients and server can say to each other, whatever the dialect.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use garde::Validate;
 use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
 
 use super::{Dialect, Encode, FrameKind, WireError};
-use crate::model::{ConversationId, DeviceId, Presence, Status, TypingState, UserId};
+use crate::model::{
+    ConversationId, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
+    TypingState, UserId,
+};
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerMessage {
+    /// The socket is open; before everything else.
+    Connected(Welcome),
     /// Everybody the viewer may see: the first frame of a socket, and after a resync.
     InitialState(Vec<Arc<Presence>>),
     /// One user's presence has changed.
     Presence(Arc<Presence>),
     /// Somebody types, or has stopped.
     Typing(TypingState),
+    /// Something that the operator's back end sends, in its own words.
+    Custom(CustomEvent),
     /// A heartbeat has been noted.
     HeartbeatAck {
         /// The server's wall time.
@@ -24,6 +33,19 @@ pub enum ServerMessage {
     },
     /// A status has been committed; carries the user's own presence after it.
     StatusAck(Arc<Presence>),
+    /// The answer to a client's [`ClientMessage::Ping`].
+    Pong,
+    /// What the user does on another of the user's own devices.
+    ContextSync(Arc<DeviceContext>),
+    /// A piece of context has been compiled ahead of the next question.
+    BundleReady {
+        /// Which kind: `identity_core`, `topic`, ….
+        bundle_type: Cow<'static, str>,
+        /// Which one.
+        bundle_id: Uuid,
+        /// Rises with every compilation.
+        version: i64,
+    },
     /// Something was wrong with what the client said, or with its session.
     Error(WireError),
 }
@@ -32,6 +54,21 @@ impl Encode for ServerMessage {
     fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
         dialect.encode_into(self, out)
     }
+}
+
+/// What a client is told of its own connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// The connection's id on its node, for logs on both sides.
+    pub client_id: Box<str>,
+    /// Who the client is.
+    pub user_id: UserId,
+    /// On which device.
+    pub device_id: DeviceId,
+    /// The server's wall time.
+    pub server_time: Timestamp,
+    /// How often the client does well to say something.
+    pub heartbeat_interval: Duration,
 }
 
 /// What a client says.
@@ -51,6 +88,10 @@ pub enum ClientMessage {
         /// Typing, or stopped.
         is_typing: bool,
     },
+    /// Wants a [`ServerMessage::Pong`].
+    Ping,
+    /// What the user does on the device, for the user's other devices and for what is prepared ahead.
+    Context(ContextUpdate),
     /// Follows further users, as far as they are visible.
     Subscribe(Subscription),
     /// Brings a fresh token before the old one runs out.
@@ -136,6 +177,33 @@ impl StatusUpdate {
             current_page: None,
         }
     }
+}
+
+/// What the user does on a device. A field that is not there (the outer `None`) leaves what is known as it is, and
+/// `Some(None)` (JSON `null`) clears it. Serialises to the fields that are there, in the columns' names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContextUpdate {
+    /// Which device.
+    #[serde(skip)]
+    pub device_id: DeviceId,
+    /// The conversation that is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_conversation_id: Option<Option<ConversationId>>,
+    /// The conversations that are in view, as in a sidebar; at most 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visible_conversation_ids: Option<Vec<ConversationId>>,
+    /// The notebook that is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_notebook_id: Option<Option<NotebookId>>,
+    /// The persona that is chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_persona_id: Option<Option<PersonaId>>,
+    /// Where in the application the user is: at most 2,048 characters after trimming.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_navigation_path: Option<Option<String>>,
+    /// The time of day where the user is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_time: Option<Option<LocalTime>>,
 }
 
 // The signature is garde's.

@@ -3,15 +3,21 @@
 //! Its clients know three statuses, so `status` is the reach and `availability` the full value. It has no
 //! acknowledgements: a status comes back as the user's own `presence_update`.
 
-use serde::{Serialize, Serializer};
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use super::json::ParsedDevice;
 use super::{
-    ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, ServerMessage, StatusUpdate,
-    Subscription, Token, WireError, fields::kind,
+    ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
+    dialect::Language,
+    json::{self, Envelope, Part},
 };
-use crate::model::{ConversationId, DeviceId, InvalidDeviceId, Presence, TypingState, UserId};
-use jiff::Timestamp;
+use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
+
+/// The dialect.
+pub(super) const LANGUAGE: Language =
+    Language { name: "presence", max_message_bytes: 64 * 1024, tells_of_others: true, decode, encode_into };
 
 /// Reads one frame of a client.
 ///
@@ -19,41 +25,14 @@ use jiff::Timestamp;
 /// `INVALID_REQUEST` for whatever is not one of the dialect's messages, `UNPROCESSABLE` for a status that does
 /// not exist; the message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-    let Frame::Text(text) = frame else {
-        return Err(WireError::new(
-            ErrorCode::InvalidRequest,
-            "Binary frames are not part of this protocol.",
-        ));
-    };
-    let message: Map<String, Value> = match serde_json::from_str(text) {
-        Ok(Value::Object(message)) => message,
-        Ok(other) => {
-            let message = format!("The message must be a JSON object, not {}.", kind(&other));
-            return Err(WireError::new(ErrorCode::InvalidRequest, message));
-        }
-        Err(error) => {
-            let message = format!("The message is not valid JSON: {error}.");
-            return Err(WireError::new(ErrorCode::InvalidRequest, message));
-        }
-    };
-    let mut envelope = Fields::new(&message, "");
-    let Some(kind) = envelope.required_text(&["type"]) else {
-        return envelope.finish_plain(None);
-    };
-    match kind {
-        "status" => status_update(data(&message)?, "data.").map(ClientMessage::Status),
-        "heartbeat" => heartbeat(&message),
-        "typing" => typing(data(&message)?),
-        "subscribe" => subscribe(data(&message)?),
-        "auth" => {
-            let token = envelope.required_text(&["token"]);
-            envelope
-                .finish_plain(token.map(|token| ClientMessage::Authenticate(Token::new(token.to_owned()))))
-        }
-        _ => Err(WireError::field(
-            ErrorCode::InvalidRequest,
-            FieldError::new("type", "must be one of status, heartbeat, typing, subscribe, auth"),
-        )),
+    let envelope = Envelope::read(frame, Part::DATA)?;
+    match envelope.kind()? {
+        "status" => status_update(envelope.fields()?, Part::DATA.prefix).map(ClientMessage::Status),
+        "heartbeat" => envelope.heartbeat(),
+        "typing" => envelope.typing(),
+        "subscribe" => subscribe(envelope.fields()?),
+        "auth" => envelope.auth(),
+        _ => Err(json::unknown_type("status, heartbeat, typing, subscribe, auth")),
     }
 }
 
@@ -80,53 +59,13 @@ pub fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Resul
     fields.finish(update)
 }
 
-/// Lets a device id be read like every other text.
-pub struct ParsedDevice(pub DeviceId);
-
-impl std::str::FromStr for ParsedDevice {
-    type Err = InvalidDeviceId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        DeviceId::try_from(text).map(Self)
-    }
-}
-
-fn data(message: &Map<String, Value>) -> Result<&Map<String, Value>, WireError> {
-    let wrong = |what| Err(WireError::field(ErrorCode::InvalidRequest, FieldError::new("data", what)));
-    match message.get("data") {
-        Some(Value::Object(data)) => Ok(data),
-        Some(other) => wrong(format!("must be an object, not {}", kind(other))),
-        None => wrong("is required".to_owned()),
-    }
-}
-
-fn heartbeat(message: &Map<String, Value>) -> Result<ClientMessage, WireError> {
-    // A bare heartbeat is the rule, so `data` may be missing here.
-    if matches!(message.get("data"), None | Some(Value::Null)) {
-        return Ok(ClientMessage::Heartbeat { active: None });
-    }
-    let mut fields = Fields::new(data(message)?, "data.");
-    let active = fields.optional_bool(&["active"]);
-    fields.finish_plain(Some(ClientMessage::Heartbeat { active }))
-}
-
-fn typing(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
-    let mut fields = Fields::new(data, "data.");
-    let conversation_id = fields.required::<ConversationId>(&["conversation_id", "conversationId"]);
-    let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
-    let message = conversation_id
-        .zip(is_typing)
-        .map(|(conversation_id, is_typing)| ClientMessage::Typing { conversation_id, is_typing });
-    fields.finish_plain(message)
-}
-
 fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
-    let mut fields = Fields::new(data, "data.");
+    let mut fields = Fields::new(data, Part::DATA.prefix);
     let user_ids = fields.required_list::<UserId>(&["user_ids", "userIds"], Subscription::MAX_USERS);
     fields.finish(user_ids.map(|user_ids| Subscription { user_ids })).map(ClientMessage::Subscribe)
 }
 
-/// Appends a message's JSON; `None` for acknowledgements, which this dialect does not have.
+/// Appends a message's JSON; `None` for acknowledgements and what else this dialect does not have.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
     let spoken = match message {
         ServerMessage::InitialState(presences) => Spoken::InitialState {
@@ -136,38 +75,26 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         },
         ServerMessage::Presence(presence) => Spoken::PresenceUpdate { data: Shown::from(&**presence) },
         ServerMessage::Typing(state) => Spoken::TypingUpdate { data: Typing::from(*state) },
-        ServerMessage::Error(error) => Spoken::Error {
-            code: error.code,
-            message: &error.message,
-            retry_after_ms: error.retry_after_ms,
-            details: &error.details,
-        },
-        ServerMessage::HeartbeatAck { .. } | ServerMessage::StatusAck(_) => return None,
+        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
+        ServerMessage::Error(error) => Spoken::Error(error),
+        ServerMessage::Connected(_)
+        | ServerMessage::HeartbeatAck { .. }
+        | ServerMessage::StatusAck(_)
+        | ServerMessage::Pong
+        | ServerMessage::ContextSync(_)
+        | ServerMessage::BundleReady { .. } => return None,
     };
-    serde_json::to_writer(out, &spoken).expect("strings, ids and numbers written to memory cannot fail");
-    Some(FrameKind::Text)
+    Some(json::write(&spoken, out))
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Spoken<'a> {
-    InitialState {
-        data: InitialState<'a>,
-    },
-    PresenceUpdate {
-        data: Shown<'a>,
-    },
-    TypingUpdate {
-        data: Typing,
-    },
-    Error {
-        code: ErrorCode,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after_ms: Option<u64>,
-        #[serde(skip_serializing_if = "<[_]>::is_empty")]
-        details: &'a [FieldError],
-    },
+    InitialState { data: InitialState<'a> },
+    PresenceUpdate { data: Shown<'a> },
+    TypingUpdate { data: Typing },
+    Broadcast { data: &'a CustomEvent },
+    Error(&'a WireError),
 }
 
 #[derive(Serialize)]
@@ -181,7 +108,7 @@ pub struct Shown<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
-    #[serde(serialize_with = "milliseconds")]
+    #[serde(serialize_with = "milliseconds::option")]
     last_seen: Option<Timestamp>,
     /// Only in lists over REST; on sockets typing has frames of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +119,7 @@ pub struct Shown<'a> {
     activity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_page: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "milliseconds::option")]
     idle_since: Option<Timestamp>,
 }
 
@@ -230,15 +157,6 @@ struct Typing {
 impl From<TypingState> for Typing {
     fn from(TypingState { user_id, conversation_id, is_typing }: TypingState) -> Self {
         Self { user_id, conversation_id, is_typing }
-    }
-}
-
-/// RFC 3339 in UTC with three decimals: what `Date.toISOString` gives, and what every client's parser takes.
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-fn milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => serializer.collect_str(&format_args!("{time:.3}")),
-        None => serializer.serialize_none(),
     }
 }
 

@@ -10,7 +10,10 @@ use crate::{
     clock::Clock,
     model::{DeviceId, UserId},
     presence::{PresenceError, PresenceService, WriteError},
-    protocol::{ClientMessage, ErrorCode, Frame, ServerMessage, StatusUpdate, Token, WireError},
+    protocol::{
+        ClientMessage, ContextUpdate, ErrorCode, Frame, ServerMessage, StatusUpdate, Token, Welcome,
+        WireError,
+    },
     transport::{CloseCode, CloseReason, Connection, Flow, SendError, Session},
 };
 
@@ -55,13 +58,17 @@ impl PresenceSession {
         let left = self.caller.expires_at.duration_since(self.shared.clock.now());
         // A token without an end in sight (an API key) needs no timer.
         let left = Duration::try_from(left).unwrap_or_default();
-        conn.wake_at(Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)));
+        conn.wake_at(
+            Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)),
+        );
     }
 
     async fn obey(&mut self, message: ClientMessage, conn: &Connection) -> Result<(), Complaint> {
         match message {
             ClientMessage::Status(update) => self.status(update, conn).await,
             ClientMessage::Heartbeat { active } => self.heartbeat(active, conn).await,
+            ClientMessage::Ping => Ok(conn.say(&ServerMessage::Pong)?),
+            ClientMessage::Context(update) => self.context(update, conn).await,
             ClientMessage::Subscribe(subscription) => {
                 self.shared.presence.visibility().follow(conn.id(), subscription.user_ids).await;
                 Ok(())
@@ -69,13 +76,20 @@ impl PresenceSession {
             ClientMessage::Authenticate(token) => self.authenticate(&token, conn).await,
             ClientMessage::Typing { conversation_id, is_typing } => {
                 self.shared.presence.set_typing(&self.caller, conversation_id, is_typing).await?;
-                self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+                self.shared
+                    .presence
+                    .liveness()
+                    .active(self.user, &self.device)
+                    .await
+                    .map_err(PresenceError::from)?;
                 Ok(())
             }
         }
     }
 
     async fn status(&self, mut update: StatusUpdate, conn: &Connection) -> Result<(), Complaint> {
+        // Before the write, which may sign the device off.
+        self.active().await?;
         let device = update.device_id.take().unwrap_or_else(|| self.device.clone());
         let (own, _) = self.shared.presence.set_status(self.user, Some(device), update).await?;
         Ok(conn.say(&ServerMessage::StatusAck(own))?)
@@ -83,9 +97,47 @@ impl PresenceSession {
 
     async fn heartbeat(&self, active: Option<bool>, conn: &Connection) -> Result<(), Complaint> {
         if active == Some(true) {
-            self.shared.presence.liveness().active(self.user, &self.device).await.map_err(PresenceError::from)?;
+            self.active().await?;
         }
         Ok(conn.say(&ServerMessage::HeartbeatAck { server_time: self.now() })?)
+    }
+
+    /// Somebody uses the device.
+    async fn active(&self) -> Result<(), PresenceError> {
+        Ok(self.shared.presence.liveness().active(self.user, &self.device).await?)
+    }
+
+    async fn context(&mut self, update: ContextUpdate, conn: &Connection) -> Result<(), Complaint> {
+        // What is left of the allowance is a header's business.
+        let _ = self.shared.presence.allow_context(self.user)?;
+        // First, because a device does not hear of itself.
+        self.be_of(update.device_id.clone(), conn).await?;
+        self.shared.presence.set_context(&self.caller, self.user, update).await?;
+        Ok(self.active().await?)
+    }
+
+    /// The client says which device this is, if only now: that one lives by this socket from now on, and the one
+    /// that it was taken for before does not any more.
+    async fn be_of(&mut self, device: DeviceId, conn: &Connection) -> Result<(), PresenceError> {
+        if device == self.device {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.device, device);
+        let presence = &self.shared.presence;
+        presence.roster().move_to(self.user, &self.device, conn.id());
+        let opened = presence.liveness().opened(self.user, &self.device).await;
+        presence.liveness().closed(self.user, &before);
+        Ok(opened?)
+    }
+
+    fn welcome(&self, conn: &Connection) -> Welcome {
+        Welcome {
+            client_id: conn.id().to_string().into(),
+            user_id: self.user,
+            device_id: self.device.clone(),
+            server_time: self.now(),
+            heartbeat_interval: conn.ping_every(),
+        }
     }
 
     async fn authenticate(&mut self, token: &Token, conn: &Connection) -> Result<(), Complaint> {
@@ -95,6 +147,7 @@ impl PresenceSession {
         }
         self.caller = caller;
         self.arm(conn);
+        // Unknown to visibility where the dialect has no words for others: then this does nothing.
         self.shared.presence.visibility().act_as(conn.id(), self.caller.clone()).await;
         Ok(())
     }
@@ -107,8 +160,13 @@ impl PresenceSession {
 impl Session for PresenceSession {
     async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
         self.arm(conn);
-        let follows = std::mem::take(&mut self.follows);
-        self.shared.presence.visibility().join(conn.id(), self.user, self.caller.clone(), follows).await;
+        // Should it not get through, the connection is ending, and the transport says why.
+        let _ = conn.say(&ServerMessage::Connected(self.welcome(conn)));
+        self.shared.presence.roster().enter(self.user, &self.device, conn.id());
+        if conn.dialect().tells_of_others() {
+            let follows = std::mem::take(&mut self.follows);
+            self.shared.presence.visibility().join(conn.id(), self.user, self.caller.clone(), follows).await;
+        }
         match self.shared.presence.liveness().opened(self.user, &self.device).await {
             Ok(()) => Flow::Continue,
             // The socket stays: it is written as connected as soon as the database is back.
@@ -148,6 +206,7 @@ impl Session for PresenceSession {
     }
 
     async fn on_close(self, conn: &Arc<Connection>, _why: CloseReason) {
+        self.shared.presence.roster().leave(self.user, conn.id());
         self.shared.presence.liveness().closed(self.user, &self.device);
         self.shared.presence.visibility().leave(conn.id()).await;
     }

@@ -68,7 +68,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::fro
 
 const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
-    content-length: 125\r\n\
+    content-length: 122\r\n\
     retry-after: 5\r\n\
     connection: close\r\n\r\n\
     {\"success\":false,\"error\":\"SERVICE_UNAVAILABLE\",\"message\":\"The server has no room for more connections.\",\"statusCode\":503}\n";

@@ -101,6 +101,7 @@ mod tests {
             })
             .collect();
         assert_eq!(told, [0, 1000, 2000]);
+        assert_eq!(budget.admit(3000, &limits), Verdict::Admit);
         let Verdict::Refuse { retry_after, .. } = budget.admit(3000, &limits) else {
             panic!("over the limit")
         };

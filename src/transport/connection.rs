@@ -131,6 +131,12 @@ impl Connection {
         self.out.lock().stage == Stage::Open
     }
 
+    /// A peer that says nothing for so long is pinged; one that says something more often never is.
+    #[must_use]
+    pub fn ping_every(&self) -> Duration {
+        self.shard.settings().heartbeat.ping_every
+    }
+
     /// Bytes that wait to be written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

@@ -70,8 +70,9 @@ impl Liveness {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+/// Whole milliseconds; durations beyond reason are cut, so that sums of a few do not overflow.
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(u64::MAX / 8)
 }
 
 #[cfg(test)]

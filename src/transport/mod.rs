@@ -25,7 +25,7 @@ pub use accept::{AcceptSettings, Permit, serve};
 pub use close::CloseCode;
 pub(crate) use connection::Socket;
 pub use connection::{Connection, SendError};
-pub(crate) use liveness::{Check, Liveness};
+pub(crate) use liveness::{Check, Liveness, millis};
 pub use session::{CloseReason, Flow, Session};
 pub use settings::{ConnectionOptions, ConnectionSettings, FloodLimits, Heartbeat};
 pub use upgrade::{Upgrade, UpgradeRejected};

@@ -15,7 +15,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// … and given up after so many unanswered probes.
 const KEEPALIVE_PROBES: u32 = 2;
-/// What was sent has to be acknowledged within this time.
+/// What was sent has to be acknowledged within this time. A reader that takes nothing at all for so long is
+/// cut off by this too (measured: 20.5 s), even if its kernel still answers.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sets up an upgraded socket: no delay, little unsent data, dead peers noticed within 20 s.

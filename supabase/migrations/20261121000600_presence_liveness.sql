@@ -355,6 +355,7 @@ begin
   end if;
 
   delete from rollcall.visibility_log l where l.noted_at < v_now - interval '2 minutes';
+  perform rollcall.tidy();
   return next;
 end
 $$;

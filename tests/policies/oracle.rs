@@ -62,19 +62,31 @@ impl Tables {
         let (set, key) = match source {
             "user_presence" => {
                 let key = (id(row, "user_id"), row["face"].as_str().expect("a face").to_owned());
-                if there { self.faces.insert(key, row.clone()) } else { self.faces.remove(&key) };
+                if there {
+                    self.faces.insert(key, row.clone())
+                } else {
+                    self.faces.remove(&key)
+                };
                 return;
             }
             "presence_settings" => {
                 let user = id(row, "user_id");
                 let visibility = row["visibility"].as_str().expect("a visibility").to_owned();
-                if there { self.visibility.insert(user, visibility) } else { self.visibility.remove(&user) };
+                if there {
+                    self.visibility.insert(user, visibility)
+                } else {
+                    self.visibility.remove(&user)
+                };
                 return;
             }
             "contacts" => {
                 let accepted = !row["accepted_at"].is_null();
                 let key = pair(row, "requester_id", "addressee_id");
-                if accepted && there { self.contacts.insert(key) } else { self.contacts.remove(&key) };
+                if accepted && there {
+                    self.contacts.insert(key)
+                } else {
+                    self.contacts.remove(&key)
+                };
                 return;
             }
             "blocks" => (&mut self.blocks, pair(row, "blocker_id", "blocked_id")),
@@ -84,7 +96,11 @@ impl Tables {
             "test_grants" => (&mut self.grants, pair(row, "viewer_id", "subject_id")),
             other => panic!("an unknown source {other}"),
         };
-        if there { set.insert(key) } else { set.remove(&key) };
+        if there {
+            set.insert(key)
+        } else {
+            set.remove(&key)
+        };
     }
 
     fn contact(&self, a: Uuid, b: Uuid) -> bool {
@@ -131,7 +147,8 @@ impl Tables {
 
 /// What a frame shows of a row, without times, whose texts differ between JSON of Postgres and of the server.
 pub fn shown_row(row: &Value) -> BTreeMap<&'static str, Value> {
-    let mut shown = BTreeMap::from([("status", row["reach"].clone()), ("availability", row["status"].clone())]);
+    let mut shown =
+        BTreeMap::from([("status", row["reach"].clone()), ("availability", row["status"].clone())]);
     for field in ["custom_status", "activity", "current_page"] {
         if !row[field].is_null() {
             shown.insert(field, row[field].clone());
@@ -157,7 +174,9 @@ pub fn shown_frame(data: &Value) -> Shown {
 /// Whether a frame takes somebody back, which reads the same as somebody who was never seen.
 pub fn is_taken_back(shown: &Shown) -> bool {
     shown.as_ref().is_some_and(|shown| {
-        shown["status"] == "offline" && shown["availability"] == "offline" && shown["seen"] == Value::Bool(false)
+        shown["status"] == "offline"
+            && shown["availability"] == "offline"
+            && shown["seen"] == Value::Bool(false)
     })
 }
 
@@ -211,4 +230,3 @@ pub fn check(rule: Rule, log: &[Entry], heard: &[Heard]) -> Result<(), String> {
     }
     Ok(())
 }
-

@@ -1,5 +1,7 @@
 //! `<data_dir>/env`: what a shell needs to work with this server. `set -a; . .rollcall/env; set +a`
 
+use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -37,20 +39,24 @@ struct KeyClaims {
 
 impl Keys {
     /// The keys of the data directory's `env` file, if it has any.
-    pub fn read(data_dir: &Path) -> Option<Self> {
-        let values = dotenvy::from_path_iter(path(data_dir)).ok()?;
-        let values: std::collections::HashMap<String, String> = values.filter_map(Result::ok).collect();
+    ///
+    /// # Errors
+    /// When there is such a file and we may not read it: to make other keys then would void those in use.
+    pub fn read(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
+        let values = values(data_dir)?;
         let secret = |name| values.get(name).filter(|value| !value.is_empty()).map(Secret::new);
-        Some(Self {
-            jwt_secret: secret("JWT_SECRET")?,
-            anon_key: secret("ANON_KEY")?,
-            service_role_key: secret("SERVICE_ROLE_KEY")?,
+        let keys = (secret("JWT_SECRET"), secret("ANON_KEY"), secret("SERVICE_ROLE_KEY"));
+        Ok(match keys {
+            (Some(jwt_secret), Some(anon_key), Some(service_role_key)) => {
+                Some(Self { jwt_secret, anon_key, service_role_key })
+            }
+            _ => None,
         })
     }
 
     /// The keys that were kept, unless `configured` is another secret; new ones otherwise.
     pub(super) fn keep_or_make(data_dir: &Path, configured: Option<&Secret>) -> Result<Self, EmbeddedError> {
-        let kept = Self::read(data_dir);
+        let kept = Self::read(data_dir)?;
         match (kept, configured) {
             (Some(kept), None) => Ok(kept),
             (Some(kept), Some(configured)) if kept.jwt_secret == *configured => Ok(kept),
@@ -81,8 +87,19 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
 
 /// The `DATABASE_URL` that the file holds.
 pub(super) fn database_url(data_dir: &Path) -> Option<Secret> {
-    let mut values = dotenvy::from_path_iter(path(data_dir)).ok()?.filter_map(Result::ok);
-    values.find(|(name, _)| name == "DATABASE_URL").map(|(_, value)| Secret::new(value))
+    values(data_dir).ok()?.remove("DATABASE_URL").map(Secret::new)
+}
+
+/// What the file holds; nothing if there is none. Lines that somebody spoilt are passed over.
+fn values(data_dir: &Path) -> Result<HashMap<String, String>, EmbeddedError> {
+    let path = path(data_dir);
+    match dotenvy::from_path_iter(&path) {
+        Ok(lines) => Ok(lines.filter_map(Result::ok).collect()),
+        Err(dotenvy::Error::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+            Err(EmbeddedError::file("read", &path, error))
+        }
+        Err(_) => Ok(HashMap::new()),
+    }
 }
 
 /// Writes the file.
@@ -134,7 +151,7 @@ mod tests {
         let expected =
             format!("{}|postgresql://a:b@127.0.0.1:1/c|{}", nasty.expose(), keys.anon_key.expose());
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
-        assert_eq!(Keys::read(&dir), Some(keys));
+        assert_eq!(Keys::read(&dir).unwrap(), Some(keys));
         std::fs::remove_dir_all(dir).unwrap();
     }
 

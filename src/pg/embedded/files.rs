@@ -1,12 +1,13 @@
 //! Files with secrets: written whole or not at all, readable by their owner only.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use super::EmbeddedError;
 
@@ -20,8 +21,29 @@ pub(super) fn write_private(path: &Path, content: &str) -> Result<(), EmbeddedEr
     let _ = fs::remove_file(temporary);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).map_err(failed)?;
+    give_to_owner_of_directory(temporary).map_err(failed)?;
     file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(temporary, path).map_err(failed)
+}
+
+/// Opens a log to write at its end, private when it is new.
+pub(super) fn append_private(path: &Path) -> Result<File, EmbeddedError> {
+    let failed = |error| EmbeddedError::file("write", path, error);
+    let is_new = !path.exists();
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(failed)?;
+    if is_new {
+        give_to_owner_of_directory(path).map_err(failed)?;
+    }
+    Ok(file)
+}
+
+/// What root writes into an ordinary user's data directory stays that user's to read.
+fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    chown(path, Some(directory.uid()), Some(directory.gid()))
 }
 
 /// Held as long as a server owns the data directory. The kernel lets go of it when the process ends, however

@@ -1,6 +1,6 @@
 //! Where the cluster's files are, and making them.
 //!
-//! A cluster is made in `pg.new` and renamed to `pg` when it is whole, so that an interrupted `initdb` leaves
+//! A cluster is made in `pg.new.*` and renamed to `pg` when it is whole, so that an interrupted `initdb` leaves
 //! nothing behind that could be taken for a cluster.
 
 use std::fs::{self, DirBuilder};
@@ -20,6 +20,8 @@ use super::files::write_private;
 use super::record::Record;
 use super::{ADMIN_ROLE, EmbeddedError};
 
+/// What the directory of a cluster in the making is called, with our process id behind.
+const UNFINISHED: &str = "pg.new.";
 /// Where clusters go whose data directory the `postgres` user cannot enter, as below root's home.
 const OUTSIDE: &str = "/var/lib/rollcall";
 /// How long `initdb` may take, its final sync on a slow disk included. It takes about a second.
@@ -124,17 +126,30 @@ impl Home {
             warn!("{} is not a whole cluster; moved to {}", pg_dir.display(), aside.display());
             fs::rename(&pg_dir, &aside).map_err(|error| EmbeddedError::file("move away", &pg_dir, error))?;
         }
-        let unfinished = self.root.join("pg.new");
-        match fs::remove_dir_all(&unfinished) {
-            Ok(()) => info!("an earlier set-up of the database was interrupted, beginning again"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(EmbeddedError::file("remove", &unfinished, error)),
+        if self.clear_unfinished() {
+            info!("an earlier set-up of the database was interrupted, beginning again");
         }
+        // A name of its own: the `initdb` of a server that was killed may still be writing.
+        let unfinished = self.root.join(format!("{UNFINISHED}{}", std::process::id()));
         self.make_private_dir(&unfinished)?;
         self.initdb(&unfinished, record).await?;
         fs::rename(&unfinished, &pg_dir)
             .map_err(|error| EmbeddedError::file("rename to pg", &unfinished, error))?;
         Ok(true)
+    }
+
+    /// Removes what interrupted set-ups left, as far as it can be. True if there was anything.
+    fn clear_unfinished(&self) -> bool {
+        let mut found = false;
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                found = true;
+                if let Err(error) = fs::remove_dir_all(entry.path()) {
+                    warn!(%error, "cannot remove {}", entry.path().display());
+                }
+            }
+        }
+        found
     }
 
     async fn initdb(&self, pg_dir: &Path, record: &Record) -> Result<(), EmbeddedError> {
@@ -167,8 +182,8 @@ impl Home {
                 return Ok(());
             }
             let said = String::from_utf8_lossy(&output.stderr);
-            if said.contains("No space left on device") {
-                return Err(EmbeddedError::DiskFull { dir: pg_dir.to_owned() });
+            if tells_of_full_disk(&said) {
+                return Err(EmbeddedError::DiskFull { dir: self.root.clone() });
             }
             let said = said.lines().find(|line| line.contains("error:") || line.contains("FATAL:"));
             let said = said.unwrap_or("it gave no reason").trim().to_owned();
@@ -216,7 +231,7 @@ impl Home {
         let dir =
             if usable { beside } else { std::env::temp_dir().join(format!("rollcall-{}", hash(&self.root))) };
         match fs::symlink_metadata(&dir) {
-            Ok(found) if found.is_dir() && self.owns(&found) => clear_stale_sockets(&dir),
+            Ok(found) if found.is_dir() && self.owns(&found) => {}
             // Somebody else's, in a directory where everybody may write: never use it.
             Ok(_) if !usable => {
                 let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
@@ -226,6 +241,18 @@ impl Home {
             Err(_) => self.make_private_dir(&dir)?,
         }
         Ok(dir)
+    }
+
+    /// Removes sockets that a killed PostgreSQL left. Their lock files name a process, and if that number belongs
+    /// to another one by now, or nobody waited for the dead (as in a container without an init), PostgreSQL would
+    /// not start. To be called only when none runs on this cluster.
+    pub(super) fn clear_stale_sockets(&self) -> Result<(), EmbeddedError> {
+        for entry in fs::read_dir(self.socket_dir()?).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     fn owns(&self, found: &fs::Metadata) -> bool {
@@ -239,6 +266,11 @@ impl Home {
             .map_err(|error| EmbeddedError::file("make the directory", dir, error))?;
         self.account.take_over(dir)
     }
+}
+
+/// Whether PostgreSQL complains of a full disk. A file that could be extended in part gets the second, as a hint.
+pub(super) fn tells_of_full_disk(said: &str) -> bool {
+    said.contains("No space left on device") || said.contains("Check free disk space")
 }
 
 /// Whether `initdb` came to its end there. It writes the control file early, so a directory that was not made
@@ -259,14 +291,4 @@ fn outside(data_dir: &Path) -> PathBuf {
 fn hash(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Lock files of sockets name a process, whose number may belong to another one by now, and then PostgreSQL
-/// would not start. Only called when none runs on this cluster.
-fn clear_stale_sockets(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }

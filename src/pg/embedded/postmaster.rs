@@ -1,8 +1,7 @@
 //! PostgreSQL's first process: starting it, finding one that runs already, waiting for it, ending it.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -16,7 +15,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use super::EmbeddedError;
-use super::home::Home;
+use super::files::append_private;
+use super::home::{Home, tells_of_full_disk};
 use super::record::Record;
 
 /// How long a start may take. Long, because recovery after a crash replays the log.
@@ -49,12 +49,13 @@ impl Postmaster {
     pub(super) fn spawn(home: &Home) -> Result<Self, EmbeddedError> {
         let pg_dir = home.pg_dir();
         remove_stale_pid_file(&pg_dir)?;
+        home.clear_stale_sockets()?;
         let log_path = home.log();
         let failed = |error| EmbeddedError::file("write", &log_path, error);
         if fs::metadata(&log_path).is_ok_and(|log| log.len() > LARGEST_LOG) {
             fs::rename(&log_path, log_path.with_extension("log.1")).map_err(failed)?;
         }
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path).map_err(failed)?;
+        let log = append_private(&log_path)?;
         let log_start = log.metadata().map_err(failed)?.len();
 
         let program = home.binaries.postgres();
@@ -123,15 +124,16 @@ impl Postmaster {
 
     fn why_it_ended(&self, home: &Home) -> EmbeddedError {
         let said = log_after(&home.log(), self.log_start).unwrap_or_default();
-        if said.contains("No space left on device") {
+        if tells_of_full_disk(&said) {
             return EmbeddedError::DiskFull { dir: home.pg_dir() };
         }
-        let reason = said.lines().rev().find_map(|line| {
-            ["FATAL:", "PANIC:"]
-                .iter()
-                .find_map(|mark| line.split_once(mark))
-                .map(|(_, reason)| reason.trim())
-        });
+        let reason = said
+            .lines()
+            .rev()
+            // Said to whoever connects too early or too late, ourselves included.
+            .filter(|line| !line.contains("the database system is "))
+            .find_map(|line| ["FATAL:", "PANIC:"].iter().find_map(|mark| line.split_once(mark)))
+            .map(|(_, reason)| reason.trim());
         let said = reason.or(said.lines().last()).unwrap_or("it gave no reason").to_owned();
         EmbeddedError::Start { said, log: home.log() }
     }

@@ -132,12 +132,13 @@ async fn a_second_server_is_refused_and_one_after_a_kill_goes_on_with_the_runnin
 #[tokio::test]
 async fn a_half_made_cluster_is_made_again_and_a_stale_pid_file_is_no_obstacle() {
     let dir = TemporaryDir::new();
-    fs::create_dir_all(dir.0.join("pg.new/base")).unwrap();
+    fs::create_dir_all(dir.0.join("pg.new.1/base")).unwrap();
     fs::create_dir_all(dir.0.join("pg/base")).unwrap();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     cluster.stop().await.unwrap();
-    let kept = fs::read_dir(&dir.0).unwrap().flatten();
-    assert!(kept.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("pg.broken-")));
+    let kept: Vec<_> = fs::read_dir(&dir.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let any = |prefix| kept.iter().any(|name| name.to_string_lossy().starts_with(prefix));
+    assert!(any("pg.broken-") && !any("pg.new."), "{kept:?}");
 
     // The number of a process that lives, but is no PostgreSQL.
     let pid_file = dir.0.join("pg/postmaster.pid");

@@ -31,8 +31,7 @@ pub enum MigrateError {
     Name(String),
     /// What Supabase would provide is missing, and only a superuser can make it.
     #[error(
-        "the database lacks {missing}, and {role} may not make that: run `rollcall migrate` once with a \
-         superuser's DATABASE_URL, then start the server with this one"
+        "the database lacks {missing}, and the role {role} may not make that: give a superuser's DATABASE_URL"
     )]
     NeedsSuperuser {
         /// What is not there.

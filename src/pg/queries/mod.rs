@@ -1,5 +1,12 @@
 //! One function a statement in `sql/`. Row structs are private to their file and become words of the model.
 
+pub mod broadcast;
+pub mod contacts;
+pub mod context;
+pub mod conversations;
+pub mod devices;
 pub mod node;
 pub mod presence;
+pub mod privacy;
+pub mod settings;
 pub mod typing;

@@ -11,7 +11,11 @@ use crate::{model::NodeId, pg::PgError};
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn renew_lease(client: &impl GenericClient, node: NodeId, lease: Duration) -> Result<bool, PgError> {
+pub async fn renew_lease(
+    client: &impl GenericClient,
+    node: NodeId,
+    lease: Duration,
+) -> Result<bool, PgError> {
     let statement = client.prepare_cached(include_str!("../../../sql/node/renew_lease.sql")).await?;
     Ok(client.query_one(&statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
 }

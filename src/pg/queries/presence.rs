@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use crate::{
     auth::Caller,
-    model::{ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
+    model::{Card, ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
     pg::{Database, PgError},
 };
 
@@ -137,7 +137,8 @@ impl<'a> Columns<'a> {
                 node = Some(*here);
                 Some(device)
             }
-            Change::Disconnect { device, node: here, age: seconds } | Change::Silent { device, node: here, age: seconds } => {
+            Change::Disconnect { device, node: here, age: seconds }
+            | Change::Silent { device, node: here, age: seconds } => {
                 node = Some(*here);
                 age = *seconds;
                 Some(device)
@@ -307,7 +308,11 @@ pub type Answer = Result<View, String>;
 /// # Errors
 ///
 /// When the statement as a whole fails: [`PgError::TimedOut`] if a policy does not come to an end within `limit`.
-pub async fn look(database: &Database, limit: Duration, questions: &[Question]) -> Result<Vec<Answer>, PgError> {
+pub async fn look(
+    database: &Database,
+    limit: Duration,
+    questions: &[Question],
+) -> Result<Vec<Answer>, PgError> {
     let roles: Vec<&str> = questions.iter().map(|q| q.caller.role.as_str()).collect();
     let claims: Vec<&str> = questions.iter().map(|q| &*q.caller.claims).collect();
     let full: Vec<bool> = questions.iter().map(|q| q.about.is_none()).collect();
@@ -315,7 +320,8 @@ pub async fn look(database: &Database, limit: Duration, questions: &[Question]) 
     let (about, about_ends) = flatten(questions.iter().map(|q| q.about.as_deref().unwrap_or_default()));
 
     let statement = include_str!("../../../sql/presence/look.sql");
-    let params: [&(dyn ToSql + Sync); 7] = [&roles, &claims, &full, &follows, &follow_ends, &about, &about_ends];
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&roles, &claims, &full, &follows, &follow_ends, &about, &about_ends];
     let rows = database.query_within(limit, statement, &params).await?;
     let mut answers: Vec<Answer> = questions.iter().map(|_| Ok(View::default())).collect();
     for row in &rows {
@@ -369,9 +375,29 @@ pub struct Listed {
 /// # Errors
 ///
 /// When a policy raises, or the database does not answer.
-pub async fn list(database: &Database, caller: &Caller, users: Option<&[UserId]>) -> Result<Vec<Listed>, PgError> {
+pub async fn list(
+    database: &Database,
+    caller: &Caller,
+    users: Option<&[UserId]>,
+) -> Result<Vec<Listed>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&users]).await?;
     Ok(rows.iter().map(|row| Listed { face: versioned(row), is_typing: row.get("is_typing") }).collect())
+}
+
+/// One user as the caller may see them.
+///
+/// # Errors
+///
+/// When a policy raises, or the database does not answer.
+pub async fn card(database: &Database, caller: &Caller, user_id: UserId) -> Result<Option<Card>, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/presence/card.sql"), &[&user_id]).await?;
+    Ok(rows.first().map(|row| Card {
+        user_id,
+        online_status: row.get("status"),
+        custom_status: row.get("custom_status"),
+        last_seen_at: row.get("last_seen"),
+        devices_online: row.get("devices_online"),
+    }))
 }
 
 /// A user's trusted face, for the server's own eyes: not to be shown to anybody else.

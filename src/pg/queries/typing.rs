@@ -14,7 +14,11 @@ use crate::{
 /// # Errors
 ///
 /// [`PgError::Denied`] where the caller takes no part in the conversation, or there is none.
-pub async fn start(database: &Database, caller: &Caller, conversation: ConversationId) -> Result<(), PgError> {
+pub async fn start(
+    database: &Database,
+    caller: &Caller,
+    conversation: ConversationId,
+) -> Result<(), PgError> {
     database.query_as(caller, include_str!("../../../sql/typing/start.sql"), &[&conversation]).await?;
     Ok(())
 }
@@ -24,8 +28,13 @@ pub async fn start(database: &Database, caller: &Caller, conversation: Conversat
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn stop(database: &Database, caller: &Caller, conversation: ConversationId) -> Result<bool, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation]).await?;
+pub async fn stop(
+    database: &Database,
+    caller: &Caller,
+    conversation: ConversationId,
+) -> Result<bool, PgError> {
+    let rows =
+        database.query_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
@@ -40,7 +49,8 @@ pub async fn list(
     caller: &Caller,
     conversation: ConversationId,
 ) -> Result<Option<Vec<(UserId, Timestamp)>>, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/typing/list.sql"), &[&conversation]).await?;
+    let rows =
+        database.query_as(caller, include_str!("../../../sql/typing/list.sql"), &[&conversation]).await?;
     if rows.is_empty() {
         return Ok(None);
     }

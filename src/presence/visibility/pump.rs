@@ -210,13 +210,16 @@ impl Pump {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let suspects = self.suspects.iter().filter(|(key, _)| self.sight.is_due(**key)).map(|(_, s)| s.not_before);
+        let suspects =
+            self.suspects.iter().filter(|(key, _)| self.sight.is_due(**key)).map(|(_, s)| s.not_before);
         self.not_before.into_iter().chain(suspects).min()
     }
 
     fn obey(&mut self, command: Command) {
         let key = match command {
-            Command::Join { conn, user, caller, follows } => Some(self.sight.join(conn, user, caller, follows)),
+            Command::Join { conn, user, caller, follows } => {
+                Some(self.sight.join(conn, user, caller, follows))
+            }
             Command::Leave { conn } => {
                 self.sight.leave(conn);
                 None
@@ -248,7 +251,8 @@ impl Pump {
             self.recent.extend(users.iter().map(|user| (self.pass, *user)));
             self.recent_typists.extend(typists.iter().map(|typist| (self.pass, *typist)));
         }
-        let mut watched: Vec<UserId> = users.into_iter().filter(|user| self.sight.is_watched(*user)).collect();
+        let mut watched: Vec<UserId> =
+            users.into_iter().filter(|user| self.sight.is_watched(*user)).collect();
         if watched.len() > USERS_A_PASS {
             self.inbox.read_again(watched.split_off(USERS_A_PASS));
         }
@@ -296,7 +300,9 @@ impl Pump {
             let connection = self.database.own().await?;
             pull(&connection, users, typists, since, self.policies.by_fingerprint).await
         };
-        timeout(PULL_LIMIT, read).await.unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
+        timeout(PULL_LIMIT, read)
+            .await
+            .unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
     }
 
     /// Learns how policies are to be treated; they may have changed.
@@ -355,7 +361,10 @@ impl Pump {
         // Suspects are asked alone and one at a time, so that a policy that sleeps holds up nobody but its viewer.
         if self.lookers.len() < LOOKERS && !self.asked.values().any(|asked| asked.alone) {
             self.suspects.retain(|key, _| self.sight.conn(*key).is_some());
-            let ready = self.suspects.iter().find(|(key, suspect)| suspect.not_before <= now && self.sight.is_due(**key));
+            let ready = self
+                .suspects
+                .iter()
+                .find(|(key, suspect)| suspect.not_before <= now && self.sight.is_due(**key));
             if let Some(key) = ready.map(|(key, _)| *key) {
                 let question = self.question(key);
                 self.look(question.into_iter().collect(), true);
@@ -393,8 +402,12 @@ impl Pump {
                         Ok(view) => {
                             self.suspects.remove(&key);
                             // Whoever changed while the look-up was under way may have changed after it.
-                            let overtaken: HashSet<UserId> =
-                                self.recent.iter().filter(|(pass, _)| *pass > since).map(|(_, user)| *user).collect();
+                            let overtaken: HashSet<UserId> = self
+                                .recent
+                                .iter()
+                                .filter(|(pass, _)| *pass > since)
+                                .map(|(_, user)| *user)
+                                .collect();
                             let seen = view.sightings.iter().map(|sighting| sighting.user_id);
                             let again: Vec<UserId> = seen.filter(|user| overtaken.contains(user)).collect();
                             if !again.is_empty() {
@@ -431,7 +444,8 @@ impl Pump {
                     } else {
                         self.sight.failed(key);
                         let now = Instant::now();
-                        self.suspects.insert(key, Suspect { not_before: now, pause: FIRST_RETRY, told: false });
+                        self.suspects
+                            .insert(key, Suspect { not_before: now, pause: FIRST_RETRY, told: false });
                     }
                 }
             }
@@ -456,7 +470,8 @@ impl Pump {
     /// A viewer whose policies raise sees nobody, is told so once, and is asked again with growing pauses.
     fn suspect(&mut self, key: ViewerKey, why: &str) -> Vec<Tell> {
         let now = Instant::now();
-        let suspect = self.suspects.entry(key).or_insert(Suspect { not_before: now, pause: FIRST_RETRY, told: false });
+        let suspect =
+            self.suspects.entry(key).or_insert(Suspect { not_before: now, pause: FIRST_RETRY, told: false });
         suspect.not_before = now + jittered(suspect.pause);
         suspect.pause = (suspect.pause * 2).min(LAST_RETRY);
         let first = !std::mem::replace(&mut suspect.told, true);
@@ -475,7 +490,9 @@ impl Pump {
             return;
         }
         let deliveries = tells.into_iter().map(|tell| match tell {
-            Tell::Initial(conn, presences) => delivery(None, ServerMessage::InitialState(presences), vec![conn]),
+            Tell::Initial(conn, presences) => {
+                delivery(None, ServerMessage::InitialState(presences), vec![conn])
+            }
             Tell::Failed(conn) => {
                 let message = "the policies that decide whom you see raise an error for you; trying again";
                 let error = WireError::new(ErrorCode::VisibilityFailed, message);

@@ -139,6 +139,8 @@ pub(super) struct Sight {
     by_id: HashMap<UserId, SubjectIndex>,
     /// Viewers that were told of each typist.
     typing: HashMap<Typist, SmallVec<[u32; 2]>>,
+    /// Viewers that are being asked about somebody.
+    asking: HashSet<u32>,
     edges: usize,
 }
 
@@ -174,6 +176,7 @@ impl Sight {
     /// Forgets a viewer.
     pub fn leave(&mut self, conn: ConnId) {
         let Some(index) = self.by_conn.remove(&conn) else { return };
+        self.asking.remove(&index);
         let slot = &mut self.viewers[index as usize];
         slot.0 = slot.0.wrapping_add(1);
         let viewer = slot.1.take().expect("by_conn names living viewers only");
@@ -218,13 +221,23 @@ impl Sight {
     pub fn void(&mut self, change: &Void) -> Vec<ViewerKey> {
         let subjects = change.subjects.as_deref();
         let named: Vec<u32> = match (&change.viewers, subjects) {
-            (Some(viewers), _) => viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect(),
+            (Some(viewers), _) => {
+                viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect()
+            }
             (None, None) => self.by_conn.values().copied().collect(),
             (None, Some(subjects)) => {
                 let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
-                let watchers: HashSet<u32> =
-                    watched.flat_map(|index| self.subjects[*index as usize].watchers.iter().copied()).collect();
-                watchers.into_iter().collect()
+                let mut named: HashSet<u32> = watched
+                    .flat_map(|index| self.subjects[*index as usize].watchers.iter().copied())
+                    .collect();
+                // An answer under way may make further viewers watch them, with what was true before the change.
+                let asking = self.asking.iter().copied().filter(|index| {
+                    let viewer =
+                        self.viewers[*index as usize].1.as_ref().expect("only living viewers are asked");
+                    subjects.iter().any(|subject| viewer.asking.holds(*subject))
+                });
+                named.extend(asking);
+                named.into_iter().collect()
             }
         };
         let mut asked = Vec::with_capacity(named.len());
@@ -252,12 +265,18 @@ impl Sight {
             Scope::Some(subjects) => Some(subjects.iter().copied().collect()),
             _ => None,
         };
-        Some((viewer.caller.clone(), viewer.follows.clone(), about))
+        let question = (viewer.caller.clone(), viewer.follows.clone(), about);
+        self.asking.insert(key.index);
+        Some(question)
     }
 
     /// An answer did not come: what was asked is void again.
     pub fn failed(&mut self, key: ViewerKey) {
-        let Some(viewer) = self.living_mut(key) else { return };
+        if self.living_mut(key).is_none() {
+            return;
+        }
+        self.asking.remove(&key.index);
+        let viewer = self.viewer_mut(key.index);
         match std::mem::take(&mut viewer.asking) {
             Scope::Some(subjects) => viewer.void.add(Some(&subjects.into_iter().collect::<Vec<_>>())),
             Scope::All => viewer.void = Scope::All,
@@ -298,7 +317,11 @@ impl Sight {
     /// row-level security showed, of a moment before.
     pub fn answered(&mut self, key: ViewerKey, view: View) -> Vec<Tell> {
         let View { sightings, typists } = view;
-        let Some(viewer) = self.living_mut(key) else { return Vec::new() };
+        if self.living_mut(key).is_none() {
+            return Vec::new();
+        }
+        self.asking.remove(&key.index);
+        let viewer = self.viewer_mut(key.index);
         let conn = viewer.conn;
         let first = !std::mem::replace(&mut viewer.started, true);
         let asked = std::mem::take(&mut viewer.asking);
@@ -346,8 +369,11 @@ impl Sight {
         let (kept, ceased): (SmallVec<[Typist; 1]>, SmallVec<[Typist; 1]>) =
             told.into_iter().partition(|typist| !asked.holds(typist.user_id) || typists.contains(typist));
         // One's own typing is no news to one's other devices.
-        let begun: SmallVec<[Typist; 1]> =
-            typists.iter().filter(|typist| typist.user_id != user && !kept.contains(typist)).copied().collect();
+        let begun: SmallVec<[Typist; 1]> = typists
+            .iter()
+            .filter(|typist| typist.user_id != user && !kept.contains(typist))
+            .copied()
+            .collect();
         viewer.typists = kept;
         viewer.typists.extend(begun.iter().copied());
         let mut tells = Vec::new();
@@ -391,7 +417,8 @@ impl Sight {
                 tells.push(Tell::Typing(state(*typist, true), goes_on));
             }
             let present = participants.iter().filter(|user| **user != typist.user_id);
-            let viewers: Vec<u32> = present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
+            let viewers: Vec<u32> =
+                present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
             for index in viewers.into_iter().filter(|index| !told.contains(index)) {
                 self.viewer_mut(index).void.add(Some(&[typist.user_id]));
                 due.push(self.key(index));
@@ -519,3 +546,6 @@ fn news(edge: &mut Edge, seen: Option<VersionedFace>, user: UserId) -> Option<Ar
         None => edge.told.take().map(|_| Arc::new(Presence::taken_back(user))),
     }
 }
+
+#[cfg(test)]
+mod tests;

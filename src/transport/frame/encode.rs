@@ -75,12 +75,25 @@ impl WireFrame {
         let opcode = match kind {
             FrameKind::Text => opcode::TEXT,
             FrameKind::Binary => opcode::BINARY,
+            FrameKind::TextLines => return Self::of_lines(&bytes[MAX_HEADER..]),
         };
         let (header, length) = header(opcode, bytes.len() - MAX_HEADER);
         let start = MAX_HEADER - length;
         bytes[start..MAX_HEADER].copy_from_slice(&header[..length]);
         bytes.shrink_to_fit();
         Some(Self(Bytes::from(bytes).slice(start..)))
+    }
+
+    /// A frame for each line, one behind the other: whoever queues and writes them takes them for one. `None` where
+    /// there is no line.
+    fn of_lines(lines: &[u8]) -> Option<Self> {
+        let mut bytes = Vec::with_capacity(lines.len() + lines.len() / 8);
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let (header, length) = header(opcode::TEXT, line.len());
+            bytes.extend_from_slice(&header[..length]);
+            bytes.extend_from_slice(line);
+        }
+        (!bytes.is_empty()).then(|| Self(bytes.into()))
     }
 
     /// The frame's length in bytes, header included.
@@ -141,6 +154,24 @@ mod tests {
             out.resize(out.len() + self.0, b'x');
             (self.0 > 0).then_some(FrameKind::Text)
         }
+    }
+
+    struct Listed(&'static str);
+
+    impl Encode for Listed {
+        fn encode_into(&self, _dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
+            out.extend_from_slice(self.0.as_bytes());
+            Some(FrameKind::TextLines)
+        }
+    }
+
+    #[test]
+    fn lines_become_frames_of_their_own_and_no_line_none() {
+        let frames =
+            WireFrame::encode(&Listed("{\"a\":1}\n{}\n"), Dialect::Devices).expect("it says two things");
+        let (first, second) = (WireFrame::text("{\"a\":1}"), WireFrame::text("{}"));
+        assert_eq!(frames.as_bytes(), [first.as_bytes(), second.as_bytes()].concat());
+        assert_eq!(WireFrame::encode(&Listed(""), Dialect::Devices), None);
     }
 
     #[test]

@@ -1,0 +1,35 @@
+# Rollcall. `make` without a target prints what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench clean
+
+# rustup installs here and leaves the PATH to the next login.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Further arguments of the server: make run ARGS="--port 5000"
+ARGS ?=
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stops it
+	@.ci/install
+	@cargo build --release --quiet
+	@exec target/release/rollcall serve --seed $(ARGS)
+
+test: ## Run every test there is; needs PostgreSQL installed
+	@tests/run
+
+check: ## Check format and lints, quickly
+	@tests/run format lint
+
+fmt: ## Format the code
+	@cargo fmt
+
+bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run
+	@cargo bench --quiet --bench presence -- $(ARGS)
+
+clean: ## Remove what was built; the database in .rollcall stays
+	@cargo clean

@@ -1,0 +1,134 @@
+//! The plans of the hot statements, those inside functions and policies included; no large table may be read through.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use futures_util::{StreamExt as _, stream};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, NoTls, types::ToSql};
+use uuid::Uuid;
+
+use crate::cluster::Database;
+
+/// Tables with a row or more a user.
+const LARGE: [&str; 5] =
+    ["contacts", "user_presence", "presence_devices", "user_last_seen", "presence_choices"];
+
+struct Explainer {
+    client: Client,
+    plans: mpsc::UnboundedReceiver<String>,
+    text: String,
+}
+
+/// Runs the hot statements for a viewer; returns a sentence for the report, and keeps the plans beside it.
+///
+/// # Errors
+/// Names the plan that reads a large table from end to end.
+pub async fn explain(database: &Database, viewer: Uuid, contacts: &[Uuid]) -> Result<String> {
+    let mut explainer = Explainer::open(database).await?;
+    let none = None::<Vec<Uuid>>;
+    let list = include_str!("../sql/presence/list.sql");
+    explainer.statement("sql/presence/list.sql, everybody related", Some(viewer), list, &[&none]).await?;
+    explainer.statement("sql/presence/list.sql, ten users", Some(viewer), list, &[&contacts]).await?;
+    explainer.write(viewer).await?;
+    let (no_snapshot, no_pairs) = (None::<String>, Vec::<Uuid>::new());
+    let pull = include_str!("../sql/presence/pull.sql");
+    explainer
+        .statement(
+            "sql/presence/pull.sql, ten users",
+            None,
+            pull,
+            &[&contacts, &no_snapshot, &false, &no_pairs, &no_pairs],
+        )
+        .await?;
+    explainer.look(viewer).await?;
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/EXPLAIN.md");
+    std::fs::write(path, explainer.text)?;
+    Ok("No plan of a hot statement reads a large table from end to end: see EXPLAIN.md.".to_owned())
+}
+
+impl Explainer {
+    async fn open(database: &Database) -> Result<Self> {
+        let (client, mut connection) = tokio_postgres::connect(database.admin_url(), NoTls).await?;
+        let (sender, plans) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut messages = stream::poll_fn(|context| connection.poll_message(context));
+            while let Some(Ok(message)) = messages.next().await {
+                if let AsyncMessage::Notice(notice) = message {
+                    sender.send(notice.message().to_owned()).ok();
+                }
+            }
+        });
+        client.batch_execute(include_str!("sql/explain_settings.sql")).await?;
+        let text = "# Plans of the hot statements\n\n\
+                    Written by `make bench`: as executed by the server's role or as the viewer, statements inside \
+                    functions first.\n"
+            .to_owned();
+        Ok(Self { client, plans, text })
+    }
+
+    async fn write(&mut self, user: Uuid) -> Result<()> {
+        let (kind, users, device, status) = (vec!["status"], vec![user], vec![Some("rest")], vec!["busy"]);
+        let (node, age, active, set_custom) = (vec![None::<Uuid>], vec![0.0], vec![true], vec![false]);
+        let text = vec![None::<&str>];
+        // The columns' types follow from the function, but for the enum, which is cast from text.
+        let sql = include_str!("../sql/presence/write.sql")
+            .replace("$7", "$7::text[]::public.presence_status[]")
+            .replace("$10", "$10::text[]::timestamptz[]");
+        self.statement(
+            "sql/presence/write.sql, one status",
+            None,
+            &sql,
+            &[&kind, &users, &device, &node, &age, &active, &status, &set_custom, &text, &text, &text, &text],
+        )
+        .await
+    }
+
+    async fn look(&mut self, viewer: Uuid) -> Result<()> {
+        let (roles, claims) = (vec!["authenticated"], vec![claims(viewer)]);
+        let (none, ends) = (Vec::<Uuid>::new(), vec![0]);
+        let sql = include_str!("../sql/presence/look.sql");
+        let params: [&(dyn ToSql + Sync); 7] = [&roles, &claims, &vec![true], &none, &ends, &none, &ends];
+        self.statement("sql/presence/look.sql, one viewer", None, sql, &params).await
+    }
+
+    /// Runs a statement, as the server's role or as a viewer, and takes down its plans.
+    async fn statement(
+        &mut self,
+        title: &str,
+        viewer: Option<Uuid>,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<()> {
+        self.client.batch_execute("begin").await?;
+        let role = if viewer.is_some() { "authenticated" } else { "postgres" };
+        let claims = viewer.map(claims).unwrap_or_default();
+        self.client
+            .execute(include_str!("../sql/node/act_as.sql"), &[&role, &claims.as_str(), &"10000"])
+            .await?;
+        while self.plans.try_recv().is_ok() {}
+        self.client.query(sql, params).await?;
+        self.client.batch_execute("rollback").await?;
+        // Notices come before the answer, and the task that passes them on runs on this thread.
+        tokio::task::yield_now().await;
+        self.text += &format!("\n## {title}\n");
+        while let Ok(plan) = self.plans.try_recv() {
+            for table in LARGE {
+                ensure!(
+                    !plan.contains(&format!("Seq Scan on {table}")),
+                    "{title} reads all of {table}:\n{plan}"
+                );
+            }
+            if plan.contains("Scan") || plan.contains("Insert") || plan.contains("Update") {
+                self.text += &format!("\n```\n{}\n```\n", plan.trim_end());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn claims(viewer: Uuid) -> String {
+    json!({"sub": viewer, "role": "authenticated"}).to_string()
+}

@@ -1,0 +1,85 @@
+//! One user whom very many follow.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    Plan,
+    cluster::Cluster,
+    follower::Followers,
+    http::{Http, status_request},
+    load::{median, quantile},
+    people::{Person, befriend},
+    relay::Relay,
+    report::{Report, ms, row, times},
+    server::Server,
+};
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let (rounds, crowd) = plan.pick((20, 10_000), (5, 2_000));
+    let database = cluster.database("bench_fan_out").await?;
+    let star = Person::new()?;
+    let people = Person::many(crowd)?;
+    let pairs: Vec<_> = people.iter().map(|person| (star.id, person.id)).collect();
+    befriend(&database.connect().await?, &pairs).await?;
+
+    let server = Server::start(&database).await?;
+    let relay = Relay::open(plan.pick(2_000, 1_000)).await?;
+    let mut rest = Http::connect(server.address).await?;
+    let requests = ["busy", "dnd"].map(|word| status_request(&star.token, word));
+    rest.call(&requests[1]).await?;
+    let mut followers = Followers::default();
+    let begun = Instant::now();
+    followers.join(server.address, &people, &star.id.to_string()).await?;
+    let joining = begun.elapsed();
+    followers.settle().await?;
+
+    let (mut last, mut costs, mut raw_last, mut raw_costs) = (vec![], vec![], vec![], vec![]);
+    for round in 0..rounds + 2 {
+        followers.expect_all();
+        let before = server.cpu()?;
+        let begun = Instant::now();
+        rest.call(&requests[round % 2]).await?;
+        followers.all_have_heard().await?;
+        let elapsed = begun.elapsed();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let cost = server.cpu()? - before;
+        let (raw_elapsed, raw_cost) = relay.round().await?;
+        if round >= 2 {
+            last.push(elapsed);
+            costs.push(micros_each(cost, followers.len()));
+            raw_last.push(raw_elapsed * u32::try_from(crowd / relay.len())?);
+            raw_costs.push(micros_each(raw_cost, relay.len()));
+        }
+        followers.check()?;
+    }
+    server.stop().await?;
+
+    last.sort_unstable();
+    raw_last.sort_unstable();
+    let (middle, raw_middle) = (quantile(&last, 0.5), quantile(&raw_last, 0.5));
+    // The kernel counts processor time in steps of 10 ms: the mean of many rounds is what can be told.
+    let mean = |costs: &[f64]| costs.iter().sum::<f64>() / costs.len() as f64;
+    let (cost, raw_cost) = (mean(&costs), median(&raw_costs));
+    report.heading(&format!("Fan-out to {crowd} sockets"));
+    report.note(&format!(
+        "One status change by REST, {rounds} times, until the last follower has read the frame, commit included; the \
+         yardstick is one thread that writes as many bytes to {} bare sockets, scaled up. All were connected within \
+         {:.1} s.",
+        relay.len(),
+        joining.as_secs_f64()
+    ));
+    report.table(&[
+        row(["", "time to the last, median", "slowest round", "sender's CPU a delivery"]),
+        row(["bare relay", &ms(raw_middle), &ms(quantile(&raw_last, 1.0)), &format!("{raw_cost:.2} µs")]),
+        row(["Rollcall", &ms(middle), &ms(quantile(&last, 1.0)), &format!("{cost:.2} µs")]),
+        row(["ratio", &times(middle.as_secs_f64(), raw_middle.as_secs_f64()), "", &times(cost, raw_cost)]),
+    ]);
+    cluster.drop_database("bench_fan_out").await
+}
+
+fn micros_each(time: Duration, count: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / count as f64
+}

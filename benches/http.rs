@@ -1,0 +1,77 @@
+//! HTTP/1.1 over a kept connection, with nothing in it that a benchmark does not need.
+
+use std::{net::SocketAddr, ops::Range};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A kept connection.
+pub struct Http {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    body: Range<usize>,
+}
+
+/// A request's bytes, made once and sent often.
+pub fn request(method: &str, path: &str, token: &str, body: Option<&str>) -> Vec<u8> {
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n");
+    let rest = body.map_or_else(
+        || "\r\n".to_owned(),
+        |body| format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+    );
+    (head + &rest).into_bytes()
+}
+
+/// Sets a status by REST.
+pub fn status_request(token: &str, status: &str) -> Vec<u8> {
+    request(
+        "POST",
+        "/api/presence/status",
+        token,
+        Some(&format!(r#"{{"status":"{status}","device_id":"rest"}}"#)),
+    )
+}
+
+impl Http {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(1024), body: 0..0 })
+    }
+
+    /// Sends a request and reads the whole answer; it has to be a 200.
+    pub async fn call(&mut self, request: &[u8]) -> Result<&[u8]> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let body = loop {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            if let Some(body) = body_of(&self.buffer)? {
+                break body;
+            }
+        };
+        while self.buffer.len() < body.end {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+        }
+        self.body = body;
+        let answer = &self.buffer[self.body.clone()];
+        ensure!(
+            self.buffer.starts_with(b"HTTP/1.1 200"),
+            "the server answered {}",
+            String::from_utf8_lossy(&self.buffer)
+        );
+        Ok(answer)
+    }
+}
+
+/// Where the body is, once the head is there.
+fn body_of(answer: &[u8]) -> Result<Option<Range<usize>>> {
+    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(&answer[..head])?;
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.context("an answer without content-length")?.parse()?;
+    Ok(Some(head + 4..head + 4 + length))
+}

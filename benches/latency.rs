@@ -1,0 +1,131 @@
+//! How long a change takes to a watcher while nothing else goes on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
+
+use crate::{
+    Plan,
+    cluster::{Cluster, Database},
+    http::{Http, status_request},
+    load::quantile,
+    people::{Person, befriend},
+    report::{Report, ms, row, times},
+    server::Server,
+    socket::{Socket, status_frame},
+};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Notifications as they arrive on a connection of their own.
+struct Ear {
+    heard: mpsc::Receiver<Instant>,
+    _client: Client,
+}
+
+impl Ear {
+    async fn open(database: &Database) -> Result<Self> {
+        let (client, mut connection) = tokio_postgres::connect(&database.url, NoTls).await?;
+        let (sender, heard) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let mut messages = futures_util::stream::poll_fn(|context| connection.poll_message(context));
+            while let Some(Ok(message)) = messages.next().await {
+                if matches!(message, AsyncMessage::Notification(_)) {
+                    sender.send(Instant::now()).await.ok();
+                }
+            }
+        });
+        client.batch_execute(include_str!("sql/listen.sql")).await?;
+        Ok(Self { heard, _client: client })
+    }
+
+    /// From sending the statement to the notification.
+    async fn time(&mut self, client: &Client, statement: &Statement) -> Result<Duration> {
+        let begun = Instant::now();
+        let (answered, heard) =
+            tokio::join!(client.query(statement, &[]), timeout(PATIENCE, self.heard.recv()));
+        answered?;
+        Ok(heard?.context("the connection ended")? - begun)
+    }
+}
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let rounds = plan.pick(500, 100);
+    let database = cluster.database("bench_latency").await?;
+    let (watcher, by_rest, by_socket) = (Person::new()?, Person::new()?, Person::new()?);
+    let client = database.connect().await?;
+    befriend(&client, &[(watcher.id, by_rest.id), (watcher.id, by_socket.id)]).await?;
+    let notify = client.prepare(include_str!("sql/notify.sql")).await?;
+    let commit_and_notify = client.prepare(include_str!("sql/commit_and_notify.sql")).await?;
+    let mut ear = Ear::open(&database).await?;
+
+    let server = Server::start(&database).await?;
+    let mut rest = Http::connect(server.address).await?;
+    let mut socket = Socket::open(server.address, &by_socket.token, 0).await?;
+    let mut watching = Socket::open(server.address, &watcher.token, 0).await?;
+    let (rest_id, socket_id) = (by_rest.id.to_string(), by_socket.id.to_string());
+    let words = ["busy", "dnd"].map(|word| {
+        let said = format!(r#""availability":"{word}""#);
+        (status_request(&by_rest.token, word), status_frame(word), said)
+    });
+
+    let mut series = [const { Vec::new() }; 4];
+    // The first rounds warm caches and plans.
+    for round in 0..rounds + 20 {
+        let (request, frame, said) = &words[round % 2];
+        let bare = ear.time(&client, &notify).await?;
+        let durable = ear.time(&client, &commit_and_notify).await?;
+
+        let begun = Instant::now();
+        let seen = async {
+            watching.until(&[&rest_id, said]).await?;
+            Ok::<_, anyhow::Error>(begun.elapsed())
+        };
+        let (answered, rest_time) = tokio::join!(rest.call(request), timeout(PATIENCE, seen));
+        answered?;
+
+        let begun = Instant::now();
+        socket.send(frame).await?;
+        timeout(PATIENCE, watching.until(&[&socket_id, said])).await??;
+        let socket_time = begun.elapsed();
+        timeout(PATIENCE, socket.until(&[&socket_id, said])).await??;
+        if round >= 20 {
+            for (list, time) in series.iter_mut().zip([bare, durable, rest_time??, socket_time]) {
+                list.push(time);
+            }
+        }
+    }
+    server.stop().await?;
+
+    for list in &mut series {
+        list.sort_unstable();
+    }
+    let [bare, durable, ..] = &series;
+    let (bare, durable) = (quantile(bare, 0.5).as_secs_f64(), quantile(durable, 0.5).as_secs_f64());
+    let names = [
+        "bare NOTIFY, not durable: send to arrival",
+        "one row committed durably, with NOTIFY",
+        "status by REST: request to the watcher's frame",
+        "status by socket: frame to the watcher's frame",
+    ];
+    let mut rows =
+        vec![row(["", "median", "p99", "median ÷ bare NOTIFY", "median ÷ durable commit + NOTIFY"])];
+    for (name, list) in names.iter().zip(&series) {
+        let median = quantile(list, 0.5);
+        rows.push([
+            (*name).to_owned(),
+            ms(median),
+            ms(quantile(list, 0.99)),
+            times(median.as_secs_f64(), bare),
+            times(median.as_secs_f64(), durable),
+        ]);
+    }
+    report.heading("Latency of an idle system");
+    report.note(&format!("One writer, one watcher, {rounds} rounds of all four in turn."));
+    report.table(&rows);
+    cluster.drop_database("bench_latency").await
+}

@@ -1,0 +1,62 @@
+//! Closed loops: each client asks, waits for the answer, and asks again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+
+/// Somebody who does one thing over and over.
+pub trait Client: Send + 'static {
+    /// Does it once, and waits until it is done.
+    fn once(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What came of it.
+#[derive(Debug, Default, Clone)]
+pub struct Measured {
+    /// How often it was done, a second.
+    pub rate: f64,
+    /// How long each time took, ascending.
+    pub times: Vec<Duration>,
+}
+
+/// Lets all clients do their thing for a time, and gives them back.
+pub async fn closed_loop<C: Client>(clients: Vec<C>, time: Duration) -> Result<(Vec<C>, Measured)> {
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for mut client in clients {
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            let mut begun = Instant::now();
+            while begun - started < time {
+                client.once().await?;
+                let done = Instant::now();
+                times.push(done - begun);
+                begun = done;
+            }
+            Ok::<_, anyhow::Error>((client, times))
+        });
+    }
+    let (mut clients, mut times) = (Vec::new(), Vec::new());
+    while let Some(done) = tasks.join_next().await {
+        let (client, its) = done??;
+        clients.push(client);
+        times.extend(its);
+    }
+    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
+    times.sort_unstable();
+    Ok((clients, Measured { rate, times }))
+}
+
+/// The value below which this part of a sorted list lies.
+pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * part).round() as usize).copied().unwrap_or_default()
+}
+
+/// The middle of some numbers.
+pub fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

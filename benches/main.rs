@@ -1,0 +1,94 @@
+//! Benchmarks of the server as its users meet it: a release binary over a PostgreSQL that syncs to disk, with the
+//! load coming from this process. `make bench`, or `make bench ARGS=quick`; further words choose sections.
+//!
+//! Absolute numbers say little on a shared machine. Each section therefore measures a yardstick (bare PostgreSQL, bare
+//! sockets) in the same run, in alternating rounds, and tells the ratio.
+
+mod cluster;
+mod explain;
+mod fan_out;
+mod follower;
+mod http;
+mod latency;
+mod load;
+mod memory;
+mod people;
+mod reads;
+mod relay;
+mod report;
+mod revocation;
+mod server;
+mod socket;
+mod writes;
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::{cluster::Cluster, report::Report};
+
+/// What a run does.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Fewer rounds and people: says whether something is badly off, not how fast it is.
+    pub quick: bool,
+}
+
+impl Plan {
+    /// One of two amounts.
+    pub const fn pick<T: Copy>(self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+}
+
+const SECTIONS: [&str; 6] = ["latency", "writes", "reads", "fan_out", "memory", "revocation"];
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    if let Some(word) = words.iter().find(|word| *word != "quick" && !SECTIONS.contains(&&***word)) {
+        anyhow::bail!("no section is called {word}; there are quick and {}", SECTIONS.join(", "));
+    }
+    let plan = Plan { quick: words.iter().any(|word| word == "quick") };
+    let chosen: Vec<&str> =
+        SECTIONS.into_iter().filter(|section| words.iter().any(|word| word == section)).collect();
+
+    // Ten thousand sockets need as many descriptors.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of descriptors")?;
+    // One thread: the load must leave the machine to the server and PostgreSQL.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let cluster = Cluster::start().await?;
+        let outcome = tokio::select! {
+            outcome = run(plan, &chosen, &cluster) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        };
+        cluster.stop().await?;
+        outcome
+    })
+}
+
+async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
+    let started = Instant::now();
+    let mut report = Report::begin(plan, cluster).await?;
+    for section in SECTIONS {
+        if !chosen.is_empty() && !chosen.contains(&section) {
+            continue;
+        }
+        let begun = Instant::now();
+        let done = match section {
+            "latency" => latency::run(plan, cluster, &mut report).await,
+            "writes" => writes::run(plan, cluster, &mut report).await,
+            "reads" => reads::run(plan, cluster, &mut report).await,
+            "fan_out" => fan_out::run(plan, cluster, &mut report).await,
+            "memory" => memory::run(plan, cluster, &mut report).await,
+            _ => revocation::run(plan, cluster, &mut report).await,
+        };
+        done.with_context(|| format!("section {section}"))?;
+        report.note(&format!("({:.0} s)", begun.elapsed().as_secs_f64()));
+    }
+    report.note(&format!("The whole run took {:.0} s.", started.elapsed().as_secs_f64()));
+    // A part of a run must not pass for the last run.
+    if chosen.is_empty() && !plan.quick { report.keep() } else { Ok(()) }
+}

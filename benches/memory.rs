@@ -1,0 +1,50 @@
+//! What an idle socket takes.
+
+use anyhow::Result;
+
+use crate::{
+    Plan,
+    cluster::Cluster,
+    follower::Followers,
+    people::{Person, befriend},
+    report::Report,
+    server::Server,
+};
+
+/// Contacts of each, half of them asked for.
+const CONTACTS: usize = 50;
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let crowd = plan.pick(5_000, 1_000);
+    let database = cluster.database("bench_memory").await?;
+    let people = Person::many(crowd)?;
+    // A ring: each is a contact of the 25 before and the 25 after.
+    let pairs: Vec<_> = (0..crowd)
+        .flat_map(|one| (1..=CONTACTS / 2).map(move |step| (one, (one + step) % crowd)))
+        .map(|(one, other)| (people[one].id, people[other].id))
+        .collect();
+    befriend(&database.connect().await?, &pairs).await?;
+
+    let server = Server::start(&database).await?;
+    let mut followers = Followers::default();
+    // The first few bring in code, pools and buffers that all share.
+    let (first, rest) = people.split_at(crowd / 10);
+    followers.join(server.address, first, "-").await?;
+    followers.settle().await?;
+    let (before, cpu_before) = (server.resident()?, server.cpu()?);
+    followers.join(server.address, rest, "-").await?;
+    followers.settle().await?;
+    followers.check()?;
+    let each = (server.resident()? - before) / u64::try_from(rest.len())?;
+    let join = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / rest.len() as f64;
+    server.stop().await?;
+
+    report.heading("An idle socket");
+    report.note(&format!(
+        "{crowd} presence sockets, authenticated, each with {CONTACTS} contacts who are online: **{:.1} kB** resident \
+         a socket, the edges included; {join:.0} µs of the server's CPU to join, telling {CONTACTS} contacts included.",
+        each as f64 / 1e3
+    ));
+    cluster.drop_database("bench_memory").await
+}

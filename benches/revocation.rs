@@ -1,0 +1,103 @@
+//! How fast sight is taken back, while other things go on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    Plan,
+    cluster::Cluster,
+    http::{Http, status_request},
+    load::quantile,
+    people::{Person, befriend},
+    report::{Report, ms, row},
+    server::Server,
+    socket::Socket,
+};
+
+/// Who else changes status meanwhile, all of them seen by the viewer.
+const OTHERS: usize = 50;
+/// Each of them every so often: 200 updates a second.
+const EVERY: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let rounds = plan.pick(100, 30);
+    let database = cluster.database("bench_revocation").await?;
+    let (viewer, subject) = (Person::new()?, Person::new()?);
+    let others = Person::many(OTHERS)?;
+    let sql = database.connect().await?;
+    let mut pairs: Vec<_> = others.iter().map(|other| (viewer.id, other.id)).collect();
+    pairs.push((viewer.id, subject.id));
+    befriend(&sql, &pairs).await?;
+    let block = sql.prepare(include_str!("sql/block.sql")).await?;
+    let unblock = sql.prepare(include_str!("sql/unblock.sql")).await?;
+
+    let server = Server::start(&database).await?;
+    Http::connect(server.address).await?.call(&status_request(&subject.token, "busy")).await?;
+    let mut socket = Socket::open(server.address, &viewer.token, 0).await?;
+    let mut background = JoinSet::new();
+    for (place, other) in others.into_iter().enumerate() {
+        let address = server.address;
+        background.spawn(async move {
+            let mut http = Http::connect(address).await?;
+            let requests = ["busy", "dnd"].map(|word| status_request(&other.token, word));
+            tokio::time::sleep(EVERY * u32::try_from(place)? / u32::try_from(OTHERS)?).await;
+            let mut ticks = interval(EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            for request in requests.iter().cycle() {
+                ticks.tick().await;
+                http.call(request).await?;
+            }
+            Ok::<_, anyhow::Error>(())
+        });
+    }
+
+    let id = subject.id.to_string();
+    let (mut gone, mut back) = (Vec::new(), Vec::new());
+    for round in 0..rounds + 5 {
+        // The answer to the statement is what tells its committer that it is committed.
+        let committed = async {
+            sql.execute(&block, &[&subject.id, &viewer.id]).await?;
+            Ok::<_, anyhow::Error>(Instant::now())
+        };
+        let told = async {
+            timeout(PATIENCE, socket.until(&[&id, r#""last_seen":null"#])).await??;
+            Ok::<_, anyhow::Error>(Instant::now())
+        };
+        let (committed, told) = tokio::try_join!(committed, told)?;
+        let taken = told.saturating_duration_since(committed);
+
+        let begun = Instant::now();
+        sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;
+        timeout(PATIENCE, socket.until(&[&id, r#""availability":"busy""#])).await??;
+        if round >= 5 {
+            gone.push(taken);
+            back.push(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    background.abort_all();
+    server.stop().await?;
+
+    gone.sort_unstable();
+    back.sort_unstable();
+    let mut rows = vec![row(["", "median", "p99", "max"])];
+    let names =
+        ["commit of a block to the frame that takes back", "lifting it, to the frame that shows again"];
+    for (name, list) in names.iter().zip([gone, back]) {
+        let [middle, high, most] = [0.5, 0.99, 1.0].map(|part| ms(quantile(&list, part)));
+        rows.push(row([name, &middle, &high, &most]));
+    }
+    report.heading("Revocation");
+    report.note(&format!(
+        "{rounds} times, while {OTHERS} others whom the viewer sees change their status 200 times a second."
+    ));
+    report.table(&rows);
+    cluster.drop_database("bench_revocation").await
+}

@@ -1,0 +1,89 @@
+//! The server under test: the release binary, in a process of its own.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{sys::signal, unistd::Pid};
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+use crate::{cluster::Database, people::SECRET};
+
+/// Linux counts processor time in hundredths of a second, whatever the kernel's own clock.
+const TICK: Duration = Duration::from_millis(10);
+const START_WITHIN: Duration = Duration::from_secs(20);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pid: u32,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one with its default settings, but without a limit on updates.
+    pub async fn start(database: &Database) -> Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
+        let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .arg("serve")
+            .env("DATABASE_URL", &database.url)
+            .env("JWT_SECRET", SECRET)
+            .env("PORT", port.to_string())
+            .env("PRESENCE_UPDATES_PER_MINUTE", "0")
+            .env("REALTIME_MAX_CONNECTIONS", "0")
+            .env_remove("RUST_LOG")
+            .current_dir(&database.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = child.id().context("a process that runs has an id")?;
+        let mut server = Self { child, pid, address: ([127, 0, 0, 1], port).into() };
+        let begun = Instant::now();
+        while TcpStream::connect(server.address).await.is_err() {
+            ensure!(server.child.try_wait()?.is_none(), "the server ended; see server.log");
+            ensure!(begun.elapsed() < START_WITHIN, "the server does not listen");
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(server)
+    }
+
+    /// Processor time used so far, by all threads, user and system.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        // The second field is the name and may hold anything; after it the 12th and 13th are what is wanted.
+        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+        let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+        let ticks = fields.sum::<Result<u32, _>>()?;
+        Ok(TICK * ticks)
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Stops it in order.
+    pub async fn stop(mut self) -> Result<()> {
+        signal::kill(Pid::from_raw(i32::try_from(self.pid)?), signal::Signal::SIGTERM)?;
+        if timeout(STOP_WITHIN, self.child.wait()).await.is_err() {
+            self.child.kill().await?;
+        }
+        Ok(())
+    }
+}

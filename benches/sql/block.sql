@@ -1,0 +1,1 @@
+insert into public.blocks (blocker_id, blocked_id) values ($1, $2)

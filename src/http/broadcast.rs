@@ -1,0 +1,110 @@
+//! Events that the operator's back end pushes to sockets.
+
+use axum::{Router, extract::State, response::IntoResponse, routing::post};
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
+
+use super::{ApiError, Authenticated, FieldError, HttpState, Json, ids::MOST_IDS};
+use crate::{
+    auth::Permission,
+    model::{Category, CustomEvent, UserId},
+    pg::{Database, queries::broadcast},
+};
+
+/// The longest name of an event, in characters.
+const MOST_EVENT_CHARS: usize = 255;
+
+/// `/api/presence/broadcast`.
+pub fn routes() -> Router<HttpState> {
+    Router::new().route("/api/presence/broadcast", post(send))
+}
+
+#[derive(Deserialize)]
+struct Body {
+    category: Category,
+    event: String,
+    recipients: Vec<UserId>,
+    payload: Box<RawValue>,
+}
+
+/// At most once: recipients who have no socket open now miss it. `delivered_to` counts those who have one.
+async fn send(
+    State(database): State<Database>,
+    Authenticated(caller): Authenticated,
+    Json(body): Json<Body>,
+) -> Result<impl IntoResponse, ApiError> {
+    if !caller.is_service() && !caller.has(Permission::PresenceAdmin) {
+        return Err(ApiError::forbidden("only the service and holders of presence:admin push to sockets"));
+    }
+    let (event, recipients) = checked(body)?;
+    let connected = broadcast::send(&database, &event, &recipients).await?;
+    Ok(Json(json!({ "delivered_to": connected })))
+}
+
+fn checked(body: Body) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
+    let Body { category, event, recipients, payload } = body;
+    let mut wrong = Vec::new();
+    if event.is_empty() || event.chars().count() > MOST_EVENT_CHARS {
+        wrong.push(FieldError::new("event", format!("must have 1 to {MOST_EVENT_CHARS} characters")));
+    }
+    if recipients.is_empty() || recipients.len() > MOST_IDS {
+        wrong.push(FieldError::new("recipients", format!("must name 1 to {MOST_IDS} users")));
+    }
+    // Read for its errors only: raw JSON may be nested as deep as the body is long, which neither the database nor
+    // every client can read.
+    if let Err(error) = serde_json::from_str::<Map<String, Value>>(payload.get()) {
+        let message =
+            if error.is_data() { "must be an object" } else { "holds JSON that cannot be passed on" };
+        wrong.push(FieldError::new("payload", message));
+    }
+    if wrong.is_empty() {
+        Ok((CustomEvent { category, event, payload }, recipients))
+    } else {
+        Err(ApiError::invalid_fields(wrong))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::extract::parse_json, *};
+
+    fn read(text: &str) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
+        checked(parse_json(text.as_bytes())?)
+    }
+
+    #[test]
+    fn the_payload_is_passed_on_as_it_came() {
+        let user = UserId::random();
+        let text = format!(
+            r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload": {{"n": 1.50}} }}"#
+        );
+        let (event, recipients) = read(&text).expect("is fine");
+        assert_eq!(
+            (event.category, event.payload.get(), recipients),
+            (Category::Custom, r#"{"n": 1.50}"#, vec![user])
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_named_and_an_unknown_category_is_unprocessable() {
+        let Err(ApiError::InvalidRequest { details, .. }) =
+            read(r#"{"category":"custom","event":"","recipients":[],"payload":[1]}"#)
+        else {
+            panic!("refused")
+        };
+        assert_eq!(
+            details.iter().map(|error| &*error.field).collect::<Vec<_>>(),
+            ["event", "recipients", "payload"]
+        );
+        let user = UserId::random();
+        for payload in
+            [format!("{{\"a\":{}{}}}", "[".repeat(9_000), "]".repeat(9_000)), r#"{"a":"\ud800"}"#.to_owned()]
+        {
+            let text =
+                format!(r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload":{payload}}}"#);
+            assert!(matches!(read(&text), Err(ApiError::InvalidRequest { .. })));
+        }
+        let unknown = read(r#"{"category":"mail","event":"e","recipients":[],"payload":{}}"#);
+        assert!(matches!(unknown, Err(ApiError::Unprocessable { .. })));
+    }
+}

@@ -1,0 +1,47 @@
+//! What is kept on a person: out as JSON, or gone.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, header},
+    response::IntoResponse,
+    routing::{delete, get},
+};
+use serde_json::json;
+
+use super::{
+    ApiError, HttpState, Json,
+    acting::{Acting, Managing},
+};
+use crate::{
+    clock::Clock,
+    pg::{Database, queries::privacy},
+};
+
+/// `/api/presence/export` and `/api/presence/me`.
+pub fn routes() -> Router<HttpState> {
+    Router::new().route("/api/presence/export", get(export)).route("/api/presence/me", delete(forget))
+}
+
+async fn export(
+    State(database): State<Database>,
+    State(clock): State<Arc<dyn Clock>>,
+    Acting { caller, user }: Acting,
+) -> Result<impl IntoResponse, ApiError> {
+    let data = privacy::export(&database, &caller).await?;
+    let exported_at = format!("{:.3}", clock.now());
+    // Nobody else's to keep a copy of.
+    let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((headers, Json(json!({ "user_id": user, "exported_at": exported_at, "data": data }))))
+}
+
+/// Closes the user's sockets as well: one that stayed open would soon say again that the user is here.
+async fn forget(
+    State(database): State<Database>,
+    Managing { caller, user, allowance }: Managing,
+) -> Result<impl IntoResponse, ApiError> {
+    let erased = privacy::forget(&database, &caller).await?;
+    Ok((allowance, Json(json!({ "success": true, "user_id": user, "erased": erased }))))
+}

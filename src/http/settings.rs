@@ -1,0 +1,145 @@
+//! What a user shares, and with whom: settings and the visibility list.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    ApiError, HttpState, Json, Path,
+    acting::{Acting, Managing},
+    ids::{done, someone_else, user_ids_in},
+};
+use crate::{
+    model::{SettingsUpdate, UserId},
+    pg::{Database, queries::settings},
+    protocol::{Fields, WireError},
+};
+
+/// `/api/presence/settings` and `/api/presence/visibility`.
+pub fn routes() -> Router<HttpState> {
+    Router::new()
+        .route("/api/presence/settings", get(read).put(replace).patch(change))
+        .route("/api/presence/visibility", get(list).put(replace_list))
+        .route("/api/presence/visibility/{user_id}", post(enlist).delete(unlist))
+}
+
+async fn read(
+    State(database): State<Database>,
+    Acting { caller, .. }: Acting,
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(Json(settings::get(&database, &caller).await?))
+}
+
+/// What is not named goes back to its default.
+async fn replace(
+    State(database): State<Database>,
+    Managing { caller, allowance, .. }: Managing,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    let update = settings_update(&body)?;
+    Ok((allowance, Json(settings::save(&database, &caller, update, true).await?)))
+}
+
+/// What is not named stays.
+async fn change(
+    State(database): State<Database>,
+    Managing { caller, allowance, .. }: Managing,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    let update = settings_update(&body)?;
+    Ok((allowance, Json(settings::save(&database, &caller, update, false).await?)))
+}
+
+fn settings_update(body: &Map<String, Value>) -> Result<SettingsUpdate, WireError> {
+    let mut fields = Fields::new(body, "");
+    let update = SettingsUpdate {
+        visibility: fields.optional_word(&["visibility"]),
+        show_last_seen: fields.optional_bool(&["show_last_seen", "showLastSeen"]),
+        show_activity: fields.optional_bool(&["show_activity", "showActivity"]),
+        show_custom_status: fields.optional_bool(&["show_custom_status", "showCustomStatus"]),
+        show_typing: fields.optional_bool(&["show_typing", "showTyping"]),
+    };
+    fields.finish_plain(Some(update))
+}
+
+async fn list(
+    State(database): State<Database>,
+    Acting { caller, .. }: Acting,
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(Json(json!({ "user_ids": settings::visibility_list(&database, &caller).await? })))
+}
+
+async fn replace_list(
+    State(database): State<Database>,
+    Managing { caller, user, allowance }: Managing,
+    Json(body): Json<Map<String, Value>>,
+) -> Result<impl IntoResponse, ApiError> {
+    let users = user_ids_in(&body, &["user_ids", "userIds"], 0)?;
+    for listed in &users {
+        someone_else(user, *listed, "user_ids")?;
+    }
+    let users: Vec<UserId> = BTreeSet::from_iter(users).into_iter().collect();
+    settings::replace_visibility_list(&database, &caller, &users).await?;
+    Ok((allowance, Json(json!({ "user_ids": users }))))
+}
+
+async fn enlist(
+    State(database): State<Database>,
+    Managing { caller, user, allowance }: Managing,
+    Path(listed): Path<UserId>,
+) -> Result<impl IntoResponse, ApiError> {
+    someone_else(user, listed, "user_id")?;
+    let is_new = settings::enlist(&database, &caller, listed).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, allowance, done()))
+}
+
+async fn unlist(
+    State(database): State<Database>,
+    Managing { caller, allowance, .. }: Managing,
+    Path(listed): Path<UserId>,
+) -> Result<impl IntoResponse, ApiError> {
+    let was_listed = settings::unlist(&database, &caller, listed).await?;
+    if was_listed { Ok((allowance, done())) } else { Err(ApiError::NotFound) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Visibility, protocol::ErrorCode};
+
+    fn read(body: Value) -> Result<SettingsUpdate, WireError> {
+        settings_update(body.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn what_is_not_named_or_null_is_left_open_and_unknown_fields_are_ignored() {
+        let update =
+            read(json!({"visibility": "team", "showTyping": false, "show_activity": null, "colour": 7}));
+        let expected = SettingsUpdate {
+            visibility: Some(Visibility::Team),
+            show_typing: Some(false),
+            ..SettingsUpdate::default()
+        };
+        assert_eq!(update, Ok(expected));
+        assert_eq!(read(json!({})), Ok(SettingsUpdate::default()));
+    }
+
+    #[test]
+    fn an_unknown_visibility_is_unprocessable_and_a_wrong_type_is_malformed() {
+        assert_eq!(
+            read(json!({"visibility": "friends"})).expect_err("unknown").code,
+            ErrorCode::Unprocessable
+        );
+        for body in [json!({"visibility": 1}), json!({"show_typing": "no"})] {
+            assert_eq!(read(body).expect_err("of the wrong type").code, ErrorCode::InvalidRequest);
+        }
+    }
+}

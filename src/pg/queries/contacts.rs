@@ -1,0 +1,117 @@
+//! The caller's contacts and blocks.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use crate::{
+    auth::Caller,
+    model::{Block, Contact, ContactStatus, UserId},
+    pg::{Database, PgError},
+};
+
+impl From<&Row> for Contact {
+    fn from(row: &Row) -> Self {
+        let accepted_at: Option<Timestamp> = row.get("accepted_at");
+        Self {
+            user_id: row.get("user_id"),
+            status: ContactStatus::of(row.get("asked_by_me"), accepted_at.is_some()),
+            created_at: row.get("created_at"),
+            accepted_at,
+        }
+    }
+}
+
+/// What came of asking.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A new request.
+    New(Contact),
+    /// There was one already; the other side's is accepted by this.
+    Known(Contact),
+}
+
+const LIST: &str = include_str!("../../../sql/contacts/list.sql");
+const ACCEPT: &str = include_str!("../../../sql/contacts/accept.sql");
+
+/// The caller's contacts and requests, either way, oldest first.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Contact>, PgError> {
+    let rows = database.query_as(caller, LIST, &[&None::<UserId>]).await?;
+    Ok(rows.iter().map(Contact::from).collect())
+}
+
+/// Asks a user for a contact; where that user has asked the caller before, accepts. `None` when the other side ended
+/// it at the same moment.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn ask(database: &Database, caller: &Caller, user: UserId) -> Result<Option<Asked>, PgError> {
+    let tx = database.begin_as(caller).await?;
+    let is_new = !tx.query(include_str!("../../../sql/contacts/ask.sql"), &[&user]).await?.is_empty();
+    if !is_new {
+        tx.query(ACCEPT, &[&user]).await?;
+    }
+    // A statement of its own: it sees what the other side may have written meanwhile.
+    let rows = tx.query(LIST, &[&Some(user)]).await?;
+    tx.commit().await?;
+    let contact = rows.first().map(Contact::from);
+    Ok(contact.map(|contact| if is_new { Asked::New(contact) } else { Asked::Known(contact) }))
+}
+
+/// Accepts what a user asked the caller for. `None` where nobody asked; of a contact that is accepted already, that.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn accept(database: &Database, caller: &Caller, user: UserId) -> Result<Option<Contact>, PgError> {
+    let tx = database.begin_as(caller).await?;
+    tx.query(ACCEPT, &[&user]).await?;
+    let rows = tx.query(LIST, &[&Some(user)]).await?;
+    tx.commit().await?;
+    Ok(rows.first().map(Contact::from).filter(|contact| contact.status == ContactStatus::Accepted))
+}
+
+/// Ends a contact, declines a request, or takes one back; false if there was none.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn remove(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/contacts/remove.sql"), &[&user]).await?;
+    Ok(!rows.is_empty())
+}
+
+/// Whom the caller blocks, oldest first.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn blocks(database: &Database, caller: &Caller) -> Result<Vec<Block>, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/blocks/list.sql"), &[]).await?;
+    let block = |row: &Row| Block { user_id: row.get("blocked_id"), created_at: row.get("created_at") };
+    Ok(rows.iter().map(block).collect())
+}
+
+/// Blocks a user; false if they were blocked.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn block(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/blocks/add.sql"), &[&user]).await?;
+    Ok(!rows.is_empty())
+}
+
+/// Ends a block; false if there was none.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn unblock(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/blocks/remove.sql"), &[&user]).await?;
+    Ok(!rows.is_empty())
+}

@@ -1,0 +1,139 @@
+//! Source A: the socket of the context engine's clients, `/api/v1/context/ws`.
+//!
+//! It carries what the user does on a device to the user's other devices, and says when context is ready. It has no
+//! words for other people's presence. Times are milliseconds since 1970, names are camelCase.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{
+    ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, WireError,
+    dialect::Language,
+    json::{self, AtMost, Envelope, ParsedDevice, Part},
+};
+use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
+
+/// The dialect.
+pub(super) const LANGUAGE: Language =
+    Language { name: "context", max_message_bytes: 64 * 1024, tells_of_others: false, decode, encode_into };
+
+/// As long as a page of a status.
+const MAX_PATH_CHARS: usize = StatusUpdate::MAX_PAGE_CHARS;
+
+/// Reads one frame of a client.
+///
+/// # Errors
+/// `INVALID_REQUEST` for whatever is not one of the dialect's messages; the message names the field.
+pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
+    let envelope = Envelope::read(frame, Part::DATA)?;
+    match envelope.kind()? {
+        "presence_update" => {
+            context_update(envelope.fields()?, Part::DATA.prefix).map(ClientMessage::Context)
+        }
+        "heartbeat" => envelope.heartbeat(),
+        "typing" => envelope.typing(),
+        "auth" => envelope.auth(),
+        _ => Err(json::unknown_type("presence_update, heartbeat, typing, auth")),
+    }
+}
+
+/// Reads a context update; REST bodies have the same fields, with an empty `prefix`.
+///
+/// # Errors
+/// Names every field that is wrong, as `prefix` + name.
+pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Result<ContextUpdate, WireError> {
+    let mut fields = Fields::new(object, prefix);
+    let device_id = fields.required::<ParsedDevice>(&["deviceId", "device_id"]);
+    let active_conversation_id = fields.nullable(&["activeConversationId", "active_conversation_id"]);
+    let visible_conversation_ids = fields
+        .optional_list(&["visibleConversationIds", "visible_conversation_ids"], DeviceContext::MAX_VISIBLE);
+    let active_notebook_id = fields.nullable(&["activeNotebookId", "active_notebook_id"]);
+    let active_persona_id = fields.nullable(&["activePersonaId", "active_persona_id"]);
+    let last_navigation_path =
+        fields.nullable::<AtMost<MAX_PATH_CHARS>>(&["lastNavigationPath", "last_navigation_path"]);
+    let local_time = fields.nullable(&["localTime", "local_time"]);
+    let update = device_id.map(|ParsedDevice(device_id)| ContextUpdate {
+        device_id,
+        active_conversation_id,
+        visible_conversation_ids,
+        active_notebook_id,
+        active_persona_id,
+        last_navigation_path: last_navigation_path.map(|path| path.map(|AtMost(path)| path)),
+        local_time,
+    });
+    fields.finish_plain(update)
+}
+
+/// Appends a message's JSON; `None` for what belongs to another dialect.
+pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
+    let spoken = match message {
+        ServerMessage::HeartbeatAck { server_time } => {
+            Spoken::HeartbeatAck { timestamp: server_time.as_millisecond() }
+        }
+        ServerMessage::ContextSync(context) => Spoken::PresenceSync {
+            data: Synced::from(&**context),
+            timestamp: context.updated_at.as_millisecond(),
+        },
+        ServerMessage::BundleReady { bundle_type, bundle_id, version } => {
+            Spoken::BundleReady { data: Bundle { bundle_type, bundle_id: *bundle_id, version: *version } }
+        }
+        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
+        ServerMessage::Error(error) => Spoken::Error(error),
+        ServerMessage::Connected(_)
+        | ServerMessage::InitialState(_)
+        | ServerMessage::Presence(_)
+        | ServerMessage::Typing(_)
+        | ServerMessage::StatusAck(_)
+        | ServerMessage::Pong => return None,
+    };
+    Some(json::write(&spoken, out))
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Spoken<'a> {
+    HeartbeatAck { timestamp: i64 },
+    PresenceSync { data: Synced<'a>, timestamp: i64 },
+    BundleReady { data: Bundle<'a> },
+    Broadcast { data: &'a CustomEvent },
+    Error(&'a WireError),
+}
+
+/// The whole context of another device; what it does not say is `null`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Synced<'a> {
+    device_id: &'a DeviceId,
+    active_conversation_id: Option<ConversationId>,
+    visible_conversation_ids: &'a [ConversationId],
+    active_notebook_id: Option<NotebookId>,
+    active_persona_id: Option<PersonaId>,
+    last_navigation_path: Option<&'a str>,
+    local_time: Option<&'a str>,
+}
+
+impl<'a> From<&'a DeviceContext> for Synced<'a> {
+    fn from(context: &'a DeviceContext) -> Self {
+        Self {
+            device_id: &context.device_id,
+            active_conversation_id: context.active_conversation_id,
+            visible_conversation_ids: &context.visible_conversation_ids,
+            active_notebook_id: context.active_notebook_id,
+            active_persona_id: context.active_persona_id,
+            last_navigation_path: context.last_navigation_path.as_deref(),
+            local_time: context.local_time.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bundle<'a> {
+    bundle_type: &'a str,
+    bundle_id: Uuid,
+    version: i64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Source D: the socket of services and devices, `/ws`, with source C's message names.
+//!
+//! Every message is `{"type", "payload"}`. The full status goes by `online_status`. There is no frame for the initial
+//! state: everybody whom the viewer sees arrives as a `presence_update`, right after `connection_ack`, whoever is
+//! offline included, as in source B's list. An error says its code beside the type too, where the other dialects have
+//! it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
+    dialect::Language,
+    json::{self, Envelope, Part},
+};
+use crate::model::{
+    ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
+};
+
+/// The dialect.
+pub(super) const LANGUAGE: Language =
+    Language { name: "devices", max_message_bytes: 64 * 1024, tells_of_others: true, decode, encode_into };
+
+/// Reads one frame of a client.
+///
+/// # Errors
+/// `INVALID_REQUEST` for whatever is not one of the dialect's messages, `UNPROCESSABLE` for a status that does
+/// not exist; the message names the field.
+pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
+    let envelope = Envelope::read(frame, Part::PAYLOAD)?;
+    match envelope.kind()? {
+        "presence_update" => presence_update(envelope.fields()?),
+        "heartbeat" | "presence_heartbeat" => envelope.heartbeat(),
+        "typing" => envelope.typing(),
+        "ping" => Ok(ClientMessage::Ping),
+        "auth" => envelope.auth(),
+        _ => Err(json::unknown_type("presence_update, heartbeat, presence_heartbeat, typing, ping, auth")),
+    }
+}
+
+fn presence_update(payload: &Map<String, Value>) -> Result<ClientMessage, WireError> {
+    let mut fields = Fields::new(payload, Part::PAYLOAD.prefix);
+    let status = fields.required_word(&["online_status", "onlineStatus"]);
+    let custom_status = fields.nullable(&["custom_status", "customStatus"]);
+    let update = status.map(|status| StatusUpdate { custom_status, ..StatusUpdate::of(status) });
+    fields.finish(update).map(ClientMessage::Status)
+}
+
+/// Appends a message's JSON; `None` for what belongs to another dialect.
+pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
+    let spoken = match message {
+        ServerMessage::Connected(welcome) => Spoken::ConnectionAck(Ack::from(welcome)),
+        ServerMessage::InitialState(presences) => {
+            for presence in presences {
+                json::write(&Spoken::PresenceUpdate(Shown::from(&**presence)), out);
+                out.push(b'\n');
+            }
+            return Some(FrameKind::TextLines);
+        }
+        ServerMessage::Presence(presence) => Spoken::PresenceUpdate(Shown::from(&**presence)),
+        ServerMessage::Typing(state) => Spoken::TypingIndicator(Typing::from(*state)),
+        ServerMessage::HeartbeatAck { server_time } => Spoken::HeartbeatAck { server_time: *server_time },
+        ServerMessage::StatusAck(own) => Spoken::PresenceUpdateAck {
+            online_status: own.status,
+            custom_status: own.custom_status.as_deref(),
+        },
+        ServerMessage::Custom(event) => Spoken::Broadcast(event),
+        ServerMessage::Pong => Spoken::Pong {},
+        ServerMessage::Error(error) => {
+            let retry_after_ms = error.retry_after_ms;
+            return Some(json::write(
+                &Refusal { kind: "error", code: error.code, retry_after_ms, payload: error },
+                out,
+            ));
+        }
+        ServerMessage::ContextSync(_) | ServerMessage::BundleReady { .. } => return None,
+    };
+    Some(json::write(&spoken, out))
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", content = "payload", rename_all = "snake_case")]
+enum Spoken<'a> {
+    ConnectionAck(Ack<'a>),
+    PresenceUpdateAck {
+        online_status: Status,
+        custom_status: Option<&'a str>,
+    },
+    HeartbeatAck {
+        #[serde(serialize_with = "milliseconds::always")]
+        server_time: Timestamp,
+    },
+    PresenceUpdate(Shown<'a>),
+    TypingIndicator(Typing),
+    Broadcast(&'a CustomEvent),
+    Pong {},
+}
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: ErrorCode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    payload: &'a WireError,
+}
+
+#[derive(Serialize)]
+struct Ack<'a> {
+    client_id: &'a str,
+    user_id: UserId,
+    device_id: &'a DeviceId,
+    #[serde(serialize_with = "milliseconds::always")]
+    server_time: Timestamp,
+    heartbeat_interval_ms: u64,
+}
+
+impl<'a> From<&'a Welcome> for Ack<'a> {
+    fn from(welcome: &'a Welcome) -> Self {
+        Self {
+            client_id: &welcome.client_id,
+            user_id: welcome.user_id,
+            device_id: &welcome.device_id,
+            server_time: welcome.server_time,
+            heartbeat_interval_ms: u64::try_from(welcome.heartbeat_interval.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// A presence in source D's shape.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
+    user_id: UserId,
+    online_status: Status,
+    custom_status: Option<&'a str>,
+    #[serde(serialize_with = "milliseconds::option")]
+    last_seen_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Presence> for Shown<'a> {
+    fn from(presence: &'a Presence) -> Self {
+        Self {
+            user_id: presence.user_id,
+            online_status: presence.status,
+            custom_status: presence.custom_status.as_deref(),
+            last_seen_at: presence.last_seen,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Typing {
+    conversation_id: ConversationId,
+    user_id: UserId,
+    is_typing: bool,
+}
+
+impl From<TypingState> for Typing {
+    fn from(TypingState { user_id, conversation_id, is_typing }: TypingState) -> Self {
+        Self { conversation_id, user_id, is_typing }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,371 @@
+//! Whatever is sent: the right status, the envelope, and not a row touched.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::{Method, RequestBuilder};
+use rollcall::auth::token;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+use crate::{
+    Case,
+    client::send,
+    world::{Node, SECRET, User, World, in_seconds, mint},
+};
+
+const STATUS: &str = "/api/presence/status";
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        bodies_that_are_refused_change_nothing,
+        texts_that_look_like_sql_are_texts,
+        unknown_fields_are_ignored,
+        paths_and_queries_that_make_no_sense_are_refused,
+        tokens_that_nobody_should_believe_are_refused_everywhere,
+        claims_that_lie_about_roles_give_nobody_more_rights,
+        messages_on_sockets_that_are_refused_change_nothing,
+        gateway_headers_are_ignored_unless_trusted,
+    ]
+}
+
+/// How many rows each table has, and a hash over them. Not the tables where servers write by themselves.
+async fn rows(world: &World) -> Vec<(String, i64, String)> {
+    let tables = world
+        .sql
+        .query(
+            "select c.oid::regclass::text from pg_class c where c.relkind = 'r'
+               and c.relnamespace in ('public'::regnamespace, 'auth'::regnamespace)
+               and c.relname <> 'presence_nodes' order by 1",
+            &[],
+        )
+        .await
+        .expect("tables");
+    let mut rows = Vec::new();
+    for table in tables {
+        let table: String = table.get(0);
+        let statement = format!(
+            "select count(*), coalesce(md5(string_agg(t::text, ',' order by t::text)), '') from {table} t"
+        );
+        let row = world.row(&statement, &[]).await;
+        rows.push((table, row.get(0), row.get(1)));
+    }
+    assert!(rows.len() > 10, "{rows:?}");
+    rows
+}
+
+/// A user with rows in every table that a request could touch.
+async fn settled(world: &World, node: &Node) -> User {
+    let user = User::new();
+    world
+        .run(
+            "insert into public.presence_settings (user_id) values ($user);
+             insert into public.contacts values ($user, gen_random_uuid(), now());",
+            &[("user", user.id)],
+        )
+        .await;
+    node.post(&user, STATUS, json!({"status": "busy", "custom_status": "x"})).await.expect(200);
+    user
+}
+
+async fn bodies_that_are_refused_change_nothing(world: Arc<World>) {
+    let node = world.node().await;
+    let user = settled(&world, &node).await;
+    let before = rows(&world).await;
+    let deep = format!(r#"{{"status":"online","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+    let giant = format!(r#"{{"status":"online","x":"{}"}}"#, "x".repeat(64 * 1024));
+    let huge = format!(r#"{{"status":"online","x":"{}"}}"#, "x".repeat(3 * 1024 * 1024));
+    let mut bad_utf8 = br#"{"status":"online","custom_status":""#.to_vec();
+    bad_utf8.extend([0xff, 0xfe]);
+    bad_utf8.extend(br#""}"#);
+    let json = "application/json";
+    for (what, content_type, body, status, code) in [
+        ("nothing", json, Vec::new(), 400, "INVALID_REQUEST"),
+        ("half of it", json, br#"{"status":"onl"#.to_vec(), 400, "INVALID_REQUEST"),
+        ("more than it", json, br#"{"status":"online"} {}"#.to_vec(), 400, "INVALID_REQUEST"),
+        ("a list", json, br#"["online"]"#.to_vec(), 400, "INVALID_REQUEST"),
+        ("a text", json, br#""online""#.to_vec(), 400, "INVALID_REQUEST"),
+        ("null", json, b"null".to_vec(), 400, "INVALID_REQUEST"),
+        ("a wrong type", json, br#"{"status":{"$ne":null}}"#.to_vec(), 400, "INVALID_REQUEST"),
+        (
+            "a number as device",
+            json,
+            br#"{"status":"online","device_id":7}"#.to_vec(),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "a list as text",
+            json,
+            br#"{"status":"online","custom_status":["x"]}"#.to_vec(),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "a NUL",
+            json,
+            br#"{"status":"online","custom_status":"a\u0000b"}"#.to_vec(),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "half a surrogate",
+            json,
+            br#"{"status":"online","custom_status":"\ud800"}"#.to_vec(),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "a NUL in a device",
+            json,
+            br#"{"status":"online","device_id":"a\u0000"}"#.to_vec(),
+            400,
+            "INVALID_REQUEST",
+        ),
+        ("no UTF-8", json, bad_utf8, 400, "INVALID_REQUEST"),
+        (
+            "UTF-16",
+            json,
+            "{\"status\":\"online\"}".encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            400,
+            "INVALID_REQUEST",
+        ),
+        ("deep JSON", json, deep.into_bytes(), 400, "INVALID_REQUEST"),
+        ("more than 64 KiB", json, giant.into_bytes(), 413, "PAYLOAD_TOO_LARGE"),
+        ("3 MiB", json, huge.into_bytes(), 413, "PAYLOAD_TOO_LARGE"),
+        (
+            "a form",
+            "application/x-www-form-urlencoded",
+            b"status=online".to_vec(),
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+        ),
+        ("text", "text/plain", br#"{"status":"online"}"#.to_vec(), 415, "UNSUPPORTED_MEDIA_TYPE"),
+    ] {
+        let request =
+            node.request(Method::POST, STATUS).bearer_auth(&user.token).header("content-type", content_type);
+        let answer = send(request.body(body)).await;
+        assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.body);
+        let error = answer.expect_error(status, code);
+        assert!(error["message"].as_str().is_some_and(|message| message.len() < 500), "{what}: {error}");
+    }
+    for method in [Method::PUT, Method::DELETE, Method::PATCH] {
+        let answer = send(node.request(method, STATUS).bearer_auth(&user.token)).await;
+        assert!(answer.header("allow").is_some_and(|allow| allow.contains("POST")), "{:?}", answer.headers);
+        answer.expect_error(405, "METHOD_NOT_ALLOWED");
+    }
+    assert_eq!(rows(&world).await, before);
+}
+
+async fn texts_that_look_like_sql_are_texts(world: Arc<World>) {
+    let node = world.node().await;
+    let user = settled(&world, &node).await;
+    for text in
+        ["'; drop table public.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
+    {
+        let body = json!({"status": "online", "device_id": text, "custom_status": text, "activity": text, "current_page": text});
+        let set = node.post(&user, STATUS, body).await.expect(200);
+        assert_eq!(
+            (&set["custom_status"], &set["activity"], &set["current_page"]),
+            (&json!(text), &json!(text), &json!(text))
+        );
+        let kept =
+            world.row("select count(*) from public.presence_devices where device_id = $1", &[&text]).await;
+        assert_eq!(kept.get::<_, i64>(0), 1, "{text}");
+        node.post(&user, STATUS, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
+    }
+    assert_eq!(world.row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
+}
+
+async fn unknown_fields_are_ignored(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let body = json!({
+        "status": "online", "__proto__": {"admin": true}, "face": "trusted", "version": 9, "nodes": ["x"],
+        "last_seen": "1970-01-01T00:00:00Z", "x": {"deep": [1, 2, {"er": null}]},
+    });
+    let set = node.post(&user, STATUS, body).await.expect(200);
+    assert_eq!(set.as_object().map(serde_json::Map::len), Some(4), "{set:#}");
+    assert_ne!(set["last_seen"], "1970-01-01T00:00:00.000Z");
+}
+
+async fn paths_and_queries_that_make_no_sense_are_refused(world: Arc<World>) {
+    let node = world.node().await;
+    let user = settled(&world, &node).await;
+    let before = rows(&world).await;
+    let id = user.id;
+    for (path, status, code) in [
+        ("/api/presence/users/bob".to_owned(), 400, "INVALID_REQUEST"),
+        ("/api/presence/users/%00".to_owned(), 400, "INVALID_REQUEST"),
+        ("/api/presence/users/%ff".to_owned(), 400, "INVALID_REQUEST"),
+        (format!("/api/presence/users/{id}%27%20or%201=1"), 400, "INVALID_REQUEST"),
+        (format!("/api/presence/users/{id}/"), 404, "NOT_FOUND"),
+        (format!("/api/presence/users/{id}/../../status"), 404, "NOT_FOUND"),
+        ("/api/presence/users?user_ids=%00".to_owned(), 400, "INVALID_REQUEST"),
+        ("/api/presence/users?user_ids=%ff".to_owned(), 400, "INVALID_REQUEST"),
+        (format!("/api/presence/users?user_ids={id}&user_ids={id}"), 400, "INVALID_REQUEST"),
+        ("/api/presence/users?user_ids=*".to_owned(), 400, "INVALID_REQUEST"),
+        ("/api/presence/nothing".to_owned(), 404, "NOT_FOUND"),
+        ("/nothing".to_owned(), 404, "NOT_FOUND"),
+        ("/api/presence/subscribe".to_owned(), 426, "UPGRADE_REQUIRED"),
+    ] {
+        let answer = node.get(&user, &path).await;
+        // The client itself resolves dot segments.
+        if path.contains("..") {
+            assert!(answer.status.is_client_error() || answer.status == 200, "{path}");
+            continue;
+        }
+        assert_eq!(answer.status.as_u16(), status, "{path}: {}", answer.body);
+        answer.expect_error(status, code);
+    }
+    assert_eq!(rows(&world).await, before);
+}
+
+/// A token put together by hand.
+fn forged(header: &Value, claims: &Value, signature: &str) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.{signature}", part(header), part(claims))
+}
+
+async fn tokens_that_nobody_should_believe_are_refused_everywhere(world: Arc<World>) {
+    let node = world.node().await;
+    let user = settled(&world, &node).await;
+    let before = rows(&world).await;
+    let claims = json!({"sub": user.id, "role": "authenticated", "exp": in_seconds(3_600)});
+    let with = |name: &str, value: Value| {
+        let mut claims = claims.clone();
+        claims[name] = value;
+        mint(&claims)
+    };
+    let without = |name: &str| {
+        let mut claims = claims.clone();
+        claims.as_object_mut().expect("an object").remove(name);
+        mint(&claims)
+    };
+    let good = mint(&claims);
+    let (signed, signature) = good.rsplit_once('.').expect("three parts");
+    let other_secret = token::mint(&SECRET.replace('i', "j"), &claims).expect("a token");
+    for (what, token) in [
+        ("another secret", other_secret),
+        ("alg none", forged(&json!({"alg": "none"}), &claims, "")),
+        ("alg None", forged(&json!({"alg": "None", "typ": "JWT"}), &claims, "")),
+        ("alg none, with a signature", forged(&json!({"alg": "none"}), &claims, signature)),
+        ("RS256 over our secret", forged(&json!({"alg": "RS256"}), &claims, signature)),
+        ("no alg", forged(&json!({"typ": "JWT"}), &claims, signature)),
+        ("a critical extension", forged(&json!({"alg": "HS256", "crit": ["x"]}), &claims, signature)),
+        ("no signature", format!("{signed}.")),
+        ("two parts", signed.to_owned()),
+        ("four parts", format!("{good}.{signature}")),
+        ("expired", with("exp", json!(in_seconds(-1)))),
+        ("no exp", without("exp")),
+        ("a text as exp", with("exp", json!("tomorrow"))),
+        ("not valid yet", with("nbf", json!(in_seconds(600)))),
+        ("no sub", without("sub")),
+        ("an empty sub", with("sub", json!(""))),
+        ("a sub that is no UUID", with("sub", json!("admin"))),
+        ("SQL as sub", with("sub", json!(format!("{}' or '1'='1", user.id)))),
+        ("a number as sub", with("sub", json!(1))),
+        ("a role of the database", with("role", json!("postgres"))),
+        ("a superuser", with("role", json!("supabase_admin"))),
+        ("a list of roles", with("role", json!(["service_role"]))),
+        ("a NUL", with("name", json!("a\0b"))),
+        ("9 KiB", with("name", json!("x".repeat(9 * 1024)))),
+        ("not a token", "x".to_owned()),
+    ] {
+        let asked: [RequestBuilder; 3] = [
+            node.request(Method::GET, STATUS),
+            node.request(Method::POST, STATUS).json(&json!({"status": "away"})),
+            node.request(Method::GET, "/api/presence/users"),
+        ];
+        for request in asked {
+            let answer = send(request.bearer_auth(&token)).await;
+            assert_eq!(answer.status.as_u16(), 401, "{what}: {}", answer.body);
+            let error = answer.expect_error(401, "INVALID_TOKEN").to_string();
+            assert!(!error.contains(SECRET) && !error.contains(&token), "{what}: {error}");
+        }
+        match node.socket_for_token(&token, "").await {
+            Err(SocketError::Http(answer)) => assert_eq!(answer.status(), 401, "{what}"),
+            Err(error) => panic!("{what}: {error}"),
+            Ok(_) => panic!("{what} opened a socket"),
+        }
+    }
+    for header in ["Basic dXNlcjpwYXNz", "Bearer", "bearer: x", ""] {
+        let answer = send(node.request(Method::GET, STATUS).header("authorization", header)).await;
+        answer.expect_error(401, "INVALID_TOKEN");
+    }
+    let twice = node
+        .request(Method::GET, STATUS)
+        .bearer_auth(&good)
+        .header("authorization", format!("Bearer {good}"));
+    send(twice).await.expect_error(401, "INVALID_TOKEN");
+    assert_eq!(rows(&world).await, before);
+    send(node.request(Method::GET, STATUS).bearer_auth(&good)).await.expect(200);
+}
+
+async fn claims_that_lie_about_roles_give_nobody_more_rights(world: Arc<World>) {
+    let node = world.node().await;
+    let hidden = settled(&world, &node).await;
+    // What counts is `role`; the rest is for policies.
+    let liar = User::with_claims(json!({
+        "Role": "service_role", "roles": ["service_role"], "app_metadata": {"role": "service_role"},
+        "permissions": ["Presence:Admin", "*", "service_role"], "is_admin": true,
+    }));
+    node.get(&liar, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(404, "NOT_FOUND");
+    let anon = User::with_claims(json!({"role": "anon"}));
+    node.get(&anon, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(403, "FORBIDDEN");
+}
+
+async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<World>) {
+    let node = world.node().await;
+    let user = settled(&world, &node).await;
+    let mut socket = node.socket_with(&user, "&device_id=default").await;
+    socket.next().await;
+    world
+        .until(
+            "connected",
+            "select cardinality(nodes) = 1 from public.presence_devices where user_id = $u",
+            &[("u", user.id)],
+        )
+        .await;
+    let before = rows(&world).await;
+    for message in [
+        r#"{"type":"status","data":{"status":"sleeping"}}"#,
+        r#"{"type":"status","data":{"status":"away","device_id":""}}"#,
+        r#"{"type":"status","data":{"status":"away","device_id":"a\u0000b"}}"#,
+        r#"{"type":"status","data":{"status":"away","custom_status":"\ud800"}}"#,
+        r#"{"type":"status","data":{"status":"away","current_page":7}}"#,
+        r#"{"type":"status","data":"away"}"#,
+        r#"{"type":"typing","data":{"conversation_id":"' or 1=1","is_typing":true}}"#,
+    ] {
+        socket.send(Message::text(message)).await;
+        let error = socket.next().await;
+        assert_eq!(error["type"], "error", "{message}: {error}");
+    }
+    assert_eq!(rows(&world).await, before);
+
+    // In texts a NUL goes like every other control character.
+    let nul = r#"{"type":"status","data":{"status":"dnd","custom_status":"a\u0000b"}}"#;
+    socket.send(Message::text(nul)).await;
+    world
+        .until(
+            "the text without it",
+            "select custom_status = 'ab' from public.presence_choices where user_id = $u",
+            &[("u", user.id)],
+        )
+        .await;
+}
+
+async fn gateway_headers_are_ignored_unless_trusted(world: Arc<World>) {
+    let (plain, trusting) = (
+        world.node().await,
+        world.node_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
+    );
+    let user = settled(&world, &plain).await;
+    let vouched = |node: &Node, id: &str| node.request(Method::GET, STATUS).header("x-user-id", id);
+    send(vouched(&plain, &user.id.to_string())).await.expect_error(401, "UNAUTHORIZED");
+    let seen = send(vouched(&trusting, &user.id.to_string())).await.expect(200);
+    assert_eq!(seen["user_id"], json!(user.id));
+    send(vouched(&trusting, "bob")).await.expect_error(400, "INVALID_REQUEST");
+    let twice = vouched(&trusting, &user.id.to_string()).header("x-user-id", User::new().id.to_string());
+    send(twice).await.expect_error(400, "INVALID_REQUEST");
+}

@@ -1,0 +1,365 @@
+//! What clients do: REST calls, and a socket with a memory.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Error as SocketError, Message, client::IntoClientRequest, protocol::CloseFrame},
+};
+use uuid::Uuid;
+
+use crate::world::{Node, PATIENCE, User};
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, or the text where it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body, after a look at the status.
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{:#}", self.body);
+        self.body
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Checks an error's envelope; returns the body.
+    pub fn expect_error(self, status: u16, code: &str) -> Value {
+        let (given, body) = (self.status.as_u16(), self.body);
+        assert_eq!((given, body["error"].as_str()), (status, Some(code)), "{body:#}");
+        assert_eq!(body["success"], false, "{body:#}");
+        assert_eq!(body["statusCode"], status, "{body:#}");
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body:#}");
+        assert!(self.headers.contains_key("x-request-id"), "{:?}", self.headers);
+        let fields = ["success", "error", "message", "statusCode", "details"];
+        assert!(body.as_object().expect("an object").keys().all(|key| fields.contains(&&**key)), "{body:#}");
+        body
+    }
+}
+
+impl Node {
+    /// A request without credentials. No proxy, no pooled connection, no redirect.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().expect("a client");
+        client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// Reads as a user.
+    pub async fn get(&self, user: &User, path: &str) -> Answer {
+        send(self.request(Method::GET, path).bearer_auth(&user.token)).await
+    }
+
+    /// Posts JSON as a user.
+    pub async fn post(&self, user: &User, path: &str, body: Value) -> Answer {
+        send(self.request(Method::POST, path).bearer_auth(&user.token).json(&body)).await
+    }
+
+    /// Sends anything as a user.
+    pub async fn ask(&self, method: Method, user: &User, path: &str, body: Option<Value>) -> Answer {
+        let request = self.request(method, path).bearer_auth(&user.token);
+        send(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    /// Puts JSON as a user.
+    pub async fn put(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::PUT, user, path, Some(body)).await
+    }
+
+    /// Patches with JSON as a user.
+    pub async fn patch(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::PATCH, user, path, Some(body)).await
+    }
+
+    /// Deletes as a user.
+    pub async fn delete(&self, user: &User, path: &str) -> Answer {
+        self.ask(Method::DELETE, user, path, None).await
+    }
+
+    /// Opens a presence socket as a user.
+    pub async fn socket(&self, user: &User) -> Socket {
+        self.socket_with(user, "").await
+    }
+
+    /// Opens a presence socket with more in the query string, as in `&device_id=tab`.
+    pub async fn socket_with(&self, user: &User, query: &str) -> Socket {
+        self.socket_for_token(&user.token, query).await.expect("the socket opens")
+    }
+
+    /// Opens a presence socket with any token.
+    pub async fn socket_for_token(&self, token: &str, query: &str) -> Result<Socket, SocketError> {
+        let url = format!("ws://{}/api/presence/subscribe?token={token}{query}", self.address);
+        let (stream, _) = tokio_tungstenite::connect_async(url).await?;
+        Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
+    }
+
+    /// Opens a presence socket by hand, for somebody who reads nothing from it and answers no ping.
+    pub async fn deaf_socket(&self, user: &User) -> TcpStream {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        // Small, so that it is full soon.
+        socket.set_recv_buffer_size(4_096).expect("a buffer");
+        socket.connect(&self.address.into()).expect("a connection");
+        socket.set_nonblocking(true).expect("a flag");
+        let mut stream = TcpStream::from_std(socket.into()).expect("a stream");
+        let handshake = format!(
+            "GET /api/presence/subscribe?token={} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            user.token
+        );
+        stream.write_all(handshake.as_bytes()).await.expect("the handshake");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 101");
+        stream
+    }
+}
+
+/// Opens any socket: an address, a path with its query, and headers.
+pub async fn open_socket(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&'static str, String)],
+) -> Result<Socket, SocketError> {
+    let mut request = format!("ws://{address}{path}").into_client_request()?;
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().expect("a header's value"));
+    }
+    let (stream, _) = tokio_tungstenite::connect_async(request).await?;
+    Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
+}
+
+/// Sends a request and reads the answer.
+pub async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.expect("the whole body");
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer { status, headers, body }
+}
+
+/// A presence socket and what its client believes.
+pub struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The last that was heard of each user.
+    pub beliefs: HashMap<Uuid, Value>,
+    /// How many frames were heard.
+    pub frames: usize,
+}
+
+/// Something that a socket hears.
+#[derive(Debug)]
+pub enum Heard {
+    /// A message.
+    Frame(Value),
+    /// A close frame's number and reason.
+    Closed(u16, String),
+    /// The end without one.
+    Lost(String),
+}
+
+impl Socket {
+    /// The next thing heard, within a time; pings are answered meanwhile.
+    pub async fn hear(&mut self, deadline: Instant) -> Option<Heard> {
+        loop {
+            let heard = match timeout_at(deadline, self.stream.next()).await.ok()? {
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value = serde_json::from_str(&text).expect("the server says JSON");
+                    self.frames += 1;
+                    self.believe(&frame);
+                    Heard::Frame(frame)
+                }
+                Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
+                    Heard::Closed(code.into(), reason.to_string())
+                }
+                Some(Ok(Message::Close(None))) => Heard::Closed(1005, String::new()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(other)) => panic!("an unexpected frame: {other:?}"),
+                Some(Err(error)) => Heard::Lost(error.to_string()),
+                None => Heard::Lost("the end".into()),
+            };
+            return Some(heard);
+        }
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> Value {
+        match self.hear(Instant::now() + PATIENCE).await {
+            Some(Heard::Frame(frame)) => frame,
+            other => panic!("expected a message, got {other:?}; {}", self.told()),
+        }
+    }
+
+    /// The next message; it has to be like this.
+    pub async fn expect(&mut self, expected: Value) -> Value {
+        let frame = self.next().await;
+        assert_like(&frame, &expected);
+        frame
+    }
+
+    /// Reads on until a message is as wanted, and returns it.
+    pub async fn find(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.hear(deadline).await {
+                Some(Heard::Frame(frame)) if wanted(&frame) => return frame,
+                Some(Heard::Frame(_)) => {}
+                other => panic!("never heard: {what}; got {other:?}; {}", self.told()),
+            }
+        }
+    }
+
+    /// Reads on until the client believes what is wanted.
+    pub async fn until(&mut self, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
+        self.until_within(PATIENCE, what, &mut wanted).await;
+    }
+
+    /// [`until`](Self::until) with a deadline of its own.
+    pub async fn until_within(&mut self, limit: Duration, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + limit;
+        while !wanted(self) {
+            match self.hear(deadline).await {
+                Some(Heard::Frame(_)) => {}
+                other => panic!("not within {limit:?}: {what}; got {other:?}; {}", self.told()),
+            }
+        }
+    }
+
+    /// Nothing is said for so long.
+    pub async fn expect_silence(&mut self, time: Duration) {
+        if let Some(heard) = self.hear(Instant::now() + time).await {
+            panic!("expected silence, heard {heard:?}");
+        }
+    }
+
+    /// The connection ends with this number; returns the messages before it.
+    pub async fn expect_close(&mut self, number: u16) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut before = Vec::new();
+        loop {
+            match self.hear(deadline).await {
+                Some(Heard::Frame(frame)) => before.push(frame),
+                Some(Heard::Closed(given, reason)) => {
+                    assert_eq!(given, number, "closed with {given} {reason}; before it {before:?}");
+                    return before;
+                }
+                other => panic!("expected close {number}, got {other:?}; before it {before:?}"),
+            }
+        }
+    }
+
+    /// Sends a message.
+    pub async fn say(&mut self, message: Value) {
+        self.send(Message::text(message.to_string())).await;
+    }
+
+    /// Sends any frame.
+    pub async fn send(&mut self, message: Message) {
+        self.stream.send(message).await.expect("the socket takes it");
+    }
+
+    /// Says goodbye and waits for the answer.
+    pub async fn close(mut self) {
+        self.stream.close(None).await.expect("the socket is open");
+        let deadline = Instant::now() + PATIENCE;
+        while !matches!(self.hear(deadline).await, Some(Heard::Lost(_)) | None) {}
+    }
+
+    /// Whether the client believes that a user has this status and availability.
+    pub fn believes(&self, user: Uuid, status: &str, availability: &str) -> bool {
+        let belief = self.beliefs.get(&user);
+        belief.is_some_and(|face| face["status"] == status && face["availability"] == availability)
+    }
+
+    /// Whether the user is online for this client.
+    pub fn sees_online(&self, user: Uuid) -> bool {
+        self.believes(user, "online", "online")
+    }
+
+    /// Whether the user is offline for this client, and known.
+    pub fn sees_offline(&self, user: Uuid) -> bool {
+        self.believes(user, "offline", "offline") && !self.beliefs[&user]["last_seen"].is_null()
+    }
+
+    /// Whether the user was taken back from this client, or never shown.
+    pub fn sees_nothing_of(&self, user: Uuid) -> bool {
+        self.beliefs.get(&user).is_none_or(|face| *face == taken_back(user))
+    }
+
+    fn believe(&mut self, frame: &Value) {
+        let id = |face: &Value| face["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+        match frame["type"].as_str() {
+            Some("initial_state") => {
+                assert_eq!(self.frames, 1, "initial_state is the first frame and comes once");
+                let faces = frame["data"]["presences"].as_array().expect("a list");
+                self.beliefs = faces.iter().map(|face| (id(face), face.clone())).collect();
+                assert_eq!(self.beliefs.len(), faces.len(), "somebody is in it twice: {frame}");
+            }
+            // Source D's has a payload, and source A's is of the user's own devices.
+            Some("presence_update") if frame["data"].is_object() => {
+                assert!(self.frames > 1, "an update before initial_state: {frame}");
+                self.beliefs.insert(id(&frame["data"]), frame["data"].clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn told(&self) -> String {
+        format!("{} frames; believes {:#?}", self.frames, self.beliefs)
+    }
+}
+
+/// What a client gets of a user that it may not see any more.
+pub fn taken_back(user: Uuid) -> Value {
+    json!({"user_id": user, "status": "offline", "availability": "offline", "last_seen": null})
+}
+
+/// Stands for a time as JavaScript writes it, in expected values.
+pub const TIME: &str = "<time>";
+
+/// Checks that a value is as expected, [`TIME`] standing for any time.
+#[track_caller]
+pub fn assert_like(actual: &Value, expected: &Value) {
+    assert!(is_like(actual, expected), "expected {expected:#}, got {actual:#}");
+}
+
+fn is_like(actual: &Value, expected: &Value) -> bool {
+    match (actual, expected) {
+        (Value::String(text), Value::String(pattern)) if pattern == TIME => {
+            text.len() == "2024-01-01T12:00:00.000Z".len()
+                && text.ends_with('Z')
+                && text.parse::<jiff::Timestamp>().is_ok()
+        }
+        (Value::Object(actual), Value::Object(expected)) => {
+            actual.len() == expected.len()
+                && expected
+                    .iter()
+                    .all(|(key, value)| actual.get(key).is_some_and(|actual| is_like(actual, value)))
+        }
+        (Value::Array(actual), Value::Array(expected)) => {
+            actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| is_like(a, b))
+        }
+        (actual, expected) => actual == expected,
+    }
+}

@@ -1,0 +1,183 @@
+//! For an outsider nothing tells an invisible user from an offline one: not bodies, codes or fields, not frames,
+//! their number or their order.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Case, cases,
+    client::{Heard, Socket, send},
+    world::{Node, User, World},
+};
+
+pub fn cases() -> Vec<Case> {
+    cases![an_invisible_user_is_to_outsiders_what_an_offline_one_is, whoever_is_on_the_list_sees_through_it,]
+}
+
+/// A user without what would tell which user it is and when it was.
+fn anonymous(body: &Value, user: Uuid) -> String {
+    let mut body = body.clone();
+    hide_times(&mut body);
+    body.to_string().replace(&user.to_string(), "<user>")
+}
+
+fn hide_times(value: &mut Value) {
+    match value {
+        Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => *text = "<time>".into(),
+        Value::Array(items) => items.iter_mut().for_each(hide_times),
+        Value::Object(fields) => fields.values_mut().for_each(hide_times),
+        _ => {}
+    }
+}
+
+/// Everything that an outsider can ask of a user over REST, with codes.
+async fn asked(node: &Node, viewer: &User, user: Uuid) -> Vec<String> {
+    let mut answers = Vec::new();
+    for path in [
+        format!("/api/presence/users/{user}"),
+        format!("/api/presence/users?user_ids={user}"),
+        format!("/api/presence/last-seen?user_ids={user}"),
+        format!("/{user}"),
+    ] {
+        let answer = send(node.request(Method::GET, &path).bearer_auth(&viewer.token)).await;
+        answers.push(format!("{} {}", answer.status, anonymous(&answer.body, user)));
+    }
+    let answer = node.post(viewer, "/api/presence/batch", json!({"user_ids": [user]})).await;
+    answers.push(format!("{} {}", answer.status, anonymous(&answer.body, user)));
+    answers
+}
+
+/// What a socket hears of two users, in order, until it has been quiet for a while.
+async fn heard(socket: &mut Socket, users: [Uuid; 2]) -> [Vec<String>; 2] {
+    let mut frames = [Vec::new(), Vec::new()];
+    while let Some(Heard::Frame(frame)) =
+        socket.hear(tokio::time::Instant::now() + Duration::from_millis(700)).await
+    {
+        let place =
+            users.iter().position(|user| frame["data"]["user_id"] == json!(user)).expect("of one of them");
+        frames[place].push(anonymous(&frame, users[place]));
+    }
+    frames
+}
+
+async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, gone, hidden) = (User::new(), User::new(), User::new());
+    let conversation = Uuid::new_v4();
+    let ids = [("c", conversation), ("v", viewer.id), ("g", gone.id), ("h", hidden.id)];
+    world
+        .run(
+            "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
+             insert into public.conversations (id, created_by) values ($c, $v);
+             insert into public.conversation_participants (conversation_id, user_id) values ($c, $v), ($c, $g), ($c, $h);",
+            &ids,
+        )
+        .await;
+    let mut socket = node.socket(&viewer).await;
+    socket.next().await;
+    let mut devices = Vec::new();
+    for user in [&gone, &hidden] {
+        devices.push(node.socket_with(user, "&device_id=web").await);
+        node.post(
+            user,
+            "/api/presence/status",
+            json!({"status": "online", "custom_status": "hi", "device_id": "web"}),
+        )
+        .await
+        .expect(200);
+    }
+    socket
+        .until("both online", |socket| {
+            [&gone, &hidden]
+                .iter()
+                .all(|user| socket.beliefs.get(&user.id).is_some_and(|face| face["custom_status"] == "hi"))
+        })
+        .await;
+
+    // One says offline and leaves; the other says invisible and lives on.
+    node.post(&gone, "/api/presence/status", json!({"status": "offline"})).await.expect(200);
+    node.post(&hidden, "/api/presence/status", json!({"status": "invisible"})).await.expect(200);
+    devices.remove(0).close().await;
+    let [of_gone, of_hidden] = heard(&mut socket, [gone.id, hidden.id]).await;
+    assert_eq!(of_hidden, of_gone);
+    assert_eq!(of_gone.len(), 1, "one frame says it: {of_gone:?}");
+
+    // Whatever the invisible one does now changes nothing for outsiders.
+    let before = asked(&node, &viewer, hidden.id).await;
+    assert_eq!(before, asked(&node, &viewer, gone.id).await);
+    let moment = world
+        .row(
+            "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
+            &[&hidden.id],
+        )
+        .await;
+    let moment: jiff::Timestamp = moment.get(0);
+    let mut phone = node.socket_with(&hidden, "&device_id=phone").await;
+    phone.next().await;
+    for (path, body) in [
+        (
+            "/api/presence/status",
+            json!({"status": "invisible", "custom_status": "secret", "activity": "secret", "current_page": "/secret"}),
+        ),
+        ("/api/presence/heartbeat", json!({"device_id": "tablet", "active": true})),
+    ] {
+        node.post(&hidden, path, body).await.expect(200);
+    }
+    let typing = format!("/api/conversations/{conversation}/typing");
+    node.post(&hidden, &typing, json!({"is_typing": true})).await.expect(200);
+    assert_eq!(node.get(&viewer, &typing).await.expect(200), json!([]));
+    phone.say(json!({"type": "typing", "data": {"conversation_id": conversation, "is_typing": false}})).await;
+    phone.close().await;
+    world.run("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids).await;
+
+    let [of_gone, of_hidden] = heard(&mut socket, [gone.id, hidden.id]).await;
+    assert_eq!((of_gone.len(), of_hidden.len()), (0, 0), "{of_hidden:?}");
+    assert_eq!(asked(&node, &viewer, hidden.id).await, before);
+    let still = world
+        .row(
+            "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
+            &[&hidden.id],
+        )
+        .await;
+    assert_eq!(still.get::<_, jiff::Timestamp>(0), moment, "last_seen stays that of the moment of hiding");
+
+    // A newcomer's list shows the two alike as well.
+    let mut late = node.socket(&viewer).await;
+    let initial = late.next().await;
+    let faces = initial["data"]["presences"].as_array().expect("a list");
+    let face = |user: Uuid| {
+        faces.iter().find(|face| face["user_id"] == json!(user)).map(|face| anonymous(face, user))
+    };
+    assert_eq!(face(hidden.id), face(gone.id));
+    assert!(face(gone.id).is_some());
+}
+
+async fn whoever_is_on_the_list_sees_through_it(world: Arc<World>) {
+    let node = world.node().await;
+    let (friend, outsider, hidden) = (User::new(), User::new(), User::new());
+    world.befriend(&friend, &hidden).await;
+    world.befriend(&outsider, &hidden).await;
+    world
+        .run(
+            "insert into public.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
+            &[("h", hidden.id), ("f", friend.id)],
+        )
+        .await;
+    let (mut near, mut far) = (node.socket(&friend).await, node.socket(&outsider).await);
+    near.next().await;
+    far.next().await;
+    world.set_status(&hidden, "online").await;
+    far.until("online", |socket| socket.sees_online(hidden.id)).await;
+    world.set_status(&hidden, "invisible").await;
+    near.until("invisible", |socket| {
+        socket
+            .beliefs
+            .get(&hidden.id)
+            .is_some_and(|face| face["availability"] == "invisible" && face["status"] != "offline")
+    })
+    .await;
+    far.until("offline", |socket| socket.sees_offline(hidden.id)).await;
+}

@@ -1,0 +1,341 @@
+//! One viewer's trouble is that viewer's alone.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use hdrhistogram::Histogram;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::{
+    Case,
+    client::Socket,
+    world::{Node, User, World},
+};
+
+const STATUS: &str = "/api/presence/status";
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = crate::cases![
+        a_policy_that_raises_for_one_viewer_is_that_viewers_problem,
+        a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else,
+        the_right_to_read_taken_from_everybody_is_told_and_given_back,
+        odd_claims_reach_policies_as_they_are,
+        claims_that_break_a_cast_in_a_policy_hurt_their_owner_only,
+        pooled_connections_never_leak_claims,
+        a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more,
+    ];
+    cases.extend(
+        crate::cases![a_reader_that_never_reads_slows_nobody_and_costs_little].into_iter().map(Case::alone),
+    );
+    cases
+}
+
+/// A restrictive policy that does something to one viewer; `$victim` is its id.
+async fn trap(world: &World, victim: &User, does: &str) {
+    world
+        .run(
+            &format!(
+                "create function public.trap() returns boolean language plpgsql stable as
+                   $$begin if auth.uid() = $victim then {does} end if; return true; end$$;
+                 create policy trap on public.user_presence as restrictive for select to authenticated
+                   using ((select public.trap()))"
+            ),
+            &[("victim", victim.id)],
+        )
+        .await;
+}
+
+/// Viewers of one subject, who is online.
+async fn audience(world: &World, node: &Node, size: usize) -> (Vec<(User, Socket)>, User) {
+    let subject = User::new();
+    world.set_status(&subject, "online").await;
+    let mut viewers = Vec::new();
+    for _ in 0..size {
+        let viewer = User::new();
+        world.befriend(&viewer, &subject).await;
+        let mut socket = node.socket(&viewer).await;
+        socket.next().await;
+        assert!(socket.sees_online(subject.id));
+        viewers.push((viewer, socket));
+    }
+    (viewers, subject)
+}
+
+async fn a_policy_that_raises_for_one_viewer_is_that_viewers_problem(world: Arc<World>) {
+    let node = world.node().await;
+    let (mut viewers, subject) = audience(&world, &node, 4).await;
+    let (victim, mut broken) = viewers.remove(0);
+    trap(&world, &victim, "raise exception 'secret of the policy';").await;
+    broken.until("nobody is visible", |socket| socket.sees_nothing_of(subject.id)).await;
+    let error = broken.find("an error", |frame| frame["type"] == "error").await;
+    assert_eq!(error["code"], "VISIBILITY_FAILED");
+    assert!(!error.to_string().contains("secret"), "{error}");
+    // Somebody who connects now is told as well, after the first frame.
+    let mut fresh = node.socket(&victim).await;
+    fresh.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    assert_eq!(fresh.next().await["code"], "VISIBILITY_FAILED");
+    let rest = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
+    let rest = rest.expect_error(500, "INTERNAL_ERROR");
+    assert!(!rest.to_string().contains("secret"), "{rest}");
+
+    world.set_status(&subject, "dnd").await;
+    for (_, socket) in &mut viewers {
+        socket.until("dnd", |socket| socket.believes(subject.id, "online", "dnd")).await;
+        assert_eq!(socket.frames, 2, "the others notice nothing");
+    }
+    assert!(broken.sees_nothing_of(subject.id));
+
+    world.run("drop policy trap on public.user_presence", &[]).await;
+    for socket in [&mut broken, &mut fresh] {
+        socket.until("all is well again", |socket| socket.believes(subject.id, "online", "dnd")).await;
+    }
+}
+
+async fn a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else(world: Arc<World>) {
+    let node = world.node().await;
+    let (mut viewers, subject) = audience(&world, &node, 4).await;
+    let (victim, mut slow) = viewers.remove(0);
+    trap(&world, &victim, "perform pg_sleep(60);").await;
+    slow.find("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
+    let mut slowest = Duration::ZERO;
+    for availability in ["busy", "dnd", "busy", "dnd"] {
+        let changed = Instant::now();
+        world.set_status(&subject, availability).await;
+        for (_, socket) in &mut viewers {
+            socket.until(availability, |socket| socket.believes(subject.id, "online", availability)).await;
+        }
+        slowest = slowest.max(changed.elapsed());
+        // Contacts come and go as well: those are asked, beside the one who sleeps.
+        let newcomer = User::new();
+        world.befriend(&viewers[0].0, &newcomer).await;
+        world.set_status(&newcomer, "online").await;
+        let changed = Instant::now();
+        viewers[0].1.until("a newcomer", |socket| socket.sees_online(newcomer.id)).await;
+        slowest = slowest.max(changed.elapsed());
+    }
+    println!("with one viewer whose policy sleeps, others waited at most {slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+
+    let asked = Instant::now();
+    let answer = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
+    answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
+    world.run("drop policy trap on public.user_presence", &[]).await;
+    slow.until("all is well again", |socket| socket.believes(subject.id, "online", "dnd")).await;
+}
+
+async fn the_right_to_read_taken_from_everybody_is_told_and_given_back(world: Arc<World>) {
+    let node = world.node().await;
+    let (mut viewers, subject) = audience(&world, &node, 3).await;
+    world.run("revoke select on public.user_presence from authenticated", &[]).await;
+    for (_, socket) in &mut viewers {
+        socket.until("nobody is visible", |socket| socket.sees_nothing_of(subject.id)).await;
+        socket.find("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
+    }
+    world.run("grant select on public.user_presence to authenticated", &[]).await;
+    for (_, socket) in &mut viewers {
+        socket.until("visible again", |socket| socket.sees_online(subject.id)).await;
+    }
+}
+
+async fn odd_claims_reach_policies_as_they_are(world: Arc<World>) {
+    let node = world.node().await;
+    let subject = User::new();
+    world.set_status(&subject, "online").await;
+    world
+        .run(
+            "create policy passed on public.user_presence for select to authenticated using
+               (face = 'public' and (select auth.jwt() ->> 'pass') = 'ok''; \"quoted\" é 🎈 \\ $1')",
+            &[],
+        )
+        .await;
+    let pass = "ok'; \"quoted\" é 🎈 \\ $1";
+    let path = format!("/api/presence/users/{}", subject.id);
+    for (claims, sees) in [
+        (json!({"pass": pass}), true),
+        (json!({"pass": pass, "deep": {"a": [[[[{"b": null}]]]]}, "big": 1e300, "n": -0.0}), true),
+        (json!({"pass": pass, "aud": ["a", "b"], "iss": null, "session_id": "x".repeat(2_000)}), true),
+        (json!({"pass": [pass]}), false),
+        (json!({"pass": "ok"}), false),
+        (json!({"request.jwt.claims": pass}), false),
+    ] {
+        let viewer = User::with_claims(claims.clone());
+        let answer = node.get(&viewer, &path).await;
+        assert_eq!(answer.status == 200, sees, "{claims}: {answer:?}");
+        let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
+        socket.next().await;
+        assert_eq!(socket.sees_online(subject.id), sees, "{claims}");
+    }
+}
+
+async fn claims_that_break_a_cast_in_a_policy_hurt_their_owner_only(world: Arc<World>) {
+    let node = world.node().await;
+    let (mut viewers, subject) = audience(&world, &node, 2).await;
+    world
+        .run(
+            "create policy level on public.user_presence as restrictive for select to authenticated
+               using (coalesce((select (auth.jwt() ->> 'level')::int), 1) > 0)",
+            &[],
+        )
+        .await;
+    let odd = User::with_claims(json!({"level": "high"}));
+    world.befriend(&odd, &subject).await;
+    let mut broken = node.socket(&odd).await;
+    broken.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    assert_eq!(broken.next().await["code"], "VISIBILITY_FAILED");
+    world.set_status(&subject, "busy").await;
+    for (_, socket) in &mut viewers {
+        socket.until("busy", |socket| socket.believes(subject.id, "online", "busy")).await;
+    }
+    // A better token mends it.
+    let level = json!({"sub": odd.id, "level": "7", "exp": crate::world::in_seconds(600)});
+    broken.say(json!({"type": "auth", "token": crate::world::mint(&level)})).await;
+    broken.until("busy", |socket| socket.believes(subject.id, "online", "busy")).await;
+}
+
+async fn pooled_connections_never_leak_claims(world: Arc<World>) {
+    const USERS: usize = 12;
+    const ROUNDS: usize = 25;
+    let node = world.node_with(|settings| settings.database_pool_size = Some("2".into())).await;
+    let users: Vec<User> = (0..USERS).map(|_| User::new()).collect();
+    for user in &users {
+        node.post(user, STATUS, json!({"status": "online"})).await.expect(200);
+    }
+    // A policy slow enough that requests can be dropped in the middle of a statement.
+    world
+        .run(
+            "create function public.dawdle() returns boolean language plpgsql volatile as
+               $$begin perform pg_sleep(0.004); return true; end$$;
+             create policy dawdle on public.user_presence as restrictive for select to authenticated using ((select public.dawdle()))",
+            &[],
+        )
+        .await;
+    let everybody = users.iter().map(|user| user.id.to_string()).collect::<Vec<_>>().join(",");
+    let path = format!("/api/presence/users?user_ids={everybody}");
+    let asking = users.iter().enumerate().map(|(n, user)| {
+        let (node, path) = (&node, &path);
+        async move {
+            for round in 0..ROUNDS {
+                if (n + round) % 3 == 0 {
+                    // Hangs up somewhere on the way.
+                    let patience = Duration::from_millis(1 + ((n * 7 + round * 3) % 12) as u64);
+                    drop(timeout(patience, node.get(user, path)).await);
+                    continue;
+                }
+                let answer = node.get(user, path).await;
+                // A pool of two may be too small for the moment; what it must not be is wrong.
+                if answer.status == 503 {
+                    continue;
+                }
+                let seen = answer.expect(200);
+                let ids: Vec<Uuid> = seen
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|one| one["user_id"].as_str().and_then(|id| id.parse().ok()).expect("an id"))
+                    .collect();
+                assert_eq!(ids, [user.id], "each sees itself alone");
+            }
+        }
+    });
+    join_all(asking).await;
+    // Nobody is left in a transaction, with a role or with claims.
+    world
+        .until(
+            "idle connections",
+            "select not exists (select from pg_stat_activity where datname = current_database()
+               and application_name like 'rollcall-%' and state like 'idle in transaction%')",
+            &[],
+        )
+        .await;
+}
+
+async fn a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more(world: Arc<World>) {
+    const OWN_CONNECTIONS: usize = 6;
+    let database = rollcall::pg::Database::new(&world.url, None, 2).expect("a pool");
+    let take_on = "select set_config('role', 'authenticated', true),
+        set_config('request.jwt.claims', '{\"sub\":\"x\"}', true), pg_sleep($1)";
+    for round in 0..30_u64 {
+        let seconds = if round % 2 == 0 { 0.0 } else { 1.0 };
+        let limit = Duration::from_millis(50);
+        let params: [&(dyn ToSql + Sync); 1] = [&seconds];
+        let asked = database.query_within(limit, take_on, &params);
+        // Some come to an end, some are stopped by the database, some are dropped on the way.
+        drop(timeout(Duration::from_millis(round * 3), asked).await);
+    }
+    let mut held = Vec::new();
+    for _ in 0..OWN_CONNECTIONS {
+        let connection = database.own().await.expect("a connection");
+        let who = "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''),
+            current_setting('statement_timeout')";
+        let row = connection.query_one(who, &[]).await.expect("not in a failed transaction");
+        assert_eq!(
+            (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, &str>(2)),
+            ("postgres", "", "0")
+        );
+        held.push(connection);
+    }
+}
+
+/// The memory of this process, in bytes.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1_024
+}
+
+async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<World>) {
+    const SUBJECTS: usize = 300;
+    const ROUNDS: usize = 40;
+    let node = world.node().await;
+    let (deaf, fine) = (User::new(), User::new());
+    world
+        .run(
+            &format!(
+                "create temporary table crowd as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
+                 insert into public.contacts (requester_id, addressee_id, accepted_at)
+                   select viewer, id, now() from crowd, unnest(array[$deaf, $fine]::uuid[]) as viewer;
+                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from crowd"
+            ),
+            &[("deaf", deaf.id), ("fine", fine.id)],
+        )
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(node.deaf_socket(&deaf).await);
+    }
+    let mut socket = node.socket(&fine).await;
+    socket.next().await;
+    assert_eq!(socket.beliefs.len(), SUBJECTS);
+
+    let before = memory();
+    let mut latencies = Histogram::<u64>::new(3).expect("a histogram");
+    for round in 0..ROUNDS {
+        let mark = format!("{round:0>200}");
+        let changed = Instant::now();
+        world
+            .run(
+                &format!("update public.presence_devices set activity = '{mark}' where device_id = 'd'"),
+                &[],
+            )
+            .await;
+        socket
+            .until("the round", |socket| socket.beliefs.values().all(|face| face["activity"] == *mark))
+            .await;
+        latencies.record(u64::try_from(changed.elapsed().as_millis()).expect("short")).expect("in range");
+    }
+    let grown = memory().saturating_sub(before);
+    println!(
+        "beside 20 deaf sockets {SUBJECTS} changes at once took p50 {} ms, max {} ms; memory grew by {} KiB",
+        latencies.value_at_quantile(0.5),
+        latencies.max(),
+        grown / 1_024
+    );
+    assert!(latencies.max() < 3_000, "{} ms", latencies.max());
+    // 20 sockets × 300 subjects × 40 rounds of 400 bytes would be 96 MB; kept is the latest state of each at most.
+    assert!(grown < 40 * 1024 * 1024, "{grown} bytes");
+    drop(held);
+}

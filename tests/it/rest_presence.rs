@@ -1,0 +1,495 @@
+//! The REST routes of source B, as its clients use them.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Case,
+    client::{TIME, assert_like, send},
+    world::{User, World, service},
+};
+
+const STATUS: &str = "/api/presence/status";
+const USERS: &str = "/api/presence/users";
+const HEARTBEAT: &str = "/api/presence/heartbeat";
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        every_status_is_answered_in_three_words_and_in_full,
+        what_goes_with_a_status_comes_back_under_snake_case_names_whatever_it_was_sent_as,
+        markup_and_control_characters_in_texts_are_neutralised,
+        a_value_outside_its_set_is_422_and_a_malformed_one_is_400,
+        every_route_wants_a_token,
+        the_list_without_ids_is_everybody_related_who_may_be_seen,
+        ids_that_are_unknown_or_not_visible_are_left_out,
+        unknown_and_invisible_cannot_be_told_apart,
+        a_thousand_ids_are_taken_and_one_more_is_refused,
+        each_malformed_id_is_named,
+        a_repeat_within_five_seconds_is_not_written_and_does_not_count,
+        what_changed_in_between_is_no_repeat,
+        ten_updates_a_minute_then_429_with_headers,
+        a_heartbeat_keeps_a_device_and_tells_nobody,
+        acting_for_another_user_takes_the_right_to_do_so,
+        the_service_role_sees_everybody_in_full,
+        an_invisible_user_is_offline_to_contacts_and_itself_to_the_list,
+    ]
+}
+
+fn one(user: &User) -> String {
+    format!("{USERS}/{}", user.id)
+}
+
+async fn every_status_is_answered_in_three_words_and_in_full(world: Arc<World>) {
+    let node = world.node().await;
+    for (status, reach, availability) in [
+        ("online", "online", "online"),
+        ("away", "away", "away"),
+        ("busy", "online", "busy"),
+        ("dnd", "online", "dnd"),
+        ("invisible", "online", "invisible"),
+        ("offline", "offline", "offline"),
+    ] {
+        let user = User::new();
+        let expected =
+            json!({"user_id": user.id, "status": reach, "availability": availability, "last_seen": TIME});
+        let set = node.post(&user, STATUS, json!({"status": status})).await.expect(200);
+        assert_like(&set, &expected);
+        assert_like(&node.get(&user, STATUS).await.expect(200), &expected);
+
+        let mut listed = expected.clone();
+        listed["is_typing"] = json!(false);
+        assert_like(&node.get(&user, &one(&user)).await.expect(200), &listed);
+        let named = node.get(&user, &format!("{USERS}?user_ids={}", user.id)).await.expect(200);
+        assert_like(&named, &json!([listed]));
+    }
+}
+
+async fn what_goes_with_a_status_comes_back_under_snake_case_names_whatever_it_was_sent_as(
+    world: Arc<World>,
+) {
+    let node = world.node().await;
+    for names in [
+        ["device_id", "custom_status", "custom_status_expires_at", "current_page"],
+        ["deviceId", "customStatus", "customStatusExpiresAt", "currentPage"],
+    ] {
+        let user = User::new();
+        let [device, custom, expires, page] = names;
+        let body = json!({
+            "status": "busy", device: "phone", custom: "  In Zürich  ", expires: "2999-01-01T00:00:00Z",
+            "activity": "reading", page: "/inbox?a=1",
+        });
+        let expected = json!({
+            "user_id": user.id, "status": "online", "availability": "busy", "last_seen": TIME,
+            "custom_status": "In Zürich", "activity": "reading", "current_page": "/inbox?a=1",
+        });
+        assert_like(&node.post(&user, STATUS, body).await.expect(200), &expected);
+        assert_like(&node.get(&user, STATUS).await.expect(200), &expected);
+        let row = world
+            .row(
+                "select device_id, (select custom_status_expires_at from public.presence_choices)::text as expires
+                 from public.presence_devices where user_id = $1",
+                &[&user.id],
+            )
+            .await;
+        assert_eq!(row.get::<_, &str>("device_id"), "phone");
+        assert_eq!(row.get::<_, &str>("expires"), "2999-01-01 00:00:00+00");
+
+        // Left out stays, null goes.
+        let kept = node.post(&user, STATUS, json!({"status": "busy", device: "phone", custom: null})).await;
+        let kept = kept.expect(200);
+        assert_eq!((kept.get("custom_status"), &kept["activity"]), (None, &json!("reading")), "{kept:#}");
+        world.run("delete from public.presence_choices", &[]).await;
+    }
+}
+
+async fn markup_and_control_characters_in_texts_are_neutralised(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let body = json!({"status": "online", "custom_status": "<script>a\u{202e}b\u{7}</script>"});
+    let set = node.post(&user, STATUS, body).await.expect(200);
+    assert_eq!(set["custom_status"], "‹script›ab‹/script›");
+    let longest = "é".repeat(140);
+    let set =
+        node.post(&user, STATUS, json!({"status": "online", "custom_status": longest})).await.expect(200);
+    assert_eq!(set["custom_status"], longest);
+}
+
+async fn a_value_outside_its_set_is_422_and_a_malformed_one_is_400(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    for (body, status, code, field) in [
+        (json!({"status": "sleeping"}), 422, "UNPROCESSABLE", "status"),
+        (json!({"status": "ONLINE"}), 422, "UNPROCESSABLE", "status"),
+        (json!({"status": ""}), 422, "UNPROCESSABLE", "status"),
+        (json!({}), 400, "INVALID_REQUEST", "status"),
+        (json!({"status": null}), 400, "INVALID_REQUEST", "status"),
+        (json!({"status": 1}), 400, "INVALID_REQUEST", "status"),
+        (json!({"status": "away", "device_id": ""}), 400, "INVALID_REQUEST", "device_id"),
+        (json!({"status": "away", "device_id": "x".repeat(256)}), 400, "INVALID_REQUEST", "device_id"),
+        (json!({"status": "away", "device_id": "a", "deviceId": "b"}), 400, "INVALID_REQUEST", "device_id"),
+        (
+            json!({"status": "away", "custom_status": "x".repeat(141)}),
+            400,
+            "INVALID_REQUEST",
+            "custom_status",
+        ),
+        (
+            json!({"status": "away", "custom_status_expires_at": "soon"}),
+            400,
+            "INVALID_REQUEST",
+            "custom_status_expires_at",
+        ),
+        (json!({"status": "away", "activity": {}}), 400, "INVALID_REQUEST", "activity"),
+    ] {
+        let answer = node.post(&user, STATUS, body.clone()).await;
+        let error = answer.expect_error(status, code);
+        assert_eq!(error["details"][0]["field"], field, "{body}: {error:#}");
+    }
+    node.get(&user, STATUS).await.expect_error(404, "NOT_FOUND");
+}
+
+async fn every_route_wants_a_token(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    for (method, path) in [
+        (Method::POST, STATUS.to_owned()),
+        (Method::GET, STATUS.to_owned()),
+        (Method::GET, USERS.to_owned()),
+        (Method::GET, one(&user)),
+        (Method::POST, HEARTBEAT.to_owned()),
+        (Method::GET, "/api/presence/subscribe".to_owned()),
+    ] {
+        let bare = send(node.request(method.clone(), &path).json(&json!({}))).await;
+        assert_eq!(bare.header("www-authenticate"), Some("Bearer"));
+        bare.expect_error(401, "UNAUTHORIZED");
+        let bad = send(node.request(method, &path).bearer_auth("not.a.token").json(&json!({}))).await;
+        bad.expect_error(401, "INVALID_TOKEN");
+    }
+}
+
+/// One user for each way of being related or not, as `viewer` sees them.
+struct Cast {
+    viewer: User,
+    contact: User,
+    asked: User,
+    hidden: User,
+    blocked: User,
+    teammate: User,
+    open: User,
+    stranger: User,
+    partner: User,
+}
+
+impl Cast {
+    async fn assemble(world: &World) -> Self {
+        let new = User::new;
+        let cast = Self {
+            viewer: new(),
+            contact: new(),
+            asked: new(),
+            hidden: new(),
+            blocked: new(),
+            teammate: new(),
+            open: new(),
+            stranger: new(),
+            partner: new(),
+        };
+        let Self { viewer, contact, asked, hidden, blocked, teammate, open, stranger, partner } = &cast;
+        for contact in [contact, hidden, blocked] {
+            world.befriend(viewer, contact).await;
+        }
+        let ids = [
+            ("viewer", viewer.id),
+            ("asked", asked.id),
+            ("hidden", hidden.id),
+            ("blocked", blocked.id),
+            ("teammate", teammate.id),
+            ("open", open.id),
+            ("partner", partner.id),
+        ];
+        world
+            .run(
+                "insert into public.contacts (requester_id, addressee_id) values ($viewer, $asked);
+                 insert into public.presence_settings (user_id, visibility)
+                   values ($hidden, 'nobody'), ($teammate, 'team'), ($open, 'everyone'), ($partner, 'everyone');
+                 insert into public.blocks (blocker_id, blocked_id) values ($blocked, $viewer);
+                 with team as (insert into public.teams (name, owner_id) values ('t', $viewer) returning id)
+                   insert into public.team_members (team_id, user_id)
+                   select id, unnest(array[$viewer, $teammate]::uuid[]) from team;
+                 with room as (insert into public.conversations (created_by) values ($viewer) returning id)
+                   insert into public.conversation_participants (conversation_id, user_id)
+                   select id, unnest(array[$viewer, $partner]::uuid[]) from room;",
+                &ids,
+            )
+            .await;
+        for user in [contact, asked, hidden, blocked, teammate, open, stranger, partner] {
+            world.set_status(user, "online").await;
+        }
+        cast
+    }
+}
+
+fn ids_of(list: &Value) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| one["user_id"].as_str().and_then(|id| id.parse().ok()).expect("an id"))
+        .collect();
+    ids.sort();
+    ids
+}
+
+fn sorted<const N: usize>(mut users: [&User; N]) -> Vec<Uuid> {
+    users.sort_by_key(|user| user.id);
+    users.map(|user| user.id).to_vec()
+}
+
+async fn the_list_without_ids_is_everybody_related_who_may_be_seen(world: Arc<World>) {
+    let node = world.node().await;
+    let cast = Cast::assemble(&world).await;
+    let listed = node.get(&cast.viewer, USERS).await.expect(200);
+    assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.partner]));
+    let shape = json!({
+        "user_id": listed[0]["user_id"], "status": "online", "availability": "online", "last_seen": TIME,
+        "is_typing": false,
+    });
+    assert_like(&listed[0], &shape);
+}
+
+async fn ids_that_are_unknown_or_not_visible_are_left_out(world: Arc<World>) {
+    let node = world.node().await;
+    let cast = Cast::assemble(&world).await;
+    let everybody = [
+        cast.contact.id,
+        cast.asked.id,
+        cast.hidden.id,
+        cast.blocked.id,
+        cast.teammate.id,
+        cast.open.id,
+        cast.stranger.id,
+        cast.partner.id,
+        Uuid::new_v4(),
+    ];
+    let ids = everybody.map(|id| id.to_string()).join(",");
+    let listed = node.get(&cast.viewer, &format!("{USERS}?user_ids={ids}")).await.expect(200);
+    assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.open, &cast.partner]));
+    for user in [&cast.contact, &cast.teammate, &cast.open, &cast.partner] {
+        node.get(&cast.viewer, &one(user)).await.expect(200);
+    }
+}
+
+async fn unknown_and_invisible_cannot_be_told_apart(world: Arc<World>) {
+    let node = world.node().await;
+    let cast = Cast::assemble(&world).await;
+    let unknown = node.get(&cast.viewer, &one(&User::new())).await;
+    let (headers, unknown) = (unknown.headers.clone(), unknown.expect_error(404, "NOT_FOUND"));
+    for user in [&cast.asked, &cast.hidden, &cast.blocked, &cast.stranger] {
+        let hidden = node.get(&cast.viewer, &one(user)).await;
+        let names = |headers: &reqwest::header::HeaderMap| {
+            headers.keys().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&hidden.headers), names(&headers));
+        assert_eq!(hidden.expect_error(404, "NOT_FOUND"), unknown);
+    }
+}
+
+async fn a_thousand_ids_are_taken_and_one_more_is_refused(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    node.post(&user, STATUS, json!({"status": "online"})).await.expect(200);
+    let mut ids: Vec<String> = (0..999).map(|_| Uuid::new_v4().to_string()).collect();
+    ids.push(user.id.to_string());
+    let listed = node.get(&user, &format!("{USERS}?user_ids={}", ids.join(","))).await.expect(200);
+    assert_eq!(ids_of(&listed), [user.id]);
+
+    ids.push(Uuid::new_v4().to_string());
+    let refused = node.get(&user, &format!("{USERS}?user_ids={}", ids.join(","))).await;
+    assert_eq!(refused.expect_error(400, "INVALID_REQUEST")["details"][0]["field"], "user_ids");
+    let none = node.get(&user, &format!("{USERS}?user_ids=")).await;
+    none.expect_error(400, "INVALID_REQUEST");
+}
+
+async fn each_malformed_id_is_named(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let answer = node.get(&user, &format!("{USERS}?user_ids={},bob,%27;drop", user.id)).await;
+    let error = answer.expect_error(400, "INVALID_REQUEST");
+    let fields: Vec<_> =
+        error["details"].as_array().expect("details").iter().map(|one| &one["field"]).collect();
+    assert_eq!(fields, ["user_ids[1]", "user_ids[2]"]);
+    node.get(&user, &format!("{USERS}/bob")).await.expect_error(400, "INVALID_REQUEST");
+}
+
+/// The state's number, and when its row was written.
+async fn version(world: &World, user: &User) -> (i64, String) {
+    let statement = "select version, xmin::text as written from public.user_presence where user_id = $1 and face = 'trusted'";
+    let row = world.row(statement, &[&user.id]).await;
+    (row.get("version"), row.get("written"))
+}
+
+async fn a_repeat_within_five_seconds_is_not_written_and_does_not_count(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.presence_updates_per_minute = Some("2".into())).await;
+    let user = User::new();
+    let body = json!({"status": "busy", "custom_status": "writing"});
+    let first = node.post(&user, STATUS, body.clone()).await;
+    assert_eq!(first.header("ratelimit-remaining"), Some("1"));
+    let first = first.expect(200);
+    let written = version(&world, &user).await;
+    let device = "select xmin::text from public.presence_devices where user_id = $1";
+    let device_written: String = world.row(device, &[&user.id]).await.get(0);
+    for _ in 0..5 {
+        assert_eq!(node.post(&user, STATUS, body.clone()).await.expect(200), first);
+    }
+    assert_eq!(version(&world, &user).await, written);
+    assert_eq!(world.row(device, &[&user.id]).await.get::<_, String>(0), device_written);
+    let other = node.post(&user, STATUS, json!({"status": "online"})).await;
+    assert_eq!(other.header("ratelimit-remaining"), Some("0"));
+}
+
+async fn what_changed_in_between_is_no_repeat(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    node.post(&user, STATUS, json!({"status": "busy"})).await.expect(200);
+    world.set_status(&user, "away").await;
+    let again = node.post(&user, STATUS, json!({"status": "busy"})).await.expect(200);
+    assert_eq!(again["availability"], "busy");
+    assert_eq!(node.get(&user, STATUS).await.expect(200)["availability"], "busy");
+}
+
+async fn ten_updates_a_minute_then_429_with_headers(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.presence_updates_per_minute = None).await;
+    let (user, other) = (User::new(), User::new());
+    for n in 0..10 {
+        let body = json!({"status": "online", "custom_status": n.to_string()});
+        let answer = node.post(&user, STATUS, body).await;
+        assert_eq!(answer.header("ratelimit-limit"), Some("10"));
+        assert_eq!(answer.header("ratelimit-remaining"), Some(&*(9 - n).to_string()));
+        answer.expect(200);
+    }
+    let limited = node.post(&user, STATUS, json!({"status": "away"})).await;
+    let retry_after: u64 =
+        limited.header("retry-after").and_then(|text| text.parse().ok()).expect("a number");
+    assert!((1..=6).contains(&retry_after), "{retry_after}");
+    assert_eq!(limited.header("ratelimit-remaining"), Some("0"));
+    limited.expect_error(429, "RATE_LIMITED");
+    assert_eq!(node.get(&user, STATUS).await.expect(200)["availability"], "online");
+    node.post(&other, STATUS, json!({"status": "away"})).await.expect(200);
+
+    // A socket draws on the same allowance, says so, and stays open.
+    let mut socket = node.socket(&user).await;
+    socket.find("the start", |frame| frame["type"] == "initial_state").await;
+    socket.say(json!({"type": "status", "data": {"status": "away"}})).await;
+    let error = socket.find("the limit", |frame| frame["type"] == "error").await;
+    assert_eq!(error["code"], "RATE_LIMITED");
+    assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| (1..=6_000).contains(&ms)), "{error}");
+}
+
+async fn a_heartbeat_keeps_a_device_and_tells_nobody(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, viewer) = (User::new(), User::new());
+    world.befriend(&user, &viewer).await;
+    node.post(&user, STATUS, json!({"status": "online", "device_id": "phone"})).await.expect(200);
+    world
+        .run("update public.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
+        .await;
+    let written = version(&world, &user).await;
+    let answer = node.post(&user, HEARTBEAT, json!({"deviceId": "phone", "active": true})).await.expect(200);
+    assert_eq!((&answer["success"], &answer["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
+    assert!(answer["server_time"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()));
+    let fresh = "select last_heartbeat_at > now() - interval '5 seconds' from public.presence_devices where user_id = $1";
+    assert!(world.row(fresh, &[&user.id]).await.get::<_, bool>(0));
+    assert_eq!(version(&world, &user).await, written);
+    node.post(&user, HEARTBEAT, json!({})).await.expect(200);
+    node.post(&user, HEARTBEAT, json!({"active": "yes"})).await.expect_error(400, "INVALID_REQUEST");
+
+    // Without heartbeats the device is given up.
+    world
+        .run("update public.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
+        .await;
+    world
+        .until(
+            "offline",
+            "select status = 'offline' from public.presence_devices where user_id = $user",
+            &[("user", user.id)],
+        )
+        .await;
+    let gone = node.get(&viewer, &one(&user)).await.expect(200);
+    assert_eq!(gone["status"], "offline");
+    assert!(!gone["last_seen"].is_null());
+
+    // A heartbeat brings it back, unless the client itself had signed off.
+    node.post(&user, HEARTBEAT, json!({"device_id": "phone"})).await.expect(200);
+    assert_eq!(node.get(&viewer, &one(&user)).await.expect(200)["status"], "online");
+    node.post(&user, STATUS, json!({"status": "offline", "device_id": "phone"})).await.expect(200);
+    node.post(&user, HEARTBEAT, json!({"device_id": "phone"})).await.expect(200);
+    assert_eq!(node.get(&viewer, &one(&user)).await.expect(200)["status"], "offline");
+}
+
+async fn acting_for_another_user_takes_the_right_to_do_so(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, admin, victim) =
+        (User::new(), User::with_claims(json!({"permissions": ["presence:admin"]})), User::new());
+    for path in [STATUS, HEARTBEAT] {
+        for name in ["user_id", "userId"] {
+            let body = json!({"status": "dnd", name: victim.id});
+            node.post(&user, path, body).await.expect_error(403, "FORBIDDEN");
+            // Naming oneself is nothing special.
+            node.post(&user, path, json!({"status": "dnd", name: user.id})).await.expect(200);
+        }
+    }
+    assert!(
+        world
+            .row("select not exists (select from public.presence_devices where user_id = $1)", &[&victim.id])
+            .await
+            .get::<_, bool>(0)
+    );
+    let body = json!({"status": "dnd", "user_id": victim.id});
+    for (caller, status) in [(&admin, "dnd"), (&service(), "busy")] {
+        let mut body = body.clone();
+        body["status"] = json!(status);
+        let set = node.post(caller, STATUS, body).await.expect(200);
+        assert_eq!((&set["user_id"], &set["availability"]), (&json!(victim.id), &json!(status)));
+    }
+    node.post(&service(), STATUS, json!({"status": "dnd"})).await.expect_error(401, "UNAUTHORIZED");
+}
+
+async fn the_service_role_sees_everybody_in_full(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    node.post(&user, STATUS, json!({"status": "invisible"})).await.expect(200);
+    let seen = node.get(&service(), &one(&user)).await.expect(200);
+    assert_eq!(seen["availability"], "invisible");
+    let seen = node.get(&service(), &format!("{USERS}?user_ids={}", user.id)).await.expect(200);
+    assert_eq!(ids_of(&seen), [user.id]);
+}
+
+async fn an_invisible_user_is_offline_to_contacts_and_itself_to_the_list(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, contact, trusted) = (User::new(), User::new(), User::new());
+    world.befriend(&user, &contact).await;
+    world
+        .run(
+            "insert into public.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
+            &[("user", user.id), ("trusted", trusted.id)],
+        )
+        .await;
+    let body =
+        json!({"status": "online", "custom_status": "here", "activity": "typing", "current_page": "/x"});
+    node.post(&user, STATUS, body).await.expect(200);
+    node.post(&user, STATUS, json!({"status": "invisible"})).await.expect(200);
+    let outside = node.get(&contact, &one(&user)).await.expect(200);
+    let expected = json!({
+        "user_id": user.id, "status": "offline", "availability": "offline", "last_seen": TIME, "is_typing": false,
+    });
+    assert_like(&outside, &expected);
+    let inside = node.get(&trusted, &one(&user)).await.expect(200);
+    assert_eq!((&inside["availability"], &inside["activity"]), (&json!("invisible"), &json!("typing")));
+
+    // What happens now moves nothing outside.
+    node.post(&user, STATUS, json!({"status": "invisible", "custom_status": "still here"})).await.expect(200);
+    assert_eq!(node.get(&contact, &one(&user)).await.expect(200), outside);
+}

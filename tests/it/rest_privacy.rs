@@ -1,0 +1,208 @@
+//! What is kept on a person: exported, erased, accounted for, and not kept for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    Case,
+    world::{Node, User, World},
+};
+
+const SETTINGS: &str = "/api/presence/settings";
+const LIST: &str = "/api/presence/visibility";
+const BLOCKS: &str = "/api/blocks";
+const CONVERSATIONS: &str = "/api/conversations";
+const DEVICES: &str = "/api/presence/devices";
+const STATUS: &str = "/api/presence/status";
+const ME: &str = "/api/presence/me";
+const EXPORT: &str = "/api/presence/export";
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        everything_is_exported_and_nothing_of_others,
+        whoever_is_erased_reads_as_never_seen,
+        every_column_that_names_a_user_is_accounted_for,
+        nothing_in_our_schema_is_for_everybody_to_call,
+        what_is_past_its_retention_is_swept,
+    ]
+}
+
+/// A user with something in every table, and two others: one on the user's list, one with the user on theirs.
+async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
+    let [user, friend, lister] = [User::new(), User::new(), User::new()];
+    let body = json!({"status": "busy", "custom_status": "hi", "device_id": "phone", "activity": "reading"});
+    node.post(&user, STATUS, body).await.expect(200);
+    node.patch(&user, SETTINGS, json!({"visibility": "everyone"})).await.expect(200);
+    node.post(&user, &format!("{LIST}/{}", friend.id), json!(null)).await.expect(201);
+    node.post(&lister, &format!("{LIST}/{}", user.id), json!(null)).await.expect(201);
+    node.post(&user, BLOCKS, json!({"user_id": Uuid::new_v4()})).await.expect(201);
+    node.post(&lister, BLOCKS, json!({"user_id": user.id})).await.expect(201);
+    world.befriend(&user, &friend).await;
+    let made = node.post(&user, CONVERSATIONS, json!({"participant_ids": [friend.id]})).await.expect(201);
+    let typing = format!("{CONVERSATIONS}/{}/typing", made["id"].as_str().expect("an id"));
+    node.post(&user, &typing, json!({"is_typing": true})).await.expect(200);
+    world
+        .run(
+            "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
+             insert into public.team_members (team_id, user_id) select id, $user from team",
+            &[("user", user.id)],
+        )
+        .await;
+    [user, friend, lister]
+}
+
+async fn everything_is_exported_and_nothing_of_others(world: Arc<World>) {
+    let node = world.node().await;
+    let [user, friend, lister] = somebody_with_a_past(&world, &node).await;
+    let answer = node.get(&user, EXPORT).await;
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let export = answer.expect(200);
+    assert_eq!(export["user_id"], json!(user.id));
+    let data = export["data"].as_object().expect("tables");
+    for (table, rows) in data {
+        assert_eq!(rows.as_array().map(Vec::len), Some(1), "{table}: {rows:#}");
+    }
+    let tables: Vec<&str> = data.keys().map(String::as_str).collect();
+    let expected = [
+        "blocks",
+        "contacts",
+        "conversation_participants",
+        "conversations",
+        "presence_choices",
+        "presence_devices",
+        "presence_settings",
+        "presence_visibility_list",
+        "team_members",
+        "teams",
+        "typing_indicators",
+        "user_last_seen",
+        "user_presence",
+    ];
+    assert_eq!(tables, expected);
+    assert_eq!(data["presence_devices"][0]["activity"], "reading");
+    assert_eq!(data["presence_visibility_list"][0]["viewer_id"], json!(friend.id));
+    // Nobody learns from an export who has them on a list, or who blocks them.
+    assert!(!export.to_string().contains(&lister.id.to_string()), "{export:#}");
+    let of_a_stranger = node.get(&User::new(), EXPORT).await.expect(200);
+    let empty = of_a_stranger["data"].as_object().expect("tables").values().all(|rows| *rows == json!([]));
+    assert!(empty, "{of_a_stranger:#}");
+}
+
+async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
+    let node = world.node().await;
+    let [user, friend, _] = somebody_with_a_past(&world, &node).await;
+    let mut watcher = node.socket(&friend).await;
+    watcher.until("the user is seen", |socket| socket.believes(user.id, "online", "busy")).await;
+    let mut own = node.socket_with(&user, "&device_id=web").await;
+    own.find("the initial state", |frame| frame["type"] == "initial_state").await;
+    world
+        .until(
+            "connected",
+            "select count(*) = 2 from public.presence_devices where user_id = $user",
+            &[("user", user.id)],
+        )
+        .await;
+
+    let erased = node.delete(&user, ME).await.expect(200);
+    let expected = json!({
+        "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
+        "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
+    });
+    assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
+    own.expect_close(1000).await;
+    watcher.until("the user is taken back", |socket| socket.sees_nothing_of(user.id)).await;
+
+    // Past the grace of the socket that was closed, too.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    for viewer in [&user, &friend] {
+        node.get(viewer, &format!("/api/presence/users/{}", user.id)).await.expect_error(404, "NOT_FOUND");
+        node.get(viewer, &format!("/{}", user.id)).await.expect_error(404, "NOT_FOUND");
+    }
+    assert_eq!(node.get(&user, SETTINGS).await.expect(200)["visibility"], "contacts");
+    assert_eq!(node.get(&user, DEVICES).await.expect(200), json!([]));
+    let again = node.delete(&user, ME).await.expect(200);
+    assert!(again["erased"].as_object().expect("counts").values().all(|count| *count == 0), "{again:#}");
+    // The same words as before are no repeat.
+    node.post(&user, STATUS, json!({"status": "online"})).await.expect(200);
+    watcher.until("the user is back", |socket| socket.sees_online(user.id)).await;
+}
+
+/// Columns that hold the id of something else than a user.
+const NO_USERS: [&str; 11] = [
+    "public.presence_nodes.id",
+    "public.presence_devices.nodes",
+    "public.presence_devices.active_conversation_id",
+    "public.presence_devices.visible_conversation_ids",
+    "public.presence_devices.active_notebook_id",
+    "public.presence_devices.active_persona_id",
+    "public.teams.id",
+    "public.team_members.team_id",
+    "public.conversations.id",
+    "public.conversation_participants.conversation_id",
+    "public.typing_indicators.conversation_id",
+];
+
+/// Every UUID in our tables is a user's, and then `rollcall.personal_data` says what becomes of it, or is known not
+/// to be one. Whoever adds a table with a user in it and forgets the export is told here.
+async fn every_column_that_names_a_user_is_accounted_for(world: Arc<World>) {
+    let rows = world.sql.query(
+        "select c.table_schema || '.' || c.table_name || '.' || c.column_name
+         from information_schema.columns c
+         join information_schema.tables t using (table_schema, table_name)
+         where t.table_type = 'BASE TABLE' and c.table_schema in ('public', 'rollcall')
+           and (c.udt_name in ('uuid', '_uuid') or c.column_name in ('user_id', 'owner_id', 'viewer_id'))
+           and not exists (
+             select from rollcall.personal_data d
+             where d.relation = format('%I.%I', c.table_schema, c.table_name)::regclass and d.column_name = c.column_name)",
+        &[],
+    );
+    let forgotten = rows.await.expect("catalogs can be read");
+    let forgotten: Vec<&str> =
+        forgotten.iter().map(|row| row.get(0)).filter(|name| !NO_USERS.contains(name)).collect();
+    assert!(
+        forgotten.is_empty(),
+        "neither in rollcall.personal_data nor known to name no user: {forgotten:?}"
+    );
+}
+
+async fn nothing_in_our_schema_is_for_everybody_to_call(world: Arc<World>) {
+    let open = world.sql.query(
+        "select p.proname::text from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+         where p.pronamespace = 'rollcall'::regnamespace and a.grantee = 0",
+        &[],
+    );
+    let open = open.await.expect("catalogs can be read");
+    assert!(open.is_empty(), "{:?}", open.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>());
+}
+
+async fn what_is_past_its_retention_is_swept(world: Arc<World>) {
+    let [fresh, stale, ancient] = [User::new(), User::new(), User::new()];
+    for user in [&fresh, &stale, &ancient] {
+        world.set_status(user, "online").await;
+        world.set_status(user, "offline").await;
+    }
+    world
+        .run(
+            "update public.presence_devices set last_heartbeat_at = now() - interval '100 days' where user_id = $stale;
+             update public.user_last_seen set last_seen = now() - interval '100 days' where user_id = $stale;
+             update public.presence_devices set last_heartbeat_at = now() - interval '2 years' where user_id = $ancient;
+             update public.user_last_seen set last_seen = now() - interval '2 years' where user_id = $ancient;
+             insert into rollcall.outbox (kind, recipients, body, posted_at)
+               values ('message', '{}', '{}', now() - interval '3 minutes');
+             select rollcall.sweep()",
+            &[("stale", stale.id), ("ancient", ancient.id)],
+        )
+        .await;
+    let kept = world.row(
+        "select array(select user_id from public.presence_devices) as devices,
+           array(select user_id from public.user_last_seen where last_seen is not null order by last_seen desc) as seen,
+           (select count(*) from public.user_presence where user_id = $1) as faces,
+           (select count(*) from rollcall.outbox) as outbox",
+        &[&ancient.id],
+    ).await;
+    assert_eq!(kept.get::<_, Vec<Uuid>>("devices"), [fresh.id]);
+    assert_eq!(kept.get::<_, Vec<Uuid>>("seen"), [fresh.id, stale.id]);
+    assert_eq!((kept.get::<_, i64>("faces"), kept.get::<_, i64>("outbox")), (0, 0), "reads as never seen");
+}

@@ -1,0 +1,385 @@
+//! The presence socket of source B, as its clients use it.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+use crate::{
+    Case,
+    client::{TIME, taken_back},
+    world::{User, World, mint},
+};
+
+/// Long enough that what is on its way would have come.
+const A_WHILE: Duration = Duration::from_millis(700);
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        the_first_frame_is_the_initial_state_in_its_exact_shape,
+        updates_come_in_their_exact_shape,
+        typing_is_understood,
+        further_users_are_followed_by_query_and_by_message,
+        whoever_becomes_visible_arrives_and_whoever_ceases_to_be_is_taken_back,
+        two_sockets_of_one_device_are_one_device,
+        two_devices_are_online_until_the_last_one_goes,
+        a_reload_within_the_grace_is_not_noticed,
+        a_closed_socket_is_offline_after_the_grace,
+        a_status_said_on_a_socket_is_told_to_the_user_as_well,
+        heartbeats_are_taken_in_silence,
+        an_expired_token_is_told_and_closes_with_4401,
+        a_fresh_token_keeps_the_socket_open,
+        the_token_of_another_user_is_refused,
+        handshakes_without_a_good_token_are_answered_with_401,
+        what_is_no_message_gets_an_error_and_the_socket_stays_open,
+        a_frame_over_64_kib_closes_with_1009,
+        on_shutdown_sockets_are_closed_with_1001,
+    ]
+}
+
+async fn the_first_frame_is_the_initial_state_in_its_exact_shape(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, online, dnd) = (User::new(), User::new(), User::new());
+    let mut alone = node.socket(&viewer).await;
+    alone.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+
+    world.befriend(&viewer, &online).await;
+    world.befriend(&dnd, &viewer).await;
+    world.set_status(&online, "online").await;
+    world.set_status(&dnd, "dnd").await;
+    let mut socket = node.socket(&viewer).await;
+    let mut first = socket.next().await;
+    let presences = first["data"]["presences"].as_array_mut().expect("a list");
+    presences.sort_by_key(|presence| presence["availability"].to_string());
+    crate::client::assert_like(
+        &first,
+        &json!({"type": "initial_state", "data": {"presences": [
+            {"user_id": dnd.id, "status": "online", "availability": "dnd", "last_seen": TIME},
+            {"user_id": online.id, "status": "online", "availability": "online", "last_seen": TIME},
+        ]}}),
+    );
+}
+
+async fn updates_come_in_their_exact_shape(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut socket = node.socket(&viewer).await;
+    socket.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    for (body, status) in [
+        (json!({"status": "online"}), "online"),
+        (json!({"status": "away"}), "away"),
+        (json!({"status": "dnd"}), "online"),
+        (json!({"status": "offline"}), "offline"),
+    ] {
+        node.post(&subject, "/api/presence/status", body.clone()).await.expect(200);
+        // Offline keeps the choice, but is offline all the same.
+        let data = json!({"user_id": subject.id, "status": status, "availability": body["status"], "last_seen": TIME});
+        socket.expect(json!({"type": "presence_update", "data": data})).await;
+    }
+}
+
+async fn typing_is_understood(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let mut socket = node.socket(&user).await;
+    socket.find("the start", |frame| frame["type"] == "initial_state").await;
+    socket.say(json!({"type": "typing", "data": {"conversation_id": user.id, "is_typing": 1}})).await;
+    let error = socket.find("a complaint", |frame| frame["type"] == "error").await;
+    assert_eq!(
+        (&error["code"], &error["details"][0]["field"]),
+        (&json!("INVALID_REQUEST"), &json!("data.is_typing"))
+    );
+}
+
+async fn further_users_are_followed_by_query_and_by_message(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, open, also_open, hidden) = (User::new(), User::new(), User::new(), User::new());
+    world
+        .run(
+            "insert into public.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
+            &[("a", open.id), ("b", also_open.id)],
+        )
+        .await;
+    for user in [&open, &also_open, &hidden] {
+        world.set_status(user, "online").await;
+    }
+    let mut socket = node.socket_with(&viewer, &format!("&user_ids={},{}", open.id, hidden.id)).await;
+    let first = socket.next().await;
+    assert_eq!(first["data"]["presences"].as_array().map(Vec::len), Some(1), "{first}");
+    assert!(socket.sees_online(open.id));
+
+    socket.say(json!({"type": "subscribe", "data": {"user_ids": [also_open.id, hidden.id]}})).await;
+    socket.until("the one who is visible", |socket| socket.sees_online(also_open.id)).await;
+    assert!(socket.sees_nothing_of(hidden.id));
+    world.set_status(&also_open, "away").await;
+    socket.until("an update of theirs", |socket| socket.believes(also_open.id, "away", "away")).await;
+
+    let too_many: Vec<_> = (0..1_001).map(|_| User::new().id).collect();
+    socket.say(json!({"type": "subscribe", "data": {"user_ids": too_many}})).await;
+    let error = socket.find("a complaint", |frame| frame["type"] == "error").await;
+    assert_eq!(error["code"], "INVALID_REQUEST");
+    let refused = node.socket_for_token(&viewer.token, "&user_ids=bob").await;
+    assert!(matches!(refused, Err(SocketError::Http(answer)) if answer.status() == 400));
+}
+
+async fn whoever_becomes_visible_arrives_and_whoever_ceases_to_be_is_taken_back(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.set_status(&subject, "busy").await;
+    let mut socket = node.socket(&viewer).await;
+    socket.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    world.befriend(&viewer, &subject).await;
+    let face = json!({"user_id": subject.id, "status": "online", "availability": "busy", "last_seen": TIME});
+    socket.expect(json!({"type": "presence_update", "data": face})).await;
+    world.run("delete from public.contacts", &[]).await;
+    socket.expect(json!({"type": "presence_update", "data": taken_back(subject.id)})).await;
+    socket.expect_silence(A_WHILE).await;
+}
+
+async fn two_sockets_of_one_device_are_one_device(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut watching = node.socket(&viewer).await;
+    watching.next().await;
+    let first = node.socket_with(&subject, "&device_id=tab").await;
+    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    let mut second = node.socket_with(&subject, "&deviceId=tab").await;
+    second.next().await;
+    watching.expect_silence(A_WHILE).await;
+    first.close().await;
+    watching.expect_silence(A_WHILE).await;
+    let devices =
+        world.row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id]).await;
+    assert_eq!(devices.get::<_, i64>(0), 1);
+    second.close().await;
+    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+}
+
+async fn two_devices_are_online_until_the_last_one_goes(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut watching = node.socket(&viewer).await;
+    watching.next().await;
+    let phone = node.socket_with(&subject, "&device_id=phone").await;
+    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    let mut laptop = node.socket_with(&subject, "&device_id=laptop").await;
+    laptop.next().await;
+    // One is away: whoever is online somewhere is online.
+    laptop.say(json!({"type": "status", "data": {"status": "away"}})).await;
+    watching.expect_silence(A_WHILE).await;
+    phone.close().await;
+    watching.until("away", |socket| socket.believes(subject.id, "away", "away")).await;
+    laptop.close().await;
+    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+}
+
+async fn a_reload_within_the_grace_is_not_noticed(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut watching = node.socket(&viewer).await;
+    watching.next().await;
+    let mut page = node.socket(&subject).await;
+    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    for _ in 0..3 {
+        page.close().await;
+        page = node.socket(&subject).await;
+        page.next().await;
+    }
+    watching.expect_silence(Duration::from_secs(3)).await;
+}
+
+async fn a_closed_socket_is_offline_after_the_grace(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut watching = node.socket(&viewer).await;
+    watching.next().await;
+    for abruptly in [false, true] {
+        let mut page = node.socket(&subject).await;
+        watching.until("online", |socket| socket.sees_online(subject.id)).await;
+        page.next().await;
+        let before = jiff::Timestamp::now();
+        let closed = Instant::now();
+        if abruptly {
+            drop(page)
+        } else {
+            page.close().await
+        }
+        watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+        let took = closed.elapsed();
+        assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
+        let last_seen: jiff::Timestamp = watching.beliefs[&subject.id]["last_seen"]
+            .as_str()
+            .and_then(|time| time.parse().ok())
+            .expect("a time");
+        let late = last_seen.duration_since(before).as_millis();
+        assert!((-50..600).contains(&late), "last seen {late} ms after it was closed");
+    }
+}
+
+async fn a_status_said_on_a_socket_is_told_to_the_user_as_well(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut watching = node.socket(&viewer).await;
+    let mut own = node.socket_with(&subject, &format!("&user_ids={}", subject.id)).await;
+    own.next().await;
+    own.say(json!({"type": "status", "data": {"status": "dnd", "customStatus": "quiet"}})).await;
+    for socket in [&mut watching, &mut own] {
+        socket.until("the status", |socket| socket.believes(subject.id, "online", "dnd")).await;
+        assert_eq!(socket.beliefs[&subject.id]["custom_status"], "quiet");
+    }
+    own.say(json!({"type": "status", "data": {"status": "nope"}})).await;
+    let error = own.find("a complaint", |frame| frame["type"] == "error").await;
+    assert_eq!(
+        (&error["code"], &error["details"][0]["field"]),
+        (&json!("UNPROCESSABLE"), &json!("data.status"))
+    );
+    own.say(json!({"type": "status", "data": {"status": "offline"}})).await;
+    watching.until("offline at once", |socket| socket.sees_offline(subject.id)).await;
+}
+
+async fn heartbeats_are_taken_in_silence(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let mut socket = node.socket(&user).await;
+    socket.next().await;
+    socket.say(json!({"type": "heartbeat"})).await;
+    socket.say(json!({"type": "heartbeat", "data": {"active": true}})).await;
+    socket.say(json!({"type": "heartbeat", "data": null})).await;
+    socket.expect_silence(A_WHILE).await;
+}
+
+async fn an_expired_token_is_told_and_closes_with_4401(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let mut socket = node.socket_for_token(&user.token_for(3), "").await.expect("still valid");
+    let before = socket.expect_close(4401).await;
+    let codes: Vec<_> = before.iter().map(|frame| &frame["code"]).collect();
+    assert_eq!(codes.last(), Some(&&json!("TOKEN_EXPIRED")), "{before:?}");
+}
+
+async fn a_fresh_token_keeps_the_socket_open(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, subject) = (User::new(), User::new());
+    world.befriend(&user, &subject).await;
+    let mut socket = node.socket_for_token(&user.token_for(3), "").await.expect("still valid");
+    socket.next().await;
+    socket.say(json!({"type": "auth", "token": user.token})).await;
+    socket.expect_silence(Duration::from_secs(4)).await;
+    world.set_status(&subject, "online").await;
+    socket.until("an update", |socket| socket.sees_online(subject.id)).await;
+}
+
+async fn the_token_of_another_user_is_refused(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, other) = (User::new(), User::new());
+    let mut socket = node.socket(&user).await;
+    socket.next().await;
+    for (token, code) in [
+        (other.token.as_str(), "FORBIDDEN"),
+        ("nonsense", "INVALID_TOKEN"),
+        (&user.token_for(-5), "INVALID_TOKEN"),
+        (&mint(&json!({"role": "service_role", "exp": 99_999_999_999_i64})), "FORBIDDEN"),
+    ] {
+        socket.say(json!({"type": "auth", "token": token})).await;
+        let error = socket.next().await;
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{error}");
+    }
+    socket.expect_silence(Duration::from_millis(200)).await;
+}
+
+async fn handshakes_without_a_good_token_are_answered_with_401(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let strangers = [
+        String::new(),
+        "nonsense".to_owned(),
+        user.token_for(-5),
+        mint(&json!({"role": "anon", "exp": 99_999_999_999_i64})),
+        mint(&json!({"role": "service_role", "exp": 99_999_999_999_i64})),
+    ];
+    for token in strangers {
+        match node.socket_for_token(&token, "").await {
+            Err(SocketError::Http(answer)) => assert_eq!(answer.status(), 401, "{token}"),
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("{token} opened a socket"),
+        }
+    }
+}
+
+async fn what_is_no_message_gets_an_error_and_the_socket_stays_open(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let mut socket = node.socket(&user).await;
+    socket.next().await;
+    for (message, field) in [
+        (Message::text("{"), None),
+        (Message::text(""), None),
+        (Message::text("[]"), None),
+        (Message::text("null"), None),
+        (Message::text("[".repeat(30_000)), None),
+        (Message::binary(vec![1, 2, 3]), None),
+        (Message::text("{}"), Some("type")),
+        (Message::text(r#"{"type":"launch"}"#), Some("type")),
+        (Message::text(r#"{"type":7}"#), Some("type")),
+        (Message::text(r#"{"type":"status"}"#), Some("data")),
+        (Message::text(r#"{"type":"status","data":{}}"#), Some("data.status")),
+        (Message::text(r#"{"type":"subscribe","data":{"user_ids":["bob"]}}"#), Some("data.user_ids[0]")),
+        (Message::text(r#"{"type":"auth"}"#), Some("token")),
+    ] {
+        socket.send(message.clone()).await;
+        let error = socket.next().await;
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("error"), &json!("INVALID_REQUEST")),
+            "{message}: {error}"
+        );
+        assert_eq!(error["details"][0]["field"].as_str(), field, "{message}: {error}");
+    }
+    socket.say(json!({"type": "subscribe", "data": {"user_ids": [user.id]}})).await;
+    socket.until("the socket works as before", |socket| socket.sees_online(user.id)).await;
+}
+
+async fn a_frame_over_64_kib_closes_with_1009(world: Arc<World>) {
+    let node = world.node().await;
+    let (viewer, user) = (User::new(), User::new());
+    world.befriend(&viewer, &user).await;
+    let mut watching = node.socket(&viewer).await;
+    watching.next().await;
+    let mut socket = node.socket(&user).await;
+    socket.until("the other one", |socket| socket.sees_online(viewer.id)).await;
+    let padding = "x".repeat(64 * 1024 - 40);
+    socket.say(json!({"type": "heartbeat", "padding": padding})).await;
+    socket.expect_silence(Duration::from_millis(300)).await;
+    socket.say(json!({"type": "heartbeat", "padding": "x".repeat(64 * 1024)})).await;
+    socket.expect_close(1009).await;
+    watching.until("it went offline", |socket| socket.sees_offline(user.id)).await;
+}
+
+async fn on_shutdown_sockets_are_closed_with_1001(world: Arc<World>) {
+    let node = world.node().await;
+    let users: Vec<User> = (0..5).map(|_| User::new()).collect();
+    let mut sockets = Vec::new();
+    for user in &users {
+        let mut socket = node.socket(user).await;
+        socket.next().await;
+        sockets.push(socket);
+    }
+    let stopping = {
+        let node = node.clone();
+        tokio::spawn(async move { node.stop().await })
+    };
+    for mut socket in sockets {
+        socket.expect_close(1001).await;
+    }
+    stopping.await.expect("no panic").expect("an orderly stop");
+    // The lease was given up: nobody is left online.
+    let live = world.row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
+    assert_eq!(live.get::<_, i64>(0), 0);
+}

@@ -1,0 +1,401 @@
+//! One random history: a handful of users, a few of them looking on, and changes of every kind.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Client, error::SqlState};
+use uuid::Uuid;
+
+use crate::{
+    client::{Heard as Said, Socket},
+    oracle::{self, Entry, Heard, Rule, Shown, is_taken_back, shown_frame, shown_row},
+    world::{Node, User, World},
+};
+
+/// Users in a history, and how many of them have a socket.
+const USERS: usize = 5;
+const VIEWERS: usize = 3;
+/// Rounds, and the most changes at the same time in one.
+const ROUNDS: usize = 8;
+const AT_ONCE: usize = 4;
+/// How long sockets may take to settle at a quiet point.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// What a history came to.
+pub struct Told {
+    pub frames: usize,
+    pub steps: usize,
+}
+
+/// A change, and by which way.
+#[derive(Debug, Clone)]
+enum Step {
+    Rest { user: usize, status: &'static str, custom: String },
+    Frame { viewer: usize, status: &'static str, custom: String },
+    Sql(String),
+    Reconnect { viewer: usize },
+}
+
+struct Watching {
+    user: usize,
+    socket: Option<Socket>,
+    heard: Heard,
+}
+
+struct History {
+    nodes: Arc<[Arc<Node>; 2]>,
+    rule: Rule,
+    rng: StdRng,
+    users: Vec<User>,
+    team: Uuid,
+    conversation: Uuid,
+    tag: u32,
+    watching: Vec<Watching>,
+    /// What earlier sockets of the viewers heard.
+    past: Vec<Heard>,
+    connections: Vec<Client>,
+}
+
+/// Runs the history of a seed.
+pub async fn run(
+    world: Arc<World>,
+    nodes: Arc<[Arc<Node>; 2]>,
+    rule: Rule,
+    seed: u64,
+) -> Result<Told, String> {
+    // One for each of the changes of a round: a connection does one thing at a time.
+    let connections = join_all((0..AT_ONCE).map(|_| world.connect())).await;
+    let mut history = History {
+        nodes,
+        rule,
+        rng: StdRng::seed_from_u64(seed),
+        users: (0..USERS).map(|_| User::new()).collect(),
+        team: Uuid::new_v4(),
+        conversation: Uuid::new_v4(),
+        tag: 0,
+        watching: Vec::new(),
+        past: Vec::new(),
+        connections,
+    };
+    history.begin().await;
+    let mut steps = 0;
+    for _ in 0..ROUNDS {
+        steps += history.round().await;
+        if history.rng.random_bool(0.3) {
+            history.settle().await?;
+        }
+    }
+    history.settle().await?;
+    history.judge().await?;
+    let frames =
+        history.watching.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
+    let frames = frames.sum();
+    for watching in &mut history.watching {
+        if let Some(socket) = watching.socket.take() {
+            socket.close().await;
+        }
+    }
+    Ok(Told { frames, steps })
+}
+
+impl History {
+    async fn begin(&mut self) {
+        let owner = self.users[0].id;
+        let mut setup = format!(
+            "insert into public.teams (id, name, owner_id) values ('{}', 't', '{owner}');
+             insert into public.conversations (id, created_by) values ('{}', '{owner}');",
+            self.team, self.conversation
+        );
+        for _ in 0..14 {
+            setup += &self.relation();
+        }
+        sql(&self.connections[0], &setup).await;
+        for user in 0..VIEWERS {
+            // The first follows two users beside its relations.
+            let follows: HashSet<Uuid> = if user == 0 {
+                self.users[USERS - 2..].iter().map(|user| user.id).collect()
+            } else {
+                HashSet::new()
+            };
+            let viewer = self.users[user].id;
+            let heard = Heard { viewer, follows, frames: HashMap::new() };
+            self.watching.push(Watching { user, socket: None, heard });
+            self.connect(user).await;
+        }
+    }
+
+    async fn connect(&mut self, viewer: usize) {
+        let node = self.nodes.choose(&mut self.rng).expect("there are two").clone();
+        let watching = &mut self.watching[viewer];
+        let ids: Vec<String> = watching.heard.follows.iter().map(Uuid::to_string).collect();
+        let query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
+        watching.socket = Some(node.socket_with(&self.users[watching.user], &query).await);
+    }
+
+    async fn round(&mut self) -> usize {
+        let steps: Vec<Step> = (0..self.rng.random_range(1..=AT_ONCE)).map(|_| self.step()).collect();
+        let mut concurrent = Vec::new();
+        for step in &steps {
+            match step {
+                Step::Reconnect { viewer } => {
+                    self.reconnect(*viewer).await;
+                }
+                Step::Frame { viewer, status, custom } => {
+                    let frame =
+                        json!({"type": "status", "data": {"status": status, "custom_status": custom}});
+                    let socket = self.watching[*viewer].socket.as_mut().expect("is connected");
+                    socket.say(frame).await;
+                }
+                Step::Rest { .. } | Step::Sql(_) => concurrent.push(step),
+            }
+        }
+        let (this, node) = (&*self, self.nodes[steps.len() % 2].clone());
+        let tasks = concurrent.into_iter().enumerate().map(|(place, step)| {
+            let node = node.clone();
+            async move {
+                match step {
+                    Step::Rest { user, status, custom } => {
+                        let body = json!({"status": status, "custom_status": custom, "device_id": "rest"});
+                        node.post(&this.users[*user], "/api/presence/status", body).await.expect(200);
+                    }
+                    Step::Sql(text) => sql(&this.connections[place], text).await,
+                    Step::Frame { .. } | Step::Reconnect { .. } => {}
+                }
+            }
+        });
+        join_all(tasks).await;
+        steps.len()
+    }
+
+    async fn reconnect(&mut self, viewer: usize) {
+        // What is under way is heard first, so that the record is whole.
+        self.listen(viewer, Instant::now()).await;
+        if let Some(socket) = self.watching[viewer].socket.take() {
+            socket.close().await;
+        }
+        let watching = &mut self.watching[viewer];
+        let fresh =
+            Heard { frames: HashMap::new(), follows: watching.heard.follows.clone(), ..watching.heard };
+        self.past.push(std::mem::replace(&mut watching.heard, fresh));
+        self.connect(viewer).await;
+    }
+
+    fn step(&mut self) -> Step {
+        match self.rng.random_range(0..100) {
+            0..25 => {
+                let (user, status, custom) = (self.user(), self.status(), self.custom());
+                Step::Rest { user, status, custom }
+            }
+            25..37 => {
+                let (viewer, status, custom) =
+                    (self.rng.random_range(0..VIEWERS), self.status(), self.custom());
+                Step::Frame { viewer, status, custom }
+            }
+            37..47 => {
+                let (user, status) = (self.user(), self.status());
+                Step::Sql(format!("select rollcall.set_status('{}', '{status}');", self.users[user].id))
+            }
+            47..52 => {
+                let user = self.user();
+                Step::Sql(format!(
+                    "delete from public.presence_devices where user_id = '{}';",
+                    self.users[user].id
+                ))
+            }
+            52..56 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
+            56..66 => {
+                // In one transaction: sight is taken or given together with a new state.
+                let (user, status) = (self.user(), self.status());
+                let relation = self.relation();
+                let tag = self.custom();
+                let id = self.users[user].id;
+                Step::Sql(format!(
+                    "begin; {relation} select rollcall.set_status('{id}', '{status}');
+                     insert into public.presence_choices (user_id, custom_status) values ('{id}', '{tag}')
+                       on conflict (user_id) do update set custom_status = excluded.custom_status; commit;"
+                ))
+            }
+            _ => Step::Sql(self.relation()),
+        }
+    }
+
+    fn user(&mut self) -> usize {
+        self.rng.random_range(0..USERS)
+    }
+
+    fn status(&mut self) -> &'static str {
+        ["online", "away", "busy", "dnd", "invisible", "offline"].choose(&mut self.rng).expect("six")
+    }
+
+    /// Every state has a name of its own, so that a frame tells which one it is of.
+    fn custom(&mut self) -> String {
+        self.tag += 1;
+        format!("state {}", self.tag)
+    }
+
+    /// A change of who is related to whom, or of who may see whom.
+    fn relation(&mut self) -> String {
+        let one = self.rng.random_range(0..USERS);
+        let other = (one + self.rng.random_range(1..USERS)) % USERS;
+        let (a, b) = (self.users[one].id, self.users[other].id);
+        let (team, conversation) = (self.team, self.conversation);
+        let on = self.rng.random_bool(0.6);
+        match self.rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 }) {
+            0 | 1 if on => format!(
+                "insert into public.contacts (requester_id, addressee_id, accepted_at) values ('{a}', '{b}', now())
+                 on conflict do nothing;"
+            ),
+            0 | 1 => format!(
+                "delete from public.contacts where (requester_id, addressee_id) in (('{a}', '{b}'), ('{b}', '{a}'));"
+            ),
+            2 if self.rng.random_bool(0.5) => {
+                format!("insert into public.blocks (blocker_id, blocked_id) values ('{a}', '{b}') on conflict do nothing;")
+            }
+            2 => format!("delete from public.blocks where blocker_id = '{a}';"),
+            3 if on => {
+                format!("insert into public.team_members (team_id, user_id) values ('{team}', '{a}') on conflict do nothing;")
+            }
+            3 => format!("delete from public.team_members where team_id = '{team}' and user_id = '{a}';"),
+            4 if on => format!(
+                "insert into public.conversation_participants (conversation_id, user_id)
+                 values ('{conversation}', '{a}') on conflict do nothing;"
+            ),
+            4 => format!(
+                "delete from public.conversation_participants where conversation_id = '{conversation}' and user_id = '{a}';"
+            ),
+            5 | 6 => {
+                let visibility = ["nobody", "team", "contacts", "everyone"].choose(&mut self.rng).expect("four");
+                let (seen, custom) = (self.rng.random_bool(0.7), self.rng.random_bool(0.7));
+                format!(
+                    "insert into public.presence_settings (user_id, visibility, show_last_seen, show_custom_status)
+                     values ('{a}', '{visibility}', {seen}, {custom}) on conflict (user_id) do update set
+                     visibility = excluded.visibility, show_last_seen = excluded.show_last_seen,
+                     show_custom_status = excluded.show_custom_status;"
+                )
+            }
+            7 if on => format!(
+                "insert into public.presence_visibility_list (user_id, viewer_id) values ('{a}', '{b}') on conflict do nothing;"
+            ),
+            7 => format!("delete from public.presence_visibility_list where user_id = '{a}';"),
+            _ if on => format!(
+                "insert into public.test_grants (viewer_id, subject_id) values ('{a}', '{b}') on conflict do nothing;"
+            ),
+            _ => format!("delete from public.test_grants where viewer_id = '{a}' and subject_id = '{b}';"),
+        }
+    }
+
+    /// Hears what has arrived by then, and keeps the record.
+    async fn listen(&mut self, viewer: usize, until: Instant) {
+        let Watching { socket: Some(socket), heard, .. } = &mut self.watching[viewer] else { return };
+        while let Some(said) = socket.hear(until).await {
+            let frame = match said {
+                Said::Frame(frame) => frame,
+                other => panic!("a socket ended: {other:?}"),
+            };
+            let faces = match frame["type"].as_str() {
+                Some("initial_state") => frame["data"]["presences"].as_array().cloned().unwrap_or_default(),
+                Some("presence_update") => vec![frame["data"].clone()],
+                other => panic!("an unexpected frame {other:?}: {frame}"),
+            };
+            for face in faces {
+                let subject = face["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+                heard.frames.entry(subject).or_default().push(shown_frame(&face));
+            }
+        }
+    }
+
+    /// A quiet point: every socket comes to believe what `SELECT` as its viewer returns, and stays with it.
+    async fn settle(&mut self) -> Result<(), String> {
+        for viewer in 0..VIEWERS {
+            let deadline = Instant::now() + SETTLE;
+            loop {
+                self.listen(viewer, Instant::now() + Duration::from_millis(20)).await;
+                let truth = self.select(viewer).await;
+                let belief = self.belief(viewer);
+                if truth == belief {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(format!(
+                        "viewer {} believes\n{belief:#?}\nbut select says\n{truth:#?}",
+                        self.users[self.watching[viewer].user].id
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn belief(&self, viewer: usize) -> HashMap<Uuid, Shown> {
+        let heard = &self.watching[viewer].heard;
+        let last = heard.frames.iter().map(|(subject, frames)| (*subject, frames.last().cloned().flatten()));
+        last.filter(|(_, shown)| !is_taken_back(shown)).collect()
+    }
+
+    /// What `SELECT` as the viewer returns, of those whom its socket is about.
+    async fn select(&self, viewer: usize) -> HashMap<Uuid, Shown> {
+        let Watching { user, heard, .. } = &self.watching[viewer];
+        let follows: Vec<Uuid> = heard.follows.iter().copied().collect();
+        let claims = json!({"sub": self.users[*user].id, "role": "authenticated"}).to_string();
+        let client = &self.connections[0];
+        client.batch_execute("begin").await.expect("begins");
+        let acting =
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+        client.query(acting, &[&claims]).await.expect("acts as the viewer");
+        let about = "select to_jsonb(p) from public.user_presence p
+            where p.user_id = any ($1) or p.user_id in (select rollcall.my_relations())";
+        let rows = client.query(about, &[&follows]).await.expect("selects");
+        client.batch_execute("commit").await.expect("commits");
+        let rows = rows.iter().map(|row| row.get::<_, Value>(0));
+        let seen = rows.map(|row| {
+            let subject = row["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+            (subject, Some(shown_row(&row)))
+        });
+        // Somebody offline who shows no last_seen reads like somebody who was taken back.
+        seen.filter(|(_, shown)| !is_taken_back(shown)).collect()
+    }
+
+    /// The second judge, over the whole history.
+    async fn judge(&mut self) -> Result<(), String> {
+        let ids: Vec<String> = self.users.iter().map(|user| user.id.to_string()).collect();
+        let log = "select xid::text, source, old_row, new_row from public.commit_log
+            where coalesce(new_row, old_row)::text ~ $1 order by seq";
+        let rows = self.connections[0].query(log, &[&ids.join("|")]).await.expect("the log");
+        let entry = |row: &tokio_postgres::Row| Entry {
+            xid: row.get(0),
+            source: row.get(1),
+            old: row.get(2),
+            new: row.get(3),
+        };
+        let log: Vec<Entry> = rows.iter().map(entry).collect();
+        let mut heard = std::mem::take(&mut self.past);
+        heard.extend(self.watching.iter_mut().map(|watching| {
+            let empty =
+                Heard { viewer: watching.heard.viewer, follows: HashSet::new(), frames: HashMap::new() };
+            std::mem::replace(&mut watching.heard, empty)
+        }));
+        oracle::check(self.rule, &log, &heard)
+    }
+}
+
+/// Runs statements; a collision with another transaction is tried again, as every client of Postgres has to.
+async fn sql(client: &Client, text: &str) {
+    for _ in 0..20 {
+        let done = timeout(Duration::from_secs(30), client.batch_execute(text)).await.expect("in time");
+        match done {
+            Ok(()) => return,
+            Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+                client.batch_execute("rollback").await.expect("rolls back");
+            }
+            Err(error) => panic!("{text}: {error:?}"),
+        }
+    }
+    panic!("collides again and again: {text}");
+}

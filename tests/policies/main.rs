@@ -1,0 +1,107 @@
+//! The policy truth test: whatever is changed, by whichever way, each socket believes what `SELECT` as that viewer
+//! returns, and nobody ever hears what was not theirs to hear at that moment in commit order.
+//!
+//! Random users, relations and settings; random histories of changes through REST, sockets and SQL, several at once,
+//! over two nodes. `ROLLCALL_SEED` repeats a run, `ROLLCALL_HISTORIES` says how many. Two judges: `SELECT` under
+//! row-level security at every quiet point ([`history`]), and a second writing of the rule, run over the exact
+//! order of commits ([`oracle`]).
+
+#[path = "../it/client.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod client;
+#[path = "../it/cluster.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod cluster;
+#[path = "../it/world.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod world;
+
+mod history;
+mod oracle;
+
+use std::{process::ExitCode, sync::Arc};
+
+use futures_util::{StreamExt, stream};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+use crate::{cluster::Cluster, oracle::Rule, world::World};
+
+/// Histories under Rollcall's own rule; a quarter as many run under the test's.
+const HISTORIES: u64 = 1_000;
+/// Histories at the same time; their users are strangers to each other.
+const AT_ONCE: usize = 8;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+    let histories = number("ROLLCALL_HISTORIES").unwrap_or(HISTORIES);
+    let seed = number("ROLLCALL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
+
+    let trial = |name: &str, rule: Rule, histories: u64| {
+        let (runtime, cluster) = (runtime.clone(), cluster.clone());
+        Trial::test(name, move || {
+            let cluster = cluster.expect("is there, unless tests are only listed");
+            runtime.block_on(run(cluster, rule, seed, histories))
+        })
+    };
+    let trials = vec![
+        trial("sockets_believe_what_select_as_the_viewer_says", Rule::Ours, histories),
+        trial("sockets_follow_a_policy_of_the_dbas_own", Rule::ByGrant, histories.div_ceil(4)),
+    ];
+    // One after the other: each keeps the machine busy by itself.
+    let arguments = Arguments { test_threads: Some(1), ..arguments };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(cluster) = cluster {
+        runtime.block_on(cluster.stop());
+    }
+    conclusion.exit_code()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+async fn run(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Result<(), Failed> {
+    let world = World::new(cluster).await;
+    world.run(include_str!("log.sql"), &[]).await;
+    let nodes = Arc::new([world.node().await, world.node().await]);
+    if rule == Rule::ByGrant {
+        // While the servers run, as a DBA would.
+        world.run(include_str!("own_policy.sql"), &[]).await;
+    }
+    let started = std::time::Instant::now();
+    let mut runs = stream::iter(seed..seed + histories)
+        .map(|seed| {
+            let (world, nodes) = (world.clone(), nodes.clone());
+            async move { (seed, tokio::spawn(history::run(world, nodes, rule, seed)).await) }
+        })
+        .buffer_unordered(AT_ONCE);
+    let (mut frames, mut steps, mut failures) = (0, 0, Vec::new());
+    while let Some((seed, outcome)) = runs.next().await {
+        match outcome {
+            Ok(Ok(told)) => {
+                frames += told.frames;
+                steps += told.steps;
+            }
+            Ok(Err(wrong)) => failures.push(format!("seed {seed}: {wrong}")),
+            Err(panic) => failures.push(format!("seed {seed}: {panic}")),
+        }
+        if failures.len() > 2 {
+            break;
+        }
+    }
+    drop(runs);
+    println!(
+        "{histories} histories from seed {seed}: {steps} changes, {frames} frames, {:?}",
+        started.elapsed()
+    );
+    world.close().await?;
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let again = "repeat one with ROLLCALL_SEED=<its seed> ROLLCALL_HISTORIES=1";
+    Err(format!("{}\n{again}", failures.join("\n\n")).into())
+}
