@@ -94,3 +94,5 @@ create trigger notify_context after update of active_conversation_id, visible_co
     active_persona_id, last_navigation_path, local_time on public.presence_devices
   for each row when (old.context_version is distinct from new.context_version)
   execute function rollcall.notify_context();
+
+revoke execute on all functions in schema rollcall from public;

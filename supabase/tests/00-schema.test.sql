@@ -89,10 +89,11 @@ select is_empty(
   'authenticated cannot get around row-level security by truncate or triggers');
 select ok(not has_any_column_privilege('authenticated', 'public.user_presence', 'insert, update')
   and not has_table_privilege('authenticated', 'public.user_presence', 'delete'), 'authenticated does not write faces');
-select results_eq(
-  $$ select attname::text collate "C" from pg_attribute where attrelid = 'public.presence_devices'::regclass and attnum > 0
-       and has_column_privilege('authenticated', attrelid, attnum, 'update') order by 1 $$,
-  $$ values ('activity' collate "C"), ('app_version'), ('current_page'), ('device_name'), ('device_type'), ('platform'), ('status') $$,
+select is_empty(
+  $$ select attname from pg_attribute where attrelid = 'public.presence_devices'::regclass
+       and attname in ('user_id', 'device_id', 'nodes', 'session_started_at', 'last_heartbeat_at', 'last_active_at',
+         'idle_since', 'signed_off_at', 'live', 'navigation_history', 'context_updated_at', 'context_version')
+       and has_column_privilege('authenticated', attrelid, attnum, 'update') $$,
   'of a device, authenticated changes what is the device''s to say');
 select ok(not has_column_privilege('authenticated', 'public.presence_choices', 'last_seen_when_hidden', 'insert, update'),
   'what hides an invisible user is not the user''s to write');
