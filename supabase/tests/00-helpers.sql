@@ -1,4 +1,5 @@
--- What the tests share. The runner loads it before them; `supabase test db` finds no tests in it and passes.
+-- What the tests share: loaded before them by tests/sql/run, and by `supabase test db` because of its name. It stays in
+-- the database, which is one for tests.
 -- Invariant: every function here may be called by every role, because tests become each of them.
 create schema if not exists tests;
 grant usage on schema tests to public;
@@ -70,3 +71,9 @@ as $$
   update public.user_last_seen set last_seen = now() - p_by where user_id = p_user;
   select set_config('rollcall.batch', '', true);
 $$;
+
+begin;
+select plan(1);
+select is(tests.u(1), 'a0000000-0000-4000-8000-000000000001', 'the helpers are there');
+select * from finish();
+rollback;
