@@ -343,9 +343,9 @@ impl Lease {
     /// Gives the lease up, and with it every device that is connected nowhere else. To be called when nothing is
     /// written any more: a connection that is written later would keep its device online with nobody behind it.
     pub async fn release(&self) {
-        let released =
-            patiently(async { node::release_lease(&self.database.own().await?, self.liveness.node).await })
-                .await;
+        let Liveness { node, times, .. } = &self.liveness;
+        let release = async { node::release_lease(&self.database.own().await?, *node, times.grace).await };
+        let released = patiently(release).await;
         if let Err(error) = released {
             tracing::warn!(error = ?error, "could not release the lease; it will lapse");
         }

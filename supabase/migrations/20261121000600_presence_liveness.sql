@@ -196,10 +196,11 @@ begin
 end
 $$;
 
--- Gives a lease up at a clean stop: its devices go offline at once, unless another node holds them. At most as many as
--- fit well into one statement; those of a bigger node are swept, because its lease is gone.
+-- Gives a lease up at a clean stop. Where other nodes live, the lease is cut short to the grace, so that devices that
+-- come back to another node within it are never offline, and the others are swept. Where none does, the devices go
+-- offline at once: at most as many as fit well into one statement; those of a bigger node are swept by whoever comes.
 -- Definer: see renew_lease.
-create function rollcall.release_lease(p_node uuid) returns void
+create function rollcall.release_lease(p_node uuid, p_grace interval default interval '0') returns void
   language plpgsql volatile security definer set search_path = ''
 as $$
 declare
@@ -207,6 +208,10 @@ declare
   v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
   v_users uuid[];
 begin
+  if exists (select from public.presence_nodes n where n.id <> p_node and n.lease_expires_at > v_now) then
+    update public.presence_nodes set lease_expires_at = least(lease_expires_at, v_now + p_grace) where id = p_node;
+    return;
+  end if;
   perform set_config('rollcall.batch', 'on', true);
   with held as (
     select d.user_id, d.device_id from public.presence_devices d

@@ -95,4 +95,5 @@ create trigger notify_context after update of active_conversation_id, visible_co
   for each row when (old.context_version is distinct from new.context_version)
   execute function rollcall.notify_context();
 
+-- Functions of a migration are for nobody unless it grants them.
 revoke execute on all functions in schema rollcall from public;

@@ -1,6 +1,6 @@
 -- What each kind of write does, leases, the sweep, and that nothing outlives its time.
 begin;
-select plan(58);
+select plan(60);
 select tests.as_owner();
 create function pg_temp.device(p_user uuid, p_device text) returns text language sql
 as $$ select status || ' ' || cardinality(nodes) from public.presence_devices where user_id = p_user and device_id = p_device $$;
@@ -144,8 +144,14 @@ select is(tests.last_seen(tests.u(42), 'public'), (select last_seen from public.
   'which says nothing of a device that had signed off before');
 select ok(tests.last_seen(tests.u(42), 'public') > now() - interval '10 seconds', '(that one was seen signing off)');
 
-select rollcall.release_lease(tests.node(1));
-select is((select count(*) from public.presence_devices where tests.node(1) = any (nodes)), 0::bigint, 'a node that stops lets go of all');
+select rollcall.release_lease(tests.node(1), '5 seconds');
+select ok((select lease_expires_at between clock_timestamp() + interval '4 seconds' and clock_timestamp() + interval '5 seconds'
+  from public.presence_nodes where id = tests.node(1)), 'a node that stops while others run leaves its devices a grace');
+select is(tests.face(tests.u(41), 'public'), 'online/online', 'in which they stay online');
+delete from public.presence_nodes where id <> tests.node(1);
+select rollcall.release_lease(tests.node(1), '5 seconds');
+select is((select count(*) from public.presence_devices where tests.node(1) = any (nodes)), 0::bigint,
+  'a node that is the last to stop lets go of all');
 select is(tests.face(tests.u(41), 'public'), 'offline/offline', 'at once');
 
 -- The rest of the sweep ----------------------------------------------------------------------------------------------

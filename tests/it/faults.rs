@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         a_device_on_two_nodes_outlives_one_of_them,
         a_node_that_was_swept_by_mistake_says_again_who_is_connected,
         a_stopped_node_leaves_nobody_online,
-        a_killed_process_leaves_nobody_online_and_nothing_acknowledged_behind,
+        a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged,
         whoever_answers_no_ping_is_offline_within_30_s,
     ]
 }
@@ -404,7 +404,7 @@ async fn a_stopped_node_leaves_nobody_online(world: Arc<World>) {
     );
 }
 
-async fn a_killed_process_leaves_nobody_online_and_nothing_acknowledged_behind(world: Arc<World>) {
+async fn a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged(world: Arc<World>) {
     let (watching, dying) = tokio::join!(world.process(), world.process());
     let (viewer, subject) = (User::new(), User::new());
     world.befriend(&viewer, &subject).await;

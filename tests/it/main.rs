@@ -12,10 +12,12 @@ mod bad_input;
 mod faults;
 mod invisible;
 mod isolation;
+mod rest_lists;
 mod rest_manage;
 mod rest_people;
 mod rest_presence;
 mod rest_privacy;
+mod revocation;
 mod sockets_dialects;
 mod sockets_presence;
 mod sql_moves_sockets;
@@ -83,12 +85,14 @@ fn main() -> ExitCode {
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
         rest_presence::cases(),
+        rest_lists::cases(),
         rest_manage::cases(),
         rest_people::cases(),
         rest_privacy::cases(),
         sockets_dialects::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
+        revocation::cases(),
         bad_input::cases(),
         faults::cases(),
         invisible::cases(),

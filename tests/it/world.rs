@@ -283,7 +283,12 @@ impl Node {
         let address = timeout(PATIENCE * 2, ready).await.expect("ready in time");
         // Nobody reads on, and a full pipe would stop the server.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Self { address, context_address: None, id: Uuid::nil(), running: Mutex::new(Some(Running::Process(child))) }
+        Self {
+            address,
+            context_address: None,
+            id: Uuid::nil(),
+            running: Mutex::new(Some(Running::Process(child))),
+        }
     }
 
     /// Stops in order. Does nothing when it has stopped or crashed before.

@@ -20,13 +20,17 @@ pub async fn renew_lease(
     Ok(client.query_one(&statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
 }
 
-/// Gives a lease up; the node's devices go offline at once.
+/// Gives a lease up; the node's devices go offline unless they turn up on another node within the grace.
 ///
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn release_lease(client: &impl GenericClient, node: NodeId) -> Result<(), PgError> {
-    client.query(include_str!("../../../sql/node/release_lease.sql"), &[&node]).await?;
+pub async fn release_lease(
+    client: &impl GenericClient,
+    node: NodeId,
+    grace: Duration,
+) -> Result<(), PgError> {
+    client.query(include_str!("../../../sql/node/release_lease.sql"), &[&node, &grace.as_secs_f64()]).await?;
     Ok(())
 }
 

@@ -112,7 +112,10 @@ pub struct Pump {
     policies: Policies,
     lookers: JoinSet<Result<Vec<Answer>, PgError>>,
     asked: HashMap<Id, Asked>,
+    /// Viewers to be asked again. They come before newcomers: what was taken from them is to be told soon.
     due: VecDeque<ViewerKey>,
+    /// Viewers that have heard nothing yet.
+    newcomers: VecDeque<ViewerKey>,
     /// Viewers whose policies raised or did not end: asked alone, one at a time, with pauses.
     suspects: HashMap<ViewerKey, Suspect>,
     /// Users heard of while look-ups are under way, by the pass in which they were.
@@ -162,6 +165,7 @@ pub fn visibility(database: Database, hub: Hub, inbox: Arc<Inbox>) -> (Visibilit
         lookers: JoinSet::new(),
         asked: HashMap::new(),
         due: VecDeque::new(),
+        newcomers: VecDeque::new(),
         suspects: HashMap::new(),
         recent: VecDeque::new(),
         recent_typists: VecDeque::new(),
@@ -347,10 +351,10 @@ impl Pump {
         if self.not_before.is_some_and(|at| at > now) {
             return;
         }
-        while self.lookers.len() < LOOKERS && !self.due.is_empty() {
+        while self.lookers.len() < LOOKERS && !(self.due.is_empty() && self.newcomers.is_empty()) {
             let mut batch = Vec::new();
             while batch.len() < VIEWERS_A_LOOK {
-                let Some(key) = self.due.pop_front() else { break };
+                let Some(key) = self.due.pop_front().or_else(|| self.newcomers.pop_front()) else { break };
                 if self.suspects.contains_key(&key) {
                     continue; // Has a turn of its own, below.
                 }

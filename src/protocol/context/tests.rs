@@ -24,6 +24,16 @@ fn said(message: &ServerMessage) -> Value {
     serde_json::from_slice(&out).expect("valid JSON")
 }
 
+#[test]
+fn what_the_back_end_sends_is_passed_on_as_it_came() {
+    let payload = serde_json::value::RawValue::from_string(r#"{"n":1.50}"#.to_owned()).expect("is JSON");
+    let event = CustomEvent { category: crate::model::Category::Custom, event: "paid".into(), payload };
+    let mut out = Vec::new();
+    assert_eq!(encode_into(&ServerMessage::Custom(event), &mut out), Some(FrameKind::Text));
+    let expected = r#"{"type":"broadcast","data":{"category":"custom","event":"paid","payload":{"n":1.50}}}"#;
+    assert_eq!(String::from_utf8(out).expect("is text"), expected);
+}
+
 fn empty() -> DeviceContext {
     DeviceContext {
         user_id: ALICE.parse().expect("a UUID"),

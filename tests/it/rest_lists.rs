@@ -1,0 +1,194 @@
+//! The REST routes of source B that show others: who is in a list, and who is not.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Case,
+    client::{TIME, assert_like},
+    world::{User, World, service},
+};
+
+const STATUS: &str = "/api/presence/status";
+const USERS: &str = "/api/presence/users";
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        the_list_without_ids_is_everybody_related_who_may_be_seen,
+        ids_that_are_unknown_or_not_visible_are_left_out,
+        unknown_and_invisible_cannot_be_told_apart,
+        a_thousand_ids_are_taken_and_one_more_is_refused,
+        each_malformed_id_is_named,
+        the_service_role_sees_everybody_in_full,
+    ]
+}
+
+fn one(user: &User) -> String {
+    format!("{USERS}/{}", user.id)
+}
+
+/// One user for each way of being related or not, as `viewer` sees them.
+struct Cast {
+    viewer: User,
+    contact: User,
+    asked: User,
+    hidden: User,
+    blocked: User,
+    teammate: User,
+    open: User,
+    stranger: User,
+    partner: User,
+}
+
+impl Cast {
+    async fn assemble(world: &World) -> Self {
+        let new = User::new;
+        let cast = Self {
+            viewer: new(),
+            contact: new(),
+            asked: new(),
+            hidden: new(),
+            blocked: new(),
+            teammate: new(),
+            open: new(),
+            stranger: new(),
+            partner: new(),
+        };
+        let Self { viewer, contact, asked, hidden, blocked, teammate, open, stranger, partner } = &cast;
+        for contact in [contact, hidden, blocked] {
+            world.befriend(viewer, contact).await;
+        }
+        let ids = [
+            ("viewer", viewer.id),
+            ("asked", asked.id),
+            ("hidden", hidden.id),
+            ("blocked", blocked.id),
+            ("teammate", teammate.id),
+            ("open", open.id),
+            ("partner", partner.id),
+        ];
+        world
+            .run(
+                "insert into public.contacts (requester_id, addressee_id) values ($viewer, $asked);
+                 insert into public.presence_settings (user_id, visibility)
+                   values ($hidden, 'nobody'), ($teammate, 'team'), ($open, 'everyone'), ($partner, 'everyone');
+                 insert into public.blocks (blocker_id, blocked_id) values ($blocked, $viewer);
+                 with team as (insert into public.teams (name, owner_id) values ('t', $viewer) returning id)
+                   insert into public.team_members (team_id, user_id)
+                   select id, unnest(array[$viewer, $teammate]::uuid[]) from team;
+                 with room as (insert into public.conversations (created_by) values ($viewer) returning id)
+                   insert into public.conversation_participants (conversation_id, user_id)
+                   select id, unnest(array[$viewer, $partner]::uuid[]) from room;",
+                &ids,
+            )
+            .await;
+        for user in [contact, asked, hidden, blocked, teammate, open, stranger, partner] {
+            world.set_status(user, "online").await;
+        }
+        cast
+    }
+}
+
+fn ids_of(list: &Value) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| one["user_id"].as_str().and_then(|id| id.parse().ok()).expect("an id"))
+        .collect();
+    ids.sort();
+    ids
+}
+
+fn sorted<const N: usize>(mut users: [&User; N]) -> Vec<Uuid> {
+    users.sort_by_key(|user| user.id);
+    users.map(|user| user.id).to_vec()
+}
+
+async fn the_list_without_ids_is_everybody_related_who_may_be_seen(world: Arc<World>) {
+    let node = world.node().await;
+    let cast = Cast::assemble(&world).await;
+    let listed = node.get(&cast.viewer, USERS).await.expect(200);
+    assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.partner]));
+    let shape = json!({
+        "user_id": listed[0]["user_id"], "status": "online", "availability": "online", "last_seen": TIME,
+        "is_typing": false,
+    });
+    assert_like(&listed[0], &shape);
+}
+
+async fn ids_that_are_unknown_or_not_visible_are_left_out(world: Arc<World>) {
+    let node = world.node().await;
+    let cast = Cast::assemble(&world).await;
+    let everybody = [
+        cast.contact.id,
+        cast.asked.id,
+        cast.hidden.id,
+        cast.blocked.id,
+        cast.teammate.id,
+        cast.open.id,
+        cast.stranger.id,
+        cast.partner.id,
+        Uuid::new_v4(),
+    ];
+    let ids = everybody.map(|id| id.to_string()).join(",");
+    let listed = node.get(&cast.viewer, &format!("{USERS}?user_ids={ids}")).await.expect(200);
+    assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.open, &cast.partner]));
+    for user in [&cast.contact, &cast.teammate, &cast.open, &cast.partner] {
+        node.get(&cast.viewer, &one(user)).await.expect(200);
+    }
+}
+
+async fn unknown_and_invisible_cannot_be_told_apart(world: Arc<World>) {
+    let node = world.node().await;
+    let cast = Cast::assemble(&world).await;
+    let unknown = node.get(&cast.viewer, &one(&User::new())).await;
+    let (headers, unknown) = (unknown.headers.clone(), unknown.expect_error(404, "NOT_FOUND"));
+    for user in [&cast.asked, &cast.hidden, &cast.blocked, &cast.stranger] {
+        let hidden = node.get(&cast.viewer, &one(user)).await;
+        let names = |headers: &reqwest::header::HeaderMap| {
+            headers.keys().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&hidden.headers), names(&headers));
+        assert_eq!(hidden.expect_error(404, "NOT_FOUND"), unknown);
+    }
+}
+
+async fn a_thousand_ids_are_taken_and_one_more_is_refused(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    node.post(&user, STATUS, json!({"status": "online"})).await.expect(200);
+    let mut ids: Vec<String> = (0..999).map(|_| Uuid::new_v4().to_string()).collect();
+    ids.push(user.id.to_string());
+    let listed = node.get(&user, &format!("{USERS}?user_ids={}", ids.join(","))).await.expect(200);
+    assert_eq!(ids_of(&listed), [user.id]);
+
+    ids.push(Uuid::new_v4().to_string());
+    let refused = node.get(&user, &format!("{USERS}?user_ids={}", ids.join(","))).await;
+    assert_eq!(refused.expect_error(400, "INVALID_REQUEST")["details"][0]["field"], "user_ids");
+    let none = node.get(&user, &format!("{USERS}?user_ids=")).await;
+    none.expect_error(400, "INVALID_REQUEST");
+}
+
+async fn each_malformed_id_is_named(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let answer = node.get(&user, &format!("{USERS}?user_ids={},bob,%27;drop", user.id)).await;
+    let error = answer.expect_error(400, "INVALID_REQUEST");
+    let fields: Vec<_> =
+        error["details"].as_array().expect("details").iter().map(|one| &one["field"]).collect();
+    assert_eq!(fields, ["user_ids[1]", "user_ids[2]"]);
+    node.get(&user, &format!("{USERS}/bob")).await.expect_error(400, "INVALID_REQUEST");
+}
+
+async fn the_service_role_sees_everybody_in_full(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    node.post(&user, STATUS, json!({"status": "invisible"})).await.expect(200);
+    let seen = node.get(&service(), &one(&user)).await.expect(200);
+    assert_eq!(seen["availability"], "invisible");
+    let seen = node.get(&service(), &format!("{USERS}?user_ids={}", user.id)).await.expect(200);
+    assert_eq!(ids_of(&seen), [user.id]);
+}
