@@ -246,7 +246,18 @@ create function rollcall.on_devices_updated() returns trigger
 as $$
 declare
   v_now constant timestamptz := clock_timestamp();
+  -- Names and context signals are no presence.
+  v_users constant uuid[] := array(
+    select coalesce(n.user_id, o.user_id)
+    from new_rows n
+    full join old_rows o on o.user_id = n.user_id and o.device_id = n.device_id
+    where (n.status, n.activity, n.current_page, n.idle_since, n.last_heartbeat_at, n.last_active_at)
+      is distinct from (o.status, o.activity, o.current_page, o.idle_since, o.last_heartbeat_at, o.last_active_at)
+  );
 begin
+  if v_users = '{}' then
+    return null;
+  end if;
   perform set_config('rollcall.batch', 'on', true);
   update public.presence_devices d set
       -- One with a socket was live until now; one on heartbeats, as far as we know, until the last.
@@ -270,7 +281,7 @@ begin
     where d.user_id = n.user_id and d.device_id = n.device_id
       and (n.status, n.activity, n.current_page) is distinct from (o.status, o.activity, o.current_page);
   perform set_config('rollcall.batch', '', true);
-  perform rollcall.refresh_faces(array(select n.user_id from new_rows n union all select o.user_id from old_rows o));
+  perform rollcall.refresh_faces(v_users);
   return null;
 end
 $$;

@@ -1,4 +1,5 @@
--- What the tests share. The runner loads it before them; `supabase test db` finds no tests in it and passes.
+-- What the tests share: loaded before them by tests/sql/run, and by `supabase test db` because of its name. It stays in
+-- the database, which is one for tests.
 -- Invariant: every function here may be called by every role, because tests become each of them.
 create schema if not exists tests;
 grant usage on schema tests to public;
@@ -27,11 +28,12 @@ begin
 end
 $$;
 
--- The rest of the transaction runs as whoever runs the tests.
+-- The rest of the transaction runs as the owner of the migrations, who also makes tables and policies of a test.
 create or replace function tests.as_owner() returns void language plpgsql
 as $$
 begin
-  perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true);
+  perform set_config('role', (select nspowner::regrole::text from pg_namespace where nspname = 'rollcall'), true),
+    set_config('request.jwt.claims', '', true);
 end
 $$;
 
@@ -59,3 +61,19 @@ as $$ select p.last_seen from public.user_presence p where p.user_id = p_user an
 
 create or replace function tests.version(p_user uuid, p_face public.presence_face) returns bigint language sql
 as $$ select p.version from public.user_presence p where p.user_id = p_user and p.face = p_face $$;
+
+-- As if nothing had been heard of a user for some time.
+create or replace function tests.rewind(p_user uuid, p_by interval) returns void language sql
+as $$
+  -- Without the triggers, which would note that a live user is live now.
+  select set_config('rollcall.batch', 'on', true);
+  update public.presence_devices set last_heartbeat_at = now() - p_by where user_id = p_user;
+  update public.user_last_seen set last_seen = now() - p_by where user_id = p_user;
+  select set_config('rollcall.batch', '', true);
+$$;
+
+begin;
+select plan(1);
+select is(tests.u(1), 'a0000000-0000-4000-8000-000000000001', 'the helpers are there');
+select * from finish();
+rollback;
