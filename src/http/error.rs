@@ -290,7 +290,7 @@ impl IntoResponse for ApiError {
 impl From<PgError> for ApiError {
     fn from(error: PgError) -> Self {
         match error {
-            PgError::Unavailable(_) | PgError::Collision(_) => {
+            PgError::Unavailable(_) | PgError::Collision(_) | PgError::Locked(_) => {
                 Self::DatabaseUnavailable { source: error.into() }
             }
             PgError::TimedOut(_) => Self::ServiceUnavailable {

@@ -11,6 +11,9 @@ pub enum PgError {
     /// Two transactions wanted each other's rows; it may be tried again.
     #[error("the transaction collided with another")]
     Collision(#[source] tokio_postgres::Error),
+    /// Another transaction holds a row for longer than one waits.
+    #[error("another transaction holds a row for too long")]
+    Locked(#[source] tokio_postgres::Error),
     /// Row-level security or a missing grant.
     #[error("not allowed")]
     Denied(#[source] tokio_postgres::Error),
@@ -44,6 +47,7 @@ impl PgError {
         match self {
             Self::Unavailable(_) => "unavailable",
             Self::Collision(_) => "collision",
+            Self::Locked(_) => "locked",
             Self::Denied(_) => "denied",
             Self::TimedOut(_) => "timed_out",
             Self::BrokenReference(_) => "broken_reference",
@@ -64,6 +68,7 @@ impl From<tokio_postgres::Error> for PgError {
         };
         match *state {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Collision(error),
+            SqlState::LOCK_NOT_AVAILABLE => Self::Locked(error),
             SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied(error),
             SqlState::QUERY_CANCELED => Self::TimedOut(error),
             SqlState::FOREIGN_KEY_VIOLATION => Self::BrokenReference(error),

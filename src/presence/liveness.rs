@@ -112,7 +112,7 @@ impl Liveness {
                 return Ok(());
             }
         }
-        self.connect(user, device).await
+        self.connect(user, device, true).await
     }
 
     /// A socket closed. The last one of a device starts the grace.
@@ -153,7 +153,7 @@ impl Liveness {
         if self.state.lock().devices.get(&(user, device.clone())).is_some_and(|live| live.signed_off) {
             return Ok(());
         }
-        self.connect(user, device).await
+        self.connect(user, device, false).await
     }
 
     /// Somebody looks at the device. Written only so often that the device does not become idle.
@@ -176,24 +176,35 @@ impl Liveness {
 
     /// A device, or all of the user's, was signed off: it is offline already, and stays so until a socket opens anew.
     pub fn signed_off(&self, user: UserId, device: Option<&DeviceId>) {
+        self.mark(user, device, true);
+    }
+
+    /// A device, or all of the user's, said that it is here after all.
+    pub fn signed_on(&self, user: UserId, device: Option<&DeviceId>) {
+        self.mark(user, device, false);
+    }
+
+    fn mark(&self, user: UserId, device: Option<&DeviceId>, signed_off: bool) {
         let mut state = self.state.lock();
         match device {
             Some(device) => {
                 if let Some(live) = state.devices.get_mut(&(user, device.clone())) {
-                    live.signed_off = true;
+                    live.signed_off = signed_off;
                 }
             }
-            // Erasing is rare: a walk over the map costs less than an index by user.
+            // Naming no device is rare: a walk over the map costs less than an index by user.
             None => {
                 let theirs = state.devices.iter_mut().filter(|((owner, _), _)| *owner == user);
-                theirs.for_each(|(_, live)| live.signed_off = true);
+                theirs.for_each(|(_, live)| live.signed_off = signed_off);
             }
         }
     }
 
-    async fn connect(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
-        let written =
-            self.writer.apply(user, Change::Connect { device: device.clone(), node: self.node }).await;
+    async fn connect(&self, user: UserId, device: &DeviceId, opened: bool) -> Result<(), WriteError> {
+        let written = self
+            .writer
+            .apply(user, Change::Connect { device: device.clone(), node: self.node, opened })
+            .await;
         if let Some(live) = self.state.lock().devices.get_mut(&(user, device.clone())) {
             live.written = written.is_ok();
         }
@@ -257,7 +268,7 @@ impl Liveness {
         }
         // A socket that opened while the write was under way wrote its connection before or after it: say it again.
         let back = self.state.lock().devices.get(&key).is_some_and(|live| live.sockets > 0);
-        if back && let Err(error) = self.connect(*user, device).await {
+        if back && let Err(error) = self.connect(*user, device, true).await {
             tracing::debug!(%error, "a device that came back will be written with the next lease");
         }
     }
@@ -273,7 +284,7 @@ impl Liveness {
             unknown.map(|(key, _)| key.clone()).collect()
         };
         for chunk in connected.chunks(ASSERT_AT_ONCE) {
-            join_all(chunk.iter().map(|(user, device)| self.connect(*user, device))).await;
+            join_all(chunk.iter().map(|(user, device)| self.connect(*user, device, false))).await;
         }
     }
 }

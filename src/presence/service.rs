@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::Caller,
     limits::{Allowance, LimitClass, Limited, Limits},
-    model::{Card, ConversationId, DeviceId, Presence, UserId, neutralise},
+    model::{Card, ConversationId, DeviceId, Presence, Status, UserId, neutralise},
     pg::{
         Database, PgError,
         queries::{
@@ -133,6 +133,11 @@ impl PresenceService {
         };
         let face = self.writer.apply(user, change).await?.ok_or(WriteError::Refused)?;
         let presence = face.presence.clone();
+        if update.status == Status::Offline {
+            self.liveness.signed_off(user, device.as_ref());
+        } else {
+            self.liveness.signed_on(user, device.as_ref());
+        }
         self.remember(user, Said { at: Instant::now(), device, update, face });
         Ok((presence, Some(allowance)))
     }

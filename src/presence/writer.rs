@@ -136,8 +136,9 @@ impl WriterTask {
                     drop(request.reply.send(Ok(faces.remove(&request.user))));
                 }
             }
-            Err(error @ PgError::Failed(_)) if batch.len() > 1 => {
-                // One write that the database refuses must not take the others with it.
+            Err(error @ (PgError::Failed(_) | PgError::Locked(_))) if batch.len() > 1 => {
+                // One write that the database refuses, or a user whom somebody in psql holds, must not take the others
+                // along.
                 tracing::warn!(error = ?error, batch = batch.len(), "a batch failed; writing one by one");
                 for request in batch {
                     Box::pin(self.commit(vec![request])).await;

@@ -5,7 +5,8 @@
 -- An activity or page that is null stays as it is; an empty one is cleared.
 -- What each kind does to a device:
 --   status      what the client says; without a device id it speaks for all live devices, or for `default`
---   connect     a socket opened on p_node; brings an offline device back. Said again, it changes nothing
+--   connect     a socket opened on p_node; brings an offline device back. Said again, it changes nothing; with p_active the
+--               socket opened just now, which brings back also a device that had signed off
 --   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
 --   silent      the socket on p_node says nothing: offline unless another node holds one, but still connected
 --   heartbeat   alive; with p_active also looked at. Brings back what was given up, not what signed off
@@ -121,31 +122,31 @@ begin
         when 'disconnect' then case when d.nodes = array[o.node] then 'offline' else d.status end
         when 'silent' then case when d.nodes = array[o.node] then 'offline' else d.status end
         when 'connect' then case
-          when d.live or d.signed_off_at is not null and o.node = any (d.nodes) then d.status else 'online' end
+          when d.live or d.signed_off_at is not null and o.node = any (d.nodes) and not o.active then d.status else 'online' end
         else case when d.live or d.signed_off_at is not null then d.status else 'online' end
         end,
       signed_off_at = case
         when o.kind = 'status' then case when o.said = 'offline' then v_now end
-        when o.kind = 'connect' and not o.node = any (d.nodes) then null
+        when o.kind = 'connect' and (o.active or not o.node = any (d.nodes)) then null
         else d.signed_off_at end,
       session_started_at = case
         when not d.live and (o.kind = 'status' and o.said <> 'offline' or o.kind in ('connect', 'heartbeat')
-          and (d.signed_off_at is null or o.kind = 'connect' and not o.node = any (d.nodes)))
+          and (d.signed_off_at is null or o.kind = 'connect' and (o.active or not o.node = any (d.nodes))))
         then v_now else d.session_started_at end,
       -- The last moment at which it was live: an offline device that stays so was not.
       last_heartbeat_at = case
         when o.kind in ('disconnect', 'silent') then
           case when d.live then greatest(d.last_heartbeat_at, v_now - o.age * interval '1 second') else d.last_heartbeat_at end
         when d.live or o.kind = 'status' and o.said <> 'offline' or o.kind in ('connect', 'heartbeat')
-          and (d.signed_off_at is null or o.kind = 'connect' and not o.node = any (d.nodes))
+          and (d.signed_off_at is null or o.kind = 'connect' and (o.active or not o.node = any (d.nodes)))
         then v_now else d.last_heartbeat_at end,
       last_active_at = case
         when o.kind = 'status' or o.kind = 'heartbeat' and o.active
-          or o.kind = 'connect' and not (d.live and o.node = any (d.nodes))
+          or o.kind = 'connect' and (o.active or not (d.live and o.node = any (d.nodes)))
         then v_now else d.last_active_at end,
       idle_since = case
         when o.kind = 'status' or o.kind = 'heartbeat' and o.active
-          or o.kind = 'connect' and not (d.live and o.node = any (d.nodes))
+          or o.kind = 'connect' and (o.active or not (d.live and o.node = any (d.nodes)))
         then null else d.idle_since end,
       activity = case when o.kind = 'status' and o.activity is not null then nullif(o.activity, '') else d.activity end,
       current_page = case when o.kind = 'status' and o.page is not null then nullif(o.page, '') else d.current_page end

@@ -58,12 +58,14 @@ pub enum Change {
         /// `None` keeps what there is, an empty text clears it.
         current_page: Option<String>,
     },
-    /// A socket opened on this node.
+    /// A socket opened on this node, or is still open.
     Connect {
         /// On which device.
         device: DeviceId,
         /// On which node.
         node: NodeId,
+        /// Whether it opened just now: that brings back also a device that had signed off.
+        opened: bool,
     },
     /// The device's last socket on this node closed.
     Disconnect {
@@ -133,8 +135,9 @@ impl<'a> Columns<'a> {
                 page = current_page.as_deref();
                 device.as_ref()
             }
-            Change::Connect { device, node: here } => {
+            Change::Connect { device, node: here, opened } => {
                 node = Some(*here);
+                active = *opened;
                 Some(device)
             }
             Change::Disconnect { device, node: here, age: seconds }
