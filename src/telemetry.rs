@@ -23,14 +23,8 @@ const BATCH_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 2
 
 /// Names of metrics. The unit is the name's last word but for counters, which count events.
 pub mod metric {
-    /// Gauge: open sockets, by dialect.
-    pub const SOCKETS: &str = "rollcall_sockets";
     /// Gauge: visibility edges held in memory (viewer to subject).
     pub const EDGES: &str = "rollcall_edges";
-    /// Counter: frames put into outboxes, by dialect.
-    pub const DELIVERIES: &str = "rollcall_deliveries_total";
-    /// Counter: frames that a newer one of the same subject replaced in an outbox.
-    pub const COALESCED: &str = "rollcall_coalesced_total";
     /// Histogram: rows in a batch of the group-commit writer.
     pub const WRITER_BATCH_SIZE: &str = "rollcall_writer_batch_size";
     /// Histogram, seconds: from handing a write over to its commit.
