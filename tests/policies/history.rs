@@ -38,6 +38,7 @@ pub struct Told {
 #[derive(Debug, Clone)]
 enum Step {
     Rest { user: usize, status: &'static str, custom: String },
+    Type { user: usize, is_typing: bool },
     Frame { viewer: usize, status: &'static str, custom: String },
     Sql(String),
     Reconnect { viewer: usize },
@@ -47,6 +48,8 @@ struct Watching {
     user: usize,
     socket: Option<Socket>,
     heard: Heard,
+    /// Who types, as far as the socket was told.
+    typists: HashSet<Uuid>,
 }
 
 struct History {
@@ -126,7 +129,7 @@ impl History {
             };
             let viewer = self.users[user].id;
             let heard = Heard { viewer, follows, frames: HashMap::new() };
-            self.watching.push(Watching { user, socket: None, heard });
+            self.watching.push(Watching { user, socket: None, heard, typists: HashSet::new() });
             self.connect(user).await;
         }
     }
@@ -153,7 +156,7 @@ impl History {
                     let socket = self.watching[*viewer].socket.as_mut().expect("is connected");
                     socket.say(frame).await;
                 }
-                Step::Rest { .. } | Step::Sql(_) => concurrent.push(step),
+                Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) => concurrent.push(step),
             }
         }
         let (this, node) = (&*self, self.nodes[steps.len() % 2].clone());
@@ -162,8 +165,14 @@ impl History {
             async move {
                 match step {
                     Step::Rest { user, status, custom } => {
-                        let body = json!({"status": status, "custom_status": custom, "device_id": "rest"});
+                        let body = json!({"status": status, "custom_status": custom, "activity": custom, "device_id": "rest"});
                         node.post(&this.users[*user], "/api/presence/status", body).await.expect(200);
+                    }
+                    Step::Type { user, is_typing } => {
+                        let path = format!("/api/conversations/{}/typing", this.conversation);
+                        let answer = node.post(&this.users[*user], &path, json!({ "is_typing": is_typing })).await;
+                        // Whoever takes no part at that moment is told that there is no such conversation.
+                        assert!([200, 404].contains(&answer.status.as_u16()), "{answer:?}");
                     }
                     Step::Sql(text) => sql(&this.connections[place], text).await,
                     Step::Frame { .. } | Step::Reconnect { .. } => {}
@@ -209,8 +218,9 @@ impl History {
                     self.users[user].id
                 ))
             }
-            52..56 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
-            56..66 => {
+            52..60 => Step::Type { user: self.user(), is_typing: self.rng.random_bool(0.7) },
+            60..64 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
+            64..72 => {
                 // In one transaction: sight is taken or given together with a new state.
                 let (user, status) = (self.user(), self.status());
                 let relation = self.relation();
@@ -272,12 +282,14 @@ impl History {
             ),
             5 | 6 => {
                 let visibility = ["nobody", "team", "contacts", "everyone"].choose(&mut self.rng).expect("four");
-                let (seen, custom) = (self.rng.random_bool(0.7), self.rng.random_bool(0.7));
+                let [seen, custom, activity, typing] = std::array::from_fn(|_| self.rng.random_bool(0.7));
                 format!(
-                    "insert into public.presence_settings (user_id, visibility, show_last_seen, show_custom_status)
-                     values ('{a}', '{visibility}', {seen}, {custom}) on conflict (user_id) do update set
-                     visibility = excluded.visibility, show_last_seen = excluded.show_last_seen,
-                     show_custom_status = excluded.show_custom_status;"
+                    "insert into public.presence_settings
+                       (user_id, visibility, show_last_seen, show_custom_status, show_activity, show_typing)
+                     values ('{a}', '{visibility}', {seen}, {custom}, {activity}, {typing})
+                     on conflict (user_id) do update set visibility = excluded.visibility,
+                     show_last_seen = excluded.show_last_seen, show_custom_status = excluded.show_custom_status,
+                     show_activity = excluded.show_activity, show_typing = excluded.show_typing;"
                 )
             }
             7 if on => format!(
@@ -293,12 +305,24 @@ impl History {
 
     /// Hears what has arrived by then, and keeps the record.
     async fn listen(&mut self, viewer: usize, until: Instant) {
-        let Watching { socket: Some(socket), heard, .. } = &mut self.watching[viewer] else { return };
+        let Watching { socket: Some(socket), heard, typists, .. } = &mut self.watching[viewer] else {
+            return;
+        };
         while let Some(said) = socket.hear(until).await {
             let frame = match said {
                 Said::Frame(frame) => frame,
                 other => panic!("a socket ended: {other:?}"),
             };
+            if frame["type"] == "typing_update" {
+                let typist =
+                    frame["data"]["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+                if frame["data"]["is_typing"] == true {
+                    typists.insert(typist)
+                } else {
+                    typists.remove(&typist)
+                };
+                continue;
+            }
             let faces = match frame["type"].as_str() {
                 Some("initial_state") => frame["data"]["presences"].as_array().cloned().unwrap_or_default(),
                 Some("presence_update") => vec![frame["data"].clone()],
@@ -317,14 +341,14 @@ impl History {
             let deadline = Instant::now() + SETTLE;
             loop {
                 self.listen(viewer, Instant::now() + Duration::from_millis(20)).await;
-                let truth = self.select(viewer).await;
-                let belief = self.belief(viewer);
-                if truth == belief {
+                let (truth, typing) = self.select(viewer).await;
+                let (belief, typists) = (self.belief(viewer), &self.watching[viewer].typists);
+                if truth == belief && typing == *typists {
                     break;
                 }
                 if Instant::now() > deadline {
                     return Err(format!(
-                        "viewer {} believes\n{belief:#?}\nbut select says\n{truth:#?}",
+                        "viewer {} believes\n{belief:#?} {typists:?}\nbut select says\n{truth:#?} {typing:?}",
                         self.users[self.watching[viewer].user].id
                     ));
                 }
@@ -339,8 +363,8 @@ impl History {
         last.filter(|(_, shown)| !is_taken_back(shown)).collect()
     }
 
-    /// What `SELECT` as the viewer returns, of those whom its socket is about.
-    async fn select(&self, viewer: usize) -> HashMap<Uuid, Shown> {
+    /// What `SELECT` as the viewer returns, of those whom its socket is about, and who else it says is typing.
+    async fn select(&self, viewer: usize) -> (HashMap<Uuid, Shown>, HashSet<Uuid>) {
         let Watching { user, heard, .. } = &self.watching[viewer];
         let follows: Vec<Uuid> = heard.follows.iter().copied().collect();
         let claims = json!({"sub": self.users[*user].id, "role": "authenticated"}).to_string();
@@ -352,6 +376,8 @@ impl History {
         let about = "select to_jsonb(p) from public.user_presence p
             where p.user_id = any ($1) or p.user_id in (select rollcall.my_relations())";
         let rows = client.query(about, &[&follows]).await.expect("selects");
+        let typing = "select user_id from public.typing_indicators where user_id <> auth.uid()";
+        let typing = client.query(typing, &[]).await.expect("selects");
         client.batch_execute("commit").await.expect("commits");
         let rows = rows.iter().map(|row| row.get::<_, Value>(0));
         let seen = rows.map(|row| {
@@ -359,7 +385,8 @@ impl History {
             (subject, Some(shown_row(&row)))
         });
         // Somebody offline who shows no last_seen reads like somebody who was taken back.
-        seen.filter(|(_, shown)| !is_taken_back(shown)).collect()
+        let seen = seen.filter(|(_, shown)| !is_taken_back(shown)).collect();
+        (seen, typing.iter().map(|row| row.get(0)).collect())
     }
 
     /// The second judge, over the whole history.
