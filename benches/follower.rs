@@ -47,7 +47,7 @@ impl Followers {
     pub async fn join(&mut self, server: SocketAddr, people: &[Person], marker: &str) -> Result<()> {
         let first = self.tasks.len();
         let mut opening = stream::iter(people.iter().enumerate())
-            .map(|(place, person)| Socket::open(server, &person.token, first + place))
+            .map(|(place, person)| Socket::open(server, person, first + place))
             .buffer_unordered(AT_ONCE);
         while let Some(socket) = opening.try_next().await? {
             self.tasks.spawn(listen(socket, marker.to_owned(), self.heard.clone()));

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Those who write by socket take turns, because a single socket may send 100 messages a second only.
+const SOCKETS: usize = 10;
 
 /// Notifications as they arrive on a connection of their own.
 struct Ear {
@@ -48,7 +50,7 @@ impl Ear {
         let (answered, heard) =
             tokio::join!(client.query(statement, &[]), timeout(PATIENCE, self.heard.recv()));
         answered?;
-        Ok(heard?.context("the connection ended")? - begun)
+        Ok(heard.context("no notification")?.context("the connection ended")? - begun)
     }
 }
 
@@ -56,18 +58,23 @@ impl Ear {
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(500, 100);
     let database = cluster.database("bench_latency").await?;
-    let (watcher, by_rest, by_socket) = (Person::new()?, Person::new()?, Person::new()?);
+    let (watcher, by_rest) = (Person::new()?, Person::new()?);
+    let by_socket = Person::many(SOCKETS)?;
     let client = database.connect().await?;
-    befriend(&client, &[(watcher.id, by_rest.id), (watcher.id, by_socket.id)]).await?;
+    let writers = by_socket.iter().chain([&by_rest]);
+    befriend(&client, &writers.map(|writer| (watcher.id, writer.id)).collect::<Vec<_>>()).await?;
     let notify = client.prepare(include_str!("sql/notify.sql")).await?;
     let commit_and_notify = client.prepare(include_str!("sql/commit_and_notify.sql")).await?;
     let mut ear = Ear::open(&database).await?;
 
     let server = Server::start(&database).await?;
     let mut rest = Http::connect(server.address).await?;
-    let mut socket = Socket::open(server.address, &by_socket.token, 0).await?;
-    let mut watching = Socket::open(server.address, &watcher.token, 0).await?;
-    let (rest_id, socket_id) = (by_rest.id.to_string(), by_socket.id.to_string());
+    let mut sockets = Vec::new();
+    for person in &by_socket {
+        sockets.push((person.id.to_string(), Socket::open(server.address, person, 0).await?));
+    }
+    let mut watching = Socket::open(server.address, &watcher, 0).await?;
+    let rest_id = by_rest.id.to_string();
     let words = ["busy", "dnd"].map(|word| {
         let said = format!(r#""availability":"{word}""#);
         (status_request(&by_rest.token, word), status_frame(word), said)
@@ -76,25 +83,28 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let mut series = [const { Vec::new() }; 4];
     // The first rounds warm caches and plans.
     for round in 0..rounds + 20 {
-        let (request, frame, said) = &words[round % 2];
+        let (request, _, rest_said) = &words[round % 2];
+        let (_, frame, said) = &words[round / SOCKETS % 2];
         let bare = ear.time(&client, &notify).await?;
         let durable = ear.time(&client, &commit_and_notify).await?;
 
         let begun = Instant::now();
         let seen = async {
-            watching.until(&[&rest_id, said]).await?;
+            watching.until(&[&rest_id, rest_said]).await?;
             Ok::<_, anyhow::Error>(begun.elapsed())
         };
         let (answered, rest_time) = tokio::join!(rest.call(request), timeout(PATIENCE, seen));
         answered?;
 
+        let (socket_id, socket) = &mut sockets[round % SOCKETS];
         let begun = Instant::now();
         socket.send(frame).await?;
-        timeout(PATIENCE, watching.until(&[&socket_id, said])).await??;
+        timeout(PATIENCE, watching.until(&[socket_id, said])).await.context("told by socket")??;
         let socket_time = begun.elapsed();
-        timeout(PATIENCE, socket.until(&[&socket_id, said])).await??;
         if round >= 20 {
-            for (list, time) in series.iter_mut().zip([bare, durable, rest_time??, socket_time]) {
+            for (list, time) in
+                series.iter_mut().zip([bare, durable, rest_time.context("told by REST")??, socket_time])
+            {
                 list.push(time);
             }
         }

@@ -40,7 +40,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 
     let server = Server::start(&database).await?;
     Http::connect(server.address).await?.call(&status_request(&subject.token, "busy")).await?;
-    let mut socket = Socket::open(server.address, &viewer.token, 0).await?;
+    let mut socket = Socket::open(server.address, &viewer, 0).await?;
     let mut background = JoinSet::new();
     for (place, other) in others.into_iter().enumerate() {
         let address = server.address;

@@ -11,6 +11,8 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
+use crate::people::Person;
+
 /// A socket and what was read of it.
 pub struct Socket {
     stream: TcpStream,
@@ -40,15 +42,25 @@ pub fn status_frame(status: &str) -> Vec<u8> {
 impl Socket {
     /// Opens a presence socket and reads its initial state. The `seat`-th client comes from an address of its own per
     /// 2,000, because a single one runs out of ports slowly.
-    pub async fn open(server: SocketAddr, token: &str, seat: usize) -> Result<Self> {
+    pub async fn open(server: SocketAddr, person: &Person, seat: usize) -> Result<Self> {
+        Self::open_with(server, person, seat, "").await
+    }
+
+    /// The same for a user who also follows themselves, and so hears of what they do.
+    pub async fn open_with_mirror(server: SocketAddr, person: &Person, seat: usize) -> Result<Self> {
+        Self::open_with(server, person, seat, &format!("&user_ids={}", person.id)).await
+    }
+
+    async fn open_with(server: SocketAddr, person: &Person, seat: usize, query: &str) -> Result<Self> {
         let tcp = TcpSocket::new_v4()?;
         let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(seat / 2_000)?);
         tcp.bind(SocketAddr::new(IpAddr::V4(own), 0))?;
         let mut stream = tcp.connect(server).await?;
         stream.set_nodelay(true)?;
         let head = format!(
-            "GET /api/presence/subscribe?token={token} HTTP/1.1\r\nhost: bench\r\nconnection: upgrade\r\n\
-             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            "GET /api/presence/subscribe?token={}{query} HTTP/1.1\r\nhost: bench\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+            person.token
         );
         stream.write_all(head.as_bytes()).await?;
         let mut socket = Self { stream, buffer: Vec::with_capacity(512), taken: 0 };

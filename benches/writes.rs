@@ -36,19 +36,40 @@ impl Client for ByRest {
     }
 }
 
-/// Sends a status, and waits until it comes back as the user's own presence.
+/// Sends a status, and waits until it comes back as the user's own presence. A client alone takes turns with many
+/// sockets, because a single one may send 100 messages a second only.
 struct BySocket {
-    socket: Socket,
+    seats: Vec<Seat>,
     frames: [Vec<u8>; 2],
     turn: usize,
 }
 
+/// A user's socket, and the word that it says next: the same again would be no news.
+struct Seat {
+    socket: Socket,
+    word: usize,
+}
+
 impl Client for BySocket {
     async fn once(&mut self) -> Result<()> {
+        let place = self.turn % self.seats.len();
         self.turn += 1;
-        self.socket.send(&self.frames[self.turn % 2]).await?;
-        self.socket.until(&["presence_update", SAID[self.turn % 2]]).await
+        let Seat { socket, word } = &mut self.seats[place];
+        *word = 1 - *word;
+        socket.send(&self.frames[*word]).await?;
+        socket.until(&["presence_update", SAID[*word]]).await
     }
+}
+
+/// Deals the sockets out among so many clients.
+fn by_socket(seats: Vec<Seat>, clients: usize) -> Vec<BySocket> {
+    let frames = WORDS.map(status_frame);
+    let mut all: Vec<_> =
+        (0..clients).map(|_| BySocket { seats: Vec::new(), frames: frames.clone(), turn: 0 }).collect();
+    for (place, seat) in seats.into_iter().enumerate() {
+        all[place % clients].seats.push(seat);
+    }
+    all
 }
 
 /// Measures.
@@ -83,22 +104,25 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     drop(by_rest);
 
-    let mut by_socket = Vec::new();
+    let mut seats = Vec::new();
     for (seat, person) in people.iter().enumerate() {
-        let socket = Socket::open(server.address, &person.token, seat).await?;
-        by_socket.push(BySocket { socket, frames: WORDS.map(status_frame), turn: 0 });
+        let mut socket = Socket::open_with_mirror(server.address, person, seat).await?;
+        socket.send(&status_frame(WORDS[0])).await?;
+        seats.push(Seat { socket, word: 0 });
     }
-    (by_socket, _) = closed_loop(by_socket, time).await?;
-    for _ in 0..rounds {
-        for (series, clients) in bare.iter_mut().zip([1, 8]) {
-            series.push(database.pgbench(clients, seconds).await?);
+    for round in 0..=rounds {
+        // The first round warms caches and plans.
+        if round > 0 {
+            for (series, clients) in bare.iter_mut().zip([1, 8]) {
+                series.push(database.pgbench(clients, seconds).await?);
+            }
         }
         for (series, count) in socket.iter_mut().zip(CLIENTS) {
-            let idle = by_socket.split_off(count);
-            let (busy, measured) = closed_loop(by_socket, time).await?;
-            by_socket = busy;
-            by_socket.extend(idle);
-            series.push(measured);
+            let (back, measured) = closed_loop(by_socket(seats, count), time).await?;
+            seats = back.into_iter().flat_map(|client| client.seats).collect();
+            if round > 0 {
+                series.push(measured);
+            }
         }
     }
     server.stop().await?;
