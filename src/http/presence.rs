@@ -17,7 +17,7 @@ use super::{
 use crate::{
     auth::{Caller, Verifier},
     clock::Clock,
-    model::{ConversationId, UserId},
+    model::{ConversationId, Presence, UserId},
     presence::{PresenceService, liveness::NEXT_HEARTBEAT},
     protocol::{
         Fields,
@@ -67,8 +67,10 @@ async fn own_status(
     Acting { caller, user }: Acting,
 ) -> Result<impl IntoResponse, ApiError> {
     let own = presence.list(&caller, Some(&[user])).await?;
-    let own = own.first().ok_or(ApiError::NotFound)?;
-    Ok(Json(Shown::from(&*own.face.presence)).into_response())
+    // Whoever was never here is offline to themselves, as to everybody else.
+    let never = || Arc::new(Presence::taken_back(user));
+    let own = own.first().map_or_else(never, |own| own.face.presence.clone());
+    Ok(Json(Shown::from(&*own)).into_response())
 }
 
 #[derive(Deserialize)]
