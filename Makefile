@@ -19,7 +19,8 @@ run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stop
 	@cargo build --release --quiet
 	@exec target/release/rollcall serve --seed $(ARGS)
 
-test: ## Run every test there is; needs PostgreSQL installed
+test: ## Run every test there is; installs what they need
+	@.ci/install --test
 	@tests/run
 
 check: ## Check format and lints, quickly

@@ -12,7 +12,7 @@ use crate::{hub::OutboxLimits, protocol::Dialect};
 pub struct Heartbeat {
     /// A peer that sent nothing for so long is pinged, and once more after twice that; default 25 s.
     pub ping_every: Duration,
-    /// How long it may take to answer, whatever it answers; default 4 s, less than `ping_every`.
+    /// How long it may take to answer, whatever it answers; default 3 s, less than `ping_every`.
     pub answer_within: Duration,
     /// How exact all timers of connections are: they fire up to so much late; default 500 ms.
     pub tick: Duration,
@@ -22,7 +22,7 @@ impl Default for Heartbeat {
     fn default() -> Self {
         Self {
             ping_every: Duration::from_secs(25),
-            answer_within: Duration::from_secs(4),
+            answer_within: Duration::from_secs(3),
             tick: Duration::from_millis(500),
         }
     }

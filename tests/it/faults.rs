@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ pub fn cases() -> Vec<Case> {
         a_node_that_was_swept_by_mistake_says_again_who_is_connected,
         a_stopped_node_leaves_nobody_online,
         a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged,
-        whoever_answers_no_ping_is_offline_within_30_s,
+        whoever_answers_no_ping_is_offline_within_30_s_and_back_with_the_next_frame,
     ]
 }
 
@@ -425,13 +426,14 @@ async fn a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged(wo
     socket.expect_close(1001).await;
 }
 
-async fn whoever_answers_no_ping_is_offline_within_30_s(world: Arc<World>) {
+/// A laptop goes to sleep: its socket stays open and says nothing. Then it wakes up, in the middle of its sentence.
+async fn whoever_answers_no_ping_is_offline_within_30_s_and_back_with_the_next_frame(world: Arc<World>) {
     let node = world.node().await;
     let (viewer, subject) = (User::new(), User::new());
     world.befriend(&viewer, &subject).await;
     let mut socket = node.socket(&viewer).await;
     socket.next().await;
-    let gone = node.deaf_socket(&subject).await;
+    let mut gone = node.deaf_socket(&subject).await;
     let last_word = Instant::now();
     let began = jiff::Timestamp::now();
     socket.until("online", |socket| socket.sees_online(subject.id)).await;
@@ -443,5 +445,11 @@ async fn whoever_answers_no_ping_is_offline_within_30_s(world: Arc<World>) {
     // Last seen when it was last heard, not when it was given up.
     let late = last_seen(&world, subject.id).await.duration_since(began).as_millis();
     assert!((-1_000..5_000).contains(&late), "last seen {late} ms after its last word");
-    drop(gone);
+
+    // A masked text frame, as RFC 6455 section 5.2 draws it; with a mask of zeros the payload reads as it is.
+    let heartbeat = br#"{"type":"heartbeat"}"#;
+    let length = u8::try_from(heartbeat.len()).expect("is short");
+    let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], &heartbeat[..]].concat();
+    gone.write_all(&frame).await.expect("the socket is still open");
+    socket.until("online again", |socket| socket.sees_online(subject.id)).await;
 }
