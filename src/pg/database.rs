@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
 
 use super::{ConnectError, Connector, PgError};
 
 /// How long a request waits for a connection.
 const POOL_WAIT: Duration = Duration::from_secs(3);
+
+const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
 
 /// Connections for the server's own work: the writer, the pump, the lease, and the look-ups of visibility.
 const OWN_CONNECTIONS: usize = 6;
@@ -69,8 +73,12 @@ fn pool(connector: &Connector, purpose: &str, size: usize) -> Pool {
     // Every use is a transaction that sets what it needs for itself (see `tx`), so there is nothing to reset.
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(connector.config(purpose), connector.tls(), manager_config);
+    let plan_once = Hook::async_fn(|connection: &mut ClientWrapper, _| {
+        Box::pin(async move { connection.batch_execute(PLAN_ONCE).await.map_err(HookError::Backend) })
+    });
     Pool::builder(manager)
         .max_size(size)
+        .post_create(plan_once)
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(POOL_WAIT))
         .recycle_timeout(Some(POOL_WAIT))
