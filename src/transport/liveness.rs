@@ -82,7 +82,7 @@ mod tests {
     const SECOND: u64 = 1000;
 
     #[test]
-    fn a_peer_that_says_nothing_is_silent_after_29_and_dead_after_54_seconds() {
+    fn a_peer_that_says_nothing_is_silent_after_28_and_dead_after_53_seconds() {
         let heartbeat = Heartbeat::default();
         let mut liveness = Liveness::default();
         let mut now = 0;
@@ -95,7 +95,7 @@ mod tests {
             assert!(next > now);
             now = next;
         }
-        let expected = [(25, Check::Ping), (29, Check::Silent), (50, Check::Ping), (54, Check::Dead)];
+        let expected = [(25, Check::Ping), (28, Check::Silent), (50, Check::Ping), (53, Check::Dead)];
         assert_eq!(story, expected);
     }
 
@@ -104,7 +104,7 @@ mod tests {
         let heartbeat = Heartbeat::default();
         let mut liveness = Liveness::default();
         assert_eq!(liveness.check(25 * SECOND, 0, &heartbeat).0, Check::Ping);
-        assert_eq!(liveness.check(29 * SECOND, 25 * SECOND, &heartbeat), (Check::Fine, 50 * SECOND));
+        assert_eq!(liveness.check(28 * SECOND, 25 * SECOND, &heartbeat), (Check::Fine, 50 * SECOND));
         assert_eq!(liveness, Liveness::Talking);
     }
 
@@ -113,8 +113,8 @@ mod tests {
         let heartbeat = Heartbeat::default();
         let mut liveness = Liveness::default();
         let (check, next) = liveness.check(600 * SECOND, 0, &heartbeat);
-        assert_eq!((check, next), (Check::Ping, 602 * SECOND));
+        assert_eq!((check, next), (Check::Ping, 601 * SECOND + SECOND / 2));
         assert_eq!(liveness.check(601 * SECOND, 0, &heartbeat).0, Check::Fine);
-        assert_eq!(liveness.check(602 * SECOND, 0, &heartbeat).0, Check::Silent);
+        assert_eq!(liveness.check(601 * SECOND + SECOND / 2, 0, &heartbeat).0, Check::Silent);
     }
 }
