@@ -6,8 +6,8 @@ use crate::{hub::OutboxLimits, protocol::Dialect};
 
 /// When a quiet peer is asked, and when it is given up.
 ///
-/// With the defaults a peer that vanished is silent (its presence goes offline) 29 to 29.5 s after its last
-/// byte, and its connection is closed after 54 to 54.5 s.
+/// With the defaults a peer that vanished is silent (its presence goes offline) 28 to 28.5 s after its last
+/// byte, and its connection is closed after 53 to 53.5 s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     /// A peer that sent nothing for so long is pinged, and once more after twice that; default 25 s.
