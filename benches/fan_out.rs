@@ -27,14 +27,15 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 
     let server = Server::start(&database).await?;
     let relay = Relay::open(plan.pick(2_000, 1_000)).await?;
-    let mut rest = Http::connect(server.address).await?;
     let requests = ["busy", "dnd"].map(|word| status_request(&star.token, word));
-    rest.call(&requests[1]).await?;
+    Http::connect(server.address).await?.call(&requests[1]).await?;
     let mut followers = Followers::default();
     let begun = Instant::now();
     followers.join(server.address, &people, &star.id.to_string()).await?;
     let joining = begun.elapsed();
     followers.settle().await?;
+    // Only now, because the server hangs up on connections that idle.
+    let mut rest = Http::connect(server.address).await?;
 
     let (mut last, mut costs, mut raw_last, mut raw_costs) = (vec![], vec![], vec![], vec![]);
     for round in 0..rounds + 2 {
