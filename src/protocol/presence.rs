@@ -1,7 +1,7 @@
 //! Source B: the presence socket of iOS and web clients, `/api/presence/subscribe`.
 //!
 //! Its clients know three statuses, so `status` is the reach and `availability` the full value. It has no
-//! acknowledgements: a status comes back as the user's own `presence_update`.
+//! acknowledgements: whoever wants to hear of the own status follows oneself.
 
 use jiff::Timestamp;
 use serde::Serialize;

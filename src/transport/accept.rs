@@ -37,7 +37,8 @@ use tower::Service;
 pub struct AcceptSettings {
     /// Open sockets, upgraded ones included; who comes when it is full gets a 503. Default 20,000.
     pub max_connections: usize,
-    /// A client has so long for the head of each request; default 10 s.
+    /// A client has so long for the head of each request, the pause before it included; default 75 s, longer than
+    /// proxies keep idle connections (60 s is common), so that theirs are not closed under their hands.
     pub header_within: Duration,
     /// After the stop, requests under way have so long to finish; default 10 s.
     pub drain_within: Duration,
@@ -47,7 +48,7 @@ impl Default for AcceptSettings {
     fn default() -> Self {
         Self {
             max_connections: 20_000,
-            header_within: Duration::from_secs(10),
+            header_within: Duration::from_secs(75),
             drain_within: Duration::from_secs(10),
         }
     }

@@ -26,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         two_devices_are_online_until_the_last_one_goes,
         a_reload_within_the_grace_is_not_noticed,
         a_closed_socket_is_offline_after_the_grace,
+        whoever_is_idle_is_away_and_back_with_the_next_activity,
         a_status_said_on_a_socket_is_told_to_the_user_as_well,
         heartbeats_are_taken_in_silence,
         an_expired_token_is_told_and_closes_with_4401,
@@ -220,6 +221,23 @@ async fn a_closed_socket_is_offline_after_the_grace(world: Arc<World>) {
         let late = last_seen.duration_since(before).as_millis();
         assert!((-50..600).contains(&late), "last seen {late} ms after it was closed");
     }
+}
+
+async fn whoever_is_idle_is_away_and_back_with_the_next_activity(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.idle_after = Some("1s".into())).await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.befriend(&viewer, &subject).await;
+    let mut watching = node.socket(&viewer).await;
+    watching.next().await;
+    let mut page = node.socket(&subject).await;
+    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    page.next().await;
+    watching.until("away by itself", |socket| socket.believes(subject.id, "away", "away")).await;
+    assert!(watching.beliefs[&subject.id]["idle_since"].is_string(), "{:#}", watching.beliefs[&subject.id]);
+
+    page.say(json!({"type": "heartbeat"})).await;
+    page.say(json!({"type": "heartbeat", "data": {"active": true}})).await;
+    watching.until("back", |socket| socket.sees_online(subject.id)).await;
 }
 
 async fn a_status_said_on_a_socket_is_told_to_the_user_as_well(world: Arc<World>) {
