@@ -401,26 +401,22 @@ impl Pump {
         match answers {
             Ok(answers) => {
                 let mut tells = Vec::new();
+                // Whoever changed while the look-up was under way may have changed after it.
+                let overtaken: HashSet<UserId> =
+                    self.recent.iter().filter(|(pass, _)| *pass > since).map(|(_, user)| *user).collect();
+                let typing = self.recent_typists.iter().filter(|(pass, _)| *pass > since);
+                let typing: Vec<Typist> = typing.map(|(_, typist)| *typist).collect();
+                if !typing.is_empty() {
+                    self.inbox.read_typing_again(typing);
+                }
                 for (key, answer) in viewers.into_iter().zip(answers) {
                     match answer {
                         Ok(view) => {
                             self.suspects.remove(&key);
-                            // Whoever changed while the look-up was under way may have changed after it.
-                            let overtaken: HashSet<UserId> = self
-                                .recent
-                                .iter()
-                                .filter(|(pass, _)| *pass > since)
-                                .map(|(_, user)| *user)
-                                .collect();
                             let seen = view.sightings.iter().map(|sighting| sighting.user_id);
                             let again: Vec<UserId> = seen.filter(|user| overtaken.contains(user)).collect();
                             if !again.is_empty() {
                                 self.inbox.read_again(again);
-                            }
-                            let typing = self.recent_typists.iter().filter(|(pass, _)| *pass > since);
-                            let typing: Vec<Typist> = typing.map(|(_, typist)| *typist).collect();
-                            if !typing.is_empty() {
-                                self.inbox.read_typing_again(typing);
                             }
                             tells.extend(self.sight.answered(key, view));
                         }
