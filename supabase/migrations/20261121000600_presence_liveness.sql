@@ -30,43 +30,39 @@ begin
   perform set_config('rollcall.batch', 'on', true);
 
   -- The choice comes first: going invisible notes how the user looked before. It is touched only where it changes.
-  -- Going offline keeps it: busy holds until changed.
-  if 'status' = any (p_kind) and exists (select from public.presence_choices c where c.user_id = any (v_users)) then
-    update public.presence_choices c set
-        chosen = case
-          when o.status in ('busy', 'dnd', 'invisible') then o.status
-          when o.status = 'offline' then c.chosen end,
-        custom_status = case when o.set_custom then o.custom else c.custom_status end,
-        custom_status_expires_at = case when o.set_custom then o.custom_expires else c.custom_status_expires_at end
-      from (
-        select o.user_id, o.status, o.set_custom, o.custom, case when o.custom is not null then o.custom_expires end as custom_expires
-        from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires)
-          as o (kind, user_id, status, set_custom, custom, custom_expires)
+  -- Going offline keeps it: busy holds until changed. Who has none gets an empty one to change: every row that others can
+  -- see is locked by one statement, in order, so that two batches never wait for each other.
+  if 'status' = any (p_kind) then
+    if p_status && array['busy', 'dnd', 'invisible']::public.presence_status[] or true = any (p_set_custom) then
+      insert into public.presence_choices (user_id)
+        select o.user_id
+        from unnest(p_kind, p_user, p_status, p_set_custom, p_custom) as o (kind, user_id, status, set_custom, custom)
         where o.kind = 'status'
+          and (o.status in ('busy', 'dnd', 'invisible') or o.set_custom and o.custom is not null)
+          and o.user_id not in (select c.user_id from public.presence_choices c where c.user_id = any (v_users))
         order by o.user_id
-      ) o
-      where c.user_id = o.user_id and c.user_id = any (v_users)
-        and (
-          o.status <> 'offline' and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible') then o.status end
-          or o.set_custom and (c.custom_status, c.custom_status_expires_at) is distinct from (o.custom, o.custom_expires)
-        );
-  end if;
-  if 'status' = any (p_kind) and (p_status && array['busy', 'dnd', 'invisible']::public.presence_status[] or true = any (p_set_custom)) then
-    insert into public.presence_choices as c (user_id, chosen, custom_status, custom_status_expires_at)
-      select
-        o.user_id, case when o.status in ('busy', 'dnd', 'invisible') then o.status end,
-        case when o.set_custom then o.custom end, case when o.set_custom then o.custom_expires end
-      from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires)
-        as o (kind, user_id, status, set_custom, custom, custom_expires)
-      where o.kind = 'status'
-        and (o.status in ('busy', 'dnd', 'invisible') or o.set_custom and o.custom is not null)
-        and o.user_id not in (select c.user_id from public.presence_choices c where c.user_id = any (v_users))
-      order by o.user_id
-      -- Somebody else was quicker: what is not said here stays.
-      on conflict (user_id) do update set
-        chosen = coalesce(excluded.chosen, c.chosen),
-        custom_status = coalesce(excluded.custom_status, c.custom_status),
-        custom_status_expires_at = case when excluded.custom_status is null then c.custom_status_expires_at else excluded.custom_status_expires_at end;
+        on conflict (user_id) do nothing;
+    end if;
+    if exists (select from public.presence_choices c where c.user_id = any (v_users)) then
+      update public.presence_choices c set
+          chosen = case
+            when o.status in ('busy', 'dnd', 'invisible') then o.status
+            when o.status = 'offline' then c.chosen end,
+          custom_status = case when o.set_custom then o.custom else c.custom_status end,
+          custom_status_expires_at = case when o.set_custom then o.custom_expires else c.custom_status_expires_at end
+        from (
+          select o.user_id, o.status, o.set_custom, o.custom, case when o.custom is not null then o.custom_expires end as custom_expires
+          from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires)
+            as o (kind, user_id, status, set_custom, custom, custom_expires)
+          where o.kind = 'status'
+          order by o.user_id
+        ) o
+        where c.user_id = o.user_id and c.user_id = any (v_users)
+          and (
+            o.status <> 'offline' and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible') then o.status end
+            or o.set_custom and (c.custom_status, c.custom_status_expires_at) is distinct from (o.custom, o.custom_expires)
+          );
+    end if;
   end if;
 
   -- Whoever names no device speaks for all live ones, or else for `default`: from here on each line names its device.
