@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod channels;
 pub mod clock;
 pub mod config;
 pub mod http;

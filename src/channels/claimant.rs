@@ -1,0 +1,45 @@
+//! As whom a channel acts.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+/// Whose token a channel holds, as far as policies can see it. Two claimants are equal if no policy can tell them
+/// apart: verdicts are shared between them. Not for logs.
+#[derive(Clone)]
+pub struct Claimant {
+    /// The token's `role`; any name, also one that the database does not know.
+    pub role: Box<str>,
+    /// The whole payload of the token as JSON, for `request.jwt.claims`.
+    pub claims: Arc<str>,
+    /// The token's `sub`, for `request.jwt.claim.sub`.
+    pub sub: Option<Box<str>>,
+    /// The headers that policies may see, as a JSON object, for `request.headers`.
+    pub headers: Arc<str>,
+    /// From this moment on the token does not count; [`Timestamp::MAX`] for opaque keys.
+    pub expires_at: Timestamp,
+}
+
+impl PartialEq for Claimant {
+    fn eq(&self, other: &Self) -> bool {
+        self.role == other.role && self.claims == other.claims && self.headers == other.headers
+    }
+}
+
+impl Eq for Claimant {}
+
+impl Hash for Claimant {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.role, &self.claims, &self.headers).hash(state);
+    }
+}
+
+impl fmt::Debug for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimant").field("role", &self.role).field("sub", &self.sub).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,16 @@
+//! Realtime channels: rooms that clients join by name, what they say to each other there, and who may.
+//!
+//! - [`Room`] is what is joined: a name, public or private. [`ChannelId`] is one client's place in one.
+//! - [`Claimant`] is as whom a channel acts in the database: a role and claims. Row-level security on
+//!   `realtime.messages` decides what it may read and write there.
+//!
+//! Frames are in [`crate::protocol::phoenix`], what one socket's channels do in [`crate::session::channels`], and
+//! who is in a room on this node in the [`crate::hub`].
+
+mod channel_id;
+mod claimant;
+mod room;
+
+pub use channel_id::ChannelId;
+pub use claimant::Claimant;
+pub use room::Room;
