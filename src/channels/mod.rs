@@ -9,6 +9,7 @@
 
 mod channel_id;
 mod claimant;
+pub mod presence;
 mod room;
 
 pub use channel_id::ChannelId;

@@ -1,0 +1,18 @@
+//! Who is present in a room, and what they say of themselves.
+//!
+//! A channel may *track* one object under its key. [`Roster`] is the pure model of one room: it says what each change
+//! means for those who watch ([`Diff`]) and what a newcomer is told (`presence_state`). What is tracked stays the
+//! text that it came as ([`Payload`]).
+
+mod diff;
+mod meta;
+mod phx_ref;
+mod roster;
+
+pub use diff::Diff;
+pub use meta::{NotAnObject, Payload};
+pub use phx_ref::{PHX_REF_CHARS, PhxRef, PhxRefs};
+pub use roster::{Key, Member, Meta, Roster};
+
+#[cfg(test)]
+mod tests;

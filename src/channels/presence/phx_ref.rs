@@ -1,0 +1,111 @@
+//! How one state of one meta is named: clients tell metas apart by it and by nothing else.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+const ORIGIN_BYTES: usize = 6;
+const BYTES: usize = 12;
+/// Characters of a ref on the wire.
+pub const PHX_REF_CHARS: usize = 16;
+
+/// A `phx_ref`: who gave it out (random for each process) and the how manieth it is, so two are never the same, also
+/// over nodes and restarts, and of two from one process one sees which is newer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PhxRef([u8; BYTES]);
+
+impl PhxRef {
+    /// As it goes onto the wire.
+    #[must_use]
+    pub fn encode(self) -> [u8; PHX_REF_CHARS] {
+        let mut text = [0; PHX_REF_CHARS];
+        let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text);
+        debug_assert_eq!(written, Ok(PHX_REF_CHARS));
+        text
+    }
+
+    /// From the wire; `None` for what was never a ref.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Self> {
+        let mut bytes = [0; BYTES];
+        let written = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        (written == BYTES).then_some(Self(bytes))
+    }
+
+    /// Whether it was given out before `other`; false for refs of two processes, which have no order.
+    #[must_use]
+    pub fn is_older_than(self, other: Self) -> bool {
+        self.0[..ORIGIN_BYTES] == other.0[..ORIGIN_BYTES] && self.0 < other.0
+    }
+}
+
+impl fmt::Display for PhxRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PhxRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Gives refs out.
+#[derive(Debug)]
+pub struct PhxRefs {
+    origin: [u8; ORIGIN_BYTES],
+    given: AtomicU64,
+}
+
+impl PhxRefs {
+    /// For one process: another has other refs.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { origin: rand::random(), given: AtomicU64::new(0) }
+    }
+
+    /// One that nobody has had. 281,000,000,000,000 of them.
+    #[must_use]
+    pub fn next(&self) -> PhxRef {
+        let number = self.given.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut bytes = [0; BYTES];
+        bytes[..ORIGIN_BYTES].copy_from_slice(&self.origin);
+        bytes[ORIGIN_BYTES..].copy_from_slice(&number.to_be_bytes()[2..]);
+        PhxRef(bytes)
+    }
+}
+
+impl Default for PhxRefs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refs_are_sixteen_url_safe_characters_and_read_back() {
+        let given = PhxRefs::new().next();
+        let text = given.to_string();
+        assert_eq!(text.len(), PHX_REF_CHARS);
+        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{text}");
+        assert_eq!(text.as_bytes(), given.encode());
+        assert_eq!(PhxRef::decode(&text), Some(given));
+        assert_eq!(PhxRef::decode("short"), None);
+        assert_eq!(PhxRef::decode("seventeen_letters"), None);
+    }
+
+    #[test]
+    fn the_order_of_one_process_shows_and_two_processes_have_none() {
+        let (here, there) = (PhxRefs::new(), PhxRefs::new());
+        let (first, second, foreign) = (here.next(), here.next(), there.next());
+        assert!(first.is_older_than(second) && !second.is_older_than(first) && !first.is_older_than(first));
+        assert!(!first.is_older_than(foreign) && !foreign.is_older_than(first));
+    }
+}
