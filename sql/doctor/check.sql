@@ -27,6 +27,16 @@ open_table as (
         and has_table_privilege(oid, pg_class.oid, 'select, insert, update, delete')
     )
 ),
+-- The table of channels: who owns it, and whether we may act as its owner.
+messages as (
+  select c.oid, c.relrowsecurity, owner.rolname as owner, pg_has_role(c.relowner, 'member') as ours,
+    pg_has_role(c.relowner, 'member') or us.rolbypassrls or us.rolsuper as passes,
+    'messages_' || to_char(clock_timestamp() at time zone 'utc', 'YYYY_MM_DD') as today
+  from pg_class c
+  join pg_roles owner on owner.oid = c.relowner
+  join pg_roles us on us.rolname = current_user
+  where c.oid = to_regclass('realtime.messages')
+),
 open_tables as (
   select string_agg(name, ', ' order by name) as names,
     string_agg(format('alter table %s enable row level security;', name), ' ' order by name) as remedy
@@ -86,3 +96,32 @@ select 'publication',
     then 'supabase_realtime exists'
     else 'the publication supabase_realtime is missing; postgres_changes reads it' end,
   'create publication supabase_realtime;'
+union all
+select 'messages',
+  exists (select from messages where relrowsecurity),
+  case when not exists (select from messages)
+      then 'realtime.messages is missing, so there are no private channels; `rollcall migrate` as a superuser makes it'
+    when exists (select from messages where relrowsecurity) then 'realtime.messages exists, with row-level security'
+    else 'row-level security is off for realtime.messages, so every private channel is open' end,
+  (select 'alter table realtime.messages enable row level security;' from messages where not relrowsecurity)
+union all
+select 'messages_probe',
+  passes,
+  format('the role %I may %sask the policies of private channels', current_user, case when passes then '' else 'not ' end),
+  format('grant %I to %I;', owner, current_user)
+from messages
+union all
+select 'messages_heard',
+  exists (select from pg_trigger t where t.tgrelid = messages.oid and t.tgname = 'rollcall_messages' and t.tgenabled in ('O', 'A')),
+  case when exists (select from pg_trigger t where t.tgrelid = messages.oid and t.tgname = 'rollcall_messages' and t.tgenabled in ('O', 'A'))
+      then 'broadcasts from the database are heard'
+    else format('broadcasts from the database are not heard: realtime.messages has no trigger of ours, and belongs to %I', owner) end,
+  case when not ours then format('grant %I to %I; ', owner, current_user) else '' end || 'select rollcall.hear_messages();'
+from messages
+union all
+select 'messages_partition',
+  to_regclass('realtime.' || today) is not null,
+  case when to_regclass('realtime.' || today) is not null then 'realtime.messages has its partition of today'
+    else 'realtime.messages has no partition of today, so nothing can be sent and no private channel joined' end,
+  'select rollcall.keep_message_partitions();'
+from messages

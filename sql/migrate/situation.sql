@@ -13,6 +13,6 @@ select
     where not exists (select from pg_roles where rolname = wanted)
     union all
     select 'the table ' || wanted
-    from unnest(array['auth.users']) as wanted
+    from unnest(array['auth.users', 'realtime.messages']) as wanted
     where to_regclass(wanted) is null
   ) as missing

@@ -110,7 +110,7 @@ mod tests {
         let sources = Sources { migrations: vec![migration], ..Sources::default() };
 
         let checks = examine(&urls.url, &sources).await;
-        let expected = ["roles", "role_membership", "auth_uid", "publication", "migrations"];
+        let expected = ["roles", "role_membership", "auth_uid", "publication", "messages", "migrations"];
         assert_eq!(failed(&checks), expected, "{checks:#?}");
 
         let admin = Connector::new(urls.admin_url.expose()).unwrap().client("test").await.unwrap();
@@ -118,7 +118,7 @@ mod tests {
         for _ in 0..2 {
             mend(&admin, &examine(&urls.url, &sources).await).await;
         }
-        let not_by_sql = ["auth_uid", "migrations"];
+        let not_by_sql = ["auth_uid", "messages", "migrations"];
         assert_eq!(failed(&examine(&urls.url, &sources).await), not_by_sql);
 
         admin

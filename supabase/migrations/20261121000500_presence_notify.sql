@@ -269,12 +269,12 @@ $$;
 comment on function rollcall.watch_table is 'Lets sockets follow the changes of a table that decides who sees whom. True when it was not watched before.';
 grant execute on function rollcall.watch_table to service_role;
 
--- The tables that policies on user_presence and typing_indicators depend on: those that they name (pg_depend knows),
--- those that functions with a parsed body name, those whose name stands in the text of any other function that they
--- call, directly or through another, and the partitions of any of them. It may be one too many; one too few only where
--- a function builds a name at run time.
+-- The tables that policies on these tables depend on: those that they name (pg_depend knows), those that functions with
+-- a parsed body name, those whose name stands in the text of any other function that they call, directly or through
+-- another, and the partitions of any of them. It may be one too many; one too few only where a function builds a name at
+-- run time. What is in the schemas p_closed is known already, and not looked into.
 -- Definer: reads catalogs only.
-create function rollcall.visibility_sources() returns setof regclass
+create function rollcall.policy_sources(p_tables regclass[], p_closed text[]) returns setof regclass
   language sql stable security definer set search_path = ''
 as $$
   with recursive
@@ -282,7 +282,7 @@ as $$
     select d.refclassid, d.refobjid
     from pg_catalog.pg_policy p
     join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
-    where p.polrelid in ('public.user_presence'::regclass, 'public.typing_indicators'::regclass)
+    where p.polrelid = any (p_tables)
       and d.refobjid <> p.polrelid
     union
     select following.refclassid, following.refobjid
@@ -320,11 +320,11 @@ as $$
         on position(lower(named.name) in lower(f.prosrc)) > 0
         and f.prosrc ~* ('(^|[^a-z0-9_])' || regexp_replace(named.name, '([^a-z0-9_])', '\\\1', 'gi') || named.ending)
       join pg_catalog.pg_namespace s on s.oid = named.namespace
-        and s.nspname !~ '^pg_' and s.nspname not in ('information_schema', 'rollcall', 'auth')
+        and s.nspname !~ '^pg_' and s.nspname <> 'information_schema' and s.nspname <> all (p_closed)
       where n.classid = 'pg_catalog.pg_proc'::regclass and f.oid = n.objid
         and f.prosqlbody is null
         and f.pronamespace not in (
-          select own.oid from pg_catalog.pg_namespace own where own.nspname in ('rollcall', 'auth', 'pg_catalog'))
+          select own.oid from pg_catalog.pg_namespace own where own.nspname = 'pg_catalog' or own.nspname = any (p_closed))
     ) following
     where following.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
   )
@@ -333,7 +333,17 @@ as $$
   join pg_catalog.pg_class c on n.classid = 'pg_catalog.pg_class'::regclass and c.oid = n.objid
   join pg_catalog.pg_namespace s on s.oid = c.relnamespace
   where c.relkind in ('r', 'p')
-    and s.nspname not in ('rollcall', 'auth', 'pg_catalog', 'information_schema')
+    and s.nspname not in ('rollcall', 'pg_catalog', 'information_schema') and s.nspname <> all (p_closed)
+$$;
+comment on function rollcall.policy_sources is 'The tables that policies on these tables depend on.';
+
+-- The tables that decide who sees whom. Our own functions are left out: our own tables have triggers that know more.
+-- Definer: reads catalogs only.
+create function rollcall.visibility_sources() returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
+  select rollcall.policy_sources(
+    array['public.user_presence'::regclass, 'public.typing_indicators'::regclass], array['rollcall', 'auth'])
 $$;
 comment on function rollcall.visibility_sources is 'The tables that decide who sees whom, by what policies mention.';
 

@@ -64,14 +64,15 @@ select is_empty(
      and prorettype <> 'trigger'::regtype $$,
   'authenticated calls only what answers for the caller');
 select is_empty(
-  $$ select name from ours where name ~ '(write_presence|refresh_faces|faces_of|look|renew_lease|release_lease|notify_|visibility_sources|watch_visibility)'
+  $$ select name from ours where name ~ '(write_presence|refresh_faces|faces_of|look|renew_lease|release_lease|notify_|policy_sources|visibility_sources|watch_visibility|probe_channels|hear_messages|rights_sources|on_rights)'
        and (has_function_privilege('authenticated', oid, 'execute') or has_function_privilege('service_role', oid, 'execute')) $$,
   'the server''s own functions are the server''s');
 select is_empty(
   $$ select name from (values ('rollcall.set_status(uuid,presence_status,text)'), ('rollcall.sweep(interval,interval,boolean,integer)'),
-       ('rollcall.void_sight(uuid[],uuid[],text)'), ('rollcall.watch_table(regclass)')) wanted (name)
+       ('rollcall.void_sight(uuid[],uuid[],text)'), ('rollcall.watch_table(regclass)'),
+       ('rollcall.keep_message_partitions(interval,integer)'), ('rollcall.void_rights(text,text[])'), ('rollcall.watch_rights_source(regclass)')) wanted (name)
      where not has_function_privilege('service_role', name, 'execute') $$,
-  'service_role may set a status, sweep, void sight and watch a table');
+  'service_role may set a status, sweep, void sight and rights, keep partitions and watch a table');
 
 -- Grants ---------------------------------------------------------------------------------------------------------
 select is_empty(
