@@ -12,6 +12,7 @@ pub mod listener;
 pub mod migrate;
 pub mod provide;
 pub mod queries;
+pub mod replication;
 mod tx;
 
 pub use connect::{ConnectError, Connector};

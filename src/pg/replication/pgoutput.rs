@@ -1,0 +1,361 @@
+//! The messages of the output plugin `pgoutput`, version 1 of its protocol.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+
+use super::{Lsn, ReplicationError};
+
+/// Microseconds from 1970 to 2000, the year in which PostgreSQL's clock begins.
+const EPOCH_2000_US: i64 = 946_684_800_000_000;
+
+/// By what an old row is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Its primary key.
+    Default,
+    /// Nothing.
+    Nothing,
+    /// All columns.
+    Full,
+    /// A unique index.
+    Index,
+}
+
+/// A column of a published table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: Box<str>,
+    /// The `pg_type.oid` of its type.
+    pub type_oid: u32,
+    /// Its type's modifier, -1 for none.
+    pub type_modifier: i32,
+    /// Whether it belongs to the replica identity.
+    pub in_identity: bool,
+}
+
+/// A published table, as it was when the changes after it were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its `pg_class.oid`.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: Box<str>,
+    /// Its name.
+    pub table: Box<str>,
+    /// What old rows carry.
+    pub identity: Identity,
+    /// The published columns, in the table's order.
+    pub columns: Box<[Column]>,
+}
+
+/// A value in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// NULL.
+    Null,
+    /// Stored out of line and not touched by the update: not in the log.
+    Unchanged,
+    /// The text of the type's output function; valid UTF-8.
+    Text(Bytes),
+}
+
+impl Cell {
+    /// The text, if there is one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::Null | Self::Unchanged => None,
+        }
+    }
+}
+
+/// The cells of a row, in the order of [`Relation::columns`].
+pub type Row = Box<[Cell]>;
+
+/// What was done to a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// It appeared.
+    Insert {
+        /// The row.
+        new: Row,
+    },
+    /// It changed.
+    Update {
+        /// The old row as far as the log has it: only with full identity, or where its identity changed.
+        old: Option<Row>,
+        /// The row.
+        new: Row,
+    },
+    /// It went.
+    Delete {
+        /// The old row's identity; everything else is null unless the identity is full.
+        old: Row,
+    },
+}
+
+/// One change of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Of which table.
+    pub relation: Arc<Relation>,
+    /// What was done.
+    pub operation: Operation,
+}
+
+/// A message of the plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// A transaction's changes begin; it is committed.
+    Begin {
+        /// Its id, without the epoch.
+        xid: u32,
+        /// When it was committed, in microseconds since 1970.
+        committed_at_us: i64,
+    },
+    /// The transaction's changes have all been sent; the log goes on here.
+    Commit {
+        /// Where the log goes on.
+        end: Lsn,
+    },
+    /// A table, before the first change to it.
+    Relation(Relation),
+    /// A row appeared.
+    Insert {
+        /// The table's oid.
+        relation: u32,
+        /// The row.
+        new: Row,
+    },
+    /// A row changed.
+    Update {
+        /// The table's oid.
+        relation: u32,
+        /// See [`Operation::Update`].
+        old: Option<Row>,
+        /// The row.
+        new: Row,
+    },
+    /// A row went.
+    Delete {
+        /// The table's oid.
+        relation: u32,
+        /// See [`Operation::Delete`].
+        old: Row,
+    },
+    /// Tables were emptied, a message was logged, an origin or a type was named: nothing that is told.
+    Other,
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// When the bytes are no message of version 1.
+pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
+    let mut input = Input(bytes);
+    Ok(match input.u8()? {
+        b'B' => {
+            input.u64()?; // Where the commit record is; the end is in the commit.
+            let committed_at_us = input.i64()? + EPOCH_2000_US;
+            Message::Begin { xid: input.u32()?, committed_at_us }
+        }
+        b'C' => {
+            input.u8()?;
+            input.u64()?;
+            Message::Commit { end: Lsn(input.u64()?) }
+        }
+        b'R' => Message::Relation(relation(&mut input)?),
+        b'I' => {
+            let relation = input.u32()?;
+            input.marker(b'N')?;
+            Message::Insert { relation, new: row(&mut input)? }
+        }
+        b'U' => {
+            let relation = input.u32()?;
+            let old = match input.u8()? {
+                b'K' | b'O' => {
+                    let old = row(&mut input)?;
+                    input.marker(b'N')?;
+                    Some(old)
+                }
+                b'N' => None,
+                _ => return Err(ReplicationError::Garbled("an update without a row")),
+            };
+            Message::Update { relation, old, new: row(&mut input)? }
+        }
+        b'D' => {
+            let relation = input.u32()?;
+            if !matches!(input.u8()?, b'K' | b'O') {
+                return Err(ReplicationError::Garbled("a delete without a row"));
+            }
+            Message::Delete { relation, old: row(&mut input)? }
+        }
+        b'T' | b'O' | b'Y' | b'M' => Message::Other,
+        _ => return Err(ReplicationError::Garbled("a message of an unknown kind")),
+    })
+}
+
+fn relation(input: &mut Input) -> Result<Relation, ReplicationError> {
+    let oid = input.u32()?;
+    let schema = input.string()?;
+    let table = input.string()?;
+    let identity = match input.u8()? {
+        b'd' => Identity::Default,
+        b'n' => Identity::Nothing,
+        b'f' => Identity::Full,
+        b'i' => Identity::Index,
+        _ => return Err(ReplicationError::Garbled("a table with an unknown identity")),
+    };
+    let column = |input: &mut Input| {
+        let in_identity = input.u8()? & 1 == 1;
+        let name = input.string()?;
+        let type_oid = input.u32()?;
+        let type_modifier = input.u32()?.cast_signed();
+        Ok(Column { name, type_oid, type_modifier, in_identity })
+    };
+    let columns = (0..input.u16()?).map(|_| column(input)).collect::<Result<_, ReplicationError>>()?;
+    let schema = if schema.is_empty() { "pg_catalog".into() } else { schema };
+    Ok(Relation { oid, schema, table, identity, columns })
+}
+
+fn row(input: &mut Input) -> Result<Row, ReplicationError> {
+    let cell = |input: &mut Input| {
+        Ok(match input.u8()? {
+            b'n' => Cell::Null,
+            b'u' => Cell::Unchanged,
+            b't' => {
+                let length = input.u32()? as usize;
+                let bytes = input.take(length)?;
+                std::str::from_utf8(&bytes)
+                    .map_err(|_| ReplicationError::Garbled("a text that is not UTF-8"))?;
+                Cell::Text(bytes)
+            }
+            _ => return Err(ReplicationError::Garbled("a value of an unknown kind")),
+        })
+    };
+    (0..input.u16()?).map(|_| cell(input)).collect()
+}
+
+struct Input(Bytes);
+
+impl Input {
+    fn take(&mut self, length: usize) -> Result<Bytes, ReplicationError> {
+        if self.0.len() < length {
+            return Err(ReplicationError::Garbled("a message ends early"));
+        }
+        Ok(self.0.split_to(length))
+    }
+
+    fn u8(&mut self) -> Result<u8, ReplicationError> {
+        Ok(self.take(1)?.get_u8())
+    }
+
+    fn u16(&mut self) -> Result<u16, ReplicationError> {
+        Ok(self.take(2)?.get_u16())
+    }
+
+    fn u32(&mut self) -> Result<u32, ReplicationError> {
+        Ok(self.take(4)?.get_u32())
+    }
+
+    fn u64(&mut self) -> Result<u64, ReplicationError> {
+        Ok(self.take(8)?.get_u64())
+    }
+
+    fn i64(&mut self) -> Result<i64, ReplicationError> {
+        Ok(self.take(8)?.get_i64())
+    }
+
+    fn marker(&mut self, expected: u8) -> Result<(), ReplicationError> {
+        if self.u8()? == expected {
+            Ok(())
+        } else {
+            Err(ReplicationError::Garbled("a row in the wrong place"))
+        }
+    }
+
+    fn string(&mut self) -> Result<Box<str>, ReplicationError> {
+        let end = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or(ReplicationError::Garbled("a name without an end"))?;
+        let name = self.take(end)?;
+        self.0.advance(1);
+        let name =
+            std::str::from_utf8(&name).map_err(|_| ReplicationError::Garbled("a name that is not UTF-8"))?;
+        Ok(name.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cells(texts: &[Option<&str>]) -> Vec<u8> {
+        let mut out = u16::try_from(texts.len()).unwrap().to_be_bytes().to_vec();
+        for text in texts {
+            match text {
+                None => out.push(b'n'),
+                Some("~") => out.push(b'u'),
+                Some(text) => {
+                    out.push(b't');
+                    out.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+                    out.extend(text.as_bytes());
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_table_is_read_with_its_columns_and_identity() {
+        let mut bytes = b"R\0\0\x40\x01public\0todos\0f\0\x01\x01id\0\0\0\0\x14".to_vec();
+        bytes.extend((-1_i32).to_be_bytes());
+        let Message::Relation(relation) = decode(bytes.into()).unwrap() else { panic!("a relation") };
+        assert_eq!((&*relation.schema, &*relation.table, relation.oid), ("public", "todos", 0x4001));
+        assert_eq!(relation.identity, Identity::Full);
+        let id = Column { name: "id".into(), type_oid: 20, type_modifier: -1, in_identity: true };
+        assert_eq!(*relation.columns, [id]);
+    }
+
+    #[test]
+    fn an_update_has_an_old_row_where_the_log_has_one() {
+        for old in [None, Some(b'K'), Some(b'O')] {
+            let mut bytes = b"U\0\0\0\x07".to_vec();
+            if let Some(kind) = old {
+                bytes.push(kind);
+                bytes.extend(cells(&[Some("1"), None]));
+            }
+            bytes.push(b'N');
+            bytes.extend(cells(&[Some("2"), Some("~")]));
+            let Message::Update { relation: 7, old: read, new } = decode(bytes.into()).unwrap() else {
+                panic!("an update")
+            };
+            assert_eq!(read.is_some(), old.is_some());
+            assert_eq!(*new, [Cell::Text("2".into()), Cell::Unchanged]);
+        }
+    }
+
+    #[test]
+    fn a_commit_time_is_counted_from_2000() {
+        let mut bytes = vec![b'B'];
+        bytes.extend(0_u64.to_be_bytes());
+        bytes.extend(1_000_i64.to_be_bytes());
+        bytes.extend(77_u32.to_be_bytes());
+        let begin = Message::Begin { xid: 77, committed_at_us: 946_684_800_001_000 };
+        assert_eq!(decode(bytes.into()).unwrap(), begin);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            drop(decode(bytes.into()));
+        }
+    }
+}
