@@ -7,6 +7,7 @@
 //! Frames are in [`crate::protocol::phoenix`], what one socket's channels do in [`crate::session::channels`], and
 //! who is in a room on this node in the [`crate::hub`].
 
+pub mod changes;
 mod channel_id;
 mod claimant;
 pub mod presence;

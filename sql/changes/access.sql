@@ -1,0 +1,3 @@
+-- What roles may read of tables. $1 relations oid[], $2 roles text[]. Returns one row a table that exists and role.
+select relation, role, is_known, columns, key, key_types, qualified, is_secured, is_exempt, deletes_are_secured
+from rollcall.change_access($1, $2)
