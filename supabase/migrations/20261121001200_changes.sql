@@ -17,6 +17,16 @@ as $$
 $$;
 comment on function rollcall.published_tables is 'The tables of the publication supabase_realtime that a subscription to changes means.';
 
+-- Per table: whether a DELETE is told only to those who could see the row. Off, as on Supabase, where there is no row.
+create table rollcall.change_settings (
+  relation regclass primary key,
+  delete_rls boolean not null default false
+);
+comment on table rollcall.change_settings is
+  'How changes of a table are told. delete_rls: a DELETE only to those who could see the row.';
+-- No policies: the owner sets it, the server reads it.
+alter table rollcall.change_settings enable row level security;
+
 -- Each table for each role: what that role may read of it, what a row is known by, whether row-level security is asked.
 -- One row a table and role; a table that is gone has none. `is_known` is false for a role that does not exist.
 -- `is_exempt`: row-level security does not apply to that role there.
@@ -61,16 +71,6 @@ as $$
   ) k
 $$;
 comment on function rollcall.change_access is 'What roles may read of tables whose changes are told.';
-
--- Per table: whether a DELETE is told only to those who could see the row. Off, as on Supabase, where there is no row.
-create table rollcall.change_settings (
-  relation regclass primary key,
-  delete_rls boolean not null default false
-);
-comment on table rollcall.change_settings is
-  'How changes of a table are told. delete_rls: a DELETE only to those who could see the row.';
--- No policies: the owner sets it, the server reads it.
-alter table rollcall.change_settings enable row level security;
 
 -- Waits until these transactions, which the log says are committed, are visible to snapshots too: a backend writes its
 -- commit to the log before it leaves the list of running transactions. Ids come without their epoch.
