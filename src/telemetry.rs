@@ -37,6 +37,16 @@ pub mod metric {
     pub const RLS_QUERY: &str = "rollcall_rls_query_seconds";
     /// Counter: errands for sockets that were given up because too many waited.
     pub const ERRANDS_DROPPED: &str = "rollcall_errands_dropped_total";
+    /// Histogram: channels in a batch of rows of `realtime.presence`.
+    pub const CHANNEL_PRESENCE_BATCH_SIZE: &str = "rollcall_channel_presence_batch_size";
+    /// Histogram, seconds: writing such a batch.
+    pub const CHANNEL_PRESENCE_WRITE: &str = "rollcall_channel_presence_write_seconds";
+    /// Counter: times that a node wrote all of its rows anew, by cause.
+    pub const CHANNEL_PRESENCE_REWRITES: &str = "rollcall_channel_presence_rewrites_total";
+    /// Counter: channels whose presence the database does not take as a row.
+    pub const CHANNEL_PRESENCE_REFUSED: &str = "rollcall_channel_presence_refused_total";
+    /// Counter: times that the presence of another node was read as a whole.
+    pub const CHANNEL_PRESENCE_RESYNCS: &str = "rollcall_channel_presence_resyncs_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.
@@ -80,6 +90,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
     Ok(PrometheusBuilder::new()
         .set_buckets(&LATENCY_BUCKETS)?
         .set_buckets_for_metric(full(metric::WRITER_BATCH_SIZE), &BATCH_BUCKETS)?
+        .set_buckets_for_metric(full(metric::CHANNEL_PRESENCE_BATCH_SIZE), &BATCH_BUCKETS)?
         .install_recorder()?)
 }
 

@@ -17,6 +17,18 @@ impl ChannelId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// As rows and other nodes know it.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self.0 as i64
+    }
+
+    /// A channel of another node.
+    #[must_use]
+    pub(crate) const fn of_number(number: i64) -> Self {
+        Self(number as u64)
+    }
 }
 
 impl fmt::Display for ChannelId {

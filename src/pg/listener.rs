@@ -27,9 +27,11 @@ pub const VISIBILITY: &str = "rollcall_visibility";
 
 /// Ids of entries in `rollcall.outbox`, which sockets are to be told.
 pub const BROADCAST: &str = "rollcall_broadcast";
+/// A node, and which of its rows in `realtime.presence` to read again.
+pub const CHANNELS: &str = "rollcall_channels";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_context; listen rollcall_presence; \
+const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_channels; listen rollcall_context; listen rollcall_presence; \
     listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.

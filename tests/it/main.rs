@@ -6,9 +6,11 @@
 
 mod client;
 mod cluster;
+mod picture;
 mod world;
 
 mod bad_input;
+mod channel_presence;
 mod faults;
 mod invisible;
 mod isolation;
@@ -98,6 +100,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         invisible::cases(),
         isolation::cases(),
         typing::cases(),
+        channel_presence::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
     let trial = |Case { name, body, alone }| {

@@ -46,7 +46,10 @@ async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
     world
         .run(
             "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
-             insert into public.team_members (team_id, user_id) select id, $user from team",
+             insert into public.team_members (team_id, user_id) select id, $user from team;
+             insert into realtime.presence
+                 (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
+               values (gen_random_uuid(), 1, 'lobby', false, 'k', 'ref', '{}', $user, now(), now())",
             &[("user", user.id)],
         )
         .await;
@@ -70,6 +73,7 @@ async fn everything_is_exported_and_nothing_of_others(world: Arc<World>) {
         "contacts",
         "conversation_participants",
         "conversations",
+        "presence",
         "presence_choices",
         "presence_devices",
         "presence_settings",
@@ -130,8 +134,9 @@ async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
 }
 
 /// Columns that hold the id of something else than a user.
-const NO_USERS: [&str; 11] = [
+const NO_USERS: [&str; 12] = [
     "public.presence_nodes.id",
+    "rollcall.channel_nodes.node",
     "public.presence_devices.nodes",
     "public.presence_devices.active_conversation_id",
     "public.presence_devices.visible_conversation_ids",

@@ -3,16 +3,23 @@
 //! A channel may *track* one object under its key. [`Roster`] is the pure model of one room: it says what each change
 //! means for those who watch ([`Diff`]) and what a newcomer is told (`presence_state`). What is tracked stays the
 //! text that it came as ([`Payload`]).
+//!
+//! [`ChannelPresence`] holds the rooms of a node and sees to the order of states and diffs. What its channels track is
+//! also written to `realtime.presence` ([`rows`]), from where the other nodes learn of it ([`mirror`]).
 
 mod diff;
 mod meta;
+pub mod mirror;
 mod phx_ref;
 mod roster;
+pub mod rows;
+mod service;
 
 pub use diff::Diff;
 pub use meta::{NotAnObject, Payload};
 pub use phx_ref::{PHX_REF_CHARS, PhxRef, PhxRefs};
 pub use roster::{Key, Member, Meta, Roster};
+pub use service::{ChannelPresence, Outlet, Reserved, Seat};
 
 #[cfg(test)]
 mod tests;

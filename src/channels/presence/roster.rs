@@ -38,6 +38,8 @@ pub struct Meta {
     pub user: Option<UserId>,
     /// When it was tracked first, milliseconds since 1970.
     pub joined_ms: i64,
+    /// When it took this state, milliseconds since 1970.
+    pub updated_ms: i64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl Roster {
             return None;
         }
         let joined_ms = before.map_or(now_ms, |before| before.joined_ms);
-        let meta = Meta { phx_ref: phx_ref(), previous: None, payload, user, joined_ms };
+        let meta = Meta { phx_ref: phx_ref(), previous: None, payload, user, joined_ms, updated_ms: now_ms };
         let mut diff = Diff::default();
         self.put(place, meta, &mut diff);
         Some(diff)
@@ -149,6 +151,12 @@ impl Roster {
             Bytes::from(out)
         };
         self.state.get_or_insert_with(write).clone()
+    }
+
+    /// What a channel tracks.
+    #[must_use]
+    pub fn get(&self, key: &Key, member: Member) -> Option<&Meta> {
+        self.metas.get(&Place { key: key.clone(), member })
     }
 
     /// Every meta with its key and its channel.

@@ -90,7 +90,14 @@ impl Crowd {
 
     fn meta(&self, value: &Value) -> Meta {
         let payload = Payload::from_json(&value.to_string()).expect("an object");
-        Meta { phx_ref: self.foreign.next(), previous: None, payload, user: None, joined_ms: 0 }
+        Meta {
+            phx_ref: self.foreign.next(),
+            previous: None,
+            payload,
+            user: None,
+            joined_ms: 0,
+            updated_ms: 0,
+        }
     }
 
     fn picture(&mut self) -> Picture {

@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod changes;
+pub mod channel_presence;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
