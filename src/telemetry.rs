@@ -37,7 +37,7 @@ pub mod metric {
     pub const RLS_QUERY: &str = "rollcall_rls_query_seconds";
     /// Counter: errands for sockets that were given up because too many waited.
     pub const ERRANDS_DROPPED: &str = "rollcall_errands_dropped_total";
-    /// Histogram: channels in a batch of rows of `realtime.presence`.
+    /// Histogram: channels in a batch of rows of `rollcall.presence`.
     pub const CHANNEL_PRESENCE_BATCH_SIZE: &str = "rollcall_channel_presence_batch_size";
     /// Histogram, seconds: writing such a batch.
     pub const CHANNEL_PRESENCE_WRITE: &str = "rollcall_channel_presence_write_seconds";

@@ -27,7 +27,7 @@ pub const VISIBILITY: &str = "rollcall_visibility";
 
 /// Ids of entries in `rollcall.outbox`, which sockets are to be told.
 pub const BROADCAST: &str = "rollcall_broadcast";
-/// A node, and which of its rows in `realtime.presence` to read again.
+/// A node, and which of its rows in `rollcall.presence` to read again.
 pub const CHANNELS: &str = "rollcall_channels";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.

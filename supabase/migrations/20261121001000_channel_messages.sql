@@ -124,13 +124,18 @@ end
 $$;
 comment on function rollcall.hear_messages is 'Lets nodes hear of new rows in realtime.messages. False where that is not ours to do.';
 
+-- On Supabase the table is Supabase's: what is done to it there is the operator's decision, for which doctor gives the
+-- statements, and not a migration's.
 do $$
 begin
+  if exists (select from pg_roles where rolname = 'supabase_auth_admin') then
+    return;
+  end if;
   if not rollcall.hear_messages() then
     raise notice 'no right to make a trigger on realtime.messages: broadcasts from the database are not delivered';
   end if;
+  perform rollcall.keep_message_partitions();
 end
 $$;
-do $$ begin perform rollcall.keep_message_partitions(); end $$;
 
 revoke execute on all functions in schema rollcall from public;

@@ -4,7 +4,7 @@
 -- they end with the node's row in presence_nodes. Sockets never wait for any of this.
 
 -- Unlogged: after a crash of the database the nodes write again what they hold.
-create unlogged table realtime.presence (
+create unlogged table rollcall.presence (
   node uuid not null,
   channel bigint not null,
   topic text not null,
@@ -18,31 +18,31 @@ create unlogged table realtime.presence (
   updated_at timestamptz not null,
   constraint presence_pkey primary key (node, channel)
 ) with (fillfactor = 80);
-comment on table realtime.presence is
+comment on table rollcall.presence is
   'What each realtime channel tracks, a row a meta. Derived: the nodes write it, nobody else can. A channel is a join of '
   'one socket; several may use one key.';
-comment on column realtime.presence.topic is 'The name of the channel without realtime:.';
-comment on column realtime.presence.channel is 'The channel''s number on its node.';
-comment on column realtime.presence.phx_ref is 'The name of this state of the meta, as clients know it (presence_ref).';
-comment on column realtime.presence.meta is
+comment on column rollcall.presence.topic is 'The name of the channel without realtime:.';
+comment on column rollcall.presence.channel is 'The channel''s number on its node.';
+comment on column rollcall.presence.phx_ref is 'The name of this state of the meta, as clients know it (presence_ref).';
+comment on column rollcall.presence.meta is
   'What is tracked; null in the rare case that jsonb cannot hold it (\u0000, half a surrogate pair, numbers beyond numeric).';
-comment on column realtime.presence.payload is 'The same as the text that the client sent.';
-comment on column realtime.presence.user_id is 'The sub of the channel''s token, where that is a UUID.';
-create index presence_room on realtime.presence (topic, private, key);
-create index presence_user_id on realtime.presence (user_id) where user_id is not null;
+comment on column rollcall.presence.payload is 'The same as the text that the client sent.';
+comment on column rollcall.presence.user_id is 'The sub of the channel''s token, where that is a UUID.';
+create index presence_room on rollcall.presence (topic, private, key);
+create index presence_user_id on rollcall.presence (user_id) where user_id is not null;
 
 -- Who may ask in SQL who is in a channel? Not everybody who may be in it: on Supabase the right to see presence is a policy
 -- on realtime.messages that looks at realtime.topic(), a setting of the session and not a column of a row, so it cannot be
 -- asked about many topics at once. So service_role sees all, everybody their own, and a DBA adds what the application needs:
---   create policy "members see who is there" on realtime.presence for select to authenticated
+--   create policy "members see who is there" on rollcall.presence for select to authenticated
 --     using (private and exists (select from members m where m.room = presence.topic and m.user_id = (select auth.uid())));
-alter table realtime.presence enable row level security;
-create policy "own channel presence" on realtime.presence for select to authenticated
+alter table rollcall.presence enable row level security;
+create policy "own channel presence" on rollcall.presence for select to authenticated
   using (user_id = (select auth.uid()));
-grant select on realtime.presence to anon, authenticated, service_role;
+grant select on rollcall.presence to anon, authenticated, service_role;
 
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('realtime.presence', 'user_id', true, null, 'lasts as long as its channel is open');
+  ('rollcall.presence', 'user_id', true, null, 'lasts as long as its channel is open');
 
 -- Nodes whose rows are complete: one that has just started, or whose rows were lost, has none here until it has written
 -- all. Unlogged as the rows are, so both are lost together.
@@ -51,15 +51,15 @@ create unlogged table rollcall.channel_nodes (
   generation text not null default pg_current_xact_id()::text
 );
 comment on table rollcall.channel_nodes is
-  'Nodes whose rows in realtime.presence are complete. The generation changes when they were written anew.';
+  'Nodes whose rows in rollcall.presence are complete. The generation changes when they were written anew.';
 -- No policies: only the server needs to know.
 alter table rollcall.channel_nodes enable row level security;
 
 -- Who is present in channels now, on living nodes.
--- Invoker: shows what the policies on realtime.presence show.
+-- Invoker: shows what the policies on rollcall.presence show.
 create view rollcall.channel_presence with (security_invoker = true) as
   select p.topic, p.private, p.key, p.meta, p.user_id, p.joined_at, p.updated_at, p.phx_ref, p.node, p.channel
-  from realtime.presence p
+  from rollcall.presence p
   where rollcall.any_node_lives(array[p.node]);
 comment on view rollcall.channel_presence is 'Who is present in realtime channels now: a row a meta.';
 grant select on rollcall.channel_presence to authenticated, service_role;
@@ -104,11 +104,11 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
   if cardinality(p_gone) > 0 then
-    delete from realtime.presence p where p.node = p_node and p.channel = any (p_gone);
+    delete from rollcall.presence p where p.node = p_node and p.channel = any (p_gone);
   end if;
   if cardinality(p_channel) > 0 then
     begin
-      insert into realtime.presence as p
+      insert into rollcall.presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
         select p_node, o.channel, o.topic, o.private, o.key, o.ref, o.payload::jsonb, o.payload, o.usr, o.joined, o.updated
         from unnest(p_channel, p_topic, p_private, p_key, p_ref, p_payload, p_user, p_joined, p_updated)
@@ -119,7 +119,7 @@ begin
         where p.phx_ref <> excluded.phx_ref;
     exception when others then
       -- One that jsonb cannot hold must not keep the others out.
-      insert into realtime.presence as p
+      insert into rollcall.presence as p
           (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
         select p_node, o.channel, o.topic, o.private, o.key, o.ref, rollcall.jsonb_or_null(o.payload), o.payload, o.usr,
           o.joined, o.updated
@@ -151,9 +151,9 @@ begin
   if not found then
     return false;
   end if;
-  delete from realtime.presence p
+  delete from rollcall.presence p
     where p.node = p_node and p.channel not in (select channel from unnest(p_channels) as channel);
-  if (select count(*) from realtime.presence p where p.node = p_node) <> cardinality(p_channels) then
+  if (select count(*) from rollcall.presence p where p.node = p_node) <> cardinality(p_channels) then
     return false;
   end if;
   insert into rollcall.channel_nodes (node) values (p_node)
@@ -171,7 +171,7 @@ as $$
 begin
   perform set_config('synchronous_commit', 'off', true);
   delete from rollcall.channel_nodes c where c.node = p_node;
-  delete from realtime.presence p where p.node = p_node;
+  delete from rollcall.presence p where p.node = p_node;
   perform pg_notify('rollcall_channels', p_node || ' gone');
 end
 $$;
@@ -198,7 +198,7 @@ begin
   end if;
   perform pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0));
   delete from rollcall.channel_nodes c where c.node in (select g.id from gone g);
-  delete from realtime.presence p where p.node in (select g.id from gone g);
+  delete from rollcall.presence p where p.node in (select g.id from gone g);
   return null;
 end
 $$;
@@ -215,7 +215,7 @@ begin
   return null;
 end
 $$;
-create trigger forget_channel_nodes after truncate on realtime.presence
+create trigger forget_channel_nodes after truncate on rollcall.presence
   for each statement execute function rollcall.forget_channel_nodes();
 
 revoke execute on all functions in schema rollcall from public;

@@ -3,13 +3,13 @@ begin;
 select plan(13);
 select tests.as_owner();
 
-select ok((select relrowsecurity from pg_class where oid = 'realtime.presence'::regclass), 'row-level security is on');
-select policies_are('realtime', 'presence', array['own channel presence']);
+select ok((select relrowsecurity from pg_class where oid = 'rollcall.presence'::regclass), 'row-level security is on');
+select policies_are('rollcall', 'presence', array['own channel presence']);
 select policies_are('rollcall', 'channel_nodes', '{}'::name[]);
 select is_empty(
   $$ select r.name from (values ('anon'), ('authenticated'), ('service_role')) r (name)
-     where has_any_column_privilege(r.name, 'realtime.presence', 'insert, update')
-       or has_table_privilege(r.name, 'realtime.presence', 'delete, truncate, trigger') $$,
+     where has_any_column_privilege(r.name, 'rollcall.presence', 'insert, update')
+       or has_table_privilege(r.name, 'rollcall.presence', 'delete, truncate, trigger') $$,
   'only the server writes');
 
 insert into public.presence_nodes (id, lease_expires_at) values
@@ -35,23 +35,23 @@ select ok(not rollcall.complete_channel_presence(tests.node(1), '{1,2,3}'), 'one
 select ok(not rollcall.complete_channel_presence(tests.node(9), '{}'), 'nor is one without a lease');
 
 select tests.as_user(tests.u(1));
-select results_eq($$ select key from realtime.presence $$, $$ values ('k1') $$, 'a user sees the own channels');
+select results_eq($$ select key from rollcall.presence $$, $$ values ('k1') $$, 'a user sees the own channels');
 select tests.as_role('anon');
-select is_empty($$ select key from realtime.presence $$, 'without a policy anon sees nobody');
+select is_empty($$ select key from rollcall.presence $$, 'without a policy anon sees nobody');
 
 select tests.as_owner();
 delete from public.presence_nodes where id = tests.node(1);
 select is_empty(
-  $$ select node from realtime.presence where node = tests.node(1)
+  $$ select node from rollcall.presence where node = tests.node(1)
      union all select node from rollcall.channel_nodes where node = tests.node(1) $$,
   'a node that is no more has nobody present');
 select pg_temp.note(tests.node(2), 1, null, '{}');
 select rollcall.complete_channel_presence(tests.node(2), '{1}');
-truncate realtime.presence;
+truncate rollcall.presence;
 select is_empty($$ select node from rollcall.channel_nodes $$, 'whoever empties the table makes all nodes write again');
 select pg_temp.note(tests.node(2), 1, null, '{}');
 select rollcall.leave_channel_presence(tests.node(2));
-select is_empty($$ select node from realtime.presence where node = tests.node(2) $$, 'a node that leaves takes its rows along');
+select is_empty($$ select node from rollcall.presence where node = tests.node(2) $$, 'a node that leaves takes its rows along');
 
 select * from finish();
 rollback;

@@ -201,13 +201,13 @@ async fn what_is_tracked_is_a_row_until_it_is_taken_back(world: Arc<World>) {
 
     desk.track(&ann, json!({"status": "online"})).await;
     rows_become(&world, json!([["lobby", true, "ann", {"status": "online"}]])).await;
-    let first = world.row("select joined_at, phx_ref, user_id from realtime.presence", &[]).await;
+    let first = world.row("select joined_at, phx_ref, user_id from rollcall.presence", &[]).await;
     assert_eq!(first.get::<_, uuid::Uuid>("user_id"), user.id);
 
     desk.track(&ann, json!({"status": "busy"})).await;
     rows_become(&world, json!([["lobby", true, "ann", {"status": "busy"}]])).await;
     let second = world
-        .row("select joined_at, phx_ref, updated_at > joined_at as later from realtime.presence", &[])
+        .row("select joined_at, phx_ref, updated_at > joined_at as later from rollcall.presence", &[])
         .await;
     assert_eq!(second.get::<_, jiff::Timestamp>("joined_at"), first.get::<_, jiff::Timestamp>("joined_at"));
     assert_ne!(second.get::<_, String>("phx_ref"), first.get::<_, String>("phx_ref"));
@@ -227,7 +227,7 @@ async fn what_jsonb_cannot_hold_is_a_row_all_the_same(world: Arc<World>) {
         .expect("it runs");
     desk.track(&seat(&room, "plain"), json!({"n": 1})).await;
     rows_become(&world, json!([["lobby", false, "odd", null], ["lobby", false, "plain", {"n": 1}]])).await;
-    let text: String = world.row("select payload from realtime.presence where key = 'odd'", &[]).await.get(0);
+    let text: String = world.row("select payload from rollcall.presence where key = 'odd'", &[]).await.get(0);
     assert_eq!(text, r#"{"nul":"\u0000","half":"\ud800","huge":1e999999}"#);
 }
 
@@ -304,7 +304,7 @@ async fn a_dead_nodes_people_leave_within_its_lease(world: Arc<World>) {
     until("all have gone", || watcher.lock().payloads().is_empty()).await;
     assert_eq!(watcher.lock().diffs, diffs + 1, "in one diff");
     world.run("select rollcall.sweep()", &[]).await;
-    let left: i64 = world.row("select count(*) from realtime.presence", &[]).await.get(0);
+    let left: i64 = world.row("select count(*) from rollcall.presence", &[]).await.get(0);
     assert_eq!(left, 0, "the sweep takes the rows along");
 }
 
@@ -317,7 +317,7 @@ async fn rows_that_were_lost_are_written_again(world: Arc<World>) {
     until("ann is seen", || !watcher.lock().payloads().is_empty()).await;
     let diffs = watcher.lock().diffs;
 
-    world.run("truncate realtime.presence", &[]).await;
+    world.run("truncate rollcall.presence", &[]).await;
     rows_become(&world, row.clone()).await;
     // Taken for dead, as after a long pause of the process.
     world.run("delete from public.presence_nodes where id = $node", &[("node", here.node.0)]).await;
@@ -335,7 +335,7 @@ async fn presence_goes_on_while_the_database_is_away(world: Arc<World>) {
     until("ann is seen", || !far.lock().payloads().is_empty()).await;
 
     // Every statement on the table fails or waits, and every connection is cut.
-    world.run("alter table realtime.presence rename to presence_away", &[]).await;
+    world.run("alter table rollcall.presence rename to presence_away", &[]).await;
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()";
     world.run(cut, &[]).await;
@@ -348,7 +348,7 @@ async fn presence_goes_on_while_the_database_is_away(world: Arc<World>) {
         "the own node's sockets hear it at once"
     );
 
-    world.run("alter table realtime.presence_away rename to presence", &[]).await;
+    world.run("alter table rollcall.presence_away rename to presence", &[]).await;
     until("the other node hears of it", || far.lock().payloads() == only("ann", json!({"n": 1}))).await;
     rows_become(&world, json!([["lobby", false, "ann", {"n": 1}]])).await;
 }
@@ -377,15 +377,15 @@ async fn rows_are_shown_by_policy(world: Arc<World>) {
             .expect("it may be asked");
         rows.iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(as_role("anon", "realtime.presence").await, [] as [&str; 0]);
+    assert_eq!(as_role("anon", "rollcall.presence").await, [] as [&str; 0]);
     assert_eq!(as_role("authenticated", "rollcall.channel_presence").await, ["mine"]);
     assert_eq!(as_role("service_role", "rollcall.channel_presence").await, ["mine", "other"]);
 
     world
         .run(
-            "create policy \"the lobby is open\" on realtime.presence for select to anon using (topic = 'lobby')",
+            "create policy \"the lobby is open\" on rollcall.presence for select to anon using (topic = 'lobby')",
             &[],
         )
         .await;
-    assert_eq!(as_role("anon", "realtime.presence").await, ["mine", "other"]);
+    assert_eq!(as_role("anon", "rollcall.presence").await, ["mine", "other"]);
 }

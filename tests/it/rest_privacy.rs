@@ -47,7 +47,7 @@ async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
         .run(
             "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
              insert into public.team_members (team_id, user_id) select id, $user from team;
-             insert into realtime.presence
+             insert into rollcall.presence
                  (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
                values (gen_random_uuid(), 1, 'lobby', false, 'k', 'ref', '{}', $user, now(), now())",
             &[("user", user.id)],

@@ -1,4 +1,4 @@
--- Every node that lives. Returns a row a node: its id, and the generation of its rows in realtime.presence if they are
+-- Every node that lives. Returns a row a node: its id, and the generation of its rows in rollcall.presence if they are
 -- complete.
 select n.id, c.generation
 from public.presence_nodes n

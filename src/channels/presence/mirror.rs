@@ -345,7 +345,7 @@ impl Peer {
         for row in rows {
             let channel = row.channel;
             let Some((room, key, meta)) = present(row) else {
-                tracing::warn!(%node, channel, "a row of realtime.presence makes no sense");
+                tracing::warn!(%node, channel, "a row of rollcall.presence makes no sense");
                 continue;
             };
             // The same name once in memory, however many channels share it.

@@ -5,7 +5,7 @@
 //! text that it came as ([`Payload`]).
 //!
 //! [`ChannelPresence`] holds the rooms of a node and sees to the order of states and diffs. What its channels track is
-//! also written to `realtime.presence` ([`rows`]), from where the other nodes learn of it ([`mirror`]).
+//! also written to `rollcall.presence` ([`rows`]), from where the other nodes learn of it ([`mirror`]).
 
 mod diff;
 mod meta;

@@ -1,4 +1,4 @@
-//! What channels of this node track, written to `realtime.presence` in groups.
+//! What channels of this node track, written to `rollcall.presence` in groups.
 //!
 //! What changes while a batch is in flight becomes the next batch, and of a channel only its last state. Nobody waits for
 //! it: while the database is away, presence goes on between sockets, and when it is back, or when rows were lost, the

@@ -9,7 +9,7 @@ use crate::{
     pg::PgError,
 };
 
-/// A row of `realtime.presence`, of a node that is known from elsewhere.
+/// A row of `rollcall.presence`, of a node that is known from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceRow {
     /// The channel's number on its node.
