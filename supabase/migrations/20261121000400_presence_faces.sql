@@ -368,4 +368,15 @@ $$;
 create trigger remember_before_truncate before truncate on public.presence_devices
   for each statement execute function rollcall.on_source_truncating();
 
+-- Whoever was there before the triggers.
+do $$
+begin
+  perform rollcall.refresh_faces(array(
+    select d.user_id from public.presence_devices d
+    union select c.user_id from public.presence_choices c
+    union select s.user_id from public.presence_settings s
+  ));
+end
+$$;
+
 revoke execute on all functions in schema rollcall from public;

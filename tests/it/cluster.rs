@@ -148,7 +148,8 @@ pub async fn connect(url: &str) -> Client {
     client
 }
 
-fn in_database(url: &str, database: &str) -> String {
+/// The same server's other database.
+pub fn in_database(url: &str, database: &str) -> String {
     let (server, _) = url.rsplit_once('/').expect("a URL ends with its database");
     format!("{server}/{database}")
 }

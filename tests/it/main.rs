@@ -11,7 +11,6 @@ mod world;
 
 mod bad_input;
 mod channel_presence;
-mod channels_core;
 mod faults;
 mod invisible;
 mod isolation;
@@ -24,6 +23,7 @@ mod revocation;
 mod sockets_dialects;
 mod sockets_presence;
 mod sql_moves_sockets;
+mod supabase;
 mod typing;
 
 use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
@@ -95,9 +95,9 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         sockets_dialects::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
+        supabase::cases(),
         revocation::cases(),
         bad_input::cases(),
-        channels_core::cases(),
         faults::cases(),
         invisible::cases(),
         isolation::cases(),
