@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     AuthError,
+    cache::TokenCache,
     key::{Jwk, VerifyingKey},
     token::SigningAlgorithm,
 };
@@ -101,8 +102,8 @@ struct Shared {
     url: Url,
     client: Client,
     pacing: Pacing,
-    /// Called whenever the keys change, to forget what was reached with the old ones.
-    on_change: Box<dyn Fn() + Send + Sync>,
+    /// Emptied whenever the keys change.
+    verdicts: Arc<TokenCache>,
     keys: RwLock<KeySet>,
 }
 
@@ -135,18 +136,14 @@ struct Document {
 
 impl Jwks {
     /// Knows no key yet; fetches nothing before somebody asks.
-    pub(super) fn new(
-        url: Url,
-        on_change: impl Fn() + Send + Sync + 'static,
-        pacing: Pacing,
-    ) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(url: Url, verdicts: Arc<TokenCache>, pacing: Pacing) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(FETCH_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let shared = Shared { url, client, pacing, on_change: Box::new(on_change), keys: RwLock::default() };
+        let shared = Shared { url, client, pacing, verdicts, keys: RwLock::default() };
         let fetching = Fetching { not_before: Instant::now(), failures: 0, error: None };
         Ok(Self { shared: Arc::new(shared), fetching: Arc::new(Mutex::new(fetching)) })
     }
@@ -217,7 +214,7 @@ impl Shared {
         *set = KeySet { keys, text, fetched_at: Some(Instant::now()) };
         if changed {
             tracing::info!(keys = set.keys.len(), "the signing keys have changed");
-            (self.on_change)();
+            self.verdicts.clear();
         }
     }
 

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
-use crate::{
-    auth::Verifier, clock::Clock, limits::Limits, pg::Database, presence::PresenceService,
-    session::channels::Services,
-};
+use crate::{auth::Verifier, clock::Clock, limits::Limits, pg::Database, presence::PresenceService};
 
 /// The state of the router; each extractor takes the part that it needs.
 #[derive(Clone, FromRef)]
@@ -27,8 +24,6 @@ pub struct HttpState {
     pub system: Arc<System>,
     /// Where upgraded sockets go.
     pub sockets: Sockets,
-    /// What channel sockets share.
-    pub channels: Arc<Services>,
     /// For time stamps.
     pub clock: Arc<dyn Clock>,
 }

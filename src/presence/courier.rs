@@ -1,5 +1,5 @@
-//! What goes straight to sockets, whichever node they are on: events that the operator's back end sends, and devices
-//! that were signed off.
+//! What goes straight to sockets, whichever node they are on: events that the operator's back end sends, devices
+//! that were signed off, and users whom an administrator disconnects.
 //!
 //! An entry in `rollcall.outbox` holds the content, a notification carries its id, and each node's courier reads it
 //! and does its part. At most once: whoever is not connected at the moment misses it, and so does a node that has
@@ -130,6 +130,7 @@ impl Courier {
                 Errand::SignOff(users, device) => {
                     users.into_iter().for_each(|user| self.sign_off(user, device.as_ref()));
                 }
+                Errand::Disconnect(users, reason) => self.disconnect(&users, &reason),
             }
         }
     }
@@ -159,6 +160,12 @@ impl Courier {
         let delivery = Delivery { key: None, message: Encodable::new(message), to };
         if self.hub.fan_out(vec![delivery]).await.is_err() {
             tracing::debug!("nobody is left to tell");
+        }
+    }
+
+    fn disconnect(&self, users: &[UserId], reason: &str) {
+        for connection in self.roster.of(users).into_iter().filter_map(|conn| self.hub.connection(conn)) {
+            connection.close(CloseCode::Disconnected, reason);
         }
     }
 

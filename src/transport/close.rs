@@ -27,6 +27,8 @@ pub enum CloseCode {
     Unauthorized,
     /// The token ran out and no fresh one came.
     TokenExpired,
+    /// An administrator ended the user's sockets.
+    Disconnected,
     /// The peer keeps sending more than the limit allows.
     Flooding,
 }
@@ -40,7 +42,7 @@ struct Row {
 
 impl CloseCode {
     /// Every code that this server sends.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
@@ -53,6 +55,7 @@ impl CloseCode {
         Self::TryAgainLater,
         Self::Unauthorized,
         Self::TokenExpired,
+        Self::Disconnected,
         Self::Flooding,
     ];
 
@@ -71,6 +74,8 @@ impl CloseCode {
             // As source A's clients expect it.
             Self::Unauthorized => (4001, "Unauthorized", false),
             Self::TokenExpired => (4401, "token expired", false),
+            // The token may still be good: who is to stay out must lose that too.
+            Self::Disconnected => (4403, "disconnected by an administrator", true),
             Self::Flooding => (4429, "too many messages", true),
         };
         Row { number, reason, reconnect }

@@ -23,6 +23,7 @@ mod revocation;
 mod sockets_dialects;
 mod sockets_presence;
 mod sql_moves_sockets;
+mod sql_surface;
 mod supabase;
 mod typing;
 
@@ -95,6 +96,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         sockets_dialects::cases(),
         sockets_presence::cases(),
         sql_moves_sockets::cases(),
+        sql_surface::cases(),
         supabase::cases(),
         revocation::cases(),
         bad_input::cases(),

@@ -96,6 +96,7 @@ pub async fn run(
         }
     }
     history.settle().await?;
+    history.explain().await?;
     history.judge().await?;
     let frames =
         history.watching.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
@@ -387,6 +388,44 @@ impl History {
         // Somebody offline who shows no last_seen reads like somebody who was taken back.
         let seen = seen.filter(|(_, shown)| !is_taken_back(shown)).collect();
         (seen, typing.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// What is explained of somebody's sight is what `SELECT` as that user returns, of everybody.
+    async fn explain(&mut self) -> Result<(), String> {
+        let viewer = self.users[self.rng.random_range(0..USERS)].id;
+        let users: Vec<Uuid> = self.users.iter().map(|user| user.id).collect();
+        let client = &self.connections[0];
+        client.batch_execute("begin").await.expect("begins");
+        let acting =
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+        let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
+        client.query(acting, &[&claims]).await.expect("acts as the viewer");
+        let faces = "select user_id, face::text from public.user_presence where user_id = any ($1)";
+        let faces = client.query(faces, &[&users]).await.expect("selects");
+        client.batch_execute("commit").await.expect("commits");
+        let seen: HashMap<Uuid, String> = faces.iter().map(|row| (row.get(0), row.get(1))).collect();
+
+        let explained = "select s.id, e.visible, e.face::text, e.decided_by, e.policy, e.reason
+            from unnest($1::uuid[]) as s (id) cross join lateral rollcall.explain_visibility($2, s.id) e";
+        let explained = client.query(explained, &[&users, &viewer]).await.expect("explains");
+        assert_eq!(explained.len(), USERS, "one line a user, as nobody shows two faces here");
+        for row in explained {
+            let (subject, visible): (Uuid, bool) = (row.get("id"), row.get("visible"));
+            let (face, policy): (Option<String>, Option<String>) = (row.get("face"), row.get("policy"));
+            let (decided, reason): (String, String) = (row.get("decided_by"), row.get("reason"));
+            let by_policy = self.rule == Rule::ByGrant && subject != viewer && visible;
+            if face.as_ref() != seen.get(&subject)
+                || visible != face.is_some()
+                || visible != policy.is_some()
+                || by_policy != (policy.as_deref() == Some("by grant only"))
+            {
+                return Err(format!(
+                    "{viewer} sees {:?} of {subject}, but it is explained as {face:?}, by {decided} ({policy:?}): {reason}",
+                    seen.get(&subject)
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The second judge, over the whole history.

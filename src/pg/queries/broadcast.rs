@@ -34,11 +34,18 @@ pub enum Errand {
     Tell(Vec<UserId>, CustomEvent),
     /// Close those of this device, or of all.
     SignOff(Vec<UserId>, Option<DeviceId>),
+    /// Close all of them, saying why. Nobody is signed off.
+    Disconnect(Vec<UserId>, String),
 }
 
 #[derive(Deserialize)]
 struct SignedOff {
     device_id: Option<DeviceId>,
+}
+
+#[derive(Deserialize)]
+struct Disconnected {
+    reason: String,
 }
 
 /// Reads what nodes were told, in the order of `ids`. What cannot be read is left out, and logged.
@@ -61,6 +68,7 @@ fn errand(row: &Row) -> Result<Errand, serde_json::Error> {
     let (recipients, body): (Vec<UserId>, &str) = (row.get("recipients"), row.get("body"));
     Ok(match row.get("kind") {
         "sign_off" => Errand::SignOff(recipients, serde_json::from_str::<SignedOff>(body)?.device_id),
+        "disconnect" => Errand::Disconnect(recipients, serde_json::from_str::<Disconnected>(body)?.reason),
         _ => Errand::Tell(recipients, serde_json::from_str(body)?),
     })
 }

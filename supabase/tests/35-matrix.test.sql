@@ -1,0 +1,219 @@
+-- The whole of who may do what: for each table, role and verb what is allowed and what is not. A table, a view or a
+-- function that browsers may call without a row here fails the test.
+begin;
+select no_plan();
+select tests.as_owner();
+
+-- anon and service_role: the letters of what they may do, over all rows (s i u d); `-` where they may not, and 0 where they
+-- may ask but reach no row.
+-- authenticated, as user 1: 'no' where it is refused outright (42501), else which rows it reaches, as an expression over
+-- the table's columns; for insert 'yes' with a row that it may insert and one that it may not.
+create temp table matrix (
+  name text primary key, anon text, service text, reads text, updates text, deletes text, may_insert text, may_not_insert text
+) on commit drop;
+insert into matrix values
+  ('public.presence_nodes', '----', 'siud', 'no', 'no', 'no', null, null),
+  ('public.presence_devices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, device_id) values (tests.u(1), 'new')$$, $$(user_id, device_id) values (tests.u(2), 'new')$$),
+  ('public.presence_choices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, chosen) values (tests.u(1), 'dnd') on conflict (user_id) do update set chosen = 'dnd'$$, $$(user_id, chosen) values (tests.u(7), 'dnd')$$),
+  ('public.user_last_seen', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('public.presence_settings', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id) values (tests.u(1)) on conflict (user_id) do update set show_typing = true$$, $$(user_id) values (tests.u(7))$$),
+  ('public.presence_visibility_list', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)',
+    $$(user_id, viewer_id) values (tests.u(1), tests.u(7))$$, $$(user_id, viewer_id) values (tests.u(2), tests.u(1))$$),
+  -- Of the own faces the trusted one; of contacts, who are on the list of nobody, the public one.
+  ('public.user_presence', '----', 'siud',
+    $$user_id = tests.u(1) and face = 'trusted' or user_id = tests.u(2) and face = 'public'$$, 'no', 'no', null, null),
+  ('public.contacts', '----', 'siud', 'tests.u(1) in (requester_id, addressee_id)', 'addressee_id = tests.u(1)',
+    'tests.u(1) in (requester_id, addressee_id)',
+    '(requester_id, addressee_id) values (tests.u(1), tests.u(7))', '(requester_id, addressee_id) values (tests.u(7), tests.u(1))'),
+  ('public.blocks', '----', 'siud', 'blocker_id = tests.u(1)', 'no', 'blocker_id = tests.u(1)',
+    '(blocker_id, blocked_id) values (tests.u(1), tests.u(7))', '(blocker_id, blocked_id) values (tests.u(7), tests.u(1))'),
+  ('public.teams', '----', 'siud', 'id in (tests.node(1), tests.node(3))', 'owner_id = tests.u(1)', 'owner_id = tests.u(1)',
+    $$(name, owner_id) values ('mine', tests.u(1))$$, $$(name, owner_id) values ('theirs', tests.u(2))$$),
+  ('public.team_members', '----', 'siud', 'team_id in (tests.node(1), tests.node(3))', 'user_id = tests.u(1)',
+    'user_id = tests.u(1) or team_id = tests.node(1)',
+    '(team_id, user_id, accepted_at) values (tests.node(1), tests.u(7), null)', '(team_id, user_id) values (tests.node(1), tests.u(7))'),
+  ('public.conversations', '----', 'siud', 'id in (tests.node(11), tests.node(13))', 'created_by = tests.u(1)', 'created_by = tests.u(1)',
+    '(created_by) values (tests.u(1))', '(created_by) values (tests.u(2))'),
+  ('public.conversation_participants', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'no',
+    'user_id = tests.u(1) or conversation_id = tests.node(11)',
+    '(conversation_id, user_id) values (tests.node(11), tests.u(7))', '(conversation_id, user_id) values (tests.node(13), tests.u(7))'),
+  ('public.typing_indicators', '----', 'siud', 'conversation_id = tests.node(11)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    '(conversation_id, user_id) values (tests.node(13), tests.u(1))', '(conversation_id, user_id) values (tests.node(11), tests.u(3))'),
+  ('rollcall.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.outbox', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),
+  ('rollcall.change_settings', '----', '----', 'no', 'no', 'no', null, null),
+  -- Closed until the DBA opens channels with policies.
+  ('realtime.messages', '0-0-', 'siu-', 'false', 'false', 'no', null, null),
+  ('rollcall.presence', '0---', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.channel_nodes', '----', '----', 'no', 'no', 'no', null, null),
+  -- Views show what the asking role sees of the tables behind them.
+  ('rollcall.channel_presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.online', '----', 's---', 'user_id in (tests.u(1), tests.u(2))', 'no', 'no', null, null),
+  ('rollcall.online_devices', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null);
+
+-- Nothing is left out ------------------------------------------------------------------------------------------------
+create temp view relations as
+  select c.oid, c.oid::regclass::text as short, n.nspname || '.' || c.relname as name, c.relkind, c.relrowsecurity, c.reloptions
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('public', 'rollcall', 'realtime')
+  where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
+    and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e');
+select is_empty('select name from relations except select name from matrix', 'every table and view has its row in the matrix');
+select is_empty('select name from matrix except select name from relations', 'and every row of the matrix its table');
+select is_empty($$ select name from relations where relkind in ('r', 'p') and not relrowsecurity $$, 'row-level security is on for all');
+select is_empty($$ select name from relations where relkind in ('v', 'm') and not coalesce('security_invoker=true' = any (reloptions), false) $$,
+  'and views ask as whoever reads them');
+
+-- The data: user 1 has a row in everything, knows user 2; users 3 and 4 are strangers -----------------------------------
+select tests.says(tests.u(n), 'busy') from generate_series(1, 4) n;
+insert into public.presence_nodes (id, lease_expires_at) values (tests.node(90), now() + interval '1 hour');
+insert into public.presence_settings (user_id) select tests.u(n) from generate_series(1, 4) n;
+insert into public.presence_visibility_list (user_id, viewer_id) values (tests.u(1), tests.u(4)), (tests.u(3), tests.u(4));
+insert into public.contacts (requester_id, addressee_id, accepted_at) values
+  (tests.u(1), tests.u(2), now()), (tests.u(5), tests.u(1), null), (tests.u(3), tests.u(4), now());
+insert into public.blocks (blocker_id, blocked_id) values (tests.u(1), tests.u(9)), (tests.u(3), tests.u(1));
+insert into public.teams (id, name, owner_id) values
+  (tests.node(1), 'owned', tests.u(1)), (tests.node(3), 'joined', tests.u(3)), (tests.node(5), 'other', tests.u(3));
+insert into public.team_members (team_id, user_id) values
+  (tests.node(1), tests.u(8)), (tests.node(3), tests.u(1)), (tests.node(3), tests.u(3)), (tests.node(5), tests.u(3));
+insert into public.conversations (id, created_by) values
+  (tests.node(11), tests.u(1)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
+insert into public.conversation_participants (conversation_id, user_id) values
+  (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(1)), (tests.node(13), tests.u(3)),
+  (tests.node(15), tests.u(3));
+insert into public.typing_indicators (conversation_id, user_id) values
+  (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
+insert into rollcall.presence (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
+  select tests.node(90), n, 'room', true, 'k', 'r' || n, '{}', tests.u(n), now(), now() from generate_series(1, 2) n;
+select rollcall.broadcast('custom', 'x', array[tests.u(1)], '{}');
+
+-- What a statement does: how many rows, or the error. It leaves nothing behind.
+create function pg_temp.outcome(p_sql text) returns text language plpgsql as $$
+declare
+  v_rows bigint;
+begin
+  execute p_sql;
+  get diagnostics v_rows = row_count;
+  raise exception '%', v_rows using errcode = 'P0R00';
+exception
+  when sqlstate 'P0R00' then return sqlerrm;
+  -- A view that cannot be written by anybody.
+  when object_not_in_prerequisite_state then return '42501';
+  when others then return sqlstate;
+end
+$$;
+
+-- A column that the role may update, or any: refused either way without the right.
+create function pg_temp.touch(p_table text) returns text language sql stable as $$
+  select format('update %s set %I = %2$I', p_table, a.attname)
+  from pg_attribute a
+  where a.attrelid = p_table::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and a.attidentity = ''
+  order by has_column_privilege(a.attrelid, a.attnum, 'update') desc, a.attnum limit 1
+$$;
+
+create temp table outcomes (name text, role text, verb text, expected text, got text) on commit drop;
+do $$
+declare
+  v record;
+  v_role text;
+  v_count text;
+  v_got text[];
+begin
+  for v in select m.*, r.relkind from pg_temp.matrix m join pg_temp.relations r using (name) order by name loop
+    execute format('select count(*) from %s', v.name) into v_count;
+    foreach v_role in array array['anon', 'service_role', 'nobody', 'authenticated'] loop
+      if v_role = 'authenticated' then perform tests.as_user(tests.u(1));
+      else perform tests.as_role(case v_role when 'nobody' then 'authenticated' else v_role end); end if;
+      v_got := array[
+        pg_temp.outcome(format('select 1 from %s', v.name)), pg_temp.outcome(pg_temp.touch(v.name)),
+        pg_temp.outcome(format('delete from %s', v.name))];
+      perform tests.as_owner();
+      -- A token without a user reaches what is everybody's, and nothing else.
+      insert into pg_temp.outcomes
+      select v.name, v_role, verb.name,
+        case v_role
+          when 'anon' then case substr(v.anon, verb.place, 1) when '-' then '42501' when '0' then '0' else v_count end
+          when 'service_role' then case substr(v.service, verb.place, 1) when '-' then '42501' else v_count end
+          when 'nobody' then case verb.rule when 'no' then '42501' when 'true' then v_count else '0' end
+          else case verb.rule when 'no' then '42501' else (
+            xpath('/row/c/text()', query_to_xml(format('select count(*) as c from %s where %s', v.name, verb.rule), false, true, '')))[1]::text end
+        end,
+        v_got[verb.n]
+      from (values ('select', 1, 1, v.reads), ('update', 3, 2, v.updates), ('delete', 4, 3, v.deletes)) as verb (name, place, n, rule);
+    end loop;
+
+    foreach v_role in array array['anon', 'service_role', 'nobody'] loop
+      perform tests.as_role(case v_role when 'nobody' then 'authenticated' else v_role end);
+      v_got := array[pg_temp.outcome(format('insert into %s %s', v.name, coalesce(v.may_insert, 'default values')))];
+      perform tests.as_owner();
+      insert into pg_temp.outcomes values (v.name, v_role, 'insert',
+        case when v_role = 'service_role' and v.service like '_i__' then 'not refused' else '42501' end,
+        case when v_got[1] = '42501' or v_role <> 'service_role' then v_got[1] else 'not refused' end);
+    end loop;
+    perform tests.as_user(tests.u(1));
+    v_got := array[
+      pg_temp.outcome(format('insert into %s %s', v.name, coalesce(v.may_insert, 'default values'))),
+      pg_temp.outcome(format('insert into %s %s', v.name, coalesce(v.may_not_insert, 'default values')))];
+    perform tests.as_owner();
+    insert into pg_temp.outcomes values
+      (v.name, 'authenticated', 'insert', case when v.may_insert is null then '42501' else '1' end, v_got[1]),
+      (v.name, 'authenticated', 'insert of another''s', '42501', v_got[2]);
+  end loop;
+end
+$$;
+select is(got, expected, format('%s: %s by %s', name, verb, role)) from outcomes order by name, role, verb;
+
+-- The predicates tell rows apart: each reaches some and leaves some, or the matrix proves nothing.
+create temp table told on commit drop as
+  select m.name, rule.verb,
+    (xpath('/row/c/text()', query_to_xml(format('select count(*) filter (where %s) > 0 and count(*) filter (where not (%1$s)) > 0 as c from %s', rule.said, m.name), false, true, '')))[1]::text as tells
+  from matrix m cross join lateral (values ('select', m.reads), ('update', m.updates), ('delete', m.deletes)) rule (verb, said)
+  where rule.said not in ('no', 'true', 'false');
+select is_empty($$ select name, verb from told where tells <> 'true' $$, 'for every predicate there are rows inside and outside of it');
+
+-- Functions ------------------------------------------------------------------------------------------------------------
+-- Every function that runs with its owner's rights and that a browser's role may call: why that is safe.
+create temp table reasons (signature text primary key, reason text not null) on commit drop;
+insert into reasons values
+  ('rollcall.my_sight()', 'answers for auth.uid() only, and with what user_presence shows'),
+  ('rollcall.my_relations()', 'answers for auth.uid() only'),
+  ('rollcall.my_teams()', 'answers for auth.uid() only'),
+  ('rollcall.my_conversations()', 'answers for auth.uid() only'),
+  ('rollcall.open_to_me(uuid)', 'tells what user_presence shows to auth.uid()'),
+  ('rollcall.typing_shown(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
+  ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
+  ('rollcall.sign_off_mine(text)', 'acts on the devices of auth.uid() only'),
+  ('rollcall.forget_me()', 'acts on the rows of auth.uid() only');
+create temp view functions as
+  select p.oid, p.oid::regprocedure::text as signature, p.prosecdef, p.proconfig, p.prorettype, p.proacl, p.proowner
+  from pg_proc p
+  where p.pronamespace in ('public'::regnamespace, 'rollcall'::regnamespace)
+    and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e');
+select is_empty(
+  $$ select signature from functions where prosecdef
+       and (has_function_privilege('anon', oid, 'execute') or has_function_privilege('authenticated', oid, 'execute'))
+     except select signature from reasons $$,
+  'no definer function is open to browsers without a reason given here');
+select is_empty($$ select signature from reasons except select signature from functions where prosecdef $$, 'and no reason is left over');
+select is_empty(
+  $$ select signature from functions
+     where not exists (select from unnest(proconfig) c where c in ('search_path=""', 'search_path='))
+       -- Inlined into the statement that calls it, which a setting of its own would prevent; every name in it is qualified.
+       and signature <> 'rollcall.faces_of(uuid[],timestamp with time zone)' $$,
+  'every function pins its search_path');
+select is_empty(
+  $$ select f.signature from functions f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
+     where a.grantee = 0 and a.privilege_type = 'EXECUTE' $$,
+  'PUBLIC calls no function');
+select is_empty(
+  $$ select s.relname from pg_class s join pg_namespace n on n.oid = s.relnamespace and n.nspname in ('public', 'rollcall')
+     where s.relkind = 'S' and (has_sequence_privilege('anon', s.oid, 'usage, update') or has_sequence_privilege('authenticated', s.oid, 'usage, update')) $$,
+  'browsers draw no numbers');
+
+select * from finish();
+rollback;
