@@ -9,14 +9,18 @@ use uuid::Uuid;
 
 use super::{
     ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, WireError,
-    dialect::Language,
+    dialect::{Language, Manners, Words},
     json::{self, AtMost, Envelope, ParsedDevice, Part},
 };
 use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
 
 /// The dialect.
-pub(super) const LANGUAGE: Language =
-    Language { name: "context", max_message_bytes: 64 * 1024, tells_of_others: false, decode, encode_into };
+pub(super) const LANGUAGE: Language = Language {
+    name: "context",
+    max_message_bytes: 64 * 1024,
+    manners: Manners::PRESENCE,
+    words: Some(Words { tells_of_others: false, decode, encode_into }),
+};
 
 /// As long as a page of a status.
 const MAX_PATH_CHARS: usize = StatusUpdate::MAX_PAGE_CHARS;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
-    dialect::Language,
+    dialect::{Language, Manners, Words},
     json::{self, Envelope, Part},
 };
 use crate::model::{
@@ -19,8 +19,12 @@ use crate::model::{
 };
 
 /// The dialect.
-pub(super) const LANGUAGE: Language =
-    Language { name: "devices", max_message_bytes: 64 * 1024, tells_of_others: true, decode, encode_into };
+pub(super) const LANGUAGE: Language = Language {
+    name: "devices",
+    max_message_bytes: 64 * 1024,
+    manners: Manners::PRESENCE,
+    words: Some(Words { tells_of_others: true, decode, encode_into }),
+};
 
 /// Reads one frame of a client.
 ///

@@ -1,9 +1,12 @@
 //! Which language a connection speaks.
 //!
-//! A dialect is one file that ends in a `LANGUAGE`. To add one: write that file, give it a variant of [`Dialect`],
-//! and a route in `http::sockets`.
+//! A dialect of presence is one file that ends in a `LANGUAGE`. To add one: write that file, give it a variant of
+//! [`Dialect`], and a route in `http::sockets`. The two versions of Phoenix channels are dialects too, with messages
+//! of their own ([`super::phoenix`]): what they have in common with the others is [`Encode`] and their [`Manners`].
 
-use super::{ClientMessage, ServerMessage, WireError, context, devices, presence};
+use std::time::Duration;
+
+use super::{ClientMessage, ErrorCode, ServerMessage, WireError, context, devices, phoenix, presence};
 
 /// One complete message as it came off a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,15 @@ pub struct Language {
     pub name: &'static str,
     /// The largest message of a client in bytes, unless configured otherwise.
     pub max_message_bytes: usize,
+    /// How its connections behave.
+    pub manners: Manners,
+    /// Its words for presence; `None` for a dialect whose messages are no [`ClientMessage`]s.
+    pub words: Option<Words>,
+}
+
+/// How a dialect says what [`ClientMessage`] and [`ServerMessage`] mean.
+#[derive(Debug)]
+pub struct Words {
     /// Whether it has words for other people's presence. Sockets of one that has none watch nobody, and cost the
     /// database no look-ups.
     pub tells_of_others: bool,
@@ -47,6 +59,41 @@ pub struct Language {
     pub decode: fn(Frame<'_>) -> Result<ClientMessage, WireError>,
     /// Appends the payload of a message; `None` (and nothing appended) where there are no words for it.
     pub encode_into: fn(&ServerMessage, &mut Vec<u8>) -> Option<FrameKind>,
+}
+
+/// How connections of a dialect behave beside what they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manners {
+    /// What is done about a client that says nothing.
+    pub silence: Silence,
+    /// Whether the transport bounds how many messages a client may send. If not, the session does.
+    pub is_rationed: bool,
+    /// What a server that stops closes with.
+    pub farewell: Farewell,
+}
+
+impl Manners {
+    /// Those of the presence dialects.
+    pub const PRESENCE: Self =
+        Self { silence: Silence::Pinged, is_rationed: true, farewell: Farewell::GoingAway };
+}
+
+/// What is done about a client that says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// It is pinged, and given up if it does not answer.
+    Pinged,
+    /// It is closed with 1000 and no reason after so long: its own heartbeats keep it open.
+    Closed(Duration),
+}
+
+/// What a server that stops closes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// 1001, with a hint when to come back.
+    GoingAway,
+    /// 1012: there are clients that never come back after a 1001.
+    Restart,
 }
 
 /// A language that connections speak.
@@ -59,11 +106,16 @@ pub enum Dialect {
     Devices,
     /// Source A: `/api/v1/context/ws`.
     Context,
+    /// Source S: Phoenix channels, serializer 1.0.0.
+    PhoenixV1,
+    /// Source S: Phoenix channels, serializer 2.0.0.
+    PhoenixV2,
 }
 
 impl Dialect {
     /// Every dialect, in the order of [`Self::index`].
-    pub const ALL: [Self; 3] = [Self::Presence, Self::Devices, Self::Context];
+    pub const ALL: [Self; 5] =
+        [Self::Presence, Self::Devices, Self::Context, Self::PhoenixV1, Self::PhoenixV2];
 
     /// How many there are; whoever caches one encoding per dialect needs so many places.
     pub const COUNT: usize = Self::ALL.len();
@@ -73,6 +125,8 @@ impl Dialect {
             Self::Presence => &presence::LANGUAGE,
             Self::Devices => &devices::LANGUAGE,
             Self::Context => &context::LANGUAGE,
+            Self::PhoenixV1 => &phoenix::V1,
+            Self::PhoenixV2 => &phoenix::V2,
         }
     }
 
@@ -94,10 +148,16 @@ impl Dialect {
         self.language().max_message_bytes
     }
 
+    /// How its connections behave beside what they say.
+    #[must_use]
+    pub const fn manners(self) -> Manners {
+        self.language().manners
+    }
+
     /// Whether it has words for other people's presence.
     #[must_use]
-    pub const fn tells_of_others(self) -> bool {
-        self.language().tells_of_others
+    pub fn tells_of_others(self) -> bool {
+        self.language().words.as_ref().is_some_and(|words| words.tells_of_others)
     }
 
     /// Reads a client's message.
@@ -105,12 +165,16 @@ impl Dialect {
     /// # Errors
     /// Whatever is wrong with the frame, in a form to send back; the socket stays open.
     pub fn decode(self, frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-        (self.language().decode)(frame)
+        match &self.language().words {
+            Some(words) => (words.decode)(frame),
+            None => Err(WireError::new(ErrorCode::InvalidRequest, "This dialect has no words for presence.")),
+        }
     }
 
     /// Appends the payload of a message; `None` where this dialect does not say that.
     pub fn encode_into(self, message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-        (self.language().encode_into)(message, out)
+        let words = self.language().words.as_ref()?;
+        (words.encode_into)(message, out)
     }
 }
 

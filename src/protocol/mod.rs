@@ -5,6 +5,7 @@
 //!   message does is decided once, in the session.
 //! - [`presence`] is source B, `/api/presence/subscribe`; [`devices`] is source D, `/ws`; [`context`] is source A,
 //!   `/api/v1/context/ws`. Each is one file; what they share is in `json`.
+//! - [`phoenix`] is source S: Phoenix channels in two versions, with messages of their own.
 //! - [`Fields`] reads JSON objects so that every complaint names the field.
 //!
 //! Nothing here knows sockets, tasks or SQL.
@@ -16,9 +17,10 @@ mod error;
 mod fields;
 mod json;
 mod message;
+pub mod phoenix;
 pub mod presence;
 
-pub use dialect::{Dialect, Encode, Frame, FrameKind, Language};
+pub use dialect::{Dialect, Encode, Farewell, Frame, FrameKind, Language, Manners, Silence, Words};
 pub use error::{ErrorCode, FieldError, WireError};
 pub use fields::Fields;
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};

@@ -10,14 +10,18 @@ use serde_json::{Map, Value};
 pub use super::json::ParsedDevice;
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    dialect::Language,
+    dialect::{Language, Manners, Words},
     json::{self, Envelope, Part},
 };
 use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
 
 /// The dialect.
-pub(super) const LANGUAGE: Language =
-    Language { name: "presence", max_message_bytes: 64 * 1024, tells_of_others: true, decode, encode_into };
+pub(super) const LANGUAGE: Language = Language {
+    name: "presence",
+    max_message_bytes: 64 * 1024,
+    manners: Manners::PRESENCE,
+    words: Some(Words { tells_of_others: true, decode, encode_into }),
+};
 
 /// Reads one frame of a client.
 ///

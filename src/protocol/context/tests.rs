@@ -89,7 +89,7 @@ fn nothing_is_said_of_other_people() {
         assert_eq!(encode_into(&message, &mut out), None);
     }
     assert!(out.is_empty());
-    const { assert!(!LANGUAGE.tells_of_others) };
+    assert!(!crate::protocol::Dialect::Context.tells_of_others());
 }
 
 #[test]

@@ -1,0 +1,43 @@
+//! Source S: Phoenix channels, as Supabase's clients speak them, in two serializer versions.
+//!
+//! | | frames in | frames out |
+//! | --- | --- | --- |
+//! | [`V1`], `vsn=1.0.0` | text: `{topic, event, payload, ref, join_ref?}` | text: `{ref, event, payload, topic}` |
+//! | [`V2`], `vsn=2.0.0` | text: `[join_ref, ref, topic, event, payload]`; binary kinds 0 and 3 | the same array; binary kind 4 |
+//!
+//! [`Push::decode`] takes a client's frame apart without looking into payloads: they stay the bytes they are, so big
+//! numbers and the order of keys survive. [`Message`] is for one client, [`Push`]'s counterparts for everybody in a
+//! room are [`Said`] and [`UserBroadcast`]. The table of who sends what is in the wire contract of source S.
+
+mod inbound;
+mod outbound;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use inbound::{Malformed, Payload, Push, UserPush};
+pub use outbound::{Body, Message, Said, Status, UserBroadcast, UserPayload};
+
+use super::dialect::{Farewell, Language, Manners, Silence};
+
+/// What every channel's topic begins with on the wire.
+pub const TOPIC_PREFIX: &str = "realtime:";
+/// The topic of heartbeats.
+pub const HEARTBEAT_TOPIC: &str = "phoenix";
+
+/// The largest frame of a client, in bytes; more closes with 1009.
+const MAX_MESSAGE_BYTES: usize = 5_000_000;
+/// A socket whose client says nothing for so long is closed; clients send heartbeats every 15 to 30 s.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+const MANNERS: Manners =
+    Manners { silence: Silence::Closed(IDLE_LIMIT), is_rationed: false, farewell: Farewell::Restart };
+
+/// Serializer 1.0.0.
+pub(super) const V1: Language =
+    Language { name: "phoenix_v1", max_message_bytes: MAX_MESSAGE_BYTES, manners: MANNERS, words: None };
+
+/// Serializer 2.0.0.
+pub(super) const V2: Language =
+    Language { name: "phoenix_v2", max_message_bytes: MAX_MESSAGE_BYTES, manners: MANNERS, words: None };
