@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     auth::{Role, Verifier, VerifierSettings},
+    channels::{Broadcaster, ChannelLimits, NodeLimits},
     clock::Clock,
     config::{self, Config, CorsOrigin},
     http::{
@@ -34,7 +35,7 @@ use crate::{
         visibility::{Ears, Inbox, visibility},
         writer::writer,
     },
-    session::presence::Shared,
+    session::{channels::Services, presence::Shared},
     transport::{self, AcceptSettings},
 };
 
@@ -126,6 +127,15 @@ impl Server {
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
+        let channels = Arc::new(Services {
+            hub: hub.clone(),
+            verifier: verifier.clone(),
+            clock: clock.clone(),
+            broadcaster: Broadcaster::new(hub.clone()),
+            limits: Arc::new(NodeLimits::new(channel_limits(&config.limits), hub.clone())),
+            tasks: sockets.clone(),
+            stopping: tasks.shutdown().soft().clone(),
+        });
         let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
         let state = HttpState {
             presence,
@@ -138,6 +148,7 @@ impl Server {
             }),
             system: Arc::new(System::new(probes, metrics, clock.clone())),
             sockets: Sockets { hub: hub.clone(), shared },
+            channels,
             clock,
         };
         let settings = http_settings(config)?;
@@ -192,6 +203,7 @@ fn router() -> Router<HttpState> {
         .merge(http::privacy::routes())
         .merge(http::broadcast::routes())
         .merge(http::sockets::routes())
+        .merge(http::realtime::routes())
         .merge(http::system::routes())
 }
 
@@ -211,6 +223,21 @@ fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> V
         issuer: auth.issuer.clone(),
         audience: auth.audience.clone(),
         api_keys: api_keys.collect::<std::collections::HashMap<String, Role>>(),
+    }
+}
+
+fn channel_limits(limits: &config::Limits) -> ChannelLimits {
+    ChannelLimits {
+        connections: limits.max_connections,
+        joins_per_second: limits.max_joins_per_second,
+        events_per_second: limits.max_events_per_second,
+        client_events_per_second: limits.max_client_events_per_second,
+        channels_per_client: limits.max_channels_per_client,
+        // As in the original, half a kilobyte is for what surrounds the user's part.
+        payload_bytes: limits.max_payload_kb.map(|kb| kb.get() as usize * 1_000 + 500),
+        presence_calls: limits.presence_calls,
+        presence_window: limits.presence_window,
+        presence_events_per_second: limits.max_presence_events_per_second,
     }
 }
 

@@ -4,11 +4,11 @@
 //! signature check. Entries are keyed by the SHA-256 of the whole token and belong to one verifier, so a changed
 //! byte, another secret or another issuer never meets an old verdict. Expiry is checked by the caller of `get`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::Caller;
+use super::{Caller, ChannelToken};
 
 /// SHA-256 of the token.
 pub(super) type Fingerprint = [u8; 32];
@@ -19,40 +19,68 @@ const MAX_ENTRIES: usize = 10_000;
 /// Claims over this many bytes are not kept: it bounds the whole cache at about 20 MB.
 const MAX_CLAIMS_BYTES: usize = 2 * 1024;
 
-/// A bounded map in two generations: when the young one is full, it becomes the old one, and what nobody asked
-/// for since is dropped. Each step is constant in time, and nothing is ever scanned.
-#[derive(Default)]
-pub(super) struct TokenCache {
-    generations: Mutex<Generations>,
+/// What is kept of a token.
+pub(super) trait Verdict: Clone {
+    /// The bytes of its claims, which are what can be large in it.
+    fn claims_bytes(&self) -> usize;
 }
 
-#[derive(Default)]
-struct Generations {
-    young: HashMap<Fingerprint, Caller>,
-    old: HashMap<Fingerprint, Caller>,
+impl Verdict for Caller {
+    fn claims_bytes(&self) -> usize {
+        self.claims.len()
+    }
+}
+
+impl Verdict for Arc<ChannelToken> {
+    fn claims_bytes(&self) -> usize {
+        self.claims.len()
+    }
+}
+
+/// A bounded map in two generations: when the young one is full, it becomes the old one, and what nobody asked
+/// for since is dropped. Each step is constant in time, and nothing is ever scanned.
+pub(super) struct TokenCache<V> {
+    generations: Mutex<Generations<V>>,
+}
+
+impl<V> Default for TokenCache<V> {
+    fn default() -> Self {
+        Self { generations: Mutex::default() }
+    }
+}
+
+struct Generations<V> {
+    young: HashMap<Fingerprint, V>,
+    old: HashMap<Fingerprint, V>,
     /// Counts [`TokenCache::clear`], so that a verdict reached with keys since withdrawn is not put in.
     epoch: u64,
 }
 
-impl Generations {
-    fn put(&mut self, key: Fingerprint, caller: Caller) {
-        if self.young.len() >= MAX_ENTRIES / 2 {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, caller);
+impl<V> Default for Generations<V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), epoch: 0 }
     }
 }
 
-impl TokenCache {
-    /// A verdict, if there is one.
-    pub(super) fn get(&self, key: &Fingerprint) -> Option<Caller> {
-        let mut generations = self.generations.lock();
-        if let Some(caller) = generations.young.get(key) {
-            return Some(caller.clone());
+impl<V> Generations<V> {
+    fn put(&mut self, key: Fingerprint, verdict: V) {
+        if self.young.len() >= MAX_ENTRIES / 2 {
+            self.old = std::mem::take(&mut self.young);
         }
-        let caller = generations.old.remove(key)?;
-        generations.put(*key, caller.clone());
-        Some(caller)
+        self.young.insert(key, verdict);
+    }
+}
+
+impl<V: Verdict> TokenCache<V> {
+    /// A verdict, if there is one.
+    pub(super) fn get(&self, key: &Fingerprint) -> Option<V> {
+        let mut generations = self.generations.lock();
+        if let Some(verdict) = generations.young.get(key) {
+            return Some(verdict.clone());
+        }
+        let verdict = generations.old.remove(key)?;
+        generations.put(*key, verdict.clone());
+        Some(verdict)
     }
 
     /// The epoch to hand to [`Self::put`]; read before the keys are.
@@ -61,10 +89,10 @@ impl TokenCache {
     }
 
     /// Keeps a verdict, unless the cache was cleared since `epoch`.
-    pub(super) fn put(&self, epoch: u64, key: Fingerprint, caller: &Caller) {
+    pub(super) fn put(&self, epoch: u64, key: Fingerprint, verdict: &V) {
         let mut generations = self.generations.lock();
-        if caller.claims.len() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
-            generations.put(key, caller.clone());
+        if verdict.claims_bytes() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
+            generations.put(key, verdict.clone());
         }
     }
 
@@ -101,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_cache_stays_within_its_bound_and_keeps_what_is_in_use() {
-        let cache = TokenCache::default();
+        let cache = TokenCache::<Caller>::default();
         let caller = Caller::with_role(Role::Anon);
         for n in 0..3 * MAX_ENTRIES {
             cache.put(0, key(n), &caller);
@@ -113,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_verdict_reached_before_the_keys_changed_is_not_kept() {
-        let cache = TokenCache::default();
+        let cache = TokenCache::<Caller>::default();
         let epoch = cache.epoch();
         cache.clear();
         cache.put(epoch, key(1), &Caller::with_role(Role::Anon));
@@ -122,7 +150,7 @@ mod tests {
 
     #[test]
     fn large_claims_are_not_kept() {
-        let cache = TokenCache::default();
+        let cache = TokenCache::<Caller>::default();
         let mut caller = Caller::with_role(Role::Anon);
         caller.claims = "x".repeat(MAX_CLAIMS_BYTES + 1).into();
         cache.put(0, key(1), &caller);

@@ -22,7 +22,7 @@ pub(super) fn read(payload: &[u8], rules: &Rules, now: Timestamp) -> Result<Call
     let text = std::str::from_utf8(payload).map_err(|_| AuthError::Malformed("payload is not UTF-8"))?;
     let claims: Map<String, Value> =
         serde_json::from_str(text).map_err(|_| AuthError::Malformed("payload is not a JSON object"))?;
-    if claims.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)) {
+    if holds_nul_anywhere(&claims) {
         // jsonb has no U+0000: the caller's every statement would fail in `auth.jwt()`.
         return Err(AuthError::Malformed("payload holds a NUL character"));
     }
@@ -63,7 +63,7 @@ fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, Auth
 }
 
 /// Seconds since 1970, whole or not, to the millisecond below; what is beyond the calendar is its end.
-fn moment(seconds: &Number) -> Timestamp {
+pub(super) fn moment(seconds: &Number) -> Timestamp {
     let milliseconds = match seconds.as_i64() {
         Some(whole) => whole.saturating_mul(1_000),
         // A cast from f64 saturates, and JSON has no NaN.
@@ -73,7 +73,7 @@ fn moment(seconds: &Number) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(end)
 }
 
-fn check_issuer(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
+pub(super) fn check_issuer(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
     let Some(issuer) = &rules.issuer else { return Ok(()) };
     match claim(claims, "iss") {
         Some(Value::String(text)) if text == issuer => Ok(()),
@@ -81,7 +81,7 @@ fn check_issuer(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthEr
     }
 }
 
-fn check_audience(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
+pub(super) fn check_audience(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
     let Some(audience) = &rules.audience else { return Ok(()) };
     match claim(claims, "aud") {
         Some(Value::String(text)) if text == audience => Ok(()),
@@ -138,6 +138,11 @@ fn claims_for_sql(text: &str, user_id: Option<UserId>, role: Role) -> Result<Arc
     };
     claims.insert("role".into(), serde_json::value::to_raw_value(&role).map_err(invariant)?);
     serde_json::to_string(&claims).map(Arc::from).map_err(invariant)
+}
+
+/// Whether any name or string of the claims holds U+0000.
+pub(super) fn holds_nul_anywhere(claims: &Map<String, Value>) -> bool {
+    claims.iter().any(|(name, value)| name.contains('\0') || holds_nul(value))
 }
 
 /// Whether any string in there holds U+0000. No deeper than the parser let it be (128 levels).

@@ -18,7 +18,6 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     AuthError,
-    cache::TokenCache,
     key::{Jwk, VerifyingKey},
     token::SigningAlgorithm,
 };
@@ -102,8 +101,8 @@ struct Shared {
     url: Url,
     client: Client,
     pacing: Pacing,
-    /// Emptied whenever the keys change.
-    verdicts: Arc<TokenCache>,
+    /// Called whenever the keys change, to forget what was reached with the old ones.
+    on_change: Box<dyn Fn() + Send + Sync>,
     keys: RwLock<KeySet>,
 }
 
@@ -136,14 +135,18 @@ struct Document {
 
 impl Jwks {
     /// Knows no key yet; fetches nothing before somebody asks.
-    pub(super) fn new(url: Url, verdicts: Arc<TokenCache>, pacing: Pacing) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(
+        url: Url,
+        on_change: impl Fn() + Send + Sync + 'static,
+        pacing: Pacing,
+    ) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(FETCH_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let shared = Shared { url, client, pacing, verdicts, keys: RwLock::default() };
+        let shared = Shared { url, client, pacing, on_change: Box::new(on_change), keys: RwLock::default() };
         let fetching = Fetching { not_before: Instant::now(), failures: 0, error: None };
         Ok(Self { shared: Arc::new(shared), fetching: Arc::new(Mutex::new(fetching)) })
     }
@@ -214,7 +217,7 @@ impl Shared {
         *set = KeySet { keys, text, fetched_at: Some(Instant::now()) };
         if changed {
             tracing::info!(keys = set.keys.len(), "the signing keys have changed");
-            self.verdicts.clear();
+            (self.on_change)();
         }
     }
 

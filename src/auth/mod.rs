@@ -3,10 +3,11 @@
 //! [`Verifier::verify`] turns what a client presents (a JWT or an opaque API key) into a [`Caller`]: who that
 //! is, which database role it acts as, and the JSON text for `request.jwt.claims`. Read `verifier` first; then
 //! `token` (the three parts of a JWT), `key` and `jwks` (which key a token may use), `claims` (what the payload
-//! must say). What a caller may do in the database is not decided here but by row-level security.
+//! must say; those of realtime channels in `channel`). What a caller may do in the database is not decided here but by row-level security.
 
 mod cache;
 mod caller;
+mod channel;
 mod claims;
 mod error;
 mod jwks;
@@ -17,6 +18,7 @@ pub mod token;
 mod verifier;
 
 pub use caller::{Caller, Permission, Role, UnknownRole};
+pub use channel::{ChannelToken, ChannelTokenError};
 pub use error::AuthError;
 pub use jwks::JwksError;
 pub use verifier::{Verifier, VerifierError, VerifierSettings};

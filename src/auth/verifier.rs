@@ -6,8 +6,9 @@ use reqwest::Url;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuthError, Caller, Role,
+    AuthError, Caller, ChannelToken, ChannelTokenError, Role,
     cache::{Fingerprint, TokenCache},
+    channel,
     claims::{self, Rules},
     jwks::{Jwks, Pacing},
     key::VerifyingKey,
@@ -72,7 +73,8 @@ pub struct Verifier {
     rules: Rules,
     /// By the keys' SHA-256, so that the time of a look-up says nothing about a key.
     api_keys: HashMap<Fingerprint, Role>,
-    verdicts: Arc<TokenCache>,
+    verdicts: Arc<TokenCache<Caller>>,
+    channel_verdicts: Arc<TokenCache<Arc<ChannelToken>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -115,11 +117,17 @@ impl Verifier {
             None => None,
         };
         let verdicts = Arc::new(TokenCache::default());
+        let channel_verdicts = Arc::new(TokenCache::default());
         let jwks = match jwks_url {
             Some(url) => {
                 let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
                 let url = url.ok_or(VerifierError::BadJwksUrl)?;
-                Some(Jwks::new(url, Arc::clone(&verdicts), pacing).map_err(VerifierError::Client)?)
+                let (callers, tokens) = (Arc::clone(&verdicts), Arc::clone(&channel_verdicts));
+                let forget = move || {
+                    TokenCache::clear(&callers);
+                    TokenCache::clear(&tokens);
+                };
+                Some(Jwks::new(url, forget, pacing).map_err(VerifierError::Client)?)
             }
             None => None,
         };
@@ -130,7 +138,8 @@ impl Verifier {
             return Err(VerifierError::ApiKeyWithoutUser);
         }
         let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(&key), role)).collect();
-        Ok(Self { secret, jwks, rules: Rules { issuer, audience }, api_keys, verdicts, clock })
+        let rules = Rules { issuer, audience };
+        Ok(Self { secret, jwks, rules, api_keys, verdicts, channel_verdicts, clock })
     }
 
     /// Who presents `token`, a JWT or an API key.
@@ -162,15 +171,49 @@ impl Verifier {
         let parts = token::split(token)?;
         // Read before the key: what is verified with a key withdrawn meanwhile is not kept.
         let epoch = self.verdicts.epoch();
-        // An HS256 token meets the secret whatever its `kid`, and never a published key.
-        let key = match parts.algorithm {
-            SigningAlgorithm::Hs256 => self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?,
-            _ => self.published_key(&parts).await?,
-        };
-        key.check(&parts)?;
+        self.check(&parts).await?;
         let caller = claims::read(&parts.payload, &self.rules, self.clock.now())?;
         self.verdicts.put(epoch, fingerprint, &caller);
         Ok(caller)
+    }
+
+    /// What a channel's `token` says, a JWT or an API key.
+    ///
+    /// # Errors
+    /// Says why it is not believed, in the words of realtime clients.
+    pub async fn verify_channel(&self, token: &str) -> Result<Arc<ChannelToken>, ChannelTokenError> {
+        let token = channel::cleaned(token);
+        if token.is_empty() || token.len() > token::MAX_BYTES {
+            return Err(ChannelTokenError::Malformed);
+        }
+        let fingerprint = fingerprint(&token);
+        if let Some(role) = self.api_keys.get(&fingerprint) {
+            return Ok(Arc::new(ChannelToken::with_role(*role)));
+        }
+        if let Some(jwks) = &self.jwks {
+            jwks.refresh_if_old();
+        }
+        if let Some(known) = self.channel_verdicts.get(&fingerprint) {
+            return channel::check_age(known.expires_at, self.clock.now())
+                .inspect_err(|_| self.channel_verdicts.forget(&fingerprint))
+                .map(|()| known);
+        }
+        let parts = token::split(&token).map_err(|error| ChannelTokenError::from_auth(&error, None))?;
+        let epoch = self.channel_verdicts.epoch();
+        let checked = self.check(&parts).await;
+        checked.map_err(|error| ChannelTokenError::from_auth(&error, parts.kid.as_deref()))?;
+        let read = Arc::new(channel::read(&parts.payload, &self.rules, self.clock.now())?);
+        self.channel_verdicts.put(epoch, fingerprint, &read);
+        Ok(read)
+    }
+
+    /// Checks a signature. An HS256 token meets the secret whatever its `kid`, and never a published key.
+    async fn check(&self, parts: &Parts<'_>) -> Result<(), AuthError> {
+        let key = match parts.algorithm {
+            SigningAlgorithm::Hs256 => self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?,
+            _ => self.published_key(parts).await?,
+        };
+        key.check(parts)
     }
 
     async fn published_key(&self, parts: &Parts<'_>) -> Result<VerifyingKey, AuthError> {

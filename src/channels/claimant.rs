@@ -8,6 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 
+use crate::auth::{ChannelToken, ChannelTokenError};
+
 /// Whose token a channel holds, as far as policies can see it. Two claimants are equal if no policy can tell them
 /// apart: verdicts are shared between them. Not for logs.
 #[derive(Clone)]
@@ -22,6 +24,32 @@ pub struct Claimant {
     pub headers: Arc<str>,
     /// From this moment on the token does not count; [`Timestamp::MAX`] for opaque keys.
     pub expires_at: Timestamp,
+}
+
+impl Claimant {
+    /// Who holds a token and came with these headers.
+    #[must_use]
+    pub fn new(token: &ChannelToken, headers: Arc<str>) -> Self {
+        let ChannelToken { role, claims, sub, expires_at } = token;
+        Self {
+            role: role.clone(),
+            claims: claims.clone(),
+            sub: sub.clone(),
+            headers,
+            expires_at: *expires_at,
+        }
+    }
+
+    /// Whether the token still counts.
+    ///
+    /// # Errors
+    /// It has expired, and how long ago.
+    pub fn check_age(&self, now: Timestamp) -> Result<(), ChannelTokenError> {
+        if self.expires_at > now {
+            return Ok(());
+        }
+        Err(ChannelTokenError::Expired(now.as_second() - self.expires_at.as_second()))
+    }
 }
 
 impl PartialEq for Claimant {

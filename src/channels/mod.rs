@@ -7,12 +7,16 @@
 //! Frames are in [`crate::protocol::phoenix`], what one socket's channels do in [`crate::session::channels`], and
 //! who is in a room on this node in the [`crate::hub`].
 
+mod broadcast;
 pub mod changes;
 mod channel_id;
 mod claimant;
+mod limits;
 pub mod presence;
 mod room;
 
+pub use broadcast::{Broadcaster, Content};
 pub use channel_id::ChannelId;
 pub use claimant::Claimant;
+pub use limits::{ChannelLimits, Meter, NodeLimits, Place};
 pub use room::Room;

@@ -152,13 +152,19 @@ pub struct Settings {
     /// Chat requests a minute and user [default: 20]
     #[arg(long, env = "CHAT_REQUESTS_PER_MINUTE", help_heading = "Limits (0: none)")]
     pub chat_requests_per_minute: Option<String>,
-    /// Sockets open at once [default: 10000]
+    /// Channel sockets open at once [default: 20000]
     #[arg(long, env = "REALTIME_MAX_CONNECTIONS", help_heading = "Limits (0: none)")]
     pub realtime_max_connections: Option<String>,
-    /// Messages a second, sent and delivered [default: 2500]
+    /// Channel messages a second on this node, sent and delivered [default: 0]
     #[arg(long, env = "REALTIME_MAX_EVENTS_PER_SECOND", help_heading = "Limits (0: none)")]
     pub realtime_max_events_per_second: Option<String>,
-    /// Channel joins a second [default: 2500]
+    /// Channel messages a second that one socket sends [default: 20000]
+    #[arg(long, env = "REALTIME_MAX_CLIENT_EVENTS_PER_SECOND", help_heading = "Limits (0: none)")]
+    pub realtime_max_client_events_per_second: Option<String>,
+    /// Presence events a second on this node: pushes, states and differences delivered [default: 0]
+    #[arg(long, env = "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND", help_heading = "Limits (0: none)")]
+    pub realtime_max_presence_events_per_second: Option<String>,
+    /// Channel joins a second [default: 10000]
     #[arg(long, env = "REALTIME_MAX_JOINS_PER_SECOND", help_heading = "Limits (0: none)")]
     pub realtime_max_joins_per_second: Option<String>,
     /// Channels on one socket [default: 100]

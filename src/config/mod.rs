@@ -137,10 +137,14 @@ pub struct Limits {
     pub context_requests_per_minute: Option<NonZeroU32>,
     /// Chat requests a minute and user.
     pub chat_requests_per_minute: Option<NonZeroU32>,
-    /// Sockets open at once on this node.
+    /// Channel sockets open at once on this node.
     pub max_connections: Option<NonZeroU32>,
-    /// Channel messages a second, sent and delivered.
+    /// Channel messages a second on this node, sent and delivered.
     pub max_events_per_second: Option<NonZeroU32>,
+    /// Channel messages a second that one socket sends.
+    pub max_client_events_per_second: Option<NonZeroU32>,
+    /// Presence events a second on this node: pushes, states and differences delivered.
+    pub max_presence_events_per_second: Option<NonZeroU32>,
     /// Channel joins a second.
     pub max_joins_per_second: Option<NonZeroU32>,
     /// Channels on one socket.

@@ -265,16 +265,26 @@ fn limits(settings: &Settings, reader: &mut Reader) -> Limits {
             30,
         ),
         chat_requests_per_minute: reader.limit("CHAT_REQUESTS_PER_MINUTE", &s.chat_requests_per_minute, 20),
-        max_connections: reader.limit("REALTIME_MAX_CONNECTIONS", &s.realtime_max_connections, 10_000),
+        max_connections: reader.limit("REALTIME_MAX_CONNECTIONS", &s.realtime_max_connections, 20_000),
         max_events_per_second: reader.limit(
             "REALTIME_MAX_EVENTS_PER_SECOND",
             &s.realtime_max_events_per_second,
-            2_500,
+            0,
+        ),
+        max_client_events_per_second: reader.limit(
+            "REALTIME_MAX_CLIENT_EVENTS_PER_SECOND",
+            &s.realtime_max_client_events_per_second,
+            20_000,
+        ),
+        max_presence_events_per_second: reader.limit(
+            "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND",
+            &s.realtime_max_presence_events_per_second,
+            0,
         ),
         max_joins_per_second: reader.limit(
             "REALTIME_MAX_JOINS_PER_SECOND",
             &s.realtime_max_joins_per_second,
-            2_500,
+            10_000,
         ),
         max_channels_per_client: reader.limit(
             "REALTIME_MAX_CHANNELS_PER_CLIENT",

@@ -19,6 +19,7 @@ pub mod layers;
 pub mod people;
 pub mod presence;
 pub mod privacy;
+pub mod realtime;
 pub mod settings;
 pub mod sockets;
 mod state;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
-use crate::{auth::Verifier, clock::Clock, limits::Limits, pg::Database, presence::PresenceService};
+use crate::{
+    auth::Verifier, clock::Clock, limits::Limits, pg::Database, presence::PresenceService,
+    session::channels::Services,
+};
 
 /// The state of the router; each extractor takes the part that it needs.
 #[derive(Clone, FromRef)]
@@ -24,6 +27,8 @@ pub struct HttpState {
     pub system: Arc<System>,
     /// Where upgraded sockets go.
     pub sockets: Sockets,
+    /// What channel sockets share.
+    pub channels: Arc<Services>,
     /// For time stamps.
     pub clock: Arc<dyn Clock>,
 }

@@ -79,6 +79,8 @@ pub(super) struct Published {
     slow_closed: Counter,
     refused: Counter,
     bytes_sent: Counter,
+    rooms: Gauge,
+    members: Gauge,
 }
 
 impl Published {
@@ -93,6 +95,8 @@ impl Published {
             slow_closed: counter("rollcall_hub_slow_closed_total"),
             refused: counter("rollcall_hub_refused_messages_total"),
             bytes_sent: counter("rollcall_hub_sent_bytes_total"),
+            rooms: metrics::gauge!("rollcall_hub_rooms", "shard" => shard.clone()),
+            members: metrics::gauge!("rollcall_hub_members", "shard" => shard.clone()),
         }
     }
 
@@ -107,5 +111,11 @@ impl Published {
         self.slow_closed.absolute(stats.slow_closed);
         self.refused.absolute(stats.refused);
         self.bytes_sent.absolute(stats.bytes_sent);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 members")]
+    pub fn publish_rooms(&self, rooms: usize, members: usize) {
+        self.rooms.set(rooms as f64);
+        self.members.set(members as f64);
     }
 }

@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ConnId, Encodable, StateKey, Stats,
+    ConnId, Encodable, Post, Slots, StateKey, Stats,
     shard::{self, Command, Shard, ShardDelivery},
 };
-use crate::transport::{CloseCode, CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket};
+use crate::{
+    channels::Room,
+    transport::{CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket, frame::WireFrame},
+};
 
 /// How a hub is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +115,46 @@ impl Hub {
     pub async fn fan_out(&self, deliveries: Vec<Delivery>) -> Result<(), HubStopped> {
         for ((_, sender), part) in self.0.shards.iter().zip(self.split(deliveries)) {
             if !part.is_empty() {
-                sender.send(part).await.map_err(|_| HubStopped)?;
+                sender.send(Command::Deliver(part)).await.map_err(|_| HubStopped)?;
             }
         }
         Ok(())
+    }
+
+    /// Says something to all members of a room on this node, in order with everything else that is said there.
+    /// Waits while a shard's mailbox is full.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn post(&self, room: &Room, post: Post) -> Result<(), HubStopped> {
+        for (_, sender) in &self.0.shards {
+            let command = Command::Post(room.clone(), post.clone());
+            sender.send(command).await.map_err(|_| HubStopped)?;
+        }
+        Ok(())
+    }
+
+    /// Says something to one connection, in order with what rooms say to it. Waits while its shard's mailbox is full.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn say(&self, connection: &Arc<Connection>, frame: WireFrame) -> Result<(), HubStopped> {
+        let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
+        sender.send(Command::Say(Arc::clone(connection), frame)).await.map_err(|_| HubStopped)
+    }
+
+    /// Keeps room in every shard's mailbox for `commands` commands, waiting until there is. What is sent with the
+    /// slots follows without anything else of the same sender in between, and without a wait: so an order that is
+    /// settled under a lock is the order in which members hear of it.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn slots(&self, commands: usize) -> Result<Slots<'_>, HubStopped> {
+        let mut permits = SmallVec::new();
+        for (_, sender) in &self.0.shards {
+            permits.push(sender.reserve_many(commands).await.map_err(|_| HubStopped)?);
+        }
+        Ok(Slots::new(permits))
     }
 
     /// The connection of that id, to say something to it alone, or to close it.
@@ -139,7 +179,7 @@ impl Hub {
         stats
     }
 
-    /// Closes everybody with 1001 and a random time after which to come back, a bounded number at once, and
+    /// Takes leave of everybody, with a random time after which to come back, a bounded number at once, and
     /// stops. Returns how many had to be cut off.
     pub async fn shutdown(&self, plan: ShutdownPlan) -> usize {
         self.0.is_closing.store(true, Ordering::SeqCst);
@@ -164,9 +204,7 @@ impl Hub {
             while !leaving.is_empty() {
                 let rest = leaving.split_off(plan.at_once.max(1).min(leaving.len()));
                 for connection in &leaving {
-                    let pause_ms = rand::random_range(0..=spread_ms);
-                    connection
-                        .close(CloseCode::GoingAway, &format!("going away; reconnect in {pause_ms} ms"));
+                    connection.say_farewell(rand::random_range(0..=spread_ms));
                 }
                 self.until_gone(leaving).await;
                 leaving = rest;
@@ -207,9 +245,9 @@ impl Hub {
     }
 
     /// One part per shard, in the order of the deliveries.
-    fn split(&self, deliveries: Vec<Delivery>) -> Vec<Command> {
+    fn split(&self, deliveries: Vec<Delivery>) -> Vec<Vec<ShardDelivery>> {
         let shards = self.0.shards.len();
-        let mut parts: Vec<Command> = (0..shards).map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<ShardDelivery>> = (0..shards).map(|_| Vec::new()).collect();
         for Delivery { key, message, to } in deliveries {
             let mut shares = vec![Vec::new(); shards];
             if let [only] = shares.as_mut_slice() {

@@ -4,17 +4,25 @@
 //! (`wheel`), and has one task that puts frames into their [`Outbox`]es and writes each socket once per batch
 //! (`shard`). A frame is encoded once per dialect for everybody ([`Encodable`]).
 //!
-//! Who gets what is decided elsewhere; the hub is told [`ConnId`]s. It knows no message by name, and the only
-//! thing it knows of state is its [`StateKey`].
+//! Who gets what is decided elsewhere: the hub is told [`ConnId`]s, or a [`Room`](crate::channels::Room) whose members
+//! the shards keep themselves (`rooms`). It knows no message by name, and the only thing it knows of state is its
+//! [`StateKey`].
+//!
+//! What is said in rooms travels through the shards' mailboxes, joining and leaving too, so that all members see one
+//! order. Whoever needs several commands to follow each other without a gap, decided under a lock of its own, takes
+//! [`Slots`] first.
 
 mod conn_id;
 mod counters;
 mod encodable;
 mod handle;
 mod key;
+mod member;
 mod outbox;
 mod registry;
+mod rooms;
 mod shard;
+mod slots;
 mod wheel;
 
 pub use conn_id::ConnId;
@@ -23,5 +31,8 @@ pub use encodable::Encodable;
 pub(crate) use handle::Registration;
 pub use handle::{Delivery, Hub, HubSettings, HubStopped, ShutdownPlan};
 pub use key::StateKey;
+pub use member::{Gate, Hears, Member};
 pub use outbox::{Outbox, OutboxLimits, Overflow, Queued};
+pub use rooms::Post;
 pub(crate) use shard::Shard;
+pub use slots::Slots;

@@ -16,14 +16,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConnId, Encodable, Queued, StateKey,
+    ConnId, Encodable, Hears, Member, Post, Queued, StateKey,
     counters::{Counters, Published},
     registry::Registry,
+    rooms::Rooms,
 };
-use crate::transport::{Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, millis};
+use crate::{
+    channels::{ChannelId, Room},
+    transport::{
+        Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, frame::WireFrame, millis,
+    },
+};
 
 /// Commands that one batch takes at most.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// After so many writes others get a turn: a large fan-out must not hold its thread for tens of milliseconds.
 const YIELD_AFTER_WRITES: usize = 64;
 /// Connections looked up under one hold of the lock, so that those who join need not wait for long.
@@ -39,8 +45,31 @@ pub(super) struct ShardDelivery {
     pub to: Vec<ConnId>,
 }
 
-/// What a shard is asked to do: one call's deliveries, in order.
-pub(super) type Command = Vec<ShardDelivery>;
+/// What a shard is asked to do; in order.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// One call's deliveries, in order.
+    Deliver(Vec<ShardDelivery>),
+    /// Says something in a room.
+    Post(Room, Post),
+    /// Says something to one connection, in order with what rooms say to it.
+    Say(Arc<Connection>, WireFrame),
+    /// Seats a member, after these frames.
+    Join(Box<Joining>),
+    /// Ends a membership, with these last frames.
+    Leave(Room, ChannelId, Option<(Arc<Connection>, WireFrame)>),
+    /// Changes what a member wants to hear, after these frames.
+    Hear(Room, ChannelId, Hears, Option<(Arc<Connection>, WireFrame)>),
+}
+
+/// A member on its way in.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub room: Room,
+    pub member: Member<Arc<Connection>>,
+    /// What it is told before anything else: the reply, what is replayed, the state.
+    pub first: WireFrame,
+}
 
 /// The part of a shard that its connections and the hub share.
 #[derive(Debug)]
@@ -142,7 +171,8 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
     let mut ticks = interval(shard.settings.heartbeat.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let published = Published::of_shard(shard.number);
-    let mut writer = Writer { shard: &shard, dirty: Vec::new() };
+    let mut writer =
+        Writer { shard: &shard, rooms: Rooms::default(), spoken: Vec::new(), dirty: Vec::new(), queued: 0 };
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
@@ -150,12 +180,13 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
             _ = ticks.tick() => {
                 shard.tick().await;
                 published.publish(shard.len(), &shard.counters);
+                published.publish_rooms(writer.rooms.len(), writer.rooms.members());
             }
             taken = mailbox.recv_many(&mut batch, BATCH) => {
                 if taken == 0 {
                     break;
                 }
-                writer.deliver(batch.drain(..).flatten()).await;
+                writer.obey(batch.drain(..)).await;
             }
         }
     }
@@ -164,22 +195,52 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
 
 struct Writer<'a> {
     shard: &'a Shard,
+    rooms: Rooms<Arc<Connection>>,
+    /// The rooms that something waits for, in the order in which it was said.
+    spoken: Vec<Room>,
     /// Who got something in the batch at hand.
     dirty: Vec<Arc<Connection>>,
+    /// How much was queued since others had a turn.
+    queued: usize,
 }
 
 impl Writer<'_> {
-    async fn deliver(&mut self, deliveries: impl Iterator<Item = ShardDelivery>) {
-        let mut queued = 0;
-        for delivery in deliveries {
-            for ids in delivery.to.chunks(LOOK_UP) {
-                self.queue(&delivery, ids);
-                queued += ids.len();
-                if queued >= YIELD_AFTER_QUEUED {
-                    queued = 0;
-                    yield_now().await;
+    async fn obey(&mut self, commands: impl Iterator<Item = Command>) {
+        for command in commands {
+            match command {
+                Command::Deliver(deliveries) => self.deliver(deliveries).await,
+                Command::Post(room, post) => {
+                    if self.rooms.post(&room, post) {
+                        self.spoken.push(room);
+                    }
+                }
+                Command::Say(connection, frame) => self.tell(&connection, frame),
+                Command::Join(joining) => {
+                    let Joining { room, member, first } = *joining;
+                    self.pass_on(&room).await;
+                    self.tell(&member.connection, first);
+                    self.rooms.join(room, member);
+                }
+                Command::Leave(room, channel, last) => {
+                    self.pass_on(&room).await;
+                    self.rooms.leave(&room, channel);
+                    if let Some((connection, frame)) = last {
+                        self.tell(&connection, frame);
+                    }
+                }
+                Command::Hear(room, channel, hears, first) => {
+                    self.pass_on(&room).await;
+                    if let Some((connection, frame)) = first {
+                        self.tell(&connection, frame);
+                    }
+                    if let Some(member) = self.rooms.member_mut(&room, channel) {
+                        member.hears = hears;
+                    }
                 }
             }
+        }
+        for room in std::mem::take(&mut self.spoken) {
+            self.pass_on(&room).await;
         }
         for (place, connection) in self.dirty.drain(..).enumerate() {
             connection.flush_dirty();
@@ -188,7 +249,59 @@ impl Writer<'_> {
             }
         }
         // A fan-out to everybody is rare; its room is not kept.
-        self.dirty.shrink_to(4 * BATCH);
+        self.dirty.shrink_to(BATCH);
+    }
+
+    /// Queues what waits for a room, for each member in one piece.
+    async fn pass_on(&mut self, room: &Room) {
+        let Some((members, mut bundle)) = self.rooms.take(room) else {
+            return;
+        };
+        let (mut delivered, mut missed) = (0, 0);
+        for some in members.chunks(YIELD_AFTER_QUEUED) {
+            for member in some {
+                let connection = &member.connection;
+                let frames = bundle.frames(member, connection.dialect());
+                if frames.is_empty() {
+                    continue;
+                }
+                match connection.queue_all(frames) {
+                    Ok(()) => delivered += bundle.len() as u64,
+                    Err(SendError::Closed | SendError::Slow) => missed += bundle.len() as u64,
+                }
+                if connection.mark_dirty() {
+                    self.dirty.push(Arc::clone(connection));
+                }
+            }
+            self.queued += some.len();
+            if self.queued >= YIELD_AFTER_QUEUED {
+                self.queued = 0;
+                yield_now().await;
+            }
+        }
+        self.shard.counters.deliveries.add(delivered);
+        self.shard.counters.missed.add(missed);
+    }
+
+    fn tell(&mut self, connection: &Arc<Connection>, frame: WireFrame) {
+        // Should it not get through, the connection is ending, and its session will leave.
+        let _ = connection.queue(None, frame);
+        if connection.mark_dirty() {
+            self.dirty.push(Arc::clone(connection));
+        }
+    }
+
+    async fn deliver(&mut self, deliveries: Vec<ShardDelivery>) {
+        for delivery in deliveries {
+            for ids in delivery.to.chunks(LOOK_UP) {
+                self.queue(&delivery, ids);
+                self.queued += ids.len();
+                if self.queued >= YIELD_AFTER_QUEUED {
+                    self.queued = 0;
+                    yield_now().await;
+                }
+            }
+        }
     }
 
     fn queue(&mut self, delivery: &ShardDelivery, ids: &[ConnId]) {

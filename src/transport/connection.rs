@@ -22,11 +22,12 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     Check, CloseCode, CloseReason, ConnectionOptions, Liveness, Permit,
     frame::WireFrame,
+    liveness::{check_idle, millis},
     signals::{Signal, Signals},
 };
 use crate::{
     hub::{ConnId, Outbox, Overflow, Queued, Shard, StateKey},
-    protocol::{Dialect, Encode},
+    protocol::{Dialect, Encode, Farewell, Silence},
 };
 
 /// The frame was not queued, because the connection is ending.
@@ -174,6 +175,15 @@ impl Connection {
         self.enqueue(&mut self.out.lock(), key, frame)
     }
 
+    /// Queues several frames without writing.
+    ///
+    /// # Errors
+    /// The connection is ending.
+    pub(crate) fn queue_all(&self, frames: impl IntoIterator<Item = WireFrame>) -> Result<(), SendError> {
+        let mut out = self.out.lock();
+        frames.into_iter().try_for_each(|frame| self.enqueue(&mut out, None, frame).map(drop))
+    }
+
     /// Writes what is queued, as far as the socket takes it.
     pub(crate) fn flush(&self) {
         self.write(&mut self.out.lock());
@@ -194,6 +204,22 @@ impl Connection {
     /// refused. A second call changes nothing.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.end(CloseReason::Ours(code), WireFrame::close(code, reason));
+    }
+
+    /// Closes because the server stops; the peer does well to come back after `pause_ms`, as far as its dialect can
+    /// say so.
+    pub(crate) fn say_farewell(&self, pause_ms: u64) {
+        match self.dialect().manners().farewell {
+            Farewell::GoingAway => {
+                self.close(CloseCode::GoingAway, &format!("going away; reconnect in {pause_ms} ms"));
+            }
+            Farewell::Restart => self.close(CloseCode::ServiceRestart, CloseCode::ServiceRestart.reason()),
+        }
+    }
+
+    /// Has the session's `on_nudge` called soon, once however often this is said before.
+    pub fn nudge(&self) {
+        self.signals.raise(Signal::NUDGE);
     }
 
     /// Ends it at once, without a handshake.
@@ -284,7 +310,11 @@ impl Connection {
     /// What the heartbeat and the timer ask for now, and the time of the next look.
     pub(crate) fn visit(&self, now: u64, liveness: &mut Liveness) -> (Check, u64) {
         let heard = self.heard.load(Ordering::Relaxed);
-        let (check, next) = liveness.check(now, heard, &self.shard.settings().heartbeat);
+        let heartbeat = &self.shard.settings().heartbeat;
+        let (check, next) = match self.dialect().manners().silence {
+            Silence::Pinged => liveness.check(now, heard, heartbeat),
+            Silence::Closed(limit) => check_idle(now, heard, millis(limit), heartbeat),
+        };
         let timer = self.timer.load(Ordering::Acquire);
         if timer > now {
             return (check, next.min(timer));
@@ -303,6 +333,7 @@ impl Connection {
             Check::Ping => drop(self.send(WireFrame::ping())),
             Check::Silent => self.signals.raise(Signal::SILENT),
             Check::Dead => self.abort(CloseReason::Dead),
+            Check::Idle => self.close(CloseCode::Normal, ""),
         }
     }
 

@@ -152,6 +152,7 @@ async fn attend_flow<F: Future<Output = Flow>>(conn: &Connection, work: Pin<Box<
 enum Wake {
     Readable(io::Result<()>),
     Timer,
+    Nudge,
     Silent,
     Over,
 }
@@ -164,6 +165,10 @@ fn poll_wake(conn: &Connection, cx: &mut Context<'_>) -> Poll<Wake> {
     }
     if conn.signals.take(Signal::TIMER) {
         return Poll::Ready(Wake::Timer);
+    }
+    // Before what the peer says: what has happened elsewhere may decide how that is taken.
+    if conn.signals.take(Signal::NUDGE) {
+        return Poll::Ready(Wake::Nudge);
     }
     // Before the heartbeat's verdict: bytes that wait here acquit.
     if let Poll::Ready(result) = conn.poll_readable(cx) {
@@ -195,6 +200,7 @@ impl Reader {
             match poll_fn(|cx| poll_wake(&self.conn, cx)).await {
                 Wake::Over => return Err(Ending::Elsewhere),
                 Wake::Timer => attend_flow(&self.conn, Box::pin(session.on_timer(&self.conn))).await?,
+                Wake::Nudge => attend_flow(&self.conn, Box::pin(session.on_nudge(&self.conn))).await?,
                 Wake::Silent => self.fall_silent(session).await?,
                 Wake::Readable(ready) => {
                     ready?;
@@ -232,7 +238,8 @@ impl Reader {
                 return Err(Ending::Peer(close.map(|close| close.number)));
             }
             // A part of a message is paid for by its bytes, unless it has none.
-            if !matches!(event, Event::Fragment { bytes: 1.. }) {
+            let is_counted = conn.dialect().manners().is_rationed;
+            if is_counted && !matches!(event, Event::Fragment { bytes: 1.. }) {
                 match budget.admit(conn.shard().uptime_ms(), &conn.shard().settings().flood) {
                     Verdict::Admit => {}
                     Verdict::Refuse { retry_after, tell } => {
@@ -256,6 +263,9 @@ impl Reader {
             }
             if conn.signals.is_up(Signal::CLOSE) || conn.signals.is_up(Signal::ABORT) {
                 return Err(Ending::Elsewhere);
+            }
+            if conn.signals.take(Signal::NUDGE) {
+                attend_flow(conn, Box::pin(session.on_nudge(conn))).await?;
             }
             // A read may hold thousands of small frames; others want the thread too.
             consume_budget().await;

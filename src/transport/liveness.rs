@@ -13,6 +13,8 @@ pub enum Check {
     Silent,
     /// Nor was the second.
     Dead,
+    /// A client that has to keep its connection open by itself did not.
+    Idle,
 }
 
 /// How far the questioning of one peer has gone.
@@ -70,6 +72,14 @@ impl Liveness {
     }
 }
 
+/// Looks at a peer that is not pinged but closed when it says nothing for `limit`, and looks again after `ping_every`
+/// at the latest.
+pub fn check_idle(now: u64, heard: u64, limit: u64, heartbeat: &Heartbeat) -> (Check, u64) {
+    let due = heard + limit;
+    let check = if now < due { Check::Fine } else { Check::Idle };
+    (check, due.max(now + 1).min(now + millis(heartbeat.ping_every)))
+}
+
 /// Whole milliseconds; durations beyond reason are cut, so that sums of a few do not overflow.
 pub(crate) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(u64::MAX / 8)
@@ -97,6 +107,16 @@ mod tests {
         }
         let expected = [(25, Check::Ping), (28, Check::Silent), (50, Check::Ping), (53, Check::Dead)];
         assert_eq!(story, expected);
+    }
+
+    #[test]
+    fn a_peer_that_is_never_pinged_is_idle_when_its_time_is_over() {
+        let heartbeat = Heartbeat::default();
+        let check = |now, heard| check_idle(now * SECOND, heard * SECOND, 60 * SECOND, &heartbeat);
+        assert_eq!(check(25, 0), (Check::Fine, 50 * SECOND));
+        assert_eq!(check(50, 0), (Check::Fine, 60 * SECOND));
+        assert_eq!(check(60, 1), (Check::Fine, 61 * SECOND));
+        assert_eq!(check(61, 1).0, Check::Idle);
     }
 
     #[test]

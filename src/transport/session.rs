@@ -83,6 +83,12 @@ pub trait Session: Send + 'static {
         async { Flow::Continue }
     }
 
+    /// Somebody called [`Connection::nudge`] since the last time.
+    fn on_nudge(&mut self, conn: &Arc<Connection>) -> impl Future<Output = Flow> + Send {
+        let _ = conn;
+        async { Flow::Continue }
+    }
+
     /// The client says more than it may; what is over the limit is not heard. Called at most once a second.
     fn on_flood(&mut self, retry_after: Duration, conn: &Arc<Connection>) -> impl Future<Output = ()> + Send {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(1);

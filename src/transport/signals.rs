@@ -22,6 +22,8 @@ impl Signal {
     pub const TIMER: Self = Self(1 << 3);
     /// The peer did not answer a ping.
     pub const SILENT: Self = Self(1 << 4);
+    /// Something that the session waits for outside of the socket has happened.
+    pub const NUDGE: Self = Self(1 << 5);
 }
 
 /// The bits of one connection.

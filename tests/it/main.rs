@@ -11,6 +11,7 @@ mod world;
 
 mod bad_input;
 mod channel_presence;
+mod channels_core;
 mod faults;
 mod invisible;
 mod isolation;
@@ -100,6 +101,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         supabase::cases(),
         revocation::cases(),
         bad_input::cases(),
+        channels_core::cases(),
         faults::cases(),
         invisible::cases(),
         isolation::cases(),

@@ -84,6 +84,14 @@ impl WireFrame {
         Some(Self(Bytes::from(bytes).slice(start..)))
     }
 
+    /// Several frames one behind the other in one piece of memory: whoever queues and writes them takes them for one.
+    #[must_use]
+    pub fn joined(frames: &[Self]) -> Self {
+        let mut bytes = Vec::with_capacity(frames.iter().map(Self::len).sum());
+        frames.iter().for_each(|frame| bytes.extend_from_slice(&frame.0));
+        Self(bytes.into())
+    }
+
     /// A frame for each line, one behind the other: whoever queues and writes them takes them for one. `None` where
     /// there is no line.
     fn of_lines(lines: &[u8]) -> Option<Self> {

@@ -1,0 +1,97 @@
+//! One place in a room, as a shard sees it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use hashbrown::HashSet;
+use uuid::Uuid;
+
+use crate::channels::ChannelId;
+
+/// What a member is sent of what is said in its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hears(u8);
+
+impl Hears {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// Broadcasts.
+    pub const BROADCASTS: Self = Self(1);
+    /// Presence.
+    pub const PRESENCE: Self = Self(2);
+    /// All of it.
+    pub const ALL: Self = Self(3);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether any of `wanted` is in it.
+    #[must_use]
+    pub const fn any(self, wanted: Self) -> bool {
+        self.0 & wanted.0 != 0
+    }
+
+    pub(super) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a member may hear at this moment, as far as somebody may change that while it is a member. A change holds for
+/// everything that has not been put into the member's outbox yet, whatever waits in a mailbox.
+#[derive(Debug)]
+pub struct Gate(AtomicU8);
+
+impl Gate {
+    /// Open for this much.
+    #[must_use]
+    pub fn new(hears: Hears) -> Arc<Self> {
+        Arc::new(Self(AtomicU8::new(hears.0)))
+    }
+
+    /// Opens and closes it at once, from any thread.
+    pub fn set(&self, hears: Hears) {
+        self.0.store(hears.0, Ordering::Release);
+    }
+
+    /// How far it is open.
+    #[must_use]
+    pub fn get(&self) -> Hears {
+        Hears(self.0.load(Ordering::Acquire))
+    }
+}
+
+/// What a room knows of one of its members. `C` is the connection; generic, so that the rules are tested without
+/// sockets.
+#[derive(Debug)]
+pub struct Member<C> {
+    /// Which channel this is.
+    pub channel: ChannelId,
+    /// Whose socket it is on.
+    pub connection: C,
+    /// What it wants to hear.
+    pub hears: Hears,
+    /// What it may hear, where that can change.
+    pub gate: Option<Arc<Gate>>,
+    /// Broadcasts that it was sent when it joined, and that are not to come again. Boxed: most never have one.
+    pub replayed: Option<Box<HashSet<Uuid>>>,
+}
+
+impl<C> Member<C> {
+    pub(super) fn hears_now(&self) -> Hears {
+        match &self.gate {
+            None => self.hears,
+            Some(gate) => self.hears.within(gate.get()),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a joined channel says to everybody in its room.
+
+use std::sync::Arc;
+
+use super::{
+    ChannelsSession,
+    channel::{Joined, Stage},
+    voice::{NOTHING, reason},
+};
+use crate::{
+    channels::Content,
+    protocol::phoenix::{Payload, Push, Status, UserPayload},
+    transport::Connection,
+};
+
+/// Why a broadcast goes nowhere. The `Display` is the `reason` that is answered where an answer was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Unspoken {
+    #[error("payload_size_exceeded")]
+    TooLarge,
+    #[error("Broadcast payload must be a map")]
+    NotAnObject,
+}
+
+impl ChannelsSession {
+    /// A client broadcasts in a channel that it has joined.
+    pub(super) async fn broadcast(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let channel = &self.channels[place];
+        let Stage::Joined(Joined { ack, hears_itself, .. }) = &channel.stage else {
+            return;
+        };
+        let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        let except = (!hears_itself).then_some(channel.id);
+        let said = match content(&push.payload, most) {
+            // What nobody can read is dropped without a word, as in the original.
+            None => return,
+            Some(Ok(content)) => {
+                self.services.limits.count_pushes(1);
+                // It fails only when the server stops, and then the connection ends too.
+                let _ = self.services.broadcaster.publish(&channel.room, content, except).await;
+                Ok(())
+            }
+            Some(Err(unspoken)) => Err(unspoken),
+        };
+        if *ack {
+            let voice = self.voice(conn);
+            let frame = match said {
+                Ok(()) => voice.reply(channel, push.reference.as_deref(), Status::Ok, NOTHING),
+                Err(unspoken) => {
+                    let response = reason(&unspoken.to_string());
+                    voice.reply(channel, push.reference.as_deref(), Status::Error, &response)
+                }
+            };
+            voice.say(frame).await;
+        }
+    }
+}
+
+/// What is to be said; `None` for what nobody could read.
+fn content(payload: &Payload<'_>, most: usize) -> Option<Result<Content, Unspoken>> {
+    match *payload {
+        Payload::Json(json) if !json.starts_with('{') => Some(Err(Unspoken::NotAnObject)),
+        Payload::Json(json) if json.len() > most => Some(Err(Unspoken::TooLarge)),
+        Payload::Json(json) => Some(Ok(Content::Text(json.into()))),
+        Payload::User(user) if user.bytes.len() > most => Some(Err(Unspoken::TooLarge)),
+        Payload::User(user) => {
+            let payload = match user.json {
+                Some(json) => UserPayload::Json(json.into()),
+                None => UserPayload::Binary(user.bytes.to_vec().into()),
+            };
+            Some(Ok(Content::User { event: user.event.into(), payload, meta: None }))
+        }
+        Payload::Binary(_) => None,
+    }
+}

@@ -1,0 +1,268 @@
+//! What a join asks for. The original is lenient with almost every field, and clients rely on it; where leniency would
+//! let somebody into another room than they named, this is not.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+/// What a client wants of a channel.
+#[derive(Debug, Default)]
+pub(super) struct JoinRequest {
+    /// The channel's settings; `None` for a legacy join, whose topic itself is the subscription.
+    pub config: Option<Config>,
+    /// The token that the channel is to hold instead of the socket's.
+    pub token: Option<Box<str>>,
+}
+
+/// A channel's settings.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Config {
+    /// Broadcasts are answered.
+    pub ack: bool,
+    /// The channel hears its own broadcasts.
+    pub hears_itself: bool,
+    /// What is to be sent again first; `None` if nothing is.
+    pub replay: Option<Replay>,
+    /// Wants to be told when broadcasts from the database reach this node.
+    pub replication_ready: bool,
+    /// Under which key the channel tracks; `None` for one of the server's making.
+    pub presence_key: Option<Box<str>>,
+    /// Wants to see who is present.
+    pub presence_enabled: bool,
+    /// The changes of tables that it wants, as they came.
+    pub changes: Vec<Box<RawValue>>,
+    /// Which of the two rooms of that name.
+    pub private: bool,
+}
+
+/// Which stored broadcasts are to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replay {
+    /// From that moment on (milliseconds since 1970), the newest so many.
+    Since { ms: i64, limit: u8 },
+    /// Asked for in a way that cannot be understood.
+    Invalid,
+}
+
+/// The most that is sent again.
+const MAX_REPLAYED: u8 = 25;
+
+/// The payload is not one of a join.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InvalidJoin {
+    /// Something that has to be an object is not.
+    #[error("UnknownErrorOnChannel: {0} must be an object")]
+    NotAnObject(&'static str),
+    /// `private` is neither true nor false.
+    #[error("InvalidJoinPayload: private must be true or false")]
+    Private,
+}
+
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+impl JoinRequest {
+    /// Reads the payload of a join.
+    pub fn read(payload: &str) -> Result<Self, InvalidJoin> {
+        let fields: Object = object(payload, "the payload")?;
+        let token = ["access_token", "user_token"].into_iter().find_map(|name| text(fields.get(name)?));
+        let config = fields.get("config").map(|config| Config::read(config)).transpose()?;
+        Ok(Self { config, token: token.filter(|token| !token.starts_with("sb_")) })
+    }
+}
+
+impl Config {
+    fn read(config: &RawValue) -> Result<Self, InvalidJoin> {
+        if config.get() == "null" {
+            return Ok(Self::default());
+        }
+        let fields: Object = object(config.get(), "config")?;
+        let broadcast: Object = match present(&fields, "broadcast") {
+            Some(broadcast) => object(broadcast.get(), "broadcast")?,
+            None => Object::new(),
+        };
+        // Of another shape it counts as absent.
+        let presence: Object = present(&fields, "presence")
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or_default();
+        let lenient =
+            |fields: &Object, name| fields.get(name).and_then(|raw| boolean(raw)).unwrap_or_default();
+        let private = match present(&fields, "private") {
+            Some(raw) => boolean(raw).ok_or(InvalidJoin::Private)?,
+            None => false,
+        };
+        Ok(Self {
+            ack: lenient(&broadcast, "ack"),
+            hears_itself: lenient(&broadcast, "self"),
+            replay: present(&broadcast, "replay").map(Replay::read),
+            replication_ready: lenient(&broadcast, "replication_ready"),
+            presence_key: present(&presence, "key").map(key).filter(|key| !key.is_empty()),
+            presence_enabled: lenient(&presence, "enabled"),
+            changes: changes(present(&fields, "postgres_changes"))?,
+            private,
+        })
+    }
+}
+
+impl Replay {
+    fn read(raw: &RawValue) -> Self {
+        let Ok(fields) = serde_json::from_str::<Object>(raw.get()) else {
+            return Self::Invalid;
+        };
+        let integer = |name| present(&fields, name).map(|raw| serde_json::from_str::<i64>(raw.get()));
+        match (integer("since"), integer("limit").unwrap_or(Ok(i64::from(MAX_REPLAYED)))) {
+            (Some(Ok(ms)), Ok(limit)) => {
+                let limit = u8::try_from(limit.clamp(1, i64::from(MAX_REPLAYED))).unwrap_or(MAX_REPLAYED);
+                Self::Since { ms, limit }
+            }
+            _ => Self::Invalid,
+        }
+    }
+}
+
+/// The fields of an object; of a name given twice the last counts.
+fn object<'a>(json: &'a str, what: &'static str) -> Result<Object<'a>, InvalidJoin> {
+    serde_json::from_str(json).map_err(|_| InvalidJoin::NotAnObject(what))
+}
+
+/// A field that is there and not null.
+fn present<'a>(fields: &Object<'a>, name: &str) -> Option<&'a RawValue> {
+    fields.get(name).copied().filter(|raw| raw.get() != "null")
+}
+
+/// `true` and `false`, also as strings in whatever case.
+fn boolean(raw: &RawValue) -> Option<bool> {
+    let word = raw.get();
+    let word = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')).unwrap_or(word);
+    let is_text = word.len() < raw.get().len();
+    match word {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ if is_text && word.eq_ignore_ascii_case("true") => Some(true),
+        _ if is_text && word.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+fn text(raw: &RawValue) -> Option<Box<str>> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// A key may be anything; what is no text counts as the text it is written as.
+fn key(raw: &RawValue) -> Box<str> {
+    text(raw).unwrap_or_else(|| raw.get().into())
+}
+
+fn changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
+    let all = raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok()).unwrap_or_default();
+    let wanted = all.into_iter().filter(|one| one.get() != "null");
+    wanted
+        .map(|one| {
+            if one.get().starts_with('{') {
+                Ok(one.to_owned())
+            } else {
+                Err(InvalidJoin::NotAnObject("an entry of postgres_changes"))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(json: &str) -> Config {
+        let payload = format!(r#"{{"config":{json},"unknown":1}}"#);
+        JoinRequest::read(&payload).expect("is a join").config.expect("is no legacy join")
+    }
+
+    fn refused(payload: &str) -> InvalidJoin {
+        JoinRequest::read(payload).expect_err(payload)
+    }
+
+    #[test]
+    fn what_is_absent_null_or_of_the_wrong_type_is_as_by_default() {
+        for json in [
+            "{}",
+            "null",
+            r#"{"broadcast":null,"presence":null,"postgres_changes":null,"private":null}"#,
+            r#"{"broadcast":{"ack":5,"self":[]},"presence":"x","postgres_changes":"x","foo":1}"#,
+            r#"{"presence":{"enabled":[],"key":""},"postgres_changes":[null],"private":"FALSE"}"#,
+        ] {
+            let config = config(json);
+            let flags = [
+                config.ack,
+                config.hears_itself,
+                config.presence_enabled,
+                config.private,
+                config.replication_ready,
+            ];
+            assert_eq!(flags, [false; 5], "{json}");
+            assert!(config.changes.is_empty() && config.presence_key.is_none() && config.replay.is_none());
+        }
+    }
+
+    #[test]
+    fn booleans_may_be_words_and_keys_anything() {
+        let all = config(
+            r#"{"broadcast":{"ack":"true","self":"TRUE"},"presence":{"key":{"a":1},"enabled":"True"},"private":true}"#,
+        );
+        assert!(all.ack && all.hears_itself && all.presence_enabled && all.private);
+        assert_eq!(all.presence_key.as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(config(r#"{"presence":{"key":42}}"#).presence_key.as_deref(), Some("42"));
+        assert_eq!(config(r#"{"presence":{"key":"k"}}"#).presence_key.as_deref(), Some("k"));
+    }
+
+    #[test]
+    fn nobody_gets_into_another_room_than_they_named() {
+        for private in [r#""yes""#, "1", "[]", "{}"] {
+            let payload = format!(r#"{{"config":{{"private":{private}}}}}"#);
+            assert_eq!(refused(&payload), InvalidJoin::Private, "{private}");
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_an_object_and_is_not_is_refused() {
+        for payload in [
+            "[]",
+            "\"x\"",
+            "null",
+            r#"{"config":"x"}"#,
+            r#"{"config":[]}"#,
+            r#"{"config":{"broadcast":[]}}"#,
+            r#"{"config":{"broadcast":"x"}}"#,
+            r#"{"config":{"postgres_changes":[1]}}"#,
+        ] {
+            assert!(refused(payload).to_string().starts_with("UnknownErrorOnChannel: "), "{payload}");
+        }
+    }
+
+    #[test]
+    fn changes_stay_as_they_came() {
+        let asked = r#"{ "event":"*",  "schema":"public" }"#;
+        let config = config(&format!(r#"{{"postgres_changes":[{asked},null]}}"#));
+        assert_eq!(config.changes.iter().map(|one| one.get()).collect::<Vec<_>>(), [asked]);
+    }
+
+    #[test]
+    fn the_token_is_a_text_that_is_no_key() {
+        let token = |json: &str| JoinRequest::read(json).expect("is a join").token;
+        assert_eq!(token(r#"{"access_token":"a.b.c"}"#).as_deref(), Some("a.b.c"));
+        assert_eq!(token(r#"{"access_token":5,"user_token":"u"}"#).as_deref(), Some("u"));
+        assert_eq!(token(r#"{"access_token":""}"#).as_deref(), Some(""));
+        for json in ["{}", r#"{"access_token":null}"#, r#"{"access_token":"sb_publishable_x"}"#] {
+            assert_eq!(token(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn replays_are_clamped_and_need_a_moment() {
+        let replay = |json: &str| config(&format!(r#"{{"broadcast":{{"replay":{json}}}}}"#)).replay;
+        assert_eq!(replay(r#"{"since":7}"#), Some(Replay::Since { ms: 7, limit: 25 }));
+        assert_eq!(replay(r#"{"since":7,"limit":1000}"#), Some(Replay::Since { ms: 7, limit: 25 }));
+        assert_eq!(replay(r#"{"since":7,"limit":0}"#), Some(Replay::Since { ms: 7, limit: 1 }));
+        for json in ["{}", "[]", "5", r#"{"since":"7"}"#, r#"{"since":7.5}"#, r#"{"since":7,"limit":"x"}"#] {
+            assert_eq!(replay(json), Some(Replay::Invalid), "{json}");
+        }
+        assert_eq!(replay("null"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Why a join is refused or a channel ended: the texts of the original, which clients show and compare.
+
+use crate::{auth::ChannelTokenError, hub::HubStopped};
+
+use super::config::InvalidJoin;
+
+/// A join is refused. The `Display` is the reply's `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum JoinError {
+    /// The server is stopping.
+    #[error("RealtimeRestarting: Realtime is restarting, please standby")]
+    Restarting,
+    /// `realtime:` and nothing behind it.
+    #[error("TopicNameRequired: You must provide a topic name")]
+    TopicNameRequired,
+    /// The payload cannot be read.
+    #[error(transparent)]
+    Invalid(#[from] InvalidJoin),
+    /// Joins of the whole node come too fast.
+    #[error("ClientJoinRateLimitReached: Too many joins per second")]
+    TooManyJoins,
+    /// This socket has as many channels as it may.
+    #[error("ChannelRateLimitReached: Too many channels")]
+    TooManyChannels,
+    /// The token is not believed.
+    #[error("{code}: {0}", code = .0.code())]
+    Token(#[from] ChannelTokenError),
+    /// Policies do not let the claimant read anything there.
+    #[error("Unauthorized: You do not have permissions to read from this Channel topic: {0}")]
+    Unauthorized(Box<str>),
+    /// Replay of a room that stores nothing.
+    #[error("UnableToReplayMessages: Replay is not allowed for public channels")]
+    ReplayOfPublic,
+    /// Replay asked for in a way that cannot be understood.
+    #[error("UnableToReplayMessages: Replay params are not valid")]
+    ReplayInvalid,
+    /// The join's own task failed.
+    #[error("join crashed")]
+    Crashed,
+}
+
+impl From<HubStopped> for JoinError {
+    fn from(_: HubStopped) -> Self {
+        Self::Restarting
+    }
+}

@@ -1,0 +1,187 @@
+//! The session behind Phoenix channels: one socket with its channels.
+//!
+//! - `mod` hears the client and sorts what it says by topic; [`Services`] is what all sessions share.
+//! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
+//!   the session where that takes time), `error` has the words of refusal.
+//! - `broadcasting` is what a joined channel says to its room.
+//! - `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
+//!
+//! Everything about a channel goes through the hub's mailboxes, also replies: so nothing of a channel comes before the
+//! reply to its join, and nothing after its close. Heartbeats are answered at once.
+
+mod admission;
+mod broadcasting;
+mod channel;
+mod config;
+mod error;
+mod inbox;
+mod joining;
+mod refusals;
+mod voice;
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    channel::{Channel, Stage},
+    inbox::{Event, Inbox},
+    refusals::Refusals,
+    voice::Voice,
+};
+use crate::{
+    auth::Verifier,
+    channels::{Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place},
+    clock::Clock,
+    hub::Hub,
+    protocol::{
+        Frame,
+        phoenix::{HEARTBEAT_TOPIC, Push, TOPIC_PREFIX},
+    },
+    transport::{CloseReason, Connection, Flow, Session},
+};
+
+/// What the sessions need, shared by all of them.
+pub struct Services {
+    /// Who is connected here.
+    pub hub: Hub,
+    /// Believes tokens.
+    pub verifier: Arc<Verifier>,
+    /// For the age of tokens.
+    pub clock: Arc<dyn Clock>,
+    /// Says things in rooms.
+    pub broadcaster: Broadcaster,
+    /// How much is too much.
+    pub limits: Arc<NodeLimits>,
+    /// On which decisions run that take time.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server stops.
+    pub stopping: CancellationToken,
+}
+
+/// One socket.
+pub struct ChannelsSession {
+    services: Arc<Services>,
+    /// Who opened it.
+    opener: Arc<Claimant>,
+    channels: Vec<Box<Channel>>,
+    /// There from the first time on that something happens elsewhere.
+    inbox: Option<Inbox>,
+    /// How much the client says, if anybody counts. Boxed, because most say nothing for most of the time.
+    said: Option<Box<Meter>>,
+    refusals: Refusals,
+    _place: Place,
+}
+
+impl ChannelsSession {
+    /// A session for a claimant who has a place.
+    #[must_use]
+    pub fn new(services: Arc<Services>, opener: Arc<Claimant>, place: Place) -> Self {
+        Self {
+            services,
+            opener,
+            channels: Vec::new(),
+            inbox: None,
+            said: None,
+            refusals: Refusals::default(),
+            _place: place,
+        }
+    }
+
+    /// Where the channel of a topic is, by its name without `realtime:`.
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.channels.iter().position(|channel| &*channel.room.topic == name)
+    }
+
+    fn place_by_id(&self, id: ChannelId) -> Option<usize> {
+        self.channels.iter().position(|channel| channel.id == id)
+    }
+
+    fn inbox(&mut self, conn: &Arc<Connection>) -> Inbox {
+        self.inbox.get_or_insert_with(|| Inbox::new(conn)).clone()
+    }
+
+    fn voice<'a>(&self, conn: &'a Arc<Connection>) -> Voice<'a> {
+        Voice { hub: self.services.hub.clone(), conn }
+    }
+
+    async fn hear(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
+        let Some(name) = push.topic.strip_prefix(TOPIC_PREFIX) else {
+            return self.hear_elsewhere(push, conn).await;
+        };
+        match (&*push.event, self.place_of(name)) {
+            ("phx_join", _) => self.join(name, push, conn).await,
+            ("phx_leave", Some(place)) => self.leave(place, push, conn).await,
+            ("phx_leave", None) => self.voice(conn).left(push).await,
+            (_, Some(place)) => self.hear_in(place, push, conn).await,
+            (_, None) => self.voice(conn).unmatched(push).await,
+        }
+    }
+
+    /// Hears what belongs to no channel.
+    async fn hear_elsewhere(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
+        let voice = self.voice(conn);
+        match (&*push.topic, &*push.event) {
+            (HEARTBEAT_TOPIC, "heartbeat") => voice.pulse(push),
+            (_, "phx_leave") => voice.left(push).await,
+            _ => voice.unmatched(push).await,
+        }
+    }
+
+    /// Hears what is said in a channel.
+    async fn hear_in(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let channel = &mut self.channels[place];
+        if matches!(channel.stage, Stage::Joining { .. }) {
+            if !channel.held.keep(push) {
+                self.voice(conn).unmatched(push).await;
+            }
+            return;
+        }
+        match &*push.event {
+            "broadcast" => self.broadcast(place, push, conn).await,
+            // Nothing else means anything, and nothing is said about it.
+            _ => {}
+        }
+    }
+
+    /// Hears what was said in a channel while something was being decided.
+    async fn catch_up(&mut self, id: ChannelId, conn: &Arc<Connection>) {
+        while let Some(place) = self.place_by_id(id)
+            && matches!(self.channels[place].stage, Stage::Joined(_))
+            && let Some(push) = self.channels[place].held.next()
+        {
+            // Boxed, because a push may lead to another wait and so back here.
+            Box::pin(self.hear_in(place, &push.as_push(), conn)).await;
+        }
+    }
+}
+
+impl Session for ChannelsSession {
+    async fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> Flow {
+        match Push::decode(conn.dialect(), frame) {
+            Ok(push) => self.hear(&push, conn).await,
+            // The original says nothing about such a frame, and clients expect nothing.
+            Err(malformed) => {
+                metrics::counter!("rollcall_channels_malformed_frames_total").increment(1);
+                tracing::debug!(conn.id = %conn.id(), %malformed, "dropped a frame");
+            }
+        }
+        Flow::Continue
+    }
+
+    async fn on_nudge(&mut self, conn: &Arc<Connection>) -> Flow {
+        let events = self.inbox.as_ref().map(Inbox::take).unwrap_or_default();
+        for event in events {
+            match event {
+                Event::Decided(id, decision) => self.decided(id, decision, conn).await,
+            }
+        }
+        Flow::Continue
+    }
+
+    async fn on_close(mut self, conn: &Arc<Connection>, _why: CloseReason) {
+        while let Some(channel) = self.channels.pop() {
+            self.depart(&channel, None, conn).await;
+        }
+    }
+}
