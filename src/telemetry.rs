@@ -47,6 +47,14 @@ pub mod metric {
     pub const CHANNEL_PRESENCE_REFUSED: &str = "rollcall_channel_presence_refused_total";
     /// Counter: times that the presence of another node was read as a whole.
     pub const CHANNEL_PRESENCE_RESYNCS: &str = "rollcall_channel_presence_resyncs_total";
+    /// Counter: messages of rooms that were told to other nodes.
+    pub const BUS_SENT: &str = "rollcall_bus_sent_total";
+    /// Histogram: such messages in one piece.
+    pub const BUS_BATCH_SIZE: &str = "rollcall_bus_batch_size";
+    /// Counter: messages of rooms that other nodes told.
+    pub const BUS_HEARD: &str = "rollcall_bus_heard_total";
+    /// Counter: messages (or, where nobody knows how many, pieces) that did not cross nodes, by cause.
+    pub const BUS_DROPPED: &str = "rollcall_bus_dropped_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.
@@ -91,6 +99,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
         .set_buckets(&LATENCY_BUCKETS)?
         .set_buckets_for_metric(full(metric::WRITER_BATCH_SIZE), &BATCH_BUCKETS)?
         .set_buckets_for_metric(full(metric::CHANNEL_PRESENCE_BATCH_SIZE), &BATCH_BUCKETS)?
+        .set_buckets_for_metric(full(metric::BUS_BATCH_SIZE), &BATCH_BUCKETS)?
         .install_recorder()?)
 }
 

@@ -8,6 +8,7 @@
 //! who is in a room on this node in the [`crate::hub`].
 
 mod broadcast;
+pub mod bus;
 pub mod changes;
 mod channel_id;
 mod claimant;

@@ -27,12 +27,14 @@ pub const VISIBILITY: &str = "rollcall_visibility";
 
 /// Ids of entries in `rollcall.outbox`, which sockets are to be told.
 pub const BROADCAST: &str = "rollcall_broadcast";
+/// Where on the bus a node has said something, or a word of its own.
+pub const BUS: &str = "rollcall_bus";
 /// A node, and which of its rows in `rollcall.presence` to read again.
 pub const CHANNELS: &str = "rollcall_channels";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_channels; listen rollcall_context; listen rollcall_presence; \
-    listen rollcall_typing; listen rollcall_visibility";
+const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bus; listen rollcall_channels; \
+    listen rollcall_context; listen rollcall_presence; listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rollcall::{
     channels::{
         ChannelId, Room,
+        bus::Neighbours,
         presence::{
             ChannelPresence, Outlet, Payload, Reserved, Seat,
             mirror::{Mirror, MirrorEars, MirrorInbox},
@@ -96,8 +97,16 @@ impl Desk {
         let presence = desk(&rows);
         let own = database.own().await.expect("a connection");
         node::renew_lease(&own, node, LEASE).await.expect("a lease");
-        let mirror =
-            Mirror::new(node, presence.clone(), rows.clone(), database.clone(), inbox.clone(), LEASE);
+        let neighbours = Neighbours::new(LEASE);
+        let mirror = Mirror::new(
+            node,
+            presence.clone(),
+            rows.clone(),
+            database.clone(),
+            inbox.clone(),
+            neighbours,
+            LEASE,
+        );
         let mut ready = mirror.ready();
         let write = RowsTask::new(rows, presence.clone(), database.clone(), node);
         let listen = listener::run(database.direct().clone(), MirrorEars(inbox), stop.clone());

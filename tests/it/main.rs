@@ -10,6 +10,7 @@ mod picture;
 mod world;
 
 mod bad_input;
+mod channel_bus;
 mod channel_presence;
 mod channels_core;
 mod faults;
@@ -106,6 +107,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         invisible::cases(),
         isolation::cases(),
         typing::cases(),
+        channel_bus::cases(),
         channel_presence::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, Key, Member, Meta, Payload, PhxRef, rows::Rows};
 use crate::{
-    channels::{ChannelId, Room},
+    channels::{ChannelId, Room, bus::Neighbours},
     hub::HubStopped,
     model::NodeId,
     pg::{
@@ -168,6 +168,7 @@ pub struct Mirror {
     rows: Rows,
     database: Database,
     inbox: Arc<MirrorInbox>,
+    neighbours: Neighbours,
     /// How often it looks for nodes that have come and gone by themselves.
     look_every: Duration,
     peers: HashMap<NodeId, Peer>,
@@ -175,7 +176,7 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Makes the task; `lease` is how long a silent node counts as alive.
+    /// Makes the task, which also tells `neighbours` who lives; `lease` is how long a silent node counts as alive.
     #[must_use]
     pub fn new(
         node: NodeId,
@@ -183,10 +184,12 @@ impl Mirror {
         rows: Rows,
         database: Database,
         inbox: Arc<MirrorInbox>,
+        neighbours: Neighbours,
         lease: Duration,
     ) -> Self {
         let (ready, _) = watch::channel(false);
-        Self { node, presence, rows, database, inbox, look_every: lease / 3, peers: HashMap::new(), ready }
+        let look_every = lease / 3;
+        Self { node, presence, rows, database, inbox, neighbours, look_every, peers: HashMap::new(), ready }
     }
 
     /// Turns true, and stays so, once everybody who is present elsewhere is known.
@@ -319,6 +322,7 @@ impl Mirror {
     }
 
     async fn gone(&mut self, node: NodeId) -> Result<(), Stop> {
+        self.neighbours.gone(node);
         let Some(mut peer) = self.peers.remove(&node) else { return Ok(()) };
         tracing::info!(%node, present = peer.present.len(), "a node has gone, and with it who was present there");
         let gone = peer.present.keys().copied().collect();

@@ -1,6 +1,7 @@
 //! One function a statement in `sql/`. Row structs are private to their file and become words of the model.
 
 pub mod broadcast;
+pub mod bus;
 pub mod changes;
 pub mod channel_presence;
 pub mod contacts;

@@ -1,0 +1,28 @@
+//! How what rooms say reaches the other nodes: at most once, each node's messages in their order.
+//!
+//! A [`Bus`] takes messages without making anybody wait and hands those of other nodes to its [`Hearer`]. While no other
+//! node lives, it does nothing. Presence does not travel here: it is state, and has rows
+//! ([`super::presence::mirror`]).
+
+mod message;
+mod neighbours;
+pub mod postgres;
+mod queue;
+
+use futures_util::future::BoxFuture;
+
+pub use message::Message;
+pub use neighbours::Neighbours;
+
+/// The way to other nodes.
+pub trait Bus: Send + Sync + 'static {
+    /// Sends a message on its way to the other nodes, if there are any. Never waits: of what is too much, the newest is
+    /// given up and counted.
+    fn publish(&self, message: Message);
+}
+
+/// Who takes what other nodes said.
+pub trait Hearer: Send + Sync + 'static {
+    /// A message; each node's come in their order. The next one waits until this is done.
+    fn hear(&self, message: Message) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,188 @@
+//! The bus between nodes, on the real database: what rooms say on one node reaches the others.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
+use rollcall::{
+    channels::{
+        Room,
+        bus::{
+            Bus, Hearer, Message, Neighbours,
+            postgres::{PostgresBus, postgres_bus},
+        },
+    },
+    model::NodeId,
+    pg::{Database, listener, queries::node},
+};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Case, cases,
+    world::{PATIENCE, World},
+};
+
+/// The tests.
+pub fn cases() -> Vec<Case> {
+    cases![
+        what_one_node_says_the_others_hear_in_order,
+        a_node_alone_writes_nothing,
+        a_node_that_starts_is_noticed_before_it_is_ready,
+        a_lost_connection_costs_what_was_said_meanwhile_and_no_more,
+        what_is_old_is_emptied,
+    ]
+}
+
+const LEASE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<Message>>>);
+
+impl Hearer for Notes {
+    fn hear(&self, message: Message) -> BoxFuture<'_, ()> {
+        self.0.lock().push(message);
+        std::future::ready(()).boxed()
+    }
+}
+
+struct Stop {
+    bus: PostgresBus,
+    heard: Notes,
+    node: NodeId,
+    database: Database,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Stop {
+    async fn open(world: &World) -> Self {
+        let database = Database::new(&world.url, None, 4).expect("the URL is fine");
+        let (node, heard, stop) = (NodeId::random(), Notes::default(), CancellationToken::new());
+        node::renew_lease(&database.own().await.expect("a connection"), node, LEASE).await.expect("a lease");
+        let (bus, sender, receiver, ears) =
+            postgres_bus(node, &database, Neighbours::new(LEASE), heard.clone());
+        let mut ready = receiver.ready();
+        let tasks = vec![
+            tokio::spawn(sender.run(stop.clone())),
+            tokio::spawn(receiver.run(stop.clone())),
+            tokio::spawn(listener::run(database.direct().clone(), ears, stop)),
+        ];
+        ready.wait_for(|ready| *ready).await.expect("it runs");
+        Self { bus, heard, node, database, tasks }
+    }
+
+    fn say(&self, body: impl Into<Bytes>) {
+        self.bus.publish(Message { room: Room::private("lobby"), body: body.into() });
+    }
+
+    fn heard(&self) -> Vec<String> {
+        let text = |message: &Message| String::from_utf8(message.body.to_vec()).expect("text");
+        self.heard.0.lock().iter().map(text).collect()
+    }
+
+    async fn hears(&self, count: usize) -> Vec<String> {
+        let started = Instant::now();
+        while self.heard.0.lock().len() < count {
+            assert!(started.elapsed() < PATIENCE, "heard {:?}", self.heard());
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.heard()
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.database.close();
+    }
+}
+
+async fn what_one_node_says_the_others_hear_in_order(world: Arc<World>) {
+    let stops = [Stop::open(&world).await, Stop::open(&world).await, Stop::open(&world).await];
+    let said: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
+    let started = Instant::now();
+    stops[0].say("first");
+    stops[1].hears(1).await;
+    println!("a message crossed the nodes in {:?}", started.elapsed());
+    for (n, text) in said.iter().enumerate() {
+        stops[0].say(text.clone());
+        if n % 50 == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    stops[2].say(vec![b'x'; 3_000_000]);
+    for stop in &stops[1..2] {
+        let mut heard = stop.hears(5_002).await;
+        heard.retain(|text| text.len() < 100);
+        assert_eq!(heard[1..], said);
+    }
+    assert_eq!(stops[0].hears(1).await[0].len(), 3_000_000);
+    assert!(stops[1].heard.0.lock().iter().all(|message| message.room == Room::private("lobby")));
+}
+
+async fn a_node_alone_writes_nothing(world: Arc<World>) {
+    let stop = Stop::open(&world).await;
+    (0..100).for_each(|_| stop.say("anybody?"));
+    let other = Stop::open(&world).await;
+    stop.say("hello");
+    assert_eq!(other.hears(1).await, ["hello"]);
+    let row =
+        world.row("select count(*), (select last_value from rollcall.bus_id) from rollcall.bus", &[]).await;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
+}
+
+async fn a_node_that_starts_is_noticed_before_it_is_ready(world: Arc<World>) {
+    let mut stops = vec![Stop::open(&world).await];
+    for _ in 0..4 {
+        let newcomer = Stop::open(&world).await;
+        stops.iter().for_each(|stop| stop.say("welcome"));
+        assert_eq!(newcomer.hears(stops.len()).await.len(), stops.len());
+        stops.push(newcomer);
+    }
+}
+
+async fn a_lost_connection_costs_what_was_said_meanwhile_and_no_more(world: Arc<World>) {
+    let (here, there) = (Stop::open(&world).await, Stop::open(&world).await);
+    world
+        .run(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid()",
+            &[],
+        )
+        .await;
+    let started = Instant::now();
+    while there.heard().is_empty() {
+        assert!(started.elapsed() < PATIENCE);
+        here.say("are you there?");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let before = there.heard().len();
+    here.say("good");
+    assert_eq!(there.hears(before + 1).await.last().map(String::as_str), Some("good"));
+}
+
+async fn what_is_old_is_emptied(world: Arc<World>) {
+    let (here, there) = (Stop::open(&world).await, Stop::open(&world).await);
+    here.say("soon forgotten");
+    there.hears(1).await;
+    assert_ne!(here.node, there.node);
+    // As if it had been said two turns ago; it is emptied in the first half of a turn.
+    let started = Instant::now();
+    loop {
+        let old = "insert into rollcall.bus (slot, payload) values ((rollcall.bus_slot() + 1) % 3, '')";
+        world.run(old, &[]).await;
+        if world.row("select rollcall.tidy_bus()", &[]).await.get(0) {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE * 3);
+        sleep(Duration::from_millis(100)).await;
+    }
+    let old: i64 = world.row("select count(*) from rollcall.bus where payload = ''", &[]).await.get(0);
+    assert_eq!(old, 0, "what is old goes");
+    let kept: i64 = world.row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
+    assert_eq!(kept, 1, "what is young stays");
+}
