@@ -55,6 +55,16 @@ pub mod metric {
     pub const BUS_HEARD: &str = "rollcall_bus_heard_total";
     /// Counter: messages (or, where nobody knows how many, pieces) that did not cross nodes, by cause.
     pub const BUS_DROPPED: &str = "rollcall_bus_dropped_total";
+    /// Histogram, seconds: asking the policies of private channels, a batch of callers at a time.
+    pub const RIGHTS_PROBE: &str = "rollcall_rights_probe_seconds";
+    /// Counter: callers asked about in private channels, by why: join, recheck.
+    pub const RIGHTS_ASKED: &str = "rollcall_rights_asked_total";
+    /// Gauge: private channels whose rights are watched, by caller and channel.
+    pub const RIGHTS_WATCHED: &str = "rollcall_rights_watched";
+    /// Counter: broadcasts from the database handed on.
+    pub const DATABASE_BROADCASTS: &str = "rollcall_database_broadcasts_total";
+    /// Counter: rows of `realtime.messages` that are no broadcast or could not be delivered, by reason.
+    pub const DATABASE_BROADCASTS_SKIPPED: &str = "rollcall_database_broadcasts_skipped_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.

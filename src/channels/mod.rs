@@ -7,11 +7,13 @@
 //! Frames are in [`crate::protocol::phoenix`], what one socket's channels do in [`crate::session::channels`], and
 //! who is in a room on this node in the [`crate::hub`].
 
+pub mod authorization;
 mod broadcast;
 pub mod bus;
 pub mod changes;
 mod channel_id;
 mod claimant;
+pub mod database;
 mod limits;
 pub mod presence;
 mod room;

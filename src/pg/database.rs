@@ -1,5 +1,5 @@
-//! Two pools: one that requests share, and one for the server's own work, so that no number of slow requests can
-//! keep a presence change from being written or told.
+//! Three pools: one that requests share, one for the server's own work and one for asking policies, so that no number of
+//! slow requests or joins can keep a presence change from being written or told.
 
 use std::time::Duration;
 
@@ -17,11 +17,15 @@ const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
 /// Connections for the server's own work: the writer, the pump, the lease, and the look-ups of visibility.
 const OWN_CONNECTIONS: usize = 6;
 
+/// Connections for asking the policies of private channels: joins must not wait for requests, nor requests for joins.
+pub const RIGHTS_CONNECTIONS: usize = 4;
+
 /// The database: pools for statements, a connector for the connections that last.
 #[derive(Clone)]
 pub struct Database {
     callers: Pool,
     own: Pool,
+    rights: Pool,
     direct: Connector,
 }
 
@@ -38,6 +42,7 @@ impl Database {
         Ok(Self {
             callers: pool(&connector, "request", size),
             own: pool(&connector, "server", OWN_CONNECTIONS),
+            rights: pool(&connector, "rights", RIGHTS_CONNECTIONS),
             direct,
         })
     }
@@ -56,6 +61,11 @@ impl Database {
         Ok(self.callers.get().await?)
     }
 
+    /// A pooled connection for asking policies. Use it through `tx`, which takes back what a probe writes.
+    pub(super) async fn for_rights(&self) -> Result<Object, PgError> {
+        Ok(self.rights.get().await?)
+    }
+
     /// Makes connections outside of the pool.
     #[must_use]
     pub const fn direct(&self) -> &Connector {
@@ -66,6 +76,7 @@ impl Database {
     pub fn close(&self) {
         self.callers.close();
         self.own.close();
+        self.rights.close();
     }
 }
 

@@ -41,6 +41,20 @@ impl PgError {
         matches!(self, Self::Unavailable(_) | Self::Collision(_))
     }
 
+    /// Whether the database is there but takes no further connection.
+    #[must_use]
+    pub fn is_out_of_connections(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let state = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+            if state == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// A word for logs and metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

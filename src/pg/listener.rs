@@ -32,9 +32,15 @@ pub const BUS: &str = "rollcall_bus";
 /// A node, and which of its rows in `rollcall.presence` to read again.
 pub const CHANNELS: &str = "rollcall_channels";
 
+/// Ids of new rows in `realtime.messages`.
+pub const MESSAGES: &str = "rollcall_messages";
+/// Answers about private channels became void.
+pub const RIGHTS: &str = "rollcall_rights";
+
 /// LISTEN takes an identifier, not a parameter; these are constants.
 const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bus; listen rollcall_channels; \
-    listen rollcall_context; listen rollcall_presence; listen rollcall_typing; listen rollcall_visibility";
+    listen rollcall_context; listen rollcall_messages; listen rollcall_presence; listen rollcall_rights; \
+    listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(10);

@@ -16,5 +16,5 @@ pub mod replication;
 mod tx;
 
 pub use connect::{ConnectError, Connector};
-pub use database::Database;
+pub use database::{Database, RIGHTS_CONNECTIONS};
 pub use error::PgError;

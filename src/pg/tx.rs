@@ -89,6 +89,36 @@ impl Database {
         let limit = limit.as_millis().to_string();
         in_transaction(self.own().await?, &[&"none", &"", &limit], statement, params).await
     }
+
+    /// Runs one statement with the login role's own rights, within `limit`, and takes back whatever it did. It costs one
+    /// round trip, and no disk has to be waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::TimedOut`] when it took longer; otherwise as [`query_as`](Self::query_as).
+    pub async fn probe_within(
+        &self,
+        limit: Duration,
+        statement: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PgError> {
+        let connection = self.for_rights().await?;
+        let statement = connection.prepare_cached(statement).await?;
+        let tx = InTransaction(Some(connection));
+        let client = tx.connection();
+        let begin = format!("begin; set local statement_timeout = {}", limit.as_millis());
+        // All three must have been answered before the connection is anybody else's.
+        let (begin, rows, rollback) = futures_util::join!(
+            client.batch_execute(&begin),
+            client.query(&statement, params),
+            client.batch_execute("rollback"),
+        );
+        // Where the rollback was not confirmed the guard throws the connection away.
+        rollback?;
+        tx.ended();
+        begin?;
+        Ok(rows?)
+    }
 }
 
 /// A transaction in which every statement runs as the caller. Dropped before [`commit`](Self::commit), its connection

@@ -1,0 +1,155 @@
+//! The handle that sessions and routes ask.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
+
+use super::{
+    AuthorizationError, ReadRights, WriteRights,
+    verdicts::{Key, KnownWrite, News, Pair, Verdicts},
+};
+use crate::channels::{Claimant, Room};
+
+/// How long a question may take altogether, waiting for its turn included.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Who hears that a channel's rights have changed. Is called from the task that asks, so it must not block.
+pub trait RightsWatcher: Send + Sync + 'static {
+    /// What may be read from now on, where it differs from what was believed. An error means nothing, and says why.
+    fn changed(&self, rights: Result<ReadRights, AuthorizationError>);
+}
+
+pub(super) struct Shared {
+    pub verdicts: Mutex<Verdicts>,
+    /// There is something to ask.
+    pub wake: Notify,
+}
+
+impl Shared {
+    /// Tells what is new; not under the lock, because whoever hears it may end a watch.
+    pub fn tell(news: News) {
+        for (watcher, rights) in news {
+            watcher.changed(rights);
+        }
+    }
+}
+
+/// Answers who may read and write in which room. Cheap to clone.
+#[derive(Clone)]
+pub struct Authorizer {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Authorizer {
+    /// What a claimant may read in a room: everything in a public one, otherwise what the policies say. Answers from
+    /// memory where the same was asked before and nothing has changed since. Neither of the two rights is
+    /// [`Unauthorized`](AuthorizationError::Unauthorized).
+    ///
+    /// # Errors
+    ///
+    /// When the policies say no, raise, or cannot be asked.
+    pub async fn read(
+        &self,
+        claimant: &Arc<Claimant>,
+        room: &Room,
+    ) -> Result<ReadRights, AuthorizationError> {
+        let Some(pair) = pair(claimant, room) else {
+            return if room.private { Err(AuthorizationError::Unauthorized) } else { Ok(ReadRights::ALL) };
+        };
+        let receiver = match self.shared.verdicts.lock().read(pair) {
+            Ok(known) => return known,
+            Err(receiver) => receiver,
+        };
+        self.answer(receiver).await
+    }
+
+    /// What a claimant may write in a room, as [`read`](Self::read). A channel that holds a [`Watch`] looks there first.
+    ///
+    /// # Errors
+    ///
+    /// When the policies raise or cannot be asked; a plain no is [`WriteRights::NONE`].
+    pub async fn write(
+        &self,
+        claimant: &Arc<Claimant>,
+        room: &Room,
+    ) -> Result<WriteRights, AuthorizationError> {
+        let Some(pair) = pair(claimant, room) else {
+            return Ok(if room.private { WriteRights::NONE } else { WriteRights::ALL });
+        };
+        let receiver = match self.shared.verdicts.lock().write(pair) {
+            Ok(known) => return known,
+            Err(receiver) => receiver,
+        };
+        self.answer(receiver).await
+    }
+
+    /// Tells `watcher` from now on when the claimant's rights to read become others than `believes`, which is what
+    /// [`read`](Self::read) said: nothing falls between the two, because what changed meanwhile is told at once. A token
+    /// that is refreshed means a new watch; dropping the old one ends it.
+    #[must_use]
+    pub fn watch(
+        &self,
+        claimant: &Arc<Claimant>,
+        room: &Room,
+        believes: ReadRights,
+        watcher: Arc<dyn RightsWatcher>,
+    ) -> Watch {
+        let Some(pair) = pair(claimant, room) else {
+            let known_write = Arc::<KnownWrite>::default();
+            known_write.set(Some(if room.private { WriteRights::NONE } else { WriteRights::ALL }));
+            return Watch { known_write, of: None };
+        };
+        let (key, id, known_write, news) = self.shared.verdicts.lock().watch(pair, believes, watcher);
+        Shared::tell(news);
+        self.shared.wake.notify_one();
+        Watch { known_write, of: Some((self.shared.clone(), key, id)) }
+    }
+
+    async fn answer<T>(
+        &self,
+        receiver: oneshot::Receiver<Result<T, AuthorizationError>>,
+    ) -> Result<T, AuthorizationError> {
+        self.shared.wake.notify_one();
+        match timeout(PATIENCE, receiver).await {
+            Ok(Ok(answer)) => answer,
+            // The asker is gone: the server stops.
+            Ok(Err(_)) => Err(AuthorizationError::UnableToConnect),
+            Err(_) => Err(AuthorizationError::PoolExhausted),
+        }
+    }
+}
+
+/// What policies are asked about. Public rooms need no asking; and of what PostgreSQL cannot hold in a text no policy can
+/// say yes.
+fn pair(claimant: &Arc<Claimant>, room: &Room) -> Option<Pair> {
+    let texts = [&*room.topic, &*claimant.role, &*claimant.claims, &*claimant.headers];
+    let holds_nul = texts.into_iter().chain(claimant.sub.as_deref()).any(|text| text.contains('\0'));
+    (room.private && !holds_nul).then(|| Pair { claimant: claimant.clone(), topic: room.topic.clone() })
+}
+
+/// That a channel's rights are watched, and its rights to write where they are known. Dropped, it ends.
+pub struct Watch {
+    known_write: Arc<KnownWrite>,
+    of: Option<(Arc<Shared>, Key, u64)>,
+}
+
+impl Watch {
+    /// What the channel may write, if it was asked and nothing concerning it has changed since. Takes no lock, for the
+    /// way of every broadcast; where it says nothing, [`Authorizer::write`] asks.
+    #[must_use]
+    pub fn write(&self) -> Option<WriteRights> {
+        self.known_write.get()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((shared, key, id)) = &self.of {
+            shared.verdicts.lock().unwatch(*key, *id);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Why there are no rights, and how clients are told: the texts are those of Supabase Realtime.
+
+use crate::pg::{PgError, queries::rights::ProbeFailure};
+
+/// A question about rights has no answer, or the answer is no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorizationError {
+    /// The policies say no, or the token's role does not exist.
+    #[error("the policies do not allow it")]
+    Unauthorized,
+    /// A policy raised this SQLSTATE. To clients the same as no.
+    #[error("a policy raised {}", String::from_utf8_lossy(.0))]
+    Policy([u8; 5]),
+    /// The policies did not come to an end in time.
+    #[error("the policies took too long")]
+    QueryCanceled,
+    /// More is asked than the connections for it can bear.
+    #[error("too many ask at once")]
+    PoolExhausted,
+    /// There was no partition for today; one is being made.
+    #[error("realtime.messages has no partition for today")]
+    MissingPartition,
+    /// The database is out of reach.
+    #[error("the database is out of reach")]
+    UnableToConnect,
+    /// The database takes no further connections.
+    #[error("the database takes no further connections")]
+    LackOfConnections,
+}
+
+impl AuthorizationError {
+    /// What a join is answered: `<Code>: <message>`.
+    #[must_use]
+    pub fn join_reason(self, topic: &str) -> String {
+        match self {
+            Self::Unauthorized | Self::Policy(_) => {
+                format!("Unauthorized: You do not have permissions to read from this Channel topic: {topic}")
+            }
+            Self::QueryCanceled => "QueryCanceled: Query was cancelled, please try again".into(),
+            Self::PoolExhausted => "IncreaseConnectionPool: Please increase your connection pool size".into(),
+            Self::MissingPartition => {
+                "MissingPartition: Realtime was unable to find the expected messages partition".into()
+            }
+            Self::UnableToConnect => "Realtime was unable to connect to the project database".into(),
+            Self::LackOfConnections => {
+                "DatabaseLackOfConnections: Database can't accept more connections, Realtime won't connect"
+                    .into()
+            }
+        }
+    }
+
+    /// What a broadcast or track without the right is answered.
+    #[must_use]
+    pub fn write_reason(self, topic: &str) -> String {
+        match self {
+            Self::Unauthorized | Self::Policy(_) => {
+                format!("Unauthorized: You do not have permissions to write to this Channel topic: {topic}")
+            }
+            other => other.join_reason(topic),
+        }
+    }
+
+    /// The text of the `system` event before the channel is closed.
+    #[must_use]
+    pub fn system_message(self, topic: &str) -> String {
+        match self {
+            Self::Unauthorized | Self::Policy(_) => {
+                format!("You do not have permissions to read from this Channel topic: {topic}")
+            }
+            Self::QueryCanceled => "Query was cancelled, please try again".into(),
+            Self::PoolExhausted => "Please increase your connection pool size".into(),
+            Self::MissingPartition => "Realtime was unable to find the expected messages partition".into(),
+            Self::UnableToConnect => "Realtime was unable to connect to the project database".into(),
+            Self::LackOfConnections => {
+                "Database can't accept more connections, Realtime won't connect".into()
+            }
+        }
+    }
+
+    /// Status and message of the REST route that sends one private broadcast.
+    #[must_use]
+    pub const fn http(self) -> (u16, &'static str) {
+        match self {
+            Self::Unauthorized => (403, "Unauthorized"),
+            Self::Policy(_) => (422, "RLS policy error"),
+            Self::QueryCanceled => (422, "Query canceled"),
+            Self::PoolExhausted => (429, "Connection pool exhausted"),
+            Self::MissingPartition => (422, "Missing messages partition"),
+            Self::UnableToConnect => (422, "Tenant database unavailable"),
+            Self::LackOfConnections => (422, "Tenant database has too many connections"),
+        }
+    }
+
+    /// Whether the same question may well be answered when asked again: nothing is known of the policies.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        !matches!(self, Self::Unauthorized | Self::Policy(_))
+    }
+}
+
+impl From<ProbeFailure> for AuthorizationError {
+    fn from(failure: ProbeFailure) -> Self {
+        match failure {
+            ProbeFailure::Refused => Self::Unauthorized,
+            ProbeFailure::NoPartition => Self::MissingPartition,
+            ProbeFailure::Raised(state) => Self::Policy(state),
+        }
+    }
+}
+
+impl From<&PgError> for AuthorizationError {
+    fn from(error: &PgError) -> Self {
+        match error {
+            PgError::TimedOut(_) => Self::QueryCanceled,
+            PgError::Violation(_) => Self::MissingPartition,
+            error if error.is_out_of_connections() => Self::LackOfConnections,
+            _ => Self::UnableToConnect,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_raises_reads_like_one_that_says_no() {
+        let raised = AuthorizationError::Policy(*b"22012");
+        assert_eq!(raised.join_reason("a:b"), AuthorizationError::Unauthorized.join_reason("a:b"));
+        assert_eq!(
+            raised.join_reason("a:b"),
+            "Unauthorized: You do not have permissions to read from this Channel topic: a:b"
+        );
+        assert_eq!(raised.to_string(), "a policy raised 22012");
+    }
+}

@@ -1,0 +1,131 @@
+//! Broadcasts from the database: rows of `realtime.messages`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use deadpool_postgres::GenericClient;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::pg::PgError;
+
+/// A row of `realtime.messages`, whatever somebody has written there.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id.
+    pub id: Uuid,
+    /// The channel without `realtime:`.
+    pub topic: String,
+    /// The event's name.
+    pub event: Option<String>,
+    /// Whether it is for the private channel of that name.
+    pub private: Option<bool>,
+    /// When it was inserted, by the database's clock.
+    pub inserted_at: Timestamp,
+    /// JSON as PostgreSQL writes it.
+    pub payload: Option<Box<RawValue>>,
+    /// Bytes.
+    pub binary_payload: Option<Bytes>,
+    /// Its payload is larger than was asked for, and left out.
+    pub too_large: bool,
+}
+
+/// Reads rows by their ids and in their order, as many as fit into `budget` bytes and at least one. The answer has an
+/// entry for each id that was read, from the first on; nothing for a row that is gone.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn read(
+    client: &impl GenericClient,
+    ids: &[Uuid],
+    largest: usize,
+    budget: usize,
+) -> Result<Vec<Option<Message>>, PgError> {
+    let statement = client.prepare_cached(include_str!("../../../sql/messages/read.sql")).await?;
+    let rows = client.query(&statement, &[&ids, &size(largest), &size(budget)]).await?;
+    let mut read = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // Two rows of one id, which only somebody who writes ids by hand can make, are one entry.
+        let place: i64 = row.get("place");
+        if usize::try_from(place).is_ok_and(|place| place > read.len()) {
+            read.push(row.get::<_, Option<Uuid>>("id").map(|id| message(row, id)));
+        }
+    }
+    Ok(read)
+}
+
+/// The ids of the rows of the last so much time, oldest first; the newest `most` of them.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn missed(client: &impl GenericClient, last: Duration, most: usize) -> Result<Vec<Uuid>, PgError> {
+    let statement = client.prepare_cached(include_str!("../../../sql/messages/missed.sql")).await?;
+    let rows = client.query(&statement, &[&last.as_secs_f64(), &size(most)]).await?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// The newest `limit` broadcasts of a private room since a moment, oldest first.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn replay(
+    client: &impl GenericClient,
+    topic: &str,
+    since: Timestamp,
+    limit: usize,
+    largest: usize,
+) -> Result<Vec<Message>, PgError> {
+    let statement = client.prepare_cached(include_str!("../../../sql/messages/replay.sql")).await?;
+    let rows = client.query(&statement, &[&topic, &since, &size(limit), &size(largest)]).await?;
+    Ok(rows.iter().map(|row| message(row, row.get("id"))).collect())
+}
+
+/// How many partitions were made and dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Made.
+    pub created: i32,
+    /// Dropped.
+    pub dropped: i32,
+}
+
+/// Makes the partitions that are needed and drops those past their time.
+///
+/// # Errors
+///
+/// When the database does not answer, or somebody holds the table for seconds.
+pub async fn keep_partitions(client: &impl GenericClient) -> Result<Kept, PgError> {
+    let row = client.query_one(include_str!("../../../sql/messages/keep_partitions.sql"), &[]).await?;
+    Ok(Kept { created: row.get("created"), dropped: row.get("dropped") })
+}
+
+/// Sees to it that nodes are told of new rows; false where that is not ours to do.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn hear(client: &impl GenericClient) -> Result<bool, PgError> {
+    Ok(client.query_one(include_str!("../../../sql/messages/hear.sql"), &[]).await?.get(0))
+}
+
+fn message(row: &Row, id: Uuid) -> Message {
+    Message {
+        id,
+        topic: row.get("topic"),
+        event: row.get("event"),
+        private: row.get("private"),
+        inserted_at: row.get("inserted_at"),
+        payload: row.get::<_, Option<String>>("payload").and_then(|text| RawValue::from_string(text).ok()),
+        binary_payload: row.get::<_, Option<Vec<u8>>>("binary_payload").map(Bytes::from),
+        too_large: row.get("too_large"),
+    }
+}
+
+fn size(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
