@@ -11,7 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     auth::{Role, Verifier, VerifierSettings},
-    channels::{Broadcaster, ChannelLimits, NodeLimits},
+    channels::{
+        Broadcaster, ChannelLimits, NodeLimits,
+        outlet::DiffOutlet,
+        presence::{
+            ChannelPresence,
+            mirror::{Mirror, MirrorEars, MirrorInbox},
+            rows::{Rows, RowsTask},
+        },
+    },
     clock::Clock,
     config::{self, Config, CorsOrigin},
     http::{
@@ -127,11 +135,20 @@ impl Server {
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
+        let rows = Rows::default();
+        let outlet = Arc::new(DiffOutlet::new(hub.clone()));
+        let channel_presence = ChannelPresence::new(node, clock.clone(), outlet, rows.clone());
+        let mirror_inbox = Arc::new(MirrorInbox::default());
+        let (mirrored, lease_time) = (mirror_inbox.clone(), config.times.node_lease);
+        let mirror =
+            Mirror::new(node, channel_presence.clone(), rows.clone(), database.clone(), mirrored, lease_time);
+        let rows_task = RowsTask::new(rows, channel_presence.clone(), database.clone(), node);
         let channels = Arc::new(Services {
             hub: hub.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
             broadcaster: Broadcaster::new(hub.clone()),
+            presence: channel_presence,
             limits: Arc::new(NodeLimits::new(channel_limits(&config.limits), hub.clone())),
             tasks: sockets.clone(),
             stopping: tasks.shutdown().soft().clone(),
@@ -158,7 +175,8 @@ impl Server {
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience = ((Ears(inbox), context_ears), CourierEars(errands.clone()));
+        let audience =
+            ((Ears(inbox), context_ears), (CourierEars(errands.clone()), MirrorEars(mirror_inbox)));
         let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
@@ -167,6 +185,8 @@ impl Server {
         tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
+        tasks.spawn("channel presence rows", endless(rows_task.run(stop.clone())));
+        tasks.spawn("channel presence mirror", endless(mirror.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
         if let Some((listener, _)) = second {
             let served = transport::serve(listener, second_router, stop.clone(), AcceptSettings::default());

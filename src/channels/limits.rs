@@ -162,6 +162,13 @@ impl NodeLimits {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
+    /// Milliseconds since the start, for what is finer than that; they start over after 49 days.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "it starts over")]
+    pub fn now_ms(&self) -> u32 {
+        self.started.elapsed().as_millis() as u32
+    }
+
     /// Takes a place for a socket; `None` if there is none left.
     #[must_use]
     pub fn connect(&self) -> Option<Place> {

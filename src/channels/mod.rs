@@ -15,6 +15,7 @@ mod channel_id;
 mod claimant;
 pub mod database;
 mod limits;
+pub mod outlet;
 pub mod presence;
 mod room;
 

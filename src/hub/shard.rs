@@ -171,8 +171,14 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
     let mut ticks = interval(shard.settings.heartbeat.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let published = Published::of_shard(shard.number);
-    let mut writer =
-        Writer { shard: &shard, rooms: Rooms::default(), spoken: Vec::new(), dirty: Vec::new(), queued: 0 };
+    let mut writer = Writer {
+        shard: &shard,
+        rooms: Rooms::default(),
+        spoken: Vec::new(),
+        answers: Vec::new(),
+        dirty: Vec::new(),
+        queued: 0,
+    };
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
@@ -198,6 +204,8 @@ struct Writer<'a> {
     rooms: Rooms<Arc<Connection>>,
     /// The rooms that something waits for, in the order in which it was said.
     spoken: Vec<Room>,
+    /// What single connections are to be told after what waits for rooms: most often that it was said there.
+    answers: Vec<(Arc<Connection>, WireFrame)>,
     /// Who got something in the batch at hand.
     dirty: Vec<Arc<Connection>>,
     /// How much was queued since others had a turn.
@@ -214,22 +222,22 @@ impl Writer<'_> {
                         self.spoken.push(room);
                     }
                 }
-                Command::Say(connection, frame) => self.tell(&connection, frame),
+                Command::Say(connection, frame) => self.answers.push((connection, frame)),
                 Command::Join(joining) => {
                     let Joining { room, member, first } = *joining;
-                    self.pass_on(&room).await;
+                    self.catch_up_with(&room).await;
                     self.tell(&member.connection, first);
                     self.rooms.join(room, member);
                 }
                 Command::Leave(room, channel, last) => {
-                    self.pass_on(&room).await;
+                    self.catch_up_with(&room).await;
                     self.rooms.leave(&room, channel);
                     if let Some((connection, frame)) = last {
                         self.tell(&connection, frame);
                     }
                 }
                 Command::Hear(room, channel, hears, first) => {
-                    self.pass_on(&room).await;
+                    self.catch_up_with(&room).await;
                     if let Some((connection, frame)) = first {
                         self.tell(&connection, frame);
                     }
@@ -239,9 +247,7 @@ impl Writer<'_> {
                 }
             }
         }
-        for room in std::mem::take(&mut self.spoken) {
-            self.pass_on(&room).await;
-        }
+        self.pass_on_all().await;
         for (place, connection) in self.dirty.drain(..).enumerate() {
             connection.flush_dirty();
             if place % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
@@ -250,6 +256,25 @@ impl Writer<'_> {
         }
         // A fan-out to everybody is rare; its room is not kept.
         self.dirty.shrink_to(BATCH);
+    }
+
+    /// Queues what comes before a change of who is in a room.
+    async fn catch_up_with(&mut self, room: &Room) {
+        if self.answers.is_empty() {
+            self.pass_on(room).await;
+        } else {
+            self.pass_on_all().await;
+        }
+    }
+
+    /// Queues all that waits, for rooms first.
+    async fn pass_on_all(&mut self) {
+        for room in std::mem::take(&mut self.spoken) {
+            self.pass_on(&room).await;
+        }
+        for (connection, frame) in std::mem::take(&mut self.answers) {
+            self.tell(&connection, frame);
+        }
     }
 
     /// Queues what waits for a room, for each member in one piece.

@@ -16,6 +16,11 @@ pub fn cases() -> Vec<Case> {
         a_second_join_replaces_the_first_and_leaving_ends_both,
         frames_that_mean_nothing_are_dropped_and_the_socket_lives,
         private_rooms_are_closed_without_policies,
+        who_is_present_is_told_to_newcomers_and_to_members,
+        presence_pushes_over_the_limit_end_the_channel_and_no_other,
+        a_token_that_runs_out_ends_its_channel_and_a_fresh_one_keeps_it,
+        joins_with_bad_tokens_say_what_is_wrong,
+        flooding_ends_the_flooder_s_channel_and_nobody_else_s,
         a_stopping_server_sends_channel_sockets_away_with_1012,
     ]
 }
@@ -105,6 +110,115 @@ async fn private_rooms_are_closed_without_policies(world: Arc<World>) {
     let reason = "Unauthorized: You do not have permissions to read from this Channel topic: a";
     let reply = join(&mut one, "realtime:a", "1", json!({"private": true})).await;
     assert_eq!(reply, refused("realtime:a", "1", reason));
+}
+
+fn track(join_ref: &str, reference: &str, payload: Value) -> Value {
+    json!([join_ref, reference, "realtime:p", "presence", {"type": "presence", "event": "track", "payload": payload}])
+}
+
+fn ok(join_ref: &str, reference: &str, topic: &str) -> Value {
+    json!([join_ref, reference, topic, "phx_reply", {"status": "ok", "response": {}}])
+}
+
+async fn who_is_present_is_told_to_newcomers_and_to_members(world: Arc<World>) {
+    let node = world.node().await;
+    let (mut one, mut two) = (socket(&node, "2.0.0").await, socket(&node, "2.0.0").await);
+    let config = |key: &str| json!({"presence": {"key": key, "enabled": true}});
+    assert_eq!(join(&mut one, "realtime:p", "1", config("alice")).await, joined("realtime:p", "1"));
+    one.expect(json!(["1", null, "realtime:p", "presence_state", {}])).await;
+    one.say(track("1", "2", json!({"big": 1, "at": "home"}))).await;
+    let diff = one.find("the diff", |frame| frame[3] == "presence_diff").await;
+    let meta = diff[4]["joins"]["alice"]["metas"][0].clone();
+    assert_eq!((&meta["at"], &diff[4]["leaves"]), (&json!("home"), &json!({})));
+    assert_eq!(one.next().await, ok("1", "2", "realtime:p"));
+
+    assert_eq!(join(&mut two, "realtime:p", "1", config("bob")).await, joined("realtime:p", "1"));
+    let state = json!(["1", null, "realtime:p", "presence_state", {"alice": {"metas": [meta]}}]);
+    assert_eq!(two.next().await, state);
+    one.close().await;
+    two.expect(json!([null, null, "realtime:p", "presence_diff", {"joins": {}, "leaves": {"alice": {"metas": [meta]}}}]))
+        .await;
+}
+
+async fn presence_pushes_over_the_limit_end_the_channel_and_no_other(world: Arc<World>) {
+    let node = world.node().await;
+    let mut one = socket(&node, "2.0.0").await;
+    assert_eq!(join(&mut one, "realtime:p", "1", json!({})).await, joined("realtime:p", "1"));
+    assert_eq!(
+        join(&mut one, "realtime:q", "2", json!({"broadcast": {"ack": true}})).await,
+        joined("realtime:q", "2")
+    );
+    for reference in ["3", "4", "5", "6", "7"] {
+        one.say(json!(["1", reference, "realtime:p", "presence", {}])).await;
+        assert_eq!(one.next().await, ok("1", reference, "realtime:p"));
+    }
+    one.say(json!(["1", "8", "realtime:p", "presence", {}])).await;
+    expect_end(&mut one, "realtime:p", "1", "Client presence rate limit exceeded").await;
+    one.say(json!(["2", "9", "realtime:q", "broadcast", {}])).await;
+    assert_eq!(one.next().await, ok("2", "9", "realtime:q"));
+}
+
+/// The server says why, and closes the channel.
+async fn expect_end(socket: &mut Socket, topic: &str, join_ref: &str, message: &str) {
+    let name = topic.strip_prefix("realtime:").expect("a channel's topic");
+    let why = json!({"message": message, "status": "error", "extension": "system", "channel": name});
+    socket.expect(json!([join_ref, null, topic, "system", why])).await;
+    socket.expect(json!([join_ref, join_ref, topic, "phx_close", {}])).await;
+}
+
+async fn a_token_that_runs_out_ends_its_channel_and_a_fresh_one_keeps_it(world: Arc<World>) {
+    let node = world.node().await;
+    let mut one = socket(&node, "2.0.0").await;
+    let token = |seconds| mint(&json!({"role": "authenticated", "exp": in_seconds(seconds)}));
+    for (join_ref, topic) in [("1", "realtime:a"), ("2", "realtime:b")] {
+        one.say(json!([join_ref, join_ref, topic, "phx_join", {"config": {}, "access_token": token(2)}]))
+            .await;
+        assert_eq!(one.next().await, joined(topic, join_ref));
+    }
+    for odd in [json!(null), json!(7), json!("sb_secret_x")] {
+        one.say(json!(["2", "3", "realtime:b", "access_token", {"access_token": odd}])).await;
+    }
+    one.say(json!(["2", "4", "realtime:b", "access_token", {"access_token": token(600)}])).await;
+    let why = one.next().await;
+    let message = why[4]["message"].as_str().expect("a message");
+    assert!(message.starts_with("Token has expired ") && why[2] == "realtime:a", "{why}");
+    one.expect(json!(["1", "1", "realtime:a", "phx_close", {}])).await;
+    one.say(json!(["2", "5", "realtime:b", "access_token", {"access_token": "garbage"}])).await;
+    expect_end(&mut one, "realtime:b", "2", "The token provided is not a valid JWT").await;
+}
+
+async fn joins_with_bad_tokens_say_what_is_wrong(world: Arc<World>) {
+    let node = world.node().await;
+    let mut one = socket(&node, "2.0.0").await;
+    for (token, reason) in [
+        ("garbage".to_owned(), "MalformedJWT: The token provided is not a valid JWT"),
+        (String::new(), "MalformedJWT: The token provided is not a valid JWT"),
+        (
+            mint(&json!({"exp": in_seconds(60)})),
+            "InvalidJWTToken: Fields `role` and `exp` are required in JWT",
+        ),
+    ] {
+        one.say(json!(["1", "1", "realtime:a", "phx_join", {"config": {}, "access_token": token}])).await;
+        assert_eq!(one.next().await, refused("realtime:a", "1", reason));
+    }
+    one.say(json!(["1", "1", "realtime:a", "phx_join", {"config": {}, "access_token": "sb_publishable_x"}]))
+        .await;
+    assert_eq!(one.next().await, joined("realtime:a", "1"));
+}
+
+async fn flooding_ends_the_flooder_s_channel_and_nobody_else_s(world: Arc<World>) {
+    let node =
+        world.node_with(|settings| settings.realtime_max_events_per_second = Some("20".to_owned())).await;
+    let (mut flooder, mut listener) = (socket(&node, "2.0.0").await, socket(&node, "2.0.0").await);
+    assert_eq!(join(&mut listener, "realtime:a", "1", json!({})).await, joined("realtime:a", "1"));
+    assert_eq!(join(&mut flooder, "realtime:a", "1", json!({})).await, joined("realtime:a", "1"));
+    for n in 0..200 {
+        flooder.say(json!(["1", "2", "realtime:a", "broadcast", {"n": n}])).await;
+    }
+    expect_end(&mut flooder, "realtime:a", "1", "Too many messages per second").await;
+    listener.say(json!([null, "3", "phoenix", "heartbeat", {}])).await;
+    let last = listener.find("its heartbeat", |frame| frame[2] == "phoenix" || frame[3] != "broadcast").await;
+    assert_eq!(last[2], "phoenix", "{last}");
 }
 
 async fn a_stopping_server_sends_channel_sockets_away_with_1012(world: Arc<World>) {

@@ -16,7 +16,7 @@ use crate::{
     auth::ChannelTokenError,
     channels::Claimant,
     protocol::Dialect,
-    session::channels::{ChannelsSession, Services},
+    session::channels::{ChannelsSession, Opener, Services},
     transport::{Upgrade, UpgradeRejected},
 };
 
@@ -101,7 +101,7 @@ async fn open(
     if services.limits.is_joined_too_fast() {
         return Err(Refused::TooManyJoins);
     }
-    let opener = Arc::new(Claimant::new(&token, headers));
+    let opener = Opener::new(Claimant::new(&token, headers), &key);
     let hub = services.hub.clone();
     Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, opener, place)))
 }

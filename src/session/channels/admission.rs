@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Services, config::Config, error::JoinError};
+use super::{Opener, Services, config::Config, error::JoinError, tokens::hash};
 use crate::channels::{Claimant, Room};
 
 /// A join that has passed what can be decided without waiting.
@@ -16,7 +16,7 @@ pub(super) struct Application {
     /// A token of its own.
     pub token: Option<Box<str>>,
     /// Who opened the socket.
-    pub opener: Arc<Claimant>,
+    pub opener: Opener,
 }
 
 /// A join that is admitted.
@@ -24,21 +24,23 @@ pub(super) struct Application {
 pub(super) struct Admitted {
     /// As whom.
     pub claimant: Arc<Claimant>,
+    /// The hash of the token's text.
+    pub token: u64,
     /// What was asked for.
     pub config: Config,
 }
 
 /// Decides.
 pub(super) async fn decide(
-    services: Arc<Services>,
+    services: &Services,
     application: Application,
 ) -> Result<Box<Admitted>, JoinError> {
     let Application { room, config, token, opener } = application;
-    let claimant = match token {
-        None => opener.check_age(services.clock.now()).map(|()| opener)?,
-        Some(token) => {
-            let token = services.verifier.verify_channel(&token).await?;
-            Arc::new(Claimant::new(&token, opener.headers.clone()))
+    let (claimant, token) = match token {
+        None => opener.claimant.check_age(services.clock.now()).map(|()| (opener.claimant, opener.token))?,
+        Some(text) => {
+            let token = services.verifier.verify_channel(&text).await?;
+            (Arc::new(Claimant::new(&token, opener.claimant.headers.clone())), hash(&text))
         }
     };
     if room.private {
@@ -47,5 +49,5 @@ pub(super) async fn decide(
     if config.replay.is_some() {
         return Err(JoinError::ReplayOfPublic);
     }
-    Ok(Box::new(Admitted { claimant, config }))
+    Ok(Box::new(Admitted { claimant, token, config }))
 }

@@ -35,7 +35,6 @@ impl ChannelsSession {
             // What nobody can read is dropped without a word, as in the original.
             None => return,
             Some(Ok(content)) => {
-                self.services.limits.count_pushes(1);
                 // It fails only when the server stops, and then the connection ends too.
                 let _ = self.services.broadcaster.publish(&channel.room, content, except).await;
                 Ok(())

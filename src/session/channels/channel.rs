@@ -3,9 +3,13 @@
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use crate::{
-    channels::{ChannelId, Claimant, Room},
+    channels::{
+        ChannelId, Claimant, Room,
+        presence::{Key, Seat},
+    },
     protocol::phoenix::{Payload, Push, UserPush},
 };
 
@@ -28,7 +32,7 @@ pub(super) struct Channel {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Being decided; what is to be answered, and the task that decides, if it takes one. The task ends with this.
-    Joining { reference: Option<Box<str>>, _task: Option<AbortOnDropHandle<()>> },
+    Joining { reference: Option<Box<str>>, work: Option<AbortOnDropHandle<()>> },
     /// A member of its room.
     Joined(Joined),
 }
@@ -38,10 +42,67 @@ pub(super) enum Stage {
 pub(super) struct Joined {
     /// As whom it acts.
     pub claimant: Arc<Claimant>,
+    /// The hash of the token's text: the same again changes nothing.
+    pub token: u64,
     /// Broadcasts are answered.
     pub ack: bool,
     /// Hears its own broadcasts.
     pub hears_itself: bool,
+    /// What it has to do with presence.
+    pub presence: Presence,
+    /// Something that is being found out, while pushes wait. It ends with this.
+    pub work: Option<AbortOnDropHandle<()>>,
+}
+
+/// What a channel has to do with presence.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    /// It wants to see who is present.
+    pub enabled: bool,
+    /// Under which key it tracks; made up when it is first needed.
+    pub key: Option<Key>,
+    /// It tracks something.
+    pub tracks: bool,
+    /// When its last pushes were.
+    pub calls: Calls,
+}
+
+/// The moments of the last presence pushes, milliseconds on one clock that may start over.
+#[derive(Debug, Default)]
+pub(super) struct Calls(VecDeque<u32>);
+
+impl Calls {
+    /// Counts a push at `now`; `false` if there were `most` within `window` already.
+    pub fn admit(&mut self, now: u32, most: u32, window: u32) -> bool {
+        while self.0.front().is_some_and(|then| now.wrapping_sub(*then) >= window) {
+            self.0.pop_front();
+        }
+        if self.0.len() >= most as usize {
+            return false;
+        }
+        self.0.push_back(now);
+        true
+    }
+}
+
+impl Channel {
+    /// Whether its pushes have to wait.
+    pub fn is_busy(&self) -> bool {
+        match &self.stage {
+            Stage::Joining { .. } => true,
+            Stage::Joined(joined) => joined.work.is_some(),
+        }
+    }
+
+    /// Its place in presence, whether it tracks or not.
+    pub fn presence_seat(&mut self) -> Option<Seat> {
+        let Stage::Joined(joined) = &mut self.stage else {
+            return None;
+        };
+        let key = joined.presence.key.get_or_insert_with(|| Uuid::new_v4().to_string().into()).clone();
+        let user = joined.claimant.sub.as_deref().and_then(|sub| sub.parse().ok());
+        Some(Seat { room: self.room.clone(), key, channel: self.id, user })
+    }
 }
 
 /// Pushes that wait until something is decided.
@@ -148,5 +209,49 @@ impl HeldPush {
                 HeldPayload::UserBytes(event, bytes) => Payload::User(UserPush { event, json: None, bytes }),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_calls_in_thirty_seconds_and_the_sixth_is_too_many() {
+        let mut calls = Calls::default();
+        assert!((0..5).all(|second| calls.admit(second * 1_000, 5, 30_000)));
+        assert!(!calls.admit(29_999, 5, 30_000));
+        assert!(calls.admit(30_000, 5, 30_000), "the first was half a minute ago");
+        assert!(!calls.admit(30_500, 5, 30_000));
+        let mut late = Calls::default();
+        assert!(
+            late.admit(u32::MAX, 1, 30_000) && !late.admit(5, 1, 30_000) && late.admit(30_000, 1, 30_000)
+        );
+    }
+
+    fn push(payload: &str) -> Push<'_> {
+        Push {
+            join_ref: None,
+            reference: Some("7".into()),
+            topic: "realtime:a".into(),
+            event: "broadcast".into(),
+            payload: Payload::Json(payload),
+        }
+    }
+
+    #[test]
+    fn what_is_held_comes_back_in_order_and_only_so_much_is_held() {
+        let mut held = Held::default();
+        let user = UserPush { event: "e", json: None, bytes: b"\0" };
+        let binary = Push { payload: Payload::User(user), ..push("") };
+        assert!(held.keep(&push("1")) && held.keep(&binary));
+        assert!((2..MAX_HELD).all(|_| held.keep(&push("2"))));
+        assert!(!held.keep(&push("3")));
+        assert_eq!(held.next().expect("is held").as_push(), push("1"));
+        assert_eq!(held.next().expect("is held").as_push(), binary);
+        let large = "x".repeat(MAX_HELD_BYTES);
+        assert!(!held.keep(&push(&large)));
+        while held.next().is_some() {}
+        assert!(held.keep(&push(&large)), "one alone may be large");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{admission::Admitted, error::JoinError};
+use super::{admission::Admitted, ending::Ending, error::JoinError, renewal::Renewed};
 use crate::{channels::ChannelId, transport::Connection};
 
 /// Something that a session hears of from another task.
@@ -12,6 +12,8 @@ use crate::{channels::ChannelId, transport::Connection};
 pub(super) enum Event {
     /// Whether a join is admitted is decided.
     Decided(ChannelId, Result<Box<Admitted>, JoinError>),
+    /// What comes of a fresh token.
+    Renewed(ChannelId, Result<Renewed, Ending>),
 }
 
 /// A session's inbox, as others hold it. It holds an event or two for each channel: whatever puts one in is owned by a

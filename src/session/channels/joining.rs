@@ -1,29 +1,23 @@
 //! Into a room and out of it.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-
-use futures_util::FutureExt;
-use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
+use std::sync::Arc;
 
 use super::{
     ChannelsSession,
     admission::{Admitted, Application, decide},
-    channel::{Channel, Held, Joined, Stage},
+    channel::{Channel, Held, Joined, Presence, Stage},
     config::{Config, JoinRequest},
     error::JoinError,
     inbox::Event,
     voice::{NOTHING, reason},
+    work::Begun,
 };
 use crate::{
-    channels::{ChannelId, Room},
+    channels::{ChannelId, Room, presence::Key},
     hub::{Hears, Member},
     protocol::phoenix::{Payload, Push, Status},
     transport::{Connection, frame::WireFrame},
 };
-
-/// The longest that a join may be decided about; each wait on the way has a bound of its own.
-const DECIDE_WITHIN: Duration = Duration::from_secs(20);
 
 impl ChannelsSession {
     /// A client wants to join; whatever it had joined under that name before ends first.
@@ -31,7 +25,7 @@ impl ChannelsSession {
         if let Some(place) = self.place_of(name) {
             // Without a word: there are clients that take any close for the end of the join that is to come.
             let old = self.channels.swap_remove(place);
-            self.depart(&old, None, conn).await;
+            self.depart(old, None, conn).await;
         }
         match self.apply(name, push) {
             Ok(application) => self.enter(application, push, conn).await,
@@ -67,32 +61,20 @@ impl ChannelsSession {
     /// Has an application decided: here if nothing has to be waited for, else beside the session.
     async fn enter(&mut self, application: Application, push: &Push<'_>, conn: &Arc<Connection>) {
         let id = ChannelId::next();
-        let mut deciding = Box::pin(decide(self.services.clone(), application.clone()));
-        let at_once = (&mut deciding).now_or_never();
-        let task = match at_once {
-            Some(_) => None,
-            None => {
-                let inbox = self.inbox(conn);
-                let task = self.services.tasks.spawn(async move {
-                    let decided = AssertUnwindSafe(timeout(DECIDE_WITHIN, deciding)).catch_unwind().await;
-                    let decision = match decided {
-                        Ok(Ok(decision)) => decision,
-                        Ok(Err(_)) | Err(_) => Err(JoinError::Crashed),
-                    };
-                    inbox.put(Event::Decided(id, decision));
-                });
-                Some(AbortOnDropHandle::new(task))
-            }
-        };
-        self.channels.push(Box::new(Channel {
+        let channel = Channel {
             id,
-            room: application.room,
+            room: application.room.clone(),
             join_ref: push.join_ref.as_deref().map(Box::from),
-            stage: Stage::Joining { reference: push.reference.as_deref().map(Box::from), _task: task },
+            stage: Stage::Joining { reference: push.reference.as_deref().map(Box::from), work: None },
             held: Held::default(),
-        }));
-        if let Some(decision) = at_once {
-            self.decided(id, decision, conn).await;
+        };
+        let place = self.channels.len();
+        self.channels.push(Box::new(channel));
+        let services = self.services.clone();
+        let work = async move { Event::Decided(id, decide(&services, application).await) };
+        match self.begin(work, Event::Decided(id, Err(JoinError::Crashed)), conn) {
+            Begun::Done(event) => self.happen(event, conn).await,
+            Begun::Running(work) => self.hold(place, work),
         }
     }
 
@@ -116,22 +98,24 @@ impl ChannelsSession {
         }
     }
 
-    /// Makes a channel a member of its room: the reply first, then the membership.
+    /// Makes a channel a member of its room: the reply first, then the membership, and the state before differences.
     async fn seat(
         &mut self,
         place: usize,
         admitted: Admitted,
         conn: &Arc<Connection>,
     ) -> Result<(), JoinError> {
-        let mut slots = self.services.hub.slots(1).await?;
+        let services = self.services.clone();
+        let mut slots = services.hub.slots(1).await?;
         let voice = self.voice(conn);
         let channel = &mut self.channels[place];
-        let Admitted { claimant, config } = admitted;
-        let Config { ack, hears_itself, .. } = config;
-        let joined = Stage::Joined(Joined { claimant, ack, hears_itself });
-        let Stage::Joining { reference, .. } = std::mem::replace(&mut channel.stage, joined) else {
-            return Ok(());
-        };
+        let Admitted { claimant, token, config } = admitted;
+        let Config { ack, hears_itself, presence_key, presence_enabled, .. } = config;
+        let presence =
+            Presence { enabled: presence_enabled, key: presence_key.map(Key::from), ..Presence::default() };
+        let joined = Joined { claimant, token, ack, hears_itself, presence, work: None };
+        let before = std::mem::replace(&mut channel.stage, Stage::Joined(joined));
+        let reference = if let Stage::Joining { reference, .. } = before { reference } else { None };
         let reply = voice.reply(channel, reference.as_deref(), Status::Ok, r#"{"postgres_changes":[]}"#);
         let member = Member {
             channel: channel.id,
@@ -140,7 +124,17 @@ impl ChannelsSession {
             gate: None,
             replayed: None,
         };
-        slots.join(channel.room.clone(), member, reply);
+        let room = channel.room.clone();
+        if presence_enabled {
+            services.presence.enter(&channel.room, |state| {
+                let state = voice.push(channel, "presence_state", &String::from_utf8_lossy(&state));
+                slots.join(room, member, WireFrame::joined(&[reply, state]));
+            });
+        } else {
+            slots.join(room, member, reply);
+        }
+        drop(slots);
+        self.arm(conn);
         Ok(())
     }
 
@@ -180,14 +174,23 @@ impl ChannelsSession {
         let voice = self.voice(conn);
         let reply = voice.reply(&channel, push.reference.as_deref(), Status::Ok, NOTHING);
         let last = WireFrame::joined(&[reply, voice.close(&channel)]);
-        self.depart(&channel, Some(last), conn).await;
+        self.depart(channel, Some(last), conn).await;
     }
 
     /// Ends a channel; nothing of it follows after `last`.
-    pub(super) async fn depart(&self, channel: &Channel, last: Option<WireFrame>, conn: &Arc<Connection>) {
-        // It fails only when the server stops, and then the connection ends too.
+    pub(super) async fn depart(
+        &self,
+        mut channel: Box<Channel>,
+        last: Option<WireFrame>,
+        conn: &Arc<Connection>,
+    ) {
+        // Both fail only when the server stops, and then the connection ends too.
         if let Ok(mut slots) = self.services.hub.slots(1).await {
             slots.leave(&channel.room, channel.id, conn, last);
+        }
+        let tracks = matches!(&channel.stage, Stage::Joined(joined) if joined.presence.tracks);
+        if let Some(seat) = channel.presence_seat().filter(|_| tracks) {
+            let _ = self.services.presence.untrack(&seat).await;
         }
     }
 }

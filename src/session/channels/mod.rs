@@ -3,8 +3,9 @@
 //! - `mod` hears the client and sorts what it says by topic; [`Services`] is what all sessions share.
 //! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
 //!   the session where that takes time), `error` has the words of refusal.
-//! - `broadcasting` is what a joined channel says to its room.
-//! - `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
+//! - `broadcasting` and `presence` are what a joined channel says to its room, `renewal` and `tokens` keep its token
+//!   fresh, `ending` is where the server ends it.
+//! - `work` is how things that take time are done beside the session. `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
 //!
 //! Everything about a channel goes through the hub's mailboxes, also replies: so nothing of a channel comes before the
 //! reply to its join, and nothing after its close. Heartbeats are answered at once.
@@ -13,25 +14,34 @@ mod admission;
 mod broadcasting;
 mod channel;
 mod config;
+mod ending;
 mod error;
 mod inbox;
 mod joining;
+mod presence;
 mod refusals;
+mod renewal;
+mod tokens;
 mod voice;
+mod work;
 
 use std::sync::Arc;
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use self::{
     channel::{Channel, Stage},
+    ending::Ending,
     inbox::{Event, Inbox},
     refusals::Refusals,
     voice::Voice,
 };
 use crate::{
     auth::Verifier,
-    channels::{Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place},
+    channels::{Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place, presence::ChannelPresence},
     clock::Clock,
     hub::Hub,
     protocol::{
@@ -51,6 +61,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Says things in rooms.
     pub broadcaster: Broadcaster,
+    /// Who is present in rooms.
+    pub presence: ChannelPresence,
     /// How much is too much.
     pub limits: Arc<NodeLimits>,
     /// On which decisions run that take time.
@@ -59,11 +71,27 @@ pub struct Services {
     pub stopping: CancellationToken,
 }
 
+/// Who opened a socket.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    claimant: Arc<Claimant>,
+    /// The hash of the token's text.
+    token: u64,
+}
+
+impl Opener {
+    /// Somebody who came with a token's text, which was believed.
+    #[must_use]
+    pub fn new(claimant: Claimant, token: &str) -> Self {
+        Self { claimant: Arc::new(claimant), token: tokens::hash(token) }
+    }
+}
+
 /// One socket.
 pub struct ChannelsSession {
     services: Arc<Services>,
     /// Who opened it.
-    opener: Arc<Claimant>,
+    opener: Opener,
     channels: Vec<Box<Channel>>,
     /// There from the first time on that something happens elsewhere.
     inbox: Option<Inbox>,
@@ -74,9 +102,9 @@ pub struct ChannelsSession {
 }
 
 impl ChannelsSession {
-    /// A session for a claimant who has a place.
+    /// A session for somebody who has a place.
     #[must_use]
-    pub fn new(services: Arc<Services>, opener: Arc<Claimant>, place: Place) -> Self {
+    pub fn new(services: Arc<Services>, opener: Opener, place: Place) -> Self {
         Self {
             services,
             opener,
@@ -130,28 +158,59 @@ impl ChannelsSession {
 
     /// Hears what is said in a channel.
     async fn hear_in(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        let channel = &mut self.channels[place];
-        if matches!(channel.stage, Stage::Joining { .. }) {
-            if !channel.held.keep(push) {
+        if self.channels[place].is_busy() {
+            if !self.channels[place].held.keep(push) {
                 self.voice(conn).unmatched(push).await;
             }
             return;
         }
         match &*push.event {
+            "access_token" => self.renew(place, push, conn).await,
+            "presence" => self.presence(place, push, conn).await,
+            _ if self.says_too_much() => self.expel(place, Ending::Rate, conn).await,
             "broadcast" => self.broadcast(place, push, conn).await,
             // Nothing else means anything, and nothing is said about it.
             _ => {}
         }
     }
 
-    /// Hears what was said in a channel while something was being decided.
+    /// Counts a message of the client, and says whether there are too many of them.
+    fn says_too_much(&mut self) -> bool {
+        let limits = &self.services.limits;
+        if !limits.counts_clients() {
+            return false;
+        }
+        limits.count_pushes(1);
+        let now = limits.now();
+        let said = self.said.get_or_insert_default();
+        said.count(now, 1);
+        limits.is_flooder(said.per_second(now))
+    }
+
+    /// Has a channel's pushes wait for work that is under way.
+    fn hold(&mut self, place: usize, task: AbortOnDropHandle<()>) {
+        match &mut self.channels[place].stage {
+            Stage::Joining { work, .. } => *work = Some(task),
+            Stage::Joined(joined) => joined.work = Some(task),
+        }
+    }
+
+    /// Hears what was said in a channel while something was being found out.
     async fn catch_up(&mut self, id: ChannelId, conn: &Arc<Connection>) {
         while let Some(place) = self.place_by_id(id)
-            && matches!(self.channels[place].stage, Stage::Joined(_))
+            && !self.channels[place].is_busy()
             && let Some(push) = self.channels[place].held.next()
         {
-            // Boxed, because a push may lead to another wait and so back here.
+            // Boxed, because a push may lead to more work and so back here.
             Box::pin(self.hear_in(place, &push.as_push(), conn)).await;
+        }
+    }
+
+    /// Does what follows from something that has happened elsewhere.
+    async fn happen(&mut self, event: Event, conn: &Arc<Connection>) {
+        match event {
+            Event::Decided(id, decision) => self.decided(id, decision, conn).await,
+            Event::Renewed(id, renewed) => self.renewed(id, renewed, conn).await,
         }
     }
 }
@@ -172,16 +231,19 @@ impl Session for ChannelsSession {
     async fn on_nudge(&mut self, conn: &Arc<Connection>) -> Flow {
         let events = self.inbox.as_ref().map(Inbox::take).unwrap_or_default();
         for event in events {
-            match event {
-                Event::Decided(id, decision) => self.decided(id, decision, conn).await,
-            }
+            self.happen(event, conn).await;
         }
+        Flow::Continue
+    }
+
+    async fn on_timer(&mut self, conn: &Arc<Connection>) -> Flow {
+        self.end_expired(conn).await;
         Flow::Continue
     }
 
     async fn on_close(mut self, conn: &Arc<Connection>, _why: CloseReason) {
         while let Some(channel) = self.channels.pop() {
-            self.depart(&channel, None, conn).await;
+            self.depart(channel, None, conn).await;
         }
     }
 }

@@ -71,6 +71,15 @@ impl Voice<'_> {
         self.of_channel(channel, None, event, Body::Raw(payload))
     }
 
+    /// Something about the channel or one of its extensions. All four keys have to be there.
+    pub fn system(&self, channel: &Channel, status: &str, extension: &str, message: &str) -> WireFrame {
+        let topic = &*channel.room.topic;
+        let payload = serde_json::json!({
+            "message": message, "status": status, "extension": extension, "channel": topic,
+        });
+        self.push(channel, "system", &payload.to_string())
+    }
+
     /// The last word in a channel; it names the join twice.
     pub fn close(&self, channel: &Channel) -> WireFrame {
         self.of_channel(channel, channel.join_ref.as_deref(), "phx_close", Body::Raw(NOTHING))
