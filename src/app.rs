@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 use crate::{
     auth::{Role, Verifier, VerifierSettings},
     channels::{
-        Broadcaster, ChannelLimits, NodeLimits,
+        Broadcaster, ChannelLimits, LocalRooms, NodeLimits,
+        bus::{Neighbours, postgres::postgres_bus},
         outlet::DiffOutlet,
         presence::{
             ChannelPresence,
@@ -139,15 +140,25 @@ impl Server {
         let outlet = Arc::new(DiffOutlet::new(hub.clone()));
         let channel_presence = ChannelPresence::new(node, clock.clone(), outlet, rows.clone());
         let mirror_inbox = Arc::new(MirrorInbox::default());
-        let (mirrored, lease_time) = (mirror_inbox.clone(), config.times.node_lease);
-        let mirror =
-            Mirror::new(node, channel_presence.clone(), rows.clone(), database.clone(), mirrored, lease_time);
+        let neighbours = Neighbours::new(config.times.node_lease);
+        let mirror = Mirror::new(
+            node,
+            channel_presence.clone(),
+            rows.clone(),
+            database.clone(),
+            mirror_inbox.clone(),
+            neighbours.clone(),
+            config.times.node_lease,
+        );
+        let local_rooms = LocalRooms::new(hub.clone());
+        let (bus, bus_sender, bus_receiver, bus_ears) =
+            postgres_bus(node, &database, neighbours.clone(), local_rooms.clone());
         let rows_task = RowsTask::new(rows, channel_presence.clone(), database.clone(), node);
         let channels = Arc::new(Services {
             hub: hub.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
-            broadcaster: Broadcaster::new(hub.clone()),
+            broadcaster: Broadcaster::new(local_rooms, Arc::new(bus), neighbours),
             presence: channel_presence,
             limits: Arc::new(NodeLimits::new(channel_limits(&config.limits), hub.clone())),
             tasks: sockets.clone(),
@@ -175,8 +186,10 @@ impl Server {
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience =
-            ((Ears(inbox), context_ears), (CourierEars(errands.clone()), MirrorEars(mirror_inbox)));
+        let audience = (
+            (Ears(inbox), context_ears),
+            (CourierEars(errands.clone()), (MirrorEars(mirror_inbox), bus_ears)),
+        );
         let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
@@ -186,6 +199,8 @@ impl Server {
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("channel presence rows", endless(rows_task.run(stop.clone())));
+        tasks.spawn("bus sender", endless(bus_sender.run(stop.clone())));
+        tasks.spawn("bus receiver", endless(bus_receiver.run(stop.clone())));
         tasks.spawn("channel presence mirror", endless(mirror.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
         if let Some((listener, _)) = second {

@@ -19,7 +19,7 @@ pub mod outlet;
 pub mod presence;
 mod room;
 
-pub use broadcast::{Broadcaster, Content};
+pub use broadcast::{Broadcaster, Content, LocalRooms};
 pub use channel_id::ChannelId;
 pub use claimant::Claimant;
 pub use limits::{ChannelLimits, Meter, NodeLimits, Place};
