@@ -122,7 +122,7 @@ impl Server {
             presence_updates_per_minute: config.limits.presence_updates_per_minute,
             context_requests_per_minute: config.limits.context_requests_per_minute,
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
-            ..LimitSettings::default()
+            manage_requests_per_minute: config.limits.manage_requests_per_minute,
         }));
         let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), roster.clone());
         let presence = Arc::new(PresenceService::new(
@@ -227,7 +227,7 @@ impl Server {
 }
 
 /// Every route.
-fn router() -> Router<HttpState> {
+pub(crate) fn router() -> Router<HttpState> {
     Router::new()
         .merge(http::presence::routes())
         .merge(http::settings::routes())
@@ -240,6 +240,7 @@ fn router() -> Router<HttpState> {
         .merge(http::sockets::routes())
         .merge(http::realtime::routes())
         .merge(http::system::routes())
+        .merge(http::openapi::routes())
 }
 
 async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

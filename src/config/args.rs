@@ -152,6 +152,9 @@ pub struct Settings {
     /// Chat requests a minute and user [default: 20]
     #[arg(long, env = "CHAT_REQUESTS_PER_MINUTE", help_heading = "Limits (0: none)")]
     pub chat_requests_per_minute: Option<String>,
+    /// Changes of settings, contacts and the like a minute and user [default: 120]
+    #[arg(long, env = "MANAGE_REQUESTS_PER_MINUTE", help_heading = "Limits (0: none)")]
+    pub manage_requests_per_minute: Option<String>,
     /// Channel sockets open at once [default: 20000]
     #[arg(long, env = "REALTIME_MAX_CONNECTIONS", help_heading = "Limits (0: none)")]
     pub realtime_max_connections: Option<String>,

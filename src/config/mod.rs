@@ -137,6 +137,8 @@ pub struct Limits {
     pub context_requests_per_minute: Option<NonZeroU32>,
     /// Chat requests a minute and user.
     pub chat_requests_per_minute: Option<NonZeroU32>,
+    /// Changes of settings, contacts and the like a minute and user.
+    pub manage_requests_per_minute: Option<NonZeroU32>,
     /// Channel sockets open at once on this node.
     pub max_connections: Option<NonZeroU32>,
     /// Channel messages a second on this node, sent and delivered.

@@ -265,6 +265,11 @@ fn limits(settings: &Settings, reader: &mut Reader) -> Limits {
             30,
         ),
         chat_requests_per_minute: reader.limit("CHAT_REQUESTS_PER_MINUTE", &s.chat_requests_per_minute, 20),
+        manage_requests_per_minute: reader.limit(
+            "MANAGE_REQUESTS_PER_MINUTE",
+            &s.manage_requests_per_minute,
+            120,
+        ),
         max_connections: reader.limit("REALTIME_MAX_CONNECTIONS", &s.realtime_max_connections, 20_000),
         max_events_per_second: reader.limit(
             "REALTIME_MAX_EVENTS_PER_SECOND",

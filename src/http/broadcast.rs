@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The longest name of an event, in characters.
-const MOST_EVENT_CHARS: usize = 255;
+pub(super) const MOST_EVENT_CHARS: usize = 255;
 
 /// `/api/presence/broadcast`.
 pub fn routes() -> Router<HttpState> {

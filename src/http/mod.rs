@@ -16,6 +16,7 @@ pub mod extract;
 pub mod identity;
 mod ids;
 pub mod layers;
+pub mod openapi;
 pub mod people;
 pub mod presence;
 pub mod privacy;

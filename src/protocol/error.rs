@@ -35,6 +35,22 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 12] = [
+        Self::InvalidRequest,
+        Self::Unprocessable,
+        Self::Unauthorized,
+        Self::InvalidToken,
+        Self::TokenExpired,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::InvalidReference,
+        Self::RateLimited,
+        Self::InternalError,
+        Self::ServiceUnavailable,
+        Self::VisibilityFailed,
+    ];
+
     /// The code on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -121,19 +137,7 @@ mod tests {
 
     #[test]
     fn codes_serialize_as_they_are_spelled_in_the_contract() {
-        for code in [
-            ErrorCode::InvalidRequest,
-            ErrorCode::Unprocessable,
-            ErrorCode::Unauthorized,
-            ErrorCode::InvalidToken,
-            ErrorCode::TokenExpired,
-            ErrorCode::Forbidden,
-            ErrorCode::NotFound,
-            ErrorCode::InvalidReference,
-            ErrorCode::RateLimited,
-            ErrorCode::InternalError,
-            ErrorCode::ServiceUnavailable,
-        ] {
+        for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).expect("codes serialize"), code.as_str());
         }
     }

@@ -13,6 +13,7 @@ mod bad_input;
 mod channel_bus;
 mod channel_presence;
 mod channels_core;
+mod described;
 mod faults;
 mod invisible;
 mod isolation;
@@ -103,6 +104,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         revocation::cases(),
         bad_input::cases(),
         channels_core::cases(),
+        described::cases(),
         faults::cases(),
         invisible::cases(),
         isolation::cases(),

@@ -1,0 +1,181 @@
+//! What values look like, as JSON Schema.
+
+use serde_json::{Map, Value, json};
+
+/// The shape of a value.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    /// One that has a name among the components.
+    Named(&'static str, &'static str, Box<Self>),
+    /// A list, with the least and the most items that it may have.
+    List(Box<Self>, Option<(usize, usize)>),
+    /// An object whose keys are ids.
+    ById(Box<Self>),
+    /// An object.
+    Object(Vec<Field>),
+    /// As written.
+    Plain(Value),
+}
+
+/// A field of an object.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    pub name: &'static str,
+    pub shape: Shape,
+    pub description: &'static str,
+    pub required: bool,
+    /// Whether `null` is allowed beside the shape.
+    pub nullable: bool,
+}
+
+/// A field that is always there.
+pub(super) fn field(name: &'static str, shape: Shape, description: &'static str) -> Field {
+    Field { name, shape, description, required: true, nullable: false }
+}
+
+/// A field that may be missing.
+pub(super) fn optional(name: &'static str, shape: Shape, description: &'static str) -> Field {
+    Field { required: false, ..field(name, shape, description) }
+}
+
+/// A field that may be missing or `null`.
+pub(super) fn nullable(name: &'static str, shape: Shape, description: &'static str) -> Field {
+    Field { nullable: true, ..optional(name, shape, description) }
+}
+
+/// A field that is always there, maybe as `null`.
+pub(super) fn or_null(name: &'static str, shape: Shape, description: &'static str) -> Field {
+    Field { nullable: true, ..field(name, shape, description) }
+}
+
+impl Shape {
+    /// One that goes by a name.
+    pub fn named(name: &'static str, description: &'static str, shape: Self) -> Self {
+        Self::Named(name, description, Box::new(shape))
+    }
+
+    pub fn list(of: Self) -> Self {
+        Self::List(Box::new(of), None)
+    }
+
+    pub fn list_of(of: Self, least: usize, most: usize) -> Self {
+        Self::List(Box::new(of), Some((least, most)))
+    }
+
+    pub fn uuid() -> Self {
+        Self::Plain(json!({ "type": "string", "format": "uuid" }))
+    }
+
+    pub fn text() -> Self {
+        Self::Plain(json!({ "type": "string" }))
+    }
+
+    pub fn text_of(least: usize, most: usize) -> Self {
+        Self::Plain(json!({ "type": "string", "minLength": least, "maxLength": most }))
+    }
+
+    /// At most so many characters after trimming: spaces around do not count, so that no schema can say the bound.
+    pub fn trimmed(most: usize) -> Self {
+        Self::Plain(json!({ "type": "string", "x-max-length-after-trimming": most }))
+    }
+
+    /// One of some words.
+    pub fn word(words: &[&str]) -> Self {
+        Self::Plain(json!({ "type": "string", "enum": words }))
+    }
+
+    pub fn flag() -> Self {
+        Self::Plain(json!({ "type": "boolean" }))
+    }
+
+    pub fn moment() -> Self {
+        Self::Plain(json!({ "type": "string", "format": "date-time" }))
+    }
+
+    pub fn count() -> Self {
+        Self::Plain(json!({ "type": "integer", "minimum": 0 }))
+    }
+
+    pub fn any_object() -> Self {
+        Self::Plain(json!({ "type": "object", "additionalProperties": true }))
+    }
+
+    /// Always the same.
+    pub fn constant(value: impl Into<Value>) -> Self {
+        Self::Plain(json!({ "const": value.into() }))
+    }
+
+    /// `{"success": true}`.
+    pub fn done() -> Self {
+        let fields = vec![field("success", Self::constant(true), "Always `true`.")];
+        Self::named("Done", "It is done.", Self::Object(fields))
+    }
+
+    /// Ids joined by commas.
+    pub fn ids_in_query() -> Self {
+        const ID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+        Self::Plain(json!({ "type": "string", "pattern": format!("^{ID}(,{ID}){{0,999}}$") }))
+    }
+
+    /// Whether every text will do.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Plain(schema) if *schema == json!({ "type": "string" }))
+    }
+
+    /// The schema. Those with names go to `components` and are referred to.
+    pub fn schema(&self, components: &mut Map<String, Value>) -> Value {
+        match self {
+            Self::Named(name, description, shape) => {
+                if !components.contains_key(*name) {
+                    let mut schema = shape.schema(components);
+                    schema["description"] = json!(description);
+                    components.insert((*name).to_owned(), schema);
+                }
+                json!({ "$ref": format!("#/components/schemas/{name}") })
+            }
+            Self::List(items, bounds) => {
+                let mut list = json!({ "type": "array", "items": items.schema(components) });
+                if let Some((least, most)) = bounds {
+                    list["minItems"] = json!(least);
+                    list["maxItems"] = json!(most);
+                }
+                list
+            }
+            Self::ById(value) => json!({
+                "type": "object",
+                "propertyNames": { "format": "uuid" },
+                "additionalProperties": value.schema(components),
+            }),
+            Self::Object(fields) => object(fields, components),
+            Self::Plain(schema) => schema.clone(),
+        }
+    }
+}
+
+fn object(fields: &[Field], components: &mut Map<String, Value>) -> Value {
+    let mut properties = Map::new();
+    for Field { name, shape, description, nullable, .. } in fields {
+        let mut schema = shape.schema(components);
+        if *nullable {
+            schema = or_null_too(schema);
+        }
+        schema["description"] = json!(description);
+        properties.insert((*name).to_owned(), schema);
+    }
+    let required: Vec<_> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    let mut object = json!({ "type": "object", "properties": properties });
+    if !required.is_empty() {
+        object["required"] = json!(required);
+    }
+    object
+}
+
+fn or_null_too(mut schema: Value) -> Value {
+    match schema.get("type") {
+        Some(Value::String(kind)) if schema.get("enum").is_none() => {
+            schema["type"] = json!([kind, "null"]);
+            schema
+        }
+        _ => json!({ "anyOf": [schema, { "type": "null" }] }),
+    }
+}

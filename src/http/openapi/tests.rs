@@ -1,0 +1,304 @@
+//! The descriptions against the code.
+
+mod conforms;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde_json::json;
+
+use self::conforms::complaints;
+use super::{faults::FAULTS, *};
+use crate::{
+    http::{ApiError, FieldError},
+    model::{DeviceContext, DeviceId, Presence, TypingState, UserId},
+    protocol::{Dialect, Encode, ErrorCode, Frame, ServerMessage, Welcome, WireError, phoenix::Push},
+};
+
+/// The routes that a router has. It tells nobody but whoever prints it for debugging, so that is what is read: for
+/// each path the methods that have a handler.
+fn routes_of(router: &impl std::fmt::Debug) -> BTreeSet<(String, &'static str)> {
+    let printed = format!("{router:?}");
+    let (endpoints, rest) = printed.split_once("node: Node { paths: {").expect("axum prints its paths");
+    let (paths, _) =
+        rest.split_once('}').map(|_| rest.split_once("} }").expect("the list ends")).expect("a list");
+    let paths: BTreeMap<&str, &str> = paths
+        .split("RouteId(")
+        .filter_map(|entry| {
+            let (id, path) = entry.split_once("): \"")?;
+            Some((id, path.split_once('"')?.0))
+        })
+        .collect();
+    let mut routes = BTreeSet::new();
+    for endpoint in endpoints.split("RouteId(").skip(1) {
+        let Some((id, handlers)) = endpoint.split_once(')') else { continue };
+        for (field, method) in
+            [("get", "GET"), ("post", "POST"), ("put", "PUT"), ("patch", "PATCH"), ("delete", "DELETE")]
+        {
+            let has = [format!(" {field}: BoxedHandler"), format!(" {field}: Route")];
+            if has.iter().any(|text| handlers.contains(text)) {
+                routes.insert((paths[id].to_owned(), method));
+            }
+        }
+    }
+    routes
+}
+
+#[test]
+fn a_routers_routes_are_read_off_it() {
+    let router: Router<()> = Router::new()
+        .route("/a/{id}", get(async || "").post(async || ""))
+        .route("/b", axum::routing::delete(async || "").fallback(async || ""));
+    let expected = [("/a/{id}", "GET"), ("/a/{id}", "POST"), ("/b", "DELETE")];
+    assert_eq!(routes_of(&router), expected.map(|(path, method)| (path.to_owned(), method)).into());
+}
+
+#[test]
+fn every_route_is_described() {
+    let described: BTreeSet<_> =
+        operations().iter().map(|operation| (operation.path.to_owned(), operation.verb.as_str())).collect();
+    let routed = routes_of(&crate::app::router());
+    let list = |routes: &mut dyn Iterator<Item = &(String, &'static str)>| {
+        routes.map(|(path, method)| format!("\n    {method} {path}")).collect::<String>()
+    };
+    let undescribed = list(&mut routed.difference(&described));
+    assert!(
+        undescribed.is_empty(),
+        "these routes have no description:{undescribed}\nAdd an operation for each to the file of its area in \
+         src/http/openapi/ (a new file needs its line in `operations()`)."
+    );
+    let unrouted = list(&mut described.difference(&routed));
+    assert!(
+        unrouted.is_empty(),
+        "these are described in src/http/openapi/, but no router has them:{unrouted}"
+    );
+}
+
+#[test]
+fn every_operation_says_what_people_and_programs_need() {
+    let mut ids = BTreeSet::new();
+    for operation in operations() {
+        let Operation { path, id, .. } = operation;
+        assert!(ids.insert(id), "{id} is there twice");
+        assert!(!operation.summary.is_empty() && !operation.tag.is_empty(), "{id}");
+        assert!(operation.answers.iter().any(|answer| answer.status < 400), "{id} has no good answer");
+        let in_path: BTreeSet<_> =
+            path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        let described: BTreeSet<_> = operation
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.place == Place::Path)
+            .map(|parameter| parameter.name)
+            .collect();
+        assert_eq!(in_path, described, "{path}");
+    }
+}
+
+#[test]
+fn examples_are_of_the_shape_that_they_illustrate() {
+    let document = document();
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("methods") {
+            let answers = operation["responses"].as_object().expect("responses").values();
+            let bodies = answers.chain([&operation["requestBody"]]);
+            for content in bodies.map(|body| &body["content"]["application/json"]) {
+                if let Some(example) = content.get("example") {
+                    let wrong = complaints(document, &content["schema"], example);
+                    assert!(wrong.is_empty(), "{method} {path}: {wrong:#?}");
+                    seen += 1;
+                }
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if let Some(example) = parameter.get("example") {
+                    let wrong = complaints(document, &parameter["schema"], example);
+                    assert!(wrong.is_empty(), "{method} {path}: {parameter}: {wrong:#?}");
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "{seen}");
+    for response in document["components"]["responses"].as_object().expect("responses").values() {
+        let content = &response["content"]["application/json"];
+        let wrong = complaints(document, &content["schema"], &content["example"]);
+        assert!(wrong.is_empty(), "{response:#}: {wrong:#?}");
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn look(document: &Value, part: &Value) {
+        match part {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
+                    let pointer = reference.strip_prefix('#').expect("into the document");
+                    assert!(document.pointer(pointer).is_some(), "{reference}");
+                }
+                fields.values().for_each(|value| look(document, value));
+            }
+            Value::Array(items) => items.iter().for_each(|value| look(document, value)),
+            _ => {}
+        }
+    }
+    look(document(), document());
+    look(socket_document(), socket_document());
+}
+
+#[test]
+fn errors_have_the_statuses_that_are_described() {
+    let field = || vec![FieldError::new("a", "b")];
+    let cause = || anyhow::anyhow!("x");
+    for error in [
+        ApiError::InvalidRequest { message: "".into(), details: field() },
+        ApiError::Unprocessable { message: "".into(), details: field() },
+        ApiError::Auth(crate::auth::AuthError::Missing),
+        ApiError::Auth(crate::auth::AuthError::Malformed("x")),
+        ApiError::forbidden("x"),
+        ApiError::NotFound,
+        ApiError::MethodNotAllowed,
+        ApiError::Conflict("x".into()),
+        ApiError::DuplicatePresence,
+        ApiError::InvalidReference("x".into()),
+        ApiError::PayloadTooLarge { limit: 1 },
+        ApiError::UnsupportedMediaType,
+        ApiError::Internal(cause()),
+        ApiError::unavailable("x"),
+        ApiError::DatabaseUnavailable { source: cause() },
+        ApiError::ContextEngine { source: cause() },
+        ApiError::LegacyEngine { source: cause() },
+    ] {
+        let (code, status) = error.code_and_status();
+        let fault = FAULTS.iter().find(|fault| fault.status == status.as_u16());
+        assert!(fault.is_some_and(|fault| fault.codes.contains(&code)), "{code} with {status}");
+    }
+}
+
+#[test]
+fn dialects_take_every_message_that_is_described_and_no_other() {
+    let channels = asyncapi::channels();
+    for dialect in Dialect::ALL.into_iter().filter(|dialect| !is_phoenix(*dialect)) {
+        let channel = channels.iter().find(|channel| channel.name == dialect.as_str());
+        let channel = channel.unwrap_or_else(|| panic!("{} is not described", dialect.as_str()));
+        for frame in &channel.client {
+            let example = frame.example.as_ref().expect("clients' messages have examples");
+            let text = example.to_string();
+            let read = dialect.decode(Frame::Text(&text));
+            assert!(read.is_ok(), "{}: {text}: {read:?}", channel.name);
+            let schema = &socket_document()["components"]["messages"]
+                [format!("{}.client.{}", channel.name, frame.kind)]["payload"];
+            assert_eq!(complaints(socket_document(), schema, example), [""; 0], "{text}");
+        }
+        let complaint = dialect.decode(Frame::Text(r#"{"type":"?"}"#)).expect_err("is unknown").message;
+        let (_, taken) = complaint.split_once("must be one of ").expect("names the types");
+        let taken: BTreeSet<_> = taken.split(", ").collect();
+        assert_eq!(taken, channel.client.iter().map(|frame| frame.kind).collect(), "{}", channel.name);
+    }
+}
+
+fn is_phoenix(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::PhoenixV1 | Dialect::PhoenixV2)
+}
+
+#[test]
+fn channel_sockets_take_every_message_that_is_described_in_both_serializers() {
+    let channels = asyncapi::channels();
+    let channel = channels.iter().find(|channel| channel.discriminator == "event").expect("is described");
+    for frame in &channel.client {
+        let example = frame.example.as_ref().expect("clients' messages have examples");
+        let array = json!([
+            example["join_ref"],
+            example["ref"],
+            example["topic"],
+            example["event"],
+            example["payload"]
+        ]);
+        for (dialect, text) in
+            [(Dialect::PhoenixV1, example.to_string()), (Dialect::PhoenixV2, array.to_string())]
+        {
+            let push =
+                Push::decode(dialect, Frame::Text(&text)).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+            assert_eq!(push.event, frame.kind, "{text}");
+        }
+        let schema = &socket_document()["components"]["messages"][format!("realtime.client.{}", frame.kind)]
+            ["payload"];
+        assert_eq!(complaints(socket_document(), schema, example), [""; 0], "{example}");
+    }
+}
+
+/// One of each message that the server says.
+fn server_messages() -> Vec<ServerMessage> {
+    let user = UserId::random();
+    let now = jiff::Timestamp::now();
+    let presence = Presence {
+        last_seen: Some(now),
+        custom_status: Some("x".into()),
+        idle_since: Some(now),
+        ..Presence::taken_back(user)
+    };
+    let device = DeviceId::unnamed();
+    let context = DeviceContext {
+        user_id: user,
+        device_id: device.clone(),
+        active_conversation_id: None,
+        visible_conversation_ids: vec![uuid::Uuid::nil().into()],
+        active_notebook_id: None,
+        active_persona_id: None,
+        last_navigation_path: Some("/".into()),
+        local_time: None,
+        updated_at: now,
+    };
+    let typing = TypingState { user_id: user, conversation_id: uuid::Uuid::nil().into(), is_typing: true };
+    let payload = serde_json::value::to_raw_value(&json!({ "a": 1 })).expect("is JSON");
+    let event =
+        crate::model::CustomEvent { category: crate::model::Category::Custom, event: "e".into(), payload };
+    vec![
+        ServerMessage::Connected(Welcome {
+            client_id: "c".into(),
+            user_id: user,
+            device_id: device,
+            server_time: now,
+            heartbeat_interval: std::time::Duration::from_secs(30),
+        }),
+        ServerMessage::InitialState(vec![Arc::new(presence.clone())]),
+        ServerMessage::Presence(Arc::new(Presence::taken_back(user))),
+        ServerMessage::Typing(typing),
+        ServerMessage::Custom(event),
+        ServerMessage::HeartbeatAck { server_time: now },
+        ServerMessage::StatusAck(Arc::new(presence)),
+        ServerMessage::Pong,
+        ServerMessage::ContextSync(Arc::new(context)),
+        ServerMessage::BundleReady { bundle_type: "topic".into(), bundle_id: uuid::Uuid::nil(), version: 3 },
+        ServerMessage::Error(WireError::field(
+            ErrorCode::InvalidRequest,
+            FieldError::new("type", "is wrong"),
+        )),
+        ServerMessage::Error(WireError::rate_limited(5)),
+    ]
+}
+
+#[test]
+fn what_dialects_say_is_described_and_everything_described_is_said() {
+    let document = socket_document();
+    let messages = document["components"]["messages"].as_object().expect("messages");
+    for dialect in Dialect::ALL.into_iter().filter(|dialect| !is_phoenix(*dialect)) {
+        let mut said = BTreeSet::new();
+        for message in server_messages() {
+            let mut out = Vec::new();
+            if message.encode_into(dialect, &mut out).is_none() {
+                continue;
+            }
+            for line in out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let frame: Value = serde_json::from_slice(line).expect("is JSON");
+                let name = format!("{}.server.{}", dialect.as_str(), frame["type"].as_str().expect("a type"));
+                let described = messages.get(&name).unwrap_or_else(|| panic!("{name} is not described"));
+                assert_eq!(complaints(document, &described["payload"], &frame), [""; 0], "{frame}");
+                said.insert(name);
+            }
+        }
+        let prefix = format!("{}.server.", dialect.as_str());
+        let described = messages.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+        assert_eq!(said, described);
+    }
+}

@@ -1,0 +1,186 @@
+//! The shapes that several routes and dialects share. Words and bounds come from the model; that the rest is what
+//! the server says is checked by driving every example, and by encoding every message, in tests.
+
+use super::schemas::{Shape, field, nullable, optional, or_null};
+use crate::{
+    model::{Category, DeviceId, Reach, Status, Visibility},
+    protocol::StatusUpdate,
+};
+
+pub(super) fn user_id() -> Shape {
+    Shape::named("UserId", "A person: the `sub` of a token, `auth.uid()` in SQL.", Shape::uuid())
+}
+
+pub(super) fn conversation_id() -> Shape {
+    Shape::named("ConversationId", "A conversation that people type in.", Shape::uuid())
+}
+
+pub(super) fn device_id() -> Shape {
+    let text = Shape::text_of(1, DeviceId::MAX_CHARS);
+    Shape::named(
+        "DeviceId",
+        "A device of one user: 1 to 255 characters, none of them a control character.",
+        text,
+    )
+}
+
+pub(super) fn status() -> Shape {
+    let words = Shape::word(&Status::ALL.map(Status::as_str));
+    let about = "What a user may set. `busy`, `dnd` and `invisible` are chosen for all devices and hold until changed; \
+                 the others are a device's.";
+    Shape::named("Status", about, words)
+}
+
+pub(super) fn reach() -> Shape {
+    let words = Shape::word(&[Reach::Online, Reach::Away, Reach::Offline].map(Reach::as_str));
+    Shape::named("Reach", "Whether a user can be reached; `busy` and `dnd` read `online`.", words)
+}
+
+pub(super) fn visibility() -> Shape {
+    let words = Shape::word(&Visibility::ALL.map(Visibility::as_str));
+    let about = "Who may see a user at all: nobody but the visibility list, whoever shares a team, accepted contacts, \
+                 or everyone who is signed in.";
+    Shape::named("Visibility", about, words)
+}
+
+pub(super) fn category() -> Shape {
+    Shape::named("Category", "What an event is about.", Shape::word(&Category::ALL.map(Category::as_str)))
+}
+
+/// A presence in source B's shape; in lists over REST with whether the user types.
+pub(super) fn presence() -> Shape {
+    let fields = vec![
+        field("user_id", user_id(), "Whose."),
+        field("status", reach(), "Whether the user can be reached."),
+        field("availability", status(), "The full value."),
+        or_null(
+            "last_seen",
+            Shape::moment(),
+            "When any device was last live; `null` where it is not shared.",
+        ),
+        optional(
+            "is_typing",
+            Shape::flag(),
+            "Whether the user types in a conversation shared with the caller; in lists.",
+        ),
+        optional("custom_status", Shape::text(), "What the user wrote."),
+        optional("activity", Shape::text(), "What the user does."),
+        optional("current_page", Shape::text(), "Where the user does it."),
+        optional("idle_since", Shape::moment(), "Since when every live device has been idle."),
+    ];
+    Shape::named("Presence", "One user as the caller may see them.", Shape::Object(fields))
+}
+
+/// What sets a status, over REST and in source B's dialect.
+pub(super) fn status_update() -> Vec<super::schemas::Field> {
+    let text = || Shape::trimmed(StatusUpdate::MAX_TEXT_CHARS);
+    vec![
+        field("status", status(), "The new status; any other word is `UNPROCESSABLE`."),
+        optional("device_id", device_id(), "Which device says so."),
+        nullable(
+            "custom_status",
+            text(),
+            "What the user writes: at most 140 characters after trimming. Control characters, direction overrides and \
+             markup are neutralised.",
+        ),
+        nullable("custom_status_expires_at", Shape::moment(), "When that ends by itself."),
+        nullable("activity", text(), "What the user does: at most 140 characters after trimming."),
+        nullable(
+            "current_page",
+            Shape::trimmed(StatusUpdate::MAX_PAGE_CHARS),
+            "Where the user does it: at most 2,048 characters after trimming.",
+        ),
+    ]
+}
+
+pub(super) fn card() -> Shape {
+    let fields = vec![
+        field("user_id", user_id(), "Whose."),
+        field("online_status", status(), "The full value."),
+        or_null("custom_status", Shape::text(), "What the user wrote."),
+        or_null(
+            "last_seen_at",
+            Shape::moment(),
+            "When any device was last live; `null` where it is not shared.",
+        ),
+        field(
+            "devices_online",
+            Shape::count(),
+            "How many devices are live; one to whoever may not see them.",
+        ),
+    ];
+    Shape::named("Card", "One user as services and devices know them.", Shape::Object(fields))
+}
+
+pub(super) fn device() -> Shape {
+    let fields = vec![
+        field("device_id", device_id(), "As the client named it."),
+        or_null("device_name", Shape::text(), "For people."),
+        or_null("device_type", Shape::text(), "Phone, desktop and the like, in the client's words."),
+        or_null("platform", Shape::text(), "iOS, web and the like, in the client's words."),
+        or_null("app_version", Shape::text(), "The client's version."),
+        field("status", status(), "Online, away or offline."),
+        field("last_heartbeat_at", Shape::moment(), "When it was last known to be live."),
+        or_null("idle_since", Shape::moment(), "Since when nobody has looked at it."),
+        field("session_started_at", Shape::moment(), "Since when it has been live, or was the last time."),
+        field("connected", Shape::flag(), "Whether a running server holds a socket of it."),
+    ];
+    Shape::named("Device", "A device as its owner sees it.", Shape::Object(fields))
+}
+
+pub(super) fn settings() -> Shape {
+    let fields = vec![
+        field("visibility", visibility(), "Who may see the user."),
+        field("show_last_seen", Shape::flag(), "Whether they learn when the user was last here."),
+        field("show_activity", Shape::flag(), "Whether they see what the user does, and where."),
+        field("show_custom_status", Shape::flag(), "Whether they see what the user wrote."),
+        field("show_typing", Shape::flag(), "Whether participants of a conversation see the user type."),
+    ];
+    Shape::named("Settings", "What a user shares, and with whom.", Shape::Object(fields))
+}
+
+pub(super) fn contact() -> Shape {
+    let words = Shape::word(&["pending_in", "pending_out", "accepted"]);
+    let fields = vec![
+        field("user_id", user_id(), "The other side."),
+        field("status", words, "The other side asks, the caller asked, or both agreed."),
+        field("created_at", Shape::moment(), "When it was asked for."),
+        or_null("accepted_at", Shape::moment(), "When it was accepted."),
+    ];
+    Shape::named("Contact", "A contact or a request, as the caller sees it.", Shape::Object(fields))
+}
+
+pub(super) fn block() -> Shape {
+    let fields =
+        vec![field("user_id", user_id(), "Whom."), field("created_at", Shape::moment(), "Since when.")];
+    Shape::named("Block", "Somebody whom the caller blocks.", Shape::Object(fields))
+}
+
+pub(super) fn conversation() -> Shape {
+    let fields = vec![
+        field("id", conversation_id(), "Which."),
+        or_null("title", Shape::text(), "What it is called."),
+        field("created_by", user_id(), "Who began it."),
+        field("created_at", Shape::moment(), "When."),
+        field("participant_ids", Shape::list(user_id()), "Who takes part, in order of joining."),
+    ];
+    Shape::named("Conversation", "A conversation as one of its participants sees it.", Shape::Object(fields))
+}
+
+pub(super) fn field_error() -> Shape {
+    let fields = vec![
+        field("field", Shape::text(), "Its path from the body's root; empty for the whole."),
+        field("message", Shape::text(), "What is wrong, for a person."),
+    ];
+    Shape::named("FieldError", "One field and what is wrong with it.", Shape::Object(fields))
+}
+
+/// An event of the operator's back end.
+pub(super) fn event() -> Shape {
+    let fields = vec![
+        field("category", category(), "What it is about."),
+        field("event", Shape::text(), "Its name."),
+        field("payload", Shape::any_object(), "As it came."),
+    ];
+    Shape::named("Event", "Something that the operator's back end sends.", Shape::Object(fields))
+}
