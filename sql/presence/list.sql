@@ -5,7 +5,7 @@
 -- Relies on user_presence_pkey, and therefore on `case` where one would write `coalesce`: the planner takes the latter
 -- for leaky, and would ask row-level security about every row of the table first.
 select distinct on (p.user_id)
-  p.user_id, p.face, p.status, p.reach, p.last_seen, p.custom_status, p.activity, p.current_page, p.idle_since,
+  p.user_id, p.face::text, p.status::text, p.reach::text, p.last_seen, p.custom_status, p.activity, p.current_page, p.idle_since,
   p.version,
   exists (
     select from public.typing_indicators t where t.user_id = p.user_id and t.expires_at > now()

@@ -10,8 +10,8 @@ select
   'snapshot' as kind, pg_current_snapshot()::text as snapshot,
   case when $3::boolean then rollcall.policy_fingerprint() end as version,
   null::uuid[] as viewers, null::uuid[] as subjects,
-  null::uuid as user_id, null::public.presence_face as face, null::public.presence_status as status,
-  null::public.presence_reach as reach, null::timestamptz as last_seen, null::text as custom_status,
+  null::uuid as user_id, null::text as face, null::text as status,
+  null::text as reach, null::timestamptz as last_seen, null::text as custom_status,
   null::text as activity, null::text as current_page, null::timestamptz as idle_since,
   null::uuid as conversation_id
 union all
@@ -21,7 +21,7 @@ where $2::text is not null
   and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
   and not pg_visible_in_snapshot(l.xid, $2::text::pg_snapshot)
 union all
-select 'face', null, p.version, null, null, p.user_id, p.face, p.status, p.reach, p.last_seen, p.custom_status,
+select 'face', null, p.version, null, null, p.user_id, p.face::text, p.status::text, p.reach::text, p.last_seen, p.custom_status,
   p.activity, p.current_page, p.idle_since, null
 from public.user_presence p
 where p.user_id = any ($1::uuid[])

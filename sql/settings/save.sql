@@ -11,4 +11,4 @@ on conflict (user_id) do update set
   show_activity = case when $6 then excluded.show_activity else coalesce($3, s.show_activity) end,
   show_custom_status = case when $6 then excluded.show_custom_status else coalesce($4, s.show_custom_status) end,
   show_typing = case when $6 then excluded.show_typing else coalesce($5, s.show_typing) end
-returning visibility, show_last_seen, show_activity, show_custom_status, show_typing
+returning visibility::text, show_last_seen, show_activity, show_custom_status, show_typing

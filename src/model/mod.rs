@@ -8,6 +8,7 @@ pub mod milliseconds;
 mod presence;
 mod relations;
 mod settings;
+mod sql;
 mod status;
 mod text;
 

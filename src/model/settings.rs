@@ -2,11 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use postgres_types::{FromSql, ToSql};
-use serde::Serialize;
+use postgres_types::ToSql;
+use serde::{Deserialize, Serialize};
+
+use super::sql::from_sql_word;
 
 /// Who may see a user at all; in SQL the enum `public.presence_visibility`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSql, FromSql)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_visibility", rename_all = "lowercase")]
 pub enum Visibility {
@@ -19,6 +21,8 @@ pub enum Visibility {
     /// Everyone who is signed in.
     Everyone,
 }
+
+from_sql_word!(Visibility);
 
 impl Visibility {
     /// Every value.

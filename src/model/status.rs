@@ -2,11 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use postgres_types::{FromSql, ToSql};
+use postgres_types::ToSql;
 use serde::{Deserialize, Serialize};
 
+use super::sql::from_sql_word;
+
 /// What a user may set; in SQL the enum `public.presence_status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql, FromSql)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
 pub enum Status {
@@ -70,7 +72,7 @@ impl FromStr for Status {
 
 /// Whether a user can be reached, in the three words that source B's clients know;
 /// in SQL the enum `public.presence_reach`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql, FromSql)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_reach", rename_all = "lowercase")]
 pub enum Reach {
@@ -95,9 +97,7 @@ impl Reach {
 }
 
 /// Which of a user's two rows in `user_presence` a viewer gets; in SQL the enum `public.presence_face`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql, FromSql,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_face", rename_all = "lowercase")]
 pub enum Face {
@@ -106,6 +106,10 @@ pub enum Face {
     /// For the user and the people on the visibility list: everything.
     Trusted,
 }
+
+from_sql_word!(Status);
+from_sql_word!(Reach);
+from_sql_word!(Face);
 
 #[cfg(test)]
 mod tests {

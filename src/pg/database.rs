@@ -1,13 +1,13 @@
 //! Three pools: one that requests share, one for the server's own work and one for asking policies, so that no number of
 //! slow requests or joins can keep a presence change from being written or told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
 };
 
-use super::{ConnectError, Connector, PgError};
+use super::{ConnectError, Connection, Connector, PgError, connection::ParameterTypes};
 
 /// How long a request waits for a connection.
 const POOL_WAIT: Duration = Duration::from_secs(3);
@@ -27,23 +27,30 @@ pub struct Database {
     own: Pool,
     rights: Pool,
     direct: Connector,
+    /// Where a pooler stands between: statements go unnamed.
+    types: Option<Arc<ParameterTypes>>,
 }
 
 impl Database {
     /// Prepares a pool of at most `size` connections to `url` for requests, beside the server's own; `direct_url` is where LISTEN and replication go,
-    /// which a pooler in transaction mode cannot carry. Opens nothing yet.
+    /// which a pooler in transaction mode cannot carry: where it is another, `url` is taken for such a pooler's.
+    /// Opens nothing yet.
     ///
     /// # Errors
     ///
     /// When a URL cannot be used.
     pub fn new(url: &str, direct_url: Option<&str>, size: usize) -> Result<Self, ConnectError> {
         let connector = Connector::new(url)?;
+        let direct_url = direct_url.filter(|direct| *direct != url);
         let direct = direct_url.map_or_else(|| Ok(connector.clone()), Connector::new)?;
+        let types = direct_url.map(|_| Arc::new(ParameterTypes::new(direct.clone())));
+        let is_pooled = types.is_some();
         Ok(Self {
-            callers: pool(&connector, "request", size),
-            own: pool(&connector, "server", OWN_CONNECTIONS),
-            rights: pool(&connector, "rights", RIGHTS_CONNECTIONS),
+            callers: pool(&connector, "request", size, is_pooled),
+            own: pool(&connector, "server", OWN_CONNECTIONS, is_pooled),
+            rights: pool(&connector, "rights", RIGHTS_CONNECTIONS, is_pooled),
             direct,
+            types,
         })
     }
 
@@ -52,18 +59,18 @@ impl Database {
     /// # Errors
     ///
     /// [`PgError::Unavailable`] when none comes free in time.
-    pub async fn own(&self) -> Result<Object, PgError> {
-        Ok(self.own.get().await?)
+    pub async fn own(&self) -> Result<Connection, PgError> {
+        Ok(Connection::new(self.own.get().await?, self.types.clone()))
     }
 
     /// A pooled connection for a request. Use it through `tx`, which takes on the caller's role.
-    pub(super) async fn for_caller(&self) -> Result<Object, PgError> {
-        Ok(self.callers.get().await?)
+    pub(super) async fn for_caller(&self) -> Result<Connection, PgError> {
+        Ok(Connection::new(self.callers.get().await?, self.types.clone()))
     }
 
     /// A pooled connection for asking policies. Use it through `tx`, which takes back what a probe writes.
-    pub(super) async fn for_rights(&self) -> Result<Object, PgError> {
-        Ok(self.rights.get().await?)
+    pub(super) async fn for_rights(&self) -> Result<Connection, PgError> {
+        Ok(Connection::new(self.rights.get().await?, self.types.clone()))
     }
 
     /// Makes connections outside of the pool.
@@ -80,16 +87,20 @@ impl Database {
     }
 }
 
-fn pool(connector: &Connector, purpose: &str, size: usize) -> Pool {
+fn pool(connector: &Connector, purpose: &str, size: usize, is_pooled: bool) -> Pool {
     // Every use is a transaction that sets what it needs for itself (see `tx`), so there is nothing to reset.
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(connector.config(purpose), connector.tls(), manager_config);
     let plan_once = Hook::async_fn(|connection: &mut ClientWrapper, _| {
         Box::pin(async move { connection.batch_execute(PLAN_ONCE).await.map_err(HookError::Backend) })
     });
-    Pool::builder(manager)
-        .max_size(size)
-        .post_create(plan_once)
+    let mut builder = Pool::builder(manager).max_size(size);
+    // A setting of the session would be left to whoever gets the pooler's connection next; and without names there are no
+    // plans to keep.
+    if !is_pooled {
+        builder = builder.post_create(plan_once);
+    }
+    builder
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(POOL_WAIT))
         .recycle_timeout(Some(POOL_WAIT))

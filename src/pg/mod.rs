@@ -4,6 +4,7 @@
 //! speaks to the database.
 
 mod connect;
+mod connection;
 mod database;
 pub mod doctor;
 pub mod embedded;
@@ -16,5 +17,6 @@ pub mod replication;
 mod tx;
 
 pub use connect::{ConnectError, Connector};
+pub use connection::Connection;
 pub use database::{Database, RIGHTS_CONNECTIONS};
 pub use error::PgError;

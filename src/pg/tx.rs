@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use futures_util::try_join;
 use postgres_types::ToSql;
 use tokio_postgres::Row;
 
-use super::{Database, PgError};
+use super::{Connection, Database, PgError};
 use crate::auth::Caller;
 
 const ACT_AS: &str = include_str!("../../sql/node/act_as.sql");
@@ -17,10 +16,10 @@ pub const CALLER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pooled connection inside a transaction. Unless it came to its end, the connection is thrown away instead of
 /// going back: nobody inherits a role or claims, also when the request was dropped half-way.
-struct InTransaction(Option<Object>);
+struct InTransaction(Option<Connection>);
 
 impl InTransaction {
-    fn connection(&self) -> &Object {
+    fn connection(&self) -> &Connection {
         self.0.as_ref().expect("taken only when the guard ends")
     }
 
@@ -33,7 +32,7 @@ impl InTransaction {
 impl Drop for InTransaction {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
+            connection.discard();
         }
     }
 }
@@ -65,11 +64,11 @@ impl Database {
         let limit = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
         let connection = self.for_caller().await?;
-        let act_as = connection.prepare_cached(ACT_AS).await?;
+        let act_as = connection.prepare(ACT_AS).await?;
         let tx = InTransaction(Some(connection));
         let client = tx.connection();
         let acting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &limit];
-        let (begin, act) = futures_util::join!(client.batch_execute("begin"), client.query(&act_as, &acting));
+        let (begin, act) = futures_util::join!(client.batch_execute("begin"), client.run(&act_as, &acting));
         begin?;
         act?;
         Ok(CallerTx(tx))
@@ -103,21 +102,21 @@ impl Database {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let connection = self.for_rights().await?;
-        let statement = connection.prepare_cached(statement).await?;
+        let statement = connection.prepare(statement).await?;
         let tx = InTransaction(Some(connection));
         let client = tx.connection();
         let begin = format!("begin; set local statement_timeout = {}", limit.as_millis());
         // All three must have been answered before the connection is anybody else's.
         let (begin, rows, rollback) = futures_util::join!(
             client.batch_execute(&begin),
-            client.query(&statement, params),
+            client.run(&statement, params),
             client.batch_execute("rollback"),
         );
         // Where the rollback was not confirmed the guard throws the connection away.
         rollback?;
         tx.ended();
         begin?;
-        Ok(rows?)
+        rows
     }
 }
 
@@ -132,9 +131,7 @@ impl CallerTx {
     ///
     /// Whatever the statement, or a policy in it, raises; the transaction cannot be used after that.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
-        let client = self.0.connection();
-        let statement = client.prepare_cached(statement).await?;
-        Ok(client.query(&statement, params).await?)
+        self.0.connection().query(statement, params).await
     }
 
     /// Makes it so.
@@ -151,21 +148,20 @@ impl CallerTx {
 
 /// Begin, take on the role, the statement, commit. The four messages travel together, so it costs one round trip.
 async fn in_transaction(
-    connection: Object,
+    connection: Connection,
     acting: &[&(dyn ToSql + Sync); 3],
     statement: &str,
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, PgError> {
-    let (act_as, statement) =
-        try_join!(connection.prepare_cached(ACT_AS), connection.prepare_cached(statement))?;
+    let (act_as, statement) = try_join!(connection.prepare(ACT_AS), connection.prepare(statement))?;
     let tx = InTransaction(Some(connection));
     let client = tx.connection();
     // `join`, not `try_join`: all four must have been answered before the connection is anybody else's. A failed
     // transaction answers `commit` with a rollback.
     let (begin, act, rows, commit) = futures_util::join!(
         client.batch_execute("begin"),
-        client.query(&act_as, acting),
-        client.query(&statement, params),
+        client.run(&act_as, acting),
+        client.run(&statement, params),
         client.batch_execute("commit"),
     );
     tx.ended();

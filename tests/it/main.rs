@@ -17,6 +17,7 @@ mod described;
 mod faults;
 mod invisible;
 mod isolation;
+mod pooler;
 mod rest_lists;
 mod rest_manage;
 mod rest_people;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
 
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
+        pooler::cases(),
         rest_presence::cases(),
         rest_lists::cases(),
         rest_manage::cases(),

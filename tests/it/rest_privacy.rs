@@ -134,9 +134,10 @@ async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
 }
 
 /// Columns that hold the id of something else than a user.
-const NO_USERS: [&str; 12] = [
+const NO_USERS: &[&str] = &[
     "public.presence_nodes.id",
     "rollcall.channel_nodes.node",
+    "rollcall.presence.node",
     "public.presence_devices.nodes",
     "public.presence_devices.active_conversation_id",
     "public.presence_devices.visible_conversation_ids",

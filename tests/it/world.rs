@@ -220,6 +220,15 @@ enum Running {
 impl Node {
     /// Starts a server on a database.
     pub async fn start(url: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_on(url, None, change).await
+    }
+
+    /// Starts a server that reaches its database through a pooler.
+    pub async fn start_pooled(url: &str, direct_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_on(url, Some(direct_url), change).await
+    }
+
+    async fn start_on(url: &str, direct_url: Option<&str>, change: impl FnOnce(&mut Settings)) -> Self {
         let text = |text: &str| Some(text.to_owned());
         let mut settings = Settings {
             port: text("0"),
@@ -236,7 +245,7 @@ impl Node {
         let config = Config::from_settings(&settings).expect("the settings are fine");
         let environment = Environment {
             database_url: url.to_owned(),
-            direct_url: None,
+            direct_url: direct_url.map(str::to_owned),
             jwt_secret: config.auth.jwt_secret.as_ref().map(|secret| secret.expose().to_owned()),
             metrics: None,
             clock: Arc::new(SystemClock),

@@ -1,13 +1,12 @@
 //! What goes straight to sockets, on whichever node they are.
 
-use deadpool_postgres::GenericClient;
 use serde::Deserialize;
 use tokio_postgres::Row;
 
 use crate::{
     auth::{Caller, Role},
     model::{CustomEvent, DeviceId, UserId},
-    pg::{Database, PgError},
+    pg::{Connection, Database, PgError},
 };
 
 /// Sends an event to every open socket of some users, at most once. Returns how many of them are connected.
@@ -53,9 +52,9 @@ struct Disconnected {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn read(client: &impl GenericClient, ids: &[i64]) -> Result<Vec<Errand>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/broadcast/read.sql")).await?;
-    let rows = client.query(&statement, &[&ids]).await?;
+pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<Errand>, PgError> {
+    let statement = include_str!("../../../sql/broadcast/read.sql");
+    let rows = client.query(statement, &[&ids]).await?;
     let read = rows.iter().map(errand).inspect(|errand| {
         if let Err(error) = errand {
             tracing::warn!(%error, "an entry of rollcall.outbox makes no sense");

@@ -1,17 +1,18 @@
 //! The outbox through which nodes tell each other what rooms say.
 
-use deadpool_postgres::GenericClient;
-
-use crate::{model::NodeId, pg::PgError};
+use crate::{
+    model::NodeId,
+    pg::{Connection, PgError},
+};
 
 /// Tells the other nodes something, at most once.
 ///
 /// # Errors
 ///
 /// When the database does not answer; then nobody knows whether they were told.
-pub async fn post(client: &impl GenericClient, node: NodeId, payload: &[u8]) -> Result<(), PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/channels/bus/post.sql")).await?;
-    client.execute(&statement, &[&node, &payload]).await?;
+pub async fn post(client: &Connection, node: NodeId, payload: &[u8]) -> Result<(), PgError> {
+    let statement = include_str!("../../../sql/channels/bus/post.sql");
+    client.query(statement, &[&node, &payload]).await?;
     Ok(())
 }
 
@@ -20,9 +21,9 @@ pub async fn post(client: &impl GenericClient, node: NodeId, payload: &[u8]) -> 
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn read(client: &impl GenericClient, slots: &[i16], ids: &[i64]) -> Result<Vec<Vec<u8>>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/channels/bus/read.sql")).await?;
-    Ok(client.query(&statement, &[&slots, &ids]).await?.iter().map(|row| row.get("payload")).collect())
+pub async fn read(client: &Connection, slots: &[i16], ids: &[i64]) -> Result<Vec<Vec<u8>>, PgError> {
+    let statement = include_str!("../../../sql/channels/bus/read.sql");
+    Ok(client.query(statement, &[&slots, &ids]).await?.iter().map(|row| row.get("payload")).collect())
 }
 
 /// Says a word to all nodes.
@@ -30,7 +31,7 @@ pub async fn read(client: &impl GenericClient, slots: &[i16], ids: &[i64]) -> Re
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn call(client: &impl GenericClient, word: &str) -> Result<(), PgError> {
+pub async fn call(client: &Connection, word: &str) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/bus/call.sql"), &[&word]).await?;
     Ok(())
 }
@@ -40,6 +41,6 @@ pub async fn call(client: &impl GenericClient, word: &str) -> Result<(), PgError
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn tidy(client: &impl GenericClient) -> Result<bool, PgError> {
+pub async fn tidy(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/channels/bus/tidy.sql"), &[]).await?.get(0))
 }

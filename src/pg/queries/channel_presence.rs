@@ -1,12 +1,11 @@
 //! Who is present in channels, as rows: what a node writes, and what the others read of it.
 
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::Row;
 
 use crate::{
     model::{NodeId, UserId},
-    pg::PgError,
+    pg::{Connection, PgError},
 };
 
 /// A row of `rollcall.presence`, of a node that is known from elsewhere.
@@ -69,13 +68,13 @@ pub struct LivingNode {
 ///
 /// When the database does not answer, or refuses a row; then nothing was written.
 pub async fn write(
-    client: &impl GenericClient,
+    client: &Connection,
     node: NodeId,
     gone: &[i64],
     rows: &[WrittenRow<'_>],
     tell: bool,
 ) -> Result<(), PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/channels/presence/write.sql")).await?;
+    let statement = include_str!("../../../sql/channels/presence/write.sql");
     let channels: Vec<i64> = rows.iter().map(|row| row.channel).collect();
     let topics: Vec<&str> = rows.iter().map(|row| row.topic).collect();
     let private: Vec<bool> = rows.iter().map(|row| row.private).collect();
@@ -86,8 +85,8 @@ pub async fn write(
     let joined: Vec<Timestamp> = rows.iter().map(|row| row.joined).collect();
     let updated: Vec<Timestamp> = rows.iter().map(|row| row.updated).collect();
     client
-        .execute(
-            &statement,
+        .query(
+            statement,
             &[
                 &node, &gone, &channels, &topics, &private, &keys, &refs, &payloads, &users, &joined,
                 &updated, &tell,
@@ -103,10 +102,9 @@ pub async fn write(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn complete(client: &impl GenericClient, node: NodeId, channels: &[i64]) -> Result<bool, PgError> {
-    let statement =
-        client.prepare_cached(include_str!("../../../sql/channels/presence/complete.sql")).await?;
-    Ok(client.query_one(&statement, &[&node, &channels]).await?.get(0))
+pub async fn complete(client: &Connection, node: NodeId, channels: &[i64]) -> Result<bool, PgError> {
+    let statement = include_str!("../../../sql/channels/presence/complete.sql");
+    Ok(client.query_one(statement, &[&node, &channels]).await?.get(0))
 }
 
 /// A node takes its leave: nobody of it is present any more.
@@ -114,7 +112,7 @@ pub async fn complete(client: &impl GenericClient, node: NodeId, channels: &[i64
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn leave(client: &impl GenericClient, node: NodeId) -> Result<(), PgError> {
+pub async fn leave(client: &Connection, node: NodeId) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/presence/leave.sql"), &[&node]).await?;
     Ok(())
 }
@@ -124,9 +122,9 @@ pub async fn leave(client: &impl GenericClient, node: NodeId) -> Result<(), PgEr
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn living_nodes(client: &impl GenericClient) -> Result<Vec<LivingNode>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/channels/presence/nodes.sql")).await?;
-    let rows = client.query(&statement, &[]).await?;
+pub async fn living_nodes(client: &Connection) -> Result<Vec<LivingNode>, PgError> {
+    let statement = include_str!("../../../sql/channels/presence/nodes.sql");
+    let rows = client.query(statement, &[]).await?;
     let living = rows.iter().map(|row| LivingNode { node: row.get("id"), generation: row.get("generation") });
     Ok(living.collect())
 }
@@ -136,7 +134,7 @@ pub async fn living_nodes(client: &impl GenericClient) -> Result<Vec<LivingNode>
 /// # Errors
 ///
 /// When the database does not answer, or one of them takes too long.
-pub async fn await_writers(client: &impl GenericClient) -> Result<(), PgError> {
+pub async fn await_writers(client: &Connection) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/presence/await_writers.sql"), &[]).await?;
     Ok(())
 }
@@ -146,10 +144,9 @@ pub async fn await_writers(client: &impl GenericClient) -> Result<(), PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn read_node(client: &impl GenericClient, node: NodeId) -> Result<Vec<PresenceRow>, PgError> {
-    let statement =
-        client.prepare_cached(include_str!("../../../sql/channels/presence/read_node.sql")).await?;
-    rows(client, &statement, &[&node]).await
+pub async fn read_node(client: &Connection, node: NodeId) -> Result<Vec<PresenceRow>, PgError> {
+    let statement = include_str!("../../../sql/channels/presence/read_node.sql");
+    rows(client, statement, &[&node]).await
 }
 
 /// What some channels of a node track; those without a row track nothing.
@@ -158,18 +155,17 @@ pub async fn read_node(client: &impl GenericClient, node: NodeId) -> Result<Vec<
 ///
 /// When the database does not answer.
 pub async fn read_channels(
-    client: &impl GenericClient,
+    client: &Connection,
     node: NodeId,
     channels: &[i64],
 ) -> Result<Vec<PresenceRow>, PgError> {
-    let statement =
-        client.prepare_cached(include_str!("../../../sql/channels/presence/read_channels.sql")).await?;
-    rows(client, &statement, &[&node, &channels]).await
+    let statement = include_str!("../../../sql/channels/presence/read_channels.sql");
+    rows(client, statement, &[&node, &channels]).await
 }
 
 async fn rows(
-    client: &impl GenericClient,
-    statement: &Statement,
+    client: &Connection,
+    statement: &str,
     params: &[&(dyn postgres_types::ToSql + Sync)],
 ) -> Result<Vec<PresenceRow>, PgError> {
     Ok(client.query(statement, params).await?.iter().map(presence_row).collect())

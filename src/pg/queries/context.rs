@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::GenericClient;
 use postgres_types::Json;
 use tokio_postgres::Row;
 
 use crate::{
     auth::Caller,
     model::{DeviceContext, DeviceId, UserId},
-    pg::{Database, PgError},
+    pg::{Connection, Database, PgError},
     protocol::ContextUpdate,
 };
 
@@ -45,14 +44,11 @@ pub async fn note(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn read(
-    client: &impl GenericClient,
-    heard: &[ContextVersion],
-) -> Result<Vec<DeviceContext>, PgError> {
+pub async fn read(client: &Connection, heard: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
     let (users, versions): (Vec<_>, Vec<_>) =
         heard.iter().map(|heard| (heard.user_id, heard.version)).unzip();
-    let statement = client.prepare_cached(include_str!("../../../sql/context/read.sql")).await?;
-    Ok(client.query(&statement, &[&users, &versions]).await?.iter().filter_map(context).collect())
+    let statement = include_str!("../../../sql/context/read.sql");
+    Ok(client.query(statement, &[&users, &versions]).await?.iter().filter_map(context).collect())
 }
 
 /// What changed within the last `age` on any device of these users, older changes first.
@@ -61,12 +57,12 @@ pub async fn read(
 ///
 /// When the database does not answer.
 pub async fn recent(
-    client: &impl GenericClient,
+    client: &Connection,
     users: &[UserId],
     age: Duration,
 ) -> Result<Vec<DeviceContext>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/context/recent.sql")).await?;
-    Ok(client.query(&statement, &[&users, &age.as_secs_f64()]).await?.iter().filter_map(context).collect())
+    let statement = include_str!("../../../sql/context/recent.sql");
+    Ok(client.query(statement, &[&users, &age.as_secs_f64()]).await?.iter().filter_map(context).collect())
 }
 
 /// `None` for a device id with control characters, which SQL can write but no client can name.

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::pg::PgError;
+use crate::pg::{Connection, PgError};
 
 /// A row of `realtime.messages`, whatever somebody has written there.
 #[derive(Debug, Clone)]
@@ -39,13 +38,13 @@ pub struct Message {
 ///
 /// When the database does not answer.
 pub async fn read(
-    client: &impl GenericClient,
+    client: &Connection,
     ids: &[Uuid],
     largest: usize,
     budget: usize,
 ) -> Result<Vec<Option<Message>>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/messages/read.sql")).await?;
-    let rows = client.query(&statement, &[&ids, &size(largest), &size(budget)]).await?;
+    let statement = include_str!("../../../sql/messages/read.sql");
+    let rows = client.query(statement, &[&ids, &size(largest), &size(budget)]).await?;
     let mut read = Vec::with_capacity(rows.len());
     for row in &rows {
         // Two rows of one id, which only somebody who writes ids by hand can make, are one entry.
@@ -62,9 +61,9 @@ pub async fn read(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn missed(client: &impl GenericClient, last: Duration, most: usize) -> Result<Vec<Uuid>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/messages/missed.sql")).await?;
-    let rows = client.query(&statement, &[&last.as_secs_f64(), &size(most)]).await?;
+pub async fn missed(client: &Connection, last: Duration, most: usize) -> Result<Vec<Uuid>, PgError> {
+    let statement = include_str!("../../../sql/messages/missed.sql");
+    let rows = client.query(statement, &[&last.as_secs_f64(), &size(most)]).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
@@ -74,14 +73,14 @@ pub async fn missed(client: &impl GenericClient, last: Duration, most: usize) ->
 ///
 /// When the database does not answer.
 pub async fn replay(
-    client: &impl GenericClient,
+    client: &Connection,
     topic: &str,
     since: Timestamp,
     limit: usize,
     largest: usize,
 ) -> Result<Vec<Message>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/messages/replay.sql")).await?;
-    let rows = client.query(&statement, &[&topic, &since, &size(limit), &size(largest)]).await?;
+    let statement = include_str!("../../../sql/messages/replay.sql");
+    let rows = client.query(statement, &[&topic, &since, &size(limit), &size(largest)]).await?;
     Ok(rows.iter().map(|row| message(row, row.get("id"))).collect())
 }
 
@@ -99,7 +98,7 @@ pub struct Kept {
 /// # Errors
 ///
 /// When the database does not answer, or somebody holds the table for seconds.
-pub async fn keep_partitions(client: &impl GenericClient) -> Result<Kept, PgError> {
+pub async fn keep_partitions(client: &Connection) -> Result<Kept, PgError> {
     let row = client.query_one(include_str!("../../../sql/messages/keep_partitions.sql"), &[]).await?;
     Ok(Kept { created: row.get("created"), dropped: row.get("dropped") })
 }
@@ -109,7 +108,7 @@ pub async fn keep_partitions(client: &impl GenericClient) -> Result<Kept, PgErro
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn hear(client: &impl GenericClient) -> Result<bool, PgError> {
+pub async fn hear(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/messages/hear.sql"), &[]).await?.get(0))
 }
 

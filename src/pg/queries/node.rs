@@ -2,22 +2,19 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::GenericClient;
-
-use crate::{model::NodeId, pg::PgError};
+use crate::{
+    model::NodeId,
+    pg::{Connection, PgError},
+};
 
 /// Takes or renews a lease. False when there was none, so that the node must say again which sockets it holds.
 ///
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn renew_lease(
-    client: &impl GenericClient,
-    node: NodeId,
-    lease: Duration,
-) -> Result<bool, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/node/renew_lease.sql")).await?;
-    Ok(client.query_one(&statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
+pub async fn renew_lease(client: &Connection, node: NodeId, lease: Duration) -> Result<bool, PgError> {
+    let statement = include_str!("../../../sql/node/renew_lease.sql");
+    Ok(client.query_one(statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
 }
 
 /// Gives a lease up; the node's devices go offline unless they turn up on another node within the grace.
@@ -25,11 +22,7 @@ pub async fn renew_lease(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn release_lease(
-    client: &impl GenericClient,
-    node: NodeId,
-    grace: Duration,
-) -> Result<(), PgError> {
+pub async fn release_lease(client: &Connection, node: NodeId, grace: Duration) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/node/release_lease.sql"), &[&node, &grace.as_secs_f64()]).await?;
     Ok(())
 }
@@ -55,12 +48,12 @@ pub struct Swept {
 ///
 /// When the database does not answer.
 pub async fn sweep(
-    client: &impl GenericClient,
+    client: &Connection,
     idle_after: Duration,
     silent_after: Duration,
 ) -> Result<Swept, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/node/sweep.sql")).await?;
-    let row = client.query_one(&statement, &[&idle_after.as_secs_f64(), &silent_after.as_secs_f64()]).await?;
+    let statement = include_str!("../../../sql/node/sweep.sql");
+    let row = client.query_one(statement, &[&idle_after.as_secs_f64(), &silent_after.as_secs_f64()]).await?;
     Ok(Swept {
         nodes: row.get("nodes"),
         devices: row.get("devices"),
@@ -75,7 +68,7 @@ pub async fn sweep(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn policies_are_watched(client: &impl GenericClient) -> Result<bool, PgError> {
+pub async fn policies_are_watched(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/node/policies_are_watched.sql"), &[]).await?.get(0))
 }
 
@@ -84,7 +77,7 @@ pub async fn policies_are_watched(client: &impl GenericClient) -> Result<bool, P
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn watch_sources(client: &impl GenericClient) -> Result<(), PgError> {
+pub async fn watch_sources(client: &Connection) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/node/watch_sources.sql"), &[]).await?;
     Ok(())
 }
@@ -94,6 +87,6 @@ pub async fn watch_sources(client: &impl GenericClient) -> Result<(), PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn policies_read_state(client: &impl GenericClient) -> Result<bool, PgError> {
+pub async fn policies_read_state(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/node/policies_read_state.sql"), &[]).await?.get(0))
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use postgres_types::ToSql;
 use tokio_postgres::Row;
@@ -10,7 +9,7 @@ use tokio_postgres::Row;
 use crate::{
     auth::Caller,
     model::{Card, ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
-    pg::{Database, PgError},
+    pg::{Connection, Database, PgError},
 };
 
 /// A face with the number of its state.
@@ -172,17 +171,17 @@ impl<'a> Columns<'a> {
 ///
 /// When any of it fails, all of it did.
 pub async fn write<'a>(
-    client: &impl GenericClient,
+    client: &Connection,
     batch: impl Iterator<Item = (UserId, &'a Change)>,
 ) -> Result<Vec<VersionedFace>, PgError> {
     let mut columns = Columns::default();
     for (user, change) in batch {
         columns.push(user, change);
     }
-    let statement = client.prepare_cached(include_str!("../../../sql/presence/write.sql")).await?;
+    let statement = include_str!("../../../sql/presence/write.sql");
     let rows = client
         .query(
-            &statement,
+            statement,
             &[
                 &columns.kind,
                 &columns.user,
@@ -243,16 +242,16 @@ pub struct TypingNow {
 ///
 /// When the database does not answer.
 pub async fn pull(
-    client: &impl GenericClient,
+    client: &Connection,
     users: &[UserId],
     typists: &[Typist],
     since: Option<&str>,
     fingerprint: bool,
 ) -> Result<Pulled, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/presence/pull.sql")).await?;
+    let statement = include_str!("../../../sql/presence/pull.sql");
     let conversations: Vec<ConversationId> = typists.iter().map(|typist| typist.conversation_id).collect();
     let typing: Vec<UserId> = typists.iter().map(|typist| typist.user_id).collect();
-    let rows = client.query(&statement, &[&users, &since, &fingerprint, &conversations, &typing]).await?;
+    let rows = client.query(statement, &[&users, &since, &fingerprint, &conversations, &typing]).await?;
     let mut pulled = Pulled::default();
     for row in &rows {
         match row.get("kind") {
@@ -408,7 +407,7 @@ pub async fn card(database: &Database, caller: &Caller, user_id: UserId) -> Resu
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn own(client: &impl GenericClient, user: UserId) -> Result<Option<VersionedFace>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/presence/own.sql")).await?;
-    Ok(client.query_opt(&statement, &[&user]).await?.as_ref().map(versioned))
+pub async fn own(client: &Connection, user: UserId) -> Result<Option<VersionedFace>, PgError> {
+    let statement = include_str!("../../../sql/presence/own.sql");
+    Ok(client.query_opt(statement, &[&user]).await?.as_ref().map(versioned))
 }

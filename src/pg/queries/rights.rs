@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::GenericClient;
-
-use crate::pg::{Database, PgError};
+use crate::pg::{Connection, Database, PgError};
 
 /// One caller's question.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +111,7 @@ pub struct Situation {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn learn(client: &impl GenericClient) -> Result<Situation, PgError> {
+pub async fn learn(client: &Connection) -> Result<Situation, PgError> {
     let row = client.query_one(include_str!("../../../sql/rights/situation.sql"), &[]).await?;
     let situation = Situation { announced: row.get("announced"), timed: row.get("timed") };
     if !situation.announced {
@@ -127,6 +125,6 @@ pub async fn learn(client: &impl GenericClient) -> Result<Situation, PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn fingerprint(client: &impl GenericClient) -> Result<i64, PgError> {
+pub async fn fingerprint(client: &Connection) -> Result<i64, PgError> {
     Ok(client.query_one(include_str!("../../../sql/rights/fingerprint.sql"), &[]).await?.get(0))
 }

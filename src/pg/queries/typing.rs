@@ -1,12 +1,11 @@
 //! Typing, as the caller: row-level security says who may type where and who may see it.
 
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 
 use crate::{
     auth::Caller,
     model::{ConversationId, UserId},
-    pg::{Database, PgError},
+    pg::{Connection, Database, PgError},
 };
 
 /// The caller types, or types on.
@@ -63,7 +62,7 @@ pub async fn list(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn expire(client: &impl GenericClient) -> Result<Option<f64>, PgError> {
-    let statement = client.prepare_cached(include_str!("../../../sql/typing/expire.sql")).await?;
-    Ok(client.query_one(&statement, &[]).await?.get(0))
+pub async fn expire(client: &Connection) -> Result<Option<f64>, PgError> {
+    let statement = include_str!("../../../sql/typing/expire.sql");
+    Ok(client.query_one(statement, &[]).await?.get(0))
 }
