@@ -18,7 +18,7 @@ const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
 const OWN_CONNECTIONS: usize = 6;
 
 /// Connections for asking the policies of private channels: joins must not wait for requests, nor requests for joins.
-pub const RIGHTS_CONNECTIONS: usize = 4;
+pub const RIGHTS_CONNECTIONS: usize = 5;
 
 /// The database: pools for statements, a connector for the connections that last.
 #[derive(Clone)]

@@ -21,7 +21,8 @@ declare
 begin
   created := 0; dropped := 0;
   select r.rolname into v_owner from pg_catalog.pg_class c join pg_catalog.pg_roles r on r.oid = c.relowner
-    where c.oid = v_parent and c.relkind = 'p' and pg_has_role(r.oid, 'member');
+    where c.oid = v_parent and c.relkind = 'p' and pg_has_role(r.oid, 'member')
+      and has_schema_privilege('realtime', 'create');
   if v_owner is null then
     return next;
     return;

@@ -13,6 +13,7 @@ mod bad_input;
 mod channel_bus;
 mod channel_presence;
 mod channels_core;
+mod channels_rights;
 mod described;
 mod faults;
 mod invisible;
@@ -106,6 +107,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         revocation::cases(),
         bad_input::cases(),
         channels_core::cases(),
+        channels_rights::cases(),
         described::cases(),
         faults::cases(),
         invisible::cases(),

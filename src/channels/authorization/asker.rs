@@ -33,12 +33,14 @@ use crate::{
 
 /// Callers in one question. One takes about 50 microseconds of the database's time.
 const CALLERS_A_QUESTION: usize = 32;
-/// How long a question may take; over it its callers are asked one by one.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long a question about many may take; over it its callers are asked one by one, and each may take longer.
+const LIMIT: Duration = Duration::from_millis(500);
+const LIMIT_ALONE: Duration = Duration::from_secs(1);
 /// Beyond that the connection is given up.
 const GRACE: Duration = Duration::from_secs(2);
-/// Questions under way at once, by line: those of joins and re-checks together leave one connection to those alone.
-const MOST_QUESTIONS: usize = RIGHTS_CONNECTIONS - 1;
+/// Questions under way at once, by line: each of those alone may have a connection for long, so they have their own.
+const MOST_ALONE: usize = 2;
+const MOST_QUESTIONS: usize = RIGHTS_CONNECTIONS - MOST_ALONE;
 const MOST_RECHECKS: usize = MOST_QUESTIONS - 1;
 /// A round of re-checks may take half of the time at most: where changes never end, the pause after one is as long as the
 /// round was, up to this.
@@ -165,7 +167,7 @@ impl Asker {
             let questions = verdicts.take(Line::Joins, CALLERS_A_QUESTION);
             self.joins += usize::from(self.send(Line::Joins, questions));
         }
-        while self.alone == 0 && verdicts.has(Line::Alone) {
+        while self.alone < MOST_ALONE && verdicts.has(Line::Alone) {
             let questions = verdicts.take(Line::Alone, 1);
             self.alone += usize::from(self.send(Line::Alone, questions));
         }
@@ -203,12 +205,13 @@ impl Asker {
         }
         let why = if line == Line::Joins { "join" } else { "recheck" };
         metrics::counter!(metric::RIGHTS_ASKED, "why" => why).increment(questions.len() as u64);
+        let limit = if line == Line::Alone { LIMIT_ALONE } else { LIMIT };
         let database = self.database.clone();
         self.questions.spawn(async move {
             let started = Instant::now();
             let probes: Vec<Probe<'_>> = questions.iter().map(probe).collect();
             let ask = async || {
-                timeout(LIMIT + GRACE, rights::probe(&database, LIMIT, &probes))
+                timeout(limit + GRACE, rights::probe(&database, limit, &probes))
                     .await
                     .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
             };

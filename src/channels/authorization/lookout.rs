@@ -74,7 +74,8 @@ impl Lookout {
             return Ok(());
         }
         let fingerprint = rights::fingerprint(&self.database.own().await?).await?;
-        if self.fingerprint.replace(fingerprint).is_some_and(|before| before != fingerprint) {
+        // What somebody was told before the first look may have changed before it.
+        if self.fingerprint.replace(fingerprint) != Some(fingerprint) {
             self.situation = None;
             self.shared.verdicts.lock().void(&[]);
             self.shared.wake.notify_one();

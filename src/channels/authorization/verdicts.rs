@@ -247,12 +247,13 @@ impl Verdicts {
 
     // Questions ----------------------------------------------------------------------------------------------------
 
-    /// What the pair may read: now, or once it has been asked.
+    /// What the pair may read: now, or once it has been asked. A no is always asked again: who has just been let in, and
+    /// knows it, must not be turned away because the announcement is still on its way.
     pub fn read(&mut self, pair: Pair) -> Result<Read, oneshot::Receiver<Read>> {
         let (epoch, hearing) = (self.epoch, self.hearing);
         let key = self.enter(pair);
         let entry = self.entry_mut(key.index);
-        if let Some((read, _)) = entry.read.filter(|(_, of)| hearing && *of == epoch) {
+        if let Some((read, _)) = entry.read.filter(|(read, of)| hearing && *of == epoch && read.is_ok()) {
             return Ok(read);
         }
         let (sender, receiver) = oneshot::channel();
@@ -261,12 +262,13 @@ impl Verdicts {
         Err(receiver)
     }
 
-    /// What the pair may write: now, or once it has been asked.
+    /// What the pair may write: now, or once it has been asked; a no again, as in [`read`](Self::read).
     pub fn write(&mut self, pair: Pair) -> Result<Write, oneshot::Receiver<Write>> {
         let (epoch, hearing) = (self.epoch, self.hearing);
         let key = self.enter(pair);
         let entry = self.entry_mut(key.index);
-        if let Some((write, _)) = entry.write.filter(|(_, of)| hearing && *of == epoch) {
+        let grants = |write: &Write| write.is_ok_and(|write| write != WriteRights::NONE);
+        if let Some((write, _)) = entry.write.filter(|(write, of)| hearing && *of == epoch && grants(write)) {
             return Ok(write);
         }
         let (sender, receiver) = oneshot::channel();
@@ -409,10 +411,11 @@ impl Verdicts {
                 Some((broadcast, presence)) => Ok(ReadRights { broadcast, presence }),
             });
             entry.read = Some((said, epoch));
-            for watcher in &mut entry.watchers {
+            // Whoever was told that nothing is left has no channel any more, whatever comes after.
+            for watcher in entry.watchers.iter_mut().filter(|watcher| watcher.believes != NOTHING) {
                 let believes = watcher.believes;
                 let news_for_it = match said {
-                    Err(_) => believes != NOTHING,
+                    Err(_) => true,
                     // What was gained may be gone again; what was lost was lost.
                     Ok(rights) if fresh => rights != believes,
                     Ok(rights) => {

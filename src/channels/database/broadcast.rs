@@ -61,6 +61,8 @@ pub enum Skipped {
     Gone,
     /// More came than is remembered.
     TooMany,
+    /// The database refused to show it.
+    Unreadable,
 }
 
 impl Skipped {
@@ -72,6 +74,7 @@ impl Skipped {
             Self::TooLarge => "too_large",
             Self::Gone => "gone",
             Self::TooMany => "too_many",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -160,10 +160,15 @@ impl<S: Sink> DatabaseSource<S> {
         rows.retain(|id| !self.seen.holds(id));
         while !rows.is_empty() {
             let ids: Vec<Uuid> = rows.iter().take(ROWS_A_READ).copied().collect();
-            let read = self.until_read(async |database| {
-                messages::read(&database.own().await?, &ids, self.largest, BYTES_A_READ).await
+            let (database, wanted, largest) = (&self.database, &ids, self.largest);
+            let read = until_read(|| async move {
+                messages::read(&database.own().await?, wanted, largest, BYTES_A_READ).await
             });
-            let read = read.await;
+            let Some(read) = read.await else {
+                ids.iter().for_each(|_| skip(Skipped::Unreadable));
+                rows.drain(..ids.len());
+                continue;
+            };
             let done = rows.drain(..read.len().clamp(1, ids.len()));
             let now = Instant::now();
             let new: Vec<bool> = done.map(|id| self.seen.insert(id, now)).collect();
@@ -189,17 +194,17 @@ impl<S: Sink> DatabaseSource<S> {
     async fn missed(&self, since: Instant) -> Vec<Uuid> {
         // Before this node began nobody can have missed anything.
         let from = self.seen.reread_from(since).max(self.begun);
-        let mut missed = self
-            .until_read(async |database| {
-                let connection = database.own().await?;
-                if !messages::hear(&connection).await? {
-                    tracing::warn!(
-                        "realtime.messages is not ours: broadcasts from the database are not delivered; see `rollcall doctor`"
-                    );
-                }
-                messages::missed(&connection, from.elapsed(), MOST_MISSED + 1).await
-            })
-            .await;
+        let database = &self.database;
+        let read = until_read(|| async move {
+            let connection = database.own().await?;
+            if !messages::hear(&connection).await? {
+                tracing::warn!(
+                    "realtime.messages is not ours: broadcasts from the database are not delivered; see `rollcall doctor`"
+                );
+            }
+            messages::missed(&connection, from.elapsed(), MOST_MISSED + 1).await
+        });
+        let mut missed = read.await.unwrap_or_default();
         if missed.len() > MOST_MISSED {
             missed.remove(0);
             tracing::warn!(
@@ -210,20 +215,29 @@ impl<S: Sink> DatabaseSource<S> {
         }
         missed
     }
+}
 
-    /// Tries until the database answers: there is nothing else to do for a source.
-    async fn until_read<T>(&self, read: impl AsyncFn(&Database) -> Result<T, PgError>) -> T {
-        let mut retry = FIRST_RETRY;
-        loop {
-            let error = match timeout(READ_LIMIT, read(&self.database)).await {
-                Ok(Ok(read)) => return read,
-                Ok(Err(error)) => error,
-                Err(_) => PgError::Unavailable("no answer in time".into()),
-            };
-            tracing::warn!(error = ?error, "could not read broadcasts from the database");
-            sleep(retry.mul_f64(rand::rng().random_range(0.5..1.0))).await;
-            retry = (retry * 2).min(LAST_RETRY);
-        }
+/// Tries until the database answers: there is nothing else to do for a source. Nothing where the answer is that it cannot
+/// be read, as in a table of another shape.
+async fn until_read<T, R>(read: impl Fn() -> R) -> Option<T>
+where
+    R: Future<Output = Result<T, PgError>>,
+{
+    let mut retry = FIRST_RETRY;
+    loop {
+        let error = match timeout(READ_LIMIT, read()).await {
+            Ok(Ok(read)) => return Some(read),
+            Ok(Err(error @ (PgError::Failed(_) | PgError::Denied(_)))) => {
+                tracing::error!(error = ?error, "broadcasts from the database cannot be read");
+                return None;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => PgError::Unavailable("no answer in time".into()),
+        };
+        tracing::warn!(error = ?error, "could not read broadcasts from the database");
+        let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+        sleep(pause).await;
+        retry = (retry * 2).min(LAST_RETRY);
     }
 }
 

@@ -62,12 +62,24 @@ fn those_who_wait_for_the_same_answer_share_one_question_and_later_ones_need_non
     let third = verdicts.read(pair("a", "room:1")).unwrap_err();
     assert!(asked(&mut verdicts, Line::Joins).is_empty(), "it is being asked already");
 
-    verdicts.answered(question[0].key, Ok(NO));
+    verdicts.answered(question[0].key, Ok(PROBED));
     for waits in [first, second, third] {
-        assert_eq!(waits.blocking_recv().unwrap(), Err(AuthorizationError::Unauthorized));
+        assert_eq!(waits.blocking_recv().unwrap(), Ok(ReadRights::ALL));
     }
-    assert_eq!(verdicts.read(pair("a", "room:1")).unwrap(), Err(AuthorizationError::Unauthorized));
+    assert_eq!(verdicts.read(pair("a", "room:1")).unwrap(), Ok(ReadRights::ALL));
     assert!(verdicts.read(pair("b", "room:1")).is_err(), "another caller is another question");
+}
+
+#[test]
+fn a_no_is_asked_again() {
+    let mut verdicts = listening();
+    for answer in [NO, NO, PROBED] {
+        let waits = verdicts.read(pair("a", "room:1")).unwrap_err();
+        let question = asked(&mut verdicts, Line::Joins).pop().unwrap();
+        verdicts.answered(question.key, Ok(answer));
+        assert_eq!(waits.blocking_recv().unwrap().is_ok(), answer == PROBED);
+    }
+    assert!(verdicts.read(pair("a", "room:1")).is_ok());
 }
 
 #[test]
