@@ -4,6 +4,7 @@
 //! Absolute numbers say little on a shared machine. Each section therefore measures a yardstick (bare PostgreSQL, bare
 //! sockets) in the same run, in alternating rounds, and tells the ratio.
 
+mod channels;
 mod cluster;
 mod explain;
 mod fan_out;
@@ -42,9 +43,14 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 6] = ["latency", "writes", "reads", "fan_out", "memory", "revocation"];
+const SECTIONS: [&str; 7] = ["latency", "writes", "reads", "fan_out", "memory", "revocation", "channels"];
 
 fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    if words.next().is_some_and(|word| word == channels::raw::WORD) {
+        let mut number = || words.next().context("three more words");
+        return channels::raw::run(number()?.parse()?, number()?.parse()?, number()?.parse()?);
+    }
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     if let Some(word) = words.iter().find(|word| *word != "quick" && !SECTIONS.contains(&&***word)) {
         anyhow::bail!("no section is called {word}; there are quick and {}", SECTIONS.join(", "));
@@ -83,7 +89,8 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "reads" => reads::run(plan, cluster, &mut report).await,
             "fan_out" => fan_out::run(plan, cluster, &mut report).await,
             "memory" => memory::run(plan, cluster, &mut report).await,
-            _ => revocation::run(plan, cluster, &mut report).await,
+            "revocation" => revocation::run(plan, cluster, &mut report).await,
+            _ => channels::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;
         report.note(&format!("({:.0} s)", begun.elapsed().as_secs_f64()));

@@ -60,14 +60,14 @@ impl Server {
         Ok(server)
     }
 
-    /// Processor time used so far, by all threads, user and system.
+    /// Processor time used so far.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The second field is the name and may hold anything; after it the 12th and 13th are what is wanted.
-        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
-        let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
-        let ticks = fields.sum::<Result<u32, _>>()?;
-        Ok(TICK * ticks)
+        cpu_of(self.pid)
+    }
+
+    /// Its process.
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Resident memory, in bytes.
@@ -86,4 +86,14 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Processor time that a process has used so far, by all threads, user and system, in steps of 10 ms.
+pub fn cpu_of(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name and may hold anything; after it the 12th and 13th are what is wanted.
+    let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+    let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    let ticks = fields.sum::<Result<u32, _>>()?;
+    Ok(TICK * ticks)
 }

@@ -1,0 +1,56 @@
+//! What joining costs.
+
+use anyhow::Result;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::wire::{Joining, Wire};
+use crate::{Plan, cluster::Cluster, people::Person, report::Report, server::Server};
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let crowd = plan.pick(3_000, 1_000);
+    let database = cluster.database("bench_joins").await?;
+    let sql = database.connect().await?;
+    sql.batch_execute(include_str!("../sql/private_channels.sql")).await?;
+    let server = Server::start(&database).await?;
+    let warm = Person::many(200)?;
+    for private in [false, true] {
+        admit(&sql, &warm).await?;
+        drop(join_all(&server, &warm, private)?);
+    }
+    let mut costs = Vec::new();
+    for private in [false, true] {
+        let people = Person::many(crowd)?;
+        admit(&sql, &people).await?;
+        let before = server.cpu()?;
+        let joined = join_all(&server, &people, private)?;
+        costs.push((server.cpu()? - before).as_secs_f64() * 1e6 / crowd as f64);
+        drop(joined);
+    }
+    server.stop().await?;
+    report.heading("Channels: joining");
+    report.note(&format!(
+        "{crowd} users with a token each, one after the other: connecting, upgrading, verifying the token and joining a \
+         channel takes **{:.0} µs** of the server's CPU for a public channel, **{:.0} µs** for a private one whose policy \
+         asks a membership table.",
+        costs[0], costs[1]
+    ));
+    cluster.drop_database("bench_joins").await
+}
+
+/// Makes them members of every room.
+async fn admit(sql: &Client, people: &[Person]) -> Result<()> {
+    let ids: Vec<Uuid> = people.iter().map(|person| person.id).collect();
+    sql.execute(include_str!("../sql/admit.sql"), &[&ids]).await?;
+    Ok(())
+}
+
+fn join_all(server: &Server, people: &[Person], private: bool) -> Result<Vec<Wire>> {
+    let join = |(seat, person): (usize, &Person)| {
+        let mut wire = Wire::open(server.address, seat, &person.token)?;
+        wire.join(&format!("room{}", seat % 100), Joining { private, ..Joining::default() })?;
+        Ok(wire)
+    };
+    people.iter().enumerate().map(join).collect()
+}

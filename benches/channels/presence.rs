@@ -1,0 +1,147 @@
+//! Members of a channel who see each other change.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::wire::{Joining, Wire, client_frame, header, track_text};
+use crate::{
+    Plan,
+    cluster::Cluster,
+    load::quantile,
+    people::Person,
+    report::{Report, ms},
+    server::Server,
+};
+
+const TOPIC: &str = "crowd";
+const MEMBERS: usize = 200;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let changes = plan.pick(1_000, 200);
+    let database = cluster.database("bench_presence").await?;
+    let server = Server::start(&database).await?;
+    let mut members = Members::join(&server)?;
+    members.settle()?;
+    // One at a time, until the last has seen it.
+    let mut times = Vec::new();
+    for number in 0..changes {
+        let begun = Instant::now();
+        members.change(number)?;
+        members.see(begun, MEMBERS)?;
+        times.push(begun.elapsed());
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    // As many as come together.
+    let before = server.cpu()?;
+    let begun = Instant::now();
+    for number in 0..changes {
+        members.change(changes + number)?;
+        if number % 10 == 9 {
+            members.see(Instant::now(), 10 * MEMBERS)?;
+        }
+    }
+    let (took, cpu) = (begun.elapsed(), server.cpu()? - before);
+    server.stop().await?;
+    times.sort_unstable();
+    let sightings = (changes * MEMBERS) as f64;
+    report.heading("Channels: presence");
+    report.note(&format!(
+        "{MEMBERS} members of a public channel, all present. A change of one (`track`) has been read by all after {} \
+         (median), **{}** (p99). In a closed loop of ten changes under way: {:.0} k sightings a second, **{:.0} k** for each \
+         second of the server's CPU, which also writes the rows of `realtime.presence`.",
+        ms(quantile(&times, 0.5)),
+        ms(quantile(&times, 0.99)),
+        sightings / took.as_secs_f64() / 1e3,
+        sightings / cpu.as_secs_f64() / 1e3,
+    ));
+    cluster.drop_database("bench_presence").await
+}
+
+struct Members {
+    wires: Vec<Wire>,
+    epoll: Epoll,
+    buffer: Vec<u8>,
+}
+
+impl Members {
+    fn join(server: &Server) -> Result<Self> {
+        let mut wires = Vec::with_capacity(MEMBERS);
+        for seat in 0..MEMBERS {
+            let person = Person::new()?;
+            let mut wire = Wire::open(server.address, seat, &person.token)?;
+            wire.join(TOPIC, Joining { presence: Some(&person.id.to_string()), ..Joining::default() })?;
+            wire.track(TOPIC, "2")?;
+            wires.push(wire);
+        }
+        let epoll = Epoll::new(EpollCreateFlags::empty())?;
+        for (place, wire) in wires.iter().enumerate() {
+            wire.stream.set_nonblocking(true)?;
+            epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        }
+        Ok(Self { wires, epoll, buffer: vec![0; 64 * 1024] })
+    }
+
+    /// One of them says something new.
+    fn change(&mut self, number: usize) -> Result<()> {
+        let text = track_text(TOPIC, &format!("{}", number + 10));
+        Ok(self.wires[number % MEMBERS].stream.write_all(&client_frame(0x81, text.as_bytes()))?)
+    }
+
+    /// Waits until so many diffs were read.
+    fn see(&mut self, since: Instant, mut missing: usize) -> Result<()> {
+        while missing > 0 {
+            ensure!(since.elapsed() < PATIENCE, "{missing} members have not seen a change");
+            missing = missing.saturating_sub(self.listen(100)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing comes any more.
+    fn settle(&mut self) -> Result<()> {
+        let mut quiet = Instant::now();
+        while quiet.elapsed() < Duration::from_millis(500) {
+            if self.listen(50)? > 0 {
+                quiet = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, and counts the metas that join.
+    fn listen(&mut self, wait_ms: u8) -> Result<usize> {
+        let mut events = [EpollEvent::empty(); MEMBERS];
+        let ready = self.epoll.wait(&mut events, EpollTimeout::from(wait_ms))?;
+        let mut seen = 0;
+        for event in &events[..ready] {
+            let wire = &mut self.wires[usize::try_from(event.data())?];
+            loop {
+                match wire.stream.read(&mut self.buffer) {
+                    Ok(0) => anyhow::bail!("a member was cut off"),
+                    Ok(count) => wire.rest.extend_from_slice(&self.buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            while let Some((head, length)) =
+                header(&wire.rest).filter(|(head, length)| wire.rest.len() >= head + length)
+            {
+                let text = std::str::from_utf8(&wire.rest[head..head + length]).unwrap_or_default();
+                if let Some((joins, _)) =
+                    text.split_once("presence_diff").and_then(|(_, diff)| diff.split_once(r#""leaves""#))
+                {
+                    seen += joins.matches(r#""phx_ref":"#).count();
+                }
+                ensure!(!text.contains(r#""status":"error""#), "the server refused: {text}");
+                wire.rest.drain(..head + length);
+            }
+        }
+        Ok(seen)
+    }
+}
