@@ -51,8 +51,10 @@ insert into matrix values
   ('realtime.messages', '0-0-', 'siu-', 'false', 'false', 'no', null, null),
   ('rollcall.presence', '0---', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.channel_nodes', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.bus', '----', '----', 'no', 'no', 'no', null, null),
   -- Views show what the asking role sees of the tables behind them.
   ('rollcall.channel_presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('realtime.presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.online', '----', 's---', 'user_id in (tests.u(1), tests.u(2))', 'no', 'no', null, null),
   ('rollcall.online_devices', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null);
 

@@ -1,6 +1,6 @@
 -- Presence in channels as rows: who may read them, and how they end.
 begin;
-select plan(13);
+select plan(14);
 select tests.as_owner();
 
 select ok((select relrowsecurity from pg_class where oid = 'rollcall.presence'::regclass), 'row-level security is on');
@@ -36,6 +36,7 @@ select ok(not rollcall.complete_channel_presence(tests.node(9), '{}'), 'nor is o
 
 select tests.as_user(tests.u(1));
 select results_eq($$ select key from rollcall.presence $$, $$ values ('k1') $$, 'a user sees the own channels');
+select results_eq($$ select key from realtime.presence $$, $$ values ('k1') $$, 'also where people look who know the schema realtime');
 select tests.as_role('anon');
 select is_empty($$ select key from rollcall.presence $$, 'without a policy anon sees nobody');
 
