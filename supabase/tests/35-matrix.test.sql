@@ -189,6 +189,7 @@ insert into reasons values
   ('rollcall.open_to_me(uuid)', 'tells what user_presence shows to auth.uid()'),
   ('rollcall.typing_shown(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
+  ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),
   ('rollcall.sign_off_mine(text)', 'acts on the devices of auth.uid() only'),
   ('rollcall.forget_me()', 'acts on the rows of auth.uid() only');
 create temp view functions as

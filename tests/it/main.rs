@@ -15,6 +15,7 @@ mod channel_presence;
 mod channels_core;
 mod channels_rights;
 mod described;
+mod edge_function;
 mod faults;
 mod invisible;
 mod isolation;
@@ -109,6 +110,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         channels_core::cases(),
         channels_rights::cases(),
         described::cases(),
+        edge_function::cases(),
         faults::cases(),
         invisible::cases(),
         isolation::cases(),

@@ -1,0 +1,364 @@
+//! The Edge Function `presence-manager`, under Deno and without the server's help: it writes to the database as the
+//! caller, and sockets of a running server hear of it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use jsonwebtoken::{
+    Algorithm, EncodingKey, Header,
+    jwk::{Jwk, JwkSet},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep},
+};
+
+use crate::{
+    Case,
+    client::{Answer, assert_like, send, taken_back},
+    world::{PATIENCE, SECRET, User, World, in_seconds, mint, service},
+};
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        what_it_writes_reaches_open_sockets,
+        settings_are_read_and_written_under_row_level_security,
+        a_beacon_signs_a_device_off_without_headers,
+        the_schedule_sweeps_and_nobody_else,
+        who_may_not_is_told_so_in_the_common_envelope,
+        tokens_are_believed_by_secret_or_published_key_only,
+    ]
+}
+
+const P256: &str = include_str!("../fixtures/keys/p256.pem");
+
+/// A running function.
+struct Function {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Function {
+    async fn start(world: &World) -> Self {
+        Self::start_with(world, &[("SUPABASE_JWT_SECRET", SECRET)]).await
+    }
+
+    async fn start_with(world: &World, env: &[(&str, &str)]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = root.join("supabase/functions/presence-manager");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let process = Command::new(root.join("target/tools/deno/node_modules/.bin/deno"))
+            .args([
+                "run",
+                "--quiet",
+                "--no-prompt",
+                "--cached-only",
+                "--allow-net",
+                "--allow-env",
+                "--config",
+            ])
+            .arg(folder.join("deno.json"))
+            .arg(folder.join("index.ts"))
+            .envs([
+                ("SUPABASE_DB_URL", &*world.url),
+                ("HOST", "127.0.0.1"),
+                ("PORT", &free.port().to_string()),
+            ])
+            .envs(env.iter().copied())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("Deno runs; .ci/install --test installs it");
+        let function = Self { process, address: free };
+        let started = Instant::now();
+        while tokio::net::TcpStream::connect(function.address).await.is_err() {
+            assert!(started.elapsed() < PATIENCE * 2, "the function does not answer");
+            sleep(std::time::Duration::from_millis(20)).await;
+        }
+        function
+    }
+
+    async fn ask(&self, method: Method, token: Option<&str>, path: &str, body: Option<&str>) -> Answer {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().expect("a client");
+        let mut request =
+            client.request(method, format!("http://{}/functions/v1/presence-manager{path}", self.address));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            // As a beacon sends it.
+            request = request.header("content-type", "text/plain;charset=UTF-8").body(body.to_owned());
+        }
+        send(request).await
+    }
+
+    async fn get(&self, user: &User, path: &str) -> Answer {
+        self.ask(Method::GET, Some(&user.token), path, None).await
+    }
+
+    async fn post(&self, user: &User, path: &str, body: Value) -> Answer {
+        self.ask(Method::POST, Some(&user.token), path, Some(&body.to_string())).await
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+async fn what_it_writes_reaches_open_sockets(world: Arc<World>) {
+    let function = Function::start(&world).await;
+    let node = world.node().await;
+    let (user, friend, stranger) = (User::new(), User::new(), User::new());
+    world.befriend(&user, &friend).await;
+    assert_like(
+        &function.get(&user, "/status").await.expect(200),
+        &json!({"user_id": user.id, "status": "offline", "availability": "offline", "last_seen": null}),
+    );
+    let mut socket = node.socket(&friend).await;
+    socket.next().await;
+    let mut other = node.socket_with(&stranger, &format!("&user_ids={}", user.id)).await;
+    other.next().await;
+
+    let said = json!({"status": "busy", "deviceId": "phone", "custom_status": " <b>at work</b>\u{202e} ", "activity": "a call"});
+    let answer = function.post(&user, "/status", said).await.expect(200);
+    assert_eq!((&answer["status"], &answer["availability"]), (&json!("online"), &json!("busy")));
+    assert_eq!((&answer["custom_status"], &answer["activity"]), (&json!("‹b›at work‹/b›"), &json!("a call")));
+    socket.until("busy", |socket| socket.believes(user.id, "online", "busy")).await;
+    assert_eq!(socket.beliefs[&user.id]["custom_status"], "‹b›at work‹/b›");
+    assert_eq!(
+        function.get(&user, "/status").await.expect(200),
+        answer_without_time(&answer, &function, &user).await
+    );
+
+    // What is left out stays, what is null goes.
+    function.post(&user, "/status", json!({"status": "away", "device_id": "phone"})).await.expect(200);
+    socket.until("away", |socket| socket.believes(user.id, "away", "away")).await;
+    assert_eq!(socket.beliefs[&user.id]["custom_status"], "‹b›at work‹/b›");
+    let cleared = json!({"status": "dnd", "device_id": "phone", "custom_status": null, "activity": null});
+    function.post(&user, "/status", cleared).await.expect(200);
+    socket.until("dnd", |socket| socket.believes(user.id, "online", "dnd")).await;
+    assert_eq!(socket.beliefs[&user.id].get("custom_status"), None);
+
+    function.post(&user, "/status", json!({"status": "invisible", "device_id": "phone"})).await.expect(200);
+    socket.until("invisible", |socket| socket.sees_offline(user.id)).await;
+    function.post(&user, "/status", json!({"status": "offline", "device_id": "phone"})).await.expect(200);
+    world
+        .until(
+            "signed off",
+            "select signed_off_at is not null from public.presence_devices where user_id = $u",
+            &[("u", user.id)],
+        )
+        .await;
+    // A late heartbeat does not bring it back, a new device is here.
+    function.post(&user, "/heartbeat", json!({"device_id": "phone", "active": true})).await.expect(200);
+    world
+        .until(
+            "still off",
+            "select not live from public.presence_devices where user_id = $u",
+            &[("u", user.id)],
+        )
+        .await;
+    let beat = function.post(&user, "/heartbeat", json!({"device_id": "laptop"})).await.expect(200);
+    assert_eq!((&beat["success"], &beat["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
+    function.post(&user, "/status", json!({"status": "online", "device_id": "laptop"})).await.expect(200);
+    socket.until("here", |socket| socket.sees_online(user.id)).await;
+    assert!(other.sees_nothing_of(user.id), "and strangers never heard of it");
+}
+
+/// The same answer with the present time of `last_seen`, which moves while somebody is here.
+async fn answer_without_time(answer: &Value, function: &Function, user: &User) -> Value {
+    let mut answer = answer.clone();
+    answer["last_seen"] = function.get(user, "/status").await.expect(200)["last_seen"].clone();
+    answer
+}
+
+async fn settings_are_read_and_written_under_row_level_security(world: Arc<World>) {
+    let function = Function::start(&world).await;
+    let node = world.node().await;
+    let (user, viewer) = (User::new(), User::new());
+    world.set_status(&user, "online").await;
+    let defaults = json!({"visibility": "contacts", "show_last_seen": true, "show_activity": true,
+        "show_custom_status": true, "show_typing": true});
+    assert_eq!(function.get(&user, "/settings").await.expect(200), defaults);
+    let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", user.id)).await;
+    socket.next().await;
+
+    let put = |method, body: Value| {
+        let (function, user) = (&function, &user);
+        async move { function.ask(method, Some(&user.token), "/settings", Some(&body.to_string())).await }
+    };
+    let now = put(Method::PATCH, json!({"visibility": "everyone", "showTyping": false})).await.expect(200);
+    assert_eq!((&now["visibility"], &now["show_typing"]), (&json!("everyone"), &json!(false)));
+    socket.until("shown to everyone", |socket| socket.sees_online(user.id)).await;
+    let now = put(Method::PATCH, json!({"show_last_seen": false})).await.expect(200);
+    assert_eq!(
+        (&now["visibility"], &now["show_typing"]),
+        (&json!("everyone"), &json!(false)),
+        "the others stay"
+    );
+    assert_eq!(put(Method::PATCH, json!({})).await.expect(200), now);
+    assert_eq!(put(Method::PUT, json!({})).await.expect(200), defaults, "PUT is all of them");
+    socket
+        .until("shown to contacts", |socket| socket.beliefs.get(&user.id) == Some(&taken_back(user.id)))
+        .await;
+    assert_eq!(function.get(&viewer, "/settings").await.expect(200), defaults, "everybody has their own");
+    put(Method::PUT, json!({"visibility": "friends"})).await.expect_error(422, "UNPROCESSABLE");
+    put(Method::PATCH, json!({"show_typing": "yes"})).await.expect_error(400, "INVALID_REQUEST");
+
+    // A policy that a DBA writes judges here too.
+    world.run("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
+    put(Method::PUT, json!({})).await.expect_error(403, "FORBIDDEN");
+}
+
+async fn a_beacon_signs_a_device_off_without_headers(world: Arc<World>) {
+    let function = Function::start(&world).await;
+    let node = world.node().await;
+    let (user, friend) = (User::new(), User::new());
+    world.befriend(&user, &friend).await;
+    let mut tab = node.socket_with(&user, "&device_id=tab").await;
+    tab.next().await;
+    let mut socket = node.socket(&friend).await;
+    socket.next().await;
+    socket.until("online", |socket| socket.sees_online(user.id)).await;
+
+    let beacon = json!({"device_id": "tab", "token": user.token}).to_string();
+    let answer = function.ask(Method::POST, None, "/sign-off", Some(&beacon)).await;
+    assert_eq!((answer.status.as_u16(), &answer.body), (204, &json!("")));
+    tab.expect_close(1000).await;
+    socket.until("offline at once", |socket| socket.sees_offline(user.id)).await;
+
+    function.post(&user, "/status", json!({"status": "online", "device_id": "phone"})).await.expect(200);
+    socket.until("online again", |socket| socket.sees_online(user.id)).await;
+    let path = format!("/sign-off?token={}", user.token);
+    let answer = function.ask(Method::POST, None, &path, Some(r#"{"device_id":"phone"}"#)).await;
+    assert_eq!(answer.status.as_u16(), 204);
+    socket.until("offline again", |socket| socket.sees_offline(user.id)).await;
+    function.ask(Method::POST, None, "/sign-off", Some("{}")).await.expect_error(401, "UNAUTHORIZED");
+}
+
+async fn the_schedule_sweeps_and_nobody_else(world: Arc<World>) {
+    let function = Function::start(&world).await;
+    let user = User::new();
+    world.set_status(&user, "online").await;
+    world
+        .run(
+            "update public.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
+            &[],
+        )
+        .await;
+    function.post(&user, "/sweep", json!({})).await.expect_error(403, "FORBIDDEN");
+    let swept = function.post(&service(), "/sweep", json!({})).await.expect(200);
+    assert_eq!((&swept["success"], &swept["devices"]), (&json!(true), &json!(1)));
+    let face = function.get(&user, "/status").await.expect(200);
+    assert_eq!(face["status"], "offline");
+    function.post(&service(), "/status", json!({"status": "online"})).await.expect_error(403, "FORBIDDEN");
+}
+
+async fn who_may_not_is_told_so_in_the_common_envelope(world: Arc<World>) {
+    let function = Function::start(&world).await;
+    let user = User::new();
+    for (body, status, code) in [
+        (json!({"status": "asleep"}), 422, "UNPROCESSABLE"),
+        (json!({}), 400, "INVALID_REQUEST"),
+        (json!({"status": 7}), 400, "INVALID_REQUEST"),
+        (json!({"status": "online", "device_id": ""}), 400, "INVALID_REQUEST"),
+        (json!({"status": "online", "device_id": "x".repeat(256)}), 400, "INVALID_REQUEST"),
+        (json!({"status": "online", "custom_status": "x".repeat(141)}), 400, "INVALID_REQUEST"),
+        (json!({"status": "online", "custom_status_expires_at": "soon"}), 400, "INVALID_REQUEST"),
+        (json!(["status"]), 400, "INVALID_REQUEST"),
+        (json!(null), 400, "INVALID_REQUEST"),
+    ] {
+        let told = function.post(&user, "/status", body.clone()).await.expect_error(status, code);
+        assert!(told["details"].as_array().is_some_and(|details| !details.is_empty()), "{body}: {told}");
+    }
+    let raw = async |body: &str| function.ask(Method::POST, Some(&user.token), "/status", Some(body)).await;
+    raw("{").await.expect_error(400, "INVALID_REQUEST");
+    raw(&format!("\"{}\"", "x".repeat(70_000))).await.expect_error(413, "PAYLOAD_TOO_LARGE");
+    raw(r#"{"status":"online","activity":"a\u0000b"}"#).await.expect(200);
+    function.get(&user, "/nowhere").await.expect_error(404, "NOT_FOUND");
+    function.get(&user, "/heartbeat").await.expect_error(405, "METHOD_NOT_ALLOWED");
+    let preflight = function.ask(Method::OPTIONS, None, "/status", None).await;
+    assert_eq!(preflight.status.as_u16(), 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+
+    // A database that is gone is said to be, and nothing of it.
+    let away = Function::start_with(
+        &world,
+        &[
+            ("SUPABASE_JWT_SECRET", SECRET),
+            ("SUPABASE_DB_URL", "postgresql://postgres:hunter2@127.0.0.1:1/x"),
+        ],
+    )
+    .await;
+    let told = away.get(&user, "/status").await.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(!told.to_string().contains("hunter2"));
+}
+
+async fn tokens_are_believed_by_secret_or_published_key_only(world: Arc<World>) {
+    let key = EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key");
+    let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).expect("a public key");
+    jwk.common.key_id = Some("p256".into());
+    let keys = publish(serde_json::to_string(&JwkSet { keys: vec![jwk] }).expect("JSON")).await;
+    let url = format!("http://{keys}/keys");
+    let function = Function::start_with(&world, &[("SUPABASE_JWT_SECRET", SECRET), ("JWKS_URL", &url)]).await;
+    let user = User::new();
+    let claims = json!({"sub": user.id, "role": "authenticated", "exp": in_seconds(60)});
+    let header = Header { kid: Some("p256".into()), ..Header::new(Algorithm::ES256) };
+    let signed = jsonwebtoken::encode(&header, &claims, &key).expect("a token");
+    let status = async |token: &str| function.ask(Method::GET, Some(token), "/status", None).await;
+    status(&signed).await.expect(200);
+    status(&mint(&claims)).await.expect(200);
+    let alias = mint(&json!({"userId": user.id, "exp": in_seconds(60)}));
+    assert_eq!(status(&alias).await.expect(200)["user_id"], json!(user.id));
+
+    let unsigned = {
+        let encode = |part: &Value| {
+            use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+            URL_SAFE_NO_PAD.encode(part.to_string())
+        };
+        format!("{}.{}.", encode(&json!({"alg": "none"})), encode(&claims))
+    };
+    let by_another = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(b"another"))
+        .expect("a token");
+    for token in [
+        &unsigned,
+        &by_another,
+        &mint(&json!({"sub": user.id, "exp": in_seconds(-1)})),
+        &mint(&json!({"sub": user.id})),
+        &mint(&json!({"sub": "me", "exp": in_seconds(60)})),
+        &mint(&json!({"sub": user.id, "role": "postgres", "exp": in_seconds(60)})),
+        "x",
+    ] {
+        status(token).await.expect_error(401, "INVALID_TOKEN");
+    }
+    function.ask(Method::GET, None, "/status", None).await.expect_error(401, "UNAUTHORIZED");
+    let anon = mint(&json!({"role": "anon", "exp": in_seconds(60)}));
+    status(&anon).await.expect_error(403, "FORBIDDEN");
+}
+
+/// Serves a text over HTTP for the rest of the run.
+async fn publish(text: String) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            if stream.read(&mut request).await.is_err() {
+                continue;
+            }
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ";
+            let answer = format!("{head}{}\r\n\r\n{text}", text.len());
+            stream.write_all(answer.as_bytes()).await.ok();
+        }
+    });
+    address
+}
