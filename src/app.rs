@@ -13,13 +13,16 @@ use crate::{
     auth::{Role, Verifier, VerifierSettings},
     channels::{
         Broadcaster, ChannelLimits, LocalRooms, NodeLimits,
+        authorization::authorizer,
         bus::{Neighbours, postgres::postgres_bus},
+        database::{database_source, partitions::partition_keeper},
         outlet::DiffOutlet,
         presence::{
             ChannelPresence,
             mirror::{Mirror, MirrorEars, MirrorInbox},
             rows::{Rows, RowsTask},
         },
+        replay::{DatabaseSink, Replays},
     },
     clock::Clock,
     config::{self, Config, CorsOrigin},
@@ -154,13 +157,26 @@ impl Server {
         let (bus, bus_sender, bus_receiver, bus_ears) =
             postgres_bus(node, &database, neighbours.clone(), local_rooms.clone());
         let rows_task = RowsTask::new(rows, channel_presence.clone(), database.clone(), node);
+        let (authorizer, asker, rights_ears) = authorizer(database.clone());
+        let (partition_keeper, partition_ears) = partition_keeper(database.clone());
+        let replays = Replays::default();
+        let channel_limits = channel_limits(&config.limits);
+        let (messages_source, messages, messages_ears) = database_source(
+            database.clone(),
+            channel_limits.payload_bytes.unwrap_or(usize::MAX),
+            DatabaseSink::new(local_rooms.clone(), replays.clone()),
+        );
         let channels = Arc::new(Services {
             hub: hub.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
             broadcaster: Broadcaster::new(local_rooms, Arc::new(bus), neighbours),
             presence: channel_presence,
-            limits: Arc::new(NodeLimits::new(channel_limits(&config.limits), hub.clone())),
+            authorizer,
+            messages,
+            replays,
+            private_only: config.private_channels_only,
+            limits: Arc::new(NodeLimits::new(channel_limits, hub.clone())),
             tasks: sockets.clone(),
             stopping: tasks.shutdown().soft().clone(),
         });
@@ -186,10 +202,10 @@ impl Server {
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        let audience = (
-            (Ears(inbox), context_ears),
-            (CourierEars(errands.clone()), (MirrorEars(mirror_inbox), bus_ears)),
-        );
+        // Rights before broadcasts: what was taken away is noted before what comes after it is read.
+        let channel_ears =
+            ((MirrorEars(mirror_inbox), bus_ears), ((rights_ears, partition_ears), messages_ears));
+        let audience = ((Ears(inbox), context_ears), (CourierEars(errands.clone()), channel_ears));
         let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
@@ -199,6 +215,9 @@ impl Server {
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
         tasks.spawn("channel presence rows", endless(rows_task.run(stop.clone())));
+        tasks.spawn("rights", endless(asker.run(stop.clone())));
+        tasks.spawn("partitions of messages", endless(partition_keeper.run(stop.clone())));
+        tasks.spawn("broadcasts from the database", endless(messages_source.run(stop.clone())));
         tasks.spawn("bus sender", endless(bus_sender.run(stop.clone())));
         tasks.spawn("bus receiver", endless(bus_receiver.run(stop.clone())));
         tasks.spawn("channel presence mirror", endless(mirror.run(stop.clone())));

@@ -178,6 +178,12 @@ impl NodeLimits {
         (taken < limit).then_some(place)
     }
 
+    /// How many channel sockets are open.
+    #[must_use]
+    pub fn connected(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Whether joins come faster than they may.
     #[must_use]
     pub fn is_joined_too_fast(&self) -> bool {

@@ -17,6 +17,7 @@ pub mod database;
 mod limits;
 pub mod outlet;
 pub mod presence;
+pub mod replay;
 mod room;
 
 pub use broadcast::{Broadcaster, Content, LocalRooms};

@@ -155,6 +155,9 @@ pub struct Settings {
     /// Changes of settings, contacts and the like a minute and user [default: 120]
     #[arg(long, env = "MANAGE_REQUESTS_PER_MINUTE", help_heading = "Limits (0: none)")]
     pub manage_requests_per_minute: Option<String>,
+    /// Refuse joins of public channels: true or false [default: false]
+    #[arg(long, env = "REALTIME_PRIVATE_ONLY", help_heading = "Channels")]
+    pub realtime_private_only: Option<String>,
     /// Channel sockets open at once [default: 20000]
     #[arg(long, env = "REALTIME_MAX_CONNECTIONS", help_heading = "Limits (0: none)")]
     pub realtime_max_connections: Option<String>,

@@ -43,6 +43,8 @@ pub struct Config {
     pub cors: CorsConfig,
     /// How much is too much.
     pub limits: Limits,
+    /// Public channels cannot be joined.
+    pub private_channels_only: bool,
     /// How long is too long.
     pub times: Times,
     /// Parts that the hub is split into.

@@ -62,6 +62,12 @@ impl Config {
             gateway: gateway(settings, &mut reader),
             cors: cors(settings, &mut reader),
             limits: limits(settings, &mut reader),
+            private_channels_only: reader.read(
+                "REALTIME_PRIVATE_ONLY",
+                &settings.realtime_private_only,
+                false,
+                parse::boolean,
+            ),
             times: times(settings, &mut reader),
             shards: reader.read("SHARDS", &settings.shards, cores(), |text| parse::count(text, 1..=1_024)),
             nats_url: reader

@@ -94,6 +94,11 @@ impl System {
         Self { probes, metrics, clock, latest: Mutex::new(None) }
     }
 
+    /// Whether the server can do its work with what a probe looks after.
+    pub async fn is_well(&self, probe: &str) -> bool {
+        self.report().await.checks.get(probe).is_some_and(|reading| reading.ok)
+    }
+
     /// The report, at most a second old; those who ask at the same time share one.
     async fn report(&self) -> Report {
         let mut latest = self.latest.lock().await;
@@ -122,7 +127,7 @@ impl System {
     }
 }
 
-/// `GET /healthcheck`, `/api/v1/system/health`, `/api/v1/system/metrics` and `/metrics`.
+/// `GET /healthcheck`, `/realtime/v1/api/health`, `/api/v1/system/health`, `/api/v1/system/metrics` and `/metrics`.
 ///
 /// The first two and the last are open, as balancers and scrapers have no token; `/api/v1` asks for one.
 pub fn routes<S>() -> Router<S>
@@ -134,6 +139,7 @@ where
 {
     Router::new()
         .route("/healthcheck", get(|| async { "ok" }))
+        .route("/realtime/v1/api/health", get(health))
         .route("/api/v1/system/health", get(health))
         .route("/api/v1/system/metrics", get(|_: Authenticated, system| metrics(system)))
         .route("/metrics", get(metrics))

@@ -64,6 +64,11 @@ impl Gate {
         self.0.store(hears.0, Ordering::Release);
     }
 
+    /// Closes it for everything that is not in `hears`, at once, from any thread.
+    pub fn narrow(&self, hears: Hears) {
+        self.0.fetch_and(hears.0, Ordering::AcqRel);
+    }
+
     /// How far it is open.
     #[must_use]
     pub fn get(&self) -> Hears {

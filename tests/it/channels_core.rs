@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     Case, cases,
-    client::{Socket, open_socket},
-    world::{Node, World, in_seconds, mint},
+    client::{Socket, open_socket, send},
+    world::{Node, User, World, in_seconds, mint},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -16,6 +17,9 @@ pub fn cases() -> Vec<Case> {
         a_second_join_replaces_the_first_and_leaving_ends_both,
         frames_that_mean_nothing_are_dropped_and_the_socket_lives,
         private_rooms_are_closed_without_policies,
+        policies_open_private_rooms_and_close_them_again_while_they_are_used,
+        broadcasts_from_the_database_are_heard_and_replayed,
+        what_is_broadcast_over_http_is_heard_in_rooms,
         who_is_present_is_told_to_newcomers_and_to_members,
         presence_pushes_over_the_limit_end_the_channel_and_no_other,
         a_token_that_runs_out_ends_its_channel_and_a_fresh_one_keeps_it,
@@ -110,6 +114,122 @@ async fn private_rooms_are_closed_without_policies(world: Arc<World>) {
     let reason = "Unauthorized: You do not have permissions to read from this Channel topic: a";
     let reply = join(&mut one, "realtime:a", "1", json!({"private": true})).await;
     assert_eq!(reply, refused("realtime:a", "1", reason));
+}
+
+/// Members of `public.members` may read, and write where it says so.
+const MEMBERS: &str = "
+    create table public.members (room text, user_id uuid, writes boolean default true, primary key (room, user_id));
+    grant select on public.members to authenticated;
+    create policy members_read on realtime.messages for select to authenticated using (exists (
+        select from public.members m where m.room = realtime.topic() and m.user_id = auth.uid()));
+    create policy members_write on realtime.messages for insert to authenticated with check (exists (
+        select from public.members m where m.room = realtime.topic() and m.user_id = auth.uid() and m.writes));
+";
+
+async fn user_socket(node: &Node, user: &User) -> Socket {
+    let path = format!("/socket/websocket?apikey={}&vsn=2.0.0", user.token);
+    open_socket(node.address, &path, &[]).await.expect("the socket opens")
+}
+
+async fn policies_open_private_rooms_and_close_them_again_while_they_are_used(world: Arc<World>) {
+    world.run(MEMBERS, &[]).await;
+    let node = world.node().await;
+    let (writer, reader) = (User::new(), User::new());
+    let ids = [("writer", writer.id), ("reader", reader.id)];
+    world
+        .run("insert into public.members values ('a', $writer), ('a', $reader, false), ('b', $reader)", &ids)
+        .await;
+    let (mut one, mut two) = (user_socket(&node, &writer).await, user_socket(&node, &reader).await);
+    let private = json!({"private": true, "broadcast": {"ack": true}});
+    assert_eq!(join(&mut one, "realtime:a", "1", private.clone()).await, joined("realtime:a", "1"));
+    assert_eq!(join(&mut two, "realtime:a", "1", private.clone()).await, joined("realtime:a", "1"));
+    assert_eq!(join(&mut two, "realtime:b", "2", private).await, joined("realtime:b", "2"));
+
+    one.say(json!(["1", "2", "realtime:a", "broadcast", {"n": 1}])).await;
+    assert_eq!(one.next().await, ok("1", "2", "realtime:a"));
+    two.expect(json!([null, null, "realtime:a", "broadcast", {"n": 1}])).await;
+    two.say(json!(["1", "3", "realtime:a", "broadcast", {"n": 2}])).await;
+    let refusal = two.next().await;
+    let why = refusal[4]["response"]["reason"].as_str().expect("a reason");
+    assert!(refusal[4]["status"] == "error" && why.starts_with("Unauthorized: "), "{refusal}");
+
+    world.run("delete from public.members where user_id = $reader and room = 'a'", &ids).await;
+    expect_end(&mut two, "realtime:a", "1", "You do not have permissions to read from this Channel topic: a")
+        .await;
+    one.say(json!(["1", "3", "realtime:a", "broadcast", {"n": 3}])).await;
+    assert_eq!(one.next().await, ok("1", "3", "realtime:a"));
+    two.say(json!(["2", "4", "realtime:b", "broadcast", {}])).await;
+    assert_eq!(two.next().await, ok("2", "4", "realtime:b"));
+}
+
+async fn broadcasts_from_the_database_are_heard_and_replayed(world: Arc<World>) {
+    world.run(MEMBERS, &[]).await;
+    let node = world.node().await;
+    let user = User::new();
+    world.run("insert into public.members values ('a', $user)", &[("user", user.id)]).await;
+    let mut one = user_socket(&node, &user).await;
+    let private = json!({"private": true, "broadcast": {"replication_ready": true}});
+    assert_eq!(join(&mut one, "realtime:a", "1", private).await, joined("realtime:a", "1"));
+    let ready = json!({"message": "Replication connection established", "status": "ok", "extension": "system", "channel": "a"});
+    one.expect(json!(["1", null, "realtime:a", "system", ready])).await;
+    world.run(r#"select realtime.send('{"n": 1}', repeat('e', 300), 'a', true)"#, &[]).await;
+    let heard = one.next().await;
+    let said = &heard[4];
+    assert_eq!((&heard[0], &heard[3], &said["payload"]["n"]), (&Value::Null, &json!("broadcast"), &json!(1)));
+    assert_eq!(said["payload"]["id"], said["meta"]["id"]);
+
+    one.say(json!(["1", "2", "realtime:a", "phx_leave", {}])).await;
+    one.find("the close", |frame| frame[3] == "phx_close").await;
+    let replay = json!({"private": true, "broadcast": {"replay": {"since": 0}}});
+    assert_eq!(join(&mut one, "realtime:a", "3", replay.clone()).await, joined("realtime:a", "3"));
+    let again = one.next().await;
+    let meta = json!({"replayed": true, "id": said["meta"]["id"]});
+    let expected =
+        json!({"type": "broadcast", "event": said["event"], "payload": said["payload"], "meta": meta});
+    assert_eq!(again, json!(["3", null, "realtime:a", "broadcast", expected]));
+    let reason = "UnableToReplayMessages: Replay is not allowed for public channels";
+    let public = join(&mut one, "realtime:p", "4", json!({"broadcast": {"replay": {"since": 0}}})).await;
+    assert_eq!(public, refused("realtime:p", "4", reason));
+}
+
+async fn what_is_broadcast_over_http_is_heard_in_rooms(world: Arc<World>) {
+    let node = world.node().await;
+    let user = User::new();
+    let mut one = user_socket(&node, &user).await;
+    let mut old = socket(&node, "1.0.0").await;
+    assert_eq!(join(&mut one, "realtime:r:1", "1", json!({})).await, joined("realtime:r:1", "1"));
+    old.say(json!({"topic": "realtime:r:1", "event": "phx_join", "payload": {"config": {}}, "ref": "1"}))
+        .await;
+    old.next().await;
+    let batch = json!({"messages": [{"topic": "r:1", "event": "e", "payload": {"n": 1}, "id": "x"},
+        {"topic": "r:1", "event": "e", "payload": {"n": 2}, "private": true}]});
+    let answer = node.post(&user, "/realtime/v1/api/broadcast", batch).await;
+    assert_eq!((answer.status.as_u16(), &answer.body), (202, &json!("")));
+    assert!(answer.header("x-rate-limit-remaining").is_some());
+    let said = json!({"type": "broadcast", "event": "e", "payload": {"n": 1}, "meta": {"id": "x"}});
+    one.expect(json!([null, null, "realtime:r:1", "broadcast", said])).await;
+    old.expect(json!({"ref": null, "event": "broadcast", "payload": said, "topic": "realtime:r:1"})).await;
+
+    let path = "/api/broadcast/r%3A1/events/msg%20one";
+    assert_eq!(node.post(&user, path, json!([1])).await.status, 202);
+    let said = json!({"type": "broadcast", "event": "msg one", "payload": {"_json": [1]}});
+    old.expect(json!({"ref": null, "event": "broadcast", "payload": said, "topic": "realtime:r:1"})).await;
+    let private = node.post(&user, &format!("{path}?private=true"), json!({})).await;
+    assert_eq!((private.status.as_u16(), private.body), (403, json!({"message": "Unauthorized"})));
+    let nobody = send(node.request(Method::POST, path)).await;
+    assert_eq!((nobody.status.as_u16(), nobody.body), (401, json!({"message": "Unauthorized"})));
+    let odd = send(
+        node.request(Method::POST, path)
+            .bearer_auth(&user.token)
+            .header("content-type", "text/plain")
+            .body("x"),
+    )
+    .await;
+    assert_eq!(odd.status, 415);
+    let ping = send(node.request(Method::GET, "/api/ping")).await;
+    assert_eq!((ping.status.as_u16(), ping.body), (200, json!({"message": "Success"})));
+    let health = node.get(&user, "/api/tenants/realtime-dev/health").await.expect(200);
+    assert_eq!((&health["data"]["healthy"], &health["data"]["connected_cluster"]), (&json!(true), &json!(2)));
 }
 
 fn track(join_ref: &str, reference: &str, payload: Value) -> Value {

@@ -1,12 +1,16 @@
 //! Source S over HTTP: where channel sockets are opened, and what is broadcast without one. Everything is served with
 //! and without the gateway's prefix, because clients make their URLs from the one they were given.
 
+mod broadcast;
+mod caller;
 mod handshake;
+mod health;
 
 use std::sync::Arc;
 
 use axum::{Router, extract::FromRef};
 
+use super::system::System;
 use crate::session::channels::Services;
 
 /// The routes of source S.
@@ -14,6 +18,7 @@ pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
     Arc<Services>: FromRef<S>,
+    Arc<System>: FromRef<S>,
 {
-    handshake::routes()
+    handshake::routes().merge(broadcast::routes()).merge(health::routes())
 }

@@ -3,8 +3,18 @@
 
 use std::sync::Arc;
 
-use super::{Opener, Services, config::Config, error::JoinError, tokens::hash};
-use crate::channels::{Claimant, Room};
+use super::{
+    Opener, Services,
+    config::{Config, Replay},
+    error::JoinError,
+    tokens::hash,
+};
+use crate::channels::{
+    Claimant, Room,
+    authorization::{AuthorizationError, ReadRights},
+    database::DatabaseBroadcast,
+    replay::Window,
+};
 
 /// A join that has passed what can be decided without waiting.
 #[derive(Debug, Clone)]
@@ -26,6 +36,10 @@ pub(super) struct Admitted {
     pub claimant: Arc<Claimant>,
     /// The hash of the token's text.
     pub token: u64,
+    /// What it may read there.
+    pub rights: ReadRights,
+    /// What is to be sent again, with what has come since.
+    pub replay: Option<(Vec<DatabaseBroadcast>, Window)>,
     /// What was asked for.
     pub config: Config,
 }
@@ -43,11 +57,20 @@ pub(super) async fn decide(
             (Arc::new(Claimant::new(&token, opener.claimant.headers.clone())), hash(&text))
         }
     };
-    if room.private {
-        return Err(JoinError::Unauthorized((&*room.topic).into()));
-    }
-    if config.replay.is_some() {
-        return Err(JoinError::ReplayOfPublic);
-    }
-    Ok(Box::new(Admitted { claimant, token, config }))
+    let rights = services.authorizer.read(&claimant, &room).await;
+    let rights = rights.map_err(|error| JoinError::Rights(error, room.topic.clone()))?;
+    let replay = match config.replay {
+        None => None,
+        Some(_) if !room.private => return Err(JoinError::ReplayOfPublic),
+        Some(Replay::Invalid) => return Err(JoinError::ReplayInvalid),
+        Some(Replay::Since { .. }) if !rights.broadcast => {
+            return Err(JoinError::Rights(AuthorizationError::Unauthorized, room.topic));
+        }
+        Some(Replay::Since { ms, limit }) => {
+            let window = services.replays.open(&room);
+            let stored = services.messages.replay(&room, ms, limit.into()).await;
+            Some((stored.map_err(|_| JoinError::ReplayFailed)?, window))
+        }
+    };
+    Ok(Box::new(Admitted { claimant, token, rights, replay, config }))
 }

@@ -5,41 +5,51 @@ use std::sync::Arc;
 use super::{
     ChannelsSession,
     channel::{Joined, Stage},
+    rights::Permission,
     voice::{NOTHING, reason},
 };
 use crate::{
-    channels::Content,
+    channels::{Content, authorization::AuthorizationError},
     protocol::phoenix::{Payload, Push, Status, UserPayload},
     transport::Connection,
 };
 
 /// Why a broadcast goes nowhere. The `Display` is the `reason` that is answered where an answer was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Unspoken {
     #[error("payload_size_exceeded")]
     TooLarge,
     #[error("Broadcast payload must be a map")]
     NotAnObject,
+    #[error("{reason}", reason = .0.write_reason(.1))]
+    NotAllowed(AuthorizationError, Arc<str>),
 }
 
 impl ChannelsSession {
     /// A client broadcasts in a channel that it has joined.
     pub(super) async fn broadcast(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let may = match self.may_write(place, push, conn).await {
+            Permission::Known(rights) if rights.broadcast => Ok(()),
+            Permission::Known(_) => Err(AuthorizationError::Unauthorized),
+            Permission::Failed(error) => Err(error),
+            Permission::Asked => return,
+        };
         let channel = &self.channels[place];
         let Stage::Joined(Joined { ack, hears_itself, .. }) = &channel.stage else {
             return;
         };
         let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
         let except = (!hears_itself).then_some(channel.id);
-        let said = match content(&push.payload, most) {
+        let said = match (content(&push.payload, most), may) {
             // What nobody can read is dropped without a word, as in the original.
-            None => return,
-            Some(Ok(content)) => {
+            (None, _) => return,
+            (_, Err(error)) => Err(Unspoken::NotAllowed(error, channel.room.topic.clone())),
+            (Some(Ok(content)), Ok(())) => {
                 // It fails only when the server stops, and then the connection ends too.
                 let _ = self.services.broadcaster.publish(&channel.room, content, except).await;
                 Ok(())
             }
-            Some(Err(unspoken)) => Err(unspoken),
+            (Some(Err(unspoken)), Ok(())) => Err(unspoken),
         };
         if *ack {
             let voice = self.voice(conn);

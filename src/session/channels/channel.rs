@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use super::rights::Guard;
 use crate::{
     channels::{
         ChannelId, Claimant, Room,
@@ -50,8 +51,12 @@ pub(super) struct Joined {
     pub hears_itself: bool,
     /// What it has to do with presence.
     pub presence: Presence,
+    /// What stands between it and a private room.
+    pub guard: Option<Box<Guard>>,
     /// Something that is being found out, while pushes wait. It ends with this.
     pub work: Option<AbortOnDropHandle<()>>,
+    /// Waits for broadcasts from the database, where the client wants to know. It ends with this.
+    pub notice: Option<AbortOnDropHandle<()>>,
 }
 
 /// What a channel has to do with presence.
@@ -59,6 +64,8 @@ pub(super) struct Joined {
 pub(super) struct Presence {
     /// It wants to see who is present.
     pub enabled: bool,
+    /// It did not want to, but tracks in a private room and so sees differences.
+    pub sees: bool,
     /// Under which key it tracks; made up when it is first needed.
     pub key: Option<Key>,
     /// It tracks something.
@@ -128,6 +135,13 @@ impl Held {
         self.bytes += bytes;
         self.pushes.push_back(push);
         true
+    }
+
+    /// Keeps a push that was taken out already, in its old place.
+    pub fn keep_first(&mut self, push: &Push<'_>) {
+        let push = HeldPush::from(push);
+        self.bytes += push.payload.bytes();
+        self.pushes.push_front(push);
     }
 
     /// The oldest.

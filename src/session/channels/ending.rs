@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::ChannelsSession;
 use crate::{
     auth::ChannelTokenError,
+    channels::authorization::AuthorizationError,
     transport::{Connection, frame::WireFrame},
 };
 
@@ -14,6 +15,15 @@ pub(super) enum Ending {
     /// Its token has run out, or the fresh one is not believed.
     #[error(transparent)]
     Token(#[from] ChannelTokenError),
+    /// It may not read there any more, or policies cannot be asked.
+    #[error("{message}", message = .0.system_message(.1))]
+    Rights(AuthorizationError, Arc<str>),
+    /// The fresh token lost one of the two rights to read.
+    #[error("You no longer have permission to read from this Channel topic: {0}")]
+    LostRight(Arc<str>),
+    /// Broadcasts from the database did not reach this node in time.
+    #[error("Replication connection was not established in time")]
+    ReplicationLate,
     /// It says too much.
     #[error("Too many messages per second")]
     Rate,

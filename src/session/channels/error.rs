@@ -1,6 +1,8 @@
 //! Why a join is refused or a channel ended: the texts of the original, which clients show and compare.
 
-use crate::{auth::ChannelTokenError, hub::HubStopped};
+use std::sync::Arc;
+
+use crate::{auth::ChannelTokenError, channels::authorization::AuthorizationError, hub::HubStopped};
 
 use super::config::InvalidJoin;
 
@@ -25,15 +27,21 @@ pub(super) enum JoinError {
     /// The token is not believed.
     #[error("{code}: {0}", code = .0.code())]
     Token(#[from] ChannelTokenError),
-    /// Policies do not let the claimant read anything there.
-    #[error("Unauthorized: You do not have permissions to read from this Channel topic: {0}")]
-    Unauthorized(Box<str>),
+    /// The server takes no public joins.
+    #[error("PrivateOnly: This project only allows private channels")]
+    PrivateOnly,
+    /// Policies do not let the claimant read there, or cannot be asked.
+    #[error("{reason}", reason = .0.join_reason(.1))]
+    Rights(AuthorizationError, Arc<str>),
     /// Replay of a room that stores nothing.
     #[error("UnableToReplayMessages: Replay is not allowed for public channels")]
     ReplayOfPublic,
     /// Replay asked for in a way that cannot be understood.
     #[error("UnableToReplayMessages: Replay params are not valid")]
     ReplayInvalid,
+    /// The database did not say what there was.
+    #[error("UnableToReplayMessages: Realtime was unable to replay messages")]
+    ReplayFailed,
     /// The join's own task failed.
     #[error("join crashed")]
     Crashed,

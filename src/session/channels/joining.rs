@@ -1,23 +1,32 @@
 //! Into a room and out of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use hashbrown::HashSet;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     ChannelsSession,
     admission::{Admitted, Application, decide},
     channel::{Channel, Held, Joined, Presence, Stage},
     config::{Config, JoinRequest},
+    ending::Ending,
     error::JoinError,
     inbox::Event,
+    rights::heard,
     voice::{NOTHING, reason},
     work::Begun,
 };
 use crate::{
     channels::{ChannelId, Room, presence::Key},
-    hub::{Hears, Member},
+    hub::{Gate, Hears, Member},
     protocol::phoenix::{Payload, Push, Status},
     transport::{Connection, frame::WireFrame},
 };
+
+/// A client that wants to know waits so long for broadcasts from the database.
+const LIVE_WITHIN: Duration = Duration::from_secs(60);
 
 impl ChannelsSession {
     /// A client wants to join; whatever it had joined under that name before ends first.
@@ -54,6 +63,9 @@ impl ChannelsSession {
         let payload = if let Payload::Json(json) = push.payload { json } else { "" };
         let JoinRequest { config, token } = JoinRequest::read(payload)?;
         let config = config.unwrap_or_default();
+        if self.services.private_only && !config.private {
+            return Err(JoinError::PrivateOnly);
+        }
         let room = Room { topic: name.into(), private: config.private };
         Ok(Application { room, config, token, opener: self.opener.clone() })
     }
@@ -98,7 +110,8 @@ impl ChannelsSession {
         }
     }
 
-    /// Makes a channel a member of its room: the reply first, then the membership, and the state before differences.
+    /// Makes a channel a member of its room. First comes the reply, then what is sent again, then the state of presence,
+    /// and only then what is said there.
     async fn seat(
         &mut self,
         place: usize,
@@ -109,33 +122,81 @@ impl ChannelsSession {
         let mut slots = services.hub.slots(1).await?;
         let voice = self.voice(conn);
         let channel = &mut self.channels[place];
-        let Admitted { claimant, token, config } = admitted;
-        let Config { ack, hears_itself, presence_key, presence_enabled, .. } = config;
+        let Admitted { claimant, token, rights, replay, config } = admitted;
+        let Config { ack, hears_itself, presence_key, presence_enabled, replication_ready, .. } = config;
         let presence =
             Presence { enabled: presence_enabled, key: presence_key.map(Key::from), ..Presence::default() };
-        let joined = Joined { claimant, token, ack, hears_itself, presence, work: None };
+        let joined =
+            Joined { claimant, token, ack, hears_itself, presence, guard: None, work: None, notice: None };
         let before = std::mem::replace(&mut channel.stage, Stage::Joined(joined));
         let reference = if let Stage::Joining { reference, .. } = before { reference } else { None };
-        let reply = voice.reply(channel, reference.as_deref(), Status::Ok, r#"{"postgres_changes":[]}"#);
-        let member = Member {
-            channel: channel.id,
-            connection: Arc::clone(conn),
-            hears: Hears::ALL,
-            gate: None,
-            replayed: None,
-        };
+        let mut first =
+            vec![voice.reply(channel, reference.as_deref(), Status::Ok, r#"{"postgres_changes":[]}"#)];
+        let replayed = replay.map(|(stored, window)| {
+            let newer = window.kept();
+            let ids: HashSet<Uuid> = stored.iter().chain(&newer).map(|broadcast| broadcast.id).collect();
+            let known: HashSet<Uuid> = stored.iter().map(|broadcast| broadcast.id).collect();
+            let newer = newer.iter().filter(|broadcast| !known.contains(&broadcast.id));
+            first.extend(
+                stored.iter().chain(newer).filter_map(|broadcast| voice.replayed(channel, broadcast)),
+            );
+            Box::new(ids)
+        });
+        let is_private = channel.room.private;
+        let gate = is_private.then(|| Gate::new(heard(rights)));
+        // A public room shows differences to all its members.
+        let hears = if is_private && !presence_enabled { Hears::BROADCASTS } else { Hears::ALL };
+        let member =
+            Member { channel: channel.id, connection: Arc::clone(conn), hears, gate: gate.clone(), replayed };
         let room = channel.room.clone();
-        if presence_enabled {
+        if presence_enabled && rights.presence {
             services.presence.enter(&channel.room, |state| {
-                let state = voice.push(channel, "presence_state", &String::from_utf8_lossy(&state));
-                slots.join(room, member, WireFrame::joined(&[reply, state]));
+                first.push(voice.push(channel, "presence_state", &String::from_utf8_lossy(&state)));
+                slots.join(room, member, WireFrame::joined(&first));
             });
         } else {
-            slots.join(room, member, reply);
+            slots.join(room, member, WireFrame::joined(&first));
         }
         drop(slots);
+        if let Some(gate) = gate {
+            self.guard(place, rights, gate, conn);
+        }
+        if replication_ready {
+            self.await_replication(place, conn).await;
+        }
         self.arm(conn);
         Ok(())
+    }
+
+    /// Tells the client once broadcasts from the database reach this node.
+    async fn await_replication(&mut self, place: usize, conn: &Arc<Connection>) {
+        let id = self.channels[place].id;
+        let messages = self.services.messages.clone();
+        let work = async move { Event::Live(id, timeout(LIVE_WITHIN, messages.until_live()).await.is_ok()) };
+        match self.begin_within(LIVE_WITHIN * 2, work, Event::Live(id, false), conn) {
+            Begun::Done(event) => Box::pin(self.happen(event, conn)).await,
+            Begun::Running(notice) => {
+                if let Stage::Joined(joined) = &mut self.channels[place].stage {
+                    joined.notice = Some(notice);
+                }
+            }
+        }
+    }
+
+    /// Broadcasts from the database reach this node, or did not in time.
+    pub(super) async fn live(&mut self, id: ChannelId, is_live: bool, conn: &Arc<Connection>) {
+        let Some(place) = self.place_by_id(id) else {
+            return;
+        };
+        if !is_live {
+            return self.expel(place, Ending::ReplicationLate, conn).await;
+        }
+        if let Stage::Joined(joined) = &mut self.channels[place].stage {
+            joined.notice = None;
+        }
+        let voice = self.voice(conn);
+        let text = "Replication connection established";
+        voice.say(voice.system(&self.channels[place], "ok", "system", text)).await;
     }
 
     /// Refuses a join that was being decided, and what the client said in it meanwhile.

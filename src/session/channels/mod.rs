@@ -3,8 +3,8 @@
 //! - `mod` hears the client and sorts what it says by topic; [`Services`] is what all sessions share.
 //! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
 //!   the session where that takes time), `error` has the words of refusal.
-//! - `broadcasting` and `presence` are what a joined channel says to its room, `renewal` and `tokens` keep its token
-//!   fresh, `ending` is where the server ends it.
+//! - `broadcasting` and `presence` are what a joined channel says to its room, `rights` is whether it may, `renewal` and
+//!   `tokens` keep its token fresh, `ending` is where the server ends it.
 //! - `work` is how things that take time are done beside the session. `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
 //!
 //! Everything about a channel goes through the hub's mailboxes, also replies: so nothing of a channel comes before the
@@ -21,6 +21,7 @@ mod joining;
 mod presence;
 mod refusals;
 mod renewal;
+mod rights;
 mod tokens;
 mod voice;
 mod work;
@@ -41,7 +42,10 @@ use self::{
 };
 use crate::{
     auth::Verifier,
-    channels::{Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place, presence::ChannelPresence},
+    channels::{
+        Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place, authorization::Authorizer,
+        database::Messages, presence::ChannelPresence, replay::Replays,
+    },
     clock::Clock,
     hub::Hub,
     protocol::{
@@ -63,6 +67,14 @@ pub struct Services {
     pub broadcaster: Broadcaster,
     /// Who is present in rooms.
     pub presence: ChannelPresence,
+    /// What policies say of private rooms.
+    pub authorizer: Authorizer,
+    /// What the database has stored for rooms.
+    pub messages: Messages,
+    /// What comes while that is being sent again.
+    pub replays: Replays,
+    /// Public rooms are closed.
+    pub private_only: bool,
     /// How much is too much.
     pub limits: Arc<NodeLimits>,
     /// On which decisions run that take time.
@@ -211,6 +223,9 @@ impl ChannelsSession {
         match event {
             Event::Decided(id, decision) => self.decided(id, decision, conn).await,
             Event::Renewed(id, renewed) => self.renewed(id, renewed, conn).await,
+            Event::Writes(id, answer) => self.answered(id, answer, conn).await,
+            Event::Rights(id, rights) => self.rights_changed(id, rights, conn).await,
+            Event::Live(id, is_live) => self.live(id, is_live, conn).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     ChannelsSession,
     channel::Stage,
     ending::Ending,
+    rights::Permission,
     voice::{NOTHING, reason},
 };
 use crate::{
@@ -36,6 +37,11 @@ enum Unheard {
 impl ChannelsSession {
     /// A client tracks something in a channel that it has joined, or stops doing so.
     pub(super) async fn presence(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let may = match self.may_write(place, push, conn).await {
+            Permission::Known(rights) => rights.presence,
+            Permission::Failed(_) => false,
+            Permission::Asked => return,
+        };
         if !self.admits_presence_call(place) {
             return self.expel(place, Ending::PresenceCalls, conn).await;
         }
@@ -44,7 +50,9 @@ impl ChannelsSession {
         }
         let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
         let (status, response) = match wish(&push.payload, most) {
+            Ok(Wish::Track(_) | Wish::Untrack) if !may => (Status::Error, Cow::Borrowed(NOTHING)),
             Ok(wish) => {
+                self.begin_to_see(place, conn).await;
                 self.fulfil(place, wish).await;
                 (Status::Ok, Cow::Borrowed(NOTHING))
             }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     auth::ChannelTokenError,
-    channels::{ChannelId, Claimant},
+    channels::{ChannelId, Claimant, Room, authorization::ReadRights},
     protocol::phoenix::{Payload, Push},
     transport::Connection,
 };
@@ -24,6 +24,8 @@ pub(super) struct Renewed {
     claimant: Arc<Claimant>,
     /// The hash of the token's text.
     token: u64,
+    /// What it may read in its room.
+    rights: ReadRights,
 }
 
 impl ChannelsSession {
@@ -41,8 +43,9 @@ impl ChannelsSession {
         if *token == hash(&text) {
             return;
         }
-        let (id, services, headers) = (channel.id, self.services.clone(), claimant.headers.clone());
-        let work = async move { Event::Renewed(id, renewed(&services, &text, headers).await) };
+        let (id, room) = (channel.id, channel.room.clone());
+        let (services, headers) = (self.services.clone(), claimant.headers.clone());
+        let work = async move { Event::Renewed(id, renewed(&services, &room, &text, headers).await) };
         let otherwise = Event::Renewed(id, Err(ChannelTokenError::Signer.into()));
         match self.begin(work, otherwise, conn) {
             Begun::Done(event) => self.happen(event, conn).await,
@@ -60,22 +63,42 @@ impl ChannelsSession {
         let Some(place) = self.place_by_id(id) else {
             return;
         };
-        match renewed {
-            Ok(Renewed { claimant, token }) => {
-                if let Stage::Joined(joined) = &mut self.channels[place].stage {
-                    joined.work = None;
-                    joined.claimant = claimant;
-                    joined.token = token;
-                }
-                self.arm(conn);
-                self.catch_up(id, conn).await;
+        let Renewed { claimant, token, rights } = match renewed {
+            Ok(renewed) => renewed,
+            Err(ending) => return self.expel(place, ending, conn).await,
+        };
+        let channel = &mut self.channels[place];
+        let Stage::Joined(joined) = &mut channel.stage else {
+            return;
+        };
+        joined.work = None;
+        joined.claimant = claimant;
+        joined.token = token;
+        if let Some(guard) = &joined.guard {
+            let had = guard.rights;
+            if (had.broadcast && !rights.broadcast) || (had.presence && !rights.presence) {
+                let topic = channel.room.topic.clone();
+                return self.expel(place, Ending::LostRight(topic), conn).await;
             }
-            Err(ending) => self.expel(place, ending, conn).await,
+            let gate = guard.gate.clone();
+            // Before the new watch, which is told at once if this is not true any more.
+            self.adopt(place, rights, conn).await;
+            self.guard(place, rights, gate, conn);
         }
+        self.arm(conn);
+        self.catch_up(id, conn).await;
     }
 }
 
-async fn renewed(services: &Services, token: &str, headers: Arc<str>) -> Result<Renewed, Ending> {
+async fn renewed(
+    services: &Services,
+    room: &Room,
+    token: &str,
+    headers: Arc<str>,
+) -> Result<Renewed, Ending> {
     let believed = services.verifier.verify_channel(token).await?;
-    Ok(Renewed { claimant: Arc::new(Claimant::new(&believed, headers)), token: hash(token) })
+    let claimant = Arc::new(Claimant::new(&believed, headers));
+    let rights = services.authorizer.read(&claimant, room).await;
+    let rights = rights.map_err(|error| Ending::Rights(error, room.topic.clone()))?;
+    Ok(Renewed { claimant, token: hash(token), rights })
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::channel::Channel;
 use crate::{
+    channels::database::{DatabaseBroadcast, Payload},
     hub::Hub,
-    protocol::phoenix::{Body, HEARTBEAT_TOPIC, Message, Push, Status, TOPIC_PREFIX},
+    protocol::phoenix::{
+        Body, HEARTBEAT_TOPIC, Message, Push, Status, TOPIC_PREFIX, UserBroadcast, UserPayload,
+    },
     transport::{Connection, frame::WireFrame},
 };
 
@@ -69,6 +72,30 @@ impl Voice<'_> {
     /// Something that the server says in a channel by itself.
     pub fn push(&self, channel: &Channel, event: &str, payload: &str) -> WireFrame {
         self.of_channel(channel, None, event, Body::Raw(payload))
+    }
+
+    /// A stored broadcast, sent again; `None` where the client's version has no words for it.
+    pub fn replayed(&self, channel: &Channel, broadcast: &DatabaseBroadcast) -> Option<WireFrame> {
+        let DatabaseBroadcast { id, event, payload, .. } = broadcast;
+        let meta = serde_json::json!({ "replayed": true, "id": id }).to_string();
+        match payload {
+            Payload::Json(json) => {
+                let event = serde_json::Value::from(&**event);
+                let json = json.get();
+                let text =
+                    format!(r#"{{"type":"broadcast","event":{event},"payload":{json},"meta":{meta}}}"#);
+                Some(self.push(channel, "broadcast", &text))
+            }
+            Payload::Binary(bytes) => {
+                let broadcast = UserBroadcast {
+                    topic: channel.room.topic.clone(),
+                    event: event.clone(),
+                    payload: UserPayload::Binary(bytes.clone()),
+                    meta: Some(meta.into()),
+                };
+                WireFrame::encode(&broadcast, self.conn.dialect())
+            }
+        }
     }
 
     /// Something about the channel or one of its extensions. All four keys have to be there.

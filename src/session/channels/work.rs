@@ -29,13 +29,24 @@ impl ChannelsSession {
         otherwise: Event,
         conn: &Arc<Connection>,
     ) -> Begun {
+        self.begin_within(WORK_WITHIN, work, otherwise, conn)
+    }
+
+    /// The same, with a limit of its own.
+    pub(super) fn begin_within(
+        &mut self,
+        limit: Duration,
+        work: impl Future<Output = Event> + Send + 'static,
+        otherwise: Event,
+        conn: &Arc<Connection>,
+    ) -> Begun {
         let mut work = Box::pin(work);
         if let Some(event) = (&mut work).now_or_never() {
             return Begun::Done(event);
         }
         let inbox = self.inbox(conn);
         let task = self.services.tasks.spawn(async move {
-            let ended = AssertUnwindSafe(timeout(WORK_WITHIN, work)).catch_unwind().await;
+            let ended = AssertUnwindSafe(timeout(limit, work)).catch_unwind().await;
             inbox.put(match ended {
                 Ok(Ok(event)) => event,
                 Ok(Err(_)) | Err(_) => otherwise,

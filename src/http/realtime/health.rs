@@ -1,0 +1,57 @@
+//! Whether the server is there and well, in the ways that operators of the original ask.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+
+use crate::{http::system::System, session::channels::Services};
+
+pub(super) fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<Services>: FromRef<S>,
+    Arc<System>: FromRef<S>,
+{
+    Router::new()
+        .route("/api/ping", get(ping))
+        .route("/realtime/v1/api/ping", get(ping))
+        .route("/api/tenants/{id}/health", get(tenant))
+}
+
+async fn ping() -> Response {
+    axum::Json(json!({"message": "Success"})).into_response()
+}
+
+/// The health check of the usual compose files. There is one tenant, whatever it is called.
+async fn tenant(
+    State(services): State<Arc<Services>>,
+    State(system): State<Arc<System>>,
+    headers: HeaderMap,
+) -> Response {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = bearer.and_then(|value| value.trim().split_once(' ')).map(|(_, token)| token.trim());
+    let is_believed = match token {
+        Some(token) => services.verifier.verify_channel(token).await.is_ok(),
+        None => false,
+    };
+    if !is_believed {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let database = system.is_well("database").await;
+    let data = json!({
+        "healthy": database,
+        "db_connected": database,
+        "replication_connected": services.messages.is_live(),
+        "connected_cluster": services.limits.connected(),
+        "region": null,
+        "node": null,
+    });
+    axum::Json(json!({ "data": data })).into_response()
+}
