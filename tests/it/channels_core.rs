@@ -137,7 +137,7 @@ async fn policies_open_private_rooms_and_close_them_again_while_they_are_used(wo
     let (writer, reader) = (User::new(), User::new());
     let ids = [("writer", writer.id), ("reader", reader.id)];
     world
-        .run("insert into public.members values ('a', $writer), ('a', $reader, false), ('b', $reader)", &ids)
+        .run("insert into public.members values ('a', $writer, true), ('a', $reader, false), ('b', $reader, true)", &ids)
         .await;
     let (mut one, mut two) = (user_socket(&node, &writer).await, user_socket(&node, &reader).await);
     let private = json!({"private": true, "broadcast": {"ack": true}});
