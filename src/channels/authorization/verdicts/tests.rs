@@ -134,6 +134,12 @@ fn a_change_asks_everybody_who_watches_once_and_tells_only_who_lost() {
 }
 
 #[test]
+fn traces_are_those_that_the_database_makes() {
+    // left(encode(sha256(convert_to('room:1', 'UTF8')), 'hex'), 8)
+    assert_eq!(trace("room:1"), 0x4217_a7ce);
+}
+
+#[test]
 fn those_whom_a_change_names_are_asked_first() {
     let mut verdicts = listening();
     for n in 0..10 {
