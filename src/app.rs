@@ -15,6 +15,7 @@ use crate::{
         Broadcaster, ChannelLimits, LocalRooms, NodeLimits,
         authorization::authorizer,
         bus::{Neighbours, postgres::postgres_bus},
+        changes::{Changes, ChangesSettings},
         database::{database_source, partitions::partition_keeper},
         outlet::DiffOutlet,
         presence::{
@@ -166,7 +167,10 @@ impl Server {
             channel_limits.payload_bytes.unwrap_or(usize::MAX),
             DatabaseSink::new(local_rooms.clone(), replays.clone()),
         );
+        let (changes, changes_engine) =
+            Changes::new(database.clone(), Arc::new(hub.clone()), ChangesSettings::default());
         let channels = Arc::new(Services {
+            changes,
             hub: hub.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
@@ -211,6 +215,7 @@ impl Server {
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));
         tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
+        tasks.spawn("changes", endless(changes_engine.run(stop.clone())));
         tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));

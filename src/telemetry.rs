@@ -65,6 +65,14 @@ pub mod metric {
     pub const DATABASE_BROADCASTS: &str = "rollcall_database_broadcasts_total";
     /// Counter: rows of `realtime.messages` that are no broadcast or could not be delivered, by reason.
     pub const DATABASE_BROADCASTS_SKIPPED: &str = "rollcall_database_broadcasts_skipped_total";
+    /// Gauge, bytes: write-ahead log that PostgreSQL keeps until its changes have been told here.
+    pub const REPLICATION_LAG: &str = "rollcall_replication_lag_bytes";
+    /// Counter: streams of changes that broke or did not start.
+    pub const REPLICATION_INTERRUPTIONS: &str = "rollcall_replication_interruptions_total";
+    /// Gauge: channels that hear changes.
+    pub const CHANGE_CHANNELS: &str = "rollcall_change_channels";
+    /// Histogram: changes told in one pass.
+    pub const CHANGES_BATCH_SIZE: &str = "rollcall_changes_batch_size";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.
@@ -108,6 +116,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
     Ok(PrometheusBuilder::new()
         .set_buckets(&LATENCY_BUCKETS)?
         .set_buckets_for_metric(full(metric::WRITER_BATCH_SIZE), &BATCH_BUCKETS)?
+        .set_buckets_for_metric(full(metric::CHANGES_BATCH_SIZE), &BATCH_BUCKETS)?
         .set_buckets_for_metric(full(metric::CHANNEL_PRESENCE_BATCH_SIZE), &BATCH_BUCKETS)?
         .set_buckets_for_metric(full(metric::BUS_BATCH_SIZE), &BATCH_BUCKETS)?
         .install_recorder()?)

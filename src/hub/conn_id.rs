@@ -19,7 +19,9 @@ impl ConnId {
     /// The most connections in one shard.
     pub const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 
-    pub(crate) fn new(shard: u8, slot: u32, epoch: u32) -> Self {
+    /// The name of a seat. Reaches nobody unless the hub has given it to somebody.
+    #[must_use]
+    pub fn new(shard: u8, slot: u32, epoch: u32) -> Self {
         debug_assert!(slot < Self::MAX_SLOTS);
         Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
     }

@@ -177,11 +177,12 @@ begin
     join pg_catalog.pg_namespace n on n.oid = t.typnamespace
     where t.oid = p_type;
   if p_operator = 'in' then
-    execute format('select coalesce(array_agg(v::text order by place), ''{}'') '
+    execute format('select coalesce(array_agg(case when num_nulls(v) = 0 then format(''%%s'', v) end order by place), ''{}'') '
       'from unnest($1::%s[]) with ordinality as list (v, place)', v_type)
       into v_literals using p_value;
   else
-    execute format('select array[($1::%s)::text]', v_type) into v_literals using p_value;
+    -- Not a cast to text, which is another text for some types: true instead of t.
+    execute format('select array[format(''%%s'', $1::%s)]', v_type) into v_literals using p_value;
   end if;
   return v_literals;
 end

@@ -10,6 +10,7 @@ mod picture;
 mod world;
 
 mod bad_input;
+mod changes;
 mod channel_bus;
 mod channel_presence;
 mod channels_core;
@@ -107,6 +108,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         supabase::cases(),
         revocation::cases(),
         bad_input::cases(),
+        changes::cases(),
         channels_core::cases(),
         channels_rights::cases(),
         described::cases(),

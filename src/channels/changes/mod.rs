@@ -1,8 +1,36 @@
 //! `postgres_changes`: which rows of published tables changed, told to whoever may see them.
+//!
+//! A change travels through these modules, in this order:
+//! 1. [`crate::pg::replication`] streams the write-ahead log; `reader` reads ahead, bounded, and `engine` keeps the
+//!    stream running while somebody listens.
+//! 2. `teller` takes what waits as one batch: it decides [`filter`]s, asks row-level security through `asker` (once a
+//!    claimant, table and batch; the slow ones in the `slow` lane), and puts frames together from [`row`], [`render`]
+//!    and [`frame`].
+//! 3. A [`Sink`] delivers them to the sockets.
+//!
+//! What a client asks for is read in [`params`], checked in `subscribe`, and kept in the `registry`. To subscribe:
+//! [`Changes::prepare`], then [`Prepared::activate`] with the reply to the join; dropping the [`Subscription`] ends it.
+//!
+//! Two rules. What a subscriber gets is what `select` as that subscriber returns, asked after the change was committed and
+//! visible. And nothing is missed in silence: whenever the stream had to be started anew, or a batch could not be
+//! told, those who had been confirmed hear of it before they are confirmed again.
 
+mod asker;
+mod engine;
 pub mod filter;
+pub mod frame;
 pub mod params;
+mod reader;
+mod registry;
 pub mod render;
+pub mod row;
+mod slow;
+mod subscribe;
+mod teller;
 pub mod types;
 
+pub use engine::{ChangesSettings, Engine, StreamState};
 pub use params::{Params, ParamsError, Requested, echo_all};
+pub use registry::{Ears, SUBSCRIBED};
+pub use subscribe::{Changes, Prepared, SubscribeError, Subscription};
+pub use teller::{Sink, Told};

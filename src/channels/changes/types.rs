@@ -1,6 +1,10 @@
 //! What the catalogue says of types, as far as rendering and comparing values needs it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -23,16 +27,12 @@ impl Types {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn learn(
-        &mut self,
-        client: &Client,
-        oids: impl IntoIterator<Item = u32>,
-    ) -> Result<(), PgError> {
+    pub async fn learn(&mut self, client: &Client, oids: &HashSet<u32>) -> Result<(), PgError> {
         if self.since.is_none_or(|since| since.elapsed() > BELIEVED_FOR) {
             self.known.clear();
             self.since = Some(Instant::now());
         }
-        let mut wanted: Vec<u32> = oids.into_iter().filter(|oid| !self.known.contains_key(oid)).collect();
+        let mut wanted: Vec<u32> = oids.iter().copied().filter(|oid| !self.known.contains_key(oid)).collect();
         while !wanted.is_empty() {
             wanted.sort_unstable();
             wanted.dedup();

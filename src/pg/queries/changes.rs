@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio_postgres::{Client, Row, types::Type as PgType};
 
-use crate::pg::PgError;
+use crate::pg::{Connection, PgError};
 
 /// How a type's values become JSON, and how they compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Access {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn published(client: &Client, schema: &str, table: &str) -> Result<Vec<Published>, PgError> {
+pub async fn published(client: &Connection, schema: &str, table: &str) -> Result<Vec<Published>, PgError> {
     let rows = client.query(include_str!("../../../sql/changes/published.sql"), &[&schema, &table]).await?;
     let published = |row: &Row| {
         Ok(Published {
@@ -114,7 +114,7 @@ pub async fn published(client: &Client, schema: &str, table: &str) -> Result<Vec
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn publication_state(client: &Client) -> Result<i32, PgError> {
+pub async fn publication_state(client: &Connection) -> Result<i32, PgError> {
     Ok(client.query_one(include_str!("../../../sql/changes/publication_state.sql"), &[]).await?.try_get(0)?)
 }
 
@@ -136,11 +136,11 @@ pub struct Asked<'a> {
 /// # Errors
 /// With what is wrong, in the original's words.
 pub async fn check_params(
-    client: &Client,
+    client: &Connection,
     relation: u32,
     role: &str,
     asked: &Asked<'_>,
-) -> Result<(), tokio_postgres::Error> {
+) -> Result<(), PgError> {
     let statement = include_str!("../../../sql/changes/check_params.sql");
     client
         .query(statement, &[&relation, &role, &asked.columns, &asked.operators, &asked.values, &asked.select])
@@ -265,4 +265,34 @@ pub async fn filter_holds(
 pub async fn render_values(client: &Client, type_oid: u32, values: &[&str]) -> Result<Vec<String>, PgError> {
     let statement = include_str!("../../../sql/changes/render_values.sql");
     Ok(client.query_one(statement, &[&type_oid, &values]).await?.try_get(0)?)
+}
+
+/// Some columns of one row as text, by its key (names, types for casts, texts). `None` if the row is gone.
+///
+/// # Errors
+/// When the table is not as described, may not be read, or the database does not answer.
+pub async fn fetch(
+    client: &Client,
+    qualified: &str,
+    columns: &[&str],
+    key: &[(&str, &str, &str)],
+) -> Result<Option<Vec<Option<String>>>, PgError> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    // By the type's output function, as the log has it: a cast to text differs for some types.
+    let written = |name: &str| format!("case when num_nulls({name}) = 0 then format('%s', {name}) end");
+    let wanted: Vec<_> = columns.iter().map(|name| written(&quoted(name))).collect();
+    let known: Vec<_> = key
+        .iter()
+        .zip(1..)
+        .map(|((name, of, _), place)| format!("{} = ${place}::text::{of}", quoted(name)))
+        .collect();
+    // Names of tables and columns cannot be parameters.
+    let statement = format!("select {} from {qualified} where {}", wanted.join(", "), known.join(" and "));
+    let values: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), PgType)> = key
+        .iter()
+        .map(|(_, _, value)| (value as &(dyn tokio_postgres::types::ToSql + Sync), PgType::TEXT))
+        .collect();
+    let rows = client.query_typed(&statement, &values).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some((0..columns.len()).map(|at| row.try_get(at)).collect::<Result<_, _>>()?))
 }

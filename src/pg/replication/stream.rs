@@ -77,7 +77,7 @@ impl Stream {
         publication: &str,
     ) -> Result<Self, ReplicationError> {
         let mut wire = Wire::connect(connector, "changes").await?;
-        let temporary = if kind == SlotKind::Temporary { "temporary " } else { "" };
+        let temporary = if kind == SlotKind::Temporary { "TEMPORARY " } else { "" };
         let create = format!(
             "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'nothing')",
             quoted(slot)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Opener, Services,
+    changes::requested,
     config::{Config, Replay},
     error::JoinError,
     tokens::hash,
@@ -12,6 +13,7 @@ use super::{
 use crate::channels::{
     Claimant, Room,
     authorization::{AuthorizationError, ReadRights},
+    changes::{Prepared, echo_all},
     database::DatabaseBroadcast,
     replay::Window,
 };
@@ -40,6 +42,8 @@ pub(super) struct Admitted {
     pub rights: ReadRights,
     /// What is to be sent again, with what has come since.
     pub replay: Option<(Vec<DatabaseBroadcast>, Window)>,
+    /// The changes that it asked for, as the reply has them, and its subscription if there are any.
+    pub changes: (String, Option<Prepared>),
     /// What was asked for.
     pub config: Config,
 }
@@ -72,5 +76,14 @@ pub(super) async fn decide(
             Some((stored.map_err(|_| JoinError::ReplayFailed)?, window))
         }
     };
-    Ok(Box::new(Admitted { claimant, token, rights, replay, config }))
+    let asked = requested(&config);
+    let echo = echo_all(&asked);
+    // Before the reply, so that whoever is told `ok` is told the truth where that takes no time.
+    let prepared = if asked.is_empty() {
+        None
+    } else {
+        let topic = room.topic.clone();
+        Some(services.changes.prepare(topic, &asked, config.is_legacy, claimant.clone()).await)
+    };
+    Ok(Box::new(Admitted { claimant, token, rights, replay, changes: (echo, prepared), config }))
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::rights::Guard;
+use super::{changes::Subscribed, rights::Guard};
 use crate::{
     channels::{
         ChannelId, Claimant, Room,
@@ -53,6 +53,8 @@ pub(super) struct Joined {
     pub presence: Presence,
     /// What stands between it and a private room.
     pub guard: Option<Box<Guard>>,
+    /// Its subscription to changes, if it asked for any.
+    pub changes: Option<Subscribed>,
     /// Something that is being found out, while pushes wait. It ends with this.
     pub work: Option<AbortOnDropHandle<()>>,
     /// Waits for broadcasts from the database, where the client wants to know. It ends with this.

@@ -31,6 +31,8 @@ pub(super) struct Config {
     pub presence_enabled: bool,
     /// The changes of tables that it wants, as they came.
     pub changes: Vec<Box<RawValue>>,
+    /// The channel's name was all there was: it names the changes that are wanted.
+    pub is_legacy: bool,
     /// Which of the two rooms of that name.
     pub private: bool,
 }
@@ -71,6 +73,16 @@ impl JoinRequest {
 }
 
 impl Config {
+    /// What a join means that says nothing but its name: `<schema>[:<table>[:<filter>]]`.
+    pub fn legacy(name: &str) -> Self {
+        let named = ["schema", "table", "filter"].into_iter().zip(name.splitn(3, ':'));
+        let asked: serde_json::Map<_, _> =
+            named.map(|(key, value)| (key.to_owned(), serde_json::Value::from(value))).collect();
+        let changes =
+            RawValue::from_string(serde_json::Value::Object(asked).to_string()).into_iter().collect();
+        Self { changes, is_legacy: true, ..Self::default() }
+    }
+
     fn read(config: &RawValue) -> Result<Self, InvalidJoin> {
         if config.get() == "null" {
             return Ok(Self::default());
@@ -98,6 +110,7 @@ impl Config {
             presence_key: present(&presence, "key").map(key).filter(|key| !key.is_empty()),
             presence_enabled: lenient(&presence, "enabled"),
             changes: changes(present(&fields, "postgres_changes"))?,
+            is_legacy: false,
             private,
         })
     }

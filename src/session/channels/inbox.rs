@@ -18,6 +18,8 @@ use crate::{
 pub(super) enum Event {
     /// Whether a join is admitted is decided.
     Decided(ChannelId, Result<Box<Admitted>, JoinError>),
+    /// What the subscription to changes says: whether it is well, and the message.
+    OfChanges(ChannelId, bool, Box<str>),
     /// What comes of a fresh token.
     Renewed(ChannelId, Result<Renewed, Ending>),
     /// What a channel may say.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     ChannelsSession,
     admission::{Admitted, Application, decide},
+    changes::{Subscribed, SubscriptionEars},
     channel::{Channel, Held, Joined, Presence, Stage},
     config::{Config, JoinRequest},
     ending::Ending,
@@ -62,7 +63,7 @@ impl ChannelsSession {
         }
         let payload = if let Payload::Json(json) = push.payload { json } else { "" };
         let JoinRequest { config, token } = JoinRequest::read(payload)?;
-        let config = config.unwrap_or_default();
+        let config = config.unwrap_or_else(|| Config::legacy(name));
         if self.services.private_only && !config.private {
             return Err(JoinError::PrivateOnly);
         }
@@ -121,17 +122,27 @@ impl ChannelsSession {
         let services = self.services.clone();
         let mut slots = services.hub.slots(1).await?;
         let voice = self.voice(conn);
+        let inbox = admitted.changes.1.is_some().then(|| self.inbox(conn));
         let channel = &mut self.channels[place];
-        let Admitted { claimant, token, rights, replay, config } = admitted;
+        let Admitted { claimant, token, rights, replay, changes: (echo, prepared), config } = admitted;
         let Config { ack, hears_itself, presence_key, presence_enabled, replication_ready, .. } = config;
         let presence =
             Presence { enabled: presence_enabled, key: presence_key.map(Key::from), ..Presence::default() };
-        let joined =
-            Joined { claimant, token, ack, hears_itself, presence, guard: None, work: None, notice: None };
+        let joined = Joined {
+            claimant,
+            token,
+            ack,
+            hears_itself,
+            presence,
+            guard: None,
+            changes: None,
+            work: None,
+            notice: None,
+        };
         let before = std::mem::replace(&mut channel.stage, Stage::Joined(joined));
         let reference = if let Stage::Joining { reference, .. } = before { reference } else { None };
-        let mut first =
-            vec![voice.reply(channel, reference.as_deref(), Status::Ok, r#"{"postgres_changes":[]}"#)];
+        let response = format!("{{\"postgres_changes\":{echo}}}");
+        let mut first = vec![voice.reply(channel, reference.as_deref(), Status::Ok, &response)];
         let replayed = replay.map(|(stored, window)| {
             let newer = window.kept();
             let ids: HashSet<Uuid> = stored.iter().chain(&newer).map(|broadcast| broadcast.id).collect();
@@ -149,15 +160,30 @@ impl ChannelsSession {
         let member =
             Member { channel: channel.id, connection: Arc::clone(conn), hears, gate: gate.clone(), replayed };
         let room = channel.room.clone();
-        if presence_enabled && rights.presence {
-            services.presence.enter(&channel.room, |state| {
-                first.push(voice.push(channel, "presence_state", &String::from_utf8_lossy(&state)));
+        let enter = || {
+            if presence_enabled && rights.presence {
+                services.presence.enter(&channel.room, |state| {
+                    first.push(voice.push(channel, "presence_state", &String::from_utf8_lossy(&state)));
+                    slots.join(room, member, WireFrame::joined(&first));
+                });
+            } else {
                 slots.join(room, member, WireFrame::joined(&first));
-            });
-        } else {
-            slots.join(room, member, WireFrame::joined(&first));
-        }
+            }
+        };
+        let subscription = match (prepared, inbox) {
+            (Some(prepared), Some(inbox)) => {
+                let ears = Arc::new(SubscriptionEars { id: channel.id, inbox });
+                Some(prepared.activate((channel.id, conn.id()), ears, enter))
+            }
+            _ => {
+                enter();
+                None
+            }
+        };
         drop(slots);
+        if let Stage::Joined(joined) = &mut channel.stage {
+            joined.changes = subscription.map(Subscribed::new);
+        }
         if let Some(gate) = gate {
             self.guard(place, rights, gate, conn);
         }
@@ -245,6 +271,10 @@ impl ChannelsSession {
         last: Option<WireFrame>,
         conn: &Arc<Connection>,
     ) {
+        // No change is told from here on.
+        if let Stage::Joined(joined) = &mut channel.stage {
+            joined.changes = None;
+        }
         // Both fail only when the server stops, and then the connection ends too.
         if let Ok(mut slots) = self.services.hub.slots(1).await {
             slots.leave(&channel.room, channel.id, conn, last);

@@ -1,6 +1,7 @@
 //! The session behind Phoenix channels: one socket with its channels.
 //!
 //! - `mod` hears the client and sorts what it says by topic; [`Services`] is what all sessions share.
+//! - `changes` is what a join asks for of changes of tables.
 //! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
 //!   the session where that takes time), `error` has the words of refusal.
 //! - `broadcasting` and `presence` are what a joined channel says to its room, `rights` is whether it may, `renewal` and
@@ -12,6 +13,7 @@
 
 mod admission;
 mod broadcasting;
+mod changes;
 mod channel;
 mod config;
 mod ending;
@@ -44,7 +46,7 @@ use crate::{
     auth::Verifier,
     channels::{
         Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place, authorization::Authorizer,
-        database::Messages, presence::ChannelPresence, replay::Replays,
+        changes::Changes, database::Messages, presence::ChannelPresence, replay::Replays,
     },
     clock::Clock,
     hub::Hub,
@@ -57,6 +59,8 @@ use crate::{
 
 /// What the sessions need, shared by all of them.
 pub struct Services {
+    /// Changes of tables.
+    pub changes: Changes,
     /// Who is connected here.
     pub hub: Hub,
     /// Believes tokens.
@@ -222,6 +226,7 @@ impl ChannelsSession {
     async fn happen(&mut self, event: Event, conn: &Arc<Connection>) {
         match event {
             Event::Decided(id, decision) => self.decided(id, decision, conn).await,
+            Event::OfChanges(id, is_ok, message) => self.of_changes(id, is_ok, &message, conn).await,
             Event::Renewed(id, renewed) => self.renewed(id, renewed, conn).await,
             Event::Writes(id, answer) => self.answered(id, answer, conn).await,
             Event::Rights(id, rights) => self.rights_changed(id, rights, conn).await,

@@ -72,6 +72,9 @@ impl ChannelsSession {
             return;
         };
         joined.work = None;
+        if let Some(changes) = &mut joined.changes {
+            changes.renew(claimant.clone());
+        }
         joined.claimant = claimant;
         joined.token = token;
         if let Some(guard) = &joined.guard {
