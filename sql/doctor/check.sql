@@ -52,6 +52,22 @@ select 'wal_level',
   'wal_level is ' || current_setting('wal_level') || '; postgres_changes needs logical',
   'alter system set wal_level = ''logical''; -- then restart PostgreSQL'
 union all
+select 'replication_slots',
+  used < most,
+  format('%s of %s replication slots are used; postgres_changes needs one', used, most),
+  format('alter system set max_replication_slots = %s; -- then restart PostgreSQL', most + 4)
+from (
+  select (select count(*) from pg_replication_slots) as used, current_setting('max_replication_slots')::int as most
+) slots
+union all
+select 'wal_senders',
+  used < most,
+  format('%s of %s WAL senders are used; postgres_changes needs one', used, most),
+  format('alter system set max_wal_senders = %s; -- then restart PostgreSQL', most + 4)
+from (
+  select (select count(*) from pg_stat_replication) as used, current_setting('max_wal_senders')::int as most
+) senders
+union all
 select 'replication',
   rolreplication or rolsuper,
   format('the role %I may %sreplicate; postgres_changes needs it',
@@ -78,10 +94,13 @@ select 'role_membership',
 from roles
 union all
 select 'auth_uid',
-  to_regprocedure('auth.uid()') is not null,
-  case when to_regprocedure('auth.uid()') is not null then 'auth.uid() exists'
-    else 'auth.uid() is missing; `rollcall migrate` as a superuser makes it' end,
-  null
+  to_regprocedure('auth.uid()') is not null and to_regprocedure('auth.jwt()') is not null and to_regprocedure('auth.role()') is not null,
+  case when to_regprocedure('auth.uid()') is not null and to_regprocedure('auth.jwt()') is not null and to_regprocedure('auth.role()') is not null
+    then 'auth.uid(), auth.jwt() and auth.role() exist'
+    else 'auth.uid(), auth.jwt() or auth.role() is missing; `rollcall migrate` as a superuser makes them too' end,
+  $remedy$create schema if not exists auth; grant usage on schema auth to anon, authenticated, service_role; $remedy$
+  || format('grant usage on schema auth to %I; ', current_user)
+  || $remedy$create or replace function auth.jwt() returns jsonb language sql stable as $$select coalesce(nullif(current_setting('request.jwt.claim', true), ''), nullif(current_setting('request.jwt.claims', true), ''))::jsonb$$; create or replace function auth.uid() returns uuid language sql stable as $$select coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''), nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid$$; create or replace function auth.role() returns text language sql stable as $$select coalesce(nullif(current_setting('request.jwt.claim.role', true), ''), nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role')$$;$remedy$
 union all
 select 'row_level_security',
   names is null,

@@ -17,7 +17,7 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
         );
     }
     let provided = Provided::for_command(config).await?;
-    let checks = examine(&provided.target().url, &Sources::built_in()).await;
+    let checks = examine(&provided.url, provided.direct_url.as_ref(), &Sources::built_in()).await;
     provided.release().await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&checks)?);

@@ -1,9 +1,11 @@
 //! Says what is wrong with a database and how to mend it.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use serde::Serialize;
-use tokio_postgres::Client;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client};
+use uuid::Uuid;
 
 use super::Connector;
 use super::migrate::{Sources, pending};
@@ -12,6 +14,8 @@ use crate::lifecycle::Chain;
 
 /// How long all checks together may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a notification may be on its way.
+const NOTIFICATION: Duration = Duration::from_secs(2);
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,18 +36,23 @@ impl Check {
     }
 }
 
-/// Looks at the database behind `url`, as the role that the server uses. Whatever fails becomes a finding.
-pub async fn examine(url: &Secret, sources: &Sources) -> Vec<Check> {
+/// What can go wrong before the database answers.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Looks at the database behind `url`, as the role that the server uses; past a pooler by `direct_url`, where there is
+/// one. Whatever fails becomes a finding.
+pub async fn examine(url: &Secret, direct_url: Option<&Secret>, sources: &Sources) -> Vec<Check> {
     let mut checks = Vec::new();
-    if tokio::time::timeout(DEADLINE, examine_into(&mut checks, url, sources)).await.is_err() {
+    let examined = examine_into(&mut checks, url, direct_url.unwrap_or(url), sources);
+    if tokio::time::timeout(DEADLINE, examined).await.is_err() {
         let finding = format!("the database did not answer within {} s", DEADLINE.as_secs());
         checks.push(Check::new("deadline", false, finding));
     }
     checks
 }
 
-async fn examine_into(checks: &mut Vec<Check>, url: &Secret, sources: &Sources) {
-    let client = match connect(url).await {
+async fn examine_into(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secret, sources: &Sources) {
+    let client = match connect(direct_url).await {
         Ok(client) => client,
         Err(error) => {
             let finding = format!("{}; is DATABASE_URL right?", Chain(&*error));
@@ -51,26 +60,79 @@ async fn examine_into(checks: &mut Vec<Check>, url: &Secret, sources: &Sources) 
         }
     };
     checks.push(Check::new("connection", true, "the database answers"));
-    match catalog(&client).await {
+    let heard = notifications(url, direct_url).await;
+    let is_pooled = matches!(heard, Ok(false));
+    checks.push(match heard {
+        Ok(true) => Check::new("notifications", true, "notifications arrive"),
+        Ok(false) => Check::new(
+            "notifications",
+            false,
+            "notifications do not arrive, as through a pooler in transaction mode; \
+             set DATABASE_DIRECT_URL to the database itself",
+        ),
+        Err(error) => Check::new("notifications", false, Chain(&*error).to_string()),
+    });
+    if is_pooled {
+        // What else there is to ask would not come through either.
+        return;
+    }
+    match catalog(&client, include_str!("../../sql/doctor/check.sql")).await {
         Ok(found) => checks.extend(found),
         Err(error) => checks.push(Check::new("catalog", false, Chain(&error).to_string())),
     }
-    checks.push(match pending(&client, &sources.migrations).await {
+    let migrations = match pending(&client, &sources.migrations).await {
         Ok(pending) if pending.is_empty() => Check::new("migrations", true, "all applied"),
         Ok(pending) => {
             let finding = format!("not applied: {}; `rollcall migrate` applies them", pending.join(", "));
             Check::new("migrations", false, finding)
         }
         Err(error) => Check::new("migrations", false, Chain(&error).to_string()),
-    });
+    };
+    let is_migrated = migrations.ok;
+    checks.push(migrations);
+    if is_migrated {
+        match catalog(&client, include_str!("../../sql/doctor/schema.sql")).await {
+            Ok(found) => checks.extend(found),
+            Err(error) => checks.push(Check::new("schema", false, Chain(&error).to_string())),
+        }
+    }
 }
 
-async fn connect(url: &Secret) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+/// Whether a notification that is sent by `url` is heard by `direct_url`, as the server needs it.
+async fn notifications(url: &Secret, direct_url: &Secret) -> Result<bool, Failure> {
+    let (listener, mut connection) = Connector::new(direct_url.expose())?.connect("doctor").await?;
+    let (heard, mut hears) = mpsc::channel(16);
+    let hearing = tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                // A full channel holds what is needed.
+                heard.try_send(notification.payload().to_owned()).ok();
+            }
+        }
+    });
+    let word = Uuid::new_v4().to_string();
+    listener.batch_execute("listen rollcall_doctor").await?;
+    connect(url).await?.batch_execute(&format!("notify rollcall_doctor, '{word}'")).await?;
+    let arrived = async {
+        while let Some(payload) = hears.recv().await {
+            if payload == word {
+                return true;
+            }
+        }
+        false
+    };
+    let arrived = tokio::time::timeout(NOTIFICATION, arrived).await.unwrap_or(false);
+    drop(listener);
+    hearing.abort();
+    Ok(arrived)
+}
+
+async fn connect(url: &Secret) -> Result<Client, Failure> {
     Ok(Connector::new(url.expose())?.client("doctor").await?)
 }
 
-async fn catalog(client: &Client) -> Result<Vec<Check>, tokio_postgres::Error> {
-    let rows = client.query(include_str!("../../sql/doctor/check.sql"), &[]).await?;
+async fn catalog(client: &Client, checks: &str) -> Result<Vec<Check>, tokio_postgres::Error> {
+    let rows = client.query(checks, &[]).await?;
     rows.iter()
         .map(|row| {
             let ok: bool = row.try_get("ok")?;
@@ -109,27 +171,27 @@ mod tests {
         let migration = SqlFile { name: "20250101000000_first.sql".into(), text: "select 1".into() };
         let sources = Sources { migrations: vec![migration], ..Sources::default() };
 
-        let checks = examine(&urls.url, &sources).await;
+        let checks = examine(&urls.url, None, &sources).await;
         let expected = ["roles", "role_membership", "auth_uid", "publication", "messages", "migrations"];
         assert_eq!(failed(&checks), expected, "{checks:#?}");
 
         let admin = Connector::new(urls.admin_url.expose()).unwrap().client("test").await.unwrap();
         // Memberships can be mended only once the roles are.
         for _ in 0..2 {
-            mend(&admin, &examine(&urls.url, &sources).await).await;
+            mend(&admin, &examine(&urls.url, None, &sources).await).await;
         }
-        let not_by_sql = ["auth_uid", "messages", "migrations"];
-        assert_eq!(failed(&examine(&urls.url, &sources).await), not_by_sql);
+        let not_by_sql = ["messages", "migrations"];
+        assert_eq!(failed(&examine(&urls.url, None, &sources).await), not_by_sql);
 
         admin
             .batch_execute("create table public.open (); grant select on public.open to anon")
             .await
             .unwrap();
-        let checks = examine(&urls.url, &sources).await;
+        let checks = examine(&urls.url, None, &sources).await;
         let exposed = checks.iter().find(|check| check.name == "row_level_security").unwrap();
         assert!(!exposed.ok && exposed.finding.ends_with("public.open"), "{exposed:?}");
         mend(&admin, &checks).await;
-        assert_eq!(failed(&examine(&urls.url, &sources).await), not_by_sql);
+        assert_eq!(failed(&examine(&urls.url, None, &sources).await), not_by_sql);
 
         cluster.stop().await.unwrap();
         std::fs::remove_dir_all(dir).unwrap();
@@ -138,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn a_database_out_of_reach_is_the_only_finding() {
         let url = Secret::new("postgresql://a:hunter2@127.0.0.1:1/x");
-        let checks = examine(&url, &Sources::default()).await;
+        let checks = examine(&url, None, &Sources::default()).await;
         assert_eq!(failed(&checks), ["connection"]);
         assert!(!checks[0].finding.contains("hunter2"), "{checks:?}");
     }

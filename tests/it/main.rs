@@ -16,6 +16,7 @@ mod channel_presence;
 mod channels_core;
 mod channels_rights;
 mod described;
+mod doctor;
 mod edge_function;
 mod faults;
 mod invisible;
@@ -112,6 +113,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         channels_core::cases(),
         channels_rights::cases(),
         described::cases(),
+        doctor::cases(),
         edge_function::cases(),
         faults::cases(),
         invisible::cases(),

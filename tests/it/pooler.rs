@@ -11,6 +11,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rollcall::{
+    config::Secret,
+    pg::{doctor::examine, migrate::Sources},
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
@@ -25,6 +29,7 @@ pub fn cases() -> Vec<Case> {
     crate::cases![
         servers_behind_a_pooler_in_transaction_mode_do_everything,
         statements_return_only_types_that_need_no_look_up,
+        doctor_notices_a_pooler_that_nobody_mentioned,
     ]
 }
 
@@ -220,4 +225,14 @@ async fn statements_return_only_types_that_need_no_look_up(world: Arc<World>) {
         }
     }
     assert!(looked_at > 30, "only {looked_at} statements were found");
+}
+
+async fn doctor_notices_a_pooler_that_nobody_mentioned(world: Arc<World>) {
+    let pooler = Pooler::start(&world.url).await;
+    let (pooled, direct) = (Secret::new(pooler.url.clone()), Secret::new(world.url.clone()));
+    let checks = examine(&pooled, None, &Sources::built_in()).await;
+    let wrong: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
+    assert!(wrong.len() == 1 && wrong[0].finding.contains("set DATABASE_DIRECT_URL"), "{checks:#?}");
+    let checks = examine(&pooled, Some(&direct), &Sources::built_in()).await;
+    assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
 }

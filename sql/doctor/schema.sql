@@ -1,0 +1,150 @@
+-- What is wrong with the migrated schema and the rights on it, one row a check, in the order to mend things.
+-- Returns name text, ok bool, finding text (for people), remedy text (SQL, or null where none is needed or none helps).
+-- Only for a database to which all migrations were applied. Reads catalogs only; asks as the role that the server uses.
+with
+-- The tables that the migrations made.
+ours as (
+  select c.oid, c.relname, n.nspname, format('%I.%I', n.nspname, c.relname) as name, c.relrowsecurity
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind in ('r', 'p')
+    and (n.nspname = 'rollcall'
+      or n.nspname = 'public' and (c.relname = 'presence_nodes' or c.oid in (select d.relation from rollcall.personal_data d)))
+),
+functions as (
+  select p.oid, p.oid::regprocedure::text as name, p.prosecdef, p.proconfig, p.proacl, p.proowner
+  from pg_proc p where p.pronamespace = 'rollcall'::regnamespace
+),
+-- The triggers without which faces do not follow and sockets do not hear; `call` and `condition` as the migrations say.
+source (table_name, prefix, on_insert, on_update, on_delete, on_truncate, condition) as (
+  values
+    ('presence_devices', 'refresh', 'on_source_inserted()', 'on_devices_updated()', 'on_devices_deleted()', 'on_source_truncated()', 'batch'),
+    ('presence_choices', 'refresh', 'on_source_inserted()', 'on_source_updated()', 'on_source_deleted()', 'on_source_truncated()', 'batch'),
+    ('presence_settings', 'refresh', 'on_source_inserted()', 'on_source_updated()', 'on_source_deleted()', 'on_source_truncated()', 'batch'),
+    ('user_last_seen', 'refresh', 'on_source_inserted()', 'on_source_updated()', 'on_source_deleted()', 'on_source_truncated()', 'batch'),
+    ('user_presence', 'notify', 'on_faces_inserted()', 'on_faces_updated()', 'on_faces_deleted()', null, null),
+    ('typing_indicators', 'notify', 'on_typing_started()', 'on_typing_refreshed()', 'on_typing_stopped()', null, null),
+    ('presence_choices', 'void', 'on_choices_changed()', 'on_choices_changed()', 'on_choices_changed()', 'on_truncated()', null),
+    ('presence_settings', 'void', 'on_subjects_changed()', 'on_subjects_changed()', 'on_subjects_changed()', 'on_truncated()', null),
+    ('contacts', 'void', 'on_pairs_changed(''requester_id'', ''addressee_id'')', 'on_pairs_changed(''requester_id'', ''addressee_id'')',
+      'on_pairs_changed(''requester_id'', ''addressee_id'')', 'on_truncated()', null),
+    ('blocks', 'void', 'on_pairs_changed(''blocker_id'', ''blocked_id'')', 'on_pairs_changed(''blocker_id'', ''blocked_id'')',
+      'on_pairs_changed(''blocker_id'', ''blocked_id'')', 'on_truncated()', null),
+    ('presence_visibility_list', 'void', 'on_pairs_changed(''user_id'', ''viewer_id'')', 'on_pairs_changed(''user_id'', ''viewer_id'')',
+      'on_pairs_changed(''user_id'', ''viewer_id'')', 'on_truncated()', null),
+    ('team_members', 'void', 'on_members_changed(''team_id'')', 'on_members_changed(''team_id'')', 'on_members_changed(''team_id'')',
+      'on_truncated()', null),
+    ('conversation_participants', 'void', 'on_members_changed(''conversation_id'')', 'on_members_changed(''conversation_id'')',
+      'on_members_changed(''conversation_id'')', 'on_truncated()', null)
+),
+wanted_trigger as (
+  select ('public.' || source.table_name)::regclass as relation, format('%s_after_%s', source.prefix, operation.verb) as name,
+    format('create trigger %s_after_%s after %2$s on public.%s %s for each statement %s execute function rollcall.%s;',
+      source.prefix, operation.verb, source.table_name, operation.transitions,
+      case when source.condition = 'batch' and operation.verb <> 'truncate'
+        then 'when (current_setting(''rollcall.batch'', true) is distinct from ''on'')' else '' end,
+      operation.call) as definition
+  from source
+  cross join lateral (values
+    ('insert', 'referencing new table as new_rows', source.on_insert),
+    ('update', 'referencing old table as old_rows new table as new_rows', source.on_update),
+    ('delete', 'referencing old table as old_rows', source.on_delete),
+    ('truncate', '', source.on_truncate)
+  ) as operation (verb, transitions, call)
+  where operation.call is not null
+),
+-- One row a thing that is wrong.
+wrong (check_name, what, remedy) as (
+  select 'service_role_bypasses', rolname::text, format('alter role %I bypassrls;', rolname)
+  from pg_roles where rolname = 'service_role' and not rolbypassrls and not rolsuper
+  union all
+  select 'browsers_do_not_bypass', rolname::text,
+    format('alter role %I nosuperuser nobypassrls;', rolname)
+  from pg_roles where rolname in ('anon', 'authenticated') and (rolbypassrls or rolsuper)
+  union all
+  select 'schema_usage', format('%s on %s', role, schema), format('grant usage on schema %I to %I;', schema, role)
+  from unnest(array['authenticated', 'service_role']) role cross join unnest(array['public', 'rollcall', 'auth']) schema
+  where not has_schema_privilege(role, schema, 'usage')
+  union all
+  select 'own_row_level_security', name, format('alter table %s enable row level security;', name)
+  from ours where not relrowsecurity
+  union all
+  select 'server_rights', name, format('grant select, insert, update, delete on %s to %I;', name, current_user)
+  from ours where not has_table_privilege(oid, 'select') or not has_table_privilege(oid, 'insert')
+    or not has_table_privilege(oid, 'update') or not has_table_privilege(oid, 'delete')
+  union all
+  select 'api_grants', 'select on ' || name || ' by authenticated', format('grant select on %s to authenticated;', name)
+  from ours where nspname = 'public' and relname <> 'presence_nodes' and not has_table_privilege('authenticated', oid, 'select')
+  union all
+  select 'api_grants', name || ' by service_role', format('grant all on %s to service_role;', name)
+  from ours where nspname = 'public' and not (has_table_privilege('service_role', oid, 'select')
+    and has_table_privilege('service_role', oid, 'insert') and has_table_privilege('service_role', oid, 'update')
+    and has_table_privilege('service_role', oid, 'delete'))
+  union all
+  select 'browsers_write_no_faces', 'user_presence by ' || role,
+    format('revoke insert, update, delete, truncate on public.user_presence from %I;', role)
+  from unnest(array['anon', 'authenticated']) role
+  where has_any_column_privilege(role, 'public.user_presence', 'insert, update')
+    or has_table_privilege(role, 'public.user_presence', 'delete, truncate')
+  union all
+  select 'functions_closed', name, format('revoke execute on function %s from public;', name)
+  from functions f
+  where exists (select from aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
+    where a.grantee = 0 and a.privilege_type = 'EXECUTE')
+  union all
+  select 'functions_granted', name, format('grant execute on function %s to authenticated;', name)
+  from functions where name in ('rollcall.my_sight()', 'rollcall.open_to_me(uuid)', 'rollcall.typing_shown(uuid)',
+      'rollcall.my_teams()', 'rollcall.my_conversations()', 'rollcall.my_relations()', 'rollcall.any_node_lives(uuid[])',
+      'rollcall.sign_off_mine(text)', 'rollcall.export_mine()', 'rollcall.forget_me()')
+    and not has_function_privilege('authenticated', oid, 'execute')
+  union all
+  select 'search_path_pinned', name, format('alter function %s set search_path = '''';', name)
+  from functions where prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%')
+  union all
+  select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition
+  from wanted_trigger w
+  where not exists (select from pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name)
+  union all
+  select 'triggers', format('%s on %s is disabled', t.tgname, ours.name), format('alter table %s enable trigger %I;', ours.name, t.tgname)
+  from pg_trigger t join ours on ours.oid = t.tgrelid
+  where not t.tgisinternal and t.tgenabled not in ('O', 'A')
+  union all
+  select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
+  from pg_event_trigger where evtname = 'rollcall_policy_watch' and evtenabled not in ('O', 'A')
+  union all
+  select 'sources_watched', s::text, format('select rollcall.watch_table(%L);', s)
+  from rollcall.visibility_sources() s
+  where not exists (select from pg_trigger t
+    where t.tgrelid = s and t.tgname in ('rollcall_watch', 'void_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
+  union all
+  select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table public.user_presence;'
+  from pg_publication p
+  where p.pubname = 'supabase_realtime' and not p.puballtables
+    and not exists (select from pg_publication_tables t
+      where t.pubname = p.pubname and t.schemaname = 'public' and t.tablename = 'user_presence')
+),
+-- What is looked at, and how it is said when all is well and when not.
+checks (place, name, well, unwell) as (
+  values
+    (1, 'service_role_bypasses', 'service_role sees past row-level security', 'does not see past row-level security'),
+    (2, 'browsers_do_not_bypass', 'anon and authenticated are under row-level security', 'not under row-level security'),
+    (3, 'schema_usage', 'the API''s roles may use the schemas', 'no usage'),
+    (4, 'own_row_level_security', 'on in every table of Rollcall', 'off'),
+    (5, 'server_rights', 'the server may read and write its tables', 'the server may not read and write'),
+    (6, 'api_grants', 'the API''s roles have what the policies are for', 'not granted'),
+    (7, 'browsers_write_no_faces', 'faces are written by the database itself', 'faces can be written'),
+    (8, 'functions_closed', 'functions are for those who were granted them', 'anybody may call'),
+    (9, 'functions_granted', 'policies and users can call what they need', 'authenticated may not call'),
+    (10, 'search_path_pinned', 'every definer function pins its search_path', 'search_path is not pinned'),
+    (11, 'triggers', 'all are there and enabled', 'faces do not follow, or sockets do not hear'),
+    (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
+    (13, 'sources_watched', 'sockets follow every table that a policy mentions', 'sockets do not follow'),
+    (14, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime')
+)
+select c.name, count(w.check_name) = 0 as ok,
+  case when count(w.check_name) = 0 then c.well else c.unwell || ': ' || string_agg(w.what, ', ' order by w.what) end as finding,
+  string_agg(w.remedy, ' ' order by w.what) as remedy
+from checks c
+left join wrong w on w.check_name = c.name
+group by c.place, c.name, c.well, c.unwell
+order by c.place
