@@ -22,6 +22,7 @@ mod faults;
 mod invisible;
 mod isolation;
 mod pooler;
+mod readme;
 mod rest_lists;
 mod rest_manage;
 mod rest_people;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
 fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> {
     let cases = [
         pooler::cases(),
+        readme::cases(),
         rest_presence::cases(),
         rest_lists::cases(),
         rest_manage::cases(),

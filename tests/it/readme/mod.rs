@@ -1,0 +1,138 @@
+//! The README keeps its word: its SQL runs, and its transcript is what happens.
+//!
+//! `ROLLCALL_README=write` writes the transcript into the README instead of comparing it.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use rollcall::{
+    config::Secret,
+    pg::migrate::{Sources, Target, prepare},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    Case,
+    client::Socket,
+    world::{PATIENCE, User, World},
+};
+
+/// What the DBA of the transcript types, step by step; an empty line ends a step, and `:name` is somebody's id.
+const SCRIPT: &str = include_str!("clients.sql");
+const BEGIN: &str = "<!-- The transcript: tests/it/readme/clients.sql -->\n```\n";
+const END: &str = "```\n<!-- End of the transcript -->";
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        the_sql_of_the_readme_runs_on_the_demo_data,
+        two_browsers_follow_a_dbas_own_table_as_the_transcript_says,
+    ]
+}
+
+fn readme() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
+}
+
+async fn the_sql_of_the_readme_runs_on_the_demo_data(world: Arc<World>) {
+    let target =
+        Target { url: Secret::new(world.url.clone()), admin_url: Some(Secret::new(world.admin_url())) };
+    assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
+    let text = std::fs::read_to_string(readme()).expect("the README");
+    let (_, rest) = text.split_once("## SQL for DBAs").expect("the chapter");
+    let (chapter, _) = rest.split_once("\n## ").expect("the next chapter");
+    let examples: Vec<&str> =
+        chapter.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
+    assert!(examples.len() >= 4, "the examples were found: {examples:?}");
+    for example in examples {
+        world.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
+    }
+}
+
+async fn two_browsers_follow_a_dbas_own_table_as_the_transcript_says(world: Arc<World>) {
+    let node = world.node().await;
+    let names = ["anna", "ben", "flora", "chef"];
+    let people: BTreeMap<&str, User> = names.map(|name| (name, User::new())).into();
+    let vendors = [("flora", people["flora"].id), ("chef", people["chef"].id)];
+    world.set_status(&people["flora"], "online").await;
+    world.set_status(&people["chef"], "online").await;
+    let query = format!("&user_ids={},{}", vendors[0].1, vendors[1].1);
+    let mut browsers = Vec::new();
+    for planner in ["anna", "ben"] {
+        let mut socket = node.socket_with(&people[planner], &query).await;
+        socket.next().await;
+        browsers.push((planner, people[planner].id, socket));
+    }
+
+    let mut transcript =
+        String::from("-- anna and ben plan weddings; their browsers ask for the vendors flora and chef\n");
+    show(&world, &mut browsers, &vendors, &mut transcript).await;
+    for step in SCRIPT.trim().split("\n\n") {
+        transcript += &format!("\n=> {}\n", step.replace('\n', "\n   "));
+        let typed = people.iter().fold(step.to_owned(), |text, (name, user)| {
+            text.replace(&format!(":{name}"), &format!("'{}'", user.id))
+        });
+        world.sql.batch_execute(&typed).await.unwrap_or_else(|error| panic!("{typed}: {error:?}"));
+        show(&world, &mut browsers, &vendors, &mut transcript).await;
+    }
+
+    let text = std::fs::read_to_string(readme()).expect("the README");
+    let (before, rest) = text.split_once(BEGIN).expect("the place of the transcript");
+    let (printed, after) = rest.split_once(END).expect("its end");
+    if std::env::var_os("ROLLCALL_README").is_some_and(|what| what == "write") {
+        std::fs::write(readme(), format!("{before}{BEGIN}{transcript}{END}{after}"))
+            .expect("the README is written");
+        return;
+    }
+    assert_eq!(printed, transcript, "ROLLCALL_README=write writes it anew");
+}
+
+/// Writes down what each browser shows, once that is what `select` as its user returns.
+async fn show(
+    world: &World,
+    browsers: &mut [(&str, Uuid, Socket)],
+    vendors: &[(&str, Uuid)],
+    transcript: &mut String,
+) {
+    let ids: Vec<Uuid> = vendors.iter().map(|(_, id)| *id).collect();
+    for (planner, id, socket) in browsers {
+        let deadline = Instant::now() + PATIENCE;
+        let list = loop {
+            socket.hear(Instant::now() + std::time::Duration::from_millis(20)).await;
+            let believed: BTreeMap<Uuid, String> = socket
+                .beliefs
+                .iter()
+                .filter(|(vendor, _)| !socket.sees_nothing_of(**vendor))
+                .map(|(vendor, face)| (*vendor, face["availability"].as_str().expect("a word").to_owned()))
+                .filter(|(vendor, _)| vendor != id)
+                .collect();
+            if believed == selected(world, *id, &ids).await {
+                break believed;
+            }
+            assert!(Instant::now() < deadline, "{planner} believes {believed:?} and goes on doing so");
+            sleep(std::time::Duration::from_millis(10)).await;
+        };
+        let shown: Vec<String> = vendors
+            .iter()
+            .filter_map(|(name, vendor)| list.get(vendor).map(|status| format!("{name} ({status})")))
+            .collect();
+        let shown = if shown.is_empty() { "nobody".to_owned() } else { shown.join(", ") };
+        *transcript += &format!("   {planner:<5} sees {shown}\n");
+    }
+}
+
+/// What `select` as the viewer returns.
+async fn selected(world: &World, viewer: Uuid, vendors: &[Uuid]) -> BTreeMap<Uuid, String> {
+    let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
+    let sql = &world.sql;
+    sql.batch_execute("begin").await.expect("begins");
+    let acting =
+        "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+    sql.query(acting, &[&claims]).await.expect("acts as the viewer");
+    let rows = sql
+        .query("select user_id, status::text from public.user_presence where user_id = any ($1)", &[&vendors])
+        .await
+        .expect("selects");
+    sql.batch_execute("rollback").await.expect("ends");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
