@@ -201,7 +201,7 @@ impl Shared {
             return Err(AuthError::UnknownKey);
         }
         let named = |entry: &&(Option<String>, VerifyingKey)| kid.is_none() || entry.0.as_deref() == kid;
-        let mut fitting = set.keys.iter().filter(named).filter(|(_, key)| key.algorithm() == algorithm);
+        let mut fitting = set.keys.iter().filter(named).filter(|(_, key)| key.is_for(algorithm));
         match (fitting.next(), fitting.next()) {
             (Some((_, key)), None) => Ok(key.clone()),
             // Trying one after the other would let a stranger choose how much work a token is.

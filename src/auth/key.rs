@@ -1,4 +1,4 @@
-//! One public key, and the one algorithm that it is for.
+//! One key, and the algorithms that it is for.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
@@ -14,29 +14,33 @@ const MIN_RSA_MODULUS: usize = 256;
 /// The largest, in bytes (8,192 bits): beyond it a verification is a denial of service.
 const MAX_RSA_MODULUS: usize = 1024;
 
-/// A key with its algorithm pinned: a token never chooses what a key is used for.
+/// A key with what it is for pinned: a token never chooses what kind of key a key is. The algorithms of one key differ
+/// in nothing but the hash.
 #[derive(Clone)]
 pub(super) struct VerifyingKey {
-    algorithm: SigningAlgorithm,
+    algorithms: &'static [SigningAlgorithm],
     key: DecodingKey,
 }
 
 impl VerifyingKey {
-    /// The shared secret, for HS256 and nothing else.
+    /// The shared secret, for HS256, HS384 and HS512 and nothing else.
     pub(super) fn from_secret(secret: &str) -> Self {
-        Self { algorithm: SigningAlgorithm::Hs256, key: DecodingKey::from_secret(secret.as_bytes()) }
+        const HMAC: &[SigningAlgorithm] =
+            &[SigningAlgorithm::Hs256, SigningAlgorithm::Hs384, SigningAlgorithm::Hs512];
+        Self { algorithms: HMAC, key: DecodingKey::from_secret(secret.as_bytes()) }
     }
 
-    pub(super) const fn algorithm(&self) -> SigningAlgorithm {
-        self.algorithm
+    /// Whether it is for this algorithm.
+    pub(super) fn is_for(&self, algorithm: SigningAlgorithm) -> bool {
+        self.algorithms.contains(&algorithm)
     }
 
     /// Checks the signature over a token's header and payload.
     pub(super) fn check(&self, parts: &Parts<'_>) -> Result<(), AuthError> {
-        if parts.algorithm != self.algorithm {
+        if !self.is_for(parts.algorithm) {
             return Err(AuthError::AlgorithmNotAllowed);
         }
-        let algorithm = self.algorithm.as_jwa();
+        let algorithm = parts.algorithm.as_jwa();
         match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &self.key, algorithm) {
             Ok(true) => Ok(()),
             // An error is a signature that is not even base64url, or a key that is no point on its curve.
@@ -77,7 +81,7 @@ impl Jwk {
         self.kid.as_deref()
     }
 
-    /// The key, for exactly one algorithm. Symmetric entries are passed over: a secret that is published is none.
+    /// The key, for the one algorithm that it names, or those of its kind. Symmetric entries are passed over: a secret that is published is none.
     pub(super) fn verifying_key(&self) -> Result<VerifyingKey, UnusableJwk> {
         let signs = self.public_use.as_deref().is_none_or(|purpose| purpose == "sig");
         let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
@@ -86,33 +90,51 @@ impl Jwk {
         }
         let alg = self.alg.as_deref();
         match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) if matches!(alg, None | Some("RS256")) => self.rsa(),
-            ("EC", Some("P-256")) if matches!(alg, None | Some("ES256")) => self.p256(),
+            ("RSA", _) => {
+                use SigningAlgorithm::{Rs256, Rs384, Rs512};
+                match alg {
+                    None => self.rsa(&[Rs256, Rs384, Rs512]),
+                    Some("RS256") => self.rsa(&[Rs256]),
+                    Some("RS384") => self.rsa(&[Rs384]),
+                    Some("RS512") => self.rsa(&[Rs512]),
+                    Some(_) => Err(UnusableJwk::Unsupported),
+                }
+            }
+            ("EC", Some("P-256")) if matches!(alg, None | Some("ES256")) => {
+                self.ec::<32>(&[SigningAlgorithm::Es256])
+            }
+            ("EC", Some("P-384")) if matches!(alg, None | Some("ES384")) => {
+                self.ec::<48>(&[SigningAlgorithm::Es384])
+            }
             ("OKP", Some("Ed25519")) if matches!(alg, None | Some("EdDSA" | "Ed25519")) => self.ed25519(),
             _ => Err(UnusableJwk::Unsupported),
         }
     }
 
-    fn rsa(&self) -> Result<VerifyingKey, UnusableJwk> {
+    fn rsa(&self, algorithms: &'static [SigningAlgorithm]) -> Result<VerifyingKey, UnusableJwk> {
         let (n, e) = (decoded(self.n.as_deref())?, decoded(self.e.as_deref())?);
         let modulus = n.iter().skip_while(|byte| **byte == 0).count();
         if !(MIN_RSA_MODULUS..=MAX_RSA_MODULUS).contains(&modulus) || e.len() > 8 {
             return Err(UnusableJwk::BadMaterial);
         }
         let key = DecodingKey::from_rsa_raw_components(&n, &e);
-        Ok(VerifyingKey { algorithm: SigningAlgorithm::Rs256, key })
+        Ok(VerifyingKey { algorithms, key })
     }
 
-    fn p256(&self) -> Result<VerifyingKey, UnusableJwk> {
-        let (x, y) = (decoded_32(self.x.as_deref())?, decoded_32(self.y.as_deref())?);
+    /// A point on a curve whose coordinates have `N` bytes.
+    fn ec<const N: usize>(
+        &self,
+        algorithms: &'static [SigningAlgorithm],
+    ) -> Result<VerifyingKey, UnusableJwk> {
+        let (x, y) = (decoded_to::<N>(self.x.as_deref())?, decoded_to::<N>(self.y.as_deref())?);
         // SEC 1: an uncompressed point is 0x04, x, y.
         let point = [&[4][..], &x, &y].concat();
-        Ok(VerifyingKey { algorithm: SigningAlgorithm::Es256, key: DecodingKey::from_ec_der(&point) })
+        Ok(VerifyingKey { algorithms, key: DecodingKey::from_ec_der(&point) })
     }
 
     fn ed25519(&self) -> Result<VerifyingKey, UnusableJwk> {
-        let x = decoded_32(self.x.as_deref())?;
-        Ok(VerifyingKey { algorithm: SigningAlgorithm::EdDsa, key: DecodingKey::from_ed_der(&x) })
+        let x = decoded_to::<32>(self.x.as_deref())?;
+        Ok(VerifyingKey { algorithms: &[SigningAlgorithm::EdDsa], key: DecodingKey::from_ed_der(&x) })
     }
 }
 
@@ -121,7 +143,7 @@ fn decoded(part: Option<&str>) -> Result<Vec<u8>, UnusableJwk> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| UnusableJwk::BadMaterial)
 }
 
-fn decoded_32(part: Option<&str>) -> Result<[u8; 32], UnusableJwk> {
+fn decoded_to<const N: usize>(part: Option<&str>) -> Result<[u8; N], UnusableJwk> {
     decoded(part)?.try_into().map_err(|_| UnusableJwk::BadMaterial)
 }
 
@@ -143,12 +165,13 @@ mod tests {
         let b128 = URL_SAFE_NO_PAD.encode([1; 128]);
         for (jwk, expected) in [
             (json!({"kty": "oct", "k": b32}), Unsupported),
-            (json!({"kty": "RSA", "alg": "RS512", "n": b128, "e": "AQAB"}), Unsupported),
+            (json!({"kty": "RSA", "alg": "PS256", "n": b128, "e": "AQAB"}), Unsupported),
             (json!({"kty": "RSA", "use": "enc", "n": b128, "e": "AQAB"}), OtherUse),
             (json!({"kty": "RSA", "key_ops": ["sign"], "n": b128, "e": "AQAB"}), OtherUse),
             (json!({"kty": "RSA", "n": b128, "e": "AQAB"}), BadMaterial),
             (json!({"kty": "RSA", "e": "AQAB"}), BadMaterial),
-            (json!({"kty": "EC", "crv": "P-384", "x": b32, "y": b32}), Unsupported),
+            (json!({"kty": "EC", "crv": "P-521", "x": b32, "y": b32}), Unsupported),
+            (json!({"kty": "EC", "crv": "P-384", "x": b32, "y": b32}), BadMaterial),
             (json!({"kty": "EC", "crv": "P-256", "x": b32}), BadMaterial),
             (json!({"kty": "EC", "crv": "P-256", "x": b32, "y": "!"}), BadMaterial),
             (json!({"kty": "OKP", "crv": "X25519", "x": b32}), Unsupported),

@@ -260,6 +260,41 @@ async fn claims_decide_also_when_the_signature_is_good() {
 }
 
 #[tokio::test]
+async fn channels_take_every_hash_of_a_kind_and_say_what_is_wrong_in_their_words() {
+    let (_server, url) = KeyServer::start(every_key()).await;
+    let verifier = verifier_at_1000(Some(url), pacing());
+    let claims = json!({"role": "moderator", "exp": 2_000.5});
+    let hs = |algorithm, secret: &[u8]| signed_hs(algorithm, secret, Some("whatever"), &claims);
+    for token in [
+        hs(Algorithm::HS256, SECRET.as_bytes()),
+        hs(Algorithm::HS384, SECRET.as_bytes()),
+        hs(Algorithm::HS512, SECRET.as_bytes()),
+        signed(Algorithm::RS256, RSA, Some("rsa"), &claims),
+        signed(Algorithm::ES256, P256, Some("p256"), &claims),
+        signed(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
+        format!(" {}\n", hs(Algorithm::HS256, SECRET.as_bytes())),
+    ] {
+        for round in ["first", "cached"] {
+            let believed = verifier.verify_channel(&token).await.expect(round);
+            assert_eq!((&*believed.role, believed.sub.as_deref()), ("moderator", None));
+        }
+    }
+    let service = verifier.verify_channel("sb_service").await.expect("is a key");
+    assert_eq!((&*service.role, &*service.claims), ("service_role", r#"{"role":"service_role"}"#));
+    for (token, expected) in [
+        (forged(&json!({"alg": "none"}), &claims, ""), ChannelTokenError::Signer),
+        (hs(Algorithm::HS512, b"another"), ChannelTokenError::Signature),
+        // The published key is for RS256 alone.
+        (signed(Algorithm::RS512, RSA, Some("rsa"), &claims), ChannelTokenError::Signer),
+        (signed(Algorithm::RS256, RSA, Some("other"), &claims), ChannelTokenError::SignerOf("other".into())),
+        ("sb_other".into(), ChannelTokenError::Malformed),
+        (String::new(), ChannelTokenError::Malformed),
+    ] {
+        assert_eq!(verifier.verify_channel(&token).await, Err(expected), "{token}");
+    }
+}
+
+#[tokio::test]
 async fn a_cached_token_expires_on_the_second() {
     let clock = clock_at(1_000);
     let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };

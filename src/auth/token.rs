@@ -27,8 +27,13 @@ pub fn mint<C: Serialize>(secret: &str, claims: &C) -> Result<String, MintError>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum SigningAlgorithm {
     Hs256,
+    Hs384,
+    Hs512,
     Rs256,
+    Rs384,
+    Rs512,
     Es256,
+    Es384,
     EdDsa,
 }
 
@@ -37,19 +42,39 @@ impl SigningAlgorithm {
     fn from_header(text: &str) -> Result<Self, AuthError> {
         match text {
             "HS256" => Ok(Self::Hs256),
+            "HS384" => Ok(Self::Hs384),
+            "HS512" => Ok(Self::Hs512),
             "RS256" => Ok(Self::Rs256),
+            "RS384" => Ok(Self::Rs384),
+            "RS512" => Ok(Self::Rs512),
             "ES256" => Ok(Self::Es256),
-            "EdDSA" => Ok(Self::EdDsa),
+            "ES384" => Ok(Self::Es384),
+            "EdDSA" | "Ed25519" => Ok(Self::EdDsa),
             _ => Err(AuthError::AlgorithmNotAllowed),
         }
+    }
+
+    /// Whether it is made with a shared secret.
+    pub(super) const fn is_symmetric(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+
+    /// Whether callers may use it; the others are for channels alone, whose clients bring whatever their issuer signs.
+    pub(super) const fn is_for_callers(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Rs256 | Self::Es256 | Self::EdDsa)
     }
 
     /// The same in the words of the library.
     pub(super) const fn as_jwa(self) -> Algorithm {
         match self {
             Self::Hs256 => Algorithm::HS256,
+            Self::Hs384 => Algorithm::HS384,
+            Self::Hs512 => Algorithm::HS512,
             Self::Rs256 => Algorithm::RS256,
+            Self::Rs384 => Algorithm::RS384,
+            Self::Rs512 => Algorithm::RS512,
             Self::Es256 => Algorithm::ES256,
+            Self::Es384 => Algorithm::ES384,
             Self::EdDsa => Algorithm::EdDSA,
         }
     }

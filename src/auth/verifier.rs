@@ -12,7 +12,7 @@ use super::{
     claims::{self, Rules},
     jwks::{Jwks, Pacing},
     key::VerifyingKey,
-    token::{self, Parts, SigningAlgorithm},
+    token::{self, Parts},
 };
 use crate::clock::Clock;
 
@@ -169,6 +169,9 @@ impl Verifier {
         }
 
         let parts = token::split(token)?;
+        if !parts.algorithm.is_for_callers() {
+            return Err(AuthError::AlgorithmNotAllowed);
+        }
         // Read before the key: what is verified with a key withdrawn meanwhile is not kept.
         let epoch = self.verdicts.epoch();
         self.check(&parts).await?;
@@ -207,11 +210,12 @@ impl Verifier {
         Ok(read)
     }
 
-    /// Checks a signature. An HS256 token meets the secret whatever its `kid`, and never a published key.
+    /// Checks a signature. An HMAC meets the secret whatever its `kid`, and never a published key.
     async fn check(&self, parts: &Parts<'_>) -> Result<(), AuthError> {
-        let key = match parts.algorithm {
-            SigningAlgorithm::Hs256 => self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?,
-            _ => self.published_key(parts).await?,
+        let key = if parts.algorithm.is_symmetric() {
+            self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?
+        } else {
+            self.published_key(parts).await?
         };
         key.check(parts)
     }

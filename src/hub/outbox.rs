@@ -19,13 +19,15 @@ pub struct OutboxLimits {
     /// Bytes of stream frames, each counted with its place in the queue; default 256 KiB. A single frame may be
     /// larger, if nothing of its kind is queued before it.
     pub stream_bytes: usize,
+    /// The same for a reader that keeps on reading, who is given time for a burst; default 8 MiB.
+    pub stream_bytes_reading: usize,
     /// Bytes of state frames, counted the same way; default 1 MiB.
     pub state_bytes: usize,
 }
 
 impl Default for OutboxLimits {
     fn default() -> Self {
-        Self { stream_bytes: 256 * 1024, state_bytes: 1024 * 1024 }
+        Self { stream_bytes: 256 * 1024, stream_bytes_reading: 8 * 1024 * 1024, state_bytes: 1024 * 1024 }
     }
 }
 
@@ -103,13 +105,14 @@ impl Outbox {
         self.stream_bytes + self.state_bytes
     }
 
-    /// Queues a frame that no later one repeats.
+    /// Queues a frame that no later one repeats. `is_reading`: whether the reader took something a moment ago.
     ///
     /// # Errors
     /// [`Overflow`] if stream frames are queued already and this one would exceed their limit.
-    pub fn push(&mut self, frame: WireFrame) -> Result<(), Overflow> {
-        let cost = cost(&frame);
-        if self.stream_bytes > 0 && self.stream_bytes + cost > self.limits.stream_bytes {
+    pub fn push(&mut self, frame: WireFrame, is_reading: impl FnOnce() -> bool) -> Result<(), Overflow> {
+        let bytes = self.stream_bytes + cost(&frame);
+        let is_over = self.stream_bytes > 0 && bytes > self.limits.stream_bytes;
+        if is_over && (bytes > self.limits.stream_bytes_reading || !is_reading()) {
             return Err(Overflow);
         }
         self.append(frame, None);

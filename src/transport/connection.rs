@@ -65,6 +65,8 @@ pub struct Connection {
 struct Out {
     outbox: Outbox,
     stage: Stage,
+    /// When the socket last took something while more was waiting, in milliseconds of the hub's uptime.
+    moved: u64,
 }
 
 /// How far a connection's life has gone.
@@ -89,6 +91,9 @@ pub(crate) struct Socket {
 /// Frames handed to one vectored write.
 const SLICES: usize = 64;
 const NEVER: u64 = u64::MAX;
+/// A reader whose socket took something within so many milliseconds is reading. Longer than most round trips; a reader
+/// that stalls is found out in half a second.
+const READING_WITHIN: u64 = 500;
 
 impl Connection {
     pub(crate) fn new(id: ConnId, socket: Socket, options: ConnectionOptions, shard: Arc<Shard>) -> Self {
@@ -98,7 +103,11 @@ impl Connection {
             options,
             peer,
             stream,
-            out: Mutex::new(Out { outbox: Outbox::new(shard.settings().outbox), stage: Stage::Open }),
+            out: Mutex::new(Out {
+                outbox: Outbox::new(shard.settings().outbox),
+                stage: Stage::Open,
+                moved: 0,
+            }),
             signals: Signals::default(),
             heard: AtomicU64::new(shard.uptime_ms()),
             timer: AtomicU64::new(NEVER),
@@ -343,7 +352,10 @@ impl Connection {
         }
         let queued = match key {
             Some(key) => out.outbox.push_state(key, frame),
-            None => out.outbox.push(frame).map(|()| Queued::Added),
+            None => {
+                let is_reading = || self.shard.uptime_ms() < out.moved + READING_WITHIN;
+                out.outbox.push(frame, is_reading).map(|()| Queued::Added)
+            }
         };
         queued.map_err(|Overflow| {
             self.shard.counters().slow_closed.add(1);
@@ -364,6 +376,7 @@ impl Connection {
 
     fn write(&self, out: &mut Out) {
         let mut written = 0;
+        let was_blocked = self.signals.is_up(Signal::BLOCKED);
         while !out.outbox.is_empty() && !self.signals.is_up(Signal::BLOCKED) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = out.outbox.fill(&mut slices);
@@ -383,6 +396,9 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => self.fail(out, CloseReason::Failed(error.kind())),
             }
+        }
+        if !out.outbox.is_empty() && (written > 0 || !was_blocked) {
+            out.moved = self.shard.uptime_ms();
         }
         self.shard.counters().bytes_sent.add(written);
     }

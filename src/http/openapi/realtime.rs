@@ -3,14 +3,105 @@
 use serde_json::json;
 
 use super::{
-    Operation, read,
-    schemas::{Shape, field},
+    Access, Operation, post, read,
+    schemas::{Field, Shape, field, nullable, optional},
 };
 
 /// `{"error": …}`.
 fn refusal() -> Shape {
     let fields = vec![field("error", Shape::text(), "For a person, in the words that clients know.")];
     Shape::named("RealtimeError", "What errors of the channels' routes look like.", Shape::Object(fields))
+}
+
+/// `{"message": …}`.
+fn message() -> Shape {
+    let fields = vec![field("message", Shape::text(), "For a person, in the words that clients know.")];
+    Shape::named("RealtimeMessage", "What the channels' routes say beside data.", Shape::Object(fields))
+}
+
+/// Several broadcasts at once.
+fn batch(path: &'static str, id: &'static str) -> Operation {
+    let one = Shape::Object(vec![
+        field("topic", Shape::text(), "The channel's name, without `realtime:`."),
+        field("event", Shape::text(), "The event's name."),
+        field("payload", Shape::any_object(), "Passed on as it came."),
+        nullable("private", Shape::flag(), "Which of the two channels of that name; public by default."),
+        nullable("id", Shape::text(), "Arrives as `meta.id`."),
+    ]);
+    let fields: Vec<Field> = vec![field("messages", Shape::list(one), "All are taken, or none.")];
+    post(path, id, "Broadcast several messages")
+        .about(
+            "To whoever is in the channels now. Private messages need the policies' leave to insert; without it they \
+             are dropped, and the answer is 202 all the same.",
+        )
+        .takes(
+            Shape::Object(fields),
+            json!({ "messages": [{ "topic": "harbour", "event": "tide", "payload": { "metres": 3.2 } }] }),
+        )
+        .answers_nothing(202, "On their way.")
+        .answers(
+            422,
+            "One or more are wrong; position by position, what.",
+            Shape::Object(vec![field("errors", Shape::any_object(), "By field.")]),
+            json!({ "errors": { "messages": [{}, { "payload": ["can't be blank"] }] } }),
+        )
+        .answers(429, "Too many messages.", message(), json!({ "message": "You have exceeded your rate limit" }))
+}
+
+/// One broadcast, whose body is the payload.
+fn single(path: &'static str, id: &'static str) -> Operation {
+    post(path, id, "Broadcast one message")
+        .about(
+            "The body is the payload: a JSON object (anything else arrives as `_json`), or bytes as \
+             `application/octet-stream`, which only serializer 2.0.0 can hear.",
+        )
+        .path_parameter("topic", Shape::text(), "The channel's name, without `realtime:`.", "harbour")
+        .path_parameter("event", Shape::text(), "The event's name.", "tide")
+        .query("private", Shape::flag(), "Which of the two channels of that name.", None)
+        .takes(Shape::any_object(), json!({ "metres": 3.2 }))
+        .answers_nothing(202, "On its way.")
+        .answers(
+            422,
+            "Too large, or the policies could not be asked.",
+            Shape::any_object(),
+            json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } }),
+        )
+        .answers(
+            429,
+            "Too many messages.",
+            message(),
+            json!({ "message": "You have exceeded your rate limit" }),
+        )
+}
+
+fn ping(path: &'static str, id: &'static str) -> Operation {
+    read(path, id, "Is the channels' server there?").for_whom(Access::Open).answers(
+        200,
+        "It is.",
+        message(),
+        json!({ "message": "Success" }),
+    )
+}
+
+fn tenant_health() -> Operation {
+    let data = Shape::Object(vec![
+        field("healthy", Shape::flag(), "Whether channels work in full."),
+        field("db_connected", Shape::flag(), "Whether the database answers."),
+        field("replication_connected", Shape::flag(), "Whether broadcasts from the database arrive."),
+        field("connected_cluster", Shape::count(), "Channel sockets of this node."),
+        optional("region", Shape::Plain(json!({ "type": "null" })), "There is none."),
+        optional("node", Shape::Plain(json!({ "type": "null" })), "Not told."),
+    ]);
+    read("/api/tenants/{id}/health", "tenantHealth", "Are channels well?")
+        .about("As the usual compose files of Supabase ask it. There is one tenant, whatever it is called.")
+        .path_parameter("id", Shape::text(), "Any name.", "realtime-dev")
+        .answers(
+            200,
+            "How they are.",
+            Shape::Object(vec![field("data", data, "What was found.")]),
+            json!({ "data": { "healthy": true, "db_connected": true, "replication_connected": true,
+                "connected_cluster": 3, "region": null, "node": null } }),
+        )
 }
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -35,6 +126,13 @@ pub(super) fn operations() -> Vec<Operation> {
         vec![
             socket("/realtime/v1/websocket", "channelsSocket"),
             socket("/socket/websocket", "channelsSocketWithoutPrefix"),
+            batch("/realtime/v1/api/broadcast", "broadcast"),
+            batch("/api/broadcast", "broadcastWithoutPrefix"),
+            single("/realtime/v1/api/broadcast/{topic}/events/{event}", "broadcastOne"),
+            single("/api/broadcast/{topic}/events/{event}", "broadcastOneWithoutPrefix"),
+            ping("/realtime/v1/api/ping", "ping"),
+            ping("/api/ping", "pingWithoutPrefix"),
+            tenant_health(),
         ],
     )
 }

@@ -55,6 +55,22 @@ pub(super) fn operations() -> Vec<Operation> {
         "status": "ok", "version": env!("CARGO_PKG_VERSION"), "timestamp": "2026-11-21T12:00:00Z",
         "checks": { "database": { "ok": true, "latency_ms": 1 }, "listener": { "ok": true, "latency_ms": 0 } },
     });
+    let health = |path, id| {
+        read(path, id, "Is the server well?")
+            .about("Open, as balancers have no token; asks its dependencies at most once a second.")
+            .for_whom(Access::Open)
+            .answers(200, "Well.", report(), well.clone())
+            .answers(
+                503,
+                "Not well, or stopping.",
+                report(),
+                json!({
+                    "status": "unavailable", "version": env!("CARGO_PKG_VERSION"),
+                    "timestamp": "2026-11-21T12:00:00Z",
+                    "checks": { "database": { "ok": false, "message": "out of reach", "latency_ms": 2000 } },
+                }),
+            )
+    };
     Operation::all_under(
         "System",
         vec![
@@ -84,20 +100,8 @@ pub(super) fn operations() -> Vec<Operation> {
                     json!({ "delivered_to": 1 }),
                 )
                 .fails_with(&[422]),
-            read("/api/v1/system/health", "health", "Is the server well?")
-                .about("Open, as balancers have no token; asks its dependencies at most once a second.")
-                .for_whom(Access::Open)
-                .answers(200, "Well.", report(), well)
-                .answers(
-                    503,
-                    "Not well, or stopping.",
-                    report(),
-                    json!({
-                        "status": "unavailable", "version": env!("CARGO_PKG_VERSION"),
-                        "timestamp": "2026-11-21T12:00:00Z",
-                        "checks": { "database": { "ok": false, "message": "out of reach", "latency_ms": 2000 } },
-                    }),
-                ),
+            health("/api/v1/system/health", "health"),
+            health("/realtime/v1/api/health", "channelsHealth"),
             read("/healthcheck", "alive", "Is the server there?")
                 .for_whom(Access::Open)
                 .answers_text(200, "`ok`.", METRICS),

@@ -37,6 +37,21 @@ fn outbox() -> Outbox {
     Outbox::new(OutboxLimits::default())
 }
 
+const LIMITS: OutboxLimits =
+    OutboxLimits { stream_bytes: 1000, stream_bytes_reading: 10_000, state_bytes: 1000 };
+
+#[test]
+fn a_reader_that_goes_on_reading_gets_time_for_a_burst_and_no_more() {
+    let mut outbox = Outbox::new(LIMITS);
+    let large = frame(&"x".repeat(900));
+    assert_eq!(outbox.push(large.clone(), || false), Ok(()));
+    assert_eq!(outbox.push(large.clone(), || false), Err(Overflow));
+    while outbox.queued_bytes() < 9_000 {
+        assert_eq!(outbox.push(large.clone(), || true), Ok(()));
+    }
+    assert_eq!(outbox.push(large, || true), Err(Overflow));
+}
+
 #[test]
 fn of_one_key_only_the_latest_is_written() {
     let mut outbox = outbox();
@@ -51,7 +66,7 @@ fn a_state_never_overtakes_a_stream_frame_that_was_queued_before_it() {
     let mut outbox = outbox();
     outbox.push_state(key(1), frame("old")).expect("room");
     outbox.push_state(key(2), frame("other")).expect("room");
-    outbox.push(frame("everything")).expect("room");
+    outbox.push(frame("everything"), || false).expect("room");
     assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Coalesced));
     assert_eq!(write_all(&mut outbox), wire(&["other", "everything", "new"]));
 }
@@ -69,17 +84,17 @@ fn what_is_half_on_the_wire_is_finished_before_the_newer_one() {
 
 #[test]
 fn too_many_stream_frames_overflow_but_one_large_frame_passes() {
-    let mut outbox = Outbox::new(OutboxLimits { stream_bytes: 1000, state_bytes: 1000 });
+    let mut outbox = Outbox::new(LIMITS);
     let large = "x".repeat(5000);
-    assert_eq!(outbox.push(frame(&large)), Ok(()));
-    assert_eq!(outbox.push(frame("y")), Err(Overflow));
+    assert_eq!(outbox.push(frame(&large), || false), Ok(()));
+    assert_eq!(outbox.push(frame("y"), || false), Err(Overflow));
     assert_eq!(write_all(&mut outbox), wire(&[&large]));
-    assert_eq!(outbox.push(frame("y")), Ok(()));
+    assert_eq!(outbox.push(frame("y"), || false), Ok(()));
 }
 
 #[test]
 fn state_is_bounded_too_and_replacing_does_not_count_twice() {
-    let mut outbox = Outbox::new(OutboxLimits { stream_bytes: 1000, state_bytes: 1000 });
+    let mut outbox = Outbox::new(LIMITS);
     let text = "x".repeat(800);
     for _ in 0..10 {
         outbox.push_state(key(1), frame(&text)).expect("it replaces itself");
@@ -91,8 +106,8 @@ fn state_is_bounded_too_and_replacing_does_not_count_twice() {
 #[test]
 fn giving_up_a_reader_keeps_only_what_has_to_be_finished() {
     let mut outbox = outbox();
-    outbox.push(frame("begun")).expect("room");
-    outbox.push(frame("waiting")).expect("room");
+    outbox.push(frame("begun"), || false).expect("room");
+    outbox.push(frame("waiting"), || false).expect("room");
     let mut written = write(&mut outbox, 3);
     outbox.drop_unstarted();
     outbox.push_last(frame("bye"));
@@ -174,7 +189,7 @@ impl Model {
 proptest! {
     #[test]
     fn it_does_what_the_naive_queue_does(steps in prop::collection::vec(step(), 0..400)) {
-        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, state_bytes: usize::MAX });
+        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, stream_bytes_reading: usize::MAX, state_bytes: usize::MAX });
         let mut model = Model::default();
         for step in steps {
             match step {
@@ -186,7 +201,7 @@ proptest! {
                 Step::Stream(value) => {
                     let frame = frame(&format!("stream {value}"));
                     model.queue.push((None, frame.as_bytes().to_vec()));
-                    outbox.push(frame).expect("no limit");
+                    outbox.push(frame, || false).expect("no limit");
                 }
                 Step::Write(limit) => {
                     let expected = model.rest();
