@@ -27,6 +27,7 @@ use crate::{
     },
     clock::Clock,
     config::{self, Config, CorsOrigin},
+    context::{ContextSettings, context_engine, provider::Providers},
     http::{
         self, GatewayPolicy, HttpState,
         layers::{CorsOrigins, HttpSettings},
@@ -129,6 +130,8 @@ impl Server {
             manage_requests_per_minute: config.limits.manage_requests_per_minute,
         }));
         let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), roster.clone());
+        let (context, context_bell, context_tasks) =
+            context_engine(database.clone(), hub.clone(), roster.clone(), context_settings(&config.context));
         let presence = Arc::new(PresenceService::new(
             database.clone(),
             writer,
@@ -187,6 +190,7 @@ impl Server {
         let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
         let state = HttpState {
             presence,
+            context: context.clone(),
             database: database.clone(),
             limits,
             verifier,
@@ -209,13 +213,19 @@ impl Server {
         // Rights before broadcasts: what was taken away is noted before what comes after it is read.
         let channel_ears =
             ((MirrorEars(mirror_inbox), bus_ears), ((rights_ears, partition_ears), messages_ears));
-        let audience = ((Ears(inbox), context_ears), (CourierEars(errands.clone()), channel_ears));
+        let audience =
+            ((Ears(inbox), context_ears), ((CourierEars(errands.clone()), context_bell), channel_ears));
         let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));
         tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
         tasks.spawn("changes", endless(changes_engine.run(stop.clone())));
+        tasks.spawn("context engine", endless(context_tasks.run(stop.clone())));
+        tasks.spawn("context workers", endless(context.clone().run_workers(stop.clone())));
+        tasks.spawn("context house", endless(context.clone().run_house(stop.clone())));
+        tasks.spawn("roll-ups", endless(context.clone().run_roll_ups(stop.clone())));
+        tasks.spawn("chats", endless(context.run_turns(stop.clone())));
         tasks.spawn("courier", endless(courier.run(stop.clone())));
         tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
         tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
@@ -257,6 +267,7 @@ pub(crate) fn router() -> Router<HttpState> {
         .merge(http::settings::routes())
         .merge(http::contacts::routes())
         .merge(http::conversations::routes())
+        .merge(http::context::routes())
         .merge(http::devices::routes())
         .merge(http::people::routes())
         .merge(http::privacy::routes())
@@ -301,12 +312,26 @@ fn channel_limits(limits: &config::Limits) -> ChannelLimits {
     }
 }
 
+fn context_settings(config: &config::ContextConfig) -> ContextSettings {
+    ContextSettings {
+        use_dynamic: config.use_dynamic,
+        fall_back: config.fall_back,
+        providers: Providers::new(&config.providers, config.echo),
+        roll_up_every: config.roll_up_every,
+    }
+}
+
 fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
     let cors_origins = match &config.cors.origin {
         CorsOrigin::Any => CorsOrigins::Any,
         CorsOrigin::These(origins) => origins.join(",").parse()?,
     };
-    Ok(HttpSettings { cors_origins, cors_credentials: config.cors.credentials, ..HttpSettings::default() })
+    Ok(HttpSettings {
+        cors_origins,
+        cors_credentials: config.cors.credentials,
+        slow_routes: http::context::SLOW_ROUTES.to_vec(),
+        ..HttpSettings::default()
+    })
 }
 
 /// A task that only ends because it was told to.

@@ -143,6 +143,38 @@ pub struct Settings {
     #[arg(long, env = "CORS_CREDENTIALS", help_heading = "Browsers")]
     pub cors_credentials: Option<String>,
 
+    /// Which provider answers chats: openai, zai, ollama, echo (development only), or any name with LLM_BASE_URL
+    /// [default: none]
+    #[arg(long, env = "LLM_PROVIDER", help_heading = "Context and chat")]
+    pub llm_provider: Option<String>,
+    /// Its API, as https://api.example.com/v1 [default: the provider's own]
+    #[arg(long, env = "LLM_BASE_URL", help_heading = "Context and chat")]
+    pub llm_base_url: Option<String>,
+    /// Its key [default: none]
+    #[arg(long, env = "LLM_API_KEY", help_heading = "Context and chat")]
+    pub llm_api_key: Option<String>,
+    /// The model, unless a request names one [default: the provider's own]
+    #[arg(long, env = "LLM_MODEL", help_heading = "Context and chat")]
+    pub llm_model: Option<String>,
+    /// How long the provider may be silent [default: 60]
+    #[arg(long, env = "LLM_TIMEOUT", help_heading = "Context and chat")]
+    pub llm_timeout: Option<String>,
+    /// Key of a second provider, openai [default: none]
+    #[arg(long, env = "OPENAI_API_KEY", help_heading = "Context and chat")]
+    pub openai_api_key: Option<String>,
+    /// Key of a second provider, zai [default: none]
+    #[arg(long, env = "ZAI_API_KEY", help_heading = "Context and chat")]
+    pub zai_api_key: Option<String>,
+    /// Assemble with bundles and retrieval unless a request says otherwise: true or false [default: true]
+    #[arg(long, env = "USE_DYNAMIC_CONTEXT", help_heading = "Context and chat")]
+    pub use_dynamic_context: Option<String>,
+    /// Let the simple engine answer when that fails: true or false [default: true]
+    #[arg(long, env = "CONTEXT_FALLBACK", help_heading = "Context and chat")]
+    pub context_fallback: Option<String>,
+    /// Between roll-ups of everybody's new units; 0 for none [default: 5m]
+    #[arg(long, env = "CONTEXT_ROLLUP_EVERY", help_heading = "Context and chat")]
+    pub context_rollup_every: Option<String>,
+
     /// Status updates a minute and user [default: 10]
     #[arg(long, env = "PRESENCE_UPDATES_PER_MINUTE", help_heading = "Limits (0: none)")]
     pub presence_updates_per_minute: Option<String>,

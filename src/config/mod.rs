@@ -18,6 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::Role;
+use crate::context::provider::Endpoint;
 
 pub use args::{Cli, Command, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs};
 pub use error::{ConfigError, Problem};
@@ -39,6 +40,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Whose identity headers to believe.
     pub gateway: GatewayConfig,
+    /// What the context engine may do, and with which models.
+    pub context: ContextConfig,
     /// Which browsers may call.
     pub cors: CorsConfig,
     /// How much is too much.
@@ -110,6 +113,21 @@ pub struct GatewayConfig {
     pub trust_headers: bool,
     /// The peers that are trusted; loopback unless set.
     pub networks: Vec<IpNet>,
+}
+
+/// What the context engine may do, and with which models.
+#[derive(Debug, Clone)]
+pub struct ContextConfig {
+    /// The models' APIs; the first answers where a request names none.
+    pub providers: Vec<Endpoint>,
+    /// Whether `echo` answers: for development.
+    pub echo: bool,
+    /// Whether the dynamic engine assembles unless a request says otherwise.
+    pub use_dynamic: bool,
+    /// Whether the simple engine answers when that fails.
+    pub fall_back: bool,
+    /// Between roll-ups of everybody's new units.
+    pub roll_up_every: Option<Duration>,
 }
 
 /// Which browsers may call.

@@ -9,10 +9,11 @@ use super::args::Settings;
 use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
 use super::{
-    AuthConfig, Config, CorsConfig, CorsOrigin, DatabaseConfig, GatewayConfig, Limits, Listen, LogConfig,
-    LogFormat, Secret, Times,
+    AuthConfig, Config, ContextConfig, CorsConfig, CorsOrigin, DatabaseConfig, GatewayConfig, Limits, Listen,
+    LogConfig, LogFormat, Secret, Times,
 };
 use crate::auth::Role;
+use crate::context::provider::Endpoint;
 use crate::pg::Connector;
 
 /// The shortest `JWT_SECRET`, in bytes: RFC 7518, 3.2 wants a key as long as the hash (256 bits).
@@ -21,6 +22,8 @@ const MIN_JWT_SECRET: usize = 32;
 const LONGEST_IDLE: Duration = Duration::from_secs(24 * 3_600);
 /// A dead device has to be offline within 30 s, so neither grace nor lease may be longer.
 const LONGEST_GRACE: Duration = Duration::from_secs(30);
+/// The longest that a model may be silent.
+const LONGEST_ANSWER: Duration = Duration::from_secs(600);
 /// A shorter lease would make a busy database look like a dead node.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,7 @@ impl Config {
             database: database(settings, &mut reader),
             auth: auth(settings, &mut reader),
             gateway: gateway(settings, &mut reader),
+            context: context(settings, &mut reader),
             cors: cors(settings, &mut reader),
             limits: limits(settings, &mut reader),
             private_channels_only: reader.read(
@@ -228,6 +232,63 @@ fn gateway(settings: &Settings, reader: &mut Reader) -> GatewayConfig {
 
 fn loopback_v6() -> ipnet::IpNet {
     ipnet::IpNet::from(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))
+}
+
+fn context(settings: &Settings, reader: &mut Reader) -> ContextConfig {
+    let timeout = reader.read("LLM_TIMEOUT", &settings.llm_timeout, Duration::from_secs(60), |text| {
+        parse::duration_within(text, SHORTEST_LEASE..=LONGEST_ANSWER)
+    });
+    let base_url =
+        reader.optional("LLM_BASE_URL", &settings.llm_base_url, |text| parse::url(text, &["https", "http"]));
+    let api_key = reader.text("LLM_API_KEY", &settings.llm_api_key).map(Secret::new);
+    let model = reader.text("LLM_MODEL", &settings.llm_model);
+    let named = reader.text("LLM_PROVIDER", &settings.llm_provider);
+    let echo = named.as_deref() == Some("echo");
+    // A URL alone is a provider too.
+    let name = named.or_else(|| base_url.as_ref().map(|_| "custom".to_owned())).filter(|_| !echo);
+    let mut providers = Vec::new();
+    if let Some(name) = name {
+        let preset = Endpoint::preset(&name);
+        let base_url = base_url.or_else(|| preset.map(|(url, _)| url.to_owned()));
+        let model = model.or_else(|| preset.map(|(_, model)| model.to_owned()));
+        match (base_url, model) {
+            (Some(base_url), Some(model)) => {
+                providers.push(Endpoint { name, base_url, api_key, model, timeout })
+            }
+            (None, _) => reader.refuse(
+                "LLM_PROVIDER",
+                format!(
+                    "`{name}` is none that is known: give openai, zai, ollama or echo, or set LLM_BASE_URL"
+                ),
+            ),
+            (_, None) => reader.refuse("LLM_MODEL", "has to be set for a provider that is not known by name"),
+        }
+    }
+    for (name, variable, key) in [
+        ("openai", "OPENAI_API_KEY", &settings.openai_api_key),
+        ("zai", "ZAI_API_KEY", &settings.zai_api_key),
+    ] {
+        let key = reader.text(variable, key).map(Secret::new);
+        if let (Some(key), Some((base_url, model))) = (key, Endpoint::preset(name))
+            && providers.iter().all(|provider| provider.name != name)
+        {
+            let (name, base_url, model) = (name.to_owned(), base_url.to_owned(), model.to_owned());
+            providers.push(Endpoint { name, base_url, api_key: Some(key), model, timeout });
+        }
+    }
+    ContextConfig {
+        providers,
+        echo,
+        use_dynamic: reader.read("USE_DYNAMIC_CONTEXT", &settings.use_dynamic_context, true, parse::boolean),
+        fall_back: reader.read("CONTEXT_FALLBACK", &settings.context_fallback, true, parse::boolean),
+        roll_up_every: Some(reader.read(
+            "CONTEXT_ROLLUP_EVERY",
+            &settings.context_rollup_every,
+            Duration::from_secs(300),
+            |text| parse::duration_within(text, Duration::ZERO..=LONGEST_IDLE),
+        ))
+        .filter(|every| !every.is_zero()),
+    }
 }
 
 fn cors(settings: &Settings, reader: &mut Reader) -> CorsConfig {
@@ -433,6 +494,37 @@ mod tests {
         assert_eq!(secret(&settings), Some(Secret::new(ours)));
         settings.jwt_secret = None;
         assert_eq!(secret(&settings), Some(Secret::new(other)));
+    }
+
+    #[test]
+    fn a_provider_is_known_by_name_or_by_its_url_and_model() {
+        let providers = |settings: &Settings| {
+            let context = Config::from_settings(settings).unwrap().context;
+            let names = context.providers.into_iter().map(|endpoint| (endpoint.name, endpoint.base_url));
+            (names.collect::<Vec<_>>(), context.echo)
+        };
+        assert_eq!(providers(&Settings::default()), (vec![], false));
+        let settings = Settings { llm_provider: set("echo"), ..Settings::default() };
+        assert_eq!(providers(&settings), (vec![], true));
+        let settings =
+            Settings { llm_provider: set("ollama"), zai_api_key: set("key"), ..Settings::default() };
+        let (both, _) = providers(&settings);
+        assert_eq!(both[0], ("ollama".to_owned(), "http://127.0.0.1:11434/v1".to_owned()));
+        assert_eq!(both[1].0, "zai");
+        let settings = Settings {
+            llm_base_url: set("https://llm.example.org/v1"),
+            llm_model: set("m"),
+            llm_api_key: set("hunter2"),
+            ..Settings::default()
+        };
+        assert_eq!(providers(&settings).0[0].0, "custom");
+        assert!(!format!("{:?}", Config::from_settings(&settings).unwrap()).contains("hunter2"));
+        assert!(
+            problems(&Settings { llm_provider: set("nobody"), ..Settings::default() })
+                .contains("LLM_PROVIDER: ")
+        );
+        let settings = Settings { llm_base_url: set("https://llm.example.org"), ..Settings::default() };
+        assert!(problems(&settings).contains("LLM_MODEL: "));
     }
 
     #[test]

@@ -32,9 +32,22 @@ impl Acting {
     ///
     /// [`ApiError::Forbidden`] for somebody else's id; [`ApiError::Auth`] for a caller who is no user and names none.
     pub fn new(caller: Caller, named: Option<UserId>) -> Result<Self, ApiError> {
+        Self::with_permission(caller, named, Permission::PresenceAdmin)
+    }
+
+    /// The same where another permission than `presence:admin` lets a caller act for others.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_permission(
+        caller: Caller,
+        named: Option<UserId>,
+        permission: Permission,
+    ) -> Result<Self, ApiError> {
         match named {
             Some(user) if caller.user_id == Some(user) => Ok(Self { caller, user }),
-            Some(user) if caller.may_act_for(user, Permission::PresenceAdmin) => {
+            Some(user) if caller.may_act_for(user, permission) => {
                 Ok(Self { caller: Caller::vouched_for(user), user })
             }
             Some(_) => Err(ApiError::forbidden("that is another user")),

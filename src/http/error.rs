@@ -21,7 +21,8 @@ use crate::limits::Limited;
 pub use crate::protocol::FieldError;
 use crate::{
     auth::AuthError,
-    pg::PgError,
+    context::{ContextError, chat::ChatError, provider::ProviderError, roll_up::RollUpError},
+    pg::{PgError, queries::bundles::ReadError},
     presence::{PresenceError, WriteError},
     protocol::{ErrorCode, WireError},
     transport::UpgradeRejected,
@@ -319,6 +320,70 @@ impl From<PresenceError> for ApiError {
                 Self::DatabaseUnavailable { source: error.into() }
             }
             PresenceError::Write(error @ WriteError::Refused) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => error.into(),
+            ReadError::Shape(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<ContextError> for ApiError {
+    fn from(error: ContextError) -> Self {
+        match error {
+            ContextError::NotFound => Self::NotFound,
+            ContextError::Read(error) => error.into(),
+            ContextError::Sources(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<RollUpError> for ApiError {
+    fn from(error: RollUpError) -> Self {
+        match error {
+            RollUpError::Running => Self::Conflict("a roll-up of this user is running".into()),
+            RollUpError::Context(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChatError> for ApiError {
+    fn from(error: ChatError) -> Self {
+        match error {
+            ChatError::NoConversation => {
+                Self::InvalidReference("conversationId: there is no such conversation".into())
+            }
+            ChatError::UnknownProvider(unknown) => Self::invalid("provider", unknown.to_string()),
+            ChatError::NoProvider => {
+                Self::unavailable("no model is configured: set LLM_PROVIDER, or LLM_BASE_URL and LLM_MODEL")
+            }
+            ChatError::Busy => Self::Conflict("this request is being answered already".into()),
+            ChatError::KeyReused => Self::unprocessable("idempotencyKey", "was used for another message"),
+            // Without the database there is no engine to blame.
+            ChatError::Dynamic(ContextError::Read(ReadError::Database(error @ PgError::Unavailable(_))))
+            | ChatError::Legacy(ContextError::Read(ReadError::Database(error @ PgError::Unavailable(_)))) => {
+                error.into()
+            }
+            ChatError::Dynamic(source) => Self::ContextEngine { source: source.into() },
+            ChatError::Legacy(source) => Self::LegacyEngine { source: source.into() },
+            ChatError::Save(error) => error.into(),
+            ChatError::Provider(ProviderError::Refused { status, .. })
+                if matches!(status, 400 | 404 | 413 | 422) =>
+            {
+                tracing::info!(error = %error, "a model refused a request");
+                Self::bad_request(
+                    "the model's provider does not take this request; see model, maxTokens and temperature",
+                )
+            }
+            ChatError::Provider(error) => Self::ServiceUnavailable {
+                message: "the model does not answer, try again soon".into(),
+                source: Some(error.into()),
+            },
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod acting;
 pub mod body;
 pub mod broadcast;
 pub mod contacts;
+pub mod context;
 pub mod conversations;
 pub mod devices;
 pub mod error;

@@ -6,8 +6,8 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, limits::Limits, pg::Database, presence::PresenceService,
-    session::channels::Services,
+    auth::Verifier, clock::Clock, context::ContextEngine, limits::Limits, pg::Database,
+    presence::PresenceService, session::channels::Services,
 };
 
 /// The state of the router; each extractor takes the part that it needs.
@@ -17,6 +17,8 @@ pub struct HttpState {
     pub presence: Arc<PresenceService>,
     /// For the routes whose whole work is a statement.
     pub database: Database,
+    /// The context engine.
+    pub context: Arc<ContextEngine>,
     /// How often one may.
     pub limits: Arc<Limits>,
     /// Believes tokens.

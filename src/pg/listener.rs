@@ -20,6 +20,8 @@ use super::{Connector, PgError};
 pub const PRESENCE: &str = "rollcall_presence";
 /// Pairs of user and version: what the user does on a device has changed.
 pub const CONTEXT: &str = "rollcall_context";
+/// Bundles of the context engine: some became dirty, or a user's became ready.
+pub const BUNDLES: &str = "rollcall_bundles";
 /// Pairs of conversation and user: somebody types, or has stopped.
 pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
@@ -38,7 +40,7 @@ pub const MESSAGES: &str = "rollcall_messages";
 pub const RIGHTS: &str = "rollcall_rights";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
-const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bus; listen rollcall_channels; \
+const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bundles; listen rollcall_bus; listen rollcall_channels; \
     listen rollcall_context; listen rollcall_messages; listen rollcall_presence; listen rollcall_rights; \
     listen rollcall_typing; listen rollcall_visibility";
 

@@ -111,7 +111,7 @@ impl Node {
     pub async fn socket_for_token(&self, token: &str, query: &str) -> Result<Socket, SocketError> {
         let url = format!("ws://{}/api/presence/subscribe?token={token}{query}", self.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await?;
-        Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
+        Ok(Socket { stream, beliefs: HashMap::new(), frames: 0, hears_bundles: false })
     }
 
     /// Opens a presence socket by hand, for somebody who reads nothing from it and answers no ping.
@@ -147,7 +147,7 @@ pub async fn open_socket(
         request.headers_mut().append(*name, value.parse().expect("a header's value"));
     }
     let (stream, _) = tokio_tungstenite::connect_async(request).await?;
-    Ok(Socket { stream, beliefs: HashMap::new(), frames: 0 })
+    Ok(Socket { stream, beliefs: HashMap::new(), frames: 0, hears_bundles: false })
 }
 
 /// Sends a request and reads the answer.
@@ -166,6 +166,8 @@ pub struct Socket {
     pub beliefs: HashMap<Uuid, Value>,
     /// How many frames were heard.
     pub frames: usize,
+    /// Whether the news of bundles count: signals set them off by themselves, some time later.
+    pub hears_bundles: bool,
 }
 
 /// Something that a socket hears.
@@ -186,6 +188,9 @@ impl Socket {
             let heard = match timeout_at(deadline, self.stream.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("the server says JSON");
+                    if frame["type"] == "bundle_ready" && !self.hears_bundles {
+                        continue;
+                    }
                     self.frames += 1;
                     self.believe(&frame);
                     Heard::Frame(frame)

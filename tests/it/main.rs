@@ -6,6 +6,7 @@
 
 mod client;
 mod cluster;
+mod model;
 mod picture;
 mod world;
 
@@ -15,6 +16,10 @@ mod channel_bus;
 mod channel_presence;
 mod channels_core;
 mod channels_rights;
+mod context_chat;
+mod context_freshness;
+mod context_quality;
+mod context_routes;
 mod described;
 mod doctor;
 mod edge_function;
@@ -118,6 +123,10 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         doctor::cases(),
         edge_function::cases(),
         faults::cases(),
+        context_routes::cases(),
+        context_chat::cases(),
+        context_freshness::cases(),
+        context_quality::cases(),
         invisible::cases(),
         isolation::cases(),
         typing::cases(),

@@ -29,6 +29,29 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// One row in every table of the context engine.
+const CONTEXT_PAST: &str = "
+    insert into public.personas (user_id, name) values ($user, 'p');
+    insert into public.notebooks (user_id, title) values ($user, 'n');
+    insert into public.memories (user_id, content) values ($user, 'm');
+    insert into public.topic_profiles (user_id, slug, label) values ($user, 't', 't');
+    insert into public.entity_profiles (user_id, slug, name) values ($user, 'e', 'e');
+    insert into public.custom_instructions (user_id, content) values ($user, 'i');
+    insert into public.messages (conversation_id, user_id, content)
+      select id, $user, 'hello' from public.conversations where created_by = $user;
+    insert into public.atomic_chat_units (user_id, content) values ($user, 'u');
+    insert into public.topic_conversations (topic_id, conversation_id, user_id)
+      select t.id, c.id, $user from public.topic_profiles t, public.conversations c where t.user_id = $user and c.created_by = $user;
+    insert into public.entity_conversations (entity_id, conversation_id, user_id)
+      select e.id, c.id, $user from public.entity_profiles e, public.conversations c where e.user_id = $user and c.created_by = $user;
+    insert into public.topic_units (topic_id, unit_id, user_id)
+      select t.id, u.id, $user from public.topic_profiles t, public.atomic_chat_units u where t.user_id = $user and u.user_id = $user;
+    insert into public.entity_units (entity_id, unit_id, user_id)
+      select e.id, u.id, $user from public.entity_profiles e, public.atomic_chat_units u where e.user_id = $user and u.user_id = $user;
+    insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at)
+      values ($user, 'identity_core', 'b', 1, now(), pg_current_snapshot(), now() + interval '1 day');
+    insert into public.system_actions (user_id, kind, trigger, status) values ($user, 'warm_up', 'presence', 'failed')";
+
 /// A user with something in every table, and two others: one on the user's list, one with the user on theirs.
 async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
     let [user, friend, lister] = [User::new(), User::new(), User::new()];
@@ -53,6 +76,7 @@ async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
             &[("user", user.id)],
         )
         .await;
+    world.run(CONTEXT_PAST, &[("user", user.id)]).await;
     [user, friend, lister]
 }
 
@@ -69,17 +93,31 @@ async fn everything_is_exported_and_nothing_of_others(world: Arc<World>) {
     }
     let tables: Vec<&str> = data.keys().map(String::as_str).collect();
     let expected = [
+        "atomic_chat_units",
         "blocks",
         "contacts",
+        "context_bundles",
         "conversation_participants",
         "conversations",
+        "custom_instructions",
+        "entity_conversations",
+        "entity_profiles",
+        "entity_units",
+        "memories",
+        "messages",
+        "notebooks",
+        "personas",
         "presence",
         "presence_choices",
         "presence_devices",
         "presence_settings",
         "presence_visibility_list",
+        "system_actions",
         "team_members",
         "teams",
+        "topic_conversations",
+        "topic_profiles",
+        "topic_units",
         "typing_indicators",
         "user_last_seen",
         "user_presence",
@@ -111,7 +149,7 @@ async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
 
     let erased = node.delete(&user, ME).await.expect(200);
     let expected = json!({
-        "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
+        "context_bundles": 1, "system_actions": 1, "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
         "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
     });
     assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
@@ -148,6 +186,43 @@ const NO_USERS: &[&str] = &[
     "public.conversations.id",
     "public.conversation_participants.conversation_id",
     "public.typing_indicators.conversation_id",
+    "public.messages.id",
+    "public.messages.conversation_id",
+    "public.messages.reply_to",
+    "public.atomic_chat_units.id",
+    "public.atomic_chat_units.conversation_id",
+    "public.atomic_chat_units.message_id",
+    "public.memories.id",
+    "public.personas.id",
+    "public.notebooks.id",
+    "public.topic_profiles.id",
+    "public.topic_profiles.parent_id",
+    "public.entity_profiles.id",
+    "public.custom_instructions.id",
+    "public.custom_instructions.topic_id",
+    "public.topic_conversations.topic_id",
+    "public.topic_conversations.conversation_id",
+    "public.entity_conversations.entity_id",
+    "public.entity_conversations.conversation_id",
+    "public.topic_units.topic_id",
+    "public.topic_units.unit_id",
+    "public.entity_units.entity_id",
+    "public.entity_units.unit_id",
+    "public.context_bundles.id",
+    "public.context_bundles.topic_id",
+    "public.context_bundles.entity_id",
+    "public.context_bundles.conversation_id",
+    "public.context_bundles.persona_id",
+    "public.context_bundles.memory_ids",
+    "public.context_bundles.unit_ids",
+    "public.context_bundles.instruction_ids",
+    "public.context_bundles.conversation_ids",
+    "public.context_bundles.topic_ids",
+    "public.system_actions.bundle_id",
+    "public.presence_devices.predicted_topic_ids",
+    "public.presence_devices.predicted_entity_ids",
+    "rollcall.context_marks.ref",
+    "rollcall.roll_ups.lease",
 ];
 
 /// Every UUID in our tables is a user's, and then `rollcall.personal_data` says what becomes of it, or is known not

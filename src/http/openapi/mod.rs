@@ -9,6 +9,7 @@
 
 mod asyncapi;
 mod channels;
+mod context;
 mod conversations;
 mod faults;
 mod operation;
@@ -49,6 +50,7 @@ pub fn operations() -> Vec<Operation> {
         sharing::operations(),
         relations::operations(),
         conversations::operations(),
+        context::operations(),
         sockets::operations(),
         realtime::operations(),
         system::operations(),

@@ -1,6 +1,7 @@
 //! One function a statement in `sql/`. Row structs are private to their file and become words of the model.
 
 pub mod broadcast;
+pub mod bundles;
 pub mod bus;
 pub mod changes;
 pub mod channel_presence;
@@ -13,5 +14,7 @@ pub mod node;
 pub mod presence;
 pub mod privacy;
 pub mod rights;
+pub mod roll_ups;
 pub mod settings;
+pub mod turns;
 pub mod typing;

@@ -1,0 +1,163 @@
+//! An answer that is being written, and that is saved once, whichever way it ends.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Answer, ContextStats, Engine, Metadata, Prepared, kept};
+use crate::{
+    context::{
+        engine::ContextEngine,
+        provider::{ProviderError, Usage},
+        tokens,
+    },
+    pg::{
+        PgError,
+        queries::turns::{self, Ending},
+    },
+};
+
+/// One answer. Dropped before its end, it is saved as partial, or removed where nothing was written.
+pub(in crate::context) struct Turn {
+    engine: Arc<ContextEngine>,
+    answer_id: Uuid,
+    prepared: Option<Prepared>,
+    provider: String,
+    model: String,
+    text: String,
+    usage: Option<Usage>,
+    why: Option<String>,
+    ended: bool,
+}
+
+impl Turn {
+    pub(super) fn new(engine: &Arc<ContextEngine>, answer_id: Uuid) -> Self {
+        Self {
+            engine: engine.clone(),
+            answer_id,
+            prepared: None,
+            provider: String::new(),
+            model: String::new(),
+            text: String::new(),
+            usage: None,
+            why: None,
+            ended: false,
+        }
+    }
+
+    pub(super) fn prepared(&mut self, prepared: Prepared, provider: &str) {
+        self.prepared = Some(prepared);
+        provider.clone_into(&mut self.provider);
+    }
+
+    pub(super) const fn answer_id(&self) -> Uuid {
+        self.answer_id
+    }
+
+    pub(super) fn write(&mut self, text: &str) {
+        self.text += text;
+    }
+
+    pub(super) fn is_of(&mut self, model: String) {
+        self.model = model;
+    }
+
+    pub(super) const fn costs(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    /// It ends in the middle, for this reason.
+    pub(super) fn broke(&mut self, error: &ProviderError) {
+        self.why = Some(error.to_string());
+    }
+
+    pub(super) fn engine(&self) -> Engine {
+        self.prepared.as_ref().map_or(Engine::Legacy, |prepared| prepared.engine)
+    }
+
+    pub(super) fn stats(&self) -> Option<&ContextStats> {
+        self.prepared.as_ref().map(|prepared| &prepared.stats)
+    }
+
+    pub(super) fn metadata(&self) -> Metadata {
+        let nothing = Metadata { assembly_time_ms: 0.0, cache_hit_rate: 0.0, bundles_used: 0 };
+        self.prepared.as_ref().map_or(nothing, |prepared| prepared.metadata)
+    }
+
+    /// What the provider says that it cost, or what the tokenizer counts.
+    fn usage(&self) -> Usage {
+        self.usage.unwrap_or_else(|| {
+            let messages = self.prepared.iter().flat_map(|prepared| &prepared.messages);
+            let prompt_tokens = messages.map(|message| tokens::count(&message.content) as u64).sum();
+            let completion_tokens = tokens::count(&self.text) as u64;
+            Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+        })
+    }
+
+    /// Saves the whole answer.
+    pub(super) async fn complete(mut self) -> Result<Answer, PgError> {
+        let saved = self.save(Ending::Complete).await;
+        self.ended = saved.is_ok();
+        saved?;
+        let stats = self.prepared.as_ref().map(|prepared| prepared.stats.clone());
+        Ok(Answer {
+            usage: self.usage(),
+            engine: self.engine(),
+            content: std::mem::take(&mut self.text),
+            model: std::mem::take(&mut self.model),
+            context_stats: stats.expect("a turn is prepared before it is asked"),
+            message_id: self.answer_id,
+            replayed: false,
+            partial: false,
+        })
+    }
+
+    fn kept(&self) -> Value {
+        kept(self.engine(), &self.provider, &self.model, self.usage(), self.why.as_deref())
+    }
+
+    async fn save(&self, ending: Ending) -> Result<(), PgError> {
+        let tokens = i32::try_from(tokens::count(&self.text)).unwrap_or(i32::MAX);
+        // PostgreSQL cannot store U+0000, and no reader misses it.
+        let text = self.text.replace('\0', "");
+        turns::end(&self.engine.database, self.answer_id, ending, &text, tokens, &self.kept()).await?;
+        Ok(())
+    }
+
+    /// Says that it is still being written.
+    pub(super) async fn touch(&self) -> Result<(), PgError> {
+        turns::touch(&self.engine.database, self.answer_id).await
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let rest = Self {
+            engine: self.engine.clone(),
+            answer_id: self.answer_id,
+            prepared: self.prepared.take(),
+            provider: std::mem::take(&mut self.provider),
+            model: std::mem::take(&mut self.model),
+            text: std::mem::take(&mut self.text),
+            usage: self.usage,
+            why: self.why.take().or_else(|| Some("the client went away".into())),
+            ended: true,
+        };
+        let ending = if rest.text.is_empty() { Ending::Failed } else { Ending::Partial };
+        self.engine.turns.spawn(async move {
+            // A moment of trouble must not lose what was said; what cannot be saved is tidied away later.
+            for pause in [0, 200, 1_000, 3_000] {
+                tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+                match rest.save(ending).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(error = ?error, "could not save an answer that broke off"),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,387 @@
+//! From sources to a bundle's text: one compiler a type, each a pure function of what the database gave.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    bundle::{BundleType, Compiled, Subject},
+    extract::{self, Said, shorten},
+    tokens,
+};
+
+/// A conversation of so many messages is told word for word.
+const VERBATIM_MESSAGES: usize = 6;
+/// The characters of a message that is told word for word.
+const VERBATIM_CHARS: usize = 100;
+/// Facts that are less certain are left out.
+const CERTAIN: f64 = 0.5;
+/// The characters of a unit in a bundle.
+const UNIT_CHARS: usize = 600;
+
+/// The database gave something else than these compilers know.
+#[derive(Debug, thiserror::Error)]
+#[error("the sources of a {0:?} bundle cannot be read")]
+pub struct BadSources(BundleType, #[source] serde_json::Error);
+
+#[derive(Deserialize)]
+struct Line {
+    id: Uuid,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    memories: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct Preferences {
+    instructions: Vec<Line>,
+    memories: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct Titled {
+    id: Uuid,
+    title: String,
+}
+
+#[derive(Deserialize)]
+struct TopicProfile {
+    label: String,
+    aliases: Vec<String>,
+    domain: Option<String>,
+    proficiency: String,
+    units: i64,
+    conversations: i64,
+    last_engaged: Option<String>,
+    streak_days: i64,
+}
+
+#[derive(Deserialize)]
+struct Topic {
+    topic: TopicProfile,
+    instructions: Vec<Line>,
+    memories: Vec<Line>,
+    conversations: Vec<Titled>,
+    units: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct Fact {
+    fact: String,
+    #[serde(default)]
+    confidence: f64,
+}
+
+#[derive(Deserialize)]
+struct EntityProfile {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    aliases: Vec<String>,
+    relationship: Option<String>,
+    sentiment: f64,
+    /// Also written by users, so not every entry need be a fact.
+    facts: Vec<Value>,
+    mentions: i64,
+    last_mentioned: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entity {
+    entity: EntityProfile,
+    units: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct ConversationHead {
+    title: Option<String>,
+    started: String,
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    id: Uuid,
+    label: String,
+}
+
+/// A message of a conversation's sources.
+#[derive(Debug, Deserialize)]
+pub struct SourceMessage {
+    /// `user`, `assistant` or `system`.
+    pub role: String,
+    /// What it says.
+    pub content: String,
+    /// Whether the one whose bundle it is wrote or asked for it.
+    pub mine: bool,
+}
+
+#[derive(Deserialize)]
+struct Conversation {
+    conversation: ConversationHead,
+    count: i64,
+    topics: Vec<Labelled>,
+    messages: Vec<SourceMessage>,
+}
+
+/// The messages of a conversation that is too long to be told word for word, for a model to sum up; `None` for others.
+///
+/// # Errors
+/// When the sources cannot be read.
+pub fn long_conversation(sources: &Value) -> Result<Option<Vec<SourceMessage>>, BadSources> {
+    let conversation: Conversation = read(BundleType::Conversation, sources)?;
+    Ok((conversation.messages.len() > VERBATIM_MESSAGES).then_some(conversation.messages))
+}
+
+/// Compiles a bundle; `arc`, of a long conversation, is a model's words for what is otherwise found by [`extract`].
+///
+/// # Errors
+/// When the sources cannot be read.
+pub fn compile(subject: Subject, sources: &Value, arc: Option<&str>) -> Result<Compiled, BadSources> {
+    if sources.is_null() {
+        return Ok(Compiled::nothing(subject));
+    }
+    let mut bundle = Compiled {
+        priority: subject.bundle_type.priority(),
+        content: Some(String::new()),
+        ..Compiled::nothing(subject)
+    };
+    let text = match subject.bundle_type {
+        BundleType::IdentityCore => identity(&read(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::GlobalPrefs => preferences(&read(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::Topic => topic(&read(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::Entity => entity(&read(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::Conversation => conversation(&read(subject.bundle_type, sources)?, arc, &mut bundle),
+    };
+    let text = text.trim_end().to_owned();
+    bundle.tokens = tokens::count(&text);
+    bundle.content = Some(text);
+    Ok(bundle)
+}
+
+fn read<'a, T: Deserialize<'a>>(bundle_type: BundleType, sources: &'a Value) -> Result<T, BadSources> {
+    T::deserialize(sources).map_err(|error| BadSources(bundle_type, error))
+}
+
+fn identity(sources: &Identity, bundle: &mut Compiled) -> String {
+    bundle.memory_ids = ids(&sources.memories);
+    section("About This User", &lines(&sources.memories))
+}
+
+fn preferences(sources: &Preferences, bundle: &mut Compiled) -> String {
+    bundle.instruction_ids = ids(&sources.instructions);
+    bundle.memory_ids = ids(&sources.memories);
+    section("Response Guidelines", &lines(&sources.instructions))
+        + &section("Known Preferences", &lines(&sources.memories))
+}
+
+fn topic(sources: &Topic, bundle: &mut Compiled) -> String {
+    bundle.instruction_ids = ids(&sources.instructions);
+    bundle.memory_ids = ids(&sources.memories);
+    bundle.unit_ids = ids(&sources.units);
+    bundle.conversation_ids = sources.conversations.iter().map(|conversation| conversation.id).collect();
+    let profile = &sources.topic;
+    let mut text = format!("## Topic Context: {}\n", profile.label);
+    let mut facts = Vec::new();
+    if !profile.aliases.is_empty() {
+        facts.push(format!("also: {}", profile.aliases.join(", ")));
+    }
+    facts.extend(profile.domain.as_ref().map(|domain| format!("domain: {domain}")));
+    if profile.proficiency != "unknown" {
+        facts.push(format!("level: {}", profile.proficiency));
+    }
+    facts.push(format!("engagement: {} notes in {} conversations", profile.units, profile.conversations));
+    facts.extend(profile.last_engaged.as_ref().map(|day| format!("last on {day}")));
+    if profile.streak_days > 1 {
+        facts.push(format!("{} days in a row", profile.streak_days));
+    }
+    let _ = writeln!(text, "{}.", facts.join("; "));
+    text += &part("How to answer on this", &lines(&sources.instructions));
+    text += &part("What the user knows and wants", &lines(&sources.memories));
+    text += &part("What came up", &lines(&sources.units));
+    let titles = sources.conversations.iter().fold(String::new(), |titles, conversation| {
+        titles + "- " + &shorten(&conversation.title, VERBATIM_CHARS) + "\n"
+    });
+    text + &part("Earlier conversations", &titles)
+}
+
+fn entity(sources: &Entity, bundle: &mut Compiled) -> String {
+    bundle.unit_ids = ids(&sources.units);
+    let profile = &sources.entity;
+    let mut text = format!("## Context: {} ({})\n", profile.name, profile.kind);
+    let mut facts = Vec::new();
+    facts.extend(profile.relationship.clone().map(|relationship| format!("relationship: {relationship}")));
+    if !profile.aliases.is_empty() {
+        facts.push(format!("also: {}", profile.aliases.join(", ")));
+    }
+    facts.push(format!("mentioned {} times", profile.mentions));
+    facts.extend(profile.last_mentioned.as_ref().map(|day| format!("last on {day}")));
+    if profile.sentiment.abs() >= 0.3 {
+        facts.push(if profile.sentiment > 0.0 {
+            "spoken of well".into()
+        } else {
+            "spoken of with concern".into()
+        });
+    }
+    let _ = writeln!(text, "{}.", facts.join("; "));
+    let certain = profile.facts.iter().filter_map(|fact| Fact::deserialize(fact).ok());
+    let certain = certain.filter(|fact| fact.confidence > CERTAIN);
+    let known =
+        certain.fold(String::new(), |known, fact| known + "- " + &shorten(&fact.fact, UNIT_CHARS) + "\n");
+    text += &part("Known", &known);
+    text + &part("What came up", &lines(&sources.units))
+}
+
+fn conversation(sources: &Conversation, arc: Option<&str>, bundle: &mut Compiled) -> String {
+    bundle.topic_ids = sources.topics.iter().map(|topic| topic.id).collect();
+    let head = &sources.conversation;
+    if sources.count == 0 {
+        return String::new();
+    }
+    let mut text = "## Current Conversation\n".to_owned();
+    let title = head.title.as_deref().map_or_else(String::new, |title| format!("\"{title}\", "));
+    let _ = writeln!(text, "{title}begun on {}, {} messages.", head.started, sources.count);
+    if !sources.topics.is_empty() {
+        let labels: Vec<&str> = sources.topics.iter().map(|topic| topic.label.as_str()).collect();
+        let _ = writeln!(text, "Topics: {}.", labels.join(", "));
+    }
+    if sources.messages.len() <= VERBATIM_MESSAGES {
+        let said = sources.messages.iter().fold(String::new(), |said, message| {
+            said + "- " + speaker(message) + ": " + &shorten(&message.content, VERBATIM_CHARS) + "\n"
+        });
+        return text + &part("So far", &said);
+    }
+    if let Some(arc) = arc {
+        return text + "\n" + arc.trim() + "\n";
+    }
+    let said: Vec<_> = sources.messages.iter().filter(|message| message.role != "system").collect();
+    let said: Vec<_> = said
+        .iter()
+        .map(|message| Said { by_person: message.role == "user", content: &message.content })
+        .collect();
+    let arc = extract::arc(&said);
+    let list = |lines: &[String]| lines.iter().fold(String::new(), |all, line| all + "- " + line + "\n");
+    text += &part("What happened", &list(&arc.happened));
+    text += &part("Open questions", &list(&arc.open_questions));
+    text += &part("Decisions", &list(&arc.decisions));
+    text + &part("Current focus", &list(&arc.focus.into_iter().collect::<Vec<_>>()))
+}
+
+/// Who said it, in the words of a prompt for the one whose bundle it is.
+#[must_use]
+pub fn speaker(message: &SourceMessage) -> &'static str {
+    match (message.role.as_str(), message.mine) {
+        ("user", true) => "User",
+        ("user", false) => "Another participant",
+        ("system", _) => "System",
+        _ => "Assistant",
+    }
+}
+
+fn ids(lines: &[Line]) -> Vec<Uuid> {
+    lines.iter().map(|line| line.id).collect()
+}
+
+fn lines(lines: &[Line]) -> String {
+    lines.iter().fold(String::new(), |all, line| all + "- " + &shorten(&line.content, UNIT_CHARS) + "\n")
+}
+
+/// A section, or nothing where there is nothing in it.
+fn section(heading: &str, body: &str) -> String {
+    if body.is_empty() { String::new() } else { format!("## {heading}\n{body}\n") }
+}
+
+fn part(heading: &str, body: &str) -> String {
+    if body.is_empty() { String::new() } else { format!("\n### {heading}\n{body}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(content: &str) -> Value {
+        json!({"id": Uuid::new_v4(), "content": content, "category": "x"})
+    }
+
+    fn compiled(bundle_type: BundleType, sources: &Value) -> Compiled {
+        compile(Subject { bundle_type, about: None }, sources, None).expect("the sources can be read")
+    }
+
+    #[test]
+    fn identity_and_preferences_are_lists_under_their_headings_and_say_what_went_in() {
+        let bundle =
+            compiled(BundleType::IdentityCore, &json!({"memories": [line("Is a nurse."), line("Is Ada.")]}));
+        assert_eq!(bundle.content.as_deref(), Some("## About This User\n- Is a nurse.\n- Is Ada."));
+        assert_eq!(bundle.memory_ids.len(), 2);
+        assert_eq!(bundle.tokens, tokens::count(bundle.content.as_deref().expect("text")));
+        let sources = json!({"instructions": [line("Be brief.")], "memories": []});
+        let bundle = compiled(BundleType::GlobalPrefs, &sources);
+        assert_eq!(bundle.content.as_deref(), Some("## Response Guidelines\n- Be brief."));
+    }
+
+    #[test]
+    fn nothing_known_is_an_empty_bundle_and_nothing_there_is_none() {
+        let empty = compiled(BundleType::IdentityCore, &json!({"memories": []}));
+        assert_eq!((empty.content.as_deref(), empty.tokens), (Some(""), 0));
+        assert_eq!(compiled(BundleType::Topic, &Value::Null).content, None);
+    }
+
+    #[test]
+    fn an_entity_shows_facts_that_are_more_likely_than_not() {
+        let sources = json!({
+            "entity": {"name": "Mara", "type": "person", "aliases": [], "relationship": "manager", "sentiment": 0.6,
+                "facts": [{"fact": "Leads the team.", "confidence": 0.9}, {"fact": "Rumour.", "confidence": 0.5}, 7],
+                "mentions": 4, "conversations": 2, "last_mentioned": "2026-01-02", "importance": 0.5},
+            "units": [line("Mara asked for the report.")],
+        });
+        let text = compiled(BundleType::Entity, &sources).content.expect("text");
+        assert!(text.starts_with("## Context: Mara (person)\nrelationship: manager;"), "{text}");
+        assert!(text.contains("Leads the team.") && !text.contains("Rumour"), "{text}");
+    }
+
+    fn conversation_of(messages: usize) -> Value {
+        let messages: Vec<_> = (0..messages)
+            .map(|n| {
+                let role = if n % 2 == 0 { "user" } else { "assistant" };
+                json!({"role": role, "content": format!("Message number {n} {}", "x ".repeat(80)), "mine": true})
+            })
+            .collect();
+        json!({"conversation": {"title": "T", "started": "2026-01-02"}, "count": messages.len(),
+            "topics": [{"id": Uuid::new_v4(), "label": "Testing"}], "messages": messages})
+    }
+
+    #[test]
+    fn up_to_six_messages_are_told_word_for_word_each_cut_to_a_hundred_characters() {
+        let text = compiled(BundleType::Conversation, &conversation_of(6)).content.expect("text");
+        let told: Vec<_> = text.lines().filter(|line| line.starts_with("- ")).collect();
+        assert_eq!(told.len(), 6);
+        assert!(told.iter().all(|line| line.chars().count() <= 100 + "- Assistant: …".len()), "{told:?}");
+        assert!(text.contains("Topics: Testing."));
+    }
+
+    #[test]
+    fn more_are_summarised_by_the_model_or_else_by_what_was_said() {
+        let sources = conversation_of(7);
+        assert!(long_conversation(&sources).expect("readable").is_some());
+        let text = compiled(BundleType::Conversation, &sources).content.expect("text");
+        assert!(text.contains("### What happened") && text.contains("### Current focus"), "{text}");
+        let subject = Subject { bundle_type: BundleType::Conversation, about: None };
+        let text = compile(subject, &sources, Some("### Arc\nIn other words."))
+            .expect("readable")
+            .content
+            .expect("text");
+        assert!(text.ends_with("In other words.") && !text.contains("What happened"), "{text}");
+    }
+
+    #[test]
+    fn sources_of_another_shape_are_an_error() {
+        let subject = Subject { bundle_type: BundleType::Topic, about: None };
+        assert!(compile(subject, &json!({"memories": 1}), None).is_err());
+    }
+}

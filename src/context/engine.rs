@@ -1,0 +1,339 @@
+//! The engine's handle: assembling on request, and what is left to do afterwards.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
+use tokio::{
+    select,
+    sync::{Notify, mpsc},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::{
+    assemble::{self, Prompt, Wish},
+    bundle::{Compiled, ReadPoint},
+    compile::BadSources,
+    legacy::{self, SimplePrompt},
+    provider::Providers,
+};
+use crate::{
+    auth::Caller,
+    hub::{Delivery, Encodable, Hub},
+    model::{ConversationId, UserId},
+    pg::{
+        Database, PgError,
+        listener::{Audience, BUNDLES, CONTEXT},
+        queries::bundles::{self, ReadError},
+    },
+    presence::roster::Roster,
+    protocol::ServerMessage,
+};
+
+/// What assemblies compiled and used that may wait to be stored and counted. Over it they are dropped, and counted: the
+/// next assembly compiles again.
+const MOST_LEFT_OVERS: usize = 256;
+/// News for sockets that may wait. State: a client that misses one finds the bundle in its next request.
+const MOST_NEWS: usize = 1_024;
+/// Between looks at what has gathered.
+const HOUSE_EVERY: Duration = Duration::from_secs(60);
+/// Counter: left-overs and news that were dropped because too many waited.
+const DROPPED: &str = "rollcall_context_dropped_total";
+
+/// What the operator decides.
+#[derive(Clone)]
+pub struct ContextSettings {
+    /// Whether the dynamic engine answers where a request does not say.
+    pub use_dynamic: bool,
+    /// Whether the simple engine answers when the dynamic one fails.
+    pub fall_back: bool,
+    /// The models.
+    pub providers: Providers,
+    /// Between roll-ups of everybody; none without.
+    pub roll_up_every: Option<Duration>,
+}
+
+/// A prompt could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// There is no such conversation, as far as the caller may know.
+    #[error("not found")]
+    NotFound,
+    /// What the database gave cannot be read, or it gave nothing.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The sources of a bundle cannot be read.
+    #[error(transparent)]
+    Sources(#[from] BadSources),
+}
+
+impl From<PgError> for ContextError {
+    fn from(error: PgError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// What an assembly leaves to be done.
+struct LeftOver {
+    user: UserId,
+    compiled: Vec<Compiled>,
+    point: ReadPoint,
+    hits: Vec<Uuid>,
+    misses: Vec<Uuid>,
+}
+
+/// The context engine. Share it in an [`Arc`].
+pub struct ContextEngine {
+    pub(super) database: Database,
+    pub(super) settings: ContextSettings,
+    pub(super) wake: Arc<Notify>,
+    /// Turns of chats that outlive their request.
+    pub(super) turns: TaskTracker,
+    /// Cancelled when turns have to end.
+    pub(super) turns_end: CancellationToken,
+    left_overs: mpsc::Sender<LeftOver>,
+}
+
+/// The listener's end: bells for the workers, and news for sockets.
+pub struct ContextBell {
+    wake: Arc<Notify>,
+    roster: Roster,
+    news: mpsc::Sender<(UserId, ServerMessage)>,
+}
+
+impl Audience for ContextBell {
+    fn heard(&self, channel: &str, payload: &str) {
+        match channel {
+            // Signals queue a warm-up in the same transaction.
+            CONTEXT => self.wake.notify_one(),
+            BUNDLES => match payload.strip_prefix("ready|") {
+                Some(news) => self.tell(news),
+                None => self.wake.notify_one(),
+            },
+            _ => {}
+        }
+    }
+
+    // What was missed lies in the queue, which is looked at every few seconds.
+    fn listening(&self) {
+        self.wake.notify_one();
+    }
+
+    fn deaf(&self) {}
+}
+
+impl ContextBell {
+    /// `user|type:id:version,…`
+    fn tell(&self, news: &str) {
+        let Some((user, bundles)) = news.split_once('|') else { return };
+        let Some(user) = user.parse().ok().filter(|user| self.roster.has(*user)) else { return };
+        for message in bundles.split(',').filter_map(ready) {
+            if self.news.try_send((user, message)).is_err() {
+                metrics::counter!(DROPPED, "what" => "news").increment(1);
+            }
+        }
+    }
+}
+
+fn ready(bundle: &str) -> Option<ServerMessage> {
+    let mut parts = bundle.split(':');
+    let (bundle_type, id, version) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(ServerMessage::BundleReady {
+        bundle_type: bundle_type.to_owned().into(),
+        bundle_id: id.parse().ok()?,
+        version: version.parse().ok()?,
+    })
+}
+
+/// The engine's smaller tasks, to be spawned by whoever owns it.
+pub struct ContextTasks {
+    engine: Arc<ContextEngine>,
+    hub: Hub,
+    roster: Roster,
+    left_overs: mpsc::Receiver<LeftOver>,
+    news: mpsc::Receiver<(UserId, ServerMessage)>,
+}
+
+/// Makes the engine, its ears and its tasks.
+#[must_use]
+pub fn context_engine(
+    database: Database,
+    hub: Hub,
+    roster: Roster,
+    settings: ContextSettings,
+) -> (Arc<ContextEngine>, ContextBell, ContextTasks) {
+    let (left_overs, left_overs_receiver) = mpsc::channel(MOST_LEFT_OVERS);
+    let (news, news_receiver) = mpsc::channel(MOST_NEWS);
+    let wake = Arc::new(Notify::new());
+    let engine = Arc::new(ContextEngine {
+        database,
+        settings,
+        wake: wake.clone(),
+        turns: TaskTracker::new(),
+        turns_end: CancellationToken::new(),
+        left_overs,
+    });
+    let bell = ContextBell { wake, roster: roster.clone(), news };
+    let tasks = ContextTasks {
+        engine: engine.clone(),
+        hub,
+        roster,
+        left_overs: left_overs_receiver,
+        news: news_receiver,
+    };
+    (engine, bell, tasks)
+}
+
+impl ContextEngine {
+    /// The models.
+    #[must_use]
+    pub const fn providers(&self) -> &Providers {
+        &self.settings.providers
+    }
+
+    /// Whether the dynamic engine answers where a request does not say.
+    #[must_use]
+    pub const fn uses_dynamic(&self) -> bool {
+        self.settings.use_dynamic
+    }
+
+    /// Whether the simple engine answers when the dynamic one fails.
+    #[must_use]
+    pub const fn falls_back(&self) -> bool {
+        self.settings.fall_back
+    }
+
+    /// The database.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Assembles the prompt for a message of `user`, as the caller: one round trip. What had to be compiled is stored
+    /// afterwards, without anybody waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NotFound`] where the caller sees no such conversation.
+    pub async fn assemble(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        conversation: ConversationId,
+        wish: Wish<'_>,
+    ) -> Result<Prompt, ContextError> {
+        let history = if wish.with_history { assemble::MOST_HISTORY } else { 0 };
+        let found = bundles::assemble(&self.database, caller, conversation, wish.message, history).await?;
+        let mut prompt = assemble::fit(found.ok_or(ContextError::NotFound)?, wish)?;
+        let left_over = LeftOver {
+            user,
+            compiled: std::mem::take(&mut prompt.compiled),
+            point: prompt.point.clone(),
+            hits: prompt.hits.clone(),
+            misses: prompt.misses.clone(),
+        };
+        if self.left_overs.try_send(left_over).is_err() {
+            metrics::counter!(DROPPED, "what" => "bundles").increment(1);
+        }
+        Ok(prompt)
+    }
+
+    /// The same by the simple engine.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NotFound`] where the caller sees no such conversation.
+    pub async fn assemble_simply(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        wish: Wish<'_>,
+    ) -> Result<SimplePrompt, ContextError> {
+        let found =
+            bundles::assemble_simply(&self.database, caller, conversation, legacy::MOST_HISTORY).await?;
+        Ok(legacy::fit(&found.ok_or(ContextError::NotFound)?, wish))
+    }
+
+    /// Keeps house now and then, one node at a time.
+    pub async fn run_house(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let pause = HOUSE_EVERY.mul_f64(rand::rng().random_range(0.5..1.5));
+            select! {
+                () = stop.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+            if let Err(error) = bundles::tidy(&self.database).await {
+                tracing::warn!(error = ?error, "could not keep the context engine's house");
+            }
+        }
+    }
+
+    /// After the stop lets chats that are under way come to an end, or saves what they have.
+    pub async fn run_turns(self: Arc<Self>, stop: CancellationToken) {
+        /// How long they may go on.
+        const GRACE: Duration = Duration::from_secs(4);
+        stop.cancelled().await;
+        self.turns.close();
+        if tokio::time::timeout(GRACE, self.turns.wait()).await.is_err() {
+            self.turns_end.cancel();
+            tokio::time::timeout(GRACE, self.turns.wait()).await.ok();
+        }
+    }
+}
+
+impl ContextTasks {
+    /// Stores what assemblies compiled, counts what they used, and tells sockets of bundles, until stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            select! {
+                () = stop.cancelled() => return,
+                Some(left_over) = self.left_overs.recv() => self.keep(left_over).await,
+                Some((user, message)) = self.news.recv() => self.tell(user, message).await,
+            }
+        }
+    }
+
+    async fn keep(&self, LeftOver { user, compiled, point, hits, misses }: LeftOver) {
+        let database = &self.engine.database;
+        let work = async {
+            if !compiled.is_empty() {
+                bundles::keep(database, user, &compiled, &point, false).await?;
+            }
+            bundles::count_use(database, &hits, &misses).await
+        };
+        if let Err(error) = work.await {
+            tracing::warn!(error = ?error, "could not store what an assembly compiled");
+        }
+    }
+
+    async fn tell(&self, user: UserId, message: ServerMessage) {
+        let to = self.roster.of(&[user]);
+        if to.is_empty() {
+            return;
+        }
+        let delivery = Delivery { key: None, message: Encodable::new(message), to };
+        if self.hub.fan_out(vec![delivery]).await.is_err() {
+            tracing::debug!("nobody is left to tell");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_name_type_row_and_version_and_nonsense_is_no_news() {
+        let id = Uuid::new_v4();
+        let Some(ServerMessage::BundleReady { bundle_type, bundle_id, version }) =
+            ready(&format!("topic:{id}:7"))
+        else {
+            panic!("that is news");
+        };
+        assert_eq!((&*bundle_type, bundle_id, version), ("topic", id, 7));
+        for nonsense in ["", "topic", "topic:x:7", &format!("topic:{id}:x")] {
+            assert!(ready(nonsense).is_none(), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What a long conversation comes to, without a model: sentences chosen from what was really said.
+//!
+//! Nothing is rephrased, so nothing can be made up: questions that nobody has answered yet, sentences that say a
+//! decision, and what the last messages were about.
+
+use std::collections::HashMap;
+
+/// One message, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// Whether a person wrote it, not a model.
+    pub by_person: bool,
+    /// What it says.
+    pub content: &'a str,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arc {
+    /// What happened, in order.
+    pub happened: Vec<String>,
+    /// Questions without an answer.
+    pub open_questions: Vec<String>,
+    /// What was decided.
+    pub decisions: Vec<String>,
+    /// What it is about now.
+    pub focus: Option<String>,
+}
+
+const MOST_HAPPENED: usize = 6;
+const MOST_QUESTIONS: usize = 4;
+const MOST_DECISIONS: usize = 5;
+/// The longest sentence that is quoted, in characters.
+const MOST_CHARS: usize = 240;
+
+/// Phrases that say a decision.
+const DECIDED: [&str; 20] = [
+    "we decided",
+    "i decided",
+    "decided to",
+    "let's go with",
+    "lets go with",
+    "we'll go with",
+    "i'll go with",
+    "we will use",
+    "we'll use",
+    "i'll use",
+    "we chose",
+    "i chose",
+    "agreed to",
+    "we agreed",
+    "settled on",
+    "the decision",
+    "final answer",
+    "we are going with",
+    "we're going with",
+    "going to use",
+];
+/// Words of an answer to a question that was asked of the one who asks.
+const UNANSWERED: [&str; 7] =
+    ["not sure", "don't know", "do not know", "unclear", "still open", "to be decided", "need to find out"];
+
+/// Reads a conversation, in order.
+#[must_use]
+pub fn arc(messages: &[Said<'_>]) -> Arc {
+    let decisions = messages.iter().flat_map(|said| sentences(said.content)).filter(|sentence| {
+        let lower = sentence.to_lowercase();
+        !sentence.ends_with('?') && DECIDED.iter().any(|phrase| lower.contains(phrase))
+    });
+    let decisions = last_distinct(decisions, MOST_DECISIONS);
+    let focus = messages.iter().rev().find(|said| said.by_person).and_then(|said| {
+        sentences(said.content).max_by_key(|sentence| sentence.len().min(MOST_CHARS)).map(shortened)
+    });
+    Arc {
+        happened: happened(messages),
+        open_questions: last_distinct(open_questions(messages).into_iter(), MOST_QUESTIONS),
+        decisions,
+        focus,
+    }
+}
+
+/// The person's sentences that hold most of the conversation's own words: those that occur in several messages.
+fn happened(messages: &[Said<'_>]) -> Vec<String> {
+    let mut spread: HashMap<String, usize> = HashMap::new();
+    for said in messages {
+        let mut words: Vec<String> = words(said.content).collect();
+        words.sort_unstable();
+        words.dedup();
+        for word in words {
+            *spread.entry(word).or_default() += 1;
+        }
+    }
+    let mut scored: Vec<(usize, f64, &str)> = Vec::new();
+    for (at, said) in messages.iter().enumerate().filter(|(_, said)| said.by_person) {
+        let best = sentences(said.content)
+            .map(|sentence| {
+                let (count, sum) = words(sentence).fold((0_usize, 0.0), |(count, sum), word| {
+                    let in_messages = spread.get(&word).copied().unwrap_or(1) as f64;
+                    (count + 1, sum + in_messages.ln())
+                });
+                (sum / (count as f64 + 3.0), sentence)
+            })
+            .max_by(|one, other| one.0.total_cmp(&other.0));
+        if let Some((score, sentence)) = best {
+            scored.push((at, score, sentence));
+        }
+    }
+    // The first thing that was asked says what it began with.
+    let first = scored.first().map(|(at, ..)| *at);
+    scored.sort_by(|one, other| {
+        (Some(other.0) == first).cmp(&(Some(one.0) == first)).then(other.1.total_cmp(&one.1))
+    });
+    scored.truncate(MOST_HAPPENED);
+    scored.sort_by_key(|(at, ..)| *at);
+    let mut chosen: Vec<String> = scored.into_iter().map(|(.., sentence)| shortened(sentence)).collect();
+    chosen.dedup();
+    chosen
+}
+
+/// A person's question is open while nobody said anything after it, or what was said only says that it is open. A
+/// model's question is open while the person has not come back.
+fn open_questions<'a>(messages: &[Said<'a>]) -> Vec<&'a str> {
+    let mut open = Vec::new();
+    for (at, said) in messages.iter().enumerate() {
+        let reply = messages[at + 1..].iter().find(|other| other.by_person != said.by_person);
+        let answered = reply.is_some_and(|reply| {
+            let lower = reply.content.to_lowercase();
+            !UNANSWERED.iter().any(|phrase| lower.contains(phrase))
+        });
+        if !answered {
+            open.extend(sentences(said.content).filter(|sentence| sentence.ends_with('?')));
+        }
+    }
+    open
+}
+
+fn last_distinct<'a>(sentences: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for sentence in sentences.map(shortened) {
+        all.retain(|other| *other != sentence);
+        all.push(sentence);
+    }
+    all.split_off(all.len().saturating_sub(most))
+}
+
+/// The sentences of a text, without code blocks.
+pub fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    let prose = text.split("```").step_by(2);
+    prose.flat_map(|part| part.split('\n')).flat_map(split_line).map(str::trim).filter(|part| part.len() > 3)
+}
+
+fn split_line(line: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut chars = line.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let ends = matches!(c, '.' | '!' | '?') && chars.peek().is_none_or(|(_, next)| next.is_whitespace());
+        if ends {
+            let end = at + c.len_utf8();
+            parts.push(&line[start..end]);
+            start = end;
+        }
+    }
+    parts.push(&line[start..]);
+    parts
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().count() > 3);
+    words.map(str::to_lowercase)
+}
+
+/// At most so many characters, cut at a word.
+fn shortened(sentence: &str) -> String {
+    shorten(sentence, MOST_CHARS)
+}
+
+/// The text with at most so many characters, cut at a word and marked where it was.
+#[must_use]
+pub fn shorten(text: &str, most: usize) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((end, _)) = text.char_indices().nth(most) else { return text };
+    let cut = text[..end].rfind(' ').filter(|at| at * 2 > end).unwrap_or(end);
+    format!("{}…", text[..cut].trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(content: &str) -> Said<'_> {
+        Said { by_person: true, content }
+    }
+
+    fn model(content: &str) -> Said<'_> {
+        Said { by_person: false, content }
+    }
+
+    #[test]
+    fn decisions_and_open_questions_are_quoted_and_answered_ones_are_left_out() {
+        let arc = arc(&[
+            person("How should we shard the orders table? I need it soon."),
+            model("By customer. What is the largest customer?"),
+            person("Not sure yet. Let's go with sharding by customer id."),
+            model("Good. Should old orders move too?"),
+        ]);
+        assert_eq!(arc.decisions, ["Let's go with sharding by customer id."]);
+        assert_eq!(arc.open_questions, ["What is the largest customer?", "Should old orders move too?"]);
+        assert_eq!(arc.focus.as_deref(), Some("Let's go with sharding by customer id."));
+    }
+
+    #[test]
+    fn what_happened_begins_with_the_first_thing_and_quotes_what_comes_up_again() {
+        let mut messages = vec![person("I want to plan a trip to Lisbon in May.")];
+        for _ in 0..8 {
+            messages.push(model("The tram in Lisbon is nice."));
+            messages.push(person("Hm okay."));
+        }
+        messages.push(person("The hotel in Lisbon near the tram is booked for May."));
+        let arc = arc(&messages);
+        assert_eq!(arc.happened[0], "I want to plan a trip to Lisbon in May.");
+        assert!(arc.happened.iter().any(|line| line.contains("hotel")), "{arc:?}");
+        assert!(arc.happened.len() <= MOST_HAPPENED);
+    }
+
+    #[test]
+    fn code_is_not_prose_and_long_sentences_are_cut_at_a_word() {
+        assert_eq!(
+            sentences("Look:\n```\nlet x = 1. \n```\nDone now.").collect::<Vec<_>>(),
+            ["Look:", "Done now."]
+        );
+        let cut = shorten(&"word ".repeat(100), 20);
+        assert_eq!(cut, "word word word word…");
+        assert_eq!(shorten("héé", 3), "héé");
+    }
+}

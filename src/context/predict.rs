@@ -1,0 +1,202 @@
+//! What a user will want next, guessed from what their presence says: pure.
+
+use std::collections::HashMap;
+
+use jiff::{Timestamp, civil};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::bundle::{BundleType, Subject};
+
+/// The most predictions.
+const MOST: usize = 8;
+/// What is less likely is not built.
+const WORTH_BUILDING: f64 = 0.15;
+/// Conversations of the sidebar that count.
+const MOST_VISIBLE: usize = 3;
+/// Paths that are looked at, and how many there have to be.
+const RECENT_PATHS: usize = 5;
+const FEWEST_PATHS: usize = 3;
+
+const ACTIVE: f64 = 0.85;
+const VISIBLE: f64 = 0.30;
+const PEAK_HOUR: f64 = 0.20;
+const HOT: f64 = 0.15;
+const MENTIONED: f64 = 0.10;
+
+/// Something of a user with its importance.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Weighed {
+    /// A topic or an entity.
+    pub id: Uuid,
+    /// From 0 to 1.
+    pub importance: f64,
+}
+
+/// What a device and the last days say: `rollcall.context_signals`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Signals {
+    /// Which device.
+    pub device_id: String,
+    /// The conversation that is open.
+    pub active_conversation_id: Option<Uuid>,
+    /// Its topics.
+    #[serde(default)]
+    pub active_topics: Vec<Uuid>,
+    /// The conversations in view.
+    #[serde(default)]
+    pub visible_conversation_ids: Vec<Uuid>,
+    /// Where the user has been, oldest first: `[{"path", "at"}]`.
+    #[serde(default)]
+    pub navigation_history: Vec<Place>,
+    /// Topics whose peak hour is now.
+    #[serde(default)]
+    pub hours: Vec<Weighed>,
+    /// Topics of the last two days.
+    #[serde(default)]
+    pub hot: Vec<Weighed>,
+    /// Entities of the last three days.
+    #[serde(default)]
+    pub entities: Vec<Weighed>,
+}
+
+/// A place in the application.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Place {
+    /// Where.
+    pub path: String,
+}
+
+/// A bundle that may be wanted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Which.
+    pub subject: Subject,
+    /// How likely, from 0 to 1.
+    pub probability: f64,
+}
+
+/// What is likely to be wanted, likeliest first.
+#[must_use]
+pub fn predict(signals: &Signals) -> Vec<Prediction> {
+    let topic = |id| Subject::of(BundleType::Topic, id);
+    let conversation = |id| Subject::of(BundleType::Conversation, id);
+    let active = signals.active_conversation_id.map(conversation).into_iter();
+    let active =
+        active.chain(signals.active_topics.iter().copied().map(topic)).map(|subject| (subject, ACTIVE));
+    let visible = signals.visible_conversation_ids.iter().take(MOST_VISIBLE).copied();
+    let visible = visible.map(|id| (conversation(id), VISIBLE));
+    let hours = signals.hours.iter().map(|it| (topic(it.id), PEAK_HOUR * it.importance));
+    let hot = signals.hot.iter().map(|it| (topic(it.id), HOT * it.importance));
+    let entity = |it: &Weighed| (Subject::of(BundleType::Entity, it.id), MENTIONED * it.importance);
+    let entities = signals.entities.iter().map(entity);
+
+    // Several independent signs of one thing: it is wanted unless all of them err.
+    let mut misses: HashMap<Subject, f64> = HashMap::new();
+    for (subject, probability) in active.chain(visible).chain(hours).chain(hot).chain(entities) {
+        *misses.entry(subject).or_insert(1.0) *= 1.0 - probability;
+    }
+    let mut all: Vec<_> =
+        misses.into_iter().map(|(subject, miss)| Prediction { subject, probability: 1.0 - miss }).collect();
+    all.sort_by(|one, other| {
+        other.probability.total_cmp(&one.probability).then(one.subject.cmp(&other.subject))
+    });
+    all.truncate(MOST);
+    all
+}
+
+/// Those that are worth building ahead.
+pub fn worth_building(predictions: &[Prediction]) -> impl Iterator<Item = Subject> {
+    // 0.15 is not quite 0.15 after a round of multiplications.
+    predictions.iter().filter(|it| it.probability >= WORTH_BUILDING - 1e-9).map(|it| it.subject)
+}
+
+/// Whether the user goes between notebooks and chats, and so wants more to be looked for.
+#[must_use]
+pub fn is_researching<'a>(paths: impl DoubleEndedIterator<Item = &'a str>) -> bool {
+    let recent: Vec<_> = paths.rev().take(RECENT_PATHS).collect();
+    let goes = |word: &str| recent.iter().any(|path| path.contains(word));
+    recent.len() >= FEWEST_PATHS && goes("notebook") && (goes("chat") || goes("conversation"))
+}
+
+/// The hour of a time of day as devices write it (see [`crate::model::LocalTime`]); none of what names no place.
+#[must_use]
+pub fn local_hour(text: &str) -> Option<i32> {
+    if let Ok(time) = text.parse::<civil::Time>() {
+        return Some(time.hour().into());
+    }
+    let instant: Timestamp = text.parse().ok()?;
+    Some(instant.to_zoned(jiff::tz::TimeZone::UTC).hour().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signals() -> Signals {
+        Signals { device_id: "web".into(), ..Signals::default() }
+    }
+
+    #[test]
+    fn the_open_conversation_and_its_topics_come_first_then_the_sidebar() {
+        let [open, topic, one, two, three, four] = std::array::from_fn(|_| Uuid::new_v4());
+        let predictions = predict(&Signals {
+            active_conversation_id: Some(open),
+            active_topics: vec![topic],
+            visible_conversation_ids: vec![one, two, three, four],
+            ..signals()
+        });
+        let of =
+            |id: Uuid| predictions.iter().find(|it| it.subject.about == Some(id)).map(|it| it.probability);
+        assert!(of(open).is_some_and(|p| (p - 0.85).abs() < 1e-9));
+        assert!(of(topic).is_some_and(|p| (p - 0.85).abs() < 1e-9));
+        assert!(of(one).is_some_and(|p| (p - 0.30).abs() < 1e-9) && of(three).is_some());
+        assert_eq!(of(four), None, "only the first three of the sidebar");
+    }
+
+    #[test]
+    fn importance_weighs_what_time_suggests_and_only_likely_things_are_built() {
+        let [important, minor, entity] = std::array::from_fn(|_| Uuid::new_v4());
+        let predictions = predict(&Signals {
+            hours: vec![Weighed { id: important, importance: 0.9 }],
+            hot: vec![Weighed { id: important, importance: 0.9 }, Weighed { id: minor, importance: 0.6 }],
+            entities: vec![Weighed { id: entity, importance: 1.0 }],
+            ..signals()
+        });
+        let built: Vec<_> = worth_building(&predictions).map(|subject| subject.about).collect();
+        assert_eq!(built, [Some(important)]);
+        assert_eq!(predictions.len(), 3);
+    }
+
+    #[test]
+    fn there_are_at_most_eight_likeliest_first() {
+        let predictions = predict(&Signals {
+            active_conversation_id: Some(Uuid::new_v4()),
+            active_topics: (0..20).map(|_| Uuid::new_v4()).collect(),
+            hot: vec![Weighed { id: Uuid::new_v4(), importance: 1.0 }],
+            ..signals()
+        });
+        assert_eq!(predictions.len(), 8);
+        assert!(predictions.is_sorted_by(|one, other| one.probability >= other.probability));
+    }
+
+    #[test]
+    fn going_between_notebooks_and_chats_is_research() {
+        assert!(is_researching(["/notebook/1", "/chat/2", "/notebook/1"].into_iter()));
+        assert!(!is_researching(["/notebook/1", "/chat/2"].into_iter()), "too few");
+        let long_ago = ["/notebook/1", "/chat/1", "/chat/2", "/chat/3", "/chat/4", "/chat/5"];
+        assert!(!is_researching(long_ago.into_iter()), "five back and no further");
+    }
+
+    #[test]
+    fn the_hour_is_that_of_the_place() {
+        for (text, hour) in [
+            ("14:30", Some(14)),
+            ("2024-06-15T23:30:00+02:00", Some(23)),
+            ("2024-06-15T21:30:00Z", Some(21)),
+            ("noon", None),
+        ] {
+            assert_eq!(local_hour(text), hour, "{text}");
+        }
+    }
+}

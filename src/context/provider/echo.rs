@@ -1,0 +1,51 @@
+//! Answers with a digest of the context, so that the first run works without a key. For development.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use super::{Completion, Piece, Pieces, Request, Usage};
+use crate::context::tokens;
+
+/// Between words, so that a stream looks like one.
+const PACE: Duration = Duration::from_millis(5);
+const MODEL: &str = "echo";
+
+pub(super) fn complete(request: &Request) -> Completion {
+    let content = digest(request);
+    Completion { usage: Some(usage(request, &content)), content, model: MODEL.into() }
+}
+
+pub(super) fn stream(request: &Request) -> Pieces {
+    let content = digest(request);
+    let usage = usage(request, &content);
+    let words: Vec<_> = content.split_inclusive(' ').map(|word| Ok(Piece::Text(word.to_owned()))).collect();
+    let words = stream::iter(words).then(|word| async {
+        tokio::time::sleep(PACE).await;
+        word
+    });
+    stream::iter([Ok(Piece::Model(MODEL.into()))])
+        .chain(words)
+        .chain(stream::iter([Ok(Piece::Usage(usage))]))
+        .boxed()
+}
+
+fn digest(request: &Request) -> String {
+    let of = |role: &str| request.messages.iter().filter(|message| message.role == role).collect::<Vec<_>>();
+    let system = of("system");
+    let headings: Vec<_> = system
+        .iter()
+        .flat_map(|message| message.content.lines())
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    let asked = of("user").last().map_or("", |message| message.content.as_str()).to_owned();
+    let known = if headings.is_empty() { "nothing".to_owned() } else { headings.join(" · ") };
+    let tokens: usize = request.messages.iter().map(|message| tokens::count(&message.content)).sum();
+    format!("You said: \"{asked}\". Context ({tokens} tokens, {} messages): {known}.", request.messages.len())
+}
+
+fn usage(request: &Request, content: &str) -> Usage {
+    let prompt = request.messages.iter().map(|message| tokens::count(&message.content)).sum::<usize>() as u64;
+    let completion = tokens::count(content) as u64;
+    Usage { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+}

@@ -1,0 +1,103 @@
+//! Tokens as models count them (`o200k_base`), and texts cut to them.
+
+use bpe_openai::o200k_base;
+
+/// A section that has to be cut is dropped instead where no more room than this is left, in tokens.
+pub const WORTH_CUTTING: usize = 100;
+
+/// How many tokens a text has.
+#[must_use]
+pub fn count(text: &str) -> usize {
+    o200k_base().count(text)
+}
+
+/// Loads the vocabulary, which takes a moment, so that no request has to.
+pub fn load() {
+    let _ = o200k_base();
+}
+
+/// The text if it fits; else its beginning up to the end of a sentence (or of a line, or of a word where there is
+/// neither) that fits. `None` where nothing does.
+#[must_use]
+pub fn cut(text: &str, most: usize) -> Option<&str> {
+    if text.len() <= most || count(text) <= most {
+        return Some(text);
+    }
+    for ends in [sentence_ends(text), word_ends(text)] {
+        // The most ends whose text fits: tokens grow with the text.
+        let fitting = ends.partition_point(|end| count(&text[..*end]) <= most);
+        if let Some(end) = fitting.checked_sub(1).map(|last| ends[last]) {
+            // A crumb of a sentence is worse than half of the next one.
+            if count(&text[..end]) * 2 >= most || ends.len() > 1 && end > 0 && is_word_end(text, end) {
+                return Some(text[..end].trim_end());
+            }
+        }
+    }
+    None
+}
+
+fn is_word_end(text: &str, end: usize) -> bool {
+    text[end..].starts_with(char::is_whitespace)
+}
+
+/// Where sentences and lines end, in bytes.
+fn sentence_ends(text: &str) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let next = chars.peek().map(|(_, next)| *next);
+        let ends_here = match c {
+            '\n' => true,
+            '.' | '!' | '?' | '…' | '。' => next.is_none_or(char::is_whitespace),
+            _ => false,
+        };
+        if ends_here {
+            ends.push(at + c.len_utf8());
+        }
+    }
+    ends
+}
+
+fn word_ends(text: &str) -> Vec<usize> {
+    let spaces = text.char_indices().filter(|(_, c)| c.is_whitespace());
+    spaces.map(|(at, _)| at).filter(|at| *at > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_those_of_the_vocabulary() {
+        // As the models' makers count them.
+        assert_eq!(count("Hello, world!"), 4);
+        assert_eq!(count(""), 0);
+    }
+
+    #[test]
+    fn a_text_is_cut_at_a_sentence() {
+        let text = "The first sentence stands. The second one is here. A third follows it.";
+        let cut = cut(text, count(text) - 2).expect("fits");
+        assert_eq!(cut, "The first sentence stands. The second one is here.");
+    }
+
+    #[test]
+    fn without_sentences_a_word_is_the_end() {
+        let text = "word ".repeat(50);
+        let cut = cut(&text, 10).expect("fits");
+        assert!(count(cut) <= 10 && cut.ends_with("word") && cut.len() > 20, "{cut:?}");
+        assert_eq!(super::cut("unbreakable-".repeat(50).as_str(), 3), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cut_fits_and_is_a_beginning(text in "[a-zé ,.!?\n]{0,300}", most in 0_usize..60) {
+            if let Some(cut) = cut(&text, most) {
+                prop_assert!(count(cut) <= most);
+                prop_assert!(text.starts_with(cut));
+            }
+        }
+    }
+}

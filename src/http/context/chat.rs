@@ -1,0 +1,229 @@
+//! `POST /api/v1/ai/chat`: JSON, or server-sent events with `stream: true`.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{self, KeepAlive},
+    },
+};
+use futures_util::{Stream, StreamExt, stream};
+use garde::Validate;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    super::{ApiError, Authenticated, FieldError, HttpState, Json, acting::Acting},
+    about::allowed,
+};
+use crate::{
+    context::{
+        assemble::ChatMessage,
+        chat::{Answer, Asked, Event, Events, Metadata, Outcome},
+    },
+    limits::LimitClass,
+    model::{ConversationId, UserId},
+};
+
+const USE_DYNAMIC: HeaderName = HeaderName::from_static("x-use-dynamic-context");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Tokens of a prompt that may be asked for.
+const CONTEXT_TOKENS: std::ops::RangeInclusive<usize> = 500..=200_000;
+/// Between signs of life on a stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The longest idempotency key, in bytes; in SQL `messages_idempotency_key_length`.
+const LONGEST_KEY: usize = 255;
+
+#[derive(Deserialize, Validate)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Body {
+    #[garde(length(min = 1, max = 500), dive)]
+    messages: Vec<Said>,
+    #[garde(skip)]
+    conversation_id: ConversationId,
+    #[garde(skip)]
+    user_id: Option<UserId>,
+    #[garde(inner(length(max = 64)))]
+    provider: Option<String>,
+    #[garde(inner(length(min = 1, max = 200)))]
+    model: Option<String>,
+    #[garde(inner(range(min = 1, max = 200_000)))]
+    max_tokens: Option<u32>,
+    #[garde(inner(range(min = 0.0, max = 2.0)))]
+    temperature: Option<f32>,
+    #[garde(skip)]
+    stream: Option<bool>,
+    #[garde(skip)]
+    include_history: Option<bool>,
+    #[garde(skip)]
+    use_dynamic_context: Option<bool>,
+    #[garde(skip)]
+    max_context_tokens: Option<usize>,
+    #[garde(inner(length(bytes, min = 1, max = LONGEST_KEY)))]
+    idempotency_key: Option<String>,
+}
+
+#[derive(Deserialize, Validate)]
+struct Said {
+    #[garde(skip)]
+    role: Role,
+    #[garde(length(bytes, max = 1_000_000))]
+    content: String,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    User,
+    Assistant,
+    System,
+}
+
+impl Role {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::System => "system",
+        }
+    }
+}
+
+/// Complaints name the fields as clients write them.
+fn in_camel_case(report: &garde::Report) -> ApiError {
+    let camel = |path: String| {
+        let mut words = path.split('_');
+        let first = words.next().unwrap_or_default().to_owned();
+        words.fold(first, |all, word| {
+            let (head, tail) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+            all + &head.to_uppercase() + tail
+        })
+    };
+    let details = report
+        .iter()
+        .map(|(path, error)| FieldError::new(camel(path.to_string()), error.message().to_owned()));
+    ApiError::invalid_fields(details.collect())
+}
+
+/// The tokens of a prompt that a request wants.
+pub(super) fn context_tokens(wanted: Option<usize>) -> Result<Option<usize>, ApiError> {
+    match wanted {
+        Some(tokens) if !CONTEXT_TOKENS.contains(&tokens) => Err(ApiError::invalid(
+            "maxContextTokens",
+            format!("must be from {} to {}", CONTEXT_TOKENS.start(), CONTEXT_TOKENS.end()),
+        )),
+        wanted => Ok(wanted),
+    }
+}
+
+pub(super) async fn chat(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    headers: HeaderMap,
+    Json(body): Json<Body>,
+) -> Result<Response, ApiError> {
+    body.validate().map_err(|report| in_camel_case(&report))?;
+    let (Acting { caller, user }, allowance) = allowed(&state, caller, body.user_id, LimitClass::Chat)?;
+    let stream = body.stream.unwrap_or(false);
+    let asked = asked(&state, &headers, body)?;
+    let engine = &state.context;
+    if stream {
+        return Ok(match engine.chat_stream(&caller, user, asked).await? {
+            Outcome::Answered(events, _) => (allowance, event_stream(as_stream(events))).into_response(),
+            Outcome::Replayed(answer, metadata) => {
+                (allowance, event_stream(stream::iter(again(answer, metadata)))).into_response()
+            }
+        });
+    }
+    let (Outcome::Answered(answer, metadata) | Outcome::Replayed(answer, metadata)) =
+        engine.chat(&caller, user, asked).await?;
+    let body = json!({
+        "success": true, "data": answer, "metadata": metadata, "timestamp": state.clock.now(),
+    });
+    Ok((allowance, Json(body)).into_response())
+}
+
+/// The last of the user's messages is what was typed; those before it are what the client says was said.
+fn asked(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Asked, ApiError> {
+    let dynamic = match (body.use_dynamic_context, headers.get(USE_DYNAMIC)) {
+        (Some(dynamic), _) => dynamic,
+        (None, Some(value)) => match value.to_str().map(str::trim) {
+            Ok("true" | "1") => true,
+            Ok("false" | "0") => false,
+            _ => return Err(ApiError::invalid("x-use-dynamic-context", "must be true or false")),
+        },
+        (None, None) => state.context.uses_dynamic(),
+    };
+    let context_tokens = context_tokens(body.max_context_tokens)?;
+    let last = body.messages.iter().rposition(|said| said.role == Role::User);
+    let last = last.ok_or_else(|| ApiError::invalid("messages", "must hold a message of the user"))?;
+    let mut messages = body.messages;
+    let message = messages.swap_remove(last).content;
+    messages.truncate(last);
+    if message.trim().is_empty() {
+        return Err(ApiError::invalid(format!("messages[{last}].content"), "must not be empty"));
+    }
+    let key = match body.idempotency_key {
+        Some(key) => Some(key),
+        None => idempotency_key(headers)?,
+    };
+    let earlier = messages.into_iter();
+    Ok(Asked {
+        conversation: body.conversation_id,
+        message,
+        earlier: earlier
+            .map(|said| ChatMessage { role: said.role.as_str().into(), content: said.content })
+            .collect(),
+        key,
+        provider: body.provider,
+        model: body.model,
+        max_tokens: body.max_tokens,
+        temperature: body.temperature,
+        include_history: body.include_history.unwrap_or(true),
+        dynamic,
+        context_tokens,
+    })
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
+    let key = key.ok_or_else(|| {
+        ApiError::invalid("Idempotency-Key", format!("must be text of 1 to {LONGEST_KEY} characters"))
+    })?;
+    Ok(Some(key.to_owned()))
+}
+
+fn as_stream(events: Events) -> impl Stream<Item = Value> + Send {
+    stream::unfold(events, |mut events| async move {
+        let event: Event = events.recv().await?;
+        Some((json!(event), events))
+    })
+}
+
+/// An answer that was given before, as the events of one that is given now.
+fn again(answer: Answer, metadata: Metadata) -> [Value; 3] {
+    let context = Event::Context {
+        engine: answer.engine,
+        stats: Some(answer.context_stats.clone()),
+        metadata,
+        message_id: answer.message_id,
+    };
+    let delta = Event::Delta { content: answer.content.clone() };
+    [json!(context), json!(delta), json!(Event::Done(Box::new(answer)))]
+}
+
+/// Each event on one `data:` line, and `[DONE]` at the end.
+fn event_stream(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
+    let data = events.map(|event| event.to_string()).chain(stream::iter(["[DONE]".to_owned()]));
+    let events = data.map(|data| Ok::<_, Infallible>(sse::Event::default().data(data)));
+    // Proxies that buffer would hold the words back.
+    let headers = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}

@@ -1,0 +1,62 @@
+//! How the context engine is.
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::super::{ApiError, Authenticated, HttpState, Json};
+use crate::{
+    limits::LimitClass,
+    pg::{
+        PgError,
+        queries::bundles::{self, ReadError},
+    },
+};
+
+/// 200 where both engines can answer, 206 where one can, 503 where none. The counts are the caller's own; the
+/// service's are everybody's.
+pub(super) async fn health(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+) -> Result<Response, ApiError> {
+    let allowance = match caller.user_id.filter(|_| !caller.is_service()) {
+        Some(user) => Some(state.limits.check(LimitClass::Context, user)?),
+        None => None,
+    };
+    let counts: Result<Value, ReadError> = bundles::counts(&state.database, &caller).await;
+    let simple = bundles::simple_engine_answers(&state.database, &caller).await;
+    let (status, word) = match (&counts, &simple) {
+        (Ok(_), Ok(())) => (StatusCode::OK, "healthy"),
+        (Err(_), Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
+        _ => (StatusCode::PARTIAL_CONTENT, "degraded"),
+    };
+    // Nobody needs to be told twice that the database is away.
+    if let (Err(ReadError::Database(PgError::Unavailable(_))), Err(error)) = (&counts, simple) {
+        return Err(error.into());
+    }
+    if let Err(error) = &counts {
+        tracing::warn!(error = ?error, "the dynamic context engine does not answer");
+    }
+    let mut body = json!({
+        "status": word,
+        "newEngineAvailable": counts.is_ok(),
+        "oldEngineAvailable": status != StatusCode::SERVICE_UNAVAILABLE && (word == "healthy" || counts.is_err()),
+        "timestamp": state.clock.now(),
+    });
+    let counts = counts.unwrap_or_default();
+    for name in [
+        "topicProfiles",
+        "entityProfiles",
+        "contextBundles",
+        "dirtyBundles",
+        "invalidationQueue",
+        "deadLetters",
+    ] {
+        body[name] = counts.get(name).cloned().unwrap_or(Value::Null);
+    }
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((status, allowance, no_store, Json(body)).into_response())
+}

@@ -1,0 +1,91 @@
+//! Saying by hand that a source has changed. Triggers notice by themselves; this is for sources that they cannot see.
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    super::{ApiError, HttpState, Json},
+    Done,
+    about::About,
+};
+use crate::{
+    context::bundle::BundleType,
+    pg::queries::bundles::{self, Related},
+};
+
+/// Every event, and the bundles that it makes dirty.
+const EVENTS: [(&str, &[BundleType]); 14] = {
+    use BundleType::{Conversation, Entity, GlobalPrefs, IdentityCore, Topic};
+    [
+        ("memory_created", &[IdentityCore, GlobalPrefs, Topic]),
+        ("memory_updated", &[IdentityCore, GlobalPrefs, Topic]),
+        ("memory_deleted", &[IdentityCore, GlobalPrefs, Topic]),
+        ("instruction_changed", &[GlobalPrefs, Topic]),
+        ("instruction_deleted", &[GlobalPrefs, Topic]),
+        ("message_created", &[Conversation]),
+        ("message_updated", &[Conversation]),
+        ("acu_created", &[Topic, Entity]),
+        ("acu_updated", &[Topic, Entity]),
+        ("topic_updated", &[Topic]),
+        ("topic_deleted", &[Topic]),
+        ("entity_updated", &[Entity]),
+        ("entity_deleted", &[Entity]),
+        ("conversation_updated", &[Conversation]),
+    ]
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Event {
+    event_type: String,
+    #[serde(default)]
+    related_ids: Ids,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Ids {
+    topic_id: Option<Uuid>,
+    entity_id: Option<Uuid>,
+    conversation_id: Option<Uuid>,
+    memory_id: Option<Uuid>,
+    instruction_id: Option<Uuid>,
+}
+
+pub(super) async fn invalidate(
+    State(state): State<HttpState>,
+    About { caller, allowance, .. }: About,
+    Json(Event { event_type, related_ids }): Json<Event>,
+) -> Result<Response, ApiError> {
+    let Some((event, types)) = EVENTS.iter().find(|(event, _)| *event == event_type) else {
+        return Ok((allowance, unknown()).into_response());
+    };
+    let Ids { topic_id, entity_id, conversation_id, memory_id, instruction_id } = related_ids;
+    let related = Related {
+        topic: topic_id,
+        entity: entity_id,
+        conversation: conversation_id,
+        memory: memory_id,
+        instruction: instruction_id,
+    };
+    bundles::invalidate(&state.database, &caller, event, types, related).await?;
+    let done = Done::<()> { success: true, message: Some("Invalidation queued"), data: None };
+    Ok((allowance, Json(done)).into_response())
+}
+
+/// The error envelope, with the events that there are beside it.
+fn unknown() -> Response {
+    let valid: Vec<&str> = EVENTS.iter().map(|(event, _)| *event).collect();
+    let message = "eventType: is no event that there is";
+    let body = json!({
+        "success": false, "error": "INVALID_REQUEST", "message": message, "statusCode": 400,
+        "details": [{"field": "eventType", "message": "is no event that there is"}], "validTypes": valid,
+    });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}

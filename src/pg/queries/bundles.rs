@@ -1,0 +1,329 @@
+//! Bundles and the context engine's queue. What is read of a user is read as that user; what is written to bundles and
+//! queue is the server's.
+
+use postgres_types::Json;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{
+    auth::Caller,
+    context::bundle::{BundleType, Compiled, ReadPoint, Subject, WantedAt},
+    model::{ConversationId, UserId},
+    pg::{Database, PgError},
+};
+
+/// What a statement answered cannot be read: the two sides of a release do not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The statement failed.
+    #[error(transparent)]
+    Database(#[from] PgError),
+    /// Its answer is of another shape.
+    #[error("the database's answer cannot be read")]
+    Shape(#[from] serde_json::Error),
+}
+
+fn found<T: DeserializeOwned>(rows: &[Row]) -> Result<Option<T>, ReadError> {
+    let value: Option<Value> = rows.first().and_then(|row| row.get("found"));
+    Ok(value.map(serde_json::from_value).transpose()?)
+}
+
+/// Everything that the prompt for one message needs, as the caller may see it; `None` where the caller sees no such
+/// conversation. One round trip.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn assemble<T: DeserializeOwned>(
+    database: &Database,
+    caller: &Caller,
+    conversation: ConversationId,
+    message: &str,
+    history: i32,
+) -> Result<Option<T>, ReadError> {
+    let statement = include_str!("../../../sql/context/assemble.sql");
+    found(&database.query_as(caller, statement, &[&conversation, &message, &history]).await?)
+}
+
+/// The same for the simple engine.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn assemble_simply<T: DeserializeOwned>(
+    database: &Database,
+    caller: &Caller,
+    conversation: ConversationId,
+    history: i32,
+) -> Result<Option<T>, ReadError> {
+    let statement = include_str!("../../../sql/context/assemble_simply.sql");
+    found(&database.query_as(caller, statement, &[&conversation, &history]).await?)
+}
+
+/// The caller's bundles about some things. One round trip.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn wanted(
+    database: &Database,
+    caller: &Caller,
+    subjects: &[Subject],
+    force: bool,
+) -> Result<WantedAt, ReadError> {
+    let statement = include_str!("../../../sql/context/wanted.sql");
+    let rows = database.query_as(caller, statement, &[&Json(subjects), &force]).await?;
+    Ok(found(&rows)?.expect("the statement returns one row that is not null"))
+}
+
+/// A bundle that was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Its row.
+    pub id: Uuid,
+    /// What kind.
+    pub bundle_type: BundleType,
+    /// Which compilation.
+    pub version: i64,
+    /// A change came between reading and storing; it is queued again.
+    pub dirty: bool,
+}
+
+/// Stores compiled bundles, tells the user's sockets where asked to, and returns those that were not overtaken.
+///
+/// # Errors
+///
+/// When the database does not take them.
+pub async fn keep(
+    database: &Database,
+    user: UserId,
+    bundles: &[Compiled],
+    point: &ReadPoint,
+    tell: bool,
+) -> Result<Vec<Kept>, PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/keep.sql");
+    let rows =
+        client.query(statement, &[&user, &Json(bundles), &point.seeing, &point.read_at, &tell]).await?;
+    let kept = rows.iter().filter_map(|row| {
+        Some(Kept {
+            id: row.get("id"),
+            bundle_type: BundleType::from_word(row.get("bundle_type"))?,
+            version: row.get("version"),
+            dirty: row.get("dirty"),
+        })
+    });
+    Ok(kept.collect())
+}
+
+/// Counts what an assembly used and missed.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn count_use(database: &Database, hits: &[Uuid], misses: &[Uuid]) -> Result<(), PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/count_use.sql");
+    client.query(statement, &[&hits, &misses]).await?;
+    Ok(())
+}
+
+/// The time of day on one of the caller's devices, or on the one whose signals are newest; the outer `None` without a
+/// device.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn local_time(
+    database: &Database,
+    caller: &Caller,
+    device: Option<&str>,
+) -> Result<Option<Option<String>>, PgError> {
+    let rows =
+        database.query_as(caller, include_str!("../../../sql/context/local_time.sql"), &[&device]).await?;
+    Ok(rows.first().map(|row| row.get("local_time")))
+}
+
+/// What a warm-up of the caller is guessed from; `None` without a device.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn signals<T: DeserializeOwned>(
+    database: &Database,
+    caller: &Caller,
+    device: Option<&str>,
+    hour: Option<i32>,
+) -> Result<Option<T>, ReadError> {
+    found(
+        &database
+            .query_as(caller, include_str!("../../../sql/context/signals.sql"), &[&device, &hour])
+            .await?,
+    )
+}
+
+/// Keeps what a warm-up expected, on the device's row.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn note_predictions(
+    database: &Database,
+    user: UserId,
+    device: &str,
+    topics: &[Uuid],
+    entities: &[Uuid],
+) -> Result<(), PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/note_predictions.sql");
+    client.query(statement, &[&user, &device, &topics, &entities]).await?;
+    Ok(())
+}
+
+/// Bundles and their states, counted: the caller's, or everybody's for the service.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn counts<T: DeserializeOwned>(database: &Database, caller: &Caller) -> Result<T, ReadError> {
+    let rows = database.query_as(caller, include_str!("../../../sql/context/counts.sql"), &[]).await?;
+    Ok(found(&rows)?.expect("the statement returns one row that is not null"))
+}
+
+/// Whether the simple engine's tables can be read.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn simple_engine_answers(database: &Database, caller: &Caller) -> Result<(), PgError> {
+    database.query_as(caller, include_str!("../../../sql/context/simple_engine.sql"), &[]).await?;
+    Ok(())
+}
+
+/// Sets the dirty flags that changes left to be set; returns how many.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn settle(database: &Database) -> Result<i64, PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/settle.sql");
+    Ok(client.query_one(statement, &[]).await?.get(0))
+}
+
+/// Keeps house; returns how many rows went.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn tidy(database: &Database) -> Result<i64, PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/tidy.sql");
+    Ok(client.query_one(statement, &[]).await?.get(0))
+}
+
+/// Background work that this node has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// Its entry in the queue.
+    pub id: i64,
+    /// Whose.
+    pub user: UserId,
+    /// The bundle to compile again; a warm-up has none.
+    pub subject: Option<Subject>,
+    /// How often it was taken, this time included.
+    pub attempts: i32,
+}
+
+/// Takes what is due.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn take(database: &Database, most: i32) -> Result<Vec<Action>, PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/take.sql");
+    let rows = client.query(statement, &[&most]).await?;
+    let action = |row: &Row| {
+        let word: Option<&str> = row.get("bundle_type");
+        let bundle_type = word.and_then(BundleType::from_word);
+        Action {
+            id: row.get("id"),
+            user: row.get("user_id"),
+            subject: bundle_type.map(|bundle_type| Subject { bundle_type, about: row.get("ref") }),
+            attempts: row.get("attempts"),
+        }
+    };
+    Ok(rows.iter().map(action).collect())
+}
+
+/// Ends actions that are done.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn complete(database: &Database, actions: &[i64]) -> Result<(), PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/complete.sql");
+    client.query(statement, &[&actions]).await?;
+    Ok(())
+}
+
+/// Puts an action back for later, or among the dead letters after its last attempt.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn fail(
+    database: &Database,
+    action: i64,
+    why: &str,
+    wait: std::time::Duration,
+    most_attempts: i32,
+) -> Result<(), PgError> {
+    let client = database.own().await?;
+    let statement = include_str!("../../../sql/context/fail.sql");
+    client.query(statement, &[&action, &why, &wait.as_secs_f64(), &most_attempts]).await?;
+    Ok(())
+}
+
+/// What a change that is told by hand is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Related {
+    /// A topic.
+    pub topic: Option<Uuid>,
+    /// An entity.
+    pub entity: Option<Uuid>,
+    /// A conversation.
+    pub conversation: Option<Uuid>,
+    /// A memory.
+    pub memory: Option<Uuid>,
+    /// An instruction.
+    pub instruction: Option<Uuid>,
+}
+
+/// Flags the caller's bundles of these types as dirty, those about what is related where anything is; returns how many.
+///
+/// # Errors
+///
+/// As [`Database::query_as`].
+pub async fn invalidate(
+    database: &Database,
+    caller: &Caller,
+    event: &str,
+    types: &[BundleType],
+    related: Related,
+) -> Result<i64, PgError> {
+    let types: Vec<&str> = types.iter().map(|bundle_type| bundle_type.as_str()).collect();
+    let Related { topic, entity, conversation, memory, instruction } = related;
+    let rows = database
+        .query_as(
+            caller,
+            include_str!("../../../sql/context/invalidate.sql"),
+            &[&event, &types, &topic, &entity, &conversation, &memory, &instruction],
+        )
+        .await?;
+    Ok(rows.first().expect("the statement returns one row").get(0))
+}

@@ -1,0 +1,502 @@
+//! No committed change leaves a bundle looking fresh, and none that cannot affect a bundle makes it dirty.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rollcall::context::{
+    bundle::{Readiness, Subject, Wanted},
+    compile::compile,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::{Case, world::World};
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        whatever_is_served_as_fresh_is_what_its_sources_say,
+        what_cannot_affect_a_bundle_does_not_dirty_it,
+        a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed,
+        restored_bundles_are_not_believed,
+    ]
+}
+
+const USERS: usize = 3;
+/// How long changes and assemblies go on.
+const STORM: Duration = Duration::from_secs(12);
+
+/// Three users with two topics, an entity, a conversation each and one that all share.
+struct Town {
+    users: Vec<Uuid>,
+    topics: Vec<Uuid>,
+    entities: Vec<Uuid>,
+    conversations: Vec<Uuid>,
+}
+
+async fn town(world: &World) -> Town {
+    let ids = |count: usize| (0..count).map(|_| Uuid::new_v4()).collect::<Vec<_>>();
+    let town = Town {
+        users: ids(USERS),
+        topics: ids(USERS * 2),
+        entities: ids(USERS),
+        conversations: ids(USERS + 1),
+    };
+    for (at, user) in town.users.iter().enumerate() {
+        let ids = [
+            ("u", *user),
+            ("own", town.conversations[at]),
+            ("one", town.topics[at * 2]),
+            ("two", town.topics[at * 2 + 1]),
+            ("e", town.entities[at]),
+        ];
+        world
+            .run(
+                "insert into public.conversations (id, title, created_by) values ($own, 'mine', $u);
+                 insert into public.conversation_participants (conversation_id, user_id) values ($own, $u);
+                 insert into public.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
+                 insert into public.entity_profiles (id, user_id, slug, name) values ($e, $u, 'mara', 'Mara')",
+                &ids,
+            )
+            .await;
+    }
+    let shared = town.conversations[USERS];
+    world
+        .run(
+            "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
+            &[("c", shared), ("u", town.users[0])],
+        )
+        .await;
+    for user in &town.users {
+        world
+            .run(
+                "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+                &[("c", shared), ("u", *user)],
+            )
+            .await;
+    }
+    town
+}
+
+impl Town {
+    /// Everything that may be wanted of a user's.
+    fn subjects(&self, at: usize) -> Value {
+        let topic = |n: usize| json!({"type": "topic", "ref": self.topics[at * 2 + n]});
+        let conversation = |n: usize| json!({"type": "conversation", "ref": self.conversations[n]});
+        json!([{"type": "identity_core"}, {"type": "global_prefs"}, topic(0), topic(1),
+            {"type": "entity", "ref": self.entities[at]}, conversation(at), conversation(USERS)])
+    }
+
+    /// A random change, in SQL.
+    fn change(&self, random: &mut StdRng) -> String {
+        let at = random.random_range(0..USERS);
+        let user = self.users[at];
+        let other = self.users[(at + 1) % USERS];
+        let topic = self.topics[at * 2 + random.random_range(0..2)];
+        let entity = self.entities[at];
+        let conversation = self.conversations[if random.random_bool(0.5) { at } else { USERS }];
+        let n: u32 = random.random_range(0..1_000_000);
+        let word = ["rust", "bread", "nothing"][random.random_range(0..3)];
+        let category = ["identity", "preference", "general"][random.random_range(0..3)];
+        let importance = [0.3, 0.6, 0.8, 0.9][random.random_range(0..4)];
+        let some = |table: &str| {
+            format!("(select id from public.{table} where user_id = '{user}' order by random() limit 1)")
+        };
+        let (memory, unit, instruction, message) =
+            (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
+        match random.random_range(0..26) {
+            0 => format!("insert into public.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
+            1 => format!("update public.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
+            2 => format!("update public.memories set is_active = not is_active where id = {memory}"),
+            3 => format!("delete from public.memories where id = {memory}"),
+            // Moves to another user.
+            4 => format!("update public.memories set user_id = '{other}' where id = {memory}"),
+            5 => format!("insert into public.custom_instructions (user_id, content, priority) values ('{user}', 'do {n}', {})", n % 5),
+            6 => format!("insert into public.custom_instructions (user_id, content, scope, topic_id) values ('{user}', 'do {n}', 'topic', '{topic}')"),
+            // From one topic to another, and to none.
+            7 => format!("update public.custom_instructions set scope = 'topic', topic_id = '{topic}' where id = {instruction}"),
+            8 => format!("update public.custom_instructions set scope = 'global', topic_id = null, content = 'always {n}' where id = {instruction}"),
+            9 => format!("delete from public.custom_instructions where id = {instruction}"),
+            10 => format!("insert into public.messages (conversation_id, user_id, content) values ('{conversation}', '{user}', 'said {n}')"),
+            11 => format!("update public.messages set content = 'corrected {n}' where id = {message}"),
+            12 => format!("update public.messages set conversation_id = '{conversation}' where id = {message}"),
+            13 => format!("delete from public.messages where id = {message}"),
+            14 => format!(
+                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into public.topic_units (topic_id, unit_id, user_id, relevance) select '{topic}', id, '{user}', 0.{} from u", n % 9 + 1),
+            15 => format!(
+                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into public.entity_units (entity_id, unit_id, user_id) select '{entity}', id, '{user}' from u"),
+            16 => format!("update public.atomic_chat_units set content = 'unit changed {n}' where id = {unit}"),
+            17 => format!("update public.atomic_chat_units set state = case state when 'active' then 'archived' else 'active' end::public.unit_state where id = {unit}"),
+            // Cascades to its links.
+            18 => format!("delete from public.atomic_chat_units where id = {unit}"),
+            19 => format!("update public.topic_units set topic_id = '{topic}' where unit_id = {unit} and not exists (select from public.topic_units o where o.topic_id = '{topic}' and o.unit_id = {unit})"),
+            20 => format!("update public.topic_profiles set aliases = array['alias {n}', '{word}'], streak_days = {} where id = '{topic}'", n % 9),
+            21 => format!("update public.topic_profiles set label = '{word} {}' where id = '{topic}'", n % 3),
+            22 => format!("update public.entity_profiles set facts = '[{{\"fact\": \"fact {n}\", \"confidence\": 0.9}}]' where id = '{entity}'"),
+            23 => format!("update public.conversations set title = 'title {n}' where id = '{conversation}'"),
+            24 => format!(
+                "insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
+                 on conflict (topic_id, conversation_id) do update set relevance = excluded.relevance", n % 9 + 1),
+            _ => format!("delete from public.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
+        }
+    }
+}
+
+/// Takes on a user for the connection's life.
+async fn act_as(sql: &Client, user: Uuid) {
+    let claims = json!({"sub": user, "role": "authenticated"}).to_string();
+    sql.execute(
+        "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
+        &[&claims],
+    )
+    .await
+    .expect("acts");
+}
+
+/// What is wanted and what its sources are, in one statement and so in one snapshot.
+const BOTH: &str = "select rollcall.wanted_bundles($1), rollcall.wanted_bundles($1, true), pg_current_snapshot()::text, clock_timestamp()";
+
+/// Asks, compares, and returns how many were fresh.
+async fn check(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) {
+    let row = sql.query_one(BOTH, &[subjects]).await.expect("answers");
+    let (served, sources): (Value, Value) = (row.get(0), row.get(1));
+    let mut fresh = 0;
+    let mut missing = Vec::new();
+    for (served, sources) in
+        served.as_array().expect("a list").iter().zip(sources.as_array().expect("a list"))
+    {
+        let bundle: Wanted = serde_json::from_value(served.clone()).expect("of the shape");
+        let compiled = compile(bundle.subject, &sources["sources"], None).expect("can be read");
+        if bundle.reason == Readiness::Fresh {
+            fresh += 1;
+            assert_eq!(bundle.content, compiled.content, "a stale {:?} was served as fresh", bundle.subject);
+        } else {
+            missing.push(json!(compiled));
+        }
+    }
+    (fresh, missing)
+}
+
+async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let town = Arc::new(town(&world).await);
+    // Two nodes whose workers compile whatever becomes dirty.
+    let _nodes = [world.node().await, world.node().await];
+    for user in &town.users {
+        world.run("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
+            &[("u", *user), ("c", town.conversations[USERS])]).await;
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let changes = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for writer in 0..3_u64 {
+        let (sql, town, over, changes) = (world.connect().await, town.clone(), over.clone(), changes.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut random = StdRng::seed_from_u64(seed + writer);
+            while !over.load(Ordering::Relaxed) {
+                // Several statements in one transaction, kept open for a while, in every isolation level; some roll back.
+                let level = ["read committed", "read committed", "repeatable read", "serializable"]
+                    [random.random_range(0..4)];
+                let mut text = format!("begin isolation level {level};");
+                let count = random.random_range(1..4);
+                for _ in 0..count {
+                    text += &town.change(&mut random);
+                    text.push(';');
+                }
+                let pause: u64 = random.random_range(0..40);
+                let ends = if random.random_bool(0.9) { "commit" } else { "rollback" };
+                // A collision between two writers is the writers' own, and rolls back.
+                if sql.batch_execute(&text).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    if sql.batch_execute(ends).await.is_ok() {
+                        changes.fetch_add(count, Ordering::Relaxed);
+                        continue;
+                    }
+                }
+                sql.batch_execute("rollback").await.ok();
+            }
+        }));
+    }
+    let fresh = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
+    for at in 0..USERS {
+        let (sql, town, over) = (world.connect().await, town.clone(), over.clone());
+        let own = world.connect().await;
+        let (fresh, asked) = (fresh.clone(), asked.clone());
+        tasks.push(tokio::spawn(async move {
+            act_as(&sql, town.users[at]).await;
+            let subjects = town.subjects(at);
+            while !over.load(Ordering::Relaxed) {
+                let row = sql.query_one(BOTH, &[&subjects]).await.expect("answers");
+                let (seeing, read_at): (String, jiff::Timestamp) = (row.get(2), row.get(3));
+                // What was read in the past is stored late, as by a slow server: it must not look fresh if it is not.
+                let sources: Value = row.get(1);
+                let compiled: Vec<Value> = sources
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|it| {
+                        let subject: Subject = serde_json::from_value(it.clone()).expect("a subject");
+                        json!(compile(subject, &it["sources"], None).expect("can be read"))
+                    })
+                    .collect();
+                let (count, _) = check(&sql, &subjects).await;
+                fresh.fetch_add(count, Ordering::Relaxed);
+                asked.fetch_add(7, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(15)).await;
+                own.query(
+                    "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+                    &[&town.users[at], &json!(compiled), &seeing, &read_at],
+                )
+                .await
+                .expect("stores");
+            }
+        }));
+    }
+    tokio::time::sleep(STORM).await;
+    over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("nobody saw a stale bundle");
+    }
+    let (changes, fresh, asked) =
+        (changes.load(Ordering::Relaxed), fresh.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
+    println!("{changes} changes, {asked} bundles asked for, {fresh} of them fresh, none stale");
+    assert!(changes > 100 && fresh > 100, "{changes} changes, {fresh} fresh: too few to prove anything");
+
+    // When it is quiet again, everything becomes fresh by itself, and stays what the sources say.
+    let started = Instant::now();
+    for at in 0..USERS {
+        let sql = world.connect().await;
+        act_as(&sql, town.users[at]).await;
+        loop {
+            let (fresh, missing) = check(&sql, &town.subjects(at)).await;
+            if missing.is_empty() {
+                assert_eq!(fresh, 7);
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "never fresh again: {missing:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Compiles and stores everything of a user's.
+async fn compile_all(world: &World, town: &Town, at: usize) {
+    let sql = world.connect().await;
+    act_as(&sql, town.users[at]).await;
+    let row = sql.query_one(BOTH, &[&town.subjects(at)]).await.expect("answers");
+    let (sources, seeing, read_at): (Value, String, jiff::Timestamp) = (row.get(1), row.get(2), row.get(3));
+    let compiled: Vec<Value> = sources
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| {
+            let subject: Subject = serde_json::from_value(it.clone()).expect("a subject");
+            json!(compile(subject, &it["sources"], None).expect("can be read"))
+        })
+        .collect();
+    world
+        .sql
+        .query(
+            "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+            &[&town.users[at], &json!(compiled), &seeing, &read_at],
+        )
+        .await
+        .expect("stores");
+}
+
+/// Which bundles are dirty, as `type user`.
+async fn dirty(world: &World, town: &Town) -> Vec<String> {
+    let rows = world
+        .sql
+        .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
+        .await;
+    let name = |user: Uuid| town.users.iter().position(|other| *other == user).expect("is of the town");
+    let mut all: Vec<String> = rows
+        .expect("bundles")
+        .iter()
+        .map(|row| format!("{} {}", row.get::<_, &str>(0), name(row.get(1))))
+        .collect();
+    all.sort();
+    all
+}
+
+async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<World>) {
+    let town = town(&world).await;
+    let [user, ..] = town.users[..] else { panic!("three") };
+    let (own, shared) = (town.conversations[0], town.conversations[USERS]);
+    let ids = [
+        ("u", user),
+        ("own", own),
+        ("shared", shared),
+        ("rust", town.topics[0]),
+        ("bread", town.topics[1]),
+        ("e", town.entities[0]),
+        ("m", Uuid::new_v4()),
+        ("item", Uuid::new_v4()),
+    ];
+    world
+        .run(
+            "insert into public.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
+             insert into public.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
+             insert into public.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
+             insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'hello')",
+            &ids,
+        )
+        .await;
+    // A change, and exactly what it dirties of 21 bundles (7 of each of 3 users).
+    let changes: &[(&str, &[&str])] = &[
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.79)",
+            &[],
+        ),
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.59)",
+            &[],
+        ),
+        (
+            "insert into public.memories (user_id, content, category, importance, is_active) values ($u, 'x', 'identity', 0.9, false)",
+            &[],
+        ),
+        ("update public.memories set content = content where user_id = $u", &[]),
+        ("update public.memories set updated_at = now() where user_id = $u", &[]),
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.8)",
+            &["identity_core 0"],
+        ),
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.6)",
+            &["global_prefs 0"],
+        ),
+        ("insert into public.memories (user_id, content) values ($u, 'bread needs salt')", &["topic 0"]),
+        ("update public.memories set content = 'likes go' where id = $m", &["topic 0"]),
+        ("update public.memories set content = 'likes c' where id = $m", &[]),
+        ("insert into public.atomic_chat_units (user_id, content) values ($u, 'rust and bread')", &[]),
+        ("update public.atomic_chat_units set processed_at = now() where user_id = $u", &[]),
+        (
+            "update public.atomic_chat_units set content = 'about nothing' where id <> $item and user_id = $u",
+            &[],
+        ),
+        ("update public.atomic_chat_units set content = 'rust moves' where id = $item", &["topic 0"]),
+        (
+            "insert into public.entity_units (entity_id, unit_id, user_id) values ($e, $item, $u)",
+            &["entity 0"],
+        ),
+        ("update public.atomic_chat_units set quality = 0.9 where id = $item", &["entity 0", "topic 0"]),
+        ("update public.topic_profiles set version = version + 1, dirty = true where id = $rust", &[]),
+        ("update public.topic_profiles set streak_days = 3 where id = $rust", &["topic 0"]),
+        (
+            "insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
+            &["conversation 0", "topic 0"],
+        ),
+        ("update public.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
+        ("update public.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
+        ("update public.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
+        ("update public.conversations set last_message_at = now() where id = $own", &[]),
+        (
+            "update public.messages set metadata = '{\"seen\": true}', token_count = 2 where conversation_id = $own",
+            &[],
+        ),
+        (
+            "insert into public.messages (conversation_id, user_id, role, content, state) values ($own, $u, 'assistant', '', 'pending')",
+            &[],
+        ),
+        (
+            "insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'more')",
+            &["conversation 0"],
+        ),
+        (
+            "insert into public.messages (conversation_id, user_id, content) values ($shared, $u, 'to all')",
+            &["conversation 0", "conversation 1", "conversation 2"],
+        ),
+        (
+            "insert into public.custom_instructions (user_id, content, is_active) values ($u, 'never', false)",
+            &[],
+        ),
+        (
+            "insert into public.custom_instructions (user_id, content) values ($u, 'always')",
+            &["global_prefs 0"],
+        ),
+        (
+            "insert into public.custom_instructions (user_id, content, scope, topic_id) values ($u, 'here', 'topic', $bread)",
+            &["topic 0"],
+        ),
+        (
+            "update public.custom_instructions set topic_id = $rust where scope = 'topic'",
+            &["topic 0", "topic 0"],
+        ),
+        (
+            "insert into public.presence_devices (user_id, device_id, local_time) values ($u, 'web', '14:30')",
+            &[],
+        ),
+        (
+            "delete from public.conversation_participants where conversation_id = $shared and user_id = $u",
+            &["conversation 0"],
+        ),
+        ("truncate public.memories", &["everything"]),
+    ];
+    let (mut narrow, mut checked) = (0, 0);
+    for (change, expected) in changes {
+        for at in 0..USERS {
+            compile_all(&world, &town, at).await;
+        }
+        assert_eq!(dirty(&world, &town).await, Vec::<String>::new(), "before {change}");
+        world.run(change, &ids).await;
+        let dirtied = dirty(&world, &town).await;
+        checked += 1;
+        narrow += usize::from(expected.is_empty());
+        if *expected == ["everything"] {
+            assert!(dirtied.len() >= 20, "{change}: {dirtied:?}");
+        } else {
+            assert_eq!(dirtied, *expected, "{change}");
+        }
+        let queued = world.row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
+        assert_eq!(
+            (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
+            (dirtied.len() as i64, dirtied.len() as i64),
+            "one entry a bundle: {change}"
+        );
+    }
+    println!("{checked} changes, each dirtied exactly what it affects; {narrow} of them nothing");
+}
+
+async fn a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed(world: Arc<World>) {
+    let town = town(&world).await;
+    // The change is made before there is any bundle to be flagged, and committed after it was compiled.
+    let slow = world.connect().await;
+    let change = format!(
+        "begin; insert into public.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
+        town.users[0]
+    );
+    slow.batch_execute(&change).await.expect("a change");
+    compile_all(&world, &town, 0).await;
+    let sql = world.connect().await;
+    act_as(&sql, town.users[0]).await;
+    assert_eq!(check(&sql, &town.subjects(0)).await.0, 7, "what is not committed is not missing");
+    slow.batch_execute("commit").await.expect("commits");
+    let (fresh, missing) = check(&sql, &town.subjects(0)).await;
+    assert_eq!((fresh, missing.len()), (6, 1));
+    // The flag follows.
+    world.run("select rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty(&world, &town).await, ["identity_core 0"]);
+}
+
+async fn restored_bundles_are_not_believed(world: Arc<World>) {
+    let town = town(&world).await;
+    compile_all(&world, &town, 0).await;
+    // As from a cluster whose transactions have higher numbers.
+    world.run("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
+    let sql = world.connect().await;
+    act_as(&sql, town.users[0]).await;
+    assert_eq!(check(&sql, &town.subjects(0)).await.0, 0);
+}

@@ -1,0 +1,284 @@
+//! How well roll-up and retrieval do on units that were labelled by hand, beside the method of the original: a fixed
+//! list of technology words for topics, a regular expression on lowered text for entities, and random vectors.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use rand::{SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    Case,
+    world::{User, World},
+};
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![what_is_found_in_labelled_units]
+}
+
+struct Unit {
+    id: Uuid,
+    conversation: String,
+    topics: BTreeSet<String>,
+    entities: BTreeSet<String>,
+    tags: BTreeSet<String>,
+    text: String,
+}
+
+/// Units and questions by user.
+fn corpus() -> BTreeMap<String, (Vec<Unit>, Vec<Unit>)> {
+    let mut all: BTreeMap<String, (Vec<Unit>, Vec<Unit>)> = BTreeMap::new();
+    let lines = include_str!("../fixtures/units.txt").lines();
+    for line in lines.filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let fields: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [user, conversation, topics, entities, tags, text] = fields[..] else {
+            panic!("six fields: {line}")
+        };
+        let set = |text: &str| {
+            text.split(';').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+        };
+        let unit = Unit {
+            id: Uuid::new_v4(),
+            conversation: conversation.to_owned(),
+            topics: set(topics),
+            entities: set(entities),
+            tags: set(tags),
+            text: text.to_owned(),
+        };
+        let (units, questions) = all.entry(user.to_owned()).or_default();
+        if conversation == "?" { questions.push(unit) } else { units.push(unit) }
+    }
+    all
+}
+
+/// Right ones among those found, and among those that there are.
+#[derive(Default, Clone, Copy)]
+struct Score {
+    right: usize,
+    found: usize,
+    there: usize,
+}
+
+impl Score {
+    fn add<T: Eq + std::hash::Hash>(&mut self, found: &HashSet<T>, there: &HashSet<T>) {
+        self.right += found.intersection(there).count();
+        self.found += found.len();
+        self.there += there.len();
+    }
+
+    fn precision(self) -> f64 {
+        if self.found == 0 { 0.0 } else { self.right as f64 / self.found as f64 }
+    }
+
+    fn recall(self) -> f64 {
+        if self.there == 0 { 0.0 } else { self.right as f64 / self.there as f64 }
+    }
+
+    fn line(self, what: &str) -> String {
+        format!(
+            "| {what} | {:.2} | {:.2} | {} of {} found, {} there |",
+            self.precision(),
+            self.recall(),
+            self.right,
+            self.found,
+            self.there
+        )
+    }
+}
+
+/// The original's topics: the first of 21 words that a unit holds, and no second one.
+fn original_topic(text: &str) -> Option<&'static str> {
+    const WORDS: [&str; 21] = [
+        "javascript",
+        "typescript",
+        "python",
+        "rust",
+        "react",
+        "node",
+        "database",
+        "sql",
+        "api",
+        "docker",
+        "kubernetes",
+        "aws",
+        "machine learning",
+        "ai",
+        "frontend",
+        "backend",
+        "testing",
+        "security",
+        "performance",
+        "algorithm",
+        "git",
+    ];
+    let lower = text.to_lowercase();
+    WORDS.into_iter().find(|word| lower.contains(word))
+}
+
+async fn what_is_found_in_labelled_units(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
+    let mut random = StdRng::seed_from_u64(1);
+    let [mut topics, mut topics_original, mut entities, mut entities_original] = [Score::default(); 4];
+    let [mut retrieval, mut retrieval_original, mut recall_at_ten] = [Score::default(); 3];
+    let mut noise_topics = 0;
+    for (_, (units, questions)) in corpus() {
+        let user = User::new();
+        save(&world, &user, &units).await;
+        for _ in 0..20 {
+            let done = node
+                .post(&user, &format!("/api/v1/context/rollup/{}", user.id), json!({"limit": 50}))
+                .await
+                .expect(200);
+            if done["data"]["acusProcessed"] == json!(0) {
+                break;
+            }
+        }
+        noise_topics += score_topics(&world, &user, &units, &mut topics).await;
+        score_entities(&world, &user, &units, &mut entities).await;
+        // The original: its words are no labels, so a word stands for the label that most of its units have.
+        let mut by_word: BTreeMap<&str, HashSet<Uuid>> = BTreeMap::new();
+        for unit in &units {
+            by_word.entry(original_topic(&unit.text).unwrap_or_default()).or_default().insert(unit.id);
+        }
+        by_word.remove("");
+        let found = by_word
+            .into_iter()
+            .filter(|(_, units)| units.len() >= 5)
+            .map(|(word, units)| (word.to_owned(), units));
+        add_by_best_label(&units, &found.collect(), &mut topics_original, |unit| &unit.topics);
+        // Lowered text holds no capitals: it finds nobody.
+        add_by_best_label(&units, &Vec::new(), &mut entities_original, |unit| &unit.entities);
+
+        for question in &questions {
+            let relevant: HashSet<Uuid> = units
+                .iter()
+                .filter(|unit| {
+                    unit.topics == question.topics && unit.tags.intersection(&question.tags).count() > 0
+                })
+                .map(|unit| unit.id)
+                .collect();
+            let ranked = retrieve(&world, &user, &question.text).await;
+            let found: HashSet<Uuid> = ranked.iter().take(relevant.len()).copied().collect();
+            retrieval.add(&found, &relevant);
+            recall_at_ten.add(&ranked.iter().take(10).copied().collect(), &relevant);
+            // A random vector is as near to one unit as to any other.
+            let found = units.choose_multiple(&mut random, relevant.len()).map(|unit| unit.id).collect();
+            retrieval_original.add(&found, &relevant);
+        }
+    }
+    println!("| what | precision | recall | |\n| --- | --- | --- | --- |");
+    println!("{}", topics.line("units of topics, roll-up"));
+    println!("{}", topics_original.line("units of topics, the original's method"));
+    println!("{}", entities.line("units of entities, roll-up"));
+    println!("{}", entities_original.line("units of entities, the original's method"));
+    println!("{}", retrieval.line("relevant units at as many as there are, retrieval"));
+    println!("{}", retrieval_original.line("the same, the original's random vectors"));
+    println!("{}", recall_at_ten.line("relevant units among ten, retrieval"));
+    println!("{noise_topics} topics that nobody labelled");
+    for (score, original, least) in [
+        (topics, topics_original, 0.7),
+        (entities, entities_original, 0.6),
+        (retrieval, retrieval_original, 0.5),
+    ] {
+        assert!(score.precision() >= least && score.recall() >= least, "worse than it was");
+        assert!(score.precision() > original.precision() && score.recall() > original.recall());
+    }
+}
+
+async fn save(world: &World, user: &User, units: &[Unit]) {
+    let mut conversations: BTreeMap<&str, Uuid> = BTreeMap::new();
+    for (at, unit) in units.iter().enumerate() {
+        let conversation = *conversations.entry(&unit.conversation).or_insert_with(Uuid::new_v4);
+        let statement = "with c as (insert into public.conversations (id, created_by) values ($3, $2) on conflict do nothing),
+              p as (insert into public.conversation_participants (conversation_id, user_id) values ($3, $2) on conflict do nothing)
+            insert into public.atomic_chat_units (id, user_id, conversation_id, content, created_at)
+            values ($1, $2, $3, $4, now() - interval '20 days' + $5 * interval '1 hour')";
+        world
+            .sql
+            .execute(statement, &[&unit.id, &user.id, &conversation, &unit.text, &(at as f64)])
+            .await
+            .expect("a unit");
+    }
+}
+
+/// What was found, by the label that most of the found units have: the rest of them is wrong, and what no found one
+/// has is missed. Returns how many found ones have no label at all.
+fn add_by_best_label(
+    units: &[Unit],
+    found: &Vec<(String, HashSet<Uuid>)>,
+    score: &mut Score,
+    labels: fn(&Unit) -> &BTreeSet<String>,
+) -> usize {
+    let all: BTreeSet<&String> = units.iter().flat_map(labels).collect();
+    let of = |label: &String| -> HashSet<Uuid> {
+        units.iter().filter(|unit| labels(unit).contains(label)).map(|unit| unit.id).collect()
+    };
+    let mut by_label: BTreeMap<&String, HashSet<Uuid>> = BTreeMap::new();
+    let mut unlabelled = 0;
+    for (_, members) in found {
+        let best = all.iter().max_by_key(|label| of(label).intersection(members).count()).copied();
+        match best.filter(|label| of(label).intersection(members).count() * 2 > members.len()) {
+            Some(label) => by_label.entry(label).or_default().extend(members),
+            None => {
+                unlabelled += 1;
+                score.found += members.len();
+            }
+        }
+    }
+    for label in all {
+        score.add(by_label.get(label).unwrap_or(&HashSet::new()), &of(label));
+    }
+    unlabelled
+}
+
+async fn score_topics(world: &World, user: &User, units: &[Unit], score: &mut Score) -> usize {
+    let rows = world
+        .sql
+        .query(
+            "select t.label || ' ' || t.aliases::text, array_agg(l.unit_id) from public.topic_profiles t
+         join public.topic_units l on l.topic_id = t.id where t.user_id = $1 group by t.id",
+            &[&user.id],
+        )
+        .await
+        .expect("topics");
+    let found: Vec<(String, HashSet<Uuid>)> =
+        rows.iter().map(|row| (row.get(0), row.get::<_, Vec<Uuid>>(1).into_iter().collect())).collect();
+    for (label, members) in &found {
+        println!("topic {label}: {} units", members.len());
+    }
+    add_by_best_label(units, &found, score, |unit| &unit.topics)
+}
+
+async fn score_entities(world: &World, user: &User, units: &[Unit], score: &mut Score) {
+    let rows = world.sql.query(
+        "select e.name || ' ' || e.entity_type || ' ' || coalesce(e.relationship, '-') || ' ' || e.aliases::text, array_agg(l.unit_id)
+         from public.entity_profiles e join public.entity_units l on l.entity_id = e.id where e.user_id = $1 group by e.id",
+        &[&user.id],
+    ).await.expect("entities");
+    let found: Vec<(String, HashSet<Uuid>)> =
+        rows.iter().map(|row| (row.get(0), row.get::<_, Vec<Uuid>>(1).into_iter().collect())).collect();
+    for (name, members) in &found {
+        println!("entity {name}: {} units", members.len());
+    }
+    add_by_best_label(units, &found, score, |unit| &unit.entities);
+}
+
+/// Units as the assembler finds them for a message, best first.
+async fn retrieve(world: &World, user: &User, message: &str) -> Vec<Uuid> {
+    let sql = world.connect().await;
+    let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
+    sql.execute(
+        "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
+        &[&claims],
+    )
+    .await
+    .expect("acts");
+    let rows = sql
+        .query("select id from rollcall.match_units($1, 40) order by score desc, id", &[&message])
+        .await
+        .expect("units");
+    rows.iter().map(|row| row.get(0)).collect()
+}
