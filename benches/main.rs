@@ -4,6 +4,7 @@
 //! Absolute numbers say little on a shared machine. Each section therefore measures a yardstick (bare PostgreSQL, bare
 //! sockets) in the same run, in alternating rounds, and tells the ratio.
 
+mod changes;
 mod channels;
 mod cluster;
 mod explain;
@@ -43,7 +44,8 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 7] = ["latency", "writes", "reads", "fan_out", "memory", "revocation", "channels"];
+const SECTIONS: [&str; 8] =
+    ["latency", "writes", "reads", "fan_out", "memory", "revocation", "channels", "changes"];
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
@@ -90,6 +92,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "fan_out" => fan_out::run(plan, cluster, &mut report).await,
             "memory" => memory::run(plan, cluster, &mut report).await,
             "revocation" => revocation::run(plan, cluster, &mut report).await,
+            "changes" => changes::run(plan, cluster, &mut report).await,
             _ => channels::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;

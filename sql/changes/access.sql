@@ -1,3 +1,4 @@
 -- What roles may read of tables. $1 relations oid[], $2 roles text[]. Returns one row a table that exists and role.
-select relation, role, is_known, columns, key, key_types, qualified, is_secured, is_exempt, deletes_are_secured
+select relation, role, is_known, columns, key, key_types, qualified, is_secured, is_exempt, deletes_are_secured,
+  owner_columns
 from rollcall.change_access($1, $2)

@@ -144,3 +144,27 @@ select 'messages_partition',
     else 'realtime.messages has no partition of today, so nothing can be sent and no private channel joined' end,
   'select rollcall.keep_message_partitions();'
 from messages
+union all
+select 'replication_slots',
+  used < allowed,
+  format('%s of %s replication slots and walsenders are in use; each node that has subscribers to changes takes one', used, allowed),
+  'alter system set max_replication_slots = 20; alter system set max_wal_senders = 20; -- then restart PostgreSQL'
+from (
+  select greatest((select count(*) from pg_replication_slots), (select count(*) from pg_stat_replication)) as used,
+    least(current_setting('max_replication_slots')::int, current_setting('max_wal_senders')::int) as allowed
+) slots
+union all
+select 'published_tables',
+  names is null,
+  coalesce('published without a primary key, so that their inserts and updates are not told: ' || names,
+    'every published table has a primary key'),
+  null
+from (
+  select string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by t.schemaname, t.tablename) as names
+  from pg_publication_tables t
+  where t.pubname = 'supabase_realtime'
+    and not exists (
+      select from pg_index i
+      where i.indisprimary and i.indrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+    )
+) keyless

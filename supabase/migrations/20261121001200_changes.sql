@@ -17,24 +17,27 @@ as $$
 $$;
 comment on function rollcall.published_tables is 'The tables of the publication supabase_realtime that a subscription to changes means.';
 
--- Per table: whether a DELETE is told only to those who could see the row. Off, as on Supabase, where there is no row.
+-- Per table: whether a DELETE is told to everybody, as on Supabase, or only to those whom row-level security does not
+-- bind. Nobody else can be asked about a row that is gone, so nobody else hears of it then.
 create table rollcall.change_settings (
   relation regclass primary key,
   delete_rls boolean not null default false
 );
 comment on table rollcall.change_settings is
-  'How changes of a table are told. delete_rls: a DELETE only to those who could see the row.';
+  'How changes of a table are told. delete_rls: a DELETE only to roles that row-level security does not bind.';
 -- No policies: the owner sets it, the server reads it.
 alter table rollcall.change_settings enable row level security;
 
 -- Each table for each role: what that role may read of it, what a row is known by, whether row-level security is asked.
 -- One row a table and role; a table that is gone has none. `is_known` is false for a role that does not exist.
--- `is_exempt`: row-level security does not apply to that role there.
+-- `is_exempt`: row-level security does not apply to that role there. `owner_columns`: if every policy that applies compares
+-- a uuid column with auth.uid() for equality, those columns: a row is seen if one of them holds the viewer's id. Null if a
+-- policy says anything else, or auth.uid() is not what it should be; then only `select` tells.
 -- Invoker: reads catalogues that everybody may read.
 create function rollcall.change_access(p_relations oid[], p_roles text[])
   returns table (
     relation oid, role text, is_known boolean, columns text[], key text[], key_types text[], qualified text,
-    is_secured boolean, is_exempt boolean, deletes_are_secured boolean
+    is_secured boolean, is_exempt boolean, deletes_are_secured boolean, owner_columns text[]
   )
   language sql stable security invoker set search_path = ''
 as $$
@@ -53,7 +56,8 @@ as $$
     not c.relrowsecurity
       or coalesce(r.rolsuper or r.rolbypassrls
         or not c.relforcerowsecurity and pg_has_role(r.oid, c.relowner, 'usage'), false),
-    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), false)
+    coalesce((select s.delete_rls from rollcall.change_settings s where s.relation = c.oid), false),
+    owned.columns
   from unnest(p_relations) as wanted (oid)
   join pg_catalog.pg_class c on c.oid = wanted.oid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -69,6 +73,29 @@ as $$
     join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
     where i.indrelid = c.oid and i.indisprimary and part.place <= i.indnkeyatts
   ) k
+  cross join lateral (
+    select case
+      when bool_and(p.polpermissive and own.attname is not null) is not false and (
+        -- Read from the claims as they come, whatever the blanks and parentheses around it.
+        select regexp_replace(f.prosrc, '[\s();]', '', 'g') from pg_catalog.pg_proc f where f.oid = to_regprocedure('auth.uid()')
+      ) = 'selectcoalescenullifcurrent_setting''request.jwt.claim.sub'',true,'''',nullifcurrent_setting''request.jwt.claims'',true,''''::jsonb->>''sub''::uuid'
+      then coalesce(array_agg(own.attname::text) filter (where own.attname is not null), '{}')
+    end as columns
+    from pg_catalog.pg_policy p
+    left join lateral (
+      select a.attname
+      from pg_catalog.pg_attribute a
+      where a.attrelid = p.polrelid and a.attnum > 0 and not a.attisdropped and a.atttypid = 'uuid'::regtype
+        and pg_get_expr(p.polqual, p.polrelid) in (
+          format('(%I = auth.uid())', a.attname), format('(auth.uid() = %I)', a.attname),
+          format('(%I = ( SELECT auth.uid() AS uid))', a.attname), format('(( SELECT auth.uid() AS uid) = %I)', a.attname)
+        )
+    ) own on true
+    where p.polrelid = c.oid and p.polcmd in ('r', '*')
+      and exists (
+        select from unnest(p.polroles) as applies (oid) where applies.oid = 0 or pg_has_role(r.oid, applies.oid, 'member')
+      )
+  ) owned
 $$;
 comment on function rollcall.change_access is 'What roles may read of tables whose changes are told.';
 

@@ -48,6 +48,8 @@ pub fn cases() -> Vec<Case> {
         channels_hear_changes_over_both_serializers,
         a_fresh_token_is_followed,
         a_restart_of_postgres_is_told_as_a_gap,
+        it_can_be_explained_why_a_change_comes_or_not,
+        only_policies_that_compare_the_owner_are_decided_without_asking,
     ]
 }
 
@@ -75,7 +77,7 @@ pub struct Listener {
     heard: Arc<Heard>,
     read: usize,
     pub system: Arc<System>,
-    pub subscription: Subscription,
+    _subscription: Subscription,
     pub ids: Vec<u32>,
 }
 
@@ -127,7 +129,7 @@ impl Desk {
         let read = self.heard.0.lock().len();
         let subscription = prepared.activate((ChannelId::next(), conn), system.clone(), || {});
         let ids = requested.iter().map(Requested::id).collect();
-        Listener { topic, conn, heard: self.heard.clone(), read, system, subscription, ids }
+        Listener { topic, conn, heard: self.heard.clone(), read, system, _subscription: subscription, ids }
     }
 
     /// Joins and waits until changes come.
@@ -787,4 +789,67 @@ async fn a_restart_of_postgres_is_told_as_a_gap(_: Arc<World>) {
     assert_eq!(one.next().await["data"]["record"]["id"], 2);
     drop(desk);
     cluster.stop().await;
+}
+
+async fn it_can_be_explained_why_a_change_comes_or_not(world: Arc<World>) {
+    world.run(TODOS, &[]).await;
+    world
+        .run(
+            "create table public.nopub (id int primary key); insert into todos values (1, $user, 'a')",
+            &[("user", Uuid::nil())],
+        )
+        .await;
+    let explain = async |claims: Value, table: &str, filter: &str| {
+        let rows = world
+            .sql
+            .query("select told, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
+            .await
+            .expect("an explanation");
+        let told: bool = rows[0].get(0);
+        (told, rows.iter().map(|row| row.get::<_, String>(1)).collect::<Vec<_>>().join("; "))
+    };
+    let owner = json!({"role": "authenticated", "sub": Uuid::nil()});
+    let other = json!({"role": "authenticated", "sub": Uuid::new_v4()});
+    for (claims, table, filter, told, reason) in [
+        (&owner, "todos", "", true, "the permissive policy \"own rows\" lets it through"),
+        (&other, "todos", "", false, "the permissive policy \"own rows\" does not let it through"),
+        (&json!({"role": "anon"}), "todos", "", false, "no policy lets the role anon select"),
+        (&json!({"role": "service_role"}), "todos", "", true, "does not bind the role service_role"),
+        (&json!({"role": "nobody"}), "todos", "", false, "there is no role nobody"),
+        (&owner, "nopub", "", false, "not in the publication"),
+        (&owner, "todos", "body=eq.b", false, "the filter body=eq.b does not hold"),
+        (&owner, "todos", "body=in.(a,b)", true, "lets it through"),
+    ] {
+        let (is_told, why) = explain(claims.clone(), table, filter).await;
+        assert!(is_told == told && why.contains(reason), "{claims} {table} {filter}: {is_told} {why}");
+    }
+}
+
+async fn only_policies_that_compare_the_owner_are_decided_without_asking(world: Arc<World>) {
+    world.run("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
+    let columns = async || -> Option<Vec<String>> {
+        world
+            .row("select owner_columns from rollcall.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
+            .await
+            .get(0)
+    };
+    assert_eq!(columns().await, Some(vec![]), "no policy, no row");
+    for (policy, expected) in [
+        ("for select using (owner = auth.uid())", Some(vec!["owner"])),
+        ("for all to authenticated using ((select auth.uid()) = other)", Some(vec!["other"])),
+        ("for select to anon using (true)", Some(vec![])),
+        ("for insert with check (true)", Some(vec![])),
+        ("for select using (owner <> auth.uid())", None),
+        ("for select using (owner = auth.uid() or other = auth.uid())", None),
+        ("for select using (auth.uid()::text = named)", None),
+        ("as restrictive for select using (owner = auth.uid())", None),
+        ("for select using (true)", None),
+    ] {
+        world.run(&format!("create policy one on owned {policy}"), &[]).await;
+        let expected = expected.map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(columns().await, expected, "{policy}");
+        world.run("drop policy one on owned", &[]).await;
+    }
+    world.run("create policy one on owned for select using (owner = auth.uid()); create policy two on owned for select using (other = auth.uid())", &[]).await;
+    assert_eq!(columns().await.map(|names| names.len()), Some(2));
 }

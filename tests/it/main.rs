@@ -12,6 +12,7 @@ mod world;
 
 mod bad_input;
 mod changes;
+mod changes_truth;
 mod channel_bus;
 mod channel_presence;
 mod channels_core;
@@ -117,6 +118,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         revocation::cases(),
         bad_input::cases(),
         changes::cases(),
+        changes_truth::cases(),
         channels_core::cases(),
         channels_rights::cases(),
         described::cases(),

@@ -147,7 +147,7 @@ fn elements(types: &Types, of: u32, delimiter: char, rest: &mut &str, out: &mut 
                         value(types, of, &text, out);
                     }
                     _ => {
-                        let end = rest.find(|c| c == delimiter || c == '}').unwrap_or(rest.len());
+                        let end = rest.find([delimiter, '}']).unwrap_or(rest.len());
                         let (element, behind) = rest.split_at(end);
                         *rest = behind;
                         if element == "NULL" {

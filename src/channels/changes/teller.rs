@@ -4,7 +4,8 @@
 //! where subscribers have anything in common:
 //! 1. wait until the batch's transactions are visible, and read what the subscribers' roles may read of its tables;
 //! 2. fetch what the log does not repeat, decide filters (in memory where possible);
-//! 3. ask row-level security, once per claimant and table for all rows that passed that claimant's filters;
+//! 3. ask row-level security, once per claimant and table for all rows that passed that claimant's filters, unless all
+//!    it does is to compare the row's owner with the viewer, which is decided here;
 //! 4. render each row once, put together each view of it once, and tell.
 
 use std::{
@@ -17,6 +18,7 @@ use futures_util::{
     future::{BoxFuture, try_join},
 };
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use super::{
     asker::{Answer, Askers, Question, Table},
@@ -32,6 +34,7 @@ use super::{
     types::Types,
 };
 use crate::{
+    channels::Claimant,
     hub::{ConnId, Delivery, Encodable, Hub},
     pg::{
         Connector, PgError,
@@ -272,6 +275,7 @@ impl Teller {
         access: &HashMap<(u32, String), Access>,
     ) -> Result<Seen, PgError> {
         let mut seen = Seen::default();
+        let viewers: Vec<_> = snapshot.claimants.iter().map(|claimant| viewer(claimant)).collect();
         for (number, lot) in lots.iter().enumerate() {
             let relation = &batch[lot.places[0]].relation;
             let access_of = by_claimant(access, relation.oid, snapshot);
@@ -280,7 +284,10 @@ impl Teller {
                 for (group, _) in &lot.matched[row] {
                     for member in &group.members {
                         let Some(access) = access_of[member.claimant] else { continue };
-                        if matches!(rights(&batch[*at], access), Ok(Asking::RowSecurity)) {
+                        if matches!(
+                            rights(&batch[*at], access, viewers[member.claimant].as_ref()),
+                            Ok(Asking::RowSecurity)
+                        ) {
                             let rows = wanted.entry(member.claimant).or_default();
                             if rows.last() != Some(&row) {
                                 rows.push(row);
@@ -399,6 +406,7 @@ impl Teller {
         order.sort_unstable();
         let oid = |lot: &Lot<'_>| batch[lot.places[0]].relation.oid;
         let access: Vec<_> = lots.iter().map(|lot| by_claimant(access, oid(lot), snapshot)).collect();
+        let viewers: Vec<_> = snapshot.claimants.iter().map(|claimant| viewer(claimant)).collect();
         let mut told = Vec::new();
         let mut later: HashMap<(usize, usize), Later> = HashMap::new();
         for (at, number, row) in order {
@@ -411,11 +419,12 @@ impl Teller {
                     for member in group.members.iter().filter(|member| member.channel.is_alive()) {
                         let Some(access) = access[number][member.claimant] else { continue };
                         let place = (number, member.claimant);
-                        let data = match (rights(changed, access), seen.verdicts.get(&place)) {
+                        let viewer = viewers[member.claimant].as_ref();
+                        let data = match (rights(changed, access, viewer), seen.verdicts.get(&place)) {
                             (Err(error), _) if member.first_time(changed.relation.oid, error.as_str()) => {
                                 frame::error_data(changed, error).into()
                             }
-                            (Err(_), _) => continue,
+                            (Err(_), _) | (Ok(Asking::Pointless), _) => continue,
                             (Ok(Asking::Nobody), _) => sheet.data(access, *select),
                             (Ok(Asking::RowSecurity), Some(verdicts)) => {
                                 if let Some(trouble) = &verdicts.trouble {
@@ -466,27 +475,55 @@ fn raised(changed: &Changed, trouble: &str) -> String {
     )
 }
 
-/// Who has to be asked before a change is told to a role.
+/// Who has to be asked before a change is told to somebody.
 enum Asking {
+    /// It may be told.
     Nobody,
+    /// It may not.
+    Pointless,
+    /// Row-level security.
     RowSecurity,
 }
 
-fn rights(changed: &Changed, access: &Access) -> Result<Asking, RowError> {
+/// The viewer's id as `auth.uid()` has it and as the log writes it; `None` where only PostgreSQL can tell.
+fn viewer(claimant: &Claimant) -> Option<String> {
+    Some(Uuid::parse_str(claimant.sub.as_deref()?).ok()?.to_string())
+}
+
+/// What row-level security says, if all it does is to compare columns with the viewer's id. The truth test of changes
+/// holds this against `select`.
+fn owns(changed: &Changed, columns: &[String], viewer: Option<&String>) -> Asking {
+    if columns.is_empty() {
+        // No policy lets the role see anything.
+        return Asking::Pointless;
+    }
+    let Some(viewer) = viewer else { return Asking::RowSecurity };
+    for name in columns {
+        match changed.column(name).and_then(|column| changed.subject(column)) {
+            None => return Asking::RowSecurity,
+            Some(cell) if cell.text() == Some(viewer) => return Asking::Nobody,
+            Some(_) => {}
+        }
+    }
+    Asking::Pointless
+}
+
+fn rights(changed: &Changed, access: &Access, viewer: Option<&String>) -> Result<Asking, RowError> {
     if access.columns.is_empty() || !access.reads_key() {
         return Err(RowError::Unauthorized);
     }
+    let is_bound = access.is_secured && !access.is_exempt;
     if changed.operation == Events::Delete {
-        return Ok(if access.deletes_are_secured && access.is_secured && !access.is_exempt {
-            Asking::RowSecurity
-        } else {
-            Asking::Nobody
-        });
+        return Ok(if is_bound && access.deletes_are_secured { Asking::Pointless } else { Asking::Nobody });
     }
     if access.key.is_empty() {
         return Err(RowError::NoKey);
     }
-    Ok(if access.is_secured && !access.is_exempt { Asking::RowSecurity } else { Asking::Nobody })
+    Ok(match &access.owner_columns {
+        _ if !is_bound => Asking::Nobody,
+        Some(columns) => owns(changed, columns, viewer),
+        None => Asking::RowSecurity,
+    })
 }
 
 /// What each claimant may read of a table; none where it is gone.
@@ -531,13 +568,16 @@ impl Verdicts {
 
 type Opaque = HashMap<u32, HashMap<String, String>>;
 
+/// A view that was put together: for a role's access and a selection of columns.
+type SeenView<'a> = (*const Access, Option<&'a [Box<str>]>, View, Arc<str>);
+
 /// One change, rendered at most once, and put together once for each view of it.
 struct Sheet<'a> {
     changed: &'a Changed,
     types: &'a Types,
     opaque: &'a Opaque,
     rendered: Option<Rendered>,
-    views: Vec<(*const Access, Option<&'a [Box<str>]>, View, Arc<str>)>,
+    views: Vec<SeenView<'a>>,
 }
 
 impl<'a> Sheet<'a> {

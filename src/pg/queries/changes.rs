@@ -82,8 +82,11 @@ pub struct Access {
     pub is_secured: bool,
     /// Whether it does not apply to the role.
     pub is_exempt: bool,
-    /// Whether a DELETE is told only to those who could see the row.
+    /// Whether a DELETE is told only to those whom row-level security does not bind.
     pub deletes_are_secured: bool,
+    /// If all that row-level security does is to compare these columns with the viewer's id: a row is seen if one of
+    /// them holds it. `None`: only `select` tells.
+    pub owner_columns: Option<Vec<String>>,
 }
 
 impl Access {
@@ -181,6 +184,7 @@ pub async fn access(
             is_secured: row.try_get("is_secured")?,
             is_exempt: row.try_get("is_exempt")?,
             deletes_are_secured: row.try_get("deletes_are_secured")?,
+            owner_columns: row.try_get("owner_columns")?,
         };
         Ok(((row.try_get("relation")?, row.try_get("role")?), found))
     };

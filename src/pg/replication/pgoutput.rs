@@ -213,7 +213,7 @@ fn relation(input: &mut Input) -> Result<Relation, ReplicationError> {
         let in_identity = input.u8()? & 1 == 1;
         let name = input.string()?;
         let type_oid = input.u32()?;
-        let type_modifier = input.u32()?.cast_signed();
+        let type_modifier = i32::from_be_bytes(input.u32()?.to_be_bytes());
         Ok(Column { name, type_oid, type_modifier, in_identity })
     };
     let columns = (0..input.u16()?).map(|_| column(input)).collect::<Result<_, ReplicationError>>()?;

@@ -1,0 +1,230 @@
+//! The truth test of changes: whatever is changed, each subscriber is told the rows that `select` as that subscriber
+//! returns of the changed ones, no more and no fewer, with the columns that it may select.
+//!
+//! Random policies (comparisons, joins, functions, restrictive ones), grants, filters, subscribers and transactions.
+//! `ROLLCALL_SEED` repeats a run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use rollcall::channels::Claimant;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Case, cases,
+    changes::{Desk, Listener, claimant},
+    world::World,
+};
+
+pub fn cases() -> Vec<Case> {
+    cases![subscribers_are_told_what_select_as_them_returns]
+}
+
+const TABLES: usize = 12;
+const STEPS: usize = 8;
+const IDS: std::ops::RangeInclusive<i32> = 1..=12;
+
+const POLICIES: [&str; 9] = [
+    "for select using (owner = auth.uid())",
+    "for all to authenticated using ((select auth.uid()) = owner)",
+    "for select to authenticated using (auth.uid()::text = owner::text)",
+    "for select using (exists (select from public.members m where m.team = $table.team and m.user_id = auth.uid()))",
+    "for select to authenticated using (team in (select m.team from public.members m where m.user_id = (select auth.uid())))",
+    "for select using (level >= (auth.jwt() ->> 'level')::int)",
+    "for select to anon, authenticated using (public.may_see(team))",
+    "for select to service_role using (true)",
+    "for select to anon using (body like 'a%')",
+];
+const RESTRICTIONS: [&str; 3] = [
+    "as restrictive for select using (level < 7)",
+    "as restrictive for select to authenticated using (body is not null)",
+    "as restrictive for select using (team <> 3 or auth.uid() = owner)",
+];
+/// A filter, and the same as a condition.
+const FILTERS: [(&str, &str); 12] = [
+    ("", "true"),
+    ("", "true"),
+    ("team=eq.1", "team = 1"),
+    ("level=gt.3,level=not.gt.6", "level > 3 and not level > 6"),
+    ("level=in.(1,2,3,8)", "level in (1, 2, 3, 8)"),
+    ("body=like.a%", "body like 'a%'"),
+    ("body=ilike.A%", "body ilike 'A%'"),
+    ("body=not.match.^[ab]", "not body ~ '^[ab]'"),
+    ("body=is.null", "body is null"),
+    ("body=gte.b", "body >= 'b'"),
+    ("price=neq.1.50", "price <> 1.5"),
+    ("price=isdistinct.2", "price is distinct from 2"),
+];
+const BODIES: [&str; 6] = ["'apple'", "'Avocado'", "'berry'", "'a%'", "''", "null"];
+
+struct Subscriber {
+    who: Arc<Claimant>,
+    condition: &'static str,
+    listener: Listener,
+}
+
+async fn subscribers_are_told_what_select_as_them_returns(world: Arc<World>) {
+    let seed =
+        std::env::var("ROLLCALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("ROLLCALL_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let users: Vec<Uuid> = (0..4).map(|_| Uuid::new_v4()).collect();
+    world
+        .run(
+            "create table public.members (team int, user_id uuid, primary key (team, user_id)); alter table public.members enable row level security;
+            grant select on public.members to anon, authenticated, service_role;
+            create policy own on public.members for select using (user_id = auth.uid());
+            create function public.may_see(p_team int) returns boolean language sql stable security definer set search_path = '' as
+              $$ select p_team % 2 = 0 or exists (select from public.members m where m.team = p_team and m.user_id = auth.uid()) $$;
+            create table public.fence (n int primary key); grant select on public.fence to anon, authenticated, service_role;
+            alter publication supabase_realtime add table public.fence",
+            &[],
+        )
+        .await;
+    for user in &users {
+        for team in 1..=4 {
+            if random.random_bool(0.4) {
+                world.run(&format!("insert into members values ({team}, $user)"), &[("user", *user)]).await;
+            }
+        }
+    }
+    let desk = Desk::open(&world.url);
+    let mut fence = 0;
+    for number in 0..TABLES {
+        let table = format!("t{number}");
+        make_table(&world, &table, &mut random).await;
+        let mut subscribers = subscribe(&desk, &table, &users, &mut random).await;
+        for _ in 0..STEPS {
+            fence += 1;
+            let touched = step(&world, &table, fence, &users, &mut random).await;
+            for subscriber in &mut subscribers {
+                let expected = seen(&world, &table, &touched, subscriber).await;
+                let told = told(subscriber, fence).await;
+                assert_eq!(
+                    told, expected,
+                    "seed {seed}: {table} for {:?} with {}",
+                    subscriber.who, subscriber.condition
+                );
+            }
+        }
+    }
+}
+
+async fn make_table(world: &World, table: &str, random: &mut StdRng) {
+    let mut statements = format!(
+        "create table public.{table} (id int primary key, owner uuid, team int, level int, price numeric, body text);
+        alter publication supabase_realtime add table public.{table}; revoke all on public.{table} from anon, authenticated;
+        grant all on public.{table} to service_role;"
+    );
+    for role in ["anon", "authenticated"] {
+        let columns = ["", " (id, owner, team, level, price, body)", " (id, body, level, team, price)"]
+            .choose(random)
+            .expect("one");
+        statements += &format!("grant select{columns} on public.{table} to {role};");
+    }
+    if random.random_bool(0.85) {
+        statements += &format!("alter table public.{table} enable row level security;");
+    }
+    if random.random_bool(0.3) {
+        statements += &format!("alter table public.{table} replica identity full;");
+    }
+    let count = random.random_range(0..=2);
+    let policies =
+        POLICIES.choose_multiple(random, count).chain(RESTRICTIONS.choose_multiple(random, count / 2));
+    for (number, policy) in policies.enumerate() {
+        statements +=
+            &format!("create policy p{number} on public.{table} {};", policy.replace("$table", table));
+    }
+    world.run(&statements, &[]).await;
+}
+
+async fn subscribe(desk: &Desk, table: &str, users: &[Uuid], random: &mut StdRng) -> Vec<Subscriber> {
+    let mut claimants: Vec<_> = users.iter().map(|user| claimant("authenticated", Some(*user))).collect();
+    claimants.extend([claimant("anon", None), claimant("service_role", None), claimants[0].clone()]);
+    let mut subscribers = Vec::new();
+    for (number, who) in claimants.into_iter().enumerate() {
+        let (filter, condition) = *FILTERS.choose(random).expect("one");
+        let asked = json!([
+            {"event": "*", "schema": "public", "table": table, "filter": filter},
+            {"event": "INSERT", "schema": "public", "table": "fence"},
+        ]);
+        let topic = format!("room {}", number % 3);
+        subscribers.push(Subscriber {
+            who: who.clone(),
+            condition,
+            listener: desk.listen(&topic, who, asked).await,
+        });
+    }
+    subscribers
+}
+
+/// Touches some rows, each once, in one transaction or several; a row in the fence says that it is done.
+async fn step(world: &World, table: &str, fence: i32, users: &[Uuid], random: &mut StdRng) -> Vec<i32> {
+    let ids: Vec<i32> = IDS.collect();
+    let count = random.random_range(1..=5);
+    let touched: Vec<i32> = ids.choose_multiple(random, count).copied().collect();
+    let mut statements = Vec::new();
+    for id in &touched {
+        let owner = users.choose(random).map_or_else(|| "null".to_owned(), |user| format!("'{user}'"));
+        let (team, level) = (random.random_range(1..=4), random.random_range(0..10));
+        let price = ["null", "1.5", "1.50", "2", "'NaN'"].choose(random).expect("one");
+        let body = BODIES.choose(random).expect("one");
+        statements.push(format!(
+            "insert into public.{table} values ({id}, {owner}, {team}, {level}, {price}, {body}) on conflict (id) do update set
+             owner = excluded.owner, team = excluded.team, level = excluded.level, price = excluded.price, body = excluded.body"
+        ));
+    }
+    // The membership may change with the rows: what counts is what is so afterwards.
+    if random.random_bool(0.3) {
+        let user = users.choose(random).expect("one");
+        statements.push(format!("insert into public.members values (1, '{user}') on conflict do nothing"));
+    }
+    statements.push(format!("insert into public.fence values ({fence})"));
+    let together = random.random_bool(0.5);
+    let text = statements.join("; ");
+    world.run(&if together { format!("begin; {text}; commit") } else { text }, &[]).await;
+    touched
+}
+
+/// The touched rows as the subscriber sees them, through its condition, with the columns that it may select.
+async fn seen(world: &World, table: &str, touched: &[i32], subscriber: &Subscriber) -> BTreeMap<i64, Value> {
+    let Subscriber { who, condition, .. } = subscriber;
+    let columns: String = world
+        .row(
+            "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+             where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and has_column_privilege($2::text, attrelid, attnum, 'select')",
+            &[&table, &&*who.role],
+        )
+        .await
+        .get(0);
+    world.run("begin", &[]).await;
+    world
+        .row(
+            "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
+            &[&&*who.role, &&*who.claims],
+        )
+        .await;
+    let statement = format!(
+        "select coalesce(jsonb_agg(to_jsonb(shown)), '[]')::text from (select {columns} from public.{table} where id = any($1) and ({condition})) shown"
+    );
+    let rows: String = world.row(&statement, &[&touched]).await.get(0);
+    world.run("rollback", &[]).await;
+    let rows: Vec<Value> = serde_json::from_str(&rows).expect("JSON");
+    rows.into_iter().map(|row| (row["id"].as_i64().expect("an id"), row)).collect()
+}
+
+/// What the subscriber is told up to the fence.
+async fn told(subscriber: &mut Subscriber, fence: i32) -> BTreeMap<i64, Value> {
+    let mut told = BTreeMap::new();
+    loop {
+        let mut data = subscriber.listener.next().await["data"].take();
+        if data["table"] == "fence" {
+            assert_eq!(data["record"]["n"], fence);
+            return told;
+        }
+        let record = data["record"].take();
+        let id = record["id"].as_i64().expect("an id");
+        assert!(told.insert(id, record).is_none(), "told twice");
+    }
+}
