@@ -6,7 +6,7 @@ use anyhow::Context;
 use axum::Router;
 use futures_util::{FutureExt, future::BoxFuture};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -53,6 +53,8 @@ use crate::{
     transport::{self, AcceptSettings},
 };
 
+/// How long a node that starts waits for the others.
+const NODES_PATIENCE: Duration = Duration::from_secs(3);
 /// How long background tasks get to end after that.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 
@@ -160,6 +162,7 @@ impl Server {
         let local_rooms = LocalRooms::new(hub.clone());
         let (bus, bus_sender, bus_receiver, bus_ears) =
             postgres_bus(node, &database, neighbours.clone(), local_rooms.clone());
+        let ready = (mirror.ready(), bus_receiver.ready());
         let rows_task = RowsTask::new(rows, channel_presence.clone(), database.clone(), node);
         let (authorizer, asker, rights_ears) = authorizer(database.clone());
         let (partition_keeper, partition_ears) = partition_keeper(database.clone());
@@ -237,6 +240,7 @@ impl Server {
         tasks.spawn("bus receiver", endless(bus_receiver.run(stop.clone())));
         tasks.spawn("channel presence mirror", endless(mirror.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
+        until_known(ready).await;
         if let Some((listener, _)) = second {
             let served = transport::serve(listener, second_router, stop.clone(), AcceptSettings::default());
             tasks.spawn("http on the second port", served);
@@ -332,6 +336,19 @@ fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
         slow_routes: http::context::SLOW_ROUTES.to_vec(),
         ..HttpSettings::default()
     })
+}
+
+/// Waits until this node knows who is present on the others and they know of it; not for long, because sockets of this
+/// node can do without them.
+async fn until_known((mut mirrored, mut announced): (watch::Receiver<bool>, watch::Receiver<bool>)) {
+    let both = async {
+        // Should one of the tasks end, its owner notices.
+        drop(mirrored.wait_for(|ready| *ready).await);
+        drop(announced.wait_for(|ready| *ready).await);
+    };
+    if timeout(NODES_PATIENCE, both).await.is_err() {
+        tracing::warn!("takes sockets before everything of the other nodes is known");
+    }
 }
 
 /// A task that only ends because it was told to.

@@ -10,7 +10,7 @@ pub struct Picture {
     /// Per key its metas.
     metas: BTreeMap<String, Vec<Value>>,
     /// Whether a state has come since the last join. Diffs wait for it.
-    synced: bool,
+    pub synced: bool,
     waiting: Vec<Value>,
     /// Diffs that have come.
     pub diffs: usize,

@@ -133,6 +133,28 @@ pub(super) fn operations() -> Vec<Operation> {
             ping("/realtime/v1/api/ping", "ping"),
             ping("/api/ping", "pingWithoutPrefix"),
             tenant_health(),
+            read("/realtime/v1/api/presence/{topic}", "channelPresence", "Who is present in a channel")
+                .about(
+                    "On all nodes, as `presence_state` tells a client. A private channel's is for whoever may read its \
+                     presence by the policies on `realtime.messages`, and so for the service.",
+                )
+                .path_parameter("topic", Shape::text(), "The channel's name without `realtime:`.", json!("harbour"))
+                .query("private", Shape::word(&["true", "false"]), "Whether the private channel of that name is meant.", None)
+                .answers(
+                    200,
+                    "Per key what its channels track.",
+                    Shape::Object(vec![
+                        field("topic", Shape::text(), "The channel's name."),
+                        field("private", Shape::flag(), "Whether it is the private one."),
+                        field("presence", Shape::any_object(), "`{key: {metas: [{phx_ref, …}]}}`."),
+                    ]),
+                    json!({
+                        "topic": "harbour", "private": false,
+                        "presence": { "alice": { "metas": [{ "phx_ref": "GKV5bJ4-BTFw1gBC", "status": "online" }] } },
+                    }),
+                )
+                .answers(401, "No token or key, or one that is not believed.", message(), json!({ "message": "Unauthorized" }))
+                .answers(403, "A private channel that the caller may not see.", message(), json!({ "message": "Unauthorized" })),
         ],
     )
 }

@@ -1,4 +1,4 @@
-//! Broadcasting without a socket: a batch, or one with the payload as it is.
+//! Believed without a socket: a batch, or one with the payload as it is.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::caller::{Broadcasting, Refusal, with_rates};
+use super::caller::{Believed, Refusal, with_rates};
 use crate::{
     channels::{Claimant, Content, Room},
     http::body::{self, BodyLimit},
@@ -38,7 +38,7 @@ where
 
 async fn batch(
     State(services): State<Arc<Services>>,
-    Broadcasting(claimant): Broadcasting,
+    Believed(claimant): Believed,
     request: Request,
 ) -> Response {
     let sent = async {
@@ -179,7 +179,7 @@ struct Asked {
 
 async fn single(
     State(services): State<Arc<Services>>,
-    Broadcasting(claimant): Broadcasting,
+    Believed(claimant): Believed,
     Path((topic, event)): Path<(String, String)>,
     Query(asked): Query<Asked>,
     request: Request,

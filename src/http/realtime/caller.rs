@@ -1,4 +1,4 @@
-//! Who broadcasts over HTTP, and how what is wrong is answered: in the original's words, which have an envelope of
+//! Who asks and broadcasts over HTTP, and how what is wrong is answered: in the original's words, which have an envelope of
 //! their own.
 
 use std::sync::Arc;
@@ -32,9 +32,9 @@ const HIDDEN: [&str; 10] = [
 ];
 
 /// Somebody whose token is believed.
-pub(super) struct Broadcasting(pub Arc<Claimant>);
+pub(super) struct Believed(pub Arc<Claimant>);
 
-impl<S> FromRequestParts<S> for Broadcasting
+impl<S> FromRequestParts<S> for Believed
 where
     S: Send + Sync,
     Arc<Services>: FromRef<S>,
@@ -67,7 +67,7 @@ fn headers_for_policies(headers: &HeaderMap) -> Arc<str> {
     Value::Object(seen.collect::<Map<_, _>>()).to_string().into()
 }
 
-/// Why nothing is broadcast.
+/// Why nothing is broadcast or told.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// No token, or none that is believed.

@@ -5,6 +5,7 @@ mod broadcast;
 mod caller;
 mod handshake;
 mod health;
+mod presence;
 
 use std::sync::Arc;
 
@@ -20,5 +21,5 @@ where
     Arc<Services>: FromRef<S>,
     Arc<System>: FromRef<S>,
 {
-    handshake::routes().merge(broadcast::routes()).merge(health::routes())
+    handshake::routes().merge(broadcast::routes()).merge(health::routes()).merge(presence::routes())
 }

@@ -36,6 +36,7 @@ impl ChannelsSession {
             // Without a word: there are clients that take any close for the end of the join that is to come.
             let old = self.channels.swap_remove(place);
             self.depart(old, None, conn).await;
+            self.farewells.note(name);
         }
         match self.apply(name, push) {
             Ok(application) => self.enter(application, push, conn).await,
@@ -123,6 +124,7 @@ impl ChannelsSession {
         let mut slots = services.hub.slots(1).await?;
         let voice = self.voice(conn);
         let inbox = admitted.changes.1.is_some().then(|| self.inbox(conn));
+        let is_back = self.farewells.are_recent(&self.channels[place].room.topic);
         let channel = &mut self.channels[place];
         let Admitted { claimant, token, rights, replay, changes: (echo, prepared), config } = admitted;
         let Config { ack, hears_itself, presence_key, presence_enabled, replication_ready, .. } = config;
@@ -163,7 +165,11 @@ impl ChannelsSession {
         let enter = || {
             if presence_enabled && rights.presence {
                 services.presence.enter(&channel.room, |state| {
-                    first.push(voice.push(channel, "presence_state", &String::from_utf8_lossy(&state)));
+                    let state = voice.push(channel, "presence_state", &String::from_utf8_lossy(&state));
+                    if is_back {
+                        first.push(state.clone());
+                    }
+                    first.push(state);
                     slots.join(room, member, WireFrame::joined(&first));
                 });
             } else {
@@ -258,6 +264,7 @@ impl ChannelsSession {
             return;
         }
         let channel = self.channels.swap_remove(place);
+        self.farewells.note(&channel.room.topic);
         let voice = self.voice(conn);
         let reply = voice.reply(&channel, push.reference.as_deref(), Status::Ok, NOTHING);
         let last = WireFrame::joined(&[reply, voice.close(&channel)]);

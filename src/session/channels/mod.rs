@@ -3,7 +3,7 @@
 //! - `mod` hears the client and sorts what it says by topic; [`Services`] is what all sessions share.
 //! - `changes` is what a join asks for of changes of tables.
 //! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
-//!   the session where that takes time), `error` has the words of refusal.
+//!   the session where that takes time), `error` has the words of refusal, and `farewells` remembers what the client has just left.
 //! - `broadcasting` and `presence` are what a joined channel says to its room, `rights` is whether it may, `renewal` and
 //!   `tokens` keep its token fresh, `ending` is where the server ends it.
 //! - `work` is how things that take time are done beside the session. `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
@@ -18,6 +18,7 @@ mod channel;
 mod config;
 mod ending;
 mod error;
+mod farewells;
 mod inbox;
 mod joining;
 mod presence;
@@ -38,6 +39,7 @@ use tokio_util::{
 use self::{
     channel::{Channel, Stage},
     ending::Ending,
+    farewells::Farewells,
     inbox::{Event, Inbox},
     refusals::Refusals,
     voice::Voice,
@@ -114,6 +116,7 @@ pub struct ChannelsSession {
     /// How much the client says, if anybody counts. Boxed, because most say nothing for most of the time.
     said: Option<Box<Meter>>,
     refusals: Refusals,
+    farewells: Farewells,
     _place: Place,
 }
 
@@ -128,6 +131,7 @@ impl ChannelsSession {
             inbox: None,
             said: None,
             refusals: Refusals::default(),
+            farewells: Farewells::default(),
             _place: place,
         }
     }

@@ -1,0 +1,58 @@
+//! Who is present in a room, for servers: what a socket is told as `presence_state`, on all nodes, without one.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{FromRef, Path, Query, State},
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::caller::{Believed, Refusal};
+use crate::{
+    channels::{Room, authorization::AuthorizationError},
+    session::channels::Services,
+};
+
+pub(super) fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<Services>: FromRef<S>,
+{
+    // Only with the gateway's prefix: without it, `/api/presence` is somebody else's.
+    Router::new().route("/realtime/v1/api/presence/{topic}", get(present))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    private: Option<String>,
+}
+
+async fn present(
+    State(services): State<Arc<Services>>,
+    Believed(claimant): Believed,
+    Path(topic): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Refusal> {
+    let private = match asked.private.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Refusal::Invalid(json!({ "private": ["is invalid"] }))),
+    };
+    let room = Room { topic: topic.into(), private };
+    let rights = services.authorizer.read(&claimant, &room).await.map_err(Refusal::Rights)?;
+    if !rights.presence {
+        return Err(Refusal::Rights(AuthorizationError::Unauthorized));
+    }
+    let mut body = json!({ "topic": &*room.topic, "private": private }).to_string().into_bytes();
+    // What clients track is passed on as it is.
+    body.pop();
+    body.extend_from_slice(b",\"presence\":");
+    body.extend_from_slice(&services.presence.state(&room));
+    body.push(b'}');
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}

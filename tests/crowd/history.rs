@@ -1,0 +1,183 @@
+//! One history: some visitors of one room, what they do, and the quiet points at which everybody has to agree.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    client::send,
+    picture::Picture,
+    visitor::{Visitor, breath},
+    world::{Node, World, service},
+};
+
+const VISITORS: usize = 7;
+const ROUNDS: usize = 3;
+const STEPS: usize = 10;
+/// How long everybody may take to agree; a cut connection takes a moment to be made again.
+const AGREE_WITHIN: Duration = Duration::from_secs(20);
+
+/// What happened.
+#[derive(Debug, Default)]
+pub struct Told {
+    steps: usize,
+    frames: usize,
+    quiet_points: usize,
+}
+
+impl Told {
+    /// And what happened elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.frames += other.frames;
+        self.quiet_points += other.quiet_points;
+    }
+}
+
+/// Per key the payloads that are tracked under it, in one order.
+type Crowd = BTreeMap<String, Vec<Value>>;
+
+/// Runs a history; says what went wrong.
+pub async fn run(world: Arc<World>, nodes: Arc<[Arc<Node>; 2]>, seed: u64) -> Result<Told, String> {
+    let mut random = StdRng::seed_from_u64(seed);
+    // Names with everything that a URL and JSON could stumble over.
+    let room = format!("room {seed}/\"ä\u{1f44b}:%2F?");
+    let mut visitors: Vec<Visitor> = (0..VISITORS)
+        .map(|_| {
+            let key = format!("key \"{}\"", random.random_range(0..4));
+            Visitor::new(&room, key)
+        })
+        .collect();
+    let mut told = Told::default();
+    for _ in 0..ROUNDS {
+        let walks = visitors.into_iter().map(|visitor| {
+            let walk = walk(visitor, nodes.clone(), StdRng::seed_from_u64(random.random()));
+            tokio::spawn(walk)
+        });
+        visitors = Vec::new();
+        for walked in join_all(walks).await {
+            visitors.push(walked.map_err(|panic| panic.to_string())?);
+        }
+        told.steps += VISITORS * STEPS;
+        told.quiet_points += 1;
+        agree(&world, &*nodes, &room, &visitors).await?;
+    }
+    told.frames = visitors.iter().map(Visitor::frames).sum();
+    for visitor in &mut visitors {
+        visitor.drop_line(true).await;
+    }
+    Ok(told)
+}
+
+async fn walk(mut visitor: Visitor, nodes: Arc<[Arc<Node>; 2]>, mut random: StdRng) -> Visitor {
+    for _ in 0..STEPS {
+        step(&mut visitor, &nodes, &mut random).await;
+        if random.random_bool(0.5) {
+            breath(random.random_range(0..4)).await;
+        }
+    }
+    visitor
+}
+
+async fn step(visitor: &mut Visitor, nodes: &[Arc<Node>; 2], random: &mut StdRng) {
+    if !visitor.is_connected() {
+        let node = &nodes[random.random_range(0..2)];
+        visitor.connect(node.address, random.random()).await;
+        visitor.join(random.random_bool(0.3)).await;
+        return;
+    }
+    if !visitor.is_joined() {
+        visitor.join(random.random_bool(0.3)).await;
+        return;
+    }
+    match random.random_range(0..20) {
+        // Few values, so that some say the same again.
+        0..10 => {
+            let text = ["a", "b", "with \"quotes\", {braces} and \u{1f44b}"][random.random_range(0..3)];
+            visitor.track(json!({"n": random.random_range(0..3), "text": text, "key": visitor.key()})).await;
+        }
+        10..13 => visitor.untrack().await,
+        13..15 => visitor.leave(false).await,
+        // What the official client does when a join takes too long.
+        15 => {
+            visitor.leave(true).await;
+            visitor.join(random.random()).await;
+        }
+        // What some clients do after a reconnect that they have not noticed.
+        16 => visitor.join(random.random()).await,
+        _ => visitor.drop_line(random.random()).await,
+    }
+}
+
+/// Waits until everybody who is asked says the same.
+async fn agree(
+    world: &World,
+    nodes: &[Arc<Node>; 2],
+    room: &str,
+    visitors: &[Visitor],
+) -> Result<(), String> {
+    let mut wanted = Crowd::new();
+    for visitor in visitors {
+        if let Some(payload) = &visitor.tracked {
+            wanted.entry(visitor.key().to_owned()).or_default().push(payload.clone());
+        }
+    }
+    wanted.values_mut().for_each(|payloads| payloads.sort_by_key(Value::to_string));
+    let started = Instant::now();
+    loop {
+        let wrong = differences(world, nodes, room, visitors, &wanted).await;
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() > AGREE_WITHIN {
+            return Err(format!("{} instead of {wanted:#?}", wrong.join("\n")));
+        }
+        sleep(Duration::from_millis(15)).await;
+    }
+}
+
+async fn differences(
+    world: &World,
+    nodes: &[Arc<Node>; 2],
+    room: &str,
+    visitors: &[Visitor],
+    wanted: &Crowd,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (number, visitor) in visitors.iter().enumerate().filter(|(_, visitor)| visitor.is_joined()) {
+        let seen = visitor.picture().payloads();
+        if seen != *wanted {
+            wrong.push(format!("visitor {number} sees {seen:#?}"));
+        }
+    }
+    if !wrong.is_empty() {
+        return wrong;
+    }
+    for (number, node) in nodes.iter().enumerate() {
+        let name = utf8_percent_encode(room, NON_ALPHANUMERIC);
+        let request = node
+            .request(Method::GET, &format!("/realtime/v1/api/presence/{name}"))
+            .bearer_auth(service().token);
+        let mut picture = Picture::default();
+        picture.state(send(request).await.expect(200)["presence"].to_string().as_bytes());
+        if picture.payloads() != *wanted {
+            wrong.push(format!("node {number} says {:#?}", picture.payloads()));
+        }
+    }
+    let rows = "select p.key, p.meta from rollcall.channel_presence p
+        where p.topic = $1 and not p.private order by p.key, p.meta::text";
+    let mut stored = Crowd::new();
+    for row in world.sql.query(rows, &[&room]).await.expect("rows can be read") {
+        stored.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    stored.values_mut().for_each(|payloads| payloads.sort_by_key(Value::to_string));
+    if stored != *wanted {
+        wrong.push(format!("the rows say {stored:#?}"));
+    }
+    wrong
+}

@@ -1,0 +1,124 @@
+//! The truth test of presence in channels: many clients join, track, untrack, leave, drop and come back at random, over
+//! two nodes and both serializers, and reduce what they hear exactly as the official JavaScript client does. At every
+//! quiet point all agree: each client's picture, what servers tell over REST, the rows in the database, and what the
+//! clients did last.
+//!
+//! `ROLLCALL_SEED` repeats a run, `ROLLCALL_HISTORIES` says how many.
+
+#[path = "../it/client.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod client;
+#[path = "../it/cluster.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod cluster;
+#[path = "../it/picture.rs"]
+mod picture;
+#[path = "../it/world.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod world;
+
+mod history;
+mod visitor;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::{runtime::Runtime, task::JoinHandle, time::sleep};
+
+use crate::{cluster::Cluster, world::World};
+
+/// Histories in a run; a quarter as many run while connections to the database are cut.
+const HISTORIES: u64 = 40;
+/// Histories at the same time; each has a room of its own.
+const AT_ONCE: usize = 6;
+/// How often the database's connections are cut.
+const CUT_EVERY: Duration = Duration::from_millis(1_500);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+    let histories = number("ROLLCALL_HISTORIES").unwrap_or(HISTORIES);
+    let seed = number("ROLLCALL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
+
+    let trial = |name: &str, cuts: bool, histories: u64| {
+        let (runtime, cluster) = (runtime.clone(), cluster.clone());
+        Trial::test(name, move || {
+            let cluster = cluster.expect("is there, unless tests are only listed");
+            runtime.block_on(run(cluster, cuts, seed, histories))
+        })
+    };
+    let trials = vec![
+        trial("everybody_agrees_on_who_is_present", false, histories),
+        trial("everybody_agrees_also_after_lost_connections_to_the_database", true, histories.div_ceil(4)),
+    ];
+    // One after the other: each keeps the machine busy by itself.
+    let arguments = Arguments { test_threads: Some(1), ..arguments };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(cluster) = cluster {
+        runtime.block_on(cluster.stop());
+    }
+    conclusion.exit_code()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+async fn run(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Result<(), Failed> {
+    let world = World::new(cluster).await;
+    let unlimited = |settings: &mut rollcall::config::Settings| {
+        let none = || Some("0".to_owned());
+        settings.realtime_presence_calls = none();
+        settings.realtime_max_joins_per_second = none();
+        settings.realtime_max_events_per_second = none();
+        settings.realtime_max_connections = none();
+    };
+    let nodes = Arc::new([world.node_with(unlimited).await, world.node_with(unlimited).await]);
+    let cutter = cuts.then(|| cut_connections(world.clone()));
+    let started = std::time::Instant::now();
+    let mut runs = stream::iter(seed..seed + histories)
+        .map(|seed| {
+            let (world, nodes) = (world.clone(), nodes.clone());
+            async move { (seed, tokio::spawn(history::run(world, nodes, seed)).await) }
+        })
+        .buffer_unordered(AT_ONCE);
+    let (mut told, mut failures) = (history::Told::default(), Vec::new());
+    while let Some((seed, outcome)) = runs.next().await {
+        match outcome {
+            Ok(Ok(more)) => told.add(&more),
+            Ok(Err(wrong)) => failures.push(format!("seed {seed}: {wrong}")),
+            Err(panic) => failures.push(format!("seed {seed}: {panic}")),
+        }
+        if failures.len() > 2 {
+            break;
+        }
+    }
+    drop(runs);
+    if let Some(cutter) = cutter {
+        cutter.abort();
+    }
+    println!("{histories} histories from seed {seed}: {told:?}, {:?}", started.elapsed());
+    world.close().await?;
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let again = "repeat one with ROLLCALL_SEED=<its seed> ROLLCALL_HISTORIES=1";
+    Err(format!("{}\n{again}", failures.join("\n\n")).into())
+}
+
+/// Cuts the servers' connections now and then, LISTEN included.
+fn cut_connections(world: Arc<World>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let sql = world.connect().await;
+        let spared: i32 = world.row("select pg_backend_pid()", &[]).await.get(0);
+        loop {
+            sleep(CUT_EVERY).await;
+            let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+                where datname = current_database() and pid not in (pg_backend_pid(), $1)";
+            sql.execute(cut, &[&spared]).await.expect("the own connection stays");
+        }
+    })
+}
