@@ -367,8 +367,7 @@ impl Probe for DatabaseProbe {
 
     fn check(&self) -> BoxFuture<'_, Reading> {
         async {
-            let answered =
-                async { Ok::<_, crate::pg::PgError>(self.0.own().await?.batch_execute("").await?) };
+            let answered = async { self.0.own().await?.batch_execute("").await };
             match answered.await {
                 Ok(()) => Reading::well(),
                 Err(_) => Reading::unwell("out of reach"),

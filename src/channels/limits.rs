@@ -36,7 +36,7 @@ pub struct ChannelLimits {
     pub presence_calls: Option<NonZeroU32>,
     /// That window.
     pub presence_window: Duration,
-    /// Presence events a second on this node: pushes, states and diffs delivered.
+    /// Presence pushes a second on this node.
     pub presence_events_per_second: Option<NonZeroU32>,
 }
 
@@ -197,7 +197,7 @@ impl NodeLimits {
         }
     }
 
-    /// Counts messages that somebody sends, and says whether that is too much for the node.
+    /// Counts messages that somebody sends.
     pub fn count_pushes(&self, pushes: u32) {
         if self.limits.events_per_second.is_some() {
             self.pushes.lock().count(self.now(), pushes);
@@ -232,16 +232,16 @@ impl NodeLimits {
         self.limits.client_events_per_second.is_some() || self.limits.events_per_second.is_some()
     }
 
-    /// Counts presence events, and says whether they are too many.
+    /// Counts a presence push, and says whether there were too many before it.
     #[must_use]
-    pub fn presence_is_too_loud(&self, events: u32) -> bool {
+    pub fn presence_is_too_loud(&self) -> bool {
         if self.limits.presence_events_per_second.is_none() {
             return false;
         }
         let now = self.now();
         let mut meter = self.presence.lock();
         let is_over = is_over(self.limits.presence_events_per_second, || meter.per_second(now));
-        meter.count(now, events);
+        meter.count(now, 1);
         is_over
     }
 

@@ -165,7 +165,7 @@ pub struct Limits {
     pub max_events_per_second: Option<NonZeroU32>,
     /// Channel messages a second that one socket sends.
     pub max_client_events_per_second: Option<NonZeroU32>,
-    /// Presence events a second on this node: pushes, states and differences delivered.
+    /// Presence pushes a second on this node.
     pub max_presence_events_per_second: Option<NonZeroU32>,
     /// Channel joins a second.
     pub max_joins_per_second: Option<NonZeroU32>,

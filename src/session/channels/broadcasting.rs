@@ -28,7 +28,7 @@ enum Unspoken {
 impl ChannelsSession {
     /// A client broadcasts in a channel that it has joined.
     pub(super) async fn broadcast(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        let may = match self.may_write(place, push, conn).await {
+        let may = match self.may_write(place, push, conn) {
             Permission::Known(rights) if rights.broadcast => Ok(()),
             Permission::Known(_) => Err(AuthorizationError::Unauthorized),
             Permission::Failed(error) => Err(error),

@@ -110,6 +110,7 @@ pub struct ChannelsSession {
     services: Arc<Services>,
     /// Who opened it.
     opener: Opener,
+    #[expect(clippy::vec_box, reason = "most sockets have one channel, and a vector makes room for four")]
     channels: Vec<Box<Channel>>,
     /// There from the first time on that something happens elsewhere.
     inbox: Option<Inbox>,

@@ -37,7 +37,7 @@ enum Unheard {
 impl ChannelsSession {
     /// A client tracks something in a channel that it has joined, or stops doing so.
     pub(super) async fn presence(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        let may = match self.may_write(place, push, conn).await {
+        let may = match self.may_write(place, push, conn) {
             Permission::Known(rights) => rights.presence,
             Permission::Failed(_) => false,
             Permission::Asked => return,
@@ -45,7 +45,7 @@ impl ChannelsSession {
         if !self.admits_presence_call(place) {
             return self.expel(place, Ending::PresenceCalls, conn).await;
         }
-        if self.services.limits.presence_is_too_loud(1) {
+        if self.services.limits.presence_is_too_loud() {
             return self.expel(place, Ending::PresenceRate, conn).await;
         }
         let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);

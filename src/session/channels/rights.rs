@@ -92,12 +92,7 @@ impl ChannelsSession {
     }
 
     /// What a channel may say; the policies are asked where that is not known, and the push waits until they answer.
-    pub(super) async fn may_write(
-        &mut self,
-        place: usize,
-        push: &Push<'_>,
-        conn: &Arc<Connection>,
-    ) -> Permission {
+    pub(super) fn may_write(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) -> Permission {
         let channel = &mut self.channels[place];
         let Stage::Joined(Joined { guard: Some(guard), claimant, .. }) = &mut channel.stage else {
             return Permission::Known(WriteRights::ALL);
