@@ -1,4 +1,4 @@
-//! Believed without a socket: a batch, or one with the payload as it is.
+//! Broadcasting without a socket: a batch, or one with the payload as it is.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,10 +38,11 @@ where
 
 async fn batch(
     State(services): State<Arc<Services>>,
-    Believed(claimant): Believed,
+    caller: Result<Believed, Refusal>,
     request: Request,
 ) -> Response {
     let sent = async {
+        let Believed(claimant) = caller?;
         let body = body::read(request).await.map_err(Refusal::Body)?;
         let most = services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
         send_batch(&services, &claimant, messages(&body, most)?).await
@@ -179,14 +180,17 @@ struct Asked {
 
 async fn single(
     State(services): State<Arc<Services>>,
-    Believed(claimant): Believed,
+    caller: Result<Believed, Refusal>,
     Path((topic, event)): Path<(String, String)>,
     Query(asked): Query<Asked>,
     request: Request,
 ) -> Response {
     let private = asked.private.is_some_and(|word| word == "true" || word == "1");
     let room = Room { topic: topic.into(), private };
-    let sent = send_one(&services, &claimant, &room, event.into(), request);
+    let sent = async {
+        let Believed(claimant) = caller?;
+        send_one(&services, &claimant, &room, event.into(), request).await
+    };
     let response = sent.await.map_or_else(Refusal::into_response, |()| StatusCode::ACCEPTED.into_response());
     with_rates(response, &services.limits)
 }

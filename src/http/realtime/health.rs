@@ -11,6 +11,7 @@ use axum::{
 };
 use serde_json::json;
 
+use super::caller::with_rates;
 use crate::{http::system::System, session::channels::Services};
 
 pub(super) fn routes<S>() -> Router<S>
@@ -25,8 +26,8 @@ where
         .route("/api/tenants/{id}/health", get(tenant))
 }
 
-async fn ping() -> Response {
-    axum::Json(json!({"message": "Success"})).into_response()
+async fn ping(State(services): State<Arc<Services>>) -> Response {
+    with_rates(axum::Json(json!({"message": "Success"})).into_response(), &services.limits)
 }
 
 /// The health check of the usual compose files. There is one tenant, whatever it is called.
