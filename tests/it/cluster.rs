@@ -103,6 +103,17 @@ impl Cluster {
         admin.batch_execute(&format!("drop database if exists {name} with (force)")).await.ok();
     }
 
+    /// Lets nobody connect to a database any more, and ends who is; or lets them again.
+    pub async fn allow_connections(&self, name: &str, allowed: bool) {
+        let admin = self.admin.lock().await;
+        let alter = format!("alter database {name} allow_connections {allowed}");
+        admin.batch_execute(&alter).await.expect("a superuser may");
+        if !allowed {
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
+            admin.execute(end, &[&name]).await.expect("a superuser may");
+        }
+    }
+
     /// The URL of a database, as the role that servers use.
     pub fn url(&self, database: &str) -> String {
         in_database(self.urls.url.expose(), database)

@@ -7,6 +7,7 @@
 mod client;
 mod cluster;
 mod model;
+mod phoenix;
 mod picture;
 mod world;
 
@@ -15,7 +16,14 @@ mod changes;
 mod changes_truth;
 mod channel_bus;
 mod channel_presence;
+mod channels_authorization;
+mod channels_broadcast;
+mod channels_changes;
 mod channels_core;
+mod channels_frames;
+mod channels_handshake;
+mod channels_lifecycle;
+mod channels_presence;
 mod channels_rights;
 mod context_chat;
 mod context_freshness;
@@ -134,6 +142,13 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         typing::cases(),
         channel_bus::cases(),
         channel_presence::cases(),
+        channels_handshake::cases(),
+        channels_frames::cases(),
+        channels_lifecycle::cases(),
+        channels_broadcast::cases(),
+        channels_changes::cases(),
+        channels_presence::cases(),
+        channels_authorization::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
     let trial = |Case { name, body, alone }| {

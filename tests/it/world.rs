@@ -135,6 +135,16 @@ impl World {
         }
     }
 
+    /// The database goes away, with everybody's connections: what a stopped PostgreSQL is to its clients.
+    pub async fn database_goes(&self) {
+        self.cluster.allow_connections(&self.database, false).await;
+    }
+
+    /// And comes back. The world's own connection does not.
+    pub async fn database_comes_back(&self) {
+        self.cluster.allow_connections(&self.database, true).await;
+    }
+
     /// Stops the servers and drops the database; says which server had failed.
     pub async fn close(&self) -> Result<(), String> {
         let nodes = std::mem::take(&mut *self.nodes.lock());

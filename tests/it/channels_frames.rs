@@ -1,0 +1,326 @@
+//! Statements 16 to 25 of the wire contract: how frames look.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    Case,
+    phoenix::{Phoenix, Vsn, broadcast, user_broadcast_push},
+    world::{Node, World},
+};
+
+pub fn cases() -> Vec<Case> {
+    crate::cases![
+        s016_broken_frames_are_dropped_and_the_socket_lives,
+        s017_a_frame_over_five_megabytes_closes_with_1009,
+        s018_version_1_frames_have_a_null_ref_and_no_join_ref,
+        s019_version_2_replies_carry_refs_and_fan_out_carries_none,
+        s020_binary_broadcasts_keep_their_bytes,
+        s021_lengths_count_utf8_bytes,
+        s022_broadcasts_cross_between_versions,
+        s023_only_kind_4_is_ever_sent_in_binary,
+        s024_text_broadcasts_are_passed_verbatim,
+        s025_a_long_event_name_kills_nothing,
+    ]
+}
+
+const ROOM: &str = "realtime:room";
+
+async fn joined(node: &Node, vsn: Vsn, config: Value) -> Phoenix {
+    let mut socket = node.phoenix(vsn).await;
+    socket.join(ROOM, config).await;
+    socket
+}
+
+async fn s016_broken_frames_are_dropped_and_the_socket_lives(world: Arc<World>) {
+    let node = world.node().await;
+    let odd = [
+        "{",
+        "not json",
+        "",
+        " ",
+        "[]",
+        "{}",
+        "null",
+        "1",
+        "\"x\"",
+        "[null]",
+        r#"[null,"1","realtime:room"]"#,
+        r#"["1","2","realtime:room","broadcast"]"#,
+        r#"{"topic":"realtime:room"}"#,
+        r#"{"topic":"realtime:room","event":"broadcast","payload":{}}"#,
+        r#"{"topic":"realtime:room","event":7,"payload":{},"ref":"1"}"#,
+        r#"["1","10","realtime:room",7,{}]"#,
+        r#"[[],{},"realtime:room","broadcast",{}]"#,
+        "\u{0}",
+    ];
+    for vsn in Vsn::BOTH {
+        let mut socket = joined(&node, vsn, json!({"broadcast": {"self": true}})).await;
+        for frame in odd {
+            socket.send_text(frame).await;
+        }
+        socket.send_text(&"[".repeat(100_000)).await;
+        for bytes in [
+            &b""[..],
+            b"\x03",
+            b"\x03\x01\x01",
+            b"\x09\0\0\0",
+            b"\x00",
+            b"\xff\xff\xff\xff\xff\xff\xff",
+            b"{}",
+        ] {
+            socket.send(Message::binary(bytes.to_vec())).await;
+        }
+        socket.expect_silence().await;
+        socket.heartbeat().await;
+
+        // A payload that is no object ends nothing either.
+        for payload in [json!("text"), json!([1]), json!(null), json!(7)] {
+            socket.push(ROOM, "broadcast", payload).await;
+        }
+        socket.heartbeat().await;
+        let frames = socket.all_within(crate::phoenix::MOMENT).await;
+        assert!(frames.iter().all(|frame| frame.event == "phx_reply"), "{frames:?}");
+        socket.broadcast(ROOM, "still", json!({})).await;
+        assert_eq!(socket.hear(ROOM).await, broadcast("still", json!({})));
+    }
+}
+
+async fn s017_a_frame_over_five_megabytes_closes_with_1009(world: Arc<World>) {
+    let node = world.node().await;
+    for vsn in Vsn::BOTH {
+        let mut socket = joined(&node, vsn, json!({"broadcast": {"ack": true}})).await;
+        let large = socket.broadcast(ROOM, "large", json!({"s": "x".repeat(2_900_000)})).await;
+        assert_eq!(socket.reply(&large).await["status"], "ok", "what is below the limits goes");
+        socket.send_text(&format!("\"{}\"", "x".repeat(5_100_000))).await;
+        let (code, _) = socket.expect_close().await;
+        // The rest of the frame may meet a closed connection before the close frame is read.
+        assert!(code == 1009 || code == 1006, "{code}");
+        joined(&node, vsn, json!({})).await.heartbeat().await;
+    }
+}
+
+async fn s018_version_1_frames_have_a_null_ref_and_no_join_ref(world: Arc<World>) {
+    let node = world.node().await;
+    let config = json!({"broadcast": {"self": true}, "presence": {"key": "me", "enabled": true}});
+    let mut socket = joined(&node, Vsn::V1, config).await;
+    socket.track(ROOM, json!({"a": 1})).await;
+    socket.broadcast(ROOM, "e", json!({})).await;
+    // That there are exactly four keys, the reader of frames checks.
+    for event in ["presence_state", "presence_diff", "broadcast"] {
+        let frame = socket.find(ROOM, event).await;
+        assert_eq!(frame.reference, Value::Null);
+        assert!(frame.text.contains(r#""ref":null"#), "{}", frame.text);
+    }
+}
+
+async fn s019_version_2_replies_carry_refs_and_fan_out_carries_none(world: Arc<World>) {
+    let node = world.node().await;
+    let mut socket = node.phoenix(Vsn::V2).await;
+    let config = json!({"config": {"broadcast": {"self": true, "ack": true}, "presence": {"enabled": true}}});
+    socket.push_as(json!("j"), json!("r"), ROOM, "phx_join", config).await;
+    let reply = socket.find(ROOM, "phx_reply").await;
+    assert_eq!((reply.join_ref, reply.reference), (json!("j"), json!("r")));
+    let state = socket.find(ROOM, "presence_state").await;
+    assert_eq!((state.join_ref, state.reference), (json!("j"), Value::Null));
+
+    socket.push_as(json!("j"), json!("2"), ROOM, "broadcast", broadcast("e", json!({}))).await;
+    let reply = socket.find(ROOM, "phx_reply").await;
+    assert_eq!((reply.join_ref, reply.reference), (json!("j"), json!("2")));
+    let heard = socket.find(ROOM, "broadcast").await;
+    assert_eq!((heard.join_ref, heard.reference), (Value::Null, Value::Null));
+
+    socket.push_as(json!("j"), json!("3"), ROOM, "presence", json!({"event": "track"})).await;
+    let diff = socket.find(ROOM, "presence_diff").await;
+    assert_eq!((diff.join_ref, diff.reference), (Value::Null, Value::Null));
+}
+
+async fn s020_binary_broadcasts_keep_their_bytes(world: Arc<World>) {
+    let node = world.node().await;
+    let mut sender = joined(&node, Vsn::V2, json!({"broadcast": {"self": true}})).await;
+    let mut other = joined(&node, Vsn::V2, json!({})).await;
+    let odd = r#"{"z":1.10, "a":[12345678901234567890123,-0.0,1E40], "é":"\u0041\/"}"#;
+    sender.broadcast_bytes(ROOM, "json", 1, odd.as_bytes()).await;
+    let bytes = [0, 1, 2, 253, 254, 255];
+    sender.broadcast_bytes(ROOM, "bytes", 0, &bytes).await;
+    for socket in [&mut sender, &mut other] {
+        for (event, data) in [("json", odd.as_bytes()), ("bytes", &bytes)] {
+            let frame = socket.find_where(event, |frame| frame.is_binary()).await;
+            assert_eq!(frame.payload["event"], event);
+            assert_eq!(frame.data.as_deref(), Some(data));
+            assert_eq!(frame.payload.get("meta"), None);
+        }
+    }
+
+    // To the byte, as in the contract's worked example.
+    let pushed = "0301010a03000131327265616c74696d653a616375727b2278223a317d";
+    let heard = "040a0300017265616c74696d653a616375727b2278223a317d";
+    assert_eq!(hex(&user_broadcast_push("1", "2", "realtime:a", "cur", "", 1, br#"{"x":1}"#)), pushed);
+    let mut raw = RawSocket::open(&node).await;
+    raw.join("realtime:a").await;
+    sender.join("realtime:a", json!({})).await;
+    sender.broadcast("realtime:a", "cur", json!({"x": 1})).await;
+    assert_eq!(hex(&raw.next_binary().await), heard);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A socket whose frames are looked at as bytes.
+struct RawSocket(
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
+);
+
+impl RawSocket {
+    async fn open(node: &Node) -> Self {
+        let key = crate::phoenix::anon_key();
+        let url = format!("ws://{}/realtime/v1/websocket?vsn=2.0.0&apikey={key}", node.address);
+        Self(tokio_tungstenite::connect_async(url).await.expect("it opens").0)
+    }
+
+    async fn join(&mut self, topic: &str) {
+        use futures_util::{SinkExt, StreamExt};
+        let join = json!(["1", "1", topic, "phx_join", {"config": {}}]);
+        self.0.send(Message::text(join.to_string())).await.expect("it is open");
+        let reply = self.0.next().await.expect("an answer").expect("a frame");
+        assert!(reply.to_text().expect("text").contains("\"ok\""), "{reply:?}");
+    }
+
+    async fn next_binary(&mut self) -> Vec<u8> {
+        use futures_util::StreamExt;
+        let next = tokio::time::timeout(crate::world::PATIENCE, self.0.next()).await.expect("in time");
+        next.expect("a frame").expect("it is open").into_data().to_vec()
+    }
+}
+
+async fn s021_lengths_count_utf8_bytes(world: Arc<World>) {
+    let node = world.node().await;
+    let topic = "realtime:ro😀m ü:1";
+    let mut sockets = [node.phoenix(Vsn::V2).await, node.phoenix(Vsn::V2).await];
+    for socket in &mut sockets {
+        socket.join(topic, json!({})).await;
+    }
+    let [mut one, mut other] = sockets;
+    one.broadcast(topic, "ev✓nt", json!({"ö": "😀"})).await;
+    assert_eq!(other.hear(topic).await, broadcast("ev✓nt", json!({"ö": "😀"})));
+}
+
+async fn s022_broadcasts_cross_between_versions(world: Arc<World>) {
+    let node = world.node().await;
+    let mut old = joined(&node, Vsn::V1, json!({})).await;
+    let mut new = joined(&node, Vsn::V2, json!({})).await;
+    let message = broadcast("e", json!({"n": [1, 2.5, null], "o": {"ü": "😀"}}));
+    new.broadcast(ROOM, "e", message["payload"].clone()).await;
+    assert_eq!(old.hear(ROOM).await, message);
+    old.broadcast(ROOM, "e", message["payload"].clone()).await;
+    let heard = new.find(ROOM, "broadcast").await;
+    assert!(!heard.is_binary(), "text stays text");
+    assert_eq!(heard.payload, message);
+    // Bytes have no form in version 1.
+    new.broadcast_bytes(ROOM, "bytes", 0, &[1, 2]).await;
+    old.expect_silence().await;
+    new.expect_silence().await;
+}
+
+async fn s023_only_kind_4_is_ever_sent_in_binary(world: Arc<World>) {
+    let node = world.node().await;
+    let mut sender = joined(&node, Vsn::V2, json!({"broadcast": {"ack": true, "self": true}})).await;
+    let mut others = [joined(&node, Vsn::V2, json!({})).await, joined(&node, Vsn::V1, json!({})).await];
+    // A push of kind 0 would go out as kind 2, which no client knows; and JSON that is none would break version 1.
+    let join_ref = sender.join_ref(ROOM).expect("it has joined").to_owned();
+    for event in ["broadcast", "other"] {
+        let mut push = vec![0, u8::try_from(join_ref.len()).expect("short"), 2];
+        push.extend([u8::try_from(ROOM.len()).expect("short"), u8::try_from(event.len()).expect("short")]);
+        push.extend(format!("{join_ref}77{ROOM}{event}raw bytes").bytes());
+        sender.send(Message::binary(push)).await;
+    }
+    let broken = sender.broadcast_bytes(ROOM, "broken", 1, b"{not json").await;
+    sender.heartbeat().await;
+    for frame in sender.all_within(crate::phoenix::MOMENT).await {
+        assert_eq!(frame.event, "phx_reply", "{frame:?}");
+        let refused = frame.reference == broken.as_str();
+        assert!(!refused || frame.payload["status"] == "error", "nobody got it: {frame:?}");
+    }
+    for other in &mut others {
+        other.expect_silence().await;
+    }
+    sender.broadcast(ROOM, "fine", json!({})).await;
+    for other in &mut others {
+        assert_eq!(other.hear(ROOM).await, broadcast("fine", json!({})));
+    }
+}
+
+async fn s024_text_broadcasts_are_passed_verbatim(world: Arc<World>) {
+    let node = world.node().await;
+    let mut listeners = [joined(&node, Vsn::V1, json!({})).await, joined(&node, Vsn::V2, json!({})).await];
+    let payloads = [
+        r#"{"type":"broadcast","event":"pos","x":1,"y":{"deep":[1,2]}}"#,
+        r#"{"z":1,"a":2,"event":"e","extra":"kept","meta":{"id":"m"}}"#,
+        "{}",
+        r#"{"type":"broadcast","event":"num","payload":{"big":12345678901234567890123,"f":1.0,"e":1e3,"s":"\u0041\/"}}"#,
+        r#"{"type":"broadcast","payload":"text"}"#,
+    ];
+    for vsn in Vsn::BOTH {
+        let mut sender = joined(&node, vsn, json!({})).await;
+        let join_ref = sender.join_ref(ROOM).expect("it has joined").to_owned();
+        for payload in payloads {
+            let frame = match vsn {
+                Vsn::V1 => format!(
+                    r#"{{"topic":"{ROOM}","event":"broadcast","payload":{payload},"ref":"9","join_ref":"{join_ref}"}}"#
+                ),
+                Vsn::V2 => format!(r#"["{join_ref}","9","{ROOM}","broadcast",{payload}]"#),
+            };
+            sender.send_text(&frame).await;
+            for listener in &mut listeners {
+                let heard = listener.find(ROOM, "broadcast").await;
+                assert!(heard.text.contains(payload), "{payload} became {}", heard.text);
+            }
+        }
+        sender.leave(ROOM).await;
+    }
+}
+
+async fn s025_a_long_event_name_kills_nothing(world: Arc<World>) {
+    let node = world.node().await;
+    let [mut old, mut new] =
+        [joined(&node, Vsn::V1, json!({})).await, joined(&node, Vsn::V2, json!({})).await];
+    let mut sender = joined(&node, Vsn::V1, json!({})).await;
+    for length in [255, 256, 1_000] {
+        let name = "e".repeat(length);
+        sender.broadcast(ROOM, &name, json!({"n": length})).await;
+        for socket in [&mut old, &mut new] {
+            assert_eq!(socket.hear(ROOM).await, broadcast(&name, json!({"n": length})));
+        }
+        // Over REST and from the database it would be binary, where a length has one byte.
+        let path = format!("/api/broadcast/room/events/{name}");
+        let request = node.request(reqwest::Method::POST, &path).bearer_auth(crate::phoenix::anon_key());
+        assert_eq!(crate::client::send(request.json(&json!({"n": length}))).await.status, 202);
+        for socket in [&mut old, &mut new] {
+            assert_eq!(socket.hear(ROOM).await, broadcast(&name, json!({"n": length})));
+        }
+        sender.hear(ROOM).await;
+        world
+            .sql
+            .execute("select realtime.send('{\"id\":\"own\"}', $1, 'room', false)", &[&name])
+            .await
+            .expect("sent");
+        for socket in [&mut old, &mut new, &mut sender] {
+            let heard = socket.hear(ROOM).await;
+            assert_eq!((&heard["event"], &heard["payload"]), (&json!(name), &json!({"id": "own"})));
+        }
+    }
+    let topic = format!("realtime:{}", "t".repeat(300));
+    for socket in [&mut sender, &mut new] {
+        socket.join(&topic, json!({})).await;
+    }
+    sender.broadcast(&topic, "e", json!({})).await;
+    assert_eq!(new.hear(&topic).await, broadcast("e", json!({})));
+    let request =
+        node.request(reqwest::Method::POST, &format!("/api/broadcast/{}/events/e", "t".repeat(300)));
+    let request = request.bearer_auth(crate::phoenix::anon_key()).json(&json!({"n": 1}));
+    assert_eq!(crate::client::send(request).await.status, 202);
+    assert_eq!(new.hear(&topic).await, broadcast("e", json!({"n": 1})));
+}

@@ -1,0 +1,600 @@
+//! A Phoenix client as small as can be: it speaks both serializers, remembers its joins, and keeps what it hears
+//! until somebody asks for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{
+        Error as SocketError, Message, client::IntoClientRequest, http::Response, protocol::CloseFrame,
+    },
+};
+
+use crate::world::{Node, PATIENCE, in_seconds, mint};
+
+/// Kind of a binary frame: a broadcast on its way to the server.
+pub const USER_BROADCAST_PUSH: u8 = 3;
+/// Kind of a binary frame: a broadcast on its way to clients. The only one that clients decode.
+pub const USER_BROADCAST: u8 = 4;
+
+/// Which serializer a socket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vsn {
+    /// `1.0.0`: JSON objects.
+    V1,
+    /// `2.0.0`: JSON arrays and binary broadcasts.
+    V2,
+}
+
+impl Vsn {
+    /// Both, for tests that hold for either.
+    pub const BOTH: [Self; 2] = [Self::V1, Self::V2];
+
+    /// As in the query string.
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::V1 => "1.0.0",
+            Self::V2 => "2.0.0",
+        }
+    }
+}
+
+/// A message from the server, whichever way it was written.
+#[derive(Clone, PartialEq)]
+pub struct Frame {
+    /// Null in version 1, which has none.
+    pub join_ref: Value,
+    /// The number of the push that this answers, if any.
+    pub reference: Value,
+    /// With `realtime:`.
+    pub topic: Value,
+    /// Its event.
+    pub event: String,
+    /// Its payload; that of a binary frame as clients see it, opaque bytes as `{"$bytes": base64}`.
+    pub payload: Value,
+    /// The bytes after the header of a binary frame.
+    pub data: Option<Vec<u8>>,
+    /// A text frame as it came.
+    pub text: String,
+}
+
+impl Frame {
+    /// Reads a text frame.
+    pub fn from_text(vsn: Vsn, text: &str) -> Self {
+        let frame: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let event = |event: &Value| event.as_str().expect("an event is text").to_owned();
+        match vsn {
+            Vsn::V1 => {
+                let keys = frame.as_object().expect("an object").len();
+                assert_eq!(keys, 4, "topic, event, payload, ref and nothing else: {text}");
+                Self {
+                    join_ref: Value::Null,
+                    reference: frame.get("ref").expect("ref is there, if null").clone(),
+                    topic: frame["topic"].clone(),
+                    event: event(&frame["event"]),
+                    payload: frame.get("payload").expect("a payload").clone(),
+                    data: None,
+                    text: text.to_owned(),
+                }
+            }
+            Vsn::V2 => {
+                assert_eq!(frame.as_array().map(Vec::len), Some(5), "five members: {text}");
+                Self {
+                    join_ref: frame[0].clone(),
+                    reference: frame[1].clone(),
+                    topic: frame[2].clone(),
+                    event: event(&frame[3]),
+                    payload: frame[4].clone(),
+                    data: None,
+                    text: text.to_owned(),
+                }
+            }
+        }
+    }
+
+    /// Reads a binary frame, which has to be of the one kind that clients know.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let [kind, topic, event, metadata, encoding, rest @ ..] = bytes else {
+            panic!("too short: {bytes:?}")
+        };
+        assert_eq!(*kind, USER_BROADCAST, "no client decodes this kind: {bytes:?}");
+        let (topic, rest) = rest.split_at((*topic).into());
+        let (event, rest) = rest.split_at((*event).into());
+        let (metadata, data) = rest.split_at((*metadata).into());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let content = match encoding {
+            1 => serde_json::from_slice(data).expect("JSON, as it says"),
+            0 => json!({"$bytes": BASE64.encode(data)}),
+            other => panic!("encoding {other}"),
+        };
+        let mut payload = json!({"type": "broadcast", "event": text(event), "payload": content});
+        if !metadata.is_empty() {
+            payload["meta"] = serde_json::from_slice(metadata).expect("metadata are JSON");
+        }
+        Self {
+            join_ref: Value::Null,
+            reference: Value::Null,
+            topic: text(topic).into(),
+            event: "broadcast".into(),
+            payload,
+            data: Some(data.to_vec()),
+            text: String::new(),
+        }
+    }
+
+    /// Whether it is this event of this topic.
+    pub fn is(&self, topic: &str, event: &str) -> bool {
+        self.topic == topic && self.event == event
+    }
+
+    /// Whether it came in binary.
+    pub fn is_binary(&self) -> bool {
+        self.data.is_some()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { join_ref, reference, topic, event, payload, data, .. } = self;
+        let way = if data.is_some() { "binary " } else { "" };
+        write!(formatter, "{way}[{join_ref},{reference},{topic},{event:?},{payload}]")
+    }
+}
+
+/// Why a socket did not open.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Of the answer in place of the upgrade.
+    pub status: u16,
+    /// The JSON, or the text.
+    pub body: Value,
+}
+
+/// A token of role `anon`, as clients use for their API key.
+pub fn anon_key() -> String {
+    mint(&json!({"role": "anon", "exp": in_seconds(3_600)}))
+}
+
+impl Node {
+    /// Opens a channels socket with the anonymous key.
+    pub async fn phoenix(&self, vsn: Vsn) -> Phoenix {
+        self.phoenix_with(vsn, &anon_key()).await.expect("the socket opens")
+    }
+
+    /// Opens a channels socket with any key.
+    pub async fn phoenix_with(&self, vsn: Vsn, key: &str) -> Result<Phoenix, Refusal> {
+        let path = format!("/realtime/v1/websocket?apikey={key}&vsn={}", vsn.number());
+        open(self.address, vsn, &path, &[]).await
+    }
+}
+
+/// Opens a socket by its path.
+pub async fn open(
+    address: SocketAddr,
+    vsn: Vsn,
+    path: &str,
+    headers: &[(&'static str, String)],
+) -> Result<Phoenix, Refusal> {
+    let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().expect("a header's value"));
+    }
+    match tokio_tungstenite::connect_async(request).await {
+        Ok((stream, _)) => Ok(Phoenix {
+            stream,
+            vsn,
+            kept: VecDeque::new(),
+            next_ref: 1,
+            join_refs: HashMap::new(),
+            ended: None,
+        }),
+        Err(SocketError::Http(response)) => Err(refusal(*response)),
+        Err(error) => panic!("{path}: {error}"),
+    }
+}
+
+fn refusal(response: Response<Option<Vec<u8>>>) -> Refusal {
+    let status = response.status().as_u16();
+    let text = String::from_utf8(response.into_body().unwrap_or_default()).expect("text");
+    Refusal { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+}
+
+/// A channels socket.
+pub struct Phoenix {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    vsn: Vsn,
+    /// Heard, and not asked for yet.
+    kept: VecDeque<Frame>,
+    next_ref: u32,
+    join_refs: HashMap<String, String>,
+    ended: Option<(u16, String)>,
+}
+
+impl Phoenix {
+    /// A number that no push of this socket has had.
+    pub fn new_ref(&mut self) -> String {
+        let reference = self.next_ref;
+        self.next_ref += 1;
+        reference.to_string()
+    }
+
+    /// The number of a topic's last join.
+    pub fn join_ref(&self, topic: &str) -> Option<&str> {
+        self.join_refs.get(topic).map(String::as_str)
+    }
+
+    /// Sends any frame.
+    pub async fn send(&mut self, message: Message) {
+        self.stream.send(message).await.expect("the socket takes it");
+    }
+
+    /// Sends any text.
+    pub async fn send_text(&mut self, text: &str) {
+        self.send(Message::text(text)).await;
+    }
+
+    /// Pushes with everything given.
+    pub async fn push_as(
+        &mut self,
+        join_ref: Value,
+        reference: Value,
+        topic: &str,
+        event: &str,
+        payload: Value,
+    ) {
+        let frame = match self.vsn {
+            Vsn::V1 => json!({
+                "topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref,
+            }),
+            Vsn::V2 => json!([join_ref, reference, topic, event, payload]),
+        };
+        self.send_text(&frame.to_string()).await;
+    }
+
+    /// Pushes on a topic, joined or not; returns the number.
+    pub async fn push(&mut self, topic: &str, event: &str, payload: Value) -> String {
+        let (join_ref, reference) = (self.join_ref(topic).map(Value::from), self.new_ref());
+        self.push_as(join_ref.into(), json!(reference), topic, event, payload).await;
+        reference
+    }
+
+    /// Asks to join, without waiting; returns the number.
+    pub async fn ask_to_join(&mut self, topic: &str, payload: Value) -> String {
+        let reference = self.new_ref();
+        self.join_refs.insert(topic.to_owned(), reference.clone());
+        self.push_as(json!(reference), json!(reference), topic, "phx_join", payload).await;
+        reference
+    }
+
+    /// Joins, and returns `{"status", "response"}`.
+    pub async fn try_join(&mut self, topic: &str, payload: Value) -> Value {
+        let reference = self.ask_to_join(topic, payload).await;
+        self.reply(&reference).await
+    }
+
+    /// Joins a channel of this configuration; it has to succeed.
+    pub async fn join(&mut self, topic: &str, config: Value) -> Value {
+        let reply = self.try_join(topic, json!({"config": config})).await;
+        assert_eq!(reply["status"], "ok", "{topic} {config}: {reply}");
+        reply["response"].clone()
+    }
+
+    /// Joins a private channel with a token; it has to succeed.
+    pub async fn join_private(&mut self, topic: &str, token: &str, mut config: Value) -> Value {
+        config["private"] = json!(true);
+        let reply = self.try_join(topic, json!({"config": config, "access_token": token})).await;
+        assert_eq!(reply["status"], "ok", "{topic} {config}: {reply}");
+        reply["response"].clone()
+    }
+
+    /// The reason why a join is refused.
+    pub async fn refused_join(&mut self, topic: &str, payload: Value) -> String {
+        let reply = self.try_join(topic, payload.clone()).await;
+        assert_eq!(reply["status"], "error", "{topic} {payload}: {reply}");
+        let response = reply["response"].as_object().expect("an object, as Dart needs it");
+        assert_eq!(response.len(), 1, "{reply}");
+        response["reason"].as_str().expect("a reason").to_owned()
+    }
+
+    /// Broadcasts as the clients of this version do: in binary, or as text. Returns the number.
+    pub async fn broadcast(&mut self, topic: &str, event: &str, payload: Value) -> String {
+        match self.vsn {
+            Vsn::V1 => {
+                let message = json!({"type": "broadcast", "event": event, "payload": payload});
+                self.push(topic, "broadcast", message).await
+            }
+            Vsn::V2 => self.broadcast_bytes(topic, event, 1, payload.to_string().as_bytes()).await,
+        }
+    }
+
+    /// Broadcasts in binary; `encoding` 1 says JSON, 0 bytes.
+    pub async fn broadcast_bytes(&mut self, topic: &str, event: &str, encoding: u8, data: &[u8]) -> String {
+        let (join_ref, reference) = (self.join_ref(topic).unwrap_or_default().to_owned(), self.new_ref());
+        let frame = user_broadcast_push(&join_ref, &reference, topic, event, "", encoding, data);
+        self.send(Message::binary(frame)).await;
+        reference
+    }
+
+    /// Tracks presence; the answer has to be ok.
+    pub async fn track(&mut self, topic: &str, payload: Value) {
+        let reply = self.try_track(topic, payload).await;
+        assert_eq!(reply, json!({"status": "ok", "response": {}}));
+    }
+
+    /// Tracks presence and returns `{"status", "response"}`.
+    pub async fn try_track(&mut self, topic: &str, payload: Value) -> Value {
+        let message = json!({"type": "presence", "event": "track", "payload": payload});
+        let reference = self.push(topic, "presence", message).await;
+        self.reply(&reference).await
+    }
+
+    /// Untracks; the answer has to be ok.
+    pub async fn untrack(&mut self, topic: &str) {
+        let reference = self.push(topic, "presence", json!({"type": "presence", "event": "untrack"})).await;
+        assert_eq!(self.reply(&reference).await, json!({"status": "ok", "response": {}}));
+    }
+
+    /// Leaves, and waits until that is done.
+    pub async fn leave(&mut self, topic: &str) {
+        let reference = self.push(topic, "phx_leave", json!({})).await;
+        assert_eq!(self.reply(&reference).await, json!({"status": "ok", "response": {}}));
+        self.find(topic, "phx_close").await;
+        self.join_refs.remove(topic);
+    }
+
+    /// Hands a new token to a channel. There is no answer if all is well.
+    pub async fn set_token(&mut self, topic: &str, token: &str) {
+        self.push(topic, "access_token", json!({"access_token": token})).await;
+    }
+
+    /// A heartbeat and its answer; how long that took.
+    pub async fn heartbeat(&mut self) -> Duration {
+        let (reference, began) = (self.new_ref(), Instant::now());
+        self.push_as(Value::Null, json!(reference), "phoenix", "heartbeat", json!({})).await;
+        assert_eq!(self.reply(&reference).await, json!({"status": "ok", "response": {}}));
+        began.elapsed()
+    }
+
+    /// The payload of the reply to a push.
+    pub async fn reply(&mut self, reference: &str) -> Value {
+        let frame = self
+            .find_where(&format!("a reply to {reference}"), |frame| {
+                frame.event == "phx_reply" && frame.reference == reference
+            })
+            .await;
+        frame.payload
+    }
+
+    /// The next frame of this topic and event; others are kept.
+    #[track_caller]
+    pub fn find<'a>(&'a mut self, topic: &'a str, event: &'a str) -> impl Future<Output = Frame> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let what = format!("{event} of {topic} (asked at {caller})");
+            self.find_where(&what, |frame| frame.is(topic, event)).await
+        }
+    }
+
+    /// The payload of the next broadcast of a topic.
+    #[track_caller]
+    pub fn hear<'a>(&'a mut self, topic: &'a str) -> impl Future<Output = Value> + 'a {
+        let found = self.find(topic, "broadcast");
+        async move { found.await.payload }
+    }
+
+    /// The next frame as wanted; others are kept.
+    pub async fn find_where(&mut self, what: &str, mut wanted: impl FnMut(&Frame) -> bool) -> Frame {
+        if let Some(at) = self.kept.iter().position(&mut wanted) {
+            return self.kept.remove(at).expect("was just found");
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.receive(deadline).await {
+                Some(frame) if wanted(&frame) => return frame,
+                Some(frame) => self.kept.push_back(frame),
+                None => panic!("never heard: {what}; kept {:?}, ended {:?}", self.kept, self.ended),
+            }
+        }
+    }
+
+    /// The very next frame, kept or not.
+    pub async fn next(&mut self) -> Frame {
+        if let Some(frame) = self.kept.pop_front() {
+            return frame;
+        }
+        let frame = self.receive(Instant::now() + PATIENCE).await;
+        frame.unwrap_or_else(|| panic!("nothing came; ended {:?}", self.ended))
+    }
+
+    /// Everything that comes within a time, and what was kept.
+    pub async fn all_within(&mut self, time: Duration) -> Vec<Frame> {
+        let deadline = Instant::now() + time;
+        let mut all: Vec<_> = self.kept.drain(..).collect();
+        while let Some(frame) = self.receive(deadline).await {
+            all.push(frame);
+        }
+        all
+    }
+
+    /// Nothing is said for a moment, nothing was left unasked for, and the socket lives.
+    #[track_caller]
+    pub fn expect_silence(&mut self) -> impl Future<Output = ()> + '_ {
+        let caller = std::panic::Location::caller();
+        async move {
+            let heard = self.all_within(MOMENT).await;
+            assert!(heard.is_empty(), "{caller}: expected silence, heard {heard:?}");
+            assert_eq!(self.ended, None, "{caller}: the socket ended");
+        }
+    }
+
+    /// The channel ends with a system error; returns its message.
+    #[track_caller]
+    pub fn expect_ended<'a>(&'a mut self, topic: &'a str) -> impl Future<Output = String> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let what = format!("a system error of {topic} ({caller})");
+            let wanted = |frame: &Frame| frame.is(topic, "system") && frame.payload["status"] == "error";
+            let system = self.find_where(&what, wanted).await;
+            let name = topic.strip_prefix("realtime:").expect("topics have it");
+            assert_eq!(system.payload["extension"], "system", "{system:?}");
+            assert_eq!(system.payload["channel"], name, "{system:?}");
+            let close = self.find(topic, "phx_close").await;
+            assert_eq!(close.payload, json!({}));
+            system.payload["message"].as_str().expect("a message").to_owned()
+        }
+    }
+
+    /// The socket ends; returns the number and reason, 1006 if there was no close frame.
+    pub async fn expect_close(&mut self) -> (u16, String) {
+        self.expect_close_within(PATIENCE).await
+    }
+
+    /// [`expect_close`](Self::expect_close) with a deadline of its own.
+    pub async fn expect_close_within(&mut self, limit: Duration) -> (u16, String) {
+        let deadline = Instant::now() + limit;
+        while let Some(frame) = self.receive(deadline).await {
+            self.kept.push_back(frame);
+        }
+        self.ended.clone().unwrap_or_else(|| panic!("still open after {limit:?}; kept {:?}", self.kept))
+    }
+
+    /// Goes without a word, as when the power fails.
+    pub fn drop_connection(self) {
+        drop(self);
+    }
+
+    /// The next frame before a deadline, in the order of arrival, past what is kept. Pings are answered meanwhile.
+    pub async fn receive(&mut self, deadline: Instant) -> Option<Frame> {
+        while self.ended.is_none() {
+            match timeout_at(deadline, self.stream.next()).await.ok()? {
+                Some(Ok(Message::Text(text))) => return Some(Frame::from_text(self.vsn, &text)),
+                Some(Ok(Message::Binary(bytes))) => {
+                    assert_eq!(self.vsn, Vsn::V2, "version 1 knows no binary frames: {bytes:?}");
+                    return Some(Frame::from_bytes(&bytes));
+                }
+                Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
+                    self.ended = Some((code.into(), reason.to_string()));
+                }
+                Some(Ok(Message::Close(None))) => self.ended = Some((1005, String::new())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => self.ended = Some((1006, error.to_string())),
+                None => self.ended = Some((1006, "the end".into())),
+            }
+        }
+        None
+    }
+}
+
+/// How long silence has to last to be believed.
+pub const MOMENT: Duration = Duration::from_millis(250);
+
+/// The bytes of a broadcast in binary.
+pub fn user_broadcast_push(
+    join_ref: &str,
+    reference: &str,
+    topic: &str,
+    event: &str,
+    metadata: &str,
+    encoding: u8,
+    data: &[u8],
+) -> Vec<u8> {
+    let strings = [join_ref, reference, topic, event, metadata];
+    let mut frame = vec![USER_BROADCAST_PUSH];
+    frame.extend(strings.map(|text| u8::try_from(text.len()).expect("fits one byte")));
+    frame.push(encoding);
+    strings.iter().for_each(|text| frame.extend(text.as_bytes()));
+    frame.extend(data);
+    frame
+}
+
+/// What clients of both versions make of a broadcast.
+pub fn broadcast(event: &str, payload: Value) -> Value {
+    json!({"type": "broadcast", "event": event, "payload": payload})
+}
+
+/// What a client knows of a channel's presence, reduced from the frames as the official clients do it.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Roster(pub HashMap<String, Vec<Value>>);
+
+impl Roster {
+    /// A `presence_state`.
+    pub fn of_state(payload: &Value) -> Self {
+        let mut roster = Self::default();
+        roster.sync(payload);
+        roster
+    }
+
+    /// Takes a whole state.
+    pub fn sync(&mut self, state: &Value) {
+        let entries = state.as_object().expect("a map of keys");
+        self.0 = entries.iter().map(|(key, presence)| (key.clone(), metas(presence).clone())).collect();
+        self.sort();
+    }
+
+    /// Takes a difference: first who came, then who went.
+    pub fn apply(&mut self, diff: &Value) {
+        let sides = diff.as_object().expect("joins and leaves");
+        assert_eq!(sides.len(), 2, "{diff}");
+        for (key, presence) in diff["joins"].as_object().expect("joins") {
+            let held = self.0.entry(key.clone()).or_default();
+            for meta in metas(presence) {
+                assert!(meta["phx_ref"].is_string(), "every meta has its ref: {diff}");
+                if held.iter().all(|other| other["phx_ref"] != meta["phx_ref"]) {
+                    held.push(meta.clone());
+                }
+            }
+        }
+        for (key, presence) in diff["leaves"].as_object().expect("leaves") {
+            let held = self.0.get_mut(key);
+            let held = held.unwrap_or_else(|| panic!("{key} leaves who was never here: {diff}"));
+            held.retain(|meta| metas(presence).iter().all(|gone| gone["phx_ref"] != meta["phx_ref"]));
+            if held.is_empty() {
+                self.0.remove(key);
+            }
+        }
+        self.sort();
+    }
+
+    /// The metas of a key have no order.
+    fn sort(&mut self) {
+        for metas in self.0.values_mut() {
+            metas.sort_by_key(|meta| meta["phx_ref"].to_string());
+        }
+    }
+
+    /// Each key with the tracked payloads under it, without the server's additions, in no order.
+    pub fn plain(&self) -> Value {
+        let strip = |meta: &Value| {
+            let mut meta = meta.clone();
+            let fields = meta.as_object_mut().expect("a meta is an object");
+            fields.remove("phx_ref");
+            fields.remove("phx_ref_prev");
+            meta
+        };
+        self.0
+            .iter()
+            .map(|(key, metas)| {
+                let mut metas: Vec<_> = metas.iter().map(strip).collect();
+                metas.sort_by_key(Value::to_string);
+                (key.clone(), Value::from(metas))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+}
+
+fn metas(presence: &Value) -> &Vec<Value> {
+    presence["metas"].as_array().expect("a list of metas")
+}
