@@ -1,0 +1,464 @@
+//! Where Rollcall does something else than the original, on purpose, and why that is better for every client.
+//!
+//! A deviation rewrites what is expected; what is expected is then compared as strictly as anything else.
+
+use serde_json::{Value, json};
+
+use crate::{
+    phoenix::{Frame, Vsn},
+    recording::{Event, Kind, Recording, version_in},
+};
+
+/// Something that Rollcall does otherwise.
+struct Deviation {
+    /// The scenario.
+    scenario: &'static str,
+    /// Which versions; none for both.
+    version: Option<&'static str>,
+    /// Why it is better.
+    reason: &'static str,
+    /// How the expectation changes.
+    edit: Edit,
+}
+
+/// A change of what is expected. Frames are found by a part of `[join_ref,ref,topic,event,payload]`; in version 1 the
+/// join_ref is null.
+enum Edit {
+    /// The frames of this socket with this in them do not come.
+    Without(&'static str, &'static str),
+    /// The first frame of this socket with this in it has another payload.
+    Payload(&'static str, &'static str, Value),
+    /// After the first text of this socket, or request, with this in it, this socket hears this too: join_ref, ref,
+    /// topic, event, payload.
+    Also(&'static str, &'static str, [Value; 5]),
+    /// The request whose path and body have this in them is answered so.
+    Answer(&'static str, u16, &'static str),
+    /// The handshake of this socket has this outcome: none is success, and it does nothing afterwards.
+    Handshake(&'static str, Option<(u16, &'static str)>),
+    /// The first frame of this socket with this in it answers another ref, or none.
+    Reference(&'static str, &'static str, Value),
+    /// The first frame of this socket with this in it has another join_ref.
+    JoinRef(&'static str, &'static str, Value),
+    /// One field of the payload of the first frame of this socket with this in it is another.
+    Field(&'static str, &'static str, &'static str, Value),
+    /// The reply of this socket with this ref is of a channel that lives: with its join_ref, and this payload.
+    Living(&'static str, &'static str, &'static str, Value),
+}
+
+/// Scenarios that are not replayed, and why.
+const NOT_REPLAYED: [(&str, &str); 14] = [
+    ("tenant_api", NO_TENANTS),
+    ("tenant_jwt_rotate", NO_TENANTS),
+    ("tenant_presence_enabled", NO_TENANTS),
+    ("tenant_private_only", NO_TENANTS),
+    ("tenant_reload", NO_TENANTS),
+    ("tenant_shutdown", NO_TENANTS),
+    ("tenant_suspend", NO_TENANTS),
+    (
+        "limit_presence",
+        "a limit on the presence of all together would punish those who only listen; there is none",
+    ),
+    (
+        "limit_joins",
+        "Rollcall counts joins by the second, not as the mean of a minute: tests/it/channels_lifecycle.rs",
+    ),
+    (
+        "limit_events",
+        "limits end the flooder's channel, and not its listeners': tests/it/channels_broadcast.rs",
+    ),
+    (
+        "db_down_default_clustering",
+        "the original's server itself stops with its database; Rollcall does db_down",
+    ),
+    (
+        "db_fast_shutdown_hangs",
+        "the original keeps PostgreSQL from stopping for a minute; nothing is there to compare",
+    ),
+    ("db_down", OUTAGE),
+    ("db_restart_pg", OUTAGE),
+];
+const NO_TENANTS: &str =
+    "Rollcall serves one project; its settings are those of the process, and change with a restart";
+const OUTAGE: &str = "the original stalls for many seconds and loses changes without a word, which is nothing to be like; what \
+                      Rollcall does is in tests/it: changes.rs, channels_lifecycle.rs (36)";
+
+/// Why a scenario is not replayed; `None` if it is.
+pub fn why_not(scenario: &str) -> Option<&'static str> {
+    NOT_REPLAYED.iter().find(|(name, _)| scenario == *name).map(|(_, reason)| *reason)
+}
+
+/// The recording with what Rollcall does otherwise.
+///
+/// # Panics
+/// When a deviation finds nothing to change.
+pub fn apply(mut recording: Recording) -> Recording {
+    if recording.scenario == "server_shutdown" {
+        // What the recorder did to the server left no line of its own.
+        let end = recording.events.iter().position(|event| matches!(event.kind, Kind::Closed(1012)));
+        let end = end.expect("it was stopped");
+        let kind = Kind::Note("stopping the server".into());
+        recording.events.insert(end, Event { kind, socket: String::new(), ..recording.events[end].clone() });
+    }
+    for deviation in deviations() {
+        if deviation.is_of(&recording) {
+            deviation.edit(&mut recording.events);
+        }
+    }
+    recording
+}
+
+/// Every deviation changes something, and has a reason.
+pub fn check(recordings: &[Recording]) -> Result<(), String> {
+    for deviation in deviations() {
+        if !recordings.iter().any(|recording| deviation.is_of(recording)) {
+            return Err(format!("there is no recording of {}", deviation.scenario));
+        }
+        if deviation.reason.len() < 20 {
+            return Err(format!("{}: {:?} is no reason", deviation.scenario, deviation.reason));
+        }
+    }
+    for (scenario, _) in NOT_REPLAYED {
+        if !recordings.iter().any(|recording| recording.scenario == scenario) {
+            return Err(format!("there is no recording of {scenario}"));
+        }
+    }
+    Ok(())
+}
+
+impl Deviation {
+    fn is_of(&self, recording: &Recording) -> bool {
+        self.scenario == recording.scenario && self.version.is_none_or(|version| version == recording.version)
+    }
+
+    fn frame<'a>(&self, events: &'a mut [Event], socket: &str, part: &str) -> &'a mut Frame {
+        let event = events.iter_mut().find(|event| heard(event, socket, part));
+        match event.map(|event| &mut event.kind) {
+            Some(Kind::Heard(frame)) => frame,
+            _ => panic!("{}: {socket} never heard {part}", self.scenario),
+        }
+    }
+
+    fn edit(&self, events: &mut Vec<Event>) {
+        let before = events.len();
+        match &self.edit {
+            Edit::Without(socket, part) => {
+                events.retain(|event| !heard(event, socket, part));
+                assert!(events.len() < before, "{}: {socket} never heard {part}", self.scenario);
+            }
+            Edit::Payload(socket, part, payload) => {
+                self.frame(events, socket, part).payload = payload.clone();
+            }
+            Edit::Also(socket, part, frame) => {
+                let sent = |event: &Event| match &event.kind {
+                    Kind::Send { text, .. } => event.socket == *socket && text.contains(part),
+                    Kind::SendBytes(bytes) => {
+                        event.socket == *socket && String::from_utf8_lossy(bytes).contains(part)
+                    }
+                    _ => asked(event, part),
+                };
+                let at = events.iter().position(sent);
+                let at = at.unwrap_or_else(|| panic!("{}: {socket} never sent {part}", self.scenario));
+                let path = events.iter().find_map(|event| match &event.kind {
+                    Kind::Connect { path, .. } if event.socket == *socket => Some(path.clone()),
+                    _ => None,
+                });
+                let [join_ref, reference, topic, event, payload] = frame.clone();
+                let old = version_in(&path.expect("it was opened")) == Vsn::V1;
+                let frame = Frame {
+                    join_ref: if old { Value::Null } else { join_ref },
+                    reference,
+                    topic,
+                    event: event.as_str().expect("text").to_owned(),
+                    payload,
+                    data: None,
+                    text: String::new(),
+                };
+                let kind = Kind::Heard(frame);
+                events.insert(at + 1, Event { kind, socket: (*socket).to_owned(), ..events[at].clone() });
+            }
+            Edit::Answer(part, status, body) => {
+                let at = events.iter().position(|event| asked(event, part));
+                let at = at.unwrap_or_else(|| panic!("{}: nobody asked {part}", self.scenario));
+                let answers = events[at..].iter_mut().find_map(|event| match &mut event.kind {
+                    Kind::Response { status, headers, body } => Some((status, headers, body)),
+                    _ => None,
+                });
+                let answer = answers.expect("a request has an answer");
+                (*answer.0, *answer.2) = (*status, (*body).to_owned());
+                answer.1.clear();
+            }
+            Edit::Handshake(socket, outcome) => {
+                let kind = match outcome {
+                    None => Kind::Opened,
+                    Some((status, body)) => Kind::Refused { status: *status, body: (*body).to_owned() },
+                };
+                let at = events.iter().position(|event| {
+                    event.socket == *socket && matches!(event.kind, Kind::Opened | Kind::Refused { .. })
+                });
+                let at = at.unwrap_or_else(|| panic!("{}: {socket} never connected", self.scenario));
+                events[at].kind = kind;
+                let mut index = 0;
+                events.retain(|event| {
+                    index += 1;
+                    event.socket != *socket || index - 1 <= at
+                });
+            }
+            Edit::Reference(socket, part, reference) => {
+                self.frame(events, socket, part).reference = reference.clone()
+            }
+            Edit::JoinRef(socket, part, join_ref) => {
+                self.frame(events, socket, part).join_ref = join_ref.clone()
+            }
+            Edit::Field(socket, part, name, value) => {
+                self.frame(events, socket, part).payload[*name] = value.clone()
+            }
+            Edit::Living(socket, part, join_ref, payload) => {
+                let frame = self.frame(events, socket, part);
+                (frame.join_ref, frame.payload) = (json!(join_ref), payload.clone());
+            }
+        }
+    }
+}
+
+/// Whether it is a request with this in its method, path, body or headers.
+fn asked(event: &Event, part: &str) -> bool {
+    let Kind::Request { method, path, body, headers } = &event.kind else { return false };
+    let body = body.as_deref().unwrap_or_default();
+    format!("{method} {path} {body} {}", Value::from(headers.clone())).contains(part)
+}
+
+fn heard(event: &Event, socket: &str, part: &str) -> bool {
+    matches!(&event.kind, Kind::Heard(frame) if event.socket == socket && format!("{frame:?}").contains(part))
+}
+
+fn refused(reason: &str) -> Value {
+    json!({"status": "error", "response": {"reason": reason}})
+}
+
+/// Every deviation: scenario, reason, what changes.
+fn deviations() -> Vec<Deviation> {
+    use Edit::{Also, Answer, Handshake, Payload, Without};
+    let both = |scenario, reason, edits: Vec<Edit>| deviation(scenario, None, reason, edits);
+    let only =
+        |scenario, version, reason, edits: Vec<Edit>| deviation(scenario, Some(version), reason, edits);
+    [
+        both(
+            "bad_json",
+            "A topic that is a number names no channel; such a frame is malformed like the others around it",
+            vec![Without("A", ",5,\"phx_reply\",")],
+        ),
+        only(
+            "bad_json",
+            "2.0.0",
+            "A payload that is no object is refused; the original's channel crashes of it",
+            vec![
+                Without("A", "\"phx_error\""),
+                Also("A", "\"broadcast\",\"str\"]", [
+                    json!("1"), json!("11"), json!("realtime:bj"), json!("phx_reply"),
+                    refused("Broadcast payload must be a map"),
+                ]),
+                Edit::Living("A", "\"12\"", "1", refused("Broadcast payload must be a map")),
+                Edit::Living("A", "\"13\"", "1", refused("Broadcast payload must be a map")),
+            ],
+        ),
+        only(
+            "bad_json",
+            "1.0.0",
+            "A payload that is no object is refused: supabase-js throws when it is handed one",
+            vec![
+                Without("A", "\"broadcast\",\"str\"]"),
+                Without("A", "\"broadcast\",[1]]"),
+                Without("A", "\"broadcast\",null]"),
+                Payload("A", "\"11\"", refused("Broadcast payload must be a map")),
+                Payload("A", "\"12\"", refused("Broadcast payload must be a map")),
+                Payload("A", "\"13\"", refused("Broadcast payload must be a map")),
+            ],
+        ),
+        only(
+            "bad_json",
+            "1.0.0",
+            "Version 1 has no binary frames; the original takes their bytes for text, which no client relies on",
+            vec![Without("A", "[null,\"1\",\"phoenix\"")],
+        ),
+        both(
+            "heartbeat",
+            "Every client numbers its frames in text; a number there is a malformed frame",
+            vec![Without("A", "[null,12,\"phoenix\"")],
+        ),
+        only(
+            "broadcast_binary",
+            "2.0.0",
+            "JSON that is none would break every receiver of version 1, and kind 0 is answered with a kind that no \
+             client decodes: both are malformed and dropped",
+            vec![
+                Without("A", "badjson"),
+                Without("B_v2", "badjson"),
+                Without("C_v1", "badjson"),
+                Without("A", "[\"1\",\"5\","),
+                Without("A", "rawbytes"),
+                Without("B_v2", "rawbytes"),
+                Without("C_v1", "%{error}"),
+                Without("A", "[\"1\",\"10\","),
+            ],
+        ),
+        only(
+            "broadcast_binary",
+            "2.0.0",
+            "An empty ref in a binary frame stands for none, and is answered as none",
+            vec![Edit::Reference("A", "[\"1\",\"\",", Value::Null)],
+        ),
+        both(
+            "broadcast_large",
+            "An object is what every client can decode in a reply; Python drops the original's text",
+            vec![Payload("A", "payload_size_exceeded", refused("payload_size_exceeded"))],
+        ),
+        both(
+            "limit_payload",
+            "An object is what every client can decode in a reply; Python drops the original's text",
+            vec![Payload("A", "\"response\":\"payload_size_exceeded\"", refused("payload_size_exceeded"))],
+        ),
+        only(
+            "limit_payload",
+            "2.0.0",
+            "The same of the binary broadcast, which version 1 has not",
+            vec![Payload("A", "\"response\":\"payload_size_exceeded\"", refused("payload_size_exceeded"))],
+        ),
+        both(
+            "connect_errors",
+            "Rollcall serves one project, whatever host name it is reached by",
+            vec![Handshake("unknown_tenant", None), Handshake("host_127.0.0.1", None)],
+        ),
+        both(
+            "connect_errors",
+            "Rollcall serves the path that Supabase's gateway puts before the original too",
+            vec![Handshake("wrong_path_2", None)],
+        ),
+        both(
+            "connect_errors",
+            "Errors of the HTTP server have Rollcall's own envelope",
+            vec![
+                Handshake("wrong_path", Some((404, NOT_FOUND))),
+                Answer(
+                    "GET /socket/websocket",
+                    400,
+                    r#"{"error":"this is a WebSocket; send Connection: Upgrade and Upgrade: websocket"}"#,
+                ),
+            ],
+        ),
+        both(
+            "join_validation",
+            "What is wrong is said in words, not in the original's stack traces",
+            vec![
+                Payload("A", "realtime:val_bcast_list", refused("UnknownErrorOnChannel: broadcast must be an object")),
+                Payload("A", "realtime:val_bcast_str", refused("UnknownErrorOnChannel: broadcast must be an object")),
+                Payload("A", "realtime:val_cfg_str", refused("UnknownErrorOnChannel: config must be an object")),
+                Payload("A", "realtime:val_cfg_list", refused("UnknownErrorOnChannel: config must be an object")),
+                Payload("A", "realtime:val_payload_list", refused("UnknownErrorOnChannel: the payload must be an object")),
+                Payload("A", "realtime:val_payload_str", refused("UnknownErrorOnChannel: the payload must be an object")),
+            ],
+        ),
+        both(
+            "join_validation",
+            "Whoever says private: \"yes\" does not mean public",
+            vec![Payload("A", "realtime:val_private_str", refused("InvalidJoinPayload: private must be true or false"))],
+        ),
+        both(
+            "limit_users",
+            "A socket counts from its handshake, so that the limit is one",
+            vec![Handshake("B", Some((429, r#"{"error":"Too many connected users"}"#)))],
+        ),
+        both(
+            "token_refresh_bad_signature",
+            "The message says what is wrong, not how the original calls it inside",
+            vec![
+                Edit::Field("A", ":signature_error", "message", json!("Failed to validate JWT signature")),
+                Edit::Field("A", ":signature_error", "message", json!("Failed to validate JWT signature")),
+            ],
+        ),
+        only(
+            "presence_leave",
+            "1.0.0",
+            "Whoever leaves is not told of it; in the original, as in the other version, that is a matter of luck",
+            vec![Without("A", "\"leaves\":{\"alice\"")],
+        ),
+        both(
+            "private_presence_denied",
+            "Who asked for an answer gets one when a broadcast is refused, instead of a time-out",
+            vec![Also("A", "\"9\"", [
+                json!("7"), json!("9"), json!("realtime:room:presonly:1"), json!("phx_reply"),
+                refused("Unauthorized: You do not have permissions to write to this Channel topic: room:presonly:1"),
+            ])],
+        ),
+        only(
+            "private_presence_denied",
+            "2.0.0",
+            "Differences are encoded once for everybody, without a join_ref; clients accept that of all fan-out",
+            vec![Edit::JoinRef("A", "[\"12\",null,\"realtime:room:full:p\",\"presence_diff\"", Value::Null)],
+        ),
+        only(
+            "replay",
+            "1.0.0",
+            "A time far ahead is as good as tomorrow, which the original accepts: there is nothing since then",
+            vec![
+                Payload("A", "\"19\"", json!({"status": "ok", "response": {"postgres_changes": []}})),
+                Also("A", "\"20\"", [
+                    json!("19"), json!("19"), json!("realtime:room:full:replay1"), json!("phx_close"), json!({}),
+                ]),
+            ],
+        ),
+        only(
+            "replay",
+            "2.0.0",
+            "A time far ahead is as good as tomorrow, which the original accepts: there is nothing since then",
+            vec![
+                Payload("A", "\"19\"", json!({"status": "ok", "response": {"postgres_changes": []}})),
+                Also("A", "\"20\"", [
+                    json!("19"), json!("19"), json!("realtime:room:full:replay2"), json!("phx_close"), json!({}),
+                ]),
+            ],
+        ),
+        both(
+            "rest_broadcast",
+            "What is wrong with a body is said in words",
+            vec![Answer("{bad", 400, "the body is not valid JSON")],
+        ),
+        both(
+            "rest_broadcast",
+            "Rollcall serves one project, whatever host name it is reached by",
+            vec![
+                Answer("nosuch.localhost", 202, ""),
+                Also("A", "nosuch.localhost", [
+                    Value::Null, Value::Null, json!("realtime:rest1"), json!("broadcast"),
+                    json!({"type": "broadcast", "event": "ev", "payload": {"n": 1}}),
+                ]),
+            ],
+        ),
+        both(
+            "rest_broadcast",
+            "A browser may ask whether it may, without a gateway between",
+            vec![Answer("OPTIONS", 200, "")],
+        ),
+        both(
+            "private_write_denied",
+            "Who asked for an answer gets one when a broadcast is refused, instead of a time-out",
+            vec![Also("A", "\"event\":\"x\"", [
+                json!("1"), json!("2"), json!("realtime:room:readonly:1"), json!("phx_reply"),
+                refused("Unauthorized: You do not have permissions to write to this Channel topic: room:readonly:1"),
+            ])],
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+const NOT_FOUND: &str = r#"{"success":false,"error":"NOT_FOUND","message":"not found","statusCode":404}"#;
+
+fn deviation(
+    scenario: &'static str,
+    version: Option<&'static str>,
+    reason: &'static str,
+    edits: Vec<Edit>,
+) -> Vec<Deviation> {
+    edits.into_iter().map(|edit| Deviation { scenario, version, reason, edit }).collect()
+}

@@ -1,0 +1,257 @@
+//! What was recorded: who sent what, and what came of it.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::phoenix::{Frame, Vsn};
+
+/// Where the recordings are.
+pub fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recordings")
+}
+
+/// One scenario in one version of the protocol.
+pub struct Recording {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The version, as in the query string.
+    pub version: String,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Milliseconds since the start.
+    pub t: f64,
+    /// The time of day.
+    pub at: Timestamp,
+    /// Whose it is; empty for HTTP, SQL and notes.
+    pub socket: String,
+    /// What it was.
+    pub kind: Kind,
+}
+
+/// What a client did, or heard.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A remark of the recorder.
+    Note(String),
+    /// A handshake begins.
+    Connect { path: String, headers: Map<String, Value> },
+    /// It succeeded.
+    Opened,
+    /// It did not.
+    Refused { status: u16, body: String },
+    /// Text goes out, in one frame or in two.
+    Send { text: String, split: Option<usize> },
+    /// Bytes go out.
+    SendBytes(Vec<u8>),
+    /// A ping goes out.
+    Ping(Vec<u8>),
+    /// Its answer.
+    Pong(Vec<u8>),
+    /// A message comes.
+    Heard(Frame),
+    /// The client says goodbye.
+    Close(u16),
+    /// The client is gone.
+    Terminate,
+    /// The socket ended.
+    Closed(u16),
+    /// A statement, and whether it failed.
+    Sql { statement: String, failed: bool },
+    /// A request goes out.
+    Request { method: String, path: String, headers: Map<String, Value>, body: Option<String> },
+    /// Its answer.
+    Response { status: u16, headers: Map<String, Value>, body: String },
+}
+
+impl Kind {
+    /// Whether somebody did it, rather than that it came of something.
+    pub fn is_deed(&self) -> bool {
+        use Kind::{Close, Connect, Note, Ping, Request, Send, SendBytes, Sql, Terminate};
+        matches!(
+            self,
+            Note(_)
+                | Connect { .. }
+                | Send { .. }
+                | SendBytes(_)
+                | Ping(_)
+                | Close(_)
+                | Terminate
+                | Sql { .. }
+                | Request { .. }
+        )
+    }
+}
+
+/// A line of a file.
+#[derive(Deserialize)]
+#[serde(tag = "k", rename_all = "snake_case")]
+enum Line {
+    Meta { scenario: String, vsn: String },
+    Note { m: String },
+    Connect { path: String, headers: Map<String, Value> },
+    Open,
+    Refused { status: u16, body: String },
+    Send { data: String, bytes: Option<usize> },
+    SendFragmented { data: String, at: usize },
+    SendBin { hex: String },
+    SendPing { hex: String },
+    Pong { hex: String },
+    Recv { data: String, bytes: Option<usize> },
+    RecvBin { hex: String },
+    CloseByClient { code: u16 },
+    TerminateByClient,
+    Close { code: u16 },
+    Sql { q: String, error: Option<String> },
+    HttpReq { method: String, path: String, headers: Map<String, Value>, body: Option<String> },
+    HttpRes { status: u16, headers: Map<String, Value>, body: String },
+}
+
+#[derive(Deserialize)]
+struct When {
+    t: f64,
+    ts: Timestamp,
+    s: Option<String>,
+}
+
+impl Recording {
+    /// Every recording there is, by name.
+    pub fn all() -> Vec<Self> {
+        let files = std::fs::read_dir(directory()).expect("the recordings are there");
+        let mut paths: Vec<_> = files
+            .map(|file| file.expect("a file").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+            .collect();
+        paths.sort();
+        paths.into_iter().map(|path| Self::read(&std::fs::read_to_string(path).expect("text"))).collect()
+    }
+
+    fn read(file: &str) -> Self {
+        let mut recording = Self { scenario: String::new(), version: String::new(), events: Vec::new() };
+        for line in file.lines() {
+            let When { t, ts, s } = serde_json::from_str(line).expect("a time");
+            let parsed = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if let Line::Meta { scenario, vsn } = parsed {
+                (recording.scenario, recording.version) = (scenario, vsn);
+                continue;
+            }
+            let socket = s.unwrap_or_default();
+            let kind = recording.kind(&socket, parsed);
+            recording.events.push(Event { t, at: ts, socket, kind });
+        }
+        recording
+    }
+
+    /// Which version a socket spoke: what its path says, the scenario's otherwise.
+    fn version_of(&self, socket: &str) -> Vsn {
+        let path = self.events.iter().find_map(|event| match &event.kind {
+            Kind::Connect { path, .. } if event.socket == socket => Some(path.clone()),
+            _ => None,
+        });
+        version_in(&path.unwrap_or_default())
+    }
+
+    fn kind(&self, socket: &str, line: Line) -> Kind {
+        let version = self.version_of(socket);
+        match line {
+            Line::Meta { .. } => unreachable!("read before"),
+            Line::Note { m } => Kind::Note(m),
+            Line::Connect { path, headers } => Kind::Connect { path, headers },
+            Line::Open => Kind::Opened,
+            Line::Refused { status, body } => Kind::Refused { status, body },
+            Line::Send { data, bytes } => {
+                let sent = || {
+                    self.events
+                        .iter()
+                        .filter(|event| matches!(event.kind, Kind::Send { .. }) && event.socket == socket)
+                        .count()
+                };
+                let end = match version {
+                    Vsn::V1 => format!(r#""}}}},"ref":"{}","join_ref":"1"}}"#, sent() + 1),
+                    Vsn::V2 => r#""}}]"#.to_owned(),
+                };
+                Kind::Send { text: whole(data, bytes, &end), split: None }
+            }
+            Line::SendFragmented { data, at } => Kind::Send { text: data, split: Some(at) },
+            Line::SendBin { hex } => Kind::SendBytes(bytes(&hex)),
+            Line::SendPing { hex } => Kind::Ping(bytes(&hex)),
+            Line::Pong { hex } => Kind::Pong(bytes(&hex)),
+            Line::Recv { data, bytes } => {
+                let end = match version {
+                    Vsn::V1 => r#""},"type":"broadcast"},"topic":"realtime:big"}"#,
+                    Vsn::V2 => r#""},"type":"broadcast"}]"#,
+                };
+                Kind::Heard(heard(version, &whole(data, bytes, end)))
+            }
+            Line::RecvBin { hex } => Kind::Heard(heard_bytes(&bytes(&hex))),
+            Line::CloseByClient { code } => Kind::Close(code),
+            Line::TerminateByClient => Kind::Terminate,
+            Line::Close { code } => Kind::Closed(code),
+            Line::Sql { q, error } => Kind::Sql { statement: q, failed: error.is_some() },
+            Line::HttpReq { method, path, headers, body } => {
+                Kind::Request { method, path, headers, body: body.map(whole_body) }
+            }
+            Line::HttpRes { status, headers, body } => Kind::Response { status, headers, body },
+        }
+    }
+}
+
+/// The version that a path asks for.
+pub fn version_in(path: &str) -> Vsn {
+    if path.contains("vsn=2.0.0") { Vsn::V2 } else { Vsn::V1 }
+}
+
+/// The recorder has cut long texts; all of them are full of the same letter.
+fn whole(text: String, length: Option<usize>, end: &str) -> String {
+    let (Some(length), Some(start)) = (length, text.strip_suffix('…')) else { return text };
+    let missing = length - start.len() - end.len();
+    format!("{start}{}{end}", "x".repeat(missing))
+}
+
+/// Long bodies were cut in the middle of a text of one letter: `{"s":"xxx...(3200064 bytes)`.
+fn whole_body(body: String) -> String {
+    let cut = body.rsplit_once("...(").and_then(|(start, rest)| {
+        let length: usize = rest.strip_suffix(" bytes)")?.parse().ok()?;
+        Some((start, length))
+    });
+    let Some((start, length)) = cut else { return body };
+    let end = if start.contains("messages") { r#""}}]}"# } else { r#""}"# };
+    whole(format!("{start}…"), Some(length), end)
+}
+
+/// The original has sent some frames that are no JSON, where a client had sent it none.
+fn heard(version: Vsn, text: &str) -> Frame {
+    let broken =
+        [("{not json", r#""{not json""#), (r#"%{error: "unable to parse response"}"#, r#""%{error}""#)];
+    let text = broken.iter().fold(text.to_owned(), |text, (bad, good)| text.replace(bad, good));
+    Frame::from_text(version, &text)
+}
+
+fn heard_bytes(bytes: &[u8]) -> Frame {
+    let payload = |payload: &[u8]| Value::from(String::from_utf8_lossy(payload));
+    if bytes.first() == Some(&crate::phoenix::USER_BROADCAST) && !bytes.ends_with(b"{not json") {
+        return Frame::from_bytes(bytes);
+    }
+    // What no client can read; deviations speak of it by its text.
+    Frame {
+        join_ref: Value::Null,
+        reference: Value::Null,
+        topic: "unreadable".into(),
+        event: "unreadable".into(),
+        payload: payload(bytes),
+        data: Some(bytes.to_vec()),
+        text: String::new(),
+    }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+    digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
+}
