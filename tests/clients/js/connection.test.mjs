@@ -1,0 +1,120 @@
+// Connections: many channels, leaving, heartbeats, and a server that goes away and comes back.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { after, test } from 'node:test'
+import {
+  aMoment, client, closeAll, DATABASE_URL, JWT_SECRET, listen, newUser, presenceOf, subscribe, uniqueTopic, until,
+} from './helpers.mjs'
+
+after(closeAll)
+
+test('a hundred channels share a socket, and the next is refused', async () => {
+  const supabase = client()
+  const topics = Array.from({ length: 100 }, () => uniqueTopic())
+  const channels = topics.map((topic) => supabase.channel(topic, { config: { broadcast: { self: true } } }))
+  const heard = channels.map((channel) => listen(channel))
+  const began = Date.now()
+  await Promise.all(channels.map((channel) => subscribe(channel)))
+  assert.ok(Date.now() - began < 3_000, `${Date.now() - began} ms`)
+  channels.forEach((channel, n) => channel.send({ type: 'broadcast', event: 'e', payload: { n } }))
+  await until('each hears its own', () => heard.every((messages) => messages.length === 1))
+  heard.forEach((messages, n) => assert.equal(messages[0].payload.n, n))
+  const tooMany = supabase.channel(uniqueTopic())
+  const { error } = await subscribe(tooMany, 'CHANNEL_ERROR')
+  assert.match(error.message, /^ChannelRateLimitReached: Too many channels/)
+  await supabase.removeChannel(tooMany)
+  await supabase.removeChannel(channels[0])
+  await subscribe(supabase.channel(uniqueTopic()))
+})
+
+test('removeChannel leaves, and the same topic may be joined again at once', async () => {
+  const topic = uniqueTopic()
+  const supabase = client()
+  const other = client().channel(topic)
+  await subscribe(other)
+  for (let round = 0; round < 5; round += 1) {
+    const channel = supabase.channel(topic)
+    const heard = listen(channel)
+    await subscribe(channel)
+    await other.send({ type: 'broadcast', event: 'e', payload: { round } })
+    await until('heard once', () => heard.length === 1)
+    assert.equal(await supabase.removeChannel(channel), 'ok')
+    assert.equal(channel.told.at(-1).status, 'CLOSED')
+    await other.send({ type: 'broadcast', event: 'e', payload: { round } })
+  }
+  await aMoment()
+  assert.equal(supabase.getChannels().length, 0)
+})
+
+test('heartbeats are answered', async () => {
+  const statuses = []
+  const supabase = client({ heartbeatIntervalMs: 200, heartbeatCallback: (status) => statuses.push(status) })
+  await subscribe(supabase.channel(uniqueTopic()))
+  await until('five answers', () => statuses.filter((status) => status === 'ok').length >= 5)
+  assert.ok(!statuses.includes('timeout') && !statuses.includes('disconnected'), String(statuses))
+})
+
+/** A further server on the same database, for a test that ends it. */
+async function startServer(port) {
+  const server = spawn(process.env.SERVER_BINARY, ['serve'], {
+    env: { PATH: process.env.PATH, DATABASE_URL, JWT_SECRET, PORT: String(port), NODE_LEASE: '2s' },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let log = ''
+  server.stderr.on('data', (data) => { log += data })
+  await until('the server is ready', () => {
+    if (server.exitCode !== null) throw new Error(log)
+    return log.includes('is ready at')
+  }, 20_000)
+  return server
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  return port
+}
+
+for (const signal of ['SIGTERM', 'SIGKILL']) {
+  test(`clients come back after a restart (${signal})`, async () => {
+    const port = await freePort()
+    let server = await startServer(port)
+    try {
+      const url = `http://127.0.0.1:${port}`
+      const topic = uniqueTopic('open')
+      const config = { private: true, broadcast: { ack: true }, presence: { enabled: true } }
+      const channels = ['ann', 'bob'].map((key) => {
+        const supabase = client({ url, user: newUser() })
+        return supabase.channel(topic, { config: { ...config, presence: { key, enabled: true } } })
+      })
+      const [ann, bob] = channels
+      const heard = listen(bob)
+      await Promise.all(channels.map((channel) => subscribe(channel)))
+      await ann.track({ before: true })
+      await until('bob sees ann', () => presenceOf(bob).ann)
+
+      server.kill(signal)
+      await once(server, 'exit')
+      channels.forEach((channel) => { channel.told.length = 0 })
+      server = await startServer(port)
+      await until('both have joined again', () =>
+        channels.every(({ told }) => told.at(-1)?.status === 'SUBSCRIBED'), 30_000)
+
+      assert.equal(await ann.send({ type: 'broadcast', event: 'after', payload: {} }), 'ok')
+      await until('bob hears ann', () => heard.some(({ event }) => event === 'after'))
+      await ann.track({ after: true })
+      await until('bob sees ann again, once', () => {
+        const seen = presenceOf(bob).ann
+        return seen?.length === 1 && seen[0].after
+      })
+    } finally {
+      await closeAll()
+      server.kill('SIGKILL')
+    }
+  })
+}

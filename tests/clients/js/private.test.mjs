@@ -1,0 +1,127 @@
+// Private channels: policies, tokens that are refreshed or run out, and rights that are taken away.
+
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import {
+  aMoment, ANON_KEY, client, closeAll, expectStatus, inSeconds, listen, mint, newUser, SERVICE_ROLE_KEY, sleep, sql,
+  subscribe, uniqueTopic, until, VERSIONS,
+} from './helpers.mjs'
+
+after(closeAll)
+
+const secret = { config: { private: true, broadcast: { ack: true } } }
+
+for (const vsn of VERSIONS) {
+  test(`policies decide who joins, who writes and who hears (${vsn})`, async () => {
+    const topic = uniqueTopic('readonly')
+    const reader = client({ vsn, user: newUser() }).channel(topic, secret)
+    const heard = listen(reader)
+    await subscribe(reader)
+    assert.equal(await reader.send({ type: 'broadcast', event: 'e', payload: {} }), 'error', 'refused, and told so')
+    const service = client({ vsn, key: SERVICE_ROLE_KEY }).channel(topic, secret)
+    await subscribe(service)
+    assert.equal(await service.send({ type: 'broadcast', event: 'e', payload: { n: 1 } }), 'ok')
+    await until('the reader hears it', () => heard.length === 1)
+
+    const { error } = await subscribe(client({ vsn }).channel(topic, secret), 'CHANNEL_ERROR')
+    assert.match(error.message, /^Unauthorized: You do not have permissions to read from this Channel topic: readonly:/)
+    const { error: closed } = await subscribe(client({ vsn, user: newUser() }).channel(uniqueTopic('nobody'), secret), 'CHANNEL_ERROR')
+    assert.match(closed.message, /^Unauthorized: /)
+  })
+}
+
+test('public and private rooms of one name are apart', async () => {
+  const topic = uniqueTopic('open')
+  const open = client().channel(topic)
+  const closed = client({ user: newUser() }).channel(topic, secret)
+  const [heardOpen, heardClosed] = [listen(open), listen(closed)]
+  await Promise.all([subscribe(open), subscribe(closed)])
+  await closed.send({ type: 'broadcast', event: 'secret', payload: {} })
+  await open.send({ type: 'broadcast', event: 'public', payload: {} })
+  await aMoment()
+  assert.deepEqual([heardOpen, heardClosed], [[], []])
+})
+
+test('setAuth hands a token to a channel that is open', async () => {
+  const user = newUser()
+  const supabase = client()
+  await supabase.realtime.setAuth(user.tokenFor(3))
+  const channel = supabase.channel(uniqueTopic('open'), secret)
+  await subscribe(channel)
+  await supabase.realtime.setAuth(user.tokenFor(600))
+  await sleep(4_500)
+  assert.deepEqual(channel.told.map(({ status }) => status), ['SUBSCRIBED'], 'past the end of the first token')
+  assert.equal(await channel.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
+})
+
+test('a token that runs out ends its channels and no others', async () => {
+  const user = newUser()
+  const supabase = client()
+  const lasting = supabase.channel(uniqueTopic(), { config: { broadcast: { ack: true } } })
+  await subscribe(lasting)
+  const limited = client()
+  await limited.realtime.setAuth(user.tokenFor(3))
+  const [open, closed] = [limited.channel(uniqueTopic()), limited.channel(uniqueTopic('open'), secret)]
+  const system = []
+  for (const channel of [open, closed]) {
+    channel.on('system', {}, (message) => system.push(message.message))
+    await subscribe(channel)
+  }
+  for (const channel of [open, closed]) await expectStatus(channel, 'CLOSED')
+  assert.ok(system.length === 2 && system.every((message) => /^Token has expired \d+ seconds ago$/.test(message)), String(system))
+  assert.equal(await lasting.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
+})
+
+test('an expired token is refused at the door', async () => {
+  const supabase = client()
+  await supabase.realtime.setAuth(newUser().tokenFor(-5))
+  const { error } = await subscribe(supabase.channel(uniqueTopic()), 'CHANNEL_ERROR')
+  assert.match(error.message, /^InvalidJWTToken: Token has expired \d+ seconds ago/)
+})
+
+test('a membership that ends, ends the channel at once, and others stay', async () => {
+  const topic = uniqueTopic('members')
+  const [stays, goes] = [newUser(), newUser()]
+  await sql(`insert into public.client_members values ('${topic}', '${stays.id}'), ('${topic}', '${goes.id}')`)
+  const [staying, going] = [stays, goes].map((user) => client({ user }).channel(topic, secret))
+  const heard = listen(staying)
+  await Promise.all([subscribe(staying), subscribe(going)])
+  const began = Date.now()
+  await sql(`delete from public.client_members where topic = '${topic}' and user_id = '${goes.id}'`)
+  await expectStatus(going, 'CLOSED')
+  assert.ok(Date.now() - began < 2_000, `${Date.now() - began} ms`)
+  await sql(`select realtime.send('{}', 'after', '${topic}')`)
+  await until('who stays hears on', () => heard.length === 1)
+  assert.deepEqual(staying.told.map(({ status }) => status), ['SUBSCRIBED'])
+})
+
+test('the newer keys are roles', async () => {
+  const publishable = client({ key: 'sb_publishable_clients' })
+  const open = publishable.channel(uniqueTopic(), { config: { broadcast: { ack: true } } })
+  await subscribe(open)
+  assert.equal(await open.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
+  assert.deepEqual(await publishable.channel(uniqueTopic()).httpSend('e', {}), { success: true })
+  const { error } = await subscribe(publishable.channel(uniqueTopic('open'), secret), 'CHANNEL_ERROR')
+  assert.match(error.message, /^Unauthorized: /)
+  const service = client({ key: 'sb_secret_clients' }).channel(uniqueTopic('anything'), secret)
+  await subscribe(service)
+  assert.equal(await service.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
+})
+
+test('bad tokens and keys are refused', async () => {
+  const supabase = client()
+  for (const [token, reason] of [
+    ['garbage', /MalformedJWT/],
+    [`${newUser().token}x`, /JwtSignatureError/],
+    [mint({ role: 'authenticated' }), /InvalidJWTToken/],
+    [mint({ role: 'nosuchrole', exp: inSeconds(60) }), /Unauthorized/],
+  ]) {
+    await supabase.realtime.setAuth(token)
+    const channel = supabase.channel(uniqueTopic('open'), secret)
+    const { error } = await subscribe(channel, 'CHANNEL_ERROR')
+    assert.match(error.message, reason)
+    await supabase.removeChannel(channel)
+  }
+  const { error } = await subscribe(client({ key: `${ANON_KEY}x` }).channel(uniqueTopic()), 'CHANNEL_ERROR')
+  assert.ok(error)
+})

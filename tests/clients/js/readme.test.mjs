@@ -1,0 +1,34 @@
+// The README's snippet for Supabase clients does what it says, as pasted.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { test } from 'node:test'
+import { sql, until } from './helpers.mjs'
+
+const here = (name) => fileURLToPath(new URL(name, import.meta.url))
+
+test('the first snippet of "Supabase clients" runs as pasted', async () => {
+  const readme = await readFile(here('../../../README.md'), 'utf8')
+  const section = readme.split('## Supabase clients\n')[1]
+  const [, snippet] = section.match(/```js\n(.*?)```/s)
+  const file = here('.pasted.mjs')
+  await writeFile(file, snippet)
+  // Node before 22 has no WebSocket of its own; browsers and later ones do.
+  const pasted = spawn(process.execPath, ['--import', here('websocket.mjs'), file], { stdio: 'pipe' })
+  try {
+    let said = ''
+    for (const stream of [pasted.stdout, pasted.stderr]) stream.on('data', (data) => { said += data })
+    await until('alice is there and hears herself', () =>
+      said.includes("here: [ 'alice' ]") && said.includes("heard: { from: 'alice' }")).catch((error) => {
+      throw new Error(`${error.message}; it said: ${said}`)
+    })
+    await sql(`select realtime.send('{"from": "sql"}', 'hello', 'room:1', false)`)
+    await until('she hears the database', () => /heard: \{ id: '[0-9a-f-]+', from: 'sql' \}|heard: \{ from: 'sql', id: '[0-9a-f-]+' \}/.test(said))
+    assert.ok(!said.includes('CHANNEL_ERROR'), said)
+  } finally {
+    pasted.kill()
+    await rm(file)
+  }
+})
