@@ -14,6 +14,7 @@ create type public.bundle_type as enum ('identity_core', 'global_prefs', 'topic'
 create type public.action_status as enum ('pending', 'processing', 'completed', 'failed');
 
 -- Trigram likeness of two texts, from 0 to 1, by pg_trgm where the server has it; else from words, which is coarser.
+-- Without a search_path of its own, so that it is inlined; it names its one function in full.
 -- Without the extension nothing else changes: indexes by trigram are an aid to merging names, not needed for it.
 do $$
 declare
@@ -33,7 +34,7 @@ begin
   if v_schema is not null then
     execute format($f$
       create function rollcall.likeness(p_one text, p_other text) returns real
-        language sql immutable parallel safe security invoker set search_path = ''
+        language sql immutable parallel safe security invoker
       as 'select %1$I.similarity(p_one, p_other)'$f$, v_schema);
   else
     create function rollcall.likeness(p_one text, p_other text) returns real

@@ -278,6 +278,7 @@ grant execute on function rollcall.wanted_bundles to authenticated, service_role
 
 -- The caller's topics and entities that a message is about: those of its conversation, those that it names (also with
 -- a slip of the pen), and those of the units that match it. Each with a score from 0 to 1 and the reason.
+-- Each matched unit is looked up by its key (hence the `offset 0`): the plan is made once, without knowing how few there are.
 -- Invoker: the caller's own profiles under their policies.
 create function rollcall.detect(p_conversation uuid, p_message text, p_units uuid[], p_scores real[])
   returns table (kind text, id uuid, name text, score real, reason text)
@@ -288,7 +289,7 @@ declare
   v_said constant tsvector := to_tsvector('pg_catalog.english', left(p_message, 20000));
   v_slips text[];
 begin
-  -- Words that nobody has written before may be misspelt names.
+  -- Any longer word may be a misspelt name.
   select array_agg(w.word) into v_slips from (
     select distinct lower(m[1]) as word from regexp_matches(left(p_message, 2000), '([[:alpha:]][[:alnum:]-]{4,30})', 'g') m
     limit 40
@@ -305,8 +306,8 @@ begin
       select 'topic', t.id, 1, 'named' from public.topic_profiles t where t.user_id = v_me and v_said @@ t.query
       union all
       select 'topic', l.topic_id, (sum(m.score) / max(w.score))::real, 'meaning'
-      from matched m join public.topic_units l on l.unit_id = m.unit_id cross join whole w
-      where l.user_id = v_me
+      from matched m cross join whole w
+      cross join lateral (select l.topic_id from public.topic_units l where l.unit_id = m.unit_id and l.user_id = v_me offset 0) l
       group by l.topic_id having sum(m.score) / max(w.score) >= 0.35
       union all
       select 'entity', l.entity_id, least(0.9, 0.4 + 0.1 * l.mentions)::real, 'conversation'
@@ -315,8 +316,8 @@ begin
       select 'entity', e.id, 1, 'named' from public.entity_profiles e where e.user_id = v_me and v_said @@ e.query
       union all
       select 'entity', l.entity_id, (sum(m.score) / max(w.score))::real, 'meaning'
-      from matched m join public.entity_units l on l.unit_id = m.unit_id cross join whole w
-      where l.user_id = v_me
+      from matched m cross join whole w
+      cross join lateral (select l.entity_id from public.entity_units l where l.unit_id = m.unit_id and l.user_id = v_me offset 0) l
       group by l.entity_id having sum(m.score) / max(w.score) >= 0.40
       union all
       select s.kind, s.id, 0.8, 'misspelt'
@@ -327,7 +328,7 @@ begin
         select 'entity', e.id, lower(n) from public.entity_profiles e, unnest(array[e.name] || e.aliases) n
         where e.user_id = v_me
       ) s
-      join unnest(v_slips) slip on left(slip, 1) = left(s.name, 1) and slip <> s.name
+      join unnest(v_slips) slip on left(slip, 2) = left(s.name, 2) and slip <> s.name
         and length(slip) between length(s.name) - 1 and length(s.name) + 1
       where length(s.name) >= 5 and rollcall.likeness(slip, s.name) >= 0.5
     ),
@@ -347,7 +348,7 @@ $$;
 comment on function rollcall.detect is 'The caller''s topics and entities that a message is about.';
 grant execute on function rollcall.detect to authenticated, service_role;
 
--- Everything that the prompt for one message needs, in one snapshot. Null where the caller sees no such conversation.
+-- Everything that the prompt for one message needs, in one snapshot; what was matched is looked up by key, as in detect. Null where the caller sees no such conversation.
 -- Invoker: row-level security decides what goes in.
 create function rollcall.assemble(p_conversation uuid, p_message text, p_history int) returns jsonb
   language plpgsql stable security invoker set search_path = ''
@@ -388,11 +389,11 @@ begin
     'units', coalesce((
       select jsonb_agg(jsonb_build_object('id', u.id, 'content', u.content, 'score', m.score) order by m.score desc, u.id)
       from unnest(v_units, v_scores) m (id, score)
-      join public.atomic_chat_units u on u.id = m.id and u.state = 'active'), '[]'),
+      cross join lateral (select * from public.atomic_chat_units u where u.id = m.id and u.state = 'active' offset 0) u), '[]'),
     'memories', coalesce((
       select jsonb_agg(jsonb_build_object('id', me.id, 'content', me.content, 'score', m.score) order by m.score desc, me.id)
       from rollcall.match_memories(p_message, 30) m
-      join public.memories me on me.id = m.id and me.is_active), '[]'),
+      cross join lateral (select * from public.memories me where me.id = m.id and me.is_active offset 0) me), '[]'),
     'history', coalesce((
       select jsonb_agg(jsonb_build_object('id', h.id, 'role', h.role, 'content', h.content, 'tokens', h.token_count,
           'mine', h.user_id = v_me) order by h.message_index)
