@@ -330,7 +330,7 @@ fn fit_layer(
         };
         if text.content.is_empty() {
             section.reason = format!("{}; nothing is known", section.reason);
-        } else if text.tokens < left || text.tokens == left {
+        } else if text.tokens <= left {
             section.content.clone_from(&text.content);
             section.tokens = text.tokens;
         } else if left > tokens::WORTH_CUTTING

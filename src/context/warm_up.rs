@@ -186,7 +186,7 @@ impl ContextEngine {
         let (warm_ups, recompilations): (Vec<_>, Vec<_>) =
             actions.into_iter().partition(|action| action.subject.is_none());
         if !warm_ups.is_empty() {
-            let warmed = in_time(self.warm_up(user, None, false)).await;
+            let warmed = in_time(Box::pin(self.warm_up(user, None, false))).await;
             self.settle_accounts("warm_up", &warm_ups, warmed.map(drop)).await;
         }
         if !recompilations.is_empty() {
@@ -194,7 +194,7 @@ impl ContextEngine {
                 recompilations.iter().filter_map(|action| action.subject).collect();
             let subjects: Vec<Subject> = subjects.into_iter().collect();
             let caller = Caller::vouched_for(user);
-            let built = in_time(self.build(&caller, user, &subjects, false)).await;
+            let built = in_time(Box::pin(self.build(&caller, user, &subjects, false))).await;
             self.settle_accounts("compile", &recompilations, built.map(drop)).await;
         }
     }

@@ -372,9 +372,7 @@ impl From<ChatError> for ApiError {
             ChatError::Dynamic(source) => Self::ContextEngine { source: source.into() },
             ChatError::Legacy(source) => Self::LegacyEngine { source: source.into() },
             ChatError::Save(error) => error.into(),
-            ChatError::Provider(ProviderError::Refused { status, .. })
-                if matches!(status, 400 | 404 | 413 | 422) =>
-            {
+            ChatError::Provider(error @ ProviderError::Refused { status: 400 | 404 | 413 | 422, .. }) => {
                 tracing::info!(error = %error, "a model refused a request");
                 Self::bad_request(
                     "the model's provider does not take this request; see model, maxTokens and temperature",

@@ -193,7 +193,7 @@ pub enum Outcome<T> {
     /// The model answers.
     Answered(T, Metadata),
     /// It has answered this request before.
-    Replayed(Answer, Metadata),
+    Replayed(Box<Answer>, Metadata),
 }
 
 impl ContextEngine {
@@ -207,10 +207,10 @@ impl ContextEngine {
         caller: &Caller,
         user: UserId,
         asked: Asked,
-    ) -> Result<Outcome<Answer>, ChatError> {
+    ) -> Result<Outcome<Box<Answer>>, ChatError> {
         let (turn, provider, request) = match self.begin(caller, user, asked).await? {
             Beginning::New { turn, provider, request } => (turn, provider, request),
-            Beginning::Replay(answer, metadata) => return Ok(Outcome::Replayed(*answer, metadata)),
+            Beginning::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
         };
         let mut turn = *turn;
         let completion = tokio::select! {
@@ -224,7 +224,7 @@ impl ContextEngine {
         }
         let metadata = turn.metadata();
         let answer = turn.complete().await.map_err(|error| ChatError::Save(error.into()))?;
-        Ok(Outcome::Answered(answer, metadata))
+        Ok(Outcome::Answered(Box::new(answer), metadata))
     }
 
     /// Asks and answers piece by piece. The pieces are read from the provider as the client takes them; a client that
@@ -241,7 +241,7 @@ impl ContextEngine {
     ) -> Result<Outcome<Events>, ChatError> {
         let (turn, provider, request) = match self.begin(caller, user, asked).await? {
             Beginning::New { turn, provider, request } => (turn, provider, request),
-            Beginning::Replay(answer, metadata) => return Ok(Outcome::Replayed(*answer, metadata)),
+            Beginning::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
         };
         let pieces = provider.stream(&request).await?;
         let metadata = turn.metadata();

@@ -89,12 +89,15 @@ pub enum Domain {
     Finance,
 }
 
+/// The units that a phrase stands in, and how often it is written how.
+type Seen = (HashSet<usize>, HashMap<String, usize>);
+
 /// The phrases of the new units that may be topics, and the names of the topics that there are.
 #[must_use]
 pub fn candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
     let generic: HashSet<&str> = GENERIC.split_whitespace().collect();
     // By stems: in how many units, and how it is written.
-    let mut seen: BTreeMap<Vec<String>, (HashSet<usize>, HashMap<String, usize>)> = BTreeMap::new();
+    let mut seen: BTreeMap<Vec<String>, Seen> = BTreeMap::new();
     for (at, unit) in sources.units.iter().enumerate() {
         for (stems, surface) in phrases(unit, &generic) {
             let (units, surfaces) = seen.entry(stems).or_default();

@@ -134,7 +134,7 @@ pub(super) async fn chat(
         return Ok(match engine.chat_stream(&caller, user, asked).await? {
             Outcome::Answered(events, _) => (allowance, event_stream(as_stream(events))).into_response(),
             Outcome::Replayed(answer, metadata) => {
-                (allowance, event_stream(stream::iter(again(answer, metadata)))).into_response()
+                (allowance, event_stream(stream::iter(again(*answer, metadata)))).into_response()
             }
         });
     }
