@@ -409,9 +409,18 @@ create policy "own personas" on public.personas for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
 create policy "own notebooks" on public.notebooks for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+-- The caller's own topics. Definer, because a policy on a table that reads the same table would recurse; answers for
+-- auth.uid() only.
+create function rollcall.my_topics() returns setof uuid
+  language sql stable security definer set search_path = ''
+as $$ select t.id from public.topic_profiles t where t.user_id = (select auth.uid()) $$;
+comment on function rollcall.my_topics is 'The caller''s own topics.';
+revoke execute on function rollcall.my_topics from public;
+grant execute on function rollcall.my_topics to authenticated, service_role;
+
 create policy "own topics" on public.topic_profiles for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid())
-    and (parent_id is null or parent_id in (select t.id from public.topic_profiles t)));
+    and (parent_id is null or parent_id in (select rollcall.my_topics())));
 create policy "own entities" on public.entity_profiles for all to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
 create policy "own instructions" on public.custom_instructions for all to authenticated

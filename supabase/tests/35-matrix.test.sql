@@ -42,6 +42,36 @@ insert into matrix values
     '(conversation_id, user_id) values (tests.node(11), tests.u(7))', '(conversation_id, user_id) values (tests.node(13), tests.u(7))'),
   ('public.typing_indicators', '----', 'siud', 'conversation_id = tests.node(11)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     '(conversation_id, user_id) values (tests.node(13), tests.u(1))', '(conversation_id, user_id) values (tests.node(11), tests.u(3))'),
+  ('public.messages', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(conversation_id, user_id, content) values (tests.node(11), tests.u(1), 'x')$$, $$(conversation_id, user_id, content) values (tests.node(11), tests.u(2), 'x')$$),
+  ('public.atomic_chat_units', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
+  ('public.memories', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
+  ('public.personas', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, name) values (tests.u(1), 'x')$$, $$(user_id, name) values (tests.u(2), 'x')$$),
+  ('public.notebooks', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, title) values (tests.u(1), 'x')$$, $$(user_id, title) values (tests.u(2), 'x')$$),
+  ('public.custom_instructions', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
+  ('public.topic_profiles', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, slug, label) values (tests.u(1), 'x', 'x')$$, $$(user_id, slug, label) values (tests.u(2), 'x', 'x')$$),
+  ('public.entity_profiles', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(user_id, slug, name) values (tests.u(1), 'x', 'x')$$, $$(user_id, slug, name) values (tests.u(2), 'x', 'x')$$),
+  ('public.topic_conversations', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(topic_id, conversation_id, user_id) values (tests.node(41), tests.node(13), tests.u(1))$$, $$(topic_id, conversation_id, user_id) values (tests.node(42), tests.node(11), tests.u(1))$$),
+  ('public.entity_conversations', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(entity_id, conversation_id, user_id) values (tests.node(41), tests.node(13), tests.u(1))$$, $$(entity_id, conversation_id, user_id) values (tests.node(42), tests.node(11), tests.u(1))$$),
+  ('public.topic_units', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+    $$(topic_id, unit_id, user_id) values (tests.node(41), tests.node(45), tests.u(1))$$, $$(topic_id, unit_id, user_id) values (tests.node(42), tests.node(41), tests.u(1))$$),
+  ('public.entity_units', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)',
+    $$(entity_id, unit_id, user_id) values (tests.node(41), tests.node(45), tests.u(1))$$, $$(entity_id, unit_id, user_id) values (tests.node(42), tests.node(41), tests.u(1))$$),
+  ('public.context_bundles', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)', null, null),
+  ('public.system_actions', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.context_marks', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.roll_ups', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.dirty_bundles', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.invalidation_queue', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.outbox', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
@@ -90,6 +120,23 @@ insert into public.conversation_participants (conversation_id, user_id) values
   (tests.node(15), tests.u(3));
 insert into public.typing_indicators (conversation_id, user_id) values
   (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
+-- Prepared context, of users 1 and 2.
+insert into public.messages (conversation_id, user_id, content) values
+  (tests.node(11), tests.u(1), 'a'), (tests.node(11), tests.u(2), 'b'), (tests.node(13), tests.u(3), 'c'), (tests.node(15), tests.u(3), 'd');
+insert into public.atomic_chat_units (id, user_id, content) values (tests.node(41), tests.u(1), 'x'), (tests.node(45), tests.u(1), 'y'), (tests.node(42), tests.u(2), 'x');
+insert into public.memories (user_id, content) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into public.personas (user_id, name) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into public.notebooks (user_id, title) values (tests.u(1), 'n'), (tests.u(2), 'n');
+insert into public.custom_instructions (user_id, content) values (tests.u(1), 'i'), (tests.u(2), 'i');
+insert into public.topic_profiles (id, user_id, slug, label) values (tests.node(41), tests.u(1), 't', 't'), (tests.node(42), tests.u(2), 't', 't');
+insert into public.entity_profiles (id, user_id, slug, name) values (tests.node(41), tests.u(1), 'e', 'e'), (tests.node(42), tests.u(2), 'e', 'e');
+insert into public.topic_conversations (topic_id, conversation_id, user_id) values (tests.node(41), tests.node(11), tests.u(1)), (tests.node(42), tests.node(11), tests.u(2));
+insert into public.entity_conversations (entity_id, conversation_id, user_id) values (tests.node(41), tests.node(11), tests.u(1)), (tests.node(42), tests.node(11), tests.u(2));
+insert into public.topic_units (topic_id, unit_id, user_id) values (tests.node(41), tests.node(41), tests.u(1)), (tests.node(42), tests.node(42), tests.u(2));
+insert into public.entity_units (entity_id, unit_id, user_id) values (tests.node(41), tests.node(41), tests.u(1)), (tests.node(42), tests.node(42), tests.u(2));
+insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty)
+  select tests.u(n), 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', true from generate_series(1, 2) n;
+insert into public.system_actions (user_id, kind, trigger) select tests.u(n), 'warm_up', 'test' from generate_series(1, 2) n;
 insert into rollcall.presence (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
   select tests.node(90), n, 'room', true, 'k', 'r' || n, '{}', tests.u(n), now(), now() from generate_series(1, 2) n;
 select rollcall.broadcast('custom', 'x', array[tests.u(1)], '{}');
@@ -115,7 +162,7 @@ create function pg_temp.touch(p_table text) returns text language sql stable as 
   select format('update %s set %I = %2$I', p_table, a.attname)
   from pg_attribute a
   where a.attrelid = p_table::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and a.attidentity = ''
-  order by has_column_privilege(a.attrelid, a.attnum, 'update') desc, a.attnum limit 1
+  order by has_column_privilege(a.attrelid, a.attnum, 'update') desc, a.attname = 'id', a.attnum limit 1
 $$;
 
 create temp table outcomes (name text, role text, verb text, expected text, got text) on commit drop;
@@ -190,6 +237,14 @@ insert into reasons values
   ('rollcall.typing_shown(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
   ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),
+  ('rollcall.invalidate_mine(text,bundle_type[],uuid,uuid,uuid,uuid,uuid)', 'flags the bundles of auth.uid() only'),
+  ('rollcall.my_topics()', 'answers for auth.uid() only'),
+  ('rollcall.my_bundle_is_fresh(uuid)', 'answers for the bundles of auth.uid() only'),
+  ('rollcall.match_units(text,integer)', 'searches the units of auth.uid() only'),
+  ('rollcall.my_phrases(text[],integer)', 'searches the units of auth.uid() only'),
+  ('rollcall.match_memories(text,integer)', 'searches the memories of auth.uid() only'),
+  ('rollcall.open_answer(uuid)', 'answers questions of auth.uid() only'),
+  ('rollcall.context_counts()', 'counts for auth.uid(), and for everybody only as service_role'),
   ('rollcall.sign_off_mine(text)', 'acts on the devices of auth.uid() only'),
   ('rollcall.forget_me()', 'acts on the rows of auth.uid() only');
 create temp view functions as

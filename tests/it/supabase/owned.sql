@@ -1,8 +1,8 @@
 -- Every catalog entry of what is Supabase's, with the transaction that wrote it last: a later one would show, whatever
--- was changed. One row: a text.
+-- was changed. (The schema extensions is the project's.) One row: a text.
 with theirs as (
   select oid from pg_namespace
-  where nspname in ('auth', 'storage', 'realtime', 'vault', 'graphql', 'graphql_public', 'pgbouncer', 'extensions')
+  where nspname in ('auth', 'storage', 'realtime', 'vault', 'graphql', 'graphql_public', 'pgbouncer')
 )
 select string_agg(concat_ws(' ', entry.kind, entry.name, entry.xmin), e'\n' order by entry.kind, entry.name, entry.xmin::text) as entries
 from (
