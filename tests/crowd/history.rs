@@ -65,7 +65,7 @@ pub async fn run(world: Arc<World>, nodes: Arc<[Arc<Node>; 2]>, seed: u64) -> Re
         }
         told.steps += VISITORS * STEPS;
         told.quiet_points += 1;
-        agree(&world, &*nodes, &room, &visitors).await?;
+        agree(&world, &nodes, &room, &visitors).await?;
     }
     told.frames = visitors.iter().map(Visitor::frames).sum();
     for visitor in &mut visitors {

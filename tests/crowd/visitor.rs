@@ -208,7 +208,9 @@ async fn read(mut stream: SplitStream<Stream>, topic: String, shared: Arc<Mutex<
             Some("phx_reply") => {
                 let reply = reference.as_str().and_then(|reference| shared.replies.remove(reference));
                 // Nobody may wait for it any more.
-                reply.map(|reply| drop(reply.send(payload.clone())));
+                if let Some(reply) = reply {
+                    drop(reply.send(payload.clone()));
+                }
             }
             Some("presence_state") if is_ours && shared.join_ref.is_some() => {
                 shared.picture.state(payload.to_string().as_bytes());
