@@ -263,7 +263,8 @@ impl Node {
         let shutdown = Shutdown::new();
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let stop = shutdown.clone();
-        let starting = runtime.spawn(async move { Server::start(&config, environment, stop).await });
+        let starting =
+            runtime.spawn(async move { Box::pin(Server::start(&config, environment, stop)).await });
         let server = starting.await.expect("no panic").expect("the server starts");
         let (address, context_address, id) = (server.address, server.context_address, server.node.0);
         let server = runtime.spawn(server.run());
