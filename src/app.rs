@@ -27,6 +27,7 @@ use crate::{
     },
     clock::Clock,
     config::{self, Config, CorsOrigin},
+    console::{self, demo::Demo},
     context::{ContextSettings, context_engine, provider::Providers},
     http::{
         self, GatewayPolicy, HttpState,
@@ -68,6 +69,8 @@ pub struct Environment {
     pub jwt_secret: Option<String>,
     /// Prints the metrics, if a recorder is installed.
     pub metrics: Option<PrometheusHandle>,
+    /// Whether the server is a demo, whose console hands out tokens of its people; only with a secret, on loopback.
+    pub demo: bool,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
 }
@@ -105,7 +108,7 @@ impl Server {
         };
         let context_address = second.as_ref().map(|(_, address)| *address);
         let tasks = Tasks::new(shutdown);
-        let Environment { database_url, direct_url, jwt_secret, metrics, clock } = environment;
+        let Environment { database_url, direct_url, jwt_secret, metrics, demo, clock } = environment;
         let database = Database::new(&database_url, direct_url.as_deref(), config.database.pool_size)?;
         let node = NodeId::random();
 
@@ -142,6 +145,8 @@ impl Server {
             visibility,
             limits.clone(),
         ));
+        let demo = jwt_secret.as_ref().filter(|_| demo && address.ip().is_loopback());
+        let demo = demo.map(|secret| Demo { secret: config::Secret::new(secret), clock: clock.clone() });
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
@@ -204,6 +209,7 @@ impl Server {
             system: Arc::new(System::new(probes, metrics, clock.clone())),
             sockets: Sockets { hub: hub.clone(), shared },
             channels,
+            demo,
             clock,
         };
         let settings = http_settings(config)?;
@@ -280,6 +286,8 @@ pub(crate) fn router() -> Router<HttpState> {
         .merge(http::realtime::routes())
         .merge(http::system::routes())
         .merge(http::openapi::routes())
+        .merge(http::operator::routes())
+        .merge(console::routes())
 }
 
 async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

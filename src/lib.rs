@@ -17,6 +17,7 @@ pub mod auth;
 pub mod channels;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod context;
 pub mod http;
 pub mod hub;

@@ -50,6 +50,11 @@ async fn serve(
         direct_url: database.direct_url.as_ref().map(text),
         jwt_secret: jwt_secret.map(text),
         metrics: Some(metrics),
+        // The demo data's people are nobody: their tokens open nothing but the demo.
+        demo: args.seed
+            && database.cluster.is_some()
+            && config.auth.issuer.is_none()
+            && config.auth.audience.is_none(),
         clock: Arc::new(SystemClock),
     };
     let server = Server::start(config, environment, shutdown).await?;

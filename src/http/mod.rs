@@ -18,6 +18,7 @@ pub mod identity;
 mod ids;
 pub mod layers;
 pub mod openapi;
+pub mod operator;
 pub mod people;
 pub mod presence;
 pub mod privacy;

@@ -6,7 +6,7 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, context::ContextEngine, limits::Limits, pg::Database,
+    auth::Verifier, clock::Clock, console::demo::Demo, context::ContextEngine, limits::Limits, pg::Database,
     presence::PresenceService, session::channels::Services,
 };
 
@@ -31,6 +31,8 @@ pub struct HttpState {
     pub sockets: Sockets,
     /// What channel sockets share.
     pub channels: Arc<Services>,
+    /// Hands out the demo's tokens, where the server is a demo.
+    pub demo: Option<Demo>,
     /// For time stamps.
     pub clock: Arc<dyn Clock>,
 }

@@ -258,6 +258,7 @@ impl Node {
             direct_url: direct_url.map(str::to_owned),
             jwt_secret: config.auth.jwt_secret.as_ref().map(|secret| secret.expose().to_owned()),
             metrics: None,
+            demo: false,
             clock: Arc::new(SystemClock),
         };
         let shutdown = Shutdown::new();

@@ -9,6 +9,7 @@
 
 mod asyncapi;
 mod channels;
+mod console;
 mod context;
 mod conversations;
 mod faults;
@@ -54,6 +55,7 @@ pub fn operations() -> Vec<Operation> {
         sockets::operations(),
         realtime::operations(),
         system::operations(),
+        console::operations(),
         sharing::last_operations(),
     ]
     .into_iter()

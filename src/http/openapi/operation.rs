@@ -84,6 +84,8 @@ pub struct Parameter {
     pub description: &'static str,
     /// What it looks like.
     pub(super) shape: Shape,
+    /// Whether it must be given.
+    pub required: bool,
     /// One that works with the demo data; optional parameters without one are left out of the example.
     pub example: Option<Value>,
 }
@@ -232,6 +234,26 @@ impl Operation {
         self.parameter(Place::Query, name, shape, description, example)
     }
 
+    /// A parameter in the query string that must be there.
+    pub(super) fn required_query(
+        mut self,
+        name: &'static str,
+        shape: Shape,
+        description: &'static str,
+        example: impl Into<Value>,
+    ) -> Self {
+        let example = Some(example.into());
+        self.parameters.push(Parameter {
+            place: Place::Query,
+            name,
+            description,
+            shape,
+            required: true,
+            example,
+        });
+        self
+    }
+
     /// A header; always optional.
     pub(super) fn header(self, name: &'static str, shape: Shape, description: &'static str) -> Self {
         self.parameter(Place::Header, name, shape, description, None)
@@ -245,7 +267,8 @@ impl Operation {
         description: &'static str,
         example: Option<Value>,
     ) -> Self {
-        self.parameters.push(Parameter { place, name, description, shape, example });
+        let required = place == Place::Path;
+        self.parameters.push(Parameter { place, name, description, shape, required, example });
         self
     }
 

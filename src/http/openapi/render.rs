@@ -22,15 +22,17 @@ answer carries `x-request-id`. Names of fields may be written in camelCase in re
 not know are ignored.\n\nThe sockets are described in [`/asyncapi.json`](asyncapi.json).";
 
 /// The chapters, in order.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 10] = [
     ("Presence", "One's own status and devices."),
     ("People", "Looking at others."),
     ("Sharing", "Who may see whom, and what; what is kept, and its erasure."),
     ("Relations", "Contacts and blocks."),
     ("Conversations", "Conversations and typing in them."),
+    ("Context", "The context engine: what a model is told, ready before it is asked."),
     ("Sockets", "Where sockets open; what they say is in `/asyncapi.json`."),
     ("Realtime", "Channels: broadcast and presence over HTTP."),
     ("System", "The server itself."),
+    ("Console", "The pages."),
 ];
 
 pub(super) fn document(operations: &[Operation]) -> Value {
@@ -151,7 +153,7 @@ fn parameter(parameter: &Parameter, components: &mut Components) -> Value {
     let mut rendered = json!({
         "name": parameter.name,
         "in": place,
-        "required": parameter.place == Place::Path,
+        "required": parameter.required,
         "description": parameter.description,
         "schema": parameter.shape.schema(components),
     });

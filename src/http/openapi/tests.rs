@@ -82,7 +82,10 @@ fn every_operation_says_what_people_and_programs_need() {
     for operation in operations() {
         let Operation { path, id, .. } = operation;
         assert!(ids.insert(id), "{id} is there twice");
-        assert!(!operation.summary.is_empty() && !operation.tag.is_empty(), "{id}");
+        assert!(!operation.summary.is_empty(), "{id}");
+        let tags = document()["tags"].as_array().expect("a list");
+        let is_chapter = tags.iter().any(|tag| tag["name"] == operation.tag);
+        assert!(is_chapter, "{id}: {} is not among the chapters in render.rs", operation.tag);
         assert!(operation.answers.iter().any(|answer| answer.status < 400), "{id} has no good answer");
         let in_path: BTreeSet<_> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();

@@ -11,6 +11,7 @@ pub mod conversations;
 pub mod devices;
 pub mod messages;
 pub mod node;
+pub mod operator;
 pub mod presence;
 pub mod privacy;
 pub mod rights;

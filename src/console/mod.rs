@@ -1,0 +1,133 @@
+//! The console: a page at `/` that shows what the server does, and one at `/docs` to try the API.
+//!
+//! The pages are plain HTML, CSS and modules in `page/`, carried in the binary, and use nothing but the public API.
+//! [`demo`] hands out tokens of the demo data's people, where the server is a demo.
+
+pub mod demo;
+
+use axum::{
+    Router,
+    extract::FromRef,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use sha2::{Digest, Sha256};
+
+use crate::http::{ApiError, Path};
+use demo::Demo;
+
+/// A file of the pages.
+struct Asset {
+    name: &'static str,
+    media_type: &'static str,
+    text: &'static str,
+}
+
+macro_rules! assets {
+    ($($name:literal: $media_type:expr),+ $(,)?) => {
+        [$(Asset { name: $name, media_type: $media_type, text: include_str!(concat!("page/", $name)) }),+]
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+static ASSETS: [Asset; 11] = assets! {
+    "index.html": HTML,
+    "docs.html": HTML,
+    "style.css": CSS,
+    "main.js": SCRIPT,
+    "api.js": SCRIPT,
+    "dom.js": SCRIPT,
+    "people.js": SCRIPT,
+    "channels.js": SCRIPT,
+    "operator.js": SCRIPT,
+    "docs.js": SCRIPT,
+    "icon.svg": "image/svg+xml",
+};
+
+/// Nothing from elsewhere, nothing inline, no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// `/`, `/docs`, `/console/…`.
+pub fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Option<Demo>: FromRef<S>,
+{
+    Router::new()
+        .route("/", get(async |headers: HeaderMap| file("index.html", &headers)))
+        .route("/docs", get(async |headers: HeaderMap| file("docs.html", &headers)))
+        .route("/console/demo", get(demo::tokens))
+        .route(
+            "/console/{file}",
+            get(async |Path(name): Path<String>, headers: HeaderMap| file(&name, &headers)),
+        )
+}
+
+/// A file, or that the browser has it already.
+fn file(name: &str, request: &HeaderMap) -> Response {
+    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
+        return ApiError::NotFound.into_response();
+    };
+    let tag = format!("\"{:x}\"", Sha256::digest(asset.text));
+    let known = request.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes());
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type)),
+        // Asked for every time, sent only when it has changed: a new server never meets an old page.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits")),
+    ];
+    if known {
+        (StatusCode::NOT_MODIFIED, headers).into_response()
+    } else {
+        (headers, asset.text).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_stays_small() {
+        let bytes: usize = ASSETS.iter().map(|asset| asset.text.len()).sum();
+        assert!(bytes < 150 * 1024, "{bytes} bytes");
+    }
+
+    #[test]
+    fn pages_name_only_files_that_are_served() {
+        for page in ASSETS.iter().filter(|asset| matches!(asset.media_type, HTML | SCRIPT)) {
+            for piece in page.text.split(['"', '\'']).filter_map(|piece| piece.strip_prefix("/console/")) {
+                assert!(
+                    piece == "demo" || ASSETS.iter().any(|asset| asset.name == piece),
+                    "{} names {piece}",
+                    page.name
+                );
+            }
+            for piece in page.text.split('"').filter(|piece| piece.starts_with("./")) {
+                assert!(
+                    ASSETS.iter().any(|asset| asset.name == &piece[2..]),
+                    "{} imports {piece}",
+                    page.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_the_browser_has_is_not_sent_again() {
+        let first = file("style.css", &HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
+        let tag = first.headers()[header::ETAG].clone();
+        let again = file("style.css", &HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]));
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(file("mod.rs", &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
+    }
+}

@@ -1,0 +1,227 @@
+// One user: identity, own status, settings, and the roster of whom the user sees, live.
+
+import { claims, demo, nameOf, request, socket } from "./api.js";
+import { ago, attempt, choice, el, labelled, note } from "./dom.js";
+
+const STATUSES = ["online", "away", "busy", "dnd", "invisible", "offline"];
+const SWITCHES = { show_last_seen: "Last seen", show_activity: "Activity", show_custom_status: "Custom status", show_typing: "Typing" };
+
+export async function pane(place, name) {
+  const { people } = await demo();
+  const kept = sessionStorage.getItem(`rollcall.${name}`);
+  const first = people[name === "second" ? 1 : 0]?.token;
+  const token = kept ?? first;
+  if (token && claims(token).exp * 1000 > Date.now()) signedIn(place, name, token);
+  else signIn(place, name);
+}
+
+async function signIn(place, name) {
+  const { people } = await demo();
+  const line = note();
+  const who = el("select", {}, people.map((person) => el("option", { value: person.token }, person.name)));
+  const pasted = el("input", { autocomplete: "off", spellcheck: false, placeholder: "eyJ…" });
+  const enter = attempt(line, async () => {
+    const token = pasted.value.trim() || who.value;
+    if (!token) throw new Error("Paste a token: `rollcall token --sub <user id>` prints one.");
+    await request(token, "GET", "/api/presence/status");
+    sessionStorage.setItem(`rollcall.${name}`, token);
+    signedIn(place, name, token);
+  });
+  place.replaceChildren(el("form", { onsubmit: enter },
+    el("h3", {}, "Sign in"),
+    people.length > 0 && el("div", { class: "row" }, labelled("As somebody of the demo", who)),
+    el("div", { class: "row" }, labelled(people.length > 0 ? "Or with a token" : "With a token", pasted)),
+    el("button", { class: "primary", type: "submit" }, "Sign in"),
+    line));
+}
+
+async function signedIn(place, name, token) {
+  const me = claims(token).sub;
+  const line = note();
+  const act = (method, path, body) => request(token, method, path, body);
+  const call = await nameOf(me);
+  const link = el("span", { class: "quiet" }, "connecting");
+  const leave = el("button", { class: "small" }, "Change user");
+  const status = statusForm(act, line, name);
+  const settings = settingsForm(act, line, name);
+  const devices = el("ul", {});
+  const showDevices = async () => {
+    const rows = (await act("GET", "/api/presence/devices")).map((device) => el("li", {},
+      `${device.device_name ?? device.device_id}: ${device.status}${device.connected ? ", connected" : ""} `,
+      device.status !== "offline" && el("button", { class: "small", onclick: attempt(line, async () => {
+        await act("DELETE", `/api/presence/devices/${encodeURIComponent(device.device_id)}`);
+        await showDevices();
+      }, "Signed off.") }, "Sign off")));
+    devices.replaceChildren(...rows);
+  };
+  const seen = roster(me, act, line);
+  const connection = socket(`/api/presence/subscribe?token=${encodeURIComponent(token)}&device_id=console-${name}&user_ids=${me}`, {
+    onstate: (state) => (link.textContent = state),
+    onframe: ({ type, data, message }) => {
+      if (type === "initial_state") {
+        seen.reset(data.presences);
+        data.presences.filter((presence) => presence.user_id === me).forEach(status.mark);
+      } else if (type === "presence_update") {
+        seen.put(data);
+        if (data.user_id === me) status.mark(data);
+      }
+      else if (type === "typing_update") seen.typing(data);
+      else if (type === "error") line.say(message, true);
+    },
+  });
+  const typist = typing(act, connection);
+  leave.onclick = () => {
+    connection.close();
+    seen.stop();
+    sessionStorage.removeItem(`rollcall.${name}`);
+    signIn(place, name);
+  };
+  place.replaceChildren(
+    el("div", { class: "bar" }, el("h3", {}, call), link, leave),
+    status.form,
+    el("h3", {}, `Whom ${call} sees`),
+    seen.list,
+    typist.form,
+    settings.form,
+    el("details", { ontoggle: attempt(line, showDevices) }, el("summary", {}, "Own devices"), devices),
+    line);
+  await Promise.allSettled([status.load(), settings.load(), typist.load(), seen.load()]);
+}
+
+function statusForm(act, line, name) {
+  const radios = STATUSES.map((status) => el("input", { type: "radio", name: `status-${name}`, value: status }));
+  const text = el("input", { maxLength: 140, placeholder: "What is on your mind" });
+  const activity = el("input", { maxLength: 140, placeholder: "What are you doing" });
+  const mark = (own) => radios.forEach((radio) => (radio.checked = radio.value === own.availability));
+  const show = (own) => {
+    mark(own);
+    text.value = own.custom_status ?? "";
+    activity.value = own.activity ?? "";
+  };
+  const save = attempt(line, async () => {
+    const status = radios.find((radio) => radio.checked)?.value ?? "online";
+    const body = { status, custom_status: text.value || null, activity: activity.value || null, device_id: `console-${name}` };
+    await act("POST", "/api/presence/status", body);
+  }, "Told everybody who may know.");
+  const form = el("form", { onsubmit: save }, el("fieldset", {}, el("legend", {}, "Own status"),
+    el("div", { class: "choices" }, radios.map((radio) => choice(radio.value, radio))),
+    el("div", { class: "row" }, labelled("Custom status", text), labelled("Activity", activity), el("button", { class: "primary" }, "Set"))));
+  radios.forEach((radio) => radio.addEventListener("change", () => form.requestSubmit()));
+  return { form, mark, load: async () => show(await act("GET", "/api/presence/status")) };
+}
+
+function settingsForm(act, line, name) {
+  const visibility = el("select", {}, ["everyone", "contacts", "team", "nobody"].map((word) => el("option", {}, word)));
+  const boxes = Object.keys(SWITCHES).map((key) => el("input", { type: "checkbox", name: `${name}-${key}`, value: key }));
+  const save = attempt(line, async () => {
+    const body = { visibility: visibility.value };
+    boxes.forEach((box) => (body[box.value] = box.checked));
+    await act("PUT", "/api/presence/settings", body);
+  }, "Shared accordingly, from now on.");
+  visibility.onchange = save;
+  boxes.forEach((box) => box.addEventListener("change", save));
+  const form = el("fieldset", {}, el("legend", {}, "Privacy"),
+    el("div", { class: "row" }, labelled("Visible to", visibility)),
+    el("div", { class: "choices" }, boxes.map((box) => choice(SWITCHES[box.value], box))));
+  const load = async () => {
+    const settings = await act("GET", "/api/presence/settings");
+    visibility.value = settings.visibility;
+    boxes.forEach((box) => (box.checked = settings[box.value]));
+  };
+  return { form, load };
+}
+
+function typing(act, connection) {
+  const where = el("select", {});
+  const text = el("input", { placeholder: "Type here; others in the conversation see that you do", autocomplete: "off" });
+  let last = 0, timer;
+  const tell = (is_typing) => where.value && connection.send({ type: "typing", data: { conversation_id: where.value, is_typing } });
+  text.oninput = () => {
+    if (Date.now() - last > 2000) {
+      last = Date.now();
+      tell(true);
+    }
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      last = 0;
+      tell(false);
+    }, 3000);
+  };
+  const form = el("div", { class: "row" }, labelled("Conversation", where), labelled("Message", text));
+  const load = async () => {
+    const rows = await act("GET", "/api/conversations");
+    where.replaceChildren(...rows.map((row) => el("option", { value: row.id }, row.title ?? row.id)));
+  };
+  return { form, load };
+}
+
+function roster(me, act, line) {
+  const list = el("ul", { class: "roster", "aria-live": "polite" });
+  const known = new Map();
+  let blocked = [], trusted = [];
+  const load = async () => {
+    blocked = (await act("GET", "/api/blocks")).map((block) => block.user_id);
+    trusted = (await act("GET", "/api/presence/visibility")).user_ids;
+    await draw();
+  };
+  const change = (method, path, body) => attempt(line, async () => {
+    await act(method, path, body);
+    await load();
+  }, "Done.");
+  const acts = (id) => {
+    if (id === me) return el("span", {});
+    const isTrusted = trusted.includes(id);
+    return el("span", { class: "acts" },
+      el("button", { class: "small", "aria-pressed": String(isTrusted), title: "Whether this user sees you while you are invisible",
+        onclick: change(isTrusted ? "DELETE" : "POST", `/api/presence/visibility/${id}`) }, isTrusted ? "Trusted" : "Trust"),
+      blocked.includes(id)
+        ? el("button", { class: "small", onclick: change("DELETE", `/api/blocks/${id}`) }, "Unblock")
+        : el("button", { class: "small", onclick: change("POST", "/api/blocks", { user_id: id }) }, "Block"));
+  };
+  let drawing = Promise.resolve();
+  const draw = () => (drawing = drawing.then(async () => {
+    const ids = [...new Set([...known.keys(), ...blocked])];
+    const rows = await Promise.all(ids.map(async (id) => ({ id, name: await nameOf(id), presence: known.get(id) })));
+    rows.sort((one, other) => (one.id === me ? -1 : other.id === me ? 1 : one.name.localeCompare(other.name)));
+    list.replaceChildren(...rows.map(({ id, name, presence }) => el("li", { "data-user": id, "data-status": presence?.availability ?? "unknown" },
+      el("span", { class: "dot", "data-status": presence?.availability ?? "offline" }),
+      el("span", { class: "who" }, el("strong", {}, name), id === me ? " (you)" : "", ` · ${presence?.availability ?? "not visible"} `,
+        presence?.is_typing && el("em", { class: "typing" }, "typing…"),
+        el("div", { class: "more" }, said(presence))),
+      acts(id))));
+    if (rows.length === 0) list.replaceChildren(el("li", {}, el("span", {}), "Nobody yet: contacts, team mates and people in shared conversations appear here."));
+  }));
+  const timers = new Map();
+  const clock = setInterval(draw, 30000);
+  return {
+    list,
+    load,
+    stop: () => clearInterval(clock),
+    reset: (presences) => {
+      known.clear();
+      presences.forEach((presence) => known.set(presence.user_id, presence));
+      draw();
+    },
+    put: (presence) => {
+      const before = known.get(presence.user_id);
+      known.set(presence.user_id, { ...presence, is_typing: before?.is_typing });
+      draw();
+    },
+    typing: ({ user_id, is_typing }) => {
+      const presence = known.get(user_id);
+      if (!presence) return;
+      presence.is_typing = is_typing;
+      clearTimeout(timers.get(user_id));
+      if (is_typing) timers.set(user_id, setTimeout(() => { presence.is_typing = false; draw(); }, 6000));
+      draw();
+    },
+  };
+}
+
+function said(presence) {
+  if (!presence) return "";
+  const parts = [presence.custom_status && `“${presence.custom_status}”`, presence.activity,
+    presence.idle_since && `idle since ${ago(presence.idle_since)}`,
+    presence.status === "offline" && (presence.last_seen ? `last seen ${ago(presence.last_seen)}` : "last seen is not shared")];
+  return parts.filter(Boolean).join(" · ");
+}

@@ -1,0 +1,145 @@
+// The console as a person uses it, in Chromium.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { accessible, launch, picture, url, visit } from "./browser.js";
+
+const BOB = "a0000000-0000-4000-8000-000000000002";
+let browser;
+
+before(async () => (browser = await launch()));
+after(() => browser.close());
+
+const pane = (page, name) => page.locator(`[data-pane=${name}]`);
+const row = (page, name, user) => pane(page, name).locator(`li[data-user="${user}"]`);
+const sees = (page, name, user, status) => row(page, name, user).and(page.locator(`[data-status=${status}]`)).waitFor();
+
+test("two users see each other live, and privacy shows at once", async () => {
+  const page = await visit(browser, "/");
+  await sees(page, "first", BOB, "busy");
+  assert.match(await row(page, "first", BOB).innerText(), /At lunch/);
+
+  const second = pane(page, "second");
+  await second.getByLabel("away", { exact: true }).check();
+  await sees(page, "first", BOB, "away");
+  await second.getByLabel("Custom status").first().fill("Back at <b>two</b>");
+  await second.getByRole("button", { name: "Set" }).click();
+  await page.waitForFunction((bob) => document.querySelector(`[data-pane=first] li[data-user="${bob}"]`).innerText.includes("Back at ‹b›two‹/b›"), BOB);
+  await picture(page, "people");
+
+  await second.getByLabel("invisible", { exact: true }).check();
+  await sees(page, "first", BOB, "offline");
+  await second.getByLabel("online", { exact: true }).check();
+  await sees(page, "first", BOB, "online");
+
+  await second.getByLabel("Message").fill("Hello");
+  await row(page, "first", BOB).getByText("typing…").waitFor();
+
+  await second.getByLabel("Visible to").selectOption("nobody");
+  await sees(page, "first", BOB, "offline");
+  await second.getByLabel("Visible to").selectOption("contacts");
+  await sees(page, "first", BOB, "online");
+
+  await row(page, "first", BOB).getByRole("button", { name: "Block" }).click();
+  await sees(page, "first", BOB, "offline");
+  await row(page, "first", BOB).getByRole("button", { name: "Unblock" }).click();
+  await sees(page, "first", BOB, "online");
+  await accessible(page, "people");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("somebody without a demo token signs in with a pasted one, and a bad one is refused in words", async () => {
+  const page = await visit(browser, "/");
+  await row(page, "first", BOB).waitFor();
+  const first = pane(page, "first");
+  await first.getByRole("button", { name: "Change user" }).click();
+  await first.getByLabel("Or with a token").fill("nonsense");
+  await first.getByRole("button", { name: "Sign in" }).click();
+  await first.locator(".note[data-bad=true]").waitFor();
+  page.complaints = page.complaints.filter((text) => !text.includes("401"));
+
+  const { people } = await page.evaluate(() => fetch("/console/demo").then((response) => response.json()));
+  await first.getByLabel("Or with a token").fill(people[3].token);
+  await first.getByRole("button", { name: "Sign in" }).click();
+  await first.getByRole("heading", { name: "Dave", exact: true }).waitFor();
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("the channel playground joins, tracks and broadcasts, frame by frame", async () => {
+  const page = await visit(browser, "/#channels");
+  await page.getByRole("button", { name: "Join" }).click();
+  await page.getByText("Joined harbour.").waitFor();
+  await page.getByRole("button", { name: "Broadcast" }).click();
+  await page.locator("ol.frames li[data-way=in]").filter({ hasText: '"event":"tide"' }).waitFor();
+  await page.getByRole("button", { name: "Track", exact: true }).click();
+  await page.locator("ol.frames li[data-way=in]").filter({ hasText: "presence_diff" }).waitFor();
+  await page.locator("li").filter({ hasText: '[{"metres":3.2}]' }).first().waitFor();
+  await picture(page, "channels");
+  await accessible(page, "channels");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("the operator sees rates, nodes and why somebody sees somebody", async () => {
+  const page = await visit(browser, "/#operator");
+  await page.locator("tbody td").filter({ hasText: "runs" }).first().waitFor();
+  await page.waitForFunction(() => [...document.querySelectorAll("figure")].every((figure) => figure.querySelector("path").getAttribute("d")));
+  await page.getByRole("button", { name: "Ask" }).click();
+  await page.getByText("Alice sees the trusted face of Frank").waitFor();
+  await picture(page, "operator");
+  await accessible(page, "operator");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("every route can be read and tried", async () => {
+  const page = await visit(browser, "/docs");
+  const described = await (await fetch(`${url}/openapi.json`)).json();
+  const routes = Object.values(described.paths).flatMap(Object.keys).length;
+  await page.locator("details").first().waitFor();
+  assert.equal(await page.locator("main details").count(), routes);
+  await page.getByLabel("As somebody of the demo").selectOption({ label: "Alice" });
+  const status = page.locator("#setStatus");
+  await status.locator("summary").click();
+  await status.getByRole("button", { name: "Try it" }).click();
+  await status.getByText("200 OK").waitFor();
+  await picture(page, "docs");
+  await accessible(page, "docs");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+for (const [name, options] of [
+  ["phone", { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
+  ["dark", { colorScheme: "dark" }],
+]) {
+  test(`the console holds on: ${name}`, async () => {
+    for (const view of ["people", "channels", "operator"]) {
+      const page = await visit(browser, `/#${view}`, options);
+      await page.locator("button").first().waitFor();
+      if (view === "people") await pane(page, "second").locator("li[data-user]").first().waitFor();
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.ok(overflow <= 0, `${view} is ${overflow} px wider than the screen`);
+      await picture(page, `${view}-${name}`);
+      await accessible(page, `${view}, ${name}`);
+      await page.context().close();
+    }
+  });
+}
+
+test("the first visit is small, and nothing jumps", async () => {
+  const page = await visit(browser, "/");
+  await row(page, "first", BOB).waitFor();
+  await pane(page, "second").locator("li[data-user]").first().waitFor();
+  const bytes = await page.evaluate(() =>
+    performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
+      .filter(({ name }) => name.includes("/console/") || name.endsWith("/"))
+      .reduce((all, { transferSize }) => all + transferSize, 0));
+  assert.ok(bytes > 10000 && bytes < 150 * 1024, `${bytes} bytes`);
+  const shift = await page.evaluate(() => globalThis.shift);
+  assert.ok(shift < 0.1, `layout shift ${shift}`);
+  await page.context().close();
+});
