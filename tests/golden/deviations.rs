@@ -28,8 +28,8 @@ enum Edit {
     Without(&'static str, &'static str),
     /// The first frame of this socket with this in it has another payload.
     Payload(&'static str, &'static str, Value),
-    /// After the first text of this socket, or request, with this in it, this socket hears this too: join_ref, ref,
-    /// topic, event, payload.
+    /// After what came of the first text of this socket, or request, with this in it, this socket hears this too:
+    /// join_ref, ref, topic, event, payload.
     Also(&'static str, &'static str, [Value; 5]),
     /// The request whose path and body have this in them is answered so.
     Answer(&'static str, u16, &'static str),
@@ -174,7 +174,9 @@ impl Deviation {
                     text: String::new(),
                 };
                 let kind = Kind::Heard(frame);
-                events.insert(at + 1, Event { kind, socket: (*socket).to_owned(), ..events[at].clone() });
+                let next = events[at + 1..].iter().position(|event| event.kind.is_deed());
+                let end = next.map_or(events.len(), |next| at + 1 + next);
+                events.insert(end, Event { kind, socket: (*socket).to_owned(), ..events[at].clone() });
             }
             Edit::Answer(part, status, body) => {
                 let at = events.iter().position(|event| asked(event, part));
