@@ -81,11 +81,6 @@ impl Desk {
         tokio::spawn(source.run(stop.clone()));
         tokio::spawn(listener::run(database.direct().clone(), audience, stop.clone()));
         timeout(PATIENCE, messages.until_live()).await.expect("it listens");
-        // What was committed before it listened is read in the order of the clock. From this one on it is that of commits.
-        let first = "select realtime.send('{}', 'first', 'desk')";
-        world.connect().await.batch_execute(first).await.expect("sent");
-        until("the first", || !received.lock().is_empty()).await;
-        received.lock().clear();
         Self { authorizer, messages, received, _stop: stop.drop_guard() }
     }
 
@@ -471,6 +466,10 @@ async fn broadcasts_come_after_commits_in_their_order_and_never_after_rollbacks(
     let desk = Desk::new(&world).await;
     let (early, late) = (world.connect().await, world.connect().await);
     let send = |n: u32| format!("select realtime.send('{{\"n\": {n}}}', 'e', 'room:1')");
+    // What was committed before it listened is read in the order of the clock. From this one on it is that of commits.
+    early.batch_execute(&send(0)).await.expect("sent");
+    until("the first", || !desk.received.lock().is_empty()).await;
+    desk.received.lock().clear();
     early.batch_execute(&format!("begin; {}; {}", send(3), send(4))).await.expect("sent");
     late.batch_execute(&format!(
         "begin; {}; {}; savepoint a; {}; rollback to a; commit",
