@@ -19,6 +19,9 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Microseconds from 1970 to 2000.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
+/// Where a slot stands, by its name; the columns as CREATE_REPLICATION_SLOT has them.
+const CONFIRMED: &str = include_str!("../../../sql/changes/confirmed.sql");
+
 /// How long a slot lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotKind {
@@ -82,13 +85,19 @@ impl Stream {
             "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'nothing')",
             quoted(slot)
         );
-        match wire.query(&create).await {
-            Ok(_) => {}
+        let rows = match wire.query(&create).await {
+            Ok(rows) => rows,
             // It exists: we go on where it stands.
             Err(ReplicationError::Refused { code, .. })
-                if code == "42710" && kind == SlotKind::Persistent => {}
+                if code == "42710" && kind == SlotKind::Persistent =>
+            {
+                wire.query(&format!("{CONFIRMED}{}", literal(slot))).await?
+            }
             Err(error) => return Err(error),
-        }
+        };
+        // What came before is nobody's lag.
+        let begun = rows.first().and_then(|row| Lsn::parse(row.get(1)?.as_deref()?));
+        let begun = begun.ok_or(ReplicationError::Garbled("a slot without a place in the log"))?;
         let start = format!(
             "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})",
             quoted(slot),
@@ -100,9 +109,9 @@ impl Stream {
             wire,
             relations: HashMap::new(),
             in_transaction: false,
-            received: Lsn::default(),
-            server_end: Lsn::default(),
-            acknowledged: Lsn::default(),
+            received: begun,
+            server_end: begun,
+            acknowledged: begun,
             status_due: now + STATUS_EVERY,
             heard_at: now,
         })
