@@ -25,7 +25,7 @@ pub(super) async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<Exit
         () = shutdown.hard().cancelled() => bail!("stopped while PostgreSQL was starting"),
         database = Provided::for_server(&config) => database?,
     };
-    let served = serve(args, &config, &database, metrics, shutdown).await;
+    let served = Box::pin(serve(args, &config, &database, metrics, shutdown)).await;
     folding.abort();
     // Whatever came of it, a PostgreSQL that belongs to this server ends with it.
     database.release().await?;
@@ -57,7 +57,7 @@ async fn serve(
             && config.auth.audience.is_none(),
         clock: Arc::new(SystemClock),
     };
-    let server = Server::start(config, environment, shutdown).await?;
+    let server = Box::pin(Server::start(config, environment, shutdown)).await?;
     let url = config.listen.local_url(server.address.port());
     if let (Some(cluster), Some(keys)) = (&database.cluster, &keys) {
         cluster.write_env(keys, &url)?;
