@@ -419,6 +419,24 @@ fn deviations() -> Vec<Deviation> {
                 ]),
             ],
         ),
+        only(
+            "replay",
+            "1.0.0",
+            "A list is no answer to since when: it is refused as an empty object is, instead of passed over",
+            vec![
+                Payload("A", "\"25\"", refused("UnableToReplayMessages: Replay params are not valid")),
+                Without("A", "\"25\",\"realtime:room:full:replay1\",\"phx_close\""),
+            ],
+        ),
+        only(
+            "replay",
+            "2.0.0",
+            "A list is no answer to since when: it is refused as an empty object is, instead of passed over",
+            vec![
+                Payload("A", "\"25\"", refused("UnableToReplayMessages: Replay params are not valid")),
+                Without("A", "\"25\",\"realtime:room:full:replay2\",\"phx_close\""),
+            ],
+        ),
         both(
             "rest_broadcast",
             "What is wrong with a body is said in words",

@@ -117,7 +117,7 @@ test('SQL sees who is in a channel', async () => {
   const channel = present(client(), topic, 'visible')
   await subscribe(channel)
   await channel.track({ mood: 'fine' })
-  const row = () => sql(`select key || ' ' || (payload ->> 'mood') from realtime.presence where topic = '${topic}'`)
+  const row = () => sql(`select key || ' ' || (meta ->> 'mood') from realtime.presence where topic = '${topic}'`)
   await until('a row', async () => await row() === 'visible fine')
   await channel.unsubscribe()
   await until('no row', async () => await row() === '')
