@@ -55,6 +55,25 @@ impl PgError {
         false
     }
 
+    /// Whether the database answered, and the answer is that it will not do this.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Violation(_) | Self::Failed(_))
+    }
+
+    /// Whether it was a value that the database cannot take, so that other values might do.
+    #[must_use]
+    pub fn blames_a_value(&self) -> bool {
+        match self {
+            Self::Violation(_) => true,
+            // Class 22: data exceptions. Class 54: something is too large. Without a code the value was not even sent.
+            Self::Failed(error) => error
+                .code()
+                .is_none_or(|state| ["22", "54"].iter().any(|class| state.code().starts_with(class))),
+            _ => false,
+        }
+    }
+
     /// A word for logs and metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

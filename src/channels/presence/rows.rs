@@ -254,9 +254,17 @@ impl RowsTask {
                 metrics::histogram!(metric::CHANNEL_PRESENCE_WRITE).record(started.elapsed().as_secs_f64());
                 true
             }
-            Err(error @ PgError::Failed(_)) => {
+            Err(error) if error.is_refusal() => {
                 tracing::warn!(error = ?error, rows = batch.len(), "the database refused presence in channels");
-                self.one_by_one(batch).await
+                let apart = self.one_by_one(&batch, true).await;
+                if let Some(error) = &apart.failed {
+                    tracing::warn!(error = ?error, "could not write presence in channels");
+                }
+                let done = apart.unwritten.is_empty();
+                self.rows.put_back(
+                    batch.into_iter().filter(|(channel, _)| apart.unwritten.contains(channel)).collect(),
+                );
+                done
             }
             Err(error) => {
                 tracing::warn!(error = ?error, "could not write presence in channels");
@@ -266,24 +274,28 @@ impl RowsTask {
         }
     }
 
-    /// One row that the database does not take must not keep out the others.
-    async fn one_by_one(&self, batch: Batch) -> bool {
-        let mut batch = batch.into_iter();
-        while let Some(one) = batch.next() {
-            match self.write(std::slice::from_ref(&one), true).await {
-                Ok(()) => {}
-                Err(error @ PgError::Failed(_)) => {
-                    metrics::counter!(metric::CHANNEL_PRESENCE_REFUSED).increment(1);
-                    tracing::error!(error = ?error, channel = %one.0, "this channel's presence has no row");
-                }
+    /// One row that the database does not take must not keep out the others. A row is to blame only if the refusal says
+    /// so, or if another is taken after it: otherwise it may be the database that takes none.
+    async fn one_by_one(&self, batch: &[(ChannelId, Option<Tracked>)], tell: bool) -> Apart {
+        let mut apart = Apart::default();
+        let mut in_doubt = Vec::new();
+        for (at, one) in batch.iter().enumerate() {
+            match self.write(std::slice::from_ref(one), tell).await {
+                Ok(()) => in_doubt.drain(..).for_each(|(channel, error)| apart.refuse(channel, &error)),
+                Err(error) if error.blames_a_value() => apart.refuse(one.0, &error),
+                Err(error) if error.is_refusal() => in_doubt.push((one.0, error)),
                 Err(error) => {
-                    tracing::warn!(error = ?error, "could not write presence in channels");
-                    self.rows.put_back(std::iter::once(one).chain(batch).collect());
-                    return false;
+                    apart.unwritten.extend(batch[at..].iter().map(|(channel, _)| *channel));
+                    apart.failed = Some(error);
+                    break;
                 }
             }
         }
-        true
+        for (channel, error) in in_doubt {
+            apart.unwritten.insert(channel);
+            apart.failed = Some(error);
+        }
+        apart
     }
 
     /// Everything, in batches of which nobody is told until the last.
@@ -297,13 +309,12 @@ impl RowsTask {
             .collect();
         for chunk in batches(&all) {
             match self.write(chunk, false).await {
-                Err(PgError::Failed(_)) => {
-                    for one in chunk {
-                        match self.write(std::slice::from_ref(one), false).await {
-                            Err(PgError::Failed(_)) => _ = refused.insert(one.0),
-                            result => result?,
-                        }
+                Err(error) if error.is_refusal() => {
+                    let apart = self.one_by_one(chunk, false).await;
+                    if let Some(error) = apart.failed {
+                        return Err(error);
                     }
+                    refused.extend(apart.refused);
                 }
                 result => result?,
             }
@@ -329,6 +340,25 @@ impl RowsTask {
         let write =
             async { queries::write(&self.database.own().await?, self.node, &gone, &rows, tell).await };
         within(PATIENCE, write).await
+    }
+}
+
+/// What came of writing rows one by one.
+#[derive(Default)]
+struct Apart {
+    /// These have no row, and will have none as they are.
+    refused: HashSet<ChannelId>,
+    /// These are still to be written.
+    unwritten: HashSet<ChannelId>,
+    /// Why.
+    failed: Option<PgError>,
+}
+
+impl Apart {
+    fn refuse(&mut self, channel: ChannelId, error: &PgError) {
+        metrics::counter!(metric::CHANNEL_PRESENCE_REFUSED).increment(1);
+        tracing::error!(error = ?error, %channel, "this channel's presence has no row");
+        self.refused.insert(channel);
     }
 }
 
