@@ -176,7 +176,7 @@ impl Server {
         let (messages_source, messages, messages_ears) = database_source(
             database.clone(),
             channel_limits.payload_bytes.unwrap_or(usize::MAX),
-            DatabaseSink::new(local_rooms.clone(), replays.clone()),
+            DatabaseSink::new(local_rooms.clone(), replays.clone(), authorizer.clone()),
         );
         let (changes, changes_engine) =
             Changes::new(database.clone(), Arc::new(hub.clone()), ChangesSettings::default());

@@ -61,6 +61,8 @@ pub mod metric {
     pub const RIGHTS_ASKED: &str = "rollcall_rights_asked_total";
     /// Gauge: private channels whose rights are watched, by caller and channel.
     pub const RIGHTS_WATCHED: &str = "rollcall_rights_watched";
+    /// Counter: times that broadcasts from the database waited for policies in vain.
+    pub const RIGHTS_UNSETTLED: &str = "rollcall_rights_unsettled_total";
     /// Counter: broadcasts from the database handed on.
     pub const DATABASE_BROADCASTS: &str = "rollcall_database_broadcasts_total";
     /// Counter: rows of `realtime.messages` that are no broadcast or could not be delivered, by reason.

@@ -27,10 +27,12 @@ pub fn cases() -> Vec<Case> {
         s104_tokens_of_the_key_set_are_believed_and_none_is_not,
         s105_a_second_past_its_end_a_token_is_refused,
         s106_an_unknown_role_is_unauthorized,
+        s107_a_server_for_private_channels_refuses_public_ones,
         s108_the_service_role_reads_and_writes_everything,
         beyond_the_contract_a_lost_membership_ends_open_channels,
         beyond_the_contract_a_dropped_policy_ends_open_channels,
         beyond_the_contract_a_lost_right_to_write_is_noticed_at_once,
+        beyond_the_contract_what_sql_says_after_a_revocation_is_not_heard,
     ]
 }
 
@@ -248,6 +250,20 @@ async fn s106_an_unknown_role_is_unauthorized(world: Arc<World>) {
     assert!(reason.starts_with("Unauthorized: "), "{reason}");
 }
 
+async fn s107_a_server_for_private_channels_refuses_public_ones(world: Arc<World>) {
+    let node = world.node_with(|settings| settings.realtime_private_only = Some("true".into())).await;
+    world.run(POLICIES, &[]).await;
+    for vsn in Vsn::BOTH {
+        let mut socket = node.phoenix(vsn).await;
+        for config in [json!({"config": {}}), json!({"config": {"private": false}}), json!({})] {
+            let reason = socket.refused_join("realtime:open:1", config).await;
+            assert_eq!(reason, "PrivateOnly: This project only allows private channels");
+        }
+        socket.join_private("realtime:open:1", &User::new().token, json!({})).await;
+        socket.heartbeat().await;
+    }
+}
+
 async fn s108_the_service_role_reads_and_writes_everything(world: Arc<World>) {
     let node = world.node().await;
     let mut socket = node.phoenix(Vsn::V2).await;
@@ -361,4 +377,42 @@ async fn beyond_the_contract_a_lost_right_to_write_is_noticed_at_once(world: Arc
     may_speak(false).await;
     world.run("update public.members set speaks = true where user_id = $user", &ids).await;
     may_speak(true).await;
+}
+
+async fn beyond_the_contract_what_sql_says_after_a_revocation_is_not_heard(world: Arc<World>) {
+    let node = world.node().await;
+    world.run(POLICIES, &[]).await;
+    let (stays, goes) = (User::new(), User::new());
+    let ids = [("stays", stays.id), ("goes", goes.id)];
+    world.run("insert into public.members (room, user_id) values ('1', $stays)", &ids).await;
+    let (members, readers) = ("realtime:members:1", "realtime:readonly:1");
+    let mut staying = node.phoenix(Vsn::V2).await;
+    staying.join_private(members, &stays.token, json!({})).await;
+    let mut going = node.phoenix(Vsn::V2).await;
+    let read = "create policy \"readonly: read\" on realtime.messages for select to authenticated
+        using (realtime.topic() like 'readonly:%')";
+
+    for round in 0..25 {
+        // A row that names the user, and every fifth time the policy itself.
+        let (topic, grant, revoke) = if round % 5 == 4 {
+            (readers, read, "drop policy \"readonly: read\" on realtime.messages")
+        } else {
+            let grant = "insert into public.members (room, user_id) values ('1', $goes)";
+            (members, grant, "delete from public.members where user_id = $goes")
+        };
+        if round != 4 {
+            world.run(grant, &ids).await;
+        }
+        going.join_private(topic, &goes.token, json!({})).await;
+        // Each commits before the next begins.
+        world.run(revoke, &ids).await;
+        let name = topic.strip_prefix("realtime:").expect("a topic");
+        world.run(&format!("select realtime.send('{{}}', 'after {round}', '{name}')"), &[]).await;
+        let frame =
+            going.find_where("the end", |frame| ["broadcast", "phx_close"].contains(&&*frame.event)).await;
+        assert_eq!(frame.event, "phx_close", "round {round}: {frame:?}");
+        if topic == members {
+            assert_eq!(staying.hear(members).await["event"], format!("after {round}"));
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::{
     AuthorizationError, Authorizer,
     authorizer::Shared,
     lookout::Lookout,
-    verdicts::{Line, Question, Verdicts},
+    verdicts::{Key, Line, Question, Verdicts},
 };
 use crate::{
     channels::database::partitions,
@@ -52,7 +52,8 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// Makes an authorizer, the task behind it, and what the listener tells it.
 #[must_use]
 pub fn authorizer(database: Database) -> (Authorizer, Asker, RightsEars) {
-    let shared = Arc::new(Shared { verdicts: Verdicts::default().into(), wake: Notify::new() });
+    let shared =
+        Arc::new(Shared { verdicts: Verdicts::default().into(), wake: Notify::new(), told: Notify::new() });
     let asker = Asker {
         database,
         shared: shared.clone(),
@@ -232,6 +233,7 @@ impl Asker {
             Line::Alone => self.alone -= 1,
         }
         let mut news = Vec::new();
+        let asked: Vec<Key> = questions.iter().map(|question| question.key).collect();
         let mut verdicts = self.shared.verdicts.lock();
         match answer {
             Ok(answers) => {
@@ -272,6 +274,8 @@ impl Asker {
         }
         drop(verdicts);
         Shared::tell(news);
+        self.shared.verdicts.lock().settle(&asked);
+        self.shared.told.notify_waiters();
     }
 }
 

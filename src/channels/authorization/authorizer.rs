@@ -1,6 +1,6 @@
 //! The handle that sessions and routes ask.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -12,7 +12,10 @@ use super::{
     AuthorizationError, ReadRights, WriteRights,
     verdicts::{Key, KnownWrite, News, Pair, Verdicts},
 };
-use crate::channels::{Claimant, Room};
+use crate::{
+    channels::{Claimant, Room},
+    telemetry::metric,
+};
 
 /// How long a question may take altogether, waiting for its turn included.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -27,6 +30,8 @@ pub(super) struct Shared {
     pub verdicts: Mutex<Verdicts>,
     /// There is something to ask.
     pub wake: Notify,
+    /// Somebody who was to be asked again has been told.
+    pub told: Notify,
 }
 
 impl Shared {
@@ -85,6 +90,29 @@ impl Authorizer {
             Err(receiver) => receiver,
         };
         self.answer(receiver).await
+    }
+
+    /// Waits until everybody who watches one of these private rooms, and from whom what was announced before this call most
+    /// likely took a right, has been asked again and told: whoever a changed row names, or all if the policies themselves
+    /// changed. At most `patience`, so that policies that do not come to an end hold up nobody for long.
+    pub async fn settle(&self, topics: &[&str], patience: Duration) {
+        if topics.is_empty() {
+            return;
+        }
+        let settled = async {
+            loop {
+                let mut told = pin!(self.shared.told.notified());
+                told.as_mut().enable();
+                if self.shared.verdicts.lock().are_settled(topics) {
+                    return;
+                }
+                told.await;
+            }
+        };
+        if timeout(patience, settled).await.is_err() {
+            metrics::counter!(metric::RIGHTS_UNSETTLED).increment(1);
+            tracing::warn!(?topics, "policies take long to say who may still hear in a channel");
+        }
     }
 
     /// Tells `watcher` from now on when the claimant's rights to read become others than `believes`, which is what

@@ -134,6 +134,8 @@ struct Entry {
     asked_at: Instant,
     /// Of its place among the idle; others there are of an earlier time.
     idle: u64,
+    /// The epoch in which what somebody who watches believes most likely became void.
+    voided: u64,
 }
 
 impl Entry {
@@ -190,6 +192,8 @@ pub(super) struct Verdicts {
     round_wanted: bool,
     /// Whoever is asked alone.
     alone: VecDeque<Key>,
+    /// Watched entries that most likely believe what is not so any more.
+    unsettled: HashSet<u32>,
 }
 
 impl Verdicts {
@@ -204,9 +208,13 @@ impl Verdicts {
         }
         self.round_wanted = true;
         if traces.is_empty() {
-            for (_, entry) in &self.entries {
+            for (index, (_, entry)) in (0..).zip(&mut self.entries) {
                 if let Some(entry) = entry {
                     entry.known_write.set(None);
+                    entry.voided = self.epoch;
+                    if !entry.watchers.is_empty() {
+                        self.unsettled.insert(index);
+                    }
                 }
             }
             return;
@@ -214,9 +222,11 @@ impl Verdicts {
         let named: HashSet<u32> =
             traces.iter().filter_map(|trace| self.by_trace.get(trace)).flatten().copied().collect();
         for index in named {
-            let (generation, entry) = &self.entries[index as usize];
+            let (generation, entry) = &mut self.entries[index as usize];
             if let Some(entry) = entry {
                 entry.known_write.set(None);
+                entry.voided = self.epoch;
+                self.unsettled.insert(index);
                 // The round finds everybody, so what is over the bound only comes later.
                 if self.urgent.len() < 2 * self.watched {
                     self.urgent.push_back(Key { index, generation: *generation });
@@ -498,6 +508,29 @@ impl Verdicts {
         }
     }
 
+    // What most likely became void -----------------------------------------------------------------------------------
+
+    /// These were asked, and whoever watches them has been told.
+    pub fn settle(&mut self, keys: &[Key]) {
+        for key in keys {
+            let Some(entry) = self.living_mut(*key) else { continue };
+            if entry.read.is_some_and(|(_, of)| of >= entry.voided) {
+                self.unsettled.remove(&key.index);
+            }
+        }
+        if self.unsettled.is_empty() {
+            self.unsettled.shrink_to(1_024);
+        }
+    }
+
+    /// Whether nobody who watches one of these topics waits to be asked because of a change that most likely concerns them.
+    pub fn are_settled(&self, topics: &[&str]) -> bool {
+        self.unsettled.iter().all(|index| {
+            let entry = self.entries[*index as usize].1.as_ref();
+            entry.is_none_or(|entry| !topics.contains(&&*entry.pair.topic))
+        })
+    }
+
     // Watchers -----------------------------------------------------------------------------------------------------
 
     /// Tells `told` from now on whenever the pair may read something else than `believes`. If that is so already, or may
@@ -523,7 +556,11 @@ impl Verdicts {
                     news.push((watcher.told.clone(), said));
                 }
             }
-            _ => self.urgent.push_back(key),
+            _ => {
+                self.urgent.push_back(key);
+                self.entry_mut(key.index).voided = epoch;
+                self.unsettled.insert(key.index);
+            }
         }
         let entry = self.entry_mut(key.index);
         entry.watchers.push(watcher);
@@ -547,6 +584,7 @@ impl Verdicts {
             return;
         }
         let traces = entry.traces.clone();
+        self.unsettled.remove(&key.index);
         self.watched -= 1;
         for trace in traces {
             if let Some(indices) = self.by_trace.get_mut(&trace) {
@@ -580,6 +618,7 @@ impl Verdicts {
             stuck: 0,
             asked_at: Instant::now(),
             idle: 0,
+            voided: 0,
         };
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize].1 = Some(entry);

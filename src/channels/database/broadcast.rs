@@ -50,6 +50,17 @@ pub enum Payload {
     Binary(Bytes),
 }
 
+impl Payload {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Json(json) => json.get().len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// Why a row is not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skipped {

@@ -1,6 +1,6 @@
 //! Ids that were heard and not yet read, in the order in which they were committed, and the gaps between them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -23,12 +23,23 @@ pub(super) enum Item {
     Gap(Instant),
 }
 
+impl Item {
+    const fn gap(&self) -> Option<Instant> {
+        match self {
+            Self::Gap(since) => Some(*since),
+            Self::Row(_) => None,
+        }
+    }
+}
+
 struct State {
     waiting: VecDeque<Item>,
     /// Since when nothing is heard, if so. At first: since there is somebody to hear.
     deaf_since: Option<Instant>,
     /// When the oldest of those waiting was heard of.
     oldest: Instant,
+    /// Since when those have waited that were taken last and may not have been told yet.
+    taken: Option<Instant>,
 }
 
 /// The meeting point of listener and source. Bounded.
@@ -42,7 +53,7 @@ pub(super) struct Heard {
 impl Heard {
     pub fn new() -> Self {
         let now = Instant::now();
-        let state = State { waiting: VecDeque::new(), deaf_since: Some(now), oldest: now };
+        let state = State { waiting: VecDeque::new(), deaf_since: Some(now), oldest: now, taken: None };
         Self { state: state.into(), wake: Notify::new(), live: watch::Sender::new(false) }
     }
 
@@ -52,10 +63,14 @@ impl Heard {
             let woken = self.wake.notified();
             {
                 let mut state = self.state.lock();
+                // Whoever asks for more is done with what was taken before.
+                state.taken = None;
                 let rows =
                     state.waiting.iter().take(most).take_while(|item| matches!(item, Item::Row(_))).count();
                 let now = rows.max(1).min(state.waiting.len());
                 if now > 0 {
+                    let gap = state.waiting.front().and_then(Item::gap);
+                    state.taken = Some(gap.map_or(state.oldest, |since| since.min(state.oldest)));
                     state.oldest = Instant::now();
                     return state.waiting.drain(..now).collect();
                 }
@@ -65,6 +80,15 @@ impl Heard {
             }
             woken.await;
         }
+    }
+
+    /// For how long something has been committed, at most, of which nobody here has been told.
+    pub fn behind(&self) -> Duration {
+        let state = self.state.lock();
+        let waiting = (!state.waiting.is_empty()).then_some(state.oldest);
+        let gap = state.waiting.iter().find_map(Item::gap);
+        let since = [state.deaf_since, state.taken, waiting, gap].into_iter().flatten().min();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
@@ -83,10 +107,7 @@ impl Audience for DatabaseEars {
         }
         state.waiting.extend(ids.split(',').filter_map(|id| id.parse().ok()).map(Item::Row));
         if state.waiting.len() > MOST_WAITING {
-            let since = state.waiting.iter().find_map(|item| match item {
-                Item::Gap(since) => Some(*since),
-                Item::Row(_) => None,
-            });
+            let since = state.waiting.iter().find_map(Item::gap);
             let oldest = state.oldest;
             state.waiting.clear();
             state.waiting.push_back(Item::Gap(since.map_or(oldest, |since| since.min(oldest))));

@@ -17,4 +17,4 @@ mod source;
 
 pub use broadcast::{DatabaseBroadcast, Payload, Skipped};
 pub use heard::DatabaseEars;
-pub use source::{DatabaseSource, Messages, REPLAY_MOST, Sink, database_source};
+pub use source::{DatabaseSource, Messages, REPLAY_MOST, Sink, Stored, database_source};

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     channels::{Room, authorization::AuthorizationError},
-    pg::{Database, PgError, queries::messages},
+    pg::{
+        Database, PgError,
+        queries::messages::{self, Wanted},
+    },
     telemetry::metric,
 };
 
@@ -53,6 +56,20 @@ where
     }
 }
 
+/// For how long after it was written a row may be on its way to this node while nothing waits here.
+const UNTOLD_FOR: Duration = Duration::from_secs(10);
+/// The most of those of one room.
+const MOST_UNTOLD: usize = 1_000;
+
+/// What the database had stored for a room at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// What is to be sent again, oldest first.
+    pub broadcasts: Vec<DatabaseBroadcast>,
+    /// What was there as well and may be on its way to this node: to somebody who is sent the above it is past.
+    pub others: Vec<Uuid>,
+}
+
 /// What sessions ask of the messages in the database. Cheap to clone.
 #[derive(Clone)]
 pub struct Messages {
@@ -78,31 +95,27 @@ pub fn database_source<S: Sink>(
 }
 
 impl Messages {
-    /// The newest `limit` broadcasts of a private room since a moment in milliseconds since 1970, oldest first. Limits
-    /// outside of 1 to [`REPLAY_MOST`] are brought into it; a moment beyond the calendar is its end.
+    /// The newest `limit` broadcasts of a private room since a moment in milliseconds since 1970. Limits outside of 1 to
+    /// [`REPLAY_MOST`] are brought into it; a moment beyond the calendar is its end.
     ///
     /// # Errors
     ///
     /// When the database does not answer in time.
-    pub async fn replay(
-        &self,
-        room: &Room,
-        since_ms: i64,
-        limit: i64,
-    ) -> Result<Vec<DatabaseBroadcast>, AuthorizationError> {
+    pub async fn replay(&self, room: &Room, since_ms: i64, limit: i64) -> Result<Stored, AuthorizationError> {
         if !room.private || room.topic.contains('\0') {
-            return Ok(Vec::new());
+            return Ok(Stored::default());
         }
         let limit = usize::try_from(limit).unwrap_or(1).clamp(1, REPLAY_MOST);
         // PostgreSQL's calendar ends elsewhere than ours; nothing is kept for longer than days.
         let since = Timestamp::from_millisecond(since_ms.max(0)).unwrap_or(Timestamp::MAX);
-        let read = async {
-            messages::replay(&self.database.own().await?, &room.topic, since, limit, self.largest).await
-        };
+        let recent = (UNTOLD_FOR + self.heard.behind(), MOST_UNTOLD);
+        let wanted = Wanted { topic: &room.topic, since, limit, largest: self.largest, recent };
+        let read = async { messages::replay(&self.database.own().await?, wanted).await };
         match timeout(REPLAY_LIMIT, read).await {
-            Ok(Ok(messages)) => {
-                Ok(messages.into_iter().filter_map(|message| message.try_into().ok()).collect())
-            }
+            Ok(Ok(replay)) => Ok(Stored {
+                broadcasts: replay.wanted.into_iter().filter_map(|one| one.try_into().ok()).collect(),
+                others: replay.others,
+            }),
             Ok(Err(error)) => {
                 tracing::warn!(error = ?error, "UnableToReplayMessages");
                 Err(AuthorizationError::from(&error))

@@ -67,21 +67,51 @@ pub async fn missed(client: &Connection, last: Duration, most: usize) -> Result<
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// The newest `limit` broadcasts of a private room since a moment, oldest first.
+/// Which broadcasts of a private room are wanted again.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The channel without `realtime:`.
+    pub topic: &'a str,
+    /// From when on.
+    pub since: Timestamp,
+    /// The newest so many of them.
+    pub limit: usize,
+    /// The largest payload in bytes that is read.
+    pub largest: usize,
+    /// In which time rows may have been committed that the node has not heard of, and how many of those there may be.
+    pub recent: (Duration, usize),
+}
+
+/// What was there in one snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Replay {
+    /// What was wanted, oldest first.
+    pub wanted: Vec<Message>,
+    /// Which others were there already, of the recent ones.
+    pub others: Vec<Uuid>,
+}
+
+/// The newest broadcasts of a private room since a moment.
 ///
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn replay(
-    client: &Connection,
-    topic: &str,
-    since: Timestamp,
-    limit: usize,
-    largest: usize,
-) -> Result<Vec<Message>, PgError> {
+pub async fn replay(client: &Connection, of: Wanted<'_>) -> Result<Replay, PgError> {
     let statement = include_str!("../../../sql/messages/replay.sql");
-    let rows = client.query(statement, &[&topic, &since, &size(limit), &size(largest)]).await?;
-    Ok(rows.iter().map(|row| message(row, row.get("id"))).collect())
+    let Wanted { topic, since, limit, largest, recent: (time, most) } = of;
+    let rows = client
+        .query(statement, &[&topic, &since, &size(limit), &size(largest), &time.as_secs_f64(), &size(most)])
+        .await?;
+    let mut replay = Replay::default();
+    for row in &rows {
+        let id = row.get("id");
+        if row.get("is_told") {
+            replay.wanted.push(message(row, id));
+        } else {
+            replay.others.push(id);
+        }
+    }
+    Ok(replay)
 }
 
 /// How many partitions were made and dropped.

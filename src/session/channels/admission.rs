@@ -14,7 +14,7 @@ use crate::channels::{
     Claimant, Room,
     authorization::{AuthorizationError, ReadRights},
     changes::{Prepared, echo_all},
-    database::DatabaseBroadcast,
+    database::Stored,
     replay::Window,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Admitted {
     /// What it may read there.
     pub rights: ReadRights,
     /// What is to be sent again, with what has come since.
-    pub replay: Option<(Vec<DatabaseBroadcast>, Window)>,
+    pub replay: Option<(Stored, Window)>,
     /// The changes that it asked for, as the reply has them, and its subscription if there are any.
     pub changes: (String, Option<Prepared>),
     /// What was asked for.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     channels::{ChannelId, Room, presence::Key},
-    hub::{Gate, Hears, Member},
+    hub::{Gate, Hears, Member, Slots},
     protocol::phoenix::{Payload, Push, Status},
     transport::{Connection, frame::WireFrame},
 };
@@ -121,13 +121,25 @@ impl ChannelsSession {
         conn: &Arc<Connection>,
     ) -> Result<(), JoinError> {
         let services = self.services.clone();
-        let mut slots = services.hub.slots(1).await?;
+        let slots = services.hub.slots(1).await?;
+        let replication_ready = admitted.config.replication_ready;
+        self.sit(place, admitted, slots, conn);
+        if replication_ready {
+            self.await_replication(place, conn).await;
+        }
+        self.arm(conn);
+        Ok(())
+    }
+
+    /// The part of it that waits for nothing, so that nothing comes in between.
+    fn sit(&mut self, place: usize, admitted: Admitted, mut slots: Slots<'_>, conn: &Arc<Connection>) {
+        let services = self.services.clone();
         let voice = self.voice(conn);
         let inbox = admitted.changes.1.is_some().then(|| self.inbox(conn));
         let is_back = self.farewells.are_recent(&self.channels[place].room.topic);
         let channel = &mut self.channels[place];
         let Admitted { claimant, token, rights, replay, changes: (echo, prepared), config } = admitted;
-        let Config { ack, hears_itself, presence_key, presence_enabled, replication_ready, .. } = config;
+        let Config { ack, hears_itself, presence_key, presence_enabled, .. } = config;
         let presence =
             Presence { enabled: presence_enabled, key: presence_key.map(Key::from), ..Presence::default() };
         let joined = Joined {
@@ -145,18 +157,25 @@ impl ChannelsSession {
         let reference = if let Stage::Joining { reference, .. } = before { reference } else { None };
         let response = format!("{{\"postgres_changes\":{echo}}}");
         let mut first = vec![voice.reply(channel, reference.as_deref(), Status::Ok, &response)];
-        let replayed = replay.map(|(stored, window)| {
-            let newer = window.kept();
-            let ids: HashSet<Uuid> = stored.iter().chain(&newer).map(|broadcast| broadcast.id).collect();
-            let known: HashSet<Uuid> = stored.iter().map(|broadcast| broadcast.id).collect();
-            let newer = newer.iter().filter(|broadcast| !known.contains(&broadcast.id));
-            first.extend(
-                stored.iter().chain(newer).filter_map(|broadcast| voice.replayed(channel, broadcast)),
-            );
-            Box::new(ids)
-        });
         let is_private = channel.room.private;
         let gate = is_private.then(|| Gate::new(heard(rights)));
+        if let Some(gate) = &gate {
+            // Before it is a member: nothing comes in between of which it may not hear.
+            self.guard(place, rights, gate.clone(), conn);
+        }
+        let channel = &self.channels[place];
+        // Until the membership is on its way nothing more is told.
+        let kept = replay.as_ref().map(|(_, window)| window.kept());
+        let replayed = replay.as_ref().zip(kept.as_deref()).map(|((stored, _), newer)| {
+            let known =
+                stored.broadcasts.iter().map(|broadcast| broadcast.id).chain(stored.others.iter().copied());
+            let mut known: Box<HashSet<Uuid>> = Box::new(known.collect());
+            // All of these were committed after what is stored, so this is the order of commits.
+            let newer: Vec<_> = newer.iter().filter(|broadcast| known.insert(broadcast.id)).collect();
+            let again = stored.broadcasts.iter().chain(newer);
+            first.extend(again.filter_map(|broadcast| voice.replayed(channel, broadcast)));
+            known
+        });
         // A public room shows differences to all its members.
         let hears = if is_private && !presence_enabled { Hears::BROADCASTS } else { Hears::ALL };
         let member =
@@ -186,18 +205,10 @@ impl ChannelsSession {
                 None
             }
         };
-        drop(slots);
-        if let Stage::Joined(joined) = &mut channel.stage {
+        drop(kept);
+        if let Stage::Joined(joined) = &mut self.channels[place].stage {
             joined.changes = subscription.map(Subscribed::new);
         }
-        if let Some(gate) = gate {
-            self.guard(place, rights, gate, conn);
-        }
-        if replication_ready {
-            self.await_replication(place, conn).await;
-        }
-        self.arm(conn);
-        Ok(())
     }
 
     /// Tells the client once broadcasts from the database reach this node.

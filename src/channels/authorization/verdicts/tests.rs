@@ -280,3 +280,34 @@ fn over_the_bound_whoever_comes_last_is_told_so() {
     assert_eq!(last.blocking_recv().unwrap(), Err(AuthorizationError::PoolExhausted));
     drop(waits);
 }
+
+#[test]
+fn a_room_is_settled_once_those_whom_a_change_names_were_asked_and_told() {
+    let mut verdicts = listening();
+    let (_told, key, ..) = join(&mut verdicts, &pair("a", "room:1"));
+    join(&mut verdicts, &pair("b", "room:2"));
+    assert!(verdicts.are_settled(&["room:1", "room:2"]));
+
+    verdicts.void(&[trace("a")]);
+    assert!(!verdicts.are_settled(&["room:1"]));
+    assert!(verdicts.are_settled(&["room:2"]), "it concerns nobody there");
+    let question = asked(&mut verdicts, Line::Rechecks).pop().expect("whoever is named is asked first");
+    verdicts.void(&[trace("a")]);
+    verdicts.answered(question.key, Ok(PROBED));
+    verdicts.settle(&[question.key]);
+    assert!(!verdicts.are_settled(&["room:1"]), "the answer is of before the second change");
+
+    verdicts.begin_round();
+    for question in asked(&mut verdicts, Line::Rechecks) {
+        verdicts.answered(question.key, Ok(PROBED));
+        assert!(!verdicts.are_settled(&["room:1"]), "nobody has been told yet");
+    }
+    verdicts.settle(&[key]);
+    assert!(verdicts.are_settled(&["room:1"]));
+
+    let (_told, key, id, _) = join(&mut verdicts, &pair("c", "room:3"));
+    verdicts.void(&[]);
+    assert!(!verdicts.are_settled(&["room:3"]), "changed policies concern everybody");
+    verdicts.unwatch(key, id);
+    assert!(verdicts.are_settled(&["room:3"]), "nobody is there any more");
+}
