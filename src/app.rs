@@ -315,6 +315,7 @@ fn channel_limits(limits: &config::Limits) -> ChannelLimits {
         joins_per_second: limits.max_joins_per_second,
         events_per_second: limits.max_events_per_second,
         client_events_per_second: limits.max_client_events_per_second,
+        client_bytes_per_second: limits.max_client_bytes_per_second,
         channels_per_client: limits.max_channels_per_client,
         // As in the original, half a kilobyte is for what surrounds the user's part.
         payload_bytes: limits.max_payload_kb.map(|kb| kb.get() as usize * 1_000 + 500),

@@ -28,6 +28,8 @@ pub struct ChannelLimits {
     pub events_per_second: Option<NonZeroU32>,
     /// Messages a second that one socket sends.
     pub client_events_per_second: Option<NonZeroU32>,
+    /// Bytes a second that one socket sends in its channels.
+    pub client_bytes_per_second: Option<NonZeroU32>,
     /// Channels of one socket.
     pub channels_per_client: Option<NonZeroU32>,
     /// Bytes of one payload.
@@ -47,6 +49,7 @@ impl Default for ChannelLimits {
             joins_per_second: None,
             events_per_second: None,
             client_events_per_second: None,
+            client_bytes_per_second: None,
             channels_per_client: NonZeroU32::new(100),
             payload_bytes: Some(3_000_500),
             presence_calls: NonZeroU32::new(5),
@@ -226,10 +229,22 @@ impl NodeLimits {
                 && per_second >= FLOODERS_PART * self.pushes.lock().per_second(self.now()))
     }
 
-    /// Whether anybody counts what a socket sends.
+    /// Whether a socket that sends so many bytes a second is to be stopped.
     #[must_use]
-    pub const fn counts_clients(&self) -> bool {
+    pub fn is_too_heavy(&self, per_second: f64) -> bool {
+        is_over(self.limits.client_bytes_per_second, || per_second)
+    }
+
+    /// Whether anybody counts the messages that a socket sends.
+    #[must_use]
+    pub const fn counts_messages(&self) -> bool {
         self.limits.client_events_per_second.is_some() || self.limits.events_per_second.is_some()
+    }
+
+    /// Whether anybody counts the bytes that a socket sends.
+    #[must_use]
+    pub const fn counts_bytes(&self) -> bool {
+        self.limits.client_bytes_per_second.is_some()
     }
 
     /// Counts a presence push, and says whether there were too many before it.

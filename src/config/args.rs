@@ -199,6 +199,9 @@ pub struct Settings {
     /// Channel messages a second that one socket sends [default: 20000]
     #[arg(long, env = "REALTIME_MAX_CLIENT_EVENTS_PER_SECOND", help_heading = "Limits (0: none)")]
     pub realtime_max_client_events_per_second: Option<String>,
+    /// Bytes a second that one socket sends in its channels [default: 20000000]
+    #[arg(long, env = "REALTIME_MAX_CLIENT_BYTES_PER_SECOND", help_heading = "Limits (0: none)")]
+    pub realtime_max_client_bytes_per_second: Option<String>,
     /// Presence pushes a second on this node [default: 0]
     #[arg(long, env = "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND", help_heading = "Limits (0: none)")]
     pub realtime_max_presence_events_per_second: Option<String>,

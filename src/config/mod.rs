@@ -165,6 +165,8 @@ pub struct Limits {
     pub max_events_per_second: Option<NonZeroU32>,
     /// Channel messages a second that one socket sends.
     pub max_client_events_per_second: Option<NonZeroU32>,
+    /// Bytes a second that one socket sends in its channels.
+    pub max_client_bytes_per_second: Option<NonZeroU32>,
     /// Presence pushes a second on this node.
     pub max_presence_events_per_second: Option<NonZeroU32>,
     /// Channel joins a second.

@@ -348,6 +348,11 @@ fn limits(settings: &Settings, reader: &mut Reader) -> Limits {
             &s.realtime_max_client_events_per_second,
             20_000,
         ),
+        max_client_bytes_per_second: reader.limit(
+            "REALTIME_MAX_CLIENT_BYTES_PER_SECOND",
+            &s.realtime_max_client_bytes_per_second,
+            20_000_000,
+        ),
         max_presence_events_per_second: reader.limit(
             "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND",
             &s.realtime_max_presence_events_per_second,

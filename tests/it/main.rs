@@ -23,6 +23,7 @@ mod channels_core;
 mod channels_frames;
 mod channels_handshake;
 mod channels_lifecycle;
+mod channels_limits;
 mod channels_presence;
 mod channels_rights;
 mod context_chat;
@@ -145,6 +146,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         channels_handshake::cases(),
         channels_frames::cases(),
         channels_lifecycle::cases(),
+        channels_limits::cases(),
         channels_broadcast::cases(),
         channels_changes::cases(),
         channels_presence::cases(),

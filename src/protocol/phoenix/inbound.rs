@@ -59,6 +59,17 @@ mod kind {
 }
 
 impl<'a> Push<'a> {
+    /// How many bytes it has, but for what holds it together.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let payload = match self.payload {
+            Payload::Json(json) => json.len(),
+            Payload::Binary(bytes) => bytes.len(),
+            Payload::User(user) => user.event.len() + user.bytes.len(),
+        };
+        self.topic.len() + self.event.len() + payload
+    }
+
     /// Reads one frame of a client.
     ///
     /// # Errors
@@ -109,9 +120,10 @@ impl<'a> Push<'a> {
     }
 }
 
-/// The text of one JSON value, space around it left out.
+/// The text of one JSON value as it came, with whatever space is around it.
 fn json(bytes: &[u8]) -> Result<&str, Malformed> {
-    serde_json::from_slice::<&RawValue>(bytes).map(RawValue::get).map_err(|_| Malformed)
+    let text = simdutf8::basic::from_utf8(bytes).map_err(|_| Malformed)?;
+    serde_json::from_str::<&RawValue>(text).map(|_| text).map_err(|_| Malformed)
 }
 
 fn present(text: &str) -> Option<Cow<'_, str>> {

@@ -27,6 +27,9 @@ pub(super) enum Ending {
     /// It says too much.
     #[error("Too many messages per second")]
     Rate,
+    /// Its socket sends too many bytes.
+    #[error("Too many bytes per second")]
+    Bytes,
     /// It says too much of its presence.
     #[error("Client presence rate limit exceeded")]
     PresenceCalls,

@@ -105,6 +105,13 @@ impl Opener {
     }
 }
 
+/// How much a client says.
+#[derive(Debug, Default)]
+struct Said {
+    messages: Meter,
+    bytes: Meter,
+}
+
 /// One socket.
 pub struct ChannelsSession {
     services: Arc<Services>,
@@ -115,7 +122,7 @@ pub struct ChannelsSession {
     /// There from the first time on that something happens elsewhere.
     inbox: Option<Inbox>,
     /// How much the client says, if anybody counts. Boxed, because most say nothing for most of the time.
-    said: Option<Box<Meter>>,
+    said: Option<Box<Said>>,
     refusals: Refusals,
     farewells: Farewells,
     _place: Place,
@@ -186,6 +193,7 @@ impl ChannelsSession {
             return;
         }
         match &*push.event {
+            _ if self.sends_too_much(push) => self.expel(place, Ending::Bytes, conn).await,
             "access_token" => self.renew(place, push, conn).await,
             "presence" => self.presence(place, push, conn).await,
             _ if self.says_too_much() => self.expel(place, Ending::Rate, conn).await,
@@ -195,17 +203,29 @@ impl ChannelsSession {
         }
     }
 
+    /// Counts the bytes of a message of the client, and says whether there are too many of them.
+    fn sends_too_much(&mut self, push: &Push<'_>) -> bool {
+        let limits = &self.services.limits;
+        if !limits.counts_bytes() {
+            return false;
+        }
+        let now = limits.now();
+        let bytes = &mut self.said.get_or_insert_default().bytes;
+        bytes.count(now, u32::try_from(push.len()).unwrap_or(u32::MAX));
+        limits.is_too_heavy(bytes.per_second(now))
+    }
+
     /// Counts a message of the client, and says whether there are too many of them.
     fn says_too_much(&mut self) -> bool {
         let limits = &self.services.limits;
-        if !limits.counts_clients() {
+        if !limits.counts_messages() {
             return false;
         }
         limits.count_pushes(1);
         let now = limits.now();
-        let said = self.said.get_or_insert_default();
-        said.count(now, 1);
-        limits.is_flooder(said.per_second(now))
+        let messages = &mut self.said.get_or_insert_default().messages;
+        messages.count(now, 1);
+        limits.is_flooder(messages.per_second(now))
     }
 
     /// Has a channel's pushes wait for work that is under way.
