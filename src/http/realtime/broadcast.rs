@@ -237,9 +237,9 @@ fn object(body: &[u8]) -> Result<Box<str>, Refusal> {
     if body.is_empty() {
         return Ok("{}".into());
     }
-    let raw: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
-    let json = raw.get();
-    Ok(if json.starts_with('{') { json.into() } else { format!(r#"{{"_json":{json}}}"#).into() })
+    let json = std::str::from_utf8(body).map_err(|_| Refusal::NotJson)?;
+    let raw: &RawValue = serde_json::from_str(json).map_err(|_| Refusal::NotJson)?;
+    Ok(if raw.get().starts_with('{') { json.into() } else { format!(r#"{{"_json":{json}}}"#).into() })
 }
 
 #[cfg(test)]
@@ -291,7 +291,7 @@ mod tests {
     fn one_payload_is_an_object_or_wrapped() {
         let said = |body: &str| object(body.as_bytes()).expect("is JSON");
         assert_eq!(&*said(""), "{}");
-        assert_eq!(&*said(" {\"a\":1.0}"), "{\"a\":1.0}");
+        assert_eq!(&*said(" {\"a\":1.0}\n"), " {\"a\":1.0}\n", "as it came");
         assert_eq!(&*said("[1]"), r#"{"_json":[1]}"#);
         assert!(matches!(object(b"{"), Err(Refusal::NotJson)));
     }

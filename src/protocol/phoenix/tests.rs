@@ -156,7 +156,61 @@ fn replies_and_pushes_have_the_shapes_of_the_versions() {
     assert_eq!(said(V2_, &broadcast), json!([null, null, "realtime:\"a\n", "broadcast", {}]));
 }
 
+/// JSON texts that a reader would change: big numbers, duplicate keys, odd escapes, and space wherever it may be.
+fn odd_json() -> impl Strategy<Value = String> {
+    let space = "[ \t\r\n]{0,3}";
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?",
+        "\"[a-zA-Z é😀/]{0,8}\"",
+        r#""(\\u[0-9a-fA-F]{4}|\\/|\\n|\\\\){0,4}""#,
+    ];
+    let value = leaf.prop_recursive(4, 32, 4, move |inner| {
+        let padded =
+            (space, inner, space).prop_map(|(before, value, after)| format!("{before}{value}{after}"));
+        let entry = ("[ab]{0,1}", padded.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
+        prop_oneof![
+            prop::collection::vec(padded, 0..4).prop_map(|all| format!("[{}]", all.join(","))),
+            prop::collection::vec(entry, 0..4).prop_map(|all| format!("{{ {} }}", all.join(" , "))),
+        ]
+    });
+    (space, value, space).prop_map(|(before, value, after)| format!("{before}{{\"a\":{value}}}{after}"))
+}
+
 proptest! {
+    #[test]
+    fn a_payload_goes_out_as_it_came_whichever_way_it_takes(payload in odd_json()) {
+        // In text frames the space around a value is the frame's, not the payload's.
+        let inner = payload.trim_matches([' ', '\t', '\r', '\n']);
+        let frames = [
+            (V2_, format!(r#"["1","2","realtime:a","broadcast",{payload}]"#)),
+            (V1_, format!(r#"{{"payload":{payload},"topic":"realtime:a","event":"broadcast","ref":"2"}}"#)),
+        ];
+        for (dialect, frame) in frames {
+            let Payload::Json(json) = text(dialect, &frame).expect("a push").payload else { panic!("JSON") };
+            prop_assert_eq!(json, inner);
+            let said = Said { topic: "a".into(), event: "broadcast".into(), payload: json.into() };
+            for dialect in [V1_, V2_] {
+                let (_, bytes) = encoded(dialect, &said).expect("it says something");
+                prop_assert!(String::from_utf8(bytes).expect("text").contains(inner));
+            }
+        }
+        let mut frame = b"\x03\x00\x00\x0a\x01\x00\x01realtime:ae".to_vec();
+        frame.extend_from_slice(payload.as_bytes());
+        let Payload::User(user) = binary(&frame).expect("a push").payload else { panic!("a broadcast") };
+        prop_assert_eq!(user.json, Some(&*payload));
+        let broadcast = UserBroadcast {
+            topic: "a".into(),
+            event: "e".into(),
+            payload: UserPayload::Json(user.json.expect("JSON").into()),
+            meta: None,
+        };
+        let (_, bytes) = encoded(V2_, &broadcast).expect("kind 4");
+        prop_assert!(bytes.ends_with(payload.as_bytes()));
+        let (_, bytes) = encoded(V1_, &broadcast).expect("text");
+        prop_assert!(String::from_utf8(bytes).expect("text").contains(&payload));
+    }
+
     #[test]
     fn a_user_broadcast_push_reads_back_and_no_cut_of_it_panics(
         topic in ".{0,20}", event in ".{0,20}", bytes: Vec<u8>, cut in 0_usize..80,
