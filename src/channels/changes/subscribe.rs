@@ -119,6 +119,12 @@ impl Changes {
         Prepared { shared: Arc::clone(&self.0), interest, claimant, checked }
     }
 
+    /// Waits until changes are streamed; false if they are not after `patience`.
+    pub async fn until_streaming(&self, patience: Duration) -> bool {
+        let mut state = self.0.state.subscribe();
+        timeout(patience, state.wait_for(|state| *state == StreamState::On)).await.is_ok()
+    }
+
     /// How many channels hear changes here.
     #[must_use]
     pub fn channels(&self) -> usize {
@@ -133,6 +139,12 @@ impl Changes {
 }
 
 impl Prepared {
+    /// Why it would be told that it hears nothing, if so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&SubscribeError> {
+        self.checked.as_ref().err()
+    }
+
     /// Seats the channel. `reply` sends the reply to its join; no change comes before that, and what is committed after
     /// the client read `Subscribed to PostgreSQL` comes. What went wrong is told to `ears`, and tried again if that
     /// can help.

@@ -83,7 +83,16 @@ pub(super) async fn decide(
         None
     } else {
         let topic = room.topic.clone();
-        Some(services.changes.prepare(topic, &asked, config.is_legacy, claimant.clone()).await)
+        let prepared = services.changes.prepare(topic, &asked, config.is_legacy, claimant.clone()).await;
+        if let Some(patience) = config.changes_within {
+            if let Some(error) = prepared.refusal() {
+                return Err(JoinError::Changes(error.clone()));
+            }
+            if !services.changes.until_streaming(patience).await {
+                return Err(JoinError::ChangesLate(patience));
+            }
+        }
+        Some(prepared)
     };
     Ok(Box::new(Admitted { claimant, token, rights, replay, changes: (echo, prepared), config }))
 }

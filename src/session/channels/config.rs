@@ -1,7 +1,7 @@
 //! What a join asks for. The original is lenient with almost every field, and clients rely on it; where leniency would
 //! let somebody into another room than they named, this is not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
@@ -31,6 +31,8 @@ pub(super) struct Config {
     pub presence_enabled: bool,
     /// The changes of tables that it wants, as they came.
     pub changes: Vec<Box<RawValue>>,
+    /// The join is to be answered only once they are told, and so long it waits.
+    pub changes_within: Option<Duration>,
     /// The channel's name was all there was: it names the changes that are wanted.
     pub is_legacy: bool,
     /// Which of the two rooms of that name.
@@ -46,6 +48,8 @@ pub(super) enum Replay {
     Invalid,
 }
 
+/// How long a join waits for its changes, by itself and at most.
+const MOST_PATIENCE: Duration = Duration::from_secs(15);
 /// The most that is sent again.
 const MAX_REPLAYED: u8 = 25;
 
@@ -110,6 +114,7 @@ impl Config {
             presence_key: present(&presence, "key").map(key).filter(|key| !key.is_empty()),
             presence_enabled: lenient(&presence, "enabled"),
             changes: changes(present(&fields, "postgres_changes"))?,
+            changes_within: present(&fields, "postgres_changes_options").and_then(patience),
             is_legacy: false,
             private,
         })
@@ -177,6 +182,16 @@ fn changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
             }
         })
         .collect()
+}
+
+/// How long a join that wants it waits for its changes.
+fn patience(raw: &RawValue) -> Option<Duration> {
+    let options: Object = serde_json::from_str(raw.get()).ok()?;
+    if !options.get("wait").is_some_and(|wait| boolean(wait) == Some(true)) {
+        return None;
+    }
+    let asked = options.get("timeout").and_then(|ms| serde_json::from_str(ms.get()).ok());
+    Some(asked.map_or(MOST_PATIENCE, Duration::from_millis).min(MOST_PATIENCE))
 }
 
 #[cfg(test)]
@@ -277,5 +292,20 @@ mod tests {
             assert_eq!(replay(json), Some(Replay::Invalid), "{json}");
         }
         assert_eq!(replay("null"), None);
+    }
+
+    #[test]
+    fn a_join_may_wait_for_its_changes_but_not_for_ever() {
+        let waits =
+            |options: &str| config(&format!(r#"{{"postgres_changes_options":{options}}}"#)).changes_within;
+        assert_eq!(waits(r#"{"wait":true,"timeout":500}"#), Some(Duration::from_millis(500)));
+        for options in
+            [r#"{"wait":true}"#, r#"{"wait":"true","timeout":"x"}"#, r#"{"wait":true,"timeout":1e6}"#]
+        {
+            assert_eq!(waits(options), Some(MOST_PATIENCE), "{options}");
+        }
+        for options in ["null", "{}", "7", r#"{"wait":false,"timeout":500}"#, r#"{"timeout":500}"#] {
+            assert_eq!(waits(options), None, "{options}");
+        }
     }
 }

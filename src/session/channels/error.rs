@@ -1,8 +1,12 @@
 //! Why a join is refused or a channel ended: the texts of the original, which clients show and compare.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use crate::{auth::ChannelTokenError, channels::authorization::AuthorizationError, hub::HubStopped};
+use crate::{
+    auth::ChannelTokenError,
+    channels::{authorization::AuthorizationError, changes::SubscribeError},
+    hub::HubStopped,
+};
 
 use super::config::InvalidJoin;
 
@@ -42,9 +46,22 @@ pub(super) enum JoinError {
     /// The database did not say what there was.
     #[error("UnableToReplayMessages: Realtime was unable to replay messages")]
     ReplayFailed,
+    /// It was to be answered once its changes are told, and they are not.
+    #[error("{code}: {0}", code = changes_code(.0))]
+    Changes(SubscribeError),
+    /// The same: not in the time that it wanted to wait.
+    #[error("PostgresChangesSubscribeTimeout: changes are not told after {} ms", .0.as_millis())]
+    ChangesLate(Duration),
     /// The join's own task failed.
     #[error("join crashed")]
     Crashed,
+}
+
+const fn changes_code(error: &SubscribeError) -> &'static str {
+    match error {
+        SubscribeError::Refused(_) => "RealtimeDisabledForConfiguration",
+        SubscribeError::Unavailable(_) => "UnableToSubscribeToPostgres",
+    }
 }
 
 impl From<HubStopped> for JoinError {
