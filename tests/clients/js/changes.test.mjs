@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import {
-  aMoment, client, closeAll, expectStatus, newUser, sql, subscribe, uniqueTopic, until, VERSIONS,
+  aMoment, client, closeAll, expectStatus, newUser, renew, sql, subscribe, uniqueTopic, until, VERSIONS,
 } from './helpers.mjs'
 
 after(closeAll)
@@ -56,6 +56,24 @@ test('a delete is told with its key', async () => {
   await until('the delete', () => deletes.some(({ old }) => old.id === id))
 })
 
+test('a token that is refreshed decides what is told from then on', async () => {
+  const [ann, bob] = [newUser(), newUser()]
+  const user = { token: ann.token }
+  const supabase = client({ user })
+  const channel = supabase.channel(uniqueTopic())
+  const heard = changesOf(channel, { event: 'INSERT', table: 'client_todos' })
+  const system = []
+  channel.on('system', {}, (message) => system.push(message))
+  await subscribe(channel)
+  await until('the database is heard', () => system.length === 1)
+  await renew(supabase, user, bob.token)
+  await until('and again with the other token', () => system.length === 2)
+  await sql(`insert into public.client_todos (user_id, body) values ('${ann.id}', 'hers'), ('${bob.id}', 'his')`)
+  await until('his', () => heard.length === 1)
+  await aMoment()
+  assert.deepEqual(heard.map(({ new: row }) => row.body), ['his'])
+})
+
 test('row-level security decides who is told', async () => {
   const [ann, bob] = [newUser(), newUser()]
   const channels = [ann, bob].map((user) => client({ user }).channel(uniqueTopic()))
@@ -65,6 +83,25 @@ test('row-level security decides who is told', async () => {
   await until('each its own', () => heard.every((changes) => changes.length === 1))
   await aMoment()
   assert.deepEqual(heard.map((changes) => changes.map(({ new: row }) => row.body)), [['hers'], ['his']])
+})
+
+test('SUBSCRIBED is the truth: what is committed after it is told', async () => {
+  for (const postgres_changes_options of [undefined, { wait: true }]) {
+    const room = uniqueTopic()
+    const channel = client().channel(uniqueTopic(), { config: { postgres_changes_options } })
+    const heard = changesOf(channel, { event: 'INSERT', table: 'client_notes', filter: `room=eq.${room}` })
+    await subscribe(channel)
+    await sql(`insert into public.client_notes (room, title) values ('${room}', 'at once')`)
+    await until('the insert', () => heard.length === 1)
+  }
+})
+
+test('who waits for changes that never come is refused', async () => {
+  const channel = client().channel(uniqueTopic(), { config: { postgres_changes_options: { wait: true } } })
+  changesOf(channel, { event: '*', table: 'client_messages' })
+  const { error } = await subscribe(channel, 'CHANNEL_ERROR')
+  assert.match(error.message, /^RealtimeDisabledForConfiguration: Unable to subscribe to changes/)
+  await channel.unsubscribe()
 })
 
 test('a table that is not published is a system error, and the channel stays', async () => {

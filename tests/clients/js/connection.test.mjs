@@ -33,7 +33,8 @@ test('a hundred channels share a socket, and the next is refused', async () => {
 test('removeChannel leaves, and the same topic may be joined again at once', async () => {
   const topic = uniqueTopic()
   const supabase = client()
-  const other = client().channel(topic)
+  // Acknowledged: what it says while nobody is there must not come late and be heard by the next.
+  const other = client().channel(topic, { config: { broadcast: { ack: true } } })
   await subscribe(other)
   for (let round = 0; round < 5; round += 1) {
     const channel = supabase.channel(topic)

@@ -20,6 +20,7 @@ const open = new Set()
 /** A client as applications make one; Node before 22 has no WebSocket of its own. */
 export function client({ key = ANON_KEY, url = ROLLCALL_URL, vsn = '2.0.0', user, ...realtime } = {}) {
   const options = { realtime: { transport: WebSocket, vsn, ...realtime } }
+  // Whatever `setAuth` is called with, the client comes back to what this says.
   if (user) options.accessToken = async () => user.token
   const made = createClient(url, key, options)
   open.add(made)
@@ -33,6 +34,12 @@ export async function closeAll() {
     await made.realtime.disconnect()
   }))
   open.clear()
+}
+
+/** A user's client takes another token, as when the old one is about to run out. */
+export async function renew(supabase, user, token) {
+  user.token = token
+  await supabase.realtime.setAuth()
 }
 
 /** Signs claims with the server's secret. */
@@ -63,13 +70,15 @@ export async function sql(statement) {
 
 export const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds))
 
-/** Waits until a condition holds; returns what it gave. */
+/** Waits until a condition holds; returns what it gave. `what` may be a function, for what is only known at the end. */
 export async function until(what, condition, patience = PATIENCE) {
   const deadline = Date.now() + patience
   for (;;) {
     const held = await condition()
     if (held) return held
-    if (Date.now() > deadline) throw new Error(`not within ${patience} ms: ${what}`)
+    if (Date.now() > deadline) {
+      throw new Error(`not within ${patience} ms: ${typeof what === 'function' ? what() : what}`)
+    }
     await sleep(10)
   }
 }
@@ -80,6 +89,8 @@ export const aMoment = () => sleep(MOMENT)
 /** Subscribes, and waits for the status that is wanted; every status is kept in `channel.told`. */
 export async function subscribe(channel, wanted = 'SUBSCRIBED') {
   channel.told = []
+  // A client asks for its user's token when it is made. What it joins in the same tick, it joins without that.
+  await new Promise(setImmediate)
   channel.subscribe((status, error) => channel.told.push({ status, error }))
   return expectStatus(channel, wanted)
 }
@@ -87,7 +98,8 @@ export async function subscribe(channel, wanted = 'SUBSCRIBED') {
 /** Waits for a further status of a channel. */
 export async function expectStatus(channel, wanted, patience) {
   const found = () => channel.told.find(({ status }) => status === wanted)
-  return until(`${wanted} of ${channel.topic}, not ${channel.told.map(({ status }) => status)}`, found, patience)
+  const told = () => channel.told.map(({ status, error }) => (error ? `${status} (${error.message})` : status))
+  return until(() => `${wanted} of ${channel.topic}, not ${told()}`, found, patience)
 }
 
 /** Keeps the broadcasts of a channel, as they come, in a list. */

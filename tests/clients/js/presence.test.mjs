@@ -20,7 +20,7 @@ function present(supabase, topic, key, config = {}) {
 }
 
 const becomes = (channel, expected) =>
-  until(`${JSON.stringify(expected)}, not ${JSON.stringify(presenceOf(channel))}`, () => {
+  until(() => `${JSON.stringify(expected)}, not ${JSON.stringify(presenceOf(channel))}`, () => {
     try {
       assert.deepEqual(presenceOf(channel), expected)
       return true

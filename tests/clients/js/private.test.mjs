@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import {
-  aMoment, ANON_KEY, client, closeAll, expectStatus, inSeconds, listen, mint, newUser, SERVICE_ROLE_KEY, sleep, sql,
-  subscribe, uniqueTopic, until, VERSIONS,
+  aMoment, ANON_KEY, client, closeAll, expectStatus, inSeconds, listen, mint, newUser, renew, SERVICE_ROLE_KEY,
+  sleep, sql, subscribe, uniqueTopic, until, VERSIONS,
 } from './helpers.mjs'
 
 after(closeAll)
@@ -44,12 +44,13 @@ test('public and private rooms of one name are apart', async () => {
 
 test('setAuth hands a token to a channel that is open', async () => {
   const user = newUser()
-  const supabase = client()
-  await supabase.realtime.setAuth(user.tokenFor(3))
+  const seconds = 6
+  user.token = user.tokenFor(seconds)
+  const supabase = client({ user })
   const channel = supabase.channel(uniqueTopic('open'), secret)
   await subscribe(channel)
-  await supabase.realtime.setAuth(user.tokenFor(600))
-  await sleep(4_500)
+  await renew(supabase, user, user.tokenFor(600))
+  await sleep((seconds + 1) * 1_000)
   assert.deepEqual(channel.told.map(({ status }) => status), ['SUBSCRIBED'], 'past the end of the first token')
   assert.equal(await channel.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
 })
@@ -59,22 +60,22 @@ test('a token that runs out ends its channels and no others', async () => {
   const supabase = client()
   const lasting = supabase.channel(uniqueTopic(), { config: { broadcast: { ack: true } } })
   await subscribe(lasting)
-  const limited = client()
-  await limited.realtime.setAuth(user.tokenFor(3))
+  const limited = client({ user })
   const [open, closed] = [limited.channel(uniqueTopic()), limited.channel(uniqueTopic('open'), secret)]
   const system = []
   for (const channel of [open, closed]) {
     channel.on('system', {}, (message) => system.push(message.message))
     await subscribe(channel)
   }
+  // Only now a short one: however long the joins took, it was good for them.
+  await renew(limited, user, user.tokenFor(2))
   for (const channel of [open, closed]) await expectStatus(channel, 'CLOSED')
   assert.ok(system.length === 2 && system.every((message) => /^Token has expired \d+ seconds ago$/.test(message)), String(system))
   assert.equal(await lasting.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
 })
 
 test('an expired token is refused at the door', async () => {
-  const supabase = client()
-  await supabase.realtime.setAuth(newUser().tokenFor(-5))
+  const supabase = client({ user: { token: newUser().tokenFor(-5) } })
   const { error } = await subscribe(supabase.channel(uniqueTopic()), 'CHANNEL_ERROR')
   assert.match(error.message, /^InvalidJWTToken: Token has expired \d+ seconds ago/)
 })
@@ -109,14 +110,13 @@ test('the newer keys are roles', async () => {
 })
 
 test('bad tokens and keys are refused', async () => {
-  const supabase = client()
   for (const [token, reason] of [
     ['garbage', /MalformedJWT/],
     [`${newUser().token}x`, /JwtSignatureError/],
     [mint({ role: 'authenticated' }), /InvalidJWTToken/],
     [mint({ role: 'nosuchrole', exp: inSeconds(60) }), /Unauthorized/],
   ]) {
-    await supabase.realtime.setAuth(token)
+    const supabase = client({ user: { token } })
     const channel = supabase.channel(uniqueTopic('open'), secret)
     const { error } = await subscribe(channel, 'CHANNEL_ERROR')
     assert.match(error.message, reason)

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { client, closeAll, listen, newUser, sleep, subscribe, uniqueTopic, until } from './helpers.mjs'
+import { client, closeAll, listen, newUser, renew, sleep, subscribe, uniqueTopic, until } from './helpers.mjs'
 
 after(closeAll)
 
@@ -17,8 +17,7 @@ test(`tokens are refreshed on ${CLIENTS * CHANNELS} channels for ${SECONDS} s an
   const people = []
   for (let n = 0; n < CLIENTS; n += 1) {
     const user = newUser()
-    const supabase = client()
-    await supabase.realtime.setAuth(user.tokenFor(TOKEN_SECONDS))
+    const supabase = client({ user })
     const channels = topics.map((topic) => supabase.channel(topic, { config: { private: true } }))
     const heard = channels.map((channel) => listen(channel))
     await Promise.all(channels.map((channel) => subscribe(channel)))
@@ -29,7 +28,9 @@ test(`tokens are refreshed on ${CLIENTS * CHANNELS} channels for ${SECONDS} s an
   let rounds = 0
   while (Date.now() < end) {
     if (rounds % 8 === 0) {
-      for (const { user, supabase } of people) await supabase.realtime.setAuth(user.tokenFor(TOKEN_SECONDS, { n: rounds }))
+      for (const { user, supabase } of people) {
+        await renew(supabase, user, user.tokenFor(TOKEN_SECONDS, { n: rounds }))
+      }
     }
     for (const [n, { channels }] of people.entries()) {
       const channel = channels[(rounds + n) % CHANNELS]

@@ -60,14 +60,14 @@ def sql(statement):
 
 
 async def until(what, condition, patience=PATIENCE):
-    """Waits until a condition holds; returns what it gave."""
+    """Waits until a condition holds; returns what it gave. `what` may be callable, for what is only known at the end."""
     deadline = time.monotonic() + patience
     while True:
         held = condition()
         if held:
             return held
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {patience} s: {what}")
+            raise AssertionError(f"not within {patience} s: {what() if callable(what) else what}")
         await asyncio.sleep(0.01)
 
 
@@ -108,7 +108,9 @@ class Case(unittest.IsolatedAsyncioTestCase):
         return channel
 
     async def expect_status(self, channel, wanted, patience=PATIENCE):
-        what = f"{wanted} of {channel.topic}, not {channel.told}"
+        def what():
+            return f"{wanted} of {channel.topic}, not {channel.told}"
+
         return await until(what, lambda: [told for told in channel.told if told[0] == wanted], patience)
 
 

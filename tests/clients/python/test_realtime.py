@@ -129,7 +129,7 @@ class Presence(Case):
         return channel
 
     async def becomes(self, channel, expected):
-        await until(f"{expected}, not {presence_of(channel)}", lambda: presence_of(channel) == expected)
+        await until(lambda: f"{expected}, not {presence_of(channel)}", lambda: presence_of(channel) == expected)
 
     async def test_tracking_updating_and_untracking_are_seen_by_all(self):
         topic = unique_topic()
@@ -168,6 +168,14 @@ class Presence(Case):
         bob = await self.present(topic, "bob", private=True, token=User().token)
         await ann.track({"secret": 1})
         await self.becomes(bob, {"ann": [{"secret": 1}]})
+
+
+    async def test_the_sixth_push_within_half_a_minute_is_one_too_many(self):
+        channel = await self.present(unique_topic(), "me")
+        for number in range(6):
+            await channel.track({"n": number})
+        errors = await self.expect_status(channel, "CHANNEL_ERROR")
+        self.assertIn("Client presence rate limit exceeded", str(errors[0][1]))
 
 
 class Private(Case):
@@ -330,6 +338,23 @@ class Changes(Case):
         sql(f"update public.client_notes set title = 'three' where room = '{room}'")
         await until("the update is heard", lambda: len(heard) == 2)
         self.assertEqual(heard[1]["data"]["record"]["title"], "three")
+
+
+    async def test_row_level_security_and_events_decide_what_is_told(self):
+        ann, bob = User(), User()
+        told = {}
+        for user in (ann, bob):
+            channel = (await self.client(token=user.token)).channel(unique_topic(), config())
+            told[user] = heard = []
+            channel.on_postgres_changes(Event.Insert, heard.append, schema="public", table="client_todos")
+            await self.subscribe(channel)
+        # Whoever is subscribed hears what is committed from then on.
+        sql(f"insert into public.client_todos (user_id, body) values ('{ann.id}', 'hers'), ('{bob.id}', 'his')")
+        sql(f"update public.client_todos set body = 'changed' where user_id = '{ann.id}'")
+        await until("each hears", lambda: all(told.values()))
+        await asyncio.sleep(MOMENT)
+        bodies = [[change["data"]["record"]["body"] for change in told[user]] for user in (ann, bob)]
+        self.assertEqual(bodies, [["hers"], ["his"]])
 
 
 class Soak(Case):
