@@ -56,11 +56,11 @@ const NOT_REPLAYED: [(&str, &str); 14] = [
     ("tenant_suspend", NO_TENANTS),
     (
         "limit_presence",
-        "a limit on the presence of all together would punish those who only listen; there is none",
+        "the original counts what everybody is told, and then ends whoever comes next; Rollcall counts what is said",
     ),
     (
         "limit_joins",
-        "Rollcall counts joins by the second, not as the mean of a minute: tests/it/channels_lifecycle.rs",
+        "the original notices too many joins seconds later; Rollcall at the next one: tests/it/channels_lifecycle.rs",
     ),
     (
         "limit_events",
