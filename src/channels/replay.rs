@@ -55,10 +55,10 @@ impl Replays {
 
     fn keep(&self, broadcast: &DatabaseBroadcast) {
         if let Some(open) = self.0.lock().get_mut(&broadcast.room) {
-            open.bytes += broadcast.payload.len();
+            open.bytes += broadcast.payload.bytes();
             open.kept.push_back(broadcast.clone());
             while open.kept.len() > MOST_KEPT || (open.bytes > MOST_KEPT_BYTES && open.kept.len() > 1) {
-                open.bytes -= open.kept.pop_front().map_or(0, |oldest| oldest.payload.len());
+                open.bytes -= open.kept.pop_front().map_or(0, |oldest| oldest.payload.bytes());
             }
         }
     }
@@ -67,7 +67,6 @@ impl Replays {
 impl Window {
     /// What came so far. While this is held nothing is told to anybody: to be let go of when the membership is on its way,
     /// so that what comes later is heard live.
-    #[must_use]
     pub fn kept(&self) -> MappedMutexGuard<'_, VecDeque<DatabaseBroadcast>> {
         MutexGuard::map(self.replays.0.lock(), |all| &mut all.entry(self.room.clone()).or_default().kept)
     }

@@ -53,7 +53,7 @@ pub enum Payload {
 impl Payload {
     /// How many bytes it has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Json(json) => json.get().len(),
             Self::Binary(bytes) => bytes.len(),

@@ -61,7 +61,7 @@ mod kind {
 impl<'a> Push<'a> {
     /// How many bytes it has, but for what holds it together.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let payload = match self.payload {
             Payload::Json(json) => json.len(),
             Payload::Binary(bytes) => bytes.len(),

@@ -187,9 +187,7 @@ fn changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
 /// How long a join that wants it waits for its changes.
 fn patience(raw: &RawValue) -> Option<Duration> {
     let options: Object = serde_json::from_str(raw.get()).ok()?;
-    if !options.get("wait").is_some_and(|wait| boolean(wait) == Some(true)) {
-        return None;
-    }
+    options.get("wait").and_then(|wait| boolean(wait)).filter(|waits| *waits)?;
     let asked = options.get("timeout").and_then(|ms| serde_json::from_str(ms.get()).ok());
     Some(asked.map_or(MOST_PATIENCE, Duration::from_millis).min(MOST_PATIENCE))
 }

@@ -211,7 +211,7 @@ impl ChannelsSession {
         }
         let now = limits.now();
         let bytes = &mut self.said.get_or_insert_default().bytes;
-        bytes.count(now, u32::try_from(push.len()).unwrap_or(u32::MAX));
+        bytes.count(now, u32::try_from(push.bytes()).unwrap_or(u32::MAX));
         limits.is_too_heavy(bytes.per_second(now))
     }
 
