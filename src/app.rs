@@ -44,6 +44,7 @@ use crate::{
         PresenceService,
         context_sync::context_sync,
         courier::{Courier, CourierEars, Errands},
+        guests::Guests,
         liveness::{Lease, Liveness, Times},
         roster::Roster,
         typing::run_expiry,
@@ -117,6 +118,7 @@ impl Server {
         let inbox = Arc::new(Inbox::default());
         let (writer, writer_task) = writer(database.clone());
         let roster = Roster::default();
+        let guests = Guests::default();
         let errands = Arc::new(Errands::default());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
         let times = Times {
@@ -183,6 +185,7 @@ impl Server {
         let channels = Arc::new(Services {
             changes,
             hub: hub.clone(),
+            guests: guests.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
             broadcaster: Broadcaster::new(local_rooms, Arc::new(bus), neighbours),
@@ -224,7 +227,7 @@ impl Server {
             ((MirrorEars(mirror_inbox), bus_ears), ((rights_ears, partition_ears), messages_ears));
         let audience =
             ((Ears(inbox), context_ears), ((CourierEars(errands.clone()), context_bell), channel_ears));
-        let courier = Courier::new(database.clone(), hub.clone(), roster, liveness.clone(), errands);
+        let courier = Courier::new(database.clone(), hub.clone(), roster, guests, liveness.clone(), errands);
         tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
         tasks.spawn("visibility", endless(pump.run(stop.clone())));
         tasks.spawn("typing", endless(expiry));

@@ -8,7 +8,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::auth::{ChannelToken, ChannelTokenError};
+use crate::{
+    auth::{ChannelToken, ChannelTokenError},
+    model::UserId,
+};
 
 /// Whose token a channel holds, as far as policies can see it. Two claimants are equal if no policy can tell them
 /// apart: verdicts are shared between them. Not for logs.
@@ -38,6 +41,12 @@ impl Claimant {
             headers,
             expires_at: *expires_at,
         }
+    }
+
+    /// Which user it is, if it is one.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        self.sub.as_deref()?.parse().ok()
     }
 
     /// Whether the token still counts.

@@ -12,7 +12,11 @@ use rand::Rng;
 use tokio::{select, sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{liveness::Liveness, roster::Roster};
+use super::{
+    guests::{Dismissal, Guests},
+    liveness::Liveness,
+    roster::Roster,
+};
 use crate::{
     hub::{Delivery, Encodable, Hub},
     model::{DeviceId, UserId},
@@ -92,6 +96,7 @@ pub struct Courier {
     database: Database,
     hub: Hub,
     roster: Roster,
+    guests: Guests,
     liveness: Liveness,
     errands: Arc<Errands>,
 }
@@ -103,10 +108,11 @@ impl Courier {
         database: Database,
         hub: Hub,
         roster: Roster,
+        guests: Guests,
         liveness: Liveness,
         errands: Arc<Errands>,
     ) -> Self {
-        Self { database, hub, roster, liveness, errands }
+        Self { database, hub, roster, guests, liveness, errands }
     }
 
     /// Runs errands until stopped.
@@ -166,6 +172,16 @@ impl Courier {
     fn disconnect(&self, users: &[UserId], reason: &str) {
         for connection in self.roster.of(users).into_iter().filter_map(|conn| self.hub.connection(conn)) {
             connection.close(CloseCode::Disconnected, reason);
+        }
+        // A channel socket may act as others too, so its session ends what is this user's.
+        let reason: Arc<str> = reason.into();
+        for user in users {
+            let dismissal = Dismissal { user: *user, reason: Arc::clone(&reason) };
+            for connection in
+                self.guests.dismiss(&dismissal).into_iter().filter_map(|conn| self.hub.connection(conn))
+            {
+                connection.nudge();
+            }
         }
     }
 

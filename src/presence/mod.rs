@@ -4,6 +4,7 @@
 
 pub mod context_sync;
 pub mod courier;
+pub mod guests;
 pub mod liveness;
 pub mod roster;
 mod service;

@@ -2,20 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
     Case,
     client::{Heard, Socket},
+    phoenix::Vsn,
     world::{PATIENCE, User, World},
 };
 
 pub fn cases() -> Vec<Case> {
     crate::cases![
         a_user_is_disconnected_on_every_node_and_told_why,
+        channel_sockets_of_a_disconnected_user_are_told_and_closed_on_every_node,
+        a_channel_socket_that_others_share_stays_and_loses_only_the_users_channels,
         a_declared_table_asks_only_those_concerned_again,
         a_declaration_may_name_one_side_only,
+        views_tell_who_is_here_on_which_device_and_in_which_channel,
+        views_tell_what_is_dirty_and_what_waits,
     ]
 }
 
@@ -68,6 +73,78 @@ async fn a_user_is_disconnected_on_every_node_and_told_why(world: Arc<World>) {
 
     let long = world.sql.execute("select rollcall.disconnect($1, repeat('x', 124))", &[&user.id]).await;
     assert_eq!(long.expect_err("is refused").code().expect("a code").code(), "22001");
+}
+
+async fn channel_sockets_of_a_disconnected_user_are_told_and_closed_on_every_node(world: Arc<World>) {
+    let nodes = [world.node().await, world.node().await];
+    let (user, other) = (User::new(), User::new());
+    let named = |user: &User| json!({"config": {"private": false}, "access_token": user.token});
+    for vsn in Vsn::BOTH {
+        // As official clients do it: the socket has the anonymous key, each join the user's token.
+        let mut tab = nodes[0].phoenix(vsn).await;
+        tab.try_join("realtime:a", named(&user)).await;
+        tab.try_join("realtime:b", named(&user)).await;
+        tab.join("realtime:public", json!({})).await;
+        // The user's key, and no channel at all.
+        let mut bare = nodes[1].phoenix_with(vsn, &user.token).await.expect("the socket opens");
+        bare.heartbeat().await;
+        // A token that came later.
+        let mut late = nodes[1].phoenix(vsn).await;
+        late.join("realtime:a", json!({})).await;
+        late.set_token("realtime:a", &user.token).await;
+        let mut stranger = nodes[1].phoenix(vsn).await;
+        stranger.try_join("realtime:a", named(&other)).await;
+        // Heard in the order in which it was said.
+        late.heartbeat().await;
+
+        world.run("select rollcall.disconnect($u, 'back at eight')", &[("u", user.id)]).await;
+        for topic in ["realtime:a", "realtime:b", "realtime:public"] {
+            let told = tab.find(topic, "system").await.payload;
+            let room = topic.strip_prefix("realtime:").expect("a prefix");
+            assert_eq!(
+                told,
+                json!({"message": "Server requested disconnect: back at eight", "status": "error",
+                    "extension": "system", "channel": room})
+            );
+        }
+        for socket in [&mut tab, &mut bare, &mut late] {
+            assert_eq!(socket.expect_close().await, (4403, "back at eight".into()));
+        }
+        stranger.heartbeat().await;
+        stranger.expect_silence().await;
+
+        // Nobody is kept out.
+        let mut again = nodes[0].phoenix(vsn).await;
+        again.try_join("realtime:a", named(&user)).await;
+        again.heartbeat().await;
+        again.expect_silence().await;
+    }
+}
+
+async fn a_channel_socket_that_others_share_stays_and_loses_only_the_users_channels(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, other) = (User::new(), User::new());
+    for vsn in Vsn::BOTH {
+        // A back end that holds one socket for several people.
+        let mut shared = node.phoenix(vsn).await;
+        for (topic, who) in [("realtime:a", &user), ("realtime:b", &other), ("realtime:c", &user)] {
+            shared.try_join(topic, json!({"config": {}, "access_token": who.token})).await;
+        }
+        world.run("select rollcall.disconnect($u)", &[("u", user.id)]).await;
+        for topic in ["realtime:a", "realtime:c"] {
+            let why = shared.expect_ended(topic).await;
+            assert_eq!(why, "Server requested disconnect: disconnected by an administrator");
+        }
+        let reference = shared.broadcast("realtime:b", "still", json!({})).await;
+        assert!(!reference.is_empty());
+        shared.heartbeat().await;
+        shared.expect_silence().await;
+
+        // Once the user has no channel there, the word is not meant for the socket.
+        world.run("select rollcall.disconnect($u)", &[("u", user.id)]).await;
+        world.run("select rollcall.disconnect($o)", &[("o", other.id)]).await;
+        assert_eq!(shared.expect_close().await, (4403, "disconnected by an administrator".into()));
+    }
 }
 
 const OWN_TABLE: &str = "
@@ -153,4 +230,95 @@ async fn a_declaration_may_name_one_side_only(world: Arc<World>) {
         let refused = world.sql.batch_execute(call).await.expect_err("is refused");
         assert_eq!(refused.code().expect("a code").code(), code, "{}", json!(call));
     }
+}
+
+/// What a query returns as a role, as JSON: the owner's own where there is no user.
+async fn asked_as(world: &World, user: Option<&User>, query: &str) -> Value {
+    let sql = world.connect().await;
+    sql.batch_execute("begin").await.expect("begins");
+    if let Some(user) = user {
+        let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
+        let acting =
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+        sql.query(acting, &[&claims]).await.expect("acts as the user");
+    }
+    let query = format!("select coalesce(jsonb_agg(to_jsonb(q)), '[]') from ({query}) q");
+    sql.query_one(&query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+async fn views_tell_who_is_here_on_which_device_and_in_which_channel(world: Arc<World>) {
+    let node = world.node().await;
+    let (user, friend, stranger) = (User::new(), User::new(), User::new());
+    world.befriend(&user, &friend).await;
+    let mut tab = node.socket_with(&user, "&device_id=tab").await;
+    tab.next().await;
+    world.set_status(&stranger, "dnd").await;
+    world.run("select rollcall.set_status($u, 'busy', 'phone')", &[("u", user.id)]).await;
+    world
+        .until(
+            "the tab is known",
+            "select connected from rollcall.online_devices where device_id = 'tab'",
+            &[],
+        )
+        .await;
+
+    let online = "select user_id, status, reach from rollcall.online order by status";
+    let row = |user: &User, status: &str| json!({"user_id": user.id, "status": status, "reach": "online"});
+    assert_eq!(asked_as(&world, None, online).await, json!([row(&user, "busy"), row(&stranger, "dnd")]));
+    assert_eq!(asked_as(&world, Some(&friend), online).await, json!([row(&user, "busy")]));
+    assert_eq!(asked_as(&world, Some(&stranger), online).await, json!([row(&stranger, "dnd")]));
+
+    let devices = format!(
+        "select device_id, connected from rollcall.online_devices where user_id = '{}' order by device_id",
+        user.id
+    );
+    let both = json!([{"device_id": "phone", "connected": false}, {"device_id": "tab", "connected": true}]);
+    assert_eq!(asked_as(&world, None, &devices).await, both);
+    assert_eq!(asked_as(&world, Some(&user), &devices).await, both, "one's own");
+    assert_eq!(asked_as(&world, Some(&friend), &devices).await, json!([]), "and nobody else's");
+
+    let mut channel = node.phoenix(Vsn::V2).await;
+    let config = json!({"config": {"presence": {"key": "me", "enabled": true}}, "access_token": user.token});
+    channel.try_join("realtime:lobby", config).await;
+    channel.track("realtime:lobby", json!({"cursor": 7})).await;
+    let present = "select topic, key, user_id, meta -> 'cursor' as cursor from rollcall.channel_presence";
+    world.until("the channel is known", "select count(*) = 1 from rollcall.channel_presence", &[]).await;
+    let here = json!([{"topic": "lobby", "key": "me", "user_id": user.id, "cursor": 7}]);
+    assert_eq!(asked_as(&world, None, present).await, here);
+    assert_eq!(
+        asked_as(&world, None, &present.replace("rollcall.channel_presence", "realtime.presence")).await,
+        here
+    );
+    channel.untrack("realtime:lobby").await;
+    world.until("the channel is empty", "select count(*) = 0 from rollcall.channel_presence", &[]).await;
+}
+
+async fn views_tell_what_is_dirty_and_what_waits(world: Arc<World>) {
+    let (user, other) = (User::new(), User::new());
+    world
+        .run(
+            "insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty) values
+               ($u, 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', true),
+               ($o, 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() - interval '1 minute', false);
+             insert into public.system_actions (user_id, kind, trigger) values ($u, 'warm_up', 'test');
+             insert into public.system_actions (user_id, kind, trigger, status, started_at, finished_at) values ($o, 'warm_up', 'test', 'completed', now(), now())",
+            &[("u", user.id), ("o", other.id)],
+        )
+        .await;
+    let dirty = "select user_id, state from rollcall.dirty_bundles order by state";
+    let mine = json!({"user_id": user.id, "state": "dirty"});
+    let theirs = json!({"user_id": other.id, "state": "expired"});
+    assert_eq!(asked_as(&world, None, dirty).await, json!([mine, theirs]));
+    assert_eq!(asked_as(&world, Some(&user), dirty).await, json!([mine]));
+    world
+        .run("update public.context_bundles set dirty = false, expires_at = now() + interval '1 hour'", &[])
+        .await;
+    assert_eq!(asked_as(&world, None, dirty).await, json!([]), "what is fresh is not in it");
+
+    let queue =
+        "select user_id, kind, trigger, status, age >= interval '0' as aged from rollcall.invalidation_queue";
+    let waits = json!([{"user_id": user.id, "kind": "warm_up", "trigger": "test", "status": "pending", "aged": true}]);
+    assert_eq!(asked_as(&world, None, queue).await, waits);
+    assert_eq!(asked_as(&world, Some(&user), queue).await, waits);
+    assert_eq!(asked_as(&world, Some(&other), queue).await, json!([]), "what is done, and what is another's");
 }

@@ -11,6 +11,7 @@ use crate::{
         ChannelId, Claimant, Room,
         presence::{Key, Seat},
     },
+    presence::guests::Guest,
     protocol::phoenix::{Payload, Push, UserPush},
 };
 
@@ -43,6 +44,8 @@ pub(super) enum Stage {
 pub(super) struct Joined {
     /// As whom it acts.
     pub claimant: Arc<Claimant>,
+    /// Its place among the users here, if it acts as one.
+    pub guest: Option<Guest>,
     /// The hash of the token's text: the same again changes nothing.
     pub token: u64,
     /// Broadcasts are answered.
@@ -109,7 +112,7 @@ impl Channel {
             return None;
         };
         let key = joined.presence.key.get_or_insert_with(|| Uuid::new_v4().to_string().into()).clone();
-        let user = joined.claimant.sub.as_deref().and_then(|sub| sub.parse().ok());
+        let user = joined.claimant.user();
         Some(Seat { room: self.room.clone(), key, channel: self.id, user })
     }
 }

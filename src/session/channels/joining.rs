@@ -137,6 +137,7 @@ impl ChannelsSession {
         let voice = self.voice(conn);
         let inbox = admitted.changes.1.is_some().then(|| self.inbox(conn));
         let is_back = self.farewells.are_recent(&self.channels[place].room.topic);
+        let guest = self.admit(&admitted.claimant, conn);
         let channel = &mut self.channels[place];
         let Admitted { claimant, token, rights, replay, changes: (echo, prepared), config } = admitted;
         let Config { ack, hears_itself, presence_key, presence_enabled, .. } = config;
@@ -144,6 +145,7 @@ impl ChannelsSession {
             Presence { enabled: presence_enabled, key: presence_key.map(Key::from), ..Presence::default() };
         let joined = Joined {
             claimant,
+            guest,
             token,
             ack,
             hears_itself,

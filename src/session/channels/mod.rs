@@ -52,6 +52,7 @@ use crate::{
     },
     clock::Clock,
     hub::Hub,
+    presence::guests::{Guest, Guests},
     protocol::{
         Frame,
         phoenix::{HEARTBEAT_TOPIC, Push, TOPIC_PREFIX},
@@ -65,6 +66,8 @@ pub struct Services {
     pub changes: Changes,
     /// Who is connected here.
     pub hub: Hub,
+    /// As whom sockets act here.
+    pub guests: Guests,
     /// Believes tokens.
     pub verifier: Arc<Verifier>,
     /// For the age of tokens.
@@ -117,6 +120,8 @@ pub struct ChannelsSession {
     services: Arc<Services>,
     /// Who opened it.
     opener: Opener,
+    /// That one's place among the users here, if it is one.
+    guest: Option<Guest>,
     #[expect(clippy::vec_box, reason = "most sockets have one channel, and a vector makes room for four")]
     channels: Vec<Box<Channel>>,
     /// There from the first time on that something happens elsewhere.
@@ -135,6 +140,7 @@ impl ChannelsSession {
         Self {
             services,
             opener,
+            guest: None,
             channels: Vec::new(),
             inbox: None,
             said: None,
@@ -261,6 +267,11 @@ impl ChannelsSession {
 }
 
 impl Session for ChannelsSession {
+    async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
+        self.guest = self.admit(&self.opener.claimant, conn);
+        Flow::Continue
+    }
+
     async fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> Flow {
         match Push::decode(conn.dialect(), frame) {
             Ok(push) => self.hear(&push, conn).await,
@@ -278,7 +289,7 @@ impl Session for ChannelsSession {
         for event in events {
             self.happen(event, conn).await;
         }
-        Flow::Continue
+        self.heed_dismissals(conn).await
     }
 
     async fn on_timer(&mut self, conn: &Arc<Connection>) -> Flow {

@@ -75,6 +75,9 @@ impl ChannelsSession {
         if let Some(changes) = &mut joined.changes {
             changes.renew(claimant.clone());
         }
+        if joined.claimant.user() != claimant.user() {
+            joined.guest = claimant.user().map(|user| self.services.guests.enter(user, conn.id()));
+        }
         joined.claimant = claimant;
         joined.token = token;
         if let Some(guard) = &joined.guard {
