@@ -75,6 +75,8 @@ insert into matrix values
   ('rollcall.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.outbox', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall.status_allowances', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),
   ('rollcall.change_settings', '----', '----', 'no', 'no', 'no', null, null),
   -- Closed until the DBA opens channels with policies.
@@ -236,6 +238,7 @@ insert into reasons values
   ('rollcall.open_to_me(uuid)', 'tells what user_presence shows to auth.uid()'),
   ('rollcall.typing_shown(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
+  ('rollcall.spend_status_update()', 'counts against auth.uid() only'),
   ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),
   ('rollcall.invalidate_mine(text,bundle_type[],uuid,uuid,uuid,uuid,uuid)', 'flags the bundles of auth.uid() only'),
   ('rollcall.my_topics()', 'answers for auth.uid() only'),

@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         what_it_writes_reaches_open_sockets,
         settings_are_read_and_written_under_row_level_security,
         a_beacon_signs_a_device_off_without_headers,
+        ten_statuses_a_minute_and_every_instance_counts,
         the_schedule_sweeps_and_nobody_else,
         who_may_not_is_told_so_in_the_common_envelope,
         tokens_are_believed_by_secret_or_published_key_only,
@@ -242,6 +243,49 @@ async fn a_beacon_signs_a_device_off_without_headers(world: Arc<World>) {
     assert_eq!(answer.status.as_u16(), 204);
     socket.until("offline again", |socket| socket.sees_offline(user.id)).await;
     function.ask(Method::POST, None, "/sign-off", Some("{}")).await.expect_error(401, "UNAUTHORIZED");
+}
+
+async fn ten_statuses_a_minute_and_every_instance_counts(world: Arc<World>) {
+    let (one, two) = tokio::join!(Function::start(&world), Function::start(&world));
+    let (user, other) = (User::new(), User::new());
+    let say = async |function: &Function, user: &User, status: &str| {
+        function.post(user, "/status", json!({"status": status, "device_id": "phone"})).await
+    };
+    let words = ["busy", "dnd"];
+    let began = Instant::now();
+    let mut said = 0;
+    let refused = loop {
+        let answer = say([&one, &two][said / 2 % 2], &user, words[said % 2]).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        answer.expect(200);
+        said += 1;
+    };
+    // A slow machine earns one more every six seconds.
+    let earned = began.elapsed().as_secs() as usize / 6;
+    assert!((10..=10 + earned).contains(&said), "{said} in {:?}", began.elapsed());
+    let header = |name: &str| -> u64 {
+        refused
+            .header(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{name}: {refused:?}"))
+    };
+    assert!((1..=6).contains(&header("retry-after")), "{refused:?}");
+    assert_eq!((header("ratelimit-limit"), header("ratelimit-remaining")), (10, 0));
+    assert!((50..=60).contains(&header("ratelimit-reset")), "{refused:?}");
+    refused.expect_error(429, "RATE_LIMITED");
+    // Refused everywhere, and nothing has changed.
+    say(&two, &user, "away").await.expect_error(429, "RATE_LIMITED");
+    let last = words[(said - 1) % 2];
+    assert_eq!(two.get(&user, "/status").await.expect(200)["availability"], last);
+    // Heartbeats and other users are another matter, and a repeat is no update.
+    one.post(&user, "/heartbeat", json!({"device_id": "phone", "active": true})).await.expect(200);
+    assert_eq!(say(&two, &user, last).await.expect(200)["availability"], last);
+    say(&one, &other, "busy").await.expect(200);
+    // The limit is the DBA's.
+    world.run("update rollcall.limits set per_minute = 0", &[]).await;
+    say(&one, &user, "online").await.expect(200);
 }
 
 async fn the_schedule_sweeps_and_nobody_else(world: Arc<World>) {

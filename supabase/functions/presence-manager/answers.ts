@@ -12,6 +12,7 @@ const STATUS = {
   METHOD_NOT_ALLOWED: 405,
   PAYLOAD_TOO_LARGE: 413,
   UNPROCESSABLE: 422,
+  RATE_LIMITED: 429,
   INTERNAL_ERROR: 500,
   SERVICE_UNAVAILABLE: 503,
 } as const;
@@ -25,10 +26,32 @@ export interface Detail {
   message: string;
 }
 
+/** How full an allowance is, as the database tells it. */
+const Limited = z.object({ limit: z.number(), retry_after_ms: z.number(), reset_ms: z.number() });
+
 /** A request that does not succeed, as the caller is told. */
 export class Failure extends Error {
-  constructor(readonly code: Code, message: string, readonly details?: Detail[]) {
+  constructor(
+    readonly code: Code,
+    message: string,
+    readonly details?: Detail[],
+    readonly limited?: z.infer<typeof Limited>,
+  ) {
     super(message);
+  }
+
+  /** When to come back, where that helps; rounded up, so that nobody comes too early. */
+  headers(): Record<string, string> {
+    const seconds = (ms: number) => String(Math.ceil(ms / 1000));
+    if (this.limited) {
+      return {
+        "retry-after": seconds(this.limited.retry_after_ms),
+        "ratelimit-limit": String(this.limited.limit),
+        "ratelimit-remaining": "0",
+        "ratelimit-reset": seconds(this.limited.reset_ms),
+      };
+    }
+    return this.status === 503 ? { "retry-after": "1" } : {};
   }
 
   get status(): number {
@@ -56,6 +79,10 @@ export function failureOf(error: unknown): Failure {
     return new Failure(code, "the request has invalid fields", details);
   }
   if (error instanceof postgres.PostgresError) {
+    // rollcall.spend_status_update counts, so that all instances of this function and PostgREST share one count.
+    if (error.code === "PT429") {
+      return new Failure("RATE_LIMITED", error.message, undefined, Limited.parse(JSON.parse(error.detail ?? "{}")));
+    }
     if (error.code === "42501") return new Failure("FORBIDDEN", "not allowed");
     if (error.code === "23514" || error.code === "22001") {
       return new Failure("UNPROCESSABLE", "a value breaks a rule of its table");
@@ -74,10 +101,9 @@ export function failureOf(error: unknown): Failure {
 }
 
 /** A response with JSON, or without a body. */
-export function respond(status: number, body?: unknown): Response {
+export function respond(status: number, body?: unknown, headers: Record<string, string> = {}): Response {
   if (body === undefined) return new Response(null, { status });
-  const headers = { "content-type": "application/json", ...(status === 503 && { "retry-after": "1" }) };
-  return new Response(JSON.stringify(body), { status, headers });
+  return new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json", ...headers } });
 }
 
 /** What browsers of other origins may do. */
@@ -86,7 +112,7 @@ export function corsHeaders(origin: string): Record<string, string> {
     "access-control-allow-origin": origin,
     "access-control-allow-methods": "GET, POST, PUT, PATCH, OPTIONS",
     "access-control-allow-headers": "authorization, content-type, apikey, x-client-info",
-    "access-control-expose-headers": "x-request-id",
+    "access-control-expose-headers": "x-request-id, retry-after, ratelimit-limit, ratelimit-remaining, ratelimit-reset",
     ...(origin !== "*" && { vary: "origin" }),
   };
 }

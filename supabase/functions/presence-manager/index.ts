@@ -53,7 +53,7 @@ Deno.serve(
       const failure = failureOf(error);
       // The cause is for the log; callers are told without it.
       if (failure.status >= 500) console.error(JSON.stringify({ id, code: failure.code, cause: String(error) }));
-      response = respond(failure.status, failure.body());
+      response = respond(failure.status, failure.body(), failure.headers());
     }
     for (const [name, value] of Object.entries(cors)) response.headers.set(name, value);
     response.headers.set("x-request-id", id);
