@@ -54,7 +54,7 @@ select 'wal_level',
 union all
 select 'replication_slots',
   used < most,
-  format('%s of %s replication slots are used; postgres_changes needs one', used, most),
+  format('%s of %s replication slots are used; each node that has subscribers to changes takes one', used, most),
   format('alter system set max_replication_slots = %s; -- then restart PostgreSQL', most + 4)
 from (
   select (select count(*) from pg_replication_slots) as used, current_setting('max_replication_slots')::int as most
@@ -62,7 +62,7 @@ from (
 union all
 select 'wal_senders',
   used < most,
-  format('%s of %s WAL senders are used; postgres_changes needs one', used, most),
+  format('%s of %s WAL senders are used; each node that has subscribers to changes takes one', used, most),
   format('alter system set max_wal_senders = %s; -- then restart PostgreSQL', most + 4)
 from (
   select (select count(*) from pg_stat_replication) as used, current_setting('max_wal_senders')::int as most
@@ -145,26 +145,35 @@ select 'messages_partition',
   'select rollcall.keep_message_partitions();'
 from messages
 union all
-select 'replication_slots',
-  used < allowed,
-  format('%s of %s replication slots and walsenders are in use; each node that has subscribers to changes takes one', used, allowed),
-  'alter system set max_replication_slots = 20; alter system set max_wal_senders = 20; -- then restart PostgreSQL'
-from (
-  select greatest((select count(*) from pg_replication_slots), (select count(*) from pg_stat_replication)) as used,
-    least(current_setting('max_replication_slots')::int, current_setting('max_wal_senders')::int) as allowed
-) slots
-union all
 select 'published_tables',
   names is null,
   coalesce('published without a primary key, so that their inserts and updates are not told: ' || names,
     'every published table has a primary key'),
-  null
+  remedy
 from (
-  select string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' order by t.schemaname, t.tablename) as names
-  from pg_publication_tables t
-  where t.pubname = 'supabase_realtime'
-    and not exists (
-      select from pg_index i
-      where i.indisprimary and i.indrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
-    )
-) keyless
+  select string_agg(name, ', ' order by name) as names,
+    -- Where a unique index would do as a key it is made one; else nobody is left waiting for what does not come.
+    string_agg(coalesce(format('alter table %s add primary key using index %I;', name, index),
+      format('alter publication supabase_realtime drop table %s;', name)), ' ' order by name) as remedy
+  from (
+    select format('%I.%I', t.schemaname, t.tablename) as name, (
+        select c.relname from pg_index u
+        join pg_class c on c.oid = u.indexrelid
+        where u.indrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+          and u.indisunique and u.indisvalid and u.indimmediate and u.indpred is null and u.indexprs is null
+          and not exists (select from pg_constraint k where k.conindid = u.indexrelid)
+          and not exists (
+            select from unnest(u.indkey) as key (number)
+            join pg_attribute a on a.attrelid = u.indrelid and a.attnum = key.number
+            where not a.attnotnull)
+        order by c.relname
+        limit 1
+      ) as index
+    from pg_publication_tables t
+    where t.pubname = 'supabase_realtime'
+      and not exists (
+        select from pg_index i
+        where i.indisprimary and i.indrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+      )
+  ) keyless
+) told

@@ -15,44 +15,6 @@ functions as (
   select p.oid, p.oid::regprocedure::text as name, p.prosecdef, p.proconfig, p.proacl, p.proowner
   from pg_proc p where p.pronamespace = 'rollcall'::regnamespace
 ),
--- The triggers without which faces do not follow and sockets do not hear; `call` and `condition` as the migrations say.
-source (table_name, prefix, on_insert, on_update, on_delete, on_truncate, condition) as (
-  values
-    ('presence_devices', 'refresh', 'on_source_inserted()', 'on_devices_updated()', 'on_devices_deleted()', 'on_source_truncated()', 'batch'),
-    ('presence_choices', 'refresh', 'on_source_inserted()', 'on_source_updated()', 'on_source_deleted()', 'on_source_truncated()', 'batch'),
-    ('presence_settings', 'refresh', 'on_source_inserted()', 'on_source_updated()', 'on_source_deleted()', 'on_source_truncated()', 'batch'),
-    ('user_last_seen', 'refresh', 'on_source_inserted()', 'on_source_updated()', 'on_source_deleted()', 'on_source_truncated()', 'batch'),
-    ('user_presence', 'notify', 'on_faces_inserted()', 'on_faces_updated()', 'on_faces_deleted()', null, null),
-    ('typing_indicators', 'notify', 'on_typing_started()', 'on_typing_refreshed()', 'on_typing_stopped()', null, null),
-    ('presence_choices', 'void', 'on_choices_changed()', 'on_choices_changed()', 'on_choices_changed()', 'on_truncated()', null),
-    ('presence_settings', 'void', 'on_subjects_changed()', 'on_subjects_changed()', 'on_subjects_changed()', 'on_truncated()', null),
-    ('contacts', 'void', 'on_pairs_changed(''requester_id'', ''addressee_id'')', 'on_pairs_changed(''requester_id'', ''addressee_id'')',
-      'on_pairs_changed(''requester_id'', ''addressee_id'')', 'on_truncated()', null),
-    ('blocks', 'void', 'on_pairs_changed(''blocker_id'', ''blocked_id'')', 'on_pairs_changed(''blocker_id'', ''blocked_id'')',
-      'on_pairs_changed(''blocker_id'', ''blocked_id'')', 'on_truncated()', null),
-    ('presence_visibility_list', 'void', 'on_pairs_changed(''user_id'', ''viewer_id'')', 'on_pairs_changed(''user_id'', ''viewer_id'')',
-      'on_pairs_changed(''user_id'', ''viewer_id'')', 'on_truncated()', null),
-    ('team_members', 'void', 'on_members_changed(''team_id'')', 'on_members_changed(''team_id'')', 'on_members_changed(''team_id'')',
-      'on_truncated()', null),
-    ('conversation_participants', 'void', 'on_members_changed(''conversation_id'')', 'on_members_changed(''conversation_id'')',
-      'on_members_changed(''conversation_id'')', 'on_truncated()', null)
-),
-wanted_trigger as (
-  select ('public.' || source.table_name)::regclass as relation, format('%s_after_%s', source.prefix, operation.verb) as name,
-    format('create trigger %s_after_%s after %2$s on public.%s %s for each statement %s execute function rollcall.%s;',
-      source.prefix, operation.verb, source.table_name, operation.transitions,
-      case when source.condition = 'batch' and operation.verb <> 'truncate'
-        then 'when (current_setting(''rollcall.batch'', true) is distinct from ''on'')' else '' end,
-      operation.call) as definition
-  from source
-  cross join lateral (values
-    ('insert', 'referencing new table as new_rows', source.on_insert),
-    ('update', 'referencing old table as old_rows new table as new_rows', source.on_update),
-    ('delete', 'referencing old table as old_rows', source.on_delete),
-    ('truncate', '', source.on_truncate)
-  ) as operation (verb, transitions, call)
-  where operation.call is not null
-),
 -- One row a thing that is wrong.
 wrong (check_name, what, remedy) as (
   select 'service_role_bypasses', rolname::text, format('alter role %I bypassrls;', rolname)
@@ -101,8 +63,9 @@ wrong (check_name, what, remedy) as (
   select 'search_path_pinned', name, format('alter function %s set search_path = '''';', name)
   from functions where prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%')
   union all
-  select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition
-  from wanted_trigger w
+  -- Without these faces do not follow, sockets do not hear, or prepared context goes stale.
+  select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition || ';'
+  from rollcall.triggers w
   where not exists (select from pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name)
   union all
   select 'triggers', format('%s on %s is disabled', t.tgname, ours.name), format('alter table %s enable trigger %I;', ours.name, t.tgname)
@@ -110,7 +73,7 @@ wrong (check_name, what, remedy) as (
   where not t.tgisinternal and t.tgenabled not in ('O', 'A')
   union all
   select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
-  from pg_event_trigger where evtname = 'rollcall_policy_watch' and evtenabled not in ('O', 'A')
+  from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_rights_watch') and evtenabled not in ('O', 'A')
   union all
   select 'sources_watched', s::text, format('select rollcall.watch_table(%L);', s)
   from rollcall.visibility_sources() s
@@ -136,7 +99,7 @@ checks (place, name, well, unwell) as (
     (8, 'functions_closed', 'functions are for those who were granted them', 'anybody may call'),
     (9, 'functions_granted', 'policies and users can call what they need', 'authenticated may not call'),
     (10, 'search_path_pinned', 'every definer function pins its search_path', 'search_path is not pinned'),
-    (11, 'triggers', 'all are there and enabled', 'faces do not follow, or sockets do not hear'),
+    (11, 'triggers', 'all are there and enabled', 'faces or prepared context do not follow, or sockets do not hear'),
     (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
     (13, 'sources_watched', 'sockets follow every table that a policy mentions', 'sockets do not follow'),
     (14, 'presence_published', 'user_presence is in the publication supabase_realtime', 'not in the publication supabase_realtime')

@@ -1,6 +1,6 @@
 -- What must hold for every table and function, also for those that come later.
 begin;
-select plan(30);
+select plan(32);
 select tests.as_owner();
 
 -- Row-level security -------------------------------------------------------------------------------------------
@@ -109,6 +109,12 @@ select is_empty(
        and obj_description(c.oid, 'pg_class') is null
        and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e') $$,
   'every table says what it is');
+
+-- Triggers -------------------------------------------------------------------------------------------------------
+create temp view recorded as select relation, name, definition from rollcall.triggers;
+create temp table before on commit drop as select * from recorded;
+select isnt(rollcall.record_triggers(), 0::bigint, 'triggers are recorded');
+select results_eq('select * from recorded order by 1, 2', 'select * from before order by 1, 2', 'and the last migration did it');
 
 select * from finish();
 rollback;

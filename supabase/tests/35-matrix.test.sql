@@ -75,6 +75,7 @@ insert into matrix values
   ('rollcall.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.outbox', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
+  ('rollcall.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
   ('rollcall.status_allowances', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),

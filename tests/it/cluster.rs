@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rollcall::{
     config::Secret,
     pg::{
@@ -13,8 +16,14 @@ use rollcall::{
         migrate::{Sources, Target, prepare},
     },
 };
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 use tokio_postgres::{Client, NoTls};
+
+use crate::world::PATIENCE;
 
 /// The database that tests copy.
 const TEMPLATE: &str = "it_template";
@@ -41,16 +50,21 @@ pub struct Cluster {
 impl Cluster {
     /// Starts the cluster and migrates the template. Removes what runs that were killed have left.
     pub async fn start() -> Self {
-        remove_leftovers().await;
+        remove_leftovers();
         let cluster = Self::start_in(&format!("{PREFIX}{}", std::process::id())).await;
         cluster.make_template().await;
         cluster.stop_on_signals();
         cluster
     }
 
+    /// Starts a further cluster with nothing in it.
+    pub async fn start_bare(name: &str) -> Self {
+        Self::start_in(&format!("{PREFIX}{}-{name}", std::process::id())).await
+    }
+
     /// Starts a further cluster with a migrated template, for a test that wants to break one.
     pub async fn start_private(name: &str) -> Self {
-        let cluster = Self::start_in(&format!("{PREFIX}{}-{name}", std::process::id())).await;
+        let cluster = Self::start_bare(name).await;
         cluster.make_template().await;
         cluster
     }
@@ -130,6 +144,29 @@ impl Cluster {
         Pid::from_raw(file.lines().next().and_then(|line| line.parse().ok()).expect("begins with the id"))
     }
 
+    /// Restarts PostgreSQL, as after a change of a setting that wants it; returns when it answers again. Databases with
+    /// open connections lose them.
+    pub async fn restart(&self) {
+        // Whoever keeps the cluster starts it again.
+        let before = self.postmaster();
+        kill(before, Signal::SIGQUIT).expect("PostgreSQL runs");
+        let down = Instant::now();
+        while kill(before, None).is_ok() {
+            assert!(down.elapsed() < PATIENCE, "PostgreSQL does not go down");
+            sleep(Duration::from_millis(20)).await;
+        }
+        *self.admin.lock().await = loop {
+            assert!(down.elapsed() < 3 * PATIENCE, "PostgreSQL does not come back");
+            match tokio_postgres::connect(self.urls.admin_url.expose(), NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    break client;
+                }
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        };
+    }
+
     /// Stops PostgreSQL and removes its files. The second call does nothing.
     pub async fn stop(&self) {
         let Some(server) = self.server.lock().await.take() else { return };
@@ -137,18 +174,27 @@ impl Cluster {
         std::fs::remove_dir_all(&self.dir).expect("the files go");
     }
 
-    /// On ctrl-C nothing stays behind either.
+    /// On ctrl-C and SIGTERM nothing stays behind either.
     fn stop_on_signals(&self) {
-        let dir = self.dir.clone();
         tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                // The keeper of the cluster may be anywhere; the next start with its directory would adopt it, so
-                // ending PostgreSQL itself is enough.
-                stop_postgres(&dir.join("pg")).await;
-                std::fs::remove_dir_all(&dir).ok();
-                std::process::exit(130);
+            let mut terminated = signal(SignalKind::terminate()).expect("a handler");
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
             }
+            remove_those_of(|pid| pid.as_raw().unsigned_abs() == std::process::id());
+            std::process::exit(130);
         });
+    }
+}
+
+impl Drop for Cluster {
+    /// A test that failed has not stopped its cluster.
+    fn drop(&mut self) {
+        if let Some(server) = self.server.get_mut().take() {
+            drop(server);
+            remove(&self.dir);
+        }
     }
 }
 
@@ -166,33 +212,37 @@ pub fn in_database(url: &str, database: &str) -> String {
 }
 
 /// Ends the clusters of runs that did not get to do it, and removes their directories.
-async fn remove_leftovers() {
+fn remove_leftovers() {
+    remove_those_of(|pid| kill(pid, None).is_err());
+}
+
+/// Ends the clusters of the processes that are meant, and removes their directories.
+fn remove_those_of(is_meant: impl Fn(Pid) -> bool) {
     let entries = std::fs::read_dir(std::env::temp_dir()).expect("the temporary directory");
     for dir in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        let Some(pid) = rest.split('-').next().and_then(|pid| pid.parse().ok()) else { continue };
-        if kill(Pid::from_raw(pid), None).is_ok() {
-            continue; // Another run.
+        let pid = rest.split('-').next().and_then(|pid| pid.parse().ok()).map(Pid::from_raw);
+        if pid.is_some_and(&is_meant) {
+            remove(&dir);
         }
-        if matches!(running_cluster(&dir), Ok(Some(_))) {
-            stop_postgres(&dir.join("pg")).await;
-        }
-        std::fs::remove_dir_all(&dir).ok();
     }
 }
 
-/// Asks the PostgreSQL of a directory to end at once, and waits for it.
-async fn stop_postgres(pg_dir: &Path) {
-    let file = std::fs::read_to_string(pg_dir.join("postmaster.pid")).unwrap_or_default();
-    let Some(pid) = file.lines().next().and_then(|line| line.parse().ok()).map(Pid::from_raw) else { return };
-    if kill(pid, nix::sys::signal::Signal::SIGQUIT).is_err() {
-        return;
-    }
-    for _ in 0..100 {
-        if kill(pid, None).is_err() {
-            return;
+/// Ends the PostgreSQL of a directory at once, waits for it, and removes its files.
+fn remove(dir: &Path) {
+    let file = std::fs::read_to_string(dir.join("pg/postmaster.pid")).unwrap_or_default();
+    let pid = file.lines().next().and_then(|line| line.parse().ok()).map(Pid::from_raw);
+    // After a crash of the machine the number may be anybody's.
+    if let Some(pid) = pid.filter(|_| matches!(running_cluster(dir), Ok(Some(_))))
+        && kill(pid, Signal::SIGQUIT).is_ok()
+    {
+        for _ in 0..100 {
+            if kill(pid, None).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
-        sleep(Duration::from_millis(50)).await;
     }
+    std::fs::remove_dir_all(dir).ok();
 }
