@@ -46,6 +46,7 @@ mod rest_privacy;
 mod revocation;
 mod sockets_dialects;
 mod sockets_presence;
+mod sql_definitions;
 mod sql_moves_sockets;
 mod sql_surface;
 mod supabase;
@@ -121,6 +122,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         rest_privacy::cases(),
         sockets_dialects::cases(),
         sockets_presence::cases(),
+        sql_definitions::cases(),
         sql_moves_sockets::cases(),
         sql_surface::cases(),
         supabase::cases(),

@@ -26,6 +26,7 @@ const END: &str = "```\n<!-- End of the transcript -->";
 pub fn cases() -> Vec<Case> {
     crate::cases![
         the_sql_of_the_readme_runs_on_the_demo_data,
+        what_the_readme_types_into_psql_runs_on_the_demo_data,
         two_browsers_follow_a_dbas_own_table_as_the_transcript_says,
     ]
 }
@@ -47,6 +48,29 @@ async fn the_sql_of_the_readme_runs_on_the_demo_data(world: Arc<World>) {
     for example in examples {
         world.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
     }
+}
+
+/// Every line of the README's shell examples that calls psql, as a shell reads it.
+async fn what_the_readme_types_into_psql_runs_on_the_demo_data(world: Arc<World>) {
+    let target =
+        Target { url: Secret::new(world.url.clone()), admin_url: Some(Secret::new(world.admin_url())) };
+    assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
+    let text = std::fs::read_to_string(readme()).expect("the README");
+    let shell = |line: &&str| {
+        line.starts_with("psql ")
+            || ["ALICE=", "BOB=", "CONVERSATION="].iter().any(|name| line.starts_with(name))
+    };
+    let lines: Vec<&str> = text.lines().filter(shell).collect();
+    let calls = lines.iter().filter(|line| line.starts_with("psql ")).count();
+    assert!(calls >= 5, "they were found: {lines:?}");
+    let output = tokio::process::Command::new("bash")
+        .args(["-euxc", &lines.join("\n")])
+        .env("DATABASE_URL", &world.url)
+        .env("PGOPTIONS", "-c client_min_messages=warning")
+        .output()
+        .await
+        .expect("bash is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 async fn two_browsers_follow_a_dbas_own_table_as_the_transcript_says(world: Arc<World>) {

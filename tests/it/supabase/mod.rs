@@ -1,21 +1,18 @@
 //! A Supabase project is a home like any other: the migrations apply as the role that one has there, touch nothing
 //! that Supabase owns, and bring every earlier database up to date with what is in it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rollcall::{
     config::Secret,
-    pg::{
-        embedded::EmbeddedCluster,
-        migrate::{Report, Sources, Target, apply, prepare},
-    },
+    pg::migrate::{Report, Sources, Target, apply, prepare},
 };
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::{
     Case,
-    cluster::{connect, in_database},
+    cluster::{Cluster, connect},
     world::{Node, User, World},
 };
 
@@ -27,42 +24,37 @@ pub fn cases() -> Vec<Case> {
     crate::cases![
         a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays,
         every_migration_upgrades_a_database_with_data_in_it,
+        the_project_is_one_that_the_supabase_cli_reads,
     ]
 }
 
 /// A cluster of its own: the roles of Supabase belong to a cluster, not to a database.
 struct Project {
-    dir: PathBuf,
-    cluster: EmbeddedCluster,
+    cluster: Cluster,
     admin: Client,
 }
 
 impl Project {
-    async fn start() -> Self {
-        let dir = std::env::temp_dir().join(format!("rollcall-supabase-{}", uuid::Uuid::new_v4()));
-        let cluster = EmbeddedCluster::start(&dir).await.expect("PostgreSQL starts");
-        let admin = connect(cluster.urls().admin_url.expose()).await;
-        for setting in ["fsync", "full_page_writes"] {
-            admin.batch_execute(&format!("alter system set {setting} = off")).await.expect("a setting");
-        }
+    async fn start(name: &str) -> Self {
+        let cluster = Cluster::start_bare(name).await;
+        let admin = connect(&cluster.admin_url("postgres")).await;
         admin.batch_execute(include_str!("project.sql")).await.expect("a project");
-        Self { dir, cluster, admin }
+        Self { cluster, admin }
     }
 
     /// As the project's owner, who is no superuser.
     fn url(&self, database: &str) -> String {
-        in_database(self.cluster.urls().url.expose(), database)
+        self.cluster.url(database)
     }
 
     async fn end(self) {
         drop(self.admin);
-        self.cluster.stop().await.expect("PostgreSQL stops");
-        std::fs::remove_dir_all(self.dir).expect("is ours");
+        self.cluster.stop().await;
     }
 }
 
 async fn a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays(_: Arc<World>) {
-    let project = Project::start().await;
+    let project = Project::start("supabase").await;
     let url = project.url("postgres");
     let target = Target { url: Secret::new(url.clone()), admin_url: None };
     let owned = async || project.admin.query_one(OWNED, &[]).await.expect("catalogs").get::<_, String>(0);
@@ -100,7 +92,7 @@ async fn a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays(_: A
 }
 
 async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<World>) {
-    let project = Project::start().await;
+    let project = Project::start("upgrade").await;
     let sources = Sources::built_in();
     let (all, seed) = (&sources.migrations, &sources.seed.as_ref().expect("demo data").text);
     let mut sql = connect(&project.url("postgres")).await;
@@ -163,4 +155,62 @@ async fn rows(sql: &Client) -> BTreeMap<String, Value> {
         all.insert(table, sql.query_one(&rows, &[]).await.expect("rows").get(0));
     }
     all
+}
+
+/// What the CLI knows of what the project sets; it refuses or ignores anything else.
+const SETTINGS: [(&str, &[&str]); 10] = [
+    ("", &["project_id"]),
+    ("api", &["enabled", "port", "schemas", "extra_search_path", "max_rows"]),
+    ("db", &["port", "shadow_port", "major_version"]),
+    ("db.migrations", &["enabled", "schema_paths"]),
+    ("db.seed", &["enabled", "sql_paths"]),
+    ("realtime", &["enabled"]),
+    ("studio", &["enabled", "port", "api_url"]),
+    ("auth", &["enabled", "site_url", "additional_redirect_urls", "jwt_expiry", "enable_signup"]),
+    ("edge_runtime", &["enabled", "policy", "inspector_port", "deno_version"]),
+    ("analytics", &["enabled", "port", "backend"]),
+];
+const FUNCTION: [&str; 5] = ["enabled", "verify_jwt", "import_map", "entrypoint", "static_files"];
+
+async fn the_project_is_one_that_the_supabase_cli_reads(_: Arc<World>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("supabase");
+    let text = std::fs::read_to_string(root.join("config.toml")).expect("the settings");
+    let mut section = String::new();
+    let mut functions = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.to_owned();
+            functions.extend(name.strip_prefix("functions.").map(str::to_owned));
+            continue;
+        }
+        let (key, value) = line.split_once(" = ").unwrap_or_else(|| panic!("{line}"));
+        let known = match section.strip_prefix("functions.") {
+            Some(_) => &FUNCTION[..],
+            None => {
+                SETTINGS.iter().find(|(name, _)| *name == section).unwrap_or_else(|| panic!("[{section}]")).1
+            }
+        };
+        assert!(known.contains(&key), "[{section}] {key}");
+        // Paths are the project's.
+        for path in value.split('"').filter(|part| part.starts_with("./")) {
+            assert!(root.join(path).exists(), "{path}");
+        }
+    }
+    for function in functions {
+        assert!(root.join("functions").join(&function).join("deno.json").exists(), "{function}");
+    }
+
+    // Names as the CLI orders and records them.
+    let mut versions = Vec::new();
+    for entry in std::fs::read_dir(root.join("migrations")).expect("migrations") {
+        let name = entry.expect("an entry").file_name().into_string().expect("text");
+        let (version, rest) = name.split_once('_').expect("a version and a name");
+        assert!(version.len() == 14 && version.bytes().all(|digit| digit.is_ascii_digit()), "{name}");
+        assert!(rest.ends_with(".sql"), "{name}");
+        versions.push(version.to_owned());
+    }
+    let count = versions.len();
+    versions.sort();
+    versions.dedup();
+    assert_eq!(versions.len(), count, "a version stands for one migration");
 }
