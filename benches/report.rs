@@ -1,6 +1,7 @@
-//! What is printed, and kept as `benches/RESULTS.md`.
+//! What is printed, and kept in `benches/RESULTS.md`: section by section, each with its own date, so that a run of some
+//! replaces those and leaves the others.
 
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 
@@ -8,8 +9,14 @@ use crate::{Plan, cluster::Cluster};
 
 /// The tables of a run, in Markdown.
 pub struct Report {
-    text: String,
+    /// What the numbers depend on.
+    head: String,
+    /// The sections, with their titles.
+    sections: Vec<String>,
 }
+
+/// What a section begins with.
+const HEADING: &str = "## ";
 
 impl Report {
     /// Begins with what the numbers depend on.
@@ -22,28 +29,36 @@ impl Report {
             let kib: u64 = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok()?;
             Some(kib / 1024 / 1024)
         });
-        let mut report = Self { text: String::new() };
-        report.say(&format!(
-            "# Benchmarks, {} run\n\n\
-             {} · {cores} × {} · {} GiB · Linux {} · load before the run {} · PostgreSQL {}, durable, on the same \
-             machine · Rollcall {}\n\n\
+        let head = format!(
+            "# Benchmarks\n\n\
+             {cores} × {} · {} GiB · Linux {} · PostgreSQL {}, durable, on the same machine · Rollcall {}\n\n\
              Load, server and PostgreSQL share the machine, and others may use it too: read ratios, each taken in \
              alternating rounds of one run, rather than absolute numbers. Medians of the rounds.\n",
-            plan.pick("full", "quick"),
-            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
             model.map_or("unknown processor", |(_, name)| name),
             memory.unwrap_or_default(),
             read("/proc/sys/kernel/osrelease").trim(),
-            read("/proc/loadavg").split(' ').next().unwrap_or_default(),
             cluster.version().await?,
             env!("CARGO_PKG_VERSION"),
-        ));
-        Ok(report)
+        );
+        println!("{}{head}", plan.pick("", "A quick run.\n\n"));
+        Ok(Self { head, sections: Vec::new() })
     }
 
     /// A section's title.
     pub fn heading(&mut self, title: &str) {
-        self.say(&format!("## {title}\n"));
+        self.sections.push(String::new());
+        self.say(&format!("{HEADING}{title}\n"));
+    }
+
+    /// Ends a section with when it was measured.
+    pub fn end_section(&mut self, took: Duration) {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        self.note(&format!(
+            "({}, {:.0} s, load at the end {})",
+            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
+            took.as_secs_f64(),
+            load.split(' ').next().unwrap_or_default(),
+        ));
     }
 
     /// A paragraph.
@@ -58,17 +73,37 @@ impl Report {
         self.say(&(lines.join("\n") + "\n"));
     }
 
-    /// Keeps it beside the benchmarks.
+    /// Keeps the sections so far beside the benchmarks, each in the place of its last measurement.
     pub fn keep(&self) -> Result<()> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
-        Ok(std::fs::write(path, self.text.trim_end().to_owned() + "\n")?)
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        let between = format!("\n{HEADING}");
+        let (_, kept) = kept.split_once(&between).unwrap_or_default();
+        let kept = kept.split(&between).filter(|section| !section.is_empty());
+        let mut sections: Vec<String> =
+            kept.map(|section| format!("{HEADING}{}\n", section.trim_end())).collect();
+        for new in &self.sections {
+            match sections.iter_mut().find(|section| title(section) == title(new)) {
+                Some(old) => old.clone_from(new),
+                None => sections.push(new.clone()),
+            }
+        }
+        let text = self.head.clone() + "\n" + &sections.join("\n");
+        Ok(std::fs::write(path, text.trim_end().to_owned() + "\n")?)
     }
 
     fn say(&mut self, text: &str) {
         println!("{text}");
-        self.text += text;
-        self.text.push('\n');
+        if let Some(section) = self.sections.last_mut() {
+            section.push_str(text);
+            section.push('\n');
+        }
     }
+}
+
+/// The title of a section.
+fn title(section: &str) -> &str {
+    section.lines().next().unwrap_or_default()
 }
 
 /// A row of a table.

@@ -29,6 +29,8 @@ const UNLIMITED: [&str; 7] = [
     "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND",
     "REALTIME_PRESENCE_CALLS",
 ];
+/// Names another binary to measure, to compare one build with another.
+const OTHER: &str = "BENCH_BINARY";
 const START_WITHIN: Duration = Duration::from_secs(20);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -45,7 +47,8 @@ impl Server {
     pub async fn start(database: &Database) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+        let binary = std::env::var_os(OTHER).unwrap_or_else(|| env!("CARGO_BIN_EXE_rollcall").into());
+        let child = Command::new(binary)
             .arg("serve")
             .env("DATABASE_URL", &database.url)
             .env("JWT_SECRET", SECRET)

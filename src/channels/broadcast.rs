@@ -106,21 +106,31 @@ impl Broadcaster {
         Self { local, bus, neighbours }
     }
 
-    /// Says something to everybody in a room but `except`. Waits while mailboxes are full, which is what slows down
-    /// who says too much.
+    /// Says something to everybody in a room.
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn publish(
-        &self,
-        room: &Room,
-        content: Content,
-        except: Option<ChannelId>,
-    ) -> Result<(), HubStopped> {
+    pub async fn publish(&self, room: &Room, content: Content) -> Result<(), HubStopped> {
+        let post = self.begin(room, content, None);
+        self.finish(room, Arc::new([post])).await
+    }
+
+    /// Says something to everybody in a room but `except`, on the other nodes; on this one when [`Self::finish`] is
+    /// told to.
+    #[must_use]
+    pub fn begin(&self, room: &Room, content: Content, except: Option<ChannelId>) -> Post {
         if !self.neighbours.is_alone() {
             self.bus.publish(Message { room: room.clone(), body: content.encode() });
         }
-        self.local.deliver(room, content, except, None).await
+        post(room, content, except, None)
+    }
+
+    /// Says on this node what was begun. Waits while mailboxes are full, which is what slows down who says too much.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn finish(&self, room: &Room, posts: Arc<[Post]>) -> Result<(), HubStopped> {
+        self.local.hub.post(room, posts).await
     }
 }
 
@@ -142,22 +152,20 @@ impl LocalRooms {
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn deliver(
-        &self,
-        room: &Room,
-        content: Content,
-        except: Option<ChannelId>,
-        id: Option<Uuid>,
-    ) -> Result<(), HubStopped> {
-        let topic = room.topic.clone();
-        let message = match content {
-            Content::Text(payload) => Encodable::new(Said { topic, event: "broadcast".into(), payload }) as _,
-            Content::User { event, payload, meta } => {
-                Encodable::new(UserBroadcast { topic, event, payload, meta }) as _
-            }
-        };
-        self.hub.post(room, Post { message, about: Hears::BROADCASTS, except, id }).await
+    pub async fn deliver(&self, room: &Room, content: Content, id: Option<Uuid>) -> Result<(), HubStopped> {
+        self.hub.post(room, Arc::new([post(room, content, None, id)])).await
     }
+}
+
+fn post(room: &Room, content: Content, except: Option<ChannelId>, id: Option<Uuid>) -> Post {
+    let topic = room.topic.clone();
+    let message = match content {
+        Content::Text(payload) => Encodable::new(Said { topic, event: "broadcast".into(), payload }) as _,
+        Content::User { event, payload, meta } => {
+            Encodable::new(UserBroadcast { topic, event, payload, meta }) as _
+        }
+    };
+    Post { message, about: Hears::BROADCASTS, except, id }
 }
 
 impl Hearer for LocalRooms {
@@ -165,7 +173,7 @@ impl Hearer for LocalRooms {
         async move {
             match Content::decode(body) {
                 // It fails only when the server stops.
-                Some(content) => drop(self.deliver(&room, content, None, None).await),
+                Some(content) => drop(self.deliver(&room, content, None).await),
                 None => tracing::warn!("another node said something that this one cannot read"),
             }
         }

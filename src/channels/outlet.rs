@@ -38,6 +38,6 @@ impl Reserved for Slots<'_> {
         let payload = String::from_utf8_lossy(&payload).into_owned().into();
         let diff = Said { topic: room.topic.clone(), event: "presence_diff".into(), payload };
         let post = Post { message: Encodable::new(diff), about: Hears::PRESENCE, except: None, id: None };
-        self.post(room, &post);
+        self.post(room, post);
     }
 }

@@ -116,7 +116,7 @@ impl Sink for DatabaseSink {
             };
             let content = Content::User { event: broadcast.event, payload, meta: Some(meta.into()) };
             // It fails only when the server stops.
-            let _ = self.rooms.deliver(&broadcast.room, content, None, Some(broadcast.id)).await;
+            let _ = self.rooms.deliver(&broadcast.room, content, Some(broadcast.id)).await;
         }
     }
 }

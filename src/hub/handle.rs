@@ -121,14 +121,14 @@ impl Hub {
         Ok(())
     }
 
-    /// Says something to all members of a room on this node, in order with everything else that is said there.
-    /// Waits while a shard's mailbox is full.
+    /// Says things to all members of a room on this node, in order with everything else that is said there, and in
+    /// one write where they are said together. Waits while a shard's mailbox is full.
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn post(&self, room: &Room, post: Post) -> Result<(), HubStopped> {
+    pub async fn post(&self, room: &Room, posts: Arc<[Post]>) -> Result<(), HubStopped> {
         for (_, sender) in &self.0.shards {
-            let command = Command::Post(room.clone(), post.clone());
+            let command = Command::Post(room.clone(), Arc::clone(&posts));
             sender.send(command).await.map_err(|_| HubStopped)?;
         }
         Ok(())

@@ -105,13 +105,19 @@ impl Outbox {
         self.stream_bytes + self.state_bytes
     }
 
+    /// Whether a stream frame is within the limit, whoever reads.
+    #[must_use]
+    pub fn has_room_for(&self, frame: &WireFrame) -> bool {
+        self.stream_bytes == 0 || self.stream_bytes + cost(frame) <= self.limits.stream_bytes
+    }
+
     /// Queues a frame that no later one repeats. `is_reading`: whether the reader took something a moment ago.
     ///
     /// # Errors
     /// [`Overflow`] if stream frames are queued already and this one would exceed their limit.
     pub fn push(&mut self, frame: WireFrame, is_reading: impl FnOnce() -> bool) -> Result<(), Overflow> {
         let bytes = self.stream_bytes + cost(&frame);
-        let is_over = self.stream_bytes > 0 && bytes > self.limits.stream_bytes;
+        let is_over = !self.has_room_for(&frame);
         if is_over && (bytes > self.limits.stream_bytes_reading || !is_reading()) {
             return Err(Overflow);
         }

@@ -5,7 +5,7 @@
 //! write costs by the write, hardly by the byte. Somebody who is left out of a part (who said it, who had it replayed)
 //! gets the frames one by one; they still go out in one write.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use hashbrown::{HashMap, hash_map::Entry};
 use smallvec::SmallVec;
@@ -35,7 +35,7 @@ pub struct Post {
 }
 
 /// The frames of one flush for one member, in order.
-pub(super) type Frames = SmallVec<[WireFrame; 2]>;
+type Frames = SmallVec<[WireFrame; 2]>;
 
 /// The rooms of one shard.
 #[derive(Debug)]
@@ -109,12 +109,13 @@ impl<C> Rooms<C> {
     }
 
     /// Has something wait for the room; `true` if it is the first that does. Nobody there: nothing waits.
-    pub fn post(&mut self, room: &Room, post: Post) -> bool {
+    pub fn post(&mut self, room: &Room, posts: &[Post]) -> bool {
         let Some(in_room) = self.rooms.get_mut(room) else {
             return false;
         };
-        in_room.waiting.push(post);
-        in_room.waiting.len() == 1
+        let is_first = in_room.waiting.is_empty();
+        in_room.waiting.extend_from_slice(posts);
+        is_first && !posts.is_empty()
     }
 
     /// What waits for a room, with those it is for; whatever is not asked for is dropped.
@@ -201,21 +202,20 @@ impl Bundle {
     }
 
     /// The frames for one member.
-    pub fn frames<C>(&mut self, member: &Member<C>, dialect: Dialect) -> Frames {
+    pub fn frames<C>(&mut self, member: &Member<C>, dialect: Dialect) -> Cow<'_, [WireFrame]> {
         let hears = member.hears_now();
         let is_left_out = self.left_out.binary_search(&member.channel).is_ok();
         if is_left_out || (self.has_ids && member.replayed.is_some()) {
-            return self.frames_of_its_own(member, hears, dialect);
+            return self.frames_of_its_own(member, hears, dialect).into();
         }
-        self.pieces[dialect.index()][hears.index()]
-            .get_or_insert_with(|| {
-                let heard = self.posts.iter().filter(|post| hears.any(post.about));
-                pieces(heard.filter_map(|post| post.message.frame(dialect)))
-            })
-            .clone()
+        let pieces = self.pieces[dialect.index()][hears.index()].get_or_insert_with(|| {
+            let heard = self.posts.iter().filter(|post| hears.any(post.about));
+            pieces(heard.filter_map(|post| post.message.frame(dialect)))
+        });
+        pieces.as_slice().into()
     }
 
-    fn frames_of_its_own<C>(&self, member: &Member<C>, hears: Hears, dialect: Dialect) -> Frames {
+    fn frames_of_its_own<C>(&self, member: &Member<C>, hears: Hears, dialect: Dialect) -> Vec<WireFrame> {
         let was_replayed = |post: &&Post| match (&member.replayed, post.id) {
             (Some(replayed), Some(id)) => replayed.contains(&id),
             _ => false,

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Commands that one batch takes at most.
+/// Commands that one batch takes at most, each of several posts counted by its posts; the last may exceed it.
 const BATCH: usize = 256;
 /// After so many writes others get a turn: a large fan-out must not hold its thread for tens of milliseconds.
 const YIELD_AFTER_WRITES: usize = 64;
@@ -50,8 +50,8 @@ pub(super) struct ShardDelivery {
 pub(super) enum Command {
     /// One call's deliveries, in order.
     Deliver(Vec<ShardDelivery>),
-    /// Says something in a room.
-    Post(Room, Post),
+    /// Says things in a room.
+    Post(Room, Arc<[Post]>),
     /// Says something to one connection, in order with what rooms say to it.
     Say(Arc<Connection>, WireFrame),
     /// Seats a member, after these frames.
@@ -60,6 +60,13 @@ pub(super) enum Command {
     Leave(Room, ChannelId, Option<(Arc<Connection>, WireFrame)>),
     /// Changes what a member wants to hear, after these frames.
     Hear(Room, ChannelId, Hears, Option<(Arc<Connection>, WireFrame)>),
+}
+
+impl Command {
+    /// How much of a batch it is.
+    fn weight(&self) -> usize {
+        if let Self::Post(_, posts) = self { posts.len().max(1) } else { 1 }
+    }
 }
 
 /// A member on its way in.
@@ -188,8 +195,8 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
                 published.publish(shard.len(), &shard.counters);
                 published.publish_rooms(writer.rooms.len(), writer.rooms.members());
             }
-            taken = mailbox.recv_many(&mut batch, BATCH) => {
-                if taken == 0 {
+            is_more = fill(&mut batch, &mut mailbox) => {
+                if !is_more {
                     break;
                 }
                 writer.obey(batch.drain(..)).await;
@@ -197,6 +204,37 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
         }
     }
     published.publish(shard.len(), &shard.counters);
+}
+
+/// What becomes of frames for the members of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PassOn {
+    /// They are queued, to go out with what else the batch brings.
+    Queued,
+    /// They are written.
+    Written,
+}
+
+impl PassOn {
+    /// How much of a turn one member takes, in queued deliveries.
+    const fn cost(self) -> usize {
+        match self {
+            Self::Queued => 1,
+            Self::Written => YIELD_AFTER_QUEUED / YIELD_AFTER_WRITES,
+        }
+    }
+}
+
+/// Waits for a command and takes a batch of what waits behind it; `false` if nothing will come any more.
+async fn fill(batch: &mut Vec<Command>, mailbox: &mut mpsc::Receiver<Command>) -> bool {
+    let mut next = mailbox.recv().await;
+    let mut weight = 0;
+    while let Some(command) = next {
+        weight += command.weight();
+        batch.push(command);
+        next = if weight < BATCH { mailbox.try_recv().ok() } else { None };
+    }
+    weight > 0
 }
 
 struct Writer<'a> {
@@ -217,8 +255,8 @@ impl Writer<'_> {
         for command in commands {
             match command {
                 Command::Deliver(deliveries) => self.deliver(deliveries).await,
-                Command::Post(room, post) => {
-                    if self.rooms.post(&room, post) {
+                Command::Post(room, posts) => {
+                    if self.rooms.post(&room, &posts) {
                         self.spoken.push(room);
                     }
                 }
@@ -247,6 +285,12 @@ impl Writer<'_> {
                 }
             }
         }
+        // Nobody gets anything but what was said in one room: there is nothing to wait for.
+        if let ([room], true, true) = (&*self.spoken, self.answers.is_empty(), self.dirty.is_empty()) {
+            let room = room.clone();
+            self.spoken.clear();
+            return self.pass_on(&room, PassOn::Written).await;
+        }
         self.pass_on_all().await;
         for (place, connection) in self.dirty.drain(..).enumerate() {
             connection.flush_dirty();
@@ -261,7 +305,7 @@ impl Writer<'_> {
     /// Queues what comes before a change of who is in a room.
     async fn catch_up_with(&mut self, room: &Room) {
         if self.answers.is_empty() {
-            self.pass_on(room).await;
+            self.pass_on(room, PassOn::Queued).await;
         } else {
             self.pass_on_all().await;
         }
@@ -270,35 +314,39 @@ impl Writer<'_> {
     /// Queues all that waits, for rooms first.
     async fn pass_on_all(&mut self) {
         for room in std::mem::take(&mut self.spoken) {
-            self.pass_on(&room).await;
+            self.pass_on(&room, PassOn::Queued).await;
         }
         for (connection, frame) in std::mem::take(&mut self.answers) {
             self.tell(&connection, frame);
         }
     }
 
-    /// Queues what waits for a room, for each member in one piece.
-    async fn pass_on(&mut self, room: &Room) {
+    /// Queues or writes what waits for a room, for each member in one piece.
+    async fn pass_on(&mut self, room: &Room, how: PassOn) {
         let Some((members, mut bundle)) = self.rooms.take(room) else {
             return;
         };
         let (mut delivered, mut missed) = (0, 0);
-        for some in members.chunks(YIELD_AFTER_QUEUED) {
+        for some in members.chunks(YIELD_AFTER_QUEUED / how.cost()) {
             for member in some {
                 let connection = &member.connection;
                 let frames = bundle.frames(member, connection.dialect());
                 if frames.is_empty() {
                     continue;
                 }
-                match connection.queue_all(frames) {
+                let taken = match how {
+                    PassOn::Written => connection.send_all(&frames),
+                    PassOn::Queued => connection.queue_all(&frames),
+                };
+                match taken {
                     Ok(()) => delivered += bundle.len() as u64,
                     Err(SendError::Closed | SendError::Slow) => missed += bundle.len() as u64,
                 }
-                if connection.mark_dirty() {
+                if how == PassOn::Queued && connection.mark_dirty() {
                     self.dirty.push(Arc::clone(connection));
                 }
             }
-            self.queued += some.len();
+            self.queued += some.len() * how.cost();
             if self.queued >= YIELD_AFTER_QUEUED {
                 self.queued = 0;
                 yield_now().await;

@@ -25,9 +25,10 @@ impl<'a> Slots<'a> {
     }
 
     /// Says something to all members of a room on this node: one command of each shard.
-    pub fn post(&mut self, room: &Room, post: &Post) {
+    pub fn post(&mut self, room: &Room, post: Post) {
+        let posts: Arc<[Post]> = Arc::new([post]);
         for shard in 0..self.0.len() {
-            self.send(shard, Command::Post(room.clone(), post.clone()));
+            self.send(shard, Command::Post(room.clone(), Arc::clone(&posts)));
         }
     }
 

@@ -31,7 +31,7 @@ pub enum ConnectError {
 /// Makes connections to one database, each under a name that says what it is for.
 #[derive(Clone)]
 pub struct Connector {
-    config: Config,
+    config: Arc<Config>,
     tls: MakeRustlsConnect,
 }
 
@@ -57,12 +57,12 @@ impl Connector {
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(20));
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls_config(verify)?) })
+        Ok(Self { config: Arc::new(config), tls: MakeRustlsConnect::new(tls_config(verify)?) })
     }
 
     /// The configuration for a connection that shows itself as `rollcall-<purpose>`.
     pub(super) fn config(&self, purpose: &str) -> Config {
-        let mut config = self.config.clone();
+        let mut config = Config::clone(&self.config);
         config.application_name(format!("rollcall-{purpose}"));
         config
     }

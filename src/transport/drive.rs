@@ -272,7 +272,7 @@ impl Reader {
         }
         // Not `drain`: what is left is small, and would keep the room of what was read.
         *inbound = if handled == inbound.len() { Vec::new() } else { inbound.split_off(handled) };
-        Ok(())
+        attend(conn, Box::pin(session.on_pause())).await
     }
 
     async fn fall_silent<S: Session>(&mut self, session: &mut S) -> Result<(), Ending> {

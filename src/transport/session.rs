@@ -71,6 +71,12 @@ pub trait Session: Send + 'static {
     /// The client sent a message; the next is read only after this returns.
     fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> impl Future<Output = Flow> + Send;
 
+    /// All messages that one read of the socket brought have been handled: the time for what is better done once for
+    /// all of them.
+    fn on_pause(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// The peer did not answer a ping (`true`), or has come back (`false`). Called on the edge only.
     fn on_silence(&mut self, silent: bool, conn: &Arc<Connection>) -> impl Future<Output = ()> + Send {
         let _ = (silent, conn);

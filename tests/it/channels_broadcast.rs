@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         s053_public_and_private_rooms_of_one_name_are_apart,
         s054_who_may_not_write_is_told_and_nobody_hears,
         s055_a_thousand_messages_arrive_in_order,
+        s055_what_is_done_after_a_message_comes_after_it,
         s056_a_message_from_sql_is_delivered_after_its_commit,
         s057_a_message_from_sql_carries_the_id_of_its_row,
         s058_sending_without_the_right_is_a_warning,
@@ -215,6 +216,32 @@ async fn s055_a_thousand_messages_arrive_in_order(world: Arc<World>) {
             assert_eq!(listener.hear(ROOM).await["payload"]["n"], n);
         }
         listener.expect_silence().await;
+    }
+}
+
+async fn s055_what_is_done_after_a_message_comes_after_it(world: Arc<World>) {
+    let node = world.node().await;
+    for vsn in Vsn::BOTH {
+        let mut other = joined(&node, vsn, json!({})).await;
+        let mut sender = joined(&node, vsn, json!({"broadcast": {"self": true}})).await;
+        for n in 0..3 {
+            sender.broadcast(ROOM, "n", json!({"n": n})).await;
+        }
+        let track = sender.push(ROOM, "presence", json!({"type": "presence", "event": "track"})).await;
+        let leave = sender.push(ROOM, "phx_leave", json!({})).await;
+        let mut order = Vec::new();
+        while order.last() != Some(&json!(leave)) {
+            let frame = sender
+                .find_where("anything", |frame| ["broadcast", "phx_reply"].contains(&&*frame.event))
+                .await;
+            let is_reply = frame.event == "phx_reply";
+            order.push(if is_reply { frame.reference } else { frame.payload["payload"]["n"].clone() });
+        }
+        assert_eq!(order, [json!(0), json!(1), json!(2), json!(track), json!(leave)]);
+        for n in 0..3 {
+            assert_eq!(other.hear(ROOM).await["payload"]["n"], n);
+        }
+        other.leave(ROOM).await;
     }
 }
 

@@ -89,7 +89,7 @@ async fn send_batch(
 }
 
 async fn publish(services: &Services, room: &Room, content: Content) -> Result<(), Refusal> {
-    services.broadcaster.publish(room, content, None).await.map_err(|_| Refusal::Stopping)
+    services.broadcaster.publish(room, content).await.map_err(|_| Refusal::Stopping)
 }
 
 /// One message of a batch, ready to be said.

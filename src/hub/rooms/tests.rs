@@ -24,7 +24,7 @@ fn member(hears: Hears) -> Member<()> {
     Member { channel: ChannelId::next(), connection: (), hears, gate: None, replayed: None }
 }
 
-fn bytes(frames: &Frames) -> Vec<u8> {
+fn bytes(frames: &[WireFrame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.as_bytes().to_vec()).collect()
 }
 
@@ -55,10 +55,10 @@ fn everybody_hears_everything_in_order_but_what_they_said_themselves() {
     let (a, b) = (alice.channel, bob.channel);
     rooms.join(room.clone(), alice);
     rooms.join(room.clone(), bob);
-    assert!(rooms.post(&room, post("1")));
-    assert!(!rooms.post(&room, Post { except: Some(a), ..post("2") }));
-    rooms.post(&room, Post { except: Some(b), ..post("3") });
-    rooms.post(&room, post("4"));
+    assert!(rooms.post(&room, &[post("1")]));
+    assert!(!rooms.post(&room, &[Post { except: Some(a), ..post("2") }]));
+    rooms.post(&room, &[Post { except: Some(b), ..post("3") }]);
+    rooms.post(&room, &[post("4")]);
     assert_eq!(heard(&mut rooms, &room, &[a, b]), ["134", "124"]);
     assert!(rooms.take(&room).is_none(), "it is passed on once");
 }
@@ -67,7 +67,7 @@ fn everybody_hears_everything_in_order_but_what_they_said_themselves() {
 fn rooms_of_one_name_public_and_private_do_not_hear_each_other() {
     let mut rooms = Rooms::default();
     rooms.join(Room::public("a"), member(Hears::ALL));
-    assert!(!rooms.post(&Room::private("a"), post("1")));
+    assert!(!rooms.post(&Room::private("a"), &[post("1")]));
     assert!(rooms.take(&Room::private("a")).is_none() && rooms.take(&Room::public("a")).is_none());
 }
 
@@ -82,8 +82,8 @@ fn who_hears_only_a_part_gets_only_that_and_a_gate_closes_at_once() {
     rooms.join(room.clone(), guarded);
     rooms.join(room.clone(), presence);
     let say = |rooms: &mut Rooms<()>| {
-        rooms.post(&room, post("b"));
-        rooms.post(&room, Post { about: Hears::PRESENCE, ..post("p") });
+        rooms.post(&room, &[post("b")]);
+        rooms.post(&room, &[Post { about: Hears::PRESENCE, ..post("p") }]);
     };
     say(&mut rooms);
     assert_eq!(heard(&mut rooms, &room, &who), ["bp", "p"]);
@@ -102,9 +102,9 @@ fn what_was_replayed_does_not_come_again() {
     let who = [late.channel, early.channel];
     rooms.join(room.clone(), late);
     rooms.join(room.clone(), early);
-    rooms.post(&room, Post { id: Some(old), ..post("o") });
-    rooms.post(&room, Post { id: Some(new), ..post("n") });
-    rooms.post(&room, post("x"));
+    rooms.post(&room, &[Post { id: Some(old), ..post("o") }]);
+    rooms.post(&room, &[Post { id: Some(new), ..post("n") }]);
+    rooms.post(&room, &[post("x")]);
     assert_eq!(heard(&mut rooms, &room, &who), ["nx", "onx"]);
 }
 

@@ -38,6 +38,7 @@ impl ChannelsSession {
         let Stage::Joined(Joined { ack, hears_itself, .. }) = &channel.stage else {
             return;
         };
+        let ack = *ack;
         let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
         let except = (!hears_itself).then_some(channel.id);
         let said = match (content(&push.payload, most), may) {
@@ -45,14 +46,16 @@ impl ChannelsSession {
             (None, _) => return,
             (_, Err(error)) => Err(Unspoken::NotAllowed(error, channel.room.topic.clone())),
             (Some(Ok(content)), Ok(())) => {
-                // It fails only when the server stops, and then the connection ends too.
-                let _ = self.services.broadcaster.publish(&channel.room, content, except).await;
+                let room = channel.room.clone();
+                let post = self.services.broadcaster.begin(&room, content, except);
+                self.say(room, post).await;
                 Ok(())
             }
             (Some(Err(unspoken)), Ok(())) => Err(unspoken),
         };
-        if *ack {
-            let voice = self.voice(conn);
+        if ack {
+            self.speak().await;
+            let (voice, channel) = (self.voice(conn), &self.channels[place]);
             let frame = match said {
                 Ok(()) => voice.reply(channel, push.reference.as_deref(), Status::Ok, NOTHING),
                 Err(unspoken) => {

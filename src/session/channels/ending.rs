@@ -101,6 +101,7 @@ impl ChannelsSession {
 
     /// Tells a client why, and ends its channel. The socket and its other channels stay.
     pub(super) async fn expel(&mut self, place: usize, ending: Ending, conn: &Arc<Connection>) {
+        self.speak().await;
         let channel = self.channels.swap_remove(place);
         tracing::debug!(conn.id = %conn.id(), topic = &*channel.room.topic, %ending, "ended a channel");
         let voice = self.voice(conn);

@@ -4,8 +4,8 @@
 //! - `changes` is what a join asks for of changes of tables.
 //! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
 //!   the session where that takes time), `error` has the words of refusal, and `farewells` remembers what the client has just left.
-//! - `broadcasting` and `presence` are what a joined channel says to its room, `rights` is whether it may, `renewal` and
-//!   `tokens` keep its token fresh, `ending` is where the server ends it.
+//! - `broadcasting` and `presence` are what a joined channel says to its room (`speech` is how it gets there), `rights` is
+//!   whether it may, `renewal` and `tokens` keep its token fresh, `ending` is where the server ends it.
 //! - `work` is how things that take time are done beside the session. `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
 //!
 //! Everything about a channel goes through the hub's mailboxes, also replies: so nothing of a channel comes before the
@@ -25,6 +25,7 @@ mod presence;
 mod refusals;
 mod renewal;
 mod rights;
+mod speech;
 mod tokens;
 mod voice;
 mod work;
@@ -42,6 +43,7 @@ use self::{
     farewells::Farewells,
     inbox::{Event, Inbox},
     refusals::Refusals,
+    speech::Speech,
     voice::Voice,
 };
 use crate::{
@@ -59,6 +61,9 @@ use crate::{
     },
     transport::{CloseReason, Connection, Flow, Session},
 };
+
+/// The event of a broadcast.
+const BROADCAST: &str = "broadcast";
 
 /// What the sessions need, shared by all of them.
 pub struct Services {
@@ -126,6 +131,8 @@ pub struct ChannelsSession {
     channels: Vec<Box<Channel>>,
     /// There from the first time on that something happens elsewhere.
     inbox: Option<Inbox>,
+    /// What it has said and is still to be passed on, until the end of a read. Boxed, because most listen.
+    speech: Option<Box<Speech>>,
     /// How much the client says, if anybody counts. Boxed, because most say nothing for most of the time.
     said: Option<Box<Said>>,
     refusals: Refusals,
@@ -143,6 +150,7 @@ impl ChannelsSession {
             guest: None,
             channels: Vec::new(),
             inbox: None,
+            speech: None,
             said: None,
             refusals: Refusals::default(),
             farewells: Farewells::default(),
@@ -168,6 +176,9 @@ impl ChannelsSession {
     }
 
     async fn hear(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
+        if push.event != BROADCAST {
+            self.speak().await;
+        }
         let Some(name) = push.topic.strip_prefix(TOPIC_PREFIX) else {
             return self.hear_elsewhere(push, conn).await;
         };
@@ -203,7 +214,7 @@ impl ChannelsSession {
             "access_token" => self.renew(place, push, conn).await,
             "presence" => self.presence(place, push, conn).await,
             _ if self.says_too_much() => self.expel(place, Ending::Rate, conn).await,
-            "broadcast" => self.broadcast(place, push, conn).await,
+            BROADCAST => self.broadcast(place, push, conn).await,
             // Nothing else means anything, and nothing is said about it.
             _ => {}
         }
@@ -248,6 +259,7 @@ impl ChannelsSession {
             && !self.channels[place].is_busy()
             && let Some(push) = self.channels[place].held.next()
         {
+            self.speak().await;
             // Boxed, because a push may lead to more work and so back here.
             Box::pin(self.hear_in(place, &push.as_push(), conn)).await;
         }
@@ -285,10 +297,12 @@ impl Session for ChannelsSession {
     }
 
     async fn on_nudge(&mut self, conn: &Arc<Connection>) -> Flow {
+        self.speak().await;
         let events = self.inbox.as_ref().map(Inbox::take).unwrap_or_default();
         for event in events {
             self.happen(event, conn).await;
         }
+        self.speak().await;
         self.heed_dismissals(conn).await
     }
 
@@ -297,7 +311,12 @@ impl Session for ChannelsSession {
         Flow::Continue
     }
 
+    async fn on_pause(&mut self) {
+        self.speak().await;
+    }
+
     async fn on_close(mut self, conn: &Arc<Connection>, _why: CloseReason) {
+        self.speak().await;
         while let Some(channel) = self.channels.pop() {
             self.depart(channel, None, conn).await;
         }

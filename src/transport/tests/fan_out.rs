@@ -6,9 +6,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::server::{Happened, Said, Server, soon};
 use crate::{
-    hub::{ConnId, Delivery, Encodable, StateKey},
+    channels::{ChannelId, Room},
+    hub::{ConnId, Delivery, Encodable, Hears, Member, Post, StateKey},
     model::UserId,
-    transport::{CloseCode, CloseReason},
+    transport::{CloseCode, CloseReason, frame::WireFrame},
 };
 
 fn stream(text: impl Into<String>, to: Vec<ConnId>) -> Delivery {
@@ -114,6 +115,57 @@ async fn a_reader_that_falls_behind_a_stream_is_closed_and_others_notice_nothing
     assert!(received < sent, "{received} of {sent}");
     soon(server.hub.fan_out(vec![stream("after", vec![slow_id, quick_id])])).await.expect("running");
     assert_eq!(quick.next_text().await.as_deref(), Some("after"));
+}
+
+#[tokio::test]
+async fn more_in_one_batch_than_may_be_queued_reaches_who_reads() {
+    const FRAMES: usize = 64;
+    let mut server = Server::start().await;
+    let mut quick = server.raw(b"").await;
+    let id = server.opened().await;
+    let text = "x".repeat(16 * 1024);
+    let together = (0..FRAMES).map(|_| stream(text.clone(), vec![id])).collect();
+    soon(server.hub.fan_out(together)).await.expect("running");
+    for _ in 0..FRAMES {
+        assert_eq!(quick.next_text().await.as_ref(), Some(&text));
+    }
+    assert_eq!(server.hub.stats().slow_closed, 0);
+}
+
+#[tokio::test]
+async fn what_is_said_in_a_room_arrives_whole_even_if_the_socket_takes_it_in_parts() {
+    let mut server = Server::start().await;
+    let mut late = server.raw(b"").await;
+    let id = server.opened().await;
+    let connection = server.hub.connection(id).expect("open");
+    let room = Room::public("a");
+    let member = Member {
+        channel: ChannelId::next(),
+        connection: connection.clone(),
+        hears: Hears::ALL,
+        gate: None,
+        replayed: None,
+    };
+    let first = WireFrame::text("welcome");
+    soon(server.hub.slots(1)).await.expect("running").join(room.clone(), member, first);
+    let text = |number: u64| format!("{number} {}", "x".repeat(50_000));
+    let mut said = 0;
+    soon(async {
+        while connection.queued_bytes() == 0 {
+            let message = Encodable::new(Said(text(said)));
+            let post = Post { message, about: Hears::BROADCASTS, except: None, id: None };
+            server.hub.post(&room, [post].into()).await.expect("running");
+            said += 1;
+            while server.hub.stats().deliveries < said {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(late.next_text().await.as_deref(), Some("welcome"));
+    for number in 0..said {
+        assert_eq!(late.next_text().await, Some(text(number)));
+    }
 }
 
 #[tokio::test]
