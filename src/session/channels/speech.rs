@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ChannelsSession;
 use crate::{channels::Room, hub::Post};
 
-/// What is passed on together at most: a batch of the hub's is not to consist of few speakers.
+/// What is passed on together at most: a batch of the hub has room for several who say so much.
 const TOGETHER: usize = 64;
 
 /// What has been said in a room and waits for the end of the read. It never waits longer, and not for anything else:
