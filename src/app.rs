@@ -7,7 +7,7 @@ use axum::Router;
 use futures_util::{FutureExt, future::BoxFuture};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{Role, Verifier, VerifierSettings},
@@ -85,6 +85,9 @@ pub struct Server {
     /// Its id among the nodes.
     pub node: NodeId,
     tasks: Tasks,
+    /// Cancelled when no more connections are to be accepted: later than the soft stop, so that whoever asks in between
+    /// learns that this server is stopping.
+    closing: CancellationToken,
     hub: Hub,
     lease: Lease,
     database: Database,
@@ -209,13 +212,15 @@ impl Server {
                 trust: config.gateway.trust_headers,
                 networks: config.gateway.networks.clone(),
             }),
-            system: Arc::new(System::new(probes, metrics, clock.clone())),
+            system: Arc::new(
+                System::new(probes, metrics, clock.clone()).until(tasks.shutdown().soft().clone()),
+            ),
             sockets: Sockets { hub: hub.clone(), shared },
             channels,
             demo,
             clock,
         };
-        let settings = http_settings(config)?;
+        let settings = http_settings(config, tasks.shutdown().soft().clone())?;
         let second_router =
             http::layers::wrap(http::sockets::second_port_routes().with_state(state.clone()), &settings);
         let router = http::layers::wrap(router().with_state(state), &settings);
@@ -250,12 +255,15 @@ impl Server {
         tasks.spawn("channel presence mirror", endless(mirror.run(stop.clone())));
         tasks.spawn("writer", endless(writer_task.run(stop.clone())));
         until_known(ready).await;
+        let closing = CancellationToken::new();
         if let Some((listener, _)) = second {
-            let served = transport::serve(listener, second_router, stop.clone(), AcceptSettings::default());
+            let served =
+                transport::serve(listener, second_router, closing.clone(), AcceptSettings::default());
             tasks.spawn("http on the second port", served);
         }
-        tasks.spawn("http", transport::serve(listener, router, stop, AcceptSettings::default()));
-        Ok(Self { address, context_address, node, tasks, hub, lease, database })
+        let served = transport::serve(listener, router, closing.clone(), AcceptSettings::default());
+        tasks.spawn("http", served);
+        Ok(Self { address, context_address, node, tasks, closing, hub, lease, database })
     }
 
     /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
@@ -265,7 +273,11 @@ impl Server {
     /// When a task died, or did not end in time.
     pub async fn run(self) -> Result<(), TaskFailure> {
         self.tasks.shutdown().soft().cancelled().await;
+        let sockets = self.hub.stats().connections;
+        tracing::info!(sockets, "not ready any more; telling sockets to come back elsewhere");
         self.hub.shutdown(ShutdownPlan::default()).await;
+        tracing::info!("no socket is left; finishing requests and background work");
+        self.closing.cancel();
         let ended = self.tasks.run(TASKS_GRACE).await;
         self.lease.release().await;
         self.database.close();
@@ -337,7 +349,7 @@ fn context_settings(config: &config::ContextConfig) -> ContextSettings {
     }
 }
 
-fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
+fn http_settings(config: &Config, stopping: CancellationToken) -> anyhow::Result<HttpSettings> {
     let cors_origins = match &config.cors.origin {
         CorsOrigin::Any => CorsOrigins::Any,
         CorsOrigin::These(origins) => origins.join(",").parse()?,
@@ -346,6 +358,7 @@ fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
         cors_origins,
         cors_credentials: config.cors.credentials,
         slow_routes: http::context::SLOW_ROUTES.to_vec(),
+        stopping,
         ..HttpSettings::default()
     })
 }

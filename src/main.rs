@@ -21,9 +21,10 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<ExitCode> {
     let (command, config) = cli::read()?;
-    rollcall::telemetry::init_tracing(&config.log)?;
+    let traces = rollcall::telemetry::init_tracing(&config.log, config.traces.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(cli::run(command, config));
     runtime.shutdown_timeout(LAST_WAIT);
+    traces.finish();
     outcome
 }

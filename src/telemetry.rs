@@ -1,13 +1,17 @@
 //! Tracing set-up, metric and field names.
 
+pub mod traces;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Registry};
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, TracesConfig};
+use traces::Traces;
 
 /// What is logged unless `RUST_LOG` says otherwise. The pool warns of each connection that a restart of PostgreSQL
 /// closed; the listener says that once.
@@ -90,23 +94,33 @@ pub enum TelemetryError {
     /// Something else in the process collects metrics already.
     #[error("metrics could not be set up")]
     Metrics(#[from] BuildError),
+    /// The collector's address or headers cannot be used.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: traces cannot be sent there")]
+    Traces(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Starts logging, to standard error: standard output belongs to what a command prints.
+/// Starts logging, to standard error: standard output belongs to what a command prints. With a collector, traces too.
+/// To be called before any runtime is started.
 ///
 /// # Errors
-/// If the process logs already.
-pub fn init_tracing(config: &LogConfig) -> Result<(), TelemetryError> {
-    let directives = config.filter.as_deref().unwrap_or(DEFAULT_FILTER);
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
+/// If the process logs already, or the collector's address cannot be used.
+pub fn init_tracing(config: &LogConfig, collector: Option<&TracesConfig>) -> Result<Traces, TelemetryError> {
+    let filter = EnvFilter::new(config.filter.as_deref().unwrap_or(DEFAULT_FILTER));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let installed = match config.format {
-        LogFormat::Pretty => lines.with_target(false).finish().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+        .with_ansi(std::io::stderr().is_terminal() && config.format == LogFormat::Pretty);
+    let lines = match config.format {
+        LogFormat::Pretty => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    Ok(installed?)
+    let Some(collector) = collector else {
+        Registry::default().with(lines).with(filter).try_init()?;
+        return Ok(Traces::none());
+    };
+    // What is logged and what is traced are two decisions, so each has a filter of its own.
+    let (traces, layer) = Traces::start(collector)?;
+    Registry::default().with(lines.with_filter(filter)).with(layer).try_init()?;
+    Ok(traces)
 }
 
 /// Starts collecting metrics. The handle renders them as Prometheus text; somebody has to run [`upkeep`].

@@ -7,7 +7,7 @@ mod token;
 
 use std::process::ExitCode;
 
-use rollcall::config::{Cli, Command, Config};
+use rollcall::config::{Cli, Command, Config, completions};
 
 /// Runs what the command line asks for.
 pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
@@ -16,6 +16,10 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => migrate::run(&args, &config).await,
         Command::Token(args) => token::run(&args, &config),
         Command::Doctor(args) => doctor::run(&args, &config).await,
+        Command::Completions(args) => {
+            print!("{}", completions(args.shell));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

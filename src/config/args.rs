@@ -7,9 +7,61 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+/// Lines of about eighty characters, which no terminal wraps.
+const HELP: &str = "\
+First steps:
+  rollcall serve --seed            its own PostgreSQL and demo data:
+                                   open http://127.0.0.1:4000 and look around
+  set -a; . .rollcall/env; set +a  its URL and keys, for curl, psql and clients
+  rollcall token --sub <user id>   a token, for Authorization or the console
+
+With a database of your own:
+  export DATABASE_URL=postgres://… JWT_SECRET=…
+  rollcall doctor                  what is wrong with it, and how to mend it
+  rollcall migrate                 its schema up to date; serve does so, too
+  rollcall serve --host 0.0.0.0 --log-format json
+
+Every flag is an environment variable as well, and a line in .env:
+--port 5000 is PORT=5000. A server describes its API at /docs and
+/openapi.json, and its sockets at /asyncapi.json.";
+const SERVE_HELP: &str = "\
+Examples:
+  rollcall serve --seed            its own PostgreSQL, and demo data
+  rollcall serve --host 0.0.0.0 --log-format json
+  rollcall serve --otlp-endpoint http://127.0.0.1:4318
+
+Stop it with Ctrl-C or SIGTERM: readiness turns false, sockets are told when
+to come back, requests under way are answered. A second signal stops at once.";
+const MIGRATE_HELP: &str = "\
+Examples:
+  rollcall migrate                 of the server's own PostgreSQL
+  rollcall migrate --database-url postgres://owner@db.example.com/app";
+const TOKEN_HELP: &str = "\
+Examples:
+  rollcall token --sub a0000000-0000-4000-8000-000000000001
+  rollcall token --role service_role --ttl 15m
+  rollcall token --sub <user id> --claim 'permissions=[\"presence:admin\"]'";
+const DOCTOR_HELP: &str = "\
+Examples:
+  rollcall doctor                  what is wrong, and the SQL that mends it
+  rollcall doctor --json | jq .    the same for programs
+
+The exit status says whether anything is wrong.";
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  rollcall completions bash > ~/.local/share/bash-completion/completions/rollcall
+  rollcall completions zsh > \"${fpath[1]}/_rollcall\"
+  rollcall completions fish > ~/.config/fish/completions/rollcall.fish";
+
 /// Presence, realtime and context over PostgreSQL.
 #[derive(Parser)]
-#[command(name = "rollcall", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(
+    name = "rollcall",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = HELP
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,13 +75,20 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the server; without DATABASE_URL it starts a PostgreSQL of its own in the data directory
+    #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),
     /// Bring the database's schema up to date and say what was applied
+    #[command(after_help = MIGRATE_HELP)]
     Migrate(MigrateArgs),
     /// Print a token for a user, signed with JWT_SECRET
+    #[command(after_help = TOKEN_HELP)]
     Token(TokenArgs),
     /// Say what is wrong with the database and how to mend it
+    #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
 }
 
 /// Arguments of `rollcall serve`.
@@ -73,6 +132,13 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// Arguments of `rollcall completions`.
+#[derive(Args)]
+pub struct CompletionsArgs {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
 /// Every setting, as text. Not `Debug`, because some of them are secrets.
 #[derive(Args, Default)]
 pub struct Settings {
@@ -100,6 +166,19 @@ pub struct Settings {
     /// pretty or json [default: pretty]
     #[arg(long, env = "LOG_FORMAT", help_heading = "Server")]
     pub log_format: Option<String>,
+
+    /// Collector of traces, by OTLP over HTTP, as http://127.0.0.1:4318 [default: none]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Traces")]
+    pub otlp_endpoint: Option<String>,
+    /// Headers for the collector: name=value,name=value [default: none]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", help_heading = "Traces")]
+    pub otlp_headers: Option<String>,
+    /// What the server calls itself in traces [default: rollcall]
+    #[arg(long, env = "OTEL_SERVICE_NAME", help_heading = "Traces")]
+    pub service_name: Option<String>,
+    /// Share of traces to keep, 0 to 1, where the caller has not decided [default: 1]
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", help_heading = "Traces")]
+    pub trace_ratio: Option<String>,
 
     /// PostgreSQL to use [default: none, the server starts one of its own]
     #[arg(long, env = "DATABASE_URL", help_heading = "Database")]
@@ -246,6 +325,13 @@ pub(super) fn command() -> clap::Command {
     Cli::command().mut_args(|arg| arg.global(true).hide_env_values(true))
 }
 
+/// The completions of a shell.
+pub fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "rollcall", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
 /// The environment variables that are settings.
 pub(super) fn known_variables() -> Vec<String> {
     command()
@@ -262,6 +348,42 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn help_teaches_with_examples_that_parse() {
+        let rendered = command().render_help().to_string();
+        assert!(rendered.contains("First steps:"), "{rendered}");
+        let mut seen = 0;
+        for subcommand in command().get_subcommands() {
+            let help = subcommand.clone().render_help().to_string();
+            let examples = help.lines().filter_map(|line| line.trim().strip_prefix("rollcall "));
+            for example in examples {
+                // Up to where the shell or the explanation begins.
+                let words =
+                    example.split(" > ").next().unwrap_or_default().split("   ").next().unwrap_or_default();
+                let words = words.split(" | ").next().unwrap_or_default();
+                let words = words.replace("<user id>", "a0000000-0000-4000-8000-000000000001");
+                let line = std::iter::once("rollcall").chain(words.split_whitespace());
+                assert!(command().try_get_matches_from(line).is_ok(), "{example}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 10, "{seen}");
+        for text in [HELP, SERVE_HELP, MIGRATE_HELP, TOKEN_HELP, DOCTOR_HELP, COMPLETIONS_HELP] {
+            assert!(text.lines().all(|line| line.chars().count() < 82), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_shell_gets_completions_of_subcommands_and_settings() {
+        use clap::ValueEnum;
+        for shell in clap_complete::Shell::value_variants() {
+            let script = completions(*shell);
+            for word in ["serve", "doctor", "completions", "database-url"] {
+                assert!(script.contains(word), "{shell} lacks {word}");
+            }
+        }
     }
 
     #[test]

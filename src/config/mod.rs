@@ -20,7 +20,9 @@ use ipnet::IpNet;
 use crate::auth::Role;
 use crate::context::provider::Endpoint;
 
-pub use args::{Cli, Command, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs};
+pub use args::{
+    Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs, completions,
+};
 pub use error::{ConfigError, Problem};
 pub use parse::duration as parse_duration;
 pub use secret::Secret;
@@ -56,6 +58,8 @@ pub struct Config {
     pub nats_url: Option<Secret>,
     /// What to log, and how.
     pub log: LogConfig,
+    /// Where traces go, if anywhere.
+    pub traces: Option<TracesConfig>,
 }
 
 /// Where the server listens.
@@ -208,4 +212,17 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line, for machines.
     Json,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct TracesConfig {
+    /// The collector's base URL; traces go to `/v1/traces` under it.
+    pub endpoint: String,
+    /// What the collector wants to see in headers, such as its key.
+    pub headers: Vec<(String, Secret)>,
+    /// What the server calls itself.
+    pub service_name: String,
+    /// The share of traces that is kept, where the caller has not decided.
+    pub ratio: f64,
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Secret;
+
 /// What a parser answers.
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -102,9 +104,41 @@ pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
+/// `name=value` pairs, as OpenTelemetry writes headers. Values may be secrets, so that no message repeats them.
+pub(super) fn headers(text: &str) -> Parsed<Vec<(String, Secret)>> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    listed(text)
+        .map(|pair| match pair.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+            Some((name, value)) if is_name(name) && value.chars().all(|c| matches!(c, ' '..='~')) => {
+                Ok((name.to_owned(), Secret::new(value)))
+            }
+            _ => Err("is not of the form name=value,name=value".to_owned()),
+        })
+        .collect()
+}
+
+/// A part of the whole.
+pub(super) fn share(text: &str) -> Parsed<f64> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(format!("`{text}` is not a share: give a number from 0 to 1")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_pairs_and_no_message_repeats_their_values() {
+        let read = headers("api-key=a=b , x=").unwrap();
+        assert_eq!(read, [("api-key".to_owned(), Secret::new("a=b")), ("x".to_owned(), Secret::new(""))]);
+        for wrong in ["hunter2", "=hunter2", "a b=hunter2", "a=hunter2\u{7}"] {
+            assert!(!headers(wrong).unwrap_err().contains("hunter2"), "{wrong}");
+        }
+        assert_eq!((share("0.25"), share("2").is_err(), share("NaN").is_err()), (Ok(0.25), true, true));
+    }
 
     #[test]
     fn time_spans_are_seconds_unless_a_unit_says_otherwise() {

@@ -10,7 +10,7 @@ use super::error::{ConfigError, Problem};
 use super::parse::{self, Parsed};
 use super::{
     AuthConfig, Config, ContextConfig, CorsConfig, CorsOrigin, DatabaseConfig, GatewayConfig, Limits, Listen,
-    LogConfig, LogFormat, Secret, Times,
+    LogConfig, LogFormat, Secret, Times, TracesConfig,
 };
 use crate::auth::Role;
 use crate::context::provider::Endpoint;
@@ -78,6 +78,7 @@ impl Config {
                 .optional("NATS_URL", &settings.nats_url, |text| parse::url(text, &["nats", "tls"]))
                 .map(Secret::new),
             log: log(settings, &mut reader),
+            traces: traces(settings, &mut reader),
         };
         ConfigError::from_problems(reader.problems)?;
         Ok(config)
@@ -413,6 +414,18 @@ fn log(settings: &Settings, reader: &mut Reader) -> LogConfig {
             _ => Err(format!("`{text}` is not a log format: give pretty or json")),
         }),
     }
+}
+
+fn traces(settings: &Settings, reader: &mut Reader) -> Option<TracesConfig> {
+    let endpoint = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT", &settings.otlp_endpoint, |text| {
+        parse::url(text, &["http", "https"])
+    });
+    let headers =
+        reader.read("OTEL_EXPORTER_OTLP_HEADERS", &settings.otlp_headers, Vec::new(), parse::headers);
+    let service_name =
+        reader.text("OTEL_SERVICE_NAME", &settings.service_name).unwrap_or_else(|| "rollcall".to_owned());
+    let ratio = reader.read("OTEL_TRACES_SAMPLER_ARG", &settings.trace_ratio, 1.0, parse::share);
+    endpoint.map(|endpoint| TracesConfig { endpoint, headers, service_name, ratio })
 }
 
 #[cfg(test)]

@@ -1,27 +1,37 @@
 //! A user's own devices.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
+    http::StatusCode,
     response::IntoResponse,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
+use serde::Deserialize;
 
 use super::{
-    ApiError, HttpState, Json, Path,
+    ApiError, GatewayPolicy, HttpState, Json, Path,
     acting::{Acting, Managing},
+    body,
+    extract::parse_json,
+    identity::identify,
     ids::done,
 };
 use crate::{
+    auth::Verifier,
+    limits::{LimitClass, Limits},
     model::DeviceId,
     pg::{Database, queries::devices},
 };
 
-/// `/api/presence/devices`.
+/// `/api/presence/devices`, and `/api/presence/sign-off` for pages that are being closed.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/presence/devices", get(list))
         .route("/api/presence/devices/{device_id}", delete(sign_off))
+        .route("/api/presence/sign-off", post(sign_off_by_beacon))
 }
 
 async fn list(
@@ -41,4 +51,33 @@ async fn sign_off(
         DeviceId::try_from(device).map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
     let was_there = devices::sign_off(&database, &caller, &device).await?;
     if was_there { Ok((allowance, done())) } else { Err(ApiError::NotFound) }
+}
+
+/// What a page says as it is closed.
+#[derive(Deserialize)]
+struct Beacon {
+    #[serde(alias = "deviceId")]
+    device_id: String,
+    token: Option<String>,
+}
+
+/// For `navigator.sendBeacon`, which can neither set headers nor read an answer: the token may be in the body, whose
+/// media type does not matter. As in the Edge Function, so that clients may send it to either.
+async fn sign_off_by_beacon(
+    State(database): State<Database>,
+    State(verifier): State<Arc<Verifier>>,
+    State(gateway): State<Arc<GatewayPolicy>>,
+    State(limits): State<Arc<Limits>>,
+    request: Request,
+) -> Result<impl IntoResponse, ApiError> {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(Request::from_parts(parts.clone(), body)).await?;
+    let Beacon { device_id, token } = parse_json(&bytes)?;
+    let caller = identify(&parts, &verifier, &gateway, token.as_deref()).await?;
+    let user = caller.require_user()?;
+    let device =
+        DeviceId::try_from(device_id).map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
+    let allowance = limits.check(LimitClass::Manage, user)?;
+    devices::sign_off(&database, &caller, &device).await?;
+    Ok((allowance, StatusCode::NO_CONTENT))
 }

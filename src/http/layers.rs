@@ -5,11 +5,12 @@ use std::{str::FromStr, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -18,6 +19,7 @@ use tracing::{Instrument, field};
 use uuid::Uuid;
 
 use super::{ApiError, body::BodyLimit};
+use crate::telemetry::traces;
 
 /// Counter: answered requests, by `route`, `method` and `status`.
 pub const REQUESTS_TOTAL: &str = "rollcall_http_requests_total";
@@ -83,6 +85,8 @@ pub struct HttpSettings {
     pub request_timeout: Duration,
     /// Routes, as registered (`/api/v1/ai/chat`), that may take longer.
     pub slow_routes: Vec<(&'static str, Duration)>,
+    /// From when on no new work is taken.
+    pub stopping: CancellationToken,
 }
 
 impl Default for HttpSettings {
@@ -93,6 +97,7 @@ impl Default for HttpSettings {
             body_limit: BodyLimit::default(),
             request_timeout: Duration::from_secs(30),
             slow_routes: Vec::new(),
+            stopping: CancellationToken::new(),
         }
     }
 }
@@ -105,7 +110,8 @@ pub struct RequestId(pub String);
 ///
 /// 1. id, span and metrics, which are to see every answer, also the refusals of what follows;
 /// 2. CORS, because a page must be able to read errors too;
-/// 3. panics, 4. the time limit, 5. the body limit, 6. the routes, and 404 and 405 in the envelope.
+/// 3. refusals of a server that stops, 4. panics, 5. the time limit, 6. the body limit, 7. the routes, and 404 and 405
+///    in the envelope.
 ///
 /// Call it last: routes added later are not wrapped.
 pub fn wrap(router: Router, settings: &HttpSettings) -> Router {
@@ -118,6 +124,7 @@ pub fn wrap(router: Router, settings: &HttpSettings) -> Router {
         .layer(DefaultBodyLimit::max(settings.body_limit.0))
         .layer(middleware::from_fn_with_state(deadlines, within_deadline))
         .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn_with_state(settings.stopping.clone(), refuse_while_stopping))
         .layer(cors(settings))
         .layer(middleware::from_fn(observe))
 }
@@ -160,6 +167,34 @@ fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::Internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
 }
 
+/// What a server that stops still tells: whoever asks is looking for another one.
+const TOLD_WHILE_STOPPING: [&str; 5] = [
+    "/healthcheck",
+    "/metrics",
+    "/api/v1/system/health",
+    "/api/v1/system/metrics",
+    "/realtime/v1/api/health",
+];
+
+/// Requests that come after the stop are sent elsewhere, before they have begun anything.
+async fn refuse_while_stopping(
+    State(stopping): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    if !stopping.is_cancelled() || route.is_some_and(|route| TOLD_WHILE_STOPPING.contains(&route)) {
+        return next.run(request).await;
+    }
+    let refusal = ApiError::ServiceUnavailable { message: "the server is stopping".into(), source: None };
+    let mut response = refusal.into_response();
+    // HTTP/2 has no such header, and says it by its own means when the drain ends.
+    if request.version() <= Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 #[derive(Clone)]
 struct Deadlines {
     default: Duration,
@@ -196,7 +231,11 @@ async fn observe(mut request: Request, next: Next) -> Response {
         request.id = id,
         http.status = field::Empty,
         duration_ms = field::Empty,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
+        otel.status_code = field::Empty,
     );
+    traces::join(&span, request.headers(), method, &route);
     request.extensions_mut().insert(RequestId(id.clone()));
 
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -204,6 +243,9 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     span.record("http.status", status);
     span.record("duration_ms", elapsed.as_secs_f64() * 1_000.0);
+    if status >= 500 {
+        traces::failed(&span);
+    }
     span.in_scope(|| tracing::debug!("answered a request"));
     metrics::histogram!(REQUEST_SECONDS, "route" => route.clone()).record(elapsed);
     metrics::counter!(REQUESTS_TOTAL, "route" => route, "method" => method, "status" => status.to_string())

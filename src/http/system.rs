@@ -18,6 +18,7 @@ use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
 use crate::{auth::Verifier, clock::Clock};
@@ -80,6 +81,7 @@ pub struct System {
     probes: Vec<Arc<dyn Probe>>,
     metrics: Option<PrometheusHandle>,
     clock: Arc<dyn Clock>,
+    stopping: CancellationToken,
     latest: Mutex<Option<(Instant, Report)>>,
 }
 
@@ -91,7 +93,13 @@ impl System {
         metrics: Option<PrometheusHandle>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { probes, metrics, clock, latest: Mutex::new(None) }
+        Self { probes, metrics, clock, stopping: CancellationToken::new(), latest: Mutex::new(None) }
+    }
+
+    /// The same, and not ready any more once the server is asked to stop.
+    #[must_use]
+    pub fn until(self, stopping: CancellationToken) -> Self {
+        Self { stopping, ..self }
     }
 
     /// Whether the server can do its work with what a probe looks after.
@@ -99,7 +107,13 @@ impl System {
         self.report().await.checks.get(probe).is_some_and(|reading| reading.ok)
     }
 
-    /// The report, at most a second old; those who ask at the same time share one.
+    /// The report; one of a server that stops says so, however well it is.
+    async fn readiness(&self) -> Report {
+        let report = self.report().await;
+        if self.stopping.is_cancelled() { Report { status: "draining", ..report } } else { report }
+    }
+
+    /// What was found, at most a second ago; those who ask at the same time share one.
     async fn report(&self) -> Report {
         let mut latest = self.latest.lock().await;
         if let Some((at, report)) = &*latest
@@ -146,7 +160,7 @@ where
 }
 
 async fn health(State(system): State<Arc<System>>) -> Response {
-    let report = system.report().await;
+    let report = system.readiness().await;
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (status, no_store, axum::Json(report)).into_response()

@@ -147,6 +147,7 @@ impl CallerTx {
 }
 
 /// Begin, take on the role, the statement, commit. The four messages travel together, so it costs one round trip.
+#[tracing::instrument(name = "db.query", level = "debug", skip_all, fields(db.system = "postgresql", otel.kind = "client"))]
 async fn in_transaction(
     connection: Connection,
     acting: &[&(dyn ToSql + Sync); 3],

@@ -161,6 +161,7 @@ impl WriterTask {
         }
     }
 
+    #[tracing::instrument(name = "presence.write", level = "debug", skip_all, fields(batch = batch.len()))]
     async fn write(&self, batch: &[Request]) -> Result<Vec<VersionedFace>, PgError> {
         let mut attempt = 0;
         loop {

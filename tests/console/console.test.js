@@ -1,6 +1,7 @@
 // The console as a person uses it, in Chromium.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 
 import { accessible, launch, picture, url, visit } from "./browser.js";
@@ -11,6 +12,7 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser.close());
 
+const psql = (statements) => execFileSync("psql", ["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", process.env.DATABASE_URL], { input: statements });
 const pane = (page, name) => page.locator(`[data-pane=${name}]`);
 const row = (page, name, user) => pane(page, name).locator(`li[data-user="${user}"]`);
 const sees = (page, name, user, status) => row(page, name, user).and(page.locator(`[data-status=${status}]`)).waitFor();
@@ -83,12 +85,37 @@ test("the channel playground joins, tracks and broadcasts, frame by frame", asyn
   await page.context().close();
 });
 
+test("the playground shows database changes", async () => {
+  psql(`create table public.tides (id int primary key, metres numeric); alter table public.tides enable row level security;
+    create policy "everybody" on public.tides for select using (true); grant select on public.tides to authenticated;
+    alter publication supabase_realtime add table public.tides`);
+  const page = await visit(browser, "/#channels");
+  await page.getByLabel("Changes of table").fill("public.tides");
+  await page.getByRole("button", { name: "Join" }).click();
+  await page.locator("ol.frames li[data-way=in]").filter({ hasText: "Subscribed to PostgreSQL" }).waitFor();
+  psql("insert into public.tides values (1, 3.2)");
+  await page.locator("ol.frames li[data-way=in]").filter({ hasText: '"type":"INSERT"' }).waitFor();
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
 test("the operator sees rates, nodes and why somebody sees somebody", async () => {
   const page = await visit(browser, "/#operator");
   await page.locator("tbody td").filter({ hasText: "runs" }).first().waitFor();
   await page.waitForFunction(() => [...document.querySelectorAll("figure")].every((figure) => figure.querySelector("path").getAttribute("d")));
   await page.getByRole("button", { name: "Ask" }).click();
   await page.getByText("Alice sees the trusted face of Frank").waitFor();
+
+  // What the model would be told: the layers with their budget, what was not ready, and what did not fit.
+  psql(`insert into public.custom_instructions (user_id, content)
+    select 'a0000000-0000-4000-8000-000000000001', repeat('Answer briefly, and in the words of sailors. ', 60)`);
+  await page.getByLabel("Message").fill("When is the next tide?");
+  await page.getByLabel("Tokens in all").fill("500");
+  await page.getByRole("button", { name: "Look" }).click();
+  await page.locator("tr.layer").filter({ hasText: "L1 preferences" }).waitFor();
+  assert.equal(await page.locator("tr.layer").count(), 8);
+  await page.locator(".mark[data-kind=cut]").first().waitFor();
+  await page.locator(".mark:is([data-kind=missing], [data-kind=dirty])").first().waitFor();
   await picture(page, "operator");
   await accessible(page, "operator");
   assert.deepEqual(page.complaints, []);
@@ -114,15 +141,18 @@ test("every route can be read and tried", async () => {
 
 for (const [name, options] of [
   ["phone", { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
+  ["phone-dark", { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, colorScheme: "dark" }],
   ["dark", { colorScheme: "dark" }],
 ]) {
   test(`the console holds on: ${name}`, async () => {
-    for (const view of ["people", "channels", "operator"]) {
-      const page = await visit(browser, `/#${view}`, options);
-      await page.locator("button").first().waitFor();
+    for (const view of ["people", "channels", "operator", "docs"]) {
+      const page = await visit(browser, view === "docs" ? "/docs" : `/#${view}`, options);
+      await page.locator("button:visible, summary:visible").first().waitFor();
       if (view === "people") await pane(page, "second").locator("li[data-user]").first().waitFor();
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.ok(overflow <= 0, `${view} is ${overflow} px wider than the screen`);
+      const shift = await page.evaluate(() => globalThis.shift);
+      assert.ok(shift < 0.1, `${view}: layout shift ${shift}`);
       await picture(page, `${view}-${name}`);
       await accessible(page, `${view}, ${name}`);
       await page.context().close();

@@ -439,8 +439,12 @@ fn deviations() -> Vec<Deviation> {
         ),
         both(
             "rest_broadcast",
-            "What is wrong with a body is said in words",
-            vec![Answer("{bad", 400, "the body is not valid JSON")],
+            "What is wrong with a body is said in words, and in Rollcall's own envelope",
+            vec![Answer(
+                "{bad",
+                400,
+                r#"{"success":false,"error":"INVALID_REQUEST","message":"the body is not valid JSON","statusCode":400}"#,
+            )],
         ),
         both(
             "rest_broadcast",

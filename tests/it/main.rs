@@ -36,6 +36,7 @@ mod edge_function;
 mod faults;
 mod invisible;
 mod isolation;
+mod operating;
 mod pooler;
 mod readme;
 mod rest_lists;
@@ -142,6 +143,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         context_quality::cases(),
         invisible::cases(),
         isolation::cases(),
+        operating::cases(),
         typing::cases(),
         channel_bus::cases(),
         channel_presence::cases(),

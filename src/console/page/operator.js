@@ -67,16 +67,23 @@ function chart(title, unit) {
   svg.setAttribute("aria-hidden", "true");
   svg.append(path);
   const value = el("strong", {}, "–");
+  const most = el("span", {}, "most: –");
   const points = [];
+  const said = (point) => `${Number.isInteger(point) || point >= 10 ? Math.round(point).toLocaleString("en") : point.toFixed(1)} ${unit}`;
   const add = (point) => {
     points.push(point ?? 0);
     if (points.length > MOST_POINTS) points.shift();
     const top = Math.max(...points, 1e-9);
-    const start = MOST_POINTS - points.length;
-    path.setAttribute("d", points.map((y, x) => `${x ? "L" : "M"}${start + x} ${38 - (y / top) * 34}`).join(""));
-    value.textContent = point === null ? "–" : `${point < 10 ? point.toFixed(1) : Math.round(point).toLocaleString("en")} ${unit}`;
+    // A line across while there is but one reading.
+    const shown = points.length === 1 ? [points[0], points[0]] : points;
+    const start = MOST_POINTS - shown.length;
+    const line = shown.map((y, x) => `L${start + x} ${38 - (y / top) * 34}`).join("");
+    path.setAttribute("d", `M${start} 39${line}L${MOST_POINTS - 1} 39Z`);
+    value.textContent = point === null ? "–" : said(point);
+    most.textContent = `most: ${said(Math.max(...points))}`;
   };
-  return { figure: el("figure", {}, el("figcaption", {}, title, value), svg), add };
+  const scale = el("div", { class: "scale" }, most, `${(MOST_POINTS * EVERY) / 60000} minutes`);
+  return { figure: el("figure", {}, el("figcaption", {}, title, value), svg, scale), add };
 }
 
 export async function operator(place) {
@@ -108,7 +115,7 @@ async function desk(place, token) {
   place.replaceChildren(
     el("div", { class: "charts" }, charts.map(({ figure }) => figure)),
     el("div", { class: "card" }, el("h3", {}, "Nodes"), el("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Nodes" }, el("table", {},
-      el("thead", {}, el("tr", {}, ["Node", "Started", "Lease", "Devices"].map((title) => el("th", { scope: "col" }, title)))), nodes))),
+      el("thead", {}, el("tr", {}, ["Node", "Started", "Lease", "Renewed", "Devices"].map((title) => el("th", { scope: "col" }, title)))), nodes))),
     names, why(token, people), await inspector(token, people), line);
 
   let before, at;
@@ -121,7 +128,7 @@ async function desk(place, token) {
       const rows = await request(token, "GET", "/api/v1/system/nodes");
       nodes.replaceChildren(...rows.map((node) => el("tr", {},
         el("td", {}, el("code", {}, node.id)), el("td", {}, ago(node.started_at)),
-        el("td", {}, node.alive ? "runs" : "lapsed"), el("td", {}, String(node.devices)))));
+        el("td", {}, lease(node)), el("td", {}, ago(node.renewed_at)), el("td", {}, String(node.devices)))));
       line.say("");
     } catch (error) {
       line.say(error.message, true);
@@ -130,6 +137,10 @@ async function desk(place, token) {
   };
   tick();
 }
+
+// A node that does not renew its lease is dead, and its devices go offline.
+const lease = ({ alive, lease_expires_at }) =>
+  alive ? `runs, for ${Math.max(0, Math.round((Date.parse(lease_expires_at) - Date.now()) / 1000))} s more` : `lapsed ${ago(lease_expires_at)}`;
 
 const id = (people, place) => el("input", { required: true, value: people[place]?.user_id ?? "", placeholder: "user id", spellcheck: false });
 const listed = (input) => {
@@ -155,30 +166,48 @@ function why(token, people) {
 }
 
 const INSPECTED = "/api/v1/ai/context/{conversation_id}";
+const READY = { fresh: "ready", missing: "there was none", dirty: "was dirty", expired: "had expired", forced: "was made anew" };
 
 // Only where the server has the route.
 async function inspector(token, people) {
   const { paths } = await request(null, "GET", "/openapi.json");
-  const path = Object.keys(paths).find((path) => path.replace(/\{\w+\}/, "{conversation_id}") === INSPECTED);
-  if (!path) return null;
+  if (!(INSPECTED in paths)) return null;
   const line = note();
   const conversation = el("input", { required: true, value: people.length ? "c0000000-0000-4000-8000-000000000001" : "", spellcheck: false });
   const user = listed(id(people, 0));
+  const message = el("input", { placeholder: "What the user would type" });
+  const tokens = el("input", { type: "number", min: 500, step: 1, placeholder: "as configured" });
   const found = el("div", {});
   const look = attempt(line, async () => {
     const query = new URLSearchParams({ userId: user.value.trim() });
-    const answer = await request(token, "GET", `${path.replace(/\{\w+\}/, encodeURIComponent(conversation.value.trim()))}?${query}`);
-    found.replaceChildren(layers(answer.data ?? answer), el("details", {}, el("summary", {}, "Everything"), el("pre", {}, JSON.stringify(answer, null, 2))));
+    if (message.value.trim()) query.set("message", message.value.trim());
+    if (tokens.value) query.set("maxContextTokens", tokens.value);
+    const answer = await request(token, "GET", `${INSPECTED.replace(/\{\w+\}/, encodeURIComponent(conversation.value.trim()))}?${query}`);
+    found.replaceChildren(...prompt(answer), el("details", {}, el("summary", {}, "The prompt itself"), el("pre", { tabIndex: 0, "aria-label": "Prompt" }, answer.data.systemPrompt || "Nothing is known.")),
+      el("details", {}, el("summary", {}, "Everything, as JSON"), el("pre", { tabIndex: 0, "aria-label": "Answer" }, JSON.stringify(answer, null, 2))));
   });
   return el("form", { class: "card", onsubmit: look }, el("h3", {}, "What a model would be told"),
-    el("div", { class: "row" }, labelled("Conversation", conversation), labelled("User", user), el("button", { class: "primary" }, "Look")), line, found);
+    el("div", { class: "row" }, labelled("Conversation", conversation), labelled("User", user)),
+    el("div", { class: "row" }, labelled("Message", message), labelled("Tokens in all", tokens), el("button", { class: "primary" }, "Look")), line, found);
 }
 
-// The layers of a prompt with what each takes of the budget.
-function layers(data) {
-  const rows = data.layers ?? [];
-  const cells = (layer) => [layer.layer ?? layer.name ?? layer.type, layer.tokens ?? layer.tokenCount ?? "", layer.budget ?? "",
-    [layer.dirty && "was dirty", (layer.cut || layer.truncated) && "was cut"].filter(Boolean).join(", ")];
-  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["Layer", "Tokens", "Budget", ""].map((title) => el("th", { scope: "col" }, title)))),
-    el("tbody", {}, rows.map((layer) => el("tr", {}, cells(layer).map((cell) => el("td", {}, String(cell))))))));
+// The layers of a prompt: what each was given of the budget and took, what was not ready, and what was cut.
+function prompt({ data, metadata }) {
+  const { budget, layers } = data;
+  const spent = `${budget.used} of ${budget.tokens} tokens, assembled in ${metadata.assemblyTimeMs} ms; ${metadata.bundlesReady} of ${metadata.bundlesWanted} bundles were ready.`;
+  const rows = layers.flatMap((layer) => [
+    el("tr", { class: "layer" }, el("th", { scope: "row" }, `${layer.layer} ${layer.name}`), el("td", {}, String(layer.used)), el("td", {}, String(layer.given)),
+      el("td", {}, el("progress", { max: Math.max(1, layer.given), value: layer.used, "aria-label": `${layer.name}: used of what was given` })),
+      el("td", {}, `${layer.minimum} to ${layer.maximum} tokens; elasticity ${layer.elasticity}`)),
+    ...layer.sections.map((section) => el("tr", {}, el("td", { class: "section" }, section.title), el("td", {}, String(section.tokens)), el("td", {}),
+      el("td", {}, ...marks(section)), el("td", {}, section.reason))),
+  ]);
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ["Layer", "Used", "Given", "", "Why"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows));
+  return [el("p", { class: "quiet" }, spent), el("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Layers" }, table)];
 }
+
+const marks = ({ readiness, cut, content, reason }) => [
+  readiness && el("span", { class: "mark", "data-kind": readiness }, READY[readiness] ?? readiness),
+  cut && el("span", { class: "mark", "data-kind": "cut" }, "was cut"),
+  !content && (/left out/.test(reason) ? el("span", { class: "mark", "data-kind": "cut" }, "left out") : el("span", { class: "mark" }, "empty")),
+].filter(Boolean);

@@ -186,6 +186,7 @@ function roster(me, act, line) {
     list.replaceChildren(...rows.map(({ id, name, presence }) => el("li", { "data-user": id, "data-status": presence?.availability ?? "unknown" },
       el("span", { class: "dot", "data-status": presence?.availability ?? "offline" }),
       el("span", { class: "who" }, el("strong", {}, name), id === me ? " (you)" : "", ` · ${presence?.availability ?? "not visible"} `,
+        devices.get(id) > 1 && el("span", { class: "quiet" }, `on ${devices.get(id)} devices `),
         presence?.is_typing && el("em", { class: "typing" }, "typing…"),
         el("div", { class: "more" }, said(presence))),
       acts(id))));
@@ -193,6 +194,14 @@ function roster(me, act, line) {
   }));
   const timers = new Map();
   const clock = setInterval(draw, 30000);
+  // Only a card tells on how many devices somebody is; asked when a presence changes, not for those who are not here.
+  const devices = new Map();
+  const count = async ({ user_id, status }) => {
+    const card = status === "offline" ? null : await act("GET", `/${user_id}`).catch(() => null);
+    if (devices.get(user_id) === card?.devices_online) return;
+    devices.set(user_id, card?.devices_online);
+    draw();
+  };
   return {
     list,
     load,
@@ -200,11 +209,13 @@ function roster(me, act, line) {
     reset: (presences) => {
       known.clear();
       presences.forEach((presence) => known.set(presence.user_id, presence));
+      presences.forEach(count);
       draw();
     },
     put: (presence) => {
       const before = known.get(presence.user_id);
       known.set(presence.user_id, { ...presence, is_typing: before?.is_typing });
+      count(presence);
       draw();
     },
     typing: ({ user_id, is_typing }) => {

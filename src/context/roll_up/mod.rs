@@ -256,11 +256,21 @@ impl ContextEngine {
                 return;
             }
         };
+        if due.is_empty() {
+            return;
+        }
+        let (users, mut units) = (due.len(), 0);
+        tracing::info!(users, "rolling up new units");
         for user in due {
             for _ in 0..PORTIONS_A_ROUND {
                 match self.roll_up(user, DEFAULT_LIMIT, false).await {
-                    Ok(applied) if applied.acus_processed == i64::from(DEFAULT_LIMIT) => {}
-                    Ok(_) | Err(RollUpError::Running) => break,
+                    Ok(applied) => {
+                        units += applied.acus_processed;
+                        if applied.acus_processed < i64::from(DEFAULT_LIMIT) {
+                            break;
+                        }
+                    }
+                    Err(RollUpError::Running) => break,
                     Err(error) => {
                         tracing::warn!(error = ?error, "a roll-up failed");
                         break;
@@ -270,6 +280,7 @@ impl ContextEngine {
             // Nobody waits for this: requests go first.
             sleep(Duration::from_millis(50)).await;
         }
+        tracing::info!(users, units, "rolled up");
     }
 }
 

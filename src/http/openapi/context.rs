@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Operation, post, read,
+    Operation, context_shapes, post, read,
     schemas::{Shape, field, nullable, optional},
     types::{conversation_id, user_id},
 };
@@ -163,12 +163,22 @@ pub(super) fn operations() -> Vec<Operation> {
                     field("message", Shape::text(), "Invalidation queued."),
                 ]),
                 json!({ "success": true, "message": "Invalidation queued" }),
+            )
+            .answers(
+                400,
+                "The request is malformed, or there is no such event: then with those that there are.",
+                context_shapes::no_such_event(),
+                json!({
+                    "success": false, "error": "INVALID_REQUEST", "message": "eventType: is no event that there is",
+                    "statusCode": 400, "validTypes": ["memory_created"],
+                    "details": [{ "field": "eventType", "message": "is no event that there is" }],
+                }),
             ),
             read("/api/v1/context/health", "contextHealth", "How the context engine is")
                 .about("The counts are the caller's own; the service's are everybody's.")
                 .limited(LimitClass::Context)
-                .answers(200, "Both engines can answer.", Shape::any_object(), health.clone())
-                .answers(206, "One can.", Shape::any_object(), health),
+                .answers(200, "Both engines can answer.", context_shapes::health(), health.clone())
+                .answers(206, "One can.", context_shapes::health(), health),
             read("/api/v1/ai/context/{conversation_id}", "showContext", "The assembled prompt, layer by layer")
                 .about("Without calling a model: for seeing and debugging.")
                 .path_parameter("conversation_id", conversation_id(), "Which conversation.", HARBOUR)
@@ -177,7 +187,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 .query("maxContextTokens", Shape::count(), "The prompt's tokens.", None)
                 .query("includeHistory", Shape::flag(), "Read the conversation's messages.", None)
                 .limited(LimitClass::Context)
-                .answers(200, "The prompt.", Shape::any_object(), json!({ "success": true }))
+                .answers(200, "The prompt.", context_shapes::prompt(), context_shapes::prompt_example())
                 .fails_with(&[404]),
             post("/api/v1/ai/chat", "chat", "Ask a model, with what is known of the user")
                 .about(
@@ -190,7 +200,8 @@ pub(super) fn operations() -> Vec<Operation> {
                     chat(),
                     json!({ "conversationId": HARBOUR, "messages": [{ "role": "user", "content": "Hello" }] }),
                 )
-                .answers(200, "The answer.", Shape::any_object(), json!({ "success": true }))
+                .answers(200, "The answer.", context_shapes::chat(), context_shapes::chat_example())
+                .answers_text(200, "The answer, as it comes.", "text/event-stream")
                 .fails_with(&[409, 422, 500])
                 .limited(LimitClass::Chat)
                 // The demo has no model.

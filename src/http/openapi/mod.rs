@@ -11,6 +11,7 @@ mod asyncapi;
 mod channels;
 mod console;
 mod context;
+mod context_shapes;
 mod conversations;
 mod faults;
 mod operation;

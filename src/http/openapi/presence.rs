@@ -97,6 +97,20 @@ pub(super) fn operations() -> Vec<Operation> {
                 .answers(200, "Signed off.", Shape::done(), json!({ "success": true }))
                 .fails_with(&[404])
                 .limited(LimitClass::Manage),
+            post("/api/presence/sign-off", "signOff", "Sign a device off while the page is being closed")
+                .about(
+                    "For `navigator.sendBeacon`, which can set no headers and reads no answer: the token may be in the \
+                     body, whose media type does not matter. Offline at once, and the device's sockets are closed.",
+                )
+                .takes(
+                    Shape::Object(vec![
+                        field("device_id", device_id(), "Which device."),
+                        optional("token", Shape::text(), "The token, where there is no `Authorization`."),
+                    ]),
+                    json!({ "device_id": "laptop" }),
+                )
+                .answers_nothing(204, "Signed off, or there was no such device.")
+                .limited(LimitClass::Manage),
         ],
     )
 }

@@ -19,6 +19,12 @@ fn message() -> Shape {
     Shape::named("RealtimeMessage", "What the channels' routes say beside data.", Shape::Object(fields))
 }
 
+/// What 401 is on these routes.
+fn not_believed(operation: Operation) -> Operation {
+    let example = json!({ "message": "Unauthorized" });
+    operation.answers(401, "No token or key, or one that is not believed.", message(), example)
+}
+
 /// Several broadcasts at once.
 fn batch(path: &'static str, id: &'static str) -> Operation {
     let one = Shape::Object(vec![
@@ -29,7 +35,7 @@ fn batch(path: &'static str, id: &'static str) -> Operation {
         nullable("id", Shape::text(), "Arrives as `meta.id`."),
     ]);
     let fields: Vec<Field> = vec![field("messages", Shape::list(one), "All are taken, or none.")];
-    post(path, id, "Broadcast several messages")
+    let operation = post(path, id, "Broadcast several messages")
         .about(
             "To whoever is in the channels now. Private messages need the policies' leave to insert; without it they \
              are dropped, and the answer is 202 all the same.",
@@ -45,12 +51,13 @@ fn batch(path: &'static str, id: &'static str) -> Operation {
             Shape::Object(vec![field("errors", Shape::any_object(), "By field.")]),
             json!({ "errors": { "messages": [{}, { "payload": ["can't be blank"] }] } }),
         )
-        .answers(429, "Too many messages.", message(), json!({ "message": "You have exceeded your rate limit" }))
+        .answers(429, "Too many messages.", message(), json!({ "message": "You have exceeded your rate limit" }));
+    not_believed(operation)
 }
 
 /// One broadcast, whose body is the payload.
 fn single(path: &'static str, id: &'static str) -> Operation {
-    post(path, id, "Broadcast one message")
+    let operation = post(path, id, "Broadcast one message")
         .about(
             "The body is the payload: a JSON object (anything else arrives as `_json`), or bytes as \
              `application/octet-stream`, which only serializer 2.0.0 can hear.",
@@ -60,6 +67,18 @@ fn single(path: &'static str, id: &'static str) -> Operation {
         .query("private", Shape::flag(), "Which of the two channels of that name.", None)
         .takes(Shape::any_object(), json!({ "metres": 3.2 }))
         .answers_nothing(202, "On its way.")
+        .answers(
+            403,
+            "A private channel that the caller may not speak in.",
+            message(),
+            json!({ "message": "Unauthorized" }),
+        )
+        .answers(
+            415,
+            "Neither JSON nor bytes.",
+            refusal(),
+            json!({ "error": "Unsupported Media Type. Use application/json or application/octet-stream" }),
+        )
         .answers(
             422,
             "Too large, or the policies could not be asked.",
@@ -71,7 +90,8 @@ fn single(path: &'static str, id: &'static str) -> Operation {
             "Too many messages.",
             message(),
             json!({ "message": "You have exceeded your rate limit" }),
-        )
+        );
+    not_believed(operation)
 }
 
 fn ping(path: &'static str, id: &'static str) -> Operation {
@@ -154,7 +174,19 @@ pub(super) fn operations() -> Vec<Operation> {
                     }),
                 )
                 .answers(401, "No token or key, or one that is not believed.", message(), json!({ "message": "Unauthorized" }))
-                .answers(403, "A private channel that the caller may not see.", message(), json!({ "message": "Unauthorized" })),
+                .answers(403, "A private channel that the caller may not see.", message(), json!({ "message": "Unauthorized" }))
+                .answers(
+                    422,
+                    "`private` is neither, or the policies could not be asked.",
+                    Shape::any_object(),
+                    json!({ "errors": { "private": ["is invalid"] } }),
+                )
+                .answers(
+                    429,
+                    "Too many ask the policies.",
+                    message(),
+                    json!({ "message": "Connection pool exhausted" }),
+                ),
         ],
     )
 }

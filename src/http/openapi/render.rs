@@ -178,6 +178,11 @@ fn responses(operation: &Operation, components: &mut Components) -> Value {
             if let Some(example) = example {
                 content["example"] = example.clone();
             }
+            // The same status in another form.
+            if let Some(other) = responses.get_mut(&status.to_string()) {
+                other["content"][media_type] = content;
+                continue;
+            }
             response["content"] = json!({ *media_type: content });
         }
         responses.insert(status.to_string(), response);

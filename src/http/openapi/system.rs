@@ -26,8 +26,8 @@ fn report() -> Shape {
     let fields = vec![
         field(
             "status",
-            Shape::word(&["ok", "unavailable"]),
-            "`unavailable` if one of the checks is not well.",
+            Shape::word(&["ok", "unavailable", "draining"]),
+            "`unavailable` if one of the checks is not well, `draining` once the server is stopping.",
         ),
         field("version", Shape::text(), "The server's version."),
         field("checks", Shape::Plain(checks), "What was found, by what was asked."),

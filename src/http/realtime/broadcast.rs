@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
-    extract::{FromRef, Path, Query, Request, State},
+    extract::{FromRef, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -15,7 +15,10 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::caller::{Believed, Refusal, with_rates};
 use crate::{
     channels::{Claimant, Content, Room},
-    http::body::{self, BodyLimit},
+    http::{
+        Path, Query,
+        body::{self, BodyLimit},
+    },
     protocol::phoenix::UserPayload,
     session::channels::Services,
 };

@@ -93,7 +93,7 @@ impl IntoResponse for Refusal {
         let said = |status: StatusCode, body: Value| (status, axum::Json(body)).into_response();
         match self {
             Self::Unauthorized => said(StatusCode::UNAUTHORIZED, json!({"message": "Unauthorized"})),
-            Self::NotJson => (StatusCode::BAD_REQUEST, "the body is not valid JSON").into_response(),
+            Self::NotJson => ApiError::bad_request("the body is not valid JSON").into_response(),
             Self::ContentType => said(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 json!({"error": "Unsupported Media Type. Use application/json or application/octet-stream"}),

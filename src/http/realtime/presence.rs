@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{FromRef, Path, Query, State},
+    extract::{FromRef, State},
     http::{HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::caller::{Believed, Refusal};
 use crate::{
     channels::{Room, authorization::AuthorizationError},
+    http::{Path, Query},
     session::channels::Services,
 };
 

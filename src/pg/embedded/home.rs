@@ -129,6 +129,7 @@ impl Home {
         if self.clear_unfinished() {
             info!("an earlier set-up of the database was interrupted, beginning again");
         }
+        info!("making a database in {}; this takes a few seconds, once", pg_dir.display());
         // A name of its own: the `initdb` of a server that was killed may still be writing.
         let unfinished = self.root.join(format!("{UNFINISHED}{}", std::process::id()));
         self.make_private_dir(&unfinished)?;

@@ -124,7 +124,9 @@ impl EmbeddedCluster {
             }
         }
         if home.ensure_cluster(&record).await? {
-            info!("made a database in {}", home.pg_dir().display());
+            info!("made it; starting PostgreSQL");
+        } else {
+            info!("starting PostgreSQL with the database in {}", home.pg_dir().display());
         }
         let mut pause = Duration::from_millis(200);
         let mut tries = 0;

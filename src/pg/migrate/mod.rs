@@ -164,6 +164,11 @@ pub async fn apply(client: &mut Client, files: &[SqlFile]) -> Result<Vec<String>
     transaction.batch_execute(include_str!("../../../sql/migrate/history.sql")).await?;
     transaction.commit().await?;
 
+    // How many others may be applying meanwhile nobody knows; it is for whoever watches.
+    let awaited = pending(client, files).await?.len();
+    if awaited > 0 {
+        info!(migrations = awaited, "bringing the database's schema up to date");
+    }
     let mut applied = Vec::new();
     for file in files {
         let migration = Migration::of(file)?;
@@ -179,8 +184,8 @@ pub async fn apply(client: &mut Client, files: &[SqlFile]) -> Result<Vec<String>
         let record = include_str!("../../../sql/migrate/record.sql");
         transaction.execute(record, &[&migration.version, &migration.name, &texts]).await?;
         transaction.commit().await?;
-        info!(file = %file.name, "applied a migration");
         applied.push(file.name.clone().into_owned());
+        info!(file = %file.name, "applied migration {} of {}", applied.len(), awaited.max(applied.len()));
     }
     Ok(applied)
 }

@@ -1,0 +1,215 @@
+//! What the context engine answers: its health, a prompt layer by layer, and a chat.
+
+use serde_json::{Value, json};
+
+use super::{
+    schemas::{Field, Shape, field, optional, or_null},
+    types::{conversation_id, field_error},
+};
+
+fn number() -> Shape {
+    Shape::Plain(json!({ "type": "number" }))
+}
+
+fn counts(named: &[(&'static str, &'static str)]) -> Vec<Field> {
+    named.iter().map(|(name, about)| field(name, Shape::count(), about)).collect()
+}
+
+/// How the engine is, with counts that are the caller's own or everybody's.
+pub(super) fn health() -> Shape {
+    let words = Shape::word(&["healthy", "degraded", "down"]);
+    let mut fields = vec![
+        field("status", words, "Whether both engines answer, one, or none."),
+        field("newEngineAvailable", Shape::flag(), "Whether the dynamic engine answers."),
+        field("oldEngineAvailable", Shape::flag(), "Whether the simple engine answers."),
+        field("timestamp", Shape::moment(), "The server's clock."),
+    ];
+    for (name, about) in [
+        ("topicProfiles", "Topics."),
+        ("entityProfiles", "Entities."),
+        ("contextBundles", "Bundles."),
+        ("dirtyBundles", "Those of which a source has changed."),
+        ("invalidationQueue", "What waits to be compiled again."),
+        ("deadLetters", "What was given up."),
+    ] {
+        fields.push(or_null(name, Shape::count(), about));
+    }
+    Shape::named("ContextHealth", "How the context engine is.", Shape::Object(fields))
+}
+
+/// A malformed request, with the events that there are where it named another.
+pub(super) fn no_such_event() -> Shape {
+    Shape::Object(vec![
+        field("success", Shape::constant(false), "Always `false`."),
+        field("error", Shape::constant("INVALID_REQUEST"), "For programs."),
+        field("message", Shape::text(), "For a person."),
+        field("statusCode", Shape::constant(400), "The status again."),
+        optional("details", Shape::list(field_error()), "Which fields are wrong."),
+        optional("validTypes", Shape::list(Shape::text()), "The events that there are."),
+    ])
+}
+
+fn section() -> Shape {
+    let ready = Shape::word(&["fresh", "missing", "dirty", "expired", "forced"]);
+    Shape::Object(vec![
+        field("layer", Shape::text(), "Its layer's name."),
+        field("title", Shape::text(), "What it is about."),
+        field("content", Shape::text(), "Its text; empty where it was left out."),
+        field("tokens", Shape::count(), "The text's tokens."),
+        field("reason", Shape::text(), "Why it is here, or is not."),
+        optional("readiness", ready, "Of a bundle, whether it was ready."),
+        optional("bundleId", Shape::uuid(), "Of a bundle, its row."),
+        field("cut", Shape::flag(), "Whether it is only the beginning."),
+    ])
+}
+
+fn layer() -> Shape {
+    let mut fields = vec![
+        field("layer", Shape::text(), "`L0` to `L7`."),
+        field("name", Shape::text(), "In words."),
+        field("priority", number(), "Who gets first what is left."),
+        field("elasticity", number(), "How willingly it shrinks, from 0 to 1."),
+        field("sections", Shape::list(section()), "What it consists of."),
+    ];
+    fields.extend(counts(&[
+        ("minimum", "The fewest tokens that make sense."),
+        ("ideal", "As many as it would like."),
+        ("maximum", "The most."),
+        ("given", "What it was given of the budget."),
+        ("used", "What it took."),
+    ]));
+    Shape::named("ContextLayer", "A layer of a prompt with its part of the budget.", Shape::Object(fields))
+}
+
+fn said() -> Shape {
+    Shape::Object(vec![
+        field("role", Shape::word(&["system", "user", "assistant"]), "Who."),
+        field("content", Shape::text(), "What."),
+    ])
+}
+
+fn detected() -> Shape {
+    Shape::Object(vec![
+        field("kind", Shape::word(&["topic", "entity"]), "Which of the two."),
+        field("id", Shape::uuid(), "Its row."),
+        field("name", Shape::text(), "Its name."),
+        field("score", number(), "How sure, from 0 to 1."),
+        field("reason", Shape::text(), "`conversation`, `named`, `misspelt` or `meaning`."),
+    ])
+}
+
+fn metadata(further: Vec<Field>) -> Shape {
+    let mut fields = vec![
+        field("assemblyTimeMs", number(), "Milliseconds."),
+        field("cacheHitRate", number(), "Bundles that were ready and fresh over bundles wanted."),
+        field("bundlesUsed", Shape::count(), "Bundles in the prompt."),
+    ];
+    fields.extend(further);
+    Shape::Object(fields)
+}
+
+fn answer(data: Shape, metadata: Shape) -> Shape {
+    Shape::Object(vec![
+        field("success", Shape::constant(true), "Always `true`."),
+        field("data", data, "The answer."),
+        field("metadata", metadata, "How it came about."),
+        field("timestamp", Shape::moment(), "The server's clock."),
+    ])
+}
+
+/// An assembled prompt, layer by layer.
+pub(super) fn prompt() -> Shape {
+    let budget = counts(&[
+        ("tokens", "What the prompt may have."),
+        ("given", "What the layers were given."),
+        ("used", "What they took."),
+    ]);
+    let data = Shape::Object(vec![
+        field("conversationId", conversation_id(), "Which conversation."),
+        field("systemPrompt", Shape::text(), "Everything that is known, as Markdown."),
+        field("messages", Shape::list(said()), "The last messages, oldest first."),
+        field("detected", Shape::list(detected()), "What the message is about."),
+        field("depth", Shape::text(), "How deep the question goes."),
+        field("layers", Shape::list(layer()), "By priority."),
+        field("budget", Shape::Object(budget), "The tokens."),
+    ]);
+    answer(
+        data,
+        metadata(counts(&[("bundlesWanted", "Bundles wanted."), ("bundlesReady", "Those ready and fresh.")])),
+    )
+}
+
+/// What a prompt looks like.
+pub(super) fn prompt_example() -> Value {
+    json!({
+        "success": true, "timestamp": "2026-11-21T12:00:00Z",
+        "data": {
+            "conversationId": "c0000000-0000-4000-8000-000000000001", "systemPrompt": "# You", "messages": [],
+            "detected": [], "depth": "minimal",
+            "layers": [{
+                "layer": "L1", "name": "preferences", "priority": 90, "elasticity": 0.1, "minimum": 0, "ideal": 400,
+                "maximum": 800, "given": 400, "used": 4,
+                "sections": [{
+                    "layer": "preferences", "title": "How to answer", "content": "Answer briefly.", "tokens": 4,
+                    "reason": "the user's own words", "readiness": "fresh", "cut": false,
+                }],
+            }],
+            "budget": { "tokens": 12_000, "given": 400, "used": 4 },
+        },
+        "metadata": {
+            "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": 1, "bundlesWanted": 1, "bundlesReady": 1,
+        },
+    })
+}
+
+/// What a model said.
+pub(super) fn chat() -> Shape {
+    let usage = counts(&[
+        ("totalTokens", "Of both."),
+        ("promptTokens", "Of the prompt."),
+        ("completionTokens", "Of the answer."),
+    ]);
+    let mut statistics = counts(&[
+        ("tokens", "The prompt's tokens."),
+        ("maxTokens", "What they may be."),
+        ("historyMessages", "Messages of the conversation."),
+        ("bundlesWanted", "Bundles wanted."),
+        ("bundlesReady", "Those ready and fresh."),
+        ("bundlesCompiled", "Those that were compiled for this."),
+    ]);
+    let by_layer = Shape::Plain(json!({ "type": "object", "additionalProperties": { "type": "integer" } }));
+    statistics.extend([
+        field("topics", Shape::list(Shape::text()), "The topics that the message is about."),
+        field("entities", Shape::list(Shape::text()), "The entities."),
+        field("layers", by_layer, "Tokens by layer."),
+        optional("fellBack", Shape::flag(), "The simple engine had to step in."),
+    ]);
+    let data = Shape::Object(vec![
+        field("content", Shape::text(), "What the model says."),
+        field("model", Shape::text(), "Which model."),
+        field("usage", Shape::Object(usage), "What it cost."),
+        field("engine", Shape::text(), "Who assembled."),
+        field("contextStats", Shape::Object(statistics), "What the prompt consisted of."),
+        field("messageId", Shape::uuid(), "The answer's row."),
+        optional("replayed", Shape::flag(), "It was answered before, and this is that answer."),
+        optional("partial", Shape::flag(), "It broke off."),
+    ]);
+    answer(data, metadata(Vec::new()))
+}
+
+/// What an answer looks like.
+pub(super) fn chat_example() -> Value {
+    json!({
+        "success": true, "timestamp": "2026-11-21T12:00:00Z",
+        "data": {
+            "content": "Hello, Alice.", "model": "echo", "engine": "dynamic",
+            "usage": { "totalTokens": 12, "promptTokens": 8, "completionTokens": 4 },
+            "contextStats": {
+                "tokens": 8, "maxTokens": 12_000, "historyMessages": 0, "bundlesWanted": 0, "bundlesReady": 0,
+                "bundlesCompiled": 0, "topics": [], "entities": [], "layers": { "L0": 8 },
+            },
+            "messageId": "d0000000-0000-4000-8000-000000000001",
+        },
+        "metadata": { "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": 0 },
+    })
+}

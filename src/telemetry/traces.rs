@@ -1,0 +1,120 @@
+//! Traces for an OpenTelemetry collector, where the operator names one.
+//!
+//! Spans go out in batches from a thread of their own; what a collector that is out of reach leaves behind is bounded
+//! and then dropped, and nothing waits for it but the end of the process, for a moment.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use axum::http::HeaderMap;
+use opentelemetry::{
+    KeyValue,
+    propagation::{Extractor, TextMapPropagator},
+    trace::TracerProvider,
+};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing::{Metadata, Span, Subscriber, level_filters::LevelFilter};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::{filter::filter_fn, layer::Layer, registry::LookupSpan};
+
+use super::TelemetryError;
+use crate::config::TracesConfig;
+
+/// How long the collector may take for a batch, and how long the process waits for the last one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether anybody collects: what a trace needs and a log does not is left out otherwise.
+static COLLECTED: AtomicBool = AtomicBool::new(false);
+
+/// What has to be told to the collector before the process ends.
+#[must_use = "the last traces are sent when this is finished"]
+pub struct Traces(Option<SdkTracerProvider>);
+
+impl Traces {
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Prepares the way to the collector, and the layer that listens to spans.
+    pub(super) fn start<S>(config: &TracesConfig) -> Result<(Self, impl Layer<S>), TelemetryError>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let headers = config.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
+            .with_headers(headers.collect::<HashMap<_, _>>())
+            .with_timeout(PATIENCE)
+            .build()?;
+        let resource = Resource::builder()
+            .with_service_name(config.service_name.clone())
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.ratio))))
+            .with_resource(resource)
+            .build();
+        let layer = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("rollcall"))
+            .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::DEBUG));
+        COLLECTED.store(true, Ordering::Relaxed);
+        Ok((Self(Some(provider)), layer))
+    }
+
+    /// Sends what is left. Not from within a runtime: it blocks.
+    pub fn finish(self) {
+        let Some(provider) = self.0 else { return };
+        if let Err(error) = provider.shutdown_with_timeout(PATIENCE) {
+            tracing::warn!(%error, "the last traces did not reach the collector");
+        }
+    }
+}
+
+/// The server's own spans, and what went wrong in them.
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    let is_ours = metadata.target().starts_with("rollcall");
+    is_ours && (metadata.is_span() || *metadata.level() <= LevelFilter::WARN)
+}
+
+/// Makes a request's span part of the caller's trace, and names it as collectors expect.
+pub fn join(span: &Span, headers: &HeaderMap, method: &str, route: &str) {
+    if !COLLECTED.load(Ordering::Relaxed) {
+        return;
+    }
+    span.record("otel.name", format!("{method} {route}"));
+    span.record("otel.kind", "server");
+    let caller = TraceContextPropagator::new().extract(&Headers(headers));
+    // Fails where the span is not sampled or not listened to; then it needs no parent.
+    let _ = span.set_parent(caller);
+}
+
+/// Marks a request's span as failed.
+pub fn failed(span: &Span) {
+    if COLLECTED.load(Ordering::Relaxed) {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(axum::http::HeaderName::as_str).collect()
+    }
+}
