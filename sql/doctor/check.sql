@@ -153,13 +153,14 @@ select 'published_tables',
 from (
   select string_agg(name, ', ' order by name) as names,
     -- Where a unique index would do as a key it is made one; else nobody is left waiting for what does not come.
-    string_agg(coalesce(format('alter table %s add primary key using index %I;', name, index),
+    string_agg(coalesce('alter table ' || name || ' add primary key using index ' || quote_ident(index) || ';',
       format('alter publication supabase_realtime drop table %s;', name)), ' ' order by name) as remedy
   from (
+    -- Joined by name: a cast to regclass may be tried on tables that are not published, in schemas that we may not use.
     select format('%I.%I', t.schemaname, t.tablename) as name, (
         select c.relname from pg_index u
         join pg_class c on c.oid = u.indexrelid
-        where u.indrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+        where u.indrelid = published.oid
           and u.indisunique and u.indisvalid and u.indimmediate and u.indpred is null and u.indexprs is null
           and not exists (select from pg_constraint k where k.conindid = u.indexrelid)
           and not exists (
@@ -170,10 +171,9 @@ from (
         limit 1
       ) as index
     from pg_publication_tables t
+    join pg_namespace n on n.nspname = t.schemaname
+    join pg_class published on published.relnamespace = n.oid and published.relname = t.tablename
     where t.pubname = 'supabase_realtime'
-      and not exists (
-        select from pg_index i
-        where i.indisprimary and i.indrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
-      )
+      and not exists (select from pg_index i where i.indisprimary and i.indrelid = published.oid)
   ) keyless
 ) told
