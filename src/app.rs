@@ -184,7 +184,7 @@ impl Server {
             DatabaseSink::new(local_rooms.clone(), replays.clone(), authorizer.clone()),
         );
         let (changes, changes_engine) =
-            Changes::new(database.clone(), Arc::new(hub.clone()), ChangesSettings::default());
+            Changes::new(database.clone(), Arc::new(hub.clone()), changes_settings(config));
         let channels = Arc::new(Services {
             changes,
             hub: hub.clone(),
@@ -321,6 +321,14 @@ fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> V
         issuer: auth.issuer.clone(),
         audience: auth.audience.clone(),
         api_keys: api_keys.collect::<std::collections::HashMap<String, Role>>(),
+    }
+}
+
+fn changes_settings(config: &Config) -> ChangesSettings {
+    ChangesSettings {
+        slot: config.slot.clone(),
+        most_lag_bytes: config.max_wal_bytes,
+        ..ChangesSettings::default()
     }
 }
 

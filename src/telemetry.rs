@@ -73,6 +73,10 @@ pub mod metric {
     pub const DATABASE_BROADCASTS_SKIPPED: &str = "rollcall_database_broadcasts_skipped_total";
     /// Gauge, bytes: write-ahead log that PostgreSQL keeps until its changes have been told here.
     pub const REPLICATION_LAG: &str = "rollcall_replication_lag_bytes";
+    /// Gauge, bytes: the most write-ahead log that a persistent slot of this installation keeps.
+    pub const REPLICATION_RETAINED: &str = "rollcall_replication_retained_bytes";
+    /// Counter: slots of nodes that are gone, dropped because they kept more than they may.
+    pub const REPLICATION_SLOTS_DROPPED: &str = "rollcall_replication_slots_dropped_total";
     /// Counter: streams of changes that broke or did not start.
     pub const REPLICATION_INTERRUPTIONS: &str = "rollcall_replication_interruptions_total";
     /// Gauge: channels that hear changes.

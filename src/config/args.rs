@@ -269,6 +269,12 @@ pub struct Settings {
     /// Refuse joins of public channels: true or false [default: false]
     #[arg(long, env = "REALTIME_PRIVATE_ONLY", help_heading = "Channels")]
     pub realtime_private_only: Option<String>,
+    /// Name of a persistent replication slot, which loses no changes while PostgreSQL is away [default: none, a temporary one]
+    #[arg(long, env = "REALTIME_SLOT", help_heading = "Channels")]
+    pub realtime_slot: Option<String>,
+    /// Write-ahead log that changes may hold back, in MB; over it the stream skips to the present [default: 1024]
+    #[arg(long, env = "REALTIME_MAX_WAL_MB", help_heading = "Channels")]
+    pub realtime_max_wal_mb: Option<String>,
     /// Channel sockets open at once [default: 20000]
     #[arg(long, env = "REALTIME_MAX_CONNECTIONS", help_heading = "Limits (0: none)")]
     pub realtime_max_connections: Option<String>,

@@ -50,6 +50,10 @@ pub struct Config {
     pub limits: Limits,
     /// Public channels cannot be joined.
     pub private_channels_only: bool,
+    /// What persistent replication slots are called; none: temporary ones.
+    pub slot: Option<String>,
+    /// Bytes of write-ahead log that changes may hold back.
+    pub max_wal_bytes: u64,
     /// How long is too long.
     pub times: Times,
     /// Parts that the hub is split into.

@@ -31,6 +31,16 @@ pub(super) fn limit(text: &str) -> Parsed<Option<NonZeroU32>> {
         .map_err(|_| format!("`{text}` is not a limit: give a whole number from 0 (none) to {}", u32::MAX))
 }
 
+/// A name of replication slots, with room for a number behind it.
+pub(super) fn slot(text: &str) -> Parsed<String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if (1..=60).contains(&text.len()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` cannot name a slot: give at most 60 of the characters a-z, 0-9 and _"))
+    }
+}
+
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),

@@ -72,6 +72,11 @@ impl Config {
                 false,
                 parse::boolean,
             ),
+            slot: reader.optional("REALTIME_SLOT", &settings.realtime_slot, parse::slot),
+            max_wal_bytes: reader.read("REALTIME_MAX_WAL_MB", &settings.realtime_max_wal_mb, 1_024, |text| {
+                parse::count(text, 1..=1_048_576)
+            }) as u64
+                * 1_048_576,
             times: times(settings, &mut reader),
             shards: reader.read("SHARDS", &settings.shards, cores(), |text| parse::count(text, 1..=1_024)),
             nats_url: reader

@@ -463,6 +463,17 @@ fn deviations() -> Vec<Deviation> {
             vec![Answer("OPTIONS", 200, "")],
         ),
         both(
+            "pg_rls",
+            "Whose role no policy lets see anything is told so when it subscribes, instead of waiting for nothing",
+            vec![Also("ANON", "phx_join", [
+                json!("1"), Value::Null, json!("realtime:rls"), json!("system"),
+                json!({
+                    "message": "row-level security of public.todos is on, and no policy lets the role anon select: none of its INSERTs and UPDATEs come",
+                    "status": "ok", "extension": "postgres_changes", "channel": "rls",
+                }),
+            ])],
+        ),
+        both(
             "private_write_denied",
             "Who asked for an answer gets one when a broadcast is refused, instead of a time-out",
             vec![Also("A", "\"event\":\"x\"", [

@@ -1,35 +1,17 @@
 //! Changes of tables, told by the engine itself: what is heard, by whom, in which form.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
-use nix::sys::signal::{Signal, kill};
-use parking_lot::Mutex;
-use rollcall::{
-    channels::{
-        ChannelId, Claimant,
-        changes::{Changes, ChangesSettings, Ears, Requested, SUBSCRIBED, Sink, Subscription, Told},
-    },
-    hub::ConnId,
-    pg::Database,
-};
-use serde_json::{Value, json, value::RawValue};
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use rollcall::channels::changes::SUBSCRIBED;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     Case, cases,
     client::{Socket, open_socket},
-    cluster::{Cluster, connect},
-    world::{Node, PATIENCE, User, World, in_seconds, mint},
+    desk::{Desk, NOTES, TODOS, all_of, claimant},
+    world::{Node, User, World, in_seconds, mint},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -41,177 +23,12 @@ pub fn cases() -> Vec<Case> {
         grants_decide_which_columns_are_told,
         selected_columns_and_the_key_are_told,
         what_is_wrong_with_a_subscription_is_told_in_the_originals_words,
-        a_policy_that_raises_or_sleeps_is_its_subscribers_trouble_alone,
         what_an_update_leaves_alone_is_told_too,
         a_huge_row_comes_with_its_small_values,
         a_table_that_changes_its_shape_is_told_as_it_is,
         channels_hear_changes_over_both_serializers,
         a_fresh_token_is_followed,
-        a_restart_of_postgres_is_told_as_a_gap,
-        it_can_be_explained_why_a_change_comes_or_not,
-        only_policies_that_compare_the_owner_are_decided_without_asking,
     ]
-}
-
-/// The engine, with whoever listens.
-pub struct Desk {
-    pub changes: Changes,
-    heard: Arc<Heard>,
-    stop: CancellationToken,
-}
-
-#[derive(Default)]
-struct Heard(Mutex<Vec<Told>>);
-
-impl Sink for Heard {
-    fn tell(&self, told: Vec<Told>) -> BoxFuture<'_, ()> {
-        self.0.lock().extend(told);
-        async {}.boxed()
-    }
-}
-
-/// A channel that hears changes.
-pub struct Listener {
-    topic: Arc<str>,
-    conn: ConnId,
-    heard: Arc<Heard>,
-    read: usize,
-    pub system: Arc<System>,
-    _subscription: Subscription,
-    pub ids: Vec<u32>,
-}
-
-#[derive(Default)]
-pub struct System(Mutex<Vec<(bool, String)>>);
-
-impl Ears for System {
-    fn system(&self, is_ok: bool, message: &str) {
-        self.0.lock().push((is_ok, message.to_owned()));
-    }
-}
-
-/// Who claims to be somebody.
-pub fn claimant(role: &str, sub: Option<Uuid>) -> Arc<Claimant> {
-    let claims = json!({"role": role, "sub": sub}).to_string();
-    Arc::new(Claimant {
-        role: role.into(),
-        claims: claims.into(),
-        sub: sub.map(|sub| sub.to_string().into()),
-        headers: "{}".into(),
-        expires_at: Timestamp::MAX,
-    })
-}
-
-impl Desk {
-    pub fn open(url: &str) -> Self {
-        Self::open_with(url, ChangesSettings::default())
-    }
-
-    pub fn open_with(url: &str, settings: ChangesSettings) -> Self {
-        let database = Database::new(url, None, 4).expect("a URL");
-        let heard = Arc::new(Heard::default());
-        let (changes, engine) = Changes::new(database, heard.clone(), settings);
-        let stop = CancellationToken::new();
-        tokio::spawn(engine.run(stop.clone()));
-        Self { changes, heard, stop }
-    }
-
-    /// Joins, whatever comes of it.
-    pub async fn join(&self, topic: &str, who: Arc<Claimant>, asked: Value) -> Listener {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let conn = ConnId::new(0, NEXT.fetch_add(1, Ordering::Relaxed), 0);
-        let asked = asked.as_array().expect("a list").iter();
-        let raw = asked.map(|one| RawValue::from_string(one.to_string()).expect("JSON"));
-        let requested: Vec<_> = raw.filter_map(|raw| Requested::read(&raw)).collect();
-        let topic: Arc<str> = topic.into();
-        let prepared = self.changes.prepare(topic.clone(), &requested, false, who).await;
-        let system = Arc::new(System::default());
-        let read = self.heard.0.lock().len();
-        let subscription = prepared.activate((ChannelId::next(), conn), system.clone(), || {});
-        let ids = requested.iter().map(Requested::id).collect();
-        Listener { topic, conn, heard: self.heard.clone(), read, system, _subscription: subscription, ids }
-    }
-
-    /// Joins and waits until changes come.
-    pub async fn listen(&self, topic: &str, who: Arc<Claimant>, asked: Value) -> Listener {
-        let listener = self.join(topic, who, asked).await;
-        listener.until_told(true, SUBSCRIBED).await;
-        listener
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-impl Listener {
-    /// The payload of the next change.
-    pub async fn next(&mut self) -> Value {
-        let text = self.next_text().await;
-        serde_json::from_str(&text).expect("JSON")
-    }
-
-    pub async fn next_text(&mut self) -> String {
-        let started = Instant::now();
-        loop {
-            if let Some(text) = self.try_next() {
-                return text;
-            }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "no change came to {}: {:?}",
-                self.topic,
-                self.system.0.lock()
-            );
-            sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// A change that has come.
-    pub fn try_next(&mut self) -> Option<String> {
-        let heard = self.heard.0.lock();
-        while let Some(told) = heard.get(self.read) {
-            self.read += 1;
-            if told.topic == self.topic && told.to.contains(&self.conn) {
-                return Some(told.payload.to_string());
-            }
-        }
-        None
-    }
-
-    /// Waits for a system message that contains a text.
-    pub async fn until_told(&self, is_ok: bool, text: &str) -> String {
-        let started = Instant::now();
-        loop {
-            let found = self
-                .system
-                .0
-                .lock()
-                .iter()
-                .find(|(ok, message)| *ok == is_ok && message.contains(text))
-                .cloned();
-            if let Some((_, message)) = found {
-                return message;
-            }
-            assert!(started.elapsed() < PATIENCE, "never told {text:?}: {:?}", self.system.0.lock());
-            sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// The system messages so far; forgets them.
-    pub fn told(&self) -> Vec<(bool, String)> {
-        std::mem::take(&mut *self.system.0.lock())
-    }
-}
-
-const NOTES: &str = "create table public.notes (id bigint generated by default as identity primary key, title text, \
-    rank int, price numeric(10,2), tags text[], created_at timestamptz default '2026-01-02T03:04:05.678901Z'); \
-    grant all on public.notes to anon, authenticated; alter publication supabase_realtime add table public.notes";
-
-fn all_of(table: &str) -> Value {
-    json!([{"event": "*", "schema": "public", "table": table}])
 }
 
 fn without_time(mut payload: Value) -> Value {
@@ -402,7 +219,7 @@ async fn every_operator_decides_as_the_original(world: Arc<World>) {
     for _ in 0..6 {
         listeners[everything].2.next().await;
     }
-    listeners[everything].2.read = 0;
+    listeners[everything].2.again();
     for (filter, rows, listener) in &mut listeners {
         let mut heard = Vec::new();
         while let Some(text) = listener.try_next() {
@@ -421,11 +238,6 @@ async fn every_operator_decides_as_the_original(world: Arc<World>) {
         }
     }
 }
-
-const TODOS: &str = "create table public.todos (id bigint primary key, user_id uuid not null, body text, done boolean default false);
-    alter table public.todos enable row level security; grant all on public.todos to anon, authenticated, service_role;
-    create policy \"own rows\" on public.todos for select to authenticated using (user_id = auth.uid());
-    alter publication supabase_realtime add table public.todos";
 
 async fn rows_are_told_to_those_who_may_see_them(world: Arc<World>) {
     world.run(TODOS, &[]).await;
@@ -597,40 +409,6 @@ async fn what_is_wrong_with_a_subscription_is_told_in_the_originals_words(world:
     assert_eq!(desk.changes.channels(), 0);
 }
 
-async fn a_policy_that_raises_or_sleeps_is_its_subscribers_trouble_alone(world: Arc<World>) {
-    world.run(TODOS, &[]).await;
-    let (well, raising, sleepy) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-    world
-        .run(
-            "create policy mean on todos for select to authenticated using (case auth.uid()
-              when $raising then id / (id % 2) >= 0 when $sleepy then pg_sleep(1.5) is not null and id = 1 else false end)",
-            &[("raising", raising), ("sleepy", sleepy)],
-        )
-        .await;
-    let desk = Desk::open(&world.url);
-    let mut one = desk.listen("t", claimant("authenticated", Some(well)), all_of("todos")).await;
-    let mut two = desk.listen("t", claimant("authenticated", Some(raising)), all_of("todos")).await;
-    let mut three = desk.listen("t", claimant("authenticated", Some(sleepy)), all_of("todos")).await;
-    let ids = [("well", well)];
-    let started = Instant::now();
-    world.run("insert into todos select n, $well, 'x' from generate_series(1, 2) n", &ids).await;
-    assert_eq!(one.next().await["data"]["record"]["id"], 1);
-    assert_eq!(one.next().await["data"]["record"]["id"], 2);
-    assert!(
-        started.elapsed() < Duration::from_millis(1_400),
-        "the first time it is only as long as a question may take"
-    );
-    // The row for which it does not raise is told; of the other the subscriber hears.
-    assert_eq!(two.next().await["data"]["record"]["id"], 1);
-    assert!(two.until_told(false, "division by zero").await.contains("public.todos"));
-    let started = Instant::now();
-    world.run("insert into todos values (3, $well, 'y')", &ids).await;
-    assert_eq!(one.next().await["data"]["record"]["id"], 3);
-    assert!(started.elapsed() < Duration::from_millis(400), "nobody waits for the sleeper again");
-    assert_eq!(three.next().await["data"]["record"]["id"], 1);
-    assert!(one.told().iter().all(|(is_ok, _)| *is_ok));
-}
-
 async fn what_an_update_leaves_alone_is_told_too(world: Arc<World>) {
     world
         .run(
@@ -761,95 +539,14 @@ async fn a_fresh_token_is_followed(world: Arc<World>) {
     one.say(json!(["1", "1", "realtime:a", "phx_join", {"config": config}])).await;
     assert_eq!(one.next().await[4]["status"], "ok");
     assert_eq!(one.next().await[4]["message"], SUBSCRIBED);
+    let note = one.next().await;
+    assert!(
+        note[4]["message"].as_str().is_some_and(|text| text.contains("no policy lets the role anon")),
+        "{note}"
+    );
     world.run("insert into todos values (1, $user, 'unseen')", &[("user", user.id)]).await;
     one.say(json!(["1", "2", "realtime:a", "access_token", {"access_token": user.token}])).await;
     assert_eq!(one.next().await[4]["message"], SUBSCRIBED);
     world.run("insert into todos values (2, $user, 'seen')", &[("user", user.id)]).await;
     assert_eq!(one.next().await[4]["data"]["record"]["id"], 2);
-}
-
-async fn a_restart_of_postgres_is_told_as_a_gap(_: Arc<World>) {
-    let cluster = Cluster::start_private("changes").await;
-    cluster.create_database("gap").await;
-    let url = cluster.url("gap");
-    connect(&url).await.batch_execute(NOTES).await.expect("the table");
-    let desk = Desk::open(&url);
-    let mut one = desk.listen("a", claimant("anon", None), all_of("notes")).await;
-    connect(&url).await.batch_execute("insert into notes (id) values (1)").await.expect("a row");
-    assert_eq!(one.next().await["data"]["record"]["id"], 1);
-    one.told();
-
-    // An immediate shut-down; whoever keeps the cluster starts it again.
-    kill(cluster.postmaster(), Signal::SIGQUIT).expect("PostgreSQL runs");
-    one.until_told(false, "Changes may have been missed").await;
-    one.until_told(true, SUBSCRIBED).await;
-    let said: Vec<bool> = one.told().into_iter().map(|(is_ok, _)| is_ok).collect();
-    assert_eq!(said, [false, true], "first the gap, then the confirmation");
-    connect(&url).await.batch_execute("insert into notes (id) values (2)").await.expect("a row");
-    assert_eq!(one.next().await["data"]["record"]["id"], 2);
-    drop(desk);
-    cluster.stop().await;
-}
-
-async fn it_can_be_explained_why_a_change_comes_or_not(world: Arc<World>) {
-    world.run(TODOS, &[]).await;
-    world
-        .run(
-            "create table public.nopub (id int primary key); insert into todos values (1, $user, 'a')",
-            &[("user", Uuid::nil())],
-        )
-        .await;
-    let explain = async |claims: Value, table: &str, filter: &str| {
-        let rows = world
-            .sql
-            .query("select told, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
-            .await
-            .expect("an explanation");
-        let told: bool = rows[0].get(0);
-        (told, rows.iter().map(|row| row.get::<_, String>(1)).collect::<Vec<_>>().join("; "))
-    };
-    let owner = json!({"role": "authenticated", "sub": Uuid::nil()});
-    let other = json!({"role": "authenticated", "sub": Uuid::new_v4()});
-    for (claims, table, filter, told, reason) in [
-        (&owner, "todos", "", true, "the permissive policy \"own rows\" lets it through"),
-        (&other, "todos", "", false, "the permissive policy \"own rows\" does not let it through"),
-        (&json!({"role": "anon"}), "todos", "", false, "no policy lets the role anon select"),
-        (&json!({"role": "service_role"}), "todos", "", true, "does not bind the role service_role"),
-        (&json!({"role": "nobody"}), "todos", "", false, "there is no role nobody"),
-        (&owner, "nopub", "", false, "not in the publication"),
-        (&owner, "todos", "body=eq.b", false, "the filter body=eq.b does not hold"),
-        (&owner, "todos", "body=in.(a,b)", true, "lets it through"),
-    ] {
-        let (is_told, why) = explain(claims.clone(), table, filter).await;
-        assert!(is_told == told && why.contains(reason), "{claims} {table} {filter}: {is_told} {why}");
-    }
-}
-
-async fn only_policies_that_compare_the_owner_are_decided_without_asking(world: Arc<World>) {
-    world.run("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
-    let columns = async || -> Option<Vec<String>> {
-        world
-            .row("select owner_columns from rollcall.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
-            .await
-            .get(0)
-    };
-    assert_eq!(columns().await, Some(vec![]), "no policy, no row");
-    for (policy, expected) in [
-        ("for select using (owner = auth.uid())", Some(vec!["owner"])),
-        ("for all to authenticated using ((select auth.uid()) = other)", Some(vec!["other"])),
-        ("for select to anon using (true)", Some(vec![])),
-        ("for insert with check (true)", Some(vec![])),
-        ("for select using (owner <> auth.uid())", None),
-        ("for select using (owner = auth.uid() or other = auth.uid())", None),
-        ("for select using (auth.uid()::text = named)", None),
-        ("as restrictive for select using (owner = auth.uid())", None),
-        ("for select using (true)", None),
-    ] {
-        world.run(&format!("create policy one on owned {policy}"), &[]).await;
-        let expected = expected.map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(columns().await, expected, "{policy}");
-        world.run("drop policy one on owned", &[]).await;
-    }
-    world.run("create policy one on owned for select using (owner = auth.uid()); create policy two on owned for select using (other = auth.uid())", &[]).await;
-    assert_eq!(columns().await.map(|names| names.len()), Some(2));
 }

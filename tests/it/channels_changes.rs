@@ -218,6 +218,12 @@ async fn s090_only_visible_rows_are_told_and_a_changed_policy_counts_at_once(wor
     let (mut hers, _) = listening(&node, Vsn::V2, Some(&ann.token), asked.clone()).await;
     let (mut his, _) = listening(&node, Vsn::V1, Some(&bob.token), asked.clone()).await;
     let (mut nobodys, _) = listening(&node, Vsn::V2, None, asked).await;
+    let note = nobodys.find(ROOM, "system").await.payload;
+    assert_eq!(note["status"], "ok", "{note}");
+    assert!(
+        note["message"].as_str().is_some_and(|text| text.contains("no policy lets the role anon select")),
+        "{note}"
+    );
     let ids = [("ann", ann.id), ("bob", bob.id)];
     world.run("insert into public.todos values (1, $ann, 'hers'), (2, $bob, 'his')", &ids).await;
     assert_eq!(change(&mut hers).await["data"]["record"]["body"], "hers");

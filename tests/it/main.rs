@@ -6,6 +6,7 @@
 
 mod client;
 mod cluster;
+mod desk;
 mod model;
 mod phoenix;
 mod picture;
@@ -13,6 +14,8 @@ mod world;
 
 mod bad_input;
 mod changes;
+mod changes_faults;
+mod changes_rights;
 mod changes_truth;
 mod channel_bus;
 mod channel_presence;
@@ -130,6 +133,8 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         revocation::cases(),
         bad_input::cases(),
         changes::cases(),
+        changes_faults::cases(),
+        changes_rights::cases(),
         changes_truth::cases(),
         channels_core::cases(),
         channels_rights::cases(),

@@ -1,11 +1,12 @@
-//! Asking row-level security which rows a claimant sees: `select` by primary key, as that claimant.
+//! Asking row-level security which rows a claimant sees, as that claimant.
 //!
 //! Each question is a transaction of its own on a connection that does nothing else, so a policy that raises or does
 //! not end is its claimant's trouble alone. Questions are pipelined, their statements planned once a role, and a question
-//! is about all rows of a table at once: what costs is the question, not the row.
+//! is about all rows of a table at once: what costs is the question, not the row. How rows are asked about is a
+//! [`Probe`]'s matter; where one does not answer, the next is tried.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,6 +22,7 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
+use super::probe::Probe;
 use crate::{
     channels::Claimant,
     pg::{Connector, PgError},
@@ -40,32 +42,8 @@ const MOST_STATEMENTS: usize = 500;
 pub struct Table {
     /// Its name, quoted.
     pub qualified: String,
-    /// The columns of its primary key.
-    pub key: Vec<String>,
-    /// Their types.
-    pub key_types: Vec<String>,
-    /// For each row its key.
-    pub rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    /// Which of some keys `select` finds: `place` is the place in the arrays, from 1. Key by key, which the limit sees
-    /// to: joined as a whole, policies would be evaluated for rows that nobody asked about, and might raise for those.
-    fn statement(&self) -> String {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        let arrays: Vec<_> = (1..=self.key.len()).map(|n| format!("${n}::text[]")).collect();
-        let names: Vec<_> = (1..=self.key.len()).map(|n| format!("k{n}")).collect();
-        let equal = self.key.iter().zip(&self.key_types).zip(&names);
-        let equal: Vec<_> = equal.map(|((c, of), k)| format!("t.{} = asked.{k}::{of}", quoted(c))).collect();
-        format!(
-            "select asked.place::int4 from unnest({}) with ordinality as asked ({}, place) \
-             where (select true from {} t where {} limit 1)",
-            arrays.join(", "),
-            names.join(", "),
-            self.qualified,
-            equal.join(" and "),
-        )
-    }
+    /// The ways to ask about its rows, the best first.
+    pub probes: Vec<Probe>,
 }
 
 /// Which of some rows of a table somebody sees.
@@ -101,7 +79,27 @@ pub struct Askers {
 #[derive(Default)]
 struct Lane {
     client: Option<Client>,
-    statements: HashMap<(String, Box<str>), Statement>,
+    become_somebody: Option<Statement>,
+    statements: HashMap<(Arc<str>, Box<str>), Statement>,
+}
+
+/// What is sent for a question: some rows, by one probe.
+struct Ask<'a> {
+    claimant: &'a Claimant,
+    probe: &'a Probe,
+    /// The place of the question.
+    question: usize,
+    rows: Vec<usize>,
+}
+
+/// What came back.
+enum Outcome {
+    /// The rows that are seen.
+    Seen(Vec<usize>),
+    Late,
+    Raised(String),
+    /// The table is gone, or not what it was.
+    Pointless,
 }
 
 impl Askers {
@@ -141,51 +139,88 @@ impl Lane {
         tables: &[Table],
         questions: &[Question],
     ) -> Result<Vec<Answer>, PgError> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for window in questions.chunks(WINDOW) {
-            answers.extend(self.ask_window(connector, limit, tables, window).await?);
+        let mut answers = vec![Answer::default(); questions.len()];
+        // Of each question the rows that have not been answered.
+        let mut open: Vec<Vec<usize>> = questions.iter().map(|question| question.rows.clone()).collect();
+        let rounds = tables.iter().map(|table| table.probes.len()).max().unwrap_or(0);
+        for round in 0..rounds {
+            let mut asks = Vec::new();
+            for (at, question) in questions.iter().enumerate() {
+                let Some(probe) = tables[question.table].probes.get(round) else { continue };
+                let rows: Vec<usize> = open[at].iter().copied().filter(|row| probe.knows(*row)).collect();
+                if !rows.is_empty() && !answers[at].is_late {
+                    asks.push(Ask { claimant: &question.claimant, probe, question: at, rows });
+                }
+            }
+            let outcomes = self.ask_all(connector, limit, &asks).await?;
+            for (ask, outcome) in asks.iter().zip(outcomes) {
+                let answer = &mut answers[ask.question];
+                match outcome {
+                    Outcome::Seen(seen) => {
+                        answer.seen.extend(seen);
+                        answer.trouble = None;
+                        open[ask.question].retain(|row| !ask.probe.knows(*row));
+                    }
+                    Outcome::Late => answer.is_late = true,
+                    Outcome::Raised(trouble) => answer.trouble = Some(trouble),
+                    Outcome::Pointless => {}
+                }
+            }
         }
         // Who raised for all rows together is asked about each, so that the others are told.
-        for (question, answer) in questions.iter().zip(&mut answers) {
-            if answer.trouble.is_some() && question.rows.len() > 1 {
-                let single = |row: &usize| Question { rows: vec![*row], ..question.clone() };
-                let singles: Vec<_> = question.rows.iter().map(single).collect();
-                for window in singles.chunks(WINDOW) {
-                    for one in self.ask_window(connector, limit, tables, window).await? {
-                        answer.seen.extend(one.seen);
-                        answer.is_late |= one.is_late;
-                    }
+        let mut singles = Vec::new();
+        for (at, question) in questions.iter().enumerate() {
+            if answers[at].trouble.is_none() || question.rows.len() < 2 {
+                continue;
+            }
+            for row in &open[at] {
+                let probes = tables[question.table].probes.iter().rev();
+                if let Some(probe) = probes.into_iter().find(|probe| probe.knows(*row)) {
+                    singles.push(Ask { claimant: &question.claimant, probe, question: at, rows: vec![*row] });
                 }
+            }
+        }
+        let outcomes = self.ask_all(connector, limit, &singles).await?;
+        for (ask, outcome) in singles.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Seen(seen) => answers[ask.question].seen.extend(seen),
+                Outcome::Late => answers[ask.question].is_late = true,
+                Outcome::Raised(_) | Outcome::Pointless => {}
             }
         }
         Ok(answers)
     }
 
-    async fn ask_window(
+    async fn ask_all(
         &mut self,
         connector: &Connector,
         limit: Duration,
-        tables: &[Table],
-        window: &[Question],
-    ) -> Result<Vec<Answer>, PgError> {
-        let most = limit * u32::try_from(window.len() + 1).unwrap_or(u32::MAX);
-        let answered = timeout(most, self.pipeline(connector, limit, tables, window)).await;
-        let answers =
-            answered.unwrap_or_else(|_| Err(PgError::Unavailable("it did not answer in time".into())));
-        if answers.is_err() {
-            // Whatever state it is in: the next question opens another.
-            *self = Self::default();
+        asks: &[Ask<'_>],
+    ) -> Result<Vec<Outcome>, PgError> {
+        let mut outcomes = Vec::with_capacity(asks.len());
+        let mut refused = HashSet::new();
+        for window in asks.chunks(WINDOW) {
+            let most = limit * u32::try_from(window.len() + 1).unwrap_or(u32::MAX);
+            let answered = timeout(most, self.pipeline(connector, limit, window, &mut refused)).await;
+            let answered =
+                answered.unwrap_or_else(|_| Err(PgError::Unavailable("it did not answer in time".into())));
+            if answered.is_err() {
+                // Whatever state it is in: the next question opens another.
+                *self = Self::default();
+            }
+            outcomes.extend(answered?);
         }
-        answers
+        Ok(outcomes)
     }
 
+    /// `refused` are statements that could not be prepared.
     async fn pipeline(
         &mut self,
         connector: &Connector,
         limit: Duration,
-        tables: &[Table],
-        window: &[Question],
-    ) -> Result<Vec<Answer>, PgError> {
+        window: &[Ask<'_>],
+        refused: &mut HashSet<(Arc<str>, Box<str>)>,
+    ) -> Result<Vec<Outcome>, PgError> {
         let client = match &self.client {
             Some(client) if !client.is_closed() => client,
             _ => {
@@ -193,37 +228,42 @@ impl Lane {
                 let limit = format!("set statement_timeout = {}; {PLAN_ONCE}", limit.as_millis());
                 client.batch_execute(&limit).await?;
                 self.statements.clear();
+                self.become_somebody =
+                    Some(client.prepare_typed(BECOME, &[PgType::TEXT, PgType::TEXT, PgType::TEXT]).await?);
                 self.client.insert(client)
             }
+        };
+        let Some(become_somebody) = &self.become_somebody else {
+            return Err(PgError::Unavailable("a connection without its statement".into()));
         };
         if self.statements.len() > MOST_STATEMENTS {
             self.statements.clear();
         }
-        let keys: Vec<_> = window
-            .iter()
-            .map(|question| (tables[question.table].statement(), question.claimant.role.clone()))
-            .collect();
-        if keys.iter().any(|key| !self.statements.contains_key(key)) {
+        let keys: Vec<_> =
+            window.iter().map(|ask| (Arc::clone(ask.probe.statement()), ask.claimant.role.clone())).collect();
+        if keys.iter().any(|key| !self.statements.contains_key(key) && !refused.contains(key)) {
             // Names are looked up as the server: the last claimant may not even see the schema.
             client.batch_execute("reset role").await?;
         }
         for key in &keys {
-            if !self.statements.contains_key(key) {
+            if !self.statements.contains_key(key) && !refused.contains(key) {
                 // One for each role, because it is planned for the role that runs it.
-                let statement = match client.prepare(&key.0).await {
-                    Ok(statement) => Ok(statement),
-                    Err(error) if error.code().is_some() => Err(error),
+                match client.prepare(&key.0).await {
+                    Ok(statement) => {
+                        self.statements.insert(key.clone(), statement);
+                    }
+                    Err(error) if error.code().is_some() => {
+                        tracing::debug!(%error, statement = &*key.0, "rows cannot be asked about in this way");
+                        refused.insert(key.clone());
+                    }
                     Err(error) => return Err(error.into()),
-                };
-                if let Ok(statement) = statement {
-                    self.statements.insert(key.clone(), statement);
                 }
             }
         }
-        let mut asked: Vec<BoxFuture<'_, Result<Answer, PgError>>> = Vec::with_capacity(window.len());
-        for (question, key) in window.iter().zip(&keys) {
+        let mut asked: Vec<BoxFuture<'_, Result<Outcome, PgError>>> = Vec::with_capacity(window.len());
+        for (ask, key) in window.iter().zip(&keys) {
             let statement = self.statements.get(key);
-            asked.push(ask_one(client, &tables[question.table], question, statement).boxed());
+            asked.push(ask_one(client, become_somebody, ask, statement).boxed());
         }
         join_all(asked).await.into_iter().collect()
     }
@@ -232,76 +272,40 @@ impl Lane {
 /// Becomes the claimant and asks, without waiting for the first answer before the second question.
 async fn ask_one(
     client: &Client,
-    table: &Table,
-    question: &Question,
+    become_somebody: &Statement,
+    ask: &Ask<'_>,
     statement: Option<&Statement>,
-) -> Result<Answer, PgError> {
-    let Some(statement) = statement else {
-        // The table is gone, or not what it was.
-        return Ok(Answer::default());
-    };
-    let claimant = &*question.claimant;
+) -> Result<Outcome, PgError> {
+    let Some(statement) = statement else { return Ok(Outcome::Pointless) };
+    let claimant = ask.claimant;
     let sub = claimant.sub.as_deref().unwrap_or_default();
     let (role, claims) = (&*claimant.role, &*claimant.claims);
-    let identity: [(&(dyn ToSql + Sync), PgType); 3] =
-        [(&role, PgType::TEXT), (&claims, PgType::TEXT), (&sub, PgType::TEXT)];
-    let mut columns: Vec<Vec<&str>> = Vec::with_capacity(table.key.len());
-    for column in 0..table.key.len() {
-        columns.push(question.rows.iter().map(|row| table.rows[*row][column].as_str()).collect());
-    }
-    let keys: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|keys| keys as &(dyn ToSql + Sync)).collect();
-    let (became, found) = join(client.query_typed(BECOME, &identity), client.query(statement, &keys)).await;
+    let identity: [&(dyn ToSql + Sync); 3] = [&role, &claims, &sub];
+    let places = ask.probe.places(&ask.rows);
+    let columns = ask.probe.columns(&places);
+    let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + columns.len());
+    params.push(&places);
+    params.extend(columns.iter().map(|values| values as &(dyn ToSql + Sync)));
+    let (became, found) =
+        join(client.query(become_somebody, &identity), client.query(statement, &params)).await;
     // If it did not become the claimant, the second answer is somebody else's.
-    answer(question, became.and(found))
+    outcome(ask, became.and(found))
 }
 
-fn answer(
-    question: &Question,
+fn outcome(
+    ask: &Ask<'_>,
     found: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
-) -> Result<Answer, PgError> {
+) -> Result<Outcome, PgError> {
     match found {
         Ok(rows) => {
-            let place = |row: &tokio_postgres::Row| {
-                let place: i32 = row.try_get(0)?;
-                Ok(usize::try_from(place)
-                    .ok()
-                    .and_then(|place| question.rows.get(place.checked_sub(1)?))
-                    .copied())
-            };
-            let seen =
-                rows.iter().filter_map(|row| place(row).transpose()).collect::<Result<_, PgError>>()?;
-            Ok(Answer { seen, ..Answer::default() })
+            let places: Vec<i32> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            Ok(Outcome::Seen(ask.probe.rows_at(&places, &ask.rows)))
         }
         Err(error) => match error.as_db_error() {
-            Some(db) if *db.code() == SqlState::QUERY_CANCELED => {
-                Ok(Answer { is_late: true, ..Answer::default() })
-            }
+            Some(db) if *db.code() == SqlState::QUERY_CANCELED => Ok(Outcome::Late),
             // Shut down or crashed: nobody's policy.
-            Some(db) if !db.code().code().starts_with("57P") => {
-                Ok(Answer { trouble: Some(db.message().to_owned()), ..Answer::default() })
-            }
+            Some(db) if !db.code().code().starts_with("57P") => Ok(Outcome::Raised(db.message().to_owned())),
             _ => Err(error.into()),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_question_is_a_select_by_the_whole_key() {
-        let table = Table {
-            qualified: "public.\"T\"".into(),
-            key: vec!["id".into(), "a\"b".into()],
-            key_types: vec!["pg_catalog.int8".into(), "pg_catalog.text".into()],
-            rows: Vec::new(),
-        };
-        assert_eq!(
-            table.statement(),
-            "select asked.place::int4 from unnest($1::text[], $2::text[]) with ordinality as asked (k1, k2, place) \
-             where (select true from public.\"T\" t where t.\"id\" = asked.k1::pg_catalog.int8 \
-             and t.\"a\"\"b\" = asked.k2::pg_catalog.text limit 1)"
-        );
     }
 }

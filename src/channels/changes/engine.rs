@@ -22,16 +22,14 @@ use super::{
     asker::Askers,
     reader::{self, Piece, Progress, ReadError},
     registry::Registry,
+    slot::{self, Berth},
     slow::{SlowWorker, slow_lane},
     subscribe::Checks,
     teller::{Sink, Teller},
 };
 use crate::{
     lifecycle::Chain,
-    pg::{
-        Connector, Database, PgError,
-        replication::{ReplicationError, SlotKind, Stream},
-    },
+    pg::{Database, PgError, replication::ReplicationError},
     telemetry::metric,
 };
 
@@ -49,13 +47,18 @@ const ATTEMPTS: u32 = 5;
 /// Between attempts to start the stream: doubling, with jitter.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// What subscribers hear after a gap.
+const MISSED: &str = "Changes may have been missed: the stream of changes was interrupted. Fetch again.";
+/// And before changes that they have heard of already.
+const AGAIN: &str = "The stream of changes was interrupted: some changes may come twice.";
 /// How often the publication is looked at, and whether anybody still listens.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How the engine works.
 #[derive(Debug, Clone)]
 pub struct ChangesSettings {
-    /// A persistent slot of this name, which survives PostgreSQL's restarts; `None`: a temporary one for each stream.
+    /// A persistent slot of this name (or `name_2` and so on, one for each node), which survives PostgreSQL's restarts;
+    /// `None`: a temporary one for each stream.
     pub slot: Option<String>,
     /// The stream ends so long after the last subscriber has gone.
     pub linger: Duration,
@@ -110,6 +113,15 @@ impl Engine {
     /// Streams whenever somebody listens, until stopped.
     pub async fn run(self, stop: CancellationToken) {
         let Self { shared, mut teller, slow } = self;
+        let mut berth = Berth::new(PUBLICATION, shared.settings.slot.clone());
+        let guard = async {
+            match &shared.settings.slot {
+                Some(family) => {
+                    slot::guard(&shared.database, family, shared.settings.most_lag_bytes).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
         let streams = async {
             let mut retry = FIRST_RETRY;
             loop {
@@ -117,7 +129,7 @@ impl Engine {
                     shared.wanted.notified().await;
                 }
                 let started = Instant::now();
-                match stream(&shared, &mut teller).boxed().await {
+                match stream(&shared, &mut teller, &mut berth).boxed().await {
                     Ok(()) => {
                         retry = FIRST_RETRY;
                         continue;
@@ -146,8 +158,11 @@ impl Engine {
         select! {
             () = stop.cancelled() => {}
             () = slow.run(stop.clone()) => {}
+            () = guard => {}
             () = streams => {}
         }
+        // A server that stops leaves nothing behind that keeps the log.
+        berth.leave(shared.database.direct()).await;
     }
 }
 
@@ -158,118 +173,135 @@ enum StreamError {
     Start(#[source] ReplicationError),
     #[error("the stream broke")]
     Read(#[source] ReadError),
+    #[error("changes could not be told")]
+    Tell(#[source] PgError),
 }
 
 /// One stream's life; ends well when nobody has listened for a while.
-async fn stream(shared: &Shared, teller: &mut Teller) -> Result<(), StreamError> {
+async fn stream(shared: &Shared, teller: &mut Teller, berth: &mut Berth) -> Result<(), StreamError> {
     let connector = shared.database.direct();
-    let (slot, kind) = match &shared.settings.slot {
-        Some(name) => (name.clone(), SlotKind::Persistent),
-        None => (format!("rollcall_{}", uuid::Uuid::new_v4().simple()), SlotKind::Temporary),
+    let (mut stream, begun) = match berth.begin(connector).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            if error.is_lost_slot() {
+                shared.registry.interrupted(MISSED);
+                berth.leave(connector).await;
+            }
+            return Err(StreamError::Start(error));
+        }
     };
-    let mut stream = Stream::start(connector, &slot, kind, PUBLICATION).await.map_err(StreamError::Start)?;
-    tracing::info!(slot, "streaming changes");
+    tracing::info!("streaming changes");
     shared.registry.streaming();
     shared.state.send_replace(StreamState::On);
     let (sender, pieces) = reader::pipe();
-    let progress = Progress::default();
+    let progress = Progress::from(begun);
+    let mut telling =
+        Telling { shared, teller, progress: &progress, is_amid: false, waits: berth.keeps_its_place() };
     let ended = {
+        let telling = telling.tell_all(pieces);
+        tokio::pin!(telling);
         let reading = reader::read(&mut stream, sender, progress.clone(), shared.settings.most_lag_bytes);
-        let telling = tell_all(shared, teller, pieces, &progress);
-        tokio::pin!(reading, telling);
-        select! {
-            error = &mut reading => {
-                // What has been read is still told.
-                telling.await;
-                Some(error)
+        let broken = select! {
+            error = reading => Ok(error),
+            told = &mut telling => Err(told),
+        };
+        match broken {
+            Ok(error) => {
+                // PostgreSQL need not wait while what has been read is told.
+                drop(stream);
+                let told = telling.await;
+                Some(told.err().unwrap_or(StreamError::Read(error)))
             }
-            () = &mut telling => None,
+            Err(told) => {
+                stream.close().await;
+                told.err()
+            }
         }
     };
+    let is_amid = telling.is_amid;
     shared.state.send_replace(StreamState::Off);
-    match ended {
-        None => {
-            stream.close().await;
-            drop_slot(connector, &slot, kind).await;
-            shared.registry.interrupted("The stream of changes was stopped.");
-            Ok(())
-        }
-        Some(error) => {
-            let is_behind = matches!(error, ReadError::Behind { .. });
-            let is_lost = matches!(&error, ReadError::Stream(error) if error.is_lost_slot());
-            // A slot that keeps its place loses nothing, unless it lost that.
-            if kind == SlotKind::Temporary || is_behind || is_lost {
-                if is_behind {
-                    tracing::error!(%error, "telling changes is too far behind: skipping to the present");
-                }
-                shared.registry.interrupted(
-                    "Changes may have been missed: the stream of changes was interrupted. Fetch again.",
-                );
-            }
-            drop(stream);
-            if is_behind || is_lost {
-                drop_slot(connector, &slot, kind).await;
-            }
-            Err(StreamError::Read(error))
-        }
+    berth.reached(progress.lsn());
+    let Some(error) = ended else {
+        berth.leave(connector).await;
+        shared.registry.interrupted("The stream of changes was stopped.");
+        return Ok(());
+    };
+    let is_behind = matches!(&error, StreamError::Read(ReadError::Behind { .. }));
+    let is_lost = matches!(&error, StreamError::Read(ReadError::Stream(error)) if error.is_lost_slot());
+    if is_behind {
+        tracing::error!(error = %Chain(&error), "telling changes is too far behind: skipping to the present");
     }
+    if is_behind || is_lost || !berth.keeps_its_place() {
+        shared.registry.interrupted(MISSED);
+        berth.leave(connector).await;
+    } else if is_amid {
+        // What was told of the transaction comes again with the rest of it.
+        shared.registry.interrupted(AGAIN);
+    }
+    Err(error)
 }
 
-async fn drop_slot(connector: &Connector, slot: &str, kind: SlotKind) {
-    if kind == SlotKind::Persistent
-        && let Err(error) = Stream::drop_slot(connector, slot).await
-    {
-        tracing::warn!(error = %Chain(&error), slot, "the slot was not dropped and keeps the log from being recycled");
-    }
+/// The teller at work.
+struct Telling<'a> {
+    shared: &'a Shared,
+    teller: &'a mut Teller,
+    progress: &'a Progress,
+    /// Of a transaction a part has been told, and the end has not come yet.
+    is_amid: bool,
+    /// What cannot be told now is told when the stream goes on; else it counts as missed.
+    waits: bool,
 }
 
-/// Tells what comes, in order; ends when nobody has listened for a while, or nothing more comes.
-async fn tell_all(
-    shared: &Shared,
-    teller: &mut Teller,
-    mut pieces: mpsc::Receiver<Piece>,
-    progress: &Progress,
-) {
-    let mut looks = interval(LOOK_EVERY);
-    loop {
-        let first = select! {
-            piece = pieces.recv() => match piece {
-                Some(piece) => piece,
-                None => return,
-            },
-            _ = looks.tick() => {
-                if shared.registry.empty_for().is_some_and(|empty| empty > shared.settings.linger) {
-                    return;
+impl Telling<'_> {
+    /// Tells what comes, in order; ends when nobody has listened for a while, or nothing more comes.
+    async fn tell_all(&mut self, mut pieces: mpsc::Receiver<Piece>) -> Result<(), StreamError> {
+        let shared = self.shared;
+        let mut looks = interval(LOOK_EVERY);
+        loop {
+            let first = select! {
+                piece = pieces.recv() => match piece {
+                    Some(piece) => piece,
+                    None => return Ok(()),
+                },
+                _ = looks.tick() => {
+                    if shared.registry.empty_for().is_some_and(|empty| empty > shared.settings.linger) {
+                        return Ok(());
+                    }
+                    metrics::gauge!(metric::CHANGE_CHANNELS).set(shared.registry.len() as f64);
+                    shared.checks.look_again(&shared.database, &shared.registry).await;
+                    continue;
                 }
-                metrics::gauge!(metric::CHANGE_CHANNELS).set(shared.registry.len() as f64);
-                shared.checks.look_again(&shared.database, &shared.registry).await;
-                continue;
-            }
-        };
-        let (mut batch, mut permits, mut reached) = (Vec::new(), Vec::new(), None);
-        let mut next = Some(first);
-        while let Some(piece) = next {
-            match piece {
-                Piece::Changed(changed, permit) => {
-                    batch.push(changed);
-                    permits.push(permit);
+            };
+            let (mut batch, mut permits, mut reached, mut is_amid) =
+                (Vec::new(), Vec::new(), None, self.is_amid);
+            let mut next = Some(first);
+            while let Some(piece) = next {
+                match piece {
+                    Piece::Changed(changed, permit) => {
+                        batch.push(changed);
+                        permits.push(permit);
+                        is_amid = true;
+                    }
+                    Piece::UpTo(lsn) => (reached, is_amid) = (Some(lsn), false),
                 }
-                Piece::UpTo(lsn) => reached = Some(lsn),
+                next = if batch.len() < BATCH { pieces.try_recv().ok() } else { None };
             }
-            next = if batch.len() < BATCH { pieces.try_recv().ok() } else { None };
-        }
-        if !batch.is_empty() {
-            let told = tell(shared, teller, &mut batch).await;
-            if let Err(error) = told {
-                tracing::error!(error = %Chain(&error), changes = batch.len(), "changes could not be told");
-                shared
-                    .registry
-                    .skipped("Changes may have been missed: the database did not answer. Fetch again.");
+            if !batch.is_empty() {
+                if let Err(error) = tell(shared, self.teller, &mut batch).await {
+                    tracing::error!(error = %Chain(&error), changes = batch.len(), "changes could not be told");
+                    if self.waits && matches!(error, PgError::Unavailable(_)) {
+                        return Err(StreamError::Tell(error));
+                    }
+                    shared
+                        .registry
+                        .skipped("Changes may have been missed: the database did not answer. Fetch again.");
+                }
+                metrics::histogram!(metric::CHANGES_BATCH_SIZE).record(batch.len() as f64);
             }
-            metrics::histogram!(metric::CHANGES_BATCH_SIZE).record(batch.len() as f64);
-        }
-        if let Some(reached) = reached {
-            progress.reached(reached);
+            self.is_amid = is_amid;
+            if let Some(reached) = reached {
+                self.progress.reached(reached);
+            }
         }
     }
 }

@@ -36,10 +36,20 @@ pub enum Piece {
 }
 
 /// How far the teller is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
+    /// It begins here.
+    pub fn from(lsn: Lsn) -> Self {
+        Self(Arc::new(AtomicU64::new(lsn.0)))
+    }
+
+    /// Up to where everything has been told.
+    pub fn lsn(&self) -> Lsn {
+        Lsn(self.0.load(Ordering::Acquire))
+    }
+
     /// Everything up to here has been told.
     pub fn reached(&self, lsn: Lsn) {
         self.0.fetch_max(lsn.0, Ordering::AcqRel);
@@ -80,13 +90,16 @@ pub async fn read(
 ) -> ReadError {
     let room = Arc::new(Semaphore::new(MOST_WAITING_KIB));
     let (mut xid, mut committed_at) = (0, commit_time(0));
+    let (mut handed_over, mut is_amid) = (progress.lsn(), false);
     loop {
         let event = match stream.next().await {
             Ok(event) => event,
             Err(error) => return error.into(),
         };
-        stream.acknowledge(Lsn(progress.0.load(Ordering::Acquire)));
-        let lag = stream.lag_bytes();
+        stream.acknowledge(progress.lsn());
+        // Log of others' changes, however much, waits for nobody here.
+        let is_waiting = is_amid || progress.lsn() < handed_over;
+        let lag = if is_waiting { stream.lag_bytes() } else { 0 };
         metrics::gauge!(metric::REPLICATION_LAG).set(lag as f64);
         if lag > most_lag {
             return ReadError::Behind { lag, bound: most_lag };
@@ -94,10 +107,14 @@ pub async fn read(
         let handing_over = async {
             let piece = match event {
                 Event::Begin { xid: id, committed_at_us } => {
+                    is_amid = true;
                     (xid, committed_at) = (id, commit_time(committed_at_us));
                     return Some(());
                 }
-                Event::Commit { end } | Event::Idle { end } => Piece::UpTo(end),
+                Event::Commit { end } | Event::Idle { end } => {
+                    (handed_over, is_amid) = (end, false);
+                    Piece::UpTo(end)
+                }
                 Event::Change(change) => {
                     let changed = Changed::new(change, Arc::clone(&committed_at), xid);
                     let kib = (changed.size() / 1024 + 1).min(MOST_WAITING_KIB);
@@ -116,7 +133,7 @@ pub async fn read(
                     None => return ReadError::Unheard,
                 },
                 () = sleep(SIGN_OF_LIFE) => {
-                    stream.acknowledge(Lsn(progress.0.load(Ordering::Acquire)));
+                    stream.acknowledge(progress.lsn());
                     if let Err(error) = stream.say_status().await {
                         return error.into();
                     }

@@ -60,8 +60,11 @@ pub struct Prepared {
     shared: Arc<Shared>,
     interest: Interest,
     claimant: Arc<Claimant>,
-    checked: Result<(), SubscribeError>,
+    checked: Result<Notes, SubscribeError>,
 }
+
+/// What will never come of what is asked for, and why; said to the subscriber with the confirmation.
+type Notes = Vec<Arc<str>>;
 
 /// A channel's place; given up when dropped.
 pub struct Subscription {
@@ -105,11 +108,13 @@ impl Changes {
         claimant: Arc<Claimant>,
     ) -> Prepared {
         let mut bindings = Vec::with_capacity(requested.len());
-        let mut checked = Ok(());
+        let mut checked = Ok(Notes::new());
         for requested in requested {
             match &requested.params {
                 Ok(params) => bindings.push(Binding { id: requested.id(), params: params.clone() }),
-                Err(error) => checked = checked.and(Err(SubscribeError::Refused(error.to_string()))),
+                Err(error) => {
+                    checked = checked.and(Err(SubscribeError::Refused(error.to_string())));
+                }
             }
         }
         let interest = Interest { topic, bindings: bindings.into(), is_legacy };
@@ -157,7 +162,7 @@ impl Prepared {
         let Self { shared, interest, claimant, checked } = self;
         let subscription = Subscription { shared, id, interest, conn, ears, trying: Mutex::default() };
         match checked {
-            Ok(()) => subscription.enter(claimant, reply),
+            Ok(notes) => subscription.enter(claimant, &notes, reply),
             Err(error) => {
                 reply();
                 subscription.failed(error, claimant);
@@ -174,8 +179,11 @@ impl Subscription {
             trying.abort();
         }
         match ready(&self.shared, &self.interest, &claimant).await {
-            Ok(()) if self.shared.registry.holds(self.id) => self.shared.registry.renew(self.id, claimant),
-            Ok(()) => self.enter(claimant, || {}),
+            Ok(notes) if self.shared.registry.holds(self.id) => {
+                self.shared.registry.renew(self.id, claimant);
+                say(&*self.ears, &notes);
+            }
+            Ok(notes) => self.enter(claimant, &notes, || {}),
             Err(error) => {
                 // The new token may see less: the old one's rights end here.
                 self.shared.registry.leave(self.id);
@@ -184,10 +192,11 @@ impl Subscription {
         }
     }
 
-    fn enter(&self, claimant: Arc<Claimant>, reply: impl FnOnce()) {
+    fn enter(&self, claimant: Arc<Claimant>, notes: &[Arc<str>], reply: impl FnOnce()) {
         let ears = Arc::clone(&self.ears);
         self.shared.registry.enter((self.id, self.conn), self.interest.clone(), claimant, ears, reply);
         self.shared.wanted.notify_one();
+        say(&*self.ears, notes);
     }
 
     fn failed(&self, error: SubscribeError, claimant: Arc<Claimant>) {
@@ -204,8 +213,9 @@ impl Subscription {
                 let pause = rand::rng().random_range(RETRY);
                 sleep(Duration::from_secs_f64(pause)).await;
                 match ready(&shared, &interest, &claimant).await {
-                    Ok(()) => {
-                        shared.registry.enter(seat, interest, claimant, ears, || {});
+                    Ok(notes) => {
+                        shared.registry.enter(seat, interest, claimant, Arc::clone(&ears), || {});
+                        say(&*ears, &notes);
                         return;
                     }
                     Err(error) => {
@@ -230,12 +240,23 @@ impl Drop for Subscription {
     }
 }
 
-/// Whether what is asked for is fine and changes are streamed.
-async fn ready(shared: &Shared, interest: &Interest, claimant: &Claimant) -> Result<(), SubscribeError> {
+fn say(ears: &dyn Ears, notes: &[Arc<str>]) {
+    for note in notes {
+        ears.system(true, note);
+    }
+}
+
+/// Whether what is asked for is fine and changes are streamed; what will never come all the same.
+async fn ready(shared: &Shared, interest: &Interest, claimant: &Claimant) -> Result<Notes, SubscribeError> {
     shared.registry.expect_somebody();
     shared.wanted.notify_one();
+    let mut notes = Notes::new();
     for binding in interest.bindings.iter() {
-        shared.checks.check(&shared.database, &binding.params, &claimant.role).await?;
+        for note in shared.checks.check(&shared.database, &binding.params, &claimant.role).await?.iter() {
+            if !notes.contains(note) {
+                notes.push(Arc::clone(note));
+            }
+        }
     }
     let mut state = shared.state.subscribe();
     let decided = timeout(STREAM_WAIT, state.wait_for(|state| *state != StreamState::Off)).await;
@@ -244,36 +265,46 @@ async fn ready(shared: &Shared, interest: &Interest, claimant: &Claimant) -> Res
             StreamState::Failed(why) => {
                 Err(SubscribeError::Unavailable(format!("Changes cannot be streamed: {why}")))
             }
-            _ => Ok(()),
+            _ => Ok(notes),
         },
         // Seated anyway: it is confirmed as soon as the stream runs.
-        _ => Ok(()),
+        _ => Ok(notes),
     }
 }
+
+/// When a good answer came, and what was noted with it.
+type Believed = (Instant, Arc<Notes>);
 
 /// What has been asked of the database about parameters.
 #[derive(Default)]
 pub(super) struct Checks {
-    good: Mutex<HashMap<(Params, Box<str>), Instant>>,
+    good: Mutex<HashMap<(Params, Box<str>), Believed>>,
     publication: AtomicI32,
 }
 
 impl Checks {
-    async fn check(&self, database: &Database, params: &Params, role: &str) -> Result<(), SubscribeError> {
+    async fn check(
+        &self,
+        database: &Database,
+        params: &Params,
+        role: &str,
+    ) -> Result<Arc<Notes>, SubscribeError> {
         let key = (params.clone(), role.into());
-        if self.good.lock().get(&key).is_some_and(|at| at.elapsed() < BELIEVED_FOR) {
-            return Ok(());
+        if let Some((at, notes)) = self.good.lock().get(&key)
+            && at.elapsed() < BELIEVED_FOR
+        {
+            return Ok(Arc::clone(notes));
         }
-        self.ask(database, params, role).await?;
+        let notes = Arc::new(self.ask(database, params, role).await?);
         let mut good = self.good.lock();
         if good.len() >= MOST_BELIEVED {
             good.clear();
         }
-        good.insert(key, Instant::now());
-        Ok(())
+        good.insert(key, (Instant::now(), Arc::clone(&notes)));
+        Ok(notes)
     }
 
-    async fn ask(&self, database: &Database, params: &Params, role: &str) -> Result<(), SubscribeError> {
+    async fn ask(&self, database: &Database, params: &Params, role: &str) -> Result<Notes, SubscribeError> {
         let unavailable = |error: PgError| SubscribeError::Unavailable(Chain(&error).to_string());
         let client = database.own().await.map_err(unavailable)?;
         let tables = changes::published(&client, &params.schema, &params.table).await.map_err(unavailable)?;
@@ -307,7 +338,13 @@ impl Checks {
                 )));
             }
         }
-        Ok(())
+        // Who asks for all tables is not told of each that is none of its business.
+        let [table] = tables else { return Ok(Notes::new()) };
+        if &*params.schema == "*" || &*params.table == "*" {
+            return Ok(Notes::new());
+        }
+        let notes = changes::notes(&client, table.relation, role).await.map_err(unavailable)?;
+        Ok(notes.into_iter().map(Arc::from).collect())
     }
 
     /// Looks whether tables have joined or left the publication, and if so checks everybody again.

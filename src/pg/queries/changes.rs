@@ -82,11 +82,28 @@ pub struct Access {
     pub is_secured: bool,
     /// Whether it does not apply to the role.
     pub is_exempt: bool,
-    /// Whether a DELETE is told only to those whom row-level security does not bind.
+    /// Whether a DELETE is told only to those who could see the row before.
     pub deletes_are_secured: bool,
     /// If all that row-level security does is to compare these columns with the viewer's id: a row is seen if one of
     /// them holds it. `None`: only `select` tells.
     pub owner_columns: Option<Vec<String>>,
+    /// What row-level security says of a row, where it can be asked of values.
+    pub condition: Option<Condition>,
+}
+
+/// What row-level security says of a row to a role, as a condition over values of columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The condition.
+    pub text: String,
+    /// The table's name, quoted, under which it knows the columns.
+    pub name: String,
+    /// The columns that it reads.
+    pub reads: Vec<String>,
+    /// Their types, for casts.
+    pub read_types: Vec<String>,
+    /// Whether it says the same of equal values.
+    pub is_steady: bool,
 }
 
 impl Access {
@@ -151,6 +168,52 @@ pub async fn check_params(
     Ok(())
 }
 
+/// What of a table's changes will never come to a role, and why.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn notes(client: &Connection, relation: u32, role: &str) -> Result<Vec<String>, PgError> {
+    let rows = client.query(include_str!("../../../sql/changes/notes.sql"), &[&relation, &role]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// A persistent slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Whether somebody reads from it.
+    pub is_active: bool,
+    /// Bytes of log that PostgreSQL keeps for it.
+    pub kept: u64,
+}
+
+/// Those of some slots that exist in this database.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn slots(client: &Connection, names: &[String]) -> Result<Vec<Slot>, PgError> {
+    let rows = client.query(include_str!("../../../sql/changes/slots.sql"), &[&names]).await?;
+    let slot = |row: &Row| {
+        let kept: i64 = row.try_get("kept")?;
+        Ok(Slot {
+            name: row.try_get("name")?,
+            is_active: row.try_get("is_active")?,
+            kept: u64::try_from(kept).unwrap_or(0),
+        })
+    };
+    rows.iter().map(slot).collect()
+}
+
+/// Drops a slot.
+///
+/// # Errors
+/// When somebody reads from it, or the database does not answer.
+pub async fn drop_slot(client: &Connection, name: &str) -> Result<(), PgError> {
+    client.query(include_str!("../../../sql/changes/drop_slot.sql"), &[&name]).await?;
+    Ok(())
+}
+
 /// Returns once transactions of the log are visible.
 ///
 /// # Errors
@@ -185,10 +248,22 @@ pub async fn access(
             is_exempt: row.try_get("is_exempt")?,
             deletes_are_secured: row.try_get("deletes_are_secured")?,
             owner_columns: row.try_get("owner_columns")?,
+            condition: condition(row)?,
         };
         Ok(((row.try_get("relation")?, row.try_get("role")?), found))
     };
     rows.iter().map(access).collect()
+}
+
+fn condition(row: &Row) -> Result<Option<Condition>, tokio_postgres::Error> {
+    let Some(text) = row.try_get("condition")? else { return Ok(None) };
+    Ok(Some(Condition {
+        text,
+        name: row.try_get("name")?,
+        reads: row.try_get("reads")?,
+        read_types: row.try_get("read_types")?,
+        is_steady: row.try_get("is_steady")?,
+    }))
 }
 
 /// What types are.

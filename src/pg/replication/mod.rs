@@ -80,6 +80,12 @@ impl ReplicationError {
         // 55000: invalidated, because it had to keep too much; 42704: dropped.
         matches!(self, Self::Refused { code, .. } if code == "55000" || code == "42704")
     }
+
+    /// Whether somebody else reads from the slot.
+    #[must_use]
+    pub fn is_slot_in_use(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "55006")
+    }
 }
 
 #[cfg(test)]

@@ -19,9 +19,6 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Microseconds from 1970 to 2000.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
-/// Where a slot stands, by its name; the columns as CREATE_REPLICATION_SLOT has them.
-const CONFIRMED: &str = include_str!("../../../sql/changes/confirmed.sql");
-
 /// How long a slot lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotKind {
@@ -69,11 +66,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Makes the slot, unless it is persistent and there, and starts. Changes committed after this returned arrive.
+    /// Makes the slot and starts: changes committed after this returned arrive. A persistent slot that is there, with
+    /// nobody reading from it, is made anew.
     ///
     /// # Errors
-    /// When the database is out of reach, has no slot or walsender left, or the role may not replicate.
-    pub async fn start(
+    /// When the database is out of reach, has no slot or walsender left, the role may not replicate, or somebody else
+    /// reads from the slot.
+    pub async fn begin(
         connector: &Connector,
         slot: &str,
         kind: SlotKind,
@@ -87,19 +86,42 @@ impl Stream {
         );
         let rows = match wire.query(&create).await {
             Ok(rows) => rows,
-            // It exists: we go on where it stands.
             Err(ReplicationError::Refused { code, .. })
                 if code == "42710" && kind == SlotKind::Persistent =>
             {
-                wire.query(&format!("{CONFIRMED}{}", literal(slot))).await?
+                wire.query(&format!("DROP_REPLICATION_SLOT {}", quoted(slot))).await?;
+                wire.query(&create).await?
             }
             Err(error) => return Err(error),
         };
         // What came before is nobody's lag.
         let begun = rows.first().and_then(|row| Lsn::parse(row.get(1)?.as_deref()?));
         let begun = begun.ok_or(ReplicationError::Garbled("a slot without a place in the log"))?;
+        Self::start(wire, slot, publication, begun).await
+    }
+
+    /// Goes on with a persistent slot behind what has been dealt with.
+    ///
+    /// # Errors
+    /// When the database is out of reach, the slot has gone or lost its place, or somebody else reads from it.
+    pub async fn resume(
+        connector: &Connector,
+        slot: &str,
+        publication: &str,
+        dealt_with: Lsn,
+    ) -> Result<Self, ReplicationError> {
+        let wire = Wire::connect(connector, "changes").await?;
+        Self::start(wire, slot, publication, dealt_with).await
+    }
+
+    async fn start(
+        mut wire: Wire,
+        slot: &str,
+        publication: &str,
+        begun: Lsn,
+    ) -> Result<Self, ReplicationError> {
         let start = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})",
+            "START_REPLICATION SLOT {} LOGICAL {begun} (proto_version '1', publication_names {})",
             quoted(slot),
             literal(&quoted(publication)),
         );
@@ -170,6 +192,12 @@ impl Stream {
     /// Everything up to here has been dealt with. Told to PostgreSQL with the next status.
     pub fn acknowledge(&mut self, end: Lsn) {
         self.acknowledged = self.acknowledged.max(end);
+    }
+
+    /// Up to where everything has been dealt with; at first where the stream begins.
+    #[must_use]
+    pub const fn acknowledged(&self) -> Lsn {
+        self.acknowledged
     }
 
     /// Bytes of log that PostgreSQL keeps for us.
