@@ -101,8 +101,13 @@ impl Database {
 
     /// Upserts a second by pgbench with so many connections: prepared, one row a transaction, durable.
     pub async fn pgbench(&self, clients: usize, seconds: u64) -> Result<f64> {
-        let script = self.dir.join("upsert.sql");
-        std::fs::write(&script, UPSERT)?;
+        self.pgbench_with(UPSERT, clients, seconds, "").await
+    }
+
+    /// Transactions a second of a script by pgbench, prepared, with further settings of PostgreSQL as `-c name=value`.
+    pub async fn pgbench_with(&self, text: &str, clients: usize, seconds: u64, options: &str) -> Result<f64> {
+        let script = self.dir.join("script.sql");
+        std::fs::write(&script, text)?;
         let config: Config = self.url.parse()?;
         let password = String::from_utf8(config.get_password().unwrap_or_default().to_vec())?;
         let port = config.get_ports().first().context("a port")?.to_string();
@@ -115,6 +120,7 @@ impl Database {
             .env("PGUSER", config.get_user().unwrap_or_default())
             .env("PGPASSWORD", password)
             .env("PGDATABASE", config.get_dbname().unwrap_or_default())
+            .env("PGOPTIONS", options)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()

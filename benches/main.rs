@@ -8,6 +8,7 @@
 mod changes;
 mod channels;
 mod cluster;
+mod context;
 mod explain;
 mod fan_out;
 mod follower;
@@ -45,7 +46,7 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "latency",
     "writes",
     "reads",
@@ -58,6 +59,7 @@ const SECTIONS: [&str; 12] = [
     "channels.idle",
     "channels.stalled",
     "changes",
+    "context",
 ];
 
 fn main() -> Result<()> {
@@ -112,6 +114,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,
             "channels.idle" => channels::idle::run(plan, cluster, &mut report).await,
             "channels.stalled" => channels::stalled::run(plan, cluster, &mut report).await,
+            "context" => context::run(plan, cluster, &mut report).await,
             _ => changes::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;

@@ -28,7 +28,10 @@ use crate::{
     clock::Clock,
     config::{self, Config, CorsOrigin},
     console::{self, demo::Demo},
-    context::{ContextSettings, context_engine, provider::Providers},
+    context::{
+        ContextSettings, context_engine,
+        provider::{Embedder, Providers},
+    },
     http::{
         self, GatewayPolicy, HttpState,
         layers::{CorsOrigins, HttpSettings},
@@ -241,6 +244,7 @@ impl Server {
         tasks.spawn("context engine", endless(context_tasks.run(stop.clone())));
         tasks.spawn("context workers", endless(context.clone().run_workers(stop.clone())));
         tasks.spawn("context house", endless(context.clone().run_house(stop.clone())));
+        tasks.spawn("context meaning", endless(context.clone().run_meaning(stop.clone())));
         tasks.spawn("roll-ups", endless(context.clone().run_roll_ups(stop.clone())));
         tasks.spawn("chats", endless(context.run_turns(stop.clone())));
         tasks.spawn("courier", endless(courier.run(stop.clone())));
@@ -353,6 +357,7 @@ fn context_settings(config: &config::ContextConfig) -> ContextSettings {
         use_dynamic: config.use_dynamic,
         fall_back: config.fall_back,
         providers: Providers::new(&config.providers, config.echo),
+        embedder: config.embeddings.as_ref().map(|it| Arc::new(Embedder::new(it))),
         roll_up_every: config.roll_up_every,
     }
 }

@@ -1,2 +1,2 @@
--- Sets the dirty flags that changes left to be set. Returns one row: how many.
-select rollcall.settle_bundles()
+-- Sets the dirty flags that changes of sources, policies and grants left to be set. Returns one row: how many.
+select rollcall.settle_access() + rollcall.settle_bundles()

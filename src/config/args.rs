@@ -244,6 +244,19 @@ pub struct Settings {
     /// Key of a second provider, zai [default: none]
     #[arg(long, env = "ZAI_API_KEY", help_heading = "Context and chat")]
     pub zai_api_key: Option<String>,
+    /// An embeddings API, as https://api.example.com/v1, to find by meaning where the database has pgvector
+    /// [default: none]
+    #[arg(long, env = "EMBEDDINGS_BASE_URL", help_heading = "Context and chat")]
+    pub embeddings_base_url: Option<String>,
+    /// Its key [default: none]
+    #[arg(long, env = "EMBEDDINGS_API_KEY", help_heading = "Context and chat")]
+    pub embeddings_api_key: Option<String>,
+    /// Its model [default: text-embedding-3-small]
+    #[arg(long, env = "EMBEDDINGS_MODEL", help_heading = "Context and chat")]
+    pub embeddings_model: Option<String>,
+    /// The numbers of the model's vectors [default: 1536]
+    #[arg(long, env = "EMBEDDINGS_DIMENSIONS", help_heading = "Context and chat")]
+    pub embeddings_dimensions: Option<String>,
     /// Assemble with bundles and retrieval unless a request says otherwise: true or false [default: true]
     #[arg(long, env = "USE_DYNAMIC_CONTEXT", help_heading = "Context and chat")]
     pub use_dynamic_context: Option<String>,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::Role;
-use crate::context::provider::Endpoint;
+use crate::context::provider::{Embeddings, Endpoint};
 
 pub use args::{
     Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs, completions,
@@ -130,6 +130,8 @@ pub struct ContextConfig {
     pub providers: Vec<Endpoint>,
     /// Whether `echo` answers: for development.
     pub echo: bool,
+    /// The API that finds by meaning.
+    pub embeddings: Option<Embeddings>,
     /// Whether the dynamic engine assembles unless a request says otherwise.
     pub use_dynamic: bool,
     /// Whether the simple engine answers when that fails.

@@ -13,7 +13,7 @@ use super::{
     LogConfig, LogFormat, Secret, Times, TracesConfig,
 };
 use crate::auth::Role;
-use crate::context::provider::Endpoint;
+use crate::context::provider::{Embeddings, Endpoint};
 use crate::pg::Connector;
 
 /// The shortest `JWT_SECRET`, in bytes: RFC 7518, 3.2 wants a key as long as the hash (256 bits).
@@ -285,6 +285,7 @@ fn context(settings: &Settings, reader: &mut Reader) -> ContextConfig {
     ContextConfig {
         providers,
         echo,
+        embeddings: embeddings(settings, reader, timeout),
         use_dynamic: reader.read("USE_DYNAMIC_CONTEXT", &settings.use_dynamic_context, true, parse::boolean),
         fall_back: reader.read("CONTEXT_FALLBACK", &settings.context_fallback, true, parse::boolean),
         roll_up_every: Some(reader.read(
@@ -295,6 +296,28 @@ fn context(settings: &Settings, reader: &mut Reader) -> ContextConfig {
         ))
         .filter(|every| !every.is_zero()),
     }
+}
+
+fn embeddings(settings: &Settings, reader: &mut Reader, timeout: Duration) -> Option<Embeddings> {
+    let base_url = reader.optional("EMBEDDINGS_BASE_URL", &settings.embeddings_base_url, |text| {
+        parse::url(text, &["https", "http"])
+    });
+    let api_key = reader.text("EMBEDDINGS_API_KEY", &settings.embeddings_api_key).map(Secret::new);
+    let model = reader.text("EMBEDDINGS_MODEL", &settings.embeddings_model);
+    let dimensions =
+        reader.read("EMBEDDINGS_DIMENSIONS", &settings.embeddings_dimensions, 1_536_u16, |text| {
+            // The most that pgvector takes.
+            let number: Option<u16> = text.parse().ok();
+            number
+                .filter(|number| (1..=16_000).contains(number))
+                .ok_or_else(|| "must be from 1 to 16000".to_owned())
+        });
+    let model = model.unwrap_or_else(|| "text-embedding-3-small".to_owned());
+    let name = "embeddings".to_owned();
+    base_url.map(|base_url| Embeddings {
+        endpoint: Endpoint { name, base_url, api_key, model, timeout },
+        dimensions,
+    })
 }
 
 fn cors(settings: &Settings, reader: &mut Reader) -> CorsConfig {

@@ -16,7 +16,8 @@ use super::{
     bundle::{Compiled, ReadPoint},
     compile::BadSources,
     legacy::{self, SimplePrompt},
-    provider::Providers,
+    meaning::Meaning,
+    provider::{Embedder, Providers},
 };
 use crate::{
     auth::Caller,
@@ -50,6 +51,8 @@ pub struct ContextSettings {
     pub fall_back: bool,
     /// The models.
     pub providers: Providers,
+    /// What turns texts into vectors, to find by meaning.
+    pub embedder: Option<Arc<Embedder>>,
     /// Between roll-ups of everybody; none without.
     pub roll_up_every: Option<Duration>,
 }
@@ -92,6 +95,7 @@ pub struct ContextEngine {
     pub(super) turns: TaskTracker,
     /// Cancelled when turns have to end.
     pub(super) turns_end: CancellationToken,
+    pub(super) meaning: Meaning,
     left_overs: mpsc::Sender<LeftOver>,
 }
 
@@ -172,6 +176,7 @@ pub fn context_engine(
         wake: wake.clone(),
         turns: TaskTracker::new(),
         turns_end: CancellationToken::new(),
+        meaning: Meaning::default(),
         left_overs,
     });
     let bell = ContextBell { wake, roster: roster.clone(), news };
@@ -210,7 +215,8 @@ impl ContextEngine {
         &self.database
     }
 
-    /// Assembles the prompt for a message of `user`, as the caller: one round trip. What had to be compiled is stored
+    /// Assembles the prompt for a message of `user`, as the caller: one round trip, and
+    /// one to the embeddings API where there is one. What had to be compiled is stored
     /// afterwards, without anybody waiting for it.
     ///
     /// # Errors
@@ -224,7 +230,10 @@ impl ContextEngine {
         wish: Wish<'_>,
     ) -> Result<Prompt, ContextError> {
         let history = if wish.with_history { assemble::MOST_HISTORY } else { 0 };
-        let found = bundles::assemble(&self.database, caller, conversation, wish.message, history).await?;
+        let vector = self.vector_of(wish.message).await;
+        let found =
+            bundles::assemble(&self.database, caller, conversation, wish.message, history, vector.as_deref())
+                .await?;
         let mut prompt = assemble::fit(found.ok_or(ContextError::NotFound)?, wish)?;
         let left_over = LeftOver {
             user,

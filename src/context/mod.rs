@@ -14,6 +14,7 @@ pub mod compile;
 pub mod engine;
 pub mod extract;
 pub mod legacy;
+mod meaning;
 pub mod predict;
 pub mod provider;
 pub mod roll_up;

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::SinkExt;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use reqwest::Method;
 use rollcall::context::{
     bundle::{Readiness, Subject, Wanted},
     compile::compile,
@@ -18,7 +20,10 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::{Case, world::World};
+use crate::{
+    Case,
+    world::{Node, User, World},
+};
 
 pub fn cases() -> Vec<Case> {
     crate::cases![
@@ -26,6 +31,7 @@ pub fn cases() -> Vec<Case> {
         what_cannot_affect_a_bundle_does_not_dirty_it,
         a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed,
         restored_bundles_are_not_believed,
+        whoever_may_no_longer_see_a_source_reads_it_in_no_bundle,
     ]
 }
 
@@ -111,7 +117,7 @@ impl Town {
         };
         let (memory, unit, instruction, message) =
             (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
-        match random.random_range(0..26) {
+        match random.random_range(0..27) {
             0 => format!("insert into public.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
             1 => format!("update public.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
             2 => format!("update public.memories set is_active = not is_active where id = {memory}"),
@@ -146,9 +152,66 @@ impl Town {
             24 => format!(
                 "insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
                  on conflict (topic_id, conversation_id) do update set relevance = excluded.relevance", n % 9 + 1),
+            // Cascades to instructions, links and the bundle itself.
+            25 => format!(
+                "delete from public.topic_profiles where id = '{topic}';
+                 insert into public.topic_profiles (id, user_id, slug, label) values ('{topic}', '{user}', '{topic}', '{word}')"),
             _ => format!("delete from public.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
         }
     }
+}
+
+/// Changes by COPY, some rows at a time, until told to stop. Returns how many.
+async fn copy_in(sql: Client, town: Arc<Town>, mut random: StdRng, over: Arc<AtomicBool>) -> usize {
+    let mut changes = 0;
+    while !over.load(Ordering::Relaxed) {
+        let at = random.random_range(0..USERS);
+        let (user, n): (Uuid, u32) = (town.users[at], random.random());
+        let (table, rows) = if random.random_bool(0.5) {
+            let row = |word: &str, category: &str| format!("{user}\t{word} copied {n}\t{category}\t0.9\n");
+            (
+                "memories (user_id, content, category, importance)",
+                row("rust", "identity") + &row("bread", "preference"),
+            )
+        } else {
+            let row = |conversation: Uuid| format!("{conversation}\t{user}\tcopied {n}\n");
+            (
+                "messages (conversation_id, user_id, content)",
+                row(town.conversations[at]) + &row(town.conversations[USERS]),
+            )
+        };
+        let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
+        let mut sink = Box::pin(sink);
+        sink.send(bytes::Bytes::from(rows)).await.expect("takes rows");
+        // A collision with another writer rolls back.
+        changes += usize::from(sink.as_mut().finish().await.is_ok());
+        tokio::time::sleep(Duration::from_millis(random.random_range(10..60))).await;
+    }
+    changes
+}
+
+/// Changes by the API: chats, and people who leave a conversation and come back. Returns how many.
+async fn call(node: Arc<Node>, town: Arc<Town>, mut random: StdRng, over: Arc<AtomicBool>) -> usize {
+    let people: Vec<User> = town.users.iter().map(|id| User::of(*id)).collect();
+    let shared = town.conversations[USERS];
+    let mut changes = 0;
+    while !over.load(Ordering::Relaxed) {
+        let at = random.random_range(0..USERS);
+        let conversation = town.conversations[if random.random_bool(0.5) { at } else { USERS }];
+        let body = json!({"conversationId": conversation, "messages": [{"role": "user", "content": format!("asked {changes}")}]});
+        // Whoever loses a deadlock against the writers in SQL tries again.
+        let asked = node.post(&people[at], "/api/v1/ai/chat", body).await;
+        changes += 2 * usize::from(asked.status.is_success());
+        let seat = format!("/api/conversations/{shared}/participants/{}", people[1].id);
+        let left = node.ask(Method::DELETE, &people[1], &seat, None).await;
+        changes += usize::from(left.status.is_success());
+        while !node.post(&people[0], &seat, json!({})).await.status.is_success() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        changes += 1;
+        tokio::time::sleep(Duration::from_millis(random.random_range(10..60))).await;
+    }
+    changes
 }
 
 /// Takes on a user for the connection's life.
@@ -191,7 +254,14 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
     println!("seed {seed}");
     let town = Arc::new(town(&world).await);
     // Two nodes whose workers compile whatever becomes dirty.
-    let _nodes = [world.node().await, world.node().await];
+    let node = world
+        .node_with(|settings| {
+            settings.llm_provider = Some("echo".into());
+            settings.chat_requests_per_minute = Some("0".into());
+            settings.manage_requests_per_minute = Some("0".into());
+        })
+        .await;
+    world.node().await;
     for user in &town.users {
         world.run("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
             &[("u", *user), ("c", town.conversations[USERS])]).await;
@@ -227,6 +297,13 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
             }
         }));
     }
+    let copying = tokio::spawn(copy_in(
+        world.connect().await,
+        town.clone(),
+        StdRng::seed_from_u64(seed + 10),
+        over.clone(),
+    ));
+    let calling = tokio::spawn(call(node, town.clone(), StdRng::seed_from_u64(seed + 11), over.clone()));
     let fresh = Arc::new(AtomicUsize::new(0));
     let asked = Arc::new(AtomicUsize::new(0));
     for at in 0..USERS {
@@ -270,6 +347,9 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
     }
     let (changes, fresh, asked) =
         (changes.load(Ordering::Relaxed), fresh.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
+    let (copied, called) = (copying.await.expect("no panic"), calling.await.expect("no panic"));
+    println!("{copied} of them by COPY, {called} by the API, the others by SQL");
+    let changes = changes + copied + called;
     println!("{changes} changes, {asked} bundles asked for, {fresh} of them fresh, none stale");
     assert!(changes > 100 && fresh > 100, "{changes} changes, {fresh} fresh: too few to prove anything");
 
@@ -499,4 +579,85 @@ async fn restored_bundles_are_not_believed(world: Arc<World>) {
     let sql = world.connect().await;
     act_as(&sql, town.users[0]).await;
     assert_eq!(check(&sql, &town.subjects(0)).await.0, 0);
+}
+
+/// Whether a word stands anywhere in what a user's bundles would say, and how many of them are fresh.
+async fn reads(sql: &Client, subjects: &Value, word: &str) -> (bool, usize) {
+    let row = sql.query_one("select rollcall.wanted_bundles($1)", &[subjects]).await.expect("answers");
+    let served: Value = row.get(0);
+    let fresh = served.as_array().expect("a list").iter().filter(|bundle| bundle["reason"] == "fresh");
+    (served.to_string().contains(word), fresh.count())
+}
+
+async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<World>) {
+    let town = town(&world).await;
+    let shared = town.conversations[USERS];
+    let ids = [("c", shared), ("one", town.users[0]), ("two", town.users[1]), ("t", town.topics[2])];
+    world
+        .run(
+            "update public.conversations set title = 'the heist' where id = $c;
+             insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
+             insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
+            &ids,
+        )
+        .await;
+    for at in 0..USERS {
+        compile_all(&world, &town, at).await;
+    }
+    let mut readers = Vec::new();
+    for user in &town.users {
+        let sql = world.connect().await;
+        act_as(&sql, *user).await;
+        readers.push(sql);
+    }
+    for (at, reader) in readers.iter().enumerate() {
+        assert_eq!(reads(reader, &town.subjects(at), "heist").await, (true, 7));
+    }
+
+    // Out of the conversation: neither its words, nor its title among a topic's conversations; nor a prompt in it.
+    world
+        .run(
+            "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
+            &ids,
+        )
+        .await;
+    assert_eq!(reads(&readers[1], &town.subjects(1), "heist").await, (false, 5));
+    assert_eq!(reads(&readers[2], &town.subjects(2), "heist").await, (true, 7), "the others stay");
+    let prompt = "select rollcall.assemble($1, 'what about the heist?', 10)";
+    let row = readers[1].query_one(prompt, &[&shared]).await.expect("answers");
+    assert_eq!(row.get::<_, Option<Value>>(0), None);
+    // And in again: what was missed is in it.
+    world.run("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
+    world
+        .run(
+            "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
+            &ids,
+        )
+        .await;
+    assert!(reads(&readers[1], &town.subjects(1), "the heist is off").await.0);
+
+    // A policy that shows everybody their own messages only, in force with its commit, and with it the bundles.
+    for at in 0..USERS {
+        compile_all(&world, &town, at).await;
+    }
+    world
+        .run(
+            "update public.conversations set title = 'ours' where id = $c;
+             alter policy \"participants read messages\" on public.messages using (user_id = (select auth.uid()))",
+            &ids,
+        )
+        .await;
+    for (at, said) in [(0, true), (1, false), (2, false)] {
+        let (reads, fresh) = reads(&readers[at], &town.subjects(at), "heist").await;
+        assert_eq!((reads, fresh), (said, 0), "user {at}");
+    }
+    // The flags follow, and what is compiled now is believed.
+    world.run("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty(&world, &town).await.len(), 7 * USERS);
+    for (at, reader) in readers.iter().enumerate() {
+        compile_all(&world, &town, at).await;
+        assert_eq!(reads(reader, &town.subjects(at), "heist").await, (at == 0, 7));
+    }
+    let settled = world.row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    assert_eq!(settled.get::<_, i64>(0), 0, "they are told once");
 }

@@ -31,6 +31,8 @@ mod channels_presence;
 mod channels_rights;
 mod context_chat;
 mod context_freshness;
+mod context_meaning;
+mod context_models;
 mod context_quality;
 mod context_routes;
 mod described;
@@ -145,6 +147,8 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         context_routes::cases(),
         context_chat::cases(),
         context_freshness::cases(),
+        context_meaning::cases(),
+        context_models::cases(),
         context_quality::cases(),
         invisible::cases(),
         isolation::cases(),

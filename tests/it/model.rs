@@ -28,6 +28,8 @@ use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 pub enum Mood {
     /// Well: says `words` words.
     Well { words: usize },
+    /// Well, in these words.
+    Says(&'static str),
     /// Streams so many words and breaks the connection.
     Breaks { after: usize },
     /// Streams a word every so many milliseconds and never ends.
@@ -42,7 +44,19 @@ pub enum Mood {
     Nonsense,
 }
 
+/// How it turns texts into vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sense {
+    /// By what they are about: vehicles, bread, anything else.
+    Good,
+    /// Vectors of another length.
+    Crooked,
+    /// Not at all.
+    Gone,
+}
+
 struct Inner {
+    sense: Mutex<Sense>,
     moods: Mutex<VecDeque<Mood>>,
     requests: Mutex<Vec<Value>>,
     /// Streams that are being read at the moment.
@@ -66,13 +80,17 @@ impl Model {
     /// Starts one that answers well.
     pub async fn start() -> Self {
         let inner = Arc::new(Inner {
+            sense: Mutex::new(Sense::Good),
             moods: Mutex::default(),
             requests: Mutex::default(),
             open: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/v1/chat/completions", post(complete)).with_state(inner.clone());
+        let router = Router::new()
+            .route("/v1/chat/completions", post(complete))
+            .route("/v1/embeddings", post(embed))
+            .with_state(inner.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
         Self { address, inner, server }
     }
@@ -87,6 +105,16 @@ impl Model {
         self.inner.moods.lock().extend(moods);
     }
 
+    /// Answers well from now on.
+    pub fn recovers(&self) {
+        self.inner.moods.lock().clear();
+    }
+
+    /// How it turns texts into vectors from now on.
+    pub fn senses(&self, sense: Sense) {
+        *self.inner.sense.lock() = sense;
+    }
+
     /// What it was asked so far.
     pub fn requests(&self) -> Vec<Value> {
         self.inner.requests.lock().clone()
@@ -96,6 +124,25 @@ impl Model {
     pub fn open(&self) -> usize {
         self.inner.open.load(Ordering::SeqCst)
     }
+}
+
+async fn embed(State(inner): State<Arc<Inner>>, axum::Json(request): axum::Json<Value>) -> Response {
+    let sense = *inner.sense.lock();
+    if sense == Sense::Gone {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let vector = |text: &str| -> Vec<f64> {
+        let about = |words: &[&str]| f64::from(words.iter().any(|word| text.contains(word)));
+        let (vehicles, bread) =
+            (about(&["car", "automobile", "vehicle"]), about(&["bread", "loaf", "sourdough"]));
+        let else_ = f64::from(vehicles + bread == 0.0);
+        if sense == Sense::Crooked { vec![vehicles, bread] } else { vec![vehicles, bread, else_, 0.1] }
+    };
+    let texts =
+        request["input"].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text"));
+    let data = texts.enumerate().map(|(index, text)| json!({"index": index, "embedding": vector(text)}));
+    // Nobody promises their order.
+    axum::Json(json!({"data": data.rev().collect::<Vec<_>>()})).into_response()
 }
 
 /// Counts down when a stream is dropped, whoever drops it.
@@ -124,16 +171,21 @@ async fn complete(State(inner): State<Arc<Inner>>, body: Bytes) -> Response {
         }
         Mood::Well { words } if !streams => {
             let content: Vec<String> = (0..words).map(|n| format!("word{n}")).collect();
-            axum::Json(json!({
-                "model": "model-of-our-own", "choices": [{"message": {"role": "assistant", "content": content.join(" ")}}],
-                "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-            }))
-            .into_response()
+            whole(&content.join(" "))
         }
+        Mood::Says(content) => whole(content),
         Mood::Well { words } => events(inner, words, false, 1),
         Mood::Breaks { after } => events(inner, after, true, 1),
         Mood::Endless { every_ms } => events(inner, usize::MAX, false, every_ms),
     }
+}
+
+fn whole(content: &str) -> Response {
+    let answer = json!({
+        "model": "model-of-our-own", "choices": [{"message": {"role": "assistant", "content": content}}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    });
+    axum::Json(answer).into_response()
 }
 
 fn events(inner: Arc<Inner>, words: usize, breaks: bool, every_ms: u64) -> Response {

@@ -221,7 +221,9 @@ const NO_USERS: &[&str] = &[
     "public.system_actions.bundle_id",
     "public.presence_devices.predicted_topic_ids",
     "public.presence_devices.predicted_entity_ids",
-    "rollcall.context_marks.ref",
+    "rollcall.context_marks.key",
+    "rollcall.context_marks.refs",
+    "rollcall.topic_words.topic_id",
     "rollcall.roll_ups.lease",
 ];
 

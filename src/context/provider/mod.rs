@@ -2,6 +2,7 @@
 
 mod breaker;
 mod echo;
+mod embedder;
 mod error;
 mod openai;
 mod sse;
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+pub use embedder::{Embedder, Embeddings};
 pub use error::ProviderError;
 pub use openai::OpenAi;
 

@@ -1,4 +1,4 @@
-//! The API that OpenAI made common: `POST {base}/chat/completions`, JSON or server-sent events.
+//! The API that OpenAI made common: `POST {base}/chat/completions`, JSON or server-sent events, and `/embeddings`.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use rand::Rng;
 use reqwest::{Client, Response, header};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -16,6 +16,8 @@ use super::{
 };
 use crate::context::assemble::ChatMessage;
 
+/// Where answers come from.
+const CHAT: &str = "chat/completions";
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 3;
 /// Between attempts: doubling, with jitter of half its length.
@@ -94,6 +96,24 @@ struct ChunkChoice {
     finish_reason: Option<String>,
 }
 
+#[derive(Serialize)]
+struct Texts<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+    encoding_format: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Vectors {
+    data: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
 impl OpenAi {
     /// Opens nothing yet.
     ///
@@ -122,18 +142,9 @@ impl OpenAi {
     /// # Errors
     /// See [`ProviderError`].
     pub async fn complete(&self, request: &Request) -> Result<Completion, ProviderError> {
-        let response = self.ask(request, false).await?;
+        let response = self.ask(CHAT, &self.body(request, false)).await?;
         let read = async {
-            let mut body = Vec::new();
-            let mut chunks = response.bytes_stream();
-            while let Some(chunk) = chunks.next().await {
-                body.extend_from_slice(&chunk.map_err(|error| self.lost(error))?);
-                if body.len() > LONGEST_ANSWER {
-                    return Err(ProviderError::Broken("it is too long".into()));
-                }
-            }
-            let whole: Whole = serde_json::from_slice(&body)
-                .map_err(|error| ProviderError::Broken(format!("it cannot be read: {error}")))?;
+            let whole: Whole = self.whole(response).await?;
             let content = whole.choices.into_iter().next().and_then(|choice| choice.message.content);
             let content = content.ok_or_else(|| ProviderError::Broken("it has no choices".into()))?;
             let model = whole.model.unwrap_or_else(|| self.model(request).to_owned());
@@ -144,12 +155,45 @@ impl OpenAi {
         answer
     }
 
+    /// A vector for each text, in their order.
+    ///
+    /// # Errors
+    /// See [`ProviderError`].
+    pub async fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
+        let body = Texts { model: &self.endpoint.model, input: texts, encoding_format: "float" };
+        let response = self.ask("embeddings", &body).await?;
+        let answer = self.whole(response).await.and_then(|Vectors { mut data }| {
+            data.sort_unstable_by_key(|vector| vector.index);
+            if data.iter().map(|vector| vector.index).eq(0..texts.len()) {
+                Ok(data.into_iter().map(|vector| vector.embedding).collect())
+            } else {
+                Err(ProviderError::Broken("it has not one vector for each text".into()))
+            }
+        });
+        self.note(answer.as_ref().err());
+        answer
+    }
+
+    /// An answer's body, up to a limit.
+    async fn whole<T: DeserializeOwned>(&self, response: Response) -> Result<T, ProviderError> {
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(|error| self.lost(error))?);
+            if body.len() > LONGEST_ANSWER {
+                return Err(ProviderError::Broken("it is too long".into()));
+            }
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| ProviderError::Broken(format!("it cannot be read: {error}")))
+    }
+
     /// The answer as it is written.
     ///
     /// # Errors
     /// See [`ProviderError`].
     pub async fn stream(&self, request: &Request) -> Result<Pieces, ProviderError> {
-        let response = self.ask(request, true).await?;
+        let response = self.ask(CHAT, &self.body(request, true)).await?;
         self.note(None);
         let silence = self.endpoint.timeout;
         let reading = Reading {
@@ -171,23 +215,26 @@ impl OpenAi {
         request.model.as_deref().unwrap_or(&self.endpoint.model)
     }
 
-    /// Asks until there is an answer's head, as often as makes sense.
-    async fn ask(&self, request: &Request, stream: bool) -> Result<Response, ProviderError> {
-        let body = Body {
+    fn body<'a>(&'a self, request: &'a Request, stream: bool) -> Body<'a> {
+        Body {
             model: self.model(request),
             messages: &request.messages,
             max_tokens: request.max_tokens,
             temperature: request.temperature,
             stream,
             stream_options: stream.then_some(StreamOptions { include_usage: true }),
-        };
+        }
+    }
+
+    /// Asks until there is an answer's head, as often as makes sense.
+    async fn ask<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
             if !self.breaker.admits(Instant::now()) {
                 return Err(ProviderError::LeftAlone);
             }
-            let error = match self.ask_once(&body).await {
+            let error = match self.ask_once(path, body).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
@@ -206,8 +253,8 @@ impl OpenAi {
         }
     }
 
-    async fn ask_once(&self, body: &Body<'_>) -> Result<Response, ProviderError> {
-        let url = format!("{}/chat/completions", self.endpoint.base_url.trim_end_matches('/'));
+    async fn ask_once<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
+        let url = format!("{}/{path}", self.endpoint.base_url.trim_end_matches('/'));
         let mut request = self.client.post(url).json(body);
         if let Some(key) = &self.endpoint.api_key {
             request = request.bearer_auth(key.expose());

@@ -42,9 +42,10 @@ pub async fn assemble<T: DeserializeOwned>(
     conversation: ConversationId,
     message: &str,
     history: i32,
+    vector: Option<&str>,
 ) -> Result<Option<T>, ReadError> {
     let statement = include_str!("../../../sql/context/assemble.sql");
-    found(&database.query_as(caller, statement, &[&conversation, &message, &history]).await?)
+    found(&database.query_as(caller, statement, &[&conversation, &message, &history, &vector]).await?)
 }
 
 /// The same for the simple engine.

@@ -19,3 +19,4 @@ pub mod roll_ups;
 pub mod settings;
 pub mod turns;
 pub mod typing;
+pub mod vectors;

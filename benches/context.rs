@@ -1,0 +1,376 @@
+//! The context engine: prompts for somebody who knows a lot, warm-ups, and what the triggers cost whoever writes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
+use rollcall::context::{bundle::Wanted, compile::compile};
+use serde_json::{Value, json};
+use tokio_postgres::{Client as Sql, Statement};
+use uuid::Uuid;
+
+use crate::{
+    Plan,
+    cluster::{Cluster, Database},
+    http::{Http, request},
+    load::{Client, Measured, closed_loop, median, quantile},
+    people::Person,
+    report::{Report, ms, row, times},
+    server::Server,
+};
+
+/// The user of the issue, whose conversation is `md5('c1')`.
+const CONVERSATION: &str = "md5('c1')";
+const CROWD: usize = 50;
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let database = cluster.database("bench_context").await?;
+    let person = Person::new()?;
+    let admin = database.connect().await?;
+    let fill = include_str!("sql/context_fill.sql").replace("$1", &format!("'{}'", person.id));
+    admin.batch_execute(&fill).await?;
+    prepare_bundles(&database, &admin, &person).await?;
+    report.heading("The context engine");
+    report.note(
+        "One user with 10,000 units, 1,000 memories, 200 bundles and 100 conversations, among 300 others; each message \
+         names two topics and a person.",
+    );
+    // First, while nobody else works on the queue.
+    let cost = triggers(plan, &database, &admin, &person).await?;
+    let server = Server::start(&database).await?;
+    assemblies(plan, &database, &admin, &server, &person, report).await?;
+    warm_ups(plan, &admin, &server, &person, report).await?;
+    server.stop().await?;
+    report.note(
+        "Inserts a second without and with the triggers that keep bundles from going stale (and, for messages, with \
+         `last_message_at` as well). Durable: each transaction waits for the disk. Not durable: the triggers against \
+         the bare work of the processor, which no application meets.",
+    );
+    report.table(&cost);
+    cluster.drop_database("bench_context").await
+}
+
+/// Compiles all of the user's bundles and stores them.
+async fn prepare_bundles(database: &Database, admin: &Sql, person: &Person) -> Result<()> {
+    let subjects: Value =
+        admin.query_one(include_str!("sql/context_subjects.sql"), &[&person.id]).await?.get(0);
+    let reader = acting(database, person).await?;
+    let read = reader.query_one(include_str!("sql/context_sources.sql"), &[&subjects]).await?;
+    let (sources, seeing, read_at): (Value, String, jiff::Timestamp) =
+        (read.get(0), read.get(1), read.get(2));
+    let mut compiled = Vec::new();
+    for source in sources.as_array().context("a list")? {
+        let wanted: Wanted = serde_json::from_value(source.clone())?;
+        compiled.push(compile(wanted.subject, &wanted.sources, None)?);
+    }
+    let keep = include_str!("sql/context_keep.sql");
+    let kept = admin.query(keep, &[&person.id, &json!(compiled), &seeing, &read_at]).await?;
+    ensure!(kept.len() == 200, "{} bundles instead of 200", kept.len());
+    database.admin().await?.batch_execute("analyze").await?;
+    Ok(())
+}
+
+async fn acting(database: &Database, person: &Person) -> Result<Sql> {
+    let client = database.connect().await?;
+    let claims = json!({"sub": person.id, "role": "authenticated"}).to_string();
+    client.query_one(include_str!("sql/context_act_as.sql"), &[&claims]).await?;
+    Ok(client)
+}
+
+/// Opens prompts, a different message each time.
+struct Asker {
+    http: Http,
+    requests: Vec<Vec<u8>>,
+    at: usize,
+}
+
+impl Asker {
+    async fn new(
+        server: &Server,
+        person: &Person,
+        conversation: Uuid,
+        messages: &[String],
+        at: usize,
+    ) -> Result<Self> {
+        let requests = messages.iter().map(|message| {
+            let query = message.replace(' ', "+").replace('?', "%3F").replace(',', "%2C");
+            request("GET", &format!("/api/v1/ai/context/{conversation}?message={query}"), &person.token, None)
+        });
+        Ok(Self { http: Http::connect(server.address).await?, requests: requests.collect(), at })
+    }
+}
+
+impl Client for Asker {
+    async fn once(&mut self) -> Result<()> {
+        self.at += 1;
+        self.http.call(&self.requests[self.at % self.requests.len()]).await?;
+        Ok(())
+    }
+}
+
+/// The yardstick: one row by its index, as the user, one round trip.
+struct Looker {
+    client: Sql,
+    statement: Statement,
+    at: usize,
+}
+
+impl Client for Looker {
+    async fn once(&mut self) -> Result<()> {
+        self.at += 1;
+        self.client.query_one(&self.statement, &[&"x".repeat(1 + self.at % 1_000)]).await?;
+        Ok(())
+    }
+}
+
+async fn assemblies(
+    plan: Plan,
+    database: &Database,
+    admin: &Sql,
+    server: &Server,
+    person: &Person,
+    report: &mut Report,
+) -> Result<()> {
+    let (rounds, time) = plan.pick((5, Duration::from_secs(3)), (2, Duration::from_secs(2)));
+    let conversation: Uuid = admin.query_one(&format!("select {CONVERSATION}::uuid"), &[]).await?.get(0);
+    let messages: Vec<String> = {
+        let rows = admin.query(include_str!("sql/context_words.sql"), &[&person.id]).await?;
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let mut askers = Vec::new();
+    let mut lookers = Vec::new();
+    for at in 0..CROWD {
+        askers.push(Asker::new(server, person, conversation, &messages, at * 7).await?);
+        let client = acting(database, person).await?;
+        let statement = client.prepare(include_str!("sql/context_row.sql")).await?;
+        lookers.push(Looker { client, statement, at: at * 7 });
+    }
+    let answer = {
+        let Asker { http, requests, .. } = &mut askers[0];
+        String::from_utf8_lossy(http.call(&requests[0]).await?).into_owned()
+    };
+    ensure!(answer.contains("Topic Context"), "a prompt without a topic: {answer}");
+
+    let mut series: [Vec<Measured>; 4] = Default::default();
+    let mut dirty = Vec::new();
+    // The first round warms caches and plans.
+    for round in 0..=rounds {
+        let mut measured = Vec::new();
+        for clients in [1, CROWD] {
+            let some: Vec<Looker> = lookers.drain(..clients).collect();
+            let (some, looks) = closed_loop(some, time / 2).await?;
+            lookers.extend(some);
+            let some: Vec<Asker> = askers.drain(..clients).collect();
+            let (some, asks) = closed_loop(some, time).await?;
+            askers.extend(some);
+            measured.extend([looks, asks]);
+        }
+        let mut times = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            admin.execute(include_str!("sql/context_all_dirty.sql"), &[&person.id]).await?;
+            let asked = Instant::now();
+            askers[0].once().await?;
+            times.push(asked.elapsed());
+        }
+        prepare_bundles(database, admin, person).await?;
+        if round > 0 {
+            series.iter_mut().zip(measured).for_each(|(list, one)| list.push(one));
+            dirty.extend(times);
+        }
+    }
+    dirty.sort_unstable();
+    let mut rows = vec![row(["", "median", "p99", "a second", "median ÷ the SELECT's"])];
+    let names = [
+        "one indexed SELECT as the user, 1 client",
+        "prompt over HTTP, bundles ready, 1 client",
+        "the SELECT, 50 clients",
+        "prompt over HTTP, bundles ready, 50 clients",
+    ];
+    let all = |list: &[Measured], part: f64| {
+        let mut times: Vec<Duration> = list.iter().flat_map(|one| one.times.iter().copied()).collect();
+        times.sort_unstable();
+        quantile(&times, part)
+    };
+    for (at, (name, list)) in names.iter().zip(&series).enumerate() {
+        let yardstick = all(&series[at / 2 * 2], 0.5).as_secs_f64();
+        let rate = median(&list.iter().map(|one| one.rate).collect::<Vec<_>>());
+        let middle = all(list, 0.5);
+        rows.push([
+            (*name).to_owned(),
+            ms(middle),
+            ms(all(list, 0.99)),
+            format!("{rate:.0}"),
+            times(middle.as_secs_f64(), yardstick),
+        ]);
+    }
+    rows.push([
+        "prompt over HTTP, everything dirty, 1 client".to_owned(),
+        ms(quantile(&dirty, 0.5)),
+        ms(quantile(&dirty, 0.99)),
+        "—".to_owned(),
+        times(quantile(&dirty, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
+    ]);
+    report.table(&rows);
+    Ok(())
+}
+
+/// Warms up all that presence promises, again and again.
+struct Warmer {
+    http: Http,
+    request: Vec<u8>,
+}
+
+impl Client for Warmer {
+    async fn once(&mut self) -> Result<()> {
+        self.http.call(&self.request).await?;
+        Ok(())
+    }
+}
+
+async fn warm_ups(
+    plan: Plan,
+    admin: &Sql,
+    server: &Server,
+    person: &Person,
+    report: &mut Report,
+) -> Result<()> {
+    let versions = "select last_value from rollcall.bundle_version";
+    let before: i64 = admin.query_one(versions, &[]).await?.get(0);
+    let warmers = (0..4).map(|_| async {
+        let path = format!("/api/v1/context/warmup/{}", person.id);
+        let request = request("POST", &path, &person.token, Some(r#"{"force":true}"#));
+        Ok::<_, anyhow::Error>(Warmer { http: Http::connect(server.address).await?, request })
+    });
+    let (_, measured) =
+        closed_loop(try_join_all(warmers).await?, plan.pick(Duration::from_secs(6), Duration::from_secs(3)))
+            .await?;
+    let bundles: i64 = admin.query_one(versions, &[]).await?.get::<_, i64>(0) - before;
+    report.note(&format!(
+        "Warm-ups with `force`, 4 at a time: **{:.0} a second**, {:.1} bundles stored by each, median {}, p99 {}.",
+        measured.rate,
+        bundles as f64 / measured.times.len() as f64,
+        ms(quantile(&measured.times, 0.5)),
+        ms(quantile(&measured.times, 0.99)),
+    ));
+    Ok(())
+}
+
+const DURABLE: &str = "";
+const NOT_DURABLE: &str = "-c synchronous_commit=off";
+
+/// Inserts a second without and with triggers, in alternating rounds.
+async fn triggers(plan: Plan, database: &Database, admin: &Sql, person: &Person) -> Result<Vec<[String; 7]>> {
+    let (rounds, seconds) = plan.pick((5, 2), (2, 1));
+    let mut rows =
+        vec![row(["", "without", "with", "ratio", "with `last_message_at`", "ratio", "ratio, not durable"])];
+    let scripts = [
+        ("messages, 1 row a transaction", "messages", include_str!("sql/context_insert_message.sql"), 1),
+        ("messages, 100 rows", "messages", include_str!("sql/context_insert_message.sql"), 100),
+        ("memories against 120 topics, 1 row", "memories", include_str!("sql/context_insert_memory.sql"), 1),
+        ("memories, 100 rows", "memories", include_str!("sql/context_insert_memory.sql"), 100),
+        ("units, 1 row", "atomic_chat_units", include_str!("sql/context_insert_unit.sql"), 1),
+        ("units, 100 rows", "atomic_chat_units", include_str!("sql/context_insert_unit.sql"), 100),
+    ];
+    for (name, table, script, count) in scripts {
+        let script = script.replace("$user", &person.id.to_string()).replace("$rows", &count.to_string());
+        let mut rates: [Vec<f64>; 5] = Default::default();
+        for _ in 0..rounds {
+            for (at, (switch, options)) in [
+                (Switch::Off, DURABLE),
+                (Switch::On, DURABLE),
+                (Switch::All, DURABLE),
+                (Switch::Off, NOT_DURABLE),
+                (Switch::On, NOT_DURABLE),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                if matches!(switch, Switch::All) && table != "messages" {
+                    continue;
+                }
+                switch.set(admin, table).await?;
+                let rate = database.pgbench_with(&script, 1, seconds, options).await?;
+                rates[at].push(rate * f64::from(count));
+                clean_up(admin).await?;
+            }
+        }
+        rows.push(cells(name, &rates));
+    }
+    let mut rates: [Vec<f64>; 5] = Default::default();
+    for _ in 0..rounds {
+        for (at, switch) in [Switch::Off, Switch::On, Switch::All].into_iter().enumerate() {
+            switch.set(admin, "messages").await?;
+            rates[at].push(into_ready(database).await?);
+            clean_up(admin).await?;
+        }
+    }
+    rows.push(cells("messages, 1 row, each dirtying a bundle that was ready", &rates));
+    Ok(rows)
+}
+
+fn cells(name: &str, rates: &[Vec<f64>; 5]) -> [String; 7] {
+    let [without, with, with_last, bare_without, bare_with] = rates.each_ref().map(|list| median(list));
+    let shown = |rate: f64| if rate.is_nan() { "—".to_owned() } else { format!("{rate:.0}") };
+    let ratio = |one: f64, other: f64| {
+        if one.is_nan() || other.is_nan() { "—".to_owned() } else { times(one, other) }
+    };
+    [
+        name.to_owned(),
+        shown(without),
+        shown(with),
+        ratio(without, with),
+        shown(with_last),
+        ratio(without, with_last),
+        ratio(bare_without, bare_with),
+    ]
+}
+
+/// Which triggers fire.
+#[derive(Clone, Copy)]
+enum Switch {
+    Off,
+    On,
+    All,
+}
+
+impl Switch {
+    async fn set(self, admin: &Sql, table: &str) -> Result<()> {
+        let word = |on: bool| if on { "enable" } else { "disable" };
+        if table != "atomic_chat_units" {
+            let fresh = word(!matches!(self, Self::Off));
+            admin
+                .batch_execute(&format!("alter table public.{table} {fresh} trigger context_after_insert"))
+                .await?;
+        }
+        if table == "messages" {
+            let last = word(matches!(self, Self::All));
+            admin
+                .batch_execute(&format!("alter table public.messages {last} trigger keep_last_message"))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn clean_up(admin: &Sql) -> Result<()> {
+    let statements = include_str!("sql/context_clean_up.sql");
+    for statement in statements.split_inclusive(';') {
+        admin.batch_execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// One message in each conversation whose bundle is ready.
+async fn into_ready(database: &Database) -> Result<f64> {
+    let client = database.connect().await?;
+    let insert = client.prepare(include_str!("sql/context_message_in.sql")).await?;
+    let others = client.query(include_str!("sql/context_others.sql"), &[]).await?;
+    let begun = Instant::now();
+    for other in &others {
+        let (conversation, user): (Uuid, Uuid) = (other.get(0), other.get(1));
+        client.execute(&insert, &[&conversation, &user]).await?;
+    }
+    Ok(others.len() as f64 / begun.elapsed().as_secs_f64())
+}
