@@ -56,11 +56,12 @@ const NOT_REPLAYED: [(&str, &str); 14] = [
     ("tenant_suspend", NO_TENANTS),
     (
         "limit_presence",
-        "the original counts what everybody is told, and then ends whoever comes next; Rollcall counts what is said",
+        "the original counts what everybody is told, and then ends whoever comes next; Rollcall counts what is said: \
+         tests/it/channels_limits.rs",
     ),
     (
         "limit_joins",
-        "the original notices too many joins seconds later; Rollcall at the next one: tests/it/channels_lifecycle.rs",
+        "the original notices too many joins seconds later; Rollcall at the next one: tests/it/channels_limits.rs",
     ),
     (
         "limit_events",

@@ -4,21 +4,21 @@
 //! counts announcements: an answer that was asked for in an earlier epoch than the present one may be of before a
 //! change.
 
+mod entry;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
+use self::entry::{Entry, Turn, Watcher};
+pub(super) use self::entry::{KnownWrite, Pair};
 use super::{AuthorizationError, ReadRights, RightsWatcher, WriteRights};
-use crate::{channels::Claimant, pg::queries::rights::Probed};
+use crate::pg::queries::rights::Probed;
 
 /// Answers that nobody watches are kept for a while, for those who join again and for REST.
 const MOST_IDLE: usize = 4_096;
@@ -27,36 +27,9 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(60);
 const MOST_WAITING: usize = 8_192;
 /// How often a question that a change overtook is asked again before its answer is given as it is.
 const MOST_OVERTAKEN: u8 = 3;
-/// Parts of a topic that count as traces.
-const MOST_PARTS: usize = 8;
 
 /// What a watcher believes that was told of an error.
 const NOTHING: ReadRights = ReadRights { broadcast: false, presence: false };
-
-/// As whom, and about which channel.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Pair {
-    pub claimant: Arc<Claimant>,
-    pub topic: Arc<str>,
-}
-
-impl Pair {
-    /// The traces that rows about this user or channel leave: see `rollcall.void_rights`.
-    fn traces(&self) -> SmallVec<[u32; 4]> {
-        let parts = self.topic.split([':', '/', '.']).filter(|part| !part.is_empty()).take(MOST_PARTS);
-        let mut traces: SmallVec<[u32; 4]> =
-            parts.chain([&*self.topic]).chain(self.claimant.sub.as_deref()).map(trace).collect();
-        traces.sort_unstable();
-        traces.dedup();
-        traces
-    }
-}
-
-/// The first four bytes of a value's SHA-256.
-fn trace(value: &str) -> u32 {
-    let digest = Sha256::digest(value.as_bytes());
-    u32::from_be_bytes(digest[..4].try_into().expect("a digest has 32 bytes"))
-}
 
 /// An entry's place; stale once the entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,89 +38,10 @@ pub(super) struct Key {
     generation: u32,
 }
 
-/// Write rights where the hot path finds them without a lock.
-#[derive(Debug, Default)]
-pub(super) struct KnownWrite(AtomicU8);
-
-impl KnownWrite {
-    const KNOWN: u8 = 1;
-    const BROADCAST: u8 = 2;
-    const PRESENCE: u8 = 4;
-
-    pub fn get(&self) -> Option<WriteRights> {
-        let bits = self.0.load(Ordering::Acquire);
-        (bits & Self::KNOWN != 0).then_some(WriteRights {
-            broadcast: bits & Self::BROADCAST != 0,
-            presence: bits & Self::PRESENCE != 0,
-        })
-    }
-
-    pub fn set(&self, rights: Option<WriteRights>) {
-        let bits = rights.map_or(0, |rights| {
-            Self::KNOWN
-                | if rights.broadcast { Self::BROADCAST } else { 0 }
-                | if rights.presence { Self::PRESENCE } else { 0 }
-        });
-        self.0.store(bits, Ordering::Release);
-    }
-}
-
 pub(super) type Read = Result<ReadRights, AuthorizationError>;
 pub(super) type Write = Result<WriteRights, AuthorizationError>;
 /// What is to be told to whom, once the lock is gone.
 pub(super) type News = Vec<(Arc<dyn RightsWatcher>, Read)>;
-
-struct Watcher {
-    id: u64,
-    believes: ReadRights,
-    told: Arc<dyn RightsWatcher>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// Nobody waits for it; it may stand in the line of re-checks all the same.
-    Resting,
-    /// It stands in the line of joins, or in that of those asked alone.
-    Waiting,
-    Asking {
-        epoch: u64,
-        read: bool,
-        write: bool,
-    },
-}
-
-struct Entry {
-    pair: Pair,
-    traces: SmallVec<[u32; 4]>,
-    read: Option<(Read, u64)>,
-    write: Option<(Write, u64)>,
-    known_write: Arc<KnownWrite>,
-    watchers: SmallVec<[Watcher; 1]>,
-    read_waits: SmallVec<[oneshot::Sender<Read>; 1]>,
-    write_waits: SmallVec<[oneshot::Sender<Write>; 1]>,
-    turn: Turn,
-    overtaken: u8,
-    /// A question that held this one did not come to its end: it is asked alone, to find out whose policies it was.
-    alone: bool,
-    /// Times in a row that its policies, asked alone, did not come to an end.
-    stuck: u8,
-    asked_at: Instant,
-    /// Of its place among the idle; others there are of an earlier time.
-    idle: u64,
-    /// The epoch in which what somebody who watches believes most likely became void.
-    voided: u64,
-}
-
-impl Entry {
-    fn is_wanted(&self) -> bool {
-        !self.watchers.is_empty() || !self.read_waits.is_empty() || !self.write_waits.is_empty()
-    }
-
-    /// Whether someone who watches may believe what is not so any more.
-    fn is_due(&self, epoch: u64) -> bool {
-        !self.watchers.is_empty() && self.read.as_ref().is_none_or(|(_, of)| *of < epoch)
-    }
-}
 
 /// A question for the database.
 #[derive(Debug, Clone)]
@@ -603,23 +497,7 @@ impl Verdicts {
         if let Some(index) = self.by_pair.get(&pair).copied() {
             return Key { index, generation: self.entries[index as usize].0 };
         }
-        let entry = Entry {
-            traces: pair.traces(),
-            pair: pair.clone(),
-            read: None,
-            write: None,
-            known_write: Arc::default(),
-            watchers: SmallVec::new(),
-            read_waits: SmallVec::new(),
-            write_waits: SmallVec::new(),
-            turn: Turn::Resting,
-            overtaken: 0,
-            alone: false,
-            stuck: 0,
-            asked_at: Instant::now(),
-            idle: 0,
-            voided: 0,
-        };
+        let entry = Entry::new(pair.clone());
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize].1 = Some(entry);
             index

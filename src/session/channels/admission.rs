@@ -61,8 +61,7 @@ pub(super) async fn decide(
             (Arc::new(Claimant::new(&token, opener.claimant.headers.clone())), hash(&text))
         }
     };
-    let rights = services.authorizer.read(&claimant, &room).await;
-    let rights = rights.map_err(|error| JoinError::Rights(error, room.topic.clone()))?;
+    let mut rights = read_rights(services, &claimant, &room).await?;
     let replay = match config.replay {
         None => None,
         Some(_) if !room.private => return Err(JoinError::ReplayOfPublic),
@@ -94,5 +93,21 @@ pub(super) async fn decide(
         }
         Some(prepared)
     };
+    if replay.is_some() {
+        // What has come since may have come after a change of rights; where there was none, this asks nobody.
+        rights = read_rights(services, &claimant, &room).await?;
+        if !rights.broadcast {
+            return Err(JoinError::Rights(AuthorizationError::Unauthorized, room.topic));
+        }
+    }
     Ok(Box::new(Admitted { claimant, token, rights, replay, changes: (echo, prepared), config }))
+}
+
+async fn read_rights(
+    services: &Services,
+    claimant: &Arc<Claimant>,
+    room: &Room,
+) -> Result<ReadRights, JoinError> {
+    let rights = services.authorizer.read(claimant, room).await;
+    rights.map_err(|error| JoinError::Rights(error, room.topic.clone()))
 }

@@ -1,6 +1,7 @@
 use parking_lot::Mutex;
 
-use super::*;
+use super::{entry::trace, *};
+use crate::channels::Claimant;
 
 const PROBED: Probed = Probed { read: Some((true, true)), write: None };
 const NO: Probed = Probed { read: Some((false, false)), write: None };
