@@ -1,7 +1,7 @@
 -- Storing a bundle waits for nobody who is taking its source away, and so cannot be what they deadlock with: whose topic,
 -- entity or conversation is locked for that at this moment is left out, and its entry in the queue stays.
 
--- As before but for `skip locked`; see context_work.
+-- As before but for `skip locked` and the lock of the user; see context_work.
 -- Definer: bundles are the server's.
 create or replace function rollcall.store_bundles(p_user uuid, p_bundles jsonb, p_seeing pg_snapshot, p_read_at timestamptz)
   returns table (id uuid, bundle_type public.bundle_type, version bigint, dirty boolean)
@@ -12,6 +12,8 @@ begin
     return;
   end if;
   perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.context_bundles', 0));
+  -- One after the other for each user: what one deletes another may be storing.
+  perform pg_advisory_xact_lock(hashtextextended('rollcall.bundles_of:' || p_user, 0));
 
   delete from public.context_bundles b
   using jsonb_to_recordset(p_bundles) as x (type public.bundle_type, ref uuid, content text)
