@@ -10,7 +10,7 @@ begin
   return query
   with found as (
     select a.*, p_relation::regclass::text as shown, a.is_secured and not a.is_exempt as is_bound,
-      a.condition = 'false' or a.owner_columns = '{}' as is_barred
+      coalesce(a.condition = 'false' or a.owner_columns = '{}', false) as is_barred
     from rollcall.change_access(array[p_relation], array[p_role]) a
   )
   select note.says
