@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         conditions_read_what_policies_read,
         deletes_of_a_secured_table_are_told_to_those_who_saw_the_row,
         alike_rows_are_judged_as_select_judges_each,
+        generated_columns_decide_who_hears_though_they_are_not_told,
     ]
 }
 
@@ -242,4 +243,25 @@ async fn alike_rows_are_judged_as_select_judges_each(world: Arc<World>) {
     // The row of room 3 may have been judged before or after the second transaction.
     let id = &heard["data"]["record"]["id"];
     assert!(*id == 2001 || *id == 2002, "{heard}");
+}
+
+/// Before PostgreSQL 18 they are in no publication; from then on `publish_generated_columns` says.
+async fn generated_columns_decide_who_hears_though_they_are_not_told(world: Arc<World>) {
+    let me = Uuid::new_v4();
+    world
+        .run(
+            "create table public.prices (id int primary key, net int, gross int generated always as (net * 2) stored);
+             grant select on public.prices to authenticated; alter table public.prices enable row level security;
+             alter publication supabase_realtime add table public.prices;
+             create policy cheap on prices for select to authenticated using (gross < 10)",
+            &[],
+        )
+        .await;
+    let desk = Desk::open(&world.url);
+    let mut listener = desk.listen("t", claimant("authenticated", Some(me)), all_of("prices")).await;
+    world.run("insert into prices values (1, 1), (2, 100), (3, 2)", &[]).await;
+    for id in [1, 3] {
+        let record = listener.next().await["data"]["record"].clone();
+        assert_eq!(record, json!({"id": id, "net": (id + 1) / 2}));
+    }
 }

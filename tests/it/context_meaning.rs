@@ -86,6 +86,7 @@ async fn what_means_the_same_is_found_where_vectors_can_be_compared_and_words_wh
         return;
     }
 
+    world.until("there is room for vectors", "select to_regclass('rollcall.vectors') is not null", &[]).await;
     world.until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = found(&node, &user, conversation, "my car").await;
     assert!(by_meaning.contains("automobile") && by_meaning.contains("vehicle"), "{by_meaning}");

@@ -194,6 +194,8 @@ impl History {
         let fresh =
             Heard { frames: HashMap::new(), follows: watching.heard.follows.clone(), ..watching.heard };
         self.past.push(std::mem::replace(&mut watching.heard, fresh));
+        // A socket begins with who types then; of the others it says nothing.
+        watching.typists.clear();
         self.connect(viewer).await;
     }
 

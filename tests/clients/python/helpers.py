@@ -53,9 +53,9 @@ def unique_topic(kind="room"):
     return f"{kind}:{uuid.uuid4()}"
 
 
-def sql(statement):
+def sql(statement, database=DATABASE_URL):
     """Runs SQL as the owner of the tables."""
-    command = ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", DATABASE_URL, "-c", statement]
+    command = ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 

@@ -1,0 +1,161 @@
+"""realtime-py, as it comes, while servers and databases are killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+from helpers import DATABASE_URL, JWT_SECRET, Case, User, config, listen, sql, unique_topic, until
+from realtime.types import RealtimePostgresChangesListenEvent as Event
+
+# A server that starts may have a cluster to make, on a machine that may be busy. Seconds.
+START = 60
+
+
+async def start_server(port, **settings):
+    """A further server, for a test that ends it."""
+    log = tempfile.TemporaryFile("w+")
+    server = subprocess.Popen(
+        [os.environ["SERVER_BINARY"], "serve"],
+        env={"PATH": os.environ["PATH"], "JWT_SECRET": JWT_SECRET, "PORT": str(port), "NODE_LEASE": "2s", **settings},
+        cwd=tempfile.gettempdir(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+    )
+
+    def ready():
+        log.seek(0)
+        said = log.read()
+        if server.poll() is not None:
+            raise AssertionError(said)
+        return "is ready at" in said
+
+    await until("the server is ready", ready, START)
+    return server
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Restarts(Case):
+    async def test_clients_come_back_after_a_restart(self):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with self.subTest(signal=number.name):
+                await self.restart(number)
+
+    async def restart(self, number):
+        port = free_port()
+        server = await start_server(port, DATABASE_URL=DATABASE_URL)
+        try:
+            url, topic = f"http://127.0.0.1:{port}", unique_topic("open")
+            clients = [await self.client(token=User().token, url=url) for _ in range(2)]
+            ann, bob = (client.channel(topic, config(private=True, self=True)) for client in clients)
+            heard = listen(bob, "after")
+            for channel in (ann, bob):
+                await self.subscribe(channel)
+            server.send_signal(number)
+            server.wait(30)
+            for channel in (ann, bob):
+                channel.told.clear()
+            server = await start_server(port, DATABASE_URL=DATABASE_URL)
+            for channel in (ann, bob):
+                await self.expect_status(channel, "SUBSCRIBED", 30)
+            await ann.send_broadcast("after", {})
+            await until("bob hears ann", lambda: heard)
+            for client in clients:
+                await client.close()
+        finally:
+            server.kill()
+            server.wait()
+
+    async def test_changes_come_through_a_kill_of_the_server_and_a_crash_of_postgresql(self):
+        with tempfile.TemporaryDirectory(prefix="rollcall-restart-") as data:
+            os.chmod(data, 0o755)
+            await self.changes_through_restarts(Path(data, "rollcall"))
+
+    async def changes_through_restarts(self, data):
+        port = free_port()
+        server = await start_server(port, ROLLCALL_DATA_DIR=str(data))
+        try:
+            lines = (line.split("=", 1) for line in (data / "env").read_text().splitlines() if "=" in line)
+            env = {name.strip(): value.strip("'\"") for name, value in lines}
+            database, me, other = env["DATABASE_URL"], User(), User()
+            sql(
+                "create table public.restarts (id int primary key, user_id uuid not null, kind text);"
+                "alter table public.restarts replica identity full; alter table public.restarts enable row level security;"
+                "grant select on public.restarts to authenticated;"
+                "create policy own on public.restarts for select to authenticated using (user_id = (select auth.uid()));"
+                "insert into rollcall.change_settings values ('public.restarts', true);"
+                "alter publication supabase_realtime add table public.restarts",
+                database,
+            )
+            client = await self.client(key=env["ANON_KEY"], token=me.token, url=f"http://127.0.0.1:{port}")
+            channel = client.channel(unique_topic(), config())
+            said = []
+
+            def change(payload):
+                data = payload["data"]
+                row = data.get("record") or data["old_record"]
+                said.append(f"{Event(data['type']).value} {row['id']}")
+
+            channel.on_postgres_changes(Event.All, change, schema="public", table="restarts", filter="kind=eq.a")
+            channel.on_system(lambda told: said.append(told.message))
+
+            async def heard(what):
+                await until(lambda: f"{what} after {said} and {channel.told}", lambda: what in said, START)
+
+            def write(n):
+                sql(
+                    f"insert into restarts values ({n}, '{me.id}', 'a'), ({n + 100}, '{me.id}', 'b'), ({n + 200}, '{other.id}', 'a');"
+                    "update restarts set kind = kind; delete from restarts",
+                    database,
+                )
+
+            def told(n):
+                return [f"INSERT {n}", f"UPDATE {n}", f"DELETE {n}"]
+
+            confirmed = "Subscribed to PostgreSQL"
+            await self.subscribe(channel)
+            await heard(confirmed)
+            write(1)
+            await heard("DELETE 1")
+            self.assertEqual(said, [confirmed, *told(1)])
+
+            server.kill()
+            server.wait()
+            said.clear()
+            server = await start_server(port, ROLLCALL_DATA_DIR=str(data))
+            await heard(confirmed)
+            write(2)
+            await heard("DELETE 2")
+            self.assertEqual(said[-4:], [confirmed, *told(2)], "the confirmation marks where it goes on")
+
+            said.clear()
+            channel.told.clear()
+            (postmaster,) = data.glob("*/postmaster.pid")
+            os.kill(int(postmaster.read_text().split()[0]), signal.SIGQUIT)
+            # What a system message calls an error is one of the channel to this client, which then joins again.
+            await self.expect_status(channel, "CHANNEL_ERROR", START)
+            await heard(confirmed)
+
+            def back():
+                try:
+                    write(3)
+                except subprocess.CalledProcessError:
+                    return False
+                return True
+
+            await until("PostgreSQL is back", back, START)
+            await heard("DELETE 3")
+            self.assertEqual([word for word in said if word.endswith(" 3")], told(3), "each once")
+            await client.close()
+        finally:
+            # Its own end takes the cluster along.
+            server.terminate()
+            server.wait(30)
