@@ -1207,6 +1207,11 @@ export interface components {
          * @enum {string}
          */
         Category: "presence" | "typing" | "custom";
+        /** @description A server-sent event of an answer. */
+        ChatEvent: {
+            /** @description JSON of a `context`, `delta`, `done` or `error`; at last `[DONE]`. */
+            data: "[DONE]" | string;
+        };
         /** @description A contact or a request, as the caller sees it. */
         Contact: {
             /**
@@ -4235,7 +4240,7 @@ export interface operations {
                          */
                         timestamp: string;
                     };
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["ChatEvent"];
                 };
             };
             400: components["responses"]["InvalidRequest"];

@@ -201,7 +201,7 @@ pub(super) fn operations() -> Vec<Operation> {
                     json!({ "conversationId": HARBOUR, "messages": [{ "role": "user", "content": "Hello" }] }),
                 )
                 .answers(200, "The answer.", context_shapes::chat(), context_shapes::chat_example())
-                .answers_text(200, "The answer, as it comes.", "text/event-stream")
+                .answers_events(200, "The answer, as it comes.", context_shapes::chat_event())
                 .fails_with(&[409, 422, 500])
                 .limited(LimitClass::Chat)
                 // The demo has no model.

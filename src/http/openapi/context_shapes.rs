@@ -81,7 +81,7 @@ fn layer() -> Shape {
     Shape::named("ContextLayer", "A layer of a prompt with its part of the budget.", Shape::Object(fields))
 }
 
-fn said() -> Shape {
+fn answer_fields() -> Shape {
     Shape::Object(vec![
         field("role", Shape::word(&["system", "user", "assistant"]), "Who."),
         field("content", Shape::text(), "What."),
@@ -127,7 +127,7 @@ pub(super) fn prompt() -> Shape {
     let data = Shape::Object(vec![
         field("conversationId", conversation_id(), "Which conversation."),
         field("systemPrompt", Shape::text(), "Everything that is known, as Markdown."),
-        field("messages", Shape::list(said()), "The last messages, oldest first."),
+        field("messages", Shape::list(answer_fields()), "The last messages, oldest first."),
         field("detected", Shape::list(detected()), "What the message is about."),
         field("depth", Shape::text(), "How deep the question goes."),
         field("layers", Shape::list(layer()), "By priority."),
@@ -164,11 +164,54 @@ pub(super) fn prompt_example() -> Value {
 
 /// What a model said.
 pub(super) fn chat() -> Shape {
+    answer(Shape::Object(reply_fields()), metadata(Vec::new()))
+}
+
+/// One event of an answer that comes in pieces; the last is `[DONE]`.
+pub(super) fn chat_event() -> Shape {
+    let kind = |word: &'static str, description| field("type", Shape::constant(word), description);
+    let context = vec![
+        kind("context", "The first: how the prompt came about."),
+        field("engine", Shape::text(), "Who assembled."),
+        or_null("contextStats", statistics(), "What the prompt consists of."),
+        field("metadata", metadata(Vec::new()), "How it came about."),
+        field("messageId", Shape::uuid(), "The answer's row."),
+    ];
+    let delta = vec![kind("delta", "More of the answer."), field("content", Shape::text(), "The text.")];
+    let mut done = vec![kind("done", "The whole, once it is saved.")];
+    done.extend(reply_fields());
+    let error = vec![
+        kind("error", "It broke off; what was said is saved as partial."),
+        field("error", Shape::text(), "As in the error envelope."),
+        field("message", Shape::text(), "For a person."),
+    ];
+    let events = [context, delta, done, error].map(Shape::Object).to_vec();
+    let json = Shape::JsonText(Box::new(Shape::AnyOf(events)));
+    let data = Shape::AnyOf(vec![Shape::constant("[DONE]"), json]);
+    let fields =
+        vec![field("data", data, "JSON of a `context`, `delta`, `done` or `error`; at last `[DONE]`.")];
+    Shape::named("ChatEvent", "A server-sent event of an answer.", Shape::Object(fields))
+}
+
+fn reply_fields() -> Vec<Field> {
     let usage = counts(&[
         ("totalTokens", "Of both."),
         ("promptTokens", "Of the prompt."),
         ("completionTokens", "Of the answer."),
     ]);
+    vec![
+        field("content", Shape::text(), "What the model says."),
+        field("model", Shape::text(), "Which model."),
+        field("usage", Shape::Object(usage), "What it cost."),
+        field("engine", Shape::text(), "Who assembled."),
+        field("contextStats", statistics(), "What the prompt consisted of."),
+        field("messageId", Shape::uuid(), "The answer's row."),
+        optional("replayed", Shape::flag(), "It was answered before, and this is that answer."),
+        optional("partial", Shape::flag(), "It broke off."),
+    ]
+}
+
+fn statistics() -> Shape {
     let mut statistics = counts(&[
         ("tokens", "The prompt's tokens."),
         ("maxTokens", "What they may be."),
@@ -184,17 +227,7 @@ pub(super) fn chat() -> Shape {
         field("layers", by_layer, "Tokens by layer."),
         optional("fellBack", Shape::flag(), "The simple engine had to step in."),
     ]);
-    let data = Shape::Object(vec![
-        field("content", Shape::text(), "What the model says."),
-        field("model", Shape::text(), "Which model."),
-        field("usage", Shape::Object(usage), "What it cost."),
-        field("engine", Shape::text(), "Who assembled."),
-        field("contextStats", Shape::Object(statistics), "What the prompt consisted of."),
-        field("messageId", Shape::uuid(), "The answer's row."),
-        optional("replayed", Shape::flag(), "It was answered before, and this is that answer."),
-        optional("partial", Shape::flag(), "It broke off."),
-    ]);
-    answer(data, metadata(Vec::new()))
+    Shape::Object(statistics)
 }
 
 /// What an answer looks like.

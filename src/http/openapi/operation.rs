@@ -310,6 +310,13 @@ impl Operation {
         self
     }
 
+    /// A good answer of server-sent events, each of the shape: an object with its `data`.
+    pub(super) fn answers_events(mut self, status: u16, description: &'static str, event: Shape) -> Self {
+        let body = Some(("text/event-stream", event));
+        self.answers.push(Answer { status, description, body, example: None });
+        self
+    }
+
     /// A good answer without a body.
     pub(super) fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
         self.answers.push(Answer { status, description, body: None, example: None });

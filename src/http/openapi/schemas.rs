@@ -13,6 +13,10 @@ pub(super) enum Shape {
     ById(Box<Self>),
     /// An object.
     Object(Vec<Field>),
+    /// One of several, at least.
+    AnyOf(Vec<Self>),
+    /// The text of such a value in JSON.
+    JsonText(Box<Self>),
     /// As written.
     Plain(Value),
 }
@@ -147,6 +151,15 @@ impl Shape {
                 "additionalProperties": value.schema(components),
             }),
             Self::Object(fields) => object(fields, components),
+            Self::AnyOf(shapes) => {
+                let shapes: Vec<_> = shapes.iter().map(|shape| shape.schema(components)).collect();
+                json!({ "anyOf": shapes })
+            }
+            Self::JsonText(value) => json!({
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": value.schema(components),
+            }),
             Self::Plain(schema) => schema.clone(),
         }
     }
