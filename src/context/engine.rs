@@ -1,12 +1,12 @@
 //! The engine's handle: assembling on request, and what is left to do afterwards.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rand::Rng;
 use tokio::{
     select,
     sync::{Notify, mpsc},
-    time::sleep,
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -39,6 +39,10 @@ const MOST_LEFT_OVERS: usize = 256;
 const MOST_NEWS: usize = 1_024;
 /// Between looks at what has gathered.
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
+/// Between counts of which bundles were used.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// So many bundles are counted at once at the latest.
+const MOST_COUNTED: usize = 10_000;
 /// Counter: left-overs and news that were dropped because too many waited.
 const DROPPED: &str = "rollcall_context_dropped_total";
 
@@ -84,6 +88,40 @@ struct LeftOver {
     point: ReadPoint,
     hits: Vec<Uuid>,
     misses: Vec<Uuid>,
+}
+
+/// How often prompts used bundles since it was last told to the database: counting each time would write a new version
+/// of every bundle for every prompt.
+#[derive(Default)]
+struct Uses(HashMap<Uuid, Use>);
+
+#[derive(Default, Clone, Copy)]
+struct Use {
+    hits: i32,
+    misses: i32,
+}
+
+impl Uses {
+    fn add(&mut self, hits: Vec<Uuid>, misses: Vec<Uuid>) {
+        for id in hits {
+            self.0.entry(id).or_default().hits += 1;
+        }
+        for id in misses {
+            self.0.entry(id).or_default().misses += 1;
+        }
+    }
+
+    /// Best effort: what cannot be told is forgotten.
+    async fn tell(&mut self, database: &Database) {
+        if self.0.is_empty() {
+            return;
+        }
+        let (ids, uses): (Vec<Uuid>, Vec<Use>) = self.0.drain().unzip();
+        let (hits, misses): (Vec<i32>, Vec<i32>) = uses.iter().map(|one| (one.hits, one.misses)).unzip();
+        if let Err(error) = bundles::count_uses(database, &ids, &hits, &misses).await {
+            tracing::warn!(error = ?error, "could not count which bundles were used");
+        }
+    }
 }
 
 /// The context engine. Share it in an [`Arc`].
@@ -284,9 +322,9 @@ impl ContextEngine {
         const GRACE: Duration = Duration::from_secs(4);
         stop.cancelled().await;
         self.turns.close();
-        if tokio::time::timeout(GRACE, self.turns.wait()).await.is_err() {
+        if timeout(GRACE, self.turns.wait()).await.is_err() {
             self.turns_end.cancel();
-            tokio::time::timeout(GRACE, self.turns.wait()).await.ok();
+            timeout(GRACE, self.turns.wait()).await.ok();
         }
     }
 }
@@ -294,24 +332,31 @@ impl ContextEngine {
 impl ContextTasks {
     /// Stores what assemblies compiled, counts what they used, and tells sockets of bundles, until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut uses = Uses::default();
+        let mut count = interval(COUNT_EVERY);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
-                () = stop.cancelled() => return,
-                Some(left_over) = self.left_overs.recv() => self.keep(left_over).await,
+                () = stop.cancelled() => break,
+                Some(left_over) = self.left_overs.recv() => {
+                    self.keep(left_over, &mut uses).await;
+                    if uses.0.len() >= MOST_COUNTED {
+                        uses.tell(&self.engine.database).await;
+                    }
+                }
                 Some((user, message)) = self.news.recv() => self.tell(user, message).await,
+                _ = count.tick() => uses.tell(&self.engine.database).await,
             }
         }
+        timeout(COUNT_EVERY, uses.tell(&self.engine.database)).await.ok();
     }
 
-    async fn keep(&self, LeftOver { user, compiled, point, hits, misses }: LeftOver) {
-        let database = &self.engine.database;
-        let work = async {
-            if !compiled.is_empty() {
-                bundles::keep(database, user, &compiled, &point, false).await?;
-            }
-            bundles::count_use(database, &hits, &misses).await
-        };
-        if let Err(error) = work.await {
+    async fn keep(&self, LeftOver { user, compiled, point, hits, misses }: LeftOver, uses: &mut Uses) {
+        uses.add(hits, misses);
+        if compiled.is_empty() {
+            return;
+        }
+        if let Err(error) = bundles::keep(&self.engine.database, user, &compiled, &point, false).await {
             tracing::warn!(error = ?error, "could not store what an assembly compiled");
         }
     }

@@ -1,14 +1,65 @@
 //! Tokens as models count them (`o200k_base`), and texts cut to them.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
 use bpe_openai::o200k_base;
 
 /// A section that has to be cut is dropped instead where no more room than this is left, in tokens.
 pub const WORTH_CUTTING: usize = 100;
 
-/// How many tokens a text has.
+/// Texts shorter than this are counted as quickly as they are remembered, in bytes.
+const WORTH_REMEMBERING: usize = 48;
+
+/// How many tokens a text has. A conversation's messages are counted for each prompt, so counts are remembered.
 #[must_use]
 pub fn count(text: &str) -> usize {
-    o200k_base().count(text)
+    if text.len() < WORTH_REMEMBERING {
+        return o200k_base().count(text);
+    }
+    static COUNTS: LazyLock<Counts> = LazyLock::new(Counts::default);
+    COUNTS.of(text, |text| o200k_base().count(text))
+}
+
+/// Counts of texts that were counted of late: a hash of each text and its count in one word, the newest in each place.
+/// The hash has a key of this process, so that nobody can make texts that are taken for each other.
+struct Counts {
+    places: Box<[AtomicU64]>,
+    key: RandomState,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let places = (0..Self::PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { places, key: RandomState::new() }
+    }
+}
+
+impl Counts {
+    /// Half a megabyte.
+    const PLACES: usize = 1 << 16;
+    /// The bits of a word that hold the count; longer texts are counted each time.
+    const COUNT: u64 = (1 << 20) - 1;
+
+    fn of(&self, text: &str, count: impl Fn(&str) -> usize) -> usize {
+        let hash = self.key.hash_one(text);
+        // The place takes bits that the word does not keep.
+        let place = &self.places[usize::try_from(hash & Self::COUNT).unwrap_or(0) % Self::PLACES];
+        let known = place.load(Relaxed);
+        if known != 0 && known & !Self::COUNT == hash & !Self::COUNT {
+            return usize::try_from(known & Self::COUNT).unwrap_or(usize::MAX);
+        }
+        let counted = count(text);
+        if let Some(short) = u64::try_from(counted).ok().filter(|counted| *counted <= Self::COUNT) {
+            place.store(hash & !Self::COUNT | short, Relaxed);
+        }
+        counted
+    }
 }
 
 /// Loads the vocabulary, which takes a moment, so that no request has to.
@@ -65,9 +116,30 @@ fn word_ends(text: &str) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_was_counted_is_not_counted_again() {
+        let counts = Counts::default();
+        let asked = Cell::new(0);
+        let count = |text: &str| {
+            counts.of(text, |text| {
+                asked.set(asked.get() + 1);
+                text.len()
+            })
+        };
+        let texts: Vec<String> = (0..100).map(|n| "word ".repeat(n)).collect();
+        for text in texts.iter().chain(&texts).chain(&texts) {
+            assert_eq!(count(text), text.len());
+        }
+        assert!(asked.get() < 200, "{} of 300 were counted", asked.get());
+        let long = "x".repeat(2_000_000);
+        assert_eq!((count(&long), count(&long)), (long.len(), long.len()), "too long to be remembered");
+    }
 
     #[test]
     fn tokens_are_those_of_the_vocabulary() {

@@ -245,7 +245,7 @@ insert into reasons values
   ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),
   ('rollcall.invalidate_mine(text,bundle_type[],uuid,uuid,uuid,uuid,uuid)', 'flags the bundles of auth.uid() only'),
   ('rollcall.my_topics()', 'answers for auth.uid() only'),
-  ('rollcall.my_bundle_is_fresh(uuid)', 'answers for the bundles of auth.uid() only'),
+  ('rollcall.my_fresh_bundles(uuid[])', 'answers for the bundles of auth.uid() only'),
   ('rollcall.context_access_holds()', 'says of nobody anything, only whether policies changed a moment ago'),
   ('rollcall.match_units(text,integer)', 'searches the units of auth.uid() only'),
   ('rollcall.my_phrases(text[],integer)', 'searches the units of auth.uid() only'),

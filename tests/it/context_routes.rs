@@ -265,6 +265,17 @@ async fn a_prompt_is_laid_open_layer_by_layer(world: Arc<World>) {
     assert!(reasons.clone().all(|section| !section["reason"].as_str().expect("a reason").is_empty()));
     assert_eq!(shown["data"]["messages"][0]["content"], "How long does sourdough rise?");
 
+    // What was compiled for it is kept, and counted whenever it is used.
+    let kept = "select count(*) = 1 from public.context_bundles where user_id = $u and bundle_type = 'topic'";
+    world.until("the bundle is kept", kept, &[("u", user.id)]).await;
+    for _ in 0..2 {
+        node.get(&user, &path).await.expect(200);
+    }
+    let counted =
+        "select hit_count = 2 and use_count = 2 and last_used_at is not null from public.context_bundles
+        where user_id = $u and bundle_type = 'topic'";
+    world.until("uses are counted", counted, &[("u", user.id)]).await;
+
     let stranger = User::new();
     node.get(&stranger, &format!("/api/v1/ai/context/{conversation}")).await.expect_error(404, "NOT_FOUND");
     node.get(&user, &format!("/api/v1/ai/context/{}", Uuid::new_v4())).await.expect_error(404, "NOT_FOUND");

@@ -119,15 +119,20 @@ pub async fn keep(
     Ok(kept.collect())
 }
 
-/// Counts what an assembly used and missed.
+/// Counts how often prompts used bundles: `hits[n]` and `misses[n]` are of `ids[n]`.
 ///
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn count_use(database: &Database, hits: &[Uuid], misses: &[Uuid]) -> Result<(), PgError> {
+pub async fn count_uses(
+    database: &Database,
+    ids: &[Uuid],
+    hits: &[i32],
+    misses: &[i32],
+) -> Result<(), PgError> {
     let client = database.own().await?;
-    let statement = include_str!("../../../sql/context/count_use.sql");
-    client.query(statement, &[&hits, &misses]).await?;
+    let statement = include_str!("../../../sql/context/count_uses.sql");
+    client.query(statement, &[&ids, &hits, &misses]).await?;
     Ok(())
 }
 
