@@ -22,7 +22,7 @@ pub const MOST_HISTORY: i32 = 120;
 /// Units and memories of the just-in-time layer.
 const MOST_UNITS: usize = 10;
 const MOST_MEMORIES: usize = 8;
-/// What is less alike is left out: the share of the message's weight that was found, see `rollcall.match_units`.
+/// What is less alike is left out: the share of the message's weight that was found, see `rollcall.match_words`.
 const UNIT_THRESHOLD: f64 = 0.35;
 const MEMORY_THRESHOLD: f64 = 0.40;
 /// What a message of the history costs beyond its text, in tokens.

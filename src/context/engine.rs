@@ -345,7 +345,7 @@ impl ContextTasks {
                     }
                 }
                 Some((user, message)) = self.news.recv() => self.tell(user, message).await,
-                _ = count.tick() => uses.tell(&self.engine.database).await,
+                _ = count.tick(), if !uses.0.is_empty() => uses.tell(&self.engine.database).await,
             }
         }
         timeout(COUNT_EVERY, uses.tell(&self.engine.database)).await.ok();

@@ -2,44 +2,23 @@
 -- it must not get the bundle of the one before, which somebody may have compiled then and stores now.
 -- Invariant: the deletion is a change like others: it leaves a mark that contradicts whatever was read before it.
 
--- Definer: see note_changes.
-create function rollcall.on_topics_deleted() returns trigger
+-- Whose a topic or an entity was; a conversation is everybody's who takes part. Definer: see note_changes.
+create function rollcall.on_subjects_deleted() returns trigger
   language plpgsql volatile security definer set search_path = ''
 as $$
 begin
-  perform rollcall.note_changes('topic_deleted', array_agg('topic'::text), array_agg(g.user_id), array_agg(g.id))
+  perform rollcall.note_changes(tg_argv[0] || '_deleted', array_agg(tg_argv[0]),
+    array_agg((to_jsonb(g) ->> 'user_id')::uuid), array_agg(g.id))
   from gone g having count(*) > 0;
   return null;
 end
 $$;
 create trigger context_after_delete after delete on public.topic_profiles
-  referencing old table as gone for each statement execute function rollcall.on_topics_deleted();
-
--- Definer: see note_changes.
-create function rollcall.on_entities_deleted() returns trigger
-  language plpgsql volatile security definer set search_path = ''
-as $$
-begin
-  perform rollcall.note_changes('entity_deleted', array_agg('entity'::text), array_agg(g.user_id), array_agg(g.id))
-  from gone g having count(*) > 0;
-  return null;
-end
-$$;
+  referencing old table as gone for each statement execute function rollcall.on_subjects_deleted('topic');
 create trigger context_after_delete after delete on public.entity_profiles
-  referencing old table as gone for each statement execute function rollcall.on_entities_deleted();
-
--- Definer: see note_changes.
-create function rollcall.on_conversations_deleted() returns trigger
-  language plpgsql volatile security definer set search_path = ''
-as $$
-begin
-  perform rollcall.note_changes('conversation_deleted', array_agg('conversation'::text), array_agg(null::uuid), array_agg(g.id))
-  from gone g having count(*) > 0;
-  return null;
-end
-$$;
+  referencing old table as gone for each statement execute function rollcall.on_subjects_deleted('entity');
 create trigger context_after_delete after delete on public.conversations
-  referencing old table as gone for each statement execute function rollcall.on_conversations_deleted();
+  referencing old table as gone for each statement execute function rollcall.on_subjects_deleted('conversation');
 
 do $$ begin perform rollcall.record_triggers(); end $$;
 

@@ -25,14 +25,14 @@ alter table rollcall.context_access add column versions bigint;
 comment on column rollcall.context_access.versions is
   'Which versions of the catalogs'' rows the fingerprint was last found in; null: not known.';
 
--- Which versions of the catalogs' rows context_fingerprint reads, in one number: the same rows have the same
--- fingerprint, and comparing them costs a tenth. Other rows may have the same fingerprint too.
+-- The rows of the catalogs that decide who may see the sources of bundles, each with its version: the tables, their
+-- policies, and the functions that these call.
 -- Definer: reads catalogs only.
-create function rollcall.context_versions() returns bigint
-  language plpgsql stable security definer set search_path = ''
+create function rollcall.context_catalog() returns table (catalog regclass, id oid, version xid)
+  language plpgsql stable security definer set search_path = '' rows 40
 as $$
 begin
-  return (
+  return query
     with source as materialized (
       select c.oid, c.xmin from pg_catalog.pg_class c
       where c.relnamespace = 'public'::regnamespace and c.relname in ('conversations', 'conversation_participants', 'messages',
@@ -51,17 +51,47 @@ begin
           and d.refclassid = 'pg_catalog.pg_proc'::regclass
         offset 0) d
     )
-    select bit_xor(hashint8extended(v.oid::bigint << 32 | v.xmin::text::bigint, v.catalog))
-    from (
-      select s.oid, s.xmin, 1 as catalog from source s
-      union all
-      select p.oid, p.xmin, 2 from policy p
-      union all
-      select f.oid, f.xmin, 3
-      from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f
-    ) v
-  );
+    select 'pg_catalog.pg_class'::regclass, s.oid, s.xmin from source s
+    union all
+    select 'pg_catalog.pg_policy'::regclass, p.oid, p.xmin from policy p
+    union all
+    select 'pg_catalog.pg_proc'::regclass, f.oid, f.xmin
+    from called c cross join lateral (select f.oid, f.xmin from pg_catalog.pg_proc f where f.oid = c.oid offset 0) f;
 end
+$$;
+
+-- Their versions in one number: the same rows have the same fingerprint, and comparing them costs a fraction. Other
+-- rows may have the same fingerprint too.
+-- Definer: reads catalogs only.
+create function rollcall.context_versions() returns bigint
+  language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return (
+    select bit_xor(hashint8extended(c.id::bigint << 32 | c.version::text::bigint, c.catalog::oid::bigint))
+    from rollcall.context_catalog() c);
+end
+$$;
+
+-- What they say, in one number. Policies are told by their versions, so that a change taken back is another one; tables
+-- and functions are not: a grant on a function is no other policy.
+-- Definer: reads catalogs only.
+create or replace function rollcall.context_fingerprint() returns bigint
+  language sql stable security definer set search_path = ''
+as $$
+  select coalesce(sum(hashtextextended(part, 0) % 4294967296), 0)::bigint
+  from rollcall.context_catalog() k
+  left join pg_catalog.pg_class c on k.catalog = 'pg_catalog.pg_class'::regclass and c.oid = k.id
+  left join pg_catalog.pg_proc f on k.catalog = 'pg_catalog.pg_proc'::regclass and f.oid = k.id
+  cross join lateral (
+    select case k.catalog
+      when 'pg_catalog.pg_class'::regclass
+        then c.oid::text || c.relrowsecurity::text || c.relforcerowsecurity::text || coalesce(c.relacl::text, '')
+      when 'pg_catalog.pg_proc'::regclass
+        then f.oid::text || f.prosecdef::text || coalesce(f.proconfig::text, '') || coalesce(f.prosrc, '')
+          || coalesce(f.prosqlbody::text, '')
+      else k.id::text || k.version::text end as part
+  ) told
 $$;
 
 -- Whether bundles may be believed: who may see what is as when they were told of it last.
@@ -218,11 +248,13 @@ begin
 end
 $$;
 
--- The caller's units that a text is about, best first. A word counts the more the rarer it is among the caller's
--- units, and at most three hundred units a word are looked at; the score is what was found of the weight of the text's
--- five weightiest words, from 0 to 1.
+-- The caller's units or memories that a text is about, best first. A word counts the more the rarer it is among them,
+-- and at most three hundred rows a word are looked at; the score is what was found of the weight of the text's five
+-- weightiest words, from 0 to 1.
 -- Definer: for the index; answers for auth.uid() only.
-create or replace function rollcall.match_units(p_text text, p_limit int) returns table (id uuid, score real)
+drop function rollcall.match_units(text, int);
+drop function rollcall.match_memories(text, int);
+create function rollcall.match_words(p_kind text, p_text text, p_limit int) returns table (id uuid, score real)
   language plpgsql stable security definer set search_path = '' rows 30
 as $$
 declare
@@ -234,52 +266,20 @@ begin
       order by length(l.lexeme) desc, l.lexeme limit 16
     ),
     found as materialized (
-      select w.lexeme, ln(1 + 1000::float8 / cardinality(u.ids)) as weight, u.ids
+      select ln(1 + 1000::float8 / cardinality(h.ids)) as weight, h.ids
       from words w
+      cross join lateral (select plainto_tsquery('pg_catalog.simple', w.lexeme) as query offset 0) q
       cross join lateral (
         select array(
           select u.id from public.atomic_chat_units u
-          where u.user_id = v_me and u.state = 'active'
-            and u.search @@ plainto_tsquery('pg_catalog.simple', w.lexeme)
-          limit 300
-        ) as ids offset 0
-      ) u
-      where u.ids <> '{}'
-    ),
-    whole as materialized (
-      select greatest(sum(h.weight), ln(1 + 1000::float8 / 5)) as weight
-      from (select f.weight from found f order by f.weight desc limit 5) h
-    )
-    select s.id, least(1, s.weight / (select w.weight from whole w))::real
-    from (select i.id, sum(f.weight) as weight from found f cross join lateral unnest(f.ids) i (id) group by i.id) s
-    order by s.weight desc, s.id
-    limit p_limit;
-end
-$$;
-
--- The same of the caller's memories. Definer: see match_units.
-create or replace function rollcall.match_memories(p_text text, p_limit int) returns table (id uuid, score real)
-  language plpgsql stable security definer set search_path = '' rows 10
-as $$
-declare
-  v_me constant uuid := auth.uid();
-begin
-  return query
-    with words as (
-      select l.lexeme from unnest(to_tsvector('pg_catalog.english', left(p_text, 8000))) l
-      order by length(l.lexeme) desc, l.lexeme limit 16
-    ),
-    found as materialized (
-      select w.lexeme, ln(1 + 1000::float8 / cardinality(m.ids)) as weight, m.ids
-      from words w
-      cross join lateral (
-        select array(
+          where p_kind = 'unit' and u.user_id = v_me and u.state = 'active' and u.search @@ q.query
+          union all
           select m.id from public.memories m
-          where m.user_id = v_me and m.is_active and m.search @@ plainto_tsquery('pg_catalog.simple', w.lexeme)
+          where p_kind = 'memory' and m.user_id = v_me and m.is_active and m.search @@ q.query
           limit 300
         ) as ids offset 0
-      ) m
-      where m.ids <> '{}'
+      ) h
+      where h.ids <> '{}'
     ),
     whole as materialized (
       select greatest(sum(h.weight), ln(1 + 1000::float8 / 5)) as weight
@@ -291,6 +291,9 @@ begin
     limit p_limit;
 end
 $$;
+comment on function rollcall.match_words is
+  'The caller''s units or memories that a text is about by its words, best first, with a score from 0 to 1.';
+grant execute on function rollcall.match_words to authenticated, service_role;
 
 -- The caller's topics and entities that a message is about: those of its conversation, those that it names (also with
 -- a slip of the pen), and those of the units that match it. Each with a score from 0 to 1 and the reason.
@@ -399,9 +402,9 @@ begin
   end if;
 
   select array_agg(m.id order by m.score desc, m.id), array_agg(m.score order by m.score desc, m.id)
-    into v_units, v_scores from rollcall.match_units(p_message, 40) m;
+    into v_units, v_scores from rollcall.match_words('unit', p_message, 40) m;
   select array_agg(m.id order by m.score desc, m.id), array_agg(m.score order by m.score desc, m.id)
-    into v_memories, v_memory_scores from rollcall.match_memories(p_message, 30) m;
+    into v_memories, v_memory_scores from rollcall.match_words('memory', p_message, 30) m;
   if p_vector is not null then
     select array_agg(m.id order by m.n), array_agg(m.score order by m.n) into v_units, v_scores
     from rollcall.merge_meaning('unit', v_units, v_scores, p_vector, 0.35, 40) with ordinality m (id, score, n);

@@ -416,5 +416,9 @@ async fn beyond_the_contract_what_sql_says_after_a_revocation_is_not_heard(world
         if topic == members {
             assert_eq!(staying.hear(members).await["event"], said);
         }
+        // Nor after the end, for as long as it is not let in again.
+        going.heartbeat().await;
+        let later = going.all_within(Duration::ZERO).await;
+        assert!(later.iter().all(|frame| frame.payload["event"] != *said), "round {round}: {later:?}");
     }
 }

@@ -277,7 +277,7 @@ async fn retrieve(world: &World, user: &User, message: &str) -> Vec<Uuid> {
     .await
     .expect("acts");
     let rows = sql
-        .query("select id from rollcall.match_units($1, 40) order by score desc, id", &[&message])
+        .query("select id from rollcall.match_words('unit', $1, 40) order by score desc, id", &[&message])
         .await
         .expect("units");
     rows.iter().map(|row| row.get(0)).collect()

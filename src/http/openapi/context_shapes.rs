@@ -81,7 +81,7 @@ fn layer() -> Shape {
     Shape::named("ContextLayer", "A layer of a prompt with its part of the budget.", Shape::Object(fields))
 }
 
-fn answer_fields() -> Shape {
+fn said() -> Shape {
     Shape::Object(vec![
         field("role", Shape::word(&["system", "user", "assistant"]), "Who."),
         field("content", Shape::text(), "What."),
@@ -127,7 +127,7 @@ pub(super) fn prompt() -> Shape {
     let data = Shape::Object(vec![
         field("conversationId", conversation_id(), "Which conversation."),
         field("systemPrompt", Shape::text(), "Everything that is known, as Markdown."),
-        field("messages", Shape::list(answer_fields()), "The last messages, oldest first."),
+        field("messages", Shape::list(said()), "The last messages, oldest first."),
         field("detected", Shape::list(detected()), "What the message is about."),
         field("depth", Shape::text(), "How deep the question goes."),
         field("layers", Shape::list(layer()), "By priority."),
