@@ -73,10 +73,11 @@ async fn run(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Re
         world.run(include_str!("own_policy.sql"), &[]).await;
     }
     let started = std::time::Instant::now();
+    let idle = Arc::new(history::Idle::default());
     let mut runs = stream::iter(seed..seed + histories)
         .map(|seed| {
-            let (world, nodes) = (world.clone(), nodes.clone());
-            async move { (seed, tokio::spawn(history::run(world, nodes, rule, seed)).await) }
+            let (world, idle, nodes) = (world.clone(), idle.clone(), nodes.clone());
+            async move { (seed, tokio::spawn(history::run(world, idle, nodes, rule, seed)).await) }
         })
         .buffer_unordered(AT_ONCE);
     let (mut frames, mut steps, mut failures) = (0, 0, Vec::new());
@@ -94,6 +95,7 @@ async fn run(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Re
         }
     }
     drop(runs);
+    drop(idle);
     println!(
         "{histories} histories from seed {seed}: {steps} changes, {frames} frames, {:?}",
         started.elapsed()
