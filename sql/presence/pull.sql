@@ -4,7 +4,8 @@
 -- $1 users uuid[], $2 the earlier snapshot as text (null: report no changes of visibility), $3 whether to compare
 -- policies by fingerprint, because no event trigger tells of them.
 -- Returns one row of kind `snapshot`, one of kind `void` a change of visibility, one of kind `face` a face, one of kind
--- `typing` a pair, with the participants as `viewers` and 1 or 0 as version: types or does not.
+-- `typing` a pair, with the participants as `viewers` and as version when typing was last said, in microseconds: null
+-- where the user does not type.
 -- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the voids beside it.
 select
   'snapshot' as kind, pg_current_snapshot()::text as snapshot,
@@ -27,8 +28,8 @@ from public.user_presence p
 where p.user_id = any ($1::uuid[])
 union all
 select 'typing', null,
-  (exists (select from public.typing_indicators t
-    where t.conversation_id = pair.conversation_id and t.user_id = pair.user_id))::int::bigint,
+  (select (extract(epoch from t.updated_at) * 1000000)::bigint from public.typing_indicators t
+    where t.conversation_id = pair.conversation_id and t.user_id = pair.user_id),
   array(select m.user_id from public.conversation_participants m where m.conversation_id = pair.conversation_id),
   null, pair.user_id, null, null, null, null, null, null, null, null, pair.conversation_id
 from unnest($4::uuid[], $5::uuid[]) as pair (conversation_id, user_id)

@@ -120,7 +120,7 @@ impl World {
         self.run(&format!("select rollcall.set_status($user, '{status}')"), &[("user", user.id)]).await;
     }
 
-    /// Waits until one row's only column is true.
+    /// Waits until there is one row and its only column is true.
     pub async fn until(&self, what: &str, statement: &str, ids: &[(&str, Uuid)]) {
         self.until_within(PATIENCE, what, statement, ids).await;
     }
@@ -129,7 +129,12 @@ impl World {
     pub async fn until_within(&self, limit: Duration, what: &str, statement: &str, ids: &[(&str, Uuid)]) {
         let text = with_ids(statement, ids);
         let started = Instant::now();
-        while !self.row(&text, &[]).await.get::<_, Option<bool>>(0).unwrap_or(false) {
+        let holds = async || {
+            let row =
+                self.sql.query_opt(&text, &[]).await.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+            row.and_then(|row| row.get::<_, Option<bool>>(0)).unwrap_or(false)
+        };
+        while !holds().await {
             assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
             sleep(Duration::from_millis(10)).await;
         }

@@ -232,8 +232,8 @@ pub struct TypingNow {
     pub typist: Typist,
     /// Who takes part there, and so may be interested.
     pub participants: Vec<UserId>,
-    /// Types, or does not.
-    pub is_typing: bool,
+    /// When that was last said, in microseconds since 1970; `None` where the user does not type.
+    pub since: Option<i64>,
 }
 
 /// Reads faces, and what became void since an earlier snapshot, in one snapshot.
@@ -260,7 +260,7 @@ pub async fn pull(
             "typing" => pulled.typing.push(TypingNow {
                 typist: Typist { conversation_id: row.get("conversation_id"), user_id: row.get("user_id") },
                 participants: row.get("viewers"),
-                is_typing: row.get::<_, i64>("version") == 1,
+                since: row.get("version"),
             }),
             _ => {
                 pulled.snapshot = row.get("snapshot");

@@ -127,6 +127,14 @@ struct Subject {
     watchers: Vec<u32>,
 }
 
+#[derive(Default)]
+struct Typing {
+    /// Viewers that were told.
+    told: SmallVec<[u32; 2]>,
+    /// When it was last said of those read, in microseconds: reading the same again is no news.
+    since: Option<i64>,
+}
+
 /// Everything that the pump remembers.
 #[derive(Default)]
 pub(super) struct Sight {
@@ -137,8 +145,8 @@ pub(super) struct Sight {
     subjects: Vec<Subject>,
     free_subjects: Vec<SubjectIndex>,
     by_id: HashMap<UserId, SubjectIndex>,
-    /// Viewers that were told of each typist.
-    typing: HashMap<Typist, SmallVec<[u32; 2]>>,
+    /// Typists of conversations in which somebody here takes part.
+    typing: HashMap<Typist, Typing>,
     /// Viewers that are being asked about somebody.
     asking: HashSet<u32>,
     edges: usize,
@@ -224,7 +232,11 @@ impl Sight {
             (Some(viewers), _) => {
                 viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect()
             }
-            (None, None) => self.by_conn.values().copied().collect(),
+            (None, None) => {
+                // Also after notifications were missed, maybe one of an end.
+                self.typing.retain(|_, typing| !typing.told.is_empty());
+                self.by_conn.values().copied().collect()
+            }
             (None, Some(subjects)) => {
                 let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
                 let mut named: HashSet<u32> = watched
@@ -382,53 +394,57 @@ impl Sight {
             tells.push(Tell::Typing(state(typist, false), vec![conn]));
         }
         for typist in begun {
-            self.typing.entry(typist).or_default().push(index);
+            self.typing.entry(typist).or_default().told.push(index);
             tells.push(Tell::Typing(state(typist, true), vec![conn]));
         }
         tells
     }
 
     /// Typing as one snapshot holds it, after everything void in that snapshot has been voided. Whoever was told of a
-    /// typist hears that it goes on or has stopped; other participants are asked whether they may hear of it, and the
-    /// viewers to be asked are returned too.
+    /// typist hears that it was said again or has stopped; other participants are asked whether they may hear of it,
+    /// and the viewers to be asked are returned too.
     pub fn typing_changed(&mut self, typing: &[TypingNow]) -> (Vec<Tell>, Vec<ViewerKey>) {
         let (mut tells, mut due) = (Vec::new(), Vec::new());
-        for TypingNow { typist, participants, is_typing } in typing {
-            let told = self.typing.get(typist).cloned().unwrap_or_default();
-            if !is_typing {
+        for TypingNow { typist, participants, since } in typing {
+            let Typing { told, since: before } = self.typing.remove(typist).unwrap_or_default();
+            let Some(since) = *since else {
                 let to = told.iter().map(|index| {
                     let viewer = self.viewer_mut(*index);
                     viewer.typists.retain(|other| other != typist);
                     viewer.conn
                 });
                 let to: Vec<ConnId> = to.collect();
-                self.typing.remove(typist);
                 if !to.is_empty() {
                     tells.push(Tell::Typing(state(*typist, false), to));
                 }
                 continue;
-            }
-            let goes_on = told.iter().filter_map(|index| {
-                let viewer = self.viewers[*index as usize].1.as_ref()?;
-                (!viewer.is_void(typist.user_id)).then_some(viewer.conn)
-            });
-            let goes_on: Vec<ConnId> = goes_on.collect();
-            if !goes_on.is_empty() {
-                tells.push(Tell::Typing(state(*typist, true), goes_on));
+            };
+            if before.is_some_and(|before| before < since) {
+                let goes_on = told.iter().filter_map(|index| {
+                    let viewer = self.viewers[*index as usize].1.as_ref()?;
+                    (!viewer.is_void(typist.user_id)).then_some(viewer.conn)
+                });
+                let goes_on: Vec<ConnId> = goes_on.collect();
+                if !goes_on.is_empty() {
+                    tells.push(Tell::Typing(state(*typist, true), goes_on));
+                }
             }
             let present = participants.iter().filter(|user| **user != typist.user_id);
-            let viewers: Vec<u32> =
+            let viewers: SmallVec<[u32; 2]> =
                 present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
-            for index in viewers.into_iter().filter(|index| !told.contains(index)) {
+            for index in viewers.iter().copied().filter(|index| !told.contains(index)) {
                 self.viewer_mut(index).void.add(Some(&[typist.user_id]));
                 due.push(self.key(index));
+            }
+            if !(told.is_empty() && viewers.is_empty()) {
+                self.typing.insert(*typist, Typing { told, since: Some(since) });
             }
         }
         (tells, due)
     }
 
     fn forget_typist(&mut self, typist: Typist, index: u32) {
-        if let Some(told) = self.typing.get_mut(&typist) {
+        if let Some(Typing { told, .. }) = self.typing.get_mut(&typist) {
             told.retain(|other| *other != index);
             if told.is_empty() {
                 self.typing.remove(&typist);

@@ -147,17 +147,32 @@ fn typing_is_told_after_asking_and_ends_for_whoever_was_told() {
     let (mut sight, ann) = (Sight::default(), UserId::random());
     let (key, conn, user) = settled(&mut sight, 1, vec![sees(ann, 1)]);
     let typist = Typist { conversation_id: ConversationId::random(), user_id: ann };
-    let now = |is_typing| TypingNow { typist, participants: vec![ann, user], is_typing };
+    let now = |since| TypingNow { typist, participants: vec![ann, user], since };
 
-    let (tells, due) = sight.typing_changed(&[now(true)]);
+    let (tells, due) = sight.typing_changed(&[now(Some(1))]);
     assert_eq!((tells, due), (vec![], vec![key]));
     sight.begin(key).expect("is due");
     let tells = sight.answered(key, View { sightings: vec![sees(ann, 1)], typists: vec![typist] });
     assert_eq!(tells, [Tell::Typing(state(typist, true), vec![conn])]);
 
-    let (tells, due) = sight.typing_changed(&[now(true)]);
+    assert_eq!(sight.typing_changed(&[now(Some(1))]), (vec![], vec![]), "read again, not said again");
+    let (tells, due) = sight.typing_changed(&[now(Some(2))]);
     assert_eq!((tells, due), (vec![Tell::Typing(state(typist, true), vec![conn])], vec![]), "it goes on");
-    let (tells, _) = sight.typing_changed(&[now(false)]);
+    let (tells, _) = sight.typing_changed(&[now(None)]);
     assert_eq!(tells, [Tell::Typing(state(typist, false), vec![conn])]);
-    assert_eq!(sight.typing_changed(&[now(false)]).0, []);
+    assert_eq!(sight.typing_changed(&[now(None)]).0, []);
+}
+
+#[test]
+fn typing_that_a_look_saw_first_is_told_once() {
+    let (mut sight, ann) = (Sight::default(), UserId::random());
+    let (key, conn, user) = settled(&mut sight, 1, vec![sees(ann, 1)]);
+    let typist = Typist { conversation_id: ConversationId::random(), user_id: ann };
+    sight.void(&everybody());
+    sight.begin(key).expect("is due");
+    let tells = sight.answered(key, View { sightings: vec![sees(ann, 1)], typists: vec![typist] });
+    assert_eq!(tells, [Tell::Typing(state(typist, true), vec![conn])]);
+
+    let heard = TypingNow { typist, participants: vec![ann, user], since: Some(1) };
+    assert_eq!(sight.typing_changed(&[heard]), (vec![], vec![]));
 }
