@@ -16,7 +16,8 @@ help: ## Print this help
 
 run: ## Start the server with a PostgreSQL of its own and demo data; Ctrl-C stops it
 	@.ci/install
-	@cargo build --release --quiet
+	@echo "building Rollcall; the first time takes some minutes"
+	@cargo build --release
 	@exec target/release/rollcall serve --seed $(ARGS)
 
 test: ## Run every test there is; installs what they need

@@ -15,8 +15,7 @@ test('the first snippet of "Supabase clients" runs as pasted', async () => {
   const [, snippet] = section.match(/```js\n(.*?)```/s)
   const file = here('.pasted.mjs')
   await writeFile(file, snippet)
-  // Node before 22 has no WebSocket of its own; browsers and later ones do.
-  const pasted = spawn(process.execPath, ['--import', here('websocket.mjs'), file], { stdio: 'pipe' })
+  const pasted = spawn(process.execPath, [file], { stdio: 'pipe' })
   try {
     let said = ''
     for (const stream of [pasted.stdout, pasted.stderr]) stream.on('data', (data) => { said += data })
