@@ -2,16 +2,22 @@
 
 use std::time::Instant;
 
-use axum::{extract::State, response::IntoResponse};
-use serde::Deserialize;
-use serde_json::json;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
     super::{ApiError, Authenticated, HttpState, Json, Path, Query, acting::Acting},
     about::allowed,
 };
 use crate::{
-    context::{assemble::Wish, budget},
+    context::{
+        assemble::{ChatMessage, Detected, Section, Wish},
+        budget::{self, Depth, Layer},
+    },
     limits::LimitClass,
     model::{ConversationId, UserId},
 };
@@ -35,12 +41,64 @@ pub(super) struct Asked {
     include_history: Option<bool>,
 }
 
+/// What is answered, as types and not as a tree of values: a prompt is long, and a tree takes longer to make than to write.
+#[derive(Serialize)]
+struct Shown<'a> {
+    success: bool,
+    data: ShownPrompt<'a>,
+    metadata: ShownMetadata,
+    timestamp: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownPrompt<'a> {
+    conversation_id: ConversationId,
+    system_prompt: &'a str,
+    messages: &'a [ChatMessage],
+    detected: &'a [Detected],
+    depth: Depth,
+    layers: Vec<ShownLayer<'a>>,
+    budget: ShownBudget,
+}
+
+#[derive(Serialize)]
+struct ShownLayer<'a> {
+    layer: String,
+    name: Layer,
+    priority: usize,
+    elasticity: f64,
+    minimum: usize,
+    ideal: usize,
+    maximum: usize,
+    given: usize,
+    used: usize,
+    sections: Vec<&'a Section>,
+}
+
+#[derive(Serialize)]
+struct ShownBudget {
+    tokens: usize,
+    given: usize,
+    used: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownMetadata {
+    assembly_time_ms: f64,
+    cache_hit_rate: f64,
+    bundles_used: usize,
+    bundles_wanted: usize,
+    bundles_ready: usize,
+}
+
 pub(super) async fn show(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
     Path(InPath { conversation_id }): Path<InPath>,
     Query(asked): Query<Asked>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let (Acting { caller, user }, allowance) = allowed(&state, caller, asked.user_id, LimitClass::Context)?;
     let tokens = super::chat::context_tokens(asked.max_context_tokens)?.unwrap_or(budget::DEFAULT_TOKENS);
     let message = asked.message.unwrap_or_default();
@@ -56,25 +114,35 @@ pub(super) async fn show(
     let elapsed = (started.elapsed().as_secs_f64() * 100_000.0).round() / 100.0;
     let layers = prompt.budget.0.iter().map(|allotment| {
         let sections: Vec<_> = prompt.sections.iter().filter(|it| it.layer == allotment.layer).collect();
-        let used: usize = sections.iter().map(|section| section.tokens).sum();
-        json!({
-            "layer": allotment.layer.to_string(), "name": allotment.layer, "priority": allotment.priority,
-            "elasticity": allotment.layer.elasticity(), "minimum": allotment.minimum, "ideal": allotment.ideal,
-            "maximum": allotment.maximum, "given": allotment.given, "used": used, "sections": sections,
-        })
+        ShownLayer {
+            layer: allotment.layer.to_string(),
+            name: allotment.layer,
+            priority: allotment.priority,
+            elasticity: allotment.layer.elasticity(),
+            minimum: allotment.minimum,
+            ideal: allotment.ideal,
+            maximum: allotment.maximum,
+            given: allotment.given,
+            used: sections.iter().map(|section| section.tokens).sum(),
+            sections,
+        }
     });
-    let body = json!({
-        "success": true,
-        "data": {
-            "conversationId": conversation_id, "systemPrompt": prompt.system, "messages": prompt.history,
-            "detected": prompt.detected, "depth": prompt.depth, "layers": layers.collect::<Vec<_>>(),
-            "budget": {"tokens": tokens, "given": prompt.budget.total(), "used": prompt.tokens()},
-        },
-        "metadata": {
-            "assemblyTimeMs": elapsed, "cacheHitRate": prompt.hit_rate(), "bundlesUsed": prompt.used,
-            "bundlesWanted": prompt.wanted, "bundlesReady": prompt.ready,
-        },
-        "timestamp": state.clock.now(),
-    });
-    Ok((allowance, Json(body)))
+    let data = ShownPrompt {
+        conversation_id,
+        system_prompt: &prompt.system,
+        messages: &prompt.history,
+        detected: &prompt.detected,
+        depth: prompt.depth,
+        layers: layers.collect(),
+        budget: ShownBudget { tokens, given: prompt.budget.total(), used: prompt.tokens() },
+    };
+    let metadata = ShownMetadata {
+        assembly_time_ms: elapsed,
+        cache_hit_rate: prompt.hit_rate(),
+        bundles_used: prompt.used,
+        bundles_wanted: prompt.wanted,
+        bundles_ready: prompt.ready,
+    };
+    let body = Shown { success: true, data, metadata, timestamp: state.clock.now() };
+    Ok((allowance, Json(body)).into_response())
 }

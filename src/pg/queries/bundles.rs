@@ -3,7 +3,7 @@
 
 use postgres_types::Json;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -26,8 +26,8 @@ pub enum ReadError {
 }
 
 fn found<T: DeserializeOwned>(rows: &[Row]) -> Result<Option<T>, ReadError> {
-    let value: Option<Value> = rows.first().and_then(|row| row.get("found"));
-    Ok(value.map(serde_json::from_value).transpose()?)
+    let answer: Option<Json<&RawValue>> = rows.first().and_then(|row| row.get("found"));
+    Ok(answer.map(|Json(text)| serde_json::from_str(text.get())).transpose()?)
 }
 
 /// Everything that the prompt for one message needs, as the caller may see it; `None` where the caller sees no such
