@@ -22,42 +22,26 @@ create trigger context_after_delete after delete on public.conversations
 
 do $$ begin perform rollcall.record_triggers(); end $$;
 
--- As before, but whoever stores gives way: bundles that a transaction under way has flagged are waited for while their
--- topics, entities and conversations are held, and that transaction may be about to delete those. It would be what a
--- deadlock ends. Storing gives up long before one is looked for (deadlock_timeout, a second); what is dirty comes again,
--- see complete_actions.
+-- Whoever stores gives way: bundles that a transaction under way has flagged are waited for while their topics, entities and
+-- conversations are held, and that transaction may be about to delete those. It would be what a deadlock ends. Storing
+-- gives up long before one is looked for (deadlock_timeout, a second); what is dirty comes again, see complete_actions.
+alter function rollcall.keep_bundles(uuid, jsonb, text, timestamptz, boolean) rename to keep_bundles_patiently;
+comment on function rollcall.keep_bundles_patiently is 'What keep_bundles does, however long others hold what it needs.';
+revoke execute on function rollcall.keep_bundles_patiently from service_role;
+
 -- Definer: see store_bundles.
-create or replace function rollcall.keep_bundles(p_user uuid, p_bundles jsonb, p_seeing text, p_read_at timestamptz, p_tell boolean)
+create function rollcall.keep_bundles(p_user uuid, p_bundles jsonb, p_seeing text, p_read_at timestamptz, p_tell boolean)
   returns table (id uuid, bundle_type public.bundle_type, version bigint, dirty boolean)
   language plpgsql volatile security definer set search_path = ''
 as $$
-declare
-  v_stored uuid[];
-  v_stale uuid[];
-  v_news text;
 begin
-  begin
-    perform set_config('lock_timeout', '300ms', true);
-    select array_agg(s.id) into v_stored
-      from rollcall.store_bundles(p_user, p_bundles, p_seeing::pg_snapshot, p_read_at) s;
-    if v_stored is null then
-      return;
-    end if;
-    v_stale := rollcall.finish_bundles(v_stored);
-  exception when lock_not_available or deadlock_detected then
-    return;
-  end;
-  if p_tell then
-    select string_agg(format('%s:%s:%s', b.bundle_type, b.id, b.version), ',') into v_news
-    from public.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale);
-    if v_news is not null then
-      perform pg_notify('rollcall_bundles', format('ready|%s|%s', p_user, left(v_news, 7000)));
-    end if;
-  end if;
-  return query
-    select b.id, b.bundle_type, b.version, b.id = any (v_stale)
-    from public.context_bundles b where b.id = any (v_stored);
+  perform set_config('lock_timeout', '300ms', true);
+  return query select * from rollcall.keep_bundles_patiently(p_user, p_bundles, p_seeing, p_read_at, p_tell);
+exception when lock_not_available or deadlock_detected then
+  return;
 end
 $$;
+comment on function rollcall.keep_bundles is 'Stores compiled bundles and says so to the user''s sockets where asked to; none where others hold what it needs.';
+grant execute on function rollcall.keep_bundles to service_role;
 
 revoke execute on all functions in schema rollcall from public;
