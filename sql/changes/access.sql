@@ -2,4 +2,4 @@
 -- Returns one row a table that exists and role.
 select relation, role, is_known, columns, key, key_types, qualified, is_secured, is_exempt, deletes_are_secured,
   owner_columns, name, condition, reads, read_types, is_steady
-from rollcall.change_access($1, $2)
+from rollcall_internal.change_access($1, $2)

@@ -4,7 +4,7 @@ select
   case when c.requester_id = auth.uid() then c.addressee_id else c.requester_id end as user_id,
   c.requester_id = auth.uid() as asked_by_me,
   c.created_at, c.accepted_at
-from public.contacts c
+from rollcall.contacts c
 where (c.requester_id = auth.uid() and c.addressee_id = coalesce($1::uuid, c.addressee_id))
   or (c.addressee_id = auth.uid() and c.requester_id = coalesce($1, c.requester_id))
 order by c.created_at, 1

@@ -5,5 +5,5 @@
 select d.user_id, d.device_id, d.active_conversation_id, d.visible_conversation_ids, d.active_notebook_id,
   d.active_persona_id, d.last_navigation_path, d.local_time, d.context_updated_at
 from unnest($1::uuid[], $2::bigint[]) as heard (user_id, version)
-join public.presence_devices d on d.user_id = heard.user_id and d.context_version = heard.version
+join rollcall.presence_devices d on d.user_id = heard.user_id and d.context_version = heard.version
 order by d.context_version

@@ -44,10 +44,10 @@ wrong (check_name, what, remedy) as (
     and has_table_privilege('service_role', oid, 'delete'))
   union all
   select 'browsers_write_no_faces', 'user_presence by ' || role,
-    format('revoke insert, update, delete, truncate on public.user_presence from %I;', role)
+    format('revoke insert, update, delete, truncate on rollcall.user_presence from %I;', role)
   from unnest(array['anon', 'authenticated']) role
-  where has_any_column_privilege(role, 'public.user_presence', 'insert, update')
-    or has_table_privilege(role, 'public.user_presence', 'delete, truncate')
+  where has_any_column_privilege(role, 'rollcall.user_presence', 'insert, update')
+    or has_table_privilege(role, 'rollcall.user_presence', 'delete, truncate')
   union all
   select 'functions_closed', name, format('revoke execute on function %s from public;', name)
   from functions f
@@ -55,7 +55,7 @@ wrong (check_name, what, remedy) as (
     where a.grantee = 0 and a.privilege_type = 'EXECUTE')
   union all
   select 'functions_granted', name, format('grant execute on function %s to authenticated;', name)
-  from functions where name in ('rollcall.my_sight()', 'rollcall.open_to_me(uuid)', 'rollcall.typing_shown(uuid)',
+  from functions where name in ('rollcall.my_visible_users()', 'rollcall.can_see_user(uuid)', 'rollcall.can_see_typing(uuid)',
       'rollcall.my_teams()', 'rollcall.my_conversations()', 'rollcall.my_relations()', 'rollcall.any_node_lives(uuid[])',
       'rollcall.sign_off_mine(text)', 'rollcall.export_mine()', 'rollcall.forget_me()')
     and not has_function_privilege('authenticated', oid, 'execute')
@@ -65,7 +65,7 @@ wrong (check_name, what, remedy) as (
   union all
   -- Without these faces do not follow, sockets do not hear, or prepared context goes stale.
   select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition || ';'
-  from rollcall.triggers w
+  from rollcall_internal.triggers w
   where not exists (select from pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name)
   union all
   select 'triggers', format('%s on %s is disabled', t.tgname, ours.name), format('alter table %s enable trigger %I;', ours.name, t.tgname)
@@ -73,14 +73,14 @@ wrong (check_name, what, remedy) as (
   where not t.tgisinternal and t.tgenabled not in ('O', 'A')
   union all
   select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
-  from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_rights_watch') and evtenabled not in ('O', 'A')
+  from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_authorization_watch') and evtenabled not in ('O', 'A')
   union all
   select 'sources_watched', s::text, format('select rollcall.watch_table(%L);', s)
   from rollcall.visibility_sources() s
   where not exists (select from pg_trigger t
-    where t.tgrelid = s and t.tgname in ('rollcall_watch', 'void_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
+    where t.tgrelid = s and t.tgname in ('rollcall_watch', 'invalidate_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
   union all
-  select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table public.user_presence;'
+  select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table rollcall.user_presence;'
   from pg_publication p
   where p.pubname = 'supabase_realtime' and not p.puballtables
     and not exists (select from pg_publication_tables t

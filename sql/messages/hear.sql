@@ -4,5 +4,5 @@ select case
   when exists (select from pg_roles where rolname = 'supabase_auth_admin') then exists (
     select from pg_trigger
     where tgrelid = to_regclass('realtime.messages') and tgname = 'rollcall_messages' and tgenabled in ('O', 'A'))
-  else rollcall.hear_messages()
+  else rollcall.enable_message_notifications()
 end

@@ -3,10 +3,10 @@
 -- trusted one. Uses user_presence_pkey and presence_devices_live.
 select p.status::text, p.custom_status, p.last_seen,
   greatest(
-    (select count(*) from public.presence_devices d where d.user_id = p.user_id and d.status <> 'offline'),
+    (select count(*) from rollcall.presence_devices d where d.user_id = p.user_id and d.status <> 'offline'),
     (p.reach <> 'offline')::int
   ) as devices_online
-from public.user_presence p
+from rollcall.user_presence p
 where p.user_id = $1
 order by p.face desc
 limit 1

@@ -8,8 +8,8 @@ select distinct on (p.user_id)
   p.user_id, p.face::text, p.status::text, p.reach::text, p.last_seen, p.custom_status, p.activity, p.current_page, p.idle_since,
   p.version,
   exists (
-    select from public.typing_indicators t where t.user_id = p.user_id and t.expires_at > now()
+    select from rollcall.typing_indicators t where t.user_id = p.user_id and t.expires_at > now()
   ) as is_typing
-from public.user_presence p
+from rollcall.user_presence p
 where p.user_id = any (case when $1::uuid[] is null then array(select r from rollcall.my_relations() r) else $1 end)
 order by p.user_id, p.face desc

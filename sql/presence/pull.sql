@@ -9,7 +9,7 @@
 -- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the voids beside it.
 select
   'snapshot' as kind, pg_current_snapshot()::text as snapshot,
-  case when $3::boolean then rollcall.policy_fingerprint() end as version,
+  case when $3::boolean then rollcall_internal.policy_fingerprint() end as version,
   null::uuid[] as viewers, null::uuid[] as subjects,
   null::uuid as user_id, null::text as face, null::text as status,
   null::text as reach, null::timestamptz as last_seen, null::text as custom_status,
@@ -17,19 +17,19 @@ select
   null::uuid as conversation_id
 union all
 select 'void', null, null, l.viewers, l.subjects, null, null, null, null, null, null, null, null, null, null
-from rollcall.visibility_log l
+from rollcall_internal.visibility_log l
 where $2::text is not null
   and l.xid >= pg_snapshot_xmin($2::text::pg_snapshot)
   and not pg_visible_in_snapshot(l.xid, $2::text::pg_snapshot)
 union all
 select 'face', null, p.version, null, null, p.user_id, p.face::text, p.status::text, p.reach::text, p.last_seen, p.custom_status,
   p.activity, p.current_page, p.idle_since, null
-from public.user_presence p
+from rollcall.user_presence p
 where p.user_id = any ($1::uuid[])
 union all
 select 'typing', null,
-  (select (extract(epoch from t.updated_at) * 1000000)::bigint from public.typing_indicators t
+  (select (extract(epoch from t.updated_at) * 1000000)::bigint from rollcall.typing_indicators t
     where t.conversation_id = pair.conversation_id and t.user_id = pair.user_id),
-  array(select m.user_id from public.conversation_participants m where m.conversation_id = pair.conversation_id),
+  array(select m.user_id from rollcall.conversation_participants m where m.conversation_id = pair.conversation_id),
   null, pair.user_id, null, null, null, null, null, null, null, null, pair.conversation_id
 from unnest($4::uuid[], $5::uuid[]) as pair (conversation_id, user_id)

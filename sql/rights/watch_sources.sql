@@ -1,2 +1,2 @@
 -- Watches every table that a policy on realtime.messages mentions and that is not watched yet. One row a table newly watched.
-select rollcall.watch_rights_sources()::text
+select rollcall.watch_authorization_sources()::text

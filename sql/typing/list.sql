@@ -2,5 +2,5 @@
 -- Returns a row a user; one row with nulls where nobody types; none where the caller takes no part.
 select t.user_id, t.updated_at
 from (select c from rollcall.my_conversations() c where c = $1) mine
-left join public.typing_indicators t on t.conversation_id = mine.c and t.expires_at > now()
+left join rollcall.typing_indicators t on t.conversation_id = mine.c and t.expires_at > now()
 order by t.updated_at
