@@ -31,8 +31,9 @@ begin
       execute format('grant usage on schema auth to %I', v_owner);
       execute format('grant all on auth.users to %I with grant option', v_owner);
     end if;
-    insert into pg_temp.rollcall_created (kind, name, undo)
-      values ('schema', 'auth', 'drop schema if exists auth cascade');
+    insert into pg_temp.rollcall_created (kind, name, undo) values
+      ('schema', 'auth', 'drop schema if exists auth'),
+      ('table', 'auth.users', 'drop table if exists auth.users');
   end if;
 
   -- Without a search_path of their own, as on Supabase: such functions are inlined, and they name only pg_catalog objects.

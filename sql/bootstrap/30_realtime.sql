@@ -11,7 +11,7 @@ begin
       execute format('grant all on schema realtime to %I', v_owner);
     end if;
     insert into pg_temp.rollcall_created (kind, name, undo)
-      values ('schema', 'realtime', 'drop schema if exists realtime cascade');
+      values ('schema', 'realtime', 'drop schema if exists realtime');
   end if;
 
   if not exists (select from pg_publication where pubname = 'supabase_realtime') then

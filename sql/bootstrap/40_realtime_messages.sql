@@ -50,7 +50,7 @@ begin
     alter table realtime.messages owner to supabase_realtime_admin;
     grant select, insert, update on realtime.messages to anon, authenticated, service_role;
     insert into pg_temp.rollcall_created (kind, name, undo)
-      values ('table', 'realtime.messages', 'drop table if exists realtime.messages cascade');
+      values ('table', 'realtime.messages', 'drop table if exists realtime.messages');
   end if;
 
   if not exists (select from pg_publication where pubname = 'supabase_realtime_messages_publication') then
