@@ -239,7 +239,7 @@ async fn warm_ups(
     person: &BenchUser,
     report: &mut Report,
 ) -> Result<()> {
-    let versions = "select last_value from rollcall.bundle_version";
+    let versions = "select last_value from rollcall_internal.bundle_version";
     let before: i64 = admin.query_one(versions, &[]).await?.get(0);
     let warmers = (0..4).map(|_| async {
         let path = format!("/api/v1/context/warmup/{}", person.id);
@@ -355,7 +355,7 @@ impl TriggerState {
         if table == "messages" {
             let last = word(matches!(self, Self::All));
             admin
-                .batch_execute(&format!("alter table public.messages {last} trigger keep_last_message"))
+                .batch_execute(&format!("alter table rollcall.messages {last} trigger set_last_message"))
                 .await?;
         }
         Ok(())

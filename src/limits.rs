@@ -146,7 +146,7 @@ impl Default for Shard {
 impl Shard {
     /// Drops the entries that say nothing any more. The threshold doubles, so the cost per entry is constant.
     fn sweep(&mut self, now: u64) {
-        self.replenished_at.retain(|_, whole_at| *whole_at > now);
+        self.replenished_at.retain(|_, full_at| *full_at > now);
         self.sweep_threshold = (self.replenished_at.len() * 2).max(MIN_SWEEP_THRESHOLD);
         self.replenished_at.shrink_to(self.sweep_threshold);
     }
@@ -188,12 +188,12 @@ impl RateLimiter {
         if shard.replenished_at.len() >= shard.sweep_threshold {
             shard.sweep(now);
         }
-        let before = shard.replenished_at.get(&key).map_or(now, |whole_at| now.max(*whole_at));
+        let before = shard.replenished_at.get(&key).map_or(now, |full_at| now.max(*full_at));
         let after = before + interval;
-        let level = |whole_at: u64| RateLimitState {
+        let level = |full_at: u64| RateLimitState {
             limit: limit.get(),
-            remaining: u32::try_from(burst.saturating_sub(whole_at - now) / interval).unwrap_or(u32::MAX),
-            reset: Duration::from_nanos(whole_at - now),
+            remaining: u32::try_from(burst.saturating_sub(full_at - now) / interval).unwrap_or(u32::MAX),
+            reset: Duration::from_nanos(full_at - now),
         };
         if after - now > burst {
             let retry_after = Duration::from_nanos(after - now - burst);

@@ -36,7 +36,7 @@ problem (place, problem) as (
   union all
   select 6, format('role %s: may not create schemas in the database %s; as its owner run: grant create on database %2$I to %1$I;',
     m.rolname, current_database())
-  from me m where not m.creates_schemas
+  from me m, installed i where not m.creates_schemas and not i.yes
   union all
   select 7, format('role %s: is missing, and %s may not create roles; as a superuser run: create role %1$I nologin noinherit%s;',
     a.name, m.rolname, case when a.name = 'service_role' then ' bypassrls' else '' end)

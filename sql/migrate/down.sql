@@ -1,6 +1,10 @@
 -- Removes Rollcall: its schemas, and what the installation created outside of them, in reverse order. What other objects
--- still use (a role with grants, a function that a policy calls) stays, with a warning. Fails, and changes nothing, where
--- views, policies, columns or functions of others depend on Rollcall.
+-- still use (a role with grants, a function that a policy calls) stays and is in pg_temp.rollcall_kept. Fails, and changes
+-- nothing, where views, policies, columns or functions of others depend on Rollcall.
+
+-- One row per statement that was not possible, with the reason.
+create temp table rollcall_kept (statement text not null, reason text not null) on commit drop;
+
 do $down$
 declare
   v_dependents text;
@@ -70,7 +74,7 @@ begin
     v_undo := v_kept;
   end loop;
   foreach v_statement in array v_kept loop
-    raise warning 'kept: % (%)', v_statement, v_reasons ->> v_statement;
+    insert into pg_temp.rollcall_kept (statement, reason) values (v_statement, v_reasons ->> v_statement);
   end loop;
 end
 $down$;

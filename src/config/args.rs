@@ -105,6 +105,12 @@ pub struct MigrateArgs {
     /// Load the demo data once
     #[arg(long)]
     pub seed: bool,
+    /// Print the SQL that would run, and change nothing
+    #[arg(long, conflicts_with_all = ["seed", "down"])]
+    pub dry_run: bool,
+    /// Remove Rollcall: its schemas, and the roles and schemas that it created
+    #[arg(long, conflicts_with = "seed")]
+    pub down: bool,
 }
 
 /// Arguments of `rollcall token`.

@@ -13,7 +13,7 @@ pub const MAX_HISTORY: i32 = 20;
 /// The share of the prompt that what is known may take.
 const SYSTEM_SHARE_DIVISOR: usize = 4;
 
-/// What the database found: `rollcall.assemble_simply`.
+/// What the database found: `rollcall.assemble_simple`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SimpleSources {
     instructions: Vec<String>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sql::from_sql_word;
 
-/// What a user may set; in SQL the enum `public.presence_status`.
+/// What a user may set; in SQL the enum `rollcall.presence_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
@@ -71,7 +71,7 @@ impl FromStr for Status {
 }
 
 /// Whether a user can be reached, in the three words that source B's clients know;
-/// in SQL the enum `public.presence_reach`.
+/// in SQL the enum `rollcall.presence_reach`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_reach", rename_all = "lowercase")]
@@ -96,7 +96,7 @@ impl Reach {
     }
 }
 
-/// Which of a user's two rows in `user_presence` a viewer gets; in SQL the enum `public.presence_face`.
+/// Which of a user's two rows in `user_presence` a viewer gets; in SQL the enum `rollcall.presence_face`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_face", rename_all = "lowercase")]

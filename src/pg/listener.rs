@@ -27,7 +27,7 @@ pub const TYPING: &str = "rollcall_typing";
 /// Somebody's sight became void.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
-/// Ids of entries in `rollcall.outbox`, which sockets are to be told.
+/// Ids of entries in `rollcall_internal.outbox`, which sockets are to be told.
 pub const BROADCAST: &str = "rollcall_broadcast";
 /// Where on the bus a node has said something, or a word of its own.
 pub const BUS: &str = "rollcall_bus";

@@ -1,7 +1,7 @@
 //! What goes straight to sockets, whichever node they are on: events that the operator's back end sends, devices
 //! that were signed off, and users whom an administrator disconnects.
 //!
-//! An entry in `rollcall.outbox` holds the content, a notification carries its id, and each node's courier reads it
+//! An entry in `rollcall_internal.outbox` holds the content, a notification carries its id, and each node's courier reads it
 //! and does its part. At most once: whoever is not connected at the moment misses it, and so does a node that has
 //! lost its LISTEN connection. State does not travel this way.
 

@@ -59,8 +59,8 @@ async fn user_with_status(world: &TestDatabase, node: &TestServer) -> User {
     let user = User::new();
     world
         .execute(
-            "insert into public.presence_settings (user_id) values ($user);
-             insert into public.contacts values ($user, gen_random_uuid(), now());",
+            "insert into rollcall.presence_settings (user_id) values ($user);
+             insert into rollcall.contacts values ($user, gen_random_uuid(), now());",
             &[("user", user.id)],
         )
         .await;
@@ -163,7 +163,7 @@ async fn texts_that_look_like_sql_are_texts(world: Arc<TestDatabase>) {
     let node = world.start_server().await;
     let user = user_with_status(&world, &node).await;
     for text in
-        ["'; drop table public.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
+        ["'; drop table rollcall.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
     {
         let body = json!({"status": "online", "device_id": text, "custom_status": text, "activity": text, "current_page": text});
         let set = node.post(&user, STATUS_PATH, body).await.expect_status(200);
@@ -172,12 +172,12 @@ async fn texts_that_look_like_sql_are_texts(world: Arc<TestDatabase>) {
             (&json!(text), &json!(text), &json!(text))
         );
         let kept = world
-            .query_row("select count(*) from public.presence_devices where device_id = $1", &[&text])
+            .query_row("select count(*) from rollcall.presence_devices where device_id = $1", &[&text])
             .await;
         assert_eq!(kept.get::<_, i64>(0), 1, "{text}");
         node.post(&user, STATUS_PATH, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
     }
-    assert_eq!(world.query_row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(world.query_row("select count(*) from rollcall.contacts", &[]).await.get::<_, i64>(0), 1);
 }
 
 async fn unknown_fields_are_ignored(world: Arc<TestDatabase>) {
@@ -326,7 +326,7 @@ async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<TestData
     world
         .wait_until(
             "connected",
-            "select cardinality(nodes) = 1 from public.presence_devices where user_id = $u",
+            "select cardinality(nodes) = 1 from rollcall.presence_devices where user_id = $u",
             &[("u", user.id)],
         )
         .await;
@@ -352,7 +352,7 @@ async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<TestData
     world
         .wait_until(
             "the text without it",
-            "select custom_status = 'ab' from public.presence_choices where user_id = $u",
+            "select custom_status = 'ab' from rollcall.presence_choices where user_id = $u",
             &[("u", user.id)],
         )
         .await;

@@ -416,7 +416,7 @@ async fn what_changed_while_nothing_was_heard_is_found_afterwards(world: Arc<Tes
 async fn without_an_event_trigger_changed_policies_are_found_by_looking(world: Arc<TestDatabase>) {
     let admin = crate::cluster::connect(&world.admin_url()).await;
     admin
-        .batch_execute("drop event trigger rollcall_rights_watch; drop event trigger rollcall_policy_watch")
+        .batch_execute("drop event trigger rollcall_authorization_watch; drop event trigger rollcall_policy_watch")
         .await
         .expect("dropped");
     world.execute(MEMBERS, &[]).await;
@@ -428,7 +428,7 @@ async fn without_an_event_trigger_changed_policies_are_found_by_looking(world: A
     world
         .wait_until(
             "the table is watched",
-            "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_rights_delete')",
+            "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_authorization_delete')",
             &[],
         )
         .await;
@@ -487,7 +487,7 @@ async fn partitions_are_kept_by_many_nodes_at_once(world: Arc<TestDatabase>) {
     world.execute(drop_all, &[]).await;
     let keep = (0..8).map(|_| async {
         let client = world.connect().await;
-        let row = client.query_one("select created from rollcall.keep_message_partitions()", &[]).await;
+        let row = client.query_one("select created from rollcall.maintain_message_partitions()", &[]).await;
         row.expect("it works").get::<_, i32>(0)
     });
     assert_eq!(join_all(keep).await.into_iter().sum::<i32>(), 5, "each is made once, and nobody fails");

@@ -132,7 +132,7 @@ async fn a_node_alone_writes_nothing(world: Arc<TestDatabase>) {
     stop.publish("hello");
     assert_eq!(other.wait_for_messages(1).await, ["hello"]);
     let row = world
-        .query_row("select count(*), (select last_value from rollcall.bus_id) from rollcall.bus", &[])
+        .query_row("select count(*), (select last_value from rollcall_internal.bus_id) from rollcall_internal.bus", &[])
         .await;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
@@ -179,13 +179,13 @@ async fn what_is_old_is_emptied(world: Arc<TestDatabase>) {
     assert_ne!(here.node, there.node);
     // As if it had been said two turns ago; it is emptied in the first half of a turn.
     let put =
-        "insert into rollcall.bus (slot, payload) values ((rollcall.bus_slot() + 1) % 3, '') returning id";
+        "insert into rollcall_internal.bus (slot, payload) values ((rollcall_internal.bus_slot() + 1) % 3, '') returning id";
     let started = Instant::now();
     loop {
         let id: i64 = world.query_row(put, &[]).await.get(0);
-        let emptied: bool = world.query_row("select rollcall.tidy_bus()", &[]).await.get(0);
+        let emptied: bool = world.query_row("select rollcall_internal.purge_bus()", &[]).await.get(0);
         let left: i64 =
-            world.query_row("select count(*) from rollcall.bus where id = $1", &[&id]).await.get(0);
+            world.query_row("select count(*) from rollcall_internal.bus where id = $1", &[&id]).await.get(0);
         if emptied && left == 0 {
             break;
         }
@@ -193,6 +193,6 @@ async fn what_is_old_is_emptied(world: Arc<TestDatabase>) {
         sleep(Duration::from_millis(100)).await;
     }
     let kept: i64 =
-        world.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
+        world.query_row("select count(*) from rollcall_internal.bus where payload <> ''", &[]).await.get(0);
     assert_eq!(kept, 1, "what is young stays");
 }

@@ -345,7 +345,7 @@ async fn rows_that_were_lost_are_written_again(world: Arc<TestDatabase>) {
     world.execute("truncate rollcall.presence", &[]).await;
     wait_for_rows(&world, row.clone()).await;
     // Taken for dead, as after a long pause of the process.
-    world.execute("delete from public.presence_nodes where id = $node", &[("node", here.node.0)]).await;
+    world.execute("delete from rollcall.presence_nodes where id = $node", &[("node", here.node.0)]).await;
     wait_for_rows(&world, row).await;
     wait_until("ann is still there, or again", || there.state(&room) == here.state(&room)).await;
     assert!(watcher.lock().diff_count <= diffs + 2, "at most once away and back");

@@ -62,7 +62,7 @@ async fn saved_messages(
     world: &TestDatabase,
     conversation: Uuid,
 ) -> Vec<(String, String, String, Option<i32>)> {
-    const SAVED: &str = "select role::text, state::text, content, token_count from public.messages
+    const SAVED: &str = "select role::text, state::text, content, token_count from rollcall.messages
         where conversation_id = $1 order by message_index";
     let rows = world.sql.query(SAVED, &[&conversation]).await;
     rows.expect("messages").iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
@@ -88,7 +88,7 @@ async fn a_chat_is_answered_and_saved_once(world: Arc<TestDatabase>) {
     let node = server_with_simple_engine(&world).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
-    world.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
+    world.execute("insert into rollcall.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
     let mut body = chat_body(conversation, "How do I cut glass?");
     body["userId"] = json!(user.id);
     let answer = node.post(&user, CHAT_PATH, body).await.expect_status(200);
@@ -110,14 +110,14 @@ async fn a_chat_is_answered_and_saved_once(world: Arc<TestDatabase>) {
     assert_eq!((rows[0].0.as_str(), rows[0].2.as_str()), ("user", "How do I cut glass?"));
     assert_eq!((rows[1].0.as_str(), rows[1].1.as_str(), rows[1].2.as_str()), ("assistant", "complete", said));
     assert!(rows.iter().all(|row| row.3.is_some_and(|tokens| tokens > 0)));
-    let moved = "select last_message_at is not null from public.conversations where id = $c";
+    let moved = "select last_message_at is not null from rollcall.conversations where id = $c";
     world.wait_until("the conversation moved", moved, &[("c", conversation)]).await;
 
     // By now identity and preferences are stored; the conversation has changed since.
     world
         .wait_until(
             "stored",
-            "select count(*) >= 2 from public.context_bundles where user_id = $u and not dirty",
+            "select count(*) >= 2 from rollcall.context_bundles where user_id = $u and not dirty",
             &[("u", user.id)],
         )
         .await;
@@ -225,7 +225,7 @@ async fn the_question_is_saved_whatever_fails(world: Arc<TestDatabase>) {
     world
         .execute(
             "alter function rollcall.detect rename to detect_no_more;
-             alter function rollcall.assemble_simply rename to assemble_no_more",
+             alter function rollcall.assemble_simple rename to assemble_no_more",
             &[],
         )
         .await;
@@ -431,8 +431,8 @@ async fn nobody_writes_a_models_words_but_the_server(world: Arc<TestDatabase>) {
     let user = User::new();
     world
         .execute(
-            "insert into public.conversations (id, created_by) values ($u, $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($u, $u)",
+            "insert into rollcall.conversations (id, created_by) values ($u, $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($u, $u)",
             &[("u", user.id)],
         )
         .await;
@@ -446,7 +446,7 @@ async fn nobody_writes_a_models_words_but_the_server(world: Arc<TestDatabase>) {
     .expect("acts");
     let say = |role: &str| {
         format!(
-            "insert into public.messages (conversation_id, user_id, role, content) values ('{0}', '{0}', '{role}', 'x')",
+            "insert into rollcall.messages (conversation_id, user_id, role, content) values ('{0}', '{0}', '{role}', 'x')",
             user.id
         )
     };

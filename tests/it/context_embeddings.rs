@@ -49,11 +49,11 @@ async fn seed_user(world: &TestDatabase) -> (User, Uuid) {
     let (user, conversation) = (User::new(), Uuid::new_v4());
     world
         .execute(
-            "insert into public.conversations (id, created_by) values ($c, $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
-             insert into public.atomic_chat_units (id, user_id, content) values ($c, $u, 'The automobile needs new tyres.');
-             insert into public.atomic_chat_units (user_id, content) values ($u, 'Bake the loaf for an hour.');
-             insert into public.memories (user_id, content) values ($u, 'Owns an old vehicle.')",
+            "insert into rollcall.conversations (id, created_by) values ($c, $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u);
+             insert into rollcall.atomic_chat_units (id, user_id, content) values ($c, $u, 'The automobile needs new tyres.');
+             insert into rollcall.atomic_chat_units (user_id, content) values ($u, 'Bake the loaf for an hour.');
+             insert into rollcall.memories (user_id, content) values ($u, 'Owns an old vehicle.')",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
@@ -70,7 +70,7 @@ async fn retrieved_context(node: &TestServer, user: &User, conversation: Uuid, m
 }
 
 const ALL_HAVE_VECTORS: &str =
-    "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall.vectors";
+    "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall_internal.vectors";
 
 async fn what_means_the_same_is_found_where_vectors_can_be_compared_and_words_where_not(
     world: Arc<TestDatabase>,
@@ -85,13 +85,13 @@ async fn what_means_the_same_is_found_where_vectors_can_be_compared_and_words_wh
         let nothing = retrieved_context(&node, &user, conversation, "my car").await;
         assert_eq!(nothing, "", "words are all that there is");
         assert!(
-            world.query_row("select to_regclass('rollcall.vectors') is null", &[]).await.get::<_, bool>(0)
+            world.query_row("select to_regclass('rollcall_internal.vectors') is null", &[]).await.get::<_, bool>(0)
         );
         return;
     }
 
     world
-        .wait_until("there is room for vectors", "select to_regclass('rollcall.vectors') is not null", &[])
+        .wait_until("there is room for vectors", "select to_regclass('rollcall_internal.vectors') is not null", &[])
         .await;
     world.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = retrieved_context(&node, &user, conversation, "my car").await;
@@ -108,8 +108,8 @@ async fn what_means_the_same_is_found_where_vectors_can_be_compared_and_words_wh
     let (stranger, elsewhere) = (User::new(), Uuid::new_v4());
     world
         .execute(
-            "insert into public.conversations (id, created_by) values ($c, $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+            "insert into rollcall.conversations (id, created_by) values ($c, $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u)",
             &[("u", stranger.id), ("c", elsewhere)],
         )
         .await;
@@ -118,8 +118,8 @@ async fn what_means_the_same_is_found_where_vectors_can_be_compared_and_words_wh
     // A text that changes is found by what it says now, and one that goes is not found; whoever changes it.
     world
         .execute(
-            "update public.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
-             delete from public.memories where user_id = $u",
+            "update rollcall.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
+             delete from rollcall.memories where user_id = $u",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
@@ -127,7 +127,7 @@ async fn what_means_the_same_is_found_where_vectors_can_be_compared_and_words_wh
     world.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let bread = retrieved_context(&node, &user, conversation, "bread").await;
     assert!(bread.contains("sourdough") && bread.contains("loaf"), "{bread}");
-    let left = world.query_row("select count(*), max(version) from rollcall.vectors", &[]).await;
+    let left = world.query_row("select count(*), max(version) from rollcall_internal.vectors", &[]).await;
     assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (2, 2));
 }
 
@@ -139,13 +139,13 @@ async fn a_crooked_or_silent_embeddings_api_leaves_words_to_decide(world: Arc<Te
         model.set_embedding_behavior(sense);
         let node = server_with_embeddings(&world, &model).await;
         if can_compare {
-            let tried = "select exists (select from rollcall.vectors where attempts > 0)";
+            let tried = "select exists (select from rollcall_internal.vectors where attempts > 0)";
             world
-                .wait_until("vectors are wanted", "select to_regclass('rollcall.vectors') is not null", &[])
+                .wait_until("vectors are wanted", "select to_regclass('rollcall_internal.vectors') is not null", &[])
                 .await;
             world.wait_until("it was tried", tried, &[]).await;
             let none =
-                world.query_row("select count(*) from rollcall.vectors where vector is not null", &[]).await;
+                world.query_row("select count(*) from rollcall_internal.vectors where vector is not null", &[]).await;
             assert_eq!(none.get::<_, i64>(0), 0, "{sense:?}: no vector is made up");
         }
         assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{sense:?}");

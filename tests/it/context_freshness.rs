@@ -68,10 +68,10 @@ async fn seed_data(world: &TestDatabase) -> SeededData {
         ];
         world
             .execute(
-                "insert into public.conversations (id, title, created_by) values ($own, 'mine', $u);
-                 insert into public.conversation_participants (conversation_id, user_id) values ($own, $u);
-                 insert into public.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
-                 insert into public.entity_profiles (id, user_id, slug, name) values ($e, $u, 'mara', 'Mara')",
+                "insert into rollcall.conversations (id, title, created_by) values ($own, 'mine', $u);
+                 insert into rollcall.conversation_participants (conversation_id, user_id) values ($own, $u);
+                 insert into rollcall.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
+                 insert into rollcall.entity_profiles (id, user_id, slug, name) values ($e, $u, 'mara', 'Mara')",
                 &ids,
             )
             .await;
@@ -79,14 +79,14 @@ async fn seed_data(world: &TestDatabase) -> SeededData {
     let shared = town.conversations[USER_COUNT];
     world
         .execute(
-            "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
+            "insert into rollcall.conversations (id, title, created_by) values ($c, 'ours', $u)",
             &[("c", shared), ("u", town.users[0])],
         )
         .await;
     for user in &town.users {
         world
             .execute(
-                "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+                "insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u)",
                 &[("c", shared), ("u", *user)],
             )
             .await;
@@ -121,45 +121,45 @@ impl SeededData {
         let (memory, unit, instruction, message) =
             (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
         match random.random_range(0..27) {
-            0 => format!("insert into public.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
-            1 => format!("update public.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
-            2 => format!("update public.memories set is_active = not is_active where id = {memory}"),
-            3 => format!("delete from public.memories where id = {memory}"),
+            0 => format!("insert into rollcall.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
+            1 => format!("update rollcall.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
+            2 => format!("update rollcall.memories set is_active = not is_active where id = {memory}"),
+            3 => format!("delete from rollcall.memories where id = {memory}"),
             // Moves to another user.
-            4 => format!("update public.memories set user_id = '{other}' where id = {memory}"),
-            5 => format!("insert into public.custom_instructions (user_id, content, priority) values ('{user}', 'do {n}', {})", n % 5),
-            6 => format!("insert into public.custom_instructions (user_id, content, scope, topic_id) values ('{user}', 'do {n}', 'topic', '{topic}')"),
+            4 => format!("update rollcall.memories set user_id = '{other}' where id = {memory}"),
+            5 => format!("insert into rollcall.custom_instructions (user_id, content, priority) values ('{user}', 'do {n}', {})", n % 5),
+            6 => format!("insert into rollcall.custom_instructions (user_id, content, scope, topic_id) values ('{user}', 'do {n}', 'topic', '{topic}')"),
             // From one topic to another, and to none.
-            7 => format!("update public.custom_instructions set scope = 'topic', topic_id = '{topic}' where id = {instruction}"),
-            8 => format!("update public.custom_instructions set scope = 'global', topic_id = null, content = 'always {n}' where id = {instruction}"),
-            9 => format!("delete from public.custom_instructions where id = {instruction}"),
-            10 => format!("insert into public.messages (conversation_id, user_id, content) values ('{conversation}', '{user}', 'said {n}')"),
-            11 => format!("update public.messages set content = 'corrected {n}' where id = {message}"),
-            12 => format!("update public.messages set conversation_id = '{conversation}' where id = {message}"),
-            13 => format!("delete from public.messages where id = {message}"),
+            7 => format!("update rollcall.custom_instructions set scope = 'topic', topic_id = '{topic}' where id = {instruction}"),
+            8 => format!("update rollcall.custom_instructions set scope = 'global', topic_id = null, content = 'always {n}' where id = {instruction}"),
+            9 => format!("delete from rollcall.custom_instructions where id = {instruction}"),
+            10 => format!("insert into rollcall.messages (conversation_id, user_id, content) values ('{conversation}', '{user}', 'said {n}')"),
+            11 => format!("update rollcall.messages set content = 'corrected {n}' where id = {message}"),
+            12 => format!("update rollcall.messages set conversation_id = '{conversation}' where id = {message}"),
+            13 => format!("delete from rollcall.messages where id = {message}"),
             14 => format!(
-                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
-                 insert into public.topic_units (topic_id, unit_id, user_id, relevance) select '{topic}', id, '{user}', 0.{} from u", n % 9 + 1),
+                "with u as (insert into rollcall.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into rollcall.topic_units (topic_id, unit_id, user_id, relevance) select '{topic}', id, '{user}', 0.{} from u", n % 9 + 1),
             15 => format!(
-                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
-                 insert into public.entity_units (entity_id, unit_id, user_id) select '{entity}', id, '{user}' from u"),
-            16 => format!("update public.atomic_chat_units set content = 'unit changed {n}' where id = {unit}"),
-            17 => format!("update public.atomic_chat_units set state = case state when 'active' then 'archived' else 'active' end::public.unit_state where id = {unit}"),
+                "with u as (insert into rollcall.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into rollcall.entity_units (entity_id, unit_id, user_id) select '{entity}', id, '{user}' from u"),
+            16 => format!("update rollcall.atomic_chat_units set content = 'unit changed {n}' where id = {unit}"),
+            17 => format!("update rollcall.atomic_chat_units set state = case state when 'active' then 'archived' else 'active' end::rollcall.unit_state where id = {unit}"),
             // Cascades to its links.
-            18 => format!("delete from public.atomic_chat_units where id = {unit}"),
-            19 => format!("update public.topic_units set topic_id = '{topic}' where unit_id = {unit} and not exists (select from public.topic_units o where o.topic_id = '{topic}' and o.unit_id = {unit})"),
-            20 => format!("update public.topic_profiles set aliases = array['alias {n}', '{word}'], streak_days = {} where id = '{topic}'", n % 9),
-            21 => format!("update public.topic_profiles set label = '{word} {}' where id = '{topic}'", n % 3),
-            22 => format!("update public.entity_profiles set facts = '[{{\"fact\": \"fact {n}\", \"confidence\": 0.9}}]' where id = '{entity}'"),
-            23 => format!("update public.conversations set title = 'title {n}' where id = '{conversation}'"),
+            18 => format!("delete from rollcall.atomic_chat_units where id = {unit}"),
+            19 => format!("update rollcall.topic_units set topic_id = '{topic}' where unit_id = {unit} and not exists (select from rollcall.topic_units o where o.topic_id = '{topic}' and o.unit_id = {unit})"),
+            20 => format!("update rollcall.topic_profiles set aliases = array['alias {n}', '{word}'], streak_days = {} where id = '{topic}'", n % 9),
+            21 => format!("update rollcall.topic_profiles set label = '{word} {}' where id = '{topic}'", n % 3),
+            22 => format!("update rollcall.entity_profiles set facts = '[{{\"fact\": \"fact {n}\", \"confidence\": 0.9}}]' where id = '{entity}'"),
+            23 => format!("update rollcall.conversations set title = 'title {n}' where id = '{conversation}'"),
             24 => format!(
-                "insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
+                "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
                  on conflict (topic_id, conversation_id) do update set relevance = excluded.relevance", n % 9 + 1),
             // Cascades to instructions, links and the bundle itself.
             25 => format!(
-                "delete from public.topic_profiles where id = '{topic}';
-                 insert into public.topic_profiles (id, user_id, slug, label) values ('{topic}', '{user}', '{topic}', '{word}')"),
-            _ => format!("delete from public.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
+                "delete from rollcall.topic_profiles where id = '{topic}';
+                 insert into rollcall.topic_profiles (id, user_id, slug, label) values ('{topic}', '{user}', '{topic}', '{word}')"),
+            _ => format!("delete from rollcall.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
         }
     }
 }
@@ -276,7 +276,7 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<TestData
         .await;
     world.start_server().await;
     for user in &town.users {
-        world.execute("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
+        world.execute("insert into rollcall.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
             &[("u", *user), ("c", town.conversations[USER_COUNT])]).await;
     }
     let over = Arc::new(AtomicBool::new(false));
@@ -346,7 +346,7 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<TestData
                 asked.fetch_add(7, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(15)).await;
                 own.query(
-                    "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+                    "select * from rollcall_internal.store_compiled_bundles($1, $2, $3, $4, false)",
                     &[&town.users[at], &json!(compiled), &seeing, &read_at],
                 )
                 .await
@@ -377,7 +377,7 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<TestData
 
     // When it is quiet again, every bundle that there is becomes fresh by itself; one that went with its source, or with
     // its reader's seat in the conversation, is made when it is next wanted. All of it is what the sources say.
-    const FRESH: &str = "select bool_and(rollcall.is_fresh(b)) from public.context_bundles b";
+    const FRESH: &str = "select bool_and(rollcall_internal.is_fresh(b)) from rollcall.context_bundles b";
     world.wait_until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
     for at in 0..USER_COUNT {
         compile_all(&world, &town, at).await;
@@ -407,7 +407,7 @@ async fn compile_all(world: &TestDatabase, town: &SeededData, at: usize) {
         .connect()
         .await
         .query(
-            "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+            "select * from rollcall_internal.store_compiled_bundles($1, $2, $3, $4, false)",
             &[&town.users[at], &json!(compiled), &seeing, &read_at],
         )
         .await
@@ -418,7 +418,7 @@ async fn compile_all(world: &TestDatabase, town: &SeededData, at: usize) {
 async fn dirty_bundles(world: &TestDatabase, town: &SeededData) -> Vec<String> {
     let rows = world
         .sql
-        .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
+        .query("select bundle_type::text, user_id from rollcall.context_bundles where dirty order by 1, 2", &[])
         .await;
     let name = |user: Uuid| town.users.iter().position(|other| *other == user).expect("is of the town");
     let mut all: Vec<String> = rows
@@ -446,103 +446,103 @@ async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<TestDatabase>)
     ];
     world
         .execute(
-            "insert into public.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
-             insert into public.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
-             insert into public.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
-             insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'hello')",
+            "insert into rollcall.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
+             insert into rollcall.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
+             insert into rollcall.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
+             insert into rollcall.messages (conversation_id, user_id, content) values ($own, $u, 'hello')",
             &ids,
         )
         .await;
     // A change, and exactly what it dirties of 21 bundles (7 of each of 3 users).
     let changes: &[(&str, &[&str])] = &[
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.79)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.79)",
             &[],
         ),
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.59)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.59)",
             &[],
         ),
         (
-            "insert into public.memories (user_id, content, category, importance, is_active) values ($u, 'x', 'identity', 0.9, false)",
+            "insert into rollcall.memories (user_id, content, category, importance, is_active) values ($u, 'x', 'identity', 0.9, false)",
             &[],
         ),
-        ("update public.memories set content = content where user_id = $u", &[]),
-        ("update public.memories set updated_at = now() where user_id = $u", &[]),
+        ("update rollcall.memories set content = content where user_id = $u", &[]),
+        ("update rollcall.memories set updated_at = now() where user_id = $u", &[]),
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.8)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.8)",
             &["identity_core 0"],
         ),
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.6)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.6)",
             &["global_prefs 0"],
         ),
-        ("insert into public.memories (user_id, content) values ($u, 'bread needs salt')", &["topic 0"]),
-        ("update public.memories set content = 'likes go' where id = $m", &["topic 0"]),
-        ("update public.memories set content = 'likes c' where id = $m", &[]),
-        ("insert into public.atomic_chat_units (user_id, content) values ($u, 'rust and bread')", &[]),
-        ("update public.atomic_chat_units set processed_at = now() where user_id = $u", &[]),
+        ("insert into rollcall.memories (user_id, content) values ($u, 'bread needs salt')", &["topic 0"]),
+        ("update rollcall.memories set content = 'likes go' where id = $m", &["topic 0"]),
+        ("update rollcall.memories set content = 'likes c' where id = $m", &[]),
+        ("insert into rollcall.atomic_chat_units (user_id, content) values ($u, 'rust and bread')", &[]),
+        ("update rollcall.atomic_chat_units set processed_at = now() where user_id = $u", &[]),
         (
-            "update public.atomic_chat_units set content = 'about nothing' where id <> $item and user_id = $u",
+            "update rollcall.atomic_chat_units set content = 'about nothing' where id <> $item and user_id = $u",
             &[],
         ),
-        ("update public.atomic_chat_units set content = 'rust moves' where id = $item", &["topic 0"]),
+        ("update rollcall.atomic_chat_units set content = 'rust moves' where id = $item", &["topic 0"]),
         (
-            "insert into public.entity_units (entity_id, unit_id, user_id) values ($e, $item, $u)",
+            "insert into rollcall.entity_units (entity_id, unit_id, user_id) values ($e, $item, $u)",
             &["entity 0"],
         ),
-        ("update public.atomic_chat_units set quality = 0.9 where id = $item", &["entity 0", "topic 0"]),
-        ("update public.topic_profiles set version = version + 1, dirty = true where id = $rust", &[]),
-        ("update public.topic_profiles set streak_days = 3 where id = $rust", &["topic 0"]),
+        ("update rollcall.atomic_chat_units set quality = 0.9 where id = $item", &["entity 0", "topic 0"]),
+        ("update rollcall.topic_profiles set version = version + 1, dirty = true where id = $rust", &[]),
+        ("update rollcall.topic_profiles set streak_days = 3 where id = $rust", &["topic 0"]),
         (
-            "insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
+            "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
             &["conversation 0", "topic 0"],
         ),
-        ("update public.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
-        ("update public.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
-        ("update public.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
-        ("update public.conversations set last_message_at = now() where id = $own", &[]),
+        ("update rollcall.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
+        ("update rollcall.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
+        ("update rollcall.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
+        ("update rollcall.conversations set last_message_at = now() where id = $own", &[]),
         (
-            "update public.messages set metadata = '{\"seen\": true}', token_count = 2 where conversation_id = $own",
+            "update rollcall.messages set metadata = '{\"seen\": true}', token_count = 2 where conversation_id = $own",
             &[],
         ),
         (
-            "insert into public.messages (conversation_id, user_id, role, content, state) values ($own, $u, 'assistant', '', 'pending')",
+            "insert into rollcall.messages (conversation_id, user_id, role, content, state) values ($own, $u, 'assistant', '', 'pending')",
             &[],
         ),
         (
-            "insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'more')",
+            "insert into rollcall.messages (conversation_id, user_id, content) values ($own, $u, 'more')",
             &["conversation 0"],
         ),
         (
-            "insert into public.messages (conversation_id, user_id, content) values ($shared, $u, 'to all')",
+            "insert into rollcall.messages (conversation_id, user_id, content) values ($shared, $u, 'to all')",
             &["conversation 0", "conversation 1", "conversation 2"],
         ),
         (
-            "insert into public.custom_instructions (user_id, content, is_active) values ($u, 'never', false)",
+            "insert into rollcall.custom_instructions (user_id, content, is_active) values ($u, 'never', false)",
             &[],
         ),
         (
-            "insert into public.custom_instructions (user_id, content) values ($u, 'always')",
+            "insert into rollcall.custom_instructions (user_id, content) values ($u, 'always')",
             &["global_prefs 0"],
         ),
         (
-            "insert into public.custom_instructions (user_id, content, scope, topic_id) values ($u, 'here', 'topic', $bread)",
+            "insert into rollcall.custom_instructions (user_id, content, scope, topic_id) values ($u, 'here', 'topic', $bread)",
             &["topic 0"],
         ),
         (
-            "update public.custom_instructions set topic_id = $rust where scope = 'topic'",
+            "update rollcall.custom_instructions set topic_id = $rust where scope = 'topic'",
             &["topic 0", "topic 0"],
         ),
         (
-            "insert into public.presence_devices (user_id, device_id, local_time) values ($u, 'web', '14:30')",
+            "insert into rollcall.presence_devices (user_id, device_id, local_time) values ($u, 'web', '14:30')",
             &[],
         ),
         (
-            "delete from public.conversation_participants where conversation_id = $shared and user_id = $u",
+            "delete from rollcall.conversation_participants where conversation_id = $shared and user_id = $u",
             &["conversation 0"],
         ),
-        ("truncate public.memories", &["everything"]),
+        ("truncate rollcall.memories", &["everything"]),
     ];
     let (mut narrow, mut checked) = (0, 0);
     for (change, expected) in changes {
@@ -559,7 +559,7 @@ async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<TestDatabase>)
         } else {
             assert_eq!(dirtied, *expected, "{change}");
         }
-        let queued = world.query_row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
+        let queued = world.query_row("select count(*), count(distinct bundle_id) from rollcall.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
         assert_eq!(
             (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
             (dirtied.len() as i64, dirtied.len() as i64),
@@ -574,7 +574,7 @@ async fn a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed(worl
     // The change is made before there is any bundle to be flagged, and committed after it was compiled.
     let slow = world.connect().await;
     let change = format!(
-        "begin; insert into public.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
+        "begin; insert into rollcall.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
         town.users[0]
     );
     slow.batch_execute(&change).await.expect("a change");
@@ -590,7 +590,7 @@ async fn a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed(worl
     let (fresh, missing) = compare_bundles(&sql, &town.bundle_subjects(0)).await;
     assert_eq!((fresh, missing.len()), (6, 1));
     // The flag follows.
-    world.execute("select rollcall.settle_bundles()", &[]).await;
+    world.execute("select rollcall_internal.mark_stale_bundles()", &[]).await;
     assert_eq!(dirty_bundles(&world, &town).await, ["identity_core 0"]);
 }
 
@@ -598,7 +598,7 @@ async fn restored_bundles_are_not_believed(world: Arc<TestDatabase>) {
     let town = seed_data(&world).await;
     compile_all(&world, &town, 0).await;
     // As from a cluster whose transactions have higher numbers.
-    world.execute("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
+    world.execute("update rollcall.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
     let sql = world.connect().await;
     impersonate(&sql, town.users[0]).await;
     assert_eq!(compare_bundles(&sql, &town.bundle_subjects(0)).await.0, 0);
@@ -618,9 +618,9 @@ async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<Tes
     let ids = [("c", shared), ("one", town.users[0]), ("two", town.users[1]), ("t", town.topics[2])];
     world
         .execute(
-            "update public.conversations set title = 'the heist' where id = $c;
-             insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
-             insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
+            "update rollcall.conversations set title = 'the heist' where id = $c;
+             insert into rollcall.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
+             insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
             &ids,
         )
         .await;
@@ -640,7 +640,7 @@ async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<Tes
     // Out of the conversation: neither its words, nor its title among a topic's conversations; nor a prompt in it.
     world
         .execute(
-            "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
+            "delete from rollcall.conversation_participants where conversation_id = $c and user_id = $two",
             &ids,
         )
         .await;
@@ -654,10 +654,10 @@ async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<Tes
     let row = readers[1].query_one(prompt, &[&shared]).await.expect("answers");
     assert_eq!(row.get::<_, Option<Value>>(0), None);
     // And in again: what was missed is in it.
-    world.execute("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
+    world.execute("insert into rollcall.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
     world
         .execute(
-            "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
+            "insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $two)",
             &ids,
         )
         .await;
@@ -669,8 +669,8 @@ async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<Tes
     }
     world
         .execute(
-            "update public.conversations set title = 'ours' where id = $c;
-             alter policy \"participants read messages\" on public.messages using (user_id = (select auth.uid()))",
+            "update rollcall.conversations set title = 'ours' where id = $c;
+             alter policy \"participants read messages\" on rollcall.messages using (user_id = (select auth.uid()))",
             &ids,
         )
         .await;
@@ -679,13 +679,13 @@ async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<Tes
         assert_eq!((reads, fresh), (said, 0), "user {at}");
     }
     // The flags follow, and what is compiled now is believed.
-    world.execute("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    world.execute("select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()", &[]).await;
     assert_eq!(dirty_bundles(&world, &town).await.len(), 7 * USER_COUNT);
     for (at, reader) in readers.iter().enumerate() {
         compile_all(&world, &town, at).await;
         assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (at == 0, 7));
     }
-    let settled = world.query_row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    let settled = world.query_row("select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()", &[]).await;
     assert_eq!(settled.get::<_, i64>(0), 0, "they are told once");
 }
 
@@ -697,7 +697,7 @@ async fn storing_gives_way_to_whoever_changes_and_deletes_sources(world: Arc<Tes
     // A transaction has flagged a bundle, and has not ended yet.
     let changing = world.connect().await;
     let insert = format!(
-        "begin; insert into public.memories (user_id, content, category, importance) values ('{user}', 'x', 'identity', 0.9)"
+        "begin; insert into rollcall.memories (user_id, content, category, importance) values ('{user}', 'x', 'identity', 0.9)"
     );
     changing.batch_execute(&insert).await.expect("changes");
     let storing = {
@@ -713,7 +713,7 @@ async fn storing_gives_way_to_whoever_changes_and_deletes_sources(world: Arc<Tes
         )
         .await;
 
-    let delete = format!("delete from public.topic_profiles where id = '{}'; commit", town.topics[0]);
+    let delete = format!("delete from rollcall.topic_profiles where id = '{}'; commit", town.topics[0]);
     changing.batch_execute(&delete).await.expect("it is not what a deadlock ends");
     storing.await.expect("nor is whoever stores");
     let dirty = dirty_bundles(&world, &town).await;

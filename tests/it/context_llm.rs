@@ -32,10 +32,10 @@ async fn server_with_llm(world: &TestDatabase, model: &FakeLlm) -> Arc<TestServe
 
 /// What the conversation's bundle says, once it is ready.
 async fn conversation_summary(world: &TestDatabase, conversation: Uuid) -> String {
-    const READY: &str = "select count(*) = 1 from public.context_bundles b
-        where b.conversation_id = $c and rollcall.is_fresh(b)";
+    const READY: &str = "select count(*) = 1 from rollcall.context_bundles b
+        where b.conversation_id = $c and rollcall_internal.is_fresh(b)";
     world.wait_until("the bundle is ready", READY, &[("c", conversation)]).await;
-    const CONTENT: &str = "select content from public.context_bundles where conversation_id = $1";
+    const CONTENT: &str = "select content from rollcall.context_bundles where conversation_id = $1";
     world.query_row(CONTENT, &[&conversation]).await.get(0)
 }
 
@@ -46,12 +46,12 @@ async fn a_long_conversation_is_told_by_the_model_and_where_it_fails_by_what_was
     let (user, conversation) = (User::new(), Uuid::new_v4());
     world
         .execute(
-            "insert into public.conversations (id, title, created_by) values ($c, 'The table', $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
-             insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30');
-             insert into public.messages (conversation_id, user_id, content)
+            "insert into rollcall.conversations (id, title, created_by) values ($c, 'The table', $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u);
+             insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30');
+             insert into rollcall.messages (conversation_id, user_id, content)
                select $c, $u, 'We spoke of the table, part ' || n || '.' from generate_series(1, 7) n;
-             insert into public.messages (conversation_id, user_id, content) values
+             insert into rollcall.messages (conversation_id, user_id, content) values
                ($c, $u, 'We decided to build the table from oak.'), ($c, $u, 'Which varnish should we take?')",
             &[("u", user.id), ("c", conversation)],
         )
@@ -82,7 +82,7 @@ async fn a_long_conversation_is_told_by_the_model_and_where_it_fails_by_what_was
         model.enqueue([mood; 12]);
         world
             .execute(
-                "insert into public.messages (conversation_id, user_id, content) values ($c, $u, 'One more thing.')",
+                "insert into rollcall.messages (conversation_id, user_id, content) values ($c, $u, 'One more thing.')",
                 &[("u", user.id), ("c", conversation)],
             )
             .await;
@@ -103,7 +103,7 @@ async fn seed_user(world: &TestDatabase) -> User {
     let user = User::new();
     world
         .execute(
-            "insert into public.atomic_chat_units (user_id, content, created_at)
+            "insert into rollcall.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again at Verdant, said Mara Lind.'
                else 'I asked Mara Lind about the greenhouse heating at Verdant.' end, now() - n * interval '1 hour'
              from generate_series(1, 10) n",
@@ -121,7 +121,7 @@ async fn a_models_hints_help_the_roll_up_and_what_it_makes_up_is_not_believed(wo
         node.post(user, &path, json!({})).await.expect_status(200)["data"].clone()
     };
     const ENTITIES: &str = "select coalesce(array_agg(name || ' ' || entity_type order by name), '{}')
-        from public.entity_profiles where user_id = $1";
+        from rollcall.entity_profiles where user_id = $1";
     let hinted = seed_user(&world).await;
     model.enqueue([LlmBehavior::AnswersWith(
         "Here: {\"topics\": [\"greenhouse heating\", \"quantum gravity\"], \"entities\": [
@@ -137,7 +137,7 @@ async fn a_models_hints_help_the_roll_up_and_what_it_makes_up_is_not_believed(wo
     );
     let made_up =
         "select count(*) filter (where label ~* 'gravity'), count(*) filter (where label ~* 'greenhouse')
-        from public.topic_profiles where user_id = $1";
+        from rollcall.topic_profiles where user_id = $1";
     let topics = world.query_row(made_up, &[&hinted.id]).await;
     assert_eq!((topics.get::<_, i64>(0), topics.get::<_, i64>(1) > 0), (0, true));
 

@@ -167,7 +167,7 @@ async fn what_it_writes_reaches_open_sockets(world: Arc<TestDatabase>) {
     world
         .wait_until(
             "signed off",
-            "select signed_off_at is not null from public.presence_devices where user_id = $u",
+            "select signed_off_at is not null from rollcall.presence_devices where user_id = $u",
             &[("u", user.id)],
         )
         .await;
@@ -179,7 +179,7 @@ async fn what_it_writes_reaches_open_sockets(world: Arc<TestDatabase>) {
     world
         .wait_until(
             "still off",
-            "select not live from public.presence_devices where user_id = $u",
+            "select not live from rollcall.presence_devices where user_id = $u",
             &[("u", user.id)],
         )
         .await;
@@ -241,7 +241,7 @@ async fn settings_are_read_and_written_under_row_level_security(world: Arc<TestD
     put(Method::PATCH, json!({"show_typing": "yes"})).await.expect_error(400, "INVALID_REQUEST");
 
     // A policy that a DBA writes judges here too.
-    world.execute("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
+    world.execute("create policy frozen on rollcall.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
     put(Method::PUT, json!({})).await.expect_error(403, "FORBIDDEN");
 }
 
@@ -323,7 +323,7 @@ async fn the_schedule_sweeps_and_nobody_else(world: Arc<TestDatabase>) {
     world.set_status(&user, "online").await;
     world
         .execute(
-            "update public.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
+            "update rollcall.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
             &[],
         )
         .await;

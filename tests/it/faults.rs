@@ -89,7 +89,7 @@ async fn changes_while_nobody_listens_are_told_afterwards_and_nothing_twice(worl
              select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
              select rollcall.set_status($s, 'busy'), rollcall.set_status($n, 'online');
-             insert into public.contacts values ($v, $n, now());
+             insert into rollcall.contacts values ($v, $n, now());
              commit",
             &[("s", subject.id), ("n", newcomer.id), ("v", viewer.id)],
         )
@@ -112,7 +112,7 @@ async fn a_revocation_while_nobody_listens_takes_effect_afterwards(world: Arc<Te
         .execute(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
-             insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd')",
+             insert into rollcall.blocks values ($s, $v); select rollcall.set_status($s, 'dnd')",
             &[("s", subject.id), ("v", viewer.id)],
         )
         .await;
@@ -196,7 +196,7 @@ async fn killing_connections_all_the_time_loses_no_acknowledged_write(world: Arc
         // A later write whose answer got lost may be there instead.
         let kept = world
             .query_row(
-                "select custom_status::int from public.presence_choices where user_id = $1",
+                "select custom_status::int from rollcall.presence_choices where user_id = $1",
                 &[&user.id],
             )
             .await;
@@ -244,12 +244,12 @@ async fn an_immediate_restart_of_postgres_keeps_what_was_acknowledged(_: Arc<Tes
             }
         };
         let kept = hand
-            .query_one("select custom_status from public.presence_choices where user_id = $1", &[&subject.id])
+            .query_one("select custom_status from rollcall.presence_choices where user_id = $1", &[&subject.id])
             .await;
         assert_eq!(kept.expect("the row").get::<_, &str>(0), mark);
         // The socket lived on, and follows again.
         hand.execute(
-            "update public.presence_choices set custom_status = $2 where user_id = $1",
+            "update rollcall.presence_choices set custom_status = $2 where user_id = $1",
             &[&subject.id, &format!("after {round}")],
         )
         .await
@@ -285,7 +285,7 @@ async fn two_nodes_tell_each_others_users(world: Arc<TestDatabase>) {
 
 /// When the device was live last, as the database knows it.
 async fn last_seen(world: &TestDatabase, user: Uuid) -> jiff::Timestamp {
-    world.query_row("select last_seen from public.user_last_seen where user_id = $1", &[&user]).await.get(0)
+    world.query_row("select last_seen from rollcall.user_last_seen where user_id = $1", &[&user]).await.get(0)
 }
 
 async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(world: Arc<TestDatabase>) {
@@ -330,12 +330,12 @@ async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(world: Arc<T
     }
     let kept = world
         .query_row(
-            "select custom_status, chosen::text from public.presence_choices where user_id = $1",
+            "select custom_status, chosen::text from rollcall.presence_choices where user_id = $1",
             &[&users[0].id],
         )
         .await;
     assert_eq!((kept.get::<_, &str>(0), kept.get::<_, &str>(1)), ("acknowledged", "busy"));
-    assert_eq!(world.query_row("select count(*) from public.presence_nodes", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(world.query_row("select count(*) from rollcall.presence_nodes", &[]).await.get::<_, i64>(0), 1);
 
     // They come back on the node that is left.
     let mut again = watching.socket(&users[0]).await;
@@ -357,7 +357,7 @@ async fn a_device_on_two_nodes_outlives_one_of_them(world: Arc<TestDatabase>) {
     world
         .wait_until(
             "on both",
-            "select cardinality(nodes) = 2 from public.presence_devices where user_id = $s",
+            "select cardinality(nodes) = 2 from rollcall.presence_devices where user_id = $s",
             &[("s", subject.id)],
         )
         .await;
@@ -366,7 +366,7 @@ async fn a_device_on_two_nodes_outlives_one_of_them(world: Arc<TestDatabase>) {
         .wait_until_within(
             Duration::from_secs(30),
             "swept",
-            "select cardinality(nodes) = 1 from public.presence_devices where user_id = $s",
+            "select cardinality(nodes) = 1 from rollcall.presence_devices where user_id = $s",
             &[("s", subject.id)],
         )
         .await;
@@ -386,7 +386,7 @@ async fn a_node_that_was_swept_by_mistake_says_again_who_is_connected(world: Arc
     // As after a minute in which the node could not reach the database.
     world
         .execute(
-            "delete from public.presence_nodes where id = $node; select rollcall.sweep()",
+            "delete from rollcall.presence_nodes where id = $node; select rollcall.sweep()",
             &[("node", two.id)],
         )
         .await;
@@ -411,7 +411,7 @@ async fn a_stopped_node_leaves_nobody_online(world: Arc<TestDatabase>) {
     assert_eq!(
         connect(&world.url)
             .await
-            .query_one("select count(*) from public.presence_nodes", &[])
+            .query_one("select count(*) from rollcall.presence_nodes", &[])
             .await
             .expect("a count")
             .get::<_, i64>(0),
@@ -437,7 +437,7 @@ async fn a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged(wo
     socket.wait_until_within(limit, "offline", |socket| socket.shows_offline(subject.id)).await;
     // An offline face does not show it, but what was acknowledged is there.
     let kept =
-        "select chosen = 'dnd' and custom_status = 'written' from public.presence_choices where user_id = $1";
+        "select chosen = 'dnd' and custom_status = 'written' from rollcall.presence_choices where user_id = $1";
     assert!(world.query_row(kept, &[&subject.id]).await.get::<_, bool>(0));
     watching.stop().await.expect("an orderly stop on SIGTERM");
     socket.expect_close(1001).await;

@@ -109,7 +109,7 @@ impl TestDatabase {
     /// Makes two users accepted contacts.
     pub async fn add_contact(&self, one: &User, other: &User) {
         self.execute(
-            "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($one, $other, now())",
+            "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ($one, $other, now())",
             &[("one", one.id), ("other", other.id)],
         )
         .await;

@@ -70,9 +70,9 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Tes
     let ids = [("c", conversation), ("v", viewer.id), ("g", gone.id), ("h", hidden.id)];
     world
         .execute(
-            "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
-             insert into public.conversations (id, created_by) values ($c, $v);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $v), ($c, $g), ($c, $h);",
+            "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
+             insert into rollcall.conversations (id, created_by) values ($c, $v);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $v), ($c, $g), ($c, $h);",
             &ids,
         )
         .await;
@@ -110,7 +110,7 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Tes
     assert_eq!(before, rest_responses(&node, &viewer, gone.id).await);
     let moment = world
         .query_row(
-            "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
+            "select last_seen from rollcall.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
         )
         .await;
@@ -136,7 +136,7 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Tes
         .await;
     phone.close().await;
     world
-        .execute("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids)
+        .execute("delete from rollcall.presence_devices where user_id = $h and device_id = 'phone'", &ids)
         .await;
 
     let [of_gone, of_hidden] = received_frames(&mut socket, [gone.id, hidden.id]).await;
@@ -144,7 +144,7 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Tes
     assert_eq!(rest_responses(&node, &viewer, hidden.id).await, before);
     let still = world
         .query_row(
-            "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
+            "select last_seen from rollcall.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
         )
         .await;
@@ -168,7 +168,7 @@ async fn whoever_is_on_the_list_sees_through_it(world: Arc<TestDatabase>) {
     world.add_contact(&outsider, &hidden).await;
     world
         .execute(
-            "insert into public.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
+            "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
             &[("h", hidden.id), ("f", friend.id)],
         )
         .await;

@@ -42,7 +42,7 @@ async fn add_policy_trap(world: &TestDatabase, victim: &User, does: &str) {
             &format!(
                 "create function public.trap() returns boolean language plpgsql stable as
                    $$begin if auth.uid() = $victim then {does} end if; return true; end$$;
-                 create policy trap on public.user_presence as restrictive for select to authenticated
+                 create policy trap on rollcall.user_presence as restrictive for select to authenticated
                    using ((select public.trap()))"
             ),
             &[("victim", victim.id)],
@@ -94,7 +94,7 @@ async fn a_policy_that_raises_for_one_viewer_is_that_viewers_problem(world: Arc<
     }
     assert!(broken.hides(subject.id));
 
-    world.execute("drop policy trap on public.user_presence", &[]).await;
+    world.execute("drop policy trap on rollcall.user_presence", &[]).await;
     for socket in [&mut broken, &mut fresh] {
         socket.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
     }
@@ -129,19 +129,19 @@ async fn a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else(world: Arc<Tes
     let answer = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
     answer.expect_error(503, "SERVICE_UNAVAILABLE");
     assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
-    world.execute("drop policy trap on public.user_presence", &[]).await;
+    world.execute("drop policy trap on rollcall.user_presence", &[]).await;
     slow.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
 async fn the_right_to_read_taken_from_everybody_is_told_and_given_back(world: Arc<TestDatabase>) {
     let node = world.start_server().await;
     let (mut viewers, subject) = connect_viewers(&world, &node, 3).await;
-    world.execute("revoke select on public.user_presence from authenticated", &[]).await;
+    world.execute("revoke select on rollcall.user_presence from authenticated", &[]).await;
     for (_, socket) in &mut viewers {
         socket.wait_until("nobody is visible", |socket| socket.hides(subject.id)).await;
         socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
     }
-    world.execute("grant select on public.user_presence to authenticated", &[]).await;
+    world.execute("grant select on rollcall.user_presence to authenticated", &[]).await;
     for (_, socket) in &mut viewers {
         socket.wait_until("visible again", |socket| socket.shows_online(subject.id)).await;
     }
@@ -153,7 +153,7 @@ async fn odd_claims_reach_policies_as_they_are(world: Arc<TestDatabase>) {
     world.set_status(&subject, "online").await;
     world
         .execute(
-            "create policy passed on public.user_presence for select to authenticated using
+            "create policy passed on rollcall.user_presence for select to authenticated using
                (face = 'public' and (select auth.jwt() ->> 'pass') = 'ok''; \"quoted\" é 🎈 \\ $1')",
             &[],
         )
@@ -182,7 +182,7 @@ async fn claims_that_break_a_cast_in_a_policy_hurt_their_owner_only(world: Arc<T
     let (mut viewers, subject) = connect_viewers(&world, &node, 2).await;
     world
         .execute(
-            "create policy level on public.user_presence as restrictive for select to authenticated
+            "create policy level on rollcall.user_presence as restrictive for select to authenticated
                using (coalesce((select (auth.jwt() ->> 'level')::int), 1) > 0)",
             &[],
         )
@@ -215,7 +215,7 @@ async fn pooled_connections_never_leak_claims(world: Arc<TestDatabase>) {
         .execute(
             "create function public.dawdle() returns boolean language plpgsql volatile as
                $$begin perform pg_sleep(0.004); return true; end$$;
-             create policy dawdle on public.user_presence as restrictive for select to authenticated using ((select public.dawdle()))",
+             create policy dawdle on rollcall.user_presence as restrictive for select to authenticated using ((select public.dawdle()))",
             &[],
         )
         .await;
@@ -302,9 +302,9 @@ async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<Test
         .execute(
             &format!(
                 "create temporary table crowd as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
-                 insert into public.contacts (requester_id, addressee_id, accepted_at)
+                 insert into rollcall.contacts (requester_id, addressee_id, accepted_at)
                    select viewer, id, now() from crowd, unnest(array[$deaf, $fine]::uuid[]) as viewer;
-                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from crowd"
+                 insert into rollcall.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from crowd"
             ),
             &[("deaf", deaf.id), ("fine", fine.id)],
         )
@@ -324,7 +324,7 @@ async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<Test
         let changed = Instant::now();
         world
             .execute(
-                &format!("update public.presence_devices set activity = '{mark}' where device_id = 'd'"),
+                &format!("update rollcall.presence_devices set activity = '{mark}' where device_id = 'd'"),
                 &[],
             )
             .await;

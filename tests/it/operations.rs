@@ -37,7 +37,7 @@ async fn a_server_that_drains_is_not_ready_and_sends_new_requests_elsewhere(worl
     assert_eq!(node.get(&user, HEALTH_PATH).await.expect_status(200)["status"], "ok");
     let deaf = node.stalled_socket(&user).await;
     let connected =
-        "select exists (select from public.presence_devices where user_id = $user and status = 'online')";
+        "select exists (select from rollcall.presence_devices where user_id = $user and status = 'online')";
     world.wait_until("connected", connected, &[("user", user.id)]).await;
 
     // When it is asked to stop, then it says so at once to whoever looks for a server that is ready.

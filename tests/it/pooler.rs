@@ -153,15 +153,15 @@ async fn servers_behind_a_pooler_in_transaction_mode_do_everything(world: Arc<Te
     // What happens in SQL is heard past the pooler, also of policies.
     world
         .execute(
-            "insert into public.blocks (blocker_id, blocked_id) values ($o, $v)",
+            "insert into rollcall.blocks (blocker_id, blocked_id) values ($o, $v)",
             &[("o", other.id), ("v", viewer.id)],
         )
         .await;
     socket.wait_until("a block", |socket| socket.hides(other.id)).await;
-    world.execute("delete from public.blocks", &[]).await;
+    world.execute("delete from rollcall.blocks", &[]).await;
     socket.wait_until("no block", |socket| socket.shows(other.id, "away", "away")).await;
     world
-        .execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
+        .execute("create policy nobody on rollcall.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
         .await;
     socket.wait_until("a policy", |socket| others.iter().all(|other| socket.hides(other.id))).await;
 

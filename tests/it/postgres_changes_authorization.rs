@@ -61,7 +61,7 @@ async fn only_policies_that_compare_the_owner_are_decided_without_asking(world: 
     world.execute("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
     let columns = async || -> Option<Vec<String>> {
         world
-            .query_row("select owner_columns from rollcall.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
+            .query_row("select owner_columns from rollcall_internal.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
             .await
             .get(0)
     };
@@ -152,7 +152,7 @@ async fn conditions_read_what_policies_read(world: Arc<TestDatabase>) {
     ] {
         world.execute(&format!("create policy one on things {policy}"), &[]).await;
         let row = world
-            .query_row("select condition is not null, reads, is_steady from rollcall.change_access(array['public.things'::regclass::oid], array['authenticated'])", &[])
+            .query_row("select condition is not null, reads, is_steady from rollcall_internal.change_access(array['public.things'::regclass::oid], array['authenticated'])", &[])
             .await;
         let found = row.get::<_, bool>(0).then(|| (row.get::<_, Vec<String>>(1), row.get::<_, bool>(2)));
         let expected =

@@ -38,7 +38,7 @@ async fn a_device_is_listed_and_signed_off_on_every_node(world: Arc<TestDatabase
     world
         .wait_until(
             "connected",
-            "select exists (select from public.presence_devices where user_id = $user and device_id = 'web' and nodes <> '{}')",
+            "select exists (select from rollcall.presence_devices where user_id = $user and device_id = 'web' and nodes <> '{}')",
             &[("user", user.id)],
         )
         .await;
@@ -83,7 +83,7 @@ async fn a_device_that_was_signed_off_comes_back_with_a_new_socket(world: Arc<Te
     let mut first = node.socket_with(&user, "&device_id=web").await;
     let status = |wanted: &str| {
         format!(
-            "select exists (select from public.presence_devices
+            "select exists (select from rollcall.presence_devices
                where user_id = $user and device_id = 'web' and status = '{wanted}')"
         )
     };
@@ -182,7 +182,7 @@ async fn the_back_end_speaks_to_sockets_on_every_node(world: Arc<TestDatabase>) 
     for socket in &mut sockets {
         socket.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
     }
-    let connected = "select count(*) = 2 from (select distinct user_id from public.presence_devices where nodes <> '{}') u";
+    let connected = "select count(*) = 2 from (select distinct user_id from rollcall.presence_devices where nodes <> '{}') u";
     world.wait_until("both are connected", connected, &[]).await;
 
     let payload = json!({"n": 1.5, "deep": {"text": "ünï \u{1F600}"}});

@@ -271,7 +271,7 @@ async fn asking_back_accepts(world: Arc<TestDatabase>) {
     assert!(one.status.is_success() && other.status.is_success(), "{one:?} {other:?}");
     let count = world
         .query_row(
-            "select count(*) from public.contacts where requester_id = any ($1)",
+            "select count(*) from rollcall.contacts where requester_id = any ($1)",
             &[&vec![eve.id, dan.id]],
         )
         .await;

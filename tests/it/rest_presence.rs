@@ -82,8 +82,8 @@ async fn what_goes_with_a_status_comes_back_under_snake_case_names_whatever_it_w
         assert_matches_pattern(&node.get(&user, STATUS_PATH).await.expect_status(200), &expected);
         let row = world
             .query_row(
-                "select device_id, (select custom_status_expires_at from public.presence_choices)::text as expires
-                 from public.presence_devices where user_id = $1",
+                "select device_id, (select custom_status_expires_at from rollcall.presence_choices)::text as expires
+                 from rollcall.presence_devices where user_id = $1",
                 &[&user.id],
             )
             .await;
@@ -95,7 +95,7 @@ async fn what_goes_with_a_status_comes_back_under_snake_case_names_whatever_it_w
             node.post(&user, STATUS_PATH, json!({"status": "busy", device: "phone", custom: null})).await;
         let kept = kept.expect_status(200);
         assert_eq!((kept.get("custom_status"), &kept["activity"]), (None, &json!("reading")), "{kept:#}");
-        world.execute("delete from public.presence_choices", &[]).await;
+        world.execute("delete from rollcall.presence_choices", &[]).await;
     }
 }
 
@@ -169,7 +169,7 @@ async fn every_route_wants_a_token(world: Arc<TestDatabase>) {
 
 /// The state's number, and when its row was written.
 async fn row_version(world: &TestDatabase, user: &User) -> (i64, String) {
-    let statement = "select version, xmin::text as written from public.user_presence where user_id = $1 and face = 'trusted'";
+    let statement = "select version, xmin::text as written from rollcall.user_presence where user_id = $1 and face = 'trusted'";
     let row = world.query_row(statement, &[&user.id]).await;
     (row.get("version"), row.get("written"))
 }
@@ -183,7 +183,7 @@ async fn a_repeat_within_five_seconds_is_not_written_and_does_not_count(world: A
     assert_eq!(first.header("ratelimit-remaining"), Some("1"));
     let first = first.expect_status(200);
     let written = row_version(&world, &user).await;
-    let device = "select xmin::text from public.presence_devices where user_id = $1";
+    let device = "select xmin::text from rollcall.presence_devices where user_id = $1";
     let device_written: String = world.query_row(device, &[&user.id]).await.get(0);
     for _ in 0..5 {
         assert_eq!(node.post(&user, STATUS_PATH, body.clone()).await.expect_status(200), first);
@@ -238,7 +238,7 @@ async fn a_heartbeat_keeps_a_device_and_tells_nobody(world: Arc<TestDatabase>) {
     world.add_contact(&user, &viewer).await;
     node.post(&user, STATUS_PATH, json!({"status": "online", "device_id": "phone"})).await.expect_status(200);
     world
-        .execute("update public.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
+        .execute("update rollcall.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
         .await;
     let written = row_version(&world, &user).await;
     let answer = node
@@ -247,7 +247,7 @@ async fn a_heartbeat_keeps_a_device_and_tells_nobody(world: Arc<TestDatabase>) {
         .expect_status(200);
     assert_eq!((&answer["success"], &answer["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
     assert!(answer["server_time"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()));
-    let fresh = "select last_heartbeat_at > now() - interval '5 seconds' from public.presence_devices where user_id = $1";
+    let fresh = "select last_heartbeat_at > now() - interval '5 seconds' from rollcall.presence_devices where user_id = $1";
     assert!(world.query_row(fresh, &[&user.id]).await.get::<_, bool>(0));
     assert_eq!(row_version(&world, &user).await, written);
     node.post(&user, HEARTBEAT_PATH, json!({})).await.expect_status(200);
@@ -255,12 +255,12 @@ async fn a_heartbeat_keeps_a_device_and_tells_nobody(world: Arc<TestDatabase>) {
 
     // Without heartbeats the device is given up.
     world
-        .execute("update public.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
+        .execute("update rollcall.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
         .await;
     world
         .wait_until(
             "offline",
-            "select status = 'offline' from public.presence_devices where user_id = $user",
+            "select status = 'offline' from rollcall.presence_devices where user_id = $user",
             &[("user", user.id)],
         )
         .await;
@@ -293,7 +293,7 @@ async fn acting_for_another_user_takes_the_right_to_do_so(world: Arc<TestDatabas
     assert!(
         world
             .query_row(
-                "select not exists (select from public.presence_devices where user_id = $1)",
+                "select not exists (select from rollcall.presence_devices where user_id = $1)",
                 &[&victim.id]
             )
             .await
@@ -315,7 +315,7 @@ async fn an_invisible_user_is_offline_to_contacts_and_itself_to_the_list(world: 
     world.add_contact(&user, &contact).await;
     world
         .execute(
-            "insert into public.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
+            "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
             &[("user", user.id), ("trusted", trusted.id)],
         )
         .await;

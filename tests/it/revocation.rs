@@ -39,7 +39,7 @@ async fn what_is_rolled_back_is_never_told(world: Arc<TestDatabase>) {
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
-    world.execute("begin; select rollcall.set_status($s, 'busy'); insert into public.blocks values ($s, $v); rollback", &ids).await;
+    world.execute("begin; select rollcall.set_status($s, 'busy'); insert into rollcall.blocks values ($s, $v); rollback", &ids).await;
     world.execute("begin; select rollcall.set_status($s, 'dnd'); savepoint a; select rollcall.set_status($s, 'away'); rollback to a; commit", &ids).await;
     let frame = socket.next_message().await;
     assert_eq!(
@@ -58,15 +58,15 @@ async fn a_status_and_a_revocation_in_one_transaction_do_not_leak(world: Arc<Tes
     socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
     for script in [
-        "begin; select rollcall.set_status($s, 'dnd'); insert into public.blocks values ($s, $v); commit",
-        "begin; insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd'); commit",
+        "begin; select rollcall.set_status($s, 'dnd'); insert into rollcall.blocks values ($s, $v); commit",
+        "begin; insert into rollcall.blocks values ($s, $v); select rollcall.set_status($s, 'dnd'); commit",
     ] {
         world.execute(script, &ids).await;
         let frame = socket.next_message().await;
         assert_eq!(frame["data"], crate::client::hidden_presence(subject.id));
         world
             .execute(
-                "begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit",
+                "begin; select rollcall.set_status($s, 'online'); delete from rollcall.blocks; commit",
                 &ids,
             )
             .await;
@@ -120,7 +120,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
     for round in 0..ROUNDS {
         socket.wait_until("some of the subject", |socket| !socket.hides(subject.id)).await;
         let pair: [&(dyn ToSql + Sync); 2] = [&subject.id, &viewer.id];
-        let block = hand.execute("insert into public.blocks values ($1, $2)", &pair);
+        let block = hand.execute("insert into rollcall.blocks values ($1, $2)", &pair);
         // Reading goes on meanwhile, or what was said before would be waiting in front.
         let mut block = std::pin::pin!(block);
         let committed = loop {
@@ -134,7 +134,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
         let told = {
             let params: [&(dyn ToSql + Sync); 2] = [&subject.id, &secret];
             let write = hand.execute(
-                "insert into public.presence_choices (user_id, custom_status) values ($1, $2)
+                "insert into rollcall.presence_choices (user_id, custom_status) values ($1, $2)
                  on conflict (user_id) do update set custom_status = excluded.custom_status",
                 &params,
             );
@@ -158,12 +158,12 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
             assert!(!frame.to_string().contains("secret"), "{frame}");
         }
         hand.execute(
-            "update public.presence_choices set custom_status = null where user_id = $1",
+            "update rollcall.presence_choices set custom_status = null where user_id = $1",
             &[&subject.id],
         )
         .await
         .expect("no secret");
-        hand.execute("delete from public.blocks", &[]).await.expect("no block");
+        hand.execute("delete from rollcall.blocks", &[]).await.expect("no block");
     }
     stop.store(true, Ordering::Relaxed);
     while writers.join_next().await.is_some() {}

@@ -100,7 +100,7 @@ async fn a_device_socket_is_welcomed_and_then_told_of_everybody_it_sees(world: A
     }
     world.set_status(&online, "away").await;
     socket.expect_message(presence_json(&online, "away")).await;
-    world.execute("delete from public.contacts where addressee_id = $user", &[("user", online.id)]).await;
+    world.execute("delete from rollcall.contacts where addressee_id = $user", &[("user", online.id)]).await;
     let mut taken_back = presence_json(&online, "offline");
     taken_back["payload"]["last_seen_at"] = Value::Null;
     socket.expect_message(taken_back).await;
@@ -160,8 +160,8 @@ async fn typing_is_told_in_each_dialect_s_words(world: Arc<TestDatabase>) {
     let (user, friend, room) = (User::new(), User::new(), Uuid::new_v4());
     world
         .execute(
-            "insert into public.conversations (id, created_by) values ($room, $user);
-             insert into public.conversation_participants (conversation_id, user_id)
+            "insert into rollcall.conversations (id, created_by) values ($room, $user);
+             insert into rollcall.conversation_participants (conversation_id, user_id)
              values ($room, $user), ($room, $friend)",
             &[("room", room), ("user", user.id), ("friend", friend.id)],
         )
@@ -406,7 +406,7 @@ async fn a_context_keeps_what_is_not_mentioned_and_its_last_ten_places(world: Ar
     let row = world
         .query_row(
             "select navigation_history, last_active_at > now() - interval '1 minute'
-             from public.presence_devices where user_id = $1 and device_id = 'web'",
+             from rollcall.presence_devices where user_id = $1 and device_id = 'web'",
             &[&user.id],
         )
         .await;
@@ -430,7 +430,7 @@ async fn a_context_is_nobody_else_s_business(world: Arc<TestDatabase>) {
     own.next_message().await;
     own.next_message().await;
     skip_initial_messages(&mut web).await;
-    let version = "select max(version) from public.user_presence where user_id = $1";
+    let version = "select max(version) from rollcall.user_presence where user_id = $1";
     let before: i64 = world.query_row(version, &[&user.id]).await.get(0);
     web.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": "/secret"}))).await;
     skip_initial_messages(&mut web).await;
@@ -448,7 +448,7 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(world: Arc<TestDatabas
     skip_initial_messages(&mut phone).await;
     world
         .execute(
-            "insert into public.presence_devices (user_id, device_id, last_navigation_path) values ($user, 'desk', '/a')",
+            "insert into rollcall.presence_devices (user_id, device_id, last_navigation_path) values ($user, 'desk', '/a')",
             &[("user", user.id)],
         )
         .await;
@@ -456,7 +456,7 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(world: Arc<TestDatabas
     assert_eq!((&data["deviceId"], &data["lastNavigationPath"]), (&json!("desk"), &json!("/a")));
     world
         .execute(
-            "update public.presence_devices set last_navigation_path = '/b' where user_id = $user and device_id = 'desk'",
+            "update rollcall.presence_devices set last_navigation_path = '/b' where user_id = $user and device_id = 'desk'",
             &[("user", user.id)],
         )
         .await;
@@ -474,7 +474,7 @@ async fn a_context_that_was_missed_is_made_good(world: Arc<TestDatabase>) {
             "begin;
              select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
-             insert into public.presence_devices (user_id, device_id, last_navigation_path)
+             insert into rollcall.presence_devices (user_id, device_id, last_navigation_path)
                values ($user, 'desk', '/missed');
              commit",
             &[("user", user.id)],
@@ -497,7 +497,7 @@ async fn a_context_socket_is_of_the_device_that_it_names(world: Arc<TestDatabase
         .wait_until(
             "the named device is connected, the unnamed one is not",
             "select array_agg(device_id || ' ' || status || ' ' || cardinality(nodes) order by device_id)
-                = '{default offline 0,web online 1}' from public.presence_devices where user_id = $user",
+                = '{default offline 0,web online 1}' from rollcall.presence_devices where user_id = $user",
             &[("user", user.id)],
         )
         .await;

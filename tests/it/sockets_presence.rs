@@ -101,7 +101,7 @@ async fn further_users_are_followed_by_query_and_by_message(world: Arc<TestDatab
     let (viewer, open, also_open, hidden) = (User::new(), User::new(), User::new(), User::new());
     world
         .execute(
-            "insert into public.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
+            "insert into rollcall.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
             &[("a", open.id), ("b", also_open.id)],
         )
         .await;
@@ -137,7 +137,7 @@ async fn whoever_becomes_visible_arrives_and_whoever_ceases_to_be_is_taken_back(
     let face =
         json!({"user_id": subject.id, "status": "online", "availability": "busy", "last_seen": ANY_TIME});
     socket.expect_message(json!({"type": "presence_update", "data": face})).await;
-    world.execute("delete from public.contacts", &[]).await;
+    world.execute("delete from rollcall.contacts", &[]).await;
     socket.expect_message(json!({"type": "presence_update", "data": hidden_presence(subject.id)})).await;
     socket.expect_no_message(QUIET_PERIOD).await;
 }
@@ -156,7 +156,7 @@ async fn two_sockets_of_one_device_are_one_device(world: Arc<TestDatabase>) {
     first.close().await;
     watching.expect_no_message(QUIET_PERIOD).await;
     let devices = world
-        .query_row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id])
+        .query_row("select count(*) from rollcall.presence_devices where user_id = $1", &[&subject.id])
         .await;
     assert_eq!(devices.get::<_, i64>(0), 1);
     second.close().await;
@@ -407,6 +407,6 @@ async fn on_shutdown_sockets_are_closed_with_1001(world: Arc<TestDatabase>) {
     stopping.await.expect("no panic").expect("an orderly stop");
     // The lease was given up: nobody is left online.
     let live =
-        world.query_row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
+        world.query_row("select count(*) from rollcall.presence_devices where status <> 'offline'", &[]).await;
     assert_eq!(live.get::<_, i64>(0), 0);
 }

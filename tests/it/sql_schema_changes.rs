@@ -114,7 +114,7 @@ async fn selected_presences(world: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2])
         "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
     sql.query(acting, &[&claims]).await.expect("acts as the viewer");
     let select =
-        "select user_id, status::text from public.user_presence where user_id = any ($1) order by face";
+        "select user_id, status::text from rollcall.user_presence where user_id = any ($1) order by face";
     let rows = sql.query(select, &[&&ids[..]]).await.unwrap_or_default();
     ids.map(|id| rows.iter().rev().find(|row| row.get::<_, Uuid>(0) == id).map(|row| row.get(1)))
 }
@@ -122,20 +122,20 @@ async fn selected_presences(world: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2])
 async fn policies_and_grants_taken_away_and_given_back(world: Arc<TestDatabase>) {
     let mut scene = SchemaChangeTest::open(world).await;
     for statement in [
-        "revoke select on public.user_presence from authenticated",
-        "grant select on public.user_presence to authenticated",
-        "revoke execute on function rollcall.my_sight() from authenticated",
-        "grant execute on function rollcall.my_sight() to authenticated",
-        r#"drop policy "a viewer sees the one face that is shown to them" on public.user_presence"#,
-        "create policy back on public.user_presence for select to authenticated
-           using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))",
-        "alter policy back on public.user_presence to service_role",
-        "alter policy back on public.user_presence to authenticated",
+        "revoke select on rollcall.user_presence from authenticated",
+        "grant select on rollcall.user_presence to authenticated",
+        "revoke execute on function rollcall.my_visible_users() from authenticated",
+        "grant execute on function rollcall.my_visible_users() to authenticated",
+        r#"drop policy "viewers read the face shown to them" on rollcall.user_presence"#,
+        "create policy back on rollcall.user_presence for select to authenticated
+           using (face = 'public' and user_id in (select s.subject_id from rollcall.my_visible_users() s))",
+        "alter policy back on rollcall.user_presence to service_role",
+        "alter policy back on rollcall.user_presence to authenticated",
         // A policy that fails for everybody.
-        "create policy broken on public.user_presence as restrictive for select to authenticated using (1 / (length(user_id::text) - 36) = 1)",
-        "drop policy broken on public.user_presence",
-        "alter table public.user_presence force row level security",
-        "alter table public.user_presence no force row level security",
+        "create policy broken on rollcall.user_presence as restrictive for select to authenticated using (1 / (length(user_id::text) - 36) = 1)",
+        "drop policy broken on rollcall.user_presence",
+        "alter table rollcall.user_presence force row level security",
+        "alter table rollcall.user_presence no force row level security",
     ] {
         scene.execute_and_check(statement).await;
     }
@@ -151,15 +151,15 @@ async fn policies_and_grants_taken_away_and_given_back(world: Arc<TestDatabase>)
 async fn tables_that_change_their_shape(world: Arc<TestDatabase>) {
     let mut scene = SchemaChangeTest::open(world).await;
     for statement in [
-        "alter table public.user_presence add column mood text default 'fine'",
-        "alter table public.user_presence drop column mood",
-        "alter table public.presence_devices add column battery int",
-        "alter table public.presence_choices add column colour text not null default 'red'",
-        "alter table public.presence_settings add column theme text",
-        "alter table public.contacts add column note text",
-        "alter table public.presence_devices drop column battery",
-        "create index on public.contacts (note)",
-        "cluster public.contacts using contacts_pkey",
+        "alter table rollcall.user_presence add column mood text default 'fine'",
+        "alter table rollcall.user_presence drop column mood",
+        "alter table rollcall.presence_devices add column battery int",
+        "alter table rollcall.presence_choices add column colour text not null default 'red'",
+        "alter table rollcall.presence_settings add column theme text",
+        "alter table rollcall.contacts add column note text",
+        "alter table rollcall.presence_devices drop column battery",
+        "create index on rollcall.contacts (note)",
+        "cluster rollcall.contacts using contacts_pkey",
     ] {
         scene.execute_and_check(statement).await;
     }
@@ -178,12 +178,12 @@ async fn tables_that_change_their_shape(world: Arc<TestDatabase>) {
 async fn tables_that_are_gone_for_a_while(world: Arc<TestDatabase>) {
     let mut scene = SchemaChangeTest::open(world).await;
     // The policy's function reads it.
-    scene.world.execute("alter table public.contacts rename to elsewhere", &[]).await;
+    scene.world.execute("alter table rollcall.contacts rename to elsewhere", &[]).await;
     scene.check_consistency("contacts are gone").await;
     scene.world.execute("alter table public.elsewhere rename to contacts", &[]).await;
     scene.execute_and_check("select").await;
 
-    scene.world.execute("alter table public.user_presence rename to elsewhere", &[]).await;
+    scene.world.execute("alter table rollcall.user_presence rename to elsewhere", &[]).await;
     let answer = scene.node.get(&scene.viewer, "/api/presence/users").await;
     assert!(answer.status.as_u16() >= 500, "{answer:?}");
     let said = scene.node.post(&scene.subjects[0], "/api/presence/status", json!({"status": "dnd"})).await;
@@ -205,10 +205,10 @@ async fn grants_on_what_users_write(world: Arc<TestDatabase>) {
     let contacts = async || node.get(&user, "/api/contacts").await;
     settings().await.expect_status(200);
     contacts().await.expect_status(200);
-    world.execute("revoke insert, update on public.presence_settings from authenticated; revoke select on public.contacts from authenticated", &[]).await;
+    world.execute("revoke insert, update on rollcall.presence_settings from authenticated; revoke select on rollcall.contacts from authenticated", &[]).await;
     settings().await.expect_error(403, "FORBIDDEN");
     contacts().await.expect_error(403, "FORBIDDEN");
-    world.execute("grant insert, update on public.presence_settings to authenticated; grant select on public.contacts to authenticated", &[]).await;
+    world.execute("grant insert, update on rollcall.presence_settings to authenticated; grant select on rollcall.contacts to authenticated", &[]).await;
     settings().await.expect_status(200);
     contacts().await.expect_status(200);
 }

@@ -38,8 +38,8 @@ impl TypingConversation {
         world.add_contact(&typist, &reader).await;
         world
             .execute(
-                "insert into public.conversations (id, created_by) values ($room, $typist);
-                 insert into public.conversation_participants (conversation_id, user_id)
+                "insert into rollcall.conversations (id, created_by) values ($room, $typist);
+                 insert into rollcall.conversation_participants (conversation_id, user_id)
                    values ($room, $typist), ($room, $reader);",
                 &[("room", id), ("typist", typist.id), ("reader", reader.id)],
             )
@@ -141,7 +141,7 @@ async fn whoever_is_no_participant_types_nowhere_and_learns_nothing(world: Arc<T
     nowhere.expect_error(400, "INVALID_REQUEST");
     room.socket.expect_no_message(Duration::from_millis(300)).await;
     assert_eq!(
-        world.query_row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0),
+        world.query_row("select count(*) from rollcall.typing_indicators", &[]).await.get::<_, i64>(0),
         0
     );
 }
@@ -149,11 +149,11 @@ async fn whoever_is_no_participant_types_nowhere_and_learns_nothing(world: Arc<T
 async fn typing_of_those_who_hide_it_is_not_told(world: Arc<TestDatabase>) {
     let node = world.start_server().await;
     for hide in [
-        "insert into public.presence_settings (user_id, show_typing) values ($typist, false)",
-        "insert into public.presence_settings (user_id, visibility) values ($typist, 'nobody')",
-        "insert into public.presence_choices (user_id, chosen) values ($typist, 'invisible')",
-        "insert into public.blocks values ($typist, $reader)",
-        "insert into public.blocks values ($reader, $typist)",
+        "insert into rollcall.presence_settings (user_id, show_typing) values ($typist, false)",
+        "insert into rollcall.presence_settings (user_id, visibility) values ($typist, 'nobody')",
+        "insert into rollcall.presence_choices (user_id, chosen) values ($typist, 'invisible')",
+        "insert into rollcall.blocks values ($typist, $reader)",
+        "insert into rollcall.blocks values ($reader, $typist)",
     ] {
         let mut room = TypingConversation::open(&world, &node).await;
         world.execute(hide, &[("typist", room.typist.id), ("reader", room.reader.id)]).await;
@@ -177,7 +177,7 @@ async fn a_block_ends_what_was_seen_of_typing(world: Arc<TestDatabase>) {
     room.socket.expect_message(expected).await;
     let blocked = Instant::now();
     world
-        .execute("insert into public.blocks values ($a, $b)", &[("a", room.typist.id), ("b", room.reader.id)])
+        .execute("insert into rollcall.blocks values ($a, $b)", &[("a", room.typist.id), ("b", room.reader.id)])
         .await;
     let told = room.socket.find_message("the end of typing", |frame| frame["type"] == "typing_update").await;
     assert_eq!(told, room.typing_message(false));
@@ -194,8 +194,8 @@ async fn rows_written_in_sql_are_told(world: Arc<TestDatabase>) {
     let mut room = TypingConversation::open(&world, &node).await;
     let ids = [("room", room.id), ("typist", room.typist.id)];
     for (statement, is_typing) in [
-        ("insert into public.typing_indicators (conversation_id, user_id) values ($room, $typist)", true),
-        ("delete from public.typing_indicators", false),
+        ("insert into rollcall.typing_indicators (conversation_id, user_id) values ($room, $typist)", true),
+        ("delete from rollcall.typing_indicators", false),
     ] {
         world.execute(statement, &ids).await;
         let expected = room.typing_message(is_typing);

@@ -310,7 +310,7 @@ impl<H: BusSubscriber> BusReader<H> {
                     metrics::counter!(metric::BUS_MESSAGES_RECEIVED).increment(1);
                     self.subscriber.on_message(message).await;
                 }
-                None => tracing::warn!("an entry of rollcall.bus makes no sense"),
+                None => tracing::warn!("an entry of rollcall_internal.bus makes no sense"),
             }
         }
         Ok(())

@@ -111,7 +111,7 @@ pub struct Occurrence {
 /// Occurrences by phrase.
 pub type Occurrences = HashMap<String, Occurrence>;
 
-/// What a roll-up found, as `rollcall.apply_roll_up` takes it.
+/// What a roll-up found, as `rollcall_internal.apply_roll_up` takes it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RollUpResult {
     /// The units that were taken in.

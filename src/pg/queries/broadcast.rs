@@ -57,7 +57,7 @@ pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<OutboxMessage>
     let rows = client.query(statement, &[&ids]).await?;
     let read = rows.iter().map(parse_row).inspect(|errand| {
         if let Err(error) = errand {
-            tracing::warn!(%error, "an entry of rollcall.outbox makes no sense");
+            tracing::warn!(%error, "an entry of rollcall_internal.outbox makes no sense");
         }
     });
     Ok(read.flatten().collect())

@@ -41,7 +41,7 @@ fn face_from_row(row: &Row) -> VersionedFace {
     VersionedFace { face: row.get("face"), version: row.get("version"), presence }
 }
 
-/// What a write does to a device; the words are those of `rollcall.write_presence`.
+/// What a write does to a device; the words are those of `rollcall_internal.write_presence`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// What the client says of itself.
@@ -334,7 +334,7 @@ pub async fn look_up(
     for row in &rows {
         let viewer: i32 = row.get("viewer");
         let answer = usize::try_from(viewer - 1).ok().and_then(|index| answers.get_mut(index));
-        let answer = answer.expect("rollcall.look numbers viewers as they were given");
+        let answer = answer.expect("rollcall_internal.visible_presences numbers viewers as they were given");
         if let Some(state) = row.get::<_, Option<String>>("error") {
             *answer = Err(state);
             continue;

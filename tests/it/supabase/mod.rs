@@ -74,14 +74,14 @@ async fn a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays(_: A
     let sql = connect(&url).await;
     let node = TestServer::start(&url, |_| {}).await;
     let (viewer, subject) = (User::new(), User::new());
-    sql.execute("insert into public.contacts values ($1, $2, now())", &[&viewer.id, &subject.id])
+    sql.execute("insert into rollcall.contacts values ($1, $2, now())", &[&viewer.id, &subject.id])
         .await
         .expect("a contact");
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
     sql.execute("select rollcall.set_status($1, 'busy')", &[&subject.id]).await.expect("a status");
     socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
-    sql.batch_execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')")
+    sql.batch_execute("create policy nobody on rollcall.user_presence as restrictive for select to authenticated using (face = 'trusted')")
         .await
         .expect("a policy");
     // No event trigger tells of it here; the next look does.

@@ -26,7 +26,7 @@ pub(in crate::channels::authorization) struct CacheKey {
 }
 
 impl CacheKey {
-    /// The traces that rows about this user or channel leave: see `rollcall.void_rights`.
+    /// The traces that rows about this user or channel leave: see `rollcall.invalidate_channel_authorization`.
     pub fn value_hashes(&self) -> SmallVec<[u32; 4]> {
         let parts = self.topic.split([':', '/', '.']).filter(|part| !part.is_empty()).take(MAX_TOPIC_PARTS);
         let mut traces: SmallVec<[u32; 4]> =
