@@ -342,7 +342,7 @@ fn deviations() -> Vec<Deviation> {
                 Response(
                     "GET /socket/websocket",
                     400,
-                    r#"{"error":"this is a WebSocket; send Connection: Upgrade and Upgrade: websocket"}"#,
+                    r#"{"error":"this endpoint is a WebSocket; send the headers Connection: Upgrade and Upgrade: websocket"}"#,
                 ),
             ],
         ),
