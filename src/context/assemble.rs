@@ -268,7 +268,7 @@ fn budget_input(
 
 /// Deep while the user switches between notebooks and chats; minimal for a short message without matches.
 fn depth(found: &AssemblySources, message: &str) -> Depth {
-    if is_researching(found.paths.iter().map(|place| place.path.as_str())) {
+    if is_researching(found.paths.iter().map(|visit| visit.path.as_str())) {
         return Depth::Deep;
     }
     let words = message.split_whitespace().count();

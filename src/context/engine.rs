@@ -169,7 +169,7 @@ impl ContextNotifications {
         let Some(user) = user.parse().ok().filter(|user| self.user_index.is_connected(*user)) else { return };
         for message in bundles.split(',').filter_map(parse_ready) {
             if self.ready_messages.try_send((user, message)).is_err() {
-                metrics::counter!(DROPPED_TOTAL, "what" => "news").increment(1);
+                metrics::counter!(DROPPED_TOTAL, "what" => "ready_messages").increment(1);
             }
         }
     }
