@@ -1,9 +1,8 @@
-//! Benchmarks of the server as its users meet it: a release binary over a PostgreSQL that syncs to disk, with the
-//! load coming from this process. `make bench`, or `make bench ARGS=quick`; further words choose sections, by name or
-//! by the beginning of their names.
+//! Benchmarks of the release binary over a durable PostgreSQL; this process generates the load. Run with `make bench`
+//! or `make bench ARGS=quick`. Further arguments select sections by name or by a prefix of it.
 //!
-//! Absolute numbers say little on a shared machine. Each section therefore measures a yardstick (bare PostgreSQL, bare
-//! sockets) in the same run, in alternating rounds, and tells the ratio.
+//! Absolute numbers mean little on a shared machine. Each section therefore measures a baseline (bare PostgreSQL, bare
+//! sockets) in the same run, in alternating rounds, and reports the ratio.
 
 mod channels;
 mod cluster;
@@ -32,15 +31,15 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{cluster::Cluster, report::Report};
 
-/// What a run does.
+/// Options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Fewer rounds and people: says whether something is badly off, not how fast it is.
+    /// Fewer rounds and users: detects large regressions only.
     pub quick: bool,
 }
 
 impl Plan {
-    /// One of two amounts.
+    /// Returns `full` or `quick`, according to the plan.
     pub const fn pick<T: Copy>(self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
@@ -63,25 +62,25 @@ const SECTIONS: [&str; 13] = [
 ];
 
 fn main() -> Result<()> {
-    let mut words = std::env::args().skip(1);
-    if words.next().is_some_and(|word| word == channels::raw_relay::SUBCOMMAND) {
-        let mut number = || words.next().context("three more words");
+    let mut raw_args = std::env::args().skip(1);
+    if raw_args.next().is_some_and(|arg| arg == channels::raw_relay::SUBCOMMAND) {
+        let mut number = || raw_args.next().context("three more arguments");
         return channels::raw_relay::run(number()?.parse()?, number()?.parse()?, number()?.parse()?);
     }
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let means = |word: &str, section: &str| section == word || section.split('.').next() == Some(word);
-    let is_known = |word: &str| word == "quick" || SECTIONS.iter().any(|section| means(word, section));
-    if let Some(word) = words.iter().find(|word| !is_known(word)) {
-        anyhow::bail!("no section is called {word}; there are quick and {}", SECTIONS.join(", "));
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let matches = |arg: &str, section: &str| section == arg || section.split('.').next() == Some(arg);
+    let is_known = |arg: &str| arg == "quick" || SECTIONS.iter().any(|section| matches(arg, section));
+    if let Some(arg) = args.iter().find(|arg| !is_known(arg)) {
+        anyhow::bail!("unknown section {arg}; expected quick or one of {}", SECTIONS.join(", "));
     }
-    let plan = Plan { quick: words.iter().any(|word| word == "quick") };
+    let plan = Plan { quick: args.iter().any(|arg| arg == "quick") };
     let chosen: Vec<&str> =
-        SECTIONS.into_iter().filter(|section| words.iter().any(|word| means(word, section))).collect();
+        SECTIONS.into_iter().filter(|section| args.iter().any(|arg| matches(arg, section))).collect();
 
-    // Ten thousand sockets need as many descriptors.
+    // Ten thousand sockets need as many file descriptors.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of descriptors")?;
-    // One thread: the load must leave the machine to the server and PostgreSQL.
+    // One thread leaves the CPU to the server and PostgreSQL.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let cluster = Cluster::start().await?;
@@ -101,7 +100,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
         if !chosen.is_empty() && !chosen.contains(&section) {
             continue;
         }
-        let begun = Instant::now();
+        let section_started = Instant::now();
         let done = match section {
             "latency" => latency::run(plan, cluster, &mut report).await,
             "writes" => writes::run(plan, cluster, &mut report).await,
@@ -118,8 +117,8 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             _ => postgres_changes::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;
-        report.end_section(begun.elapsed());
-        // After each, so that what was measured is there even if a later one fails.
+        report.end_section(section_started.elapsed());
+        // Saves after each section, so that results survive a later failure.
         if !plan.quick {
             report.save()?;
         }

@@ -1,4 +1,4 @@
-//! Many sockets that listen, and a count of what they hear of one user.
+//! Presence sockets that count the messages about one user.
 
 use std::{
     net::SocketAddr,
@@ -19,23 +19,23 @@ use tokio::{
 
 use crate::{presence_socket::PresenceSocket, users::BenchUser};
 
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const CONCURRENT_CONNECTS: usize = 64;
-/// Nothing heard for so long: what the joining stirred up has settled.
+/// Without a message for this long, the effects of connecting are over.
 const QUIET_PERIOD: Duration = Duration::from_millis(1_000);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct ReceivedCounts {
-    /// Messages that hold the marker.
+    /// Messages that contain the marker.
     matching: AtomicUsize,
     goal: AtomicUsize,
     reached: Notify,
-    /// Messages at all.
+    /// All messages.
     total: AtomicUsize,
 }
 
-/// Open sockets, each read by a task.
+/// Open sockets, each read by its own task.
 #[derive(Default)]
 pub struct PresenceClients {
     received: Arc<ReceivedCounts>,
@@ -43,11 +43,11 @@ pub struct PresenceClients {
 }
 
 impl PresenceClients {
-    /// Opens a socket for each of these people, who count messages that hold `marker`.
-    pub async fn join(&mut self, server: SocketAddr, people: &[BenchUser], marker: &str) -> Result<()> {
+    /// Opens a socket for each user. Messages that contain `marker` are counted.
+    pub async fn join(&mut self, server: SocketAddr, users: &[BenchUser], marker: &str) -> Result<()> {
         let first = self.tasks.len();
-        let mut opening = stream::iter(people.iter().enumerate())
-            .map(|(place, person)| PresenceSocket::open(server, person, first + place))
+        let mut opening = stream::iter(users.iter().enumerate())
+            .map(|(index, user)| PresenceSocket::open(server, user, first + index))
             .buffer_unordered(CONCURRENT_CONNECTS);
         while let Some(socket) = opening.try_next().await? {
             self.tasks.spawn(read_messages(socket, marker.to_owned(), self.received.clone()));
@@ -55,50 +55,50 @@ impl PresenceClients {
         Ok(())
     }
 
-    /// Waits until nobody hears anything any more.
+    /// Waits until no socket receives messages.
     pub async fn wait_until_quiet(&self) -> Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             let before = self.received.total.load(Ordering::Relaxed);
             sleep(QUIET_PERIOD).await;
             if self.received.total.load(Ordering::Relaxed) == before {
                 return Ok(());
             }
-            ensure!(begun.elapsed() < WAIT_TIMEOUT, "the sockets do not come to rest");
+            ensure!(started.elapsed() < WAIT_TIMEOUT, "the sockets do not come to rest");
         }
     }
 
-    /// From now on messages with the marker count.
+    /// Resets the count: each socket is expected to receive one message with the marker.
     pub fn expect_one_each(&self) {
         self.received.matching.store(0, Ordering::Relaxed);
         self.received.goal.store(self.tasks.len(), Ordering::Relaxed);
     }
 
-    /// Waits until everybody has heard one.
+    /// Waits until each socket has received one.
     pub async fn wait_until_all_received(&self) -> Result<()> {
         Ok(timeout(WAIT_TIMEOUT, self.received.reached.notified()).await?)
     }
 
-    /// How many are still there.
+    /// Number of open sockets.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Says that somebody was cut off, if so.
+    /// Fails if a socket was closed.
     pub fn check(&mut self) -> Result<()> {
         ensure!(self.tasks.try_join_next().is_none(), "a socket was closed");
         Ok(())
     }
 }
 
-async fn read_messages(mut socket: PresenceSocket, marker: String, heard: Arc<ReceivedCounts>) {
+async fn read_messages(mut socket: PresenceSocket, marker: String, received: Arc<ReceivedCounts>) {
     while let Ok(message) = socket.next_message().await {
-        heard.total.fetch_add(1, Ordering::Relaxed);
+        received.total.fetch_add(1, Ordering::Relaxed);
         let is_wanted = std::str::from_utf8(message).is_ok_and(|message| message.contains(&marker));
         if is_wanted
-            && heard.matching.fetch_add(1, Ordering::Relaxed) + 1 == heard.goal.load(Ordering::Relaxed)
+            && received.matching.fetch_add(1, Ordering::Relaxed) + 1 == received.goal.load(Ordering::Relaxed)
         {
-            heard.reached.notify_one();
+            received.reached.notify_one();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading presence under row-level security, in a database that is not small.
+//! Presence reads under row-level security in a large database.
 
 use std::time::Duration;
 
@@ -26,20 +26,20 @@ const KINDS: [&str; 4] = [
     "`POST /api/presence/heartbeat`",
 ];
 
-/// Somebody with contacts, who asks one of [`KINDS`] again and again.
+/// A user with contacts that repeats one of the [`KINDS`] of requests.
 struct Reader {
     http: Http,
     requests: [Vec<u8>; KINDS.len()],
     kind: usize,
-    /// What the answer has to hold.
+    /// Text that each response must contain.
     expected: String,
 }
 
 impl Reader {
-    async fn new(server: &Server, person: &BenchUser, contacts: &[Uuid]) -> Result<Self> {
+    async fn new(server: &Server, user: &BenchUser, contacts: &[Uuid]) -> Result<Self> {
         let list = contacts.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
         let expected = contacts.first().map(Uuid::to_string).unwrap_or_default();
-        let get = |path: &str| request("GET", path, &person.token, None);
+        let get = |path: &str| request("GET", path, &user.token, None);
         let requests = [
             get("/api/presence/users"),
             get(&format!("/api/presence/users?user_ids={list}")),
@@ -47,19 +47,23 @@ impl Reader {
             request(
                 "POST",
                 "/api/presence/heartbeat",
-                &person.token,
+                &user.token,
                 Some(r#"{"device_id":"rest","active":true}"#),
             ),
         ];
         Ok(Self { http: Http::connect(server.address).await?, requests, kind: 0, expected })
     }
 
-    /// Asks each once, and looks at the answers.
+    /// Sends each request once and checks the responses.
     async fn check(&mut self) -> Result<()> {
         for (kind, count) in [(0, 50), (1, 10), (2, 1)] {
-            let answer = String::from_utf8_lossy(self.http.call(&self.requests[kind]).await?).into_owned();
-            let shown = answer.matches("\"user_id\"").count();
-            anyhow::ensure!(shown == count && answer.contains(&self.expected), "{}: {answer}", KINDS[kind]);
+            let response = String::from_utf8_lossy(self.http.call(&self.requests[kind]).await?).into_owned();
+            let shown = response.matches("\"user_id\"").count();
+            anyhow::ensure!(
+                shown == count && response.contains(&self.expected),
+                "{}: {response}",
+                KINDS[kind]
+            );
         }
         Ok(())
     }
@@ -72,18 +76,17 @@ impl LoadClient for Reader {
     }
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (users, rounds) = plan.pick((100_000, 3), (20_000, 1));
     let time = Duration::from_secs(2);
     let database = cluster.database("bench_reads").await?;
-    let people = load(&database, users).await?;
+    let accounts = load(&database, users).await?;
     let server = Server::start(&database).await?;
-    let (viewer, contacts) = &people[0];
+    let (viewer, contacts) = &accounts[0];
     let plans = explain::explain(&database, viewer.id, contacts).await?;
 
     let mut readers =
-        try_join_all(people.iter().map(|(person, contacts)| Reader::new(&server, person, contacts))).await?;
+        try_join_all(accounts.iter().map(|(user, contacts)| Reader::new(&server, user, contacts))).await?;
     for reader in &mut readers {
         reader.check().await?;
     }

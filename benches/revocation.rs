@@ -1,4 +1,4 @@
-//! How fast sight is taken back, while other things go on.
+//! Latency of a revocation under load.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,12 @@ use crate::{
     users::{BenchUser, add_contacts},
 };
 
-/// Who else changes status meanwhile, all of them seen by the viewer.
+/// Further users who change their status; the viewer sees all of them.
 const OTHER_CONTACTS: usize = 50;
-/// Each of them every so often: 200 updates a second.
+/// Interval between status changes of one user: 200 updates per second in total.
 const REVOCATION_INTERVAL: Duration = Duration::from_millis(250);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(100, 30);
     let database = cluster.database("bench_revocation").await?;
@@ -42,12 +41,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     Http::connect(server.address).await?.call(&status_request(&subject.token, "busy")).await?;
     let mut socket = PresenceSocket::open(server.address, &viewer, 0).await?;
     let mut background = JoinSet::new();
-    for (place, other) in others.into_iter().enumerate() {
+    for (index, other) in others.into_iter().enumerate() {
         let address = server.address;
         background.spawn(async move {
             let mut http = Http::connect(address).await?;
-            let requests = ["busy", "dnd"].map(|word| status_request(&other.token, word));
-            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(place)? / u32::try_from(OTHER_CONTACTS)?)
+            let requests = ["busy", "dnd"].map(|status| status_request(&other.token, status));
+            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(index)? / u32::try_from(OTHER_CONTACTS)?)
                 .await;
             let mut ticks = interval(REVOCATION_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,7 +61,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let id = subject.id.to_string();
     let (mut gone, mut back) = (Vec::new(), Vec::new());
     for round in 0..rounds + 5 {
-        // The answer to the statement is what tells its committer that it is committed.
+        // The response to the statement tells the client that it is committed.
         let committed = async {
             sql.execute(&block, &[&subject.id, &viewer.id]).await?;
             Ok::<_, anyhow::Error>(Instant::now())
@@ -74,12 +73,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         let (committed, told) = tokio::try_join!(committed, told)?;
         let taken = told.saturating_duration_since(committed);
 
-        let begun = Instant::now();
+        let started = Instant::now();
         sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;
         timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""availability":"busy""#])).await??;
         if round >= 5 {
             gone.push(taken);
-            back.push(begun.elapsed());
+            back.push(started.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,4 +1,4 @@
-//! How many status changes a second the server commits, against bare upserts.
+//! Status changes per second that the server commits, compared with bare upserts.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
 
 const CLIENTS: [usize; 3] = [1, 100, 1_000];
 const STATUSES: [&str; 2] = ["online", "busy"];
-/// What the socket says of them.
+/// Text that identifies each status in a presence update.
 const STATUS_FRAGMENTS: [&str; 2] = [r#""availability":"online""#, r#""availability":"busy""#];
 
-/// Posts a status, and waits for the answer.
+/// Posts a status and waits for the response.
 struct RestWriter {
     http: Http,
     requests: [Vec<u8>; 2],
@@ -36,15 +36,15 @@ impl LoadClient for RestWriter {
     }
 }
 
-/// Sends a status, and waits until it comes back as the user's own presence. A client alone takes turns with many
-/// sockets, because a single one may send 100 messages a second only.
+/// Sends a status and waits for it as the user's own presence update. A single client alternates between many sockets,
+/// because one socket may send at most 100 messages per second.
 struct SocketWriter {
     sockets: Vec<UserSocket>,
     frames: [Vec<u8>; 2],
     calls: usize,
 }
 
-/// A user's socket, and the word that it says next: the same again would be no news.
+/// A user's socket and its next status. Repeating the same status would send no update.
 struct UserSocket {
     socket: PresenceSocket,
     status_index: usize,
@@ -52,64 +52,63 @@ struct UserSocket {
 
 impl LoadClient for SocketWriter {
     async fn run_once(&mut self) -> Result<()> {
-        let place = self.calls % self.sockets.len();
+        let index = self.calls % self.sockets.len();
         self.calls += 1;
-        let UserSocket { socket, status_index: word } = &mut self.sockets[place];
-        *word = 1 - *word;
-        socket.send(&self.frames[*word]).await?;
-        socket.wait_for(&["presence_update", STATUS_FRAGMENTS[*word]]).await
+        let UserSocket { socket, status_index } = &mut self.sockets[index];
+        *status_index = 1 - *status_index;
+        socket.send(&self.frames[*status_index]).await?;
+        socket.wait_for(&["presence_update", STATUS_FRAGMENTS[*status_index]]).await
     }
 }
 
-/// Connects a client for each of these people.
-async fn rest_writers(server: SocketAddr, people: &[BenchUser]) -> Result<Vec<RestWriter>> {
-    let connecting = people.iter().map(|person| async {
-        let requests = STATUSES.map(|word| status_request(&person.token, word));
+/// Connects a client for each user.
+async fn rest_writers(server: SocketAddr, users: &[BenchUser]) -> Result<Vec<RestWriter>> {
+    let connecting = users.iter().map(|user| async {
+        let requests = STATUSES.map(|status| status_request(&user.token, status));
         Ok(RestWriter { http: Http::connect(server).await?, requests, calls: 0 })
     });
     try_join_all(connecting).await
 }
 
-/// Deals the sockets out among so many clients.
-fn socket_writers(seats: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
+/// Distributes the sockets among `clients` clients.
+fn socket_writers(sockets: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
     let frames = STATUSES.map(status_frame);
     let mut all: Vec<_> = (0..clients)
         .map(|_| SocketWriter { sockets: Vec::new(), frames: frames.clone(), calls: 0 })
         .collect();
-    for (place, seat) in seats.into_iter().enumerate() {
-        all[place % clients].sockets.push(seat);
+    for (index, socket) in sockets.into_iter().enumerate() {
+        all[index % clients].sockets.push(socket);
     }
     all
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (rounds, seconds) = plan.pick((3, 2), (1, 2));
     let time = Duration::from_secs(seconds);
     let database = cluster.database("bench_writes").await?;
     let server = Server::start(&database).await?;
-    let people = BenchUser::many(1_000)?;
+    let users = BenchUser::many(1_000)?;
     let mut bare: [Vec<f64>; 2] = Default::default();
     let mut rest: [Vec<LoadResult>; 3] = Default::default();
     let mut socket: [Vec<LoadResult>; 3] = Default::default();
-    // Everybody has a device before the first round.
-    closed_loop(rest_writers(server.address, &people).await?, time).await?;
+    // Every user has a device before the first round.
+    closed_loop(rest_writers(server.address, &users).await?, time).await?;
     for _ in 0..rounds {
         for (series, clients) in bare.iter_mut().zip([1, 8]) {
             series.push(database.pgbench(clients, seconds).await?);
         }
         for (series, count) in rest.iter_mut().zip(CLIENTS) {
-            // Fresh ones each time, because the server hangs up on connections that idle.
-            let clients = rest_writers(server.address, &people[..count]).await?;
+            // Connects again each time because the server closes idle connections.
+            let clients = rest_writers(server.address, &users[..count]).await?;
             let (_, measured) = closed_loop(clients, time).await?;
             series.push(measured);
         }
     }
-    let mut seats = Vec::new();
-    for (seat, person) in people.iter().enumerate() {
-        let mut socket = PresenceSocket::open_with_own_status(server.address, person, seat).await?;
+    let mut sockets = Vec::new();
+    for (index, user) in users.iter().enumerate() {
+        let mut socket = PresenceSocket::open_with_own_status(server.address, user, index).await?;
         socket.send(&status_frame(STATUSES[0])).await?;
-        seats.push(UserSocket { socket, status_index: 0 });
+        sockets.push(UserSocket { socket, status_index: 0 });
     }
     for round in 0..=rounds {
         // The first round warms caches and plans.
@@ -119,8 +118,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             }
         }
         for (series, count) in socket.iter_mut().zip(CLIENTS) {
-            let (back, measured) = closed_loop(socket_writers(seats, count), time).await?;
-            seats = back.into_iter().flat_map(|client| client.sockets).collect();
+            let (back, measured) = closed_loop(socket_writers(sockets, count), time).await?;
+            sockets = back.into_iter().flat_map(|client| client.sockets).collect();
             if round > 0 {
                 series.push(measured);
             }

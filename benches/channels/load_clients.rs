@@ -1,7 +1,7 @@
-//! Very many members that only count what they hear, and one sender: one thread, epoll, no runtime.
+//! Load clients that only count the frames they receive, and one sender: one thread, epoll, no async runtime.
 //!
-//! Before each wait it naps for 200 µs, so that a server that writes frame by frame does not make the crowd wake for
-//! each of them and pay for it with the machine that both share.
+//! The thread sleeps for 200 µs before each wait. Otherwise a server that writes frame by frame would wake it for every
+//! frame, and both share the same machine.
 
 use std::{
     collections::VecDeque,
@@ -17,13 +17,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::ws_client::WsClient;
 
 const POLL_INTERVAL: Duration = Duration::from_micros(200);
-/// After the last message so long until what is missing counts as lost.
+/// After the last message, deliveries that take longer count as lost.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a payload ends in: `"<when sent, 16 hex>"}`.
+/// Number of hex digits of the send time. A payload ends in `"<send time, 16 hex digits>"}`.
 const TIMESTAMP_DIGITS: usize = 16;
 const SUFFIX_BYTES: usize = 2;
 
-/// The end of a payload, with the time at which it was sent.
+/// Returns a JSON payload of `bytes` bytes that ends in the send time.
 pub fn payload(bytes: usize, nanos: u64) -> Vec<u8> {
     let head = r#"{"pad":""#;
     let middle = r#"","at":""#;
@@ -31,58 +31,58 @@ pub fn payload(bytes: usize, nanos: u64) -> Vec<u8> {
     format!(r#"{head}{}{middle}{nanos:016x}"}}"#, "x".repeat(pad)).into_bytes()
 }
 
-/// How the sender sends.
+/// How fast the sender sends.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// So many a second, for so long.
+    /// Messages per second, for a duration.
     Rate(u32, Duration),
-    /// So many under way at any time, for so long: the next is sent when all members have the first.
+    /// Messages in flight, for a duration. The next message is sent once all members have received the oldest one.
     Window(usize, Duration),
 }
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub struct DeliveryStats {
-    /// Messages sent.
+    /// Number of messages sent.
     pub sent: usize,
-    /// Frames that members read.
+    /// Number of frames that members received.
     pub deliveries: usize,
-    /// From the first message to the last delivery.
+    /// Time from the first message to the last delivery.
     pub elapsed: Duration,
-    /// Sending to delivery, each, ascending.
+    /// Time from sending to delivery of each frame, ascending.
     pub times: Vec<Duration>,
 }
 
-/// The members, who all hear everything.
+/// Members of one topic; each receives every message.
 pub struct LoadClients {
     epoll: Epoll,
     members: Vec<Member>,
     buffer: Vec<u8>,
-    /// The length of every frame that is delivered.
+    /// Length of every delivered frame, in bytes.
     frame: usize,
 }
 
 struct Member {
     stream: TcpStream,
-    /// The beginning of a frame whose end has not come.
+    /// Start of a frame whose end has not arrived.
     rest: Vec<u8>,
     received: usize,
 }
 
 impl LoadClients {
-    /// Takes sockets that have joined; from now on each frame on them has `frame` bytes.
-    pub fn new(wires: Vec<WsClient>, frame: usize) -> Result<Self> {
+    /// Takes over joined sockets. From now on each frame on them has `frame` bytes.
+    pub fn new(clients: Vec<WsClient>, frame: usize) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
-        let mut members = Vec::with_capacity(wires.len());
-        for (place, wire) in wires.into_iter().enumerate() {
-            wire.stream.set_nonblocking(true)?;
-            epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
-            members.push(Member { stream: wire.stream, rest: wire.unread, received: 0 });
+        let mut members = Vec::with_capacity(clients.len());
+        for (index, client) in clients.into_iter().enumerate() {
+            client.stream.set_nonblocking(true)?;
+            epoll.add(&client.stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
+            members.push(Member { stream: client.stream, rest: client.unread, received: 0 });
         }
         Ok(Self { epoll, members, buffer: vec![0; 64 * 1024], frame })
     }
 
-    /// Has the sender say messages, `message(nanos)` each, until its time is over and all have heard all.
+    /// Sends `message(nanos)` at the given pace until the time is over, then waits until all members have received
+    /// everything.
     pub fn run(
         &mut self,
         sender: &mut TcpStream,
@@ -95,8 +95,8 @@ impl LoadClients {
         }
         let started = Instant::now();
         let nanos = |started: Instant| u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut heard = DeliveryStats::default();
-        // How many members have not yet heard each message under way, the oldest first.
+        let mut received = DeliveryStats::default();
+        // Number of members that have not received each message in flight, oldest first.
         let mut missing: VecDeque<usize> = VecDeque::new();
         let mut done = 0;
         let mut last_word = Instant::now();
@@ -107,16 +107,16 @@ impl LoadClients {
                     (time.as_secs_f64() * f64::from(rate)) as usize
                 }
                 Pace::Window(window, time) if started.elapsed() < time => done + window,
-                Pace::Window(..) => heard.sent,
+                Pace::Window(..) => received.sent,
             };
             let mut together = Vec::new();
-            for _ in heard.sent..due {
+            for _ in received.sent..due {
                 together.extend_from_slice(&message(nanos(started)));
                 missing.push_back(self.members.len());
             }
             if !together.is_empty() {
                 sender.write_all(&together)?;
-                heard.sent = due;
+                received.sent = due;
                 last_word = Instant::now();
             }
             let over = match pace {
@@ -129,27 +129,27 @@ impl LoadClients {
                 last_word.elapsed() < WAIT_TIMEOUT,
                 "{} of {} deliveries are missing",
                 missing.iter().sum::<usize>(),
-                heard.sent * self.members.len()
+                received.sent * self.members.len()
             );
             thread::sleep(POLL_INTERVAL);
-            self.read_available(started, &mut missing, done, &mut heard)?;
+            self.read_available(started, &mut missing, done, &mut received)?;
             while missing.front() == Some(&0) {
                 missing.pop_front();
                 done += 1;
             }
         }
-        heard.elapsed = started.elapsed();
-        heard.times.sort_unstable();
-        Ok(heard)
+        received.elapsed = started.elapsed();
+        received.times.sort_unstable();
+        Ok(received)
     }
 
-    /// Reads what is there.
+    /// Reads all available bytes.
     fn read_available(
         &mut self,
         started: Instant,
         missing: &mut VecDeque<usize>,
         done: usize,
-        heard: &mut DeliveryStats,
+        received: &mut DeliveryStats,
     ) -> Result<()> {
         let mut events = [EpollEvent::empty(); 512];
         let count = self.epoll.wait(&mut events, EpollTimeout::from(1_u8))?;
@@ -174,11 +174,11 @@ impl LoadClients {
                         std::str::from_utf8(stamp).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
                     let sent =
                         Duration::from_nanos(sent.ok_or_else(|| anyhow::anyhow!("a stranger's frame"))?);
-                    heard.times.push(now.saturating_sub(sent));
-                    heard.deliveries += 1;
-                    // Frames come in order, so the n-th that a member hears is the n-th that was sent.
+                    received.times.push(now.saturating_sub(sent));
+                    received.deliveries += 1;
+                    // Frames arrive in order: the n-th frame of a member is the n-th message sent.
                     if let Some(missing) =
-                        member.received.checked_sub(done).and_then(|place| missing.get_mut(place))
+                        member.received.checked_sub(done).and_then(|index| missing.get_mut(index))
                     {
                         *missing -= 1;
                     }
@@ -194,7 +194,7 @@ impl LoadClients {
         Ok(())
     }
 
-    /// How many they are.
+    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }

@@ -1,4 +1,4 @@
-//! Members of a channel who see each other change.
+//! Latency and throughput of presence changes in one channel.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -22,32 +22,31 @@ const TOPIC: &str = "crowd";
 const MEMBERS: usize = 200;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let changes = plan.pick(1_000, 200);
     let database = cluster.database("bench_presence").await?;
     let server = Server::start(&database).await?;
     let mut members = Members::join(&server)?;
     members.drain()?;
-    // One at a time, until the last has seen it.
+    // Sequential changes: each waits until the last member has received it.
     let mut times = Vec::new();
     for number in 0..changes {
-        let begun = Instant::now();
+        let started = Instant::now();
         members.change(number)?;
-        members.wait_for_diffs(begun, MEMBERS)?;
-        times.push(begun.elapsed());
+        members.wait_for_diffs(started, MEMBERS)?;
+        times.push(started.elapsed());
         std::thread::sleep(Duration::from_millis(3));
     }
-    // As many as come together.
+    // Concurrent changes.
     let before = server.cpu()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     for number in 0..changes {
         members.change(changes + number)?;
         if number % 10 == 9 {
             members.wait_for_diffs(Instant::now(), 10 * MEMBERS)?;
         }
     }
-    let (took, cpu) = (begun.elapsed(), server.cpu()? - before);
+    let (took, cpu) = (started.elapsed(), server.cpu()? - before);
     server.stop().await?;
     times.sort_unstable();
     let sightings = (changes * MEMBERS) as f64;
@@ -72,32 +71,32 @@ struct Members {
 
 impl Members {
     fn join(server: &Server) -> Result<Self> {
-        let mut wires = Vec::with_capacity(MEMBERS);
-        for seat in 0..MEMBERS {
-            let person = BenchUser::new()?;
-            let mut wire = WsClient::open(server.address, seat, &person.token)?;
-            wire.join(
+        let mut clients = Vec::with_capacity(MEMBERS);
+        for index in 0..MEMBERS {
+            let user = BenchUser::new()?;
+            let mut client = WsClient::open(server.address, index, &user.token)?;
+            client.join(
                 TOPIC,
-                JoinOptions { presence: Some(&person.id.to_string()), ..JoinOptions::default() },
+                JoinOptions { presence: Some(&user.id.to_string()), ..JoinOptions::default() },
             )?;
-            wire.track(TOPIC, "2")?;
-            wires.push(wire);
+            client.track(TOPIC, "2")?;
+            clients.push(client);
         }
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
-        for (place, wire) in wires.iter().enumerate() {
-            wire.stream.set_nonblocking(true)?;
-            epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        for (index, client) in clients.iter().enumerate() {
+            client.stream.set_nonblocking(true)?;
+            epoll.add(&client.stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
         }
-        Ok(Self { clients: wires, epoll, buffer: vec![0; 64 * 1024] })
+        Ok(Self { clients, epoll, buffer: vec![0; 64 * 1024] })
     }
 
-    /// One of them says something new.
+    /// Sends a new payload from one member.
     fn change(&mut self, number: usize) -> Result<()> {
         let text = track_text(TOPIC, &format!("{}", number + 10));
         Ok(self.clients[number % MEMBERS].stream.write_all(&client_frame(0x81, text.as_bytes()))?)
     }
 
-    /// Waits until so many diffs were read.
+    /// Waits until `missing` diffs have been read.
     fn wait_for_diffs(&mut self, since: Instant, mut missing: usize) -> Result<()> {
         while missing > 0 {
             ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members have not seen a change");
@@ -106,7 +105,7 @@ impl Members {
         Ok(())
     }
 
-    /// Waits until nothing comes any more.
+    /// Waits until no more frames arrive.
     fn drain(&mut self) -> Result<()> {
         let mut quiet = Instant::now();
         while quiet.elapsed() < Duration::from_millis(500) {
@@ -117,32 +116,32 @@ impl Members {
         Ok(())
     }
 
-    /// Reads what is there, and counts the metas that join.
+    /// Reads all available frames; returns the number of joined metas.
     fn read_available(&mut self, wait_ms: u8) -> Result<usize> {
         let mut events = [EpollEvent::empty(); MEMBERS];
         let ready = self.epoll.wait(&mut events, EpollTimeout::from(wait_ms))?;
         let mut seen = 0;
         for event in &events[..ready] {
-            let wire = &mut self.clients[usize::try_from(event.data())?];
+            let client = &mut self.clients[usize::try_from(event.data())?];
             loop {
-                match wire.stream.read(&mut self.buffer) {
+                match client.stream.read(&mut self.buffer) {
                     Ok(0) => anyhow::bail!("a member was cut off"),
-                    Ok(count) => wire.unread.extend_from_slice(&self.buffer[..count]),
+                    Ok(count) => client.unread.extend_from_slice(&self.buffer[..count]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
                 }
             }
             while let Some((head, length)) =
-                frame_lengths(&wire.unread).filter(|(head, length)| wire.unread.len() >= head + length)
+                frame_lengths(&client.unread).filter(|(head, length)| client.unread.len() >= head + length)
             {
-                let text = std::str::from_utf8(&wire.unread[head..head + length]).unwrap_or_default();
+                let text = std::str::from_utf8(&client.unread[head..head + length]).unwrap_or_default();
                 if let Some((joins, _)) =
                     text.split_once("presence_diff").and_then(|(_, diff)| diff.split_once(r#""leaves""#))
                 {
                     seen += joins.matches(r#""phx_ref":"#).count();
                 }
                 ensure!(!text.contains(r#""status":"error""#), "the server refused: {text}");
-                wire.unread.drain(..head + length);
+                client.unread.drain(..head + length);
             }
         }
         Ok(seen)
