@@ -125,9 +125,9 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 async fn load(database: &Database, users: i32) -> Result<Vec<(BenchUser, Vec<Uuid>)>> {
     let admin: Sql = database.admin().await?;
     let settings = format!("set bench.users = {users};");
-    admin.batch_execute(&(settings + include_str!("sql/people.sql"))).await?;
-    admin.batch_execute(include_str!("sql/settle.sql")).await?;
+    admin.batch_execute(&(settings + include_str!("sql/users.sql"))).await?;
+    admin.batch_execute(include_str!("sql/vacuum_analyze.sql")).await?;
     let count = i64::try_from(CLIENTS)?;
-    let rows = admin.query(include_str!("sql/some_people.sql"), &[&count]).await?;
+    let rows = admin.query(include_str!("sql/sample_users.sql"), &[&count]).await?;
     rows.iter().map(|row| Ok((BenchUser::with_id(row.get("id"))?, row.get("contacts")))).collect()
 }

@@ -41,7 +41,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 /// Adds the users to every room.
 async fn add_members(sql: &Client, users: &[BenchUser]) -> Result<()> {
     let ids: Vec<Uuid> = users.iter().map(|user| user.id).collect();
-    sql.execute(include_str!("../sql/admit.sql"), &[&ids]).await?;
+    sql.execute(include_str!("../sql/add_members.sql"), &[&ids]).await?;
     Ok(())
 }
 

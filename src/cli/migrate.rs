@@ -1,4 +1,4 @@
-//! `rollcall migrate`
+//! `rollcall migrate`: brings the database schema up to date.
 
 use std::process::ExitCode;
 
@@ -7,37 +7,19 @@ use rollcall::pg::database_target::DatabaseTarget;
 use rollcall::pg::migrate::{MigrateError, MigrationTarget, Sources, dry_run, prepare, remove};
 
 pub(super) async fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let database = DatabaseTarget::for_command(config).await?;
-    let outcome = migrate(args, &database.migration_target()).await;
-    // An embedded PostgreSQL that was started for this command stops in any case.
-    database.stop().await?;
-    outcome?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn migrate(args: &MigrateArgs, target: &MigrationTarget) -> Result<(), MigrateError> {
-    let sources = Sources::built_in();
-    if args.dry_run {
-        print!("{}", dry_run(target, &sources).await?);
-        return Ok(());
-    }
-    if args.down {
-        let removal = remove(target).await?;
-        println!("removed Rollcall");
-        for (statement, reason) in &removal.kept {
-            println!("kept, because other objects use it: {statement}; ({reason})");
-        }
-        return Ok(());
-    }
-    let report = prepare(target, &sources, args.seed).await?;
+    let provided = DatabaseTarget::for_command(config).await?;
+    let outcome = prepare(&provided.migration_target(), &Sources::built_in(), args.seed).await;
+    // A PostgreSQL that was started for this command is stopped on success and on failure.
+    provided.stop().await?;
+    let report = outcome?;
     for file in &report.applied {
         println!("applied {file}");
     }
     if report.seeded {
-        println!("loaded the demo data");
+        println!("demo data loaded");
     }
     if report.applied.is_empty() && !report.seeded {
-        println!("the database is up to date, nothing to do");
+        println!("database is up to date");
     }
     Ok(())
 }

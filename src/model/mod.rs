@@ -1,4 +1,4 @@
-//! The words of the domain: ids, statuses, faces, presences. Pure: no tokio, no SQL, no axum.
+//! Domain types: IDs, statuses, faces, presences. No dependencies on tokio, axum or SQL statements.
 
 mod context;
 mod device;
@@ -16,7 +16,7 @@ mod text;
 pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
-pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
+pub use ids::{ConversationId, InvalidUuid, NodeId, NotebookId, PersonaId, UserId};
 pub use operator::{NodeState, VisibilityExplanation};
 pub use presence::{Presence, PresenceSummary, TypingState, TypingUser};
 pub use relations::{Block, Contact, ContactStatus, Conversation};

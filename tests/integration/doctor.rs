@@ -371,5 +371,5 @@ async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
     db.execute("alter table rollcall.blocks disable trigger invalidate_after_insert", &[]).await;
     let (well, output) = run_doctor(&db.url, &[]).await;
     assert!(!well);
-    assert!(output.contains("FAIL triggers") && output.contains("mend it with: alter table"), "{output}");
+    assert!(output.contains("FAIL triggers") && output.contains("fix: alter table"), "{output}");
 }

@@ -1,6 +1,6 @@
--- Replaces Rollcall's rule by one of the DBA's own, over a table of the DBA's own.
-drop policy "viewers read the face shown to them" on rollcall.user_presence;
-create policy "by grant only" on rollcall.user_presence
+-- Replaces the built-in policy by a custom one over a custom table.
+drop policy "a viewer sees the one face that is shown to them" on public.user_presence;
+create policy "by grant only" on public.user_presence
   for select to authenticated
   using (
     user_id <> (select auth.uid())
