@@ -35,7 +35,7 @@ async fn count_rows(db: &TestDatabase) -> Vec<(String, i64, String)> {
         .sql
         .query(
             "select c.oid::regclass::text from pg_class c where c.relkind = 'r'
-               and c.relnamespace in ('public'::regnamespace, 'auth'::regnamespace)
+               and c.relnamespace in ('rollcall'::regnamespace, 'auth'::regnamespace)
                and c.relname <> 'presence_nodes' order by 1",
             &[],
         )

@@ -136,7 +136,7 @@ const FAULTS: [Fault; 35] = [
         "grant execute on function rollcall.sweep(interval, interval, boolean, integer) to public",
     ),
     fault("functions_granted", "revoke execute on function rollcall.my_visible_users() from authenticated"),
-    fault("search_path_pinned", "alter function rollcall.sign_off(uuid, text) reset search_path"),
+    fault("search_path_pinned", "alter function rollcall.my_visible_users() reset search_path"),
     fault("triggers", "drop trigger refresh_after_update on rollcall.presence_devices"),
     fault("triggers", "drop trigger invalidate_after_delete on rollcall.blocks"),
     fault("triggers", "drop trigger notify_after_insert on rollcall.user_presence"),
@@ -154,7 +154,9 @@ const FAULTS: [Fault; 35] = [
          alter event trigger rollcall_policy_watch enable",
     ),
     fault("presence_published", "alter publication supabase_realtime drop table rollcall.user_presence"),
-    fault("presence_published", "truncate rollcall.user_presence; drop publication supabase_realtime; create publication supabase_realtime for table rollcall.contacts"),
+    fault("presence_published", "alter event trigger rollcall_policy_watch disable;
+         drop publication supabase_realtime; create publication supabase_realtime for table rollcall.contacts;
+         alter event trigger rollcall_policy_watch enable"),
 ];
 
 /// In a separate cluster, because roles belong to the cluster.
@@ -264,7 +266,7 @@ impl Drop for ReplicationProcess {
 const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
     (
         "migrations",
-        "delete from supabase_migrations.schema_migrations where version > '20261121000800'",
+        "delete from rollcall.schema_migrations",
         "",
         "`rollcall migrate` applies them",
     ),
@@ -295,9 +297,9 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
     ),
     (
         "schema",
-        "alter table rollcall.personal_data rename to elsewhere",
-        "alter table rollcall.elsewhere rename to personal_data",
-        "rollcall.personal_data",
+        "alter table rollcall_internal.triggers rename to elsewhere",
+        "alter table rollcall_internal.elsewhere rename to triggers",
+        "rollcall_internal.triggers",
     ),
 ];
 

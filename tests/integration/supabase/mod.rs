@@ -114,12 +114,12 @@ async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<TestDatabase
         let loaded = run_demo_data(&sql, seed).await;
         assert!(loaded > 2, "only {loaded} statements of the demo data applied after {name}");
         kept = all_rows(&sql).await;
-        if kept["user_presence"] != Value::Array(vec![]) {
+        if kept["rollcall.user_presence"] != Value::Array(vec![]) {
             let stale: i64 = sql.query_one(COUNT_STALE_FACES, &[]).await.expect("faces").get(0);
             assert_eq!(stale, 0, "after {name}");
         }
     }
-    assert_ne!(kept["user_presence"], Value::Array(vec![]));
+    assert_ne!(kept["rollcall.user_presence"], Value::Array(vec![]));
     drop(sql);
     project.stop().await;
 }
@@ -148,7 +148,7 @@ async fn run_demo_data(sql: &Client, seed: &str) -> usize {
 
 /// Returns all rows of all tables in `public`, by table.
 async fn all_rows(sql: &Client) -> BTreeMap<String, Value> {
-    let tables = "select c.oid::regclass::text from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'";
+    let tables = "select c.oid::regclass::text from pg_class c where c.relnamespace = 'rollcall'::regnamespace and c.relkind = 'r'";
     let mut all = BTreeMap::new();
     for table in sql.query(tables, &[]).await.expect("tables") {
         let table: String = table.get(0);
