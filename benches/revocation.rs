@@ -88,15 +88,17 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     gone.sort_unstable();
     back.sort_unstable();
     let mut rows = vec![row(["", "median", "p99", "max"])];
-    let names =
-        ["commit of a block to the frame that takes back", "lifting it, to the frame that shows again"];
+    let names = [
+        "commit of a block to the frame that hides the user",
+        "commit of the unblock to the frame that shows the user",
+    ];
     for (name, list) in names.iter().zip([gone, back]) {
         let [middle, high, most] = [0.5, 0.99, 1.0].map(|part| ms(quantile(&list, part)));
         rows.push(row([name, &middle, &high, &most]));
     }
     report.heading("Revocation");
     report.note(&format!(
-        "{rounds} times, while {OTHER_CONTACTS} others whom the viewer sees change their status 200 times a second."
+        "{rounds} revocations, while {OTHER_CONTACTS} other users visible to the viewer change their status 200 times per second."
     ));
     report.table(&rows);
     cluster.drop_database("bench_revocation").await
