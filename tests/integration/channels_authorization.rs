@@ -160,7 +160,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
         ("ed", Algorithm::EdDSA, EncodingKey::from_ed_pem(ED25519.as_bytes()).expect("a key")),
     ];
     let public = keys.iter().map(|(kid, algorithm, key)| {
-        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public half");
+        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public key");
         jwk.common.key_id = Some((*kid).into());
         serde_json::to_value(jwk).expect("JSON")
     });
@@ -183,7 +183,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
         );
         node.channel_client_with_key(SerializerVersion::V2, &token)
             .await
-            .expect("it is a key too")
+            .expect("it is also a valid API key")
             .heartbeat()
             .await;
         let reason =
@@ -388,7 +388,7 @@ async fn losing_write_access_takes_effect_at_once(db: Arc<TestDatabase>) {
             if (socket.wait_for_reply(&reference).await["status"] == "ok") == wanted {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(1), "not noticed: {wanted}");
+            assert!(started.elapsed() < Duration::from_secs(1), "no effect: {wanted}");
         }
     };
     may_speak(true).await;

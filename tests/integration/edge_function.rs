@@ -74,7 +74,7 @@ impl EdgeFunction {
         let function = Self { process, address: free };
         let started = Instant::now();
         while tokio::net::TcpStream::connect(function.address).await.is_err() {
-            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not respond");
             sleep(std::time::Duration::from_millis(20)).await;
         }
         function
@@ -223,7 +223,7 @@ async fn settings_are_subject_to_row_level_security(db: Arc<TestDatabase>) {
         "the others stay"
     );
     assert_eq!(put(Method::PATCH, json!({})).await.expect_status(200), now);
-    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT is all of them");
+    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT replaces all settings");
     socket
         .wait_until("shown to contacts", |socket| {
             socket.presences.get(&user.id) == Some(&hidden_presence(user.id))

@@ -87,7 +87,7 @@ impl Frame {
                 }
             }
             SerializerVersion::V2 => {
-                assert_eq!(frame.as_array().map(Vec::len), Some(5), "five members: {text}");
+                assert_eq!(frame.as_array().map(Vec::len), Some(5), "five elements: {text}");
                 Self {
                     join_ref: frame[0].clone(),
                     reference: frame[1].clone(),
@@ -106,7 +106,7 @@ impl Frame {
         let [kind, topic, event, metadata, encoding, rest @ ..] = bytes else {
             panic!("too short: {bytes:?}")
         };
-        assert_eq!(*kind, USER_BROADCAST, "no client decodes this kind: {bytes:?}");
+        assert_eq!(*kind, USER_BROADCAST, "clients cannot decode this kind: {bytes:?}");
         let (topic, rest) = rest.split_at((*topic).into());
         let (event, rest) = rest.split_at((*event).into());
         let (metadata, data) = rest.split_at((*metadata).into());
@@ -301,7 +301,7 @@ impl PhoenixClient {
     pub async fn join_error(&mut self, topic: &str, payload: Value) -> String {
         let reply = self.try_join(topic, payload.clone()).await;
         assert_eq!(reply["status"], "error", "{topic} {payload}: {reply}");
-        let response = reply["response"].as_object().expect("an object, as Dart needs it");
+        let response = reply["response"].as_object().expect("an object, as the Dart client requires");
         assert_eq!(response.len(), 1, "{reply}");
         response["reason"].as_str().expect("a reason").to_owned()
     }
@@ -449,7 +449,7 @@ impl PhoenixClient {
             let what = format!("a system error of {topic} ({caller})");
             let wanted = |frame: &Frame| frame.is(topic, "system") && frame.payload["status"] == "error";
             let system = self.wait_for_match(&what, wanted).await;
-            let name = topic.strip_prefix("realtime:").expect("topics have it");
+            let name = topic.strip_prefix("realtime:").expect("a topic prefix");
             assert_eq!(system.payload["extension"], "system", "{system:?}");
             assert_eq!(system.payload["channel"], name, "{system:?}");
             let close = self.wait_for(topic, "phx_close").await;

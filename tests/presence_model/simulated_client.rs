@@ -187,7 +187,7 @@ impl SimulatedClient {
 }
 
 async fn await_reply(response: oneshot::Receiver<Value>) -> Value {
-    timeout(WAIT_TIMEOUT, response).await.expect("an answer in time").expect("the socket stays open")
+    timeout(WAIT_TIMEOUT, response).await.expect("a reply in time").expect("the socket stays open")
 }
 
 async fn read(

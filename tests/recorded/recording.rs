@@ -121,7 +121,7 @@ struct LineHeader {
 impl Recording {
     /// Reads all recordings, sorted by name.
     pub fn all() -> Vec<Self> {
-        let files = std::fs::read_dir(directory()).expect("the recordings are there");
+        let files = std::fs::read_dir(directory()).expect("the recordings exist");
         let mut paths: Vec<_> = files
             .map(|file| file.expect("a file").path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))

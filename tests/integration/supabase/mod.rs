@@ -218,5 +218,5 @@ async fn the_supabase_cli_can_read_the_project(_: Arc<TestDatabase>) {
     let count = versions.len();
     versions.sort();
     versions.dedup();
-    assert_eq!(versions.len(), count, "a version stands for one migration");
+    assert_eq!(versions.len(), count, "migration versions are unique");
 }
