@@ -196,7 +196,7 @@ async fn assemblies(
         quantile(&times, part)
     };
     for (at, (name, list)) in names.iter().zip(&series).enumerate() {
-        let yardstick = all(&series[at / 2 * 2], 0.5).as_secs_f64();
+        let baseline = all(&series[at / 2 * 2], 0.5).as_secs_f64();
         let rate = median(&list.iter().map(|one| one.rate).collect::<Vec<_>>());
         let middle = all(list, 0.5);
         rows.push([
@@ -204,7 +204,7 @@ async fn assemblies(
             ms(middle),
             ms(all(list, 0.99)),
             format!("{rate:.0}"),
-            ratio(middle.as_secs_f64(), yardstick),
+            ratio(middle.as_secs_f64(), baseline),
         ]);
     }
     rows.push([

@@ -66,12 +66,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             sql.execute(&block, &[&subject.id, &viewer.id]).await?;
             Ok::<_, anyhow::Error>(Instant::now())
         };
-        let told = async {
+        let hidden = async {
             timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""last_seen":null"#])).await??;
             Ok::<_, anyhow::Error>(Instant::now())
         };
-        let (committed, told) = tokio::try_join!(committed, told)?;
-        let taken = told.saturating_duration_since(committed);
+        let (committed, hidden) = tokio::try_join!(committed, hidden)?;
+        let taken = hidden.saturating_duration_since(committed);
 
         let started = Instant::now();
         sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;

@@ -18,7 +18,7 @@ use crate::{
     users::BenchUser,
 };
 
-const TOPIC: &str = "crowd";
+const TOPIC: &str = "presence";
 const MEMBERS: usize = 200;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -388,7 +388,7 @@ async fn change_while_disconnected(
         where datname = current_database() and application_name = 'rollcall-listener'";
     let database: String = db.query_row("select current_database()", &[]).await.get(0);
     admin.batch_execute(&format!("alter database {database} connection limit 0; {cut}")).await.expect("cut");
-    wait_until("deaf", || !harness.messages.is_connected()).await;
+    wait_until("the listener is disconnected", || !harness.messages.is_connected()).await;
     db.execute(meanwhile, ids).await;
     admin.batch_execute(&format!("alter database {database} connection limit -1")).await.expect("open again");
     timeout(WAIT_TIMEOUT, harness.messages.wait_until_connected())

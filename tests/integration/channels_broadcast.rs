@@ -347,7 +347,7 @@ async fn a_row_trigger_broadcasts_the_change(db: Arc<TestDatabase>) {
                perform realtime.broadcast_changes('open:1', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
                return null;
              end $f$;
-             create trigger tell after insert or update or delete on public.notes
+             create trigger broadcast_changes after insert or update or delete on public.notes
                for each row execute function public.tell_of_notes();",
             &[],
         )

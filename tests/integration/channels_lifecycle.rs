@@ -483,9 +483,9 @@ async fn a_refresh_without_read_access_closes_the_channel(db: Arc<TestDatabase>)
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
     let user = User::new();
-    let token = |hears: bool, sees: bool| {
+    let token = |reads_broadcast: bool, reads_presence: bool| {
         mint_token(&json!({
-            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600), "hears": hears, "sees": sees,
+            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600), "reads_broadcast": reads_broadcast, "reads_presence": reads_presence,
         }))
     };
     let config = json!({"presence": {"enabled": true}});

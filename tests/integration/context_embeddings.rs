@@ -107,7 +107,7 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     .await;
     assert_eq!(retrieved_context(&node, &stranger, elsewhere, "my car").await, "");
 
-    // A changed text is found by its new content, and a deleted one is not found, whoever changes it.
+    // A changed text is found by its new content, and a deleted one is not found, regardless of who changes it.
     db.execute(
         "update public.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
              delete from public.memories where user_id = $u",

@@ -231,9 +231,9 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
     fixed("replication_slots").await;
 
     set("max_wal_senders = 1").await;
-    let somebody = start_replication(&cluster.admin_url("patient")).await;
+    let replication = start_replication(&cluster.admin_url("patient")).await;
     fixed("wal_senders").await;
-    drop(somebody);
+    drop(replication);
     cluster.stop().await;
 }
 

@@ -199,10 +199,10 @@ async fn repeated_connection_kills_lose_no_acknowledged_write(db: Arc<TestDataba
             )
             .await;
         assert!(kept.get::<_, i32>(0) >= i32::try_from(acknowledged).expect("small"));
-        let truth: String = kept.get::<_, i32>(0).to_string();
+        let stored: String = kept.get::<_, i32>(0).to_string();
         socket
-            .wait_until("the truth", |socket| {
-                socket.presences.get(&user.id).is_some_and(|face| face["custom_status"] == *truth)
+            .wait_until("the stored status", |socket| {
+                socket.presences.get(&user.id).is_some_and(|face| face["custom_status"] == *stored)
             })
             .await;
     }

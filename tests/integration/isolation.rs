@@ -154,7 +154,7 @@ async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     .await;
     let pass = "ok'; \"quoted\" é 🎈 \\ $1";
     let path = format!("/api/presence/users/{}", subject.id);
-    for (claims, sees) in [
+    for (claims, allowed) in [
         (json!({"pass": pass}), true),
         (json!({"pass": pass, "deep": {"a": [[[[{"b": null}]]]]}, "big": 1e300, "n": -0.0}), true),
         (json!({"pass": pass, "aud": ["a", "b"], "iss": null, "session_id": "x".repeat(2_000)}), true),
@@ -164,10 +164,10 @@ async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     ] {
         let viewer = User::with_claims(claims.clone());
         let response = node.get(&viewer, &path).await;
-        assert_eq!(response.status == 200, sees, "{claims}: {response:?}");
+        assert_eq!(response.status == 200, allowed, "{claims}: {response:?}");
         let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
         socket.next_message().await;
-        assert_eq!(socket.shows_online(subject.id), sees, "{claims}");
+        assert_eq!(socket.shows_online(subject.id), allowed, "{claims}");
     }
 }
 
@@ -293,10 +293,10 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
     db
         .execute(
             &format!(
-                "create temporary table crowd as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
+                "create temporary table subjects as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
                  insert into public.contacts (requester_id, addressee_id, accepted_at)
-                   select viewer, id, now() from crowd, unnest(array[$deaf, $fine]::uuid[]) as viewer;
-                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from crowd"
+                   select viewer, id, now() from subjects, unnest(array[$deaf, $fine]::uuid[]) as viewer;
+                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
             ),
             &[("deaf", stalled.id), ("fine", fine.id)],
         )

@@ -209,7 +209,7 @@ async fn a_table_declaration_may_name_only_one_side(db: Arc<TestDatabase>) {
     db.set_status(&subject, "online").await;
     db.execute("create table public.stars (user_id uuid primary key);
         alter table public.stars enable row level security;
-        create policy everybody on public.stars for select to authenticated using (true);
+        create policy everyone on public.stars for select to authenticated using (true);
         grant select on public.stars to authenticated;
         create policy stars on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.user_id from public.stars s));
         select rollcall.watch('public.stars', null, 'user_id')", &[]).await;
