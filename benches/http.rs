@@ -8,7 +8,6 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A persistent connection.
 pub struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,

@@ -31,7 +31,6 @@ struct ReceivedCounts {
     matching: AtomicUsize,
     goal: AtomicUsize,
     reached: Notify,
-    /// All messages.
     total: AtomicUsize,
 }
 

@@ -61,7 +61,6 @@ impl RawRelay {
         Ok((elapsed, self.cpu_times.recv_timeout(WAIT_TIMEOUT)?))
     }
 
-    /// Number of readers.
     pub const fn len(&self) -> usize {
         self.sockets
     }

@@ -44,7 +44,6 @@ impl Report {
         Ok(Self { header: head, sections: Vec::new() })
     }
 
-    /// Starts a section.
     pub fn heading(&mut self, title: &str) {
         self.sections.push(String::new());
         self.print(&format!("{HEADING}{title}\n"));
@@ -61,7 +60,6 @@ impl Report {
         ));
     }
 
-    /// Adds a paragraph.
     pub fn note(&mut self, text: &str) {
         self.print(&format!("{text}\n"));
     }

@@ -16,7 +16,6 @@ use crate::{
     users::BenchUser,
 };
 
-/// Members per channel.
 const MEMBERS_PER_CHANNEL: usize = 10;
 /// Time after the load at which memory is measured again. Below one minute, after which idle sockets are closed.
 const SETTLE_TIME: Duration = Duration::from_secs(45);

@@ -194,7 +194,6 @@ impl LoadClients {
         Ok(())
     }
 
-    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }

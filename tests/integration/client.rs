@@ -171,7 +171,6 @@ pub struct Socket {
 /// An event on a socket.
 #[derive(Debug)]
 pub enum SocketEvent {
-    /// A message.
     Frame(Value),
     /// The code and reason of a close frame.
     Closed(u16, String),
@@ -282,7 +281,6 @@ impl Socket {
         self.send_frame(Message::text(message.to_string())).await;
     }
 
-    /// Sends any frame.
     pub async fn send_frame(&mut self, message: Message) {
         self.stream.send(message).await.expect("the frame is sent");
     }

@@ -88,7 +88,6 @@ impl Cluster {
         prepare(&target, &Sources::built_in(), false).await.expect("the migrations apply");
     }
 
-    /// Copies the template.
     pub async fn create_database(&self, name: &str) {
         self.create_from_template(name, TEMPLATE).await;
     }

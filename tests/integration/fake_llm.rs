@@ -34,7 +34,6 @@ pub enum LlmBehavior {
     BreaksOff { after: usize },
     /// Streams one word per interval and never ends.
     Endless { every_ms: u64 },
-    /// Does not answer.
     NeverAnswers,
     /// Answers with this HTTP status.
     Status(u16),
@@ -63,7 +62,6 @@ struct FakeLlmState {
     open_streams: AtomicUsize,
 }
 
-/// The running API.
 pub struct FakeLlm {
     address: SocketAddr,
     state: Arc<FakeLlmState>,

@@ -224,7 +224,6 @@ pub fn unix_time_in(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
 }
 
-/// A running server.
 pub struct TestServer {
     /// Address it listens on.
     pub address: SocketAddr,

@@ -38,7 +38,6 @@ pub enum SerializerVersion {
 }
 
 impl SerializerVersion {
-    /// Both versions.
     pub const BOTH: [Self; 2] = [Self::V1, Self::V2];
 
     /// Value of `vsn` in the query string.
@@ -211,7 +210,6 @@ fn refused_upgrade(response: Response<Option<Vec<u8>>>) -> RefusedUpgrade {
     RefusedUpgrade { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 
-/// A channel socket.
 pub struct PhoenixClient {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     vsn: SerializerVersion,
@@ -540,7 +538,6 @@ impl PresenceReducer {
         state
     }
 
-    /// Replaces the state.
     pub fn sync(&mut self, state: &Value) {
         let entries = state.as_object().expect("a map of keys");
         self.0 = entries.iter().map(|(key, presence)| (key.clone(), metas(presence).clone())).collect();

@@ -82,7 +82,6 @@ struct OpenSocket {
     reader: JoinHandle<()>,
 }
 
-/// A running replay.
 pub struct Replay<'a> {
     recording: &'a Recording,
     db: &'a TestDatabase,
