@@ -41,13 +41,11 @@ pub enum PresenceError {
     /// The rate limit is exceeded.
     #[error(transparent)]
     Limited(#[from] RateLimitExceeded),
-    /// The write failed.
     #[error(transparent)]
     Write(#[from] WriteError),
     /// The conversation does not exist or is not visible to the caller.
     #[error("not found")]
     NotFound,
-    /// The read failed.
     #[error(transparent)]
     Read(#[from] PgError),
 }

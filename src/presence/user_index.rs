@@ -13,7 +13,6 @@ use crate::{
 /// A socket and its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSocket {
-    /// The connection.
     pub conn: ConnId,
     pub device: DeviceId,
 }

@@ -36,9 +36,7 @@ pub struct SweepResult {
     pub devices: i64,
     /// Devices that became idle.
     pub idle: i64,
-    /// Expired custom statuses.
     pub custom_statuses: i64,
-    /// Expired typing states.
     pub typing: i64,
 }
 

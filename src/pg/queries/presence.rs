@@ -15,11 +15,9 @@ use crate::{
 /// A face with its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedFace {
-    /// The face.
     pub face: Face,
     /// Version of the face, increased with every change.
     pub version: i64,
-    /// The presence.
     pub presence: Arc<Presence>,
 }
 
@@ -48,7 +46,6 @@ pub enum Change {
     Status {
         /// The device; `None` for all live devices.
         device: Option<DeviceId>,
-        /// The new status.
         status: Status,
         /// `Some` sets or (with inner `None`) clears the custom status, with its expiry time.
         custom_status: Option<(Option<String>, Option<Timestamp>)>,
@@ -59,27 +56,21 @@ pub enum Change {
     },
     /// A socket is open on this node.
     Connect {
-        /// The device.
         device: DeviceId,
-        /// The node.
         node: NodeId,
         /// Whether it was just opened, which also clears a sign-off.
         opened: bool,
     },
     /// The device's last socket on this node was closed.
     Disconnect {
-        /// The device.
         device: DeviceId,
-        /// The node.
         node: NodeId,
         /// Seconds since the close.
         age: f64,
     },
     /// The device's socket does not respond.
     Unresponsive {
-        /// The device.
         device: DeviceId,
-        /// The node.
         node: NodeId,
         /// Seconds since it last sent data.
         age: f64,
@@ -127,26 +118,32 @@ impl<'a> Columns<'a> {
         let (mut node, mut age, mut active, mut status) = (None, 0.0, false, None);
         let (mut custom, mut activity, mut page) = (None, None, None);
         let device = match change {
-            Change::Status { device, status: new, custom_status, activity: doing, current_page } => {
-                status = Some(*new);
+            Change::Status {
+                device,
+                status: new_status,
+                custom_status,
+                activity: new_activity,
+                current_page,
+            } => {
+                status = Some(*new_status);
                 custom = custom_status.as_ref();
-                activity = doing.as_deref();
+                activity = new_activity.as_deref();
                 page = current_page.as_deref();
                 device.as_ref()
             }
-            Change::Connect { device, node: here, opened } => {
-                node = Some(*here);
+            Change::Connect { device, node: new_node, opened } => {
+                node = Some(*new_node);
                 active = *opened;
                 Some(device)
             }
-            Change::Disconnect { device, node: here, age: seconds }
-            | Change::Unresponsive { device, node: here, age: seconds } => {
-                node = Some(*here);
+            Change::Disconnect { device, node: new_node, age: seconds }
+            | Change::Unresponsive { device, node: new_node, age: seconds } => {
+                node = Some(*new_node);
                 age = *seconds;
                 Some(device)
             }
-            Change::Heartbeat { device, active: looked_at } => {
-                active = *looked_at;
+            Change::Heartbeat { device, active: in_use } => {
+                active = *in_use;
                 device.as_ref()
             }
         };
@@ -204,9 +201,7 @@ pub async fn write_batch<'a>(
 /// Names visibility edges to invalidate; `None` stands for all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {
-    /// The viewers.
     pub viewers: Option<Vec<UserId>>,
-    /// The subjects.
     pub subjects: Option<Vec<UserId>>,
 }
 
@@ -280,7 +275,6 @@ pub async fn read_snapshot(
 /// A visibility lookup for one viewer.
 #[derive(Debug)]
 pub struct LookupQuery {
-    /// The viewer's principal.
     pub principal: Principal,
     /// Users that the viewer follows in addition to its relations.
     pub follows: Vec<UserId>,
@@ -302,7 +296,6 @@ pub struct Candidate {
 /// What a viewer sees.
 #[derive(Debug, Default)]
 pub struct LookupState {
-    /// All candidates.
     pub candidates: Vec<Candidate>,
     /// Users typing in the viewer's conversations.
     pub typing_users: Vec<TypingUser>,

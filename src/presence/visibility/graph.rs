@@ -37,10 +37,8 @@ pub(super) enum GraphUpdate {
 /// The subjects to look up for a viewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum RecheckScope {
-    /// No subject.
     #[default]
     Empty,
-    /// These subjects.
     Subjects(HashSet<UserId>),
     /// All subjects of the viewer, including possible new ones.
     All,
@@ -99,7 +97,7 @@ struct Viewer {
     user: UserId,
     principal: Principal,
     follows: Vec<UserId>,
-    /// Sorted by subject.
+    /// Sorted by subject, for binary search.
     edges: Vec<Edge>,
     /// Users whose typing was delivered to the viewer.
     typing_users: SmallVec<[TypingUser; 1]>,
@@ -153,7 +151,6 @@ pub(super) struct VisibilityGraph {
 }
 
 impl VisibilityGraph {
-    /// Number of edges.
     pub fn edge_count(&self) -> usize {
         self.edge_count
     }
@@ -187,7 +184,6 @@ impl VisibilityGraph {
         ViewerKey { index, epoch: self.viewers[index as usize].0 }
     }
 
-    /// Removes a viewer.
     pub fn remove_viewer(&mut self, conn: ConnId) {
         let Some(index) = self.by_conn.remove(&conn) else { return };
         self.in_flight.remove(&index);

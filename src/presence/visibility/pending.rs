@@ -65,7 +65,6 @@ impl PendingChanges {
         self.wake.notify_one();
     }
 
-    /// Requests a resync.
     pub(super) fn request_resync(&self) {
         self.state.lock().batch.resync = true;
         self.wake.notify_one();

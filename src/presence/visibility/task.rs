@@ -80,7 +80,6 @@ impl Visibility {
         self.send(Command::Join { conn, user, principal, follows }).await;
     }
 
-    /// Removes a connection.
     pub async fn leave(&self, conn: ConnId) {
         self.send(Command::Leave { conn }).await;
     }
