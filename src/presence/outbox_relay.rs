@@ -1,6 +1,6 @@
 //! Delivers outbox messages to sockets on every node: custom events, device sign-offs and forced disconnects.
 //!
-//! A row in `rollcall.outbox` holds the content, a notification carries its ID, and each node's relay reads the row and
+//! A row in `rollcall_internal.outbox` holds the content, a notification carries its ID, and each node's relay reads the row and
 //! handles it. Delivery is at most once: clients that are not connected miss the message, and so does a node that lost
 //! its LISTEN connection. State is not delivered this way.
 

@@ -191,6 +191,6 @@ async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
         assert!(started.elapsed() < WAIT_TIMEOUT * 3, "old rows are deleted");
         sleep(Duration::from_millis(100)).await;
     }
-    let kept: i64 = db.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
+    let kept: i64 = db.query_row("select count(*) from rollcall_internal.bus where payload <> ''", &[]).await.get(0);
     assert_eq!(kept, 1, "recent rows stay");
 }

@@ -112,7 +112,7 @@ async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
         ("assistant", "complete", answer_text)
     );
     assert!(rows.iter().all(|row| row.3.is_some_and(|tokens| tokens > 0)));
-    let moved = "select last_message_at is not null from public.conversations where id = $c";
+    let moved = "select last_message_at is not null from rollcall.conversations where id = $c";
     db.wait_until("the conversation was updated", moved, &[("c", conversation)]).await;
 
     // Identity and preferences are stored now; the conversation has changed since.

@@ -711,7 +711,7 @@ async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     )
     .await;
 
-    let delete = format!("delete from public.topic_profiles where id = '{}'; commit", data.topics[0]);
+    let delete = format!("delete from rollcall.topic_profiles where id = '{}'; commit", data.topics[0]);
     changing.batch_execute(&delete).await.expect("it does not lose a deadlock");
     storing.await.expect("storing does not fail");
     let dirty = dirty_bundles(&db, &data).await;

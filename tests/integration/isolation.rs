@@ -124,7 +124,7 @@ async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
     let response = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
     response.expect_error(503, "SERVICE_UNAVAILABLE");
     assert!(query.elapsed() < Duration::from_secs(9), "{:?}", query.elapsed());
-    db.execute("drop policy trap on public.user_presence", &[]).await;
+    db.execute("drop policy trap on rollcall.user_presence", &[]).await;
     slow.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
@@ -294,9 +294,9 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
         .execute(
             &format!(
                 "create temporary table subjects as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
-                 insert into public.contacts (requester_id, addressee_id, accepted_at)
+                 insert into rollcall.contacts (requester_id, addressee_id, accepted_at)
                    select viewer, id, now() from subjects, unnest(array[$deaf, $fine]::uuid[]) as viewer;
-                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
+                 insert into rollcall.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
             ),
             &[("deaf", stalled.id), ("fine", fine.id)],
         )

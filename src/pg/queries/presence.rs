@@ -39,7 +39,7 @@ fn face_from_row(row: &Row) -> VersionedFace {
     VersionedFace { face: row.get("face"), version: row.get("version"), presence }
 }
 
-/// A change to a device. The names of the kinds are those of `rollcall.write_presence`.
+/// A change to a device. The names of the kinds are those of `rollcall_internal.write_presence`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A status set by the client.
