@@ -36,7 +36,9 @@ server immediately.";
 const MIGRATE_HELP: &str = "\
 Examples:
   rollcall migrate                 migrate the embedded PostgreSQL
-  rollcall migrate --database-url postgres://owner@db.example.com/app";
+  rollcall migrate --database-url postgres://owner@db.example.com/app
+  rollcall migrate --dry-run       print the SQL and change nothing
+  rollcall migrate --down          remove Rollcall from the database";
 const TOKEN_HELP: &str = "\
 Examples:
   rollcall token --sub a0000000-0000-4000-8000-000000000001

@@ -33,6 +33,7 @@ mod context_routes;
 mod doctor;
 mod edge_function;
 mod faults;
+mod installation;
 mod invisible;
 mod isolation;
 mod openapi_examples;
@@ -148,6 +149,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         context_embeddings::cases(),
         context_llm::cases(),
         context_quality::cases(),
+        installation::cases(),
         invisible::cases(),
         isolation::cases(),
         operations::cases(),
