@@ -22,5 +22,6 @@ pub mod roll_up;
 pub mod simple;
 pub mod tokens;
 pub mod warm_up;
+mod word_lists;
 
 pub use engine::{ContextEngine, ContextError, ContextSettings, ContextTasks, context_engine};
