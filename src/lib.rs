@@ -12,7 +12,7 @@
 //!    determines through row-level security which viewers on this node may see them.
 //! 5. [`hub`] encodes the frame once per dialect and queues it in the outboxes; each socket gets one write.
 //!
-//! [`model`] holds the domain types and depends on no other module. Only [`app`] depends on all of them.
+//! [`model`] holds the domain types and is independent of sockets, SQL and HTTP. Only [`app`] depends on all modules.
 
 pub mod app;
 pub mod auth;

@@ -12,8 +12,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(variable: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { variable: variable.into(), message: why.into() }
+    pub(super) fn new(variable: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { variable: variable.into(), message: message.into() }
     }
 }
 

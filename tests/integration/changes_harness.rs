@@ -71,7 +71,6 @@ impl DeliverySink for RecordedDeliveries {
     }
 }
 
-/// A subscribed channel.
 pub struct Listener {
     topic: Arc<str>,
     conn: ConnId,
