@@ -276,7 +276,7 @@ mod tests {
             let payload = format!(r#"{{"exp":2000,"role":"anon",{rest}}}"#);
             assert_eq!(
                 parse_principal(payload.as_bytes(), &rules, timestamp(1_000)).is_ok(),
-                good,
+                valid,
                 "{payload}"
             );
         }

@@ -390,7 +390,7 @@ async fn key_rotation_replaces_cached_tokens() {
 #[tokio::test]
 async fn stale_keys_are_refreshed_in_the_background() {
     let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
-    let restless =
+    let policy =
         RefreshPolicy { retry_with_keys: Duration::ZERO, max_age: Duration::ZERO, ..refresh_policy() };
     let verifier = verifier_at_1000(Some(url), policy);
     let old = sign(Algorithm::RS256, RSA, Some("old"), &valid_claims());

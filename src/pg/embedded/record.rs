@@ -34,7 +34,7 @@ impl ClusterRecord {
     /// Generates passwords and picks a free port.
     pub(super) fn generate(cluster_root: Option<PathBuf>) -> Result<Self, EmbeddedError> {
         Ok(Self {
-            home,
+            cluster_root,
             port: free_port()?,
             admin_password: generate_password(),
             password: generate_password(),
