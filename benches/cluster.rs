@@ -7,7 +7,7 @@ use rollcall::{
     config::Secret,
     pg::{
         embedded::EmbeddedCluster,
-        migrate::{Sources, Target, prepare},
+        migrate::{MigrationTarget, Sources, prepare},
     },
 };
 use tokio::process::Command;
@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 /// A single-row upsert, as pgbench runs it.
 const UPSERT: &str = include_str!("sql/upsert.sql");
-const YARDSTICK: &str = include_str!("sql/yardstick.sql");
+const BASELINE: &str = include_str!("sql/yardstick.sql");
 
 /// A cluster in a temporary directory.
 pub struct Cluster {
@@ -55,12 +55,12 @@ impl Cluster {
             admin_url: in_database(urls.admin_url.expose(), name)?,
             dir: self.dir.clone(),
         };
-        let target = Target {
+        let target = MigrationTarget {
             url: Secret::new(database.url.clone()),
             admin_url: Some(Secret::new(database.admin_url.clone())),
         };
         prepare(&target, &Sources::built_in(), false).await?;
-        database.connect().await?.batch_execute(YARDSTICK).await?;
+        database.connect().await?.batch_execute(BASELINE).await?;
         Ok(database)
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
-use rollcall::context::{bundle::Wanted, compile::compile};
+use rollcall::context::{bundle::WantedBundle, compile::compile};
 use serde_json::{Value, json};
 use tokio_postgres::{Client as Sql, Statement};
 use uuid::Uuid;
@@ -13,20 +13,20 @@ use crate::{
     Plan,
     cluster::{Cluster, Database},
     http::{Http, request},
-    load::{Client, Measured, closed_loop, median, quantile},
-    people::Person,
-    report::{Report, ms, row, times},
+    load::{LoadClient, LoadResult, closed_loop, median, quantile},
+    report::{Report, ms, ratio, row},
     server::Server,
+    users::BenchUser,
 };
 
 /// The user of the issue, whose conversation is `md5('c1')`.
 const CONVERSATION: &str = "md5('c1')";
-const CROWD: usize = 50;
+const CONCURRENT_CLIENTS: usize = 50;
 
 /// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_context").await?;
-    let person = Person::new()?;
+    let person = BenchUser::new()?;
     let admin = database.connect().await?;
     let fill = include_str!("sql/context_fill.sql").replace("$1", &format!("'{}'", person.id));
     admin.batch_execute(&fill).await?;
@@ -52,16 +52,16 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 }
 
 /// Compiles all of the user's bundles and stores them.
-async fn prepare_bundles(database: &Database, admin: &Sql, person: &Person) -> Result<()> {
+async fn prepare_bundles(database: &Database, admin: &Sql, person: &BenchUser) -> Result<()> {
     let subjects: Value =
         admin.query_one(include_str!("sql/context_subjects.sql"), &[&person.id]).await?.get(0);
-    let reader = acting(database, person).await?;
+    let reader = connect_as(database, person).await?;
     let read = reader.query_one(include_str!("sql/context_sources.sql"), &[&subjects]).await?;
     let (sources, seeing, read_at): (Value, String, jiff::Timestamp) =
         (read.get(0), read.get(1), read.get(2));
     let mut compiled = Vec::new();
     for source in sources.as_array().context("a list")? {
-        let wanted: Wanted = serde_json::from_value(source.clone())?;
+        let wanted: WantedBundle = serde_json::from_value(source.clone())?;
         compiled.push(compile(wanted.subject, &wanted.sources, None)?);
     }
     let keep = include_str!("sql/context_keep.sql");
@@ -72,7 +72,7 @@ async fn prepare_bundles(database: &Database, admin: &Sql, person: &Person) -> R
     Ok(())
 }
 
-async fn acting(database: &Database, person: &Person) -> Result<Sql> {
+async fn connect_as(database: &Database, person: &BenchUser) -> Result<Sql> {
     let client = database.connect().await?;
     let claims = json!({"sub": person.id, "role": "authenticated"}).to_string();
     client.query_one(include_str!("sql/context_act_as.sql"), &[&claims]).await?;
@@ -80,16 +80,16 @@ async fn acting(database: &Database, person: &Person) -> Result<Sql> {
 }
 
 /// Opens prompts, a different message each time.
-struct Asker {
+struct PromptClient {
     http: Http,
     requests: Vec<Vec<u8>>,
-    at: usize,
+    next: usize,
 }
 
-impl Asker {
+impl PromptClient {
     async fn new(
         server: &Server,
-        person: &Person,
+        person: &BenchUser,
         conversation: Uuid,
         messages: &[String],
         at: usize,
@@ -98,29 +98,29 @@ impl Asker {
             let query = message.replace(' ', "+").replace('?', "%3F").replace(',', "%2C");
             request("GET", &format!("/api/v1/ai/context/{conversation}?message={query}"), &person.token, None)
         });
-        Ok(Self { http: Http::connect(server.address).await?, requests: requests.collect(), at })
+        Ok(Self { http: Http::connect(server.address).await?, requests: requests.collect(), next: at })
     }
 }
 
-impl Client for Asker {
-    async fn once(&mut self) -> Result<()> {
-        self.at += 1;
-        self.http.call(&self.requests[self.at % self.requests.len()]).await?;
+impl LoadClient for PromptClient {
+    async fn run_once(&mut self) -> Result<()> {
+        self.next += 1;
+        self.http.call(&self.requests[self.next % self.requests.len()]).await?;
         Ok(())
     }
 }
 
 /// The yardstick: one row by its index, as the user, one round trip.
-struct Looker {
+struct StatementClient {
     client: Sql,
     statement: Statement,
-    at: usize,
+    next: usize,
 }
 
-impl Client for Looker {
-    async fn once(&mut self) -> Result<()> {
-        self.at += 1;
-        self.client.query_one(&self.statement, &[&"x".repeat(1 + self.at % 1_000)]).await?;
+impl LoadClient for StatementClient {
+    async fn run_once(&mut self) -> Result<()> {
+        self.next += 1;
+        self.client.query_one(&self.statement, &[&"x".repeat(1 + self.next % 1_000)]).await?;
         Ok(())
     }
 }
@@ -130,7 +130,7 @@ async fn assemblies(
     database: &Database,
     admin: &Sql,
     server: &Server,
-    person: &Person,
+    person: &BenchUser,
     report: &mut Report,
 ) -> Result<()> {
     let (rounds, time) = plan.pick((5, Duration::from_secs(3)), (2, Duration::from_secs(2)));
@@ -141,30 +141,30 @@ async fn assemblies(
     };
     let mut askers = Vec::new();
     let mut lookers = Vec::new();
-    for at in 0..CROWD {
-        askers.push(Asker::new(server, person, conversation, &messages, at * 7).await?);
-        let client = acting(database, person).await?;
+    for at in 0..CONCURRENT_CLIENTS {
+        askers.push(PromptClient::new(server, person, conversation, &messages, at * 7).await?);
+        let client = connect_as(database, person).await?;
         let statement = client.prepare(include_str!("sql/context_row.sql")).await?;
-        lookers.push(Looker { client, statement, at: at * 7 });
+        lookers.push(StatementClient { client, statement, next: at * 7 });
     }
     let answer = {
-        let Asker { http, requests, .. } = &mut askers[0];
+        let PromptClient { http, requests, .. } = &mut askers[0];
         String::from_utf8_lossy(http.call(&requests[0]).await?).into_owned()
     };
     ensure!(answer.contains("Topic Context"), "a prompt without a topic: {answer}");
 
-    let mut series: [Vec<Measured>; 4] = Default::default();
+    let mut series: [Vec<LoadResult>; 4] = Default::default();
     let mut dirty = Vec::new();
     // The first round warms caches.
     for round in 0..=rounds {
         // Every connection plans anew after bundles have been prepared and tables analysed.
         (askers, _) = closed_loop(askers, time / 4).await?;
         let mut measured = Vec::new();
-        for clients in [1, CROWD] {
-            let some: Vec<Looker> = lookers.drain(..clients).collect();
+        for clients in [1, CONCURRENT_CLIENTS] {
+            let some: Vec<StatementClient> = lookers.drain(..clients).collect();
             let (some, looks) = closed_loop(some, time / 2).await?;
             lookers.extend(some);
-            let some: Vec<Asker> = askers.drain(..clients).collect();
+            let some: Vec<PromptClient> = askers.drain(..clients).collect();
             let (some, asks) = closed_loop(some, time).await?;
             askers.extend(some);
             measured.extend([looks, asks]);
@@ -174,7 +174,7 @@ async fn assemblies(
         while begun.elapsed() < time {
             admin.execute(include_str!("sql/context_all_dirty.sql"), &[&person.id]).await?;
             let asked = Instant::now();
-            askers[0].once().await?;
+            askers[0].run_once().await?;
             times.push(asked.elapsed());
         }
         prepare_bundles(database, admin, person).await?;
@@ -191,7 +191,7 @@ async fn assemblies(
         "the SELECT, 50 clients",
         "prompt over HTTP, bundles ready, 50 clients",
     ];
-    let all = |list: &[Measured], part: f64| {
+    let all = |list: &[LoadResult], part: f64| {
         let mut times: Vec<Duration> = list.iter().flat_map(|one| one.times.iter().copied()).collect();
         times.sort_unstable();
         quantile(&times, part)
@@ -205,7 +205,7 @@ async fn assemblies(
             ms(middle),
             ms(all(list, 0.99)),
             format!("{rate:.0}"),
-            times(middle.as_secs_f64(), yardstick),
+            ratio(middle.as_secs_f64(), yardstick),
         ]);
     }
     rows.push([
@@ -213,20 +213,20 @@ async fn assemblies(
         ms(quantile(&dirty, 0.5)),
         ms(quantile(&dirty, 0.99)),
         "—".to_owned(),
-        times(quantile(&dirty, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
+        ratio(quantile(&dirty, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
     ]);
     report.table(&rows);
     Ok(())
 }
 
 /// Warms up all that presence promises, again and again.
-struct Warmer {
+struct WarmUpClient {
     http: Http,
     request: Vec<u8>,
 }
 
-impl Client for Warmer {
-    async fn once(&mut self) -> Result<()> {
+impl LoadClient for WarmUpClient {
+    async fn run_once(&mut self) -> Result<()> {
         self.http.call(&self.request).await?;
         Ok(())
     }
@@ -236,7 +236,7 @@ async fn warm_ups(
     plan: Plan,
     admin: &Sql,
     server: &Server,
-    person: &Person,
+    person: &BenchUser,
     report: &mut Report,
 ) -> Result<()> {
     let versions = "select last_value from rollcall.bundle_version";
@@ -244,7 +244,7 @@ async fn warm_ups(
     let warmers = (0..4).map(|_| async {
         let path = format!("/api/v1/context/warmup/{}", person.id);
         let request = request("POST", &path, &person.token, Some(r#"{"force":true}"#));
-        Ok::<_, anyhow::Error>(Warmer { http: Http::connect(server.address).await?, request })
+        Ok::<_, anyhow::Error>(WarmUpClient { http: Http::connect(server.address).await?, request })
     });
     let (_, measured) =
         closed_loop(try_join_all(warmers).await?, plan.pick(Duration::from_secs(6), Duration::from_secs(3)))
@@ -264,7 +264,12 @@ const DURABLE: &str = "";
 const NOT_DURABLE: &str = "-c synchronous_commit=off";
 
 /// Inserts a second without and with triggers, in alternating rounds.
-async fn triggers(plan: Plan, database: &Database, admin: &Sql, person: &Person) -> Result<Vec<[String; 7]>> {
+async fn triggers(
+    plan: Plan,
+    database: &Database,
+    admin: &Sql,
+    person: &BenchUser,
+) -> Result<Vec<[String; 7]>> {
     let (rounds, seconds) = plan.pick((5, 2), (2, 1));
     let mut rows =
         vec![row(["", "without", "with", "ratio", "with `last_message_at`", "ratio", "ratio, not durable"])];
@@ -281,43 +286,43 @@ async fn triggers(plan: Plan, database: &Database, admin: &Sql, person: &Person)
         let mut rates: [Vec<f64>; 5] = Default::default();
         for _ in 0..rounds {
             for (at, (switch, options)) in [
-                (Switch::Off, DURABLE),
-                (Switch::On, DURABLE),
-                (Switch::All, DURABLE),
-                (Switch::Off, NOT_DURABLE),
-                (Switch::On, NOT_DURABLE),
+                (TriggerState::Off, DURABLE),
+                (TriggerState::On, DURABLE),
+                (TriggerState::All, DURABLE),
+                (TriggerState::Off, NOT_DURABLE),
+                (TriggerState::On, NOT_DURABLE),
             ]
             .into_iter()
             .enumerate()
             {
-                if matches!(switch, Switch::All) && table != "messages" {
+                if matches!(switch, TriggerState::All) && table != "messages" {
                     continue;
                 }
                 switch.set(admin, table).await?;
                 let rate = database.pgbench_with(&script, 1, seconds, options).await?;
                 rates[at].push(rate * f64::from(count));
-                clean_up(admin).await?;
+                delete_inserted(admin).await?;
             }
         }
-        rows.push(cells(name, &rates));
+        rows.push(table_row(name, &rates));
     }
     let mut rates: [Vec<f64>; 5] = Default::default();
     for _ in 0..rounds {
-        for (at, switch) in [Switch::Off, Switch::On, Switch::All].into_iter().enumerate() {
+        for (at, switch) in [TriggerState::Off, TriggerState::On, TriggerState::All].into_iter().enumerate() {
             switch.set(admin, "messages").await?;
-            rates[at].push(into_ready(database).await?);
-            clean_up(admin).await?;
+            rates[at].push(time_to_ready(database).await?);
+            delete_inserted(admin).await?;
         }
     }
-    rows.push(cells("messages, 1 row, each dirtying a bundle that was ready", &rates));
+    rows.push(table_row("messages, 1 row, each dirtying a bundle that was ready", &rates));
     Ok(rows)
 }
 
-fn cells(name: &str, rates: &[Vec<f64>; 5]) -> [String; 7] {
+fn table_row(name: &str, rates: &[Vec<f64>; 5]) -> [String; 7] {
     let [without, with, with_last, bare_without, bare_with] = rates.each_ref().map(|list| median(list));
     let shown = |rate: f64| if rate.is_nan() { "—".to_owned() } else { format!("{rate:.0}") };
     let ratio = |one: f64, other: f64| {
-        if one.is_nan() || other.is_nan() { "—".to_owned() } else { times(one, other) }
+        if one.is_nan() || other.is_nan() { "—".to_owned() } else { ratio(one, other) }
     };
     [
         name.to_owned(),
@@ -332,13 +337,13 @@ fn cells(name: &str, rates: &[Vec<f64>; 5]) -> [String; 7] {
 
 /// Which triggers fire.
 #[derive(Clone, Copy)]
-enum Switch {
+enum TriggerState {
     Off,
     On,
     All,
 }
 
-impl Switch {
+impl TriggerState {
     async fn set(self, admin: &Sql, table: &str) -> Result<()> {
         let word = |on: bool| if on { "enable" } else { "disable" };
         if table != "atomic_chat_units" {
@@ -357,7 +362,7 @@ impl Switch {
     }
 }
 
-async fn clean_up(admin: &Sql) -> Result<()> {
+async fn delete_inserted(admin: &Sql) -> Result<()> {
     let statements = include_str!("sql/context_clean_up.sql");
     for statement in statements.split_inclusive(';') {
         admin.batch_execute(statement).await?;
@@ -366,7 +371,7 @@ async fn clean_up(admin: &Sql) -> Result<()> {
 }
 
 /// One message in each conversation whose bundle is ready.
-async fn into_ready(database: &Database) -> Result<f64> {
+async fn time_to_ready(database: &Database) -> Result<f64> {
     let client = database.connect().await?;
     let insert = client.prepare(include_str!("sql/context_message_in.sql")).await?;
     let others = client.query(include_str!("sql/context_others.sql"), &[]).await?;

@@ -12,11 +12,11 @@ use uuid::Uuid;
 use crate::cluster::Database;
 
 /// Tables with a row or more a user.
-const LARGE: [&str; 5] =
+const LARGE_TABLES: [&str; 5] =
     ["contacts", "user_presence", "presence_devices", "user_last_seen", "presence_choices"];
 
 /// How often each is run: from the sixth time on PostgreSQL may take a plan for any parameters.
-const TIMES: usize = 8;
+const EXECUTIONS: usize = 8;
 
 struct Explainer {
     client: Client,
@@ -34,7 +34,7 @@ pub async fn explain(database: &Database, viewer: Uuid, contacts: &[Uuid]) -> Re
     let list = include_str!("../sql/presence/list.sql");
     explainer.statement("sql/presence/list.sql, everybody related", Some(viewer), list, &[&none]).await?;
     explainer.statement("sql/presence/list.sql, ten users", Some(viewer), list, &[&contacts]).await?;
-    explainer.write(viewer).await?;
+    explainer.write_presence(viewer).await?;
     let (no_snapshot, no_pairs) = (None::<String>, Vec::<Uuid>::new());
     let pull = include_str!("../sql/presence/pull.sql");
     explainer
@@ -45,7 +45,7 @@ pub async fn explain(database: &Database, viewer: Uuid, contacts: &[Uuid]) -> Re
             &[&contacts, &no_snapshot, &false, &no_pairs, &no_pairs],
         )
         .await?;
-    explainer.look(viewer).await?;
+    explainer.query_visible(viewer).await?;
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/EXPLAIN.md");
     std::fs::write(path, explainer.text)?;
@@ -73,7 +73,7 @@ impl Explainer {
         Ok(Self { client, plans, text })
     }
 
-    async fn write(&mut self, user: Uuid) -> Result<()> {
+    async fn write_presence(&mut self, user: Uuid) -> Result<()> {
         let (kind, users, device, status) = (vec!["status"], vec![user], vec![Some("rest")], vec!["busy"]);
         let (node, age, active, set_custom) = (vec![None::<Uuid>], vec![0.0], vec![true], vec![false]);
         let text = vec![None::<&str>];
@@ -90,7 +90,7 @@ impl Explainer {
         .await
     }
 
-    async fn look(&mut self, viewer: Uuid) -> Result<()> {
+    async fn query_visible(&mut self, viewer: Uuid) -> Result<()> {
         let (roles, claims) = (vec!["authenticated"], vec![claims(viewer)]);
         let (none, ends) = (Vec::<Uuid>::new(), vec![0]);
         let sql = include_str!("../sql/presence/look.sql");
@@ -111,7 +111,7 @@ impl Explainer {
         let acting: [&(dyn ToSql + Sync); 3] = [&role, &claims.as_str(), &"10000"];
         let prepared = self.client.prepare(sql).await?;
         // The first times warm caches and plans; of the last the plans are kept.
-        for _ in 0..TIMES {
+        for _ in 0..EXECUTIONS {
             self.client.batch_execute("begin").await?;
             self.client.execute(include_str!("../sql/node/act_as.sql"), &acting).await?;
             while self.plans.try_recv().is_ok() {}
@@ -122,7 +122,7 @@ impl Explainer {
         tokio::task::yield_now().await;
         self.text += &format!("\n## {title}\n");
         while let Ok(plan) = self.plans.try_recv() {
-            for table in LARGE {
+            for table in LARGE_TABLES {
                 ensure!(
                     !plan.contains(&format!("Seq Scan on {table}")),
                     "{title} reads all of {table}:\n{plan}"

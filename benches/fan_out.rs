@@ -7,52 +7,52 @@ use anyhow::Result;
 use crate::{
     Plan,
     cluster::Cluster,
-    follower::Followers,
     http::{Http, status_request},
     load::{median, quantile},
-    people::{Person, befriend},
-    relay::Relay,
-    report::{Report, ms, row, times},
+    presence_clients::PresenceClients,
+    raw_relay::RawRelay,
+    report::{Report, ms, ratio, row},
     server::Server,
+    users::{BenchUser, add_contacts},
 };
 
 /// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (rounds, crowd) = plan.pick((20, 10_000), (5, 2_000));
     let database = cluster.database("bench_fan_out").await?;
-    let star = Person::new()?;
-    let people = Person::many(crowd)?;
+    let star = BenchUser::new()?;
+    let people = BenchUser::many(crowd)?;
     let pairs: Vec<_> = people.iter().map(|person| (star.id, person.id)).collect();
-    befriend(&database.connect().await?, &pairs).await?;
+    add_contacts(&database.connect().await?, &pairs).await?;
 
     let server = Server::start(&database).await?;
-    let relay = Relay::open(plan.pick(2_000, 1_000)).await?;
+    let relay = RawRelay::open(plan.pick(2_000, 1_000)).await?;
     let requests = ["busy", "dnd"].map(|word| status_request(&star.token, word));
     Http::connect(server.address).await?.call(&requests[1]).await?;
-    let mut followers = Followers::default();
+    let mut followers = PresenceClients::default();
     let begun = Instant::now();
     followers.join(server.address, &people, &star.id.to_string()).await?;
     let joining = begun.elapsed();
-    followers.settle().await?;
+    followers.wait_until_quiet().await?;
     // Only now, because the server hangs up on connections that idle.
     let mut rest = Http::connect(server.address).await?;
 
     let (mut last, mut costs, mut raw_last, mut raw_costs) = (vec![], vec![], vec![], vec![]);
     for round in 0..rounds + 2 {
-        followers.expect_all();
+        followers.expect_one_each();
         let before = server.cpu()?;
         let begun = Instant::now();
         rest.call(&requests[round % 2]).await?;
-        followers.all_have_heard().await?;
+        followers.wait_until_all_received().await?;
         let elapsed = begun.elapsed();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let cost = server.cpu()? - before;
         let (raw_elapsed, raw_cost) = relay.round().await?;
         if round >= 2 {
             last.push(elapsed);
-            costs.push(micros_each(cost, followers.len()));
+            costs.push(micros_per(cost, followers.len()));
             raw_last.push(raw_elapsed * u32::try_from(crowd / relay.len())?);
-            raw_costs.push(micros_each(raw_cost, relay.len()));
+            raw_costs.push(micros_per(raw_cost, relay.len()));
         }
         followers.check()?;
     }
@@ -76,11 +76,11 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         row(["", "time to the last, median", "slowest round", "sender's CPU a delivery"]),
         row(["bare relay", &ms(raw_middle), &ms(quantile(&raw_last, 1.0)), &format!("{raw_cost:.2} µs")]),
         row(["Rollcall", &ms(middle), &ms(quantile(&last, 1.0)), &format!("{cost:.2} µs")]),
-        row(["ratio", &times(middle.as_secs_f64(), raw_middle.as_secs_f64()), "", &times(cost, raw_cost)]),
+        row(["ratio", &ratio(middle.as_secs_f64(), raw_middle.as_secs_f64()), "", &ratio(cost, raw_cost)]),
     ]);
     cluster.drop_database("bench_fan_out").await
 }
 
-fn micros_each(time: Duration, count: usize) -> f64 {
+fn micros_per(time: Duration, count: usize) -> f64 {
     time.as_secs_f64() * 1e6 / count as f64
 }

@@ -49,7 +49,7 @@ impl Http {
         self.buffer.clear();
         let body = loop {
             ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
-            if let Some(body) = body_of(&self.buffer)? {
+            if let Some(body) = body_range(&self.buffer)? {
                 break body;
             }
         };
@@ -68,7 +68,7 @@ impl Http {
 }
 
 /// Where the body is, once the head is there.
-fn body_of(answer: &[u8]) -> Result<Option<Range<usize>>> {
+fn body_range(answer: &[u8]) -> Result<Option<Range<usize>>> {
     let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&answer[..head])?;
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));

@@ -12,23 +12,23 @@ use crate::{
     cluster::{Cluster, Database},
     http::{Http, status_request},
     load::quantile,
-    people::{Person, befriend},
-    report::{Report, ms, row, times},
+    presence_socket::{PresenceSocket, status_frame},
+    report::{Report, ms, ratio, row},
     server::Server,
-    socket::{Socket, status_frame},
+    users::{BenchUser, add_contacts},
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Those who write by socket take turns, because a single socket may send 100 messages a second only.
 const SOCKETS: usize = 10;
 
 /// Notifications as they arrive on a connection of their own.
-struct Ear {
-    heard: mpsc::Receiver<Instant>,
+struct NotificationListener {
+    received: mpsc::Receiver<Instant>,
     _client: Client,
 }
 
-impl Ear {
+impl NotificationListener {
     async fn open(database: &Database) -> Result<Self> {
         let (client, mut connection) = tokio_postgres::connect(&database.url, NoTls).await?;
         let (sender, heard) = mpsc::channel(16);
@@ -41,14 +41,14 @@ impl Ear {
             }
         });
         client.batch_execute(include_str!("sql/listen.sql")).await?;
-        Ok(Self { heard, _client: client })
+        Ok(Self { received: heard, _client: client })
     }
 
     /// From sending the statement to the notification.
     async fn time(&mut self, client: &Client, statement: &Statement) -> Result<Duration> {
         let begun = Instant::now();
         let (answered, heard) =
-            tokio::join!(client.query(statement, &[]), timeout(PATIENCE, self.heard.recv()));
+            tokio::join!(client.query(statement, &[]), timeout(WAIT_TIMEOUT, self.received.recv()));
         answered?;
         Ok(heard.context("no notification")?.context("the connection ended")? - begun)
     }
@@ -58,22 +58,22 @@ impl Ear {
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(500, 100);
     let database = cluster.database("bench_latency").await?;
-    let (watcher, by_rest) = (Person::new()?, Person::new()?);
-    let by_socket = Person::many(SOCKETS)?;
+    let (watcher, by_rest) = (BenchUser::new()?, BenchUser::new()?);
+    let by_socket = BenchUser::many(SOCKETS)?;
     let client = database.connect().await?;
     let writers = by_socket.iter().chain([&by_rest]);
-    befriend(&client, &writers.map(|writer| (watcher.id, writer.id)).collect::<Vec<_>>()).await?;
+    add_contacts(&client, &writers.map(|writer| (watcher.id, writer.id)).collect::<Vec<_>>()).await?;
     let notify = client.prepare(include_str!("sql/notify.sql")).await?;
     let commit_and_notify = client.prepare(include_str!("sql/commit_and_notify.sql")).await?;
-    let mut ear = Ear::open(&database).await?;
+    let mut ear = NotificationListener::open(&database).await?;
 
     let server = Server::start(&database).await?;
     let mut rest = Http::connect(server.address).await?;
     let mut sockets = Vec::new();
     for person in &by_socket {
-        sockets.push((person.id.to_string(), Socket::open(server.address, person, 0).await?));
+        sockets.push((person.id.to_string(), PresenceSocket::open(server.address, person, 0).await?));
     }
-    let mut watching = Socket::open(server.address, &watcher, 0).await?;
+    let mut watching = PresenceSocket::open(server.address, &watcher, 0).await?;
     let rest_id = by_rest.id.to_string();
     let words = ["busy", "dnd"].map(|word| {
         let said = format!(r#""availability":"{word}""#);
@@ -90,16 +90,16 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 
         let begun = Instant::now();
         let seen = async {
-            watching.until(&[&rest_id, rest_said]).await?;
+            watching.wait_for(&[&rest_id, rest_said]).await?;
             Ok::<_, anyhow::Error>(begun.elapsed())
         };
-        let (answered, rest_time) = tokio::join!(rest.call(request), timeout(PATIENCE, seen));
+        let (answered, rest_time) = tokio::join!(rest.call(request), timeout(WAIT_TIMEOUT, seen));
         answered?;
 
         let (socket_id, socket) = &mut sockets[round % SOCKETS];
         let begun = Instant::now();
         socket.send(frame).await?;
-        timeout(PATIENCE, watching.until(&[socket_id, said])).await.context("told by socket")??;
+        timeout(WAIT_TIMEOUT, watching.wait_for(&[socket_id, said])).await.context("told by socket")??;
         let socket_time = begun.elapsed();
         if round >= 20 {
             for (list, time) in
@@ -130,8 +130,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             (*name).to_owned(),
             ms(median),
             ms(quantile(list, 0.99)),
-            times(median.as_secs_f64(), bare),
-            times(median.as_secs_f64(), durable),
+            ratio(median.as_secs_f64(), bare),
+            ratio(median.as_secs_f64(), durable),
         ]);
     }
     report.heading("Latency of an idle system");

@@ -6,14 +6,14 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 /// Somebody who does one thing over and over.
-pub trait Client: Send + 'static {
+pub trait LoadClient: Send + 'static {
     /// Does it once, and waits until it is done.
-    fn once(&mut self) -> impl Future<Output = Result<()>> + Send;
+    fn run_once(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// What came of it.
 #[derive(Debug, Default, Clone)]
-pub struct Measured {
+pub struct LoadResult {
     /// How often it was done, a second.
     pub rate: f64,
     /// How long each time took, ascending.
@@ -21,7 +21,7 @@ pub struct Measured {
 }
 
 /// Lets all clients do their thing for a time, and gives them back.
-pub async fn closed_loop<C: Client>(clients: Vec<C>, time: Duration) -> Result<(Vec<C>, Measured)> {
+pub async fn closed_loop<C: LoadClient>(clients: Vec<C>, time: Duration) -> Result<(Vec<C>, LoadResult)> {
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     for mut client in clients {
@@ -29,7 +29,7 @@ pub async fn closed_loop<C: Client>(clients: Vec<C>, time: Duration) -> Result<(
             let mut times = Vec::new();
             let mut begun = Instant::now();
             while begun - started < time {
-                client.once().await?;
+                client.run_once().await?;
                 let done = Instant::now();
                 times.push(done - begun);
                 begun = done;
@@ -45,7 +45,7 @@ pub async fn closed_loop<C: Client>(clients: Vec<C>, time: Duration) -> Result<(
     }
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
     times.sort_unstable();
-    Ok((clients, Measured { rate, times }))
+    Ok((clients, LoadResult { rate, times }))
 }
 
 /// The value below which this part of a sorted list lies.

@@ -5,24 +5,24 @@
 //! Absolute numbers say little on a shared machine. Each section therefore measures a yardstick (bare PostgreSQL, bare
 //! sockets) in the same run, in alternating rounds, and tells the ratio.
 
-mod changes;
 mod channels;
 mod cluster;
 mod context;
 mod explain;
 mod fan_out;
-mod follower;
 mod http;
 mod latency;
 mod load;
 mod memory;
-mod people;
+mod postgres_changes;
+mod presence_clients;
+mod presence_socket;
+mod raw_relay;
 mod reads;
-mod relay;
 mod report;
 mod revocation;
 mod server;
-mod socket;
+mod users;
 mod writes;
 
 use std::time::Instant;
@@ -64,9 +64,9 @@ const SECTIONS: [&str; 13] = [
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    if words.next().is_some_and(|word| word == channels::raw::WORD) {
+    if words.next().is_some_and(|word| word == channels::raw_relay::SUBCOMMAND) {
         let mut number = || words.next().context("three more words");
-        return channels::raw::run(number()?.parse()?, number()?.parse()?, number()?.parse()?);
+        return channels::raw_relay::run(number()?.parse()?, number()?.parse()?, number()?.parse()?);
     }
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let means = |word: &str, section: &str| section == word || section.split('.').next() == Some(word);
@@ -113,15 +113,15 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,
             "channels.idle" => channels::idle::run(plan, cluster, &mut report).await,
-            "channels.stalled" => channels::stalled::run(plan, cluster, &mut report).await,
+            "channels.stalled" => channels::slow_readers::run(plan, cluster, &mut report).await,
             "context" => context::run(plan, cluster, &mut report).await,
-            _ => changes::run(plan, cluster, &mut report).await,
+            _ => postgres_changes::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;
         report.end_section(begun.elapsed());
         // After each, so that what was measured is there even if a later one fails.
         if !plan.quick {
-            report.keep()?;
+            report.save()?;
         }
     }
     println!("The whole run took {:.0} s.", started.elapsed().as_secs_f64());

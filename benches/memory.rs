@@ -5,10 +5,10 @@ use anyhow::Result;
 use crate::{
     Plan,
     cluster::Cluster,
-    follower::Followers,
-    people::{Person, befriend},
+    presence_clients::PresenceClients,
     report::Report,
     server::Server,
+    users::{BenchUser, add_contacts},
 };
 
 /// Contacts of each, half of them asked for.
@@ -18,25 +18,25 @@ const CONTACTS: usize = 50;
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let crowd = plan.pick(5_000, 1_000);
     let database = cluster.database("bench_memory").await?;
-    let people = Person::many(crowd)?;
+    let people = BenchUser::many(crowd)?;
     // A ring: each is a contact of the 25 before and the 25 after.
     let pairs: Vec<_> = (0..crowd)
         .flat_map(|one| (1..=CONTACTS / 2).map(move |step| (one, (one + step) % crowd)))
         .map(|(one, other)| (people[one].id, people[other].id))
         .collect();
-    befriend(&database.connect().await?, &pairs).await?;
+    add_contacts(&database.connect().await?, &pairs).await?;
 
     let server = Server::start(&database).await?;
-    let mut followers = Followers::default();
+    let mut followers = PresenceClients::default();
     // The first few bring in code, pools and buffers that all share.
     let (first, rest) = people.split_at(crowd / 10);
     followers.join(server.address, first, "-").await?;
-    followers.settle().await?;
-    let (before, cpu_before) = (server.resident()?, server.cpu()?);
+    followers.wait_until_quiet().await?;
+    let (before, cpu_before) = (server.resident_bytes()?, server.cpu()?);
     followers.join(server.address, rest, "-").await?;
-    followers.settle().await?;
+    followers.wait_until_quiet().await?;
     followers.check()?;
-    let each = (server.resident()? - before) / u64::try_from(rest.len())?;
+    let each = (server.resident_bytes()? - before) / u64::try_from(rest.len())?;
     let join = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / rest.len() as f64;
     server.stop().await?;
 

@@ -12,10 +12,10 @@ use crate::{
     cluster::{Cluster, Database},
     explain,
     http::{Http, request},
-    load::{Client, Measured, closed_loop, median, quantile},
-    people::Person,
+    load::{LoadClient, LoadResult, closed_loop, median, quantile},
     report::{Report, ms, row},
     server::Server,
+    users::BenchUser,
 };
 
 const CLIENTS: usize = 50;
@@ -36,7 +36,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn new(server: &Server, person: &Person, contacts: &[Uuid]) -> Result<Self> {
+    async fn new(server: &Server, person: &BenchUser, contacts: &[Uuid]) -> Result<Self> {
         let list = contacts.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
         let expected = contacts.first().map(Uuid::to_string).unwrap_or_default();
         let get = |path: &str| request("GET", path, &person.token, None);
@@ -65,8 +65,8 @@ impl Reader {
     }
 }
 
-impl Client for Reader {
-    async fn once(&mut self) -> Result<()> {
+impl LoadClient for Reader {
+    async fn run_once(&mut self) -> Result<()> {
         self.http.call(&self.requests[self.kind]).await?;
         Ok(())
     }
@@ -87,7 +87,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     for reader in &mut readers {
         reader.check().await?;
     }
-    let mut series: [Vec<Measured>; KINDS.len()] = Default::default();
+    let mut series: [Vec<LoadResult>; KINDS.len()] = Default::default();
     for round in 0..=rounds {
         for (kind, series) in series.iter_mut().enumerate() {
             readers.iter_mut().for_each(|reader| reader.kind = kind);
@@ -119,12 +119,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     cluster.drop_database("bench_reads").await
 }
 
-async fn load(database: &Database, users: i32) -> Result<Vec<(Person, Vec<Uuid>)>> {
+async fn load(database: &Database, users: i32) -> Result<Vec<(BenchUser, Vec<Uuid>)>> {
     let admin: Sql = database.admin().await?;
     let settings = format!("set bench.users = {users};");
     admin.batch_execute(&(settings + include_str!("sql/people.sql"))).await?;
     admin.batch_execute(include_str!("sql/settle.sql")).await?;
     let count = i64::try_from(CLIENTS)?;
     let rows = admin.query(include_str!("sql/some_people.sql"), &[&count]).await?;
-    rows.iter().map(|row| Ok((Person::with_id(row.get("id"))?, row.get("contacts")))).collect()
+    rows.iter().map(|row| Ok((BenchUser::with_id(row.get("id"))?, row.get("contacts")))).collect()
 }

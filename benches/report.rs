@@ -10,7 +10,7 @@ use crate::{Plan, cluster::Cluster};
 /// The tables of a run, in Markdown.
 pub struct Report {
     /// What the numbers depend on.
-    head: String,
+    header: String,
     /// The sections, with their titles.
     sections: Vec<String>,
 }
@@ -41,13 +41,13 @@ impl Report {
             env!("CARGO_PKG_VERSION"),
         );
         println!("{}{head}", plan.pick("", "A quick run.\n\n"));
-        Ok(Self { head, sections: Vec::new() })
+        Ok(Self { header: head, sections: Vec::new() })
     }
 
     /// A section's title.
     pub fn heading(&mut self, title: &str) {
         self.sections.push(String::new());
-        self.say(&format!("{HEADING}{title}\n"));
+        self.print(&format!("{HEADING}{title}\n"));
     }
 
     /// Ends a section with when it was measured.
@@ -63,18 +63,18 @@ impl Report {
 
     /// A paragraph.
     pub fn note(&mut self, text: &str) {
-        self.say(&format!("{text}\n"));
+        self.print(&format!("{text}\n"));
     }
 
     /// A table; the first row is its head.
     pub fn table<const N: usize>(&mut self, rows: &[[String; N]]) {
         let mut lines: Vec<String> = rows.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
         lines.insert(1, format!("|{}", " --- |".repeat(N)));
-        self.say(&(lines.join("\n") + "\n"));
+        self.print(&(lines.join("\n") + "\n"));
     }
 
     /// Keeps the sections so far beside the benchmarks, each in the place of its last measurement.
-    pub fn keep(&self) -> Result<()> {
+    pub fn save(&self) -> Result<()> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
         let between = format!("\n{HEADING}");
@@ -88,11 +88,11 @@ impl Report {
                 None => sections.push(new.clone()),
             }
         }
-        let text = self.head.clone() + "\n" + &sections.join("\n");
+        let text = self.header.clone() + "\n" + &sections.join("\n");
         Ok(std::fs::write(path, text.trim_end().to_owned() + "\n")?)
     }
 
-    fn say(&mut self, text: &str) {
+    fn print(&mut self, text: &str) {
         println!("{text}");
         if let Some(section) = self.sections.last_mut() {
             section.push_str(text);
@@ -118,6 +118,6 @@ pub fn ms(time: Duration) -> String {
 }
 
 /// How many times one is of the other.
-pub fn times(one: f64, other: f64) -> String {
+pub fn ratio(one: f64, other: f64) -> String {
     format!("{:.2}", one / other)
 }

@@ -13,42 +13,43 @@ use crate::{
     cluster::Cluster,
     http::{Http, status_request},
     load::quantile,
-    people::{Person, befriend},
+    presence_socket::PresenceSocket,
     report::{Report, ms, row},
     server::Server,
-    socket::Socket,
+    users::{BenchUser, add_contacts},
 };
 
 /// Who else changes status meanwhile, all of them seen by the viewer.
-const OTHERS: usize = 50;
+const OTHER_CONTACTS: usize = 50;
 /// Each of them every so often: 200 updates a second.
-const EVERY: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_secs(5);
+const REVOCATION_INTERVAL: Duration = Duration::from_millis(250);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(100, 30);
     let database = cluster.database("bench_revocation").await?;
-    let (viewer, subject) = (Person::new()?, Person::new()?);
-    let others = Person::many(OTHERS)?;
+    let (viewer, subject) = (BenchUser::new()?, BenchUser::new()?);
+    let others = BenchUser::many(OTHER_CONTACTS)?;
     let sql = database.connect().await?;
     let mut pairs: Vec<_> = others.iter().map(|other| (viewer.id, other.id)).collect();
     pairs.push((viewer.id, subject.id));
-    befriend(&sql, &pairs).await?;
+    add_contacts(&sql, &pairs).await?;
     let block = sql.prepare(include_str!("sql/block.sql")).await?;
     let unblock = sql.prepare(include_str!("sql/unblock.sql")).await?;
 
     let server = Server::start(&database).await?;
     Http::connect(server.address).await?.call(&status_request(&subject.token, "busy")).await?;
-    let mut socket = Socket::open(server.address, &viewer, 0).await?;
+    let mut socket = PresenceSocket::open(server.address, &viewer, 0).await?;
     let mut background = JoinSet::new();
     for (place, other) in others.into_iter().enumerate() {
         let address = server.address;
         background.spawn(async move {
             let mut http = Http::connect(address).await?;
             let requests = ["busy", "dnd"].map(|word| status_request(&other.token, word));
-            tokio::time::sleep(EVERY * u32::try_from(place)? / u32::try_from(OTHERS)?).await;
-            let mut ticks = interval(EVERY);
+            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(place)? / u32::try_from(OTHER_CONTACTS)?)
+                .await;
+            let mut ticks = interval(REVOCATION_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             for request in requests.iter().cycle() {
                 ticks.tick().await;
@@ -67,7 +68,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             Ok::<_, anyhow::Error>(Instant::now())
         };
         let told = async {
-            timeout(PATIENCE, socket.until(&[&id, r#""last_seen":null"#])).await??;
+            timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""last_seen":null"#])).await??;
             Ok::<_, anyhow::Error>(Instant::now())
         };
         let (committed, told) = tokio::try_join!(committed, told)?;
@@ -75,7 +76,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 
         let begun = Instant::now();
         sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;
-        timeout(PATIENCE, socket.until(&[&id, r#""availability":"busy""#])).await??;
+        timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""availability":"busy""#])).await??;
         if round >= 5 {
             gone.push(taken);
             back.push(begun.elapsed());
@@ -96,7 +97,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Revocation");
     report.note(&format!(
-        "{rounds} times, while {OTHERS} others whom the viewer sees change their status 200 times a second."
+        "{rounds} times, while {OTHER_CONTACTS} others whom the viewer sees change their status 200 times a second."
     ));
     report.table(&rows);
     cluster.drop_database("bench_revocation").await

@@ -15,10 +15,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{cluster::Database, people::SECRET};
+use crate::{cluster::Database, users::SECRET};
 
 /// Linux counts processor time in hundredths of a second, whatever the kernel's own clock.
-const TICK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Limits that a benchmark would hit, since it is one client that does what thousands do.
 const UNLIMITED: [&str; 8] = [
     "CONTEXT_REQUESTS_PER_MINUTE",
@@ -31,9 +31,9 @@ const UNLIMITED: [&str; 8] = [
     "REALTIME_PRESENCE_CALLS",
 ];
 /// Names another binary to measure, to compare one build with another.
-const OTHER: &str = "BENCH_BINARY";
-const START_WITHIN: Duration = Duration::from_secs(20);
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+const BINARY_VARIABLE: &str = "BENCH_BINARY";
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub struct Server {
@@ -48,7 +48,8 @@ impl Server {
     pub async fn start(database: &Database) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
-        let binary = std::env::var_os(OTHER).unwrap_or_else(|| env!("CARGO_BIN_EXE_rollcall").into());
+        let binary =
+            std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| env!("CARGO_BIN_EXE_rollcall").into());
         let child = Command::new(binary)
             .arg("serve")
             .env("DATABASE_URL", &database.url)
@@ -67,7 +68,7 @@ impl Server {
         let begun = Instant::now();
         while TcpStream::connect(server.address).await.is_err() {
             ensure!(server.child.try_wait()?.is_none(), "the server ended; see server.log");
-            ensure!(begun.elapsed() < START_WITHIN, "the server does not listen");
+            ensure!(begun.elapsed() < START_TIMEOUT, "the server does not listen");
             sleep(Duration::from_millis(20)).await;
         }
         Ok(server)
@@ -84,7 +85,7 @@ impl Server {
     }
 
     /// Resident memory, in bytes.
-    pub fn resident(&self) -> Result<u64> {
+    pub fn resident_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
@@ -94,7 +95,7 @@ impl Server {
     /// Stops it in order.
     pub async fn stop(mut self) -> Result<()> {
         signal::kill(Pid::from_raw(i32::try_from(self.pid)?), signal::Signal::SIGTERM)?;
-        if timeout(STOP_WITHIN, self.child.wait()).await.is_err() {
+        if timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
             self.child.kill().await?;
         }
         Ok(())
@@ -108,5 +109,5 @@ pub fn cpu_of(pid: u32) -> Result<Duration> {
     let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
     let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
     let ticks = fields.sum::<Result<u32, _>>()?;
-    Ok(TICK * ticks)
+    Ok(POLL_INTERVAL * ticks)
 }

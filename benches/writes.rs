@@ -9,74 +9,75 @@ use crate::{
     Plan,
     cluster::Cluster,
     http::{Http, status_request},
-    load::{Client, Measured, closed_loop, median, quantile},
-    people::Person,
-    report::{Report, ms, row, times},
+    load::{LoadClient, LoadResult, closed_loop, median, quantile},
+    presence_socket::{PresenceSocket, status_frame},
+    report::{Report, ms, ratio, row},
     server::Server,
-    socket::{Socket, status_frame},
+    users::BenchUser,
 };
 
 const CLIENTS: [usize; 3] = [1, 100, 1_000];
-const WORDS: [&str; 2] = ["online", "busy"];
+const STATUSES: [&str; 2] = ["online", "busy"];
 /// What the socket says of them.
-const SAID: [&str; 2] = [r#""availability":"online""#, r#""availability":"busy""#];
+const STATUS_FRAGMENTS: [&str; 2] = [r#""availability":"online""#, r#""availability":"busy""#];
 
 /// Posts a status, and waits for the answer.
-struct ByRest {
+struct RestWriter {
     http: Http,
     requests: [Vec<u8>; 2],
-    turn: usize,
+    calls: usize,
 }
 
-impl Client for ByRest {
-    async fn once(&mut self) -> Result<()> {
-        self.turn += 1;
-        self.http.call(&self.requests[self.turn % 2]).await?;
+impl LoadClient for RestWriter {
+    async fn run_once(&mut self) -> Result<()> {
+        self.calls += 1;
+        self.http.call(&self.requests[self.calls % 2]).await?;
         Ok(())
     }
 }
 
 /// Sends a status, and waits until it comes back as the user's own presence. A client alone takes turns with many
 /// sockets, because a single one may send 100 messages a second only.
-struct BySocket {
-    seats: Vec<Seat>,
+struct SocketWriter {
+    sockets: Vec<UserSocket>,
     frames: [Vec<u8>; 2],
-    turn: usize,
+    calls: usize,
 }
 
 /// A user's socket, and the word that it says next: the same again would be no news.
-struct Seat {
-    socket: Socket,
-    word: usize,
+struct UserSocket {
+    socket: PresenceSocket,
+    status_index: usize,
 }
 
-impl Client for BySocket {
-    async fn once(&mut self) -> Result<()> {
-        let place = self.turn % self.seats.len();
-        self.turn += 1;
-        let Seat { socket, word } = &mut self.seats[place];
+impl LoadClient for SocketWriter {
+    async fn run_once(&mut self) -> Result<()> {
+        let place = self.calls % self.sockets.len();
+        self.calls += 1;
+        let UserSocket { socket, status_index: word } = &mut self.sockets[place];
         *word = 1 - *word;
         socket.send(&self.frames[*word]).await?;
-        socket.until(&["presence_update", SAID[*word]]).await
+        socket.wait_for(&["presence_update", STATUS_FRAGMENTS[*word]]).await
     }
 }
 
 /// Connects a client for each of these people.
-async fn by_rest(server: SocketAddr, people: &[Person]) -> Result<Vec<ByRest>> {
+async fn rest_writers(server: SocketAddr, people: &[BenchUser]) -> Result<Vec<RestWriter>> {
     let connecting = people.iter().map(|person| async {
-        let requests = WORDS.map(|word| status_request(&person.token, word));
-        Ok(ByRest { http: Http::connect(server).await?, requests, turn: 0 })
+        let requests = STATUSES.map(|word| status_request(&person.token, word));
+        Ok(RestWriter { http: Http::connect(server).await?, requests, calls: 0 })
     });
     try_join_all(connecting).await
 }
 
 /// Deals the sockets out among so many clients.
-fn by_socket(seats: Vec<Seat>, clients: usize) -> Vec<BySocket> {
-    let frames = WORDS.map(status_frame);
-    let mut all: Vec<_> =
-        (0..clients).map(|_| BySocket { seats: Vec::new(), frames: frames.clone(), turn: 0 }).collect();
+fn socket_writers(seats: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
+    let frames = STATUSES.map(status_frame);
+    let mut all: Vec<_> = (0..clients)
+        .map(|_| SocketWriter { sockets: Vec::new(), frames: frames.clone(), calls: 0 })
+        .collect();
     for (place, seat) in seats.into_iter().enumerate() {
-        all[place % clients].seats.push(seat);
+        all[place % clients].sockets.push(seat);
     }
     all
 }
@@ -87,28 +88,28 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let time = Duration::from_secs(seconds);
     let database = cluster.database("bench_writes").await?;
     let server = Server::start(&database).await?;
-    let people = Person::many(1_000)?;
+    let people = BenchUser::many(1_000)?;
     let mut bare: [Vec<f64>; 2] = Default::default();
-    let mut rest: [Vec<Measured>; 3] = Default::default();
-    let mut socket: [Vec<Measured>; 3] = Default::default();
+    let mut rest: [Vec<LoadResult>; 3] = Default::default();
+    let mut socket: [Vec<LoadResult>; 3] = Default::default();
     // Everybody has a device before the first round.
-    closed_loop(by_rest(server.address, &people).await?, time).await?;
+    closed_loop(rest_writers(server.address, &people).await?, time).await?;
     for _ in 0..rounds {
         for (series, clients) in bare.iter_mut().zip([1, 8]) {
             series.push(database.pgbench(clients, seconds).await?);
         }
         for (series, count) in rest.iter_mut().zip(CLIENTS) {
             // Fresh ones each time, because the server hangs up on connections that idle.
-            let clients = by_rest(server.address, &people[..count]).await?;
+            let clients = rest_writers(server.address, &people[..count]).await?;
             let (_, measured) = closed_loop(clients, time).await?;
             series.push(measured);
         }
     }
     let mut seats = Vec::new();
     for (seat, person) in people.iter().enumerate() {
-        let mut socket = Socket::open_with_mirror(server.address, person, seat).await?;
-        socket.send(&status_frame(WORDS[0])).await?;
-        seats.push(Seat { socket, word: 0 });
+        let mut socket = PresenceSocket::open_with_own_status(server.address, person, seat).await?;
+        socket.send(&status_frame(STATUSES[0])).await?;
+        seats.push(UserSocket { socket, status_index: 0 });
     }
     for round in 0..=rounds {
         // The first round warms caches and plans.
@@ -118,8 +119,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             }
         }
         for (series, count) in socket.iter_mut().zip(CLIENTS) {
-            let (back, measured) = closed_loop(by_socket(seats, count), time).await?;
-            seats = back.into_iter().flat_map(|client| client.seats).collect();
+            let (back, measured) = closed_loop(socket_writers(seats, count), time).await?;
+            seats = back.into_iter().flat_map(|client| client.sockets).collect();
             if round > 0 {
                 series.push(measured);
             }
@@ -134,8 +135,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             "pgbench, upsert of one row",
             clients,
             &format!("{rate:.0}"),
-            &times(rate, one),
-            &times(rate, eight),
+            &ratio(rate, one),
+            &ratio(rate, eight),
             "",
             "",
         ]));
@@ -149,8 +150,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
                 name,
                 &clients.to_string(),
                 &format!("{rate:.0}"),
-                &times(rate, one),
-                &times(rate, eight),
+                &ratio(rate, one),
+                &ratio(rate, eight),
                 &ms(quantile(&all, 0.5)),
                 &ms(quantile(&all, 0.99)),
             ]));

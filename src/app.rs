@@ -12,56 +12,56 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     auth::{Role, Verifier, VerifierSettings},
     channels::{
-        Broadcaster, ChannelLimits, LocalRooms, NodeLimits,
+        Broadcaster, ChannelLimits, LocalBroadcaster, NodeLimits,
         authorization::authorizer,
-        bus::{Neighbours, postgres::postgres_bus},
-        changes::{Changes, ChangesSettings},
-        database::{database_source, partitions::partition_keeper},
-        outlet::DiffOutlet,
+        broadcast_from_db::{broadcast_reader, partitions::partition_maintainer},
+        bus::{Peers, postgres::postgres_bus},
+        diff_sink::HubDiffSink,
+        postgres_changes::{PostgresChanges, PostgresChangesSettings},
         presence::{
             ChannelPresence,
-            mirror::{Mirror, MirrorEars, MirrorInbox},
-            rows::{Rows, RowsTask},
+            remote::{RemoteChanges, RemotePresence, RemotePresenceNotifications},
+            store::{PresenceRowWriter, PresenceStore},
         },
-        replay::{DatabaseSink, Replays},
+        replay::{DatabaseBroadcastSink, ReplayBuffers},
     },
     clock::Clock,
-    config::{self, Config, CorsOrigin},
-    console::{self, demo::Demo},
+    config::{self, AllowedOrigins, Config},
+    console::{self, demo_tokens::DemoTokens},
     context::{
         ContextSettings, context_engine,
         provider::{Embedder, Providers},
     },
     http::{
         self, GatewayPolicy, HttpState,
-        layers::{CorsOrigins, HttpSettings},
+        middleware::{CorsOrigins, HttpSettings},
         sockets::Sockets,
-        system::{Probe, Reading, System},
+        system::{CheckResult, HealthCheck, System},
     },
     hub::{Hub, HubSettings, ShutdownPlan},
     lifecycle::{Shutdown, TaskFailure, Tasks},
-    limits::{LimitSettings, Limits},
+    limits::{LimitSettings, RateLimiter},
     model::NodeId,
     pg::{Database, listener},
     presence::{
         PresenceService,
+        channel_users::ChannelUsers,
         context_sync::context_sync,
-        courier::{Courier, CourierEars, Errands},
-        guests::Guests,
-        liveness::{Lease, Liveness, Times},
-        roster::Roster,
+        devices::{DeviceTimeouts, DeviceTracker, NodeLease},
+        outbox_relay::{OutboxNotifications, OutboxRelay, PendingIds},
         typing::run_expiry,
-        visibility::{Ears, Inbox, visibility},
+        user_index::UserIndex,
+        visibility::{PendingChanges, VisibilityNotifications, visibility},
         writer::writer,
     },
-    session::{channels::Services, presence::Shared},
+    session::{channels::Services, presence::PresenceServices},
     transport::{self, AcceptSettings},
 };
 
 /// How long a node that starts waits for the others.
-const NODES_PATIENCE: Duration = Duration::from_secs(3);
+const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long background tasks get to end after that.
-const TASKS_GRACE: Duration = Duration::from_secs(10);
+const TASK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a running server needs from outside.
 pub struct Environment {
@@ -90,9 +90,9 @@ pub struct Server {
     tasks: Tasks,
     /// Cancelled when no more connections are to be accepted: later than the soft stop, so that whoever asks in between
     /// learns that this server is stopping.
-    closing: CancellationToken,
+    stop_accepting: CancellationToken,
     hub: Hub,
-    lease: Lease,
+    lease: NodeLease,
     database: Database,
 }
 
@@ -120,23 +120,23 @@ impl Server {
         let node = NodeId::random();
 
         let sockets = TaskTracker::new();
-        let hub = Hub::start(&HubSettings { shards: config.shards, ..HubSettings::default() }, &sockets);
-        let inbox = Arc::new(Inbox::default());
+        let hub = Hub::start(&HubSettings { shards: config.hub_shards, ..HubSettings::default() }, &sockets);
+        let inbox = Arc::new(PendingChanges::default());
         let (writer, writer_task) = writer(database.clone());
-        let roster = Roster::default();
-        let guests = Guests::default();
-        let errands = Arc::new(Errands::default());
+        let roster = UserIndex::default();
+        let guests = ChannelUsers::default();
+        let errands = Arc::new(PendingIds::default());
         let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
-        let times = Times {
-            grace: config.times.disconnect_grace,
-            idle_after: config.times.idle_after,
-            lease: config.times.node_lease,
+        let times = DeviceTimeouts {
+            grace: config.timeouts.disconnect_grace,
+            idle_after: config.timeouts.idle_after,
+            lease: config.timeouts.node_lease,
         };
-        let liveness = Liveness::new(writer.clone(), node, times);
-        let lease = Lease::new(database.clone(), liveness.clone(), inbox.clone());
-        lease.take().await.context("taking the node's lease")?;
+        let liveness = DeviceTracker::new(writer.clone(), node, times);
+        let lease = NodeLease::new(database.clone(), liveness.clone(), inbox.clone());
+        lease.acquire().await.context("taking the node's lease")?;
 
-        let limits = Arc::new(Limits::new(LimitSettings {
+        let limits = Arc::new(RateLimiter::new(LimitSettings {
             presence_updates_per_minute: config.limits.presence_updates_per_minute,
             context_requests_per_minute: config.limits.context_requests_per_minute,
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
@@ -154,57 +154,59 @@ impl Server {
             limits.clone(),
         ));
         let demo = jwt_secret.as_ref().filter(|_| demo && address.ip().is_loopback());
-        let demo = demo.map(|secret| Demo { secret: config::Secret::new(secret), clock: clock.clone() });
+        let demo =
+            demo.map(|secret| DemoTokens { secret: config::Secret::new(secret), clock: clock.clone() });
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
-        let probes: Vec<Arc<dyn Probe>> =
-            vec![Arc::new(DatabaseProbe(database.clone())), Arc::new(ListenerProbe(inbox.clone()))];
-        let rows = Rows::default();
-        let outlet = Arc::new(DiffOutlet::new(hub.clone()));
+        let probes: Vec<Arc<dyn HealthCheck>> =
+            vec![Arc::new(DatabaseCheck(database.clone())), Arc::new(ListenerCheck(inbox.clone()))];
+        let rows = PresenceStore::default();
+        let outlet = Arc::new(HubDiffSink::new(hub.clone()));
         let channel_presence = ChannelPresence::new(node, clock.clone(), outlet, rows.clone());
-        let mirror_inbox = Arc::new(MirrorInbox::default());
-        let neighbours = Neighbours::new(config.times.node_lease);
-        let mirror = Mirror::new(
+        let mirror_inbox = Arc::new(RemoteChanges::default());
+        let neighbours = Peers::new(config.timeouts.node_lease);
+        let mirror = RemotePresence::new(
             node,
             channel_presence.clone(),
             rows.clone(),
             database.clone(),
             mirror_inbox.clone(),
             neighbours.clone(),
-            config.times.node_lease,
+            config.timeouts.node_lease,
         );
-        let local_rooms = LocalRooms::new(hub.clone());
+        let local_rooms = LocalBroadcaster::new(hub.clone());
         let (bus, bus_sender, bus_receiver, bus_ears) =
             postgres_bus(node, &database, neighbours.clone(), local_rooms.clone());
         let ready = (mirror.ready(), bus_receiver.ready());
-        let rows_task = RowsTask::new(rows, channel_presence.clone(), database.clone(), node);
+        let rows_task = PresenceRowWriter::new(rows, channel_presence.clone(), database.clone(), node);
         let (authorizer, asker, rights_ears) = authorizer(database.clone());
-        let (partition_keeper, partition_ears) = partition_keeper(database.clone());
-        let replays = Replays::default();
+        let (partition_keeper, partition_ears) = partition_maintainer(database.clone());
+        let replays = ReplayBuffers::default();
         let channel_limits = channel_limits(&config.limits);
-        let (messages_source, messages, messages_ears) = database_source(
+        let (messages_source, messages, messages_ears) = broadcast_reader(
             database.clone(),
             channel_limits.payload_bytes.unwrap_or(usize::MAX),
-            DatabaseSink::new(local_rooms.clone(), replays.clone(), authorizer.clone()),
+            DatabaseBroadcastSink::new(local_rooms.clone(), replays.clone(), authorizer.clone()),
         );
         let (changes, changes_engine) =
-            Changes::new(database.clone(), Arc::new(hub.clone()), changes_settings(config));
+            PostgresChanges::new(database.clone(), Arc::new(hub.clone()), changes_settings(config));
         let channels = Arc::new(Services {
             changes,
             hub: hub.clone(),
-            guests: guests.clone(),
+            users: guests.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
             broadcaster: Broadcaster::new(local_rooms, Arc::new(bus), neighbours),
             presence: channel_presence,
             authorizer,
             messages,
-            replays,
+            replay_buffers: replays,
             private_only: config.private_channels_only,
             limits: Arc::new(NodeLimits::new(channel_limits, hub.clone())),
             tasks: sockets.clone(),
             stopping: tasks.shutdown().soft().clone(),
         });
-        let shared = Shared { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
+        let shared =
+            PresenceServices { presence: presence.clone(), verifier: verifier.clone(), clock: clock.clone() };
         let state = HttpState {
             presence,
             context: context.clone(),
@@ -216,49 +218,57 @@ impl Server {
                 networks: config.gateway.networks.clone(),
             }),
             system: Arc::new(
-                System::new(probes, metrics, clock.clone()).until(tasks.shutdown().soft().clone()),
+                System::new(probes, metrics, clock.clone()).with_shutdown(tasks.shutdown().soft().clone()),
             ),
             sockets: Sockets { hub: hub.clone(), shared },
             channels,
-            demo,
+            demo_tokens: demo,
             clock,
         };
         let settings = http_settings(config, tasks.shutdown().soft().clone())?;
         let second_router =
-            http::layers::wrap(http::sockets::second_port_routes().with_state(state.clone()), &settings);
-        let router = http::layers::wrap(router().with_state(state), &settings);
+            http::middleware::apply(http::sockets::second_port_routes().with_state(state.clone()), &settings);
+        let router = http::middleware::apply(router().with_state(state), &settings);
 
         let stop = tasks.shutdown().soft().clone();
         let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
         // Rights before broadcasts: what was taken away is noted before what comes after it is read.
-        let channel_ears =
-            ((MirrorEars(mirror_inbox), bus_ears), ((rights_ears, partition_ears), messages_ears));
-        let audience =
-            ((Ears(inbox), context_ears), ((CourierEars(errands.clone()), context_bell), channel_ears));
-        let courier = Courier::new(database.clone(), hub.clone(), roster, guests, liveness.clone(), errands);
-        tasks.spawn("listener", endless(listener::run(database.direct().clone(), audience, stop.clone())));
-        tasks.spawn("visibility", endless(pump.run(stop.clone())));
-        tasks.spawn("typing", endless(expiry));
-        tasks.spawn("context sync", endless(context_sync.run(stop.clone())));
-        tasks.spawn("changes", endless(changes_engine.run(stop.clone())));
-        tasks.spawn("context engine", endless(context_tasks.run(stop.clone())));
-        tasks.spawn("context workers", endless(context.clone().run_workers(stop.clone())));
-        tasks.spawn("context house", endless(context.clone().run_house(stop.clone())));
-        tasks.spawn("context meaning", endless(context.clone().run_meaning(stop.clone())));
-        tasks.spawn("roll-ups", endless(context.clone().run_roll_ups(stop.clone())));
-        tasks.spawn("chats", endless(context.run_turns(stop.clone())));
-        tasks.spawn("courier", endless(courier.run(stop.clone())));
-        tasks.spawn("graces", endless(liveness.run_graces(stop.clone())));
-        tasks.spawn("lease", endless(lease.clone().run(stop.clone())));
-        tasks.spawn("channel presence rows", endless(rows_task.run(stop.clone())));
-        tasks.spawn("rights", endless(asker.run(stop.clone())));
-        tasks.spawn("partitions of messages", endless(partition_keeper.run(stop.clone())));
-        tasks.spawn("broadcasts from the database", endless(messages_source.run(stop.clone())));
-        tasks.spawn("bus sender", endless(bus_sender.run(stop.clone())));
-        tasks.spawn("bus receiver", endless(bus_receiver.run(stop.clone())));
-        tasks.spawn("channel presence mirror", endless(mirror.run(stop.clone())));
-        tasks.spawn("writer", endless(writer_task.run(stop.clone())));
-        until_known(ready).await;
+        let channel_ears = (
+            (RemotePresenceNotifications(mirror_inbox), bus_ears),
+            ((rights_ears, partition_ears), messages_ears),
+        );
+        let audience = (
+            (VisibilityNotifications(inbox), context_ears),
+            ((OutboxNotifications(errands.clone()), context_bell), channel_ears),
+        );
+        let courier =
+            OutboxRelay::new(database.clone(), hub.clone(), roster, guests, liveness.clone(), errands);
+        tasks.spawn(
+            "listener",
+            infallible(listener::run(database.direct_connector().clone(), audience, stop.clone())),
+        );
+        tasks.spawn("visibility", infallible(pump.run(stop.clone())));
+        tasks.spawn("typing", infallible(expiry));
+        tasks.spawn("context sync", infallible(context_sync.run(stop.clone())));
+        tasks.spawn("changes", infallible(changes_engine.run(stop.clone())));
+        tasks.spawn("context engine", infallible(context_tasks.run(stop.clone())));
+        tasks.spawn("context workers", infallible(context.clone().run_workers(stop.clone())));
+        tasks.spawn("context house", infallible(context.clone().run_maintenance(stop.clone())));
+        tasks.spawn("context meaning", infallible(context.clone().run_embedding_worker(stop.clone())));
+        tasks.spawn("roll-ups", infallible(context.clone().run_roll_ups(stop.clone())));
+        tasks.spawn("chats", infallible(context.drain_turns(stop.clone())));
+        tasks.spawn("courier", infallible(courier.run(stop.clone())));
+        tasks.spawn("graces", infallible(liveness.run_grace_expiry(stop.clone())));
+        tasks.spawn("lease", infallible(lease.clone().run(stop.clone())));
+        tasks.spawn("channel presence rows", infallible(rows_task.run(stop.clone())));
+        tasks.spawn("rights", infallible(asker.run(stop.clone())));
+        tasks.spawn("partitions of messages", infallible(partition_keeper.run(stop.clone())));
+        tasks.spawn("broadcasts from the database", infallible(messages_source.run(stop.clone())));
+        tasks.spawn("bus sender", infallible(bus_sender.run(stop.clone())));
+        tasks.spawn("bus receiver", infallible(bus_receiver.run(stop.clone())));
+        tasks.spawn("channel presence mirror", infallible(mirror.run(stop.clone())));
+        tasks.spawn("writer", infallible(writer_task.run(stop.clone())));
+        wait_for_peers(ready).await;
         let closing = CancellationToken::new();
         if let Some((listener, _)) = second {
             let served =
@@ -267,7 +277,7 @@ impl Server {
         }
         let served = transport::serve(listener, router, closing.clone(), AcceptSettings::default());
         tasks.spawn("http", served);
-        Ok(Self { address, context_address, node, tasks, closing, hub, lease, database })
+        Ok(Self { address, context_address, node, tasks, stop_accepting: closing, hub, lease, database })
     }
 
     /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
@@ -281,8 +291,8 @@ impl Server {
         tracing::info!(sockets, "not ready any more; telling sockets to come back elsewhere");
         self.hub.shutdown(ShutdownPlan::default()).await;
         tracing::info!("no socket is left; finishing requests and background work");
-        self.closing.cancel();
-        let ended = self.tasks.run(TASKS_GRACE).await;
+        self.stop_accepting.cancel();
+        let ended = self.tasks.run(TASK_SHUTDOWN_TIMEOUT).await;
         self.lease.release().await;
         self.database.close();
         ended
@@ -328,11 +338,11 @@ fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> V
     }
 }
 
-fn changes_settings(config: &Config) -> ChangesSettings {
-    ChangesSettings {
-        slot: config.slot.clone(),
-        most_lag_bytes: config.max_wal_bytes,
-        ..ChangesSettings::default()
+fn changes_settings(config: &Config) -> PostgresChangesSettings {
+    PostgresChangesSettings {
+        slot_name: config.slot_name.clone(),
+        max_lag_bytes: config.max_wal_bytes,
+        ..PostgresChangesSettings::default()
     }
 }
 
@@ -355,17 +365,17 @@ fn channel_limits(limits: &config::Limits) -> ChannelLimits {
 fn context_settings(config: &config::ContextConfig) -> ContextSettings {
     ContextSettings {
         use_dynamic: config.use_dynamic,
-        fall_back: config.fall_back,
+        fall_back_to_simple: config.fallback,
         providers: Providers::new(&config.providers, config.echo),
         embedder: config.embeddings.as_ref().map(|it| Arc::new(Embedder::new(it))),
-        roll_up_every: config.roll_up_every,
+        roll_up_interval: config.roll_up_interval,
     }
 }
 
 fn http_settings(config: &Config, stopping: CancellationToken) -> anyhow::Result<HttpSettings> {
-    let cors_origins = match &config.cors.origin {
-        CorsOrigin::Any => CorsOrigins::Any,
-        CorsOrigin::These(origins) => origins.join(",").parse()?,
+    let cors_origins = match &config.cors.origins {
+        AllowedOrigins::Any => CorsOrigins::Any,
+        AllowedOrigins::List(origins) => origins.join(",").parse()?,
     };
     Ok(HttpSettings {
         cors_origins,
@@ -378,37 +388,37 @@ fn http_settings(config: &Config, stopping: CancellationToken) -> anyhow::Result
 
 /// Waits until this node knows who is present on the others and they know of it; not for long, because sockets of this
 /// node can do without them.
-async fn until_known((mut mirrored, mut announced): (watch::Receiver<bool>, watch::Receiver<bool>)) {
+async fn wait_for_peers((mut mirrored, mut announced): (watch::Receiver<bool>, watch::Receiver<bool>)) {
     let both = async {
         // Should one of the tasks end, its owner notices.
         drop(mirrored.wait_for(|ready| *ready).await);
         drop(announced.wait_for(|ready| *ready).await);
     };
-    if timeout(NODES_PATIENCE, both).await.is_err() {
+    if timeout(PEER_SYNC_TIMEOUT, both).await.is_err() {
         tracing::warn!("takes sockets before everything of the other nodes is known");
     }
 }
 
 /// A task that only ends because it was told to.
-async fn endless(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+async fn infallible(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
     task.await;
     Ok(())
 }
 
 /// Whether the database answers.
-struct DatabaseProbe(Database);
+struct DatabaseCheck(Database);
 
-impl Probe for DatabaseProbe {
+impl HealthCheck for DatabaseCheck {
     fn name(&self) -> &'static str {
         "database"
     }
 
-    fn check(&self) -> BoxFuture<'_, Reading> {
+    fn check(&self) -> BoxFuture<'_, CheckResult> {
         async {
-            let answered = async { self.0.own().await?.batch_execute("").await };
+            let answered = async { self.0.server_connection().await?.batch_execute("").await };
             match answered.await {
-                Ok(()) => Reading::well(),
-                Err(_) => Reading::unwell("out of reach"),
+                Ok(()) => CheckResult::healthy(),
+                Err(_) => CheckResult::unhealthy("out of reach"),
             }
         }
         .boxed()
@@ -416,15 +426,19 @@ impl Probe for DatabaseProbe {
 }
 
 /// Whether notifications arrive.
-struct ListenerProbe(Arc<Inbox>);
+struct ListenerCheck(Arc<PendingChanges>);
 
-impl Probe for ListenerProbe {
+impl HealthCheck for ListenerCheck {
     fn name(&self) -> &'static str {
         "listener"
     }
 
-    fn check(&self) -> BoxFuture<'_, Reading> {
-        let reading = if self.0.hears() { Reading::well() } else { Reading::unwell("not listening") };
+    fn check(&self) -> BoxFuture<'_, CheckResult> {
+        let reading = if self.0.is_connected() {
+            CheckResult::healthy()
+        } else {
+            CheckResult::unhealthy("not listening")
+        };
         std::future::ready(reading).boxed()
     }
 }

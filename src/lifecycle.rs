@@ -52,7 +52,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// If the system does not let us listen to signals.
-    pub fn on_signals(&self) -> io::Result<()> {
+    pub fn listen_for_signals(&self) -> io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let shutdown = self.clone();
@@ -133,7 +133,7 @@ impl Tasks {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError> + Send + 'static,
     {
-        let id = self.state.lock().enter(name);
+        let id = self.state.lock().register(name);
         let this = self.clone();
         self.tracker.spawn(async move {
             // A task of its own, so that its panic ends there and is seen here.
@@ -159,7 +159,7 @@ impl Tasks {
     }
 
     fn fail(&self, failure: TaskFailure) {
-        error!(error = %Chain(&failure), "a background task failed, stopping");
+        error!(error = %ErrorChain(&failure), "a background task failed, stopping");
         self.state.lock().failure.get_or_insert(failure);
         self.shutdown.soft.cancel();
     }
@@ -187,7 +187,7 @@ impl Tasks {
 }
 
 impl State {
-    fn enter(&mut self, name: &'static str) -> u64 {
+    fn register(&mut self, name: &'static str) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.running.insert(id, name);
@@ -196,9 +196,9 @@ impl State {
 }
 
 /// An error with its causes on one line, for people: `could not listen: address in use`.
-pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn std::error::Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.0.to_string();
         f.write_str(&said)?;
@@ -223,29 +223,29 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(5);
     type Never = Result<(), std::convert::Infallible>;
 
-    async fn until_stopped(stop: CancellationToken) -> Never {
+    async fn wait_for_stop(stop: CancellationToken) -> Never {
         stop.cancelled().await;
         Ok(())
     }
 
     #[tokio::test]
-    async fn tasks_that_heed_the_soft_stop_end_in_order() {
+    async fn tasks_end_on_soft_stop() {
         let tasks = Tasks::new(Shutdown::new());
-        tasks.spawn("good", until_stopped(tasks.shutdown().soft().clone()));
+        tasks.spawn("good", wait_for_stop(tasks.shutdown().soft().clone()));
         tasks.shutdown().request();
         tasks.run(GRACE).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_task_that_ends_early_stops_the_server_and_is_named() {
+    async fn early_task_end_stops_the_server() {
         let tasks = Tasks::new(Shutdown::new());
-        tasks.spawn("good", until_stopped(tasks.shutdown().soft().clone()));
+        tasks.spawn("good", wait_for_stop(tasks.shutdown().soft().clone()));
         tasks.spawn("short", async { Never::Ok(()) });
         assert!(matches!(tasks.run(GRACE).await, Err(TaskFailure::Ended("short"))));
     }
 
     #[tokio::test]
-    async fn a_panic_stops_the_server_and_is_named() {
+    async fn task_panic_stops_the_server() {
         let tasks = Tasks::new(Shutdown::new());
         tasks.spawn("shaky", async {
             assert!(std::env::args().count() == 0, "shaken");
@@ -255,15 +255,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_keeps_its_cause() {
+    async fn task_error_keeps_its_cause() {
         let tasks = Tasks::new(Shutdown::new());
         tasks.spawn("broken", async { Err(io::Error::other("pipe")) });
         let failure = tasks.run(GRACE).await.unwrap_err();
-        assert_eq!(Chain(&failure).to_string(), "the task \"broken\" failed: pipe");
+        assert_eq!(ErrorChain(&failure).to_string(), "the task \"broken\" failed: pipe");
     }
 
     #[tokio::test]
-    async fn a_task_that_hangs_is_named_and_dropped_after_the_grace() {
+    async fn hanging_task_is_dropped_after_the_timeout() {
         let tasks = Tasks::new(Shutdown::new());
         let (held, dropped) = tokio::sync::oneshot::channel::<()>();
         tasks.spawn("stuck", async move {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_request_drops_what_hangs_without_calling_it_a_failure() {
+    async fn second_stop_request_drops_tasks_without_failure() {
         let tasks = Tasks::new(Shutdown::new());
         tasks.spawn("stuck", std::future::pending::<Never>());
         tasks.shutdown().request();

@@ -23,9 +23,9 @@ const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-const SHARDS: usize = 16;
+const SHARD_COUNT: usize = 16;
 /// Entries in a shard before the first look for idle ones.
-const FIRST_SWEEP: usize = 256;
+const MIN_SWEEP_THRESHOLD: usize = 256;
 
 /// What is counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,21 +67,21 @@ impl Default for LimitSettings {
 /// It was allowed. As part of a response it writes the `RateLimit-*` headers, if there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "add it to the response, so that clients see what is left"]
-pub struct Allowance(Option<Level>);
+pub struct Allowance(Option<RateLimitState>);
 
 /// How full the allowance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Level {
+struct RateLimitState {
     limit: u32,
     remaining: u32,
     reset: Duration,
 }
 
-impl Level {
+impl RateLimitState {
     fn write_headers(self, headers: &mut HeaderMap) {
         headers.insert(RATELIMIT_LIMIT, HeaderValue::from(self.limit));
         headers.insert(RATELIMIT_REMAINING, HeaderValue::from(self.remaining));
-        headers.insert(RATELIMIT_RESET, HeaderValue::from(rounded_up(self.reset)));
+        headers.insert(RATELIMIT_RESET, HeaderValue::from(whole_seconds(self.reset)));
     }
 }
 
@@ -106,53 +106,53 @@ impl IntoResponseParts for Allowance {
 
 /// It was too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many requests, try again in {} s", rounded_up(*retry_after))]
-pub struct Limited {
+#[error("too many requests, try again in {} s", whole_seconds(*retry_after))]
+pub struct RateLimitExceeded {
     /// From when on one more is allowed.
     pub retry_after: Duration,
-    level: Level,
+    state: RateLimitState,
 }
 
-impl Limited {
+impl RateLimitExceeded {
     pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
-        self.level.write_headers(headers);
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(rounded_up(self.retry_after)));
+        self.state.write_headers(headers);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(self.retry_after)));
     }
 }
 
 /// The counters of one node. Share it in an [`std::sync::Arc`].
 #[derive(Debug)]
-pub struct Limits {
+pub struct RateLimiter {
     settings: LimitSettings,
     started: Instant,
     hasher: RandomState,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Shard>; SHARD_COUNT],
 }
 
 #[derive(Debug)]
 struct Shard {
     /// When the allowance is whole again, in nanoseconds since `started`.
-    whole_at: HashMap<(LimitClass, UserId), u64>,
+    replenished_at: HashMap<(LimitClass, UserId), u64>,
     /// The size at which idle entries are looked for.
-    sweep_at: usize,
+    sweep_threshold: usize,
 }
 
 impl Default for Shard {
     fn default() -> Self {
-        Self { whole_at: HashMap::new(), sweep_at: FIRST_SWEEP }
+        Self { replenished_at: HashMap::new(), sweep_threshold: MIN_SWEEP_THRESHOLD }
     }
 }
 
 impl Shard {
     /// Drops the entries that say nothing any more. The threshold doubles, so the cost per entry is constant.
     fn sweep(&mut self, now: u64) {
-        self.whole_at.retain(|_, whole_at| *whole_at > now);
-        self.sweep_at = (self.whole_at.len() * 2).max(FIRST_SWEEP);
-        self.whole_at.shrink_to(self.sweep_at);
+        self.replenished_at.retain(|_, whole_at| *whole_at > now);
+        self.sweep_threshold = (self.replenished_at.len() * 2).max(MIN_SWEEP_THRESHOLD);
+        self.replenished_at.shrink_to(self.sweep_threshold);
     }
 }
 
-impl Limits {
+impl RateLimiter {
     /// Nobody has done anything yet.
     #[must_use]
     pub fn new(settings: LimitSettings) -> Self {
@@ -164,7 +164,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Limited`] says when to come back; what is refused does not count.
-    pub fn check(&self, class: LimitClass, user: UserId) -> Result<Allowance, Limited> {
+    pub fn check(&self, class: LimitClass, user: UserId) -> Result<Allowance, RateLimitExceeded> {
         self.check_at(class, user, Instant::now())
     }
 
@@ -172,29 +172,37 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Self::check`].
-    pub fn check_at(&self, class: LimitClass, user: UserId, now: Instant) -> Result<Allowance, Limited> {
+    pub fn check_at(
+        &self,
+        class: LimitClass,
+        user: UserId,
+        now: Instant,
+    ) -> Result<Allowance, RateLimitExceeded> {
         let Some(limit) = self.per_minute(class) else { return Ok(Allowance(None)) };
         let now = nanoseconds(now.saturating_duration_since(self.started));
         let interval = 60_000_000_000 / u64::from(limit.get());
         let burst = interval * u64::from(limit.get());
 
         let key = (class, user);
-        let mut shard = self.shards[self.hasher.hash_one(key) as usize % SHARDS].lock();
-        if shard.whole_at.len() >= shard.sweep_at {
+        let mut shard = self.shards[self.hasher.hash_one(key) as usize % SHARD_COUNT].lock();
+        if shard.replenished_at.len() >= shard.sweep_threshold {
             shard.sweep(now);
         }
-        let before = shard.whole_at.get(&key).map_or(now, |whole_at| now.max(*whole_at));
+        let before = shard.replenished_at.get(&key).map_or(now, |whole_at| now.max(*whole_at));
         let after = before + interval;
-        let level = |whole_at: u64| Level {
+        let level = |whole_at: u64| RateLimitState {
             limit: limit.get(),
             remaining: u32::try_from(burst.saturating_sub(whole_at - now) / interval).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(whole_at - now),
         };
         if after - now > burst {
             let retry_after = Duration::from_nanos(after - now - burst);
-            return Err(Limited { retry_after, level: Level { remaining: 0, ..level(before) } });
+            return Err(RateLimitExceeded {
+                retry_after,
+                state: RateLimitState { remaining: 0, ..level(before) },
+            });
         }
-        shard.whole_at.insert(key, after);
+        shard.replenished_at.insert(key, after);
         Ok(Allowance(Some(level(after))))
     }
 
@@ -209,7 +217,7 @@ impl Limits {
 }
 
 /// Whole seconds, rounded up, so that nobody comes back too early.
-fn rounded_up(time: Duration) -> u64 {
+fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
@@ -222,21 +230,21 @@ fn nanoseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn second(limits: &Limits, seconds: f64) -> Instant {
+    fn at_second(limits: &RateLimiter, seconds: f64) -> Instant {
         limits.started + Duration::from_secs_f64(seconds)
     }
 
     #[test]
-    fn ten_at_once_then_one_every_six_seconds() {
-        let limits = Limits::new(LimitSettings::default());
+    fn allows_burst_of_ten_then_one_per_six_seconds() {
+        let limits = RateLimiter::new(LimitSettings::default());
         let user = UserId::random();
-        let check = |at: f64| limits.check_at(LimitClass::PresenceUpdate, user, second(&limits, at));
+        let check = |at: f64| limits.check_at(LimitClass::PresenceUpdate, user, at_second(&limits, at));
         for remaining in (0..10).rev() {
             assert_eq!(check(1.0).expect("is within the burst").remaining(), Some(remaining));
         }
         let limited = check(1.0).expect_err("is over it");
         assert_eq!(limited.retry_after, Duration::from_secs(6));
-        assert_eq!(limited.level, Level { limit: 10, remaining: 0, reset: Duration::from_secs(60) });
+        assert_eq!(limited.state, RateLimitState { limit: 10, remaining: 0, reset: Duration::from_secs(60) });
         assert_eq!(check(6.5).expect_err("is still over it").retry_after, Duration::from_millis(500));
         assert!(check(7.0).is_ok());
         assert!(check(7.0).is_err());
@@ -244,42 +252,42 @@ mod tests {
     }
 
     #[test]
-    fn users_and_classes_do_not_share() {
-        let limits = Limits::new(LimitSettings::default());
+    fn users_and_classes_are_limited_separately() {
+        let limits = RateLimiter::new(LimitSettings::default());
         let (one, other) = (UserId::random(), UserId::random());
-        let now = second(&limits, 0.0);
+        let now = at_second(&limits, 0.0);
         while limits.check_at(LimitClass::PresenceUpdate, one, now).is_ok() {}
         assert!(limits.check_at(LimitClass::Chat, one, now).is_ok());
         assert!(limits.check_at(LimitClass::PresenceUpdate, other, now).is_ok());
     }
 
     #[test]
-    fn without_a_limit_everything_goes_and_nothing_is_remembered() {
+    fn disabled_limit_stores_nothing() {
         let settings = LimitSettings { chat_requests_per_minute: None, ..LimitSettings::default() };
-        let limits = Limits::new(settings);
+        let limits = RateLimiter::new(settings);
         let user = UserId::random();
         for _ in 0..1_000 {
             assert_eq!(limits.check(LimitClass::Chat, user), Ok(Allowance(None)));
         }
-        assert!(limits.shards.iter().all(|shard| shard.lock().whole_at.is_empty()));
+        assert!(limits.shards.iter().all(|shard| shard.lock().replenished_at.is_empty()));
     }
 
     #[test]
-    fn users_who_went_away_are_forgotten() {
-        let limits = Limits::new(LimitSettings::default());
+    fn idle_entries_are_removed() {
+        let limits = RateLimiter::new(LimitSettings::default());
         for n in 0..200_000 {
             // 1,000 users a second, each owing 6 s: 6,000 count at any time.
-            let now = second(&limits, f64::from(n) / 1_000.0);
+            let now = at_second(&limits, f64::from(n) / 1_000.0);
             assert!(limits.check_at(LimitClass::PresenceUpdate, UserId::random(), now).is_ok());
         }
-        let held: usize = limits.shards.iter().map(|shard| shard.lock().whole_at.len()).sum();
+        let held: usize = limits.shards.iter().map(|shard| shard.lock().replenished_at.len()).sum();
         assert!(held <= 4 * 6_000, "{held} entries are held");
     }
 
     #[test]
-    fn the_highest_limit_does_not_overflow() {
+    fn maximum_limit_does_not_overflow() {
         let settings =
             LimitSettings { chat_requests_per_minute: Some(NonZeroU32::MAX), ..LimitSettings::default() };
-        assert!(Limits::new(settings).check(LimitClass::Chat, UserId::random()).is_ok());
+        assert!(RateLimiter::new(settings).check(LimitClass::Chat, UserId::random()).is_ok());
     }
 }

@@ -6,25 +6,25 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rollcall::lifecycle::Chain;
+use rollcall::lifecycle::ErrorChain;
 
 /// How long threads that block may take to end after everything else has.
-const LAST_WAIT: Duration = Duration::from_secs(2);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
         let error: &(dyn Error + 'static) = error.as_ref();
-        eprintln!("rollcall: {}", Chain(error));
+        eprintln!("rollcall: {}", ErrorChain(error));
         ExitCode::FAILURE
     })
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    let (command, config) = cli::read()?;
+    let (command, config) = cli::load()?;
     let traces = rollcall::telemetry::init_tracing(&config.log, config.traces.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(cli::run(command, config));
-    runtime.shutdown_timeout(LAST_WAIT);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     traces.finish();
     outcome
 }

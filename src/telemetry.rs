@@ -18,7 +18,7 @@ use traces::Traces;
 const DEFAULT_FILTER: &str = "warn,rollcall=info,deadpool_postgres=error";
 /// How often [`upkeep`] folds new samples into the histograms; also the staleness that a reader may see in
 /// memory use, not in values: rendering folds too.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Upper bounds in seconds, for what takes a transaction, a query or a request.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -28,7 +28,7 @@ const BATCH_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 2
 /// Names of metrics. The unit is the name's last word but for counters, which count events.
 pub mod metric {
     /// Gauge: visibility edges held in memory (viewer to subject).
-    pub const EDGES: &str = "rollcall_edges";
+    pub const VISIBILITY_EDGES: &str = "rollcall_edges";
     /// Histogram: rows in a batch of the group-commit writer.
     pub const WRITER_BATCH_SIZE: &str = "rollcall_writer_batch_size";
     /// Histogram, seconds: from handing a write over to its commit.
@@ -36,11 +36,11 @@ pub mod metric {
     /// Histogram, seconds: from commit to the notification's arrival.
     pub const NOTIFY_LAG: &str = "rollcall_notify_lag_seconds";
     /// Counter: full re-reads after a lost LISTEN connection or a policy change, by cause.
-    pub const RESYNCS: &str = "rollcall_resyncs_total";
+    pub const VISIBILITY_RESYNCS: &str = "rollcall_resyncs_total";
     /// Histogram, seconds: queries that ask row-level security who sees whom.
     pub const RLS_QUERY: &str = "rollcall_rls_query_seconds";
     /// Counter: errands for sockets that were given up because too many waited.
-    pub const ERRANDS_DROPPED: &str = "rollcall_errands_dropped_total";
+    pub const OUTBOX_MESSAGES_DROPPED: &str = "rollcall_errands_dropped_total";
     /// Histogram: channels in a batch of rows of `rollcall.presence`.
     pub const CHANNEL_PRESENCE_BATCH_SIZE: &str = "rollcall_channel_presence_batch_size";
     /// Histogram, seconds: writing such a batch.
@@ -52,21 +52,21 @@ pub mod metric {
     /// Counter: times that the presence of another node was read as a whole.
     pub const CHANNEL_PRESENCE_RESYNCS: &str = "rollcall_channel_presence_resyncs_total";
     /// Counter: messages of rooms that were told to other nodes.
-    pub const BUS_SENT: &str = "rollcall_bus_sent_total";
+    pub const BUS_MESSAGES_SENT: &str = "rollcall_bus_sent_total";
     /// Histogram: such messages in one piece.
     pub const BUS_BATCH_SIZE: &str = "rollcall_bus_batch_size";
     /// Counter: messages of rooms that other nodes told.
-    pub const BUS_HEARD: &str = "rollcall_bus_heard_total";
+    pub const BUS_MESSAGES_RECEIVED: &str = "rollcall_bus_heard_total";
     /// Counter: messages (or, where nobody knows how many, pieces) that did not cross nodes, by cause.
     pub const BUS_DROPPED: &str = "rollcall_bus_dropped_total";
     /// Histogram, seconds: asking the policies of private channels, a batch of callers at a time.
-    pub const RIGHTS_PROBE: &str = "rollcall_rights_probe_seconds";
+    pub const CHANNEL_AUTHORIZATION_CHECK_SECONDS: &str = "rollcall_rights_probe_seconds";
     /// Counter: callers asked about in private channels, by why: join, recheck.
-    pub const RIGHTS_ASKED: &str = "rollcall_rights_asked_total";
+    pub const CHANNEL_AUTHORIZATION_CHECKS: &str = "rollcall_rights_asked_total";
     /// Gauge: private channels whose rights are watched, by caller and channel.
-    pub const RIGHTS_WATCHED: &str = "rollcall_rights_watched";
+    pub const CHANNEL_AUTHORIZATION_SUBSCRIPTIONS: &str = "rollcall_rights_watched";
     /// Counter: times that broadcasts from the database waited for policies in vain.
-    pub const RIGHTS_UNSETTLED: &str = "rollcall_rights_unsettled_total";
+    pub const CHANNEL_AUTHORIZATION_WAIT_TIMEOUTS: &str = "rollcall_rights_unsettled_total";
     /// Counter: broadcasts from the database handed on.
     pub const DATABASE_BROADCASTS: &str = "rollcall_database_broadcasts_total";
     /// Counter: rows of `realtime.messages` that are no broadcast or could not be delivered, by reason.
@@ -80,13 +80,13 @@ pub mod metric {
     /// Counter: streams of changes that broke or did not start.
     pub const REPLICATION_INTERRUPTIONS: &str = "rollcall_replication_interruptions_total";
     /// Gauge: channels that hear changes.
-    pub const CHANGE_CHANNELS: &str = "rollcall_change_channels";
+    pub const POSTGRES_CHANGES_SUBSCRIPTIONS: &str = "rollcall_change_channels";
     /// Histogram: changes told in one pass.
-    pub const CHANGES_BATCH_SIZE: &str = "rollcall_changes_batch_size";
+    pub const POSTGRES_CHANGES_BATCH_SIZE: &str = "rollcall_changes_batch_size";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.
-    pub const HTTP_REQUEST: &str = "rollcall_http_request_seconds";
+    pub const HTTP_REQUEST_SECONDS: &str = "rollcall_http_request_seconds";
 }
 
 /// The process's tracing or metrics could not be set up.
@@ -119,7 +119,7 @@ pub fn init_tracing(config: &LogConfig, collector: Option<&TracesConfig>) -> Res
     };
     let Some(collector) = collector else {
         Registry::default().with(lines).with(filter).try_init()?;
-        return Ok(Traces::none());
+        return Ok(Traces::disabled());
     };
     // What is logged and what is traced are two decisions, so each has a filter of its own.
     let (traces, layer) = Traces::start(collector)?;
@@ -136,15 +136,15 @@ pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
     Ok(PrometheusBuilder::new()
         .set_buckets(&LATENCY_BUCKETS)?
         .set_buckets_for_metric(full(metric::WRITER_BATCH_SIZE), &BATCH_BUCKETS)?
-        .set_buckets_for_metric(full(metric::CHANGES_BATCH_SIZE), &BATCH_BUCKETS)?
+        .set_buckets_for_metric(full(metric::POSTGRES_CHANGES_BATCH_SIZE), &BATCH_BUCKETS)?
         .set_buckets_for_metric(full(metric::CHANNEL_PRESENCE_BATCH_SIZE), &BATCH_BUCKETS)?
         .set_buckets_for_metric(full(metric::BUS_BATCH_SIZE), &BATCH_BUCKETS)?
         .install_recorder()?)
 }
 
 /// Folds samples away now and then, for ever, so that memory stays bounded when nobody scrapes.
-pub async fn upkeep(handle: PrometheusHandle) {
-    let mut every = tokio::time::interval(UPKEEP_EVERY);
+pub async fn run_upkeep(handle: PrometheusHandle) {
+    let mut every = tokio::time::interval(UPKEEP_INTERVAL);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn histograms_have_buckets_in_their_own_unit() {
+    fn histogram_buckets_match_their_unit() {
         let handle = install_metrics().unwrap();
         metrics::histogram!(metric::WRITER_LATENCY).record(0.003);
         metrics::histogram!(metric::WRITER_BATCH_SIZE).record(100.0);

@@ -5,21 +5,21 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
-    crowd::{Crowd, Pace, payload},
-    wire::{Joining, Wire, broadcast, delivered},
+    load_clients::{LoadClients, Pace, payload},
+    ws_client::{JoinOptions, WsClient, broadcast_frame, delivered_frame},
 };
 use crate::{
     Plan,
     cluster::Cluster,
-    people::Person,
     report::{Report, row},
     server::Server,
+    users::BenchUser,
 };
 
 /// Members of one channel.
-const TOGETHER: usize = 10;
+const CHANNELS_PER_SOCKET: usize = 10;
 /// How long after load memory is looked at again; a member that says nothing for a minute would be cut off.
-const CALM: Duration = Duration::from_secs(45);
+const SETTLE_TIME: Duration = Duration::from_secs(45);
 
 /// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
@@ -29,10 +29,10 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         let server = Server::start(&database).await?;
         // The first few bring in code, pools and buffers that all share.
         let first = join_all(&server, 0, crowd / 10)?;
-        let before = server.resident()?;
+        let before = server.resident_bytes()?;
         let rest = join_all(&server, crowd / 10, crowd)?;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let each = (server.resident()? - before) as f64 / rest.len() as f64;
+        let each = (server.resident_bytes()? - before) as f64 / rest.len() as f64;
         lines.push(row([&crowd.to_string(), &format!("{:.2} kB", each / 1e3)]));
         drop((first, rest));
         server.stop().await?;
@@ -40,7 +40,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Channels: memory");
     report.note(&format!(
-        "Each connection is a user of its own with a token, joined to a channel of {TOGETHER}, present and tracked. The \
+        "Each connection is a user of its own with a token, joined to a channel of {CHANNELS_PER_SOCKET}, present and tracked. The \
          kernel's own memory is not in it."
     ));
     report.table(&lines);
@@ -51,22 +51,22 @@ async fn after_load(plan: Plan, cluster: &Cluster, report: &mut Report) -> Resul
     let members = 1_000;
     let database = cluster.database("bench_idle").await?;
     let server = Server::start(&database).await?;
-    let fresh = server.resident()?;
-    let person = Person::new()?;
+    let fresh = server.resident_bytes()?;
+    let person = BenchUser::new()?;
     let open = |seat| {
-        let mut wire = Wire::open(server.address, seat, &person.token)?;
-        wire.join("bench01000", Joining::default())?;
+        let mut wire = WsClient::open(server.address, seat, &person.token)?;
+        wire.join("bench01000", JoinOptions::default())?;
         Ok(wire)
     };
     let wires = (0..members).map(open).collect::<Result<Vec<_>>>()?;
     let mut sender = open(members)?.stream;
-    let idle = server.resident()?;
-    let mut crowd = Crowd::new(wires, delivered("bench01000", "m", &payload(128, 0)).len())?;
+    let idle = server.resident_bytes()?;
+    let mut crowd = LoadClients::new(wires, delivered_frame("bench01000", "m", &payload(128, 0)).len())?;
     let pace = Pace::Window(64, Duration::from_secs(plan.pick(5, 2)));
-    crowd.run(&mut sender, pace, |nanos| broadcast("bench01000", "m", &payload(128, nanos)))?;
-    let loaded = server.resident()?;
-    tokio::time::sleep(CALM).await;
-    let calm = server.resident()?;
+    crowd.run(&mut sender, pace, |nanos| broadcast_frame("bench01000", "m", &payload(128, nanos)))?;
+    let loaded = server.resident_bytes()?;
+    tokio::time::sleep(SETTLE_TIME).await;
+    let calm = server.resident_bytes()?;
     let each = |bytes: u64| (bytes.saturating_sub(fresh)) as f64 / members as f64 / 1e3;
     report.note(&format!(
         "{members} members: {:.1} kB each before load, **{:.1} kB** right after a closed loop with 64 messages under way, \
@@ -75,19 +75,19 @@ async fn after_load(plan: Plan, cluster: &Cluster, report: &mut Report) -> Resul
         each(idle),
         each(loaded),
         each(calm),
-        CALM.as_secs()
+        SETTLE_TIME.as_secs()
     ));
     drop(crowd);
     server.stop().await?;
     cluster.drop_database("bench_idle").await
 }
 
-fn join_all(server: &Server, from: usize, to: usize) -> Result<Vec<Wire>> {
+fn join_all(server: &Server, from: usize, to: usize) -> Result<Vec<WsClient>> {
     let join = |seat| {
-        let person = Person::new()?;
-        let mut wire = Wire::open(server.address, seat, &person.token)?;
-        let topic = format!("room{}", seat / TOGETHER);
-        wire.join(&topic, Joining { presence: Some(&person.id.to_string()), ..Joining::default() })?;
+        let person = BenchUser::new()?;
+        let mut wire = WsClient::open(server.address, seat, &person.token)?;
+        let topic = format!("room{}", seat / CHANNELS_PER_SOCKET);
+        wire.join(&topic, JoinOptions { presence: Some(&person.id.to_string()), ..JoinOptions::default() })?;
         wire.track(&topic, "2")?;
         Ok(wire)
     };

@@ -4,8 +4,8 @@ use anyhow::Result;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::wire::{Joining, Wire};
-use crate::{Plan, cluster::Cluster, people::Person, report::Report, server::Server};
+use super::ws_client::{JoinOptions, WsClient};
+use crate::{Plan, cluster::Cluster, report::Report, server::Server, users::BenchUser};
 
 /// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
@@ -14,15 +14,15 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let sql = database.connect().await?;
     sql.batch_execute(include_str!("../sql/private_channels.sql")).await?;
     let server = Server::start(&database).await?;
-    let warm = Person::many(200)?;
+    let warm = BenchUser::many(200)?;
     for private in [false, true] {
-        admit(&sql, &warm).await?;
+        add_members(&sql, &warm).await?;
         drop(join_all(&server, &warm, private)?);
     }
     let mut costs = Vec::new();
     for private in [false, true] {
-        let people = Person::many(crowd)?;
-        admit(&sql, &people).await?;
+        let people = BenchUser::many(crowd)?;
+        add_members(&sql, &people).await?;
         let before = server.cpu()?;
         let joined = join_all(&server, &people, private)?;
         costs.push((server.cpu()? - before).as_secs_f64() * 1e6 / crowd as f64);
@@ -40,16 +40,16 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 }
 
 /// Makes them members of every room.
-async fn admit(sql: &Client, people: &[Person]) -> Result<()> {
+async fn add_members(sql: &Client, people: &[BenchUser]) -> Result<()> {
     let ids: Vec<Uuid> = people.iter().map(|person| person.id).collect();
     sql.execute(include_str!("../sql/admit.sql"), &[&ids]).await?;
     Ok(())
 }
 
-fn join_all(server: &Server, people: &[Person], private: bool) -> Result<Vec<Wire>> {
-    let join = |(seat, person): (usize, &Person)| {
-        let mut wire = Wire::open(server.address, seat, &person.token)?;
-        wire.join(&format!("room{}", seat % 100), Joining { private, ..Joining::default() })?;
+fn join_all(server: &Server, people: &[BenchUser], private: bool) -> Result<Vec<WsClient>> {
+    let join = |(seat, person): (usize, &BenchUser)| {
+        let mut wire = WsClient::open(server.address, seat, &person.token)?;
+        wire.join(&format!("room{}", seat % 100), JoinOptions { private, ..JoinOptions::default() })?;
         Ok(wire)
     };
     people.iter().enumerate().map(join).collect()

@@ -8,19 +8,19 @@ use std::{
 use anyhow::{Result, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::wire::{Joining, Wire, client_frame, header, track_text};
+use super::ws_client::{JoinOptions, WsClient, client_frame, frame_lengths, track_text};
 use crate::{
     Plan,
     cluster::Cluster,
     load::quantile,
-    people::Person,
     report::{Report, ms},
     server::Server,
+    users::BenchUser,
 };
 
 const TOPIC: &str = "crowd";
 const MEMBERS: usize = 200;
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
@@ -28,13 +28,13 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let database = cluster.database("bench_presence").await?;
     let server = Server::start(&database).await?;
     let mut members = Members::join(&server)?;
-    members.settle()?;
+    members.drain()?;
     // One at a time, until the last has seen it.
     let mut times = Vec::new();
     for number in 0..changes {
         let begun = Instant::now();
         members.change(number)?;
-        members.see(begun, MEMBERS)?;
+        members.wait_for_diffs(begun, MEMBERS)?;
         times.push(begun.elapsed());
         std::thread::sleep(Duration::from_millis(3));
     }
@@ -44,7 +44,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     for number in 0..changes {
         members.change(changes + number)?;
         if number % 10 == 9 {
-            members.see(Instant::now(), 10 * MEMBERS)?;
+            members.wait_for_diffs(Instant::now(), 10 * MEMBERS)?;
         }
     }
     let (took, cpu) = (begun.elapsed(), server.cpu()? - before);
@@ -65,7 +65,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 }
 
 struct Members {
-    wires: Vec<Wire>,
+    clients: Vec<WsClient>,
     epoll: Epoll,
     buffer: Vec<u8>,
 }
@@ -74,9 +74,12 @@ impl Members {
     fn join(server: &Server) -> Result<Self> {
         let mut wires = Vec::with_capacity(MEMBERS);
         for seat in 0..MEMBERS {
-            let person = Person::new()?;
-            let mut wire = Wire::open(server.address, seat, &person.token)?;
-            wire.join(TOPIC, Joining { presence: Some(&person.id.to_string()), ..Joining::default() })?;
+            let person = BenchUser::new()?;
+            let mut wire = WsClient::open(server.address, seat, &person.token)?;
+            wire.join(
+                TOPIC,
+                JoinOptions { presence: Some(&person.id.to_string()), ..JoinOptions::default() },
+            )?;
             wire.track(TOPIC, "2")?;
             wires.push(wire);
         }
@@ -85,29 +88,29 @@ impl Members {
             wire.stream.set_nonblocking(true)?;
             epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
         }
-        Ok(Self { wires, epoll, buffer: vec![0; 64 * 1024] })
+        Ok(Self { clients: wires, epoll, buffer: vec![0; 64 * 1024] })
     }
 
     /// One of them says something new.
     fn change(&mut self, number: usize) -> Result<()> {
         let text = track_text(TOPIC, &format!("{}", number + 10));
-        Ok(self.wires[number % MEMBERS].stream.write_all(&client_frame(0x81, text.as_bytes()))?)
+        Ok(self.clients[number % MEMBERS].stream.write_all(&client_frame(0x81, text.as_bytes()))?)
     }
 
     /// Waits until so many diffs were read.
-    fn see(&mut self, since: Instant, mut missing: usize) -> Result<()> {
+    fn wait_for_diffs(&mut self, since: Instant, mut missing: usize) -> Result<()> {
         while missing > 0 {
-            ensure!(since.elapsed() < PATIENCE, "{missing} members have not seen a change");
-            missing = missing.saturating_sub(self.listen(100)?);
+            ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members have not seen a change");
+            missing = missing.saturating_sub(self.read_available(100)?);
         }
         Ok(())
     }
 
     /// Waits until nothing comes any more.
-    fn settle(&mut self) -> Result<()> {
+    fn drain(&mut self) -> Result<()> {
         let mut quiet = Instant::now();
         while quiet.elapsed() < Duration::from_millis(500) {
-            if self.listen(50)? > 0 {
+            if self.read_available(50)? > 0 {
                 quiet = Instant::now();
             }
         }
@@ -115,31 +118,31 @@ impl Members {
     }
 
     /// Reads what is there, and counts the metas that join.
-    fn listen(&mut self, wait_ms: u8) -> Result<usize> {
+    fn read_available(&mut self, wait_ms: u8) -> Result<usize> {
         let mut events = [EpollEvent::empty(); MEMBERS];
         let ready = self.epoll.wait(&mut events, EpollTimeout::from(wait_ms))?;
         let mut seen = 0;
         for event in &events[..ready] {
-            let wire = &mut self.wires[usize::try_from(event.data())?];
+            let wire = &mut self.clients[usize::try_from(event.data())?];
             loop {
                 match wire.stream.read(&mut self.buffer) {
                     Ok(0) => anyhow::bail!("a member was cut off"),
-                    Ok(count) => wire.rest.extend_from_slice(&self.buffer[..count]),
+                    Ok(count) => wire.unread.extend_from_slice(&self.buffer[..count]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
                 }
             }
             while let Some((head, length)) =
-                header(&wire.rest).filter(|(head, length)| wire.rest.len() >= head + length)
+                frame_lengths(&wire.unread).filter(|(head, length)| wire.unread.len() >= head + length)
             {
-                let text = std::str::from_utf8(&wire.rest[head..head + length]).unwrap_or_default();
+                let text = std::str::from_utf8(&wire.unread[head..head + length]).unwrap_or_default();
                 if let Some((joins, _)) =
                     text.split_once("presence_diff").and_then(|(_, diff)| diff.split_once(r#""leaves""#))
                 {
                     seen += joins.matches(r#""phx_ref":"#).count();
                 }
                 ensure!(!text.contains(r#""status":"error""#), "the server refused: {text}");
-                wire.rest.drain(..head + length);
+                wire.unread.drain(..head + length);
             }
         }
         Ok(seen)

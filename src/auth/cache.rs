@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{Caller, ChannelToken};
+use super::{Principal, VerifiedChannelToken};
 
 /// SHA-256 of the token.
 pub(super) type Fingerprint = [u8; 32];
@@ -20,18 +20,18 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_CLAIMS_BYTES: usize = 2 * 1024;
 
 /// What is kept of a token.
-pub(super) trait Verdict: Clone {
+pub(super) trait CachedToken: Clone {
     /// The bytes of its claims, which are what can be large in it.
     fn claims_bytes(&self) -> usize;
 }
 
-impl Verdict for Caller {
+impl CachedToken for Principal {
     fn claims_bytes(&self) -> usize {
         self.claims.len()
     }
 }
 
-impl Verdict for Arc<ChannelToken> {
+impl CachedToken for Arc<VerifiedChannelToken> {
     fn claims_bytes(&self) -> usize {
         self.claims.len()
     }
@@ -63,7 +63,7 @@ impl<V> Default for Generations<V> {
 }
 
 impl<V> Generations<V> {
-    fn put(&mut self, key: Fingerprint, verdict: V) {
+    fn insert(&mut self, key: Fingerprint, verdict: V) {
         if self.young.len() >= MAX_ENTRIES / 2 {
             self.old = std::mem::take(&mut self.young);
         }
@@ -71,7 +71,7 @@ impl<V> Generations<V> {
     }
 }
 
-impl<V: Verdict> TokenCache<V> {
+impl<V: CachedToken> TokenCache<V> {
     /// A verdict, if there is one.
     pub(super) fn get(&self, key: &Fingerprint) -> Option<V> {
         let mut generations = self.generations.lock();
@@ -79,7 +79,7 @@ impl<V: Verdict> TokenCache<V> {
             return Some(verdict.clone());
         }
         let verdict = generations.old.remove(key)?;
-        generations.put(*key, verdict.clone());
+        generations.insert(*key, verdict.clone());
         Some(verdict)
     }
 
@@ -89,15 +89,15 @@ impl<V: Verdict> TokenCache<V> {
     }
 
     /// Keeps a verdict, unless the cache was cleared since `epoch`.
-    pub(super) fn put(&self, epoch: u64, key: Fingerprint, verdict: &V) {
+    pub(super) fn insert(&self, epoch: u64, key: Fingerprint, verdict: &V) {
         let mut generations = self.generations.lock();
         if verdict.claims_bytes() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
-            generations.put(key, verdict.clone());
+            generations.insert(key, verdict.clone());
         }
     }
 
     /// Drops one that has expired.
-    pub(super) fn forget(&self, key: &Fingerprint) {
+    pub(super) fn remove(&self, key: &Fingerprint) {
         let mut generations = self.generations.lock();
         generations.young.remove(key);
         generations.old.remove(key);
@@ -128,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_stays_within_its_bound_and_keeps_what_is_in_use() {
-        let cache = TokenCache::<Caller>::default();
-        let caller = Caller::with_role(Role::Anon);
+    fn cache_is_bounded_and_keeps_entries_in_use() {
+        let cache = TokenCache::<Principal>::default();
+        let caller = Principal::with_role(Role::Anon);
         for n in 0..3 * MAX_ENTRIES {
-            cache.put(0, key(n), &caller);
+            cache.insert(0, key(n), &caller);
             assert!(cache.get(&key(0)).is_some(), "lost at {n}");
         }
         assert!(cache.len() <= MAX_ENTRIES);
@@ -140,20 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_reached_before_the_keys_changed_is_not_kept() {
-        let cache = TokenCache::<Caller>::default();
+    fn entry_verified_before_a_key_change_is_not_cached() {
+        let cache = TokenCache::<Principal>::default();
         let epoch = cache.epoch();
         cache.clear();
-        cache.put(epoch, key(1), &Caller::with_role(Role::Anon));
+        cache.insert(epoch, key(1), &Principal::with_role(Role::Anon));
         assert!(cache.get(&key(1)).is_none());
     }
 
     #[test]
-    fn large_claims_are_not_kept() {
-        let cache = TokenCache::<Caller>::default();
-        let mut caller = Caller::with_role(Role::Anon);
+    fn large_claims_are_not_cached() {
+        let cache = TokenCache::<Principal>::default();
+        let mut caller = Principal::with_role(Role::Anon);
         caller.claims = "x".repeat(MAX_CLAIMS_BYTES + 1).into();
-        cache.put(0, key(1), &caller);
+        cache.insert(0, key(1), &caller);
         assert!(cache.get(&key(1)).is_none());
     }
 }

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value, value::RawValue};
 
-use super::{AuthError, Caller, Permission, Role};
+use super::{AuthError, Permission, Principal, Role};
 use crate::model::UserId;
 
 /// What a deployment asks of every token.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rules {
+pub(super) struct ClaimRequirements {
     /// `iss` must be this.
     pub(super) issuer: Option<String>,
     /// `aud` must be this or hold it.
@@ -18,11 +18,15 @@ pub(super) struct Rules {
 }
 
 /// Reads the caller out of a payload whose signature has been checked.
-pub(super) fn read(payload: &[u8], rules: &Rules, now: Timestamp) -> Result<Caller, AuthError> {
+pub(super) fn parse_principal(
+    payload: &[u8],
+    rules: &ClaimRequirements,
+    now: Timestamp,
+) -> Result<Principal, AuthError> {
     let text = std::str::from_utf8(payload).map_err(|_| AuthError::Malformed("payload is not UTF-8"))?;
     let claims: Map<String, Value> =
         serde_json::from_str(text).map_err(|_| AuthError::Malformed("payload is not a JSON object"))?;
-    if holds_nul_anywhere(&claims) {
+    if claims_contain_nul(&claims) {
         // jsonb has no U+0000: the caller's every statement would fail in `auth.jwt()`.
         return Err(AuthError::Malformed("payload holds a NUL character"));
     }
@@ -37,7 +41,7 @@ pub(super) fn read(payload: &[u8], rules: &Rules, now: Timestamp) -> Result<Call
     }
     let permissions = permissions(&claims)?;
     let claims = claims_for_sql(text, user_id, role)?;
-    Ok(Caller { user_id, role, permissions, expires_at, claims })
+    Ok(Principal { user_id, role, permissions, expires_at, claims })
 }
 
 /// The value of a claim; JSON `null` counts as absent.
@@ -47,7 +51,7 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 
 fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, AuthError> {
     let expires_at = match claim(claims, "exp") {
-        Some(Value::Number(seconds)) => moment(seconds),
+        Some(Value::Number(seconds)) => timestamp_from_seconds(seconds),
         Some(_) => return Err(AuthError::Malformed("exp is not a number")),
         None => return Err(AuthError::MissingExp),
     };
@@ -56,14 +60,14 @@ fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, Auth
         return Err(AuthError::Expired);
     }
     match claim(claims, "nbf") {
-        Some(Value::Number(seconds)) if moment(seconds) > now => Err(AuthError::NotYetValid),
+        Some(Value::Number(seconds)) if timestamp_from_seconds(seconds) > now => Err(AuthError::NotYetValid),
         Some(Value::Number(_)) | None => Ok(expires_at),
         Some(_) => Err(AuthError::Malformed("nbf is not a number")),
     }
 }
 
 /// Seconds since 1970, whole or not, to the millisecond below; what is beyond the calendar is its end.
-pub(super) fn moment(seconds: &Number) -> Timestamp {
+pub(super) fn timestamp_from_seconds(seconds: &Number) -> Timestamp {
     let milliseconds = match seconds.as_i64() {
         Some(whole) => whole.saturating_mul(1_000),
         // A cast from f64 saturates, and JSON has no NaN.
@@ -73,7 +77,7 @@ pub(super) fn moment(seconds: &Number) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(end)
 }
 
-pub(super) fn check_issuer(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
+pub(super) fn check_issuer(claims: &Map<String, Value>, rules: &ClaimRequirements) -> Result<(), AuthError> {
     let Some(issuer) = &rules.issuer else { return Ok(()) };
     match claim(claims, "iss") {
         Some(Value::String(text)) if text == issuer => Ok(()),
@@ -81,7 +85,10 @@ pub(super) fn check_issuer(claims: &Map<String, Value>, rules: &Rules) -> Result
     }
 }
 
-pub(super) fn check_audience(claims: &Map<String, Value>, rules: &Rules) -> Result<(), AuthError> {
+pub(super) fn check_audience(
+    claims: &Map<String, Value>,
+    rules: &ClaimRequirements,
+) -> Result<(), AuthError> {
     let Some(audience) = &rules.audience else { return Ok(()) };
     match claim(claims, "aud") {
         Some(Value::String(text)) if text == audience => Ok(()),
@@ -141,16 +148,18 @@ fn claims_for_sql(text: &str, user_id: Option<UserId>, role: Role) -> Result<Arc
 }
 
 /// Whether any name or string of the claims holds U+0000.
-pub(super) fn holds_nul_anywhere(claims: &Map<String, Value>) -> bool {
-    claims.iter().any(|(name, value)| name.contains('\0') || holds_nul(value))
+pub(super) fn claims_contain_nul(claims: &Map<String, Value>) -> bool {
+    claims.iter().any(|(name, value)| name.contains('\0') || contains_nul(value))
 }
 
 /// Whether any string in there holds U+0000. No deeper than the parser let it be (128 levels).
-fn holds_nul(value: &Value) -> bool {
+fn contains_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(all) => all.iter().any(holds_nul),
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        Value::Array(all) => all.iter().any(contains_nul),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name.contains('\0') || contains_nul(value))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -161,21 +170,21 @@ mod tests {
 
     const SUB: &str = "6f1c2b1e-0000-4000-8000-000000000001";
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("within the calendar")
     }
 
-    fn read_at_1000(payload: &str) -> Result<Caller, AuthError> {
-        read(payload.as_bytes(), &Rules::default(), at(1_000))
+    fn parse_at_1000(payload: &str) -> Result<Principal, AuthError> {
+        parse_principal(payload.as_bytes(), &ClaimRequirements::default(), timestamp(1_000))
     }
 
     #[test]
-    fn values_reach_sql_as_they_were_signed_with_sub_and_role_filled_in() {
+    fn claims_for_sql_keep_signed_values() {
         let payload = format!(
             r#"{{"userId":"{}","exp":2000.5,"big":123456789012345678901234567890,"app_metadata":{{"n":1.10}}}}"#,
             SUB.to_uppercase()
         );
-        let caller = read_at_1000(&payload).expect("is a good payload");
+        let caller = parse_at_1000(&payload).expect("is a good payload");
         assert_eq!(caller.user_id, SUB.parse().ok());
         assert_eq!(caller.expires_at, Timestamp::from_millisecond(2_000_500).expect("within the calendar"));
         let claims: BTreeMap<&str, &RawValue> = serde_json::from_str(&caller.claims).expect("is JSON");
@@ -186,23 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn of_a_claim_given_twice_server_and_sql_see_the_same_one() {
+    fn duplicate_claims_use_the_last_value() {
         let payload =
             format!(r#"{{"exp":2000,"role":"service_role","sub":"x","sub":"{SUB}","role":"anon"}}"#);
-        let caller = read_at_1000(&payload).expect("is a good payload");
+        let caller = parse_at_1000(&payload).expect("is a good payload");
         assert_eq!(caller.role, Role::Anon);
         assert_eq!(&*caller.claims, format!(r#"{{"exp":2000,"role":"anon","sub":"{SUB}"}}"#));
     }
 
     #[test]
-    fn a_service_token_needs_no_user_and_an_empty_sub_is_none() {
-        let caller = read_at_1000(r#"{"exp":2000,"role":"service_role","sub":""}"#).expect("is good");
+    fn service_token_needs_no_user() {
+        let caller = parse_at_1000(r#"{"exp":2000,"role":"service_role","sub":""}"#).expect("is good");
         assert_eq!((caller.user_id, caller.role), (None, Role::ServiceRole));
         assert_eq!(&*caller.claims, r#"{"exp":2000,"role":"service_role"}"#);
     }
 
     #[test]
-    fn payloads_that_are_refused() {
+    fn invalid_payloads_are_rejected() {
         for (payload, expected) in [
             ("", "payload is not a JSON object"),
             ("[]", "payload is not a JSON object"),
@@ -229,31 +238,31 @@ mod tests {
             (r#"{"exp":2000,"sub":"SUB","permissions":"presence:admin"}"#, "permissions is not a list"),
             (r#"{"exp":2000,"sub":"SUB","permissions":[1]}"#, "permissions is not a list"),
         ] {
-            let error = read_at_1000(&payload.replace("SUB", SUB)).expect_err(payload);
+            let error = parse_at_1000(&payload.replace("SUB", SUB)).expect_err(payload);
             assert!(error.to_string().contains(expected), "{payload}: {error}");
         }
     }
 
     #[test]
-    fn an_expiry_beyond_the_calendar_is_its_end() {
+    fn expiry_out_of_range_saturates() {
         for exp in ["1e300", "18446744073709551615", "9223372036854775807"] {
-            let caller = read_at_1000(&format!(r#"{{"exp":{exp},"role":"anon"}}"#)).expect(exp);
+            let caller = parse_at_1000(&format!(r#"{{"exp":{exp},"role":"anon"}}"#)).expect(exp);
             assert_eq!(caller.expires_at, Timestamp::MAX);
         }
     }
 
     #[test]
-    fn known_permissions_are_read_and_others_left_to_policies() {
+    fn unknown_permissions_are_ignored() {
         let payload =
             format!(r#"{{"exp":2000,"sub":"{SUB}","permissions":["presence:admin","billing:read"]}}"#);
-        let caller = read_at_1000(&payload).expect("is good");
+        let caller = parse_at_1000(&payload).expect("is good");
         assert_eq!(&*caller.permissions, [Permission::PresenceAdmin]);
         assert!(caller.claims.contains("billing:read"));
     }
 
     #[test]
-    fn issuer_and_audience_are_checked_where_configured() {
-        let rules = Rules { issuer: Some("https://id".into()), audience: Some("chat".into()) };
+    fn configured_issuer_and_audience_are_required() {
+        let rules = ClaimRequirements { issuer: Some("https://id".into()), audience: Some("chat".into()) };
         for (rest, good) in [
             (r#""iss":"https://id","aud":"chat""#, true),
             (r#""iss":"https://id","aud":["web","chat"]"#, true),
@@ -265,7 +274,11 @@ mod tests {
             (r#""aud":"chat""#, false),
         ] {
             let payload = format!(r#"{{"exp":2000,"role":"anon",{rest}}}"#);
-            assert_eq!(read(payload.as_bytes(), &rules, at(1_000)).is_ok(), good, "{payload}");
+            assert_eq!(
+                parse_principal(payload.as_bytes(), &rules, timestamp(1_000)).is_ok(),
+                good,
+                "{payload}"
+            );
         }
     }
 }

@@ -27,7 +27,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of that, for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest key set that is read, in bytes; the large ones in the wild have about 20,000.
-const MAX_BODY: usize = 256 * 1024;
+const MAX_BODY_BYTES: usize = 256 * 1024;
 /// The most keys that are kept.
 const MAX_KEYS: usize = 64;
 
@@ -45,7 +45,7 @@ pub enum JwksError {
     TooLarge,
     /// Not a JSON Web Key Set.
     #[error("the key set does not parse")]
-    NotAKeySet(#[source] serde_json::Error),
+    InvalidKeySet(#[source] serde_json::Error),
     /// The server is shutting down.
     #[error("the fetch was aborted")]
     Aborted,
@@ -53,38 +53,38 @@ pub enum JwksError {
 
 /// How often the issuer is asked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pacing {
+pub(super) struct RefreshPolicy {
     /// After a success: the shortest time until an unknown `kid` causes another fetch. After a failure with keys
     /// in hand: the first pause, doubled each time.
-    pub(super) warm: Duration,
+    pub(super) retry_with_keys: Duration,
     /// After a failure with no keys in hand yet: the first pause, doubled each time.
-    pub(super) cold: Duration,
+    pub(super) retry_without_keys: Duration,
     /// The longest pause, before jitter.
-    pub(super) longest: Duration,
+    pub(super) max_retry: Duration,
     /// The age from which keys are fetched again without anybody asking.
     pub(super) max_age: Duration,
 }
 
-impl Default for Pacing {
+impl Default for RefreshPolicy {
     fn default() -> Self {
         Self {
-            warm: Duration::from_secs(10),
-            cold: Duration::from_secs(1),
-            longest: Duration::from_secs(30),
+            retry_with_keys: Duration::from_secs(10),
+            retry_without_keys: Duration::from_secs(1),
+            max_retry: Duration::from_secs(30),
             max_age: Duration::from_secs(600),
         }
     }
 }
 
-impl Pacing {
+impl RefreshPolicy {
     /// The pause after the `failures`th failure in a row (0: a success), with up to a half on top at random, so
     /// that nodes which failed together do not come back together.
-    fn pause(self, failures: u32, have_keys: bool) -> Duration {
+    fn delay(self, failures: u32, have_keys: bool) -> Duration {
         if failures == 0 {
-            return self.warm;
+            return self.retry_with_keys;
         }
-        let first = if have_keys { self.warm } else { self.cold };
-        let doubled = first.saturating_mul(1 << (failures - 1).min(16)).min(self.longest);
+        let first = if have_keys { self.retry_with_keys } else { self.retry_without_keys };
+        let doubled = first.saturating_mul(1 << (failures - 1).min(16)).min(self.max_retry);
         doubled.mul_f64(1.0 + rand::random::<f64>() / 2.0)
     }
 }
@@ -94,13 +94,13 @@ impl Pacing {
 pub(super) struct Jwks {
     shared: Arc<Shared>,
     /// Held by whoever fetches.
-    fetching: Arc<Mutex<Fetching>>,
+    fetch_state: Arc<Mutex<FetchState>>,
 }
 
 struct Shared {
     url: Url,
     client: Client,
-    pacing: Pacing,
+    policy: RefreshPolicy,
     /// Called whenever the keys change, to forget what was reached with the old ones.
     on_change: Box<dyn Fn() + Send + Sync>,
     keys: RwLock<KeySet>,
@@ -115,21 +115,21 @@ struct KeySet {
     fetched_at: Option<Instant>,
 }
 
-struct Fetching {
-    not_before: Instant,
+struct FetchState {
+    next_fetch_at: Instant,
     failures: u32,
     /// Of the last fetch; `None` after a success.
     error: Option<Arc<JwksError>>,
 }
 
-impl Fetching {
+impl FetchState {
     fn outcome(&self) -> Result<(), AuthError> {
         self.error.clone().map_or(Ok(()), |error| Err(AuthError::KeysUnavailable(error)))
     }
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct KeySetDocument {
     keys: Vec<serde_json::Value>,
 }
 
@@ -138,7 +138,7 @@ impl Jwks {
     pub(super) fn new(
         url: Url,
         on_change: impl Fn() + Send + Sync + 'static,
-        pacing: Pacing,
+        pacing: RefreshPolicy,
     ) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(FETCH_TIMEOUT)
@@ -146,9 +146,10 @@ impl Jwks {
             .redirect(redirect::Policy::none())
             .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let shared = Shared { url, client, pacing, on_change: Box::new(on_change), keys: RwLock::default() };
-        let fetching = Fetching { not_before: Instant::now(), failures: 0, error: None };
-        Ok(Self { shared: Arc::new(shared), fetching: Arc::new(Mutex::new(fetching)) })
+        let shared =
+            Shared { url, client, policy: pacing, on_change: Box::new(on_change), keys: RwLock::default() };
+        let fetching = FetchState { next_fetch_at: Instant::now(), failures: 0, error: None };
+        Ok(Self { shared: Arc::new(shared), fetch_state: Arc::new(Mutex::new(fetching)) })
     }
 
     /// The key that `kid` names, if it is for `algorithm`.
@@ -164,13 +165,13 @@ impl Jwks {
             Err(AuthError::UnknownKey) => {}
             known => return known,
         }
-        let guard = Arc::clone(&self.fetching).lock_owned().await;
+        let guard = Arc::clone(&self.fetch_state).lock_owned().await;
         // Somebody may have fetched it while we waited.
         match self.shared.look_up(kid, algorithm) {
             Err(AuthError::UnknownKey) => {}
             known => return known,
         }
-        if Instant::now() < guard.not_before {
+        if Instant::now() < guard.next_fetch_at {
             guard.outcome()?;
         } else {
             let fetch = tokio::spawn(fetch(Arc::clone(&self.shared), guard));
@@ -180,13 +181,13 @@ impl Jwks {
     }
 
     /// Starts a fetch in the background if the keys are old. Needs a Tokio runtime.
-    pub(super) fn refresh_if_old(&self) {
+    pub(super) fn refresh_if_stale(&self) {
         let age = self.shared.keys.read().fetched_at.map(|at| at.elapsed());
-        if age.is_none_or(|age| age < self.shared.pacing.max_age) {
+        if age.is_none_or(|age| age < self.shared.policy.max_age) {
             return;
         }
-        if let Ok(guard) = Arc::clone(&self.fetching).try_lock_owned()
-            && Instant::now() >= guard.not_before
+        if let Ok(guard) = Arc::clone(&self.fetch_state).try_lock_owned()
+            && Instant::now() >= guard.next_fetch_at
         {
             tokio::spawn(fetch(Arc::clone(&self.shared), guard));
         }
@@ -201,7 +202,7 @@ impl Shared {
             return Err(AuthError::UnknownKey);
         }
         let named = |entry: &&(Option<String>, VerifyingKey)| kid.is_none() || entry.0.as_deref() == kid;
-        let mut fitting = set.keys.iter().filter(named).filter(|(_, key)| key.is_for(algorithm));
+        let mut fitting = set.keys.iter().filter(named).filter(|(_, key)| key.supports(algorithm));
         match (fitting.next(), fitting.next()) {
             (Some((_, key)), None) => Ok(key.clone()),
             // Trying one after the other would let a stranger choose how much work a token is.
@@ -211,7 +212,7 @@ impl Shared {
         }
     }
 
-    fn install(&self, text: Vec<u8>, keys: Vec<(Option<String>, VerifyingKey)>) {
+    fn replace_keys(&self, text: Vec<u8>, keys: Vec<(Option<String>, VerifyingKey)>) {
         let mut set = self.keys.write();
         let changed = set.text != text;
         *set = KeySet { keys, text, fetched_at: Some(Instant::now()) };
@@ -230,7 +231,7 @@ impl Shared {
         }
         let mut text = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if text.len() + chunk.len() > MAX_BODY {
+            if text.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(JwksError::TooLarge);
             }
             text.extend_from_slice(&chunk);
@@ -240,11 +241,11 @@ impl Shared {
 }
 
 /// One fetch, and what follows from it.
-async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<Fetching>) -> Result<(), AuthError> {
-    let fetched = shared.download().await.and_then(|text| Ok((parse(&text)?, text)));
+async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<FetchState>) -> Result<(), AuthError> {
+    let fetched = shared.download().await.and_then(|text| Ok((parse_key_set(&text)?, text)));
     match fetched {
         Ok((keys, text)) => {
-            shared.install(text, keys);
+            shared.replace_keys(text, keys);
             fetching.failures = 0;
             fetching.error = None;
         }
@@ -260,13 +261,13 @@ async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<Fetching>) -> 
         }
     }
     let have_keys = shared.keys.read().fetched_at.is_some();
-    fetching.not_before = Instant::now() + shared.pacing.pause(fetching.failures, have_keys);
+    fetching.next_fetch_at = Instant::now() + shared.policy.delay(fetching.failures, have_keys);
     fetching.outcome()
 }
 
 /// The usable keys of a set; a key that we cannot use is no reason to do without the others.
-fn parse(text: &[u8]) -> Result<Vec<(Option<String>, VerifyingKey)>, JwksError> {
-    let document: Document = serde_json::from_slice(text).map_err(JwksError::NotAKeySet)?;
+fn parse_key_set(text: &[u8]) -> Result<Vec<(Option<String>, VerifyingKey)>, JwksError> {
+    let document: KeySetDocument = serde_json::from_slice(text).map_err(JwksError::InvalidKeySet)?;
     let usable = document.keys.into_iter().filter_map(|entry| {
         let jwk: Jwk = serde_json::from_value(entry)
             .inspect_err(|error| tracing::debug!(%error, "passing over what is no key"))

@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use super::{
     AuthError,
-    token::{Parts, SigningAlgorithm},
+    token::{SigningAlgorithm, TokenParts},
 };
 
 /// The smallest RSA modulus that is accepted, in bytes (2,048 bits, RFC 7518, 3.3).
-const MIN_RSA_MODULUS: usize = 256;
+const MIN_RSA_MODULUS_BYTES: usize = 256;
 /// The largest, in bytes (8,192 bits): beyond it a verification is a denial of service.
-const MAX_RSA_MODULUS: usize = 1024;
+const MAX_RSA_MODULUS_BYTES: usize = 1024;
 
 /// A key with what it is for pinned: a token never chooses what kind of key a key is. The algorithms of one key differ
 /// in nothing but the hash.
@@ -31,17 +31,22 @@ impl VerifyingKey {
     }
 
     /// Whether it is for this algorithm.
-    pub(super) fn is_for(&self, algorithm: SigningAlgorithm) -> bool {
+    pub(super) fn supports(&self, algorithm: SigningAlgorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
 
     /// Checks the signature over a token's header and payload.
-    pub(super) fn check(&self, parts: &Parts<'_>) -> Result<(), AuthError> {
-        if !self.is_for(parts.algorithm) {
+    pub(super) fn verify(&self, parts: &TokenParts<'_>) -> Result<(), AuthError> {
+        if !self.supports(parts.algorithm) {
             return Err(AuthError::AlgorithmNotAllowed);
         }
         let algorithm = parts.algorithm.as_jwa();
-        match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &self.key, algorithm) {
+        match jsonwebtoken::crypto::verify(
+            parts.signature,
+            parts.signing_input.as_bytes(),
+            &self.key,
+            algorithm,
+        ) {
             Ok(true) => Ok(()),
             // An error is a signature that is not even base64url, or a key that is no point on its curve.
             Ok(false) | Err(_) => Err(AuthError::BadSignature),
@@ -69,11 +74,11 @@ pub(super) struct Jwk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnusableJwk {
     #[error("not for verifying signatures")]
-    OtherUse,
+    NotForVerification,
     #[error("key type, curve or algorithm not supported")]
     Unsupported,
     #[error("key material missing or of the wrong size")]
-    BadMaterial,
+    InvalidKeyMaterial,
 }
 
 impl Jwk {
@@ -86,7 +91,7 @@ impl Jwk {
         let signs = self.public_use.as_deref().is_none_or(|purpose| purpose == "sig");
         let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !signs || !verifies {
-            return Err(UnusableJwk::OtherUse);
+            return Err(UnusableJwk::NotForVerification);
         }
         let alg = self.alg.as_deref();
         match (self.kty.as_str(), self.crv.as_deref()) {
@@ -112,10 +117,10 @@ impl Jwk {
     }
 
     fn rsa(&self, algorithms: &'static [SigningAlgorithm]) -> Result<VerifyingKey, UnusableJwk> {
-        let (n, e) = (decoded(self.n.as_deref())?, decoded(self.e.as_deref())?);
+        let (n, e) = (decode_base64url(self.n.as_deref())?, decode_base64url(self.e.as_deref())?);
         let modulus = n.iter().skip_while(|byte| **byte == 0).count();
-        if !(MIN_RSA_MODULUS..=MAX_RSA_MODULUS).contains(&modulus) || e.len() > 8 {
-            return Err(UnusableJwk::BadMaterial);
+        if !(MIN_RSA_MODULUS_BYTES..=MAX_RSA_MODULUS_BYTES).contains(&modulus) || e.len() > 8 {
+            return Err(UnusableJwk::InvalidKeyMaterial);
         }
         let key = DecodingKey::from_rsa_raw_components(&n, &e);
         Ok(VerifyingKey { algorithms, key })
@@ -126,25 +131,25 @@ impl Jwk {
         &self,
         algorithms: &'static [SigningAlgorithm],
     ) -> Result<VerifyingKey, UnusableJwk> {
-        let (x, y) = (decoded_to::<N>(self.x.as_deref())?, decoded_to::<N>(self.y.as_deref())?);
+        let (x, y) = (decode_array::<N>(self.x.as_deref())?, decode_array::<N>(self.y.as_deref())?);
         // SEC 1: an uncompressed point is 0x04, x, y.
         let point = [&[4][..], &x, &y].concat();
         Ok(VerifyingKey { algorithms, key: DecodingKey::from_ec_der(&point) })
     }
 
     fn ed25519(&self) -> Result<VerifyingKey, UnusableJwk> {
-        let x = decoded_to::<32>(self.x.as_deref())?;
+        let x = decode_array::<32>(self.x.as_deref())?;
         Ok(VerifyingKey { algorithms: &[SigningAlgorithm::EdDsa], key: DecodingKey::from_ed_der(&x) })
     }
 }
 
-fn decoded(part: Option<&str>) -> Result<Vec<u8>, UnusableJwk> {
-    let text = part.ok_or(UnusableJwk::BadMaterial)?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| UnusableJwk::BadMaterial)
+fn decode_base64url(part: Option<&str>) -> Result<Vec<u8>, UnusableJwk> {
+    let text = part.ok_or(UnusableJwk::InvalidKeyMaterial)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| UnusableJwk::InvalidKeyMaterial)
 }
 
-fn decoded_to<const N: usize>(part: Option<&str>) -> Result<[u8; N], UnusableJwk> {
-    decoded(part)?.try_into().map_err(|_| UnusableJwk::BadMaterial)
+fn decode_array<const N: usize>(part: Option<&str>) -> Result<[u8; N], UnusableJwk> {
+    decode_base64url(part)?.try_into().map_err(|_| UnusableJwk::InvalidKeyMaterial)
 }
 
 #[cfg(test)]
@@ -159,23 +164,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_not_for_us_or_not_whole_are_passed_over() {
-        use UnusableJwk::{BadMaterial, OtherUse, Unsupported};
+    fn unsupported_or_incomplete_keys_are_rejected() {
+        use UnusableJwk::{InvalidKeyMaterial, NotForVerification, Unsupported};
         let b32 = URL_SAFE_NO_PAD.encode([1; 32]);
         let b128 = URL_SAFE_NO_PAD.encode([1; 128]);
         for (jwk, expected) in [
             (json!({"kty": "oct", "k": b32}), Unsupported),
             (json!({"kty": "RSA", "alg": "PS256", "n": b128, "e": "AQAB"}), Unsupported),
-            (json!({"kty": "RSA", "use": "enc", "n": b128, "e": "AQAB"}), OtherUse),
-            (json!({"kty": "RSA", "key_ops": ["sign"], "n": b128, "e": "AQAB"}), OtherUse),
-            (json!({"kty": "RSA", "n": b128, "e": "AQAB"}), BadMaterial),
-            (json!({"kty": "RSA", "e": "AQAB"}), BadMaterial),
+            (json!({"kty": "RSA", "use": "enc", "n": b128, "e": "AQAB"}), NotForVerification),
+            (json!({"kty": "RSA", "key_ops": ["sign"], "n": b128, "e": "AQAB"}), NotForVerification),
+            (json!({"kty": "RSA", "n": b128, "e": "AQAB"}), InvalidKeyMaterial),
+            (json!({"kty": "RSA", "e": "AQAB"}), InvalidKeyMaterial),
             (json!({"kty": "EC", "crv": "P-521", "x": b32, "y": b32}), Unsupported),
-            (json!({"kty": "EC", "crv": "P-384", "x": b32, "y": b32}), BadMaterial),
-            (json!({"kty": "EC", "crv": "P-256", "x": b32}), BadMaterial),
-            (json!({"kty": "EC", "crv": "P-256", "x": b32, "y": "!"}), BadMaterial),
+            (json!({"kty": "EC", "crv": "P-384", "x": b32, "y": b32}), InvalidKeyMaterial),
+            (json!({"kty": "EC", "crv": "P-256", "x": b32}), InvalidKeyMaterial),
+            (json!({"kty": "EC", "crv": "P-256", "x": b32, "y": "!"}), InvalidKeyMaterial),
             (json!({"kty": "OKP", "crv": "X25519", "x": b32}), Unsupported),
-            (json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}), BadMaterial),
+            (json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}), InvalidKeyMaterial),
         ] {
             assert_eq!(unusable(jwk.clone()), expected, "{jwk}");
         }

@@ -6,19 +6,19 @@
 //! must say; those of realtime channels in `channel`). What a caller may do in the database is not decided here but by row-level security.
 
 mod cache;
-mod caller;
-mod channel;
+mod channel_token;
 mod claims;
 mod error;
 mod jwks;
 mod key;
+mod principal;
 #[cfg(test)]
 mod tests;
 pub mod token;
 mod verifier;
 
-pub use caller::{Caller, Permission, Role, UnknownRole};
-pub use channel::{ChannelToken, ChannelTokenError};
+pub use channel_token::{ChannelTokenError, VerifiedChannelToken};
 pub use error::AuthError;
 pub use jwks::JwksError;
+pub use principal::{Permission, Principal, Role, UnknownRole};
 pub use verifier::{Verifier, VerifierError, VerifierSettings};

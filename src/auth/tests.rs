@@ -18,7 +18,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{jwks::Pacing, *};
+use super::{jwks::RefreshPolicy, *};
 use crate::clock::Clock;
 
 const SECRET: &str = "a-secret-of-more-than-32-bytes-for-tests";
@@ -107,45 +107,45 @@ fn every_key() -> Vec<Value> {
     ]
 }
 
-fn signed(algorithm: Algorithm, pem: &str, kid: Option<&str>, claims: &Value) -> String {
+fn sign(algorithm: Algorithm, pem: &str, kid: Option<&str>, claims: &Value) -> String {
     let mut header = Header::new(algorithm);
     header.kid = kid.map(str::to_owned);
     jsonwebtoken::encode(&header, claims, &encoding_key(algorithm, pem)).expect("signs")
 }
 
-fn signed_hs(algorithm: Algorithm, secret: &[u8], kid: Option<&str>, claims: &Value) -> String {
+fn sign_hmac(algorithm: Algorithm, secret: &[u8], kid: Option<&str>, claims: &Value) -> String {
     let mut header = Header::new(algorithm);
     header.kid = kid.map(str::to_owned);
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret)).expect("signs")
 }
 
 /// A token of any header and signature.
-fn forged(header: &Value, claims: &Value, signature: &str) -> String {
+fn unsigned(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", B64.encode(header.to_string()), B64.encode(claims.to_string()))
 }
 
-fn good_claims() -> Value {
+fn valid_claims() -> Value {
     json!({ "sub": SUB, "exp": 2_000 })
 }
 
 /// Generous where it does not matter, so that a slow machine changes nothing.
-fn pacing() -> Pacing {
+fn refresh_policy() -> RefreshPolicy {
     let (long, short) = (Duration::from_secs(60), Duration::from_millis(50));
-    Pacing { warm: long, cold: short, longest: long, max_age: long }
+    RefreshPolicy { retry_with_keys: long, retry_without_keys: short, max_retry: long, max_age: long }
 }
 
-fn verifier_at_1000(jwks_url: Option<String>, pacing: Pacing) -> Verifier {
+fn verifier_at_1000(jwks_url: Option<String>, pacing: RefreshPolicy) -> Verifier {
     let settings = VerifierSettings {
         jwt_secret: Some(SECRET.into()),
         jwks_url,
         api_keys: HashMap::from([("sb_anon".into(), Role::Anon), ("sb_service".into(), Role::ServiceRole)]),
         ..VerifierSettings::default()
     };
-    Verifier::with_pacing(settings, clock_at(1_000), pacing).expect("are good settings")
+    Verifier::with_refresh_policy(settings, clock_at(1_000), pacing).expect("are good settings")
 }
 
 /// The name of the variant: what the tables below compare.
-fn verdict(result: Result<Caller, AuthError>) -> String {
+fn outcome(result: Result<Principal, AuthError>) -> String {
     match result {
         Ok(_) => "ok".into(),
         Err(error) => {
@@ -156,18 +156,18 @@ fn verdict(result: Result<Caller, AuthError>) -> String {
 }
 
 #[tokio::test]
-async fn good_tokens_of_every_algorithm_are_believed() {
+async fn valid_tokens_of_every_algorithm_are_accepted() {
     let (_server, url) = KeyServer::start(every_key()).await;
-    let verifier = verifier_at_1000(Some(url), pacing());
-    let claims = good_claims();
+    let verifier = verifier_at_1000(Some(url), refresh_policy());
+    let claims = valid_claims();
     for token in [
         token::mint(SECRET, &claims).expect("signs"),
-        signed_hs(Algorithm::HS256, SECRET.as_bytes(), Some("whatever"), &claims),
-        signed(Algorithm::RS256, RSA, Some("rsa"), &claims),
-        signed(Algorithm::ES256, P256, Some("p256"), &claims),
-        signed(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
+        sign_hmac(Algorithm::HS256, SECRET.as_bytes(), Some("whatever"), &claims),
+        sign(Algorithm::RS256, RSA, Some("rsa"), &claims),
+        sign(Algorithm::ES256, P256, Some("p256"), &claims),
+        sign(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
         // Without `kid` there is just one key that fits.
-        signed(Algorithm::RS256, RSA, None, &claims),
+        sign(Algorithm::RS256, RSA, None, &claims),
     ] {
         for round in ["first", "cached"] {
             let caller = verifier.verify(&token).await.expect(round);
@@ -179,13 +179,13 @@ async fn good_tokens_of_every_algorithm_are_believed() {
 }
 
 #[tokio::test]
-async fn forged_and_confused_tokens_are_refused() {
+async fn forged_tokens_are_rejected() {
     let (_server, url) = KeyServer::start(every_key()).await;
-    let verifier = verifier_at_1000(Some(url), pacing());
-    let claims = good_claims();
+    let verifier = verifier_at_1000(Some(url), refresh_policy());
+    let claims = valid_claims();
     let modulus = B64.decode(every_key()[0]["n"].as_str().expect("has one")).expect("is base64url");
     let tampered = {
-        let token = signed(Algorithm::RS256, RSA, Some("rsa"), &claims);
+        let token = sign(Algorithm::RS256, RSA, Some("rsa"), &claims);
         let mut parts: Vec<&str> = token.split('.').collect();
         let payload = B64.encode(json!({"sub": SUB, "exp": 2_000, "role": "service_role"}).to_string());
         parts[1] = &payload;
@@ -193,32 +193,32 @@ async fn forged_and_confused_tokens_are_refused() {
     };
     let good = token::mint(SECRET, &claims).expect("signs");
     for (token, expected) in [
-        (forged(&json!({"alg": "none"}), &claims, ""), "AlgorithmNotAllowed"),
-        (forged(&json!({"alg": "NonE"}), &claims, ""), "AlgorithmNotAllowed"),
-        (forged(&json!({"alg": "none", "kid": "rsa"}), &claims, "AA"), "AlgorithmNotAllowed"),
-        (forged(&json!({"alg": "HS256"}), &claims, ""), "BadSignature"),
-        (forged(&json!({"alg": "RS256", "kid": "rsa"}), &claims, ""), "BadSignature"),
-        (forged(&json!({"alg": "ES256", "kid": "p256"}), &claims, "AAAA"), "BadSignature"),
-        (forged(&json!({"alg": "ES256", "kid": "p256"}), &claims, &B64.encode([0; 64])), "BadSignature"),
-        (forged(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, &B64.encode([0; 64])), "BadSignature"),
-        (forged(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, "=!"), "BadSignature"),
+        (unsigned(&json!({"alg": "none"}), &claims, ""), "AlgorithmNotAllowed"),
+        (unsigned(&json!({"alg": "NonE"}), &claims, ""), "AlgorithmNotAllowed"),
+        (unsigned(&json!({"alg": "none", "kid": "rsa"}), &claims, "AA"), "AlgorithmNotAllowed"),
+        (unsigned(&json!({"alg": "HS256"}), &claims, ""), "BadSignature"),
+        (unsigned(&json!({"alg": "RS256", "kid": "rsa"}), &claims, ""), "BadSignature"),
+        (unsigned(&json!({"alg": "ES256", "kid": "p256"}), &claims, "AAAA"), "BadSignature"),
+        (unsigned(&json!({"alg": "ES256", "kid": "p256"}), &claims, &B64.encode([0; 64])), "BadSignature"),
+        (unsigned(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, &B64.encode([0; 64])), "BadSignature"),
+        (unsigned(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, "=!"), "BadSignature"),
         // The public key used as an HMAC secret, in the two forms in which a victim might hold it.
-        (signed_hs(Algorithm::HS256, &modulus, Some("rsa"), &claims), "BadSignature"),
-        (signed_hs(Algorithm::HS256, RSA.as_bytes(), Some("rsa"), &claims), "BadSignature"),
-        (signed_hs(Algorithm::HS256, b"another secret", None, &claims), "BadSignature"),
-        (signed_hs(Algorithm::HS512, SECRET.as_bytes(), None, &claims), "AlgorithmNotAllowed"),
-        (signed(Algorithm::RS512, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
-        (signed(Algorithm::PS256, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
+        (sign_hmac(Algorithm::HS256, &modulus, Some("rsa"), &claims), "BadSignature"),
+        (sign_hmac(Algorithm::HS256, RSA.as_bytes(), Some("rsa"), &claims), "BadSignature"),
+        (sign_hmac(Algorithm::HS256, b"another secret", None, &claims), "BadSignature"),
+        (sign_hmac(Algorithm::HS512, SECRET.as_bytes(), None, &claims), "AlgorithmNotAllowed"),
+        (sign(Algorithm::RS512, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
+        (sign(Algorithm::PS256, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
         // A key named for an algorithm that it is not for.
-        (signed(Algorithm::RS256, RSA, Some("p256"), &claims), "AlgorithmNotAllowed"),
-        (signed(Algorithm::EdDSA, ED25519, Some("rsa"), &claims), "AlgorithmNotAllowed"),
-        (signed(Algorithm::RS256, RSA, Some("oct"), &claims), "UnknownKey"),
-        (signed(Algorithm::RS256, OTHER_RSA, Some("rsa"), &claims), "BadSignature"),
-        (signed(Algorithm::RS256, RSA, Some("stranger"), &claims), "UnknownKey"),
+        (sign(Algorithm::RS256, RSA, Some("p256"), &claims), "AlgorithmNotAllowed"),
+        (sign(Algorithm::EdDSA, ED25519, Some("rsa"), &claims), "AlgorithmNotAllowed"),
+        (sign(Algorithm::RS256, RSA, Some("oct"), &claims), "UnknownKey"),
+        (sign(Algorithm::RS256, OTHER_RSA, Some("rsa"), &claims), "BadSignature"),
+        (sign(Algorithm::RS256, RSA, Some("stranger"), &claims), "UnknownKey"),
         (tampered, "BadSignature"),
-        (forged(&json!({"alg": "HS256", "crit": ["b64"], "b64": false}), &claims, "AA"), "Malformed"),
-        (forged(&json!({"alg": 7}), &claims, "AA"), "Malformed"),
-        (forged(&json!([]), &claims, "AA"), "Malformed"),
+        (unsigned(&json!({"alg": "HS256", "crit": ["b64"], "b64": false}), &claims, "AA"), "Malformed"),
+        (unsigned(&json!({"alg": 7}), &claims, "AA"), "Malformed"),
+        (unsigned(&json!([]), &claims, "AA"), "Malformed"),
         (format!("{good}="), "BadSignature"),
         (format!("{good}.x"), "Malformed"),
         (format!(" {good}"), "Malformed"),
@@ -232,13 +232,13 @@ async fn forged_and_confused_tokens_are_refused() {
         ("x".repeat(8 * 1024), "Malformed"),
         ("x".repeat(8 * 1024 + 1), "TooLong"),
     ] {
-        assert_eq!(verdict(verifier.verify(&token).await), expected, "{token}");
+        assert_eq!(outcome(verifier.verify(&token).await), expected, "{token}");
     }
 }
 
 #[tokio::test]
-async fn claims_decide_also_when_the_signature_is_good() {
-    let verifier = verifier_at_1000(None, pacing());
+async fn invalid_claims_are_rejected_despite_a_valid_signature() {
+    let verifier = verifier_at_1000(None, refresh_policy());
     for (claims, expected) in [
         (json!({"sub": SUB}), "MissingExp"),
         (json!({"sub": SUB, "exp": 999}), "Expired"),
@@ -254,102 +254,105 @@ async fn claims_decide_also_when_the_signature_is_good() {
         (json!({"exp": 2_000, "userId": SUB}), "ok"),
         (json!(7), "Malformed"),
     ] {
-        let token = signed_hs(Algorithm::HS256, SECRET.as_bytes(), None, &claims);
-        assert_eq!(verdict(verifier.verify(&token).await), expected, "{claims}");
+        let token = sign_hmac(Algorithm::HS256, SECRET.as_bytes(), None, &claims);
+        assert_eq!(outcome(verifier.verify(&token).await), expected, "{claims}");
     }
 }
 
 #[tokio::test]
-async fn channels_take_every_hash_of_a_kind_and_say_what_is_wrong_in_their_words() {
+async fn channel_tokens_accept_more_algorithms() {
     let (_server, url) = KeyServer::start(every_key()).await;
-    let verifier = verifier_at_1000(Some(url), pacing());
+    let verifier = verifier_at_1000(Some(url), refresh_policy());
     let claims = json!({"role": "moderator", "exp": 2_000.5});
-    let hs = |algorithm, secret: &[u8]| signed_hs(algorithm, secret, Some("whatever"), &claims);
+    let hs = |algorithm, secret: &[u8]| sign_hmac(algorithm, secret, Some("whatever"), &claims);
     for token in [
         hs(Algorithm::HS256, SECRET.as_bytes()),
         hs(Algorithm::HS384, SECRET.as_bytes()),
         hs(Algorithm::HS512, SECRET.as_bytes()),
-        signed(Algorithm::RS256, RSA, Some("rsa"), &claims),
-        signed(Algorithm::ES256, P256, Some("p256"), &claims),
-        signed(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
+        sign(Algorithm::RS256, RSA, Some("rsa"), &claims),
+        sign(Algorithm::ES256, P256, Some("p256"), &claims),
+        sign(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
         format!(" {}\n", hs(Algorithm::HS256, SECRET.as_bytes())),
     ] {
         for round in ["first", "cached"] {
-            let believed = verifier.verify_channel(&token).await.expect(round);
+            let believed = verifier.verify_channel_token(&token).await.expect(round);
             assert_eq!((&*believed.role, believed.sub.as_deref()), ("moderator", None));
         }
     }
-    let service = verifier.verify_channel("sb_service").await.expect("is a key");
+    let service = verifier.verify_channel_token("sb_service").await.expect("is a key");
     assert_eq!((&*service.role, &*service.claims), ("service_role", r#"{"role":"service_role"}"#));
     for (token, expected) in [
-        (forged(&json!({"alg": "none"}), &claims, ""), ChannelTokenError::Signer),
+        (unsigned(&json!({"alg": "none"}), &claims, ""), ChannelTokenError::Signer),
         (hs(Algorithm::HS512, b"another"), ChannelTokenError::Signature),
         // The published key is for RS256 alone.
-        (signed(Algorithm::RS512, RSA, Some("rsa"), &claims), ChannelTokenError::Signer),
-        (signed(Algorithm::RS256, RSA, Some("other"), &claims), ChannelTokenError::SignerOf("other".into())),
+        (sign(Algorithm::RS512, RSA, Some("rsa"), &claims), ChannelTokenError::Signer),
+        (
+            sign(Algorithm::RS256, RSA, Some("other"), &claims),
+            ChannelTokenError::SignerForKey("other".into()),
+        ),
         ("sb_other".into(), ChannelTokenError::Malformed),
         (String::new(), ChannelTokenError::Malformed),
     ] {
-        assert_eq!(verifier.verify_channel(&token).await, Err(expected), "{token}");
+        assert_eq!(verifier.verify_channel_token(&token).await, Err(expected), "{token}");
     }
 }
 
 #[tokio::test]
-async fn a_cached_token_expires_on_the_second() {
+async fn cached_token_expires_on_time() {
     let clock = clock_at(1_000);
     let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
     let verifier = Verifier::new(settings, Arc::clone(&clock) as Arc<dyn Clock>).expect("are good settings");
-    let token = token::mint(SECRET, &good_claims()).expect("signs");
+    let token = token::mint(SECRET, &valid_claims()).expect("signs");
     assert!(verifier.verify(&token).await.is_ok());
 
     *clock.0.lock() = Timestamp::from_second(2_000).expect("within the calendar") - 1.millisecond();
     assert!(verifier.verify(&token).await.is_ok());
     *clock.0.lock() += 1.millisecond();
-    assert_eq!(verdict(verifier.verify(&token).await), "Expired");
-    assert_eq!(verdict(verifier.verify(&token).await), "Expired");
+    assert_eq!(outcome(verifier.verify(&token).await), "Expired");
+    assert_eq!(outcome(verifier.verify(&token).await), "Expired");
 }
 
 #[tokio::test]
-async fn without_a_secret_or_a_key_server_their_algorithms_are_refused() {
+async fn algorithms_without_a_configured_key_are_rejected() {
     let (_server, url) = KeyServer::start(every_key()).await;
     let settings = VerifierSettings { jwks_url: Some(url), ..VerifierSettings::default() };
     let only_keys = Verifier::new(settings, clock_at(1_000)).expect("are good settings");
     let modulus = B64.decode(every_key()[0]["n"].as_str().expect("has one")).expect("is base64url");
-    let confused = signed_hs(Algorithm::HS256, &modulus, Some("rsa"), &good_claims());
-    assert_eq!(verdict(only_keys.verify(&confused).await), "AlgorithmNotAllowed");
+    let confused = sign_hmac(Algorithm::HS256, &modulus, Some("rsa"), &valid_claims());
+    assert_eq!(outcome(only_keys.verify(&confused).await), "AlgorithmNotAllowed");
 
-    let only_secret = verifier_at_1000(None, pacing());
-    let published = signed(Algorithm::RS256, RSA, Some("rsa"), &good_claims());
-    assert_eq!(verdict(only_secret.verify(&published).await), "AlgorithmNotAllowed");
+    let only_secret = verifier_at_1000(None, refresh_policy());
+    let published = sign(Algorithm::RS256, RSA, Some("rsa"), &valid_claims());
+    assert_eq!(outcome(only_secret.verify(&published).await), "AlgorithmNotAllowed");
 }
 
 #[tokio::test]
-async fn api_keys_stand_for_their_role() {
-    let verifier = verifier_at_1000(None, pacing());
+async fn api_keys_map_to_their_role() {
+    let verifier = verifier_at_1000(None, refresh_policy());
     let service = verifier.verify("sb_service").await.expect("is a key");
     assert!(service.is_service() && service.user_id.is_none());
     assert_eq!(verifier.verify("sb_anon").await.expect("is a key").role, Role::Anon);
-    assert_eq!(verdict(verifier.verify("sb_other").await), "Malformed");
+    assert_eq!(outcome(verifier.verify("sb_other").await), "Malformed");
 }
 
 #[tokio::test]
-async fn no_error_text_carries_the_token() {
-    let verifier = verifier_at_1000(None, pacing());
-    let token = signed_hs(Algorithm::HS256, b"wrong", Some("kid-of-note"), &good_claims());
+async fn error_texts_do_not_contain_the_token() {
+    let verifier = verifier_at_1000(None, refresh_policy());
+    let token = sign_hmac(Algorithm::HS256, b"wrong", Some("kid-of-note"), &valid_claims());
     let error = verifier.verify(&token).await.expect_err("is refused");
     let text = format!("{error} {error:?}");
     assert!(token.split('.').all(|part| !text.contains(part)) && !text.contains("kid-of-note"));
 }
 
 #[tokio::test]
-async fn many_unknown_kids_cost_the_issuer_one_request() {
+async fn many_unknown_kids_cause_one_fetch() {
     let (server, url) = KeyServer::start(every_key()).await;
     *server.delay.lock() = Duration::from_millis(50);
-    let verifier = Arc::new(verifier_at_1000(Some(url), pacing()));
+    let verifier = Arc::new(verifier_at_1000(Some(url), refresh_policy()));
     let asked = (0..50).map(|n| {
-        let token = signed(Algorithm::EdDSA, ED25519, Some(&format!("kid-{n}")), &good_claims());
+        let token = sign(Algorithm::EdDSA, ED25519, Some(&format!("kid-{n}")), &valid_claims());
         let verifier = Arc::clone(&verifier);
-        tokio::spawn(async move { verdict(verifier.verify(&token).await) })
+        tokio::spawn(async move { outcome(verifier.verify(&token).await) })
     });
     for answer in asked.collect::<Vec<_>>() {
         assert_eq!(answer.await.expect("does not panic"), "UnknownKey");
@@ -358,67 +361,68 @@ async fn many_unknown_kids_cost_the_issuer_one_request() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_does_not_cancel_the_fetch_for_others() {
+async fn cancelled_caller_does_not_cancel_the_fetch() {
     let (server, url) = KeyServer::start(every_key()).await;
     *server.delay.lock() = Duration::from_millis(100);
-    let verifier = verifier_at_1000(Some(url), pacing());
-    let token = signed(Algorithm::ES256, P256, Some("p256"), &good_claims());
+    let verifier = verifier_at_1000(Some(url), refresh_policy());
+    let token = sign(Algorithm::ES256, P256, Some("p256"), &valid_claims());
     let hasty = tokio::time::timeout(Duration::from_millis(20), verifier.verify(&token)).await;
     assert!(hasty.is_err(), "the key server is slower than that");
-    assert_eq!(verdict(verifier.verify(&token).await), "ok");
+    assert_eq!(outcome(verifier.verify(&token).await), "ok");
     assert_eq!(server.requests(), 1);
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_found_and_the_withdrawn_one_ceases_to_count_even_if_cached() {
+async fn key_rotation_replaces_cached_tokens() {
     let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
-    let quick = Pacing { warm: Duration::ZERO, ..pacing() };
+    let quick = RefreshPolicy { retry_with_keys: Duration::ZERO, ..refresh_policy() };
     let verifier = verifier_at_1000(Some(url), quick);
-    let old = signed(Algorithm::RS256, RSA, Some("old"), &good_claims());
-    let new = signed(Algorithm::RS256, OTHER_RSA, Some("new"), &good_claims());
-    assert_eq!(verdict(verifier.verify(&old).await), "ok");
-    assert_eq!(verdict(verifier.verify(&old).await), "ok");
+    let old = sign(Algorithm::RS256, RSA, Some("old"), &valid_claims());
+    let new = sign(Algorithm::RS256, OTHER_RSA, Some("new"), &valid_claims());
+    assert_eq!(outcome(verifier.verify(&old).await), "ok");
+    assert_eq!(outcome(verifier.verify(&old).await), "ok");
 
     server.publish(vec![jwk("new", Algorithm::RS256, OTHER_RSA)]);
-    assert_eq!(verdict(verifier.verify(&new).await), "ok");
-    assert_eq!(verdict(verifier.verify(&old).await), "UnknownKey");
+    assert_eq!(outcome(verifier.verify(&new).await), "ok");
+    assert_eq!(outcome(verifier.verify(&old).await), "UnknownKey");
 }
 
 #[tokio::test]
-async fn keys_grown_old_are_fetched_again_in_the_background() {
+async fn stale_keys_are_refreshed_in_the_background() {
     let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
-    let restless = Pacing { warm: Duration::ZERO, max_age: Duration::ZERO, ..pacing() };
+    let restless =
+        RefreshPolicy { retry_with_keys: Duration::ZERO, max_age: Duration::ZERO, ..refresh_policy() };
     let verifier = verifier_at_1000(Some(url), restless);
-    let old = signed(Algorithm::RS256, RSA, Some("old"), &good_claims());
-    assert_eq!(verdict(verifier.verify(&old).await), "ok");
+    let old = sign(Algorithm::RS256, RSA, Some("old"), &valid_claims());
+    assert_eq!(outcome(verifier.verify(&old).await), "ok");
     server.publish(vec![]);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    while verdict(verifier.verify(&old).await) == "ok" {
+    while outcome(verifier.verify(&old).await) == "ok" {
         assert!(tokio::time::Instant::now() < deadline, "the withdrawn key still counts");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
-async fn while_the_key_server_is_down_old_keys_stay_good_and_unknown_ones_are_neither_good_nor_bad() {
+async fn known_keys_work_while_the_key_server_is_down() {
     let (server, url) = KeyServer::start(every_key()).await;
-    let quick = Pacing { warm: Duration::ZERO, ..pacing() };
+    let quick = RefreshPolicy { retry_with_keys: Duration::ZERO, ..refresh_policy() };
     let verifier = verifier_at_1000(Some(url), quick);
     let known = |sub: &str| {
-        signed(Algorithm::EdDSA, ED25519, Some("ed"), &json!({"sub": sub, "exp": 2_000, "role": "anon"}))
+        sign(Algorithm::EdDSA, ED25519, Some("ed"), &json!({"sub": sub, "exp": 2_000, "role": "anon"}))
     };
-    assert_eq!(verdict(verifier.verify(&known(SUB)).await), "ok");
+    assert_eq!(outcome(verifier.verify(&known(SUB)).await), "ok");
 
     server.fail();
-    let unknown = signed(Algorithm::EdDSA, ED25519, Some("new"), &good_claims());
+    let unknown = sign(Algorithm::EdDSA, ED25519, Some("new"), &valid_claims());
     let error = verifier.verify(&unknown).await.expect_err("cannot be known");
     assert!(error.is_transient() && !error.to_string().contains("secret trouble"), "{error}");
     let another = "6f1c2b1e-0000-4000-8000-000000000002";
-    assert_eq!(verdict(verifier.verify(&known(another)).await), "ok");
+    assert_eq!(outcome(verifier.verify(&known(another)).await), "ok");
 }
 
 #[tokio::test]
-async fn a_key_server_that_was_down_at_the_start_is_tried_again_after_a_pause() {
+async fn failed_first_fetch_is_retried() {
     for bad in [
         (StatusCode::BAD_GATEWAY, String::new()),
         (StatusCode::FOUND, String::new()),
@@ -428,13 +432,13 @@ async fn a_key_server_that_was_down_at_the_start_is_tried_again_after_a_pause() 
     ] {
         let (server, url) = KeyServer::start(every_key()).await;
         *server.answer.lock() = bad.clone();
-        let verifier = verifier_at_1000(Some(url), pacing());
-        let token = signed(Algorithm::EdDSA, ED25519, Some("ed"), &good_claims());
-        assert_eq!(verdict(verifier.verify(&token).await), "KeysUnavailable", "{bad:?}");
+        let verifier = verifier_at_1000(Some(url), refresh_policy());
+        let token = sign(Algorithm::EdDSA, ED25519, Some("ed"), &valid_claims());
+        assert_eq!(outcome(verifier.verify(&token).await), "KeysUnavailable", "{bad:?}");
         server.publish(every_key());
         // Within the pause (50 ms, plus up to a half) nobody asks again; after it somebody does.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while verdict(verifier.verify(&token).await) != "ok" {
+        while outcome(verifier.verify(&token).await) != "ok" {
             assert!(tokio::time::Instant::now() < deadline, "is not tried again");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -443,7 +447,7 @@ async fn a_key_server_that_was_down_at_the_start_is_tried_again_after_a_pause() 
 }
 
 #[tokio::test]
-async fn settings_that_let_everybody_in_are_refused() {
+async fn insecure_settings_are_rejected() {
     let with = |change: fn(&mut VerifierSettings)| {
         let mut settings = VerifierSettings::default();
         change(&mut settings);

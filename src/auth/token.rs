@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use super::AuthError;
 
 /// The longest token that is looked at, in bytes. Tokens travel in headers and URLs, where proxies cut at 8 KiB.
-pub const MAX_BYTES: usize = 8 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// A token could not be signed.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ impl SigningAlgorithm {
     }
 
     /// Whether callers may use it; the others are for channels alone, whose clients bring whatever their issuer signs.
-    pub(super) const fn is_for_callers(self) -> bool {
+    pub(super) const fn is_allowed_for_api(self) -> bool {
         matches!(self, Self::Hs256 | Self::Rs256 | Self::Es256 | Self::EdDsa)
     }
 
@@ -82,13 +82,13 @@ impl SigningAlgorithm {
 
 /// A token taken apart; nothing of it is verified.
 #[derive(Debug)]
-pub(super) struct Parts<'a> {
+pub(super) struct TokenParts<'a> {
     /// What the header says it is signed with. Never decides by itself which key is used.
     pub(super) algorithm: SigningAlgorithm,
     /// Which key it claims.
     pub(super) kid: Option<String>,
     /// Header and payload as sent: what the signature is over.
-    pub(super) signed: &'a str,
+    pub(super) signing_input: &'a str,
     /// Base64url.
     pub(super) signature: &'a str,
     /// The payload's JSON, in bytes.
@@ -104,7 +104,7 @@ struct RawHeader {
 }
 
 /// Takes a token apart.
-pub(super) fn split(token: &str) -> Result<Parts<'_>, AuthError> {
+pub(super) fn parse(token: &str) -> Result<TokenParts<'_>, AuthError> {
     let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::Malformed("not a JWT"))?;
     let (header, payload) = signed.split_once('.').ok_or(AuthError::Malformed("not a JWT"))?;
     let header =
@@ -117,5 +117,5 @@ pub(super) fn split(token: &str) -> Result<Parts<'_>, AuthError> {
     }
     let payload =
         URL_SAFE_NO_PAD.decode(payload).map_err(|_| AuthError::Malformed("payload is not base64url"))?;
-    Ok(Parts { algorithm, kid: header.kid, signed, signature, payload })
+    Ok(TokenParts { algorithm, kid: header.kid, signing_input: signed, signature, payload })
 }

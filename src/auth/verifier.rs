@@ -6,18 +6,18 @@ use reqwest::Url;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuthError, Caller, ChannelToken, ChannelTokenError, Role,
+    AuthError, ChannelTokenError, Principal, Role, VerifiedChannelToken,
     cache::{Fingerprint, TokenCache},
-    channel,
-    claims::{self, Rules},
-    jwks::{Jwks, Pacing},
+    channel_token,
+    claims::{self, ClaimRequirements},
+    jwks::{Jwks, RefreshPolicy},
     key::VerifyingKey,
-    token::{self, Parts},
+    token::{self, TokenParts},
 };
 use crate::clock::Clock;
 
 /// The shortest secret that RFC 7518, 3.2 allows for HS256, in bytes.
-const RECOMMENDED_SECRET: usize = 32;
+const RECOMMENDED_SECRET_BYTES: usize = 32;
 
 /// What tokens are checked against. Whatever is `None` is not accepted, or not asked for.
 #[derive(Clone, Default)]
@@ -70,17 +70,17 @@ pub enum VerifierError {
 pub struct Verifier {
     secret: Option<VerifyingKey>,
     jwks: Option<Jwks>,
-    rules: Rules,
+    requirements: ClaimRequirements,
     /// By the keys' SHA-256, so that the time of a look-up says nothing about a key.
     api_keys: HashMap<Fingerprint, Role>,
-    verdicts: Arc<TokenCache<Caller>>,
-    channel_verdicts: Arc<TokenCache<Arc<ChannelToken>>>,
+    principal_cache: Arc<TokenCache<Principal>>,
+    channel_token_cache: Arc<TokenCache<Arc<VerifiedChannelToken>>>,
     clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Verifier").field("rules", &self.requirements).finish_non_exhaustive()
     }
 }
 
@@ -90,13 +90,13 @@ impl Verifier {
     /// # Errors
     /// When the settings do not make sense, see [`VerifierError`].
     pub fn new(settings: VerifierSettings, clock: Arc<dyn Clock>) -> Result<Self, VerifierError> {
-        Self::with_pacing(settings, clock, Pacing::default())
+        Self::with_refresh_policy(settings, clock, RefreshPolicy::default())
     }
 
-    pub(super) fn with_pacing(
+    pub(super) fn with_refresh_policy(
         settings: VerifierSettings,
         clock: Arc<dyn Clock>,
-        pacing: Pacing,
+        pacing: RefreshPolicy,
     ) -> Result<Self, VerifierError> {
         // Err means that another part of the process was first, with the same provider.
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -105,10 +105,10 @@ impl Verifier {
         let secret = match jwt_secret.as_deref() {
             Some("") => return Err(VerifierError::EmptySecret),
             Some(secret) => {
-                if secret.len() < RECOMMENDED_SECRET {
+                if secret.len() < RECOMMENDED_SECRET_BYTES {
                     tracing::warn!(
                         bytes = secret.len(),
-                        recommended = RECOMMENDED_SECRET,
+                        recommended = RECOMMENDED_SECRET_BYTES,
                         "the JWT secret is short enough to be guessed"
                     );
                 }
@@ -138,45 +138,53 @@ impl Verifier {
             return Err(VerifierError::ApiKeyWithoutUser);
         }
         let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(&key), role)).collect();
-        let rules = Rules { issuer, audience };
-        Ok(Self { secret, jwks, rules, api_keys, verdicts, channel_verdicts, clock })
+        let rules = ClaimRequirements { issuer, audience };
+        Ok(Self {
+            secret,
+            jwks,
+            requirements: rules,
+            api_keys,
+            principal_cache: verdicts,
+            channel_token_cache: channel_verdicts,
+            clock,
+        })
     }
 
     /// Who presents `token`, a JWT or an API key.
     ///
     /// # Errors
     /// Says why it is not believed. [`AuthError::KeysUnavailable`] is the one that may pass by itself.
-    pub async fn verify(&self, token: &str) -> Result<Caller, AuthError> {
+    pub async fn verify(&self, token: &str) -> Result<Principal, AuthError> {
         if token.is_empty() {
             return Err(AuthError::Missing);
         }
-        if token.len() > token::MAX_BYTES {
+        if token.len() > token::MAX_TOKEN_BYTES {
             return Err(AuthError::TooLong);
         }
         let fingerprint = fingerprint(token);
         if let Some(role) = self.api_keys.get(&fingerprint) {
-            return Ok(Caller::with_role(*role));
+            return Ok(Principal::with_role(*role));
         }
         if let Some(jwks) = &self.jwks {
-            jwks.refresh_if_old();
+            jwks.refresh_if_stale();
         }
-        if let Some(caller) = self.verdicts.get(&fingerprint) {
+        if let Some(caller) = self.principal_cache.get(&fingerprint) {
             if caller.expires_at <= self.clock.now() {
-                self.verdicts.forget(&fingerprint);
+                self.principal_cache.remove(&fingerprint);
                 return Err(AuthError::Expired);
             }
             return Ok(caller);
         }
 
-        let parts = token::split(token)?;
-        if !parts.algorithm.is_for_callers() {
+        let parts = token::parse(token)?;
+        if !parts.algorithm.is_allowed_for_api() {
             return Err(AuthError::AlgorithmNotAllowed);
         }
         // Read before the key: what is verified with a key withdrawn meanwhile is not kept.
-        let epoch = self.verdicts.epoch();
+        let epoch = self.principal_cache.epoch();
         self.check(&parts).await?;
-        let caller = claims::read(&parts.payload, &self.rules, self.clock.now())?;
-        self.verdicts.put(epoch, fingerprint, &caller);
+        let caller = claims::parse_principal(&parts.payload, &self.requirements, self.clock.now())?;
+        self.principal_cache.insert(epoch, fingerprint, &caller);
         Ok(caller)
     }
 
@@ -184,43 +192,47 @@ impl Verifier {
     ///
     /// # Errors
     /// Says why it is not believed, in the words of realtime clients.
-    pub async fn verify_channel(&self, token: &str) -> Result<Arc<ChannelToken>, ChannelTokenError> {
-        let token = channel::cleaned(token);
-        if token.is_empty() || token.len() > token::MAX_BYTES {
+    pub async fn verify_channel_token(
+        &self,
+        token: &str,
+    ) -> Result<Arc<VerifiedChannelToken>, ChannelTokenError> {
+        let token = channel_token::normalize(token);
+        if token.is_empty() || token.len() > token::MAX_TOKEN_BYTES {
             return Err(ChannelTokenError::Malformed);
         }
         let fingerprint = fingerprint(&token);
         if let Some(role) = self.api_keys.get(&fingerprint) {
-            return Ok(Arc::new(ChannelToken::with_role(*role)));
+            return Ok(Arc::new(VerifiedChannelToken::with_role(*role)));
         }
         if let Some(jwks) = &self.jwks {
-            jwks.refresh_if_old();
+            jwks.refresh_if_stale();
         }
-        if let Some(known) = self.channel_verdicts.get(&fingerprint) {
-            return channel::check_age(known.expires_at, self.clock.now())
-                .inspect_err(|_| self.channel_verdicts.forget(&fingerprint))
+        if let Some(known) = self.channel_token_cache.get(&fingerprint) {
+            return channel_token::check_expiry(known.expires_at, self.clock.now())
+                .inspect_err(|_| self.channel_token_cache.remove(&fingerprint))
                 .map(|()| known);
         }
-        let parts = token::split(&token).map_err(|error| ChannelTokenError::from_auth(&error, None))?;
-        let epoch = self.channel_verdicts.epoch();
+        let parts = token::parse(&token).map_err(|error| ChannelTokenError::from_auth(&error, None))?;
+        let epoch = self.channel_token_cache.epoch();
         let checked = self.check(&parts).await;
         checked.map_err(|error| ChannelTokenError::from_auth(&error, parts.kid.as_deref()))?;
-        let read = Arc::new(channel::read(&parts.payload, &self.rules, self.clock.now())?);
-        self.channel_verdicts.put(epoch, fingerprint, &read);
+        let read =
+            Arc::new(channel_token::parse_claims(&parts.payload, &self.requirements, self.clock.now())?);
+        self.channel_token_cache.insert(epoch, fingerprint, &read);
         Ok(read)
     }
 
     /// Checks a signature. An HMAC meets the secret whatever its `kid`, and never a published key.
-    async fn check(&self, parts: &Parts<'_>) -> Result<(), AuthError> {
+    async fn check(&self, parts: &TokenParts<'_>) -> Result<(), AuthError> {
         let key = if parts.algorithm.is_symmetric() {
             self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?
         } else {
-            self.published_key(parts).await?
+            self.find_public_key(parts).await?
         };
-        key.check(parts)
+        key.verify(parts)
     }
 
-    async fn published_key(&self, parts: &Parts<'_>) -> Result<VerifyingKey, AuthError> {
+    async fn find_public_key(&self, parts: &TokenParts<'_>) -> Result<VerifyingKey, AuthError> {
         let jwks = self.jwks.as_ref().ok_or(AuthError::AlgorithmNotAllowed)?;
         jwks.find(parts.kid.as_deref(), parts.algorithm).await
     }

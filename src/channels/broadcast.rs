@@ -7,19 +7,19 @@ use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
 use super::{
-    ChannelId, Room,
-    bus::{Bus, Hearer, Message, Neighbours},
+    ChannelId, Topic,
+    bus::{Bus, BusMessage, BusSubscriber, Peers},
 };
 use crate::{
-    hub::{Encodable, Hears, Hub, HubStopped, Post},
-    protocol::phoenix::{Said, UserBroadcast, UserPayload},
+    hub::{Encodable, Hub, HubStopped, ReceiveMask, TopicDelivery},
+    protocol::phoenix::{TopicMessage, UserBroadcast, UserPayload},
 };
 
 /// What is said. Payloads are the bytes that somebody sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum BroadcastPayload {
     /// A text broadcast: the whole payload, an object, goes on verbatim.
-    Text(Box<str>),
+    Json(Box<str>),
     /// A user broadcast.
     User {
         /// The user's event.
@@ -38,13 +38,13 @@ mod kind {
     pub const USER_BINARY: u8 = 2;
 }
 
-impl Content {
+impl BroadcastPayload {
     /// For the bus.
     #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
     fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
-            Self::Text(payload) => {
+            Self::Json(payload) => {
                 out.put_u8(kind::TEXT);
                 out.put_slice(payload.as_bytes());
             }
@@ -69,78 +69,83 @@ impl Content {
     fn decode(mut body: Bytes) -> Option<Self> {
         let kind = body.try_get_u8().ok()?;
         if kind == kind::TEXT {
-            return Some(Self::Text(text(body)?));
+            return Some(Self::Json(into_text(body)?));
         }
-        let (event, meta) = (part(&mut body)?, part(&mut body)?);
+        let (event, meta) = (read_part(&mut body)?, read_part(&mut body)?);
         let payload = match kind {
-            kind::USER_JSON => UserPayload::Json(text(body)?),
+            kind::USER_JSON => UserPayload::Json(into_text(body)?),
             kind::USER_BINARY => UserPayload::Binary(body),
             _ => return None,
         };
-        let meta = Some(text(meta)?).filter(|meta| !meta.is_empty());
-        Some(Self::User { event: text(event)?, payload, meta })
+        let meta = Some(into_text(meta)?).filter(|meta| !meta.is_empty());
+        Some(Self::User { event: into_text(event)?, payload, meta })
     }
 }
 
-fn part(rest: &mut Bytes) -> Option<Bytes> {
+fn read_part(rest: &mut Bytes) -> Option<Bytes> {
     let length = rest.try_get_u32().ok()? as usize;
     (length <= rest.len()).then(|| rest.split_to(length))
 }
 
-fn text(bytes: Bytes) -> Option<Box<str>> {
+fn into_text(bytes: Bytes) -> Option<Box<str>> {
     String::from_utf8(bytes.into()).ok().map(String::into_boxed_str)
 }
 
 /// Says things in rooms, on all nodes.
 #[derive(Clone)]
 pub struct Broadcaster {
-    local: LocalRooms,
+    local: LocalBroadcaster,
     bus: Arc<dyn Bus>,
-    neighbours: Neighbours,
+    peers: Peers,
 }
 
 impl Broadcaster {
     /// Over the connections of this node and, where `neighbours` are, over the bus.
     #[must_use]
-    pub fn new(local: LocalRooms, bus: Arc<dyn Bus>, neighbours: Neighbours) -> Self {
-        Self { local, bus, neighbours }
+    pub fn new(local: LocalBroadcaster, bus: Arc<dyn Bus>, neighbours: Peers) -> Self {
+        Self { local, bus, peers: neighbours }
     }
 
     /// Says something to everybody in a room.
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn publish(&self, room: &Room, content: Content) -> Result<(), HubStopped> {
-        let post = self.begin(room, content, None);
-        self.finish(room, Arc::new([post])).await
+    pub async fn publish(&self, room: &Topic, content: BroadcastPayload) -> Result<(), HubStopped> {
+        let post = self.publish_remote(room, content, None);
+        self.publish_local(room, Arc::new([post])).await
     }
 
     /// Says something to everybody in a room but `except`, on the other nodes; on this one when [`Self::finish`] is
     /// told to.
     #[must_use]
-    pub fn begin(&self, room: &Room, content: Content, except: Option<ChannelId>) -> Post {
-        if !self.neighbours.is_alone() {
-            self.bus.publish(Message { room: room.clone(), body: content.encode() });
+    pub fn publish_remote(
+        &self,
+        room: &Topic,
+        content: BroadcastPayload,
+        except: Option<ChannelId>,
+    ) -> TopicDelivery {
+        if !self.peers.is_single_node() {
+            self.bus.publish(BusMessage { topic: room.clone(), body: content.encode() });
         }
-        post(room, content, except, None)
+        topic_post(room, content, except, None)
     }
 
     /// Says on this node what was begun. Waits while mailboxes are full, which is what slows down who says too much.
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn finish(&self, room: &Room, posts: Arc<[Post]>) -> Result<(), HubStopped> {
-        self.local.hub.post(room, posts).await
+    pub async fn publish_local(&self, room: &Topic, posts: Arc<[TopicDelivery]>) -> Result<(), HubStopped> {
+        self.local.hub.publish(room, posts).await
     }
 }
 
 /// The rooms of this node.
 #[derive(Debug, Clone)]
-pub struct LocalRooms {
+pub struct LocalBroadcaster {
     hub: Hub,
 }
 
-impl LocalRooms {
+impl LocalBroadcaster {
     /// Over the connections of this node.
     #[must_use]
     pub const fn new(hub: Hub) -> Self {
@@ -152,26 +157,38 @@ impl LocalRooms {
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn deliver(&self, room: &Room, content: Content, id: Option<Uuid>) -> Result<(), HubStopped> {
-        self.hub.post(room, Arc::new([post(room, content, None, id)])).await
+    pub async fn deliver(
+        &self,
+        room: &Topic,
+        content: BroadcastPayload,
+        id: Option<Uuid>,
+    ) -> Result<(), HubStopped> {
+        self.hub.publish(room, Arc::new([topic_post(room, content, None, id)])).await
     }
 }
 
-fn post(room: &Room, content: Content, except: Option<ChannelId>, id: Option<Uuid>) -> Post {
-    let topic = room.topic.clone();
+fn topic_post(
+    room: &Topic,
+    content: BroadcastPayload,
+    except: Option<ChannelId>,
+    id: Option<Uuid>,
+) -> TopicDelivery {
+    let topic = room.name.clone();
     let message = match content {
-        Content::Text(payload) => Encodable::new(Said { topic, event: "broadcast".into(), payload }) as _,
-        Content::User { event, payload, meta } => {
+        BroadcastPayload::Json(payload) => {
+            Encodable::new(TopicMessage { topic, event: "broadcast".into(), payload }) as _
+        }
+        BroadcastPayload::User { event, payload, meta } => {
             Encodable::new(UserBroadcast { topic, event, payload, meta }) as _
         }
     };
-    Post { message, about: Hears::BROADCASTS, except, id }
+    TopicDelivery { message, kind: ReceiveMask::BROADCASTS, except, id }
 }
 
-impl Hearer for LocalRooms {
-    fn hear(&self, Message { room, body }: Message) -> BoxFuture<'_, ()> {
+impl BusSubscriber for LocalBroadcaster {
+    fn on_message(&self, BusMessage { topic: room, body }: BusMessage) -> BoxFuture<'_, ()> {
         async move {
-            match Content::decode(body) {
+            match BroadcastPayload::decode(body) {
                 // It fails only when the server stops.
                 Some(content) => drop(self.deliver(&room, content, None).await),
                 None => tracing::warn!("another node said something that this one cannot read"),
@@ -187,24 +204,24 @@ mod tests {
 
     #[test]
     fn what_goes_over_the_bus_comes_out_as_it_went_in_and_cut_short_as_nothing() {
-        let user = |payload, meta: Option<&str>| Content::User {
+        let user = |payload, meta: Option<&str>| BroadcastPayload::User {
             event: "é".into(),
             payload,
             meta: meta.map(Box::from),
         };
         for content in [
-            Content::Text(r#"{"a":1.10}"#.into()),
+            BroadcastPayload::Json(r#"{"a":1.10}"#.into()),
             user(UserPayload::Json("[1]".into()), None),
             user(UserPayload::Binary(Bytes::from_static(b"\0\xff")), Some(r#"{"id":"x"}"#)),
             user(UserPayload::Binary(Bytes::new()), None),
         ] {
             let body = content.encode();
-            assert_eq!(Content::decode(body.clone()), Some(content));
+            assert_eq!(BroadcastPayload::decode(body.clone()), Some(content));
             for cut in 0..body.len().min(6) {
-                let read = Content::decode(body.slice(..cut));
-                assert!(matches!(read, None | Some(Content::Text(_))), "{read:?}");
+                let read = BroadcastPayload::decode(body.slice(..cut));
+                assert!(matches!(read, None | Some(BroadcastPayload::Json(_))), "{read:?}");
             }
         }
-        assert_eq!(Content::decode(Bytes::from_static(&[9, 0, 0, 0, 0, 0, 0, 0, 0])), None);
+        assert_eq!(BroadcastPayload::decode(Bytes::from_static(&[9, 0, 0, 0, 0, 0, 0, 0, 0])), None);
     }
 }

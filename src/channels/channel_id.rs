@@ -20,13 +20,13 @@ impl ChannelId {
 
     /// As rows and other nodes know it.
     #[must_use]
-    pub const fn number(self) -> i64 {
+    pub const fn as_i64(self) -> i64 {
         self.0 as i64
     }
 
     /// A channel of another node.
     #[must_use]
-    pub(crate) const fn of_number(number: i64) -> Self {
+    pub(crate) const fn from_i64(number: i64) -> Self {
         Self(number as u64)
     }
 }

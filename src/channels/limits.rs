@@ -60,24 +60,24 @@ impl Default for ChannelLimits {
 }
 
 /// Seconds of one bucket.
-const STEP: u32 = 5;
+const BUCKET_SECONDS: u32 = 5;
 const BUCKETS: usize = 12;
 
 /// Counts events and says how many there were a second.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Meter {
+pub struct RateMeter {
     buckets: [u32; BUCKETS],
     /// The step of the first event since the last quiet minute.
-    begun: u32,
+    first_bucket: u32,
     /// The step of the last event.
-    last: u32,
+    last_bucket: u32,
 }
 
-impl Meter {
+impl RateMeter {
     /// Counts `events` that happen at `now`, in seconds of any clock that does not go backwards.
     pub fn count(&mut self, now: u32, events: u32) {
-        let step = now / STEP;
-        self.forget(step);
+        let step = now / BUCKET_SECONDS;
+        self.advance(step);
         let bucket = &mut self.buckets[step as usize % BUCKETS];
         *bucket = bucket.saturating_add(events);
     }
@@ -86,25 +86,26 @@ impl Meter {
     #[must_use]
     pub fn per_second(&self, now: u32) -> f64 {
         let mut seen = *self;
-        seen.forget(now / STEP);
+        seen.advance(now / BUCKET_SECONDS);
         let events: u64 = seen.buckets.iter().map(|events| u64::from(*events)).sum();
-        let steps = (now / STEP).saturating_sub(seen.begun).saturating_add(1).min(BUCKETS as u32);
+        let steps =
+            (now / BUCKET_SECONDS).saturating_sub(seen.first_bucket).saturating_add(1).min(BUCKETS as u32);
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact beyond 2^53")]
         let events = events as f64;
-        events / f64::from(steps * STEP)
+        events / f64::from(steps * BUCKET_SECONDS)
     }
 
     /// Empties the buckets of the steps since the last event.
-    fn forget(&mut self, step: u32) {
-        let passed = step.saturating_sub(self.last);
+    fn advance(&mut self, step: u32) {
+        let passed = step.saturating_sub(self.last_bucket);
         if passed as usize >= BUCKETS {
-            *self = Self { begun: step, last: step, ..Self::default() };
+            *self = Self { first_bucket: step, last_bucket: step, ..Self::default() };
             return;
         }
         for old in 1..=passed {
-            self.buckets[(self.last + old) as usize % BUCKETS] = 0;
+            self.buckets[(self.last_bucket + old) as usize % BUCKETS] = 0;
         }
-        self.last = self.last.max(step);
+        self.last_bucket = self.last_bucket.max(step);
     }
 }
 
@@ -115,26 +116,26 @@ pub struct NodeLimits {
     hub: Hub,
     started: Instant,
     connections: Arc<AtomicU32>,
-    joins: Mutex<Meter>,
-    pushes: Mutex<Meter>,
-    presence: Mutex<Meter>,
-    deliveries: Mutex<Meter>,
+    joins: Mutex<RateMeter>,
+    pushes: Mutex<RateMeter>,
+    presence: Mutex<RateMeter>,
+    deliveries: Mutex<RateMeter>,
     /// Deliveries of the hub that have been counted.
-    delivered: AtomicU64,
+    counted_deliveries: AtomicU64,
 }
 
 /// The right to hold one channel socket open.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicU32>);
+pub struct ConnectionPermit(Arc<AtomicU32>);
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A socket with at least this part of the node's messages is one of those that make them too many.
-const FLOODERS_PART: f64 = 0.1;
+const HEAVY_SENDER_SHARE: f64 = 0.1;
 
 impl NodeLimits {
     /// Nobody has done anything yet.
@@ -149,7 +150,7 @@ impl NodeLimits {
             pushes: Mutex::default(),
             presence: Mutex::default(),
             deliveries: Mutex::default(),
-            delivered: AtomicU64::new(0),
+            counted_deliveries: AtomicU64::new(0),
         }
     }
 
@@ -161,108 +162,108 @@ impl NodeLimits {
 
     /// Seconds since the start, the clock of all meters.
     #[must_use]
-    pub fn now(&self) -> u32 {
+    pub fn elapsed_secs(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Milliseconds since the start, for what is finer than that; they start over after 49 days.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "it starts over")]
-    pub fn now_ms(&self) -> u32 {
+    pub fn elapsed_ms(&self) -> u32 {
         self.started.elapsed().as_millis() as u32
     }
 
     /// Takes a place for a socket; `None` if there is none left.
     #[must_use]
-    pub fn connect(&self) -> Option<Place> {
+    pub fn acquire_connection(&self) -> Option<ConnectionPermit> {
         let limit = self.limits.connections.map_or(u32::MAX, NonZeroU32::get);
         let taken = self.connections.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(&self.connections));
+        let place = ConnectionPermit(Arc::clone(&self.connections));
         (taken < limit).then_some(place)
     }
 
     /// How many channel sockets are open.
     #[must_use]
-    pub fn connected(&self) -> u32 {
+    pub fn connection_count(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
 
     /// Whether joins come faster than they may.
     #[must_use]
-    pub fn is_joined_too_fast(&self) -> bool {
-        is_over(self.limits.joins_per_second, || self.joins.lock().per_second(self.now()))
+    pub fn join_rate_exceeded(&self) -> bool {
+        is_exceeded(self.limits.joins_per_second, || self.joins.lock().per_second(self.elapsed_secs()))
     }
 
     /// Counts a join.
     pub fn count_join(&self) {
         if self.limits.joins_per_second.is_some() {
-            self.joins.lock().count(self.now(), 1);
+            self.joins.lock().count(self.elapsed_secs(), 1);
         }
     }
 
     /// Counts messages that somebody sends.
     pub fn count_pushes(&self, pushes: u32) {
         if self.limits.events_per_second.is_some() {
-            self.pushes.lock().count(self.now(), pushes);
+            self.pushes.lock().count(self.elapsed_secs(), pushes);
         }
     }
 
     /// Messages a second, sent and delivered, as far as they are counted.
     #[must_use]
     pub fn events_per_second(&self) -> f64 {
-        let now = self.now();
+        let now = self.elapsed_secs();
         self.pushes.lock().per_second(now) + self.deliveries_per_second(now)
     }
 
     /// Whether the node has too many messages, with `more` of them in the next second.
     #[must_use]
-    pub fn is_too_loud(&self, more: u32) -> bool {
-        is_over(self.limits.events_per_second, || self.events_per_second() + f64::from(more))
+    pub fn exceeds_node_event_rate(&self, more: u32) -> bool {
+        is_exceeded(self.limits.events_per_second, || self.events_per_second() + f64::from(more))
     }
 
     /// Whether a socket that sends so many messages a second is to be stopped: it sends more than it may, or the node
     /// has too many and this socket sends a good part of them.
     #[must_use]
-    pub fn is_flooder(&self, per_second: f64) -> bool {
-        is_over(self.limits.client_events_per_second, || per_second)
-            || (self.is_too_loud(0)
-                && per_second >= FLOODERS_PART * self.pushes.lock().per_second(self.now()))
+    pub fn exceeds_message_rate(&self, per_second: f64) -> bool {
+        is_exceeded(self.limits.client_events_per_second, || per_second)
+            || (self.exceeds_node_event_rate(0)
+                && per_second >= HEAVY_SENDER_SHARE * self.pushes.lock().per_second(self.elapsed_secs()))
     }
 
     /// Whether a socket that sends so many bytes a second is to be stopped.
     #[must_use]
-    pub fn is_too_heavy(&self, per_second: f64) -> bool {
-        is_over(self.limits.client_bytes_per_second, || per_second)
+    pub fn exceeds_byte_rate(&self, per_second: f64) -> bool {
+        is_exceeded(self.limits.client_bytes_per_second, || per_second)
     }
 
     /// Whether anybody counts the messages that a socket sends.
     #[must_use]
-    pub const fn counts_messages(&self) -> bool {
+    pub const fn limits_messages(&self) -> bool {
         self.limits.client_events_per_second.is_some() || self.limits.events_per_second.is_some()
     }
 
     /// Whether anybody counts the bytes that a socket sends.
     #[must_use]
-    pub const fn counts_bytes(&self) -> bool {
+    pub const fn limits_bytes(&self) -> bool {
         self.limits.client_bytes_per_second.is_some()
     }
 
     /// Counts a presence push, and says whether there were too many before it.
     #[must_use]
-    pub fn presence_is_too_loud(&self) -> bool {
+    pub fn presence_rate_exceeded(&self) -> bool {
         if self.limits.presence_events_per_second.is_none() {
             return false;
         }
-        let now = self.now();
+        let now = self.elapsed_secs();
         let mut meter = self.presence.lock();
-        let is_over = is_over(self.limits.presence_events_per_second, || meter.per_second(now));
+        let is_over = is_exceeded(self.limits.presence_events_per_second, || meter.per_second(now));
         meter.count(now, 1);
         is_over
     }
 
     fn deliveries_per_second(&self, now: u32) -> f64 {
         let delivered = self.hub.stats().deliveries;
-        let before = self.delivered.swap(delivered, Ordering::Relaxed);
+        let before = self.counted_deliveries.swap(delivered, Ordering::Relaxed);
         let more = u32::try_from(delivered.saturating_sub(before)).unwrap_or(u32::MAX);
         let mut meter = self.deliveries.lock();
         meter.count(now, more);
@@ -270,7 +271,7 @@ impl NodeLimits {
     }
 }
 
-fn is_over(limit: Option<NonZeroU32>, rate: impl FnOnce() -> f64) -> bool {
+fn is_exceeded(limit: Option<NonZeroU32>, rate: impl FnOnce() -> f64) -> bool {
     limit.is_some_and(|limit| rate() >= f64::from(limit.get()))
 }
 
@@ -283,14 +284,14 @@ mod tests {
 
     #[test]
     fn a_fresh_meter_takes_five_seconds_worth_and_a_quiet_one_a_minute_s() {
-        let mut meter = Meter::default();
+        let mut meter = RateMeter::default();
         meter.count(1_000, 49);
         assert!(meter.per_second(1_000) < 10.0);
         meter.count(1_004, 1);
         assert!(meter.per_second(1_004) >= 10.0);
         assert!(meter.per_second(1_009) < 10.0, "the mean falls as time goes by");
 
-        let mut quiet = Meter::default();
+        let mut quiet = RateMeter::default();
         quiet.count(100, 1);
         quiet.count(155, 598);
         assert!(quiet.per_second(155) < 10.0);
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn old_seconds_leave_the_mean_one_step_at_a_time() {
-        let mut meter = Meter::default();
+        let mut meter = RateMeter::default();
         for second in 0..600 {
             meter.count(second, 7);
         }
@@ -318,19 +319,20 @@ mod tests {
     #[tokio::test]
     async fn places_are_given_back() {
         let node = limits(|limits| limits.connections = NonZeroU32::new(2));
-        let (one, _two) = (node.connect().expect("is free"), node.connect().expect("is free"));
-        assert!(node.connect().is_none());
+        let (one, _two) =
+            (node.acquire_connection().expect("is free"), node.acquire_connection().expect("is free"));
+        assert!(node.acquire_connection().is_none());
         drop(one);
-        assert!(node.connect().is_some());
+        assert!(node.acquire_connection().is_some());
     }
 
     #[tokio::test]
     async fn a_loud_node_stops_those_who_are_loud_and_nobody_else() {
         let node = limits(|limits| limits.events_per_second = NonZeroU32::new(10));
         node.count_pushes(100);
-        assert!(node.is_too_loud(0));
-        assert!(node.is_flooder(15.0));
-        assert!(!node.is_flooder(1.0));
-        assert!(!limits(|_| {}).is_too_loud(u32::MAX), "without a limit nothing is too much");
+        assert!(node.exceeds_node_event_rate(0));
+        assert!(node.exceeds_message_rate(15.0));
+        assert!(!node.exceeds_message_rate(1.0));
+        assert!(!limits(|_| {}).exceeds_node_event_rate(u32::MAX), "without a limit nothing is too much");
     }
 }

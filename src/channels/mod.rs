@@ -9,19 +9,19 @@
 
 pub mod authorization;
 mod broadcast;
+pub mod broadcast_from_db;
 pub mod bus;
-pub mod changes;
 mod channel_id;
-mod claimant;
-pub mod database;
+pub mod diff_sink;
 mod limits;
-pub mod outlet;
+pub mod postgres_changes;
 pub mod presence;
+mod principal;
 pub mod replay;
-mod room;
+mod topic;
 
-pub use broadcast::{Broadcaster, Content, LocalRooms};
+pub use broadcast::{BroadcastPayload, Broadcaster, LocalBroadcaster};
 pub use channel_id::ChannelId;
-pub use claimant::Claimant;
-pub use limits::{ChannelLimits, Meter, NodeLimits, Place};
-pub use room::Room;
+pub use limits::{ChannelLimits, ConnectionPermit, NodeLimits, RateMeter};
+pub use principal::ChannelPrincipal;
+pub use topic::Topic;

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use rollcall::config::{Config, DoctorArgs};
-use rollcall::pg::doctor::{Check, examine};
+use rollcall::pg::database_target::DatabaseTarget;
+use rollcall::pg::doctor::{Check, run_checks};
 use rollcall::pg::embedded::has_cluster;
 use rollcall::pg::migrate::Sources;
-use rollcall::pg::provide::Provided;
 
 /// Succeeds if every check does.
 pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -16,19 +16,19 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
             config.data_dir.display()
         );
     }
-    let provided = Provided::for_command(config).await?;
-    let checks = examine(&provided.url, provided.direct_url.as_ref(), &Sources::built_in()).await;
-    provided.release().await?;
+    let provided = DatabaseTarget::for_command(config).await?;
+    let checks = run_checks(&provided.url, provided.direct_url.as_ref(), &Sources::built_in()).await;
+    provided.stop().await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&checks)?);
     } else {
-        checks.iter().for_each(print);
+        checks.iter().for_each(print_check);
     }
     let all_well = checks.iter().all(|check| check.ok);
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(check: &Check) {
+fn print_check(check: &Check) {
     println!("{:<4} {}: {}", if check.ok { "ok" } else { "FAIL" }, check.name, check.finding);
     if let Some(remedy) = &check.remedy_sql {
         println!("     mend it with: {remedy}");

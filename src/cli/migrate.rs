@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use rollcall::config::{Config, MigrateArgs};
+use rollcall::pg::database_target::DatabaseTarget;
 use rollcall::pg::migrate::{Sources, prepare};
-use rollcall::pg::provide::Provided;
 
 pub(super) async fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let provided = Provided::for_command(config).await?;
-    let outcome = prepare(&provided.target(), &Sources::built_in(), args.seed).await;
+    let provided = DatabaseTarget::for_command(config).await?;
+    let outcome = prepare(&provided.migration_target(), &Sources::built_in(), args.seed).await;
     // Whatever came of it, the PostgreSQL that was started for it ends.
-    provided.release().await?;
+    provided.stop().await?;
     let report = outcome?;
     for file in &report.applied {
         println!("applied {file}");

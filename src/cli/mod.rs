@@ -24,7 +24,7 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads and checks everything that the process was given.
-pub fn read() -> anyhow::Result<(Command, Config)> {
+pub fn load() -> anyhow::Result<(Command, Config)> {
     rollcall::config::read_dotenv()?;
     let Cli { command, settings } = Cli::from_process();
     rollcall::config::check_process_environment()?;

@@ -8,27 +8,27 @@ use rollcall::app::{Environment, Server};
 use rollcall::clock::SystemClock;
 use rollcall::config::{Config, Secret, ServeArgs};
 use rollcall::lifecycle::Shutdown;
+use rollcall::pg::database_target::DatabaseTarget;
 use rollcall::pg::embedded::Keys;
 use rollcall::pg::migrate::{Sources, prepare};
-use rollcall::pg::provide::Provided;
 use rollcall::telemetry;
 use tracing::info;
 
 pub(super) async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
-    shutdown.on_signals()?;
+    shutdown.listen_for_signals()?;
     let metrics = telemetry::install_metrics()?;
-    let folding = tokio::spawn(telemetry::upkeep(metrics.clone()));
+    let folding = tokio::spawn(telemetry::run_upkeep(metrics.clone()));
 
     let database = tokio::select! {
         // A second signal does not wait for a PostgreSQL that takes its time; the next start goes on with it.
         () = shutdown.hard().cancelled() => bail!("stopped while PostgreSQL was starting"),
-        database = Provided::for_server(&config) => database?,
+        database = DatabaseTarget::for_server(&config) => database?,
     };
     let served = Box::pin(serve(args, &config, &database, metrics, shutdown)).await;
     folding.abort();
     // Whatever came of it, a PostgreSQL that belongs to this server ends with it.
-    database.release().await?;
+    database.stop().await?;
     served?;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -37,12 +37,12 @@ pub(super) async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<Exit
 async fn serve(
     args: &ServeArgs,
     config: &Config,
-    database: &Provided,
+    database: &DatabaseTarget,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let keys = keys(config, database)?;
-    prepare(&database.target(), &Sources::built_in(), args.seed).await?;
+    prepare(&database.migration_target(), &Sources::built_in(), args.seed).await?;
     let text = |secret: &Secret| secret.expose().to_owned();
     let jwt_secret = keys.as_ref().map(|keys| &keys.jwt_secret).or(config.auth.jwt_secret.as_ref());
     let environment = Environment {
@@ -69,7 +69,7 @@ async fn serve(
 }
 
 /// The keys of a server with a PostgreSQL of its own. With another one the operator has to say whom to believe.
-fn keys(config: &Config, database: &Provided) -> anyhow::Result<Option<Keys>> {
+fn keys(config: &Config, database: &DatabaseTarget) -> anyhow::Result<Option<Keys>> {
     if let Some(cluster) = &database.cluster {
         return Ok(Some(cluster.keys(config.auth.jwt_secret.as_ref())?));
     }

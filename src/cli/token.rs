@@ -9,7 +9,7 @@ use rollcall::pg::embedded::Keys;
 use serde_json::{Map, Value};
 
 /// Who issues, where the operator did not name an issuer.
-const ISSUER: &str = "rollcall";
+const DEFAULT_ISSUER: &str = "rollcall";
 
 pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let secret = match &config.auth.jwt_secret {
@@ -44,7 +44,7 @@ fn claims(args: &TokenArgs, config: &Config, now: i64) -> anyhow::Result<Map<Str
         None => {}
     }
     claims.insert("role".into(), role.as_str().into());
-    claims.insert("iss".into(), config.auth.issuer.as_deref().unwrap_or(ISSUER).into());
+    claims.insert("iss".into(), config.auth.issuer.as_deref().unwrap_or(DEFAULT_ISSUER).into());
     if let Some(audience) = &config.auth.audience {
         claims.insert("aud".into(), audience.as_str().into());
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_who_as_what_and_until_when() {
+    fn claims_hold_subject_role_issuer_and_expiry() {
         let claims = claims(&args(), &config(), 1_000).unwrap();
         let expected = json!({
             "sub": "00000000-0000-0000-0000-000000000000", "role": "authenticated", "iss": "rollcall",
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn further_claims_are_json_where_they_parse_as_such() {
+    fn extra_claims_are_parsed_as_json_when_valid() {
         let given = ["permissions=[\"presence:admin\"]", "name=Ada", "exp=5"];
         let args = TokenArgs { claims: given.map(String::from).into(), ..args() };
         let claims = claims(&args, &config(), 1_000).unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for args in [
             TokenArgs { sub: None, ..args() },
             TokenArgs { role: "root".into(), ..args() },

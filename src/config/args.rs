@@ -365,12 +365,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_definition_is_valid() {
         command().debug_assert();
     }
 
     #[test]
-    fn help_teaches_with_examples_that_parse() {
+    fn help_examples_parse() {
         let rendered = command().render_help().to_string();
         assert!(rendered.contains("First steps:"), "{rendered}");
         let mut seen = 0;
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_gets_completions_of_subcommands_and_settings() {
+    fn completions_cover_every_shell() {
         use clap::ValueEnum;
         for shell in clap_complete::Shell::value_variants() {
             let script = completions(*shell);
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_may_follow_the_subcommand() {
+    fn settings_may_follow_the_subcommand() {
         let matches = command().try_get_matches_from(["rollcall", "serve", "--port", "4100"]).unwrap();
         let cli = Cli::from_arg_matches(&matches).unwrap();
         assert_eq!(cli.settings.port.as_deref(), Some("4100"));

@@ -8,12 +8,12 @@ pub struct Problem {
     /// The environment variable.
     pub variable: String,
     /// Why, as the second half of a sentence.
-    pub why: String,
+    pub message: String,
 }
 
 impl Problem {
     pub(super) fn new(variable: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { variable: variable.into(), why: why.into() }
+        Self { variable: variable.into(), message: why.into() }
     }
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for ConfigError {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: {}", problem.variable, problem.why)?;
+            write!(f, "{}: {}", problem.variable, problem.message)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod args;
 mod error;
 mod parse;
 mod secret;
-mod unknown;
+mod unknown_variables;
 mod validate;
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::Role;
-use crate::context::provider::{Embeddings, Endpoint};
+use crate::context::provider::{EmbedderConfig, Endpoint};
 
 pub use args::{
     Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs, completions,
@@ -26,7 +26,7 @@ pub use args::{
 pub use error::{ConfigError, Problem};
 pub use parse::duration as parse_duration;
 pub use secret::Secret;
-pub use unknown::check_process_environment;
+pub use unknown_variables::check_process_environment;
 pub use validate::read_dotenv;
 
 /// Everything that the operator decides, checked.
@@ -51,13 +51,13 @@ pub struct Config {
     /// Public channels cannot be joined.
     pub private_channels_only: bool,
     /// What persistent replication slots are called; none: temporary ones.
-    pub slot: Option<String>,
+    pub slot_name: Option<String>,
     /// Bytes of write-ahead log that changes may hold back.
     pub max_wal_bytes: u64,
     /// How long is too long.
-    pub times: Times,
+    pub timeouts: Timeouts,
     /// Parts that the hub is split into.
-    pub shards: usize,
+    pub hub_shards: usize,
     /// NATS server that carries broadcasts between nodes; PostgreSQL does if there is none.
     pub nats_url: Option<Secret>,
     /// What to log, and how.
@@ -131,31 +131,31 @@ pub struct ContextConfig {
     /// Whether `echo` answers: for development.
     pub echo: bool,
     /// The API that finds by meaning.
-    pub embeddings: Option<Embeddings>,
+    pub embeddings: Option<EmbedderConfig>,
     /// Whether the dynamic engine assembles unless a request says otherwise.
     pub use_dynamic: bool,
     /// Whether the simple engine answers when that fails.
-    pub fall_back: bool,
+    pub fallback: bool,
     /// Between roll-ups of everybody's new units.
-    pub roll_up_every: Option<Duration>,
+    pub roll_up_interval: Option<Duration>,
 }
 
 /// Which browsers may call.
 #[derive(Debug, Clone)]
 pub struct CorsConfig {
     /// The origins.
-    pub origin: CorsOrigin,
+    pub origins: AllowedOrigins,
     /// Whether browsers may send cookies. Never true together with [`CorsOrigin::Any`].
     pub credentials: bool,
 }
 
 /// The origins that browsers may call from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CorsOrigin {
+pub enum AllowedOrigins {
     /// `*`.
     Any,
     /// These, each as the browser sends it: scheme, host and, if not the scheme's own, port.
-    These(Vec<String>),
+    List(Vec<String>),
 }
 
 /// How much is too much. `None` stands for no limit.
@@ -193,7 +193,7 @@ pub struct Limits {
 
 /// How long is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
+pub struct Timeouts {
     /// A device without activity for so long is away.
     pub idle_after: Duration,
     /// A closed socket's device is offline after so long; zero means at once.
@@ -230,5 +230,5 @@ pub struct TracesConfig {
     /// What the server calls itself.
     pub service_name: String,
     /// The share of traces that is kept, where the caller has not decided.
-    pub ratio: f64,
+    pub sample_ratio: f64,
 }

@@ -10,13 +10,13 @@ use ipnet::IpNet;
 use super::Secret;
 
 /// What a parser answers.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(super) type ParseResult<T> = Result<T, String>;
 
-pub(super) fn port(text: &str) -> Parsed<u16> {
+pub(super) fn port(text: &str) -> ParseResult<u16> {
     text.parse().map_err(|_| format!("`{text}` is not a port: give a number from 0 to 65535"))
 }
 
-pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Parsed<usize> {
+pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> ParseResult<usize> {
     let (low, high) = (*range.start(), *range.end());
     match text.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
@@ -25,14 +25,14 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Parsed<usize> {
 }
 
 /// A limit; 0 stands for none.
-pub(super) fn limit(text: &str) -> Parsed<Option<NonZeroU32>> {
+pub(super) fn limit(text: &str) -> ParseResult<Option<NonZeroU32>> {
     text.parse()
         .map(NonZeroU32::new)
         .map_err(|_| format!("`{text}` is not a limit: give a whole number from 0 (none) to {}", u32::MAX))
 }
 
 /// A name of replication slots, with room for a number behind it.
-pub(super) fn slot(text: &str) -> Parsed<String> {
+pub(super) fn slot_name(text: &str) -> ParseResult<String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if (1..=60).contains(&text.len()) && text.chars().all(fits) {
         Ok(text.to_owned())
@@ -41,7 +41,7 @@ pub(super) fn slot(text: &str) -> Parsed<String> {
     }
 }
 
-pub(super) fn boolean(text: &str) -> Parsed<bool> {
+pub(super) fn boolean(text: &str) -> ParseResult<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -50,7 +50,7 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
 }
 
 /// A time span: a number of seconds, or a number with one of the units `ms`, `s`, `m`, `h`, `d`.
-pub fn duration(text: &str) -> Parsed<Duration> {
+pub fn duration(text: &str) -> ParseResult<Duration> {
     let unit_start = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_start);
     let seconds_per_unit = match unit {
@@ -69,7 +69,7 @@ fn not_a_duration(text: &str) -> String {
     format!("`{text}` is not a time span: give seconds, or a number with a unit (500ms, 90s, 5m, 1h, 30d)")
 }
 
-pub(super) fn duration_within(text: &str, range: RangeInclusive<Duration>) -> Parsed<Duration> {
+pub(super) fn duration_within(text: &str, range: RangeInclusive<Duration>) -> ParseResult<Duration> {
     let value = duration(text)?;
     if range.contains(&value) {
         return Ok(value);
@@ -78,7 +78,7 @@ pub(super) fn duration_within(text: &str, range: RangeInclusive<Duration>) -> Pa
     Err(format!("`{text}` does not fit: give {low} to {high} seconds"))
 }
 
-pub(super) fn host(text: &str) -> Parsed<String> {
+pub(super) fn host(text: &str) -> ParseResult<String> {
     let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c));
     if !fits {
         return Err(format!("`{text}` is not an address or host name"));
@@ -88,8 +88,8 @@ pub(super) fn host(text: &str) -> Parsed<String> {
 }
 
 /// Networks in CIDR form, or single addresses, parted by commas.
-pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
-    listed(text)
+pub(super) fn networks(text: &str) -> ParseResult<Vec<IpNet>> {
+    comma_separated(text)
         .map(|item| {
             item.parse::<IpNet>()
                 .or_else(|_| item.parse::<std::net::IpAddr>().map(IpNet::from))
@@ -99,7 +99,7 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
 }
 
 /// A URL of one of the schemes. Credentials may be in it, so the value is not repeated.
-pub(super) fn url(text: &str, schemes: &[&str]) -> Parsed<String> {
+pub(super) fn url(text: &str, schemes: &[&str]) -> ParseResult<String> {
     let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)?.strip_prefix("://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => {
@@ -110,15 +110,15 @@ pub(super) fn url(text: &str, schemes: &[&str]) -> Parsed<String> {
 }
 
 /// The parts of a comma-separated list, trimmed, empty ones left out.
-pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn comma_separated(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 /// `name=value` pairs, as OpenTelemetry writes headers. Values may be secrets, so that no message repeats them.
-pub(super) fn headers(text: &str) -> Parsed<Vec<(String, Secret)>> {
+pub(super) fn headers(text: &str) -> ParseResult<Vec<(String, Secret)>> {
     let is_name =
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    listed(text)
+    comma_separated(text)
         .map(|pair| match pair.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
             Some((name, value)) if is_name(name) && value.chars().all(|c| matches!(c, ' '..='~')) => {
                 Ok((name.to_owned(), Secret::new(value)))
@@ -129,7 +129,7 @@ pub(super) fn headers(text: &str) -> Parsed<Vec<(String, Secret)>> {
 }
 
 /// A part of the whole.
-pub(super) fn share(text: &str) -> Parsed<f64> {
+pub(super) fn ratio(text: &str) -> ParseResult<f64> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err(format!("`{text}` is not a share: give a number from 0 to 1")),
@@ -141,17 +141,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_pairs_and_no_message_repeats_their_values() {
+    fn header_errors_do_not_repeat_values() {
         let read = headers("api-key=a=b , x=").unwrap();
         assert_eq!(read, [("api-key".to_owned(), Secret::new("a=b")), ("x".to_owned(), Secret::new(""))]);
         for wrong in ["hunter2", "=hunter2", "a b=hunter2", "a=hunter2\u{7}"] {
             assert!(!headers(wrong).unwrap_err().contains("hunter2"), "{wrong}");
         }
-        assert_eq!((share("0.25"), share("2").is_err(), share("NaN").is_err()), (Ok(0.25), true, true));
+        assert_eq!((ratio("0.25"), ratio("2").is_err(), ratio("NaN").is_err()), (Ok(0.25), true, true));
     }
 
     #[test]
-    fn time_spans_are_seconds_unless_a_unit_says_otherwise() {
+    fn durations_default_to_seconds() {
         assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_as_a_limit_means_none() {
+    fn zero_limit_disables_it() {
         assert_eq!(limit("0"), Ok(None));
         assert_eq!(limit("7"), Ok(NonZeroU32::new(7)));
         assert!(limit("-1").is_err());
@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn a_single_address_is_a_network_of_one() {
+    fn single_address_is_a_network() {
         assert_eq!(networks("10.0.0.0/8, ::1").unwrap().len(), 2);
         assert!(networks("10.0.0.0/33").is_err());
     }
 
     #[test]
-    fn a_wrong_url_is_not_repeated_because_it_may_hold_a_password() {
+    fn url_errors_do_not_repeat_the_url() {
         let error = url("mysql://root:hunter2@db/x", &["postgres", "postgresql"]).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
         assert!(url("postgresql://db/x", &["postgres", "postgresql"]).is_ok());

@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use super::args::Settings;
 use super::error::{ConfigError, Problem};
-use super::parse::{self, Parsed};
+use super::parse::{self, ParseResult};
 use super::{
-    AuthConfig, Config, ContextConfig, CorsConfig, CorsOrigin, DatabaseConfig, GatewayConfig, Limits, Listen,
-    LogConfig, LogFormat, Secret, Times, TracesConfig,
+    AllowedOrigins, AuthConfig, Config, ContextConfig, CorsConfig, DatabaseConfig, GatewayConfig, Limits,
+    Listen, LogConfig, LogFormat, Secret, Timeouts, TracesConfig,
 };
 use crate::auth::Role;
-use crate::context::provider::{Embeddings, Endpoint};
+use crate::context::provider::{EmbedderConfig, Endpoint};
 use crate::pg::Connector;
 
 /// The shortest `JWT_SECRET`, in bytes: RFC 7518, 3.2 wants a key as long as the hash (256 bits).
-const MIN_JWT_SECRET: usize = 32;
+const MIN_JWT_SECRET_BYTES: usize = 32;
 /// The longest time that a device may stay idle unnoticed, and the longest grace.
-const LONGEST_IDLE: Duration = Duration::from_secs(24 * 3_600);
+const MAX_IDLE: Duration = Duration::from_secs(24 * 3_600);
 /// A dead device has to be offline within 30 s, so neither grace nor lease may be longer.
-const LONGEST_GRACE: Duration = Duration::from_secs(30);
+const MAX_GRACE: Duration = Duration::from_secs(30);
 /// The longest that a model may be silent.
-const LONGEST_ANSWER: Duration = Duration::from_secs(600);
+const MAX_LLM_TIMEOUT: Duration = Duration::from_secs(600);
 /// A shorter lease would make a busy database look like a dead node.
-const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+const MIN_LEASE: Duration = Duration::from_secs(1);
 
 /// Reads `.env` of the working directory into the process's environment; what is already set stays. To be
 /// called before any thread is started and before the command line is read.
@@ -52,7 +52,7 @@ impl Config {
     /// # Errors
     /// Every setting that is malformed or does not fit together with another, each with the reason.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let mut reader = Reader::default();
+        let mut reader = SettingsReader::default();
         let config = Self {
             listen: listen(settings, &mut reader),
             data_dir: settings
@@ -72,13 +72,14 @@ impl Config {
                 false,
                 parse::boolean,
             ),
-            slot: reader.optional("REALTIME_SLOT", &settings.realtime_slot, parse::slot),
+            slot_name: reader.optional("REALTIME_SLOT", &settings.realtime_slot, parse::slot_name),
             max_wal_bytes: reader.read("REALTIME_MAX_WAL_MB", &settings.realtime_max_wal_mb, 1_024, |text| {
                 parse::count(text, 1..=1_048_576)
             }) as u64
                 * 1_048_576,
-            times: times(settings, &mut reader),
-            shards: reader.read("SHARDS", &settings.shards, cores(), |text| parse::count(text, 1..=1_024)),
+            timeouts: timeouts(settings, &mut reader),
+            hub_shards: reader
+                .read("SHARDS", &settings.shards, core_count(), |text| parse::count(text, 1..=1_024)),
             nats_url: reader
                 .optional("NATS_URL", &settings.nats_url, |text| parse::url(text, &["nats", "tls"]))
                 .map(Secret::new),
@@ -92,20 +93,20 @@ impl Config {
 
 /// Reads values one by one and remembers what was wrong.
 #[derive(Default)]
-struct Reader {
+struct SettingsReader {
     problems: Vec<Problem>,
 }
 
-impl Reader {
+impl SettingsReader {
     /// The value, or `None` where the setting is not given, empty or wrong.
     fn optional<T>(
         &mut self,
         variable: &str,
         text: &Option<String>,
-        parse: impl FnOnce(&str) -> Parsed<T>,
+        parse: impl FnOnce(&str) -> ParseResult<T>,
     ) -> Option<T> {
         let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
-        parse(text).map_err(|why| self.refuse(variable, why)).ok()
+        parse(text).map_err(|why| self.add_problem(variable, why)).ok()
     }
 
     fn read<T>(
@@ -113,7 +114,7 @@ impl Reader {
         variable: &str,
         text: &Option<String>,
         default: T,
-        parse: impl FnOnce(&str) -> Parsed<T>,
+        parse: impl FnOnce(&str) -> ParseResult<T>,
     ) -> T {
         self.optional(variable, text, parse).unwrap_or(default)
     }
@@ -126,32 +127,32 @@ impl Reader {
         self.optional(variable, text, |text| Ok(text.to_owned()))
     }
 
-    fn refuse(&mut self, variable: &str, why: impl Into<String>) {
+    fn add_problem(&mut self, variable: &str, why: impl Into<String>) {
         self.problems.push(Problem::new(variable, why));
     }
 }
 
-fn cores() -> usize {
+fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn listen(settings: &Settings, reader: &mut Reader) -> Listen {
+fn listen(settings: &Settings, reader: &mut SettingsReader) -> Listen {
     let listen = Listen {
         host: reader.read("HOST", &settings.host, "127.0.0.1".to_owned(), parse::host),
         port: reader.read("PORT", &settings.port, 4_000, parse::port),
         ws_port: reader.optional("WS_PORT", &settings.ws_port, parse::port),
     };
     if listen.port != 0 && listen.ws_port == Some(listen.port) {
-        reader.refuse("WS_PORT", "is the same as PORT; the context socket is served there anyway");
+        reader.add_problem("WS_PORT", "is the same as PORT; the context socket is served there anyway");
     }
     listen
 }
 
-fn database(settings: &Settings, reader: &mut Reader) -> DatabaseConfig {
+fn database(settings: &Settings, reader: &mut SettingsReader) -> DatabaseConfig {
     let url = reader.optional("DATABASE_URL", &settings.database_url, database_url);
     let direct_url = reader.optional("DATABASE_DIRECT_URL", &settings.database_direct_url, database_url);
     if url.is_none() && direct_url.is_some() && reader.problems.iter().all(|p| p.variable != "DATABASE_URL") {
-        reader.refuse("DATABASE_DIRECT_URL", "is of use only together with DATABASE_URL");
+        reader.add_problem("DATABASE_DIRECT_URL", "is of use only together with DATABASE_URL");
     }
     let pool_size = reader
         .read("DATABASE_POOL_SIZE", &settings.database_pool_size, 8, |text| parse::count(text, 1..=1_000));
@@ -159,7 +160,7 @@ fn database(settings: &Settings, reader: &mut Reader) -> DatabaseConfig {
 }
 
 /// Checks the form without repeating the value, which holds a password.
-fn database_url(text: &str) -> Parsed<Secret> {
+fn database_url(text: &str) -> ParseResult<Secret> {
     parse::url(text, &["postgres", "postgresql"]).or_else(|why| {
         // The form without a host, which means a local socket: postgresql:///name?host=/run/postgresql.
         if text.starts_with("postgresql:///") || text.starts_with("postgres:///") {
@@ -170,15 +171,15 @@ fn database_url(text: &str) -> Parsed<Secret> {
     })?;
     match Connector::new(text) {
         Ok(_) => Ok(Secret::new(text)),
-        Err(error) => Err(format!("is not a usable PostgreSQL URL: {}", innermost(&error))),
+        Err(error) => Err(format!("is not a usable PostgreSQL URL: {}", root_cause(&error))),
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), innermost)
+fn root_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
 }
 
-fn auth(settings: &Settings, reader: &mut Reader) -> AuthConfig {
+fn auth(settings: &Settings, reader: &mut SettingsReader) -> AuthConfig {
     let jwt_secret = reader
         .optional("JWT_SECRET", &settings.jwt_secret, jwt_secret)
         .or_else(|| reader.optional("SUPABASE_JWT_SECRET", &settings.supabase_jwt_secret, jwt_secret));
@@ -192,10 +193,10 @@ fn auth(settings: &Settings, reader: &mut Reader) -> AuthConfig {
     }
 }
 
-fn jwt_secret(text: &str) -> Parsed<Secret> {
-    if text.len() < MIN_JWT_SECRET {
+fn jwt_secret(text: &str) -> ParseResult<Secret> {
+    if text.len() < MIN_JWT_SECRET_BYTES {
         return Err(format!(
-            "has {} characters and needs {MIN_JWT_SECRET} or more; `openssl rand -hex 32` makes one",
+            "has {} characters and needs {MIN_JWT_SECRET_BYTES} or more; `openssl rand -hex 32` makes one",
             text.len()
         ));
     }
@@ -203,9 +204,9 @@ fn jwt_secret(text: &str) -> Parsed<Secret> {
 }
 
 /// `key:role,key:role`. A key may hold colons, a role does not. Errors count entries instead of showing keys.
-fn api_keys(text: &str) -> Parsed<HashMap<Secret, Role>> {
+fn api_keys(text: &str) -> ParseResult<HashMap<Secret, Role>> {
     let mut keys = HashMap::new();
-    for (index, entry) in parse::listed(text).enumerate() {
+    for (index, entry) in parse::comma_separated(text).enumerate() {
         let nth = index + 1;
         let (key, role) = entry
             .rsplit_once(':')
@@ -221,7 +222,7 @@ fn api_keys(text: &str) -> Parsed<HashMap<Secret, Role>> {
     Ok(keys)
 }
 
-fn gateway(settings: &Settings, reader: &mut Reader) -> GatewayConfig {
+fn gateway(settings: &Settings, reader: &mut SettingsReader) -> GatewayConfig {
     let loopback = || vec![ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into(), loopback_v6()];
     GatewayConfig {
         trust_headers: reader.read(
@@ -240,9 +241,9 @@ fn loopback_v6() -> ipnet::IpNet {
     ipnet::IpNet::from(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))
 }
 
-fn context(settings: &Settings, reader: &mut Reader) -> ContextConfig {
+fn context(settings: &Settings, reader: &mut SettingsReader) -> ContextConfig {
     let timeout = reader.read("LLM_TIMEOUT", &settings.llm_timeout, Duration::from_secs(60), |text| {
-        parse::duration_within(text, SHORTEST_LEASE..=LONGEST_ANSWER)
+        parse::duration_within(text, MIN_LEASE..=MAX_LLM_TIMEOUT)
     });
     let base_url =
         reader.optional("LLM_BASE_URL", &settings.llm_base_url, |text| parse::url(text, &["https", "http"]));
@@ -261,13 +262,15 @@ fn context(settings: &Settings, reader: &mut Reader) -> ContextConfig {
             (Some(base_url), Some(model)) => {
                 providers.push(Endpoint { name, base_url, api_key, model, timeout })
             }
-            (None, _) => reader.refuse(
+            (None, _) => reader.add_problem(
                 "LLM_PROVIDER",
                 format!(
                     "`{name}` is none that is known: give openai, zai, ollama or echo, or set LLM_BASE_URL"
                 ),
             ),
-            (_, None) => reader.refuse("LLM_MODEL", "has to be set for a provider that is not known by name"),
+            (_, None) => {
+                reader.add_problem("LLM_MODEL", "has to be set for a provider that is not known by name")
+            }
         }
     }
     for (name, variable, key) in [
@@ -287,18 +290,18 @@ fn context(settings: &Settings, reader: &mut Reader) -> ContextConfig {
         echo,
         embeddings: embeddings(settings, reader, timeout),
         use_dynamic: reader.read("USE_DYNAMIC_CONTEXT", &settings.use_dynamic_context, true, parse::boolean),
-        fall_back: reader.read("CONTEXT_FALLBACK", &settings.context_fallback, true, parse::boolean),
-        roll_up_every: Some(reader.read(
+        fallback: reader.read("CONTEXT_FALLBACK", &settings.context_fallback, true, parse::boolean),
+        roll_up_interval: Some(reader.read(
             "CONTEXT_ROLLUP_EVERY",
             &settings.context_rollup_every,
             Duration::from_secs(300),
-            |text| parse::duration_within(text, Duration::ZERO..=LONGEST_IDLE),
+            |text| parse::duration_within(text, Duration::ZERO..=MAX_IDLE),
         ))
         .filter(|every| !every.is_zero()),
     }
 }
 
-fn embeddings(settings: &Settings, reader: &mut Reader, timeout: Duration) -> Option<Embeddings> {
+fn embeddings(settings: &Settings, reader: &mut SettingsReader, timeout: Duration) -> Option<EmbedderConfig> {
     let base_url = reader.optional("EMBEDDINGS_BASE_URL", &settings.embeddings_base_url, |text| {
         parse::url(text, &["https", "http"])
     });
@@ -314,26 +317,29 @@ fn embeddings(settings: &Settings, reader: &mut Reader, timeout: Duration) -> Op
         });
     let model = model.unwrap_or_else(|| "text-embedding-3-small".to_owned());
     let name = "embeddings".to_owned();
-    base_url.map(|base_url| Embeddings {
+    base_url.map(|base_url| EmbedderConfig {
         endpoint: Endpoint { name, base_url, api_key, model, timeout },
         dimensions,
     })
 }
 
-fn cors(settings: &Settings, reader: &mut Reader) -> CorsConfig {
-    let origin = reader.read("CORS_ORIGIN", &settings.cors_origin, CorsOrigin::Any, cors_origin);
+fn cors(settings: &Settings, reader: &mut SettingsReader) -> CorsConfig {
+    let origin = reader.read("CORS_ORIGIN", &settings.cors_origin, AllowedOrigins::Any, allowed_origins);
     let credentials = reader.read("CORS_CREDENTIALS", &settings.cors_credentials, false, parse::boolean);
-    if credentials && origin == CorsOrigin::Any {
-        reader.refuse("CORS_CREDENTIALS", "needs CORS_ORIGIN to name the origins: browsers refuse it with *");
+    if credentials && origin == AllowedOrigins::Any {
+        reader.add_problem(
+            "CORS_CREDENTIALS",
+            "needs CORS_ORIGIN to name the origins: browsers refuse it with *",
+        );
     }
-    CorsConfig { origin, credentials }
+    CorsConfig { origins: origin, credentials }
 }
 
-fn cors_origin(text: &str) -> Parsed<CorsOrigin> {
+fn allowed_origins(text: &str) -> ParseResult<AllowedOrigins> {
     if text == "*" {
-        return Ok(CorsOrigin::Any);
+        return Ok(AllowedOrigins::Any);
     }
-    let origins = parse::listed(text).map(|item| {
+    let origins = parse::comma_separated(text).map(|item| {
         // Browsers send no slash at the end, people like to write one.
         let item = item.strip_suffix('/').unwrap_or(item);
         let host = item.split_once("://").map(|(_, host)| host).unwrap_or_default();
@@ -344,10 +350,10 @@ fn cors_origin(text: &str) -> Parsed<CorsOrigin> {
         }
         Ok(item.to_ascii_lowercase())
     });
-    Ok(CorsOrigin::These(origins.collect::<Parsed<_>>()?))
+    Ok(AllowedOrigins::List(origins.collect::<ParseResult<_>>()?))
 }
 
-fn limits(settings: &Settings, reader: &mut Reader) -> Limits {
+fn limits(settings: &Settings, reader: &mut SettingsReader) -> Limits {
     let s = settings;
     Limits {
         presence_updates_per_minute: reader.limit(
@@ -408,23 +414,18 @@ fn limits(settings: &Settings, reader: &mut Reader) -> Limits {
     }
 }
 
-fn times(settings: &Settings, reader: &mut Reader) -> Times {
+fn timeouts(settings: &Settings, reader: &mut SettingsReader) -> Timeouts {
     let mut time = |variable, text: &Option<String>, default, range| {
         reader.read(variable, text, Duration::from_secs(default), |text| parse::duration_within(text, range))
     };
-    Times {
-        idle_after: time("IDLE_AFTER", &settings.idle_after, 300, Duration::from_millis(1)..=LONGEST_IDLE),
-        disconnect_grace: time(
-            "DISCONNECT_GRACE",
-            &settings.disconnect_grace,
-            5,
-            Duration::ZERO..=LONGEST_GRACE,
-        ),
-        node_lease: time("NODE_LEASE", &settings.node_lease, 10, SHORTEST_LEASE..=LONGEST_GRACE),
+    Timeouts {
+        idle_after: time("IDLE_AFTER", &settings.idle_after, 300, Duration::from_millis(1)..=MAX_IDLE),
+        disconnect_grace: time("DISCONNECT_GRACE", &settings.disconnect_grace, 5, Duration::ZERO..=MAX_GRACE),
+        node_lease: time("NODE_LEASE", &settings.node_lease, 10, MIN_LEASE..=MAX_GRACE),
     }
 }
 
-fn log(settings: &Settings, reader: &mut Reader) -> LogConfig {
+fn log(settings: &Settings, reader: &mut SettingsReader) -> LogConfig {
     LogConfig {
         filter: reader.optional(
             "RUST_LOG",
@@ -444,7 +445,7 @@ fn log(settings: &Settings, reader: &mut Reader) -> LogConfig {
     }
 }
 
-fn traces(settings: &Settings, reader: &mut Reader) -> Option<TracesConfig> {
+fn traces(settings: &Settings, reader: &mut SettingsReader) -> Option<TracesConfig> {
     let endpoint = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT", &settings.otlp_endpoint, |text| {
         parse::url(text, &["http", "https"])
     });
@@ -452,15 +453,15 @@ fn traces(settings: &Settings, reader: &mut Reader) -> Option<TracesConfig> {
         reader.read("OTEL_EXPORTER_OTLP_HEADERS", &settings.otlp_headers, Vec::new(), parse::headers);
     let service_name =
         reader.text("OTEL_SERVICE_NAME", &settings.service_name).unwrap_or_else(|| "rollcall".to_owned());
-    let ratio = reader.read("OTEL_TRACES_SAMPLER_ARG", &settings.trace_ratio, 1.0, parse::share);
-    endpoint.map(|endpoint| TracesConfig { endpoint, headers, service_name, ratio })
+    let ratio = reader.read("OTEL_TRACES_SAMPLER_ARG", &settings.trace_ratio, 1.0, parse::ratio);
+    endpoint.map(|endpoint| TracesConfig { endpoint, headers, service_name, sample_ratio: ratio })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn set(text: &str) -> Option<String> {
+    fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
     }
 
@@ -469,36 +470,36 @@ mod tests {
     }
 
     #[test]
-    fn without_settings_the_defaults_hold() {
+    fn defaults_apply_without_settings() {
         let config = Config::from_settings(&Settings::default()).unwrap();
         assert_eq!(config.listen, Listen { host: "127.0.0.1".into(), port: 4_000, ws_port: None });
         assert_eq!(config.data_dir, Path::new(".rollcall"));
         assert!(config.database.url.is_none() && config.auth.jwt_secret.is_none());
         assert_eq!(config.limits.presence_updates_per_minute, NonZeroU32::new(10));
-        assert_eq!(config.times.node_lease, Duration::from_secs(10));
-        assert_eq!(config.cors.origin, CorsOrigin::Any);
+        assert_eq!(config.timeouts.node_lease, Duration::from_secs(10));
+        assert_eq!(config.cors.origins, AllowedOrigins::Any);
         assert!(
             config.gateway.networks.iter().any(|net| net.contains(&std::net::IpAddr::from([127, 0, 0, 9])))
         );
-        assert!(config.shards >= 1);
+        assert!(config.hub_shards >= 1);
     }
 
     #[test]
-    fn an_empty_variable_counts_as_not_set() {
-        let settings = Settings { port: set(""), database_url: set(" "), ..Settings::default() };
+    fn empty_variable_is_unset() {
+        let settings = Settings { port: some(""), database_url: some(" "), ..Settings::default() };
         let config = Config::from_settings(&settings).unwrap();
         assert_eq!(config.listen.port, 4_000);
         assert!(config.database.url.is_none());
     }
 
     #[test]
-    fn every_malformed_value_is_named_at_once() {
+    fn all_problems_are_reported_together() {
         let settings = Settings {
-            port: set("http"),
-            node_lease: set("0"),
-            presence_updates_per_minute: set("ten"),
-            trusted_gateways: set("everyone"),
-            log_format: set("xml"),
+            port: some("http"),
+            node_lease: some("0"),
+            presence_updates_per_minute: some("ten"),
+            trusted_gateways: some("everyone"),
+            log_format: some("xml"),
             ..Settings::default()
         };
         let message = problems(&settings);
@@ -509,11 +510,11 @@ mod tests {
     }
 
     #[test]
-    fn no_message_and_no_debug_output_repeats_a_secret() {
+    fn secrets_are_not_printed() {
         let settings = Settings {
-            database_url: set("postgresql://u:hunter2@host:port/db"),
-            jwt_secret: set("hunter2"),
-            api_keys: set("hunter2:root"),
+            database_url: some("postgresql://u:hunter2@host:port/db"),
+            jwt_secret: some("hunter2"),
+            api_keys: some("hunter2:root"),
             ..Settings::default()
         };
         let message = problems(&settings);
@@ -521,9 +522,9 @@ mod tests {
         assert!(!message.contains("hunter2"), "{message}");
 
         let settings = Settings {
-            database_url: set("postgresql://u:hunter2@host/db"),
-            jwt_secret: set(&"hunter2".repeat(8)),
-            api_keys: set("a:b:hunter2:service_role"),
+            database_url: some("postgresql://u:hunter2@host/db"),
+            jwt_secret: some(&"hunter2".repeat(8)),
+            api_keys: some("a:b:hunter2:service_role"),
             ..Settings::default()
         };
         let config = Config::from_settings(&settings).unwrap();
@@ -532,10 +533,10 @@ mod tests {
     }
 
     #[test]
-    fn jwt_secret_wins_over_its_other_name() {
+    fn jwt_secret_takes_precedence_over_its_alias() {
         let (ours, other) = ("a".repeat(32), "b".repeat(32));
         let mut settings =
-            Settings { supabase_jwt_secret: set(&other), jwt_secret: set(&ours), ..Settings::default() };
+            Settings { supabase_jwt_secret: some(&other), jwt_secret: some(&ours), ..Settings::default() };
         let secret = |settings: &Settings| Config::from_settings(settings).unwrap().auth.jwt_secret;
         assert_eq!(secret(&settings), Some(Secret::new(ours)));
         settings.jwt_secret = None;
@@ -543,56 +544,56 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_is_known_by_name_or_by_its_url_and_model() {
+    fn providers_are_configured_by_name_or_url() {
         let providers = |settings: &Settings| {
             let context = Config::from_settings(settings).unwrap().context;
             let names = context.providers.into_iter().map(|endpoint| (endpoint.name, endpoint.base_url));
             (names.collect::<Vec<_>>(), context.echo)
         };
         assert_eq!(providers(&Settings::default()), (vec![], false));
-        let settings = Settings { llm_provider: set("echo"), ..Settings::default() };
+        let settings = Settings { llm_provider: some("echo"), ..Settings::default() };
         assert_eq!(providers(&settings), (vec![], true));
         let settings =
-            Settings { llm_provider: set("ollama"), zai_api_key: set("key"), ..Settings::default() };
+            Settings { llm_provider: some("ollama"), zai_api_key: some("key"), ..Settings::default() };
         let (both, _) = providers(&settings);
         assert_eq!(both[0], ("ollama".to_owned(), "http://127.0.0.1:11434/v1".to_owned()));
         assert_eq!(both[1].0, "zai");
         let settings = Settings {
-            llm_base_url: set("https://llm.example.org/v1"),
-            llm_model: set("m"),
-            llm_api_key: set("hunter2"),
+            llm_base_url: some("https://llm.example.org/v1"),
+            llm_model: some("m"),
+            llm_api_key: some("hunter2"),
             ..Settings::default()
         };
         assert_eq!(providers(&settings).0[0].0, "custom");
         assert!(!format!("{:?}", Config::from_settings(&settings).unwrap()).contains("hunter2"));
         assert!(
-            problems(&Settings { llm_provider: set("nobody"), ..Settings::default() })
+            problems(&Settings { llm_provider: some("nobody"), ..Settings::default() })
                 .contains("LLM_PROVIDER: ")
         );
-        let settings = Settings { llm_base_url: set("https://llm.example.org"), ..Settings::default() };
+        let settings = Settings { llm_base_url: some("https://llm.example.org"), ..Settings::default() };
         assert!(problems(&settings).contains("LLM_MODEL: "));
     }
 
     #[test]
-    fn credentials_with_any_origin_are_refused() {
-        let settings = Settings { cors_credentials: set("true"), ..Settings::default() };
+    fn credentials_require_explicit_origins() {
+        let settings = Settings { cors_credentials: some("true"), ..Settings::default() };
         assert!(problems(&settings).starts_with("CORS_CREDENTIALS: "));
         let settings = Settings {
-            cors_credentials: set("true"),
-            cors_origin: set("https://Example.org/, http://localhost:3000"),
+            cors_credentials: some("true"),
+            cors_origin: some("https://Example.org/, http://localhost:3000"),
             ..Settings::default()
         };
-        let origin = Config::from_settings(&settings).unwrap().cors.origin;
+        let origin = Config::from_settings(&settings).unwrap().cors.origins;
         assert_eq!(
             origin,
-            CorsOrigin::These(vec!["https://example.org".into(), "http://localhost:3000".into()])
+            AllowedOrigins::List(vec!["https://example.org".into(), "http://localhost:3000".into()])
         );
     }
 
     #[test]
-    fn a_socket_url_is_a_database_url() {
+    fn unix_socket_url_is_accepted() {
         let settings = Settings {
-            database_url: set("postgresql:///app?host=/run/postgresql&sslmode=verify-full"),
+            database_url: some("postgresql:///app?host=/run/postgresql&sslmode=verify-full"),
             ..Settings::default()
         };
         assert!(Config::from_settings(&settings).unwrap().database.url.is_some());

@@ -3,7 +3,7 @@
 //! The pages are plain HTML, CSS and modules in `page/`, carried in the binary, and use nothing but the public API.
 //! [`demo`] hands out tokens of the demo data's people, where the server is a demo.
 
-pub mod demo;
+pub mod demo_tokens;
 
 use axum::{
     Router,
@@ -15,7 +15,7 @@ use axum::{
 use sha2::{Digest, Sha256};
 
 use crate::http::{ApiError, Path};
-use demo::Demo;
+use demo_tokens::DemoTokens;
 
 /// A file of the pages.
 struct Asset {
@@ -49,27 +49,27 @@ static ASSETS: [Asset; 11] = assets! {
 };
 
 /// Nothing from elsewhere, nothing inline, no frame around it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `/`, `/docs`, `/console/…`.
 pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
-    Option<Demo>: FromRef<S>,
+    Option<DemoTokens>: FromRef<S>,
 {
     Router::new()
-        .route("/", get(async |headers: HeaderMap| file("index.html", &headers)))
-        .route("/docs", get(async |headers: HeaderMap| file("docs.html", &headers)))
-        .route("/console/demo", get(demo::tokens))
+        .route("/", get(async |headers: HeaderMap| serve_asset("index.html", &headers)))
+        .route("/docs", get(async |headers: HeaderMap| serve_asset("docs.html", &headers)))
+        .route("/console/demo", get(demo_tokens::get_tokens))
         .route(
             "/console/{file}",
-            get(async |Path(name): Path<String>, headers: HeaderMap| file(&name, &headers)),
+            get(async |Path(name): Path<String>, headers: HeaderMap| serve_asset(&name, &headers)),
         )
 }
 
 /// A file, or that the browser has it already.
-fn file(name: &str, request: &HeaderMap) -> Response {
+fn serve_asset(name: &str, request: &HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return ApiError::NotFound.into_response();
     };
@@ -79,7 +79,7 @@ fn file(name: &str, request: &HeaderMap) -> Response {
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type)),
         // Asked for every time, sent only when it has changed: a new server never meets an old page.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits")),
@@ -96,13 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_console_stays_small() {
+    fn total_asset_size_is_bounded() {
         let bytes: usize = ASSETS.iter().map(|asset| asset.text.len()).sum();
         assert!(bytes < 150 * 1024, "{bytes} bytes");
     }
 
     #[test]
-    fn pages_name_only_files_that_are_served() {
+    fn pages_reference_existing_assets() {
         for page in ASSETS.iter().filter(|asset| matches!(asset.media_type, HTML | SCRIPT)) {
             for piece in page.text.split(['"', '\'']).filter_map(|piece| piece.strip_prefix("/console/")) {
                 assert!(
@@ -122,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_browser_has_is_not_sent_again() {
-        let first = file("style.css", &HeaderMap::new());
+    fn matching_etag_returns_not_modified() {
+        let first = serve_asset("style.css", &HeaderMap::new());
         assert_eq!(first.status(), StatusCode::OK);
         let tag = first.headers()[header::ETAG].clone();
-        let again = file("style.css", &HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]));
+        let again = serve_asset("style.css", &HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]));
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
-        assert_eq!(file("mod.rs", &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
+        assert_eq!(serve_asset("mod.rs", &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
     }
 }

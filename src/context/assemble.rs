@@ -10,43 +10,43 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    budget::{self, Budget, Depth, Layer, Situation},
-    bundle::{BundleType, Compiled, ReadPoint, Readiness, Subject, Wanted},
-    compile::{self, BadSources},
-    predict::{Place, is_researching},
+    budget::{self, Budget, BudgetInput, Depth, Layer},
+    bundle::{BundleType, CompiledBundle, ReadPoint, Readiness, Subject, WantedBundle},
+    compile::{self, InvalidSources},
+    predict::{PageVisit, is_researching},
     tokens,
 };
 
 /// The messages of a conversation that are read for the history.
-pub const MOST_HISTORY: i32 = 120;
+pub const MAX_HISTORY: i32 = 120;
 /// Units and memories of the just-in-time layer.
-const MOST_UNITS: usize = 10;
-const MOST_MEMORIES: usize = 8;
+const MAX_UNITS: usize = 10;
+const MAX_MEMORIES: usize = 8;
 /// What is less alike is left out: the share of the message's weight that was found, see `rollcall.match_words`.
-const UNIT_THRESHOLD: f64 = 0.35;
-const MEMORY_THRESHOLD: f64 = 0.40;
+const MIN_UNIT_SCORE: f64 = 0.35;
+const MIN_MEMORY_SCORE: f64 = 0.40;
 /// What a message of the history costs beyond its text, in tokens.
 const MESSAGE_OVERHEAD: usize = 4;
 
 /// What the database found for a message: `rollcall.assemble`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Found {
-    conversation: FoundConversation,
+pub struct AssemblySources {
+    conversation: ConversationSize,
     detected: Vec<Detected>,
     /// The wanted bundles.
-    pub bundles: Vec<Wanted>,
-    units: Vec<Match>,
-    memories: Vec<Match>,
-    history: Vec<Earlier>,
+    pub bundles: Vec<WantedBundle>,
+    units: Vec<ScoredText>,
+    memories: Vec<ScoredText>,
+    history: Vec<HistoryMessage>,
     #[serde(default)]
-    paths: Vec<Place>,
+    paths: Vec<PageVisit>,
     /// When all of it was read.
     #[serde(flatten)]
     pub point: ReadPoint,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct FoundConversation {
+struct ConversationSize {
     messages: usize,
     tokens: usize,
 }
@@ -67,7 +67,7 @@ pub struct Detected {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Match {
+struct ScoredText {
     id: Uuid,
     content: String,
     score: f64,
@@ -75,7 +75,7 @@ struct Match {
 
 /// A message of the conversation.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Earlier {
+pub struct HistoryMessage {
     /// Which.
     pub id: Uuid,
     /// `user`, `assistant` or `system`.
@@ -86,11 +86,11 @@ pub struct Earlier {
 
 /// What the request says about its prompt.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish<'a> {
+pub struct PromptOptions<'a> {
     /// What the user typed.
     pub message: &'a str,
     /// The whole prompt's tokens.
-    pub tokens: usize,
+    pub max_tokens: usize,
     /// Whether the conversation's earlier messages are to be in it.
     pub with_history: bool,
 }
@@ -144,7 +144,7 @@ pub struct Prompt {
     /// The depth that was chosen.
     pub depth: Depth,
     /// Bundles that were wanted and are compiled now, to be stored.
-    pub compiled: Vec<Compiled>,
+    pub compiled: Vec<CompiledBundle>,
     /// Rows of bundles that were ready.
     pub hits: Vec<Uuid>,
     /// Rows of bundles that were not.
@@ -174,8 +174,8 @@ impl Prompt {
 }
 
 /// A bundle's text, however it came about.
-struct Text<'a> {
-    wanted: &'a Wanted,
+struct BundleText<'a> {
+    wanted: &'a WantedBundle,
     content: String,
     tokens: usize,
 }
@@ -184,7 +184,7 @@ struct Text<'a> {
 ///
 /// # Errors
 /// When the sources of a bundle cannot be read.
-pub fn fit(found: Found, wish: Wish<'_>) -> Result<Prompt, BadSources> {
+pub fn build_prompt(found: AssemblySources, wish: PromptOptions<'_>) -> Result<Prompt, InvalidSources> {
     let mut compiled = Vec::new();
     let mut texts = Vec::new();
     let (mut hits, mut misses) = (Vec::new(), Vec::new());
@@ -195,39 +195,43 @@ pub fn fit(found: Found, wish: Wish<'_>) -> Result<Prompt, BadSources> {
             ready += 1;
             hits.extend(wanted.id);
             held.extend(wanted.unit_ids.iter().chain(&wanted.memory_ids));
-            Text { wanted, content: content.clone(), tokens: wanted.tokens }
+            BundleText { wanted, content: content.clone(), tokens: wanted.tokens }
         } else {
             misses.extend(wanted.id);
             let bundle = compile::compile(wanted.subject, &wanted.sources, None)?;
             held.extend(bundle.unit_ids.iter().chain(&bundle.memory_ids));
-            let text =
-                Text { wanted, content: bundle.content.clone().unwrap_or_default(), tokens: bundle.tokens };
+            let text = BundleText {
+                wanted,
+                content: bundle.content.clone().unwrap_or_default(),
+                tokens: bundle.tokens,
+            };
             compiled.push(bundle);
             text
         };
         texts.push(text);
     }
 
-    let situation = situate(&found, &texts, wish);
-    let budget = budget::divide(&situation);
+    let situation = budget_input(&found, &texts, wish);
+    let budget = budget::allocate(&situation);
     let mut sections = Vec::new();
     for layer in [Layer::Identity, Layer::Preferences, Layer::Conversation, Layer::Topic, Layer::Entity] {
-        fit_layer(layer, &texts, &found.detected, budget.of(layer).given, &mut sections);
+        add_layer(layer, &texts, &found.detected, budget.layer(layer).given, &mut sections);
     }
-    just_in_time(&found, &held, budget.of(Layer::JustInTime).given, &mut sections);
+    add_just_in_time(&found, &held, budget.layer(Layer::JustInTime).given, &mut sections);
     let system = sections.iter().filter(|section| !section.content.is_empty());
     let system = system.map(|section| section.content.as_str()).collect::<Vec<_>>().join("\n\n");
 
     // What the sections have left of their room is the history's, up to its maximum.
     let spent: usize = sections.iter().map(|section| section.tokens).sum();
-    let room = wish.tokens.saturating_sub(spent + budget.of(Layer::Message).given);
-    let room = room.min(budget.of(Layer::History).maximum.max(budget.of(Layer::History).given));
-    let history = if wish.with_history { history(&found.history, room, &mut sections) } else { Vec::new() };
+    let room = wish.max_tokens.saturating_sub(spent + budget.layer(Layer::Message).given);
+    let room = room.min(budget.layer(Layer::History).maximum.max(budget.layer(Layer::History).given));
+    let history =
+        if wish.with_history { add_history(&found.history, room, &mut sections) } else { Vec::new() };
     sections.push(Section {
         layer: Layer::Message,
         title: "Message".into(),
         content: wish.message.to_owned(),
-        tokens: situation.message,
+        tokens: situation.message_tokens,
         reason: "what the user typed".into(),
         readiness: None,
         bundle_id: None,
@@ -252,19 +256,19 @@ pub fn fit(found: Found, wish: Wish<'_>) -> Result<Prompt, BadSources> {
     })
 }
 
-fn situate(found: &Found, texts: &[Text<'_>], wish: Wish<'_>) -> Situation {
+fn budget_input(found: &AssemblySources, texts: &[BundleText<'_>], wish: PromptOptions<'_>) -> BudgetInput {
     let about = |kind: &str| found.detected.iter().filter(|detected| detected.kind == kind).count();
     let of_topics = texts.iter().filter(|text| text.wanted.subject.bundle_type == BundleType::Topic);
-    let FoundConversation { messages, tokens: conversation_tokens } = found.conversation;
-    Situation {
-        tokens: wish.tokens,
+    let ConversationSize { messages, tokens: conversation_tokens } = found.conversation;
+    BudgetInput {
+        tokens: wish.max_tokens,
         depth: depth(found, wish.message),
-        message: tokens::count(wish.message) + MESSAGE_OVERHEAD,
-        topics: about("topic"),
+        message_tokens: tokens::count(wish.message) + MESSAGE_OVERHEAD,
+        topic_count: about("topic"),
         topic_tokens: of_topics.map(|text| text.tokens).sum(),
-        entities: about("entity"),
-        active: true,
-        messages,
+        entity_count: about("entity"),
+        has_conversation: true,
+        message_count: messages,
         conversation_tokens: if wish.with_history {
             conversation_tokens + messages * MESSAGE_OVERHEAD
         } else {
@@ -276,7 +280,7 @@ fn situate(found: &Found, texts: &[Text<'_>], wish: Wish<'_>) -> Situation {
 }
 
 /// Deep while the user is researching; minimal for a greeting, which nothing is found for.
-fn depth(found: &Found, message: &str) -> Depth {
+fn depth(found: &AssemblySources, message: &str) -> Depth {
     if is_researching(found.paths.iter().map(|place| place.path.as_str())) {
         return Depth::Deep;
     }
@@ -308,22 +312,22 @@ fn refers_back(message: &str) -> bool {
     SIGNS.iter().any(|sign| lower.contains(sign))
 }
 
-fn fit_layer(
+fn add_layer(
     layer: Layer,
-    texts: &[Text<'_>],
+    texts: &[BundleText<'_>],
     detected: &[Detected],
     room: usize,
     sections: &mut Vec<Section>,
 ) {
     let mut left = room;
     for text in texts.iter().filter(|text| text.wanted.subject.bundle_type.layer() == layer) {
-        let Wanted { subject, reason: readiness, id, .. } = text.wanted;
+        let WantedBundle { subject, reason: readiness, id, .. } = text.wanted;
         let mut section = Section {
             layer,
-            title: title(*subject, detected),
+            title: section_title(*subject, detected),
             content: String::new(),
             tokens: 0,
-            reason: why(*subject, *readiness, detected),
+            reason: section_reason(*subject, *readiness, detected),
             readiness: Some(*readiness),
             bundle_id: *id,
             cut: false,
@@ -333,8 +337,8 @@ fn fit_layer(
         } else if text.tokens <= left {
             section.content.clone_from(&text.content);
             section.tokens = text.tokens;
-        } else if left > tokens::WORTH_CUTTING
-            && let Some(cut) = tokens::cut(&text.content, left)
+        } else if left > tokens::MIN_CUT_TOKENS
+            && let Some(cut) = tokens::truncate(&text.content, left)
         {
             section.content = cut.to_owned();
             section.tokens = tokens::count(cut);
@@ -350,8 +354,8 @@ fn fit_layer(
     }
 }
 
-fn title(subject: Subject, detected: &[Detected]) -> String {
-    let name = || detected.iter().find(|it| Some(it.id) == subject.about).map_or("", |it| it.name.as_str());
+fn section_title(subject: Subject, detected: &[Detected]) -> String {
+    let name = || detected.iter().find(|it| Some(it.id) == subject.ref_id).map_or("", |it| it.name.as_str());
     match subject.bundle_type {
         BundleType::IdentityCore => "About This User".into(),
         BundleType::GlobalPrefs => "Response Guidelines".into(),
@@ -361,8 +365,8 @@ fn title(subject: Subject, detected: &[Detected]) -> String {
     }
 }
 
-fn why(subject: Subject, readiness: Readiness, detected: &[Detected]) -> String {
-    let wanted = match detected.iter().find(|it| Some(it.id) == subject.about) {
+fn section_reason(subject: Subject, readiness: Readiness, detected: &[Detected]) -> String {
+    let wanted = match detected.iter().find(|it| Some(it.id) == subject.ref_id) {
         Some(Detected { reason, score, .. }) => match reason.as_str() {
             "named" => "the message names it".to_owned(),
             "misspelt" => "the message seems to name it".to_owned(),
@@ -383,14 +387,14 @@ fn why(subject: Subject, readiness: Readiness, detected: &[Detected]) -> String 
 }
 
 /// What matches this very message and is in no bundle above.
-fn just_in_time(found: &Found, held: &HashSet<Uuid>, room: usize, sections: &mut Vec<Section>) {
+fn add_just_in_time(found: &AssemblySources, held: &HashSet<Uuid>, room: usize, sections: &mut Vec<Section>) {
     const HEADING: &str = "## Just-In-Time Knowledge";
-    let good = |threshold: f64, most: usize, matches: &[Match]| -> Vec<Match> {
+    let good = |threshold: f64, most: usize, matches: &[ScoredText]| -> Vec<ScoredText> {
         let good = matches.iter().filter(|it| it.score >= threshold && !held.contains(&it.id));
         good.take(most).cloned().collect()
     };
-    let units = good(UNIT_THRESHOLD, MOST_UNITS, &found.units);
-    let memories = good(MEMORY_THRESHOLD, MOST_MEMORIES, &found.memories);
+    let units = good(MIN_UNIT_SCORE, MAX_UNITS, &found.units);
+    let memories = good(MIN_MEMORY_SCORE, MAX_MEMORIES, &found.memories);
     let matched = units.len() + memories.len();
     let mut matches: Vec<_> = units.into_iter().chain(memories).collect();
     matches.sort_by(|one, other| other.score.total_cmp(&one.score));
@@ -405,8 +409,8 @@ fn just_in_time(found: &Found, held: &HashSet<Uuid>, room: usize, sections: &mut
             content += &line;
             left -= cost;
             included += 1;
-        } else if left > tokens::WORTH_CUTTING
-            && let Some(cut) = tokens::cut(&line, left)
+        } else if left > tokens::MIN_CUT_TOKENS
+            && let Some(cut) = tokens::truncate(&line, left)
         {
             content += cut;
             left = left.saturating_sub(tokens::count(cut));
@@ -432,7 +436,7 @@ fn just_in_time(found: &Found, held: &HashSet<Uuid>, room: usize, sections: &mut
 }
 
 /// The newest messages that fit, oldest first; the first that does not fit is cut where enough room remains.
-fn history(earlier: &[Earlier], room: usize, sections: &mut Vec<Section>) -> Vec<ChatMessage> {
+fn add_history(earlier: &[HistoryMessage], room: usize, sections: &mut Vec<Section>) -> Vec<ChatMessage> {
     let mut left = room;
     let mut chosen = Vec::new();
     let mut was_cut = false;
@@ -443,8 +447,8 @@ fn history(earlier: &[Earlier], room: usize, sections: &mut Vec<Section>) -> Vec
             message.content.clone()
         } else {
             was_cut = true;
-            let fits = (left > tokens::WORTH_CUTTING + MESSAGE_OVERHEAD)
-                .then(|| tokens::cut(&message.content, left - MESSAGE_OVERHEAD))
+            let fits = (left > tokens::MIN_CUT_TOKENS + MESSAGE_OVERHEAD)
+                .then(|| tokens::truncate(&message.content, left - MESSAGE_OVERHEAD))
                 .flatten();
             let Some(cut) = fits else { break };
             left = left.saturating_sub(tokens::count(cut) + MESSAGE_OVERHEAD);

@@ -87,23 +87,23 @@ impl Depth {
 
 /// What a prompt is for, as far as the budget depends on it. Sizes are in tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Situation {
+pub struct BudgetInput {
     /// The whole prompt.
     pub tokens: usize,
     /// How much is looked for.
     pub depth: Depth,
     /// The message.
-    pub message: usize,
+    pub message_tokens: usize,
     /// Topics that it is about.
-    pub topics: usize,
+    pub topic_count: usize,
     /// The bundles of these topics together.
     pub topic_tokens: usize,
     /// Entities that it is about.
-    pub entities: usize,
+    pub entity_count: usize,
     /// Whether there is a conversation.
-    pub active: bool,
+    pub has_conversation: bool,
     /// Messages in it.
-    pub messages: usize,
+    pub message_count: usize,
     /// All its messages together.
     pub conversation_tokens: usize,
     /// Whether the message refers to what was said before.
@@ -114,7 +114,7 @@ pub struct Situation {
 
 /// What one layer gets, and between which bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Allotment {
+pub struct LayerBudget {
     /// Which.
     pub layer: Layer,
     /// It is not of use with less.
@@ -131,12 +131,12 @@ pub struct Allotment {
 
 /// All layers' tokens; together never more than the prompt's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Budget(pub [Allotment; 8]);
+pub struct Budget(pub [LayerBudget; 8]);
 
 impl Budget {
     /// What a layer gets.
     #[must_use]
-    pub const fn of(&self, layer: Layer) -> &Allotment {
+    pub const fn layer(&self, layer: Layer) -> &LayerBudget {
         &self.0[layer as usize]
     }
 
@@ -151,8 +151,8 @@ impl Budget {
 /// minimum, from the highest priority down; then the rest in proportion to what each lacks of its ideal, weighed by
 /// priority; and what is still left to the highest priority below its maximum.
 #[must_use]
-pub fn divide(situation: &Situation) -> Budget {
-    let mut layers = Layer::ALL.map(|layer| bounds(layer, situation));
+pub fn allocate(situation: &BudgetInput) -> Budget {
+    let mut layers = Layer::ALL.map(|layer| layer_bounds(layer, situation));
     let mut left = situation.tokens;
     for layer in [Layer::Message, Layer::Identity, Layer::Preferences] {
         let allotment = &mut layers[layer as usize];
@@ -161,12 +161,12 @@ pub fn divide(situation: &Situation) -> Budget {
     }
     let mut by_priority = Layer::ALL;
     by_priority.sort_by_key(|layer| std::cmp::Reverse(layers[*layer as usize].priority));
-    for layer in by_priority.into_iter().filter(|layer| layer.is_shared_out()) {
+    for layer in by_priority.into_iter().filter(|layer| layer.is_flexible()) {
         let allotment = &mut layers[layer as usize];
         allotment.given = allotment.minimum.min(left);
         left -= allotment.given;
     }
-    left = share(&mut layers, left);
+    left = distribute(&mut layers, left);
     for layer in by_priority {
         let allotment = &mut layers[layer as usize];
         let more = (allotment.maximum - allotment.given).min(left);
@@ -177,15 +177,15 @@ pub fn divide(situation: &Situation) -> Budget {
 }
 
 impl Layer {
-    const fn is_shared_out(self) -> bool {
+    const fn is_flexible(self) -> bool {
         !matches!(self, Self::Identity | Self::Preferences | Self::Message)
     }
 }
 
 /// Gives in proportion to lack and priority; a share that is more than is lacked goes round again. Returns the rest.
-fn share(layers: &mut [Allotment; 8], mut left: usize) -> usize {
+fn distribute(layers: &mut [LayerBudget; 8], mut left: usize) -> usize {
     loop {
-        let weight = |allotment: &Allotment| {
+        let weight = |allotment: &LayerBudget| {
             (allotment.ideal - allotment.given.min(allotment.ideal)) * allotment.priority
         };
         let whole: usize = layers.iter().map(weight).sum();
@@ -207,37 +207,37 @@ fn share(layers: &mut [Allotment; 8], mut left: usize) -> usize {
 }
 
 /// The table of the layers: minimum, ideal, maximum and priority.
-fn bounds(layer: Layer, situation: &Situation) -> Allotment {
+fn layer_bounds(layer: Layer, situation: &BudgetInput) -> LayerBudget {
     let whole = situation.tokens as f64;
     let depth = situation.depth.factor();
     let pressure = (situation.conversation_tokens as f64 / (0.7 * whole).max(1.0)).min(1.0);
-    let (topics, entities) = (situation.topics as f64, situation.entities as f64);
+    let (topics, entities) = (situation.topic_count as f64, situation.entity_count as f64);
     let (minimum, ideal, maximum) = match layer {
         Layer::Identity => (150.0, (0.02 * whole).min(400.0), 500.0),
         Layer::Preferences => (100.0, (0.03 * whole).min(600.0), 800.0),
-        Layer::Topic if situation.topics == 0 => (0.0, 0.0, 0.0),
+        Layer::Topic if situation.topic_count == 0 => (0.0, 0.0, 0.0),
         Layer::Topic => {
             let several = (1.0 + 0.3 * (topics - 1.0)).min(2.0);
             (300.0, 0.12 * whole * depth * several * (1.0 - 0.4 * pressure), 0.25 * whole)
         }
-        Layer::Entity if situation.entities == 0 => (0.0, 0.0, 0.0),
+        Layer::Entity if situation.entity_count == 0 => (0.0, 0.0, 0.0),
         Layer::Entity => {
             let several = (1.0 + 0.4 * (entities - 1.0)).min(2.0);
             (150.0, (0.06 * whole * several).min(400.0 * entities), 0.12 * whole)
         }
-        Layer::Conversation if !situation.active => (0.0, 0.0, 0.0),
+        Layer::Conversation if !situation.has_conversation => (0.0, 0.0, 0.0),
         Layer::Conversation => {
-            let long = (situation.messages as f64 + 1.0).log2();
+            let long = (situation.message_count as f64 + 1.0).log2();
             (200.0, (150.0 * long * depth).min(0.15 * whole), 0.20 * whole)
         }
         Layer::JustInTime => {
             let bundled = situation.topic_tokens as f64 / (0.15 * whole).max(1.0);
             (200.0, 0.10 * whole * (1.0 - bundled).max(0.3) * depth, 0.18 * whole)
         }
-        Layer::History if !situation.active => (0.0, 0.0, 0.0),
-        Layer::History => history(situation, whole),
+        Layer::History if !situation.has_conversation => (0.0, 0.0, 0.0),
+        Layer::History => history_bounds(situation, whole),
         Layer::Message => {
-            let message = situation.message as f64;
+            let message = situation.message_tokens as f64;
             (message, message, message)
         }
     };
@@ -246,7 +246,7 @@ fn bounds(layer: Layer, situation: &Situation) -> Allotment {
     let maximum = maximum.min(whole).floor();
     let minimum = minimum.min(maximum).floor();
     let ideal = ideal.clamp(minimum, maximum).floor();
-    Allotment {
+    LayerBudget {
         layer,
         minimum: minimum as usize,
         ideal: ideal as usize,
@@ -256,7 +256,7 @@ fn bounds(layer: Layer, situation: &Situation) -> Allotment {
     }
 }
 
-fn history(situation: &Situation, whole: f64) -> (f64, f64, f64) {
+fn history_bounds(situation: &BudgetInput, whole: f64) -> (f64, f64, f64) {
     let there_is = situation.conversation_tokens as f64;
     let share = match situation.conversation_tokens {
         0..=3_000 => there_is,
@@ -270,17 +270,17 @@ fn history(situation: &Situation, whole: f64) -> (f64, f64, f64) {
     (500_f64.min(there_is), (share * preferred * heavy).min(there_is), maximum)
 }
 
-const fn priority(layer: Layer, situation: &Situation) -> usize {
+const fn priority(layer: Layer, situation: &BudgetInput) -> usize {
     match layer {
         Layer::Identity | Layer::Message => 100,
         Layer::Preferences => 95,
-        Layer::Topic if situation.topics >= 2 || matches!(situation.depth, Depth::Deep) => 85,
+        Layer::Topic if situation.topic_count >= 2 || matches!(situation.depth, Depth::Deep) => 85,
         Layer::Topic => 70,
         Layer::Entity => 65,
-        Layer::Conversation if situation.active => 88,
+        Layer::Conversation if situation.has_conversation => 88,
         Layer::Conversation => 30,
         Layer::JustInTime => 75,
-        Layer::History if situation.messages > 20 && situation.history_preferred => 90,
+        Layer::History if situation.message_count > 20 && situation.history_preferred => 90,
         Layer::History => 80,
     }
 }

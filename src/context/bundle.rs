@@ -38,7 +38,7 @@ impl BundleType {
 
     /// The type that the word names.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn parse(word: &str) -> Option<Self> {
         let all = [Self::IdentityCore, Self::GlobalPrefs, Self::Topic, Self::Entity, Self::Conversation];
         all.into_iter().find(|bundle_type| bundle_type.as_str() == word)
     }
@@ -76,19 +76,19 @@ pub struct Subject {
     pub bundle_type: BundleType,
     /// Of which; none of identity and preferences.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-    pub about: Option<Uuid>,
+    pub ref_id: Option<Uuid>,
 }
 
 impl Subject {
     /// Who the user is.
-    pub const IDENTITY: Self = Self { bundle_type: BundleType::IdentityCore, about: None };
+    pub const IDENTITY: Self = Self { bundle_type: BundleType::IdentityCore, ref_id: None };
     /// How the user wants to be answered.
-    pub const PREFERENCES: Self = Self { bundle_type: BundleType::GlobalPrefs, about: None };
+    pub const PREFERENCES: Self = Self { bundle_type: BundleType::GlobalPrefs, ref_id: None };
 
     /// Of a topic, an entity or a conversation.
     #[must_use]
-    pub const fn of(bundle_type: BundleType, about: Uuid) -> Self {
-        Self { bundle_type, about: Some(about) }
+    pub const fn new(bundle_type: BundleType, about: Uuid) -> Self {
+        Self { bundle_type, ref_id: Some(about) }
     }
 }
 
@@ -110,7 +110,7 @@ pub enum Readiness {
 
 /// A bundle as `rollcall.wanted_bundles` answers for it: the content of a fresh one, the sources of any other.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Wanted {
+pub struct WantedBundle {
     /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
@@ -140,7 +140,7 @@ pub struct Wanted {
 
 /// A compiled bundle as `rollcall.keep_bundles` stores it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Compiled {
+pub struct CompiledBundle {
     /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
@@ -162,10 +162,10 @@ pub struct Compiled {
     pub priority: u8,
 }
 
-impl Compiled {
+impl CompiledBundle {
     /// There is nothing to make a bundle of.
     #[must_use]
-    pub const fn nothing(subject: Subject) -> Self {
+    pub const fn absent(subject: Subject) -> Self {
         Self {
             subject,
             content: None,
@@ -191,9 +191,9 @@ pub struct ReadPoint {
 
 /// Bundles that were wanted, and when the answer was read.
 #[derive(Debug, Clone, Deserialize)]
-pub struct WantedAt {
+pub struct WantedBundles {
     /// In the order in which they were wanted.
-    pub bundles: Vec<Wanted>,
+    pub bundles: Vec<WantedBundle>,
     /// When.
     #[serde(flatten)]
     pub point: ReadPoint,

@@ -7,44 +7,44 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    bundle::{BundleType, Compiled, Subject},
-    extract::{self, Said, shorten},
+    bundle::{BundleType, CompiledBundle, Subject},
+    extract::{self, TranscriptMessage, shorten},
     tokens,
 };
 
 /// A conversation of so many messages is told word for word.
-const VERBATIM_MESSAGES: usize = 6;
+const MAX_VERBATIM_MESSAGES: usize = 6;
 /// The characters of a message that is told word for word.
-const VERBATIM_CHARS: usize = 100;
+const MAX_VERBATIM_CHARS: usize = 100;
 /// Facts that are less certain are left out.
-const CERTAIN: f64 = 0.5;
+const MIN_CONFIDENCE: f64 = 0.5;
 /// The characters of a unit in a bundle.
-const UNIT_CHARS: usize = 600;
+const MAX_UNIT_CHARS: usize = 600;
 
 /// The database gave something else than these compilers know.
 #[derive(Debug, thiserror::Error)]
 #[error("the sources of a {0:?} bundle cannot be read")]
-pub struct BadSources(BundleType, #[source] serde_json::Error);
+pub struct InvalidSources(BundleType, #[source] serde_json::Error);
 
 #[derive(Deserialize)]
-struct Line {
+struct SourceText {
     id: Uuid,
     content: String,
 }
 
 #[derive(Deserialize)]
-struct Identity {
-    memories: Vec<Line>,
+struct IdentitySources {
+    memories: Vec<SourceText>,
 }
 
 #[derive(Deserialize)]
-struct Preferences {
-    instructions: Vec<Line>,
-    memories: Vec<Line>,
+struct PreferencesSources {
+    instructions: Vec<SourceText>,
+    memories: Vec<SourceText>,
 }
 
 #[derive(Deserialize)]
-struct Titled {
+struct TitledConversation {
     id: Uuid,
     title: String,
 }
@@ -62,12 +62,12 @@ struct TopicProfile {
 }
 
 #[derive(Deserialize)]
-struct Topic {
+struct TopicSources {
     topic: TopicProfile,
-    instructions: Vec<Line>,
-    memories: Vec<Line>,
-    conversations: Vec<Titled>,
-    units: Vec<Line>,
+    instructions: Vec<SourceText>,
+    memories: Vec<SourceText>,
+    conversations: Vec<TitledConversation>,
+    units: Vec<SourceText>,
 }
 
 #[derive(Deserialize)]
@@ -92,9 +92,9 @@ struct EntityProfile {
 }
 
 #[derive(Deserialize)]
-struct Entity {
+struct EntitySources {
     entity: EntityProfile,
-    units: Vec<Line>,
+    units: Vec<SourceText>,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +104,7 @@ struct ConversationHead {
 }
 
 #[derive(Deserialize)]
-struct Labelled {
+struct LabelledTopic {
     id: Uuid,
     label: String,
 }
@@ -121,10 +121,10 @@ pub struct SourceMessage {
 }
 
 #[derive(Deserialize)]
-struct Conversation {
+struct ConversationSources {
     conversation: ConversationHead,
     count: i64,
-    topics: Vec<Labelled>,
+    topics: Vec<LabelledTopic>,
     messages: Vec<SourceMessage>,
 }
 
@@ -132,30 +132,36 @@ struct Conversation {
 ///
 /// # Errors
 /// When the sources cannot be read.
-pub fn long_conversation(sources: &Value) -> Result<Option<Vec<SourceMessage>>, BadSources> {
-    let conversation: Conversation = read(BundleType::Conversation, sources)?;
-    Ok((conversation.messages.len() > VERBATIM_MESSAGES).then_some(conversation.messages))
+pub fn long_conversation(sources: &Value) -> Result<Option<Vec<SourceMessage>>, InvalidSources> {
+    let conversation: ConversationSources = parse(BundleType::Conversation, sources)?;
+    Ok((conversation.messages.len() > MAX_VERBATIM_MESSAGES).then_some(conversation.messages))
 }
 
 /// Compiles a bundle; `arc`, of a long conversation, is a model's words for what is otherwise found by [`extract`].
 ///
 /// # Errors
 /// When the sources cannot be read.
-pub fn compile(subject: Subject, sources: &Value, arc: Option<&str>) -> Result<Compiled, BadSources> {
+pub fn compile(
+    subject: Subject,
+    sources: &Value,
+    arc: Option<&str>,
+) -> Result<CompiledBundle, InvalidSources> {
     if sources.is_null() {
-        return Ok(Compiled::nothing(subject));
+        return Ok(CompiledBundle::absent(subject));
     }
-    let mut bundle = Compiled {
+    let mut bundle = CompiledBundle {
         priority: subject.bundle_type.priority(),
         content: Some(String::new()),
-        ..Compiled::nothing(subject)
+        ..CompiledBundle::absent(subject)
     };
     let text = match subject.bundle_type {
-        BundleType::IdentityCore => identity(&read(subject.bundle_type, sources)?, &mut bundle),
-        BundleType::GlobalPrefs => preferences(&read(subject.bundle_type, sources)?, &mut bundle),
-        BundleType::Topic => topic(&read(subject.bundle_type, sources)?, &mut bundle),
-        BundleType::Entity => entity(&read(subject.bundle_type, sources)?, &mut bundle),
-        BundleType::Conversation => conversation(&read(subject.bundle_type, sources)?, arc, &mut bundle),
+        BundleType::IdentityCore => compile_identity(&parse(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::GlobalPrefs => compile_preferences(&parse(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::Topic => compile_topic(&parse(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::Entity => compile_entity(&parse(subject.bundle_type, sources)?, &mut bundle),
+        BundleType::Conversation => {
+            compile_conversation(&parse(subject.bundle_type, sources)?, arc, &mut bundle)
+        }
     };
     let text = text.trim_end().to_owned();
     bundle.tokens = tokens::count(&text);
@@ -163,23 +169,23 @@ pub fn compile(subject: Subject, sources: &Value, arc: Option<&str>) -> Result<C
     Ok(bundle)
 }
 
-fn read<'a, T: Deserialize<'a>>(bundle_type: BundleType, sources: &'a Value) -> Result<T, BadSources> {
-    T::deserialize(sources).map_err(|error| BadSources(bundle_type, error))
+fn parse<'a, T: Deserialize<'a>>(bundle_type: BundleType, sources: &'a Value) -> Result<T, InvalidSources> {
+    T::deserialize(sources).map_err(|error| InvalidSources(bundle_type, error))
 }
 
-fn identity(sources: &Identity, bundle: &mut Compiled) -> String {
+fn compile_identity(sources: &IdentitySources, bundle: &mut CompiledBundle) -> String {
     bundle.memory_ids = ids(&sources.memories);
-    section("About This User", &lines(&sources.memories))
+    section("About This User", &bullet_list(&sources.memories))
 }
 
-fn preferences(sources: &Preferences, bundle: &mut Compiled) -> String {
+fn compile_preferences(sources: &PreferencesSources, bundle: &mut CompiledBundle) -> String {
     bundle.instruction_ids = ids(&sources.instructions);
     bundle.memory_ids = ids(&sources.memories);
-    section("Response Guidelines", &lines(&sources.instructions))
-        + &section("Known Preferences", &lines(&sources.memories))
+    section("Response Guidelines", &bullet_list(&sources.instructions))
+        + &section("Known Preferences", &bullet_list(&sources.memories))
 }
 
-fn topic(sources: &Topic, bundle: &mut Compiled) -> String {
+fn compile_topic(sources: &TopicSources, bundle: &mut CompiledBundle) -> String {
     bundle.instruction_ids = ids(&sources.instructions);
     bundle.memory_ids = ids(&sources.memories);
     bundle.unit_ids = ids(&sources.units);
@@ -200,16 +206,16 @@ fn topic(sources: &Topic, bundle: &mut Compiled) -> String {
         facts.push(format!("{} days in a row", profile.streak_days));
     }
     let _ = writeln!(text, "{}.", facts.join("; "));
-    text += &part("How to answer on this", &lines(&sources.instructions));
-    text += &part("What the user knows and wants", &lines(&sources.memories));
-    text += &part("What came up", &lines(&sources.units));
+    text += &subsection("How to answer on this", &bullet_list(&sources.instructions));
+    text += &subsection("What the user knows and wants", &bullet_list(&sources.memories));
+    text += &subsection("What came up", &bullet_list(&sources.units));
     let titles = sources.conversations.iter().fold(String::new(), |titles, conversation| {
-        titles + "- " + &shorten(&conversation.title, VERBATIM_CHARS) + "\n"
+        titles + "- " + &shorten(&conversation.title, MAX_VERBATIM_CHARS) + "\n"
     });
-    text + &part("Earlier conversations", &titles)
+    text + &subsection("Earlier conversations", &titles)
 }
 
-fn entity(sources: &Entity, bundle: &mut Compiled) -> String {
+fn compile_entity(sources: &EntitySources, bundle: &mut CompiledBundle) -> String {
     bundle.unit_ids = ids(&sources.units);
     let profile = &sources.entity;
     let mut text = format!("## Context: {} ({})\n", profile.name, profile.kind);
@@ -229,14 +235,18 @@ fn entity(sources: &Entity, bundle: &mut Compiled) -> String {
     }
     let _ = writeln!(text, "{}.", facts.join("; "));
     let certain = profile.facts.iter().filter_map(|fact| Fact::deserialize(fact).ok());
-    let certain = certain.filter(|fact| fact.confidence > CERTAIN);
+    let certain = certain.filter(|fact| fact.confidence > MIN_CONFIDENCE);
     let known =
-        certain.fold(String::new(), |known, fact| known + "- " + &shorten(&fact.fact, UNIT_CHARS) + "\n");
-    text += &part("Known", &known);
-    text + &part("What came up", &lines(&sources.units))
+        certain.fold(String::new(), |known, fact| known + "- " + &shorten(&fact.fact, MAX_UNIT_CHARS) + "\n");
+    text += &subsection("Known", &known);
+    text + &subsection("What came up", &bullet_list(&sources.units))
 }
 
-fn conversation(sources: &Conversation, arc: Option<&str>, bundle: &mut Compiled) -> String {
+fn compile_conversation(
+    sources: &ConversationSources,
+    arc: Option<&str>,
+    bundle: &mut CompiledBundle,
+) -> String {
     bundle.topic_ids = sources.topics.iter().map(|topic| topic.id).collect();
     let head = &sources.conversation;
     if sources.count == 0 {
@@ -249,11 +259,11 @@ fn conversation(sources: &Conversation, arc: Option<&str>, bundle: &mut Compiled
         let labels: Vec<&str> = sources.topics.iter().map(|topic| topic.label.as_str()).collect();
         let _ = writeln!(text, "Topics: {}.", labels.join(", "));
     }
-    if sources.messages.len() <= VERBATIM_MESSAGES {
+    if sources.messages.len() <= MAX_VERBATIM_MESSAGES {
         let said = sources.messages.iter().fold(String::new(), |said, message| {
-            said + "- " + speaker(message) + ": " + &shorten(&message.content, VERBATIM_CHARS) + "\n"
+            said + "- " + speaker(message) + ": " + &shorten(&message.content, MAX_VERBATIM_CHARS) + "\n"
         });
-        return text + &part("So far", &said);
+        return text + &subsection("So far", &said);
     }
     if let Some(arc) = arc {
         return text + "\n" + arc.trim() + "\n";
@@ -261,14 +271,14 @@ fn conversation(sources: &Conversation, arc: Option<&str>, bundle: &mut Compiled
     let said: Vec<_> = sources.messages.iter().filter(|message| message.role != "system").collect();
     let said: Vec<_> = said
         .iter()
-        .map(|message| Said { by_person: message.role == "user", content: &message.content })
+        .map(|message| TranscriptMessage { from_user: message.role == "user", content: &message.content })
         .collect();
-    let arc = extract::arc(&said);
+    let arc = extract::extract_arc(&said);
     let list = |lines: &[String]| lines.iter().fold(String::new(), |all, line| all + "- " + line + "\n");
-    text += &part("What happened", &list(&arc.happened));
-    text += &part("Open questions", &list(&arc.open_questions));
-    text += &part("Decisions", &list(&arc.decisions));
-    text + &part("Current focus", &list(&arc.focus.into_iter().collect::<Vec<_>>()))
+    text += &subsection("What happened", &list(&arc.key_sentences));
+    text += &subsection("Open questions", &list(&arc.open_questions));
+    text += &subsection("Decisions", &list(&arc.decisions));
+    text + &subsection("Current focus", &list(&arc.focus.into_iter().collect::<Vec<_>>()))
 }
 
 /// Who said it, in the words of a prompt for the one whose bundle it is.
@@ -282,12 +292,12 @@ pub fn speaker(message: &SourceMessage) -> &'static str {
     }
 }
 
-fn ids(lines: &[Line]) -> Vec<Uuid> {
+fn ids(lines: &[SourceText]) -> Vec<Uuid> {
     lines.iter().map(|line| line.id).collect()
 }
 
-fn lines(lines: &[Line]) -> String {
-    lines.iter().fold(String::new(), |all, line| all + "- " + &shorten(&line.content, UNIT_CHARS) + "\n")
+fn bullet_list(lines: &[SourceText]) -> String {
+    lines.iter().fold(String::new(), |all, line| all + "- " + &shorten(&line.content, MAX_UNIT_CHARS) + "\n")
 }
 
 /// A section, or nothing where there is nothing in it.
@@ -295,7 +305,7 @@ fn section(heading: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!("## {heading}\n{body}\n") }
 }
 
-fn part(heading: &str, body: &str) -> String {
+fn subsection(heading: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!("\n### {heading}\n{body}") }
 }
 
@@ -309,12 +319,12 @@ mod tests {
         json!({"id": Uuid::new_v4(), "content": content, "category": "x"})
     }
 
-    fn compiled(bundle_type: BundleType, sources: &Value) -> Compiled {
-        compile(Subject { bundle_type, about: None }, sources, None).expect("the sources can be read")
+    fn compiled(bundle_type: BundleType, sources: &Value) -> CompiledBundle {
+        compile(Subject { bundle_type, ref_id: None }, sources, None).expect("the sources can be read")
     }
 
     #[test]
-    fn identity_and_preferences_are_lists_under_their_headings_and_say_what_went_in() {
+    fn identity_and_preferences_are_lists_and_record_their_sources() {
         let bundle =
             compiled(BundleType::IdentityCore, &json!({"memories": [line("Is a nurse."), line("Is Ada.")]}));
         assert_eq!(bundle.content.as_deref(), Some("## About This User\n- Is a nurse.\n- Is Ada."));
@@ -326,14 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_is_an_empty_bundle_and_nothing_there_is_none() {
+    fn no_memories_give_an_empty_bundle_and_no_sources_give_none() {
         let empty = compiled(BundleType::IdentityCore, &json!({"memories": []}));
         assert_eq!((empty.content.as_deref(), empty.tokens), (Some(""), 0));
         assert_eq!(compiled(BundleType::Topic, &Value::Null).content, None);
     }
 
     #[test]
-    fn an_entity_shows_facts_that_are_more_likely_than_not() {
+    fn an_entity_shows_only_facts_above_the_minimum_confidence() {
         let sources = json!({
             "entity": {"name": "Mara", "type": "person", "aliases": [], "relationship": "manager", "sentiment": 0.6,
                 "facts": [{"fact": "Leads the team.", "confidence": 0.9}, {"fact": "Rumour.", "confidence": 0.5}, 7],
@@ -357,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn up_to_six_messages_are_told_word_for_word_each_cut_to_a_hundred_characters() {
+    fn up_to_six_messages_are_quoted_and_cut_to_a_hundred_characters() {
         let text = compiled(BundleType::Conversation, &conversation_of(6)).content.expect("text");
         let told: Vec<_> = text.lines().filter(|line| line.starts_with("- ")).collect();
         assert_eq!(told.len(), 6);
@@ -366,12 +376,12 @@ mod tests {
     }
 
     #[test]
-    fn more_are_summarised_by_the_model_or_else_by_what_was_said() {
+    fn longer_conversations_are_summarized_by_the_model_or_by_extraction() {
         let sources = conversation_of(7);
         assert!(long_conversation(&sources).expect("readable").is_some());
         let text = compiled(BundleType::Conversation, &sources).content.expect("text");
         assert!(text.contains("### What happened") && text.contains("### Current focus"), "{text}");
-        let subject = Subject { bundle_type: BundleType::Conversation, about: None };
+        let subject = Subject { bundle_type: BundleType::Conversation, ref_id: None };
         let text = compile(subject, &sources, Some("### Arc\nIn other words."))
             .expect("readable")
             .content
@@ -380,8 +390,8 @@ mod tests {
     }
 
     #[test]
-    fn sources_of_another_shape_are_an_error() {
-        let subject = Subject { bundle_type: BundleType::Topic, about: None };
+    fn malformed_sources_are_an_error() {
+        let subject = Subject { bundle_type: BundleType::Topic, ref_id: None };
         assert!(compile(subject, &json!({"memories": 1}), None).is_err());
     }
 }

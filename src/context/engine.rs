@@ -12,39 +12,39 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    assemble::{self, Prompt, Wish},
-    bundle::{Compiled, ReadPoint},
-    compile::BadSources,
-    legacy::{self, SimplePrompt},
-    meaning::Meaning,
+    assemble::{self, Prompt, PromptOptions},
+    bundle::{CompiledBundle, ReadPoint},
+    compile::InvalidSources,
+    embeddings::PgvectorState,
     provider::{Embedder, Providers},
+    simple::{self, SimplePrompt},
 };
 use crate::{
-    auth::Caller,
+    auth::Principal,
     hub::{Delivery, Encodable, Hub},
     model::{ConversationId, UserId},
     pg::{
         Database, PgError,
-        listener::{Audience, BUNDLES, CONTEXT},
+        listener::{BUNDLES, CONTEXT, NotificationHandler},
         queries::bundles::{self, ReadError},
     },
-    presence::roster::Roster,
+    presence::user_index::UserIndex,
     protocol::ServerMessage,
 };
 
 /// What assemblies compiled and used that may wait to be stored and counted. Over it they are dropped, and counted: the
 /// next assembly compiles again.
-const MOST_LEFT_OVERS: usize = 256;
+const MAX_DEFERRED_WRITES: usize = 256;
 /// News for sockets that may wait. State: a client that misses one finds the bundle in its next request.
-const MOST_NEWS: usize = 1_024;
+const MAX_PENDING_READY_MESSAGES: usize = 1_024;
 /// Between looks at what has gathered.
-const HOUSE_EVERY: Duration = Duration::from_secs(60);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 /// Between counts of which bundles were used.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// So many bundles are counted at once at the latest.
-const MOST_COUNTED: usize = 10_000;
+const MAX_COUNTED_BUNDLES: usize = 10_000;
 /// Counter: left-overs and news that were dropped because too many waited.
-const DROPPED: &str = "rollcall_context_dropped_total";
+const DROPPED_TOTAL: &str = "rollcall_context_dropped_total";
 
 /// What the operator decides.
 #[derive(Clone)]
@@ -52,13 +52,13 @@ pub struct ContextSettings {
     /// Whether the dynamic engine answers where a request does not say.
     pub use_dynamic: bool,
     /// Whether the simple engine answers when the dynamic one fails.
-    pub fall_back: bool,
+    pub fall_back_to_simple: bool,
     /// The models.
     pub providers: Providers,
     /// What turns texts into vectors, to find by meaning.
     pub embedder: Option<Arc<Embedder>>,
     /// Between roll-ups of everybody; none without.
-    pub roll_up_every: Option<Duration>,
+    pub roll_up_interval: Option<Duration>,
 }
 
 /// A prompt could not be made.
@@ -72,7 +72,7 @@ pub enum ContextError {
     Read(#[from] ReadError),
     /// The sources of a bundle cannot be read.
     #[error(transparent)]
-    Sources(#[from] BadSources),
+    Sources(#[from] InvalidSources),
 }
 
 impl From<PgError> for ContextError {
@@ -82,9 +82,9 @@ impl From<PgError> for ContextError {
 }
 
 /// What an assembly leaves to be done.
-struct LeftOver {
+struct DeferredWrite {
     user: UserId,
-    compiled: Vec<Compiled>,
+    compiled: Vec<CompiledBundle>,
     point: ReadPoint,
     hits: Vec<Uuid>,
     misses: Vec<Uuid>,
@@ -93,15 +93,15 @@ struct LeftOver {
 /// How often prompts used bundles since it was last told to the database: counting each time would write a new version
 /// of every bundle for every prompt.
 #[derive(Default)]
-struct Uses(HashMap<Uuid, Use>);
+struct BundleUsage(HashMap<Uuid, UsageCount>);
 
 #[derive(Default, Clone, Copy)]
-struct Use {
+struct UsageCount {
     hits: i32,
     misses: i32,
 }
 
-impl Uses {
+impl BundleUsage {
     fn add(&mut self, hits: Vec<Uuid>, misses: Vec<Uuid>) {
         for id in hits {
             self.0.entry(id).or_default().hits += 1;
@@ -112,11 +112,11 @@ impl Uses {
     }
 
     /// Best effort: what cannot be told is forgotten.
-    async fn tell(&mut self, database: &Database) {
+    async fn flush(&mut self, database: &Database) {
         if self.0.is_empty() {
             return;
         }
-        let (ids, uses): (Vec<Uuid>, Vec<Use>) = self.0.drain().unzip();
+        let (ids, uses): (Vec<Uuid>, Vec<UsageCount>) = self.0.drain().unzip();
         let (hits, misses): (Vec<i32>, Vec<i32>) = uses.iter().map(|one| (one.hits, one.misses)).unzip();
         if let Err(error) = bundles::count_uses(database, &ids, &hits, &misses).await {
             tracing::warn!(error = ?error, "could not count which bundles were used");
@@ -132,25 +132,25 @@ pub struct ContextEngine {
     /// Turns of chats that outlive their request.
     pub(super) turns: TaskTracker,
     /// Cancelled when turns have to end.
-    pub(super) turns_end: CancellationToken,
-    pub(super) meaning: Meaning,
-    left_overs: mpsc::Sender<LeftOver>,
+    pub(super) cancel_turns: CancellationToken,
+    pub(super) pgvector: PgvectorState,
+    deferred_writes: mpsc::Sender<DeferredWrite>,
 }
 
 /// The listener's end: bells for the workers, and news for sockets.
-pub struct ContextBell {
+pub struct ContextNotifications {
     wake: Arc<Notify>,
-    roster: Roster,
-    news: mpsc::Sender<(UserId, ServerMessage)>,
+    roster: UserIndex,
+    ready_messages: mpsc::Sender<(UserId, ServerMessage)>,
 }
 
-impl Audience for ContextBell {
-    fn heard(&self, channel: &str, payload: &str) {
+impl NotificationHandler for ContextNotifications {
+    fn on_notification(&self, channel: &str, payload: &str) {
         match channel {
             // Signals queue a warm-up in the same transaction.
             CONTEXT => self.wake.notify_one(),
             BUNDLES => match payload.strip_prefix("ready|") {
-                Some(news) => self.tell(news),
+                Some(news) => self.on_bundles_ready(news),
                 None => self.wake.notify_one(),
             },
             _ => {}
@@ -158,27 +158,27 @@ impl Audience for ContextBell {
     }
 
     // What was missed lies in the queue, which is looked at every few seconds.
-    fn listening(&self) {
+    fn on_connected(&self) {
         self.wake.notify_one();
     }
 
-    fn deaf(&self) {}
+    fn on_disconnected(&self) {}
 }
 
-impl ContextBell {
+impl ContextNotifications {
     /// `user|type:id:version,…`
-    fn tell(&self, news: &str) {
+    fn on_bundles_ready(&self, news: &str) {
         let Some((user, bundles)) = news.split_once('|') else { return };
-        let Some(user) = user.parse().ok().filter(|user| self.roster.has(*user)) else { return };
-        for message in bundles.split(',').filter_map(ready) {
-            if self.news.try_send((user, message)).is_err() {
-                metrics::counter!(DROPPED, "what" => "news").increment(1);
+        let Some(user) = user.parse().ok().filter(|user| self.roster.is_connected(*user)) else { return };
+        for message in bundles.split(',').filter_map(parse_ready) {
+            if self.ready_messages.try_send((user, message)).is_err() {
+                metrics::counter!(DROPPED_TOTAL, "what" => "news").increment(1);
             }
         }
     }
 }
 
-fn ready(bundle: &str) -> Option<ServerMessage> {
+fn parse_ready(bundle: &str) -> Option<ServerMessage> {
     let mut parts = bundle.split(':');
     let (bundle_type, id, version) = (parts.next()?, parts.next()?, parts.next()?);
     Some(ServerMessage::BundleReady {
@@ -192,9 +192,9 @@ fn ready(bundle: &str) -> Option<ServerMessage> {
 pub struct ContextTasks {
     engine: Arc<ContextEngine>,
     hub: Hub,
-    roster: Roster,
-    left_overs: mpsc::Receiver<LeftOver>,
-    news: mpsc::Receiver<(UserId, ServerMessage)>,
+    roster: UserIndex,
+    deferred_writes: mpsc::Receiver<DeferredWrite>,
+    ready_messages: mpsc::Receiver<(UserId, ServerMessage)>,
 }
 
 /// Makes the engine, its ears and its tasks.
@@ -202,28 +202,28 @@ pub struct ContextTasks {
 pub fn context_engine(
     database: Database,
     hub: Hub,
-    roster: Roster,
+    roster: UserIndex,
     settings: ContextSettings,
-) -> (Arc<ContextEngine>, ContextBell, ContextTasks) {
-    let (left_overs, left_overs_receiver) = mpsc::channel(MOST_LEFT_OVERS);
-    let (news, news_receiver) = mpsc::channel(MOST_NEWS);
+) -> (Arc<ContextEngine>, ContextNotifications, ContextTasks) {
+    let (left_overs, left_overs_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
+    let (news, news_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
     let wake = Arc::new(Notify::new());
     let engine = Arc::new(ContextEngine {
         database,
         settings,
         wake: wake.clone(),
         turns: TaskTracker::new(),
-        turns_end: CancellationToken::new(),
-        meaning: Meaning::default(),
-        left_overs,
+        cancel_turns: CancellationToken::new(),
+        pgvector: PgvectorState::default(),
+        deferred_writes: left_overs,
     });
-    let bell = ContextBell { wake, roster: roster.clone(), news };
+    let bell = ContextNotifications { wake, roster: roster.clone(), ready_messages: news };
     let tasks = ContextTasks {
         engine: engine.clone(),
         hub,
         roster,
-        left_overs: left_overs_receiver,
-        news: news_receiver,
+        deferred_writes: left_overs_receiver,
+        ready_messages: news_receiver,
     };
     (engine, bell, tasks)
 }
@@ -244,7 +244,7 @@ impl ContextEngine {
     /// Whether the simple engine answers when the dynamic one fails.
     #[must_use]
     pub const fn falls_back(&self) -> bool {
-        self.settings.fall_back
+        self.settings.fall_back_to_simple
     }
 
     /// The database.
@@ -262,26 +262,26 @@ impl ContextEngine {
     /// [`ContextError::NotFound`] where the caller sees no such conversation.
     pub async fn assemble(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
         conversation: ConversationId,
-        wish: Wish<'_>,
+        wish: PromptOptions<'_>,
     ) -> Result<Prompt, ContextError> {
-        let history = if wish.with_history { assemble::MOST_HISTORY } else { 0 };
-        let vector = self.vector_of(wish.message).await;
+        let history = if wish.with_history { assemble::MAX_HISTORY } else { 0 };
+        let vector = self.embed_query(wish.message).await;
         let found =
             bundles::assemble(&self.database, caller, conversation, wish.message, history, vector.as_deref())
                 .await?;
-        let mut prompt = assemble::fit(found.ok_or(ContextError::NotFound)?, wish)?;
-        let left_over = LeftOver {
+        let mut prompt = assemble::build_prompt(found.ok_or(ContextError::NotFound)?, wish)?;
+        let left_over = DeferredWrite {
             user,
             compiled: std::mem::take(&mut prompt.compiled),
             point: prompt.point.clone(),
             hits: prompt.hits.clone(),
             misses: prompt.misses.clone(),
         };
-        if self.left_overs.try_send(left_over).is_err() {
-            metrics::counter!(DROPPED, "what" => "bundles").increment(1);
+        if self.deferred_writes.try_send(left_over).is_err() {
+            metrics::counter!(DROPPED_TOTAL, "what" => "bundles").increment(1);
         }
         Ok(prompt)
     }
@@ -291,39 +291,39 @@ impl ContextEngine {
     /// # Errors
     ///
     /// [`ContextError::NotFound`] where the caller sees no such conversation.
-    pub async fn assemble_simply(
+    pub async fn assemble_simple(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         conversation: ConversationId,
-        wish: Wish<'_>,
+        wish: PromptOptions<'_>,
     ) -> Result<SimplePrompt, ContextError> {
         let found =
-            bundles::assemble_simply(&self.database, caller, conversation, legacy::MOST_HISTORY).await?;
-        Ok(legacy::fit(&found.ok_or(ContextError::NotFound)?, wish))
+            bundles::assemble_simple(&self.database, caller, conversation, simple::MAX_HISTORY).await?;
+        Ok(simple::fit(&found.ok_or(ContextError::NotFound)?, wish))
     }
 
     /// Keeps house now and then, one node at a time.
-    pub async fn run_house(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn run_maintenance(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let pause = HOUSE_EVERY.mul_f64(rand::rng().random_range(0.5..1.5));
+            let pause = MAINTENANCE_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.5));
             select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
             }
-            if let Err(error) = bundles::tidy(&self.database).await {
+            if let Err(error) = bundles::purge(&self.database).await {
                 tracing::warn!(error = ?error, "could not keep the context engine's house");
             }
         }
     }
 
     /// After the stop lets chats that are under way come to an end, or saves what they have.
-    pub async fn run_turns(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn drain_turns(self: Arc<Self>, stop: CancellationToken) {
         /// How long they may go on.
         const GRACE: Duration = Duration::from_secs(4);
         stop.cancelled().await;
         self.turns.close();
         if timeout(GRACE, self.turns.wait()).await.is_err() {
-            self.turns_end.cancel();
+            self.cancel_turns.cancel();
             timeout(GRACE, self.turns.wait()).await.ok();
         }
     }
@@ -332,37 +332,41 @@ impl ContextEngine {
 impl ContextTasks {
     /// Stores what assemblies compiled, counts what they used, and tells sockets of bundles, until stopped.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut uses = Uses::default();
-        let mut count = interval(COUNT_EVERY);
+        let mut uses = BundleUsage::default();
+        let mut count = interval(USAGE_FLUSH_INTERVAL);
         count.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
                 () = stop.cancelled() => break,
-                Some(left_over) = self.left_overs.recv() => {
-                    self.keep(left_over, &mut uses).await;
-                    if uses.0.len() >= MOST_COUNTED {
-                        uses.tell(&self.engine.database).await;
+                Some(left_over) = self.deferred_writes.recv() => {
+                    self.store(left_over, &mut uses).await;
+                    if uses.0.len() >= MAX_COUNTED_BUNDLES {
+                        uses.flush(&self.engine.database).await;
                     }
                 }
-                Some((user, message)) = self.news.recv() => self.tell(user, message).await,
-                _ = count.tick(), if !uses.0.is_empty() => uses.tell(&self.engine.database).await,
+                Some((user, message)) = self.ready_messages.recv() => self.send_to_user(user, message).await,
+                _ = count.tick(), if !uses.0.is_empty() => uses.flush(&self.engine.database).await,
             }
         }
-        timeout(COUNT_EVERY, uses.tell(&self.engine.database)).await.ok();
+        timeout(USAGE_FLUSH_INTERVAL, uses.flush(&self.engine.database)).await.ok();
     }
 
-    async fn keep(&self, LeftOver { user, compiled, point, hits, misses }: LeftOver, uses: &mut Uses) {
+    async fn store(
+        &self,
+        DeferredWrite { user, compiled, point, hits, misses }: DeferredWrite,
+        uses: &mut BundleUsage,
+    ) {
         uses.add(hits, misses);
         if compiled.is_empty() {
             return;
         }
-        if let Err(error) = bundles::keep(&self.engine.database, user, &compiled, &point, false).await {
+        if let Err(error) = bundles::store(&self.engine.database, user, &compiled, &point, false).await {
             tracing::warn!(error = ?error, "could not store what an assembly compiled");
         }
     }
 
-    async fn tell(&self, user: UserId, message: ServerMessage) {
-        let to = self.roster.of(&[user]);
+    async fn send_to_user(&self, user: UserId, message: ServerMessage) {
+        let to = self.roster.connections_of(&[user]);
         if to.is_empty() {
             return;
         }
@@ -378,16 +382,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_name_type_row_and_version_and_nonsense_is_no_news() {
+    fn bundle_ready_payloads_are_parsed_and_malformed_ones_rejected() {
         let id = Uuid::new_v4();
         let Some(ServerMessage::BundleReady { bundle_type, bundle_id, version }) =
-            ready(&format!("topic:{id}:7"))
+            parse_ready(&format!("topic:{id}:7"))
         else {
             panic!("that is news");
         };
         assert_eq!((&*bundle_type, bundle_id, version), ("topic", id, 7));
         for nonsense in ["", "topic", "topic:x:7", &format!("topic:{id}:x")] {
-            assert!(ready(nonsense).is_none(), "{nonsense}");
+            assert!(parse_ready(nonsense).is_none(), "{nonsense}");
         }
     }
 }

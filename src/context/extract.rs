@@ -7,18 +7,18 @@ use std::collections::HashMap;
 
 /// One message, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
-pub struct Said<'a> {
+pub struct TranscriptMessage<'a> {
     /// Whether a person wrote it, not a model.
-    pub by_person: bool,
+    pub from_user: bool,
     /// What it says.
     pub content: &'a str,
 }
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Arc {
+pub struct ConversationArc {
     /// What happened, in order.
-    pub happened: Vec<String>,
+    pub key_sentences: Vec<String>,
     /// Questions without an answer.
     pub open_questions: Vec<String>,
     /// What was decided.
@@ -27,14 +27,14 @@ pub struct Arc {
     pub focus: Option<String>,
 }
 
-const MOST_HAPPENED: usize = 6;
-const MOST_QUESTIONS: usize = 4;
-const MOST_DECISIONS: usize = 5;
+const MAX_KEY_SENTENCES: usize = 6;
+const MAX_QUESTIONS: usize = 4;
+const MAX_DECISIONS: usize = 5;
 /// The longest sentence that is quoted, in characters.
-const MOST_CHARS: usize = 240;
+const MAX_SENTENCE_CHARS: usize = 240;
 
 /// Phrases that say a decision.
-const DECIDED: [&str; 20] = [
+const DECISION_PHRASES: [&str; 20] = [
     "we decided",
     "i decided",
     "decided to",
@@ -57,30 +57,32 @@ const DECIDED: [&str; 20] = [
     "going to use",
 ];
 /// Words of an answer to a question that was asked of the one who asks.
-const UNANSWERED: [&str; 7] =
+const UNANSWERED_PHRASES: [&str; 7] =
     ["not sure", "don't know", "do not know", "unclear", "still open", "to be decided", "need to find out"];
 
 /// Reads a conversation, in order.
 #[must_use]
-pub fn arc(messages: &[Said<'_>]) -> Arc {
+pub fn extract_arc(messages: &[TranscriptMessage<'_>]) -> ConversationArc {
     let decisions = messages.iter().flat_map(|said| sentences(said.content)).filter(|sentence| {
         let lower = sentence.to_lowercase();
-        !sentence.ends_with('?') && DECIDED.iter().any(|phrase| lower.contains(phrase))
+        !sentence.ends_with('?') && DECISION_PHRASES.iter().any(|phrase| lower.contains(phrase))
     });
-    let decisions = last_distinct(decisions, MOST_DECISIONS);
-    let focus = messages.iter().rev().find(|said| said.by_person).and_then(|said| {
-        sentences(said.content).max_by_key(|sentence| sentence.len().min(MOST_CHARS)).map(shortened)
+    let decisions = last_distinct(decisions, MAX_DECISIONS);
+    let focus = messages.iter().rev().find(|said| said.from_user).and_then(|said| {
+        sentences(said.content)
+            .max_by_key(|sentence| sentence.len().min(MAX_SENTENCE_CHARS))
+            .map(shorten_sentence)
     });
-    Arc {
-        happened: happened(messages),
-        open_questions: last_distinct(open_questions(messages).into_iter(), MOST_QUESTIONS),
+    ConversationArc {
+        key_sentences: find_key_sentences(messages),
+        open_questions: last_distinct(find_open_questions(messages).into_iter(), MAX_QUESTIONS),
         decisions,
         focus,
     }
 }
 
 /// The person's sentences that hold most of the conversation's own words: those that occur in several messages.
-fn happened(messages: &[Said<'_>]) -> Vec<String> {
+fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<String> {
     let mut spread: HashMap<String, usize> = HashMap::new();
     for said in messages {
         let mut words: Vec<String> = words(said.content).collect();
@@ -91,7 +93,7 @@ fn happened(messages: &[Said<'_>]) -> Vec<String> {
         }
     }
     let mut scored: Vec<(usize, f64, &str)> = Vec::new();
-    for (at, said) in messages.iter().enumerate().filter(|(_, said)| said.by_person) {
+    for (at, said) in messages.iter().enumerate().filter(|(_, said)| said.from_user) {
         let best = sentences(said.content)
             .map(|sentence| {
                 let (count, sum) = words(sentence).fold((0_usize, 0.0), |(count, sum), word| {
@@ -110,22 +112,23 @@ fn happened(messages: &[Said<'_>]) -> Vec<String> {
     scored.sort_by(|one, other| {
         (Some(other.0) == first).cmp(&(Some(one.0) == first)).then(other.1.total_cmp(&one.1))
     });
-    scored.truncate(MOST_HAPPENED);
+    scored.truncate(MAX_KEY_SENTENCES);
     scored.sort_by_key(|(at, ..)| *at);
-    let mut chosen: Vec<String> = scored.into_iter().map(|(.., sentence)| shortened(sentence)).collect();
+    let mut chosen: Vec<String> =
+        scored.into_iter().map(|(.., sentence)| shorten_sentence(sentence)).collect();
     chosen.dedup();
     chosen
 }
 
 /// A person's question is open while nobody said anything after it, or what was said only says that it is open. A
 /// model's question is open while the person has not come back.
-fn open_questions<'a>(messages: &[Said<'a>]) -> Vec<&'a str> {
+fn find_open_questions<'a>(messages: &[TranscriptMessage<'a>]) -> Vec<&'a str> {
     let mut open = Vec::new();
     for (at, said) in messages.iter().enumerate() {
-        let reply = messages[at + 1..].iter().find(|other| other.by_person != said.by_person);
+        let reply = messages[at + 1..].iter().find(|other| other.from_user != said.from_user);
         let answered = reply.is_some_and(|reply| {
             let lower = reply.content.to_lowercase();
-            !UNANSWERED.iter().any(|phrase| lower.contains(phrase))
+            !UNANSWERED_PHRASES.iter().any(|phrase| lower.contains(phrase))
         });
         if !answered {
             open.extend(sentences(said.content).filter(|sentence| sentence.ends_with('?')));
@@ -136,7 +139,7 @@ fn open_questions<'a>(messages: &[Said<'a>]) -> Vec<&'a str> {
 
 fn last_distinct<'a>(sentences: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for sentence in sentences.map(shortened) {
+    for sentence in sentences.map(shorten_sentence) {
         all.retain(|other| *other != sentence);
         all.push(sentence);
     }
@@ -171,8 +174,8 @@ fn words(text: &str) -> impl Iterator<Item = String> {
 }
 
 /// At most so many characters, cut at a word.
-fn shortened(sentence: &str) -> String {
-    shorten(sentence, MOST_CHARS)
+fn shorten_sentence(sentence: &str) -> String {
+    shorten(sentence, MAX_SENTENCE_CHARS)
 }
 
 /// The text with at most so many characters, cut at a word and marked where it was.
@@ -188,21 +191,21 @@ pub fn shorten(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
 
-    fn person(content: &str) -> Said<'_> {
-        Said { by_person: true, content }
+    fn user_message(content: &str) -> TranscriptMessage<'_> {
+        TranscriptMessage { from_user: true, content }
     }
 
-    fn model(content: &str) -> Said<'_> {
-        Said { by_person: false, content }
+    fn model_message(content: &str) -> TranscriptMessage<'_> {
+        TranscriptMessage { from_user: false, content }
     }
 
     #[test]
-    fn decisions_and_open_questions_are_quoted_and_answered_ones_are_left_out() {
-        let arc = arc(&[
-            person("How should we shard the orders table? I need it soon."),
-            model("By customer. What is the largest customer?"),
-            person("Not sure yet. Let's go with sharding by customer id."),
-            model("Good. Should old orders move too?"),
+    fn decisions_and_open_questions_are_quoted_without_answered_questions() {
+        let arc = extract_arc(&[
+            user_message("How should we shard the orders table? I need it soon."),
+            model_message("By customer. What is the largest customer?"),
+            user_message("Not sure yet. Let's go with sharding by customer id."),
+            model_message("Good. Should old orders move too?"),
         ]);
         assert_eq!(arc.decisions, ["Let's go with sharding by customer id."]);
         assert_eq!(arc.open_questions, ["What is the largest customer?", "Should old orders move too?"]);
@@ -210,21 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_begins_with_the_first_thing_and_quotes_what_comes_up_again() {
-        let mut messages = vec![person("I want to plan a trip to Lisbon in May.")];
+    fn key_sentences_start_with_the_first_request_and_include_recurring_words() {
+        let mut messages = vec![user_message("I want to plan a trip to Lisbon in May.")];
         for _ in 0..8 {
-            messages.push(model("The tram in Lisbon is nice."));
-            messages.push(person("Hm okay."));
+            messages.push(model_message("The tram in Lisbon is nice."));
+            messages.push(user_message("Hm okay."));
         }
-        messages.push(person("The hotel in Lisbon near the tram is booked for May."));
-        let arc = arc(&messages);
-        assert_eq!(arc.happened[0], "I want to plan a trip to Lisbon in May.");
-        assert!(arc.happened.iter().any(|line| line.contains("hotel")), "{arc:?}");
-        assert!(arc.happened.len() <= MOST_HAPPENED);
+        messages.push(user_message("The hotel in Lisbon near the tram is booked for May."));
+        let arc = extract_arc(&messages);
+        assert_eq!(arc.key_sentences[0], "I want to plan a trip to Lisbon in May.");
+        assert!(arc.key_sentences.iter().any(|line| line.contains("hotel")), "{arc:?}");
+        assert!(arc.key_sentences.len() <= MAX_KEY_SENTENCES);
     }
 
     #[test]
-    fn code_is_not_prose_and_long_sentences_are_cut_at_a_word() {
+    fn code_blocks_are_skipped_and_long_text_is_cut_at_a_word() {
         assert_eq!(
             sentences("Look:\n```\nlet x = 1. \n```\nDone now.").collect::<Vec<_>>(),
             ["Look:", "Done now."]

@@ -11,13 +11,13 @@ pub mod budget;
 pub mod bundle;
 pub mod chat;
 pub mod compile;
+mod embeddings;
 pub mod engine;
 pub mod extract;
-pub mod legacy;
-mod meaning;
 pub mod predict;
 pub mod provider;
 pub mod roll_up;
+pub mod simple;
 pub mod tokens;
 pub mod warm_up;
 

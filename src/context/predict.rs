@@ -9,24 +9,24 @@ use uuid::Uuid;
 use super::bundle::{BundleType, Subject};
 
 /// The most predictions.
-const MOST: usize = 8;
+const MAX_PREDICTIONS: usize = 8;
 /// What is less likely is not built.
-const WORTH_BUILDING: f64 = 0.15;
+const MIN_PROBABILITY: f64 = 0.15;
 /// Conversations of the sidebar that count.
-const MOST_VISIBLE: usize = 3;
+const MAX_VISIBLE_CONVERSATIONS: usize = 3;
 /// Paths that are looked at, and how many there have to be.
 const RECENT_PATHS: usize = 5;
-const FEWEST_PATHS: usize = 3;
+const MIN_PATHS: usize = 3;
 
-const ACTIVE: f64 = 0.85;
-const VISIBLE: f64 = 0.30;
-const PEAK_HOUR: f64 = 0.20;
-const HOT: f64 = 0.15;
-const MENTIONED: f64 = 0.10;
+const ACTIVE_PROBABILITY: f64 = 0.85;
+const VISIBLE_PROBABILITY: f64 = 0.30;
+const PEAK_HOUR_PROBABILITY: f64 = 0.20;
+const RECENT_TOPIC_PROBABILITY: f64 = 0.15;
+const RECENT_ENTITY_PROBABILITY: f64 = 0.10;
 
 /// Something of a user with its importance.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Weighed {
+pub struct WeightedItem {
     /// A topic or an entity.
     pub id: Uuid,
     /// From 0 to 1.
@@ -48,21 +48,21 @@ pub struct Signals {
     pub visible_conversation_ids: Vec<Uuid>,
     /// Where the user has been, oldest first: `[{"path", "at"}]`.
     #[serde(default)]
-    pub navigation_history: Vec<Place>,
+    pub navigation_history: Vec<PageVisit>,
     /// Topics whose peak hour is now.
     #[serde(default)]
-    pub hours: Vec<Weighed>,
+    pub hours: Vec<WeightedItem>,
     /// Topics of the last two days.
     #[serde(default)]
-    pub hot: Vec<Weighed>,
+    pub hot: Vec<WeightedItem>,
     /// Entities of the last three days.
     #[serde(default)]
-    pub entities: Vec<Weighed>,
+    pub entities: Vec<WeightedItem>,
 }
 
 /// A place in the application.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Place {
+pub struct PageVisit {
     /// Where.
     pub path: String,
 }
@@ -79,16 +79,19 @@ pub struct Prediction {
 /// What is likely to be wanted, likeliest first.
 #[must_use]
 pub fn predict(signals: &Signals) -> Vec<Prediction> {
-    let topic = |id| Subject::of(BundleType::Topic, id);
-    let conversation = |id| Subject::of(BundleType::Conversation, id);
+    let topic = |id| Subject::new(BundleType::Topic, id);
+    let conversation = |id| Subject::new(BundleType::Conversation, id);
     let active = signals.active_conversation_id.map(conversation).into_iter();
-    let active =
-        active.chain(signals.active_topics.iter().copied().map(topic)).map(|subject| (subject, ACTIVE));
-    let visible = signals.visible_conversation_ids.iter().take(MOST_VISIBLE).copied();
-    let visible = visible.map(|id| (conversation(id), VISIBLE));
-    let hours = signals.hours.iter().map(|it| (topic(it.id), PEAK_HOUR * it.importance));
-    let hot = signals.hot.iter().map(|it| (topic(it.id), HOT * it.importance));
-    let entity = |it: &Weighed| (Subject::of(BundleType::Entity, it.id), MENTIONED * it.importance);
+    let active = active
+        .chain(signals.active_topics.iter().copied().map(topic))
+        .map(|subject| (subject, ACTIVE_PROBABILITY));
+    let visible = signals.visible_conversation_ids.iter().take(MAX_VISIBLE_CONVERSATIONS).copied();
+    let visible = visible.map(|id| (conversation(id), VISIBLE_PROBABILITY));
+    let hours = signals.hours.iter().map(|it| (topic(it.id), PEAK_HOUR_PROBABILITY * it.importance));
+    let hot = signals.hot.iter().map(|it| (topic(it.id), RECENT_TOPIC_PROBABILITY * it.importance));
+    let entity = |it: &WeightedItem| {
+        (Subject::new(BundleType::Entity, it.id), RECENT_ENTITY_PROBABILITY * it.importance)
+    };
     let entities = signals.entities.iter().map(entity);
 
     // Several independent signs of one thing: it is wanted unless all of them err.
@@ -101,14 +104,14 @@ pub fn predict(signals: &Signals) -> Vec<Prediction> {
     all.sort_by(|one, other| {
         other.probability.total_cmp(&one.probability).then(one.subject.cmp(&other.subject))
     });
-    all.truncate(MOST);
+    all.truncate(MAX_PREDICTIONS);
     all
 }
 
 /// Those that are worth building ahead.
-pub fn worth_building(predictions: &[Prediction]) -> impl Iterator<Item = Subject> {
+pub fn likely_subjects(predictions: &[Prediction]) -> impl Iterator<Item = Subject> {
     // 0.15 is not quite 0.15 after a round of multiplications.
-    predictions.iter().filter(|it| it.probability >= WORTH_BUILDING - 1e-9).map(|it| it.subject)
+    predictions.iter().filter(|it| it.probability >= MIN_PROBABILITY - 1e-9).map(|it| it.subject)
 }
 
 /// Whether the user goes between notebooks and chats, and so wants more to be looked for.
@@ -116,7 +119,7 @@ pub fn worth_building(predictions: &[Prediction]) -> impl Iterator<Item = Subjec
 pub fn is_researching<'a>(paths: impl DoubleEndedIterator<Item = &'a str>) -> bool {
     let recent: Vec<_> = paths.rev().take(RECENT_PATHS).collect();
     let goes = |word: &str| recent.iter().any(|path| path.contains(word));
-    recent.len() >= FEWEST_PATHS && goes("notebook") && (goes("chat") || goes("conversation"))
+    recent.len() >= MIN_PATHS && goes("notebook") && (goes("chat") || goes("conversation"))
 }
 
 /// The hour of a time of day as devices write it (see [`crate::model::LocalTime`]); none of what names no place.
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_open_conversation_and_its_topics_come_first_then_the_sidebar() {
+    fn the_active_conversation_and_its_topics_rank_above_the_sidebar() {
         let [open, topic, one, two, three, four] = std::array::from_fn(|_| Uuid::new_v4());
         let predictions = predict(&Signals {
             active_conversation_id: Some(open),
@@ -147,7 +150,7 @@ mod tests {
             ..signals()
         });
         let of =
-            |id: Uuid| predictions.iter().find(|it| it.subject.about == Some(id)).map(|it| it.probability);
+            |id: Uuid| predictions.iter().find(|it| it.subject.ref_id == Some(id)).map(|it| it.probability);
         assert!(of(open).is_some_and(|p| (p - 0.85).abs() < 1e-9));
         assert!(of(topic).is_some_and(|p| (p - 0.85).abs() < 1e-9));
         assert!(of(one).is_some_and(|p| (p - 0.30).abs() < 1e-9) && of(three).is_some());
@@ -155,25 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn importance_weighs_what_time_suggests_and_only_likely_things_are_built() {
+    fn time_signals_are_weighted_by_importance_and_unlikely_subjects_are_dropped() {
         let [important, minor, entity] = std::array::from_fn(|_| Uuid::new_v4());
         let predictions = predict(&Signals {
-            hours: vec![Weighed { id: important, importance: 0.9 }],
-            hot: vec![Weighed { id: important, importance: 0.9 }, Weighed { id: minor, importance: 0.6 }],
-            entities: vec![Weighed { id: entity, importance: 1.0 }],
+            hours: vec![WeightedItem { id: important, importance: 0.9 }],
+            hot: vec![
+                WeightedItem { id: important, importance: 0.9 },
+                WeightedItem { id: minor, importance: 0.6 },
+            ],
+            entities: vec![WeightedItem { id: entity, importance: 1.0 }],
             ..signals()
         });
-        let built: Vec<_> = worth_building(&predictions).map(|subject| subject.about).collect();
+        let built: Vec<_> = likely_subjects(&predictions).map(|subject| subject.ref_id).collect();
         assert_eq!(built, [Some(important)]);
         assert_eq!(predictions.len(), 3);
     }
 
     #[test]
-    fn there_are_at_most_eight_likeliest_first() {
+    fn at_most_eight_predictions_are_returned_in_order_of_probability() {
         let predictions = predict(&Signals {
             active_conversation_id: Some(Uuid::new_v4()),
             active_topics: (0..20).map(|_| Uuid::new_v4()).collect(),
-            hot: vec![Weighed { id: Uuid::new_v4(), importance: 1.0 }],
+            hot: vec![WeightedItem { id: Uuid::new_v4(), importance: 1.0 }],
             ..signals()
         });
         assert_eq!(predictions.len(), 8);
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn going_between_notebooks_and_chats_is_research() {
+    fn switching_between_notebooks_and_chats_counts_as_research() {
         assert!(is_researching(["/notebook/1", "/chat/2", "/notebook/1"].into_iter()));
         assert!(!is_researching(["/notebook/1", "/chat/2"].into_iter()), "too few");
         let long_ago = ["/notebook/1", "/chat/1", "/chat/2", "/chat/3", "/chat/4", "/chat/5"];
@@ -189,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hour_is_that_of_the_place() {
+    fn the_hour_is_read_in_the_device_time_zone() {
         for (text, hour) in [
             ("14:30", Some(14)),
             ("2024-06-15T23:30:00+02:00", Some(23)),

@@ -11,66 +11,66 @@ use std::{
 use bpe_openai::o200k_base;
 
 /// A section that has to be cut is dropped instead where no more room than this is left, in tokens.
-pub const WORTH_CUTTING: usize = 100;
+pub const MIN_CUT_TOKENS: usize = 100;
 
 /// Texts shorter than this are counted as quickly as they are remembered, in bytes.
-const WORTH_REMEMBERING: usize = 48;
+const MIN_CACHED_BYTES: usize = 48;
 
 /// How many tokens a text has. A conversation's messages are counted for each prompt, so counts are remembered.
 #[must_use]
 pub fn count(text: &str) -> usize {
-    if text.len() < WORTH_REMEMBERING {
+    if text.len() < MIN_CACHED_BYTES {
         return o200k_base().count(text);
     }
-    static COUNTS: LazyLock<Counts> = LazyLock::new(Counts::default);
-    COUNTS.of(text, |text| o200k_base().count(text))
+    static COUNTS: LazyLock<CountCache> = LazyLock::new(CountCache::default);
+    COUNTS.get_or_count(text, |text| o200k_base().count(text))
 }
 
 /// Counts of texts that were counted of late: a hash of each text and its count in one word, the newest in each place.
 /// The hash has a key of this process, so that nobody can make texts that are taken for each other.
-struct Counts {
-    places: Box<[AtomicU64]>,
+struct CountCache {
+    slots: Box<[AtomicU64]>,
     key: RandomState,
 }
 
-impl Default for Counts {
+impl Default for CountCache {
     fn default() -> Self {
-        let places = (0..Self::PLACES).map(|_| AtomicU64::new(0)).collect();
-        Self { places, key: RandomState::new() }
+        let places = (0..Self::SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Self { slots: places, key: RandomState::new() }
     }
 }
 
-impl Counts {
+impl CountCache {
     /// Half a megabyte.
-    const PLACES: usize = 1 << 16;
+    const SLOTS: usize = 1 << 16;
     /// The bits of a word that hold the count; longer texts are counted each time.
-    const COUNT: u64 = (1 << 20) - 1;
+    const COUNT_MASK: u64 = (1 << 20) - 1;
 
-    fn of(&self, text: &str, count: impl Fn(&str) -> usize) -> usize {
+    fn get_or_count(&self, text: &str, count: impl Fn(&str) -> usize) -> usize {
         let hash = self.key.hash_one(text);
         // The place takes bits that the word does not keep.
-        let place = &self.places[usize::try_from(hash & Self::COUNT).unwrap_or(0) % Self::PLACES];
+        let place = &self.slots[usize::try_from(hash & Self::COUNT_MASK).unwrap_or(0) % Self::SLOTS];
         let known = place.load(Relaxed);
-        if known != 0 && known & !Self::COUNT == hash & !Self::COUNT {
-            return usize::try_from(known & Self::COUNT).unwrap_or(usize::MAX);
+        if known != 0 && known & !Self::COUNT_MASK == hash & !Self::COUNT_MASK {
+            return usize::try_from(known & Self::COUNT_MASK).unwrap_or(usize::MAX);
         }
         let counted = count(text);
-        if let Some(short) = u64::try_from(counted).ok().filter(|counted| *counted <= Self::COUNT) {
-            place.store(hash & !Self::COUNT | short, Relaxed);
+        if let Some(short) = u64::try_from(counted).ok().filter(|counted| *counted <= Self::COUNT_MASK) {
+            place.store(hash & !Self::COUNT_MASK | short, Relaxed);
         }
         counted
     }
 }
 
 /// Loads the vocabulary, which takes a moment, so that no request has to.
-pub fn load() {
+pub fn preload() {
     let _ = o200k_base();
 }
 
 /// The text if it fits; else its beginning up to the end of a sentence (or of a line, or of a word where there is
 /// neither) that fits. `None` where nothing does.
 #[must_use]
-pub fn cut(text: &str, most: usize) -> Option<&str> {
+pub fn truncate(text: &str, most: usize) -> Option<&str> {
     if text.len() <= most || count(text) <= most {
         return Some(text);
     }
@@ -123,11 +123,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_not_counted_again() {
-        let counts = Counts::default();
+    fn counts_are_cached() {
+        let counts = CountCache::default();
         let asked = Cell::new(0);
         let count = |text: &str| {
-            counts.of(text, |text| {
+            counts.get_or_count(text, |text| {
                 asked.set(asked.get() + 1);
                 text.len()
             })
@@ -142,31 +142,31 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_those_of_the_vocabulary() {
+    fn counts_match_the_vocabulary() {
         // As the models' makers count them.
         assert_eq!(count("Hello, world!"), 4);
         assert_eq!(count(""), 0);
     }
 
     #[test]
-    fn a_text_is_cut_at_a_sentence() {
+    fn text_is_truncated_at_a_sentence_end() {
         let text = "The first sentence stands. The second one is here. A third follows it.";
-        let cut = cut(text, count(text) - 2).expect("fits");
+        let cut = truncate(text, count(text) - 2).expect("fits");
         assert_eq!(cut, "The first sentence stands. The second one is here.");
     }
 
     #[test]
-    fn without_sentences_a_word_is_the_end() {
+    fn text_without_sentences_is_truncated_at_a_word() {
         let text = "word ".repeat(50);
-        let cut = cut(&text, 10).expect("fits");
+        let cut = truncate(&text, 10).expect("fits");
         assert!(count(cut) <= 10 && cut.ends_with("word") && cut.len() > 20, "{cut:?}");
-        assert_eq!(super::cut("unbreakable-".repeat(50).as_str(), 3), None);
+        assert_eq!(super::truncate("unbreakable-".repeat(50).as_str(), 3), None);
     }
 
     proptest! {
         #[test]
-        fn what_is_cut_fits_and_is_a_beginning(text in "[a-zé ,.!?\n]{0,300}", most in 0_usize..60) {
-            if let Some(cut) = cut(&text, most) {
+        fn truncated_text_fits_and_is_a_prefix(text in "[a-zé ,.!?\n]{0,300}", most in 0_usize..60) {
+            if let Some(cut) = truncate(&text, most) {
                 prop_assert!(count(cut) <= most);
                 prop_assert!(text.starts_with(cut));
             }

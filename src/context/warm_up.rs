@@ -21,44 +21,44 @@ use uuid::Uuid;
 
 use super::{
     assemble::ChatMessage,
-    bundle::{BundleType, Compiled, Readiness, Subject, Wanted},
+    bundle::{BundleType, CompiledBundle, Readiness, Subject, WantedBundle},
     compile::{self, SourceMessage},
     engine::{ContextEngine, ContextError},
     predict::{self, Signals},
-    provider::{Provider, Request},
+    provider::{CompletionRequest, Provider},
 };
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::UserId,
     pg::{
         Database, PgError,
-        queries::bundles::{self, Action},
+        queries::bundles::{self, QueuedAction},
     },
 };
 
 /// Entries taken at once, and users served at a time.
-const AT_ONCE: i32 = 32;
-const USERS_AT_A_TIME: usize = 3;
+const CLAIM_BATCH_SIZE: i32 = 32;
+const USER_CONCURRENCY: usize = 3;
 /// The queue is looked at at least so often: entries that wait for another attempt ring no bell.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// How often an entry is tried, and the pauses between: doubling, with jitter.
-const ATTEMPTS: i32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(120);
+const MAX_ATTEMPTS: i32 = 5;
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(120);
 /// How long the entries of one user may take.
-const USER_LIMIT: Duration = Duration::from_secs(120);
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Predictions that are built in one round trip.
-const PREDICTIONS_AT_A_TIME: usize = 3;
+const PREDICTION_BATCH_SIZE: usize = 3;
 /// The messages of a conversation that a model sums up, and the tokens of its summary.
-const SUMMED_MESSAGES: usize = 60;
-const SUMMARY_TOKENS: u32 = 600;
+const MAX_SUMMARY_MESSAGES: usize = 60;
+const MAX_SUMMARY_TOKENS: u32 = 600;
 /// Counter: warm-ups and recompilations, by `what` and `outcome`.
-const ACTIONS: &str = "rollcall_context_actions_total";
+const ACTIONS_TOTAL: &str = "rollcall_context_actions_total";
 
 /// How a user's bundles stand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Warmed {
+pub struct BundleCounts {
     /// Fresh ones of topics.
     pub fresh_topic_bundles: i64,
     /// Fresh ones of entities.
@@ -83,58 +83,61 @@ impl ContextEngine {
         user: UserId,
         device: Option<&str>,
         force: bool,
-    ) -> Result<Option<Warmed>, ContextError> {
-        let caller = Caller::vouched_for(user);
+    ) -> Result<Option<BundleCounts>, ContextError> {
+        let caller = Principal::for_user(user);
         let Some(local_time) = bundles::local_time(&self.database, &caller, device).await? else {
             return Ok(None);
         };
         let hour = local_time.as_deref().and_then(predict::local_hour);
-        let signals: Option<Signals> = bundles::signals(&self.database, &caller, device, hour).await?;
+        let signals: Option<Signals> =
+            bundles::context_signals(&self.database, &caller, device, hour).await?;
         let Some(signals) = signals else { return Ok(None) };
         let predictions = predict::predict(&signals);
         let mut touched = Vec::new();
-        touched.extend(self.build(&caller, user, &[Subject::IDENTITY, Subject::PREFERENCES], force).await?);
-        let wanted: Vec<Subject> = predict::worth_building(&predictions).collect();
-        for some in wanted.chunks(PREDICTIONS_AT_A_TIME) {
-            touched.extend(self.build(&caller, user, some, force).await?);
+        touched.extend(
+            self.compile_stale(&caller, user, &[Subject::IDENTITY, Subject::PREFERENCES], force).await?,
+        );
+        let wanted: Vec<Subject> = predict::likely_subjects(&predictions).collect();
+        for some in wanted.chunks(PREDICTION_BATCH_SIZE) {
+            touched.extend(self.compile_stale(&caller, user, some, force).await?);
         }
         let of = |bundle_type: BundleType| -> Vec<Uuid> {
             let all = predictions.iter().filter(|it| it.subject.bundle_type == bundle_type);
-            all.filter_map(|it| it.subject.about).collect()
+            all.filter_map(|it| it.subject.ref_id).collect()
         };
         let (topics, entities) = (of(BundleType::Topic), of(BundleType::Entity));
-        bundles::note_predictions(&self.database, user, &signals.device_id, &topics, &entities).await?;
+        bundles::store_predictions(&self.database, user, &signals.device_id, &topics, &entities).await?;
         Ok(Some(bundles::counts(&self.database, &caller).await?))
     }
 
     /// Compiles those of some bundles that are not fresh, and stores them. Returns their subjects.
-    async fn build(
+    async fn compile_stale(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
         subjects: &[Subject],
         force: bool,
     ) -> Result<Vec<Subject>, ContextError> {
         let wanted = bundles::wanted(&self.database, caller, subjects, force).await?;
-        let mut compiled: Vec<Compiled> = Vec::new();
+        let mut compiled: Vec<CompiledBundle> = Vec::new();
         for bundle in wanted.bundles.iter().filter(|bundle| bundle.reason != Readiness::Fresh) {
-            compiled.push(self.compile(bundle).await?);
+            compiled.push(self.compile_bundle(bundle).await?);
         }
         if !compiled.is_empty() {
-            bundles::keep(&self.database, user, &compiled, &wanted.point, true).await?;
+            bundles::store(&self.database, user, &compiled, &wanted.point, true).await?;
         }
         Ok(compiled.into_iter().map(|bundle| bundle.subject).collect())
     }
 
     /// Compiles a bundle; a long conversation in a model's words where there is a model and it answers.
-    async fn compile(&self, wanted: &Wanted) -> Result<Compiled, ContextError> {
+    async fn compile_bundle(&self, wanted: &WantedBundle) -> Result<CompiledBundle, ContextError> {
         let mut arc = None;
         if wanted.subject.bundle_type == BundleType::Conversation
             && !wanted.sources.is_null()
-            && let Some(model) = self.settings.providers.model()
+            && let Some(model) = self.settings.providers.default_model()
             && let Some(messages) = compile::long_conversation(&wanted.sources)?
         {
-            arc = sum_up(model, &messages).await;
+            arc = summarize(model, &messages).await;
         }
         Ok(compile::compile(wanted.subject, &wanted.sources, arc.as_deref())?)
     }
@@ -142,7 +145,7 @@ impl ContextEngine {
     /// Takes work from the queue until stopped.
     pub async fn run_workers(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let look = LOOK_EVERY.mul_f64(rand::rng().random_range(0.5..1.0));
+            let look = POLL_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.0));
             select! {
                 () = stop.cancelled() => return,
                 () = self.wake.notified() => {}
@@ -151,7 +154,7 @@ impl ContextEngine {
             loop {
                 let worked = select! {
                     () = stop.cancelled() => return,
-                    worked = self.work() => worked,
+                    worked = self.process_queue() => worked,
                 };
                 match worked {
                     Ok(true) => {}
@@ -166,58 +169,59 @@ impl ContextEngine {
     }
 
     /// Sets left flags, takes what is due and does it. False when nothing was.
-    async fn work(&self) -> Result<bool, PgError> {
-        let settled = bundles::settle(&self.database).await?;
-        let actions = bundles::take(&self.database, AT_ONCE).await?;
+    async fn process_queue(&self) -> Result<bool, PgError> {
+        let settled = bundles::mark_stale(&self.database).await?;
+        let actions = bundles::claim_actions(&self.database, CLAIM_BATCH_SIZE).await?;
         if actions.is_empty() {
             return Ok(settled > 0);
         }
-        let mut by_user: BTreeMap<UserId, Vec<Action>> = BTreeMap::new();
+        let mut by_user: BTreeMap<UserId, Vec<QueuedAction>> = BTreeMap::new();
         for action in actions {
             by_user.entry(action.user).or_default().push(action);
         }
         stream::iter(by_user)
-            .for_each_concurrent(USERS_AT_A_TIME, |(user, actions)| self.serve(user, actions))
+            .for_each_concurrent(USER_CONCURRENCY, |(user, actions)| self.process_user(user, actions))
             .await;
         Ok(true)
     }
 
-    async fn serve(&self, user: UserId, actions: Vec<Action>) {
+    async fn process_user(&self, user: UserId, actions: Vec<QueuedAction>) {
         let (warm_ups, recompilations): (Vec<_>, Vec<_>) =
             actions.into_iter().partition(|action| action.subject.is_none());
         if !warm_ups.is_empty() {
-            let warmed = in_time(Box::pin(self.warm_up(user, None, false))).await;
-            self.settle_accounts("warm_up", &warm_ups, warmed.map(drop)).await;
+            let warmed = with_user_timeout(Box::pin(self.warm_up(user, None, false))).await;
+            self.record_outcome("warm_up", &warm_ups, warmed.map(drop)).await;
         }
         if !recompilations.is_empty() {
             let subjects: HashSet<Subject> =
                 recompilations.iter().filter_map(|action| action.subject).collect();
             let subjects: Vec<Subject> = subjects.into_iter().collect();
-            let caller = Caller::vouched_for(user);
-            let built = in_time(Box::pin(self.build(&caller, user, &subjects, false))).await;
-            self.settle_accounts("compile", &recompilations, built.map(drop)).await;
+            let caller = Principal::for_user(user);
+            let built =
+                with_user_timeout(Box::pin(self.compile_stale(&caller, user, &subjects, false))).await;
+            self.record_outcome("compile", &recompilations, built.map(drop)).await;
         }
     }
 
     /// Ends entries, or puts them back. What the database does not take now stays under way, and is taken back later.
-    async fn settle_accounts(
+    async fn record_outcome(
         &self,
         what: &'static str,
-        actions: &[Action],
+        actions: &[QueuedAction],
         outcome: Result<(), ContextError>,
     ) {
         let word = if outcome.is_ok() { "done" } else { "failed" };
-        metrics::counter!(ACTIONS, "what" => what, "outcome" => word).increment(actions.len() as u64);
+        metrics::counter!(ACTIONS_TOTAL, "what" => what, "outcome" => word).increment(actions.len() as u64);
         let accounts = async {
             match &outcome {
                 Ok(()) => {
                     let ids: Vec<i64> = actions.iter().map(|action| action.id).collect();
-                    bundles::complete(&self.database, &ids).await?;
+                    bundles::complete_actions(&self.database, &ids).await?;
                 }
                 Err(error) => {
                     tracing::warn!(error = ?error, what, "background work of the context engine failed");
                     for action in actions {
-                        fail(&self.database, action, error).await?;
+                        fail_action(&self.database, action, error).await?;
                     }
                 }
             }
@@ -229,35 +233,41 @@ impl ContextEngine {
     }
 }
 
-async fn fail(database: &Database, action: &Action, error: &ContextError) -> Result<(), PgError> {
+async fn fail_action(
+    database: &Database,
+    action: &QueuedAction,
+    error: &ContextError,
+) -> Result<(), PgError> {
     let doubled = 2_u32.saturating_pow(action.attempts.clamp(1, 16).unsigned_abs() - 1);
-    let pause = FIRST_PAUSE.saturating_mul(doubled).min(LAST_PAUSE);
+    let pause = FIRST_RETRY_DELAY.saturating_mul(doubled).min(MAX_RETRY_DELAY);
     let pause = pause.mul_f64(rand::rng().random_range(0.5..1.0));
     // The user may read the entry: no SQL, no addresses.
-    bundles::fail(database, action.id, &error.to_string(), pause, ATTEMPTS).await
+    bundles::fail_action(database, action.id, &error.to_string(), pause, MAX_ATTEMPTS).await
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, ContextError>>) -> Result<T, ContextError> {
-    timeout(USER_LIMIT, work)
+async fn with_user_timeout<T>(
+    work: impl Future<Output = Result<T, ContextError>>,
+) -> Result<T, ContextError> {
+    timeout(USER_TIMEOUT, work)
         .await
         .unwrap_or_else(|_| Err(PgError::Unavailable("the work took too long".into()).into()))
 }
 
 /// A model's words for a long conversation; `None` where it does not answer, which costs nothing but its words.
-async fn sum_up(model: &Provider, messages: &[SourceMessage]) -> Option<String> {
+async fn summarize(model: &Provider, messages: &[SourceMessage]) -> Option<String> {
     const TASK: &str = "Sum up the conversation for an assistant that is to go on with it. Answer in Markdown with \
         these headings and at most five short bullets each, leaving out empty ones: ### What happened, ### Open \
         questions, ### Decisions, ### Current focus. State only what was said.";
-    let recent = &messages[messages.len().saturating_sub(SUMMED_MESSAGES)..];
+    let recent = &messages[messages.len().saturating_sub(MAX_SUMMARY_MESSAGES)..];
     let said = recent.iter().fold(String::new(), |said, message| {
         let cut: String = message.content.chars().take(1_000).collect();
         said + compile::speaker(message) + ": " + &cut + "\n\n"
     });
     let message = |role: &str, content: String| ChatMessage { role: role.into(), content };
-    let request = Request {
+    let request = CompletionRequest {
         messages: vec![message("system", TASK.into()), message("user", said)],
         model: None,
-        max_tokens: Some(SUMMARY_TOKENS),
+        max_tokens: Some(MAX_SUMMARY_TOKENS),
         temperature: Some(0.2),
     };
     match model.complete(&request).await {

@@ -32,8 +32,8 @@ impl BodyLimit {
 
 /// How much of an oversized body is read and thrown away, in bytes, and for how long. Without it the connection is
 /// reset while the client still writes, and the client sees that instead of the 413.
-const DRAIN_BYTES: usize = 8 * 1024 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+const MAX_DRAIN_BYTES: usize = 8 * 1024 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads a body up to the route's [`BodyLimit`]. The time is bounded by the request's time-out.
 ///
@@ -51,7 +51,7 @@ async fn read_up_to(limit: usize, body: Body) -> Result<Bytes, ApiError> {
         let chunk = chunk.map_err(|_| ApiError::bad_request("the body could not be read to its end"))?;
         if read.len() + chunk.len() > limit {
             // Running out of time is one of the two ends it is meant to have.
-            let _ = tokio::time::timeout(DRAIN_TIME, drain(chunks)).await;
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain(chunks)).await;
             return Err(ApiError::PayloadTooLarge { limit });
         }
         read.extend_from_slice(&chunk);
@@ -63,7 +63,7 @@ async fn drain(mut chunks: BodyDataStream) {
     let mut drained = 0;
     while let Some(Ok(chunk)) = chunks.next().await {
         drained += chunk.len();
-        if drained > DRAIN_BYTES {
+        if drained > MAX_DRAIN_BYTES {
             break;
         }
     }
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_at_the_limit_is_read_and_one_byte_more_is_refused() {
+    async fn body_limit_is_inclusive() {
         let read = |bytes: usize| read_up_to(100, Body::from(vec![b'x'; bytes]));
         assert_eq!(read(100).await.expect("fits").len(), 100);
         assert!(matches!(read(101).await, Err(ApiError::PayloadTooLarge { limit: 100 })));
     }
 
     #[tokio::test]
-    async fn a_body_without_end_is_given_up_on() {
+    async fn endless_body_is_rejected() {
         let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
         let endless = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
         let answer = read_up_to(100, Body::from_stream(endless)).await;

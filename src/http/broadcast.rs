@@ -4,7 +4,7 @@ use axum::{Router, extract::State, response::IntoResponse, routing::post};
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::{ApiError, Authenticated, FieldError, HttpState, Json, ids::MOST_IDS};
+use super::{ApiError, Authenticated, FieldError, HttpState, Json, ids::MAX_IDS};
 use crate::{
     auth::Permission,
     model::{Category, CustomEvent, UserId},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The longest name of an event, in characters.
-pub(super) const MOST_EVENT_CHARS: usize = 255;
+pub(super) const MAX_EVENT_CHARS: usize = 255;
 
 /// `/api/presence/broadcast`.
 pub fn routes() -> Router<HttpState> {
@@ -20,7 +20,7 @@ pub fn routes() -> Router<HttpState> {
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct BroadcastBody {
     category: Category,
     event: String,
     recipients: Vec<UserId>,
@@ -31,24 +31,24 @@ struct Body {
 async fn send(
     State(database): State<Database>,
     Authenticated(caller): Authenticated,
-    Json(body): Json<Body>,
+    Json(body): Json<BroadcastBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    if !caller.is_service() && !caller.has(Permission::PresenceAdmin) {
+    if !caller.is_service() && !caller.has_permission(Permission::PresenceAdmin) {
         return Err(ApiError::forbidden("only the service and holders of presence:admin push to sockets"));
     }
-    let (event, recipients) = checked(body)?;
+    let (event, recipients) = validate(body)?;
     let connected = broadcast::send(&database, &event, &recipients).await?;
     Ok(Json(json!({ "delivered_to": connected })))
 }
 
-fn checked(body: Body) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
-    let Body { category, event, recipients, payload } = body;
+fn validate(body: BroadcastBody) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
+    let BroadcastBody { category, event, recipients, payload } = body;
     let mut wrong = Vec::new();
-    if event.is_empty() || event.chars().count() > MOST_EVENT_CHARS {
-        wrong.push(FieldError::new("event", format!("must have 1 to {MOST_EVENT_CHARS} characters")));
+    if event.is_empty() || event.chars().count() > MAX_EVENT_CHARS {
+        wrong.push(FieldError::new("event", format!("must have 1 to {MAX_EVENT_CHARS} characters")));
     }
-    if recipients.is_empty() || recipients.len() > MOST_IDS {
-        wrong.push(FieldError::new("recipients", format!("must name 1 to {MOST_IDS} users")));
+    if recipients.is_empty() || recipients.len() > MAX_IDS {
+        wrong.push(FieldError::new("recipients", format!("must name 1 to {MAX_IDS} users")));
     }
     // Read for its errors only: raw JSON may be nested as deep as the body is long, which neither the database nor
     // every client can read.
@@ -68,17 +68,17 @@ fn checked(body: Body) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
 mod tests {
     use super::{super::extract::parse_json, *};
 
-    fn read(text: &str) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
-        checked(parse_json(text.as_bytes())?)
+    fn parse(text: &str) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
+        validate(parse_json(text.as_bytes())?)
     }
 
     #[test]
-    fn the_payload_is_passed_on_as_it_came() {
+    fn payload_text_is_preserved() {
         let user = UserId::random();
         let text = format!(
             r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload": {{"n": 1.50}} }}"#
         );
-        let (event, recipients) = read(&text).expect("is fine");
+        let (event, recipients) = parse(&text).expect("is fine");
         assert_eq!(
             (event.category, event.payload.get(), recipients),
             (Category::Custom, r#"{"n": 1.50}"#, vec![user])
@@ -86,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_named_and_an_unknown_category_is_unprocessable() {
+    fn all_invalid_fields_are_reported() {
         let Err(ApiError::InvalidRequest { details, .. }) =
-            read(r#"{"category":"custom","event":"","recipients":[],"payload":[1]}"#)
+            parse(r#"{"category":"custom","event":"","recipients":[],"payload":[1]}"#)
         else {
             panic!("refused")
         };
@@ -102,9 +102,9 @@ mod tests {
         {
             let text =
                 format!(r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload":{payload}}}"#);
-            assert!(matches!(read(&text), Err(ApiError::InvalidRequest { .. })));
+            assert!(matches!(parse(&text), Err(ApiError::InvalidRequest { .. })));
         }
-        let unknown = read(r#"{"category":"mail","event":"e","recipients":[],"payload":{}}"#);
+        let unknown = parse(r#"{"category":"mail","event":"e","recipients":[],"payload":{}}"#);
         assert!(matches!(unknown, Err(ApiError::Unprocessable { .. })));
     }
 }

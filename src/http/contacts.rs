@@ -11,53 +11,53 @@ use serde_json::{Map, Value};
 
 use super::{
     ApiError, HttpState, Json, Path,
-    acting::{Acting, Managing},
-    ids::{done, someone_else, user_id_in},
+    ids::{reject_self, success, user_id_from_body},
+    on_behalf_of::{OnBehalfOf, RateLimitedWrite},
 };
 use crate::{
     model::UserId,
     pg::{
         Database,
-        queries::contacts::{self, Asked},
+        queries::contacts::{self, ContactRequest},
     },
 };
 
 /// `/api/contacts` and `/api/blocks`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
-        .route("/api/contacts", get(list).post(ask))
+        .route("/api/contacts", get(list).post(send_request))
         .route("/api/contacts/{user_id}", delete(remove))
         .route("/api/contacts/{user_id}/accept", post(accept))
-        .route("/api/blocks", get(blocks).post(block))
+        .route("/api/blocks", get(list_blocks).post(block))
         .route("/api/blocks/{user_id}", delete(unblock))
 }
 
 async fn list(
     State(database): State<Database>,
-    Acting { caller, .. }: Acting,
+    OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok(Json(contacts::list(&database, &caller).await?))
 }
 
 /// 201 for a new request; asking somebody who has asked before accepts, and asking again changes nothing.
-async fn ask(
+async fn send_request(
     State(database): State<Database>,
-    Managing { caller, user, allowance }: Managing,
+    RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let other = user_id_in(&body)?;
-    someone_else(user, other, "user_id")?;
-    let asked = contacts::ask(&database, &caller, other).await?;
+    let other = user_id_from_body(&body)?;
+    reject_self(user, other, "user_id")?;
+    let asked = contacts::request(&database, &caller, other).await?;
     let (status, contact) = match asked.ok_or(ApiError::Conflict("the contact is being ended".into()))? {
-        Asked::New(contact) => (StatusCode::CREATED, contact),
-        Asked::Known(contact) => (StatusCode::OK, contact),
+        ContactRequest::Created(contact) => (StatusCode::CREATED, contact),
+        ContactRequest::Existing(contact) => (StatusCode::OK, contact),
     };
     Ok((status, allowance, Json(contact)))
 }
 
 async fn accept(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
     let contact = contacts::accept(&database, &caller, other).await?.ok_or(ApiError::NotFound)?;
@@ -66,36 +66,36 @@ async fn accept(
 
 async fn remove(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
     let was_there = contacts::remove(&database, &caller, other).await?;
-    if was_there { Ok((allowance, done())) } else { Err(ApiError::NotFound) }
+    if was_there { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
 
-async fn blocks(
+async fn list_blocks(
     State(database): State<Database>,
-    Acting { caller, .. }: Acting,
+    OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok(Json(contacts::blocks(&database, &caller).await?))
 }
 
 async fn block(
     State(database): State<Database>,
-    Managing { caller, user, allowance }: Managing,
+    RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let other = user_id_in(&body)?;
-    someone_else(user, other, "user_id")?;
+    let other = user_id_from_body(&body)?;
+    reject_self(user, other, "user_id")?;
     let is_new = contacts::block(&database, &caller, other).await?;
-    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, allowance, done()))
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, allowance, success()))
 }
 
 async fn unblock(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
     let was_there = contacts::unblock(&database, &caller, other).await?;
-    if was_there { Ok((allowance, done())) } else { Err(ApiError::NotFound) }
+    if was_there { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }

@@ -14,20 +14,20 @@ use serde_json::{Map, Value};
 
 use super::{
     ApiError, HttpState, Json, Path,
-    acting::{Acting, Managing},
-    ids::{MOST_IDS, done},
+    ids::{MAX_IDS, success},
+    on_behalf_of::{OnBehalfOf, RateLimitedWrite},
 };
 use crate::{
-    model::{ConversationId, UserId, neutralise},
+    model::{ConversationId, UserId, sanitize},
     pg::{
         Database,
-        queries::conversations::{self, Removal},
+        queries::conversations::{self, RemovalOutcome},
     },
     protocol::Fields,
 };
 
 /// The longest title, in characters; the database's rule.
-const MOST_TITLE_CHARS: usize = 255;
+const MAX_TITLE_CHARS: usize = 255;
 
 /// `/api/conversations`.
 pub fn routes() -> Router<HttpState> {
@@ -38,7 +38,7 @@ pub fn routes() -> Router<HttpState> {
 
 async fn list(
     State(database): State<Database>,
-    Acting { caller, .. }: Acting,
+    OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok(Json(conversations::list(&database, &caller).await?))
 }
@@ -46,16 +46,16 @@ async fn list(
 /// Whoever begins a conversation takes part in it.
 async fn create(
     State(database): State<Database>,
-    Managing { caller, user, allowance }: Managing,
+    RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let mut fields = Fields::new(&body, "");
     let title = fields.nullable_text(&["title"]).flatten();
-    let others = fields.required_list::<UserId>(&["participant_ids", "participantIds"], MOST_IDS);
+    let others = fields.required_list::<UserId>(&["participant_ids", "participantIds"], MAX_IDS);
     let others = fields.finish_plain(others)?;
-    let title = title.map(neutralise).filter(|title| !title.is_empty());
-    if title.as_ref().is_some_and(|title| title.chars().count() > MOST_TITLE_CHARS) {
-        return Err(ApiError::invalid("title", format!("must have at most {MOST_TITLE_CHARS} characters")));
+    let title = title.map(sanitize).filter(|title| !title.is_empty());
+    if title.as_ref().is_some_and(|title| title.chars().count() > MAX_TITLE_CHARS) {
+        return Err(ApiError::invalid("title", format!("must have at most {MAX_TITLE_CHARS} characters")));
     }
     let participants: Vec<UserId> =
         BTreeSet::from_iter(others.into_iter().chain([user])).into_iter().collect();
@@ -64,15 +64,15 @@ async fn create(
 }
 
 #[derive(Deserialize)]
-struct Participant {
+struct ParticipantPath {
     id: ConversationId,
     user_id: UserId,
 }
 
 async fn add(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
-    Path(Participant { id, user_id }): Path<Participant>,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
+    Path(ParticipantPath { id, user_id }): Path<ParticipantPath>,
 ) -> Result<impl IntoResponse, ApiError> {
     let conversation = conversations::add_participant(&database, &caller, id, user_id).await?;
     Ok((allowance, Json(conversation.ok_or(ApiError::NotFound)?)))
@@ -80,12 +80,14 @@ async fn add(
 
 async fn remove(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
-    Path(Participant { id, user_id }): Path<Participant>,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
+    Path(ParticipantPath { id, user_id }): Path<ParticipantPath>,
 ) -> Result<impl IntoResponse, ApiError> {
     match conversations::remove_participant(&database, &caller, id, user_id).await? {
-        Removal::Done => Ok((allowance, done())),
-        Removal::Refused => Err(ApiError::forbidden("only who began the conversation removes others")),
-        Removal::NotThere => Err(ApiError::NotFound),
+        RemovalOutcome::Removed => Ok((allowance, success())),
+        RemovalOutcome::Forbidden => {
+            Err(ApiError::forbidden("only who began the conversation removes others"))
+        }
+        RemovalOutcome::NotFound => Err(ApiError::NotFound),
     }
 }

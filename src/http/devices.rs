@@ -12,16 +12,15 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    ApiError, GatewayPolicy, HttpState, Json, Path,
-    acting::{Acting, Managing},
-    body,
+    ApiError, GatewayPolicy, HttpState, Json, Path, body,
     extract::parse_json,
-    identity::identify,
-    ids::done,
+    identity::authenticate,
+    ids::success,
+    on_behalf_of::{OnBehalfOf, RateLimitedWrite},
 };
 use crate::{
     auth::Verifier,
-    limits::{LimitClass, Limits},
+    limits::{LimitClass, RateLimiter},
     model::DeviceId,
     pg::{Database, queries::devices},
 };
@@ -36,7 +35,7 @@ pub fn routes() -> Router<HttpState> {
 
 async fn list(
     State(database): State<Database>,
-    Acting { caller, .. }: Acting,
+    OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok(Json(devices::list(&database, &caller).await?))
 }
@@ -44,18 +43,18 @@ async fn list(
 /// Offline at once; every node closes the device's sockets as soon as it hears of it.
 async fn sign_off(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(device): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
     let device =
         DeviceId::try_from(device).map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
     let was_there = devices::sign_off(&database, &caller, &device).await?;
-    if was_there { Ok((allowance, done())) } else { Err(ApiError::NotFound) }
+    if was_there { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
 
 /// What a page says as it is closed.
 #[derive(Deserialize)]
-struct Beacon {
+struct SignOffBody {
     #[serde(alias = "deviceId")]
     device_id: String,
     token: Option<String>,
@@ -67,13 +66,13 @@ async fn sign_off_by_beacon(
     State(database): State<Database>,
     State(verifier): State<Arc<Verifier>>,
     State(gateway): State<Arc<GatewayPolicy>>,
-    State(limits): State<Arc<Limits>>,
+    State(limits): State<Arc<RateLimiter>>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     let (parts, body) = request.into_parts();
     let bytes = body::read(Request::from_parts(parts.clone(), body)).await?;
-    let Beacon { device_id, token } = parse_json(&bytes)?;
-    let caller = identify(&parts, &verifier, &gateway, token.as_deref()).await?;
+    let SignOffBody { device_id, token } = parse_json(&bytes)?;
+    let caller = authenticate(&parts, &verifier, &gateway, token.as_deref()).await?;
     let user = caller.require_user()?;
     let device =
         DeviceId::try_from(device_id).map_err(|error| ApiError::invalid("device_id", error.to_string()))?;

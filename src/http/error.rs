@@ -17,7 +17,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::limits::Limited;
+use crate::limits::RateLimitExceeded;
 pub use crate::protocol::FieldError;
 use crate::{
     auth::AuthError,
@@ -30,7 +30,7 @@ use crate::{
 
 /// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random
 /// in this range, so that those who were turned away together do not come back together.
-const COME_BACK_AFTER: std::ops::RangeInclusive<u64> = 1..=5;
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 /// An error answer. Its `Display` is the `message` that the client reads.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ pub enum ApiError {
     UnsupportedMediaType,
     /// 429.
     #[error(transparent)]
-    RateLimited(#[from] Limited),
+    RateLimited(#[from] RateLimitExceeded),
     /// 500: anything else.
     #[error("something went wrong on our side")]
     Internal(#[from] anyhow::Error),
@@ -112,7 +112,7 @@ pub enum ApiError {
     },
     /// 500: both context engines failed.
     #[error("both context engines failed")]
-    LegacyEngine {
+    SimpleEngine {
         /// The cause.
         source: anyhow::Error,
     },
@@ -120,7 +120,7 @@ pub enum ApiError {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct ErrorEnvelope<'a> {
     success: bool,
     error: &'static str,
     message: String,
@@ -199,7 +199,7 @@ impl ApiError {
                 ("DATABASE_CONNECTION_ERROR", StatusCode::SERVICE_UNAVAILABLE)
             }
             Self::ContextEngine { .. } => ("CONTEXT_ENGINE_ERROR", StatusCode::SERVICE_UNAVAILABLE),
-            Self::LegacyEngine { .. } => ("LEGACY_ENGINE_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::SimpleEngine { .. } => ("LEGACY_ENGINE_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 
@@ -220,7 +220,7 @@ impl ApiError {
     fn log(&self) {
         let error = self as &dyn std::error::Error;
         match self {
-            Self::Internal(source) | Self::LegacyEngine { source } => {
+            Self::Internal(source) | Self::SimpleEngine { source } => {
                 tracing::error!(error = format!("{source:#}"), code = self.code(), "a request failed");
             }
             Self::DatabaseUnavailable { source }
@@ -259,7 +259,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
         let (error, status) = self.code_and_status();
-        let envelope = Envelope {
+        let envelope = ErrorEnvelope {
             success: false,
             error,
             message: self.to_string(),
@@ -279,7 +279,7 @@ impl IntoResponse for ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
-                let seconds = rand::random_range(COME_BACK_AFTER);
+                let seconds = rand::random_range(RETRY_AFTER_SECONDS);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
@@ -291,20 +291,20 @@ impl IntoResponse for ApiError {
 impl From<PgError> for ApiError {
     fn from(error: PgError) -> Self {
         match error {
-            PgError::Unavailable(_) | PgError::Collision(_) | PgError::Locked(_) => {
+            PgError::Unavailable(_) | PgError::Conflict(_) | PgError::LockTimeout(_) => {
                 Self::DatabaseUnavailable { source: error.into() }
             }
-            PgError::TimedOut(_) => Self::ServiceUnavailable {
+            PgError::StatementTimeout(_) => Self::ServiceUnavailable {
                 message: "the database took too long".into(),
                 source: Some(error.into()),
             },
-            PgError::Denied(_) => Self::forbidden("the database's policies do not allow this"),
-            PgError::BrokenReference(_) => {
+            PgError::PermissionDenied(_) => Self::forbidden("the database's policies do not allow this"),
+            PgError::ForeignKeyViolation(_) => {
                 Self::InvalidReference("something that the request refers to does not exist".into())
             }
-            PgError::Duplicate(_) => Self::DuplicatePresence,
+            PgError::UniqueViolation(_) => Self::DuplicatePresence,
             // What the routes know of is refused before, with the field; this is a rule that the operator has added.
-            PgError::Violation(_) => Self::bad_request("the database does not take one of the values"),
+            PgError::CheckViolation(_) => Self::bad_request("the database does not take one of the values"),
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }
@@ -319,7 +319,7 @@ impl From<PresenceError> for ApiError {
             PresenceError::Write(error @ (WriteError::Unavailable | WriteError::Stopping)) => {
                 Self::DatabaseUnavailable { source: error.into() }
             }
-            PresenceError::Write(error @ WriteError::Refused) => Self::Internal(error.into()),
+            PresenceError::Write(error @ WriteError::Rejected) => Self::Internal(error.into()),
         }
     }
 }
@@ -328,7 +328,7 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Database(error) => error.into(),
-            ReadError::Shape(_) => Self::Internal(error.into()),
+            ReadError::Decode(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -346,7 +346,7 @@ impl From<ContextError> for ApiError {
 impl From<RollUpError> for ApiError {
     fn from(error: RollUpError) -> Self {
         match error {
-            RollUpError::Running => Self::Conflict("a roll-up of this user is running".into()),
+            RollUpError::AlreadyRunning => Self::Conflict("a roll-up of this user is running".into()),
             RollUpError::Context(error) => error.into(),
         }
     }
@@ -355,24 +355,28 @@ impl From<RollUpError> for ApiError {
 impl From<ChatError> for ApiError {
     fn from(error: ChatError) -> Self {
         match error {
-            ChatError::NoConversation => {
+            ChatError::ConversationNotFound => {
                 Self::InvalidReference("conversationId: there is no such conversation".into())
             }
             ChatError::UnknownProvider(unknown) => Self::invalid("provider", unknown.to_string()),
-            ChatError::NoProvider => {
+            ChatError::NoProviderConfigured => {
                 Self::unavailable("no model is configured: set LLM_PROVIDER, or LLM_BASE_URL and LLM_MODEL")
             }
-            ChatError::Busy => Self::Conflict("this request is being answered already".into()),
-            ChatError::KeyReused => Self::unprocessable("idempotencyKey", "was used for another message"),
-            // Without the database there is no engine to blame.
-            ChatError::Dynamic(ContextError::Read(ReadError::Database(error @ PgError::Unavailable(_))))
-            | ChatError::Legacy(ContextError::Read(ReadError::Database(error @ PgError::Unavailable(_)))) => {
-                error.into()
+            ChatError::InProgress => Self::Conflict("this request is being answered already".into()),
+            ChatError::IdempotencyKeyReused => {
+                Self::unprocessable("idempotencyKey", "was used for another message")
             }
-            ChatError::Dynamic(source) => Self::ContextEngine { source: source.into() },
-            ChatError::Legacy(source) => Self::LegacyEngine { source: source.into() },
+            // Without the database there is no engine to blame.
+            ChatError::DynamicEngine(ContextError::Read(ReadError::Database(
+                error @ PgError::Unavailable(_),
+            )))
+            | ChatError::SimpleEngine(ContextError::Read(ReadError::Database(
+                error @ PgError::Unavailable(_),
+            ))) => error.into(),
+            ChatError::DynamicEngine(source) => Self::ContextEngine { source: source.into() },
+            ChatError::SimpleEngine(source) => Self::SimpleEngine { source: source.into() },
             ChatError::Save(error) => error.into(),
-            ChatError::Provider(error @ ProviderError::Refused { status: 400 | 404 | 413 | 422, .. }) => {
+            ChatError::Provider(error @ ProviderError::Rejected { status: 400 | 404 | 413 | 422, .. }) => {
                 tracing::info!(error = %error, "a model refused a request");
                 Self::bad_request(
                     "the model's provider does not take this request; see model, maxTokens and temperature",

@@ -18,7 +18,7 @@ use serde_json::error::Category;
 use super::{ApiError, FieldError, body};
 
 /// The most of a parser's message that is told, in characters: it may quote the input.
-const MESSAGE_CHARS: usize = 200;
+const MAX_MESSAGE_CHARS: usize = 200;
 
 /// A JSON body, no longer than the route's [`body::BodyLimit`]. Unknown fields are ignored. Also a response.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,8 +75,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         if parts.uri.query().is_some_and(|query| query.contains("%00")) {
             return Err(ApiError::bad_request("the query string holds a NUL character"));
         }
-        let axum::extract::Query(value) =
-            axum::extract::Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| bad_query(&rejection))?;
+        let axum::extract::Query(value) = axum::extract::Query::<T>::try_from_uri(&parts.uri)
+            .map_err(|rejection| query_error(&rejection))?;
         Ok(Self(value))
     }
 }
@@ -89,7 +89,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
             return Err(ApiError::bad_request("the path holds a NUL character"));
         }
         let axum::extract::Path(value) =
-            axum::extract::Path::<T>::from_request_parts(parts, state).await.map_err(bad_path)?;
+            axum::extract::Path::<T>::from_request_parts(parts, state).await.map_err(path_error)?;
         Ok(Self(value))
     }
 }
@@ -113,7 +113,7 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if simdutf8::basic::from_utf8(bytes).is_err() {
         return Err(ApiError::bad_request("the body is not valid UTF-8"));
     }
-    if holds_escaped_nul(bytes) {
+    if contains_escaped_nul(bytes) {
         return Err(ApiError::bad_request(
             "the body holds a NUL character (\\u0000), which cannot be stored",
         ));
@@ -125,25 +125,25 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        bad_json(bytes, &field, error.inner())
+        json_error(bytes, &field, error.inner())
     })?;
-    json.end().map_err(|error| bad_json(bytes, "", &error))?;
+    json.end().map_err(|error| json_error(bytes, "", &error))?;
     Ok(value)
 }
 
-fn bad_json(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError {
+fn json_error(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
     let field = if field == "." { "" } else { field };
     match error.classify() {
         Category::Data => {
             // Where it happened is said by the field; a line and column of one's own JSON help nobody.
             let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-            let message = shortened(message);
+            let message = truncate(message);
             // Serde says so for enums in its own words, and gives it no kind of its own.
             if message.starts_with("unknown variant") {
                 ApiError::unprocessable(field, message)
             } else {
-                ApiError::invalid(located(field, &message), message.as_ref())
+                ApiError::invalid(field_path(field, &message), message.as_ref())
             }
         }
         Category::Eof if text.starts_with("EOF while parsing a value at line 1 column 0") => {
@@ -154,7 +154,7 @@ fn bad_json(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError {
             ApiError::invalid(field, "is of the wrong type")
         }
         Category::Syntax | Category::Eof | Category::Io => {
-            ApiError::bad_request(format!("the body is not valid JSON: {}", shortened(&text)))
+            ApiError::bad_request(format!("the body is not valid JSON: {}", truncate(&text)))
         }
     }
 }
@@ -165,7 +165,7 @@ fn is_well_formed(json: &[u8]) -> bool {
 
 /// The field that is meant. "missing field `name`" and "duplicate field `name`" are reported against the object
 /// around it.
-fn located(path: &str, message: &str) -> String {
+fn field_path(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
     let named = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `"));
     match named.and_then(|name| name.strip_suffix('`')) {
@@ -177,15 +177,15 @@ fn located(path: &str, message: &str) -> String {
     }
 }
 
-fn shortened(message: &str) -> Cow<'_, str> {
-    match message.char_indices().nth(MESSAGE_CHARS) {
+fn truncate(message: &str) -> Cow<'_, str> {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &message[..end]).into(),
         None => message.into(),
     }
 }
 
 /// Whether JSON text holds `\u0000`. Backslashes stand in strings alone and come in pairs or before a letter.
-fn holds_escaped_nul(json: &[u8]) -> bool {
+fn contains_escaped_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
         if rest[at + 1..].starts_with(b"u0000") {
@@ -196,14 +196,14 @@ fn holds_escaped_nul(json: &[u8]) -> bool {
     false
 }
 
-fn bad_query(rejection: &QueryRejection) -> ApiError {
+fn query_error(rejection: &QueryRejection) -> ApiError {
     type Located = serde_path_to_error::Error<serde::de::value::Error>;
     let mut source = rejection.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<Located>() {
             let message = error.inner().to_string();
-            let message = shortened(&message);
-            let field = located(&error.path().to_string(), &message);
+            let message = truncate(&message);
+            let field = field_path(&error.path().to_string(), &message);
             return ApiError::invalid(field, message.as_ref());
         }
         source = error.source();
@@ -211,7 +211,7 @@ fn bad_query(rejection: &QueryRejection) -> ApiError {
     ApiError::bad_request("the query string cannot be read")
 }
 
-fn bad_path(rejection: PathRejection) -> ApiError {
+fn path_error(rejection: PathRejection) -> ApiError {
     let PathRejection::FailedToDeserializePathParams(failed) = rejection else {
         return ApiError::Internal(
             anyhow::Error::new(rejection).context("a route without its path parameters"),
@@ -222,7 +222,7 @@ fn bad_path(rejection: PathRejection) -> ApiError {
             ApiError::invalid(key, format!("is not a valid {expected_type}"))
         }
         ErrorKind::InvalidUtf8InPathParam { key } => ApiError::invalid(key, "is not valid UTF-8"),
-        ErrorKind::DeserializeError { key, message, .. } => ApiError::invalid(key, shortened(&message)),
+        ErrorKind::DeserializeError { key, message, .. } => ApiError::invalid(key, truncate(&message)),
         ErrorKind::ParseError { .. } | ErrorKind::ParseErrorAtIndex { .. } | ErrorKind::Message(_) => {
             ApiError::bad_request("a parameter in the path is not valid")
         }
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_escaped_nul_is_found_and_an_escaped_backslash_is_none() {
+    fn escaped_nul_is_detected() {
         for (json, expected) in [
             (r#"{"a":"\u0000"}"#, true),
             (r#"{"a":"x\\\u0000"}"#, true),
@@ -254,12 +254,12 @@ mod tests {
             (r"\u", false),
             ("", false),
         ] {
-            assert_eq!(holds_escaped_nul(json.as_bytes()), expected, "{json}");
+            assert_eq!(contains_escaped_nul(json.as_bytes()), expected, "{json}");
         }
     }
 
     #[test]
-    fn json_types_are_recognised_whatever_their_parameters() {
+    fn json_content_types_are_recognized() {
         for (value, expected) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),

@@ -10,14 +10,14 @@ use ipnet::IpNet;
 
 use super::ApiError;
 use crate::{
-    auth::{AuthError, Caller, Verifier},
+    auth::{AuthError, Principal, Verifier},
     model::{DeviceId, UserId},
 };
 
 /// Supabase clients send the project's key here, and the user's token as `Authorization`.
-const API_KEY: HeaderName = HeaderName::from_static("apikey");
-const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
-const DEVICE_ID: HeaderName = HeaderName::from_static("x-device-id");
+const API_KEY_HEADER: HeaderName = HeaderName::from_static("apikey");
+const USER_ID_HEADER: HeaderName = HeaderName::from_static("x-user-id");
+const DEVICE_ID_HEADER: HeaderName = HeaderName::from_static("x-device-id");
 
 /// Whether a gateway in front of the server may say who the caller is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,19 +41,19 @@ impl Default for GatewayPolicy {
 impl GatewayPolicy {
     /// Whether `peer` may vouch for users.
     #[must_use]
-    pub fn trusts(&self, peer: SocketAddr) -> bool {
+    pub fn is_trusted_peer(&self, peer: SocketAddr) -> bool {
         // On a dual-stack socket 127.0.0.1 arrives as ::ffff:127.0.0.1.
         let address = peer.ip().to_canonical();
         self.trust && self.networks.iter().any(|network| network.contains(&address))
     }
 
     /// The user that a trusted gateway names, if this is one and it does.
-    fn vouched_for(&self, parts: &Parts) -> Result<Option<UserId>, ApiError> {
+    fn gateway_user(&self, parts: &Parts) -> Result<Option<UserId>, ApiError> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        if !peer.is_some_and(|ConnectInfo(peer)| self.trusts(*peer)) {
+        if !peer.is_some_and(|ConnectInfo(peer)| self.is_trusted_peer(*peer)) {
             return Ok(None);
         }
-        let Some(value) = single(&parts.headers, &USER_ID)
+        let Some(value) = single_header(&parts.headers, &USER_ID_HEADER)
             // Two values: the client sent one, and the gateway added its own instead of replacing it.
             .map_err(|()| ApiError::invalid("X-User-ID", "is given more than once"))?
         else {
@@ -66,7 +66,7 @@ impl GatewayPolicy {
 
 /// A believed caller: by a trusted gateway's word, `Authorization: Bearer`, or the `apikey` header, in this order.
 #[derive(Debug, Clone)]
-pub struct Authenticated(pub Caller);
+pub struct Authenticated(pub Principal);
 
 impl<S> FromRequestParts<S> for Authenticated
 where
@@ -78,7 +78,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let (verifier, gateway) = (Arc::<Verifier>::from_ref(state), Arc::<GatewayPolicy>::from_ref(state));
-        identify(parts, &verifier, &gateway, None).await.map(Self)
+        authenticate(parts, &verifier, &gateway, None).await.map(Self)
     }
 }
 
@@ -87,16 +87,16 @@ where
 /// # Errors
 /// [`ApiError::Auth`] where nothing is presented or it is not believed; [`ApiError::InvalidRequest`] for a trusted
 /// gateway's header that does not parse.
-pub async fn identify(
+pub async fn authenticate(
     parts: &Parts,
     verifier: &Verifier,
     gateway: &GatewayPolicy,
     query_token: Option<&str>,
-) -> Result<Caller, ApiError> {
-    if let Some(user) = gateway.vouched_for(parts)? {
-        return Ok(Caller::vouched_for(user));
+) -> Result<Principal, ApiError> {
+    if let Some(user) = gateway.gateway_user(parts)? {
+        return Ok(Principal::for_user(user));
     }
-    let token = match presented(&parts.headers)? {
+    let token = match token_from_headers(&parts.headers)? {
         Some(token) => token,
         None => query_token.ok_or(AuthError::Missing)?,
     };
@@ -104,10 +104,10 @@ pub async fn identify(
 }
 
 /// The token in the headers, if any.
-fn presented(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+fn token_from_headers(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     const REPEATED: AuthError = AuthError::Malformed("the header is given more than once");
     const NOT_TEXT: AuthError = AuthError::Malformed("the header is not text");
-    if let Some(value) = single(headers, &header::AUTHORIZATION).map_err(|()| REPEATED)? {
+    if let Some(value) = single_header(headers, &header::AUTHORIZATION).map_err(|()| REPEATED)? {
         let (scheme, token) =
             value.to_str().map_err(|_| NOT_TEXT)?.trim().split_once(' ').unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -115,14 +115,14 @@ fn presented(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
         }
         return Ok(Some(token.trim()));
     }
-    match single(headers, &API_KEY).map_err(|()| REPEATED)? {
+    match single_header(headers, &API_KEY_HEADER).map_err(|()| REPEATED)? {
         Some(value) => Ok(Some(value.to_str().map_err(|_| NOT_TEXT)?.trim())),
         None => Ok(None),
     }
 }
 
 /// The one value of a header; an error where there are several, because then others may read another one.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
+fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
@@ -139,7 +139,7 @@ impl<S: Send + Sync> FromRequestParts<S> for DeviceHeader {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let refused = |message: String| ApiError::invalid("X-Device-ID", message);
-        let value = single(&parts.headers, &DEVICE_ID);
+        let value = single_header(&parts.headers, &DEVICE_ID_HEADER);
         let Some(value) = value.map_err(|()| refused("is given more than once".into()))? else {
             return Ok(Self(None));
         };
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_found_where_clients_put_them() {
+    fn tokens_are_read_from_supported_headers() {
         for (given, expected) in [
             (&[("authorization", "Bearer abc")][..], Some("abc")),
             (&[("authorization", "bearer  abc ")], Some("abc")),
@@ -173,7 +173,7 @@ mod tests {
             (&[("apikey", "key")], Some("key")),
             (&[], None),
         ] {
-            assert_eq!(presented(&headers(given)).expect("is fine"), expected, "{given:?}");
+            assert_eq!(token_from_headers(&headers(given)).expect("is fine"), expected, "{given:?}");
         }
         for given in [
             &[("authorization", "Basic abc")][..],
@@ -182,12 +182,12 @@ mod tests {
             &[("authorization", "")],
             &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
         ] {
-            assert!(matches!(presented(&headers(given)), Err(AuthError::Malformed(_))), "{given:?}");
+            assert!(matches!(token_from_headers(&headers(given)), Err(AuthError::Malformed(_))), "{given:?}");
         }
     }
 
     #[test]
-    fn only_a_trusted_peer_vouches_for_users() {
+    fn only_trusted_networks_may_set_the_user() {
         let policy = GatewayPolicy { trust: true, ..GatewayPolicy::default() };
         for (peer, expected) in [
             ("127.0.0.1:1", true),
@@ -198,8 +198,8 @@ mod tests {
             ("[::ffff:10.0.0.1]:1", false),
         ] {
             let peer = peer.parse().expect("is an address");
-            assert_eq!(policy.trusts(peer), expected, "{peer}");
-            assert!(!GatewayPolicy::default().trusts(peer));
+            assert_eq!(policy.is_trusted_peer(peer), expected, "{peer}");
+            assert!(!GatewayPolicy::default().is_trusted_peer(peer));
         }
     }
 }

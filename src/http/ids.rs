@@ -6,13 +6,13 @@ use super::{ApiError, FieldError, Json};
 use crate::{model::UserId, protocol::Fields};
 
 /// Ids in one request.
-pub(super) const MOST_IDS: usize = 1_000;
+pub(super) const MAX_IDS: usize = 1_000;
 
 /// Reads `a,b,c`. Every id that is none is named in the complaint.
-pub(super) fn user_ids(list: &str) -> Result<Vec<UserId>, ApiError> {
+pub(super) fn parse_user_ids(list: &str) -> Result<Vec<UserId>, ApiError> {
     let ids: Vec<&str> = list.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
-    if ids.is_empty() || ids.len() > MOST_IDS {
-        return Err(ApiError::invalid("user_ids", format!("must name 1 to {MOST_IDS} users")));
+    if ids.is_empty() || ids.len() > MAX_IDS {
+        return Err(ApiError::invalid("user_ids", format!("must name 1 to {MAX_IDS} users")));
     }
     let (mut users, mut wrong) = (Vec::with_capacity(ids.len()), Vec::new());
     for (place, id) in ids.into_iter().enumerate() {
@@ -25,34 +25,34 @@ pub(super) fn user_ids(list: &str) -> Result<Vec<UserId>, ApiError> {
 }
 
 /// Reads a body's list of `at_least` to [`MOST_IDS`] ids.
-pub(super) fn user_ids_in(
+pub(super) fn user_ids_from_body(
     body: &Map<String, Value>,
     names: &[&'static str],
     at_least: usize,
 ) -> Result<Vec<UserId>, ApiError> {
     let mut fields = Fields::new(body, "");
-    let users = fields.required_list::<UserId>(names, MOST_IDS);
+    let users = fields.required_list::<UserId>(names, MAX_IDS);
     let users = fields.finish_plain(users)?;
     if users.len() < at_least {
-        return Err(ApiError::invalid(names[0], format!("must name {at_least} to {MOST_IDS} users")));
+        return Err(ApiError::invalid(names[0], format!("must name {at_least} to {MAX_IDS} users")));
     }
     Ok(users)
 }
 
 /// Reads a body that names one user.
-pub(super) fn user_id_in(body: &Map<String, Value>) -> Result<UserId, ApiError> {
+pub(super) fn user_id_from_body(body: &Map<String, Value>) -> Result<UserId, ApiError> {
     let mut fields = Fields::new(body, "");
     let user = fields.required::<UserId>(&["user_id", "userId"]);
     Ok(fields.finish_plain(user)?)
 }
 
 /// Refuses a relation to oneself.
-pub(super) fn someone_else(me: UserId, other: UserId, field: &'static str) -> Result<(), ApiError> {
+pub(super) fn reject_self(me: UserId, other: UserId, field: &'static str) -> Result<(), ApiError> {
     if me == other { Err(ApiError::invalid(field, "must not be the user's own id")) } else { Ok(()) }
 }
 
 /// `{"success": true}`.
-pub(super) fn done() -> Json<Value> {
+pub(super) fn success() -> Json<Value> {
     Json(json!({ "success": true }))
 }
 
@@ -61,30 +61,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_ids_is_read_whole_or_every_wrong_one_is_named() {
+    fn every_invalid_id_is_reported() {
         let (a, b) = (UserId::random(), UserId::random());
-        assert_eq!(user_ids(&format!("{a}, {b},")).expect("are ids"), [a, b]);
-        let Err(ApiError::InvalidRequest { details, .. }) = user_ids(&format!("x,{a},y")) else {
+        assert_eq!(parse_user_ids(&format!("{a}, {b},")).expect("are ids"), [a, b]);
+        let Err(ApiError::InvalidRequest { details, .. }) = parse_user_ids(&format!("x,{a},y")) else {
             panic!("refused")
         };
         assert_eq!(
             details.iter().map(|error| &*error.field).collect::<Vec<_>>(),
             ["user_ids[0]", "user_ids[2]"]
         );
-        for wrong in ["", ",", &vec![a.to_string(); MOST_IDS + 1].join(",")] {
-            assert!(matches!(user_ids(wrong), Err(ApiError::InvalidRequest { .. })));
+        for wrong in ["", ",", &vec![a.to_string(); MAX_IDS + 1].join(",")] {
+            assert!(matches!(parse_user_ids(wrong), Err(ApiError::InvalidRequest { .. })));
         }
     }
 
     #[test]
-    fn a_bodys_list_is_bounded_at_both_ends() {
+    fn body_list_length_is_bounded() {
         let body = |count: usize| json!({ "user_ids": vec![UserId::random(); count] });
         let read = |count, at_least| {
-            user_ids_in(body(count).as_object().expect("an object"), &["user_ids"], at_least)
+            user_ids_from_body(body(count).as_object().expect("an object"), &["user_ids"], at_least)
                 .map(|ids| ids.len())
         };
         assert_eq!(read(0, 0).expect("may be empty"), 0);
-        assert_eq!(read(MOST_IDS, 1).expect("fits"), MOST_IDS);
-        assert!(read(0, 1).is_err() && read(MOST_IDS + 1, 1).is_err());
+        assert_eq!(read(MAX_IDS, 1).expect("fits"), MAX_IDS);
+        assert!(read(0, 1).is_err() && read(MAX_IDS + 1, 1).is_err());
     }
 }

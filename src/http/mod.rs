@@ -5,7 +5,6 @@
 //! fails on the way ends as one [`error::ApiError`], which alone knows the envelope. [`system`] holds the routes
 //! about the server itself.
 
-pub mod acting;
 pub mod body;
 pub mod broadcast;
 pub mod contacts;
@@ -16,7 +15,8 @@ pub mod error;
 pub mod extract;
 pub mod identity;
 mod ids;
-pub mod layers;
+pub mod middleware;
+pub mod on_behalf_of;
 pub mod openapi;
 pub mod operator;
 pub mod people;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{ApiError, Authenticated, HttpState, Json, Query};
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::UserId,
     pg::{Database, queries::operator},
 };
@@ -15,7 +15,7 @@ pub fn routes() -> Router<HttpState> {
     Router::new().route("/api/v1/system/nodes", get(nodes)).route("/api/v1/system/explain", get(explain))
 }
 
-fn for_service(caller: &Caller) -> Result<(), ApiError> {
+fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
     if caller.is_service() { Ok(()) } else { Err(ApiError::forbidden("this is for the service role")) }
 }
 
@@ -23,12 +23,12 @@ async fn nodes(
     State(database): State<Database>,
     Authenticated(caller): Authenticated,
 ) -> Result<impl IntoResponse, ApiError> {
-    for_service(&caller)?;
+    require_service_role(&caller)?;
     Ok(Json(operator::nodes(&database, &caller).await?))
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct ExplainQuery {
     viewer: UserId,
     subject: UserId,
 }
@@ -36,8 +36,8 @@ struct Asked {
 async fn explain(
     State(database): State<Database>,
     Authenticated(caller): Authenticated,
-    Query(Asked { viewer, subject }): Query<Asked>,
+    Query(ExplainQuery { viewer, subject }): Query<ExplainQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    for_service(&caller)?;
-    Ok(Json(operator::explain(&database, &caller, viewer, subject).await?))
+    require_service_role(&caller)?;
+    Ok(Json(operator::explain_visibility(&database, &caller, viewer, subject).await?))
 }

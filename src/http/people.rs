@@ -13,12 +13,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ApiError, Authenticated, HttpState, Json, Path, Query,
-    ids::{user_ids, user_ids_in},
+    ids::{parse_user_ids, user_ids_from_body},
 };
 use crate::{
     model::{UserId, milliseconds},
     presence::PresenceService,
-    protocol::presence::Shown,
+    protocol::presence::PresenceJson,
 };
 
 /// `/api/presence/batch`, `/api/presence/last-seen` and `/{user_id}`.
@@ -26,7 +26,7 @@ pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/presence/batch", post(batch))
         .route("/api/presence/last-seen", get(last_seen))
-        .route("/{user_id}", get(card).fallback(wrong_method))
+        .route("/{user_id}", get(card).fallback(user_path_fallback))
 }
 
 async fn batch(
@@ -34,17 +34,19 @@ async fn batch(
     Authenticated(caller): Authenticated,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let users = user_ids_in(&body, &["user_ids", "userIds"], 1)?;
+    let users = user_ids_from_body(&body, &["user_ids", "userIds"], 1)?;
     let listed = presence.list(&caller, Some(&users)).await?;
-    let shown: BTreeMap<UserId, Shown<'_>> = listed
+    let shown: BTreeMap<UserId, PresenceJson<'_>> = listed
         .iter()
-        .map(|one| (one.face.presence.user_id, Shown::from(&*one.face.presence).typing(one.is_typing)))
+        .map(|one| {
+            (one.face.presence.user_id, PresenceJson::from(&*one.face.presence).with_typing(one.is_typing))
+        })
         .collect();
     Ok(Json(json!({ "presences": shown })))
 }
 
 #[derive(Deserialize)]
-struct Users {
+struct LastSeenQuery {
     user_ids: Option<String>,
 }
 
@@ -59,9 +61,9 @@ struct LastSeen {
 async fn last_seen(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Query(query): Query<Users>,
+    Query(query): Query<LastSeenQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let named = query.user_ids.as_deref().map(user_ids).transpose()?;
+    let named = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
     if named.is_none() {
         caller.require_user()?;
     }
@@ -72,7 +74,7 @@ async fn last_seen(
 }
 
 /// A path that is no UUID is a route that does not exist, whoever asks.
-fn named(text: &str) -> Result<UserId, ApiError> {
+fn parse_user_path(text: &str) -> Result<UserId, ApiError> {
     text.parse().map_err(|_| ApiError::NotFound)
 }
 
@@ -81,13 +83,13 @@ async fn card(
     Path(user): Path<String>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = named(&user)?;
+    let user = parse_user_path(&user)?;
     let (mut parts, _) = request.into_parts();
     let Authenticated(caller) = Authenticated::from_request_parts(&mut parts, &state).await?;
-    let card = state.presence.card(&caller, user).await?;
+    let card = state.presence.summary(&caller, user).await?;
     Ok(Json(card.ok_or(ApiError::NotFound)?))
 }
 
-async fn wrong_method(Path(user): Path<String>) -> ApiError {
-    named(&user).map_or_else(|missing| missing, |_| ApiError::MethodNotAllowed)
+async fn user_path_fallback(Path(user): Path<String>) -> ApiError {
+    parse_user_path(&user).map_or_else(|missing| missing, |_| ApiError::MethodNotAllowed)
 }

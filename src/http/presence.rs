@@ -12,16 +12,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query, acting::Acting, ids::user_ids,
+    ApiError, Authenticated, DeviceHeader, GatewayPolicy, Json, Path, Query, ids::parse_user_ids,
+    on_behalf_of::OnBehalfOf,
 };
 use crate::{
-    auth::{Caller, Verifier},
+    auth::{Principal, Verifier},
     clock::Clock,
     model::{ConversationId, Presence, UserId},
-    presence::{PresenceService, liveness::NEXT_HEARTBEAT},
+    presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
     protocol::{
         Fields,
-        presence::{ParsedDevice, Shown, status_update},
+        presence::{ParsedDeviceId, PresenceJson, status_update},
     },
 };
 
@@ -36,10 +37,10 @@ where
 {
     Router::new()
         .route("/api/presence/status", post(set_status).get(own_status))
-        .route("/api/presence/users", get(users))
-        .route("/api/presence/users/{user_id}", get(user))
+        .route("/api/presence/users", get(list_users))
+        .route("/api/presence/users/{user_id}", get(get_user))
         .route("/api/presence/heartbeat", post(heartbeat))
-        .route("/api/conversations/{conversation_id}/typing", post(set_typing).get(typing))
+        .route("/api/conversations/{conversation_id}/typing", post(set_typing).get(list_typing))
 }
 
 async fn set_status(
@@ -49,58 +50,58 @@ async fn set_status(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let mut update = status_update(&body, "")?;
-    let Acting { user, .. } = acting(caller, &body)?;
+    let OnBehalfOf { user, .. } = user_from_body(caller, &body)?;
     let device = update.device_id.take().or(device);
     let (own, allowance) = presence.set_status(user, device, update).await?;
-    Ok((allowance, Json(Shown::from(&*own)).into_response()))
+    Ok((allowance, Json(PresenceJson::from(&*own)).into_response()))
 }
 
 /// Whom the body is about: the caller, unless it names somebody else.
-fn acting(caller: Caller, body: &Map<String, Value>) -> Result<Acting, ApiError> {
+fn user_from_body(caller: Principal, body: &Map<String, Value>) -> Result<OnBehalfOf, ApiError> {
     let mut fields = Fields::new(body, "");
     let named = fields.optional::<UserId>(&["user_id", "userId"]);
-    Acting::new(caller, fields.finish_plain(Some(named))?)
+    OnBehalfOf::new(caller, fields.finish_plain(Some(named))?)
 }
 
 async fn own_status(
     State(presence): State<Arc<PresenceService>>,
-    Acting { caller, user }: Acting,
+    OnBehalfOf { caller, user }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     let own = presence.list(&caller, Some(&[user])).await?;
     // Whoever was never here is offline to themselves, as to everybody else.
-    let never = || Arc::new(Presence::taken_back(user));
+    let never = || Arc::new(Presence::hidden(user));
     let own = own.first().map_or_else(never, |own| own.face.presence.clone());
-    Ok(Json(Shown::from(&*own)).into_response())
+    Ok(Json(PresenceJson::from(&*own)).into_response())
 }
 
 #[derive(Deserialize)]
-struct Users {
+struct UsersQuery {
     user_ids: Option<String>,
 }
 
-async fn users(
+async fn list_users(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Query(query): Query<Users>,
+    Query(query): Query<UsersQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let named = query.user_ids.as_deref().map(user_ids).transpose()?;
+    let named = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
     if named.is_none() {
         caller.require_user()?;
     }
     let listed = presence.list(&caller, named.as_deref()).await?;
     let shown: Vec<_> =
-        listed.iter().map(|one| Shown::from(&*one.face.presence).typing(one.is_typing)).collect();
+        listed.iter().map(|one| PresenceJson::from(&*one.face.presence).with_typing(one.is_typing)).collect();
     Ok(Json(shown).into_response())
 }
 
-async fn user(
+async fn get_user(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
     Path(user): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
     let listed = presence.list(&caller, Some(&[user])).await?;
     let one = listed.first().ok_or(ApiError::NotFound)?;
-    Ok(Json(Shown::from(&*one.face.presence).typing(one.is_typing)).into_response())
+    Ok(Json(PresenceJson::from(&*one.face.presence).with_typing(one.is_typing)).into_response())
 }
 
 async fn heartbeat(
@@ -110,16 +111,16 @@ async fn heartbeat(
     DeviceHeader(device): DeviceHeader,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Acting { user, .. } = acting(caller, &body)?;
+    let OnBehalfOf { user, .. } = user_from_body(caller, &body)?;
     let mut fields = Fields::new(&body, "");
-    let named = fields.optional::<ParsedDevice>(&["device_id", "deviceId"]).map(|device| device.0);
+    let named = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
     let active = fields.optional_bool(&["active"]);
     let (named, active) = fields.finish_plain(Some((named, active)))?;
     presence.heartbeat(user, named.or(device), active.unwrap_or(false)).await?;
     Ok(Json(json!({
         "success": true,
         "server_time": clock.now().to_string(),
-        "next_heartbeat_ms": u64::try_from(NEXT_HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+        "next_heartbeat_ms": u64::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
     })))
 }
 
@@ -137,7 +138,7 @@ async fn set_typing(
     Ok(Json(json!({ "success": true })))
 }
 
-async fn typing(
+async fn list_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
     Path(conversation): Path<ConversationId>,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     ApiError, HttpState, Json,
-    acting::{Acting, Managing},
+    on_behalf_of::{OnBehalfOf, RateLimitedWrite},
 };
 use crate::{
     clock::Clock,
@@ -22,13 +22,13 @@ use crate::{
 
 /// `/api/presence/export` and `/api/presence/me`.
 pub fn routes() -> Router<HttpState> {
-    Router::new().route("/api/presence/export", get(export)).route("/api/presence/me", delete(forget))
+    Router::new().route("/api/presence/export", get(export)).route("/api/presence/me", delete(erase))
 }
 
 async fn export(
     State(database): State<Database>,
     State(clock): State<Arc<dyn Clock>>,
-    Acting { caller, user }: Acting,
+    OnBehalfOf { caller, user }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     let data = privacy::export(&database, &caller).await?;
     let exported_at = format!("{:.3}", clock.now());
@@ -38,10 +38,10 @@ async fn export(
 }
 
 /// Closes the user's sockets as well: one that stayed open would soon say again that the user is here.
-async fn forget(
+async fn erase(
     State(database): State<Database>,
-    Managing { caller, user, allowance }: Managing,
+    RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
 ) -> Result<impl IntoResponse, ApiError> {
-    let erased = privacy::forget(&database, &caller).await?;
+    let erased = privacy::erase(&database, &caller).await?;
     Ok((allowance, Json(json!({ "success": true, "user_id": user, "erased": erased }))))
 }

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ApiError, HttpState, Json, Path,
-    acting::{Acting, Managing},
-    ids::{done, someone_else, user_ids_in},
+    ids::{reject_self, success, user_ids_from_body},
+    on_behalf_of::{OnBehalfOf, RateLimitedWrite},
 };
 use crate::{
     model::{SettingsUpdate, UserId},
@@ -25,14 +25,14 @@ use crate::{
 /// `/api/presence/settings` and `/api/presence/visibility`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
-        .route("/api/presence/settings", get(read).put(replace).patch(change))
+        .route("/api/presence/settings", get(read).put(replace).patch(update))
         .route("/api/presence/visibility", get(list).put(replace_list))
-        .route("/api/presence/visibility/{user_id}", post(enlist).delete(unlist))
+        .route("/api/presence/visibility/{user_id}", post(add_to_list).delete(remove_from_list))
 }
 
 async fn read(
     State(database): State<Database>,
-    Acting { caller, .. }: Acting,
+    OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok(Json(settings::get(&database, &caller).await?))
 }
@@ -40,7 +40,7 @@ async fn read(
 /// What is not named goes back to its default.
 async fn replace(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let update = settings_update(&body)?;
@@ -48,9 +48,9 @@ async fn replace(
 }
 
 /// What is not named stays.
-async fn change(
+async fn update(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let update = settings_update(&body)?;
@@ -60,7 +60,7 @@ async fn change(
 fn settings_update(body: &Map<String, Value>) -> Result<SettingsUpdate, WireError> {
     let mut fields = Fields::new(body, "");
     let update = SettingsUpdate {
-        visibility: fields.optional_word(&["visibility"]),
+        visibility: fields.optional_enum(&["visibility"]),
         show_last_seen: fields.optional_bool(&["show_last_seen", "showLastSeen"]),
         show_activity: fields.optional_bool(&["show_activity", "showActivity"]),
         show_custom_status: fields.optional_bool(&["show_custom_status", "showCustomStatus"]),
@@ -71,43 +71,43 @@ fn settings_update(body: &Map<String, Value>) -> Result<SettingsUpdate, WireErro
 
 async fn list(
     State(database): State<Database>,
-    Acting { caller, .. }: Acting,
+    OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     Ok(Json(json!({ "user_ids": settings::visibility_list(&database, &caller).await? })))
 }
 
 async fn replace_list(
     State(database): State<Database>,
-    Managing { caller, user, allowance }: Managing,
+    RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let users = user_ids_in(&body, &["user_ids", "userIds"], 0)?;
+    let users = user_ids_from_body(&body, &["user_ids", "userIds"], 0)?;
     for listed in &users {
-        someone_else(user, *listed, "user_ids")?;
+        reject_self(user, *listed, "user_ids")?;
     }
     let users: Vec<UserId> = BTreeSet::from_iter(users).into_iter().collect();
     settings::replace_visibility_list(&database, &caller, &users).await?;
     Ok((allowance, Json(json!({ "user_ids": users }))))
 }
 
-async fn enlist(
+async fn add_to_list(
     State(database): State<Database>,
-    Managing { caller, user, allowance }: Managing,
+    RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Path(listed): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    someone_else(user, listed, "user_id")?;
-    let is_new = settings::enlist(&database, &caller, listed).await?;
+    reject_self(user, listed, "user_id")?;
+    let is_new = settings::add_to_visibility_list(&database, &caller, listed).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, allowance, done()))
+    Ok((status, allowance, success()))
 }
 
-async fn unlist(
+async fn remove_from_list(
     State(database): State<Database>,
-    Managing { caller, allowance, .. }: Managing,
+    RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(listed): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let was_listed = settings::unlist(&database, &caller, listed).await?;
-    if was_listed { Ok((allowance, done())) } else { Err(ApiError::NotFound) }
+    let was_listed = settings::remove_from_visibility_list(&database, &caller, listed).await?;
+    if was_listed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
 
 #[cfg(test)]
@@ -115,31 +115,31 @@ mod tests {
     use super::*;
     use crate::{model::Visibility, protocol::ErrorCode};
 
-    fn read(body: Value) -> Result<SettingsUpdate, WireError> {
+    fn parse(body: Value) -> Result<SettingsUpdate, WireError> {
         settings_update(body.as_object().expect("an object"))
     }
 
     #[test]
-    fn what_is_not_named_or_null_is_left_open_and_unknown_fields_are_ignored() {
+    fn absent_fields_are_left_unchanged() {
         let update =
-            read(json!({"visibility": "team", "showTyping": false, "show_activity": null, "colour": 7}));
+            parse(json!({"visibility": "team", "showTyping": false, "show_activity": null, "colour": 7}));
         let expected = SettingsUpdate {
             visibility: Some(Visibility::Team),
             show_typing: Some(false),
             ..SettingsUpdate::default()
         };
         assert_eq!(update, Ok(expected));
-        assert_eq!(read(json!({})), Ok(SettingsUpdate::default()));
+        assert_eq!(parse(json!({})), Ok(SettingsUpdate::default()));
     }
 
     #[test]
-    fn an_unknown_visibility_is_unprocessable_and_a_wrong_type_is_malformed() {
+    fn unknown_visibility_is_unprocessable() {
         assert_eq!(
-            read(json!({"visibility": "friends"})).expect_err("unknown").code,
+            parse(json!({"visibility": "friends"})).expect_err("unknown").code,
             ErrorCode::Unprocessable
         );
         for body in [json!({"visibility": 1}), json!({"show_typing": "no"})] {
-            assert_eq!(read(body).expect_err("of the wrong type").code, ErrorCode::InvalidRequest);
+            assert_eq!(parse(body).expect_err("of the wrong type").code, ErrorCode::InvalidRequest);
         }
     }
 }

@@ -10,12 +10,12 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::identify, ids::user_ids};
+use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::authenticate, ids::parse_user_ids};
 use crate::{
     hub::Hub,
     model::DeviceId,
     protocol::{Dialect, Frame},
-    session::presence::{PresenceSession, Shared},
+    session::presence::{PresenceServices, PresenceSession},
     transport::{CloseCode, CloseReason, Connection, Flow, Session, Upgrade},
 };
 
@@ -25,7 +25,7 @@ pub struct Sockets {
     /// Who is connected here.
     pub hub: Hub,
     /// What their sessions need.
-    pub shared: Shared,
+    pub shared: PresenceServices,
 }
 
 /// Where a dialect is spoken.
@@ -34,18 +34,19 @@ struct Endpoint {
     path: &'static str,
     dialect: Dialect,
     /// Whether somebody who is no valid user gets a socket, to be told so by its close code, instead of a 401.
-    upgrades_first: bool,
+    upgrades_unauthenticated: bool,
 }
 
 /// One line a dialect.
 static ENDPOINTS: [Endpoint; 3] = [
-    Endpoint { path: "/api/presence/subscribe", dialect: Dialect::Presence, upgrades_first: false },
-    Endpoint { path: "/ws", dialect: Dialect::Devices, upgrades_first: false },
-    Endpoint { path: "/api/v1/context/ws", dialect: Dialect::Context, upgrades_first: true },
+    Endpoint { path: "/api/presence/subscribe", dialect: Dialect::Presence, upgrades_unauthenticated: false },
+    Endpoint { path: "/ws", dialect: Dialect::Devices, upgrades_unauthenticated: false },
+    Endpoint { path: "/api/v1/context/ws", dialect: Dialect::Context, upgrades_unauthenticated: true },
 ];
 
 /// What the second port has; old clients of source A know no other.
-static SECOND_PORT: Endpoint = Endpoint { path: "/", dialect: Dialect::Context, upgrades_first: true };
+static SECOND_PORT: Endpoint =
+    Endpoint { path: "/", dialect: Dialect::Context, upgrades_unauthenticated: true };
 
 /// The socket routes.
 pub fn routes<S>() -> Router<S>
@@ -76,47 +77,47 @@ where
     let handler = move |State(sockets): State<Sockets>,
                         State(gateway): State<Arc<GatewayPolicy>>,
                         DeviceHeader(device): DeviceHeader,
-                        Query(asked): Query<Asked>,
+                        Query(asked): Query<SocketQuery>,
                         request: Request| async move {
-        open(endpoint, sockets, &gateway, device, asked, request).await
+        upgrade(endpoint, sockets, &gateway, device, asked, request).await
     };
     router.route(endpoint.path, get(handler))
 }
 
 /// What a client asks for in the query string.
 #[derive(Deserialize)]
-struct Asked {
+struct SocketQuery {
     token: Option<String>,
     user_ids: Option<String>,
     #[serde(alias = "deviceId")]
     device_id: Option<String>,
 }
 
-async fn open(
+async fn upgrade(
     endpoint: &Endpoint,
     Sockets { hub, shared }: Sockets,
     gateway: &GatewayPolicy,
     device: Option<DeviceId>,
-    asked: Asked,
+    asked: SocketQuery,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
     let options = endpoint.dialect.into();
-    let identified = identify(&parts, &shared.verifier, gateway, asked.token.as_deref()).await;
+    let identified = authenticate(&parts, &shared.verifier, gateway, asked.token.as_deref()).await;
     let identified = identified.and_then(|caller| Ok(caller.require_user().map(|_| caller)?));
     let caller = match identified {
         Ok(caller) => caller,
         // Keys that are out of reach are the server's trouble, which a status tells better than a close code.
-        Err(ApiError::Auth(error)) if endpoint.upgrades_first && !error.is_transient() => {
+        Err(ApiError::Auth(error)) if endpoint.upgrades_unauthenticated && !error.is_transient() => {
             return Ok(Upgrade::from_parts(&mut parts)?.accept(
                 &hub,
                 options,
-                TurnedAway(CloseCode::Unauthorized),
+                RejectedSession(CloseCode::Unauthorized),
             ));
         }
         Err(error) => return Err(error),
     };
-    let follows = asked.user_ids.as_deref().map(user_ids).transpose()?.unwrap_or_default();
+    let follows = asked.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
     let named = asked.device_id.map(DeviceId::try_from).transpose();
     let named = named.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
     let device = device.or(named).unwrap_or_else(DeviceId::unnamed);
@@ -125,9 +126,9 @@ async fn open(
 }
 
 /// A socket that is only opened to say why it is closed.
-struct TurnedAway(CloseCode);
+struct RejectedSession(CloseCode);
 
-impl Session for TurnedAway {
+impl Session for RejectedSession {
     async fn on_open(&mut self, _: &Arc<Connection>) -> Flow {
         Flow::close(self.0)
     }

@@ -6,8 +6,8 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, console::demo::Demo, context::ContextEngine, limits::Limits, pg::Database,
-    presence::PresenceService, session::channels::Services,
+    auth::Verifier, clock::Clock, console::demo_tokens::DemoTokens, context::ContextEngine,
+    limits::RateLimiter, pg::Database, presence::PresenceService, session::channels::Services,
 };
 
 /// The state of the router; each extractor takes the part that it needs.
@@ -20,7 +20,7 @@ pub struct HttpState {
     /// The context engine.
     pub context: Arc<ContextEngine>,
     /// How often one may.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<RateLimiter>,
     /// Believes tokens.
     pub verifier: Arc<Verifier>,
     /// Whose identity headers count.
@@ -32,7 +32,7 @@ pub struct HttpState {
     /// What channel sockets share.
     pub channels: Arc<Services>,
     /// Hands out the demo's tokens, where the server is a demo.
-    pub demo: Option<Demo>,
+    pub demo_tokens: Option<DemoTokens>,
     /// For time stamps.
     pub clock: Arc<dyn Clock>,
 }

@@ -24,46 +24,46 @@ use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
 use crate::{auth::Verifier, clock::Clock};
 
 /// The longest that one probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a report is handed out again: anybody may ask, and nobody should be able to keep the database busy so.
-const REPORT_AGE: Duration = Duration::from_secs(1);
+const MAX_REPORT_AGE: Duration = Duration::from_secs(1);
 
 /// Something that the server depends on and can be asked after.
-pub trait Probe: Send + Sync + 'static {
+pub trait HealthCheck: Send + Sync + 'static {
     /// The key in the report, such as `database`.
     fn name(&self) -> &'static str;
 
     /// Asks. May take two seconds, then it counts as not well.
-    fn check(&self) -> BoxFuture<'_, Reading>;
+    fn check(&self) -> BoxFuture<'_, CheckResult>;
 }
 
 /// What a probe found. The report is public: no addresses, no SQL, no error texts of others.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Reading {
+pub struct CheckResult {
     /// Whether the server can do its work with this.
     pub ok: bool,
     /// Whatever else may be told, as `lag_ms`.
     #[serde(flatten)]
-    pub facts: Map<String, Value>,
+    pub details: Map<String, Value>,
 }
 
-impl Reading {
+impl CheckResult {
     /// All is well.
     #[must_use]
-    pub fn well() -> Self {
-        Self { ok: true, facts: Map::new() }
+    pub fn healthy() -> Self {
+        Self { ok: true, details: Map::new() }
     }
 
     /// Not well, in words that may be told.
     #[must_use]
-    pub fn unwell(message: &'static str) -> Self {
-        Self { ok: false, facts: Map::new() }.with("message", message)
+    pub fn unhealthy(message: &'static str) -> Self {
+        Self { ok: false, details: Map::new() }.with("message", message)
     }
 
     /// The same with one more fact.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
+        self.details.insert(name.to_owned(), value.into());
         self
     }
 }
@@ -72,13 +72,13 @@ impl Reading {
 struct Report {
     status: &'static str,
     version: &'static str,
-    checks: BTreeMap<&'static str, Reading>,
+    checks: BTreeMap<&'static str, CheckResult>,
     timestamp: Timestamp,
 }
 
 /// What the routes here need.
 pub struct System {
-    probes: Vec<Arc<dyn Probe>>,
+    health_checks: Vec<Arc<dyn HealthCheck>>,
     metrics: Option<PrometheusHandle>,
     clock: Arc<dyn Clock>,
     stopping: CancellationToken,
@@ -89,21 +89,27 @@ impl System {
     /// With the probes to ask, and the metrics to print if a recorder is installed.
     #[must_use]
     pub fn new(
-        probes: Vec<Arc<dyn Probe>>,
+        probes: Vec<Arc<dyn HealthCheck>>,
         metrics: Option<PrometheusHandle>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { probes, metrics, clock, stopping: CancellationToken::new(), latest: Mutex::new(None) }
+        Self {
+            health_checks: probes,
+            metrics,
+            clock,
+            stopping: CancellationToken::new(),
+            latest: Mutex::new(None),
+        }
     }
 
     /// The same, and not ready any more once the server is asked to stop.
     #[must_use]
-    pub fn until(self, stopping: CancellationToken) -> Self {
+    pub fn with_shutdown(self, stopping: CancellationToken) -> Self {
         Self { stopping, ..self }
     }
 
     /// Whether the server can do its work with what a probe looks after.
-    pub async fn is_well(&self, probe: &str) -> bool {
+    pub async fn is_healthy(&self, probe: &str) -> bool {
         self.report().await.checks.get(probe).is_some_and(|reading| reading.ok)
     }
 
@@ -117,14 +123,14 @@ impl System {
     async fn report(&self) -> Report {
         let mut latest = self.latest.lock().await;
         if let Some((at, report)) = &*latest
-            && at.elapsed() < REPORT_AGE
+            && at.elapsed() < MAX_REPORT_AGE
         {
             return report.clone();
         }
-        let asked = self.probes.iter().map(|probe| async {
+        let asked = self.health_checks.iter().map(|probe| async {
             let started = Instant::now();
-            let reading = timeout(PROBE_TIMEOUT, probe.check()).await;
-            let reading = reading.unwrap_or_else(|_| Reading::unwell("no answer in time"));
+            let reading = timeout(CHECK_TIMEOUT, probe.check()).await;
+            let reading = reading.unwrap_or_else(|_| CheckResult::unhealthy("no answer in time"));
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             (probe.name(), reading.with("latency_ms", milliseconds))
         });

@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     /// The shard in the upper 8 bits, the place in it in the lower 24.
-    place: u32,
+    shard_and_slot: u32,
     epoch: u32,
 }
 
@@ -23,7 +23,7 @@ impl ConnId {
     #[must_use]
     pub fn new(shard: u8, slot: u32, epoch: u32) -> Self {
         debug_assert!(slot < Self::MAX_SLOTS);
-        Self { place: u32::from(shard) << SLOT_BITS | slot, epoch }
+        Self { shard_and_slot: u32::from(shard) << SLOT_BITS | slot, epoch }
     }
 
     /// An id that no connection has.
@@ -33,11 +33,11 @@ impl ConnId {
     }
 
     pub(super) const fn shard(self) -> usize {
-        (self.place >> SLOT_BITS) as usize
+        (self.shard_and_slot >> SLOT_BITS) as usize
     }
 
     pub(super) const fn slot(self) -> usize {
-        (self.place & (Self::MAX_SLOTS - 1)) as usize
+        (self.shard_and_slot & (Self::MAX_SLOTS - 1)) as usize
     }
 
     pub(super) const fn epoch(self) -> u32 {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_parts_read_back_and_it_has_eight_bytes() {
+    fn parts_round_trip_and_an_id_has_eight_bytes() {
         let id = ConnId::new(255, ConnId::MAX_SLOTS - 1, 7);
         assert_eq!((id.shard(), id.slot(), id.epoch()), (255, (1 << 24) - 1, 7));
         assert_eq!(id.to_string(), "255.16777215.7");

@@ -29,11 +29,11 @@ pub struct Counters {
     /// Frames that nobody saw, because a newer one of the same key came first.
     pub coalesced: Count,
     /// Deliveries to connections that had gone.
-    pub missed: Count,
+    pub undeliverable: Count,
     /// Connections closed because their outbox was full.
-    pub slow_closed: Count,
+    pub slow_consumers_closed: Count,
     /// Messages of clients over their rate, which were not heard.
-    pub refused: Count,
+    pub rate_limited_messages: Count,
     /// Bytes written.
     pub bytes_sent: Count,
 }
@@ -48,11 +48,11 @@ pub struct Stats {
     /// Frames that nobody saw, because a newer one of the same key came first.
     pub coalesced: u64,
     /// Deliveries to connections that had gone.
-    pub missed: u64,
+    pub undeliverable: u64,
     /// Connections closed because their outbox was full.
-    pub slow_closed: u64,
+    pub slow_consumers_closed: u64,
     /// Messages of clients over their rate, which were not heard.
-    pub refused: u64,
+    pub rate_limited_messages: u64,
     /// Bytes written.
     pub bytes_sent: u64,
 }
@@ -63,40 +63,40 @@ impl Stats {
         self.connections += connections as u64;
         self.deliveries += counters.deliveries.get();
         self.coalesced += counters.coalesced.get();
-        self.missed += counters.missed.get();
-        self.slow_closed += counters.slow_closed.get();
-        self.refused += counters.refused.get();
+        self.undeliverable += counters.undeliverable.get();
+        self.slow_consumers_closed += counters.slow_consumers_closed.get();
+        self.rate_limited_messages += counters.rate_limited_messages.get();
         self.bytes_sent += counters.bytes_sent.get();
     }
 }
 
 /// Where one shard's numbers are published, with the shard's number as label.
-pub(super) struct Published {
+pub(super) struct ShardMetrics {
     connections: Gauge,
     deliveries: Counter,
     coalesced: Counter,
-    missed: Counter,
-    slow_closed: Counter,
-    refused: Counter,
+    undeliverable: Counter,
+    slow_consumers_closed: Counter,
+    rate_limited_messages: Counter,
     bytes_sent: Counter,
-    rooms: Gauge,
-    members: Gauge,
+    topics: Gauge,
+    topic_members: Gauge,
 }
 
-impl Published {
-    pub fn of_shard(shard: u8) -> Self {
+impl ShardMetrics {
+    pub fn for_shard(shard: u8) -> Self {
         let shard = shard.to_string();
         let counter = |name| metrics::counter!(name, "shard" => shard.clone());
         Self {
             connections: metrics::gauge!("rollcall_hub_connections", "shard" => shard.clone()),
             deliveries: counter("rollcall_hub_deliveries_total"),
             coalesced: counter("rollcall_hub_coalesced_total"),
-            missed: counter("rollcall_hub_missed_total"),
-            slow_closed: counter("rollcall_hub_slow_closed_total"),
-            refused: counter("rollcall_hub_refused_messages_total"),
+            undeliverable: counter("rollcall_hub_missed_total"),
+            slow_consumers_closed: counter("rollcall_hub_slow_closed_total"),
+            rate_limited_messages: counter("rollcall_hub_refused_messages_total"),
             bytes_sent: counter("rollcall_hub_sent_bytes_total"),
-            rooms: metrics::gauge!("rollcall_hub_rooms", "shard" => shard.clone()),
-            members: metrics::gauge!("rollcall_hub_members", "shard" => shard.clone()),
+            topics: metrics::gauge!("rollcall_hub_rooms", "shard" => shard.clone()),
+            topic_members: metrics::gauge!("rollcall_hub_members", "shard" => shard.clone()),
         }
     }
 
@@ -107,15 +107,15 @@ impl Published {
         self.connections.set(connections as f64);
         self.deliveries.absolute(stats.deliveries);
         self.coalesced.absolute(stats.coalesced);
-        self.missed.absolute(stats.missed);
-        self.slow_closed.absolute(stats.slow_closed);
-        self.refused.absolute(stats.refused);
+        self.undeliverable.absolute(stats.undeliverable);
+        self.slow_consumers_closed.absolute(stats.slow_consumers_closed);
+        self.rate_limited_messages.absolute(stats.rate_limited_messages);
         self.bytes_sent.absolute(stats.bytes_sent);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 members")]
-    pub fn publish_rooms(&self, rooms: usize, members: usize) {
-        self.rooms.set(rooms as f64);
-        self.members.set(members as f64);
+    pub fn publish_topics(&self, rooms: usize, members: usize) {
+        self.topics.set(rooms as f64);
+        self.topic_members.set(members as f64);
     }
 }

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_panics_says_nothing() {
+    fn a_message_whose_encoding_panics_has_no_frame() {
         assert_eq!(Encodable::new(Broken).frame(Dialect::Presence), None);
     }
 }

@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ConnId, Encodable, Post, Slots, StateKey, Stats,
+    ConnId, Encodable, ReservedCommands, StateKey, Stats, TopicDelivery,
     shard::{self, Command, Shard, ShardDelivery},
 };
 use crate::{
-    channels::Room,
+    channels::Topic,
     transport::{CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket, frame::WireFrame},
 };
 
@@ -27,14 +27,14 @@ pub struct HubSettings {
     /// Shards, each a task; one per core is right. 1 to 256, default 2.
     pub shards: usize,
     /// Commands that may wait in a shard's mailbox before `fan_out` waits; default 1,024.
-    pub mailbox: usize,
+    pub mailbox_capacity: usize,
     /// What all connections have in common.
     pub connections: ConnectionSettings,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { shards: 2, mailbox: 1024, connections: ConnectionSettings::default() }
+        Self { shards: 2, mailbox_capacity: 1024, connections: ConnectionSettings::default() }
     }
 }
 
@@ -54,16 +54,20 @@ pub struct Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShutdownPlan {
     /// After this time the rest is cut off.
-    pub within: Duration,
+    pub timeout: Duration,
     /// Clients are told to come back after a random time up to this.
-    pub reconnect_spread: Duration,
+    pub max_reconnect_delay: Duration,
     /// So many connections leave at the same time: each may have something to write to the database.
-    pub at_once: usize,
+    pub batch_size: usize,
 }
 
 impl Default for ShutdownPlan {
     fn default() -> Self {
-        Self { within: Duration::from_secs(20), reconnect_spread: Duration::from_secs(5), at_once: 512 }
+        Self {
+            timeout: Duration::from_secs(20),
+            max_reconnect_delay: Duration::from_secs(5),
+            batch_size: 512,
+        }
     }
 }
 
@@ -93,7 +97,7 @@ impl Hub {
         let numbers = 0..settings.shards.clamp(1, ConnId::MAX_SHARDS);
         let shards = numbers.filter_map(|number| u8::try_from(number).ok()).map(|number| {
             let shard = Arc::new(Shard::new(number, settings.connections));
-            let (sender, mailbox) = mpsc::channel(settings.mailbox.max(1));
+            let (sender, mailbox) = mpsc::channel(settings.mailbox_capacity.max(1));
             tasks.spawn(shard::run(Arc::clone(&shard), mailbox, stop.clone()));
             (shard, sender)
         });
@@ -113,7 +117,7 @@ impl Hub {
     /// # Errors
     /// The hub has stopped.
     pub async fn fan_out(&self, deliveries: Vec<Delivery>) -> Result<(), HubStopped> {
-        for ((_, sender), part) in self.0.shards.iter().zip(self.split(deliveries)) {
+        for ((_, sender), part) in self.0.shards.iter().zip(self.split_by_shard(deliveries)) {
             if !part.is_empty() {
                 sender.send(Command::Deliver(part)).await.map_err(|_| HubStopped)?;
             }
@@ -126,9 +130,9 @@ impl Hub {
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn post(&self, room: &Room, posts: Arc<[Post]>) -> Result<(), HubStopped> {
+    pub async fn publish(&self, room: &Topic, posts: Arc<[TopicDelivery]>) -> Result<(), HubStopped> {
         for (_, sender) in &self.0.shards {
-            let command = Command::Post(room.clone(), Arc::clone(&posts));
+            let command = Command::Publish(room.clone(), Arc::clone(&posts));
             sender.send(command).await.map_err(|_| HubStopped)?;
         }
         Ok(())
@@ -138,9 +142,9 @@ impl Hub {
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn say(&self, connection: &Arc<Connection>, frame: WireFrame) -> Result<(), HubStopped> {
+    pub async fn send(&self, connection: &Arc<Connection>, frame: WireFrame) -> Result<(), HubStopped> {
         let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
-        sender.send(Command::Say(Arc::clone(connection), frame)).await.map_err(|_| HubStopped)
+        sender.send(Command::Send(Arc::clone(connection), frame)).await.map_err(|_| HubStopped)
     }
 
     /// Keeps room in every shard's mailbox for `commands` commands, waiting until there is. What is sent with the
@@ -149,12 +153,12 @@ impl Hub {
     ///
     /// # Errors
     /// The hub has stopped.
-    pub async fn slots(&self, commands: usize) -> Result<Slots<'_>, HubStopped> {
+    pub async fn reserve(&self, commands: usize) -> Result<ReservedCommands<'_>, HubStopped> {
         let mut permits = SmallVec::new();
         for (_, sender) in &self.0.shards {
             permits.push(sender.reserve_many(commands).await.map_err(|_| HubStopped)?);
         }
-        Ok(Slots::new(permits))
+        Ok(ReservedCommands::new(permits))
     }
 
     /// The connection of that id, to say something to it alone, or to close it.
@@ -183,7 +187,7 @@ impl Hub {
     /// stops. Returns how many had to be cut off.
     pub async fn shutdown(&self, plan: ShutdownPlan) -> usize {
         self.0.is_closing.store(true, Ordering::SeqCst);
-        let in_time = tokio::time::timeout(plan.within, self.close_all(&plan)).await;
+        let in_time = tokio::time::timeout(plan.timeout, self.close_all(&plan)).await;
         let late: Vec<_> = self.0.shards.iter().flat_map(|(shard, _)| shard.connections()).collect();
         for connection in &late {
             connection.abort(CloseReason::Aborted);
@@ -196,24 +200,24 @@ impl Hub {
     }
 
     async fn close_all(&self, plan: &ShutdownPlan) {
-        let spread_ms = u64::try_from(plan.reconnect_spread.as_millis()).unwrap_or(u64::MAX - 1);
+        let spread_ms = u64::try_from(plan.max_reconnect_delay.as_millis()).unwrap_or(u64::MAX - 1);
         // Twice, for those who were just registering when the door closed.
         for _ in 0..2 {
             let mut leaving =
                 self.0.shards.iter().flat_map(|(shard, _)| shard.connections()).collect::<Vec<_>>();
             while !leaving.is_empty() {
-                let rest = leaving.split_off(plan.at_once.max(1).min(leaving.len()));
+                let rest = leaving.split_off(plan.batch_size.max(1).min(leaving.len()));
                 for connection in &leaving {
-                    connection.say_farewell(rand::random_range(0..=spread_ms));
+                    connection.close_for_shutdown(rand::random_range(0..=spread_ms));
                 }
-                self.until_gone(leaving).await;
+                self.wait_until_unregistered(leaving).await;
                 leaving = rest;
             }
         }
     }
 
     /// Waits until these are not registered any more.
-    async fn until_gone(&self, leaving: Vec<Arc<Connection>>) {
+    async fn wait_until_unregistered(&self, leaving: Vec<Arc<Connection>>) {
         let ids: Vec<_> = leaving.iter().map(|connection| connection.id()).collect();
         drop(leaving);
         for id in ids {
@@ -245,7 +249,7 @@ impl Hub {
     }
 
     /// One part per shard, in the order of the deliveries.
-    fn split(&self, deliveries: Vec<Delivery>) -> Vec<Vec<ShardDelivery>> {
+    fn split_by_shard(&self, deliveries: Vec<Delivery>) -> Vec<Vec<ShardDelivery>> {
         let shards = self.0.shards.len();
         let mut parts: Vec<Vec<ShardDelivery>> = (0..shards).map(|_| Vec::new()).collect();
         for Delivery { key, message, to } in deliveries {

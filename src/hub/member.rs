@@ -12,11 +12,11 @@ use crate::channels::ChannelId;
 
 /// What a member is sent of what is said in its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hears(u8);
+pub struct ReceiveMask(u8);
 
-impl Hears {
+impl ReceiveMask {
     /// Nothing.
-    pub const NOTHING: Self = Self(0);
+    pub const NONE: Self = Self(0);
     /// Broadcasts.
     pub const BROADCASTS: Self = Self(1);
     /// Presence.
@@ -26,19 +26,19 @@ impl Hears {
 
     /// Both.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// What is in both.
     #[must_use]
-    pub const fn within(self, other: Self) -> Self {
+    pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
     /// Whether any of `wanted` is in it.
     #[must_use]
-    pub const fn any(self, wanted: Self) -> bool {
+    pub const fn intersects(self, wanted: Self) -> bool {
         self.0 & wanted.0 != 0
     }
 
@@ -50,29 +50,29 @@ impl Hears {
 /// What a member may hear at this moment, as far as somebody may change that while it is a member. A change holds for
 /// everything that has not been put into the member's outbox yet, whatever waits in a mailbox.
 #[derive(Debug)]
-pub struct Gate(AtomicU8);
+pub struct AllowedMask(AtomicU8);
 
-impl Gate {
+impl AllowedMask {
     /// Open for this much.
     #[must_use]
-    pub fn new(hears: Hears) -> Arc<Self> {
+    pub fn new(hears: ReceiveMask) -> Arc<Self> {
         Arc::new(Self(AtomicU8::new(hears.0)))
     }
 
     /// Opens and closes it at once, from any thread.
-    pub fn set(&self, hears: Hears) {
+    pub fn set(&self, hears: ReceiveMask) {
         self.0.store(hears.0, Ordering::Release);
     }
 
     /// Closes it for everything that is not in `hears`, at once, from any thread.
-    pub fn narrow(&self, hears: Hears) {
+    pub fn restrict_to(&self, hears: ReceiveMask) {
         self.0.fetch_and(hears.0, Ordering::AcqRel);
     }
 
     /// How far it is open.
     #[must_use]
-    pub fn get(&self) -> Hears {
-        Hears(self.0.load(Ordering::Acquire))
+    pub fn get(&self) -> ReceiveMask {
+        ReceiveMask(self.0.load(Ordering::Acquire))
     }
 }
 
@@ -85,18 +85,18 @@ pub struct Member<C> {
     /// Whose socket it is on.
     pub connection: C,
     /// What it wants to hear.
-    pub hears: Hears,
+    pub mask: ReceiveMask,
     /// What it may hear, where that can change.
-    pub gate: Option<Arc<Gate>>,
+    pub allowed: Option<Arc<AllowedMask>>,
     /// Broadcasts that it was sent when it joined, and that are not to come again. Boxed: most never have one.
     pub replayed: Option<Box<HashSet<Uuid>>>,
 }
 
 impl<C> Member<C> {
-    pub(super) fn hears_now(&self) -> Hears {
-        match &self.gate {
-            None => self.hears,
-            Some(gate) => self.hears.within(gate.get()),
+    pub(super) fn effective_mask(&self) -> ReceiveMask {
+        match &self.allowed {
+            None => self.mask,
+            Some(gate) => self.mask.intersection(gate.get()),
         }
     }
 }

@@ -20,14 +20,18 @@ pub struct OutboxLimits {
     /// larger, if nothing of its kind is queued before it.
     pub stream_bytes: usize,
     /// The same for a reader that keeps on reading, who is given time for a burst; default 8 MiB.
-    pub stream_bytes_reading: usize,
+    pub stream_bytes_active_reader: usize,
     /// Bytes of state frames, counted the same way; default 1 MiB.
     pub state_bytes: usize,
 }
 
 impl Default for OutboxLimits {
     fn default() -> Self {
-        Self { stream_bytes: 256 * 1024, stream_bytes_reading: 8 * 1024 * 1024, state_bytes: 1024 * 1024 }
+        Self {
+            stream_bytes: 256 * 1024,
+            stream_bytes_active_reader: 8 * 1024 * 1024,
+            state_bytes: 1024 * 1024,
+        }
     }
 }
 
@@ -51,9 +55,9 @@ pub struct Outbox {
     limits: OutboxLimits,
     entries: VecDeque<Entry>,
     /// Bytes of the first entry that are on the wire already.
-    started: usize,
+    front_written: usize,
     /// The number of the first entry; numbers never repeat, so the index survives what leaves at the front.
-    first: u64,
+    first_number: u64,
     /// The number after the last stream frame: state frames from here on may be replaced where they stand.
     barrier: u64,
     /// Where each key's frame is, once there are too many to look through. Boxed: most never need it.
@@ -72,9 +76,9 @@ struct Entry {
 }
 
 /// From how many entries on state frames are found by an index; looking through fewer costs less than hashing.
-const INDEX_FROM: usize = 32;
+const INDEX_THRESHOLD: usize = 32;
 /// The most room that an empty outbox keeps, in entries.
-const KEEP_ENTRIES: usize = 8;
+const MAX_RETAINED_ENTRIES: usize = 8;
 
 impl Outbox {
     /// An empty outbox, which has allocated nothing.
@@ -83,8 +87,8 @@ impl Outbox {
         Self {
             limits,
             entries: VecDeque::new(),
-            started: 0,
-            first: 0,
+            front_written: 0,
+            first_number: 0,
             barrier: 0,
             index: None,
             stream_bytes: 0,
@@ -107,7 +111,7 @@ impl Outbox {
 
     /// Whether a stream frame is within the limit, whoever reads.
     #[must_use]
-    pub fn has_room_for(&self, frame: &WireFrame) -> bool {
+    pub fn fits(&self, frame: &WireFrame) -> bool {
         self.stream_bytes == 0 || self.stream_bytes + cost(frame) <= self.limits.stream_bytes
     }
 
@@ -117,12 +121,12 @@ impl Outbox {
     /// [`Overflow`] if stream frames are queued already and this one would exceed their limit.
     pub fn push(&mut self, frame: WireFrame, is_reading: impl FnOnce() -> bool) -> Result<(), Overflow> {
         let bytes = self.stream_bytes + cost(&frame);
-        let is_over = !self.has_room_for(&frame);
-        if is_over && (bytes > self.limits.stream_bytes_reading || !is_reading()) {
+        let is_over = !self.fits(&frame);
+        if is_over && (bytes > self.limits.stream_bytes_active_reader || !is_reading()) {
             return Err(Overflow);
         }
         self.append(frame, None);
-        self.barrier = self.next();
+        self.barrier = self.next_number();
         Ok(())
     }
 
@@ -134,7 +138,7 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] if state frames are queued already and this one would exceed their limit.
     pub fn push_state(&mut self, key: StateKey, frame: WireFrame) -> Result<Queued, Overflow> {
-        if self.index.is_none() && self.entries.len() >= INDEX_FROM {
+        if self.index.is_none() && self.entries.len() >= INDEX_THRESHOLD {
             self.rebuild_index();
         }
         let old = self.find(key);
@@ -153,9 +157,9 @@ impl Outbox {
                 Ok(Queued::Coalesced)
             }
             Some(number) => {
-                self.vacate(number);
+                self.clear_entry(number);
                 self.append(frame, Some(key));
-                self.close_gaps();
+                self.compact();
                 Ok(Queued::Coalesced)
             }
             None => {
@@ -171,8 +175,8 @@ impl Outbox {
     }
 
     /// Forgets what has not been started, to make room at once when a reader is given up.
-    pub fn drop_unstarted(&mut self) {
-        let keep = usize::from(self.started > 0);
+    pub fn drop_unsent(&mut self) {
+        let keep = usize::from(self.front_written > 0);
         self.entries.truncate(keep);
         self.index = None;
         self.gaps = 0;
@@ -182,7 +186,7 @@ impl Outbox {
             let cost = cost(frame);
             *(if key.is_some() { &mut self.state_bytes } else { &mut self.stream_bytes }) = cost;
         }
-        self.barrier = self.next();
+        self.barrier = self.next_number();
     }
 
     /// Fills `slices` with what is next, in order, and says how many it filled.
@@ -191,7 +195,7 @@ impl Outbox {
         let mut filled = 0;
         for (slice, frame) in slices.iter_mut().zip(frames) {
             // The first entry is never a gap, so the first frame is the one that may have been started.
-            let from = if filled == 0 { self.started } else { 0 };
+            let from = if filled == 0 { self.front_written } else { 0 };
             *slice = IoSlice::new(&frame.as_bytes()[from..]);
             filled += 1;
         }
@@ -200,12 +204,12 @@ impl Outbox {
 
     /// Notes that `written` bytes of what [`Self::fill`] gave are on the wire.
     pub fn advance(&mut self, written: usize) {
-        let mut written = written + self.started;
-        self.started = 0;
+        let mut written = written + self.front_written;
+        self.front_written = 0;
         while let Some(front) = self.entries.front() {
             match &front.frame {
                 Some(frame) if written < frame.len() => {
-                    self.started = written;
+                    self.front_written = written;
                     break;
                 }
                 Some(frame) => written -= frame.len(),
@@ -216,7 +220,7 @@ impl Outbox {
         debug_assert!(!self.entries.is_empty() || written == 0, "more was written than was queued");
         if self.entries.is_empty() {
             self.index = None;
-            if self.entries.capacity() > KEEP_ENTRIES {
+            if self.entries.capacity() > MAX_RETAINED_ENTRIES {
                 self.entries = VecDeque::new();
             }
         }
@@ -229,20 +233,20 @@ impl Outbox {
         }
     }
 
-    fn next(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    fn next_number(&self) -> u64 {
+        self.first_number + self.entries.len() as u64
     }
 
-    fn place(&self, number: u64) -> Option<usize> {
-        usize::try_from(number.checked_sub(self.first)?).ok()
+    fn position_of(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first_number)?).ok()
     }
 
     fn entry(&self, number: u64) -> Option<&Entry> {
-        self.entries.get(self.place(number)?)
+        self.entries.get(self.position_of(number)?)
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        let place = self.place(number)?;
+        let place = self.position_of(number)?;
         self.entries.get_mut(place)
     }
 
@@ -252,15 +256,15 @@ impl Outbox {
             *index.get(&key)?
         } else {
             let place = self.entries.iter().rposition(|entry| entry.key == Some(key))?;
-            self.first + place as u64
+            self.first_number + place as u64
         };
         // What is half on the wire has to be finished.
-        (number != self.first || self.started == 0).then_some(number)
+        (number != self.first_number || self.front_written == 0).then_some(number)
     }
 
     fn append(&mut self, frame: WireFrame, key: Option<StateKey>) {
         let cost = cost(&frame);
-        let number = self.next();
+        let number = self.next_number();
         match key {
             Some(key) => {
                 self.state_bytes += cost;
@@ -274,13 +278,13 @@ impl Outbox {
     }
 
     fn rebuild_index(&mut self) {
-        let numbered = (self.first..).zip(&self.entries);
+        let numbered = (self.first_number..).zip(&self.entries);
         let index = numbered.filter_map(|(number, entry)| Some((entry.key?, number))).collect();
         self.index = Some(Box::new(index));
     }
 
     /// Empties the place of a state frame; at the front the place goes too, since the front is never a gap.
-    fn vacate(&mut self, number: u64) {
+    fn clear_entry(&mut self, number: u64) {
         let Some(entry) = self.entry_mut(number) else {
             return;
         };
@@ -299,8 +303,8 @@ impl Outbox {
         let Some(entry) = self.entries.pop_front() else {
             return;
         };
-        let number = self.first;
-        self.first += 1;
+        let number = self.first_number;
+        self.first_number += 1;
         match (entry.frame, entry.key) {
             (Some(frame), Some(key)) => {
                 self.state_bytes -= cost(&frame);
@@ -317,13 +321,13 @@ impl Outbox {
     }
 
     /// Closes the gaps once they are the larger half, which costs a constant per frame over time.
-    fn close_gaps(&mut self) {
-        if self.gaps <= INDEX_FROM || self.gaps * 2 <= self.entries.len() {
+    fn compact(&mut self) {
+        if self.gaps <= INDEX_THRESHOLD || self.gaps * 2 <= self.entries.len() {
             return;
         }
-        let before_barrier = self.place(self.barrier).unwrap_or(0).min(self.entries.len());
+        let before_barrier = self.position_of(self.barrier).unwrap_or(0).min(self.entries.len());
         let kept = self.entries.range(..before_barrier).filter(|entry| entry.frame.is_some()).count();
-        self.barrier = self.first + kept as u64;
+        self.barrier = self.first_number + kept as u64;
         self.entries.retain(|entry| entry.frame.is_some());
         self.gaps = 0;
         self.index = None;

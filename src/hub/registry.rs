@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ConnId, wheel::Wheel};
-use crate::transport::Liveness;
+use super::{ConnId, timer_wheel::TimerWheel};
+use crate::transport::PingState;
 
 /// The connections of one shard. Generic, so that its rules are tested without sockets.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Registry<C> {
     free: Vec<u32>,
     /// The epoch of the next connection; 0 is never used.
     epoch: u32,
-    wheel: Wheel<ConnId>,
+    wheel: TimerWheel<ConnId>,
     len: usize,
 }
 
@@ -22,9 +22,9 @@ struct Slot<C> {
     /// Of the connection that sits here, or sat here last.
     epoch: u32,
     connection: Option<Arc<C>>,
-    liveness: Liveness,
+    ping_state: PingState,
     /// The tick of the wheel's entry that counts; an entry for another tick is stale.
-    visit: u64,
+    next_check: u64,
 }
 
 /// Ticks that the wheel tells apart: with half-second ticks a bit more than a minute, which is further than
@@ -33,7 +33,14 @@ const WHEEL_SLOTS: usize = 128;
 
 impl<C> Registry<C> {
     pub fn new(shard: u8) -> Self {
-        Self { shard, slots: Vec::new(), free: Vec::new(), epoch: 1, wheel: Wheel::new(WHEEL_SLOTS), len: 0 }
+        Self {
+            shard,
+            slots: Vec::new(),
+            free: Vec::new(),
+            epoch: 1,
+            wheel: TimerWheel::new(WHEEL_SLOTS),
+            len: 0,
+        }
     }
 
     /// How many there are.
@@ -52,8 +59,12 @@ impl<C> Registry<C> {
         let id = ConnId::new(self.shard, slot, epoch);
         let connection = Arc::new(make(id));
         let visit = self.wheel.schedule(tick, id);
-        let taken =
-            Slot { epoch, connection: Some(Arc::clone(&connection)), liveness: Liveness::default(), visit };
+        let taken = Slot {
+            epoch,
+            connection: Some(Arc::clone(&connection)),
+            ping_state: PingState::default(),
+            next_check: visit,
+        };
         match self.slots.get_mut(id.slot()) {
             Some(free) => *free = taken,
             None => self.slots.push(taken),
@@ -85,32 +96,32 @@ impl<C> Registry<C> {
     }
 
     /// Sees to it that the connection is visited at `tick` at the latest.
-    pub fn visit_by(&mut self, id: ConnId, tick: u64) {
+    pub fn check_by(&mut self, id: ConnId, tick: u64) {
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
             return;
         };
-        if tick < slot.visit && slot.connection.is_some() {
-            slot.visit = self.wheel.schedule(tick, id);
+        if tick < slot.next_check && slot.connection.is_some() {
+            slot.next_check = self.wheel.schedule(tick, id);
         }
     }
 
     /// Visits everybody who is due up to `tick`; `visit` returns the tick of the next visit.
-    pub fn visit_due(&mut self, tick: u64, mut visit: impl FnMut(&Arc<C>, &mut Liveness) -> u64) {
+    pub fn check_due(&mut self, tick: u64, mut visit: impl FnMut(&Arc<C>, &mut PingState) -> u64) {
         let slots = &mut self.slots;
         let mut again = Vec::new();
         self.wheel.advance(tick, |tick, id| {
             let Some(slot) = slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
                 return;
             };
-            let Some(connection) = slot.connection.as_ref().filter(|_| slot.visit == tick) else {
+            let Some(connection) = slot.connection.as_ref().filter(|_| slot.next_check == tick) else {
                 return;
             };
-            again.push((visit(connection, &mut slot.liveness), id));
+            again.push((visit(connection, &mut slot.ping_state), id));
         });
         for (tick, id) in again {
             let scheduled = self.wheel.schedule(tick, id);
             if let Some(slot) = self.slots.get_mut(id.slot()) {
-                slot.visit = scheduled;
+                slot.next_check = scheduled;
             }
         }
     }
@@ -120,13 +131,13 @@ impl<C> Registry<C> {
 mod tests {
     use super::*;
 
-    fn seat(registry: &mut Registry<ConnId>, tick: u64) -> ConnId {
+    fn insert(registry: &mut Registry<ConnId>, tick: u64) -> ConnId {
         *registry.insert(tick, |id| id).expect("there is a seat")
     }
 
-    fn visited(registry: &mut Registry<ConnId>, tick: u64, next: u64) -> Vec<ConnId> {
+    fn checked(registry: &mut Registry<ConnId>, tick: u64, next: u64) -> Vec<ConnId> {
         let mut seen = Vec::new();
-        registry.visit_due(tick, |id, _| {
+        registry.check_due(tick, |id, _| {
             seen.push(**id);
             next
         });
@@ -134,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn an_old_id_never_reaches_who_sits_there_now() {
+    fn an_old_id_never_reaches_the_slots_new_connection() {
         let mut registry = Registry::new(3);
-        let old = seat(&mut registry, 1);
+        let old = insert(&mut registry, 1);
         registry.remove(old);
         registry.remove(old);
-        let new = seat(&mut registry, 1);
+        let new = insert(&mut registry, 1);
         assert_eq!((old.slot(), new.shard()), (new.slot(), 3));
         assert!(registry.get(old).is_none());
         registry.remove(old);
@@ -148,33 +159,33 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_visited_once_per_round() {
+    fn each_connection_is_checked_once_per_round() {
         let mut registry = Registry::new(0);
-        let a = seat(&mut registry, 2);
-        let b = seat(&mut registry, 3);
-        assert_eq!(visited(&mut registry, 2, 9), [a]);
-        assert_eq!(visited(&mut registry, 8, 9), [b]);
-        assert_eq!(visited(&mut registry, 9, 20), [a, b]);
+        let a = insert(&mut registry, 2);
+        let b = insert(&mut registry, 3);
+        assert_eq!(checked(&mut registry, 2, 9), [a]);
+        assert_eq!(checked(&mut registry, 8, 9), [b]);
+        assert_eq!(checked(&mut registry, 9, 20), [a, b]);
     }
 
     #[test]
-    fn an_earlier_visit_replaces_the_later_one() {
+    fn an_earlier_check_replaces_the_later_one() {
         let mut registry = Registry::new(0);
-        let a = seat(&mut registry, 50);
-        registry.visit_by(a, 5);
-        registry.visit_by(a, 60);
-        assert_eq!(visited(&mut registry, 5, 70), [a]);
-        assert_eq!(visited(&mut registry, 69, 100), []);
-        assert_eq!(visited(&mut registry, 70, 100), [a]);
+        let a = insert(&mut registry, 50);
+        registry.check_by(a, 5);
+        registry.check_by(a, 60);
+        assert_eq!(checked(&mut registry, 5, 70), [a]);
+        assert_eq!(checked(&mut registry, 69, 100), []);
+        assert_eq!(checked(&mut registry, 70, 100), [a]);
     }
 
     #[test]
-    fn who_has_left_is_not_visited() {
+    fn removed_connections_are_not_checked() {
         let mut registry = Registry::new(0);
-        let a = seat(&mut registry, 2);
+        let a = insert(&mut registry, 2);
         registry.remove(a);
-        let b = seat(&mut registry, 4);
-        assert_eq!(visited(&mut registry, 3, 9), []);
-        assert_eq!(visited(&mut registry, 4, 9), [b]);
+        let b = insert(&mut registry, 4);
+        assert_eq!(checked(&mut registry, 3, 9), []);
+        assert_eq!(checked(&mut registry, 4, 9), [b]);
     }
 }

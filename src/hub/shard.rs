@@ -16,24 +16,24 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConnId, Encodable, Hears, Member, Post, Queued, StateKey,
-    counters::{Counters, Published},
+    ConnId, Encodable, Member, Queued, ReceiveMask, StateKey, TopicDelivery,
+    counters::{Counters, ShardMetrics},
     registry::Registry,
-    rooms::Rooms,
+    topics::TopicTable,
 };
 use crate::{
-    channels::{ChannelId, Room},
+    channels::{ChannelId, Topic},
     transport::{
         Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, frame::WireFrame, millis,
     },
 };
 
 /// Commands that one batch takes at most, each of several posts counted by its posts; the last may exceed it.
-const BATCH: usize = 256;
+const MAX_BATCH_WEIGHT: usize = 256;
 /// After so many writes others get a turn: a large fan-out must not hold its thread for tens of milliseconds.
 const YIELD_AFTER_WRITES: usize = 64;
 /// Connections looked up under one hold of the lock, so that those who join need not wait for long.
-const LOOK_UP: usize = 64;
+const LOOKUP_CHUNK: usize = 64;
 /// Deliveries queued (which is about 30 times cheaper than writing) before others get a turn.
 const YIELD_AFTER_QUEUED: usize = 2048;
 
@@ -51,31 +51,31 @@ pub(super) enum Command {
     /// One call's deliveries, in order.
     Deliver(Vec<ShardDelivery>),
     /// Says things in a room.
-    Post(Room, Arc<[Post]>),
+    Publish(Topic, Arc<[TopicDelivery]>),
     /// Says something to one connection, in order with what rooms say to it.
-    Say(Arc<Connection>, WireFrame),
+    Send(Arc<Connection>, WireFrame),
     /// Seats a member, after these frames.
-    Join(Box<Joining>),
+    Join(Box<NewMember>),
     /// Ends a membership, with these last frames.
-    Leave(Room, ChannelId, Option<(Arc<Connection>, WireFrame)>),
+    Leave(Topic, ChannelId, Option<(Arc<Connection>, WireFrame)>),
     /// Changes what a member wants to hear, after these frames.
-    Hear(Room, ChannelId, Hears, Option<(Arc<Connection>, WireFrame)>),
+    SetMask(Topic, ChannelId, ReceiveMask, Option<(Arc<Connection>, WireFrame)>),
 }
 
 impl Command {
     /// How much of a batch it is.
     fn weight(&self) -> usize {
-        if let Self::Post(_, posts) = self { posts.len().max(1) } else { 1 }
+        if let Self::Publish(_, posts) = self { posts.len().max(1) } else { 1 }
     }
 }
 
 /// A member on its way in.
 #[derive(Debug)]
-pub(super) struct Joining {
-    pub room: Room,
+pub(super) struct NewMember {
+    pub topic: Topic,
     pub member: Member<Arc<Connection>>,
     /// What it is told before anything else: the reply, what is replayed, the state.
-    pub first: WireFrame,
+    pub first_frame: WireFrame,
 }
 
 /// The part of a shard that its connections and the hub share.
@@ -116,8 +116,8 @@ impl Shard {
     }
 
     /// Sees to it that a connection is visited when `due_ms` has come, or up to one tick later.
-    pub(crate) fn visit_by(&self, id: ConnId, due_ms: u64) {
-        self.registry.lock().visit_by(id, self.tick_after(due_ms));
+    pub(crate) fn check_by(&self, id: ConnId, due_ms: u64) {
+        self.registry.lock().check_by(id, self.tick_after(due_ms));
     }
 
     pub(super) fn insert(
@@ -125,7 +125,7 @@ impl Shard {
         socket: Socket,
         options: ConnectionOptions,
     ) -> Option<Arc<Connection>> {
-        let first_visit = self.uptime_ms() + millis(self.settings.heartbeat.ping_every);
+        let first_visit = self.uptime_ms() + millis(self.settings.heartbeat.ping_interval);
         let tick = self.tick_after(first_visit);
         let make = |id| Connection::new(id, socket, options, Arc::clone(self));
         self.registry.lock().insert(tick, make)
@@ -159,14 +159,14 @@ impl Shard {
     async fn tick(&self) {
         let now = self.uptime_ms();
         let mut to_do = Vec::new();
-        self.registry.lock().visit_due(now / self.tick_ms(), |connection, liveness| {
-            let (check, next) = connection.visit(now, liveness);
+        self.registry.lock().check_due(now / self.tick_ms(), |connection, liveness| {
+            let (check, next) = connection.check(now, liveness);
             to_do.push((Arc::clone(connection), check));
             self.tick_after(next)
         });
         for (place, (connection, check)) in to_do.into_iter().enumerate() {
-            connection.act_on(check);
-            if check != Check::Fine && place % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
+            connection.apply_check(check);
+            if check != Check::Alive && place % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
                 yield_now().await;
             }
         }
@@ -177,29 +177,29 @@ impl Shard {
 pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>, stop: CancellationToken) {
     let mut ticks = interval(shard.settings.heartbeat.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let published = Published::of_shard(shard.number);
-    let mut writer = Writer {
+    let published = ShardMetrics::for_shard(shard.number);
+    let mut writer = ShardWriter {
         shard: &shard,
-        rooms: Rooms::default(),
-        spoken: Vec::new(),
-        answers: Vec::new(),
+        topics: TopicTable::default(),
+        pending_topics: Vec::new(),
+        pending_sends: Vec::new(),
         dirty: Vec::new(),
-        queued: 0,
+        queued_since_yield: 0,
     };
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::with_capacity(MAX_BATCH_WEIGHT);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = ticks.tick() => {
                 shard.tick().await;
                 published.publish(shard.len(), &shard.counters);
-                published.publish_rooms(writer.rooms.len(), writer.rooms.members());
+                published.publish_topics(writer.topics.len(), writer.topics.member_count());
             }
-            is_more = fill(&mut batch, &mut mailbox) => {
+            is_more = receive_batch(&mut batch, &mut mailbox) => {
                 if !is_more {
                     break;
                 }
-                writer.obey(batch.drain(..)).await;
+                writer.execute(batch.drain(..)).await;
             }
         }
     }
@@ -208,90 +208,92 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
 
 /// What becomes of frames for the members of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PassOn {
+enum WriteMode {
     /// They are queued, to go out with what else the batch brings.
-    Queued,
+    Queue,
     /// They are written.
-    Written,
+    Write,
 }
 
-impl PassOn {
+impl WriteMode {
     /// How much of a turn one member takes, in queued deliveries.
     const fn cost(self) -> usize {
         match self {
-            Self::Queued => 1,
-            Self::Written => YIELD_AFTER_QUEUED / YIELD_AFTER_WRITES,
+            Self::Queue => 1,
+            Self::Write => YIELD_AFTER_QUEUED / YIELD_AFTER_WRITES,
         }
     }
 }
 
 /// Waits for a command and takes a batch of what waits behind it; `false` if nothing will come any more.
-async fn fill(batch: &mut Vec<Command>, mailbox: &mut mpsc::Receiver<Command>) -> bool {
+async fn receive_batch(batch: &mut Vec<Command>, mailbox: &mut mpsc::Receiver<Command>) -> bool {
     let mut next = mailbox.recv().await;
     let mut weight = 0;
     while let Some(command) = next {
         weight += command.weight();
         batch.push(command);
-        next = if weight < BATCH { mailbox.try_recv().ok() } else { None };
+        next = if weight < MAX_BATCH_WEIGHT { mailbox.try_recv().ok() } else { None };
     }
     weight > 0
 }
 
-struct Writer<'a> {
+struct ShardWriter<'a> {
     shard: &'a Shard,
-    rooms: Rooms<Arc<Connection>>,
+    topics: TopicTable<Arc<Connection>>,
     /// The rooms that something waits for, in the order in which it was said.
-    spoken: Vec<Room>,
+    pending_topics: Vec<Topic>,
     /// What single connections are to be told after what waits for rooms: most often that it was said there.
-    answers: Vec<(Arc<Connection>, WireFrame)>,
+    pending_sends: Vec<(Arc<Connection>, WireFrame)>,
     /// Who got something in the batch at hand.
     dirty: Vec<Arc<Connection>>,
     /// How much was queued since others had a turn.
-    queued: usize,
+    queued_since_yield: usize,
 }
 
-impl Writer<'_> {
-    async fn obey(&mut self, commands: impl Iterator<Item = Command>) {
+impl ShardWriter<'_> {
+    async fn execute(&mut self, commands: impl Iterator<Item = Command>) {
         for command in commands {
             match command {
                 Command::Deliver(deliveries) => self.deliver(deliveries).await,
-                Command::Post(room, posts) => {
-                    if self.rooms.post(&room, &posts) {
-                        self.spoken.push(room);
+                Command::Publish(room, posts) => {
+                    if self.topics.publish(&room, &posts) {
+                        self.pending_topics.push(room);
                     }
                 }
-                Command::Say(connection, frame) => self.answers.push((connection, frame)),
+                Command::Send(connection, frame) => self.pending_sends.push((connection, frame)),
                 Command::Join(joining) => {
-                    let Joining { room, member, first } = *joining;
-                    self.catch_up_with(&room).await;
-                    self.tell(&member.connection, first);
-                    self.rooms.join(room, member);
+                    let NewMember { topic: room, member, first_frame: first } = *joining;
+                    self.deliver_pending_before(&room).await;
+                    self.queue_frame(&member.connection, first);
+                    self.topics.join(room, member);
                 }
                 Command::Leave(room, channel, last) => {
-                    self.catch_up_with(&room).await;
-                    self.rooms.leave(&room, channel);
+                    self.deliver_pending_before(&room).await;
+                    self.topics.leave(&room, channel);
                     if let Some((connection, frame)) = last {
-                        self.tell(&connection, frame);
+                        self.queue_frame(&connection, frame);
                     }
                 }
-                Command::Hear(room, channel, hears, first) => {
-                    self.catch_up_with(&room).await;
+                Command::SetMask(room, channel, hears, first) => {
+                    self.deliver_pending_before(&room).await;
                     if let Some((connection, frame)) = first {
-                        self.tell(&connection, frame);
+                        self.queue_frame(&connection, frame);
                     }
-                    if let Some(member) = self.rooms.member_mut(&room, channel) {
-                        member.hears = hears;
+                    if let Some(member) = self.topics.member_mut(&room, channel) {
+                        member.mask = hears;
                     }
                 }
             }
         }
         // Nobody gets anything but what was said in one room: there is nothing to wait for.
-        if let ([room], true, true) = (&*self.spoken, self.answers.is_empty(), self.dirty.is_empty()) {
+        if let ([room], true, true) =
+            (&*self.pending_topics, self.pending_sends.is_empty(), self.dirty.is_empty())
+        {
             let room = room.clone();
-            self.spoken.clear();
-            return self.pass_on(&room, PassOn::Written).await;
+            self.pending_topics.clear();
+            return self.deliver_topic(&room, WriteMode::Write).await;
         }
-        self.pass_on_all().await;
+        self.deliver_all_pending().await;
         for (place, connection) in self.dirty.drain(..).enumerate() {
             connection.flush_dirty();
             if place % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
@@ -299,31 +301,31 @@ impl Writer<'_> {
             }
         }
         // A fan-out to everybody is rare; its room is not kept.
-        self.dirty.shrink_to(BATCH);
+        self.dirty.shrink_to(MAX_BATCH_WEIGHT);
     }
 
     /// Queues what comes before a change of who is in a room.
-    async fn catch_up_with(&mut self, room: &Room) {
-        if self.answers.is_empty() {
-            self.pass_on(room, PassOn::Queued).await;
+    async fn deliver_pending_before(&mut self, room: &Topic) {
+        if self.pending_sends.is_empty() {
+            self.deliver_topic(room, WriteMode::Queue).await;
         } else {
-            self.pass_on_all().await;
+            self.deliver_all_pending().await;
         }
     }
 
     /// Queues all that waits, for rooms first.
-    async fn pass_on_all(&mut self) {
-        for room in std::mem::take(&mut self.spoken) {
-            self.pass_on(&room, PassOn::Queued).await;
+    async fn deliver_all_pending(&mut self) {
+        for room in std::mem::take(&mut self.pending_topics) {
+            self.deliver_topic(&room, WriteMode::Queue).await;
         }
-        for (connection, frame) in std::mem::take(&mut self.answers) {
-            self.tell(&connection, frame);
+        for (connection, frame) in std::mem::take(&mut self.pending_sends) {
+            self.queue_frame(&connection, frame);
         }
     }
 
     /// Queues or writes what waits for a room, for each member in one piece.
-    async fn pass_on(&mut self, room: &Room, how: PassOn) {
-        let Some((members, mut bundle)) = self.rooms.take(room) else {
+    async fn deliver_topic(&mut self, room: &Topic, how: WriteMode) {
+        let Some((members, mut bundle)) = self.topics.take_pending(room) else {
             return;
         };
         let (mut delivered, mut missed) = (0, 0);
@@ -335,28 +337,28 @@ impl Writer<'_> {
                     continue;
                 }
                 let taken = match how {
-                    PassOn::Written => connection.send_all(&frames),
-                    PassOn::Queued => connection.queue_all(&frames),
+                    WriteMode::Write => connection.send_all(&frames),
+                    WriteMode::Queue => connection.queue_all(&frames),
                 };
                 match taken {
                     Ok(()) => delivered += bundle.len() as u64,
                     Err(SendError::Closed | SendError::Slow) => missed += bundle.len() as u64,
                 }
-                if how == PassOn::Queued && connection.mark_dirty() {
+                if how == WriteMode::Queue && connection.mark_dirty() {
                     self.dirty.push(Arc::clone(connection));
                 }
             }
-            self.queued += some.len() * how.cost();
-            if self.queued >= YIELD_AFTER_QUEUED {
-                self.queued = 0;
+            self.queued_since_yield += some.len() * how.cost();
+            if self.queued_since_yield >= YIELD_AFTER_QUEUED {
+                self.queued_since_yield = 0;
                 yield_now().await;
             }
         }
         self.shard.counters.deliveries.add(delivered);
-        self.shard.counters.missed.add(missed);
+        self.shard.counters.undeliverable.add(missed);
     }
 
-    fn tell(&mut self, connection: &Arc<Connection>, frame: WireFrame) {
+    fn queue_frame(&mut self, connection: &Arc<Connection>, frame: WireFrame) {
         // Should it not get through, the connection is ending, and its session will leave.
         let _ = connection.queue(None, frame);
         if connection.mark_dirty() {
@@ -366,18 +368,18 @@ impl Writer<'_> {
 
     async fn deliver(&mut self, deliveries: Vec<ShardDelivery>) {
         for delivery in deliveries {
-            for ids in delivery.to.chunks(LOOK_UP) {
-                self.queue(&delivery, ids);
-                self.queued += ids.len();
-                if self.queued >= YIELD_AFTER_QUEUED {
-                    self.queued = 0;
+            for ids in delivery.to.chunks(LOOKUP_CHUNK) {
+                self.queue_for(&delivery, ids);
+                self.queued_since_yield += ids.len();
+                if self.queued_since_yield >= YIELD_AFTER_QUEUED {
+                    self.queued_since_yield = 0;
                     yield_now().await;
                 }
             }
         }
     }
 
-    fn queue(&mut self, delivery: &ShardDelivery, ids: &[ConnId]) {
+    fn queue_for(&mut self, delivery: &ShardDelivery, ids: &[ConnId]) {
         let (mut delivered, mut coalesced, mut missed) = (0, 0, 0);
         let registry = self.shard.registry.lock();
         for id in ids {
@@ -407,6 +409,6 @@ impl Writer<'_> {
         let counters = &self.shard.counters;
         counters.deliveries.add(delivered);
         counters.coalesced.add(coalesced);
-        counters.missed.add(missed);
+        counters.undeliverable.add(missed);
     }
 }

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_day_are_read_with_and_without_a_date_and_kept_as_they_came() {
+    fn local_times_parse_with_and_without_a_date_and_stay_unchanged() {
         for text in [
             "14:30",
             "14:30:05",
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_of_day_is_refused() {
+    fn invalid_local_times_are_rejected() {
         for text in ["", "noon", "25:00", "2024-06-15", &format!("14:30:00.{}", "0".repeat(80))] {
             assert_eq!(text.parse::<LocalTime>(), Err(InvalidLocalTime), "{text}");
         }

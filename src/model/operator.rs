@@ -28,7 +28,7 @@ pub struct NodeState {
 
 /// One face that somebody sees of somebody, or that there is none, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sighting {
+pub struct VisibilityExplanation {
     /// Whether there is something to see.
     pub visible: bool,
     /// Which face.

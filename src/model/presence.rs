@@ -29,7 +29,7 @@ pub struct Presence {
 impl Presence {
     /// What a viewer is told of somebody who ceased to be visible: nothing that a never-seen user would not show.
     #[must_use]
-    pub fn taken_back(user_id: UserId) -> Self {
+    pub fn hidden(user_id: UserId) -> Self {
         Self {
             user_id,
             status: Status::Offline,
@@ -45,7 +45,7 @@ impl Presence {
 
 /// A user in a conversation, typing or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Typist {
+pub struct TypingUser {
     /// Where.
     pub conversation_id: ConversationId,
     /// Who.
@@ -65,7 +65,7 @@ pub struct TypingState {
 
 /// One user as source D's clients know them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Card {
+pub struct PresenceSummary {
     /// Whose.
     pub user_id: UserId,
     /// The full value.

@@ -20,7 +20,7 @@ pub enum ContactStatus {
 impl ContactStatus {
     /// From who asked, and whether the other side accepted.
     #[must_use]
-    pub const fn of(asked_by_me: bool, accepted: bool) -> Self {
+    pub const fn from_request(asked_by_me: bool, accepted: bool) -> Self {
         match (accepted, asked_by_me) {
             (true, _) => Self::Accepted,
             (false, true) => Self::PendingOut,
@@ -76,9 +76,9 @@ mod tests {
 
     #[test]
     fn a_request_reads_in_or_out_until_it_is_accepted() {
-        assert_eq!(ContactStatus::of(true, false), ContactStatus::PendingOut);
-        assert_eq!(ContactStatus::of(false, false), ContactStatus::PendingIn);
-        assert_eq!(ContactStatus::of(true, true), ContactStatus::Accepted);
+        assert_eq!(ContactStatus::from_request(true, false), ContactStatus::PendingOut);
+        assert_eq!(ContactStatus::from_request(false, false), ContactStatus::PendingIn);
+        assert_eq!(ContactStatus::from_request(true, true), ContactStatus::Accepted);
         assert_eq!(serde_json::to_value(ContactStatus::PendingIn).expect("serializes"), "pending_in");
     }
 }

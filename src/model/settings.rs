@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_visibility_reads_back_from_its_own_word_and_no_other_word_does() {
+    fn every_visibility_round_trips_and_unknown_values_are_rejected() {
         for visibility in Visibility::ALL {
             assert_eq!(visibility.as_str().parse(), Ok(visibility));
         }

@@ -116,14 +116,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_reads_back_from_its_own_word() {
+    fn every_status_round_trips() {
         for status in Status::ALL {
             assert_eq!(status.as_str().parse(), Ok(status));
         }
     }
 
     #[test]
-    fn words_outside_the_set_are_refused() {
+    fn unknown_statuses_are_rejected() {
         for text in ["", "Online", "idle", "online "] {
             assert_eq!(text.parse::<Status>(), Err(UnknownStatus));
         }

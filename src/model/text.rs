@@ -3,7 +3,7 @@
 /// Neutralises what a text could do to whoever shows it: control characters and bidirectional overrides go, angle
 /// brackets become look-alikes that no browser takes for markup. Trims the ends.
 #[must_use]
-pub fn neutralise(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     let shown = text.chars().filter(|c| !c.is_control() && !is_bidi_control(*c)).map(|c| match c {
         '<' => '‹',
         '>' => '›',
@@ -19,19 +19,19 @@ const fn is_bidi_control(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::neutralise;
+    use super::sanitize;
 
     #[test]
-    fn markup_control_characters_and_overrides_do_nothing_any_more() {
-        assert_eq!(neutralise("<b onclick=x>hi</b>"), "‹b onclick=x›hi‹/b›");
-        assert_eq!(neutralise("a\0b\u{7}c\nd\u{1b}[31m"), "abcd[31m");
-        assert_eq!(neutralise("user\u{202e}gpj.exe\u{2066}"), "usergpj.exe");
+    fn markup_control_characters_and_overrides_are_neutralized() {
+        assert_eq!(sanitize("<b onclick=x>hi</b>"), "‹b onclick=x›hi‹/b›");
+        assert_eq!(sanitize("a\0b\u{7}c\nd\u{1b}[31m"), "abcd[31m");
+        assert_eq!(sanitize("user\u{202e}gpj.exe\u{2066}"), "usergpj.exe");
     }
 
     #[test]
-    fn what_people_write_stays_as_it_is() {
+    fn ordinary_text_is_unchanged() {
         for text in ["In Zürich 🇨🇭", "שלום", "👩‍👩‍👧", "a & b \"c\""] {
-            assert_eq!(neutralise(&format!("  {text} ")), text);
+            assert_eq!(sanitize(&format!("  {text} ")), text);
         }
     }
 }

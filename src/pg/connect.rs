@@ -22,10 +22,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum ConnectError {
     /// Not a PostgreSQL URL or key-value string.
     #[error("DATABASE_URL is not a PostgreSQL connection string")]
-    Malformed(#[source] tokio_postgres::Error),
+    InvalidUrl(#[source] tokio_postgres::Error),
     /// The certificates that `sslmode=verify-full` needs cannot be loaded.
     #[error("the system has no root certificates, which sslmode=verify-full needs")]
-    NoRoots,
+    NoRootCertificates,
 }
 
 /// Makes connections to one database, each under a name that says what it is for.
@@ -47,7 +47,7 @@ impl Connector {
         let url = url
             .replace("sslmode=verify-full", "sslmode=require")
             .replace("sslmode=verify-ca", "sslmode=require");
-        let mut config = Config::from_str(&url).map_err(ConnectError::Malformed)?;
+        let mut config = Config::from_str(&url).map_err(ConnectError::InvalidUrl)?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -105,22 +105,22 @@ fn tls_config(verify: bool) -> Result<ClientConfig, ConnectError> {
         .with_safe_default_protocol_versions()
         .expect("ring supports the default protocol versions");
     if !verify {
-        let verifier = Arc::new(EncryptOnly(provider));
+        let verifier = Arc::new(EncryptWithoutVerification(provider));
         return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(ConnectError::NoRoots);
+        return Err(ConnectError::NoRootCertificates);
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Encrypts and does not ask who is at the other end, which is what libpq's `require` says.
 #[derive(Debug)]
-struct EncryptOnly(Arc<CryptoProvider>);
+struct EncryptWithoutVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for EncryptOnly {
+impl ServerCertVerifier for EncryptWithoutVerification {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -15,14 +15,14 @@ use tokio_postgres::{Client, Row, Statement, error::SqlState};
 use super::{Connector, PgError};
 
 /// How long learning the types of a statement may take.
-const LEARN_LIMIT: Duration = Duration::from_secs(5);
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements whose types are remembered. Ours are far fewer; over it all are learned again.
-const MOST_LEARNED: usize = 2_000;
+const MAX_CACHED_STATEMENTS: usize = 2_000;
 
 /// A pooled connection.
 pub struct Connection {
     client: Object,
-    types: Option<Arc<ParameterTypes>>,
+    parameter_types: Option<Arc<ParameterTypes>>,
 }
 
 /// A statement that is ready to run on the connection that prepared it.
@@ -34,7 +34,7 @@ pub(super) enum Prepared<'a> {
 impl Connection {
     /// With `types`, statements go unnamed.
     pub(super) const fn new(client: Object, types: Option<Arc<ParameterTypes>>) -> Self {
-        Self { client, types }
+        Self { client, parameter_types: types }
     }
 
     /// Closes the connection instead of giving it back to the pool.
@@ -43,13 +43,13 @@ impl Connection {
     }
 
     pub(super) async fn prepare<'a>(&self, statement: &'a str) -> Result<Prepared<'a>, PgError> {
-        Ok(match &self.types {
+        Ok(match &self.parameter_types {
             None => Prepared::Named(self.client.prepare_cached(statement).await?),
-            Some(types) => Prepared::Unnamed(statement, types.of(statement).await?),
+            Some(types) => Prepared::Unnamed(statement, types.get_or_describe(statement).await?),
         })
     }
 
-    pub(super) async fn run(
+    pub(super) async fn query_prepared(
         &self,
         statement: &Prepared<'_>,
         params: &[&(dyn ToSql + Sync)],
@@ -60,8 +60,8 @@ impl Connection {
                 let typed: Vec<_> = params.iter().copied().zip(types.iter().cloned()).collect();
                 let rows = self.client.query_typed(text, &typed).await;
                 Ok(rows.inspect_err(|error| {
-                    if let Some(types) = &self.types {
-                        types.doubt(text, error);
+                    if let Some(types) = &self.parameter_types {
+                        types.invalidate_on_type_error(text, error);
                     }
                 })?)
             }
@@ -74,7 +74,7 @@ impl Connection {
     ///
     /// When it fails, or the database does not answer.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
-        self.run(&self.prepare(statement).await?, params).await
+        self.query_prepared(&self.prepare(statement).await?, params).await
     }
 
     /// Runs a statement that returns exactly one row.
@@ -118,28 +118,28 @@ impl Connection {
 /// The types of statements' parameters, learned from the database itself.
 pub(super) struct ParameterTypes {
     direct: Connector,
-    learned: Mutex<HashMap<Box<str>, Arc<[Type]>>>,
+    cache: Mutex<HashMap<Box<str>, Arc<[Type]>>>,
     /// Opened when there is something to learn, and kept.
-    teacher: tokio::sync::Mutex<Option<Client>>,
+    describe_client: tokio::sync::Mutex<Option<Client>>,
 }
 
 impl ParameterTypes {
     pub(super) fn new(direct: Connector) -> Self {
-        Self { direct, learned: Mutex::default(), teacher: tokio::sync::Mutex::default() }
+        Self { direct, cache: Mutex::default(), describe_client: tokio::sync::Mutex::default() }
     }
 
-    async fn of(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {
-        if let Some(types) = self.learned.lock().get(statement) {
+    async fn get_or_describe(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {
+        if let Some(types) = self.cache.lock().get(statement) {
             return Ok(types.clone());
         }
-        timeout(LEARN_LIMIT, self.learn(statement))
+        timeout(DESCRIBE_TIMEOUT, self.describe(statement))
             .await
             .unwrap_or_else(|_| Err(PgError::Unavailable("the direct connection does not answer".into())))
     }
 
-    async fn learn(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {
-        let mut teacher = self.teacher.lock().await;
-        if let Some(types) = self.learned.lock().get(statement) {
+    async fn describe(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {
+        let mut teacher = self.describe_client.lock().await;
+        if let Some(types) = self.cache.lock().get(statement) {
             return Ok(types.clone());
         }
         let client = match teacher.take().filter(|client| !client.is_closed()) {
@@ -148,8 +148,8 @@ impl ParameterTypes {
         };
         let types: Arc<[Type]> = client.prepare(statement).await?.params().into();
         *teacher = Some(client);
-        let mut learned = self.learned.lock();
-        if learned.len() >= MOST_LEARNED {
+        let mut learned = self.cache.lock();
+        if learned.len() >= MAX_CACHED_STATEMENTS {
             learned.clear();
         }
         learned.insert(statement.into(), types.clone());
@@ -157,7 +157,7 @@ impl ParameterTypes {
     }
 
     /// Forgets what a failure may come from: a type that a migration made anew has another number.
-    fn doubt(&self, statement: &str, error: &tokio_postgres::Error) {
+    fn invalidate_on_type_error(&self, statement: &str, error: &tokio_postgres::Error) {
         let doubtful = [
             SqlState::UNDEFINED_OBJECT,
             SqlState::UNDEFINED_FUNCTION,
@@ -165,7 +165,7 @@ impl ParameterTypes {
             SqlState::INTERNAL_ERROR,
         ];
         if error.code().is_some_and(|code| doubtful.contains(code)) {
-            self.learned.lock().remove(statement);
+            self.cache.lock().remove(statement);
         }
     }
 }

@@ -10,25 +10,25 @@ use deadpool_postgres::{
 use super::{ConnectError, Connection, Connector, PgError, connection::ParameterTypes};
 
 /// How long a request waits for a connection.
-const POOL_WAIT: Duration = Duration::from_secs(3);
+const POOL_TIMEOUT: Duration = Duration::from_secs(3);
 
-const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
+const SESSION_SETTINGS: &str = include_str!("../../sql/node/plan_once.sql");
 
 /// Connections for the server's own work: the writer, the pump, the lease, and the look-ups of visibility.
-const OWN_CONNECTIONS: usize = 6;
+const SERVER_CONNECTIONS: usize = 6;
 
 /// Connections for asking the policies of private channels: joins must not wait for requests, nor requests for joins.
-pub const RIGHTS_CONNECTIONS: usize = 5;
+pub const AUTHORIZATION_CONNECTIONS: usize = 5;
 
 /// The database: pools for statements, a connector for the connections that last.
 #[derive(Clone)]
 pub struct Database {
-    callers: Pool,
-    own: Pool,
-    rights: Pool,
-    direct: Connector,
+    request_pool: Pool,
+    server_pool: Pool,
+    authorization_pool: Pool,
+    direct_connector: Connector,
     /// Where a pooler stands between: statements go unnamed.
-    types: Option<Arc<ParameterTypes>>,
+    parameter_types: Option<Arc<ParameterTypes>>,
 }
 
 impl Database {
@@ -46,11 +46,11 @@ impl Database {
         let types = direct_url.map(|_| Arc::new(ParameterTypes::new(direct.clone())));
         let is_pooled = types.is_some();
         Ok(Self {
-            callers: pool(&connector, "request", size, is_pooled),
-            own: pool(&connector, "server", OWN_CONNECTIONS, is_pooled),
-            rights: pool(&connector, "rights", RIGHTS_CONNECTIONS, is_pooled),
-            direct,
-            types,
+            request_pool: pool(&connector, "request", size, is_pooled),
+            server_pool: pool(&connector, "server", SERVER_CONNECTIONS, is_pooled),
+            authorization_pool: pool(&connector, "rights", AUTHORIZATION_CONNECTIONS, is_pooled),
+            direct_connector: direct,
+            parameter_types: types,
         })
     }
 
@@ -59,31 +59,31 @@ impl Database {
     /// # Errors
     ///
     /// [`PgError::Unavailable`] when none comes free in time.
-    pub async fn own(&self) -> Result<Connection, PgError> {
-        Ok(Connection::new(self.own.get().await?, self.types.clone()))
+    pub async fn server_connection(&self) -> Result<Connection, PgError> {
+        Ok(Connection::new(self.server_pool.get().await?, self.parameter_types.clone()))
     }
 
     /// A pooled connection for a request. Use it through `tx`, which takes on the caller's role.
-    pub(super) async fn for_caller(&self) -> Result<Connection, PgError> {
-        Ok(Connection::new(self.callers.get().await?, self.types.clone()))
+    pub(super) async fn request_connection(&self) -> Result<Connection, PgError> {
+        Ok(Connection::new(self.request_pool.get().await?, self.parameter_types.clone()))
     }
 
     /// A pooled connection for asking policies. Use it through `tx`, which takes back what a probe writes.
-    pub(super) async fn for_rights(&self) -> Result<Connection, PgError> {
-        Ok(Connection::new(self.rights.get().await?, self.types.clone()))
+    pub(super) async fn authorization_connection(&self) -> Result<Connection, PgError> {
+        Ok(Connection::new(self.authorization_pool.get().await?, self.parameter_types.clone()))
     }
 
     /// Makes connections outside of the pool.
     #[must_use]
-    pub const fn direct(&self) -> &Connector {
-        &self.direct
+    pub const fn direct_connector(&self) -> &Connector {
+        &self.direct_connector
     }
 
     /// Closes every connection as it comes back.
     pub fn close(&self) {
-        self.callers.close();
-        self.own.close();
-        self.rights.close();
+        self.request_pool.close();
+        self.server_pool.close();
+        self.authorization_pool.close();
     }
 }
 
@@ -92,7 +92,7 @@ fn pool(connector: &Connector, purpose: &str, size: usize, is_pooled: bool) -> P
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(connector.config(purpose), connector.tls(), manager_config);
     let plan_once = Hook::async_fn(|connection: &mut ClientWrapper, _| {
-        Box::pin(async move { connection.batch_execute(PLAN_ONCE).await.map_err(HookError::Backend) })
+        Box::pin(async move { connection.batch_execute(SESSION_SETTINGS).await.map_err(HookError::Backend) })
     });
     let mut builder = Pool::builder(manager).max_size(size);
     // A setting of the session would be left to whoever gets the pooler's connection next; and without names there are no
@@ -101,9 +101,9 @@ fn pool(connector: &Connector, purpose: &str, size: usize, is_pooled: bool) -> P
         builder = builder.post_create(plan_once);
     }
     builder
-        .wait_timeout(Some(POOL_WAIT))
-        .create_timeout(Some(POOL_WAIT))
-        .recycle_timeout(Some(POOL_WAIT))
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(POOL_TIMEOUT))
+        .recycle_timeout(Some(POOL_TIMEOUT))
         .runtime(Runtime::Tokio1)
         .build()
         .expect("a runtime is given, which is all that the builder asks")

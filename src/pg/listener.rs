@@ -32,12 +32,12 @@ pub const BROADCAST: &str = "rollcall_broadcast";
 /// Where on the bus a node has said something, or a word of its own.
 pub const BUS: &str = "rollcall_bus";
 /// A node, and which of its rows in `rollcall.presence` to read again.
-pub const CHANNELS: &str = "rollcall_channels";
+pub const CHANNEL_PRESENCE: &str = "rollcall_channels";
 
 /// Ids of new rows in `realtime.messages`.
 pub const MESSAGES: &str = "rollcall_messages";
 /// Answers about private channels became void.
-pub const RIGHTS: &str = "rollcall_rights";
+pub const AUTHORIZATION: &str = "rollcall_rights";
 
 /// LISTEN takes an identifier, not a parameter; these are constants.
 const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bundles; listen rollcall_bus; listen rollcall_channels; \
@@ -45,53 +45,53 @@ const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bundles; listen
     listen rollcall_typing; listen rollcall_visibility";
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so.
-const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between attempts to connect: doubling from the first to the last, each with jitter of half its length.
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(5);
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Who hears notifications, and leaves alone those that are for others. Must not block.
-pub trait Audience: Send + Sync + 'static {
+pub trait NotificationHandler: Send + Sync + 'static {
     /// A notification, in commit order.
-    fn heard(&self, channel: &str, payload: &str);
+    fn on_notification(&self, channel: &str, payload: &str);
     /// From now on nothing is missed; what was before may have been.
-    fn listening(&self);
+    fn on_connected(&self);
     /// From now on everything is missed, until `listening`.
-    fn deaf(&self);
+    fn on_disconnected(&self);
 }
 
 /// Both hear everything.
-impl<A: Audience, B: Audience> Audience for (A, B) {
-    fn heard(&self, channel: &str, payload: &str) {
-        self.0.heard(channel, payload);
-        self.1.heard(channel, payload);
+impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A, B) {
+    fn on_notification(&self, channel: &str, payload: &str) {
+        self.0.on_notification(channel, payload);
+        self.1.on_notification(channel, payload);
     }
 
-    fn listening(&self) {
-        self.0.listening();
-        self.1.listening();
+    fn on_connected(&self) {
+        self.0.on_connected();
+        self.1.on_connected();
     }
 
-    fn deaf(&self) {
-        self.0.deaf();
-        self.1.deaf();
+    fn on_disconnected(&self) {
+        self.0.on_disconnected();
+        self.1.on_disconnected();
     }
 }
 
 /// Listens until stopped. Never ends because of the database.
-pub async fn run(connector: Connector, audience: impl Audience, stop: CancellationToken) {
-    let mut retry = FIRST_RETRY;
+pub async fn run(connector: Connector, audience: impl NotificationHandler, stop: CancellationToken) {
+    let mut retry = FIRST_RETRY_DELAY;
     loop {
         let started = Instant::now();
         let ended = select! {
             () = stop.cancelled() => return,
-            ended = listen(&connector, &audience) => ended,
+            ended = run_connection(&connector, &audience) => ended,
         };
-        audience.deaf();
-        if started.elapsed() > LAST_RETRY {
-            retry = FIRST_RETRY;
+        audience.on_disconnected();
+        if started.elapsed() > MAX_RETRY_DELAY {
+            retry = FIRST_RETRY_DELAY;
         }
         tracing::warn!(error = %Cause(&ended), retry_ms = retry.as_millis(), "lost the LISTEN connection");
         let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
@@ -99,12 +99,12 @@ pub async fn run(connector: Connector, audience: impl Audience, stop: Cancellati
             () = stop.cancelled() => return,
             () = sleep(pause) => {}
         }
-        retry = (retry * 2).min(LAST_RETRY);
+        retry = (retry * 2).min(MAX_RETRY_DELAY);
     }
 }
 
 /// One connection's life; returns why it ended.
-async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
+async fn run_connection(connector: &Connector, audience: &impl NotificationHandler) -> PgError {
     let (client, mut connection) = match connector.connect("listener").await {
         Ok(both) => both,
         Err(error) => return error.into(),
@@ -113,9 +113,9 @@ async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
     let requests = async {
         client.batch_execute(LISTEN).await?;
         tracing::info!("listening for notifications");
-        audience.listening();
+        audience.on_connected();
         loop {
-            sleep(PING_EVERY).await;
+            sleep(PING_INTERVAL).await;
             match timeout(PING_TIMEOUT, client.batch_execute("")).await {
                 Ok(answer) => answer?,
                 Err(_) => {
@@ -131,7 +131,7 @@ async fn listen(connector: &Connector, audience: &impl Audience) -> PgError {
         select! {
             message = poll_fn(|cx| connection.poll_message(cx)) => match message {
                 Some(Ok(AsyncMessage::Notification(notification))) => {
-                    audience.heard(notification.channel(), notification.payload());
+                    audience.on_notification(notification.channel(), notification.payload());
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return error.into(),

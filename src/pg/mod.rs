@@ -6,17 +6,17 @@
 mod connect;
 mod connection;
 mod database;
+pub mod database_target;
 pub mod doctor;
 pub mod embedded;
 mod error;
 pub mod listener;
 pub mod migrate;
-pub mod provide;
 pub mod queries;
 pub mod replication;
 mod tx;
 
 pub use connect::{ConnectError, Connector};
 pub use connection::Connection;
-pub use database::{Database, RIGHTS_CONNECTIONS};
+pub use database::{AUTHORIZATION_CONNECTIONS, Database};
 pub use error::PgError;

@@ -19,76 +19,77 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::roster::Roster;
+use super::user_index::UserIndex;
 use crate::{
     hub::{Delivery, Encodable, Hub, StateKey},
     model::{DeviceContext, DeviceId, UserId},
     pg::{
         Database, PgError,
-        listener::{Audience, CONTEXT},
+        listener::{CONTEXT, NotificationHandler},
         queries::context::{self, ContextVersion},
     },
     protocol::ServerMessage,
 };
 
 /// States that are remembered one by one. Past it everything of late is read, which costs less than the list.
-const MOST_HEARD: usize = 10_000;
+const MAX_PENDING: usize = 10_000;
 /// States, or users, in one read.
-const AT_ONCE: usize = 1_000;
+const READ_BATCH_SIZE: usize = 1_000;
 /// How long a read may take.
-const READ_LIMIT: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection may have been dead for so long before the listener noticed: its ping, and the time to answer it.
-const UNNOTICED: Duration = Duration::from_secs(20);
+const MAX_DETECTION_DELAY: Duration = Duration::from_secs(20);
 /// Between attempts to read: doubling, with jitter.
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(10);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-struct Heard {
+struct Pending {
     versions: HashSet<ContextVersion>,
     /// What was told since then may have been missed.
     missed_since: Option<Instant>,
-    deaf: bool,
+    is_disconnected: bool,
 }
 
 /// The meeting point of listener and task. Bounded, because it merges.
 #[derive(Default)]
-struct Inbox {
-    heard: Mutex<Heard>,
+struct PendingContexts {
+    pending: Mutex<Pending>,
     wake: Notify,
 }
 
 /// The listener's end.
-pub struct ContextEars {
-    inbox: Arc<Inbox>,
-    roster: Roster,
+pub struct ContextNotifications {
+    pending: Arc<PendingContexts>,
+    user_index: UserIndex,
 }
 
-impl Audience for ContextEars {
-    fn heard(&self, channel: &str, payload: &str) {
+impl NotificationHandler for ContextNotifications {
+    fn on_notification(&self, channel: &str, payload: &str) {
         if channel != CONTEXT {
             return;
         }
         let pairs = payload.split_once('|').map_or(payload, |(_sent_at, pairs)| pairs);
-        let wanted = pairs.split(',').filter_map(version).filter(|heard| self.roster.has(heard.user_id));
-        let mut heard = self.inbox.heard.lock();
+        let wanted =
+            pairs.split(',').filter_map(version).filter(|heard| self.user_index.is_connected(heard.user_id));
+        let mut heard = self.pending.pending.lock();
         heard.versions.extend(wanted);
-        if heard.versions.len() > MOST_HEARD {
+        if heard.versions.len() > MAX_PENDING {
             heard.versions.clear();
             heard.missed_since.get_or_insert_with(Instant::now);
         }
         drop(heard);
-        self.inbox.wake.notify_one();
+        self.pending.wake.notify_one();
     }
 
-    fn listening(&self) {
-        self.inbox.heard.lock().deaf = false;
-        self.inbox.wake.notify_one();
+    fn on_connected(&self) {
+        self.pending.pending.lock().is_disconnected = false;
+        self.pending.wake.notify_one();
     }
 
-    fn deaf(&self) {
-        let mut heard = self.inbox.heard.lock();
-        heard.deaf = true;
+    fn on_disconnected(&self) {
+        let mut heard = self.pending.pending.lock();
+        heard.is_disconnected = true;
         heard.missed_since.get_or_insert_with(Instant::now);
     }
 }
@@ -102,51 +103,51 @@ fn version(pair: &str) -> Option<ContextVersion> {
 pub struct ContextSync {
     database: Database,
     hub: Hub,
-    roster: Roster,
-    inbox: Arc<Inbox>,
+    user_index: UserIndex,
+    pending: Arc<PendingContexts>,
 }
 
 /// Makes the task and its ears.
 #[must_use]
-pub fn context_sync(database: Database, hub: Hub, roster: Roster) -> (ContextEars, ContextSync) {
-    let inbox = Arc::new(Inbox::default());
-    let ears = ContextEars { inbox: inbox.clone(), roster: roster.clone() };
-    (ears, ContextSync { database, hub, roster, inbox })
+pub fn context_sync(database: Database, hub: Hub, roster: UserIndex) -> (ContextNotifications, ContextSync) {
+    let inbox = Arc::new(PendingContexts::default());
+    let ears = ContextNotifications { pending: inbox.clone(), user_index: roster.clone() };
+    (ears, ContextSync { database, hub, user_index: roster, pending: inbox })
 }
 
 impl ContextSync {
     /// Passes on until stopped.
     pub async fn run(self, stop: CancellationToken) {
-        let mut retry = FIRST_RETRY;
+        let mut retry = INITIAL_BACKOFF;
         loop {
             let pause = select! {
                 () = stop.cancelled() => return,
-                () = self.inbox.wake.notified() => self.pass().await.err(),
+                () = self.pending.wake.notified() => self.run_pass().await.err(),
             };
             let Some(error) = pause else {
-                retry = FIRST_RETRY;
+                retry = INITIAL_BACKOFF;
                 continue;
             };
             tracing::warn!(error = ?error, retry_ms = retry.as_millis(), "could not read context signals");
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(retry.mul_f64(rand::rng().random_range(0.5..1.0))) => self.inbox.wake.notify_one(),
+                () = sleep(retry.mul_f64(rand::rng().random_range(0.5..1.0))) => self.pending.wake.notify_one(),
             }
-            retry = (retry * 2).min(LAST_RETRY);
+            retry = (retry * 2).min(MAX_BACKOFF);
         }
     }
 
     /// Reads and passes on what was heard; what could not be read is heard again.
-    async fn pass(&self) -> Result<(), PgError> {
+    async fn run_pass(&self) -> Result<(), PgError> {
         let (versions, missed_since) = {
-            let mut heard = self.inbox.heard.lock();
+            let mut heard = self.pending.pending.lock();
             // While deaf there is no end of what is missed.
-            let missed_since = if heard.deaf { None } else { heard.missed_since.take() };
+            let missed_since = if heard.is_disconnected { None } else { heard.missed_since.take() };
             (std::mem::take(&mut heard.versions).into_iter().collect::<Vec<_>>(), missed_since)
         };
         let read = self.read(&versions, missed_since).await;
         if read.is_err() {
-            let mut heard = self.inbox.heard.lock();
+            let mut heard = self.pending.pending.lock();
             heard.versions.extend(versions);
             heard.missed_since = missed_since.into_iter().chain(heard.missed_since).min();
         }
@@ -154,23 +155,24 @@ impl ContextSync {
     }
 
     async fn read(&self, versions: &[ContextVersion], missed_since: Option<Instant>) -> Result<(), PgError> {
-        for chunk in versions.chunks(AT_ONCE) {
-            let contexts = async { context::read(&self.database.own().await?, chunk).await };
-            self.tell(in_time(contexts).await?).await;
+        for chunk in versions.chunks(READ_BATCH_SIZE) {
+            let contexts = async { context::latest(&self.database.server_connection().await?, chunk).await };
+            self.deliver(with_timeout(contexts).await?).await;
         }
         if let Some(since) = missed_since {
-            for chunk in self.roster.users().chunks(AT_ONCE) {
-                let age = since.elapsed() + UNNOTICED;
-                let contexts = async { context::recent(&self.database.own().await?, chunk, age).await };
-                self.tell(in_time(contexts).await?).await;
+            for chunk in self.user_index.users().chunks(READ_BATCH_SIZE) {
+                let age = since.elapsed() + MAX_DETECTION_DELAY;
+                let contexts =
+                    async { context::recent(&self.database.server_connection().await?, chunk, age).await };
+                self.deliver(with_timeout(contexts).await?).await;
             }
         }
         Ok(())
     }
 
-    async fn tell(&self, contexts: Vec<DeviceContext>) {
+    async fn deliver(&self, contexts: Vec<DeviceContext>) {
         let deliveries = contexts.into_iter().filter_map(|context| {
-            let seats = self.roster.seats(context.user_id).into_iter();
+            let seats = self.user_index.sockets(context.user_id).into_iter();
             let to: Vec<_> =
                 seats.filter(|seat| seat.device != context.device_id).map(|seat| seat.conn).collect();
             let key = Some(key(context.user_id, &context.device_id));
@@ -194,8 +196,8 @@ fn key(user: UserId, device: &DeviceId) -> StateKey {
     StateKey::Context(user, hasher.finish())
 }
 
-async fn in_time<T>(read: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(READ_LIMIT, read)
+async fn with_timeout<T>(read: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
+    timeout(READ_TIMEOUT, read)
         .await
         .unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
 }
@@ -205,42 +207,42 @@ mod tests {
     use super::*;
     use crate::hub::ConnId;
 
-    fn ears() -> (ContextEars, UserId) {
-        let (roster, user) = (Roster::default(), UserId::random());
-        roster.enter(user, &DeviceId::unnamed(), ConnId::for_test(1));
-        (ContextEars { inbox: Arc::default(), roster }, user)
+    fn notifications() -> (ContextNotifications, UserId) {
+        let (roster, user) = (UserIndex::default(), UserId::random());
+        roster.add(user, &DeviceId::unnamed(), ConnId::for_test(1));
+        (ContextNotifications { pending: Arc::default(), user_index: roster }, user)
     }
 
     #[test]
-    fn only_users_with_sockets_here_are_heard_of() {
-        let (ears, user) = ears();
-        ears.heard(CONTEXT, &format!("1700000000000|{user}:7,{}:8", UserId::random()));
-        ears.heard("rollcall_presence", &format!("1700000000000|{user}"));
-        let heard = ears.inbox.heard.lock();
+    fn only_users_with_sockets_on_this_node_are_pending() {
+        let (ears, user) = notifications();
+        ears.on_notification(CONTEXT, &format!("1700000000000|{user}:7,{}:8", UserId::random()));
+        ears.on_notification("rollcall_presence", &format!("1700000000000|{user}"));
+        let heard = ears.pending.pending.lock();
         assert_eq!(heard.versions, HashSet::from([ContextVersion { user_id: user, version: 7 }]));
         assert!(heard.missed_since.is_none());
     }
 
     #[test]
-    fn a_payload_that_is_not_ours_does_no_harm() {
-        let (ears, user) = ears();
+    fn invalid_payloads_are_ignored() {
+        let (ears, user) = notifications();
         for payload in ["", "|", ":", "1|:", "1|x:1", &format!("1|{user}:"), &format!("1|{user}:x")] {
-            ears.heard(CONTEXT, payload);
+            ears.on_notification(CONTEXT, payload);
         }
-        assert!(ears.inbox.heard.lock().versions.is_empty());
+        assert!(ears.pending.pending.lock().versions.is_empty());
     }
 
     #[test]
-    fn deafness_and_floods_mean_that_something_was_missed() {
-        let (ears, user) = ears();
-        let many: Vec<String> = (0..=MOST_HEARD).map(|version| format!("{user}:{version}")).collect();
-        ears.heard(CONTEXT, &format!("1|{}", many.join(",")));
-        assert!(ears.inbox.heard.lock().missed_since.take().is_some());
-        assert!(ears.inbox.heard.lock().versions.is_empty());
+    fn disconnects_and_overflow_count_as_missed() {
+        let (ears, user) = notifications();
+        let many: Vec<String> = (0..=MAX_PENDING).map(|version| format!("{user}:{version}")).collect();
+        ears.on_notification(CONTEXT, &format!("1|{}", many.join(",")));
+        assert!(ears.pending.pending.lock().missed_since.take().is_some());
+        assert!(ears.pending.pending.lock().versions.is_empty());
 
-        ears.deaf();
-        ears.listening();
-        let heard = ears.inbox.heard.lock();
-        assert!(!heard.deaf && heard.missed_since.is_some());
+        ears.on_disconnected();
+        ears.on_connected();
+        let heard = ears.pending.pending.lock();
+        assert!(!heard.is_disconnected && heard.missed_since.is_some());
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Read [`writer`] first (how a change gets in), then [`visibility`] (how it gets out).
 
+pub mod channel_users;
 pub mod context_sync;
-pub mod courier;
-pub mod guests;
-pub mod liveness;
-pub mod roster;
+pub mod devices;
+pub mod outbox_relay;
 mod service;
 pub mod typing;
+pub mod user_index;
 pub mod visibility;
 pub mod writer;
 

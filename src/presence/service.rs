@@ -10,20 +10,20 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
-    liveness::Liveness,
-    roster::Roster,
+    devices::DeviceTracker,
+    user_index::UserIndex,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
-    auth::Caller,
-    limits::{Allowance, LimitClass, Limited, Limits},
-    model::{Card, ConversationId, DeviceId, Presence, Status, UserId, neutralise},
+    auth::Principal,
+    limits::{Allowance, LimitClass, RateLimitExceeded, RateLimiter},
+    model::{ConversationId, DeviceId, Presence, PresenceSummary, Status, UserId, sanitize},
     pg::{
         Database, PgError,
         queries::{
             context,
-            presence::{self, Change, Listed, VersionedFace},
+            presence::{self, Change, ListedPresence, VersionedFace},
             typing,
         },
     },
@@ -31,16 +31,16 @@ use crate::{
 };
 
 /// A repeat of the same state within this is acknowledged without a write (source B).
-const REPEAT_WITHIN: Duration = Duration::from_secs(5);
+const REPEAT_WINDOW: Duration = Duration::from_secs(5);
 /// Repeats that are remembered before the old ones are looked for.
-const MOST_REPEATS: usize = 10_000;
+const MAX_RECENT_STATUSES: usize = 10_000;
 
 /// Presence could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PresenceError {
     /// Too many updates.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    Limited(#[from] RateLimitExceeded),
     /// The write did not happen.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -52,7 +52,7 @@ pub enum PresenceError {
     Read(#[from] PgError),
 }
 
-struct Said {
+struct RecentStatus {
     at: Instant,
     device: Option<DeviceId>,
     update: StatusUpdate,
@@ -63,11 +63,11 @@ struct Said {
 pub struct PresenceService {
     database: Database,
     writer: Writer,
-    liveness: Liveness,
-    roster: Roster,
+    devices: DeviceTracker,
+    user_index: UserIndex,
     visibility: Visibility,
-    limits: Arc<Limits>,
-    said: Mutex<HashMap<UserId, Said>>,
+    limits: Arc<RateLimiter>,
+    recent_statuses: Mutex<HashMap<UserId, RecentStatus>>,
 }
 
 impl PresenceService {
@@ -76,24 +76,32 @@ impl PresenceService {
     pub fn new(
         database: Database,
         writer: Writer,
-        liveness: Liveness,
-        roster: Roster,
+        liveness: DeviceTracker,
+        roster: UserIndex,
         visibility: Visibility,
-        limits: Arc<Limits>,
+        limits: Arc<RateLimiter>,
     ) -> Self {
-        Self { database, writer, liveness, roster, visibility, limits, said: Mutex::default() }
+        Self {
+            database,
+            writer,
+            devices: liveness,
+            user_index: roster,
+            visibility,
+            limits,
+            recent_statuses: Mutex::default(),
+        }
     }
 
     /// Which devices have sockets here.
     #[must_use]
-    pub const fn liveness(&self) -> &Liveness {
-        &self.liveness
+    pub const fn devices(&self) -> &DeviceTracker {
+        &self.devices
     }
 
     /// Whose sockets are open here.
     #[must_use]
-    pub const fn roster(&self) -> &Roster {
-        &self.roster
+    pub const fn user_index(&self) -> &UserIndex {
+        &self.user_index
     }
 
     /// Who hears of whom.
@@ -114,7 +122,7 @@ impl PresenceService {
         device: Option<DeviceId>,
         update: StatusUpdate,
     ) -> Result<(Arc<Presence>, Option<Allowance>), PresenceError> {
-        if let Some(presence) = self.repeated(user, device.as_ref(), &update).await? {
+        if let Some(presence) = self.unchanged_repeat(user, device.as_ref(), &update).await? {
             return Ok((presence, None));
         }
         let allowance = self.limits.check(LimitClass::PresenceUpdate, user)?;
@@ -122,54 +130,54 @@ impl PresenceService {
             device: device.clone(),
             status: update.status,
             custom_status: update.custom_status.clone().map(|text| {
-                let text = text.map(|text| neutralise(&text)).filter(|text| !text.is_empty());
+                let text = text.map(|text| sanitize(&text)).filter(|text| !text.is_empty());
                 (text, update.custom_status_expires_at.flatten())
             }),
-            activity: update.activity.as_ref().map(|text| neutralise(text.as_deref().unwrap_or_default())),
+            activity: update.activity.as_ref().map(|text| sanitize(text.as_deref().unwrap_or_default())),
             current_page: update
                 .current_page
                 .as_ref()
-                .map(|page| neutralise(page.as_deref().unwrap_or_default())),
+                .map(|page| sanitize(page.as_deref().unwrap_or_default())),
         };
-        let face = self.writer.apply(user, change).await?.ok_or(WriteError::Refused)?;
+        let face = self.writer.apply(user, change).await?.ok_or(WriteError::Rejected)?;
         let presence = face.presence.clone();
         if update.status == Status::Offline {
-            self.liveness.signed_off(user, device.as_ref());
+            self.devices.mark_signed_off(user, device.as_ref());
         } else {
-            self.liveness.signed_on(user, device.as_ref());
+            self.devices.mark_signed_on(user, device.as_ref());
         }
-        self.remember(user, Said { at: Instant::now(), device, update, face });
+        self.remember_status(user, RecentStatus { at: Instant::now(), device, update, face });
         Ok((presence, Some(allowance)))
     }
 
     /// The presence to acknowledge, where the user said the same a moment ago and nothing has changed since, here or
     /// on another node or in psql.
-    async fn repeated(
+    async fn unchanged_repeat(
         &self,
         user: UserId,
         device: Option<&DeviceId>,
         update: &StatusUpdate,
     ) -> Result<Option<Arc<Presence>>, PgError> {
         let version = {
-            let said = self.said.lock();
+            let said = self.recent_statuses.lock();
             let same = said.get(&user).filter(|said| {
-                said.at.elapsed() < REPEAT_WITHIN && said.device.as_ref() == device && said.update == *update
+                said.at.elapsed() < REPEAT_WINDOW && said.device.as_ref() == device && said.update == *update
             });
             match same {
                 Some(said) => said.face.version,
                 None => return Ok(None),
             }
         };
-        let now = presence::own(&self.database.own().await?, user).await?;
+        let now = presence::trusted_face(&self.database.server_connection().await?, user).await?;
         Ok(now.filter(|face| face.version == version).map(|face| face.presence))
     }
 
-    fn remember(&self, user: UserId, new: Said) {
-        let mut said = self.said.lock();
-        if said.len() >= MOST_REPEATS {
-            said.retain(|_, old| old.at.elapsed() < REPEAT_WITHIN);
+    fn remember_status(&self, user: UserId, new: RecentStatus) {
+        let mut said = self.recent_statuses.lock();
+        if said.len() >= MAX_RECENT_STATUSES {
+            said.retain(|_, old| old.at.elapsed() < REPEAT_WINDOW);
         }
-        if said.len() < MOST_REPEATS {
+        if said.len() < MAX_RECENT_STATUSES {
             said.insert(user, new);
         }
     }
@@ -194,7 +202,7 @@ impl PresenceService {
     /// # Errors
     ///
     /// [`PresenceError::Limited`] when there were too many.
-    pub fn allow_context(&self, user: UserId) -> Result<Allowance, PresenceError> {
+    pub fn check_context_limit(&self, user: UserId) -> Result<Allowance, PresenceError> {
         Ok(self.limits.check(LimitClass::Context, user)?)
     }
 
@@ -205,14 +213,14 @@ impl PresenceService {
     /// When it could not be written.
     pub async fn set_context(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
         mut update: ContextUpdate,
     ) -> Result<(), PresenceError> {
         update.last_navigation_path = update
             .last_navigation_path
-            .map(|path| path.map(|path| neutralise(&path)).filter(|path| !path.is_empty()));
-        Ok(context::note(&self.database, caller, user, &update).await?)
+            .map(|path| path.map(|path| sanitize(&path)).filter(|path| !path.is_empty()));
+        Ok(context::store(&self.database, caller, user, &update).await?)
     }
 
     /// One user as the caller may see them, for source D.
@@ -220,8 +228,12 @@ impl PresenceService {
     /// # Errors
     ///
     /// When it could not be read.
-    pub async fn card(&self, caller: &Caller, user: UserId) -> Result<Option<Card>, PresenceError> {
-        Ok(presence::card(&self.database, caller, user).await?)
+    pub async fn summary(
+        &self,
+        caller: &Principal,
+        user: UserId,
+    ) -> Result<Option<PresenceSummary>, PresenceError> {
+        Ok(presence::summary(&self.database, caller, user).await?)
     }
 
     /// Presences as the caller may see them: of those named, or of everybody related to the caller.
@@ -231,9 +243,9 @@ impl PresenceService {
     /// When they could not be read.
     pub async fn list(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         users: Option<&[UserId]>,
-    ) -> Result<Vec<Listed>, PresenceError> {
+    ) -> Result<Vec<ListedPresence>, PresenceError> {
         Ok(presence::list(&self.database, caller, users).await?)
     }
 
@@ -244,13 +256,13 @@ impl PresenceService {
     /// [`PresenceError::NotFound`] where the caller takes no part in it.
     pub async fn set_typing(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         conversation: ConversationId,
         is_typing: bool,
     ) -> Result<(), PresenceError> {
         if is_typing {
             return match typing::start(&self.database, caller, conversation).await {
-                Err(PgError::Denied(_)) => Err(PresenceError::NotFound),
+                Err(PgError::PermissionDenied(_)) => Err(PresenceError::NotFound),
                 other => Ok(other?),
             };
         }
@@ -268,7 +280,7 @@ impl PresenceService {
     /// [`PresenceError::NotFound`] where the caller takes no part in it.
     pub async fn typing(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         conversation: ConversationId,
     ) -> Result<Vec<(UserId, Timestamp)>, PresenceError> {
         typing::list(&self.database, caller, conversation).await?.ok_or(PresenceError::NotFound)

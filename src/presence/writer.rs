@@ -20,21 +20,21 @@ use crate::{
     model::UserId,
     pg::{
         Database, PgError,
-        queries::presence::{Change, VersionedFace, write},
+        queries::presence::{Change, VersionedFace, write_batch},
     },
     telemetry::metric,
 };
 
 /// Writes that may wait for the next batch. Over it callers wait for room.
-const QUEUE: usize = 16_384;
+const QUEUE_CAPACITY: usize = 16_384;
 /// Writes in one batch. At a thousand a batch takes about 50 ms on the development machine; more only adds latency.
-const BATCH: usize = 512;
+const MAX_BATCH_SIZE: usize = 512;
 /// How long a batch may take before it is given up.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a batch that collided with another node's, or with psql, is tried again.
-const RETRIES: u32 = 5;
+const MAX_RETRIES: u32 = 5;
 /// How long a caller waits for room in the queue and for the commit.
-const CALLER_PATIENCE: Duration = Duration::from_secs(15);
+const CALLER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A write did not happen, or nobody knows whether it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum WriteError {
     Unavailable,
     /// This one write is not acceptable to the database.
     #[error("the database refused the write")]
-    Refused,
+    Rejected,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -72,7 +72,7 @@ pub struct WriterTask {
 /// Makes a writer and its task.
 #[must_use]
 pub fn writer(database: Database) -> (Writer, WriterTask) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
     (Writer { queue: sender }, WriterTask { database, queue: receiver })
 }
 
@@ -90,7 +90,7 @@ impl Writer {
             self.queue.send(request).await.map_err(|_| WriteError::Stopping)?;
             answer.await.map_err(|_| WriteError::Stopping)?
         };
-        timeout(CALLER_PATIENCE, whole).await.unwrap_or(Err(WriteError::Unavailable))
+        timeout(CALLER_TIMEOUT, whole).await.unwrap_or(Err(WriteError::Unavailable))
     }
 }
 
@@ -112,7 +112,7 @@ impl WriterTask {
                 let Some(first) = first else { return };
                 waiting.push_back(first);
             }
-            while waiting.len() < 2 * BATCH {
+            while waiting.len() < 2 * MAX_BATCH_SIZE {
                 let Ok(next) = self.queue.try_recv() else { break };
                 waiting.push_back(next);
             }
@@ -136,7 +136,7 @@ impl WriterTask {
                     drop(request.reply.send(Ok(faces.remove(&request.user))));
                 }
             }
-            Err(error @ (PgError::Failed(_) | PgError::Locked(_))) if batch.len() > 1 => {
+            Err(error @ (PgError::Failed(_) | PgError::LockTimeout(_))) if batch.len() > 1 => {
                 // One write that the database refuses, or a user whom somebody in psql holds, must not take the others
                 // along.
                 tracing::warn!(error = ?error, batch = batch.len(), "a batch failed; writing one by one");
@@ -149,8 +149,8 @@ impl WriterTask {
                     error = ?error, batch = batch.len(), duration_ms = started.elapsed().as_millis(),
                     "presence could not be written"
                 );
-                let answer = if matches!(error, PgError::Failed(_) | PgError::Denied(_)) {
-                    WriteError::Refused
+                let answer = if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
+                    WriteError::Rejected
                 } else {
                     WriteError::Unavailable
                 };
@@ -166,15 +166,15 @@ impl WriterTask {
         let mut attempt = 0;
         loop {
             let once = async {
-                let connection = self.database.own().await?;
-                write(&connection, batch.iter().map(|request| (request.user, &request.change))).await
+                let connection = self.database.server_connection().await?;
+                write_batch(&connection, batch.iter().map(|request| (request.user, &request.change))).await
             };
             let result = match timeout(BATCH_TIMEOUT, once).await {
                 Ok(result) => result,
                 Err(_) => Err(PgError::Unavailable("the batch took too long".into())),
             };
             match result {
-                Err(PgError::Collision(_)) if attempt < RETRIES => {
+                Err(PgError::Conflict(_)) if attempt < MAX_RETRIES => {
                     attempt += 1;
                     let pause = Duration::from_millis(rand::rng().random_range(1..(10 << attempt)));
                     sleep(pause).await;
@@ -192,7 +192,7 @@ fn take_batch(waiting: &mut VecDeque<Request>) -> Vec<Request> {
     let mut batch = Vec::new();
     let mut later = VecDeque::new();
     while let Some(request) = waiting.pop_front() {
-        if batch.len() == BATCH {
+        if batch.len() == MAX_BATCH_SIZE {
             later.push_back(request);
             break;
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_one_write_a_user_and_keeps_the_order_of_each() {
+    fn a_batch_holds_one_write_per_user_in_order() {
         let (a, b) = (UserId::random(), UserId::random());
         let mut waiting = VecDeque::from([request(a, 0.0), request(b, 0.0), request(a, 1.0)]);
 
@@ -232,10 +232,10 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_and_leaves_the_rest_in_order() {
-        let users: Vec<UserId> = (0..BATCH + 3).map(|_| UserId::random()).collect();
+        let users: Vec<UserId> = (0..MAX_BATCH_SIZE + 3).map(|_| UserId::random()).collect();
         let mut waiting: VecDeque<Request> = users.iter().map(|user| request(*user, 0.0)).collect();
 
-        assert_eq!(take_batch(&mut waiting).len(), BATCH);
-        assert_eq!(waiting.iter().map(|r| r.user).collect::<Vec<_>>(), users[BATCH..]);
+        assert_eq!(take_batch(&mut waiting).len(), MAX_BATCH_SIZE);
+        assert_eq!(waiting.iter().map(|r| r.user).collect::<Vec<_>>(), users[MAX_BATCH_SIZE..]);
     }
 }

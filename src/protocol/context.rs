@@ -9,17 +9,17 @@ use uuid::Uuid;
 
 use super::{
     ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, WireError,
-    dialect::{Language, Manners, Words},
-    json::{self, AtMost, Envelope, ParsedDevice, Part},
+    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
+    json::{self, BodyField, BoundedText, Envelope, ParsedDeviceId},
 };
 use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
 
 /// The dialect.
-pub(super) const LANGUAGE: Language = Language {
+pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "context",
     max_message_bytes: 64 * 1024,
-    manners: Manners::PRESENCE,
-    words: Some(Words { tells_of_others: false, decode, encode_into }),
+    policy: ConnectionPolicy::PRESENCE,
+    presence_codec: Some(PresenceCodec { includes_other_users: false, decode, encode_into }),
 };
 
 /// As long as a page of a status.
@@ -30,10 +30,10 @@ const MAX_PATH_CHARS: usize = StatusUpdate::MAX_PAGE_CHARS;
 /// # Errors
 /// `INVALID_REQUEST` for whatever is not one of the dialect's messages; the message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-    let envelope = Envelope::read(frame, Part::DATA)?;
-    match envelope.kind()? {
+    let envelope = Envelope::read(frame, BodyField::DATA)?;
+    match envelope.message_type()? {
         "presence_update" => {
-            context_update(envelope.fields()?, Part::DATA.prefix).map(ClientMessage::Context)
+            context_update(envelope.fields()?, BodyField::DATA.prefix).map(ClientMessage::Context)
         }
         "heartbeat" => envelope.heartbeat(),
         "typing" => envelope.typing(),
@@ -48,22 +48,22 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
 /// Names every field that is wrong, as `prefix` + name.
 pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Result<ContextUpdate, WireError> {
     let mut fields = Fields::new(object, prefix);
-    let device_id = fields.required::<ParsedDevice>(&["deviceId", "device_id"]);
+    let device_id = fields.required::<ParsedDeviceId>(&["deviceId", "device_id"]);
     let active_conversation_id = fields.nullable(&["activeConversationId", "active_conversation_id"]);
     let visible_conversation_ids = fields
         .optional_list(&["visibleConversationIds", "visible_conversation_ids"], DeviceContext::MAX_VISIBLE);
     let active_notebook_id = fields.nullable(&["activeNotebookId", "active_notebook_id"]);
     let active_persona_id = fields.nullable(&["activePersonaId", "active_persona_id"]);
     let last_navigation_path =
-        fields.nullable::<AtMost<MAX_PATH_CHARS>>(&["lastNavigationPath", "last_navigation_path"]);
+        fields.nullable::<BoundedText<MAX_PATH_CHARS>>(&["lastNavigationPath", "last_navigation_path"]);
     let local_time = fields.nullable(&["localTime", "local_time"]);
-    let update = device_id.map(|ParsedDevice(device_id)| ContextUpdate {
+    let update = device_id.map(|ParsedDeviceId(device_id)| ContextUpdate {
         device_id,
         active_conversation_id,
         visible_conversation_ids,
         active_notebook_id,
         active_persona_id,
-        last_navigation_path: last_navigation_path.map(|path| path.map(|AtMost(path)| path)),
+        last_navigation_path: last_navigation_path.map(|path| path.map(|BoundedText(path)| path)),
         local_time,
     });
     fields.finish_plain(update)
@@ -73,17 +73,17 @@ pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Resu
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
     let spoken = match message {
         ServerMessage::HeartbeatAck { server_time } => {
-            Spoken::HeartbeatAck { timestamp: server_time.as_millisecond() }
+            ServerFrame::HeartbeatAck { timestamp: server_time.as_millisecond() }
         }
-        ServerMessage::ContextSync(context) => Spoken::PresenceSync {
-            data: Synced::from(&**context),
+        ServerMessage::ContextSync(context) => ServerFrame::PresenceSync {
+            data: ContextPayload::from(&**context),
             timestamp: context.updated_at.as_millisecond(),
         },
-        ServerMessage::BundleReady { bundle_type, bundle_id, version } => {
-            Spoken::BundleReady { data: Bundle { bundle_type, bundle_id: *bundle_id, version: *version } }
-        }
-        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
-        ServerMessage::Error(error) => Spoken::Error(error),
+        ServerMessage::BundleReady { bundle_type, bundle_id, version } => ServerFrame::BundleReady {
+            data: BundlePayload { bundle_type, bundle_id: *bundle_id, version: *version },
+        },
+        ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
+        ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)
         | ServerMessage::InitialState(_)
         | ServerMessage::Presence(_)
@@ -91,15 +91,15 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         | ServerMessage::StatusAck(_)
         | ServerMessage::Pong => return None,
     };
-    Some(json::write(&spoken, out))
+    Some(json::write_json(&spoken, out))
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Spoken<'a> {
+enum ServerFrame<'a> {
     HeartbeatAck { timestamp: i64 },
-    PresenceSync { data: Synced<'a>, timestamp: i64 },
-    BundleReady { data: Bundle<'a> },
+    PresenceSync { data: ContextPayload<'a>, timestamp: i64 },
+    BundleReady { data: BundlePayload<'a> },
     Broadcast { data: &'a CustomEvent },
     Error(&'a WireError),
 }
@@ -107,7 +107,7 @@ enum Spoken<'a> {
 /// The whole context of another device; what it does not say is `null`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Synced<'a> {
+struct ContextPayload<'a> {
     device_id: &'a DeviceId,
     active_conversation_id: Option<ConversationId>,
     visible_conversation_ids: &'a [ConversationId],
@@ -117,7 +117,7 @@ struct Synced<'a> {
     local_time: Option<&'a str>,
 }
 
-impl<'a> From<&'a DeviceContext> for Synced<'a> {
+impl<'a> From<&'a DeviceContext> for ContextPayload<'a> {
     fn from(context: &'a DeviceContext) -> Self {
         Self {
             device_id: &context.device_id,
@@ -133,7 +133,7 @@ impl<'a> From<&'a DeviceContext> for Synced<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Bundle<'a> {
+struct BundlePayload<'a> {
     bundle_type: &'a str,
     bundle_id: Uuid,
     version: i64,

@@ -11,19 +11,19 @@ use serde_json::{Map, Value};
 
 use super::{
     ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
-    dialect::{Language, Manners, Words},
-    json::{self, Envelope, Part},
+    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
+    json::{self, BodyField, Envelope},
 };
 use crate::model::{
     ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
 };
 
 /// The dialect.
-pub(super) const LANGUAGE: Language = Language {
+pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "devices",
     max_message_bytes: 64 * 1024,
-    manners: Manners::PRESENCE,
-    words: Some(Words { tells_of_others: true, decode, encode_into }),
+    policy: ConnectionPolicy::PRESENCE,
+    presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
 };
 
 /// Reads one frame of a client.
@@ -32,8 +32,8 @@ pub(super) const LANGUAGE: Language = Language {
 /// `INVALID_REQUEST` for whatever is not one of the dialect's messages, `UNPROCESSABLE` for a status that does
 /// not exist; the message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-    let envelope = Envelope::read(frame, Part::PAYLOAD)?;
-    match envelope.kind()? {
+    let envelope = Envelope::read(frame, BodyField::PAYLOAD)?;
+    match envelope.message_type()? {
         "presence_update" => presence_update(envelope.fields()?),
         "heartbeat" | "presence_heartbeat" => envelope.heartbeat(),
         "typing" => envelope.typing(),
@@ -44,49 +44,51 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
 }
 
 fn presence_update(payload: &Map<String, Value>) -> Result<ClientMessage, WireError> {
-    let mut fields = Fields::new(payload, Part::PAYLOAD.prefix);
-    let status = fields.required_word(&["online_status", "onlineStatus"]);
+    let mut fields = Fields::new(payload, BodyField::PAYLOAD.prefix);
+    let status = fields.required_enum(&["online_status", "onlineStatus"]);
     let custom_status = fields.nullable(&["custom_status", "customStatus"]);
-    let update = status.map(|status| StatusUpdate { custom_status, ..StatusUpdate::of(status) });
+    let update = status.map(|status| StatusUpdate { custom_status, ..StatusUpdate::with_status(status) });
     fields.finish(update).map(ClientMessage::Status)
 }
 
 /// Appends a message's JSON; `None` for what belongs to another dialect.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
     let spoken = match message {
-        ServerMessage::Connected(welcome) => Spoken::ConnectionAck(Ack::from(welcome)),
+        ServerMessage::Connected(welcome) => ServerFrame::ConnectionAck(ConnectionAckPayload::from(welcome)),
         ServerMessage::InitialState(presences) => {
             for presence in presences {
-                json::write(&Spoken::PresenceUpdate(Shown::from(&**presence)), out);
+                json::write_json(&ServerFrame::PresenceUpdate(PresenceJson::from(&**presence)), out);
                 out.push(b'\n');
             }
             return Some(FrameKind::TextLines);
         }
-        ServerMessage::Presence(presence) => Spoken::PresenceUpdate(Shown::from(&**presence)),
-        ServerMessage::Typing(state) => Spoken::TypingIndicator(Typing::from(*state)),
-        ServerMessage::HeartbeatAck { server_time } => Spoken::HeartbeatAck { server_time: *server_time },
-        ServerMessage::StatusAck(own) => Spoken::PresenceUpdateAck {
+        ServerMessage::Presence(presence) => ServerFrame::PresenceUpdate(PresenceJson::from(&**presence)),
+        ServerMessage::Typing(state) => ServerFrame::TypingIndicator(TypingPayload::from(*state)),
+        ServerMessage::HeartbeatAck { server_time } => {
+            ServerFrame::HeartbeatAck { server_time: *server_time }
+        }
+        ServerMessage::StatusAck(own) => ServerFrame::PresenceUpdateAck {
             online_status: own.status,
             custom_status: own.custom_status.as_deref(),
         },
-        ServerMessage::Custom(event) => Spoken::Broadcast(event),
-        ServerMessage::Pong => Spoken::Pong {},
+        ServerMessage::Custom(event) => ServerFrame::Broadcast(event),
+        ServerMessage::Pong => ServerFrame::Pong {},
         ServerMessage::Error(error) => {
             let retry_after_ms = error.retry_after_ms;
-            return Some(json::write(
-                &Refusal { kind: "error", code: error.code, retry_after_ms, payload: error },
+            return Some(json::write_json(
+                &ErrorFrame { kind: "error", code: error.code, retry_after_ms, payload: error },
                 out,
             ));
         }
         ServerMessage::ContextSync(_) | ServerMessage::BundleReady { .. } => return None,
     };
-    Some(json::write(&spoken, out))
+    Some(json::write_json(&spoken, out))
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
-enum Spoken<'a> {
-    ConnectionAck(Ack<'a>),
+enum ServerFrame<'a> {
+    ConnectionAck(ConnectionAckPayload<'a>),
     PresenceUpdateAck {
         online_status: Status,
         custom_status: Option<&'a str>,
@@ -95,14 +97,14 @@ enum Spoken<'a> {
         #[serde(serialize_with = "milliseconds::always")]
         server_time: Timestamp,
     },
-    PresenceUpdate(Shown<'a>),
-    TypingIndicator(Typing),
+    PresenceUpdate(PresenceJson<'a>),
+    TypingIndicator(TypingPayload),
     Broadcast(&'a CustomEvent),
     Pong {},
 }
 
 #[derive(Serialize)]
-struct Refusal<'a> {
+struct ErrorFrame<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     code: ErrorCode,
@@ -112,7 +114,7 @@ struct Refusal<'a> {
 }
 
 #[derive(Serialize)]
-struct Ack<'a> {
+struct ConnectionAckPayload<'a> {
     client_id: &'a str,
     user_id: UserId,
     device_id: &'a DeviceId,
@@ -121,7 +123,7 @@ struct Ack<'a> {
     heartbeat_interval_ms: u64,
 }
 
-impl<'a> From<&'a Welcome> for Ack<'a> {
+impl<'a> From<&'a Welcome> for ConnectionAckPayload<'a> {
     fn from(welcome: &'a Welcome) -> Self {
         Self {
             client_id: &welcome.client_id,
@@ -135,7 +137,7 @@ impl<'a> From<&'a Welcome> for Ack<'a> {
 
 /// A presence in source D's shape.
 #[derive(Debug, Serialize)]
-pub struct Shown<'a> {
+pub struct PresenceJson<'a> {
     user_id: UserId,
     online_status: Status,
     custom_status: Option<&'a str>,
@@ -143,7 +145,7 @@ pub struct Shown<'a> {
     last_seen_at: Option<Timestamp>,
 }
 
-impl<'a> From<&'a Presence> for Shown<'a> {
+impl<'a> From<&'a Presence> for PresenceJson<'a> {
     fn from(presence: &'a Presence) -> Self {
         Self {
             user_id: presence.user_id,
@@ -155,13 +157,13 @@ impl<'a> From<&'a Presence> for Shown<'a> {
 }
 
 #[derive(Serialize)]
-struct Typing {
+struct TypingPayload {
     conversation_id: ConversationId,
     user_id: UserId,
     is_typing: bool,
 }
 
-impl From<TypingState> for Typing {
+impl From<TypingState> for TypingPayload {
     fn from(TypingState { user_id, conversation_id, is_typing }: TypingState) -> Self {
         Self { conversation_id, user_id, is_typing }
     }

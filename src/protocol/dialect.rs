@@ -38,23 +38,23 @@ pub trait Encode: Send + Sync {
 
 /// What a dialect consists of.
 #[derive(Debug)]
-pub struct Language {
+pub struct DialectSpec {
     /// The name in logs and metrics.
     pub name: &'static str,
     /// The largest message of a client in bytes, unless configured otherwise.
     pub max_message_bytes: usize,
     /// How its connections behave.
-    pub manners: Manners,
+    pub policy: ConnectionPolicy,
     /// Its words for presence; `None` for a dialect whose messages are no [`ClientMessage`]s.
-    pub words: Option<Words>,
+    pub presence_codec: Option<PresenceCodec>,
 }
 
 /// How a dialect says what [`ClientMessage`] and [`ServerMessage`] mean.
 #[derive(Debug)]
-pub struct Words {
+pub struct PresenceCodec {
     /// Whether it has words for other people's presence. Sockets of one that has none watch nobody, and cost the
     /// database no look-ups.
-    pub tells_of_others: bool,
+    pub includes_other_users: bool,
     /// Reads one frame of a client.
     pub decode: fn(Frame<'_>) -> Result<ClientMessage, WireError>,
     /// Appends the payload of a message; `None` (and nothing appended) where there are no words for it.
@@ -63,37 +63,37 @@ pub struct Words {
 
 /// How connections of a dialect behave beside what they say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manners {
+pub struct ConnectionPolicy {
     /// What is done about a client that says nothing.
-    pub silence: Silence,
+    pub idle: IdlePolicy,
     /// Whether the transport bounds how many messages a client may send. If not, the session does.
-    pub is_rationed: bool,
+    pub is_rate_limited: bool,
     /// What a server that stops closes with.
-    pub farewell: Farewell,
+    pub shutdown_close: ShutdownClose,
 }
 
-impl Manners {
+impl ConnectionPolicy {
     /// Those of the presence dialects.
     pub const PRESENCE: Self =
-        Self { silence: Silence::Pinged, is_rationed: true, farewell: Farewell::GoingAway };
+        Self { idle: IdlePolicy::Ping, is_rate_limited: true, shutdown_close: ShutdownClose::GoingAway };
 }
 
 /// What is done about a client that says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
+pub enum IdlePolicy {
     /// It is pinged, and given up if it does not answer.
-    Pinged,
+    Ping,
     /// It is closed with 1000 and no reason after so long: its own heartbeats keep it open.
-    Closed(Duration),
+    CloseAfter(Duration),
 }
 
 /// What a server that stops closes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Farewell {
+pub enum ShutdownClose {
     /// 1001, with a hint when to come back.
     GoingAway,
     /// 1012: there are clients that never come back after a 1001.
-    Restart,
+    ServiceRestart,
 }
 
 /// A language that connections speak.
@@ -120,11 +120,11 @@ impl Dialect {
     /// How many there are; whoever caches one encoding per dialect needs so many places.
     pub const COUNT: usize = Self::ALL.len();
 
-    const fn language(self) -> &'static Language {
+    const fn spec(self) -> &'static DialectSpec {
         match self {
-            Self::Presence => &presence::LANGUAGE,
-            Self::Devices => &devices::LANGUAGE,
-            Self::Context => &context::LANGUAGE,
+            Self::Presence => &presence::SPEC,
+            Self::Devices => &devices::SPEC,
+            Self::Context => &context::SPEC,
             Self::PhoenixV1 => &phoenix::V1,
             Self::PhoenixV2 => &phoenix::V2,
         }
@@ -139,25 +139,25 @@ impl Dialect {
     /// The name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        self.language().name
+        self.spec().name
     }
 
     /// The largest message of a client in bytes, unless configured otherwise.
     #[must_use]
     pub const fn max_message_bytes(self) -> usize {
-        self.language().max_message_bytes
+        self.spec().max_message_bytes
     }
 
     /// How its connections behave beside what they say.
     #[must_use]
-    pub const fn manners(self) -> Manners {
-        self.language().manners
+    pub const fn connection_policy(self) -> ConnectionPolicy {
+        self.spec().policy
     }
 
     /// Whether it has words for other people's presence.
     #[must_use]
-    pub fn tells_of_others(self) -> bool {
-        self.language().words.as_ref().is_some_and(|words| words.tells_of_others)
+    pub fn includes_other_users(self) -> bool {
+        self.spec().presence_codec.as_ref().is_some_and(|words| words.includes_other_users)
     }
 
     /// Reads a client's message.
@@ -165,7 +165,7 @@ impl Dialect {
     /// # Errors
     /// Whatever is wrong with the frame, in a form to send back; the socket stays open.
     pub fn decode(self, frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-        match &self.language().words {
+        match &self.spec().presence_codec {
             Some(words) => (words.decode)(frame),
             None => Err(WireError::new(ErrorCode::InvalidRequest, "This dialect has no words for presence.")),
         }
@@ -173,7 +173,7 @@ impl Dialect {
 
     /// Appends the payload of a message; `None` where this dialect does not say that.
     pub fn encode_into(self, message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-        let words = self.language().words.as_ref()?;
+        let words = self.spec().presence_codec.as_ref()?;
         (words.encode_into)(message, out)
     }
 }
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dialect_sits_at_its_own_index_and_has_a_name_of_its_own() {
+    fn dialect_indices_and_names_are_distinct() {
         let mut names: Vec<_> = Dialect::ALL.iter().map(|dialect| dialect.as_str()).collect();
         for (place, dialect) in Dialect::ALL.into_iter().enumerate() {
             assert_eq!(dialect.index(), place);

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_serialize_as_they_are_spelled_in_the_contract() {
+    fn codes_serialize_as_their_wire_names() {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).expect("codes serialize"), code.as_str());
         }

@@ -33,7 +33,7 @@ impl<'a> Fields<'a> {
             Value::Null => Some(None),
             Value::String(text) => Some(Some(text)),
             other => {
-                self.wrong_type(names, "a string or null", other);
+                self.add_type_error(names, "a string or null", other);
                 None
             }
         }
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A text that must be there and be one of a closed set of words, else 422 in HTTP's terms.
-    pub fn required_word<T>(&mut self, names: &[&'static str]) -> Option<T>
+    pub fn required_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
@@ -84,24 +84,24 @@ impl<'a> Fields<'a> {
     }
 
     /// A text that may be absent or `null`, and otherwise is one of a closed set of words, else 422 in HTTP's terms.
-    pub fn optional_word<T>(&mut self, names: &[&'static str]) -> Option<T>
+    pub fn optional_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
         self.nullable_text(names)??;
-        self.required_word(names)
+        self.required_enum(names)
     }
 
     /// A text that must be there.
     pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {
             None => {
-                self.complain(names, "is required");
+                self.add_error(names, "is required");
                 None
             }
             Some(Value::String(text)) => Some(text),
             Some(other) => {
-                self.wrong_type(names, "a string", other);
+                self.add_type_error(names, "a string", other);
                 None
             }
         }
@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
             Value::Null => None,
             Value::Bool(value) => Some(*value),
             other => {
-                self.wrong_type(names, "true or false", other);
+                self.add_type_error(names, "true or false", other);
                 None
             }
         }
@@ -123,12 +123,12 @@ impl<'a> Fields<'a> {
     pub fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names) {
             None => {
-                self.complain(names, "is required");
+                self.add_error(names, "is required");
                 None
             }
             Some(Value::Bool(value)) => Some(*value),
             Some(other) => {
-                self.wrong_type(names, "true or false", other);
+                self.add_type_error(names, "true or false", other);
                 None
             }
         }
@@ -142,7 +142,7 @@ impl<'a> Fields<'a> {
     {
         match self.find(names) {
             None => {
-                self.complain(names, "is required");
+                self.add_error(names, "is required");
                 None
             }
             Some(value) => self.list(names, value, max),
@@ -165,11 +165,11 @@ impl<'a> Fields<'a> {
         T: FromStr<Err: Display>,
     {
         let Value::Array(items) = value else {
-            self.wrong_type(names, "a list", value);
+            self.add_type_error(names, "a list", value);
             return None;
         };
         if items.len() > max {
-            self.complain(names, format!("must have at most {max} items"));
+            self.add_error(names, format!("must have at most {max} items"));
             return None;
         }
         let mut read = Vec::with_capacity(items.len());
@@ -183,7 +183,7 @@ impl<'a> Fields<'a> {
                 }
                 None => {
                     self.malformed
-                        .push(FieldError::new(path, format!("must be a string, not {}", kind(item))));
+                        .push(FieldError::new(path, format!("must be a string, not {}", json_type(item))));
                     return None;
                 }
             }
@@ -197,7 +197,7 @@ impl<'a> Fields<'a> {
     /// Everything that was found wrong; `INVALID_REQUEST` if any of it is malformed, else `UNPROCESSABLE`.
     pub fn finish<T: Validate<Context = ()>>(mut self, value: Option<T>) -> Result<T, WireError> {
         if let Some(Err(report)) = value.as_ref().map(Validate::validate) {
-            self.broken_rules(&report);
+            self.add_validation_errors(&report);
         }
         match value {
             Some(value) if self.malformed.is_empty() && self.unprocessable.is_empty() => Ok(value),
@@ -226,7 +226,7 @@ impl<'a> Fields<'a> {
         WireError::fields(code, self.malformed)
     }
 
-    fn broken_rules(&mut self, report: &Report) {
+    fn add_validation_errors(&mut self, report: &Report) {
         for (path, error) in report.iter() {
             let field = format!("{}{path}", self.prefix);
             self.malformed.push(FieldError::new(field, error.to_string()));
@@ -239,7 +239,7 @@ impl<'a> Fields<'a> {
         let mut present = names.iter().filter_map(|name| object.get(*name).map(|value| (name, value)));
         let (_, value) = present.next()?;
         if let Some((alias, _)) = present.next() {
-            self.complain(names, format!("is given a second time as {alias}"));
+            self.add_error(names, format!("is given a second time as {alias}"));
         }
         Some(value)
     }
@@ -251,17 +251,17 @@ impl<'a> Fields<'a> {
         match text.parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.complain(names, error.to_string());
+                self.add_error(names, error.to_string());
                 None
             }
         }
     }
 
-    fn wrong_type(&mut self, names: &[&'static str], wanted: &str, got: &Value) {
-        self.complain(names, format!("must be {wanted}, not {}", kind(got)));
+    fn add_type_error(&mut self, names: &[&'static str], wanted: &str, got: &Value) {
+        self.add_error(names, format!("must be {wanted}, not {}", json_type(got)));
     }
 
-    fn complain(&mut self, names: &[&'static str], message: impl Into<std::borrow::Cow<'static, str>>) {
+    fn add_error(&mut self, names: &[&'static str], message: impl Into<std::borrow::Cow<'static, str>>) {
         let error = FieldError::new(self.path(names), message);
         self.malformed.push(error);
     }
@@ -272,7 +272,7 @@ impl<'a> Fields<'a> {
 }
 
 /// What a JSON value is, in words that fit behind "not".
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn all_complaints_about_an_object_are_collected() {
+    fn all_field_errors_are_collected() {
         let map = object(json!({"a": 1, "b": []}));
         let mut fields = Fields::new(&map, "data.");
         let a = fields.required_text(&["a"]);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_and_its_alias_at_once_are_refused() {
+    fn a_field_given_together_with_its_alias_is_an_error() {
         let map = object(json!({"device_id": "x", "deviceId": "y"}));
         let mut fields = Fields::new(&map, "");
         fields.nullable_text(&["device_id", "deviceId"]);

@@ -3,18 +3,20 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, Token, WireError, fields::kind};
+use super::{
+    ClientMessage, ErrorCode, FieldError, Fields, Frame, FrameKind, Token, WireError, fields::json_type,
+};
 use crate::model::{ConversationId, DeviceId, InvalidDeviceId};
 
 /// Where a message has its fields.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
+pub(super) struct BodyField {
     name: &'static str,
     /// Stands before each field in complaints.
     pub prefix: &'static str,
 }
 
-impl Part {
+impl BodyField {
     /// Sources A and B.
     pub const DATA: Self = Self { name: "data", prefix: "data." };
     /// Source D.
@@ -25,7 +27,7 @@ impl Part {
 #[derive(Debug)]
 pub(super) struct Envelope {
     object: Map<String, Value>,
-    part: Part,
+    body: BodyField,
 }
 
 impl Envelope {
@@ -33,14 +35,14 @@ impl Envelope {
     ///
     /// # Errors
     /// `INVALID_REQUEST` for whatever is not a JSON object in a text frame.
-    pub fn read(frame: Frame<'_>, part: Part) -> Result<Self, WireError> {
+    pub fn read(frame: Frame<'_>, part: BodyField) -> Result<Self, WireError> {
         let refused = |message: String| Err(WireError::new(ErrorCode::InvalidRequest, message));
         let Frame::Text(text) = frame else {
             return refused("Binary frames are not part of this protocol.".to_owned());
         };
         match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => Ok(Self { object, part }),
-            Ok(other) => refused(format!("The message must be a JSON object, not {}.", kind(&other))),
+            Ok(Value::Object(object)) => Ok(Self { object, body: part }),
+            Ok(other) => refused(format!("The message must be a JSON object, not {}.", json_type(&other))),
             Err(error) => refused(format!("The message is not valid JSON: {error}.")),
         }
     }
@@ -49,7 +51,7 @@ impl Envelope {
     ///
     /// # Errors
     /// `INVALID_REQUEST` where there is none.
-    pub fn kind(&self) -> Result<&str, WireError> {
+    pub fn message_type(&self) -> Result<&str, WireError> {
         let mut fields = Fields::new(&self.object, "");
         let kind = fields.required_text(&["type"]);
         fields.finish_plain(kind)
@@ -60,28 +62,28 @@ impl Envelope {
     /// # Errors
     /// `INVALID_REQUEST` where they are missing.
     pub fn fields(&self) -> Result<&Map<String, Value>, WireError> {
-        let Part { name, .. } = self.part;
+        let BodyField { name, .. } = self.body;
         let wrong = |what| Err(WireError::field(ErrorCode::InvalidRequest, FieldError::new(name, what)));
         match self.object.get(name) {
             Some(Value::Object(fields)) => Ok(fields),
-            Some(other) => wrong(format!("must be an object, not {}", kind(other))),
+            Some(other) => wrong(format!("must be an object, not {}", json_type(other))),
             None => wrong("is required".to_owned()),
         }
     }
 
     /// A heartbeat: bare as a rule, or with `active`.
     pub fn heartbeat(&self) -> Result<ClientMessage, WireError> {
-        if matches!(self.object.get(self.part.name), None | Some(Value::Null)) {
+        if matches!(self.object.get(self.body.name), None | Some(Value::Null)) {
             return Ok(ClientMessage::Heartbeat { active: None });
         }
-        let mut fields = Fields::new(self.fields()?, self.part.prefix);
+        let mut fields = Fields::new(self.fields()?, self.body.prefix);
         let active = fields.optional_bool(&["active"]);
         fields.finish_plain(Some(ClientMessage::Heartbeat { active }))
     }
 
     /// Who types where.
     pub fn typing(&self) -> Result<ClientMessage, WireError> {
-        let mut fields = Fields::new(self.fields()?, self.part.prefix);
+        let mut fields = Fields::new(self.fields()?, self.body.prefix);
         let conversation_id = fields.required::<ConversationId>(&["conversation_id", "conversationId"]);
         let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
         let message = conversation_id
@@ -104,9 +106,9 @@ pub(super) fn unknown_type(types: &str) -> WireError {
 }
 
 /// Lets a device id be read like every other text.
-pub struct ParsedDevice(pub DeviceId);
+pub struct ParsedDeviceId(pub DeviceId);
 
-impl std::str::FromStr for ParsedDevice {
+impl std::str::FromStr for ParsedDeviceId {
     type Err = InvalidDeviceId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -115,14 +117,14 @@ impl std::str::FromStr for ParsedDevice {
 }
 
 /// A text of at most so many characters after trimming.
-pub(super) struct AtMost<const MAX: usize>(pub String);
+pub(super) struct BoundedText<const MAX: usize>(pub String);
 
 /// The text is longer.
 #[derive(Debug, thiserror::Error)]
 #[error("must have at most {0} characters")]
 pub(super) struct TooLong(usize);
 
-impl<const MAX: usize> std::str::FromStr for AtMost<MAX> {
+impl<const MAX: usize> std::str::FromStr for BoundedText<MAX> {
     type Err = TooLong;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -131,7 +133,7 @@ impl<const MAX: usize> std::str::FromStr for AtMost<MAX> {
 }
 
 /// Appends a message's JSON.
-pub(super) fn write(spoken: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
+pub(super) fn write_json(spoken: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
     serde_json::to_writer(out, spoken).expect("strings, ids and numbers written to memory cannot fail");
     FrameKind::Text
 }

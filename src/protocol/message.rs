@@ -167,7 +167,7 @@ impl StatusUpdate {
 
     /// A bare status.
     #[must_use]
-    pub const fn of(status: Status) -> Self {
+    pub const fn with_status(status: Status) -> Self {
         Self {
             status,
             device_id: None,
@@ -224,7 +224,7 @@ mod tests {
     fn a_custom_status_has_140_characters_after_trimming() {
         let update = |text: String| StatusUpdate {
             custom_status: Some(Some(text)),
-            ..StatusUpdate::of(Status::Online)
+            ..StatusUpdate::with_status(Status::Online)
         };
         assert!(update(format!("  {}  ", "é".repeat(140))).validate().is_ok());
         let report = update("é".repeat(141)).validate().expect_err("one too many");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_does_not_print() {
+    fn debug_output_omits_the_token() {
         let message = ClientMessage::Authenticate(Token::new("secret".into()));
         assert!(!format!("{message:?}").contains("secret"));
     }

@@ -20,7 +20,10 @@ mod message;
 pub mod phoenix;
 pub mod presence;
 
-pub use dialect::{Dialect, Encode, Farewell, Frame, FrameKind, Language, Manners, Silence, Words};
+pub use dialect::{
+    ConnectionPolicy, Dialect, DialectSpec, Encode, Frame, FrameKind, IdlePolicy, PresenceCodec,
+    ShutdownClose,
+};
 pub use error::{ErrorCode, FieldError, WireError};
 pub use fields::Fields;
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};

@@ -7,20 +7,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub use super::json::ParsedDevice;
+pub use super::json::ParsedDeviceId;
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    dialect::{Language, Manners, Words},
-    json::{self, Envelope, Part},
+    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
+    json::{self, BodyField, Envelope},
 };
 use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
 
 /// The dialect.
-pub(super) const LANGUAGE: Language = Language {
+pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
     max_message_bytes: 64 * 1024,
-    manners: Manners::PRESENCE,
-    words: Some(Words { tells_of_others: true, decode, encode_into }),
+    policy: ConnectionPolicy::PRESENCE,
+    presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
 };
 
 /// Reads one frame of a client.
@@ -29,9 +29,9 @@ pub(super) const LANGUAGE: Language = Language {
 /// `INVALID_REQUEST` for whatever is not one of the dialect's messages, `UNPROCESSABLE` for a status that does
 /// not exist; the message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
-    let envelope = Envelope::read(frame, Part::DATA)?;
-    match envelope.kind()? {
-        "status" => status_update(envelope.fields()?, Part::DATA.prefix).map(ClientMessage::Status),
+    let envelope = Envelope::read(frame, BodyField::DATA)?;
+    match envelope.message_type()? {
+        "status" => status_update(envelope.fields()?, BodyField::DATA.prefix).map(ClientMessage::Status),
         "heartbeat" => envelope.heartbeat(),
         "typing" => envelope.typing(),
         "subscribe" => subscribe(envelope.fields()?),
@@ -46,8 +46,8 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
 /// Names every field that is wrong, as `prefix` + name.
 pub fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<StatusUpdate, WireError> {
     let mut fields = Fields::new(object, prefix);
-    let status = fields.required_word(&["status"]);
-    let device_id = fields.optional::<ParsedDevice>(&["device_id", "deviceId"]).map(|device| device.0);
+    let status = fields.required_enum(&["status"]);
+    let device_id = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
     let custom_status = fields.nullable(&["custom_status", "customStatus"]);
     let custom_status_expires_at = fields.nullable(&["custom_status_expires_at", "customStatusExpiresAt"]);
     let activity = fields.nullable(&["activity"]);
@@ -64,7 +64,7 @@ pub fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Resul
 }
 
 fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
-    let mut fields = Fields::new(data, Part::DATA.prefix);
+    let mut fields = Fields::new(data, BodyField::DATA.prefix);
     let user_ids = fields.required_list::<UserId>(&["user_ids", "userIds"], Subscription::MAX_USERS);
     fields.finish(user_ids.map(|user_ids| Subscription { user_ids })).map(ClientMessage::Subscribe)
 }
@@ -72,15 +72,17 @@ fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
 /// Appends a message's JSON; `None` for acknowledgements and what else this dialect does not have.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
     let spoken = match message {
-        ServerMessage::InitialState(presences) => Spoken::InitialState {
+        ServerMessage::InitialState(presences) => ServerFrame::InitialState {
             data: InitialState {
-                presences: presences.iter().map(|presence| Shown::from(&**presence)).collect(),
+                presences: presences.iter().map(|presence| PresenceJson::from(&**presence)).collect(),
             },
         },
-        ServerMessage::Presence(presence) => Spoken::PresenceUpdate { data: Shown::from(&**presence) },
-        ServerMessage::Typing(state) => Spoken::TypingUpdate { data: Typing::from(*state) },
-        ServerMessage::Custom(event) => Spoken::Broadcast { data: event },
-        ServerMessage::Error(error) => Spoken::Error(error),
+        ServerMessage::Presence(presence) => {
+            ServerFrame::PresenceUpdate { data: PresenceJson::from(&**presence) }
+        }
+        ServerMessage::Typing(state) => ServerFrame::TypingUpdate { data: TypingPayload::from(*state) },
+        ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
+        ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)
         | ServerMessage::HeartbeatAck { .. }
         | ServerMessage::StatusAck(_)
@@ -88,27 +90,27 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         | ServerMessage::ContextSync(_)
         | ServerMessage::BundleReady { .. } => return None,
     };
-    Some(json::write(&spoken, out))
+    Some(json::write_json(&spoken, out))
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Spoken<'a> {
+enum ServerFrame<'a> {
     InitialState { data: InitialState<'a> },
-    PresenceUpdate { data: Shown<'a> },
-    TypingUpdate { data: Typing },
+    PresenceUpdate { data: PresenceJson<'a> },
+    TypingUpdate { data: TypingPayload },
     Broadcast { data: &'a CustomEvent },
     Error(&'a WireError),
 }
 
 #[derive(Serialize)]
 struct InitialState<'a> {
-    presences: Vec<Shown<'a>>,
+    presences: Vec<PresenceJson<'a>>,
 }
 
 /// A presence in source B's shape, on sockets and in REST.
 #[derive(Debug, Serialize)]
-pub struct Shown<'a> {
+pub struct PresenceJson<'a> {
     user_id: UserId,
     status: &'static str,
     availability: &'static str,
@@ -127,7 +129,7 @@ pub struct Shown<'a> {
     idle_since: Option<Timestamp>,
 }
 
-impl<'a> From<&'a Presence> for Shown<'a> {
+impl<'a> From<&'a Presence> for PresenceJson<'a> {
     fn from(presence: &'a Presence) -> Self {
         Self {
             user_id: presence.user_id,
@@ -143,22 +145,22 @@ impl<'a> From<&'a Presence> for Shown<'a> {
     }
 }
 
-impl Shown<'_> {
+impl PresenceJson<'_> {
     /// The same with whether the user types.
     #[must_use]
-    pub const fn typing(self, is_typing: bool) -> Self {
+    pub const fn with_typing(self, is_typing: bool) -> Self {
         Self { is_typing: Some(is_typing), ..self }
     }
 }
 
 #[derive(Serialize)]
-struct Typing {
+struct TypingPayload {
     user_id: UserId,
     conversation_id: ConversationId,
     is_typing: bool,
 }
 
-impl From<TypingState> for Typing {
+impl From<TypingState> for TypingPayload {
     fn from(TypingState { user_id, conversation_id, is_typing }: TypingState) -> Self {
         Self { user_id, conversation_id, is_typing }
     }

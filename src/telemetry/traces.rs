@@ -29,17 +29,17 @@ use super::TelemetryError;
 use crate::config::TracesConfig;
 
 /// How long the collector may take for a batch, and how long the process waits for the last one.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether anybody collects: what a trace needs and a log does not is left out otherwise.
-static COLLECTED: AtomicBool = AtomicBool::new(false);
+static ENABLED: AtomicBool = AtomicBool::new(false);
 
 /// What has to be told to the collector before the process ends.
 #[must_use = "the last traces are sent when this is finished"]
 pub struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    pub(super) const fn none() -> Self {
+    pub(super) const fn disabled() -> Self {
         Self(None)
     }
 
@@ -55,7 +55,7 @@ impl Traces {
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
             .with_headers(headers.collect::<HashMap<_, _>>())
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()?;
         let resource = Resource::builder()
             .with_service_name(config.service_name.clone())
@@ -63,20 +63,20 @@ impl Traces {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.ratio))))
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample_ratio))))
             .with_resource(resource)
             .build();
         let layer = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("rollcall"))
             .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::DEBUG));
-        COLLECTED.store(true, Ordering::Relaxed);
+        ENABLED.store(true, Ordering::Relaxed);
         Ok((Self(Some(provider)), layer))
     }
 
     /// Sends what is left. Not from within a runtime: it blocks.
     pub fn finish(self) {
         let Some(provider) = self.0 else { return };
-        if let Err(error) = provider.shutdown_with_timeout(PATIENCE) {
+        if let Err(error) = provider.shutdown_with_timeout(EXPORT_TIMEOUT) {
             tracing::warn!(%error, "the last traces did not reach the collector");
         }
     }
@@ -89,27 +89,27 @@ fn is_traced(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Makes a request's span part of the caller's trace, and names it as collectors expect.
-pub fn join(span: &Span, headers: &HeaderMap, method: &str, route: &str) {
-    if !COLLECTED.load(Ordering::Relaxed) {
+pub fn set_remote_parent(span: &Span, headers: &HeaderMap, method: &str, route: &str) {
+    if !ENABLED.load(Ordering::Relaxed) {
         return;
     }
     span.record("otel.name", format!("{method} {route}"));
     span.record("otel.kind", "server");
-    let caller = TraceContextPropagator::new().extract(&Headers(headers));
+    let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     // Fails where the span is not sampled or not listened to; then it needs no parent.
     let _ = span.set_parent(caller);
 }
 
 /// Marks a request's span as failed.
-pub fn failed(span: &Span) {
-    if COLLECTED.load(Ordering::Relaxed) {
+pub fn mark_failed(span: &Span) {
+    if ENABLED.load(Ordering::Relaxed) {
         span.record("otel.status_code", "ERROR");
     }
 }
 
-struct Headers<'a>(&'a HeaderMap);
+struct HeaderExtractor<'a>(&'a HeaderMap);
 
-impl Extractor for Headers<'_> {
+impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.to_str().ok()
     }

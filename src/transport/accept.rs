@@ -39,17 +39,17 @@ pub struct AcceptSettings {
     pub max_connections: usize,
     /// A client has so long for the head of each request, the pause before it included; default 75 s, longer than
     /// proxies keep idle connections (60 s is common), so that theirs are not closed under their hands.
-    pub header_within: Duration,
+    pub header_timeout: Duration,
     /// After the stop, requests under way have so long to finish; default 10 s.
-    pub drain_within: Duration,
+    pub drain_timeout: Duration,
 }
 
 impl Default for AcceptSettings {
     fn default() -> Self {
         Self {
             max_connections: 20_000,
-            header_within: Duration::from_secs(75),
-            drain_within: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(75),
+            drain_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -61,13 +61,13 @@ pub struct Permit {
 }
 
 /// Connections that are being told that the server is full; beyond that they are just closed.
-const MAX_REFUSALS: usize = 64;
+const MAX_REJECTIONS: usize = 64;
 /// How long such a connection may take.
-const REFUSE_WITHIN: Duration = Duration::from_secs(2);
+const REJECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pauses after an accept that failed for lack of descriptors or memory.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\n\
+const SERVER_FULL_RESPONSE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
     content-length: 122\r\n\
     retry-after: 5\r\n\
@@ -88,9 +88,9 @@ pub async fn serve(
 ) -> io::Result<()> {
     let http = Arc::new(http(&settings));
     let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let refusals = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let tasks = TaskTracker::new();
-    let mut back_off = BACK_OFF.0;
+    let mut back_off = ACCEPT_BACKOFF.0;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -99,34 +99,34 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             // This client hung up before its turn; the next one is not to blame.
-            Err(error) if is_of_one_client(&error) => continue,
+            Err(error) if is_client_error(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, pause_ms = back_off.as_millis(), "cannot accept connections");
                 tokio::select! {
                     () = shutdown.cancelled() => break,
                     () = sleep(back_off) => {}
                 }
-                back_off = (back_off * 2).min(BACK_OFF.1);
+                back_off = (back_off * 2).min(ACCEPT_BACKOFF.1);
                 continue;
             }
         };
-        back_off = BACK_OFF.0;
+        back_off = ACCEPT_BACKOFF.0;
         if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
             let permit = Permit { _permit: Arc::new(permit) };
             let (http, router, shutdown) = (Arc::clone(&http), router.clone(), shutdown.clone());
             tasks.spawn(async move {
-                serve_one(&http, stream, peer, router, permit, settings.header_within, shutdown).await
+                serve_connection(&http, stream, peer, router, permit, settings.header_timeout, shutdown).await
             });
         } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
             tasks.spawn(async move {
-                let _ = timeout(REFUSE_WITHIN, refuse(stream)).await;
+                let _ = timeout(REJECT_TIMEOUT, reject_connection(stream)).await;
                 drop(permit);
             });
         }
     }
     drop(listener);
     tasks.close();
-    if timeout(settings.drain_within, tasks.wait()).await.is_err() {
+    if timeout(settings.drain_timeout, tasks.wait()).await.is_err() {
         tracing::warn!(connections = tasks.len(), "requests were still under way at the end");
     }
     Ok(())
@@ -134,12 +134,12 @@ pub async fn serve(
 
 fn http(settings: &AcceptSettings) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(settings.header_within);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(settings.header_timeout);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     http
 }
 
-async fn serve_one(
+async fn serve_connection(
     http: &auto::Builder<TokioExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
@@ -190,26 +190,27 @@ async fn respond(
 
 /// Says that the server is full. The request is read first: closing with bytes unread would reset the
 /// connection, and the answer would be lost.
-async fn refuse(mut stream: TcpStream) {
+async fn reject_connection(mut stream: TcpStream) {
     let mut head = [0; 4096];
-    if stream.read(&mut head).await.is_ok() && stream.write_all(FULL.as_bytes()).await.is_ok() {
+    if stream.read(&mut head).await.is_ok() && stream.write_all(SERVER_FULL_RESPONSE.as_bytes()).await.is_ok()
+    {
         let _ = stream.shutdown().await;
         while stream.read(&mut head).await.is_ok_and(|bytes| bytes > 0) {}
     }
 }
 
-fn is_of_one_client(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::FULL;
+    use super::SERVER_FULL_RESPONSE;
 
     #[test]
-    fn the_refusal_s_length_is_right() {
-        let (head, body) = FULL.split_once("\r\n\r\n").expect("a head and a body");
+    fn the_server_full_response_has_the_right_content_length() {
+        let (head, body) = SERVER_FULL_RESPONSE.split_once("\r\n\r\n").expect("a head and a body");
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
     }
 }

@@ -20,14 +20,14 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    Check, CloseCode, CloseReason, ConnectionOptions, Liveness, Permit,
+    Check, CloseCode, CloseReason, ConnectionOptions, Permit, PingState,
     frame::WireFrame,
-    liveness::{check_idle, millis},
+    keepalive::{check_idle, millis},
     signals::{Signal, Signals},
 };
 use crate::{
     hub::{ConnId, Outbox, Overflow, Queued, Shard, StateKey},
-    protocol::{Dialect, Encode, Farewell, Silence},
+    protocol::{Dialect, Encode, IdlePolicy, ShutdownClose},
 };
 
 /// The frame was not queued, because the connection is ending.
@@ -48,10 +48,10 @@ pub struct Connection {
     options: ConnectionOptions,
     peer: SocketAddr,
     stream: TcpStream,
-    out: Mutex<Out>,
+    output: Mutex<Output>,
     pub(super) signals: Signals,
     /// When the peer was last heard, in milliseconds of the hub's uptime.
-    heard: AtomicU64,
+    last_received: AtomicU64,
     /// When the session wants to be woken, in the same milliseconds; `u64::MAX` for never.
     timer: AtomicU64,
     /// Whether the shard has queued something in the batch at hand; only the shard uses it.
@@ -62,11 +62,11 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-struct Out {
+struct Output {
     outbox: Outbox,
     stage: Stage,
     /// When the socket last took something while more was waiting, in milliseconds of the hub's uptime.
-    moved: u64,
+    last_progress: u64,
 }
 
 /// How far a connection's life has gone.
@@ -77,7 +77,7 @@ enum Stage {
     /// The close frame is the last in the outbox.
     Closing(CloseReason),
     /// Nothing can be written any more.
-    Gone(CloseReason),
+    Ended(CloseReason),
 }
 
 /// An upgraded socket on its way into the hub.
@@ -89,11 +89,11 @@ pub(crate) struct Socket {
 }
 
 /// Frames handed to one vectored write.
-const SLICES: usize = 64;
+const MAX_SLICES: usize = 64;
 const NEVER: u64 = u64::MAX;
 /// A reader whose socket took something within so many milliseconds is reading. Longer than most round trips; a reader
 /// that stalls is found out in half a second.
-const READING_WITHIN: u64 = 500;
+const ACTIVE_READER_MS: u64 = 500;
 
 impl Connection {
     pub(crate) fn new(id: ConnId, socket: Socket, options: ConnectionOptions, shard: Arc<Shard>) -> Self {
@@ -103,13 +103,13 @@ impl Connection {
             options,
             peer,
             stream,
-            out: Mutex::new(Out {
+            output: Mutex::new(Output {
                 outbox: Outbox::new(shard.settings().outbox),
                 stage: Stage::Open,
-                moved: 0,
+                last_progress: 0,
             }),
             signals: Signals::default(),
-            heard: AtomicU64::new(shard.uptime_ms()),
+            last_received: AtomicU64::new(shard.uptime_ms()),
             timer: AtomicU64::new(NEVER),
             dirty: AtomicBool::new(false),
             shard,
@@ -138,19 +138,19 @@ impl Connection {
     /// Whether it still takes frames.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.out.lock().stage == Stage::Open
+        self.output.lock().stage == Stage::Open
     }
 
     /// A peer that says nothing for so long is pinged; one that says something more often never is.
     #[must_use]
-    pub fn ping_every(&self) -> Duration {
-        self.shard.settings().heartbeat.ping_every
+    pub fn ping_interval(&self) -> Duration {
+        self.shard.settings().heartbeat.ping_interval
     }
 
     /// Bytes that wait to be written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.out.lock().outbox.queued_bytes()
+        self.output.lock().outbox.queued_bytes()
     }
 
     /// Says a message in the connection's dialect, at once if nothing is waiting. Where the dialect does not
@@ -158,7 +158,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is ending.
-    pub fn say<M: Encode + ?Sized>(&self, message: &M) -> Result<(), SendError> {
+    pub fn send_message<M: Encode + ?Sized>(&self, message: &M) -> Result<(), SendError> {
         match WireFrame::encode(message, self.dialect()) {
             Some(frame) => self.send(frame),
             None => Ok(()),
@@ -170,7 +170,7 @@ impl Connection {
     /// # Errors
     /// The connection is ending.
     pub fn send(&self, frame: WireFrame) -> Result<(), SendError> {
-        let mut out = self.out.lock();
+        let mut out = self.output.lock();
         self.enqueue(&mut out, None, frame)?;
         self.write(&mut out);
         Ok(())
@@ -181,7 +181,7 @@ impl Connection {
     /// # Errors
     /// The connection is ending.
     pub(crate) fn queue(&self, key: Option<StateKey>, frame: WireFrame) -> Result<Queued, SendError> {
-        self.enqueue(&mut self.out.lock(), key, frame)
+        self.enqueue(&mut self.output.lock(), key, frame)
     }
 
     /// Queues several frames without writing.
@@ -189,7 +189,7 @@ impl Connection {
     /// # Errors
     /// The connection is ending.
     pub(crate) fn queue_all(&self, frames: &[WireFrame]) -> Result<(), SendError> {
-        let mut out = self.out.lock();
+        let mut out = self.output.lock();
         frames.iter().try_for_each(|frame| self.enqueue(&mut out, None, frame.clone()).map(drop))
     }
 
@@ -198,7 +198,7 @@ impl Connection {
     /// # Errors
     /// The connection is ending.
     pub(crate) fn send_all(&self, frames: &[WireFrame]) -> Result<(), SendError> {
-        let mut out = self.out.lock();
+        let mut out = self.output.lock();
         let mut written = 0;
         // Most often there is one and the socket takes it: it never sees the queue. An error will show again.
         if let [only] = frames
@@ -219,7 +219,7 @@ impl Connection {
 
     /// Writes what is queued, as far as the socket takes it.
     pub(crate) fn flush(&self) {
-        self.write(&mut self.out.lock());
+        self.write(&mut self.output.lock());
     }
 
     /// Notes that the batch at hand has something for it; `true` the first time.
@@ -236,43 +236,45 @@ impl Connection {
     /// Closes with a code and a reason of at most 123 bytes, after what is queued; what comes after that is
     /// refused. A second call changes nothing.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.end(CloseReason::Ours(code), WireFrame::close(code, reason));
+        self.close_with_frame(CloseReason::Server(code), WireFrame::close(code, reason));
     }
 
     /// Closes because the server stops; the peer does well to come back after `pause_ms`, as far as its dialect can
     /// say so.
-    pub(crate) fn say_farewell(&self, pause_ms: u64) {
-        match self.dialect().manners().farewell {
-            Farewell::GoingAway => {
+    pub(crate) fn close_for_shutdown(&self, pause_ms: u64) {
+        match self.dialect().connection_policy().shutdown_close {
+            ShutdownClose::GoingAway => {
                 self.close(CloseCode::GoingAway, &format!("going away; reconnect in {pause_ms} ms"));
             }
-            Farewell::Restart => self.close(CloseCode::ServiceRestart, CloseCode::ServiceRestart.reason()),
+            ShutdownClose::ServiceRestart => {
+                self.close(CloseCode::ServiceRestart, CloseCode::ServiceRestart.reason())
+            }
         }
     }
 
     /// Has the session's `on_nudge` called soon, once however often this is said before.
-    pub fn nudge(&self) {
-        self.signals.raise(Signal::NUDGE);
+    pub fn wake(&self) {
+        self.signals.raise(Signal::WAKE);
     }
 
     /// Ends it at once, without a handshake.
     pub(crate) fn abort(&self, why: CloseReason) {
-        self.fail(&mut self.out.lock(), why);
+        self.fail(&mut self.output.lock(), why);
     }
 
     /// Has the session's `on_timer` called at `when`, or up to one tick later; replaces what was set before,
     /// and `None` cancels it.
-    pub fn wake_at(&self, when: Option<Instant>) {
+    pub fn set_timer(&self, when: Option<Instant>) {
         let due = when.map_or(NEVER, |when| self.shard.uptime_ms_at(when));
         self.timer.store(due, Ordering::Release);
         if due != NEVER {
-            self.shard.visit_by(self.id, due);
+            self.shard.check_by(self.id, due);
         }
     }
 
     /// Ends it with this last frame and for this reason.
-    pub(super) fn end(&self, why: CloseReason, last: WireFrame) {
-        let mut out = self.out.lock();
+    pub(super) fn close_with_frame(&self, why: CloseReason, last: WireFrame) {
+        let mut out = self.output.lock();
         if out.stage == Stage::Open {
             out.outbox.push_last(last);
             self.begin_closing(&mut out, why);
@@ -280,10 +282,10 @@ impl Connection {
     }
 
     /// How it ended, once it has.
-    pub(super) fn ended(&self) -> Option<CloseReason> {
-        match self.out.lock().stage {
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        match self.output.lock().stage {
             Stage::Open => None,
-            Stage::Closing(why) | Stage::Gone(why) => Some(why),
+            Stage::Closing(why) | Stage::Ended(why) => Some(why),
         }
     }
 
@@ -297,19 +299,19 @@ impl Connection {
 
     /// How long ago the peer was last heard.
     #[must_use]
-    pub fn quiet(&self) -> Duration {
-        Duration::from_millis(self.quiet_ms())
+    pub fn idle_time(&self) -> Duration {
+        Duration::from_millis(self.idle_ms())
     }
 
     /// Milliseconds since the peer was last heard.
-    pub(super) fn quiet_ms(&self) -> u64 {
-        self.shard.uptime_ms().saturating_sub(self.heard.load(Ordering::Relaxed))
+    pub(super) fn idle_ms(&self) -> u64 {
+        self.shard.uptime_ms().saturating_sub(self.last_received.load(Ordering::Relaxed))
     }
 
     /// Reads what is there; `WouldBlock` if nothing is.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.try_read(buffer)?;
-        self.heard.store(self.shard.uptime_ms(), Ordering::Relaxed);
+        self.last_received.store(self.shard.uptime_ms(), Ordering::Relaxed);
         Ok(read)
     }
 
@@ -320,12 +322,12 @@ impl Connection {
     /// Writes on if the socket was full and takes more now; ready when nothing is left to write. For the
     /// connection's task only, since the socket wakes one.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.signals.is_up(Signal::BLOCKED) {
+        while self.signals.is_set(Signal::BLOCKED) {
             match self.stream.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => self.abort(CloseReason::Failed(error.kind())),
                 Poll::Ready(Ok(())) => {
-                    let mut out = self.out.lock();
+                    let mut out = self.output.lock();
                     self.signals.take(Signal::BLOCKED);
                     self.write(&mut out);
                 }
@@ -341,12 +343,12 @@ impl Connection {
     }
 
     /// What the heartbeat and the timer ask for now, and the time of the next look.
-    pub(crate) fn visit(&self, now: u64, liveness: &mut Liveness) -> (Check, u64) {
-        let heard = self.heard.load(Ordering::Relaxed);
+    pub(crate) fn check(&self, now: u64, liveness: &mut PingState) -> (Check, u64) {
+        let heard = self.last_received.load(Ordering::Relaxed);
         let heartbeat = &self.shard.settings().heartbeat;
-        let (check, next) = match self.dialect().manners().silence {
-            Silence::Pinged => liveness.check(now, heard, heartbeat),
-            Silence::Closed(limit) => check_idle(now, heard, millis(limit), heartbeat),
+        let (check, next) = match self.dialect().connection_policy().idle {
+            IdlePolicy::Ping => liveness.check(now, heard, heartbeat),
+            IdlePolicy::CloseAfter(limit) => check_idle(now, heard, millis(limit), heartbeat),
         };
         let timer = self.timer.load(Ordering::Acquire);
         if timer > now {
@@ -359,20 +361,25 @@ impl Connection {
     }
 
     /// Does what a visit asked for; outside of the registry's lock, since it writes.
-    pub(crate) fn act_on(&self, check: Check) {
+    pub(crate) fn apply_check(&self, check: Check) {
         match check {
-            Check::Fine => self.out.lock().outbox.release(),
+            Check::Alive => self.output.lock().outbox.release(),
             // Had it been closed, nothing would be lost.
             Check::Ping => drop(self.send(WireFrame::ping())),
-            Check::Silent => self.signals.raise(Signal::SILENT),
-            Check::Dead => self.abort(CloseReason::Dead),
+            Check::Unresponsive => self.signals.raise(Signal::PING_TIMEOUT),
+            Check::Dead => self.abort(CloseReason::PingTimeout),
             Check::Idle => self.close(CloseCode::Normal, ""),
         }
     }
 
-    fn enqueue(&self, out: &mut Out, key: Option<StateKey>, frame: WireFrame) -> Result<Queued, SendError> {
+    fn enqueue(
+        &self,
+        out: &mut Output,
+        key: Option<StateKey>,
+        frame: WireFrame,
+    ) -> Result<Queued, SendError> {
         // One batch may bring more than the limit: it is the socket that says who is slow.
-        if key.is_none() && !out.outbox.has_room_for(&frame) {
+        if key.is_none() && !out.outbox.fits(&frame) {
             self.write(out);
         }
         if out.stage != Stage::Open {
@@ -381,32 +388,32 @@ impl Connection {
         let queued = match key {
             Some(key) => out.outbox.push_state(key, frame),
             None => {
-                let is_reading = || self.shard.uptime_ms() < out.moved + READING_WITHIN;
+                let is_reading = || self.shard.uptime_ms() < out.last_progress + ACTIVE_READER_MS;
                 out.outbox.push(frame, is_reading).map(|()| Queued::Added)
             }
         };
         queued.map_err(|Overflow| {
-            self.shard.counters().slow_closed.add(1);
+            self.shard.counters().slow_consumers_closed.add(1);
             // What is queued would not be read in time; its memory is wanted back now.
             let code = CloseCode::TryAgainLater;
-            out.outbox.drop_unstarted();
+            out.outbox.drop_unsent();
             out.outbox.push_last(WireFrame::close(code, code.reason()));
-            self.begin_closing(out, CloseReason::Ours(code));
+            self.begin_closing(out, CloseReason::Server(code));
             SendError::Slow
         })
     }
 
-    fn begin_closing(&self, out: &mut Out, why: CloseReason) {
+    fn begin_closing(&self, out: &mut Output, why: CloseReason) {
         out.stage = Stage::Closing(why);
         self.write(out);
         self.signals.raise(Signal::CLOSE);
     }
 
-    fn write(&self, out: &mut Out) {
+    fn write(&self, out: &mut Output) {
         let mut written = 0;
-        let was_blocked = self.signals.is_up(Signal::BLOCKED);
-        while !out.outbox.is_empty() && !self.signals.is_up(Signal::BLOCKED) {
-            let mut slices = [IoSlice::new(&[]); SLICES];
+        let was_blocked = self.signals.is_set(Signal::BLOCKED);
+        while !out.outbox.is_empty() && !self.signals.is_set(Signal::BLOCKED) {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let filled = out.outbox.fill(&mut slices);
             let result = match &slices[..filled] {
                 [only] => self.stream.try_write(only),
@@ -426,16 +433,16 @@ impl Connection {
             }
         }
         if !out.outbox.is_empty() && (written > 0 || !was_blocked) {
-            out.moved = self.shard.uptime_ms();
+            out.last_progress = self.shard.uptime_ms();
         }
         self.shard.counters().bytes_sent.add(written);
     }
 
-    fn fail(&self, out: &mut Out, why: CloseReason) {
-        if !matches!(out.stage, Stage::Gone(_)) {
+    fn fail(&self, out: &mut Output, why: CloseReason) {
+        if !matches!(out.stage, Stage::Ended(_)) {
             // Whoever closed before knows better why.
             let why = if let Stage::Closing(earlier) = out.stage { earlier } else { why };
-            out.stage = Stage::Gone(why);
+            out.stage = Stage::Ended(why);
         }
         out.outbox = Outbox::new(self.shard.settings().outbox);
         self.signals.take(Signal::BLOCKED);

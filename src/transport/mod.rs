@@ -9,25 +9,25 @@
 //! The dialects are elsewhere ([`crate::protocol`]), and so is what a message does ([`crate::session`]).
 
 mod accept;
-mod budget;
-mod close;
+mod close_code;
 mod connection;
-mod drive;
 pub mod frame;
-mod liveness;
+mod keepalive;
+mod rate_limit;
+mod read_loop;
 mod session;
 mod settings;
 mod signals;
-mod socket;
+mod socket_options;
 mod upgrade;
 
 pub use accept::{AcceptSettings, Permit, serve};
-pub use close::CloseCode;
+pub use close_code::CloseCode;
 pub(crate) use connection::Socket;
 pub use connection::{Connection, SendError};
-pub(crate) use liveness::{Check, Liveness, millis};
+pub(crate) use keepalive::{Check, PingState, millis};
 pub use session::{CloseReason, Flow, Session};
-pub use settings::{ConnectionOptions, ConnectionSettings, FloodLimits, Heartbeat};
+pub use settings::{ConnectionOptions, ConnectionSettings, Heartbeat, MessageRateLimits};
 pub use upgrade::{Upgrade, UpgradeRejected};
 
 #[cfg(test)]

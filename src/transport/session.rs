@@ -32,9 +32,9 @@ pub enum CloseReason {
     /// The socket failed.
     Failed(io::ErrorKind),
     /// This side closed.
-    Ours(CloseCode),
+    Server(CloseCode),
     /// Two pings went unanswered.
-    Dead,
+    PingTimeout,
     /// The session panicked.
     Panicked,
     /// Cut off: the hub stopped and its patience ran out.
@@ -49,8 +49,8 @@ impl CloseReason {
             Self::Peer(_) => "peer",
             Self::Lost => "lost",
             Self::Failed(_) => "failed",
-            Self::Ours(_) => "ours",
-            Self::Dead => "dead",
+            Self::Server(_) => "ours",
+            Self::PingTimeout => "dead",
             Self::Panicked => "panicked",
             Self::Aborted => "aborted",
         }
@@ -73,12 +73,16 @@ pub trait Session: Send + 'static {
 
     /// All messages that one read of the socket brought have been handled: the time for what is better done once for
     /// all of them.
-    fn on_pause(&mut self) -> impl Future<Output = ()> + Send {
+    fn on_batch_end(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
     /// The peer did not answer a ping (`true`), or has come back (`false`). Called on the edge only.
-    fn on_silence(&mut self, silent: bool, conn: &Arc<Connection>) -> impl Future<Output = ()> + Send {
+    fn on_unresponsive_change(
+        &mut self,
+        silent: bool,
+        conn: &Arc<Connection>,
+    ) -> impl Future<Output = ()> + Send {
         let _ = (silent, conn);
         async {}
     }
@@ -90,16 +94,20 @@ pub trait Session: Send + 'static {
     }
 
     /// Somebody called [`Connection::nudge`] since the last time.
-    fn on_nudge(&mut self, conn: &Arc<Connection>) -> impl Future<Output = Flow> + Send {
+    fn on_wake(&mut self, conn: &Arc<Connection>) -> impl Future<Output = Flow> + Send {
         let _ = conn;
         async { Flow::Continue }
     }
 
     /// The client says more than it may; what is over the limit is not heard. Called at most once a second.
-    fn on_flood(&mut self, retry_after: Duration, conn: &Arc<Connection>) -> impl Future<Output = ()> + Send {
+    fn on_rate_limited(
+        &mut self,
+        retry_after: Duration,
+        conn: &Arc<Connection>,
+    ) -> impl Future<Output = ()> + Send {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(1);
         // A failure to say so has ended the connection already.
-        let _ = conn.say(&ServerMessage::Error(WireError::rate_limited(millis)));
+        let _ = conn.send_message(&ServerMessage::Error(WireError::rate_limited(millis)));
         async {}
     }
 

@@ -11,9 +11,9 @@ use crate::{hub::OutboxLimits, protocol::Dialect};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     /// A peer that sent nothing for so long is pinged, and once more after twice that; default 25 s.
-    pub ping_every: Duration,
+    pub ping_interval: Duration,
     /// How long it may take to answer, whatever it answers; default 3 s, less than `ping_every`.
-    pub answer_within: Duration,
+    pub pong_timeout: Duration,
     /// How exact all timers of connections are: they fire up to so much late; default 500 ms.
     pub tick: Duration,
 }
@@ -21,8 +21,8 @@ pub struct Heartbeat {
 impl Default for Heartbeat {
     fn default() -> Self {
         Self {
-            ping_every: Duration::from_secs(25),
-            answer_within: Duration::from_secs(3),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(3),
             tick: Duration::from_millis(500),
         }
     }
@@ -30,7 +30,7 @@ impl Default for Heartbeat {
 
 /// How much one connection may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FloodLimits {
+pub struct MessageRateLimits {
     /// Messages a second, control frames included; 0 for no limit; default 100.
     pub messages_per_second: u32,
     /// Messages at once after a pause; default 200.
@@ -39,7 +39,7 @@ pub struct FloodLimits {
     pub close_after_seconds: u8,
 }
 
-impl Default for FloodLimits {
+impl Default for MessageRateLimits {
     fn default() -> Self {
         Self { messages_per_second: 100, burst: 200, close_after_seconds: 5 }
     }
@@ -51,23 +51,23 @@ pub struct ConnectionSettings {
     /// Pings and timers.
     pub heartbeat: Heartbeat,
     /// Flood protection.
-    pub flood: FloodLimits,
+    pub message_rate: MessageRateLimits,
     /// Bounds of what waits to be written.
     pub outbox: OutboxLimits,
     /// How long a close handshake may take, the flushing of what is queued included; default 5 s.
-    pub close_within: Duration,
+    pub close_timeout: Duration,
     /// How long a session may take to say goodbye; default 10 s.
-    pub leave_within: Duration,
+    pub session_close_timeout: Duration,
 }
 
 impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             heartbeat: Heartbeat::default(),
-            flood: FloodLimits::default(),
+            message_rate: MessageRateLimits::default(),
             outbox: OutboxLimits::default(),
-            close_within: Duration::from_secs(5),
-            leave_within: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            session_close_timeout: Duration::from_secs(10),
         }
     }
 }

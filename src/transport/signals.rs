@@ -21,9 +21,9 @@ impl Signal {
     /// The session's timer is due.
     pub const TIMER: Self = Self(1 << 3);
     /// The peer did not answer a ping.
-    pub const SILENT: Self = Self(1 << 4);
+    pub const PING_TIMEOUT: Self = Self(1 << 4);
     /// Something that the session waits for outside of the socket has happened.
-    pub const NUDGE: Self = Self(1 << 5);
+    pub const WAKE: Self = Self(1 << 5);
 }
 
 /// The bits of one connection.
@@ -41,14 +41,14 @@ impl Signals {
     }
 
     /// Whether a signal is up.
-    pub fn is_up(&self, signal: Signal) -> bool {
+    pub fn is_set(&self, signal: Signal) -> bool {
         self.bits.load(Ordering::Acquire) & signal.0 != 0
     }
 
     /// Whether a signal is up; lowers it.
     pub fn take(&self, signal: Signal) -> bool {
         // The load spares an idle poll the read-modify-write.
-        self.is_up(signal) && self.bits.fetch_and(!signal.0, Ordering::AcqRel) & signal.0 != 0
+        self.is_set(signal) && self.bits.fetch_and(!signal.0, Ordering::AcqRel) & signal.0 != 0
     }
 
     /// Has signals raised from now on wake `waker`. To be called before the bits are looked at.

@@ -1,8 +1,8 @@
 //! Connections as a client sees them: a real server on a loopback port, real sockets, no database.
 
 mod accepting;
-mod ending;
+mod closing;
 mod fan_out;
+mod keepalive;
 mod messages;
-mod quiet;
 mod server;

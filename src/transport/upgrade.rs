@@ -20,11 +20,13 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{ConnectionOptions, Permit, Session, connection::Socket, drive::drive, socket};
+use super::{
+    ConnectionOptions, Permit, Session, connection::Socket, read_loop::run_connection, socket_options,
+};
 use crate::hub::Hub;
 
 /// How long the 101 response may take to reach the socket.
-const UPGRADE_WITHIN: Duration = Duration::from_secs(10);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What RFC 6455 section 1.3 has every server append to the key.
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -137,11 +139,13 @@ impl Upgrade {
         let tasks = hub.tasks().clone();
         let hub = hub.clone();
         tasks.spawn(async move {
-            match timeout(UPGRADE_WITHIN, take_socket(on_upgrade)).await {
+            match timeout(UPGRADE_TIMEOUT, take_socket(on_upgrade)).await {
                 Ok(Ok((stream, early))) => {
                     // A task of its own, so that nothing of the handshake stays in the connection's.
                     match hub.register(Socket { stream, peer, permit }, options) {
-                        Ok(registration) => drop(hub.tasks().spawn(drive(registration, session, early))),
+                        Ok(registration) => {
+                            drop(hub.tasks().spawn(run_connection(registration, session, early)))
+                        }
                         Err(stopped) => tracing::debug!(%stopped, "a connection came too late"),
                     }
                 }
@@ -178,7 +182,7 @@ async fn take_socket(on_upgrade: OnUpgrade) -> Result<(TcpStream, Vec<u8>), Upgr
     let upgraded = on_upgrade.await?;
     let parts = downcast::<TokioIo<TcpStream>>(upgraded).map_err(|_| UpgradeFailed::NotTcp)?;
     let stream = parts.io.into_inner();
-    socket::configure(&stream)?;
+    socket_options::configure(&stream)?;
     // Copied, because even an empty `Bytes` of hyper's would keep its 8 KiB buffer for as long as it lives.
     Ok((stream, parts.read_buf.to_vec()))
 }
@@ -220,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_the_rfc_gives_the_accept_of_the_rfc() {
+    fn the_rfc_example_key_gives_the_rfc_accept_value() {
         let accept = accept_key(&HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         assert_eq!(accept, Some(HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
     }
 
     #[test]
-    fn every_part_of_the_handshake_is_checked() {
+    fn each_handshake_requirement_is_checked() {
         assert_eq!(rejected(|parts| parts.method = Method::POST), UpgradeRejected::Method);
         assert_eq!(rejected(|parts| drop(parts.headers.remove(UPGRADE))), UpgradeRejected::NotUpgrade);
         assert_eq!(rejected(|parts| drop(parts.headers.remove(CONNECTION))), UpgradeRejected::NotUpgrade);

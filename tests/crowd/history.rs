@@ -11,26 +11,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     client::send,
-    picture::Picture,
-    visitor::{Visitor, breath},
-    world::{Node, World, service},
+    harness::{TestDatabase, TestServer, service_user},
+    presence_client_state::PresenceClientState,
+    simulated_client::{SimulatedClient, pause_ms},
 };
 
-const VISITORS: usize = 7;
+const CLIENTS: usize = 7;
 const ROUNDS: usize = 3;
 const STEPS: usize = 10;
 /// How long everybody may take to agree; a cut connection takes a moment to be made again.
-const AGREE_WITHIN: Duration = Duration::from_secs(20);
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What happened.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct HistoryStats {
     steps: usize,
     frames: usize,
     quiet_points: usize,
 }
 
-impl Told {
+impl HistoryStats {
     /// And what happened elsewhere.
     pub fn add(&mut self, other: &Self) {
         self.steps += other.steps;
@@ -40,51 +40,59 @@ impl Told {
 }
 
 /// Per key the payloads that are tracked under it, in one order.
-type Crowd = BTreeMap<String, Vec<Value>>;
+type TrackedPayloads = BTreeMap<String, Vec<Value>>;
 
 /// Runs a history; says what went wrong.
-pub async fn run(world: Arc<World>, nodes: Arc<[Arc<Node>; 2]>, seed: u64) -> Result<Told, String> {
+pub async fn execute(
+    world: Arc<TestDatabase>,
+    nodes: Arc<[Arc<TestServer>; 2]>,
+    seed: u64,
+) -> Result<HistoryStats, String> {
     let mut random = StdRng::seed_from_u64(seed);
     // Names with everything that a URL and JSON could stumble over.
     let room = format!("room {seed}/\"ä\u{1f44b}:%2F?");
-    let mut visitors: Vec<Visitor> = (0..VISITORS)
+    let mut visitors: Vec<SimulatedClient> = (0..CLIENTS)
         .map(|_| {
             let key = format!("key \"{}\"", random.random_range(0..4));
-            Visitor::new(&room, key)
+            SimulatedClient::new(&room, key)
         })
         .collect();
-    let mut told = Told::default();
+    let mut told = HistoryStats::default();
     for _ in 0..ROUNDS {
         let walks = visitors.into_iter().map(|visitor| {
-            let walk = walk(visitor, nodes.clone(), StdRng::seed_from_u64(random.random()));
+            let walk = run_steps(visitor, nodes.clone(), StdRng::seed_from_u64(random.random()));
             tokio::spawn(walk)
         });
         visitors = Vec::new();
         for walked in join_all(walks).await {
             visitors.push(walked.map_err(|panic| panic.to_string())?);
         }
-        told.steps += VISITORS * STEPS;
+        told.steps += CLIENTS * STEPS;
         told.quiet_points += 1;
-        agree(&world, &nodes, &room, &visitors).await?;
+        wait_for_agreement(&world, &nodes, &room, &visitors).await?;
     }
-    told.frames = visitors.iter().map(Visitor::frames).sum();
+    told.frames = visitors.iter().map(SimulatedClient::frame_count).sum();
     for visitor in &mut visitors {
-        visitor.drop_line(true).await;
+        visitor.disconnect(true).await;
     }
     Ok(told)
 }
 
-async fn walk(mut visitor: Visitor, nodes: Arc<[Arc<Node>; 2]>, mut random: StdRng) -> Visitor {
+async fn run_steps(
+    mut visitor: SimulatedClient,
+    nodes: Arc<[Arc<TestServer>; 2]>,
+    mut random: StdRng,
+) -> SimulatedClient {
     for _ in 0..STEPS {
         step(&mut visitor, &nodes, &mut random).await;
         if random.random_bool(0.5) {
-            breath(random.random_range(0..4)).await;
+            pause_ms(random.random_range(0..4)).await;
         }
     }
     visitor
 }
 
-async fn step(visitor: &mut Visitor, nodes: &[Arc<Node>; 2], random: &mut StdRng) {
+async fn step(visitor: &mut SimulatedClient, nodes: &[Arc<TestServer>; 2], random: &mut StdRng) {
     if !visitor.is_connected() {
         let node = &nodes[random.random_range(0..2)];
         visitor.connect(node.address, random.random()).await;
@@ -110,18 +118,18 @@ async fn step(visitor: &mut Visitor, nodes: &[Arc<Node>; 2], random: &mut StdRng
         }
         // What some clients do after a reconnect that they have not noticed.
         16 => visitor.join(random.random()).await,
-        _ => visitor.drop_line(random.random()).await,
+        _ => visitor.disconnect(random.random()).await,
     }
 }
 
 /// Waits until everybody who is asked says the same.
-async fn agree(
-    world: &World,
-    nodes: &[Arc<Node>; 2],
+async fn wait_for_agreement(
+    world: &TestDatabase,
+    nodes: &[Arc<TestServer>; 2],
     room: &str,
-    visitors: &[Visitor],
+    visitors: &[SimulatedClient],
 ) -> Result<(), String> {
-    let mut wanted = Crowd::new();
+    let mut wanted = TrackedPayloads::new();
     for visitor in visitors {
         if let Some(payload) = &visitor.tracked {
             wanted.entry(visitor.key().to_owned()).or_default().push(payload.clone());
@@ -134,7 +142,7 @@ async fn agree(
         if wrong.is_empty() {
             return Ok(());
         }
-        if started.elapsed() > AGREE_WITHIN {
+        if started.elapsed() > AGREEMENT_TIMEOUT {
             return Err(format!("{} instead of {wanted:#?}", wrong.join("\n")));
         }
         sleep(Duration::from_millis(15)).await;
@@ -142,15 +150,15 @@ async fn agree(
 }
 
 async fn differences(
-    world: &World,
-    nodes: &[Arc<Node>; 2],
+    world: &TestDatabase,
+    nodes: &[Arc<TestServer>; 2],
     room: &str,
-    visitors: &[Visitor],
-    wanted: &Crowd,
+    visitors: &[SimulatedClient],
+    wanted: &TrackedPayloads,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     for (number, visitor) in visitors.iter().enumerate().filter(|(_, visitor)| visitor.is_joined()) {
-        let seen = visitor.picture().payloads();
+        let seen = visitor.presence().payloads();
         if seen != *wanted {
             wrong.push(format!("visitor {number} sees {seen:#?}"));
         }
@@ -162,16 +170,16 @@ async fn differences(
         let name = utf8_percent_encode(room, NON_ALPHANUMERIC);
         let request = node
             .request(Method::GET, &format!("/realtime/v1/api/presence/{name}"))
-            .bearer_auth(service().token);
-        let mut picture = Picture::default();
-        picture.state(send(request).await.expect(200)["presence"].to_string().as_bytes());
+            .bearer_auth(service_user().token);
+        let mut picture = PresenceClientState::default();
+        picture.apply_state(send(request).await.expect_status(200)["presence"].to_string().as_bytes());
         if picture.payloads() != *wanted {
             wrong.push(format!("node {number} says {:#?}", picture.payloads()));
         }
     }
     let rows = "select p.key, p.meta from rollcall.channel_presence p
         where p.topic = $1 and not p.private order by p.key, p.meta::text";
-    let mut stored = Crowd::new();
+    let mut stored = TrackedPayloads::new();
     for row in world.sql.query(rows, &[&room]).await.expect("rows can be read") {
         stored.entry(row.get(0)).or_default().push(row.get(1));
     }

@@ -11,14 +11,14 @@ mod client;
 #[path = "../it/cluster.rs"]
 #[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
 mod cluster;
-#[path = "../it/picture.rs"]
-mod picture;
-#[path = "../it/world.rs"]
+#[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod world;
+mod harness;
+#[path = "../it/presence_client_state.rs"]
+mod presence_client_state;
 
 mod history;
-mod visitor;
+mod simulated_client;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -26,28 +26,28 @@ use futures_util::{StreamExt, stream};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::{runtime::Runtime, task::JoinHandle, time::sleep};
 
-use crate::{cluster::Cluster, world::World};
+use crate::{cluster::Cluster, harness::TestDatabase};
 
 /// Histories in a run; a quarter as many run while connections to the database are cut.
 const HISTORIES: u64 = 40;
 /// Histories at the same time; each has a room of its own.
-const AT_ONCE: usize = 6;
+const CONCURRENT_HISTORIES: usize = 6;
 /// How often the database's connections are cut.
-const CUT_EVERY: Duration = Duration::from_millis(1_500);
+const CUT_INTERVAL: Duration = Duration::from_millis(1_500);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
-    let histories = number("ROLLCALL_HISTORIES").unwrap_or(HISTORIES);
-    let seed = number("ROLLCALL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let histories = env_number("ROLLCALL_HISTORIES").unwrap_or(HISTORIES);
+    let seed = env_number("ROLLCALL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
     let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
 
     let trial = |name: &str, cuts: bool, histories: u64| {
         let (runtime, cluster) = (runtime.clone(), cluster.clone());
         Trial::test(name, move || {
             let cluster = cluster.expect("is there, unless tests are only listed");
-            runtime.block_on(run(cluster, cuts, seed, histories))
+            runtime.block_on(execute(cluster, cuts, seed, histories))
         })
     };
     let trials = vec![
@@ -63,12 +63,12 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn env_number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-async fn run(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Result<(), Failed> {
-    let world = World::new(cluster).await;
+async fn execute(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Result<(), Failed> {
+    let world = TestDatabase::new(cluster).await;
     let unlimited = |settings: &mut rollcall::config::Settings| {
         let none = || Some("0".to_owned());
         settings.realtime_presence_calls = none();
@@ -76,16 +76,17 @@ async fn run(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Re
         settings.realtime_max_events_per_second = none();
         settings.realtime_max_connections = none();
     };
-    let nodes = Arc::new([world.node_with(unlimited).await, world.node_with(unlimited).await]);
+    let nodes =
+        Arc::new([world.start_server_with(unlimited).await, world.start_server_with(unlimited).await]);
     let cutter = cuts.then(|| cut_connections(world.clone()));
     let started = std::time::Instant::now();
     let mut runs = stream::iter(seed..seed + histories)
         .map(|seed| {
             let (world, nodes) = (world.clone(), nodes.clone());
-            async move { (seed, tokio::spawn(history::run(world, nodes, seed)).await) }
+            async move { (seed, tokio::spawn(history::execute(world, nodes, seed)).await) }
         })
-        .buffer_unordered(AT_ONCE);
-    let (mut told, mut failures) = (history::Told::default(), Vec::new());
+        .buffer_unordered(CONCURRENT_HISTORIES);
+    let (mut told, mut failures) = (history::HistoryStats::default(), Vec::new());
     while let Some((seed, outcome)) = runs.next().await {
         match outcome {
             Ok(Ok(more)) => told.add(&more),
@@ -110,12 +111,12 @@ async fn run(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Re
 }
 
 /// Cuts the servers' connections now and then, LISTEN included.
-fn cut_connections(world: Arc<World>) -> JoinHandle<()> {
+fn cut_connections(world: Arc<TestDatabase>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let sql = world.connect().await;
-        let spared: i32 = world.row("select pg_backend_pid()", &[]).await.get(0);
+        let spared: i32 = world.query_row("select pg_backend_pid()", &[]).await.get(0);
         loop {
-            sleep(CUT_EVERY).await;
+            sleep(CUT_INTERVAL).await;
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                 where datname = current_database() and pid not in (pg_backend_pid(), $1)";
             sql.execute(cut, &[&spared]).await.expect("the own connection stays");

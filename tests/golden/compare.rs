@@ -17,7 +17,7 @@ pub struct Bindings {
 
 impl Bindings {
     /// Compares frames; says where they differ.
-    pub fn same_frame(&mut self, theirs: &Frame, ours: &Frame) -> Result<(), String> {
+    pub fn compare_frame(&mut self, theirs: &Frame, ours: &Frame) -> Result<(), String> {
         let difference = |what: &str| format!("{what}: expected {theirs:?}, got {ours:?}");
         if theirs.data.is_some() != ours.data.is_some() {
             return Err(difference("binary or text"));
@@ -28,22 +28,22 @@ impl Bindings {
         if (&theirs.join_ref, &theirs.reference) != (&ours.join_ref, &ours.reference) {
             return Err(difference("refs"));
         }
-        self.same("payload", &theirs.payload, &ours.payload).map_err(|at| difference(&at))
+        self.compare_value("payload", &theirs.payload, &ours.payload).map_err(|at| difference(&at))
     }
 
     /// Compares values; `path` says where we are.
-    pub fn same(&mut self, path: &str, theirs: &Value, ours: &Value) -> Result<(), String> {
+    pub fn compare_value(&mut self, path: &str, theirs: &Value, ours: &Value) -> Result<(), String> {
         match (theirs, ours) {
-            (Value::Object(theirs), Value::Object(ours)) => self.same_fields(path, theirs, ours),
+            (Value::Object(theirs), Value::Object(ours)) => self.compare_fields(path, theirs, ours),
             (Value::Array(theirs), Value::Array(ours)) if path.ends_with("/ids") => {
-                self.same_ids(path, theirs, ours)
+                self.compare_ids(path, theirs, ours)
             }
             (Value::Array(theirs), Value::Array(ours)) => {
                 if theirs.len() != ours.len() {
                     return Err(format!("{path}: {} elements, not {}", ours.len(), theirs.len()));
                 }
                 for (at, (theirs, ours)) in theirs.iter().zip(ours).enumerate() {
-                    self.same(&format!("{path}/{at}"), theirs, ours)?;
+                    self.compare_value(&format!("{path}/{at}"), theirs, ours)?;
                 }
                 Ok(())
             }
@@ -71,7 +71,7 @@ impl Bindings {
         }
     }
 
-    fn same_fields(
+    fn compare_fields(
         &mut self,
         path: &str,
         theirs: &Map<String, Value>,
@@ -95,13 +95,13 @@ impl Bindings {
                     stranger
                 }
             };
-            self.same(&format!("{path}/{name}"), value, &ours[name_here])?;
+            self.compare_value(&format!("{path}/{name}"), value, &ours[name_here])?;
         }
         Ok(())
     }
 
     /// The bindings that a change matches, in no order.
-    fn same_ids(&mut self, path: &str, theirs: &[Value], ours: &[Value]) -> Result<(), String> {
+    fn compare_ids(&mut self, path: &str, theirs: &[Value], ours: &[Value]) -> Result<(), String> {
         let mut expected: Vec<_> = theirs
             .iter()
             .map(|id| {

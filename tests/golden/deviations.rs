@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    phoenix::{Frame, Vsn},
+    phoenix::{Frame, SerializerVersion},
     recording::{Event, Kind, Recording, version_in},
 };
 
@@ -25,14 +25,14 @@ struct Deviation {
 /// join_ref is null.
 enum Edit {
     /// The frames of this socket with this in them do not come.
-    Without(&'static str, &'static str),
+    Absent(&'static str, &'static str),
     /// The first frame of this socket with this in it has another payload.
     Payload(&'static str, &'static str, Value),
     /// After what came of the first text of this socket, or request, with this in it, this socket hears this too:
     /// join_ref, ref, topic, event, payload.
-    Also(&'static str, &'static str, [Value; 5]),
+    Additional(&'static str, &'static str, [Value; 5]),
     /// The request whose path and body have this in them is answered so.
-    Answer(&'static str, u16, &'static str),
+    Response(&'static str, u16, &'static str),
     /// The handshake of this socket has this outcome: none is success, and it does nothing afterwards.
     Handshake(&'static str, Option<(u16, &'static str)>),
     /// The first frame of this socket with this in it answers another ref, or none.
@@ -42,18 +42,18 @@ enum Edit {
     /// One field of the payload of the first frame of this socket with this in it is another.
     Field(&'static str, &'static str, &'static str, Value),
     /// The reply of this socket with this ref is of a channel that lives: with its join_ref, and this payload.
-    Living(&'static str, &'static str, &'static str, Value),
+    OpenChannelReply(&'static str, &'static str, &'static str, Value),
 }
 
 /// Scenarios that are not replayed, and why.
 const NOT_REPLAYED: [(&str, &str); 14] = [
-    ("tenant_api", NO_TENANTS),
-    ("tenant_jwt_rotate", NO_TENANTS),
-    ("tenant_presence_enabled", NO_TENANTS),
-    ("tenant_private_only", NO_TENANTS),
-    ("tenant_reload", NO_TENANTS),
-    ("tenant_shutdown", NO_TENANTS),
-    ("tenant_suspend", NO_TENANTS),
+    ("tenant_api", REASON_NO_TENANTS),
+    ("tenant_jwt_rotate", REASON_NO_TENANTS),
+    ("tenant_presence_enabled", REASON_NO_TENANTS),
+    ("tenant_private_only", REASON_NO_TENANTS),
+    ("tenant_reload", REASON_NO_TENANTS),
+    ("tenant_shutdown", REASON_NO_TENANTS),
+    ("tenant_suspend", REASON_NO_TENANTS),
     (
         "limit_presence",
         "the original counts what everybody is told, and then ends whoever comes next; Rollcall counts what is said: \
@@ -75,16 +75,16 @@ const NOT_REPLAYED: [(&str, &str); 14] = [
         "db_fast_shutdown_hangs",
         "the original keeps PostgreSQL from stopping for a minute; nothing is there to compare",
     ),
-    ("db_down", OUTAGE),
-    ("db_restart_pg", OUTAGE),
+    ("db_down", REASON_OUTAGE),
+    ("db_restart_pg", REASON_OUTAGE),
 ];
-const NO_TENANTS: &str =
+const REASON_NO_TENANTS: &str =
     "Rollcall serves one project; its settings are those of the process, and change with a restart";
-const OUTAGE: &str = "the original stalls for many seconds and loses changes without a word, which is nothing to be like; what \
+const REASON_OUTAGE: &str = "the original stalls for many seconds and loses changes without a word, which is nothing to be like; what \
                       Rollcall does is in tests/it: changes.rs, channels_lifecycle.rs (36)";
 
 /// Why a scenario is not replayed; `None` if it is.
-pub fn why_not(scenario: &str) -> Option<&'static str> {
+pub fn reason_not_replayed(scenario: &str) -> Option<&'static str> {
     NOT_REPLAYED.iter().find(|(name, _)| scenario == *name).map(|(_, reason)| *reason)
 }
 
@@ -101,7 +101,7 @@ pub fn apply(mut recording: Recording) -> Recording {
         recording.events.insert(end, Event { kind, socket: String::new(), ..recording.events[end].clone() });
     }
     for deviation in deviations() {
-        if deviation.is_of(&recording) {
+        if deviation.applies_to(&recording) {
             deviation.edit(&mut recording.events);
         }
     }
@@ -111,7 +111,7 @@ pub fn apply(mut recording: Recording) -> Recording {
 /// Every deviation changes something, and has a reason.
 pub fn check(recordings: &[Recording]) -> Result<(), String> {
     for deviation in deviations() {
-        if !recordings.iter().any(|recording| deviation.is_of(recording)) {
+        if !recordings.iter().any(|recording| deviation.applies_to(recording)) {
             return Err(format!("there is no recording of {}", deviation.scenario));
         }
         if deviation.reason.len() < 20 {
@@ -127,14 +127,14 @@ pub fn check(recordings: &[Recording]) -> Result<(), String> {
 }
 
 impl Deviation {
-    fn is_of(&self, recording: &Recording) -> bool {
+    fn applies_to(&self, recording: &Recording) -> bool {
         self.scenario == recording.scenario && self.version.is_none_or(|version| version == recording.version)
     }
 
     fn frame<'a>(&self, events: &'a mut [Event], socket: &str, part: &str) -> &'a mut Frame {
-        let event = events.iter_mut().find(|event| heard(event, socket, part));
+        let event = events.iter_mut().find(|event| is_received(event, socket, part));
         match event.map(|event| &mut event.kind) {
-            Some(Kind::Heard(frame)) => frame,
+            Some(Kind::Received(frame)) => frame,
             _ => panic!("{}: {socket} never heard {part}", self.scenario),
         }
     }
@@ -142,20 +142,20 @@ impl Deviation {
     fn edit(&self, events: &mut Vec<Event>) {
         let before = events.len();
         match &self.edit {
-            Edit::Without(socket, part) => {
-                events.retain(|event| !heard(event, socket, part));
+            Edit::Absent(socket, part) => {
+                events.retain(|event| !is_received(event, socket, part));
                 assert!(events.len() < before, "{}: {socket} never heard {part}", self.scenario);
             }
             Edit::Payload(socket, part, payload) => {
                 self.frame(events, socket, part).payload = payload.clone();
             }
-            Edit::Also(socket, part, frame) => {
+            Edit::Additional(socket, part, frame) => {
                 let sent = |event: &Event| match &event.kind {
                     Kind::Send { text, .. } => event.socket == *socket && text.contains(part),
                     Kind::SendBytes(bytes) => {
                         event.socket == *socket && String::from_utf8_lossy(bytes).contains(part)
                     }
-                    _ => asked(event, part),
+                    _ => is_sent(event, part),
                 };
                 let at = events.iter().position(sent);
                 let at = at.unwrap_or_else(|| panic!("{}: {socket} never sent {part}", self.scenario));
@@ -164,7 +164,7 @@ impl Deviation {
                     _ => None,
                 });
                 let [join_ref, reference, topic, event, payload] = frame.clone();
-                let old = version_in(&path.expect("it was opened")) == Vsn::V1;
+                let old = version_in(&path.expect("it was opened")) == SerializerVersion::V1;
                 let frame = Frame {
                     join_ref: if old { Value::Null } else { join_ref },
                     reference,
@@ -174,13 +174,13 @@ impl Deviation {
                     data: None,
                     text: String::new(),
                 };
-                let kind = Kind::Heard(frame);
-                let next = events[at + 1..].iter().position(|event| event.kind.is_deed());
+                let kind = Kind::Received(frame);
+                let next = events[at + 1..].iter().position(|event| event.kind.is_action());
                 let end = next.map_or(events.len(), |next| at + 1 + next);
                 events.insert(end, Event { kind, socket: (*socket).to_owned(), ..events[at].clone() });
             }
-            Edit::Answer(part, status, body) => {
-                let at = events.iter().position(|event| asked(event, part));
+            Edit::Response(part, status, body) => {
+                let at = events.iter().position(|event| is_sent(event, part));
                 let at = at.unwrap_or_else(|| panic!("{}: nobody asked {part}", self.scenario));
                 let answers = events[at..].iter_mut().find_map(|event| match &mut event.kind {
                     Kind::Response { status, headers, body } => Some((status, headers, body)),
@@ -215,7 +215,7 @@ impl Deviation {
             Edit::Field(socket, part, name, value) => {
                 self.frame(events, socket, part).payload[*name] = value.clone()
             }
-            Edit::Living(socket, part, join_ref, payload) => {
+            Edit::OpenChannelReply(socket, part, join_ref, payload) => {
                 let frame = self.frame(events, socket, part);
                 (frame.join_ref, frame.payload) = (json!(join_ref), payload.clone());
             }
@@ -224,23 +224,23 @@ impl Deviation {
 }
 
 /// Whether it is a request with this in its method, path, body or headers.
-fn asked(event: &Event, part: &str) -> bool {
+fn is_sent(event: &Event, part: &str) -> bool {
     let Kind::Request { method, path, body, headers } = &event.kind else { return false };
     let body = body.as_deref().unwrap_or_default();
     format!("{method} {path} {body} {}", Value::from(headers.clone())).contains(part)
 }
 
-fn heard(event: &Event, socket: &str, part: &str) -> bool {
-    matches!(&event.kind, Kind::Heard(frame) if event.socket == socket && format!("{frame:?}").contains(part))
+fn is_received(event: &Event, socket: &str, part: &str) -> bool {
+    matches!(&event.kind, Kind::Received(frame) if event.socket == socket && format!("{frame:?}").contains(part))
 }
 
-fn refused(reason: &str) -> Value {
+fn refused_upgrade(reason: &str) -> Value {
     json!({"status": "error", "response": {"reason": reason}})
 }
 
 /// Every deviation: scenario, reason, what changes.
 fn deviations() -> Vec<Deviation> {
-    use Edit::{Also, Answer, Handshake, Payload, Without};
+    use Edit::{Absent, Additional, Handshake, Payload, Response};
     let both = |scenario, reason, edits: Vec<Edit>| deviation(scenario, None, reason, edits);
     let only =
         |scenario, version, reason, edits: Vec<Edit>| deviation(scenario, Some(version), reason, edits);
@@ -248,20 +248,20 @@ fn deviations() -> Vec<Deviation> {
         both(
             "bad_json",
             "A topic that is a number names no channel; such a frame is malformed like the others around it",
-            vec![Without("A", ",5,\"phx_reply\",")],
+            vec![Absent("A", ",5,\"phx_reply\",")],
         ),
         only(
             "bad_json",
             "2.0.0",
             "A payload that is no object is refused; the original's channel crashes of it",
             vec![
-                Without("A", "\"phx_error\""),
-                Also("A", "\"broadcast\",\"str\"]", [
+                Absent("A", "\"phx_error\""),
+                Additional("A", "\"broadcast\",\"str\"]", [
                     json!("1"), json!("11"), json!("realtime:bj"), json!("phx_reply"),
-                    refused("Broadcast payload must be a map"),
+                    refused_upgrade("Broadcast payload must be a map"),
                 ]),
-                Edit::Living("A", "\"12\"", "1", refused("Broadcast payload must be a map")),
-                Edit::Living("A", "\"13\"", "1", refused("Broadcast payload must be a map")),
+                Edit::OpenChannelReply("A", "\"12\"", "1", refused_upgrade("Broadcast payload must be a map")),
+                Edit::OpenChannelReply("A", "\"13\"", "1", refused_upgrade("Broadcast payload must be a map")),
             ],
         ),
         only(
@@ -269,24 +269,24 @@ fn deviations() -> Vec<Deviation> {
             "1.0.0",
             "A payload that is no object is refused: supabase-js throws when it is handed one",
             vec![
-                Without("A", "\"broadcast\",\"str\"]"),
-                Without("A", "\"broadcast\",[1]]"),
-                Without("A", "\"broadcast\",null]"),
-                Payload("A", "\"11\"", refused("Broadcast payload must be a map")),
-                Payload("A", "\"12\"", refused("Broadcast payload must be a map")),
-                Payload("A", "\"13\"", refused("Broadcast payload must be a map")),
+                Absent("A", "\"broadcast\",\"str\"]"),
+                Absent("A", "\"broadcast\",[1]]"),
+                Absent("A", "\"broadcast\",null]"),
+                Payload("A", "\"11\"", refused_upgrade("Broadcast payload must be a map")),
+                Payload("A", "\"12\"", refused_upgrade("Broadcast payload must be a map")),
+                Payload("A", "\"13\"", refused_upgrade("Broadcast payload must be a map")),
             ],
         ),
         only(
             "bad_json",
             "1.0.0",
             "Version 1 has no binary frames; the original takes their bytes for text, which no client relies on",
-            vec![Without("A", "[null,\"1\",\"phoenix\"")],
+            vec![Absent("A", "[null,\"1\",\"phoenix\"")],
         ),
         both(
             "heartbeat",
             "Every client numbers its frames in text; a number there is a malformed frame",
-            vec![Without("A", "[null,12,\"phoenix\"")],
+            vec![Absent("A", "[null,12,\"phoenix\"")],
         ),
         only(
             "broadcast_binary",
@@ -294,14 +294,14 @@ fn deviations() -> Vec<Deviation> {
             "JSON that is none would break every receiver of version 1, and kind 0 is answered with a kind that no \
              client decodes: both are malformed and dropped",
             vec![
-                Without("A", "badjson"),
-                Without("B_v2", "badjson"),
-                Without("C_v1", "badjson"),
-                Without("A", "[\"1\",\"5\","),
-                Without("A", "rawbytes"),
-                Without("B_v2", "rawbytes"),
-                Without("C_v1", "%{error}"),
-                Without("A", "[\"1\",\"10\","),
+                Absent("A", "badjson"),
+                Absent("B_v2", "badjson"),
+                Absent("C_v1", "badjson"),
+                Absent("A", "[\"1\",\"5\","),
+                Absent("A", "rawbytes"),
+                Absent("B_v2", "rawbytes"),
+                Absent("C_v1", "%{error}"),
+                Absent("A", "[\"1\",\"10\","),
             ],
         ),
         only(
@@ -313,18 +313,18 @@ fn deviations() -> Vec<Deviation> {
         both(
             "broadcast_large",
             "An object is what every client can decode in a reply; Python drops the original's text",
-            vec![Payload("A", "payload_size_exceeded", refused("payload_size_exceeded"))],
+            vec![Payload("A", "payload_size_exceeded", refused_upgrade("payload_size_exceeded"))],
         ),
         both(
             "limit_payload",
             "An object is what every client can decode in a reply; Python drops the original's text",
-            vec![Payload("A", "\"response\":\"payload_size_exceeded\"", refused("payload_size_exceeded"))],
+            vec![Payload("A", "\"response\":\"payload_size_exceeded\"", refused_upgrade("payload_size_exceeded"))],
         ),
         only(
             "limit_payload",
             "2.0.0",
             "The same of the binary broadcast, which version 1 has not",
-            vec![Payload("A", "\"response\":\"payload_size_exceeded\"", refused("payload_size_exceeded"))],
+            vec![Payload("A", "\"response\":\"payload_size_exceeded\"", refused_upgrade("payload_size_exceeded"))],
         ),
         both(
             "connect_errors",
@@ -341,7 +341,7 @@ fn deviations() -> Vec<Deviation> {
             "Errors of the HTTP server have Rollcall's own envelope",
             vec![
                 Handshake("wrong_path", Some((404, NOT_FOUND))),
-                Answer(
+                Response(
                     "GET /socket/websocket",
                     400,
                     r#"{"error":"this is a WebSocket; send Connection: Upgrade and Upgrade: websocket"}"#,
@@ -352,18 +352,18 @@ fn deviations() -> Vec<Deviation> {
             "join_validation",
             "What is wrong is said in words, not in the original's stack traces",
             vec![
-                Payload("A", "realtime:val_bcast_list", refused("UnknownErrorOnChannel: broadcast must be an object")),
-                Payload("A", "realtime:val_bcast_str", refused("UnknownErrorOnChannel: broadcast must be an object")),
-                Payload("A", "realtime:val_cfg_str", refused("UnknownErrorOnChannel: config must be an object")),
-                Payload("A", "realtime:val_cfg_list", refused("UnknownErrorOnChannel: config must be an object")),
-                Payload("A", "realtime:val_payload_list", refused("UnknownErrorOnChannel: the payload must be an object")),
-                Payload("A", "realtime:val_payload_str", refused("UnknownErrorOnChannel: the payload must be an object")),
+                Payload("A", "realtime:val_bcast_list", refused_upgrade("UnknownErrorOnChannel: broadcast must be an object")),
+                Payload("A", "realtime:val_bcast_str", refused_upgrade("UnknownErrorOnChannel: broadcast must be an object")),
+                Payload("A", "realtime:val_cfg_str", refused_upgrade("UnknownErrorOnChannel: config must be an object")),
+                Payload("A", "realtime:val_cfg_list", refused_upgrade("UnknownErrorOnChannel: config must be an object")),
+                Payload("A", "realtime:val_payload_list", refused_upgrade("UnknownErrorOnChannel: the payload must be an object")),
+                Payload("A", "realtime:val_payload_str", refused_upgrade("UnknownErrorOnChannel: the payload must be an object")),
             ],
         ),
         both(
             "join_validation",
             "Whoever says private: \"yes\" does not mean public",
-            vec![Payload("A", "realtime:val_private_str", refused("InvalidJoinPayload: private must be true or false"))],
+            vec![Payload("A", "realtime:val_private_str", refused_upgrade("InvalidJoinPayload: private must be true or false"))],
         ),
         both(
             "limit_users",
@@ -382,14 +382,14 @@ fn deviations() -> Vec<Deviation> {
             "presence_leave",
             "1.0.0",
             "Whoever leaves is not told of it; in the original, as in the other version, that is a matter of luck",
-            vec![Without("A", "\"leaves\":{\"alice\"")],
+            vec![Absent("A", "\"leaves\":{\"alice\"")],
         ),
         both(
             "private_presence_denied",
             "Who asked for an answer gets one when a broadcast is refused, instead of a time-out",
-            vec![Also("A", "\"9\"", [
+            vec![Additional("A", "\"9\"", [
                 json!("7"), json!("9"), json!("realtime:room:presonly:1"), json!("phx_reply"),
-                refused("Unauthorized: You do not have permissions to write to this Channel topic: room:presonly:1"),
+                refused_upgrade("Unauthorized: You do not have permissions to write to this Channel topic: room:presonly:1"),
             ])],
         ),
         only(
@@ -404,7 +404,7 @@ fn deviations() -> Vec<Deviation> {
             "A time far ahead is as good as tomorrow, which the original accepts: there is nothing since then",
             vec![
                 Payload("A", "\"19\"", json!({"status": "ok", "response": {"postgres_changes": []}})),
-                Also("A", "\"20\"", [
+                Additional("A", "\"20\"", [
                     json!("19"), json!("19"), json!("realtime:room:full:replay1"), json!("phx_close"), json!({}),
                 ]),
             ],
@@ -415,7 +415,7 @@ fn deviations() -> Vec<Deviation> {
             "A time far ahead is as good as tomorrow, which the original accepts: there is nothing since then",
             vec![
                 Payload("A", "\"19\"", json!({"status": "ok", "response": {"postgres_changes": []}})),
-                Also("A", "\"20\"", [
+                Additional("A", "\"20\"", [
                     json!("19"), json!("19"), json!("realtime:room:full:replay2"), json!("phx_close"), json!({}),
                 ]),
             ],
@@ -425,8 +425,8 @@ fn deviations() -> Vec<Deviation> {
             "1.0.0",
             "A list is no answer to since when: it is refused as an empty object is, instead of passed over",
             vec![
-                Payload("A", "\"25\"", refused("UnableToReplayMessages: Replay params are not valid")),
-                Without("A", "\"25\",\"realtime:room:full:replay1\",\"phx_close\""),
+                Payload("A", "\"25\"", refused_upgrade("UnableToReplayMessages: Replay params are not valid")),
+                Absent("A", "\"25\",\"realtime:room:full:replay1\",\"phx_close\""),
             ],
         ),
         only(
@@ -434,14 +434,14 @@ fn deviations() -> Vec<Deviation> {
             "2.0.0",
             "A list is no answer to since when: it is refused as an empty object is, instead of passed over",
             vec![
-                Payload("A", "\"25\"", refused("UnableToReplayMessages: Replay params are not valid")),
-                Without("A", "\"25\",\"realtime:room:full:replay2\",\"phx_close\""),
+                Payload("A", "\"25\"", refused_upgrade("UnableToReplayMessages: Replay params are not valid")),
+                Absent("A", "\"25\",\"realtime:room:full:replay2\",\"phx_close\""),
             ],
         ),
         both(
             "rest_broadcast",
             "What is wrong with a body is said in words, and in Rollcall's own envelope",
-            vec![Answer(
+            vec![Response(
                 "{bad",
                 400,
                 r#"{"success":false,"error":"INVALID_REQUEST","message":"the body is not valid JSON","statusCode":400}"#,
@@ -451,8 +451,8 @@ fn deviations() -> Vec<Deviation> {
             "rest_broadcast",
             "Rollcall serves one project, whatever host name it is reached by",
             vec![
-                Answer("nosuch.localhost", 202, ""),
-                Also("A", "nosuch.localhost", [
+                Response("nosuch.localhost", 202, ""),
+                Additional("A", "nosuch.localhost", [
                     Value::Null, Value::Null, json!("realtime:rest1"), json!("broadcast"),
                     json!({"type": "broadcast", "event": "ev", "payload": {"n": 1}}),
                 ]),
@@ -461,12 +461,12 @@ fn deviations() -> Vec<Deviation> {
         both(
             "rest_broadcast",
             "A browser may ask whether it may, without a gateway between",
-            vec![Answer("OPTIONS", 200, "")],
+            vec![Response("OPTIONS", 200, "")],
         ),
         both(
             "pg_rls",
             "Whose role no policy lets see anything is told so when it subscribes, instead of waiting for nothing",
-            vec![Also("ANON", "phx_join", [
+            vec![Additional("ANON", "phx_join", [
                 json!("1"), Value::Null, json!("realtime:rls"), json!("system"),
                 json!({
                     "message": "row-level security of public.todos is on, and no policy lets the role anon select: none of its INSERTs and UPDATEs come",
@@ -477,9 +477,9 @@ fn deviations() -> Vec<Deviation> {
         both(
             "private_write_denied",
             "Who asked for an answer gets one when a broadcast is refused, instead of a time-out",
-            vec![Also("A", "\"event\":\"x\"", [
+            vec![Additional("A", "\"event\":\"x\"", [
                 json!("1"), json!("2"), json!("realtime:room:readonly:1"), json!("phx_reply"),
-                refused("Unauthorized: You do not have permissions to write to this Channel topic: room:readonly:1"),
+                refused_upgrade("Unauthorized: You do not have permissions to write to this Channel topic: room:readonly:1"),
             ])],
         ),
     ]

@@ -9,12 +9,12 @@ mod client;
 #[path = "../it/cluster.rs"]
 #[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
 mod cluster;
+#[path = "../it/harness.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod harness;
 #[path = "../it/phoenix.rs"]
 #[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
 mod phoenix;
-#[path = "../it/world.rs"]
-#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod world;
 
 mod compare;
 mod deviations;
@@ -28,16 +28,16 @@ use futures_util::FutureExt;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::{cluster::Cluster, recording::Recording, world::World};
+use crate::{cluster::Cluster, harness::TestDatabase, recording::Recording};
 
 /// Replays at the same time. They wait more than they compute.
-const AT_ONCE: usize = 6;
+const CONCURRENT_REPLAYS: usize = 6;
 /// The longest that a replay may take; the longest recording is a minute of silence.
-const DEADLINE: Duration = Duration::from_secs(180);
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(AT_ONCE);
+    arguments.test_threads.get_or_insert(CONCURRENT_REPLAYS);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
     let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
@@ -51,10 +51,10 @@ fn main() -> ExitCode {
     for recording in recordings {
         let (runtime, cluster) = (runtime.clone(), cluster.clone());
         let name = format!("{}::vsn_{}", recording.scenario, recording.version);
-        let reason = deviations::why_not(&recording.scenario);
+        let reason = deviations::reason_not_replayed(&recording.scenario);
         let trial = Trial::test(name, move || {
             let cluster = cluster.expect("is there, unless tests are only listed");
-            runtime.block_on(run(cluster, recording))
+            runtime.block_on(execute(cluster, recording))
         });
         trials.push(match reason {
             Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
@@ -68,16 +68,16 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-async fn run(cluster: Arc<Cluster>, recording: Recording) -> Result<(), Failed> {
-    let world = World::new(cluster).await;
+async fn execute(cluster: Arc<Cluster>, recording: Recording) -> Result<(), Failed> {
+    let world = TestDatabase::new(cluster).await;
     let setup = include_str!("recordings/schema.sql");
     world.sql.batch_execute(setup).await.map_err(|error| format!("schema.sql: {error:?}"))?;
     let recording = deviations::apply(recording);
     let replayed =
-        timeout(DEADLINE, AssertUnwindSafe(replay::replay(&world, &recording)).catch_unwind()).await;
+        timeout(REPLAY_TIMEOUT, AssertUnwindSafe(replay::replay(&world, &recording)).catch_unwind()).await;
     let closed = world.close().await;
     let wrong = match replayed {
-        Err(_) => return Err(format!("did not end within {DEADLINE:?}").into()),
+        Err(_) => return Err(format!("did not end within {REPLAY_TIMEOUT:?}").into()),
         Ok(Err(panic)) => {
             let text = panic.downcast_ref::<String>().map_or("panicked", String::as_str);
             return Err(text.into());

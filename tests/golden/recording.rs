@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::phoenix::{Frame, Vsn};
+use crate::phoenix::{Frame, SerializerVersion};
 
 /// Where the recordings are.
 pub fn directory() -> PathBuf {
@@ -56,7 +56,7 @@ pub enum Kind {
     /// Its answer.
     Pong(Vec<u8>),
     /// A message comes.
-    Heard(Frame),
+    Received(Frame),
     /// The client says goodbye.
     Close(u16),
     /// The client is gone.
@@ -73,7 +73,7 @@ pub enum Kind {
 
 impl Kind {
     /// Whether somebody did it, rather than that it came of something.
-    pub fn is_deed(&self) -> bool {
+    pub fn is_action(&self) -> bool {
         use Kind::{Close, Connect, Note, Ping, Request, Send, SendBytes, Sql, Terminate};
         matches!(
             self,
@@ -93,7 +93,7 @@ impl Kind {
 /// A line of a file.
 #[derive(Deserialize)]
 #[serde(tag = "k", rename_all = "snake_case")]
-enum Line {
+enum RecordedLine {
     Meta { scenario: String, vsn: String },
     Note { m: String },
     Connect { path: String, headers: Map<String, Value> },
@@ -115,7 +115,7 @@ enum Line {
 }
 
 #[derive(Deserialize)]
-struct When {
+struct LineHeader {
     t: f64,
     ts: Timestamp,
     s: Option<String>,
@@ -136,9 +136,9 @@ impl Recording {
     fn read(file: &str) -> Self {
         let mut recording = Self { scenario: String::new(), version: String::new(), events: Vec::new() };
         for line in file.lines() {
-            let When { t, ts, s } = serde_json::from_str(line).expect("a time");
+            let LineHeader { t, ts, s } = serde_json::from_str(line).expect("a time");
             let parsed = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if let Line::Meta { scenario, vsn } = parsed {
+            if let RecordedLine::Meta { scenario, vsn } = parsed {
                 (recording.scenario, recording.version) = (scenario, vsn);
                 continue;
             }
@@ -150,7 +150,7 @@ impl Recording {
     }
 
     /// Which version a socket spoke: what its path says, the scenario's otherwise.
-    fn version_of(&self, socket: &str) -> Vsn {
+    fn version_of(&self, socket: &str) -> SerializerVersion {
         let path = self.events.iter().find_map(|event| match &event.kind {
             Kind::Connect { path, .. } if event.socket == socket => Some(path.clone()),
             _ => None,
@@ -158,15 +158,15 @@ impl Recording {
         version_in(&path.unwrap_or_default())
     }
 
-    fn kind(&self, socket: &str, line: Line) -> Kind {
+    fn kind(&self, socket: &str, line: RecordedLine) -> Kind {
         let version = self.version_of(socket);
         match line {
-            Line::Meta { .. } => unreachable!("read before"),
-            Line::Note { m } => Kind::Note(m),
-            Line::Connect { path, headers } => Kind::Connect { path, headers },
-            Line::Open => Kind::Opened,
-            Line::Refused { status, body } => Kind::Refused { status, body },
-            Line::Send { data, bytes } => {
+            RecordedLine::Meta { .. } => unreachable!("read before"),
+            RecordedLine::Note { m } => Kind::Note(m),
+            RecordedLine::Connect { path, headers } => Kind::Connect { path, headers },
+            RecordedLine::Open => Kind::Opened,
+            RecordedLine::Refused { status, body } => Kind::Refused { status, body },
+            RecordedLine::Send { data, bytes } => {
                 let sent = || {
                     self.events
                         .iter()
@@ -174,67 +174,67 @@ impl Recording {
                         .count()
                 };
                 let end = match version {
-                    Vsn::V1 => format!(r#""}}}},"ref":"{}","join_ref":"1"}}"#, sent() + 1),
-                    Vsn::V2 => r#""}}]"#.to_owned(),
+                    SerializerVersion::V1 => format!(r#""}}}},"ref":"{}","join_ref":"1"}}"#, sent() + 1),
+                    SerializerVersion::V2 => r#""}}]"#.to_owned(),
                 };
-                Kind::Send { text: whole(data, bytes, &end), split: None }
+                Kind::Send { text: untruncated(data, bytes, &end), split: None }
             }
-            Line::SendFragmented { data, at } => Kind::Send { text: data, split: Some(at) },
-            Line::SendBin { hex } => Kind::SendBytes(bytes(&hex)),
-            Line::SendPing { hex } => Kind::Ping(bytes(&hex)),
-            Line::Pong { hex } => Kind::Pong(bytes(&hex)),
-            Line::Recv { data, bytes } => {
+            RecordedLine::SendFragmented { data, at } => Kind::Send { text: data, split: Some(at) },
+            RecordedLine::SendBin { hex } => Kind::SendBytes(decode_hex(&hex)),
+            RecordedLine::SendPing { hex } => Kind::Ping(decode_hex(&hex)),
+            RecordedLine::Pong { hex } => Kind::Pong(decode_hex(&hex)),
+            RecordedLine::Recv { data, bytes } => {
                 let end = match version {
-                    Vsn::V1 => r#""},"type":"broadcast"},"topic":"realtime:big"}"#,
-                    Vsn::V2 => r#""},"type":"broadcast"}]"#,
+                    SerializerVersion::V1 => r#""},"type":"broadcast"},"topic":"realtime:big"}"#,
+                    SerializerVersion::V2 => r#""},"type":"broadcast"}]"#,
                 };
-                Kind::Heard(heard(version, &whole(data, bytes, end)))
+                Kind::Received(frame_from_text(version, &untruncated(data, bytes, end)))
             }
-            Line::RecvBin { hex } => Kind::Heard(heard_bytes(&bytes(&hex))),
-            Line::CloseByClient { code } => Kind::Close(code),
-            Line::TerminateByClient => Kind::Terminate,
-            Line::Close { code } => Kind::Closed(code),
-            Line::Sql { q, error } => Kind::Sql { statement: q, failed: error.is_some() },
-            Line::HttpReq { method, path, headers, body } => {
-                Kind::Request { method, path, headers, body: body.map(whole_body) }
+            RecordedLine::RecvBin { hex } => Kind::Received(frame_from_bytes(&decode_hex(&hex))),
+            RecordedLine::CloseByClient { code } => Kind::Close(code),
+            RecordedLine::TerminateByClient => Kind::Terminate,
+            RecordedLine::Close { code } => Kind::Closed(code),
+            RecordedLine::Sql { q, error } => Kind::Sql { statement: q, failed: error.is_some() },
+            RecordedLine::HttpReq { method, path, headers, body } => {
+                Kind::Request { method, path, headers, body: body.map(untruncated_body) }
             }
-            Line::HttpRes { status, headers, body } => Kind::Response { status, headers, body },
+            RecordedLine::HttpRes { status, headers, body } => Kind::Response { status, headers, body },
         }
     }
 }
 
 /// The version that a path asks for.
-pub fn version_in(path: &str) -> Vsn {
-    if path.contains("vsn=2.0.0") { Vsn::V2 } else { Vsn::V1 }
+pub fn version_in(path: &str) -> SerializerVersion {
+    if path.contains("vsn=2.0.0") { SerializerVersion::V2 } else { SerializerVersion::V1 }
 }
 
 /// The recorder has cut long texts; all of them are full of the same letter.
-fn whole(text: String, length: Option<usize>, end: &str) -> String {
+fn untruncated(text: String, length: Option<usize>, end: &str) -> String {
     let (Some(length), Some(start)) = (length, text.strip_suffix('…')) else { return text };
     let missing = length - start.len() - end.len();
     format!("{start}{}{end}", "x".repeat(missing))
 }
 
 /// Long bodies were cut in the middle of a text of one letter: `{"s":"xxx...(3200064 bytes)`.
-fn whole_body(body: String) -> String {
+fn untruncated_body(body: String) -> String {
     let cut = body.rsplit_once("...(").and_then(|(start, rest)| {
         let length: usize = rest.strip_suffix(" bytes)")?.parse().ok()?;
         Some((start, length))
     });
     let Some((start, length)) = cut else { return body };
     let end = if start.contains("messages") { r#""}}]}"# } else { r#""}"# };
-    whole(format!("{start}…"), Some(length), end)
+    untruncated(format!("{start}…"), Some(length), end)
 }
 
 /// The original has sent some frames that are no JSON, where a client had sent it none.
-fn heard(version: Vsn, text: &str) -> Frame {
+fn frame_from_text(version: SerializerVersion, text: &str) -> Frame {
     let broken =
         [("{not json", r#""{not json""#), (r#"%{error: "unable to parse response"}"#, r#""%{error}""#)];
     let text = broken.iter().fold(text.to_owned(), |text, (bad, good)| text.replace(bad, good));
     Frame::from_text(version, &text)
 }
 
-fn heard_bytes(bytes: &[u8]) -> Frame {
+fn frame_from_bytes(bytes: &[u8]) -> Frame {
     let payload = |payload: &[u8]| Value::from(String::from_utf8_lossy(payload));
     if bytes.first() == Some(&crate::phoenix::USER_BROADCAST) && !bytes.ends_with(b"{not json") {
         return Frame::from_bytes(bytes);
@@ -251,7 +251,7 @@ fn heard_bytes(bytes: &[u8]) -> Frame {
     }
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+fn decode_hex(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
     digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
 }

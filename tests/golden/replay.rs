@@ -39,76 +39,76 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    client::{Answer, send},
+    client::{HttpResponse, send},
     compare::Bindings,
-    phoenix::{Frame, Vsn},
+    harness::{TestDatabase, TestServer},
+    phoenix::{Frame, SerializerVersion},
     recording::{Event, Kind, Recording, version_in},
     tokens::Tokens,
-    world::{Node, World},
 };
 
 /// How long what was recorded may take, beyond what it took then.
-const PATIENCE: Duration = Duration::from_secs(8);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the end is listened for what should not come.
-const AFTERMATH: Duration = Duration::from_millis(400);
+const SETTLE_TIME: Duration = Duration::from_millis(400);
 /// Between two deeds that were apart: what the first sets off goes first.
-const PAUSE: Duration = Duration::from_millis(40);
+const ACTION_DELAY: Duration = Duration::from_millis(40);
 /// Recorded closer than this, deeds follow each other at once.
-const CLOSE_TOGETHER: f64 = 30.0;
+const MAX_CONCURRENT_GAP_MS: f64 = 30.0;
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What one socket has heard so far.
 #[derive(Default)]
-struct Heard {
-    lanes: BTreeMap<Lane, Vec<Frame>>,
+struct ReceivedFrames {
+    by_order_key: BTreeMap<FrameOrderKey, Vec<Frame>>,
     order: Vec<(String, String)>,
     pongs: Vec<Vec<u8>>,
     closed: Option<u16>,
 }
 
 /// Frames of one socket that keep their order.
-type Lane = (String, bool);
+type FrameOrderKey = (String, bool);
 
-fn lane(frame: &Frame) -> Lane {
+fn order_key(frame: &Frame) -> FrameOrderKey {
     let of_the_room = matches!(frame.event.as_str(), "broadcast" | "presence_diff" | "postgres_changes");
     (frame.topic.to_string(), of_the_room)
 }
 
-struct Live {
+struct OpenSocket {
     sink: SplitSink<Stream, Message>,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<ReceivedFrames>>,
     reader: JoinHandle<()>,
 }
 
 /// A replay under way.
 pub struct Replay<'a> {
     recording: &'a Recording,
-    world: &'a World,
-    node: Arc<Node>,
+    world: &'a TestDatabase,
+    node: Arc<TestServer>,
     sql: Client,
     tokens: Tokens,
-    sockets: HashMap<String, Live>,
-    news: Arc<Notify>,
+    sockets: HashMap<String, OpenSocket>,
+    received_notify: Arc<Notify>,
     /// When the recorded times of day were, here.
-    times: Vec<(Timestamp, Timestamp)>,
-    wrong: Vec<String>,
+    event_times: Vec<(Timestamp, Timestamp)>,
+    differences: Vec<String>,
 }
 
 /// Replays a recording against a server of its own; returns everything that differs.
-pub async fn replay(world: &World, recording: &Recording) -> Vec<String> {
+pub async fn replay(world: &TestDatabase, recording: &Recording) -> Vec<String> {
     let (settings, events) = settings(&recording.events);
     let recording = Recording {
         scenario: recording.scenario.clone(),
         version: recording.version.clone(),
-        events: without_hanging_up(recording, events),
+        events: without_hangup(recording, events),
     };
     let configure = |all: &mut Settings| {
         // Whoever recorded had set it out of the way, but where it is the subject.
         all.realtime_presence_calls = Some("0".into());
-        settings.iter().for_each(|(name, value)| set(all, name, value));
+        settings.iter().for_each(|(name, value)| apply_setting(all, name, value));
     };
-    let node = world.node_with(configure).await;
+    let node = world.start_server_with(configure).await;
     let mut replay = Replay {
         recording: &recording,
         world,
@@ -116,12 +116,12 @@ pub async fn replay(world: &World, recording: &Recording) -> Vec<String> {
         sql: world.connect().await,
         tokens: Tokens::default(),
         sockets: HashMap::new(),
-        news: Arc::default(),
-        times: Vec::new(),
-        wrong: Vec::new(),
+        received_notify: Arc::default(),
+        event_times: Vec::new(),
+        differences: Vec::new(),
     };
-    replay.run().await;
-    replay.wrong
+    replay.execute().await;
+    replay.differences
 }
 
 /// What the recorder set at its tenant first, as settings of a server.
@@ -137,7 +137,7 @@ fn settings(events: &[Event]) -> (Map<String, Value>, &[Event]) {
     }
 }
 
-fn set(settings: &mut Settings, name: &str, value: &Value) {
+fn apply_setting(settings: &mut Settings, name: &str, value: &Value) {
     let value = Some(value.to_string());
     match name {
         "max_channels_per_client" => settings.realtime_max_channels_per_client = value,
@@ -150,17 +150,18 @@ fn set(settings: &mut Settings, name: &str, value: &Value) {
 }
 
 /// At the end the recorder hung up by itself, and what others heard of that is no part of the scenario.
-fn without_hanging_up(recording: &Recording, events: &[Event]) -> Vec<Event> {
-    let last_deed = events.iter().rposition(|event| event.kind.is_deed()).expect("somebody did something");
+fn without_hangup(recording: &Recording, events: &[Event]) -> Vec<Event> {
+    let last_action =
+        events.iter().rposition(|event| event.kind.is_action()).expect("somebody did something");
     let said_goodbye = |socket: &str| {
         events.iter().any(|event| event.socket == socket && matches!(event.kind, Kind::Close(_)))
     };
     let hung_up = |event: &Event| matches!(event.kind, Kind::Closed(1000)) && !said_goodbye(&event.socket);
     let waited_for = recording.scenario == "idle_timeout";
-    let end = events[last_deed..].iter().find(|event| hung_up(event) && !waited_for).map(|event| event.t);
+    let end = events[last_action..].iter().find(|event| hung_up(event) && !waited_for).map(|event| event.t);
     let kept = |(at, event): &(usize, &Event)| match end {
-        Some(end) if *at > last_deed => {
-            let gone = matches!(&event.kind, Kind::Heard(frame) if frame.event == "presence_diff")
+        Some(end) if *at > last_action => {
+            let gone = matches!(&event.kind, Kind::Received(frame) if frame.event == "presence_diff")
                 && event.t > end - 10.0;
             !hung_up(event) && !gone
         }
@@ -170,33 +171,33 @@ fn without_hanging_up(recording: &Recording, events: &[Event]) -> Vec<Event> {
 }
 
 impl Replay<'_> {
-    async fn run(&mut self) {
+    async fn execute(&mut self) {
         let events = &self.recording.events;
         let mut before: Option<&Event> = None;
         for (at, event) in events.iter().enumerate() {
-            if !event.kind.is_deed() {
+            if !event.kind.is_action() {
                 continue;
             }
-            self.await_recorded(&events[..at]).await;
-            if before.is_some_and(|before| event.t - before.t > CLOSE_TOGETHER) {
-                sleep(PAUSE).await;
+            self.wait_for_recorded(&events[..at]).await;
+            if before.is_some_and(|before| event.t - before.t > MAX_CONCURRENT_GAP_MS) {
+                sleep(ACTION_DELAY).await;
             }
             before = Some(event);
-            self.times.push((event.at, Timestamp::now()));
-            self.act(event, &events[at + 1..]).await;
-            if self.wrong.len() > 5 {
+            self.event_times.push((event.at, Timestamp::now()));
+            self.perform(event, &events[at + 1..]).await;
+            if self.differences.len() > 5 {
                 return;
             }
         }
-        self.await_recorded(events).await;
-        sleep(AFTERMATH).await;
+        self.wait_for_recorded(events).await;
+        sleep(SETTLE_TIME).await;
         self.compare();
     }
 
     /// Does what was done, and looks at what comes back at once.
-    async fn act(&mut self, event: &Event, after: &[Event]) {
+    async fn perform(&mut self, event: &Event, after: &[Event]) {
         match &event.kind {
-            Kind::Note(note) => self.note(note).await,
+            Kind::Note(note) => self.apply_note(note).await,
             Kind::Connect { path, headers } => {
                 let outcome = after.iter().find(|later| {
                     later.socket == event.socket && matches!(later.kind, Kind::Opened | Kind::Refused { .. })
@@ -205,7 +206,7 @@ impl Replay<'_> {
                 self.connect(&event.socket, path, headers, outcome).await;
             }
             Kind::Send { text, split } => {
-                let text = self.tokens.fill(&self.in_our_time(text));
+                let text = self.tokens.substitute(&self.shift_since(text));
                 match split {
                     None => self.send(&event.socket, Message::text(text)).await,
                     Some(at) => {
@@ -227,7 +228,7 @@ impl Replay<'_> {
             Kind::Sql { statement, failed } => {
                 let result = self.sql.simple_query(statement).await;
                 if result.is_err() != *failed {
-                    self.wrong.push(format!("{statement}: {result:?}"));
+                    self.differences.push(format!("{statement}: {result:?}"));
                 }
             }
             Kind::Request { method, path, headers, body } => {
@@ -243,22 +244,22 @@ impl Replay<'_> {
     }
 
     /// Remarks that stand for something that was done to the server.
-    async fn note(&mut self, note: &str) {
+    async fn apply_note(&mut self, note: &str) {
         match note {
-            "stopping postgres" => self.world.database_goes().await,
+            "stopping postgres" => self.world.disconnect_clients().await,
             "starting postgres" => {
-                self.world.database_comes_back().await;
+                self.world.allow_connections().await;
                 self.sql = self.world.connect().await;
             }
             "restarting postgres" => {
-                self.world.database_goes().await;
+                self.world.disconnect_clients().await;
                 sleep(Duration::from_secs(1)).await;
-                self.world.database_comes_back().await;
+                self.world.allow_connections().await;
                 self.sql = self.world.connect().await;
             }
             "stopping the server" => {
                 if let Err(error) = self.node.stop().await {
-                    self.wrong.push(error);
+                    self.differences.push(error);
                 }
             }
             _ => {}
@@ -266,11 +267,11 @@ impl Replay<'_> {
     }
 
     async fn connect(&mut self, name: &str, path: &str, headers: &Map<String, Value>, outcome: &Kind) {
-        let path = self.tokens.fill(path);
+        let path = self.tokens.substitute(path);
         let url = format!("ws://{}{path}", self.node.address);
         let mut request = url.into_client_request().expect("a request");
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
-            let value = self.tokens.fill(value.as_str().expect("text"));
+            let value = self.tokens.substitute(value.as_str().expect("text"));
             let name = name.parse::<reqwest::header::HeaderName>().expect("a header");
             request.headers_mut().insert(name, value.parse().expect("a value"));
         }
@@ -280,26 +281,27 @@ impl Replay<'_> {
                 let given = (response.status().as_u16(), response.into_body().unwrap_or_default());
                 let text = String::from_utf8_lossy(&given.1);
                 if given.0 != *status || json_or_text(&text) != json_or_text(body) {
-                    self.wrong.push(format!("{name}: refused with {} {text}, not {status} {body}", given.0));
+                    self.differences
+                        .push(format!("{name}: refused with {} {text}, not {status} {body}", given.0));
                 }
             }
-            (Ok(_), _) => self.wrong.push(format!("{name}: opened, not {outcome:?}")),
-            (Err(error), _) => self.wrong.push(format!("{name}: {error}, not {outcome:?}")),
+            (Ok(_), _) => self.differences.push(format!("{name}: opened, not {outcome:?}")),
+            (Err(error), _) => self.differences.push(format!("{name}: {error}, not {outcome:?}")),
         }
     }
 
     /// Reads a socket until it ends.
-    fn listen(&mut self, name: &str, version: Vsn, stream: Stream) {
+    fn listen(&mut self, name: &str, version: SerializerVersion, stream: Stream) {
         let (sink, mut stream) = stream.split();
-        let heard: Arc<Mutex<Heard>> = Arc::default();
-        let (news, ears) = (self.news.clone(), heard.clone());
+        let heard: Arc<Mutex<ReceivedFrames>> = Arc::default();
+        let (news, ears) = (self.received_notify.clone(), heard.clone());
         let reader = tokio::spawn(async move {
             while ears.lock().closed.is_none() {
                 let message = stream.next().await;
                 let mut heard = ears.lock();
                 let mut take = |frame: Frame| {
                     heard.order.push((frame.topic.to_string(), frame.event.clone()));
-                    heard.lanes.entry(lane(&frame)).or_default().push(frame);
+                    heard.by_order_key.entry(order_key(&frame)).or_default().push(frame);
                 };
                 match message {
                     Some(Ok(Message::Text(text))) => take(Frame::from_text(version, &text)),
@@ -315,15 +317,15 @@ impl Replay<'_> {
                 news.notify_waiters();
             }
         });
-        self.sockets.insert(name.to_owned(), Live { sink, heard, reader });
+        self.sockets.insert(name.to_owned(), OpenSocket { sink, received: heard, reader });
     }
 
     async fn send(&mut self, name: &str, message: Message) {
         let Some(live) = self.sockets.get_mut(name) else {
-            return self.wrong.push(format!("{name} never opened"));
+            return self.differences.push(format!("{name} never opened"));
         };
         // Some scenarios go on talking to a socket that has been closed.
-        timeout(PATIENCE, live.sink.send(message)).await.ok();
+        timeout(WAIT_TIMEOUT, live.sink.send(message)).await.ok();
     }
 
     /// Both halves go, and the connection with them.
@@ -340,11 +342,11 @@ impl Replay<'_> {
         path: &str,
         headers: &Map<String, Value>,
         body: Option<&str>,
-    ) -> Answer {
-        let path = self.tokens.fill(path);
+    ) -> HttpResponse {
+        let path = self.tokens.substitute(path);
         let mut request = self.node.request(Method::from_bytes(method.as_bytes()).expect("a method"), &path);
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
-            request = request.header(name, self.tokens.fill(value.as_str().expect("text")));
+            request = request.header(name, self.tokens.substitute(value.as_str().expect("text")));
         }
         send(match body {
             Some(body) => request.body(body.to_owned()),
@@ -357,10 +359,10 @@ impl Replay<'_> {
         &mut self,
         path: &str,
         (status, headers, body): (u16, &Map<String, Value>, &String),
-        ours: &Answer,
+        ours: &HttpResponse,
     ) {
         if ours.status.as_u16() != status || ours.body != json_or_text(body) {
-            self.wrong.push(format!(
+            self.differences.push(format!(
                 "{path}: answered {} {}, not {status} {body}",
                 ours.status.as_u16(),
                 ours.body
@@ -370,23 +372,23 @@ impl Replay<'_> {
             headers.keys().filter(|name| name.starts_with("x-rate") || name.starts_with("access-control"))
         {
             if ours.header(name).is_none() {
-                self.wrong.push(format!("{path}: no header {name}"));
+                self.differences.push(format!("{path}: no header {name}"));
             }
         }
     }
 
     /// Times of the recording, as times of this run: the same distance from the same event.
-    fn in_our_time(&self, text: &str) -> String {
+    fn shift_since(&self, text: &str) -> String {
         let Some((before, after)) = text.split_once(r#""since":"#) else { return text.to_owned() };
         let quoted = after.starts_with('"');
         let digits: String = after.trim_start_matches('"').chars().take_while(char::is_ascii_digit).collect();
         let Ok(theirs) = digits.parse::<i64>() else { return text.to_owned() };
         let (recorded, here) = self
-            .times
+            .event_times
             .iter()
             .rev()
             .find(|(recorded, _)| recorded.as_millisecond() <= theirs)
-            .or(self.times.first())
+            .or(self.event_times.first())
             .expect("something has happened");
         let ours = here.as_millisecond() + (theirs - recorded.as_millisecond());
         let after = &after[digits.len() + usize::from(quoted)..];
@@ -394,20 +396,20 @@ impl Replay<'_> {
     }
 
     /// Waits until as much has come as was recorded up to here.
-    async fn await_recorded(&mut self, so_far: &[Event]) {
-        let expected = Expected::of(so_far);
+    async fn wait_for_recorded(&mut self, so_far: &[Event]) {
+        let expected = Expected::with_id(so_far);
         // What took long then may take as long again, and timers more.
         let recorded = match so_far {
-            [.., deed, last] if !last.kind.is_deed() => {
+            [.., deed, last] if !last.kind.is_action() => {
                 Duration::from_secs_f64((last.t - deed.t).max(0.0) / 1_000.0)
             }
             _ => Duration::ZERO,
         };
-        let deadline = Instant::now() + recorded + PATIENCE;
+        let deadline = Instant::now() + recorded + WAIT_TIMEOUT;
         loop {
-            let news = self.news.clone();
+            let news = self.received_notify.clone();
             let notified = news.notified();
-            if expected.sockets.iter().all(|(name, expected)| self.has(name, expected)) {
+            if expected.sockets.iter().all(|(name, expected)| self.has_received(name, expected)) {
                 return;
             }
             if tokio::time::timeout_at(deadline, notified).await.is_err() {
@@ -416,55 +418,58 @@ impl Replay<'_> {
         }
     }
 
-    fn has(&self, name: &str, expected: &Heard) -> bool {
+    fn has_received(&self, name: &str, expected: &ReceivedFrames) -> bool {
         let Some(live) = self.sockets.get(name) else { return true };
-        let heard = live.heard.lock();
+        let heard = live.received.lock();
         let lanes = expected
-            .lanes
+            .by_order_key
             .iter()
-            .all(|(lane, frames)| heard.lanes.get(lane).map_or(0, Vec::len) >= frames.len());
+            .all(|(lane, frames)| heard.by_order_key.get(lane).map_or(0, Vec::len) >= frames.len());
         lanes
             && heard.pongs.len() >= expected.pongs.len()
             && (expected.closed.is_none() || heard.closed.is_some())
     }
 
     fn compare(&mut self) {
-        let expected = Expected::of(&self.recording.events);
+        let expected = Expected::with_id(&self.recording.events);
         let mut bindings = Bindings::default();
-        let nothing = Heard::default();
+        let nothing = ReceivedFrames::default();
         for (name, live) in &self.sockets {
-            let (heard, expected) = (live.heard.lock(), expected.sockets.get(name).unwrap_or(&nothing));
+            let (heard, expected) = (live.received.lock(), expected.sockets.get(name).unwrap_or(&nothing));
             let lanes: std::collections::BTreeSet<_> =
-                heard.lanes.keys().chain(expected.lanes.keys()).collect();
+                heard.by_order_key.keys().chain(expected.by_order_key.keys()).collect();
             for lane in lanes {
                 let none = Vec::new();
-                let theirs = expected.lanes.get(lane).unwrap_or(&none);
-                let ours = heard.lanes.get(lane).unwrap_or(&none);
-                let same =
-                    theirs.iter().zip(ours).try_for_each(|(theirs, ours)| bindings.same_frame(theirs, ours));
+                let theirs = expected.by_order_key.get(lane).unwrap_or(&none);
+                let ours = heard.by_order_key.get(lane).unwrap_or(&none);
+                let same = theirs
+                    .iter()
+                    .zip(ours)
+                    .try_for_each(|(theirs, ours)| bindings.compare_frame(theirs, ours));
                 if let Err(difference) = same {
-                    self.wrong.push(format!("{name}: {difference}"));
+                    self.differences.push(format!("{name}: {difference}"));
                 } else if theirs.len() > ours.len() {
-                    self.wrong.push(format!("{name}: never came: {:?}", &theirs[ours.len()..]));
+                    self.differences.push(format!("{name}: never came: {:?}", &theirs[ours.len()..]));
                 } else if ours.len() > theirs.len() {
-                    self.wrong.push(format!("{name}: came too: {:?}", &ours[theirs.len()..]));
+                    self.differences.push(format!("{name}: came too: {:?}", &ours[theirs.len()..]));
                 }
             }
             if heard.pongs != expected.pongs {
-                self.wrong.push(format!("{name}: pongs {:?}, not {:?}", heard.pongs, expected.pongs));
+                self.differences.push(format!("{name}: pongs {:?}, not {:?}", heard.pongs, expected.pongs));
             }
             // A frame that is too large may end the connection before the close frame is read.
             let closed = heard.closed.filter(|_| expected.closed.is_some());
             if closed != expected.closed && (expected.closed, closed) != (Some(1006), Some(1009)) {
-                self.wrong.push(format!("{name}: closed with {:?}, not {:?}", heard.closed, expected.closed));
+                self.differences
+                    .push(format!("{name}: closed with {:?}, not {:?}", heard.closed, expected.closed));
             }
             if expected.closed.is_none() && heard.closed.is_some() {
-                self.wrong.push(format!("{name}: closed with {:?}", heard.closed));
+                self.differences.push(format!("{name}: closed with {:?}", heard.closed));
             }
             let mut begun = std::collections::HashSet::new();
             for (topic, event) in &heard.order {
                 if begun.insert(topic) && event != "phx_reply" {
-                    self.wrong.push(format!("{name}: {event} of {topic} before any reply"));
+                    self.differences.push(format!("{name}: {event} of {topic} before any reply"));
                 }
             }
         }
@@ -473,12 +478,12 @@ impl Replay<'_> {
 
 /// What the recorded sockets heard.
 struct Expected {
-    sockets: HashMap<String, Heard>,
+    sockets: HashMap<String, ReceivedFrames>,
 }
 
 impl Expected {
-    fn of(events: &[Event]) -> Self {
-        let mut sockets: HashMap<String, Heard> = HashMap::new();
+    fn with_id(events: &[Event]) -> Self {
+        let mut sockets: HashMap<String, ReceivedFrames> = HashMap::new();
         for event in events {
             // A socket that the client ended has nothing more to hear.
             if matches!(event.kind, Kind::Terminate) {
@@ -487,7 +492,9 @@ impl Expected {
             }
             let heard = sockets.entry(event.socket.clone()).or_default();
             match &event.kind {
-                Kind::Heard(frame) => heard.lanes.entry(lane(frame)).or_default().push(frame.clone()),
+                Kind::Received(frame) => {
+                    heard.by_order_key.entry(order_key(frame)).or_default().push(frame.clone())
+                }
                 Kind::Pong(bytes) => heard.pongs.push(bytes.clone()),
                 Kind::Closed(code) => heard.closed = Some(*code),
                 _ => {}

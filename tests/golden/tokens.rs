@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rollcall::auth::token;
 use serde_json::{Value, json};
 
-use crate::world::{SECRET, in_seconds};
+use crate::harness::{SECRET, unix_time_in};
 
 /// What signs the tokens that are signed wrongly.
 const WRONG_SECRET: &str = "a-new-secret-that-has-at-least-32-characters-long";
@@ -17,12 +17,12 @@ pub struct Tokens(HashMap<String, String>);
 
 impl Tokens {
     /// Puts tokens in the place of their descriptions.
-    pub fn fill(&mut self, text: &str) -> String {
+    pub fn substitute(&mut self, text: &str) -> String {
         let mut filled = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("<jwt:") {
             let (description, after) = after.split_once('>').expect("a description ends");
-            let token = self.0.entry(description.to_owned()).or_insert_with(|| mint(description));
+            let token = self.0.entry(description.to_owned()).or_insert_with(|| mint_described(description));
             filled.push_str(before);
             filled.push_str(token);
             rest = after;
@@ -31,7 +31,7 @@ impl Tokens {
     }
 }
 
-fn mint(description: &str) -> String {
+fn mint_described(description: &str) -> String {
     let mut claims = json!({});
     let (mut secret, mut signed) = (SECRET, true);
     for (name, value) in description.split(',').map(|part| part.split_once('=').expect("name=value")) {
@@ -57,12 +57,12 @@ fn expiry(offset: &str) -> Value {
     let (number, unit) = offset.split_at(offset.len() - 1);
     let factor = if unit == "d" { 86_400 } else { 1 };
     match number.parse::<i64>() {
-        Ok(whole) => json!(in_seconds(whole * factor)),
+        Ok(whole) => json!(unix_time_in(whole * factor)),
         Err(_) => {
             let (whole, _) = number.split_once('.').expect("a decimal");
             // Written as a decimal, which is what the recording is about.
             #[expect(clippy::cast_precision_loss, reason = "seconds fit")]
-            let seconds = in_seconds(whole.parse().expect("a number")) as f64;
+            let seconds = unix_time_in(whole.parse().expect("a number")) as f64;
             json!(seconds + 0.5)
         }
     }

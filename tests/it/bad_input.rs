@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::{
-    Case,
+    TestCase,
     client::send,
-    world::{Node, SECRET, User, World, in_seconds, mint},
+    harness::{SECRET, TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
 
-const STATUS: &str = "/api/presence/status";
+const STATUS_PATH: &str = "/api/presence/status";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         bodies_that_are_refused_change_nothing,
         texts_that_look_like_sql_are_texts,
@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// How many rows each table has, and a hash over them. Not the tables where servers write by themselves.
-async fn rows(world: &World) -> Vec<(String, i64, String)> {
+async fn count_rows(world: &TestDatabase) -> Vec<(String, i64, String)> {
     let tables = world
         .sql
         .query(
@@ -47,7 +47,7 @@ async fn rows(world: &World) -> Vec<(String, i64, String)> {
         let statement = format!(
             "select count(*), coalesce(md5(string_agg(t::text, ',' order by t::text)), '') from {table} t"
         );
-        let row = world.row(&statement, &[]).await;
+        let row = world.query_row(&statement, &[]).await;
         rows.push((table, row.get(0), row.get(1)));
     }
     assert!(rows.len() > 10, "{rows:?}");
@@ -55,23 +55,23 @@ async fn rows(world: &World) -> Vec<(String, i64, String)> {
 }
 
 /// A user with rows in every table that a request could touch.
-async fn settled(world: &World, node: &Node) -> User {
+async fn user_with_status(world: &TestDatabase, node: &TestServer) -> User {
     let user = User::new();
     world
-        .run(
+        .execute(
             "insert into public.presence_settings (user_id) values ($user);
              insert into public.contacts values ($user, gen_random_uuid(), now());",
             &[("user", user.id)],
         )
         .await;
-    node.post(&user, STATUS, json!({"status": "busy", "custom_status": "x"})).await.expect(200);
+    node.post(&user, STATUS_PATH, json!({"status": "busy", "custom_status": "x"})).await.expect_status(200);
     user
 }
 
-async fn bodies_that_are_refused_change_nothing(world: Arc<World>) {
-    let node = world.node().await;
-    let user = settled(&world, &node).await;
-    let before = rows(&world).await;
+async fn bodies_that_are_refused_change_nothing(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = user_with_status(&world, &node).await;
+    let before = count_rows(&world).await;
     let deep = format!(r#"{{"status":"online","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     let giant = format!(r#"{{"status":"online","x":"{}"}}"#, "x".repeat(64 * 1024));
     let huge = format!(r#"{{"status":"online","x":"{}"}}"#, "x".repeat(3 * 1024 * 1024));
@@ -142,57 +142,60 @@ async fn bodies_that_are_refused_change_nothing(world: Arc<World>) {
         ),
         ("text", "text/plain", br#"{"status":"online"}"#.to_vec(), 415, "UNSUPPORTED_MEDIA_TYPE"),
     ] {
-        let request =
-            node.request(Method::POST, STATUS).bearer_auth(&user.token).header("content-type", content_type);
+        let request = node
+            .request(Method::POST, STATUS_PATH)
+            .bearer_auth(&user.token)
+            .header("content-type", content_type);
         let answer = send(request.body(body)).await;
         assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.body);
         let error = answer.expect_error(status, code);
         assert!(error["message"].as_str().is_some_and(|message| message.len() < 500), "{what}: {error}");
     }
     for method in [Method::PUT, Method::DELETE, Method::PATCH] {
-        let answer = send(node.request(method, STATUS).bearer_auth(&user.token)).await;
+        let answer = send(node.request(method, STATUS_PATH).bearer_auth(&user.token)).await;
         assert!(answer.header("allow").is_some_and(|allow| allow.contains("POST")), "{:?}", answer.headers);
         answer.expect_error(405, "METHOD_NOT_ALLOWED");
     }
-    assert_eq!(rows(&world).await, before);
+    assert_eq!(count_rows(&world).await, before);
 }
 
-async fn texts_that_look_like_sql_are_texts(world: Arc<World>) {
-    let node = world.node().await;
-    let user = settled(&world, &node).await;
+async fn texts_that_look_like_sql_are_texts(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = user_with_status(&world, &node).await;
     for text in
         ["'; drop table public.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
     {
         let body = json!({"status": "online", "device_id": text, "custom_status": text, "activity": text, "current_page": text});
-        let set = node.post(&user, STATUS, body).await.expect(200);
+        let set = node.post(&user, STATUS_PATH, body).await.expect_status(200);
         assert_eq!(
             (&set["custom_status"], &set["activity"], &set["current_page"]),
             (&json!(text), &json!(text), &json!(text))
         );
-        let kept =
-            world.row("select count(*) from public.presence_devices where device_id = $1", &[&text]).await;
+        let kept = world
+            .query_row("select count(*) from public.presence_devices where device_id = $1", &[&text])
+            .await;
         assert_eq!(kept.get::<_, i64>(0), 1, "{text}");
-        node.post(&user, STATUS, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
+        node.post(&user, STATUS_PATH, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
     }
-    assert_eq!(world.row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(world.query_row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
 }
 
-async fn unknown_fields_are_ignored(world: Arc<World>) {
-    let node = world.node().await;
+async fn unknown_fields_are_ignored(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     let body = json!({
         "status": "online", "__proto__": {"admin": true}, "face": "trusted", "version": 9, "nodes": ["x"],
         "last_seen": "1970-01-01T00:00:00Z", "x": {"deep": [1, 2, {"er": null}]},
     });
-    let set = node.post(&user, STATUS, body).await.expect(200);
+    let set = node.post(&user, STATUS_PATH, body).await.expect_status(200);
     assert_eq!(set.as_object().map(serde_json::Map::len), Some(4), "{set:#}");
     assert_ne!(set["last_seen"], "1970-01-01T00:00:00.000Z");
 }
 
-async fn paths_and_queries_that_make_no_sense_are_refused(world: Arc<World>) {
-    let node = world.node().await;
-    let user = settled(&world, &node).await;
-    let before = rows(&world).await;
+async fn paths_and_queries_that_make_no_sense_are_refused(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = user_with_status(&world, &node).await;
+    let before = count_rows(&world).await;
     let id = user.id;
     for (path, status, code) in [
         ("/api/presence/users/bob".to_owned(), 400, "INVALID_REQUEST"),
@@ -218,48 +221,48 @@ async fn paths_and_queries_that_make_no_sense_are_refused(world: Arc<World>) {
         assert_eq!(answer.status.as_u16(), status, "{path}: {}", answer.body);
         answer.expect_error(status, code);
     }
-    assert_eq!(rows(&world).await, before);
+    assert_eq!(count_rows(&world).await, before);
 }
 
 /// A token put together by hand.
-fn forged(header: &Value, claims: &Value, signature: &str) -> String {
+fn forged_token(header: &Value, claims: &Value, signature: &str) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{signature}", part(header), part(claims))
 }
 
-async fn tokens_that_nobody_should_believe_are_refused_everywhere(world: Arc<World>) {
-    let node = world.node().await;
-    let user = settled(&world, &node).await;
-    let before = rows(&world).await;
-    let claims = json!({"sub": user.id, "role": "authenticated", "exp": in_seconds(3_600)});
+async fn tokens_that_nobody_should_believe_are_refused_everywhere(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = user_with_status(&world, &node).await;
+    let before = count_rows(&world).await;
+    let claims = json!({"sub": user.id, "role": "authenticated", "exp": unix_time_in(3_600)});
     let with = |name: &str, value: Value| {
         let mut claims = claims.clone();
         claims[name] = value;
-        mint(&claims)
+        mint_token(&claims)
     };
     let without = |name: &str| {
         let mut claims = claims.clone();
         claims.as_object_mut().expect("an object").remove(name);
-        mint(&claims)
+        mint_token(&claims)
     };
-    let good = mint(&claims);
+    let good = mint_token(&claims);
     let (signed, signature) = good.rsplit_once('.').expect("three parts");
     let other_secret = token::mint(&SECRET.replace('i', "j"), &claims).expect("a token");
     for (what, token) in [
         ("another secret", other_secret),
-        ("alg none", forged(&json!({"alg": "none"}), &claims, "")),
-        ("alg None", forged(&json!({"alg": "None", "typ": "JWT"}), &claims, "")),
-        ("alg none, with a signature", forged(&json!({"alg": "none"}), &claims, signature)),
-        ("RS256 over our secret", forged(&json!({"alg": "RS256"}), &claims, signature)),
-        ("no alg", forged(&json!({"typ": "JWT"}), &claims, signature)),
-        ("a critical extension", forged(&json!({"alg": "HS256", "crit": ["x"]}), &claims, signature)),
+        ("alg none", forged_token(&json!({"alg": "none"}), &claims, "")),
+        ("alg None", forged_token(&json!({"alg": "None", "typ": "JWT"}), &claims, "")),
+        ("alg none, with a signature", forged_token(&json!({"alg": "none"}), &claims, signature)),
+        ("RS256 over our secret", forged_token(&json!({"alg": "RS256"}), &claims, signature)),
+        ("no alg", forged_token(&json!({"typ": "JWT"}), &claims, signature)),
+        ("a critical extension", forged_token(&json!({"alg": "HS256", "crit": ["x"]}), &claims, signature)),
         ("no signature", format!("{signed}.")),
         ("two parts", signed.to_owned()),
         ("four parts", format!("{good}.{signature}")),
-        ("expired", with("exp", json!(in_seconds(-1)))),
+        ("expired", with("exp", json!(unix_time_in(-1)))),
         ("no exp", without("exp")),
         ("a text as exp", with("exp", json!("tomorrow"))),
-        ("not valid yet", with("nbf", json!(in_seconds(600)))),
+        ("not valid yet", with("nbf", json!(unix_time_in(600)))),
         ("no sub", without("sub")),
         ("an empty sub", with("sub", json!(""))),
         ("a sub that is no UUID", with("sub", json!("admin"))),
@@ -273,8 +276,8 @@ async fn tokens_that_nobody_should_believe_are_refused_everywhere(world: Arc<Wor
         ("not a token", "x".to_owned()),
     ] {
         let asked: [RequestBuilder; 3] = [
-            node.request(Method::GET, STATUS),
-            node.request(Method::POST, STATUS).json(&json!({"status": "away"})),
+            node.request(Method::GET, STATUS_PATH),
+            node.request(Method::POST, STATUS_PATH).json(&json!({"status": "away"})),
             node.request(Method::GET, "/api/presence/users"),
         ];
         for request in asked {
@@ -290,21 +293,21 @@ async fn tokens_that_nobody_should_believe_are_refused_everywhere(world: Arc<Wor
         }
     }
     for header in ["Basic dXNlcjpwYXNz", "Bearer", "bearer: x", ""] {
-        let answer = send(node.request(Method::GET, STATUS).header("authorization", header)).await;
+        let answer = send(node.request(Method::GET, STATUS_PATH).header("authorization", header)).await;
         answer.expect_error(401, "INVALID_TOKEN");
     }
     let twice = node
-        .request(Method::GET, STATUS)
+        .request(Method::GET, STATUS_PATH)
         .bearer_auth(&good)
         .header("authorization", format!("Bearer {good}"));
     send(twice).await.expect_error(401, "INVALID_TOKEN");
-    assert_eq!(rows(&world).await, before);
-    send(node.request(Method::GET, STATUS).bearer_auth(&good)).await.expect(200);
+    assert_eq!(count_rows(&world).await, before);
+    send(node.request(Method::GET, STATUS_PATH).bearer_auth(&good)).await.expect_status(200);
 }
 
-async fn claims_that_lie_about_roles_give_nobody_more_rights(world: Arc<World>) {
-    let node = world.node().await;
-    let hidden = settled(&world, &node).await;
+async fn claims_that_lie_about_roles_give_nobody_more_rights(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let hidden = user_with_status(&world, &node).await;
     // What counts is `role`; the rest is for policies.
     let liar = User::with_claims(json!({
         "Role": "service_role", "roles": ["service_role"], "app_metadata": {"role": "service_role"},
@@ -315,19 +318,19 @@ async fn claims_that_lie_about_roles_give_nobody_more_rights(world: Arc<World>) 
     node.get(&anon, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(403, "FORBIDDEN");
 }
 
-async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<World>) {
-    let node = world.node().await;
-    let user = settled(&world, &node).await;
+async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = user_with_status(&world, &node).await;
     let mut socket = node.socket_with(&user, "&device_id=default").await;
-    socket.next().await;
+    socket.next_message().await;
     world
-        .until(
+        .wait_until(
             "connected",
             "select cardinality(nodes) = 1 from public.presence_devices where user_id = $u",
             &[("u", user.id)],
         )
         .await;
-    let before = rows(&world).await;
+    let before = count_rows(&world).await;
     for message in [
         r#"{"type":"status","data":{"status":"sleeping"}}"#,
         r#"{"type":"status","data":{"status":"away","device_id":""}}"#,
@@ -337,17 +340,17 @@ async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<World>) 
         r#"{"type":"status","data":"away"}"#,
         r#"{"type":"typing","data":{"conversation_id":"' or 1=1","is_typing":true}}"#,
     ] {
-        socket.send(Message::text(message)).await;
-        let error = socket.next().await;
+        socket.send_frame(Message::text(message)).await;
+        let error = socket.next_message().await;
         assert_eq!(error["type"], "error", "{message}: {error}");
     }
-    assert_eq!(rows(&world).await, before);
+    assert_eq!(count_rows(&world).await, before);
 
     // In texts a NUL goes like every other control character.
     let nul = r#"{"type":"status","data":{"status":"dnd","custom_status":"a\u0000b"}}"#;
-    socket.send(Message::text(nul)).await;
+    socket.send_frame(Message::text(nul)).await;
     world
-        .until(
+        .wait_until(
             "the text without it",
             "select custom_status = 'ab' from public.presence_choices where user_id = $u",
             &[("u", user.id)],
@@ -355,15 +358,16 @@ async fn messages_on_sockets_that_are_refused_change_nothing(world: Arc<World>) 
         .await;
 }
 
-async fn gateway_headers_are_ignored_unless_trusted(world: Arc<World>) {
+async fn gateway_headers_are_ignored_unless_trusted(world: Arc<TestDatabase>) {
     let (plain, trusting) = (
-        world.node().await,
-        world.node_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
+        world.start_server().await,
+        world.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
     );
-    let user = settled(&world, &plain).await;
-    let vouched = |node: &Node, id: &str| node.request(Method::GET, STATUS).header("x-user-id", id);
+    let user = user_with_status(&world, &plain).await;
+    let vouched =
+        |node: &TestServer, id: &str| node.request(Method::GET, STATUS_PATH).header("x-user-id", id);
     send(vouched(&plain, &user.id.to_string())).await.expect_error(401, "UNAUTHORIZED");
-    let seen = send(vouched(&trusting, &user.id.to_string())).await.expect(200);
+    let seen = send(vouched(&trusting, &user.id.to_string())).await.expect_status(200);
     assert_eq!(seen["user_id"], json!(user.id));
     send(vouched(&trusting, "bob")).await.expect_error(400, "INVALID_REQUEST");
     let twice = vouched(&trusting, &user.id.to_string()).header("x-user-id", User::new().id.to_string());

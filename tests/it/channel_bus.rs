@@ -7,9 +7,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
     channels::{
-        Room,
+        Topic,
         bus::{
-            Bus, Hearer, Message, Neighbours,
+            Bus, BusMessage, BusSubscriber, Peers,
             postgres::{PostgresBus, postgres_bus},
         },
     },
@@ -23,12 +23,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Case, cases,
-    world::{PATIENCE, World},
+    TestCase, cases,
+    harness::{TestDatabase, WAIT_TIMEOUT},
 };
 
 /// The tests.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     cases![
         what_one_node_says_the_others_hear_in_order,
         a_node_alone_writes_nothing,
@@ -41,154 +41,158 @@ pub fn cases() -> Vec<Case> {
 const LEASE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<Message>>>);
+struct ReceivedMessages(Arc<Mutex<Vec<BusMessage>>>);
 
-impl Hearer for Notes {
-    fn hear(&self, message: Message) -> BoxFuture<'_, ()> {
+impl BusSubscriber for ReceivedMessages {
+    fn on_message(&self, message: BusMessage) -> BoxFuture<'_, ()> {
         self.0.lock().push(message);
         std::future::ready(()).boxed()
     }
 }
 
-struct Stop {
+struct BusNode {
     bus: PostgresBus,
-    heard: Notes,
+    received: ReceivedMessages,
     node: NodeId,
     database: Database,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Stop {
-    async fn open(world: &World) -> Self {
+impl BusNode {
+    async fn open(world: &TestDatabase) -> Self {
         let database = Database::new(&world.url, None, 4).expect("the URL is fine");
-        let (node, heard, stop) = (NodeId::random(), Notes::default(), CancellationToken::new());
-        node::renew_lease(&database.own().await.expect("a connection"), node, LEASE).await.expect("a lease");
-        let (bus, sender, receiver, ears) =
-            postgres_bus(node, &database, Neighbours::new(LEASE), heard.clone());
+        let (node, heard, stop) = (NodeId::random(), ReceivedMessages::default(), CancellationToken::new());
+        node::renew_lease(&database.server_connection().await.expect("a connection"), node, LEASE)
+            .await
+            .expect("a lease");
+        let (bus, sender, receiver, ears) = postgres_bus(node, &database, Peers::new(LEASE), heard.clone());
         let mut ready = receiver.ready();
         let tasks = vec![
             tokio::spawn(sender.run(stop.clone())),
             tokio::spawn(receiver.run(stop.clone())),
-            tokio::spawn(listener::run(database.direct().clone(), ears, stop)),
+            tokio::spawn(listener::run(database.direct_connector().clone(), ears, stop)),
         ];
         ready.wait_for(|ready| *ready).await.expect("it runs");
-        Self { bus, heard, node, database, tasks }
+        Self { bus, received: heard, node, database, tasks }
     }
 
-    fn say(&self, body: impl Into<Bytes>) {
-        self.bus.publish(Message { room: Room::private("lobby"), body: body.into() });
+    fn publish(&self, body: impl Into<Bytes>) {
+        self.bus.publish(BusMessage { topic: Topic::private("lobby"), body: body.into() });
     }
 
-    fn heard(&self) -> Vec<String> {
-        let text = |message: &Message| String::from_utf8(message.body.to_vec()).expect("text");
-        self.heard.0.lock().iter().map(text).collect()
+    fn received_texts(&self) -> Vec<String> {
+        let text = |message: &BusMessage| String::from_utf8(message.body.to_vec()).expect("text");
+        self.received.0.lock().iter().map(text).collect()
     }
 
-    async fn hears(&self, count: usize) -> Vec<String> {
+    async fn wait_for_messages(&self, count: usize) -> Vec<String> {
         let started = Instant::now();
-        while self.heard.0.lock().len() < count {
-            assert!(started.elapsed() < PATIENCE, "heard {:?}", self.heard());
+        while self.received.0.lock().len() < count {
+            assert!(started.elapsed() < WAIT_TIMEOUT, "heard {:?}", self.received_texts());
             sleep(Duration::from_millis(1)).await;
         }
-        self.heard()
+        self.received_texts()
     }
 }
 
-impl Drop for Stop {
+impl Drop for BusNode {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         self.database.close();
     }
 }
 
-async fn what_one_node_says_the_others_hear_in_order(world: Arc<World>) {
-    let stops = [Stop::open(&world).await, Stop::open(&world).await, Stop::open(&world).await];
+async fn what_one_node_says_the_others_hear_in_order(world: Arc<TestDatabase>) {
+    let stops = [BusNode::open(&world).await, BusNode::open(&world).await, BusNode::open(&world).await];
     let said: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
     let started = Instant::now();
-    stops[0].say("first");
-    stops[1].hears(1).await;
+    stops[0].publish("first");
+    stops[1].wait_for_messages(1).await;
     println!("a message crossed the nodes in {:?}", started.elapsed());
     for (n, text) in said.iter().enumerate() {
-        stops[0].say(text.clone());
+        stops[0].publish(text.clone());
         if n % 50 == 0 {
             sleep(Duration::from_millis(1)).await;
         }
     }
-    stops[2].say(vec![b'x'; 3_000_000]);
+    stops[2].publish(vec![b'x'; 3_000_000]);
     for stop in &stops[1..2] {
-        let mut heard = stop.hears(5_002).await;
+        let mut heard = stop.wait_for_messages(5_002).await;
         heard.retain(|text| text.len() < 100);
         assert_eq!(heard[1..], said);
     }
-    assert_eq!(stops[0].hears(1).await[0].len(), 3_000_000);
-    assert!(stops[1].heard.0.lock().iter().all(|message| message.room == Room::private("lobby")));
+    assert_eq!(stops[0].wait_for_messages(1).await[0].len(), 3_000_000);
+    assert!(stops[1].received.0.lock().iter().all(|message| message.topic == Topic::private("lobby")));
 }
 
-async fn a_node_alone_writes_nothing(world: Arc<World>) {
-    let stop = Stop::open(&world).await;
-    (0..100).for_each(|_| stop.say("anybody?"));
-    let other = Stop::open(&world).await;
-    stop.say("hello");
-    assert_eq!(other.hears(1).await, ["hello"]);
-    let row =
-        world.row("select count(*), (select last_value from rollcall.bus_id) from rollcall.bus", &[]).await;
+async fn a_node_alone_writes_nothing(world: Arc<TestDatabase>) {
+    let stop = BusNode::open(&world).await;
+    (0..100).for_each(|_| stop.publish("anybody?"));
+    let other = BusNode::open(&world).await;
+    stop.publish("hello");
+    assert_eq!(other.wait_for_messages(1).await, ["hello"]);
+    let row = world
+        .query_row("select count(*), (select last_value from rollcall.bus_id) from rollcall.bus", &[])
+        .await;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
 
-async fn a_node_that_starts_is_noticed_before_it_is_ready(world: Arc<World>) {
-    let mut stops = vec![Stop::open(&world).await];
+async fn a_node_that_starts_is_noticed_before_it_is_ready(world: Arc<TestDatabase>) {
+    let mut stops = vec![BusNode::open(&world).await];
     for _ in 0..4 {
-        let newcomer = Stop::open(&world).await;
-        stops.iter().for_each(|stop| stop.say("welcome"));
-        assert_eq!(newcomer.hears(stops.len()).await.len(), stops.len());
+        let newcomer = BusNode::open(&world).await;
+        stops.iter().for_each(|stop| stop.publish("welcome"));
+        assert_eq!(newcomer.wait_for_messages(stops.len()).await.len(), stops.len());
         stops.push(newcomer);
     }
 }
 
-async fn a_lost_connection_costs_what_was_said_meanwhile_and_no_more(world: Arc<World>) {
-    let (here, there) = (Stop::open(&world).await, Stop::open(&world).await);
+async fn a_lost_connection_costs_what_was_said_meanwhile_and_no_more(world: Arc<TestDatabase>) {
+    let (here, there) = (BusNode::open(&world).await, BusNode::open(&world).await);
     world
-        .run(
+        .execute(
             "select pg_terminate_backend(pid) from pg_stat_activity
              where datname = current_database() and pid <> pg_backend_pid()",
             &[],
         )
         .await;
     let started = Instant::now();
-    while there.heard().is_empty() {
-        assert!(started.elapsed() < PATIENCE);
-        here.say("are you there?");
+    while there.received_texts().is_empty() {
+        assert!(started.elapsed() < WAIT_TIMEOUT);
+        here.publish("are you there?");
         sleep(Duration::from_millis(20)).await;
     }
-    here.say("good");
+    here.publish("good");
     // Of those before it more than one may have been on their way.
-    while there.heard().last().is_none_or(|last| last != "good") {
-        assert!(started.elapsed() < PATIENCE);
+    while there.received_texts().last().is_none_or(|last| last != "good") {
+        assert!(started.elapsed() < WAIT_TIMEOUT);
         sleep(Duration::from_millis(2)).await;
     }
-    let good = there.heard().iter().filter(|text| *text == "good").count();
+    let good = there.received_texts().iter().filter(|text| *text == "good").count();
     assert_eq!(good, 1);
 }
 
-async fn what_is_old_is_emptied(world: Arc<World>) {
-    let (here, there) = (Stop::open(&world).await, Stop::open(&world).await);
-    here.say("soon forgotten");
-    there.hears(1).await;
+async fn what_is_old_is_emptied(world: Arc<TestDatabase>) {
+    let (here, there) = (BusNode::open(&world).await, BusNode::open(&world).await);
+    here.publish("soon forgotten");
+    there.wait_for_messages(1).await;
     assert_ne!(here.node, there.node);
     // As if it had been said two turns ago; it is emptied in the first half of a turn.
     let put =
         "insert into rollcall.bus (slot, payload) values ((rollcall.bus_slot() + 1) % 3, '') returning id";
     let started = Instant::now();
     loop {
-        let id: i64 = world.row(put, &[]).await.get(0);
-        let emptied: bool = world.row("select rollcall.tidy_bus()", &[]).await.get(0);
-        let left: i64 = world.row("select count(*) from rollcall.bus where id = $1", &[&id]).await.get(0);
+        let id: i64 = world.query_row(put, &[]).await.get(0);
+        let emptied: bool = world.query_row("select rollcall.tidy_bus()", &[]).await.get(0);
+        let left: i64 =
+            world.query_row("select count(*) from rollcall.bus where id = $1", &[&id]).await.get(0);
         if emptied && left == 0 {
             break;
         }
-        assert!(started.elapsed() < PATIENCE * 3, "what is old goes");
+        assert!(started.elapsed() < WAIT_TIMEOUT * 3, "what is old goes");
         sleep(Duration::from_millis(100)).await;
     }
-    let kept: i64 = world.row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
+    let kept: i64 =
+        world.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
     assert_eq!(kept, 1, "what is young stays");
 }

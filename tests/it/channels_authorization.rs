@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    Case,
-    phoenix::{Frame, Vsn, anon_key, broadcast, open},
-    world::{SECRET, User, World, in_seconds, mint, service},
+    TestCase,
+    harness::{SECRET, TestDatabase, User, mint_token, service_user, unix_time_in},
+    phoenix::{Frame, SerializerVersion, anon_key, broadcast, open},
 };
 
 const POLICIES: &str = include_str!("channel_policies.sql");
@@ -18,7 +18,7 @@ const RSA: &str = include_str!("../fixtures/keys/rsa.pem");
 const P256: &str = include_str!("../fixtures/keys/p256.pem");
 const ED25519: &str = include_str!("../fixtures/keys/ed25519.pem");
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         s100_without_policies_private_channels_are_closed,
         s101_the_right_to_one_extension_is_the_right_to_join,
@@ -36,16 +36,16 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn private(token: &str) -> Value {
+fn private_join(token: &str) -> Value {
     json!({"config": {"private": true, "broadcast": {"ack": true}}, "access_token": token})
 }
 
-async fn s100_without_policies_private_channels_are_closed(world: Arc<World>) {
-    let node = world.node().await;
-    for vsn in Vsn::BOTH {
-        let mut socket = node.phoenix(vsn).await;
+async fn s100_without_policies_private_channels_are_closed(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    for vsn in SerializerVersion::BOTH {
+        let mut socket = node.channel_client(vsn).await;
         for token in [User::new().token, anon_key()] {
-            let reason = socket.refused_join("realtime:a:b", private(&token)).await;
+            let reason = socket.join_error("realtime:a:b", private_join(&token)).await;
             assert_eq!(
                 reason,
                 "Unauthorized: You do not have permissions to read from this Channel topic: a:b"
@@ -56,44 +56,45 @@ async fn s100_without_policies_private_channels_are_closed(world: Arc<World>) {
     }
 }
 
-async fn s101_the_right_to_one_extension_is_the_right_to_join(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn s101_the_right_to_one_extension_is_the_right_to_join(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let config = |key: &str| json!({"broadcast": {"ack": true}, "presence": {"key": key, "enabled": true}});
-    let mut sockets = [node.phoenix(Vsn::V2).await, node.phoenix(Vsn::V2).await];
+    let mut sockets =
+        [node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V2).await];
     for (socket, key) in sockets.iter_mut().zip(["one", "two"]) {
         let token = User::new().token;
         socket.join_private("realtime:broadcast:1", &token, config(key)).await;
         socket.join_private("realtime:presence:1", &token, config(key)).await;
-        socket.find("realtime:presence:1", "presence_state").await;
+        socket.wait_for("realtime:presence:1", "presence_state").await;
     }
     let [one, two] = &mut sockets;
 
     let reference = one.broadcast("realtime:broadcast:1", "e", json!({})).await;
-    assert_eq!(one.reply(&reference).await["status"], "ok");
-    assert_eq!(two.hear("realtime:broadcast:1").await, broadcast("e", json!({})));
+    assert_eq!(one.wait_for_reply(&reference).await["status"], "ok");
+    assert_eq!(two.next_broadcast("realtime:broadcast:1").await, broadcast("e", json!({})));
     let refused = json!({"status": "error", "response": {}});
     assert_eq!(one.try_track("realtime:broadcast:1", json!({})).await, refused);
 
     one.track("realtime:presence:1", json!({})).await;
     for socket in [&mut *one, &mut *two] {
-        socket.find("realtime:presence:1", "presence_diff").await;
+        socket.wait_for("realtime:presence:1", "presence_diff").await;
     }
     let reference = one.broadcast("realtime:presence:1", "e", json!({})).await;
-    assert_eq!(one.reply(&reference).await["status"], "error");
-    world.run("select realtime.send('{}', 'e', 'presence:1', true)", &[]).await;
+    assert_eq!(one.wait_for_reply(&reference).await["status"], "error");
+    world.execute("select realtime.send('{}', 'e', 'presence:1', true)", &[]).await;
     for socket in [one, two] {
-        socket.expect_silence().await;
+        socket.expect_no_frame().await;
     }
 }
 
-async fn s102_policies_see_the_user_the_claims_the_topic_and_the_headers(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn s102_policies_see_the_user_the_claims_the_topic_and_the_headers(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let user = User::with_claims(json!({"app_metadata": {"team": "red"}}));
     let path = format!("/realtime/v1/websocket?vsn=2.0.0&apikey={}", anon_key());
     let headers = [("x-room", "blue".to_owned()), ("y-room", "green".to_owned())];
-    let mut socket = open(node.address, Vsn::V2, &path, &headers).await.expect("it opens");
+    let mut socket = open(node.address, SerializerVersion::V2, &path, &headers).await.expect("it opens");
     for (topic, allowed) in [
         (format!("user:{}", user.id), true),
         (format!("user:{}", uuid::Uuid::new_v4()), false),
@@ -104,39 +105,39 @@ async fn s102_policies_see_the_user_the_claims_the_topic_and_the_headers(world: 
         ("column:1".into(), true),
         ("column:2".into(), false),
     ] {
-        let reply = socket.try_join(&format!("realtime:{topic}"), private(&user.token)).await;
+        let reply = socket.try_join(&format!("realtime:{topic}"), private_join(&user.token)).await;
         assert_eq!(reply["status"] == "ok", allowed, "{topic}: {reply}");
     }
     // Another handshake, other headers.
-    let mut other = node.phoenix(Vsn::V2).await;
-    other.refused_join("realtime:header:blue", private(&user.token)).await;
+    let mut other = node.channel_client(SerializerVersion::V2).await;
+    other.join_error("realtime:header:blue", private_join(&user.token)).await;
 }
 
-async fn s103_the_right_to_write_follows_the_token(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn s103_the_right_to_write_follows_the_token(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let user = User::new();
     let token = |speaks: bool| {
-        mint(&json!({
-            "sub": user.id, "role": "authenticated", "exp": in_seconds(600),
+        mint_token(&json!({
+            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600),
             "hears": true, "sees": true, "speaks": speaks,
         }))
     };
-    let mut socket = node.phoenix(Vsn::V2).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     let topic = "realtime:claims:1";
     socket.join_private(topic, &token(true), json!({"broadcast": {"ack": true}})).await;
     for speaks in [true, false, true] {
         socket.set_token(topic, &token(speaks)).await;
         for _ in 0..2 {
             let reference = socket.broadcast(topic, "e", json!({})).await;
-            assert_eq!(socket.reply(&reference).await["status"] == "ok", speaks);
+            assert_eq!(socket.wait_for_reply(&reference).await["status"] == "ok", speaks);
         }
     }
-    socket.expect_silence().await;
+    socket.expect_no_frame().await;
 }
 
 /// A key server with the public halves of the tests' keys.
-async fn key_server(keys: Vec<Value>) -> String {
+async fn start_key_server(keys: Vec<Value>) -> String {
     let keys = json!({ "keys": keys }).to_string();
     let router = axum::Router::new().route("/jwks", axum::routing::get(move || async move { keys.clone() }));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
@@ -145,8 +146,8 @@ async fn key_server(keys: Vec<Value>) -> String {
     url
 }
 
-async fn s104_tokens_of_the_key_set_are_believed_and_none_is_not(world: Arc<World>) {
-    world.run(POLICIES, &[]).await;
+async fn s104_tokens_of_the_key_set_are_believed_and_none_is_not(world: Arc<TestDatabase>) {
+    world.execute(POLICIES, &[]).await;
     let keys = [
         ("rsa", Algorithm::RS256, EncodingKey::from_rsa_pem(RSA.as_bytes()).expect("a key")),
         ("p256", Algorithm::ES256, EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key")),
@@ -157,26 +158,30 @@ async fn s104_tokens_of_the_key_set_are_believed_and_none_is_not(world: Arc<Worl
         jwk.common.key_id = Some((*kid).into());
         serde_json::to_value(jwk).expect("JSON")
     });
-    let url = key_server(public.collect()).await;
-    let node = world.node_with(|settings| settings.jwks_url = Some(url)).await;
+    let url = start_key_server(public.collect()).await;
+    let node = world.start_server_with(|settings| settings.jwks_url = Some(url)).await;
 
-    let claims = json!({"sub": User::new().id, "role": "authenticated", "exp": in_seconds(600)});
+    let claims = json!({"sub": User::new().id, "role": "authenticated", "exp": unix_time_in(600)});
     let sign = |algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey| {
         let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
         jsonwebtoken::encode(&header, &claims, key).expect("signed")
     };
     let secret = EncodingKey::from_secret(SECRET.as_bytes());
-    let mut socket = node.phoenix(Vsn::V2).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     for (kid, algorithm, key) in &keys {
         let token = sign(*algorithm, Some(kid), key);
         assert_eq!(
-            socket.try_join("realtime:open:1", private(&token)).await["status"],
+            socket.try_join("realtime:open:1", private_join(&token)).await["status"],
             "ok",
             "{algorithm:?}"
         );
-        node.phoenix_with(Vsn::V2, &token).await.expect("it is a key too").heartbeat().await;
+        node.channel_client_with_key(SerializerVersion::V2, &token)
+            .await
+            .expect("it is a key too")
+            .heartbeat()
+            .await;
         let reason =
-            socket.refused_join("realtime:open:1", private(&sign(*algorithm, Some("unknown"), key))).await;
+            socket.join_error("realtime:open:1", private_join(&sign(*algorithm, Some("unknown"), key))).await;
         assert!(
             reason.starts_with("JwtSignerError: ") || reason.starts_with("JwtSignatureError: "),
             "{reason}"
@@ -186,7 +191,7 @@ async fn s104_tokens_of_the_key_set_are_believed_and_none_is_not(world: Arc<Worl
         for kid in [None, Some("unknown")] {
             let token = sign(algorithm, kid, &secret);
             assert_eq!(
-                socket.try_join("realtime:open:1", private(&token)).await["status"],
+                socket.try_join("realtime:open:1", private_join(&token)).await["status"],
                 "ok",
                 "{algorithm:?}"
             );
@@ -195,68 +200,71 @@ async fn s104_tokens_of_the_key_set_are_believed_and_none_is_not(world: Arc<Worl
     // The public key as a secret, and no signature at all.
     let public_half = EncodingKey::from_secret(URL_SAFE_NO_PAD.encode(RSA).as_bytes());
     let confused = sign(Algorithm::HS256, Some("rsa"), &public_half);
-    let reason = socket.refused_join("realtime:open:1", private(&confused)).await;
+    let reason = socket.join_error("realtime:open:1", private_join(&confused)).await;
     assert!(reason.starts_with("Jwt"), "{reason}");
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let none = format!("{}.{}.", part(json!({"alg": "none", "typ": "JWT"})), part(claims.clone()));
-    let reason = socket.refused_join("realtime:open:1", private(&none)).await;
+    let reason = socket.join_error("realtime:open:1", private_join(&none)).await;
     assert!(reason.starts_with("JwtSignerError: ") || reason.starts_with("MalformedJWT: "), "{reason}");
-    assert_eq!(node.phoenix_with(Vsn::V2, &none).await.err().expect("refused").status, 401);
+    assert_eq!(
+        node.channel_client_with_key(SerializerVersion::V2, &none).await.err().expect("refused").status,
+        401
+    );
 }
 
-async fn s105_a_second_past_its_end_a_token_is_refused(world: Arc<World>) {
-    let node = world.node().await;
-    let mut socket = node.phoenix(Vsn::V2).await;
-    let with_exp = |exp: Value| mint(&json!({"role": "authenticated", "exp": exp}));
-    for past in [json!(in_seconds(-1)), json!(in_seconds(0))] {
+async fn s105_a_second_past_its_end_a_token_is_refused(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let with_exp = |exp: Value| mint_token(&json!({"role": "authenticated", "exp": exp}));
+    for past in [json!(unix_time_in(-1)), json!(unix_time_in(0))] {
         let join = json!({"config": {}, "access_token": with_exp(past)});
-        let reason = socket.refused_join("realtime:room", join).await;
+        let reason = socket.join_error("realtime:room", join).await;
         assert!(reason.starts_with("InvalidJWTToken: Token has expired "), "{reason}");
     }
     #[expect(clippy::cast_precision_loss, reason = "seconds fit")]
-    let decimal = in_seconds(600) as f64 + 0.5;
-    for fine in [json!(decimal), json!(in_seconds(600))] {
+    let decimal = unix_time_in(600) as f64 + 0.5;
+    for fine in [json!(decimal), json!(unix_time_in(600))] {
         let join = json!({"config": {}, "access_token": with_exp(fine.clone())});
         assert_eq!(socket.try_join("realtime:room", join).await["status"], "ok", "{fine}");
     }
     let words = json!({"config": {}, "access_token": with_exp(json!("tomorrow"))});
-    let reason = socket.refused_join("realtime:room", words).await;
+    let reason = socket.join_error("realtime:room", words).await;
     assert!(reason.starts_with("InvalidJWTToken: "), "{reason}");
     // Space around a token does not matter.
-    let spaced = format!(" {}\n", with_exp(json!(in_seconds(600))));
+    let spaced = format!(" {}\n", with_exp(json!(unix_time_in(600))));
     let join = json!({"config": {}, "access_token": spaced});
     assert_eq!(socket.try_join("realtime:room", join).await["status"], "ok");
 }
 
-async fn s106_an_unknown_role_is_unauthorized(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
-    let mut socket = node.phoenix(Vsn::V2).await;
+async fn s106_an_unknown_role_is_unauthorized(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     for role in ["nosuchrole", "pg_read_all_data", "'; drop table x; --"] {
-        let token = mint(&json!({"sub": User::new().id, "role": role, "exp": in_seconds(600)}));
-        let reason = socket.refused_join("realtime:open:1", private(&token)).await;
+        let token = mint_token(&json!({"sub": User::new().id, "role": role, "exp": unix_time_in(600)}));
+        let reason = socket.join_error("realtime:open:1", private_join(&token)).await;
         assert_eq!(
             reason, "Unauthorized: You do not have permissions to read from this Channel topic: open:1",
             "{role}"
         );
     }
     // A public room asks for no role.
-    let token = mint(&json!({"role": "nosuchrole", "exp": in_seconds(600)}));
+    let token = mint_token(&json!({"role": "nosuchrole", "exp": unix_time_in(600)}));
     let reply = socket.try_join("realtime:room", json!({"config": {}, "access_token": token})).await;
     assert_eq!(reply["status"], "ok");
     // A subject that is no uuid makes a policy fail, which is no answer in favour of anybody.
-    let token = mint(&json!({"sub": "not a uuid", "role": "authenticated", "exp": in_seconds(600)}));
-    let reason = socket.refused_join("realtime:members:1", private(&token)).await;
+    let token = mint_token(&json!({"sub": "not a uuid", "role": "authenticated", "exp": unix_time_in(600)}));
+    let reason = socket.join_error("realtime:members:1", private_join(&token)).await;
     assert!(reason.starts_with("Unauthorized: "), "{reason}");
 }
 
-async fn s107_a_server_for_private_channels_refuses_public_ones(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.realtime_private_only = Some("true".into())).await;
-    world.run(POLICIES, &[]).await;
-    for vsn in Vsn::BOTH {
-        let mut socket = node.phoenix(vsn).await;
+async fn s107_a_server_for_private_channels_refuses_public_ones(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.realtime_private_only = Some("true".into())).await;
+    world.execute(POLICIES, &[]).await;
+    for vsn in SerializerVersion::BOTH {
+        let mut socket = node.channel_client(vsn).await;
         for config in [json!({"config": {}}), json!({"config": {"private": false}}), json!({})] {
-            let reason = socket.refused_join("realtime:open:1", config).await;
+            let reason = socket.join_error("realtime:open:1", config).await;
             assert_eq!(reason, "PrivateOnly: This project only allows private channels");
         }
         socket.join_private("realtime:open:1", &User::new().token, json!({})).await;
@@ -264,131 +272,134 @@ async fn s107_a_server_for_private_channels_refuses_public_ones(world: Arc<World
     }
 }
 
-async fn s108_the_service_role_reads_and_writes_everything(world: Arc<World>) {
-    let node = world.node().await;
-    let mut socket = node.phoenix(Vsn::V2).await;
+async fn s108_the_service_role_reads_and_writes_everything(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     let topic = "realtime:nobody's";
     let config =
         json!({"broadcast": {"ack": true, "self": true}, "presence": {"enabled": true, "key": "service"}});
-    socket.join_private(topic, &service().token, config).await;
-    socket.find(topic, "presence_state").await;
+    socket.join_private(topic, &service_user().token, config).await;
+    socket.wait_for(topic, "presence_state").await;
     let reference = socket.broadcast(topic, "e", json!({})).await;
-    assert_eq!(socket.reply(&reference).await["status"], "ok");
-    socket.hear(topic).await;
+    assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
+    socket.next_broadcast(topic).await;
     socket.track(topic, json!({})).await;
-    socket.find(topic, "presence_diff").await;
+    socket.wait_for(topic, "presence_diff").await;
 }
 
-async fn beyond_the_contract_a_lost_membership_ends_open_channels(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn beyond_the_contract_a_lost_membership_ends_open_channels(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let (stays, goes) = (User::new(), User::new());
     let ids = [("stays", stays.id), ("goes", goes.id)];
-    world.run("insert into public.members (room, user_id) values ('1', $stays), ('1', $goes)", &ids).await;
+    world
+        .execute("insert into public.members (room, user_id) values ('1', $stays), ('1', $goes)", &ids)
+        .await;
     let topic = "realtime:members:1";
     let mut sockets = Vec::new();
     for user in [&stays, &goes, &goes] {
-        let mut socket = node.phoenix(Vsn::V2).await;
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
         socket.join_private(topic, &user.token, json!({})).await;
         socket.join("realtime:public", json!({})).await;
         sockets.push(socket);
     }
     let began = Instant::now();
-    world.run("delete from public.members where user_id = $goes", &ids).await;
+    world.execute("delete from public.members where user_id = $goes", &ids).await;
     for socket in &mut sockets[1..] {
-        let message = socket.expect_ended(topic).await;
+        let message = socket.expect_channel_error(topic).await;
         assert_eq!(message, "You do not have permissions to read from this Channel topic: members:1");
     }
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    world.run("select realtime.send('{}', 'after', 'members:1')", &[]).await;
-    assert_eq!(sockets[0].hear(topic).await["event"], "after");
+    world.execute("select realtime.send('{}', 'after', 'members:1')", &[]).await;
+    assert_eq!(sockets[0].next_broadcast(topic).await["event"], "after");
     for socket in &mut sockets {
-        socket.expect_silence().await;
+        socket.expect_no_frame().await;
     }
     // And back in.
-    world.run("insert into public.members (room, user_id) values ('1', $goes)", &ids).await;
+    world.execute("insert into public.members (room, user_id) values ('1', $goes)", &ids).await;
     sockets[1].join_private(topic, &goes.token, json!({})).await;
 }
 
-async fn beyond_the_contract_a_dropped_policy_ends_open_channels(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
-    world.run(POLICIES, &[]).await;
+async fn beyond_the_contract_a_dropped_policy_ends_open_channels(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    world.execute(POLICIES, &[]).await;
     let user = User::new();
-    let mut socket = node.phoenix(Vsn::V2).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     let own = format!("realtime:user:{}", user.id);
     socket.join_private("realtime:readonly:1", &user.token, json!({})).await;
     socket.join_private(&own, &user.token, json!({})).await;
-    world.run(r#"drop policy "readonly: read" on realtime.messages"#, &[]).await;
-    let message = socket.expect_ended("realtime:readonly:1").await;
+    world.execute(r#"drop policy "readonly: read" on realtime.messages"#, &[]).await;
+    let message = socket.expect_channel_error("realtime:readonly:1").await;
     assert_eq!(message, "You do not have permissions to read from this Channel topic: readonly:1");
-    socket.expect_silence().await;
+    socket.expect_no_frame().await;
     // One of two rights lost: the channel goes on with the other, and gets the state when the right comes back.
     let token = User::with_claims(json!({"hears": true, "sees": true})).token;
     let topic = "realtime:claims:1";
     socket.join_private(topic, &token, json!({"presence": {"enabled": true}})).await;
-    socket.find(topic, "presence_state").await;
-    let mut speaker = node.phoenix_with(Vsn::V2, &service().token).await.expect("a key");
-    speaker.join_private(topic, &service().token, json!({"presence": {"key": "service"}})).await;
-    world.run(r#"drop policy "claims: presence" on realtime.messages"#, &[]).await;
+    socket.wait_for(topic, "presence_state").await;
+    let mut speaker =
+        node.channel_client_with_key(SerializerVersion::V2, &service_user().token).await.expect("a key");
+    speaker.join_private(topic, &service_user().token, json!({"presence": {"key": "service"}})).await;
+    world.execute(r#"drop policy "claims: presence" on realtime.messages"#, &[]).await;
     let (mut missed, mut tracked) = (0, 0);
     let began = Instant::now();
     while missed < 2 {
         tracked += 1;
         speaker.track(topic, json!({ "n": tracked })).await;
-        speaker.find(topic, "presence_diff").await;
-        let heard = socket.all_within(Duration::from_millis(100)).await;
+        speaker.wait_for(topic, "presence_diff").await;
+        let heard = socket.frames_within(Duration::from_millis(100)).await;
         missed = if heard.is_empty() { missed + 1 } else { 0 };
         assert!(began.elapsed() < Duration::from_secs(2), "still told: {heard:?}");
     }
     speaker.broadcast(topic, "still", json!({})).await;
-    assert_eq!(socket.hear(topic).await["event"], "still");
+    assert_eq!(socket.next_broadcast(topic).await["event"], "still");
     world
-        .run(
+        .execute(
             r#"create policy "claims: presence" on realtime.messages for select to authenticated
                  using (realtime.topic() like 'claims:%' and extension = 'presence')"#,
             &[],
         )
         .await;
-    let state = socket.find(topic, "presence_state").await;
+    let state = socket.wait_for(topic, "presence_state").await;
     assert!(state.payload["service"].is_object(), "{state:?}");
 }
 
-async fn beyond_the_contract_a_lost_right_to_write_is_noticed_at_once(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn beyond_the_contract_a_lost_right_to_write_is_noticed_at_once(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let user = User::new();
     let ids = [("user", user.id)];
-    world.run("insert into public.members (room, user_id) values ('1', $user)", &ids).await;
+    world.execute("insert into public.members (room, user_id) values ('1', $user)", &ids).await;
     let topic = "realtime:members:1";
-    let mut socket = node.phoenix(Vsn::V2).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join_private(topic, &user.token, json!({"broadcast": {"ack": true}})).await;
     let mut may_speak = async |wanted: bool| {
         let began = Instant::now();
         loop {
             let reference = socket.broadcast(topic, "e", json!({})).await;
-            if (socket.reply(&reference).await["status"] == "ok") == wanted {
+            if (socket.wait_for_reply(&reference).await["status"] == "ok") == wanted {
                 return;
             }
             assert!(began.elapsed() < Duration::from_secs(1), "not noticed: {wanted}");
         }
     };
     may_speak(true).await;
-    world.run("update public.members set speaks = false where user_id = $user", &ids).await;
+    world.execute("update public.members set speaks = false where user_id = $user", &ids).await;
     may_speak(false).await;
-    world.run("update public.members set speaks = true where user_id = $user", &ids).await;
+    world.execute("update public.members set speaks = true where user_id = $user", &ids).await;
     may_speak(true).await;
 }
 
-async fn beyond_the_contract_what_sql_says_after_a_revocation_is_not_heard(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn beyond_the_contract_what_sql_says_after_a_revocation_is_not_heard(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let (stays, goes) = (User::new(), User::new());
     let ids = [("stays", stays.id), ("goes", goes.id)];
-    world.run("insert into public.members (room, user_id) values ('1', $stays)", &ids).await;
+    world.execute("insert into public.members (room, user_id) values ('1', $stays)", &ids).await;
     let (members, readers) = ("realtime:members:1", "realtime:readonly:1");
-    let mut staying = node.phoenix(Vsn::V2).await;
+    let mut staying = node.channel_client(SerializerVersion::V2).await;
     staying.join_private(members, &stays.token, json!({})).await;
-    let mut going = node.phoenix(Vsn::V2).await;
+    let mut going = node.channel_client(SerializerVersion::V2).await;
     let read = "create policy \"readonly: read\" on realtime.messages for select to authenticated
         using (realtime.topic() like 'readonly:%')";
 
@@ -401,24 +412,24 @@ async fn beyond_the_contract_what_sql_says_after_a_revocation_is_not_heard(world
             (members, grant, "delete from public.members where user_id = $goes")
         };
         if round != 4 {
-            world.run(grant, &ids).await;
+            world.execute(grant, &ids).await;
         }
         going.join_private(topic, &goes.token, json!({})).await;
         // Each commits before the next begins.
-        world.run(revoke, &ids).await;
+        world.execute(revoke, &ids).await;
         let name = topic.strip_prefix("realtime:").expect("a topic");
-        world.run(&format!("select realtime.send('{{}}', 'after {round}', '{name}')"), &[]).await;
+        world.execute(&format!("select realtime.send('{{}}', 'after {round}', '{name}')"), &[]).await;
         // What was said in an earlier round may be told late, to somebody who has been let in again.
         let said = format!("after {round}");
         let end = |frame: &Frame| frame.event == "phx_close" || frame.payload["event"] == *said;
-        let frame = going.find_where("the end", end).await;
+        let frame = going.wait_for_match("the end", end).await;
         assert_eq!(frame.event, "phx_close", "round {round}: {frame:?}");
         if topic == members {
-            assert_eq!(staying.hear(members).await["event"], said);
+            assert_eq!(staying.next_broadcast(members).await["event"], said);
         }
         // Nor after the end, for as long as it is not let in again.
         going.heartbeat().await;
-        let later = going.all_within(Duration::ZERO).await;
+        let later = going.frames_within(Duration::ZERO).await;
         assert!(later.iter().all(|frame| frame.payload["event"] != *said), "round {round}: {later:?}");
     }
 }

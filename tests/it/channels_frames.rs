@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    Case,
-    phoenix::{Phoenix, Vsn, broadcast, user_broadcast_push},
-    world::{Node, World},
+    TestCase,
+    harness::{TestDatabase, TestServer},
+    phoenix::{PhoenixClient, SerializerVersion, broadcast, user_broadcast_push},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         s016_broken_frames_are_dropped_and_the_socket_lives,
         s017_a_frame_over_five_megabytes_closes_with_1009,
@@ -26,16 +26,16 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const ROOM: &str = "realtime:room";
+const TOPIC: &str = "realtime:room";
 
-async fn joined(node: &Node, vsn: Vsn, config: Value) -> Phoenix {
-    let mut socket = node.phoenix(vsn).await;
-    socket.join(ROOM, config).await;
+async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) -> PhoenixClient {
+    let mut socket = node.channel_client(vsn).await;
+    socket.join(TOPIC, config).await;
     socket
 }
 
-async fn s016_broken_frames_are_dropped_and_the_socket_lives(world: Arc<World>) {
-    let node = world.node().await;
+async fn s016_broken_frames_are_dropped_and_the_socket_lives(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let odd = [
         "{",
         "not json",
@@ -56,8 +56,8 @@ async fn s016_broken_frames_are_dropped_and_the_socket_lives(world: Arc<World>) 
         r#"[[],{},"realtime:room","broadcast",{}]"#,
         "\u{0}",
     ];
-    for vsn in Vsn::BOTH {
-        let mut socket = joined(&node, vsn, json!({"broadcast": {"self": true}})).await;
+    for vsn in SerializerVersion::BOTH {
+        let mut socket = join_topic(&node, vsn, json!({"broadcast": {"self": true}})).await;
         for frame in odd {
             socket.send_text(frame).await;
         }
@@ -73,81 +73,81 @@ async fn s016_broken_frames_are_dropped_and_the_socket_lives(world: Arc<World>) 
         ] {
             socket.send(Message::binary(bytes.to_vec())).await;
         }
-        socket.expect_silence().await;
+        socket.expect_no_frame().await;
         socket.heartbeat().await;
 
         // A payload that is no object ends nothing either.
         for payload in [json!("text"), json!([1]), json!(null), json!(7)] {
-            socket.push(ROOM, "broadcast", payload).await;
+            socket.push(TOPIC, "broadcast", payload).await;
         }
         socket.heartbeat().await;
-        let frames = socket.all_within(crate::phoenix::MOMENT).await;
+        let frames = socket.frames_within(crate::phoenix::QUIET_PERIOD).await;
         assert!(frames.iter().all(|frame| frame.event == "phx_reply"), "{frames:?}");
-        socket.broadcast(ROOM, "still", json!({})).await;
-        assert_eq!(socket.hear(ROOM).await, broadcast("still", json!({})));
+        socket.broadcast(TOPIC, "still", json!({})).await;
+        assert_eq!(socket.next_broadcast(TOPIC).await, broadcast("still", json!({})));
     }
 }
 
-async fn s017_a_frame_over_five_megabytes_closes_with_1009(world: Arc<World>) {
-    let node = world.node().await;
-    for vsn in Vsn::BOTH {
-        let mut socket = joined(&node, vsn, json!({"broadcast": {"ack": true}})).await;
-        let large = socket.broadcast(ROOM, "large", json!({"s": "x".repeat(2_900_000)})).await;
-        assert_eq!(socket.reply(&large).await["status"], "ok", "what is below the limits goes");
+async fn s017_a_frame_over_five_megabytes_closes_with_1009(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    for vsn in SerializerVersion::BOTH {
+        let mut socket = join_topic(&node, vsn, json!({"broadcast": {"ack": true}})).await;
+        let large = socket.broadcast(TOPIC, "large", json!({"s": "x".repeat(2_900_000)})).await;
+        assert_eq!(socket.wait_for_reply(&large).await["status"], "ok", "what is below the limits goes");
         socket.send_text(&format!("\"{}\"", "x".repeat(5_100_000))).await;
         let (code, _) = socket.expect_close().await;
         // The rest of the frame may meet a closed connection before the close frame is read.
         assert!(code == 1009 || code == 1006, "{code}");
-        joined(&node, vsn, json!({})).await.heartbeat().await;
+        join_topic(&node, vsn, json!({})).await.heartbeat().await;
     }
 }
 
-async fn s018_version_1_frames_have_a_null_ref_and_no_join_ref(world: Arc<World>) {
-    let node = world.node().await;
+async fn s018_version_1_frames_have_a_null_ref_and_no_join_ref(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let config = json!({"broadcast": {"self": true}, "presence": {"key": "me", "enabled": true}});
-    let mut socket = joined(&node, Vsn::V1, config).await;
-    socket.track(ROOM, json!({"a": 1})).await;
-    socket.broadcast(ROOM, "e", json!({})).await;
+    let mut socket = join_topic(&node, SerializerVersion::V1, config).await;
+    socket.track(TOPIC, json!({"a": 1})).await;
+    socket.broadcast(TOPIC, "e", json!({})).await;
     // That there are exactly four keys, the reader of frames checks.
     for event in ["presence_state", "presence_diff", "broadcast"] {
-        let frame = socket.find(ROOM, event).await;
+        let frame = socket.wait_for(TOPIC, event).await;
         assert_eq!(frame.reference, Value::Null);
         assert!(frame.text.contains(r#""ref":null"#), "{}", frame.text);
     }
 }
 
-async fn s019_version_2_replies_carry_refs_and_fan_out_carries_none(world: Arc<World>) {
-    let node = world.node().await;
-    let mut socket = node.phoenix(Vsn::V2).await;
+async fn s019_version_2_replies_carry_refs_and_fan_out_carries_none(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     let config = json!({"config": {"broadcast": {"self": true, "ack": true}, "presence": {"enabled": true}}});
-    socket.push_as(json!("j"), json!("r"), ROOM, "phx_join", config).await;
-    let reply = socket.find(ROOM, "phx_reply").await;
+    socket.push_as(json!("j"), json!("r"), TOPIC, "phx_join", config).await;
+    let reply = socket.wait_for(TOPIC, "phx_reply").await;
     assert_eq!((reply.join_ref, reply.reference), (json!("j"), json!("r")));
-    let state = socket.find(ROOM, "presence_state").await;
+    let state = socket.wait_for(TOPIC, "presence_state").await;
     assert_eq!((state.join_ref, state.reference), (json!("j"), Value::Null));
 
-    socket.push_as(json!("j"), json!("2"), ROOM, "broadcast", broadcast("e", json!({}))).await;
-    let reply = socket.find(ROOM, "phx_reply").await;
+    socket.push_as(json!("j"), json!("2"), TOPIC, "broadcast", broadcast("e", json!({}))).await;
+    let reply = socket.wait_for(TOPIC, "phx_reply").await;
     assert_eq!((reply.join_ref, reply.reference), (json!("j"), json!("2")));
-    let heard = socket.find(ROOM, "broadcast").await;
+    let heard = socket.wait_for(TOPIC, "broadcast").await;
     assert_eq!((heard.join_ref, heard.reference), (Value::Null, Value::Null));
 
-    socket.push_as(json!("j"), json!("3"), ROOM, "presence", json!({"event": "track"})).await;
-    let diff = socket.find(ROOM, "presence_diff").await;
+    socket.push_as(json!("j"), json!("3"), TOPIC, "presence", json!({"event": "track"})).await;
+    let diff = socket.wait_for(TOPIC, "presence_diff").await;
     assert_eq!((diff.join_ref, diff.reference), (Value::Null, Value::Null));
 }
 
-async fn s020_binary_broadcasts_keep_their_bytes(world: Arc<World>) {
-    let node = world.node().await;
-    let mut sender = joined(&node, Vsn::V2, json!({"broadcast": {"self": true}})).await;
-    let mut other = joined(&node, Vsn::V2, json!({})).await;
+async fn s020_binary_broadcasts_keep_their_bytes(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut sender = join_topic(&node, SerializerVersion::V2, json!({"broadcast": {"self": true}})).await;
+    let mut other = join_topic(&node, SerializerVersion::V2, json!({})).await;
     let odd = r#"{"z":1.10, "a":[12345678901234567890123,-0.0,1E40], "é":"\u0041\/"}"#;
-    sender.broadcast_bytes(ROOM, "json", 1, odd.as_bytes()).await;
+    sender.broadcast_bytes(TOPIC, "json", 1, odd.as_bytes()).await;
     let bytes = [0, 1, 2, 253, 254, 255];
-    sender.broadcast_bytes(ROOM, "bytes", 0, &bytes).await;
+    sender.broadcast_bytes(TOPIC, "bytes", 0, &bytes).await;
     for socket in [&mut sender, &mut other] {
         for (event, data) in [("json", odd.as_bytes()), ("bytes", &bytes)] {
-            let frame = socket.find_where(event, |frame| frame.is_binary()).await;
+            let frame = socket.wait_for_match(event, |frame| frame.is_binary()).await;
             assert_eq!(frame.payload["event"], event);
             assert_eq!(frame.data.as_deref(), Some(data));
             assert_eq!(frame.payload.get("meta"), None);
@@ -175,7 +175,7 @@ struct RawSocket(
 );
 
 impl RawSocket {
-    async fn open(node: &Node) -> Self {
+    async fn open(node: &TestServer) -> Self {
         let key = crate::phoenix::anon_key();
         let url = format!("ws://{}/realtime/v1/websocket?vsn=2.0.0&apikey={key}", node.address);
         Self(tokio_tungstenite::connect_async(url).await.expect("it opens").0)
@@ -191,71 +191,79 @@ impl RawSocket {
 
     async fn next_binary(&mut self) -> Vec<u8> {
         use futures_util::StreamExt;
-        let next = tokio::time::timeout(crate::world::PATIENCE, self.0.next()).await.expect("in time");
+        let next = tokio::time::timeout(crate::harness::WAIT_TIMEOUT, self.0.next()).await.expect("in time");
         next.expect("a frame").expect("it is open").into_data().to_vec()
     }
 }
 
-async fn s021_lengths_count_utf8_bytes(world: Arc<World>) {
-    let node = world.node().await;
+async fn s021_lengths_count_utf8_bytes(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let topic = "realtime:ro😀m ü:1";
-    let mut sockets = [node.phoenix(Vsn::V2).await, node.phoenix(Vsn::V2).await];
+    let mut sockets =
+        [node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V2).await];
     for socket in &mut sockets {
         socket.join(topic, json!({})).await;
     }
     let [mut one, mut other] = sockets;
     one.broadcast(topic, "ev✓nt", json!({"ö": "😀"})).await;
-    assert_eq!(other.hear(topic).await, broadcast("ev✓nt", json!({"ö": "😀"})));
+    assert_eq!(other.next_broadcast(topic).await, broadcast("ev✓nt", json!({"ö": "😀"})));
 }
 
-async fn s022_broadcasts_cross_between_versions(world: Arc<World>) {
-    let node = world.node().await;
-    let mut old = joined(&node, Vsn::V1, json!({})).await;
-    let mut new = joined(&node, Vsn::V2, json!({})).await;
+async fn s022_broadcasts_cross_between_versions(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut old = join_topic(&node, SerializerVersion::V1, json!({})).await;
+    let mut new = join_topic(&node, SerializerVersion::V2, json!({})).await;
     let message = broadcast("e", json!({"n": [1, 2.5, null], "o": {"ü": "😀"}}));
-    new.broadcast(ROOM, "e", message["payload"].clone()).await;
-    assert_eq!(old.hear(ROOM).await, message);
-    old.broadcast(ROOM, "e", message["payload"].clone()).await;
-    let heard = new.find(ROOM, "broadcast").await;
+    new.broadcast(TOPIC, "e", message["payload"].clone()).await;
+    assert_eq!(old.next_broadcast(TOPIC).await, message);
+    old.broadcast(TOPIC, "e", message["payload"].clone()).await;
+    let heard = new.wait_for(TOPIC, "broadcast").await;
     assert!(!heard.is_binary(), "text stays text");
     assert_eq!(heard.payload, message);
     // Bytes have no form in version 1.
-    new.broadcast_bytes(ROOM, "bytes", 0, &[1, 2]).await;
-    old.expect_silence().await;
-    new.expect_silence().await;
+    new.broadcast_bytes(TOPIC, "bytes", 0, &[1, 2]).await;
+    old.expect_no_frame().await;
+    new.expect_no_frame().await;
 }
 
-async fn s023_only_kind_4_is_ever_sent_in_binary(world: Arc<World>) {
-    let node = world.node().await;
-    let mut sender = joined(&node, Vsn::V2, json!({"broadcast": {"ack": true, "self": true}})).await;
-    let mut others = [joined(&node, Vsn::V2, json!({})).await, joined(&node, Vsn::V1, json!({})).await];
+async fn s023_only_kind_4_is_ever_sent_in_binary(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut sender =
+        join_topic(&node, SerializerVersion::V2, json!({"broadcast": {"ack": true, "self": true}})).await;
+    let mut others = [
+        join_topic(&node, SerializerVersion::V2, json!({})).await,
+        join_topic(&node, SerializerVersion::V1, json!({})).await,
+    ];
     // A push of kind 0 would go out as kind 2, which no client knows; and JSON that is none would break version 1.
-    let join_ref = sender.join_ref(ROOM).expect("it has joined").to_owned();
+    let join_ref = sender.join_ref(TOPIC).expect("it has joined").to_owned();
     for event in ["broadcast", "other"] {
         let mut push = vec![0, u8::try_from(join_ref.len()).expect("short"), 2];
-        push.extend([u8::try_from(ROOM.len()).expect("short"), u8::try_from(event.len()).expect("short")]);
-        push.extend(format!("{join_ref}77{ROOM}{event}raw bytes").bytes());
+        push.extend([u8::try_from(TOPIC.len()).expect("short"), u8::try_from(event.len()).expect("short")]);
+        push.extend(format!("{join_ref}77{TOPIC}{event}raw bytes").bytes());
         sender.send(Message::binary(push)).await;
     }
-    let broken = sender.broadcast_bytes(ROOM, "broken", 1, b"{not json").await;
+    let broken = sender.broadcast_bytes(TOPIC, "broken", 1, b"{not json").await;
     sender.heartbeat().await;
-    for frame in sender.all_within(crate::phoenix::MOMENT).await {
+    for frame in sender.frames_within(crate::phoenix::QUIET_PERIOD).await {
         assert_eq!(frame.event, "phx_reply", "{frame:?}");
         let refused = frame.reference == broken.as_str();
         assert!(!refused || frame.payload["status"] == "error", "nobody got it: {frame:?}");
     }
     for other in &mut others {
-        other.expect_silence().await;
+        other.expect_no_frame().await;
     }
-    sender.broadcast(ROOM, "fine", json!({})).await;
+    sender.broadcast(TOPIC, "fine", json!({})).await;
     for other in &mut others {
-        assert_eq!(other.hear(ROOM).await, broadcast("fine", json!({})));
+        assert_eq!(other.next_broadcast(TOPIC).await, broadcast("fine", json!({})));
     }
 }
 
-async fn s024_text_broadcasts_are_passed_verbatim(world: Arc<World>) {
-    let node = world.node().await;
-    let mut listeners = [joined(&node, Vsn::V1, json!({})).await, joined(&node, Vsn::V2, json!({})).await];
+async fn s024_text_broadcasts_are_passed_verbatim(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut listeners = [
+        join_topic(&node, SerializerVersion::V1, json!({})).await,
+        join_topic(&node, SerializerVersion::V2, json!({})).await,
+    ];
     let payloads = [
         r#"{"type":"broadcast","event":"pos","x":1,"y":{"deep":[1,2]}}"#,
         r#"{"z":1,"a":2,"event":"e","extra":"kept","meta":{"id":"m"}}"#,
@@ -263,52 +271,54 @@ async fn s024_text_broadcasts_are_passed_verbatim(world: Arc<World>) {
         r#"{"type":"broadcast","event":"num","payload":{"big":12345678901234567890123,"f":1.0,"e":1e3,"s":"\u0041\/"}}"#,
         r#"{"type":"broadcast","payload":"text"}"#,
     ];
-    for vsn in Vsn::BOTH {
-        let mut sender = joined(&node, vsn, json!({})).await;
-        let join_ref = sender.join_ref(ROOM).expect("it has joined").to_owned();
+    for vsn in SerializerVersion::BOTH {
+        let mut sender = join_topic(&node, vsn, json!({})).await;
+        let join_ref = sender.join_ref(TOPIC).expect("it has joined").to_owned();
         for payload in payloads {
             let frame = match vsn {
-                Vsn::V1 => format!(
-                    r#"{{"topic":"{ROOM}","event":"broadcast","payload":{payload},"ref":"9","join_ref":"{join_ref}"}}"#
+                SerializerVersion::V1 => format!(
+                    r#"{{"topic":"{TOPIC}","event":"broadcast","payload":{payload},"ref":"9","join_ref":"{join_ref}"}}"#
                 ),
-                Vsn::V2 => format!(r#"["{join_ref}","9","{ROOM}","broadcast",{payload}]"#),
+                SerializerVersion::V2 => format!(r#"["{join_ref}","9","{TOPIC}","broadcast",{payload}]"#),
             };
             sender.send_text(&frame).await;
             for listener in &mut listeners {
-                let heard = listener.find(ROOM, "broadcast").await;
+                let heard = listener.wait_for(TOPIC, "broadcast").await;
                 assert!(heard.text.contains(payload), "{payload} became {}", heard.text);
             }
         }
-        sender.leave(ROOM).await;
+        sender.leave(TOPIC).await;
     }
 }
 
-async fn s025_a_long_event_name_kills_nothing(world: Arc<World>) {
-    let node = world.node().await;
-    let [mut old, mut new] =
-        [joined(&node, Vsn::V1, json!({})).await, joined(&node, Vsn::V2, json!({})).await];
-    let mut sender = joined(&node, Vsn::V1, json!({})).await;
+async fn s025_a_long_event_name_kills_nothing(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [mut old, mut new] = [
+        join_topic(&node, SerializerVersion::V1, json!({})).await,
+        join_topic(&node, SerializerVersion::V2, json!({})).await,
+    ];
+    let mut sender = join_topic(&node, SerializerVersion::V1, json!({})).await;
     for length in [255, 256, 1_000] {
         let name = "e".repeat(length);
-        sender.broadcast(ROOM, &name, json!({"n": length})).await;
+        sender.broadcast(TOPIC, &name, json!({"n": length})).await;
         for socket in [&mut old, &mut new] {
-            assert_eq!(socket.hear(ROOM).await, broadcast(&name, json!({"n": length})));
+            assert_eq!(socket.next_broadcast(TOPIC).await, broadcast(&name, json!({"n": length})));
         }
         // Over REST and from the database it would be binary, where a length has one byte.
         let path = format!("/api/broadcast/room/events/{name}");
         let request = node.request(reqwest::Method::POST, &path).bearer_auth(crate::phoenix::anon_key());
         assert_eq!(crate::client::send(request.json(&json!({"n": length}))).await.status, 202);
         for socket in [&mut old, &mut new] {
-            assert_eq!(socket.hear(ROOM).await, broadcast(&name, json!({"n": length})));
+            assert_eq!(socket.next_broadcast(TOPIC).await, broadcast(&name, json!({"n": length})));
         }
-        sender.hear(ROOM).await;
+        sender.next_broadcast(TOPIC).await;
         world
             .sql
             .execute("select realtime.send('{\"id\":\"own\"}', $1, 'room', false)", &[&name])
             .await
             .expect("sent");
         for socket in [&mut old, &mut new, &mut sender] {
-            let heard = socket.hear(ROOM).await;
+            let heard = socket.next_broadcast(TOPIC).await;
             assert_eq!((&heard["event"], &heard["payload"]), (&json!(name), &json!({"id": "own"})));
         }
     }
@@ -317,10 +327,10 @@ async fn s025_a_long_event_name_kills_nothing(world: Arc<World>) {
         socket.join(&topic, json!({})).await;
     }
     sender.broadcast(&topic, "e", json!({})).await;
-    assert_eq!(new.hear(&topic).await, broadcast("e", json!({})));
+    assert_eq!(new.next_broadcast(&topic).await, broadcast("e", json!({})));
     let request =
         node.request(reqwest::Method::POST, &format!("/api/broadcast/{}/events/e", "t".repeat(300)));
     let request = request.bearer_auth(crate::phoenix::anon_key()).json(&json!({"n": 1}));
     assert_eq!(crate::client::send(request).await.status, 202);
-    assert_eq!(new.hear(&topic).await, broadcast("e", json!({"n": 1})));
+    assert_eq!(new.next_broadcast(&topic).await, broadcast("e", json!({"n": 1})));
 }

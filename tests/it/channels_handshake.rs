@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    Case,
-    client::{Answer, send},
-    phoenix::{Frame, Phoenix, Vsn, anon_key, broadcast, open},
-    world::{Node, PATIENCE, User, World, in_seconds, mint, service},
+    TestCase,
+    client::{HttpResponse, send},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
+    phoenix::{Frame, PhoenixClient, SerializerVersion, anon_key, broadcast, open},
 };
 
 const POLICIES: &str = include_str!("channel_policies.sql");
-const BATCH: &str = "/realtime/v1/api/broadcast";
+const BATCH_PATH: &str = "/realtime/v1/api/broadcast";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         s001_both_paths_upgrade_and_the_version_is_1_unless_said,
         s002_without_a_key_nobody_gets_in,
@@ -36,122 +36,136 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-async fn post(node: &Node, key: &str, body: Value) -> Answer {
-    send(node.request(Method::POST, BATCH).bearer_auth(key).json(&body)).await
+async fn post_batch(node: &TestServer, key: &str, body: Value) -> HttpResponse {
+    send(node.request(Method::POST, BATCH_PATH).bearer_auth(key).json(&body)).await
 }
 
 /// A socket of each version in one public room.
-async fn listeners(node: &Node, topic: &str) -> [Phoenix; 2] {
-    let mut sockets = [node.phoenix(Vsn::V1).await, node.phoenix(Vsn::V2).await];
+async fn join_with_both_versions(node: &TestServer, topic: &str) -> [PhoenixClient; 2] {
+    let mut sockets =
+        [node.channel_client(SerializerVersion::V1).await, node.channel_client(SerializerVersion::V2).await];
     for socket in &mut sockets {
         socket.join(topic, json!({})).await;
     }
     sockets
 }
 
-async fn s001_both_paths_upgrade_and_the_version_is_1_unless_said(world: Arc<World>) {
-    let (node, key) = (world.node().await, anon_key());
+async fn s001_both_paths_upgrade_and_the_version_is_1_unless_said(world: Arc<TestDatabase>) {
+    let (node, key) = (world.start_server().await, anon_key());
     for path in ["/realtime/v1/websocket", "/socket/websocket"] {
-        for (query, vsn) in [("", Vsn::V1), ("&vsn=1.0.0", Vsn::V1), ("&vsn=2.0.0", Vsn::V2)] {
+        for (query, vsn) in [
+            ("", SerializerVersion::V1),
+            ("&vsn=1.0.0", SerializerVersion::V1),
+            ("&vsn=2.0.0", SerializerVersion::V2),
+        ] {
             let path = format!("{path}?apikey={key}{query}");
             let mut socket = open(node.address, vsn, &path, &[]).await.expect("it upgrades");
             socket.heartbeat().await;
         }
         for bad in ["3.0.0", "abc", "0.9.0"] {
             let path = format!("{path}?apikey={key}&vsn={bad}");
-            let refusal = open(node.address, Vsn::V1, &path, &[]).await.err().expect("it is refused");
+            let refusal =
+                open(node.address, SerializerVersion::V1, &path, &[]).await.err().expect("it is refused");
             assert_eq!((refusal.status, refusal.body), (403, json!("")), "{bad}");
         }
     }
 }
 
-async fn s002_without_a_key_nobody_gets_in(world: Arc<World>) {
-    let node = world.node().await;
-    let refusal = open(node.address, Vsn::V2, "/realtime/v1/websocket?vsn=2.0.0", &[]).await.err();
+async fn s002_without_a_key_nobody_gets_in(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let refusal =
+        open(node.address, SerializerVersion::V2, "/realtime/v1/websocket?vsn=2.0.0", &[]).await.err();
     let refusal = refusal.expect("it is refused");
     assert_eq!((refusal.status, refusal.body), (401, json!({"error": "API key is missing"})));
 }
 
-async fn s003_bad_keys_are_refused_with_their_reason(world: Arc<World>) {
-    let node = world.node().await;
+async fn s003_bad_keys_are_refused_with_their_reason(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let foreign = rollcall::auth::token::mint(
         "another-secret-of-more-than-32-characters",
-        &json!({"role": "anon", "exp": in_seconds(60)}),
+        &json!({"role": "anon", "exp": unix_time_in(60)}),
     )
     .expect("claims serialize");
     let cases = [
-        (mint(&json!({"role": "anon", "exp": in_seconds(-60)})), "Token has expired"),
+        (mint_token(&json!({"role": "anon", "exp": unix_time_in(-60)})), "Token has expired"),
         (foreign, "Failed to validate JWT signature"),
         ("garbage".into(), "The token provided is not a valid JWT"),
         (String::new(), "The token provided is not a valid JWT"),
-        (mint(&json!({"role": "anon"})), "Fields `role` and `exp` are required in JWT"),
-        (mint(&json!({"exp": in_seconds(60)})), "Fields `role` and `exp` are required in JWT"),
+        (mint_token(&json!({"role": "anon"})), "Fields `role` and `exp` are required in JWT"),
+        (mint_token(&json!({"exp": unix_time_in(60)})), "Fields `role` and `exp` are required in JWT"),
     ];
     for (key, reason) in cases {
-        let refusal = node.phoenix_with(Vsn::V2, &key).await.err().expect("it is refused");
+        let refusal =
+            node.channel_client_with_key(SerializerVersion::V2, &key).await.err().expect("it is refused");
         assert_eq!((refusal.status, refusal.body), (401, json!({"error": reason})), "{key}");
     }
 }
 
-async fn s004_the_header_beats_the_query_and_opaque_keys_are_roles(world: Arc<World>) {
+async fn s004_the_header_beats_the_query_and_opaque_keys_are_roles(world: Arc<TestDatabase>) {
     let keys = "sb_publishable_tests:anon,sb_secret_tests:service_role";
-    let node = world.node_with(|settings| settings.api_keys = Some(keys.into())).await;
+    let node = world.start_server_with(|settings| settings.api_keys = Some(keys.into())).await;
     let path = |key: &str| format!("/realtime/v1/websocket?vsn=2.0.0&apikey={key}");
     let header = |key: &str| [("x-api-key", key.to_owned())];
 
-    let mut socket =
-        open(node.address, Vsn::V2, &path("garbage"), &header(&anon_key())).await.expect("the header");
+    let mut socket = open(node.address, SerializerVersion::V2, &path("garbage"), &header(&anon_key()))
+        .await
+        .expect("the header");
     socket.heartbeat().await;
-    let refusal = open(node.address, Vsn::V2, &path(&anon_key()), &header("garbage")).await.err();
+    let refusal =
+        open(node.address, SerializerVersion::V2, &path(&anon_key()), &header("garbage")).await.err();
     assert_eq!(refusal.expect("the header counts").status, 401);
-    let refusal = open(node.address, Vsn::V2, &path("sb_publishable_unknown"), &[]).await.err();
+    let refusal = open(node.address, SerializerVersion::V2, &path("sb_publishable_unknown"), &[]).await.err();
     assert_eq!(refusal.expect("not every opaque key is one").status, 401);
 
     // No policy lets anybody in; only service_role needs none.
     let private = json!({"config": {"private": true}});
-    let mut publishable = node.phoenix_with(Vsn::V2, "sb_publishable_tests").await.expect("a key");
+    let mut publishable =
+        node.channel_client_with_key(SerializerVersion::V2, "sb_publishable_tests").await.expect("a key");
     publishable.join("realtime:public", json!({})).await;
-    let reason = publishable.refused_join("realtime:secret", private.clone()).await;
+    let reason = publishable.join_error("realtime:secret", private.clone()).await;
     assert!(reason.starts_with("Unauthorized: "), "{reason}");
-    let mut secret = node.phoenix_with(Vsn::V2, "sb_secret_tests").await.expect("a key");
+    let mut secret =
+        node.channel_client_with_key(SerializerVersion::V2, "sb_secret_tests").await.expect("a key");
     assert_eq!(secret.try_join("realtime:secret", private).await["status"], "ok");
 
     // Over REST too, in either header.
     let message = json!({"messages": [{"topic": "secret", "event": "e", "payload": {}, "private": true}]});
-    post(&node, "sb_secret_tests", message.clone()).await.expect(202);
-    assert_eq!(secret.hear("realtime:secret").await, broadcast("e", json!({})));
-    let request = node.request(Method::POST, BATCH).header("apikey", "sb_publishable_tests");
-    send(request.json(&message)).await.expect(202);
-    secret.expect_silence().await;
+    post_batch(&node, "sb_secret_tests", message.clone()).await.expect_status(202);
+    assert_eq!(secret.next_broadcast("realtime:secret").await, broadcast("e", json!({})));
+    let request = node.request(Method::POST, BATCH_PATH).header("apikey", "sb_publishable_tests");
+    send(request.json(&message)).await.expect_status(202);
+    secret.expect_no_frame().await;
 }
 
-async fn s005_above_the_connection_limit_the_upgrade_is_refused(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.realtime_max_connections = Some("2".into())).await;
-    let (one, _two) = (node.phoenix(Vsn::V2).await, node.phoenix(Vsn::V1).await);
-    let refusal = node.phoenix_with(Vsn::V2, &anon_key()).await.err().expect("it is refused");
+async fn s005_above_the_connection_limit_the_upgrade_is_refused(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.realtime_max_connections = Some("2".into())).await;
+    let (one, _two) =
+        (node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V1).await);
+    let refusal =
+        node.channel_client_with_key(SerializerVersion::V2, &anon_key()).await.err().expect("it is refused");
     assert_eq!((refusal.status, refusal.body), (429, json!({"error": "Too many connected users"})));
 
-    one.drop_connection();
+    one.abort();
     let began = Instant::now();
-    while node.phoenix_with(Vsn::V2, &anon_key()).await.is_err() {
-        assert!(began.elapsed() < PATIENCE, "the place of one who went is free again");
+    while node.channel_client_with_key(SerializerVersion::V2, &anon_key()).await.is_err() {
+        assert!(began.elapsed() < WAIT_TIMEOUT, "the place of one who went is free again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn s006_health_and_ping_answer(world: Arc<World>) {
-    let node = world.node().await;
+async fn s006_health_and_ping_answer(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let health = send(node.request(Method::GET, "/healthcheck")).await;
     assert_eq!(health.status, 200);
     for path in ["/api/ping", "/realtime/v1/api/ping"] {
         let ping = send(node.request(Method::GET, path)).await;
-        assert_eq!(ping.expect(200), json!({"message": "Success"}), "{path}");
+        assert_eq!(ping.expect_status(200), json!({"message": "Success"}), "{path}");
     }
 }
 
-async fn s007_a_batch_is_accepted_and_reaches_both_versions(world: Arc<World>) {
-    let node = world.node().await;
-    let sockets = listeners(&node, "realtime:news").await;
+async fn s007_a_batch_is_accepted_and_reaches_both_versions(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let sockets = join_with_both_versions(&node, "realtime:news").await;
     let messages = json!({"messages": [
         {"topic": "news", "event": "one", "payload": {"n": 1}},
         {"topic": "elsewhere", "event": "no", "payload": {}},
@@ -163,16 +177,16 @@ async fn s007_a_batch_is_accepted_and_reaches_both_versions(world: Arc<World>) {
     }
     for mut socket in sockets {
         for _ in 0..2 {
-            assert_eq!(socket.hear("realtime:news").await, broadcast("one", json!({"n": 1})));
-            assert_eq!(socket.hear("realtime:news").await, broadcast("two", json!({"n": 2})));
+            assert_eq!(socket.next_broadcast("realtime:news").await, broadcast("one", json!({"n": 1})));
+            assert_eq!(socket.next_broadcast("realtime:news").await, broadcast("two", json!({"n": 2})));
         }
-        socket.expect_silence().await;
+        socket.expect_no_frame().await;
     }
 }
 
-async fn s008_one_bad_message_refuses_the_batch(world: Arc<World>) {
-    let node = world.node().await;
-    let sockets = listeners(&node, "realtime:news").await;
+async fn s008_one_bad_message_refuses_the_batch(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let sockets = join_with_both_versions(&node, "realtime:news").await;
     let good = json!({"topic": "news", "event": "e", "payload": {}});
     let cases = [
         (
@@ -196,25 +210,27 @@ async fn s008_one_bad_message_refuses_the_batch(world: Arc<World>) {
         (json!({"messages": "x"}), json!({"messages": ["is invalid"]})),
     ];
     for (body, errors) in cases {
-        let answer = post(&node, &anon_key(), body.clone()).await;
-        assert_eq!(answer.expect(422), json!({ "errors": errors }), "{body}");
+        let answer = post_batch(&node, &anon_key(), body.clone()).await;
+        assert_eq!(answer.expect_status(422), json!({ "errors": errors }), "{body}");
     }
-    let broken =
-        node.request(Method::POST, BATCH).bearer_auth(anon_key()).header("content-type", "application/json");
+    let broken = node
+        .request(Method::POST, BATCH_PATH)
+        .bearer_auth(anon_key())
+        .header("content-type", "application/json");
     assert_eq!(send(broken.body("{bad")).await.status, 400);
     for mut socket in sockets {
-        socket.expect_silence().await;
+        socket.expect_no_frame().await;
     }
 }
 
-async fn s009_a_batch_needs_a_token_in_either_header(world: Arc<World>) {
-    let node = world.node().await;
-    let [mut socket, _] = listeners(&node, "realtime:news").await;
+async fn s009_a_batch_needs_a_token_in_either_header(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [mut socket, _] = join_with_both_versions(&node, "realtime:news").await;
     let body = json!({"messages": [{"topic": "news", "event": "e", "payload": {}}]});
-    let request = || node.request(Method::POST, BATCH).json(&body);
-    let expired = mint(&json!({"role": "anon", "exp": in_seconds(-5)}));
+    let request = || node.request(Method::POST, BATCH_PATH).json(&body);
+    let expired = mint_token(&json!({"role": "anon", "exp": unix_time_in(-5)}));
     for bad in [request(), request().bearer_auth("garbage"), request().bearer_auth(expired)] {
-        assert_eq!(send(bad).await.expect(401), json!({"message": "Unauthorized"}));
+        assert_eq!(send(bad).await.expect_status(401), json!({"message": "Unauthorized"}));
     }
     for good in [
         request().header("apikey", anon_key()),
@@ -222,31 +238,31 @@ async fn s009_a_batch_needs_a_token_in_either_header(world: Arc<World>) {
         request().header("authorization", format!("bearer {}", anon_key())),
     ] {
         assert_eq!(send(good).await.status, 202);
-        socket.hear("realtime:news").await;
+        socket.next_broadcast("realtime:news").await;
     }
-    socket.expect_silence().await;
+    socket.expect_no_frame().await;
 }
 
-async fn s010_a_private_message_without_the_right_is_dropped_silently(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
+async fn s010_a_private_message_without_the_right_is_dropped_silently(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
     let user = User::new();
-    let mut socket = node.phoenix(Vsn::V2).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
     for topic in ["realtime:open:1", "realtime:readonly:1"] {
         socket.join_private(topic, &user.token, json!({})).await;
     }
     let message =
         |topic: &str| json!({"topic": topic, "event": "e", "payload": {"to": topic}, "private": true});
     let messages = json!({"messages": [message("readonly:1"), message("open:1")]});
-    assert_eq!(post(&node, &user.token, messages.clone()).await.status, 202);
-    assert_eq!(post(&node, &anon_key(), messages).await.status, 202);
-    assert_eq!(socket.hear("realtime:open:1").await, broadcast("e", json!({"to": "open:1"})));
-    socket.expect_silence().await;
+    assert_eq!(post_batch(&node, &user.token, messages.clone()).await.status, 202);
+    assert_eq!(post_batch(&node, &anon_key(), messages).await.status, 202);
+    assert_eq!(socket.next_broadcast("realtime:open:1").await, broadcast("e", json!({"to": "open:1"})));
+    socket.expect_no_frame().await;
 }
 
-async fn s011_a_single_json_broadcast_arrives_as_it_was_sent(world: Arc<World>) {
-    let node = world.node().await;
-    let [mut old, mut new] = listeners(&node, "realtime:room 1:ü").await;
+async fn s011_a_single_json_broadcast_arrives_as_it_was_sent(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [mut old, mut new] = join_with_both_versions(&node, "realtime:room 1:ü").await;
     let body = r#"{"z":1,"a":12345678901234567890123,"f":1.50}"#;
     for prefix in ["/realtime/v1/api", "/api"] {
         let path = format!("{prefix}/broadcast/room%201%3A%C3%BC/events/new%2Fmsg");
@@ -254,10 +270,10 @@ async fn s011_a_single_json_broadcast_arrives_as_it_was_sent(world: Arc<World>) 
         let answer = send(request.header("content-type", "application/json").body(body)).await;
         assert_eq!((answer.status.as_u16(), answer.body), (202, json!("")));
 
-        let frame = new.find("realtime:room 1:ü", "broadcast").await;
+        let frame = new.wait_for("realtime:room 1:ü", "broadcast").await;
         assert_eq!(frame.payload["event"], "new/msg");
         assert_eq!(frame.data.as_deref(), Some(body.as_bytes()), "the very bytes");
-        let frame = old.find("realtime:room 1:ü", "broadcast").await;
+        let frame = old.wait_for("realtime:room 1:ü", "broadcast").await;
         assert_eq!(frame.payload["event"], "new/msg");
         assert!(frame.text.contains(body), "{}", frame.text);
     }
@@ -274,32 +290,32 @@ async fn s011_a_single_json_broadcast_arrives_as_it_was_sent(world: Arc<World>) 
             request = request.header("content-type", type_);
         }
         assert_eq!(send(request).await.status, 202, "{body}");
-        assert_eq!(new.hear("realtime:room 1:ü").await, broadcast("e", heard.clone()));
-        assert_eq!(old.hear("realtime:room 1:ü").await, broadcast("e", heard));
+        assert_eq!(new.next_broadcast("realtime:room 1:ü").await, broadcast("e", heard.clone()));
+        assert_eq!(old.next_broadcast("realtime:room 1:ü").await, broadcast("e", heard));
     }
 }
 
-async fn s012_a_single_binary_broadcast_is_for_version_2(world: Arc<World>) {
-    let node = world.node().await;
-    world.run(POLICIES, &[]).await;
-    let [mut old, mut new] = listeners(&node, "realtime:bytes").await;
+async fn s012_a_single_binary_broadcast_is_for_version_2(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let [mut old, mut new] = join_with_both_versions(&node, "realtime:bytes").await;
     let send_as = |path: &str, type_: &'static str, key: String| {
         let request = node.request(Method::POST, path).bearer_auth(key).header("content-type", type_);
         send(request.body(vec![0_u8, 255, 16]))
     };
     let path = "/realtime/v1/api/broadcast/bytes/events/blob";
     assert_eq!(send_as(path, "application/octet-stream", anon_key()).await.status, 202);
-    let frame: Frame = new.find("realtime:bytes", "broadcast").await;
+    let frame: Frame = new.wait_for("realtime:bytes", "broadcast").await;
     assert_eq!(frame.data, Some(vec![0, 255, 16]));
     assert_eq!(frame.payload["event"], "blob");
-    old.expect_silence().await;
+    old.expect_no_frame().await;
 
     let refused = send_as(path, "text/plain", anon_key()).await;
     let error = "Unsupported Media Type. Use application/json or application/octet-stream";
-    assert_eq!(refused.expect(415), json!({ "error": error }));
+    assert_eq!(refused.expect_status(415), json!({ "error": error }));
     let private = "/realtime/v1/api/broadcast/readonly%3A1/events/blob?private=true";
     let refused = send_as(private, "application/octet-stream", User::new().token).await;
-    assert_eq!(refused.expect(403), json!({"message": "Unauthorized"}));
+    assert_eq!(refused.expect_status(403), json!({"message": "Unauthorized"}));
     assert_eq!(send_as(path, "application/octet-stream", "garbage".into()).await.status, 401);
 
     // With the right it goes to the private room, and only there.
@@ -307,28 +323,29 @@ async fn s012_a_single_binary_broadcast_is_for_version_2(world: Arc<World>) {
     new.join_private("realtime:open:1", &user.token, json!({})).await;
     let private = "/realtime/v1/api/broadcast/open%3A1/events/blob?private=true";
     assert_eq!(send_as(private, "application/octet-stream", user.token).await.status, 202);
-    assert!(new.find("realtime:open:1", "broadcast").await.is_binary());
-    assert_eq!(send_as(private, "application/octet-stream", service().token).await.status, 202);
-    assert!(new.find("realtime:open:1", "broadcast").await.is_binary());
-    new.expect_silence().await;
+    assert!(new.wait_for("realtime:open:1", "broadcast").await.is_binary());
+    assert_eq!(send_as(private, "application/octet-stream", service_user().token).await.status, 202);
+    assert!(new.wait_for("realtime:open:1", "broadcast").await.is_binary());
+    new.expect_no_frame().await;
 }
 
-async fn s013_the_id_of_a_message_arrives_as_its_meta(world: Arc<World>) {
-    let node = world.node().await;
-    let sockets = listeners(&node, "realtime:news").await;
+async fn s013_the_id_of_a_message_arrives_as_its_meta(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let sockets = join_with_both_versions(&node, "realtime:news").await;
     let body = json!({"messages": [{"topic": "news", "event": "e", "payload": {"id": "own"}, "id": "abc"}]});
-    post(&node, &anon_key(), body).await.expect(202);
+    post_batch(&node, &anon_key(), body).await.expect_status(202);
     for mut socket in sockets {
         let expected =
             json!({"type": "broadcast", "event": "e", "payload": {"id": "own"}, "meta": {"id": "abc"}});
-        assert_eq!(socket.hear("realtime:news").await, expected);
+        assert_eq!(socket.next_broadcast("realtime:news").await, expected);
     }
 }
 
-async fn s014_rate_headers_are_there_and_too_much_is_refused(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.realtime_max_events_per_second = Some("2".into())).await;
+async fn s014_rate_headers_are_there_and_too_much_is_refused(world: Arc<TestDatabase>) {
+    let node =
+        world.start_server_with(|settings| settings.realtime_max_events_per_second = Some("2".into())).await;
     let body = json!({"messages": [{"topic": "nobody", "event": "e", "payload": {}}]});
-    let first = post(&node, &anon_key(), body.clone()).await;
+    let first = post_batch(&node, &anon_key(), body.clone()).await;
     assert_eq!(first.status, 202);
     for name in ["x-rate-rolling", "x-rate-limit", "x-rate-limit-remaining"] {
         let value = first.header(name).unwrap_or_else(|| panic!("{name} in {:?}", first.headers));
@@ -338,7 +355,7 @@ async fn s014_rate_headers_are_there_and_too_much_is_refused(world: Arc<World>) 
 
     let began = Instant::now();
     loop {
-        let answer = post(&node, &anon_key(), body.clone()).await;
+        let answer = post_batch(&node, &anon_key(), body.clone()).await;
         if answer.status == 429 {
             // Which of the two depends on whether the limit is reached or only almost.
             let exceeded = "You have exceeded your rate limit";
@@ -350,13 +367,13 @@ async fn s014_rate_headers_are_there_and_too_much_is_refused(world: Arc<World>) 
             break;
         }
         assert_eq!(answer.status, 202);
-        assert!(began.elapsed() < PATIENCE, "two a second, and nobody minds");
+        assert!(began.elapsed() < WAIT_TIMEOUT, "two a second, and nobody minds");
     }
 }
 
-async fn s015_a_browser_may_ask_first(world: Arc<World>) {
-    let node = world.node().await;
-    for path in [BATCH, "/realtime/v1/api/broadcast/room/events/e", "/api/broadcast"] {
+async fn s015_a_browser_may_ask_first(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    for path in [BATCH_PATH, "/realtime/v1/api/broadcast/room/events/e", "/api/broadcast"] {
         let answer = send(
             node.request(Method::OPTIONS, path)
                 .header("origin", "http://app.example")

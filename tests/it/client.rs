@@ -16,11 +16,11 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
-use crate::world::{Node, PATIENCE, User};
+use crate::harness::{TestServer, User, WAIT_TIMEOUT};
 
 /// An answer over HTTP.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -29,9 +29,9 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl Answer {
+impl HttpResponse {
     /// The body, after a look at the status.
-    pub fn expect(self, status: u16) -> Value {
+    pub fn expect_status(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{:#}", self.body);
         self.body
     }
@@ -55,25 +55,32 @@ impl Answer {
     }
 }
 
-impl Node {
+impl TestServer {
     /// A request without credentials. No proxy, no pooled connection, no redirect.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().expect("a client");
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT * 2).build().expect("a client");
         client.request(method, format!("http://{}{path}", self.address))
     }
 
     /// Reads as a user.
-    pub async fn get(&self, user: &User, path: &str) -> Answer {
+    pub async fn get(&self, user: &User, path: &str) -> HttpResponse {
         send(self.request(Method::GET, path).bearer_auth(&user.token)).await
     }
 
     /// Posts JSON as a user.
-    pub async fn post(&self, user: &User, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, user: &User, path: &str, body: Value) -> HttpResponse {
         send(self.request(Method::POST, path).bearer_auth(&user.token).json(&body)).await
     }
 
     /// Sends anything as a user.
-    pub async fn ask(&self, method: Method, user: &User, path: &str, body: Option<Value>) -> Answer {
+    pub async fn send_json(
+        &self,
+        method: Method,
+        user: &User,
+        path: &str,
+        body: Option<Value>,
+    ) -> HttpResponse {
         let request = self.request(method, path).bearer_auth(&user.token);
         send(match body {
             Some(body) => request.json(&body),
@@ -83,18 +90,18 @@ impl Node {
     }
 
     /// Puts JSON as a user.
-    pub async fn put(&self, user: &User, path: &str, body: Value) -> Answer {
-        self.ask(Method::PUT, user, path, Some(body)).await
+    pub async fn put(&self, user: &User, path: &str, body: Value) -> HttpResponse {
+        self.send_json(Method::PUT, user, path, Some(body)).await
     }
 
     /// Patches with JSON as a user.
-    pub async fn patch(&self, user: &User, path: &str, body: Value) -> Answer {
-        self.ask(Method::PATCH, user, path, Some(body)).await
+    pub async fn patch(&self, user: &User, path: &str, body: Value) -> HttpResponse {
+        self.send_json(Method::PATCH, user, path, Some(body)).await
     }
 
     /// Deletes as a user.
-    pub async fn delete(&self, user: &User, path: &str) -> Answer {
-        self.ask(Method::DELETE, user, path, None).await
+    pub async fn delete(&self, user: &User, path: &str) -> HttpResponse {
+        self.send_json(Method::DELETE, user, path, None).await
     }
 
     /// Opens a presence socket as a user.
@@ -111,11 +118,11 @@ impl Node {
     pub async fn socket_for_token(&self, token: &str, query: &str) -> Result<Socket, SocketError> {
         let url = format!("ws://{}/api/presence/subscribe?token={token}{query}", self.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await?;
-        Ok(Socket { stream, beliefs: HashMap::new(), frames: 0, hears_bundles: false })
+        Ok(Socket { stream, presences: HashMap::new(), frames: 0, keeps_bundle_events: false })
     }
 
     /// Opens a presence socket by hand, for somebody who reads nothing from it and answers no ping.
-    pub async fn deaf_socket(&self, user: &User) -> TcpStream {
+    pub async fn stalled_socket(&self, user: &User) -> TcpStream {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         // Small, so that it is full soon.
@@ -147,125 +154,130 @@ pub async fn open_socket(
         request.headers_mut().append(*name, value.parse().expect("a header's value"));
     }
     let (stream, _) = tokio_tungstenite::connect_async(request).await?;
-    Ok(Socket { stream, beliefs: HashMap::new(), frames: 0, hears_bundles: false })
+    Ok(Socket { stream, presences: HashMap::new(), frames: 0, keeps_bundle_events: false })
 }
 
 /// Sends a request and reads the answer.
-pub async fn send(request: RequestBuilder) -> Answer {
+pub async fn send(request: RequestBuilder) -> HttpResponse {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("the whole body");
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Answer { status, headers, body }
+    HttpResponse { status, headers, body }
 }
 
 /// A presence socket and what its client believes.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// The last that was heard of each user.
-    pub beliefs: HashMap<Uuid, Value>,
+    pub presences: HashMap<Uuid, Value>,
     /// How many frames were heard.
     pub frames: usize,
     /// Whether the news of bundles count: signals set them off by themselves, some time later.
-    pub hears_bundles: bool,
+    pub keeps_bundle_events: bool,
 }
 
 /// Something that a socket hears.
 #[derive(Debug)]
-pub enum Heard {
+pub enum SocketEvent {
     /// A message.
     Frame(Value),
     /// A close frame's number and reason.
     Closed(u16, String),
     /// The end without one.
-    Lost(String),
+    Disconnected(String),
 }
 
 impl Socket {
     /// The next thing heard, within a time; pings are answered meanwhile.
-    pub async fn hear(&mut self, deadline: Instant) -> Option<Heard> {
+    pub async fn receive(&mut self, deadline: Instant) -> Option<SocketEvent> {
         loop {
             let heard = match timeout_at(deadline, self.stream.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("the server says JSON");
-                    if frame["type"] == "bundle_ready" && !self.hears_bundles {
+                    if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
                         continue;
                     }
                     self.frames += 1;
-                    self.believe(&frame);
-                    Heard::Frame(frame)
+                    self.apply(&frame);
+                    SocketEvent::Frame(frame)
                 }
                 Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
-                    Heard::Closed(code.into(), reason.to_string())
+                    SocketEvent::Closed(code.into(), reason.to_string())
                 }
-                Some(Ok(Message::Close(None))) => Heard::Closed(1005, String::new()),
+                Some(Ok(Message::Close(None))) => SocketEvent::Closed(1005, String::new()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                 Some(Ok(other)) => panic!("an unexpected frame: {other:?}"),
-                Some(Err(error)) => Heard::Lost(error.to_string()),
-                None => Heard::Lost("the end".into()),
+                Some(Err(error)) => SocketEvent::Disconnected(error.to_string()),
+                None => SocketEvent::Disconnected("the end".into()),
             };
             return Some(heard);
         }
     }
 
     /// The next message.
-    pub async fn next(&mut self) -> Value {
-        match self.hear(Instant::now() + PATIENCE).await {
-            Some(Heard::Frame(frame)) => frame,
-            other => panic!("expected a message, got {other:?}; {}", self.told()),
+    pub async fn next_message(&mut self) -> Value {
+        match self.receive(Instant::now() + WAIT_TIMEOUT).await {
+            Some(SocketEvent::Frame(frame)) => frame,
+            other => panic!("expected a message, got {other:?}; {}", self.summary()),
         }
     }
 
     /// The next message; it has to be like this.
-    pub async fn expect(&mut self, expected: Value) -> Value {
-        let frame = self.next().await;
-        assert_like(&frame, &expected);
+    pub async fn expect_message(&mut self, expected: Value) -> Value {
+        let frame = self.next_message().await;
+        assert_matches_pattern(&frame, &expected);
         frame
     }
 
     /// Reads on until a message is as wanted, and returns it.
-    pub async fn find(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+    pub async fn find_message(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
-            match self.hear(deadline).await {
-                Some(Heard::Frame(frame)) if wanted(&frame) => return frame,
-                Some(Heard::Frame(_)) => {}
-                other => panic!("never heard: {what}; got {other:?}; {}", self.told()),
+            match self.receive(deadline).await {
+                Some(SocketEvent::Frame(frame)) if wanted(&frame) => return frame,
+                Some(SocketEvent::Frame(_)) => {}
+                other => panic!("never heard: {what}; got {other:?}; {}", self.summary()),
             }
         }
     }
 
     /// Reads on until the client believes what is wanted.
-    pub async fn until(&mut self, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
-        self.until_within(PATIENCE, what, &mut wanted).await;
+    pub async fn wait_until(&mut self, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
+        self.wait_until_within(WAIT_TIMEOUT, what, &mut wanted).await;
     }
 
     /// [`until`](Self::until) with a deadline of its own.
-    pub async fn until_within(&mut self, limit: Duration, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
+    pub async fn wait_until_within(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&Self) -> bool,
+    ) {
         let deadline = Instant::now() + limit;
         while !wanted(self) {
-            match self.hear(deadline).await {
-                Some(Heard::Frame(_)) => {}
-                other => panic!("not within {limit:?}: {what}; got {other:?}; {}", self.told()),
+            match self.receive(deadline).await {
+                Some(SocketEvent::Frame(_)) => {}
+                other => panic!("not within {limit:?}: {what}; got {other:?}; {}", self.summary()),
             }
         }
     }
 
     /// Nothing is said for so long.
-    pub async fn expect_silence(&mut self, time: Duration) {
-        if let Some(heard) = self.hear(Instant::now() + time).await {
+    pub async fn expect_no_message(&mut self, time: Duration) {
+        if let Some(heard) = self.receive(Instant::now() + time).await {
             panic!("expected silence, heard {heard:?}");
         }
     }
 
     /// The connection ends with this number; returns the messages before it.
     pub async fn expect_close(&mut self, number: u16) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         let mut before = Vec::new();
         loop {
-            match self.hear(deadline).await {
-                Some(Heard::Frame(frame)) => before.push(frame),
-                Some(Heard::Closed(given, reason)) => {
+            match self.receive(deadline).await {
+                Some(SocketEvent::Frame(frame)) => before.push(frame),
+                Some(SocketEvent::Closed(given, reason)) => {
                     assert_eq!(given, number, "closed with {given} {reason}; before it {before:?}");
                     return before;
                 }
@@ -275,83 +287,83 @@ impl Socket {
     }
 
     /// Sends a message.
-    pub async fn say(&mut self, message: Value) {
-        self.send(Message::text(message.to_string())).await;
+    pub async fn send_message(&mut self, message: Value) {
+        self.send_frame(Message::text(message.to_string())).await;
     }
 
     /// Sends any frame.
-    pub async fn send(&mut self, message: Message) {
+    pub async fn send_frame(&mut self, message: Message) {
         self.stream.send(message).await.expect("the socket takes it");
     }
 
     /// Says goodbye and waits for the answer.
     pub async fn close(mut self) {
         self.stream.close(None).await.expect("the socket is open");
-        let deadline = Instant::now() + PATIENCE;
-        while !matches!(self.hear(deadline).await, Some(Heard::Lost(_)) | None) {}
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        while !matches!(self.receive(deadline).await, Some(SocketEvent::Disconnected(_)) | None) {}
     }
 
     /// Whether the client believes that a user has this status and availability.
-    pub fn believes(&self, user: Uuid, status: &str, availability: &str) -> bool {
-        let belief = self.beliefs.get(&user);
+    pub fn shows(&self, user: Uuid, status: &str, availability: &str) -> bool {
+        let belief = self.presences.get(&user);
         belief.is_some_and(|face| face["status"] == status && face["availability"] == availability)
     }
 
     /// Whether the user is online for this client.
-    pub fn sees_online(&self, user: Uuid) -> bool {
-        self.believes(user, "online", "online")
+    pub fn shows_online(&self, user: Uuid) -> bool {
+        self.shows(user, "online", "online")
     }
 
     /// Whether the user is offline for this client, and known.
-    pub fn sees_offline(&self, user: Uuid) -> bool {
-        self.believes(user, "offline", "offline") && !self.beliefs[&user]["last_seen"].is_null()
+    pub fn shows_offline(&self, user: Uuid) -> bool {
+        self.shows(user, "offline", "offline") && !self.presences[&user]["last_seen"].is_null()
     }
 
     /// Whether the user was taken back from this client, or never shown.
-    pub fn sees_nothing_of(&self, user: Uuid) -> bool {
-        self.beliefs.get(&user).is_none_or(|face| *face == taken_back(user))
+    pub fn hides(&self, user: Uuid) -> bool {
+        self.presences.get(&user).is_none_or(|face| *face == hidden_presence(user))
     }
 
-    fn believe(&mut self, frame: &Value) {
+    fn apply(&mut self, frame: &Value) {
         let id = |face: &Value| face["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
         match frame["type"].as_str() {
             Some("initial_state") => {
                 assert_eq!(self.frames, 1, "initial_state is the first frame and comes once");
                 let faces = frame["data"]["presences"].as_array().expect("a list");
-                self.beliefs = faces.iter().map(|face| (id(face), face.clone())).collect();
-                assert_eq!(self.beliefs.len(), faces.len(), "somebody is in it twice: {frame}");
+                self.presences = faces.iter().map(|face| (id(face), face.clone())).collect();
+                assert_eq!(self.presences.len(), faces.len(), "somebody is in it twice: {frame}");
             }
             // Source D's has a payload, and source A's is of the user's own devices.
             Some("presence_update") if frame["data"].is_object() => {
                 assert!(self.frames > 1, "an update before initial_state: {frame}");
-                self.beliefs.insert(id(&frame["data"]), frame["data"].clone());
+                self.presences.insert(id(&frame["data"]), frame["data"].clone());
             }
             _ => {}
         }
     }
 
-    fn told(&self) -> String {
-        format!("{} frames; believes {:#?}", self.frames, self.beliefs)
+    fn summary(&self) -> String {
+        format!("{} frames; believes {:#?}", self.frames, self.presences)
     }
 }
 
 /// What a client gets of a user that it may not see any more.
-pub fn taken_back(user: Uuid) -> Value {
+pub fn hidden_presence(user: Uuid) -> Value {
     json!({"user_id": user, "status": "offline", "availability": "offline", "last_seen": null})
 }
 
 /// Stands for a time as JavaScript writes it, in expected values.
-pub const TIME: &str = "<time>";
+pub const ANY_TIME: &str = "<time>";
 
 /// Checks that a value is as expected, [`TIME`] standing for any time.
 #[track_caller]
-pub fn assert_like(actual: &Value, expected: &Value) {
-    assert!(is_like(actual, expected), "expected {expected:#}, got {actual:#}");
+pub fn assert_matches_pattern(actual: &Value, expected: &Value) {
+    assert!(matches_pattern(actual, expected), "expected {expected:#}, got {actual:#}");
 }
 
-fn is_like(actual: &Value, expected: &Value) -> bool {
+fn matches_pattern(actual: &Value, expected: &Value) -> bool {
     match (actual, expected) {
-        (Value::String(text), Value::String(pattern)) if pattern == TIME => {
+        (Value::String(text), Value::String(pattern)) if pattern == ANY_TIME => {
             text.len() == "2024-01-01T12:00:00.000Z".len()
                 && text.ends_with('Z')
                 && text.parse::<jiff::Timestamp>().is_ok()
@@ -360,10 +372,10 @@ fn is_like(actual: &Value, expected: &Value) -> bool {
             actual.len() == expected.len()
                 && expected
                     .iter()
-                    .all(|(key, value)| actual.get(key).is_some_and(|actual| is_like(actual, value)))
+                    .all(|(key, value)| actual.get(key).is_some_and(|actual| matches_pattern(actual, value)))
         }
         (Value::Array(actual), Value::Array(expected)) => {
-            actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| is_like(a, b))
+            actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| matches_pattern(a, b))
         }
         (actual, expected) => actual == expected,
     }

@@ -13,7 +13,7 @@ use rollcall::{
     config::Secret,
     pg::{
         embedded::{ClusterUrls, EmbeddedCluster, running_cluster},
-        migrate::{Sources, Target, prepare},
+        migrate::{MigrationTarget, Sources, prepare},
     },
 };
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-use crate::world::PATIENCE;
+use crate::harness::WAIT_TIMEOUT;
 
 /// The database that tests copy.
 const TEMPLATE: &str = "it_template";
@@ -31,7 +31,7 @@ const TEMPLATE: &str = "it_template";
 const PREFIX: &str = "rollcall-it-";
 
 /// Durability costs time and proves nothing here; deadlocks should show at once.
-const FAST: [&str; 4] = [
+const FAST_SETTINGS: [&str; 4] = [
     "alter system set fsync = off",
     "alter system set full_page_writes = off",
     "alter system set deadlock_timeout = '50ms'",
@@ -52,8 +52,8 @@ impl Cluster {
     pub async fn start() -> Self {
         remove_leftovers();
         let cluster = Self::start_in(&format!("{PREFIX}{}", std::process::id())).await;
-        cluster.make_template().await;
-        cluster.stop_on_signals();
+        cluster.create_template().await;
+        cluster.stop_on_signal();
         cluster
     }
 
@@ -63,9 +63,9 @@ impl Cluster {
     }
 
     /// Starts a further cluster with a migrated template, for a test that wants to break one.
-    pub async fn start_private(name: &str) -> Self {
+    pub async fn start_owner_only(name: &str) -> Self {
         let cluster = Self::start_bare(name).await;
-        cluster.make_template().await;
+        cluster.create_template().await;
         cluster
     }
 
@@ -74,27 +74,27 @@ impl Cluster {
         let server = EmbeddedCluster::start(&dir).await.expect("PostgreSQL starts");
         let urls = server.urls().clone();
         let admin = connect(urls.admin_url.expose()).await;
-        for statement in FAST {
+        for statement in FAST_SETTINGS {
             admin.batch_execute(statement).await.expect("a setting");
         }
         Self { dir, urls, server: Mutex::new(Some(server)), admin: Mutex::new(admin) }
     }
 
-    async fn make_template(&self) {
-        self.create(TEMPLATE, "template0").await;
-        let target = Target {
+    async fn create_template(&self) {
+        self.create_from_template(TEMPLATE, "template0").await;
+        let target = MigrationTarget {
             url: Secret::new(self.url(TEMPLATE)),
-            admin_url: Some(Secret::new(in_database(self.urls.admin_url.expose(), TEMPLATE))),
+            admin_url: Some(Secret::new(with_database(self.urls.admin_url.expose(), TEMPLATE))),
         };
         prepare(&target, &Sources::built_in(), false).await.expect("the migrations apply");
     }
 
     /// Copies the template.
     pub async fn create_database(&self, name: &str) {
-        self.create(name, TEMPLATE).await;
+        self.create_from_template(name, TEMPLATE).await;
     }
 
-    async fn create(&self, name: &str, template: &str) {
+    async fn create_from_template(&self, name: &str, template: &str) {
         let admin = self.admin.lock().await;
         let statement = format!("create database {name} template {template} owner postgres");
         // The connections that made the template may take a moment to go.
@@ -130,16 +130,16 @@ impl Cluster {
 
     /// The URL of a database, as the role that servers use.
     pub fn url(&self, database: &str) -> String {
-        in_database(self.urls.url.expose(), database)
+        with_database(self.urls.url.expose(), database)
     }
 
     /// The URL of a database, as the superuser.
     pub fn admin_url(&self, database: &str) -> String {
-        in_database(self.urls.admin_url.expose(), database)
+        with_database(self.urls.admin_url.expose(), database)
     }
 
     /// The process id of PostgreSQL's first process, of which all others are children.
-    pub fn postmaster(&self) -> Pid {
+    pub fn postmaster_pid(&self) -> Pid {
         let file = std::fs::read_to_string(self.dir.join("pg/postmaster.pid")).expect("it runs");
         Pid::from_raw(file.lines().next().and_then(|line| line.parse().ok()).expect("begins with the id"))
     }
@@ -148,15 +148,15 @@ impl Cluster {
     /// open connections lose them.
     pub async fn restart(&self) {
         // Whoever keeps the cluster starts it again.
-        let before = self.postmaster();
+        let before = self.postmaster_pid();
         kill(before, Signal::SIGQUIT).expect("PostgreSQL runs");
         let down = Instant::now();
         while kill(before, None).is_ok() {
-            assert!(down.elapsed() < PATIENCE, "PostgreSQL does not go down");
+            assert!(down.elapsed() < WAIT_TIMEOUT, "PostgreSQL does not go down");
             sleep(Duration::from_millis(20)).await;
         }
         *self.admin.lock().await = loop {
-            assert!(down.elapsed() < 3 * PATIENCE, "PostgreSQL does not come back");
+            assert!(down.elapsed() < 3 * WAIT_TIMEOUT, "PostgreSQL does not come back");
             match tokio_postgres::connect(self.urls.admin_url.expose(), NoTls).await {
                 Ok((client, connection)) => {
                     tokio::spawn(connection);
@@ -175,14 +175,14 @@ impl Cluster {
     }
 
     /// On ctrl-C and SIGTERM nothing stays behind either.
-    fn stop_on_signals(&self) {
+    fn stop_on_signal(&self) {
         tokio::spawn(async move {
             let mut terminated = signal(SignalKind::terminate()).expect("a handler");
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminated.recv() => {}
             }
-            remove_those_of(|pid| pid.as_raw().unsigned_abs() == std::process::id());
+            remove_if(|pid| pid.as_raw().unsigned_abs() == std::process::id());
             std::process::exit(130);
         });
     }
@@ -206,18 +206,18 @@ pub async fn connect(url: &str) -> Client {
 }
 
 /// The same server's other database.
-pub fn in_database(url: &str, database: &str) -> String {
+pub fn with_database(url: &str, database: &str) -> String {
     let (server, _) = url.rsplit_once('/').expect("a URL ends with its database");
     format!("{server}/{database}")
 }
 
 /// Ends the clusters of runs that did not get to do it, and removes their directories.
 fn remove_leftovers() {
-    remove_those_of(|pid| kill(pid, None).is_err());
+    remove_if(|pid| kill(pid, None).is_err());
 }
 
 /// Ends the clusters of the processes that are meant, and removes their directories.
-fn remove_those_of(is_meant: impl Fn(Pid) -> bool) {
+fn remove_if(is_meant: impl Fn(Pid) -> bool) {
     let entries = std::fs::read_dir(std::env::temp_dir()).expect("the temporary directory");
     for dir in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();

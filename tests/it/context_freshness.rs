@@ -12,7 +12,7 @@ use futures_util::SinkExt;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 use rollcall::context::{
-    bundle::{Readiness, Subject, Wanted},
+    bundle::{Readiness, Subject, WantedBundle},
     compile::compile,
 };
 use serde_json::{Value, json};
@@ -20,11 +20,11 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::{
-    Case,
-    world::{Node, User, World},
+    TestCase,
+    harness::{TestDatabase, TestServer, User},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         whatever_is_served_as_fresh_is_what_its_sources_say,
         what_cannot_affect_a_bundle_does_not_dirty_it,
@@ -35,28 +35,28 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const USERS: usize = 3;
+const USER_COUNT: usize = 3;
 /// How long changes and assemblies go on, and how long on a machine that gets little done.
-const STORM: Duration = Duration::from_secs(12);
-const LONGEST_STORM: Duration = Duration::from_secs(60);
+const MIN_LOAD_TIME: Duration = Duration::from_secs(12);
+const MAX_LOAD_TIME: Duration = Duration::from_secs(60);
 /// Fewer changes, or fresh bundles, would prove nothing.
-const ENOUGH: usize = 100;
+const MIN_CHECKS: usize = 100;
 
 /// Three users with two topics, an entity, a conversation each and one that all share.
-struct Town {
+struct SeededData {
     users: Vec<Uuid>,
     topics: Vec<Uuid>,
     entities: Vec<Uuid>,
     conversations: Vec<Uuid>,
 }
 
-async fn town(world: &World) -> Town {
+async fn seed_data(world: &TestDatabase) -> SeededData {
     let ids = |count: usize| (0..count).map(|_| Uuid::new_v4()).collect::<Vec<_>>();
-    let town = Town {
-        users: ids(USERS),
-        topics: ids(USERS * 2),
-        entities: ids(USERS),
-        conversations: ids(USERS + 1),
+    let town = SeededData {
+        users: ids(USER_COUNT),
+        topics: ids(USER_COUNT * 2),
+        entities: ids(USER_COUNT),
+        conversations: ids(USER_COUNT + 1),
     };
     for (at, user) in town.users.iter().enumerate() {
         let ids = [
@@ -67,7 +67,7 @@ async fn town(world: &World) -> Town {
             ("e", town.entities[at]),
         ];
         world
-            .run(
+            .execute(
                 "insert into public.conversations (id, title, created_by) values ($own, 'mine', $u);
                  insert into public.conversation_participants (conversation_id, user_id) values ($own, $u);
                  insert into public.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
@@ -76,16 +76,16 @@ async fn town(world: &World) -> Town {
             )
             .await;
     }
-    let shared = town.conversations[USERS];
+    let shared = town.conversations[USER_COUNT];
     world
-        .run(
+        .execute(
             "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
             &[("c", shared), ("u", town.users[0])],
         )
         .await;
     for user in &town.users {
         world
-            .run(
+            .execute(
                 "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
                 &[("c", shared), ("u", *user)],
             )
@@ -94,23 +94,23 @@ async fn town(world: &World) -> Town {
     town
 }
 
-impl Town {
+impl SeededData {
     /// Everything that may be wanted of a user's.
-    fn subjects(&self, at: usize) -> Value {
+    fn bundle_subjects(&self, at: usize) -> Value {
         let topic = |n: usize| json!({"type": "topic", "ref": self.topics[at * 2 + n]});
         let conversation = |n: usize| json!({"type": "conversation", "ref": self.conversations[n]});
         json!([{"type": "identity_core"}, {"type": "global_prefs"}, topic(0), topic(1),
-            {"type": "entity", "ref": self.entities[at]}, conversation(at), conversation(USERS)])
+            {"type": "entity", "ref": self.entities[at]}, conversation(at), conversation(USER_COUNT)])
     }
 
     /// A random change, in SQL.
-    fn change(&self, random: &mut StdRng) -> String {
-        let at = random.random_range(0..USERS);
+    fn random_change(&self, random: &mut StdRng) -> String {
+        let at = random.random_range(0..USER_COUNT);
         let user = self.users[at];
-        let other = self.users[(at + 1) % USERS];
+        let other = self.users[(at + 1) % USER_COUNT];
         let topic = self.topics[at * 2 + random.random_range(0..2)];
         let entity = self.entities[at];
-        let conversation = self.conversations[if random.random_bool(0.5) { at } else { USERS }];
+        let conversation = self.conversations[if random.random_bool(0.5) { at } else { USER_COUNT }];
         let n: u32 = random.random_range(0..1_000_000);
         let word = ["rust", "bread", "nothing"][random.random_range(0..3)];
         let category = ["identity", "preference", "general"][random.random_range(0..3)];
@@ -165,10 +165,15 @@ impl Town {
 }
 
 /// Changes by COPY, some rows at a time, until told to stop. Returns how many.
-async fn copy_in(sql: Client, town: Arc<Town>, mut random: StdRng, over: Arc<AtomicBool>) -> usize {
+async fn run_copy_loop(
+    sql: Client,
+    town: Arc<SeededData>,
+    mut random: StdRng,
+    over: Arc<AtomicBool>,
+) -> usize {
     let mut changes = 0;
     while !over.load(Ordering::Relaxed) {
-        let at = random.random_range(0..USERS);
+        let at = random.random_range(0..USER_COUNT);
         let (user, n): (Uuid, u32) = (town.users[at], random.random());
         let (table, rows) = if random.random_bool(0.5) {
             let row = |word: &str, category: &str| format!("{user}\t{word} copied {n}\t{category}\t0.9\n");
@@ -180,7 +185,7 @@ async fn copy_in(sql: Client, town: Arc<Town>, mut random: StdRng, over: Arc<Ato
             let row = |conversation: Uuid| format!("{conversation}\t{user}\tcopied {n}\n");
             (
                 "messages (conversation_id, user_id, content)",
-                row(town.conversations[at]) + &row(town.conversations[USERS]),
+                row(town.conversations[at]) + &row(town.conversations[USER_COUNT]),
             )
         };
         let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
@@ -194,19 +199,24 @@ async fn copy_in(sql: Client, town: Arc<Town>, mut random: StdRng, over: Arc<Ato
 }
 
 /// Changes by the API: chats, and people who leave a conversation and come back. Returns how many.
-async fn call(node: Arc<Node>, town: Arc<Town>, mut random: StdRng, over: Arc<AtomicBool>) -> usize {
-    let people: Vec<User> = town.users.iter().map(|id| User::of(*id)).collect();
-    let shared = town.conversations[USERS];
+async fn run_api_loop(
+    node: Arc<TestServer>,
+    town: Arc<SeededData>,
+    mut random: StdRng,
+    over: Arc<AtomicBool>,
+) -> usize {
+    let people: Vec<User> = town.users.iter().map(|id| User::with_id(*id)).collect();
+    let shared = town.conversations[USER_COUNT];
     let mut changes = 0;
     while !over.load(Ordering::Relaxed) {
-        let at = random.random_range(0..USERS);
-        let conversation = town.conversations[if random.random_bool(0.5) { at } else { USERS }];
+        let at = random.random_range(0..USER_COUNT);
+        let conversation = town.conversations[if random.random_bool(0.5) { at } else { USER_COUNT }];
         let body = json!({"conversationId": conversation, "messages": [{"role": "user", "content": format!("asked {changes}")}]});
         // Whoever loses a deadlock against the writers in SQL tries again.
         let asked = node.post(&people[at], "/api/v1/ai/chat", body).await;
         changes += 2 * usize::from(asked.status.is_success());
         let seat = format!("/api/conversations/{shared}/participants/{}", people[1].id);
-        let left = node.ask(Method::DELETE, &people[1], &seat, None).await;
+        let left = node.send_json(Method::DELETE, &people[1], &seat, None).await;
         changes += usize::from(left.status.is_success());
         while !node.post(&people[0], &seat, json!({})).await.status.is_success() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -218,7 +228,7 @@ async fn call(node: Arc<Node>, town: Arc<Town>, mut random: StdRng, over: Arc<At
 }
 
 /// Takes on a user for the connection's life.
-async fn act_as(sql: &Client, user: Uuid) {
+async fn impersonate(sql: &Client, user: Uuid) {
     let claims = json!({"sub": user, "role": "authenticated"}).to_string();
     sql.execute(
         "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
@@ -229,18 +239,18 @@ async fn act_as(sql: &Client, user: Uuid) {
 }
 
 /// What is wanted and what its sources are, in one statement and so in one snapshot.
-const BOTH: &str = "select rollcall.wanted_bundles($1), rollcall.wanted_bundles($1, true), pg_current_snapshot()::text, clock_timestamp()";
+const SELECT_FRESH_AND_COMPILED: &str = "select rollcall.wanted_bundles($1), rollcall.wanted_bundles($1, true), pg_current_snapshot()::text, clock_timestamp()";
 
 /// Asks, compares, and returns how many were fresh.
-async fn check(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) {
-    let row = sql.query_one(BOTH, &[subjects]).await.expect("answers");
+async fn compare_bundles(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) {
+    let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[subjects]).await.expect("answers");
     let (served, sources): (Value, Value) = (row.get(0), row.get(1));
     let mut fresh = 0;
     let mut missing = Vec::new();
     for (served, sources) in
         served.as_array().expect("a list").iter().zip(sources.as_array().expect("a list"))
     {
-        let bundle: Wanted = serde_json::from_value(served.clone()).expect("of the shape");
+        let bundle: WantedBundle = serde_json::from_value(served.clone()).expect("of the shape");
         let compiled = compile(bundle.subject, &sources["sources"], None).expect("can be read");
         if bundle.reason == Readiness::Fresh {
             fresh += 1;
@@ -252,22 +262,22 @@ async fn check(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) {
     (fresh, missing)
 }
 
-async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) {
+async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<TestDatabase>) {
     let seed: u64 = rand::random();
     println!("seed {seed}");
-    let town = Arc::new(town(&world).await);
+    let town = Arc::new(seed_data(&world).await);
     // Two nodes whose workers compile whatever becomes dirty.
     let node = world
-        .node_with(|settings| {
+        .start_server_with(|settings| {
             settings.llm_provider = Some("echo".into());
             settings.chat_requests_per_minute = Some("0".into());
             settings.manage_requests_per_minute = Some("0".into());
         })
         .await;
-    world.node().await;
+    world.start_server().await;
     for user in &town.users {
-        world.run("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
-            &[("u", *user), ("c", town.conversations[USERS])]).await;
+        world.execute("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
+            &[("u", *user), ("c", town.conversations[USER_COUNT])]).await;
     }
     let over = Arc::new(AtomicBool::new(false));
     let changes = Arc::new(AtomicUsize::new(0));
@@ -283,7 +293,7 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
                 let mut text = format!("begin isolation level {level};");
                 let count = random.random_range(1..4);
                 for _ in 0..count {
-                    text += &town.change(&mut random);
+                    text += &town.random_change(&mut random);
                     text.push(';');
                 }
                 let pause: u64 = random.random_range(0..40);
@@ -300,24 +310,25 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
             }
         }));
     }
-    let copying = tokio::spawn(copy_in(
+    let copying = tokio::spawn(run_copy_loop(
         world.connect().await,
         town.clone(),
         StdRng::seed_from_u64(seed + 10),
         over.clone(),
     ));
-    let calling = tokio::spawn(call(node, town.clone(), StdRng::seed_from_u64(seed + 11), over.clone()));
+    let calling =
+        tokio::spawn(run_api_loop(node, town.clone(), StdRng::seed_from_u64(seed + 11), over.clone()));
     let fresh = Arc::new(AtomicUsize::new(0));
     let asked = Arc::new(AtomicUsize::new(0));
-    for at in 0..USERS {
+    for at in 0..USER_COUNT {
         let (sql, town, over) = (world.connect().await, town.clone(), over.clone());
         let own = world.connect().await;
         let (fresh, asked) = (fresh.clone(), asked.clone());
         tasks.push(tokio::spawn(async move {
-            act_as(&sql, town.users[at]).await;
-            let subjects = town.subjects(at);
+            impersonate(&sql, town.users[at]).await;
+            let subjects = town.bundle_subjects(at);
             while !over.load(Ordering::Relaxed) {
-                let row = sql.query_one(BOTH, &[&subjects]).await.expect("answers");
+                let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&subjects]).await.expect("answers");
                 let (seeing, read_at): (String, jiff::Timestamp) = (row.get(2), row.get(3));
                 // What was read in the past is stored late, as by a slow server: it must not look fresh if it is not.
                 let sources: Value = row.get(1);
@@ -330,7 +341,7 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
                         json!(compile(subject, &it["sources"], None).expect("can be read"))
                     })
                     .collect();
-                let (count, _) = check(&sql, &subjects).await;
+                let (count, _) = compare_bundles(&sql, &subjects).await;
                 fresh.fetch_add(count, Ordering::Relaxed);
                 asked.fetch_add(7, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(15)).await;
@@ -344,8 +355,9 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
         }));
     }
     let begun = Instant::now();
-    let is_enough = || fresh.load(Ordering::Relaxed) > ENOUGH && changes.load(Ordering::Relaxed) > ENOUGH;
-    while begun.elapsed() < STORM || (!is_enough() && begun.elapsed() < LONGEST_STORM) {
+    let is_enough =
+        || fresh.load(Ordering::Relaxed) > MIN_CHECKS && changes.load(Ordering::Relaxed) > MIN_CHECKS;
+    while begun.elapsed() < MIN_LOAD_TIME || (!is_enough() && begun.elapsed() < MAX_LOAD_TIME) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     over.store(true, Ordering::Relaxed);
@@ -359,27 +371,27 @@ async fn whatever_is_served_as_fresh_is_what_its_sources_say(world: Arc<World>) 
     let changes = changes + copied + called;
     println!("{changes} changes, {asked} bundles asked for, {fresh} of them fresh, none stale");
     assert!(
-        changes > ENOUGH && fresh > ENOUGH,
+        changes > MIN_CHECKS && fresh > MIN_CHECKS,
         "{changes} changes, {fresh} fresh: too few to prove anything"
     );
 
     // When it is quiet again, every bundle that there is becomes fresh by itself; one that went with its source, or with
     // its reader's seat in the conversation, is made when it is next wanted. All of it is what the sources say.
     const FRESH: &str = "select bool_and(rollcall.is_fresh(b)) from public.context_bundles b";
-    world.until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
-    for at in 0..USERS {
+    world.wait_until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
+    for at in 0..USER_COUNT {
         compile_all(&world, &town, at).await;
         let sql = world.connect().await;
-        act_as(&sql, town.users[at]).await;
-        assert_eq!(check(&sql, &town.subjects(at)).await.0, 7);
+        impersonate(&sql, town.users[at]).await;
+        assert_eq!(compare_bundles(&sql, &town.bundle_subjects(at)).await.0, 7);
     }
 }
 
 /// Compiles and stores everything of a user's.
-async fn compile_all(world: &World, town: &Town, at: usize) {
+async fn compile_all(world: &TestDatabase, town: &SeededData, at: usize) {
     let sql = world.connect().await;
-    act_as(&sql, town.users[at]).await;
-    let row = sql.query_one(BOTH, &[&town.subjects(at)]).await.expect("answers");
+    impersonate(&sql, town.users[at]).await;
+    let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&town.bundle_subjects(at)]).await.expect("answers");
     let (sources, seeing, read_at): (Value, String, jiff::Timestamp) = (row.get(1), row.get(2), row.get(3));
     let compiled: Vec<Value> = sources
         .as_array()
@@ -403,7 +415,7 @@ async fn compile_all(world: &World, town: &Town, at: usize) {
 }
 
 /// Which bundles are dirty, as `type user`.
-async fn dirty(world: &World, town: &Town) -> Vec<String> {
+async fn dirty_bundles(world: &TestDatabase, town: &SeededData) -> Vec<String> {
     let rows = world
         .sql
         .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
@@ -418,10 +430,10 @@ async fn dirty(world: &World, town: &Town) -> Vec<String> {
     all
 }
 
-async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<World>) {
-    let town = town(&world).await;
+async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
     let [user, ..] = town.users[..] else { panic!("three") };
-    let (own, shared) = (town.conversations[0], town.conversations[USERS]);
+    let (own, shared) = (town.conversations[0], town.conversations[USER_COUNT]);
     let ids = [
         ("u", user),
         ("own", own),
@@ -433,7 +445,7 @@ async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<World>) {
         ("item", Uuid::new_v4()),
     ];
     world
-        .run(
+        .execute(
             "insert into public.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
              insert into public.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
              insert into public.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
@@ -534,12 +546,12 @@ async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<World>) {
     ];
     let (mut narrow, mut checked) = (0, 0);
     for (change, expected) in changes {
-        for at in 0..USERS {
+        for at in 0..USER_COUNT {
             compile_all(&world, &town, at).await;
         }
-        assert_eq!(dirty(&world, &town).await, Vec::<String>::new(), "before {change}");
-        world.run(change, &ids).await;
-        let dirtied = dirty(&world, &town).await;
+        assert_eq!(dirty_bundles(&world, &town).await, Vec::<String>::new(), "before {change}");
+        world.execute(change, &ids).await;
+        let dirtied = dirty_bundles(&world, &town).await;
         checked += 1;
         narrow += usize::from(expected.is_empty());
         if *expected == ["everything"] {
@@ -547,7 +559,7 @@ async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<World>) {
         } else {
             assert_eq!(dirtied, *expected, "{change}");
         }
-        let queued = world.row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
+        let queued = world.query_row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
         assert_eq!(
             (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
             (dirtied.len() as i64, dirtied.len() as i64),
@@ -557,8 +569,8 @@ async fn what_cannot_affect_a_bundle_does_not_dirty_it(world: Arc<World>) {
     println!("{checked} changes, each dirtied exactly what it affects; {narrow} of them nothing");
 }
 
-async fn a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed(world: Arc<World>) {
-    let town = town(&world).await;
+async fn a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
     // The change is made before there is any bundle to be flagged, and committed after it was compiled.
     let slow = world.connect().await;
     let change = format!(
@@ -568,109 +580,117 @@ async fn a_change_that_waits_while_a_bundle_is_first_compiled_is_not_missed(worl
     slow.batch_execute(&change).await.expect("a change");
     compile_all(&world, &town, 0).await;
     let sql = world.connect().await;
-    act_as(&sql, town.users[0]).await;
-    assert_eq!(check(&sql, &town.subjects(0)).await.0, 7, "what is not committed is not missing");
+    impersonate(&sql, town.users[0]).await;
+    assert_eq!(
+        compare_bundles(&sql, &town.bundle_subjects(0)).await.0,
+        7,
+        "what is not committed is not missing"
+    );
     slow.batch_execute("commit").await.expect("commits");
-    let (fresh, missing) = check(&sql, &town.subjects(0)).await;
+    let (fresh, missing) = compare_bundles(&sql, &town.bundle_subjects(0)).await;
     assert_eq!((fresh, missing.len()), (6, 1));
     // The flag follows.
-    world.run("select rollcall.settle_bundles()", &[]).await;
-    assert_eq!(dirty(&world, &town).await, ["identity_core 0"]);
+    world.execute("select rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty_bundles(&world, &town).await, ["identity_core 0"]);
 }
 
-async fn restored_bundles_are_not_believed(world: Arc<World>) {
-    let town = town(&world).await;
+async fn restored_bundles_are_not_believed(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
     compile_all(&world, &town, 0).await;
     // As from a cluster whose transactions have higher numbers.
-    world.run("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
+    world.execute("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
     let sql = world.connect().await;
-    act_as(&sql, town.users[0]).await;
-    assert_eq!(check(&sql, &town.subjects(0)).await.0, 0);
+    impersonate(&sql, town.users[0]).await;
+    assert_eq!(compare_bundles(&sql, &town.bundle_subjects(0)).await.0, 0);
 }
 
 /// Whether a word stands anywhere in what a user's bundles would say, and how many of them are fresh.
-async fn reads(sql: &Client, subjects: &Value, word: &str) -> (bool, usize) {
+async fn reads_text(sql: &Client, subjects: &Value, word: &str) -> (bool, usize) {
     let row = sql.query_one("select rollcall.wanted_bundles($1)", &[subjects]).await.expect("answers");
     let served: Value = row.get(0);
     let fresh = served.as_array().expect("a list").iter().filter(|bundle| bundle["reason"] == "fresh");
     (served.to_string().contains(word), fresh.count())
 }
 
-async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<World>) {
-    let town = town(&world).await;
-    let shared = town.conversations[USERS];
+async fn whoever_may_no_longer_see_a_source_reads_it_in_no_bundle(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
+    let shared = town.conversations[USER_COUNT];
     let ids = [("c", shared), ("one", town.users[0]), ("two", town.users[1]), ("t", town.topics[2])];
     world
-        .run(
+        .execute(
             "update public.conversations set title = 'the heist' where id = $c;
              insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
              insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
             &ids,
         )
         .await;
-    for at in 0..USERS {
+    for at in 0..USER_COUNT {
         compile_all(&world, &town, at).await;
     }
     let mut readers = Vec::new();
     for user in &town.users {
         let sql = world.connect().await;
-        act_as(&sql, *user).await;
+        impersonate(&sql, *user).await;
         readers.push(sql);
     }
     for (at, reader) in readers.iter().enumerate() {
-        assert_eq!(reads(reader, &town.subjects(at), "heist").await, (true, 7));
+        assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (true, 7));
     }
 
     // Out of the conversation: neither its words, nor its title among a topic's conversations; nor a prompt in it.
     world
-        .run(
+        .execute(
             "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
             &ids,
         )
         .await;
-    assert_eq!(reads(&readers[1], &town.subjects(1), "heist").await, (false, 5));
-    assert_eq!(reads(&readers[2], &town.subjects(2), "heist").await, (true, 7), "the others stay");
+    assert_eq!(reads_text(&readers[1], &town.bundle_subjects(1), "heist").await, (false, 5));
+    assert_eq!(
+        reads_text(&readers[2], &town.bundle_subjects(2), "heist").await,
+        (true, 7),
+        "the others stay"
+    );
     let prompt = "select rollcall.assemble($1, 'what about the heist?', 10)";
     let row = readers[1].query_one(prompt, &[&shared]).await.expect("answers");
     assert_eq!(row.get::<_, Option<Value>>(0), None);
     // And in again: what was missed is in it.
-    world.run("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
+    world.execute("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
     world
-        .run(
+        .execute(
             "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
             &ids,
         )
         .await;
-    assert!(reads(&readers[1], &town.subjects(1), "the heist is off").await.0);
+    assert!(reads_text(&readers[1], &town.bundle_subjects(1), "the heist is off").await.0);
 
     // A policy that shows everybody their own messages only, in force with its commit, and with it the bundles.
-    for at in 0..USERS {
+    for at in 0..USER_COUNT {
         compile_all(&world, &town, at).await;
     }
     world
-        .run(
+        .execute(
             "update public.conversations set title = 'ours' where id = $c;
              alter policy \"participants read messages\" on public.messages using (user_id = (select auth.uid()))",
             &ids,
         )
         .await;
     for (at, said) in [(0, true), (1, false), (2, false)] {
-        let (reads, fresh) = reads(&readers[at], &town.subjects(at), "heist").await;
+        let (reads, fresh) = reads_text(&readers[at], &town.bundle_subjects(at), "heist").await;
         assert_eq!((reads, fresh), (said, 0), "user {at}");
     }
     // The flags follow, and what is compiled now is believed.
-    world.run("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
-    assert_eq!(dirty(&world, &town).await.len(), 7 * USERS);
+    world.execute("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty_bundles(&world, &town).await.len(), 7 * USER_COUNT);
     for (at, reader) in readers.iter().enumerate() {
         compile_all(&world, &town, at).await;
-        assert_eq!(reads(reader, &town.subjects(at), "heist").await, (at == 0, 7));
+        assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (at == 0, 7));
     }
-    let settled = world.row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    let settled = world.query_row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
     assert_eq!(settled.get::<_, i64>(0), 0, "they are told once");
 }
 
-async fn storing_gives_way_to_whoever_changes_and_deletes_sources(world: Arc<World>) {
-    let town = Arc::new(town(&world).await);
+async fn storing_gives_way_to_whoever_changes_and_deletes_sources(world: Arc<TestDatabase>) {
+    let town = Arc::new(seed_data(&world).await);
     let user = town.users[0];
     compile_all(&world, &town, 0).await;
 
@@ -685,7 +705,7 @@ async fn storing_gives_way_to_whoever_changes_and_deletes_sources(world: Arc<Wor
         tokio::spawn(async move { compile_all(&world, &town, 0).await })
     };
     world
-        .until(
+        .wait_until(
             "whoever stores waits for it",
             "select exists (select from pg_stat_activity where datname = current_database()
                and query like '%keep_bundles%' and wait_event_type = 'Lock')",
@@ -696,7 +716,7 @@ async fn storing_gives_way_to_whoever_changes_and_deletes_sources(world: Arc<Wor
     let delete = format!("delete from public.topic_profiles where id = '{}'; commit", town.topics[0]);
     changing.batch_execute(&delete).await.expect("it is not what a deadlock ends");
     storing.await.expect("nor is whoever stores");
-    let dirty = dirty(&world, &town).await;
+    let dirty = dirty_bundles(&world, &town).await;
     assert!(
         dirty.contains(&"identity_core 0".to_owned()),
         "what was not stored is still to be made: {dirty:?}"

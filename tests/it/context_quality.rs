@@ -11,11 +11,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Case,
-    world::{User, World},
+    TestCase,
+    harness::{TestDatabase, User},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![what_is_found_in_labelled_units]
 }
 
@@ -57,40 +57,40 @@ fn corpus() -> BTreeMap<String, (Vec<Unit>, Vec<Unit>)> {
 /// Right ones among those found, and among those that there are.
 #[derive(Default, Clone, Copy)]
 struct Score {
-    right: usize,
+    correct: usize,
     found: usize,
-    there: usize,
+    expected: usize,
 }
 
 impl Score {
     fn add<T: Eq + std::hash::Hash>(&mut self, found: &HashSet<T>, there: &HashSet<T>) {
-        self.right += found.intersection(there).count();
+        self.correct += found.intersection(there).count();
         self.found += found.len();
-        self.there += there.len();
+        self.expected += there.len();
     }
 
     fn precision(self) -> f64 {
-        if self.found == 0 { 0.0 } else { self.right as f64 / self.found as f64 }
+        if self.found == 0 { 0.0 } else { self.correct as f64 / self.found as f64 }
     }
 
     fn recall(self) -> f64 {
-        if self.there == 0 { 0.0 } else { self.right as f64 / self.there as f64 }
+        if self.expected == 0 { 0.0 } else { self.correct as f64 / self.expected as f64 }
     }
 
-    fn line(self, what: &str) -> String {
+    fn table_row(self, what: &str) -> String {
         format!(
             "| {what} | {:.2} | {:.2} | {} of {} found, {} there |",
             self.precision(),
             self.recall(),
-            self.right,
+            self.correct,
             self.found,
-            self.there
+            self.expected
         )
     }
 }
 
 /// The original's topics: the first of 21 words that a unit holds, and no second one.
-fn original_topic(text: &str) -> Option<&'static str> {
+fn reference_topic(text: &str) -> Option<&'static str> {
     const WORDS: [&str; 21] = [
         "javascript",
         "typescript",
@@ -118,20 +118,21 @@ fn original_topic(text: &str) -> Option<&'static str> {
     WORDS.into_iter().find(|word| lower.contains(word))
 }
 
-async fn what_is_found_in_labelled_units(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
+async fn what_is_found_in_labelled_units(world: Arc<TestDatabase>) {
+    let node =
+        world.start_server_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
     let mut random = StdRng::seed_from_u64(1);
     let [mut topics, mut topics_original, mut entities, mut entities_original] = [Score::default(); 4];
     let [mut retrieval, mut retrieval_original, mut recall_at_ten] = [Score::default(); 3];
     let mut noise_topics = 0;
     for (_, (units, questions)) in corpus() {
         let user = User::new();
-        save(&world, &user, &units).await;
+        save_units(&world, &user, &units).await;
         for _ in 0..20 {
             let done = node
                 .post(&user, &format!("/api/v1/context/rollup/{}", user.id), json!({"limit": 50}))
                 .await
-                .expect(200);
+                .expect_status(200);
             if done["data"]["acusProcessed"] == json!(0) {
                 break;
             }
@@ -141,7 +142,7 @@ async fn what_is_found_in_labelled_units(world: Arc<World>) {
         // The original: its words are no labels, so a word stands for the label that most of its units have.
         let mut by_word: BTreeMap<&str, HashSet<Uuid>> = BTreeMap::new();
         for unit in &units {
-            by_word.entry(original_topic(&unit.text).unwrap_or_default()).or_default().insert(unit.id);
+            by_word.entry(reference_topic(&unit.text).unwrap_or_default()).or_default().insert(unit.id);
         }
         by_word.remove("");
         let found = by_word
@@ -170,13 +171,13 @@ async fn what_is_found_in_labelled_units(world: Arc<World>) {
         }
     }
     println!("| what | precision | recall | |\n| --- | --- | --- | --- |");
-    println!("{}", topics.line("units of topics, roll-up"));
-    println!("{}", topics_original.line("units of topics, the original's method"));
-    println!("{}", entities.line("units of entities, roll-up"));
-    println!("{}", entities_original.line("units of entities, the original's method"));
-    println!("{}", retrieval.line("relevant units at as many as there are, retrieval"));
-    println!("{}", retrieval_original.line("the same, the original's random vectors"));
-    println!("{}", recall_at_ten.line("relevant units among ten, retrieval"));
+    println!("{}", topics.table_row("units of topics, roll-up"));
+    println!("{}", topics_original.table_row("units of topics, the original's method"));
+    println!("{}", entities.table_row("units of entities, roll-up"));
+    println!("{}", entities_original.table_row("units of entities, the original's method"));
+    println!("{}", retrieval.table_row("relevant units at as many as there are, retrieval"));
+    println!("{}", retrieval_original.table_row("the same, the original's random vectors"));
+    println!("{}", recall_at_ten.table_row("relevant units among ten, retrieval"));
     println!("{noise_topics} topics that nobody labelled");
     for (score, original, least) in [
         (topics, topics_original, 0.7),
@@ -188,7 +189,7 @@ async fn what_is_found_in_labelled_units(world: Arc<World>) {
     }
 }
 
-async fn save(world: &World, user: &User, units: &[Unit]) {
+async fn save_units(world: &TestDatabase, user: &User, units: &[Unit]) {
     let mut conversations: BTreeMap<&str, Uuid> = BTreeMap::new();
     for (at, unit) in units.iter().enumerate() {
         let conversation = *conversations.entry(&unit.conversation).or_insert_with(Uuid::new_v4);
@@ -234,7 +235,7 @@ fn add_by_best_label(
     unlabelled
 }
 
-async fn score_topics(world: &World, user: &User, units: &[Unit], score: &mut Score) -> usize {
+async fn score_topics(world: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) -> usize {
     let rows = world
         .sql
         .query(
@@ -252,7 +253,7 @@ async fn score_topics(world: &World, user: &User, units: &[Unit], score: &mut Sc
     add_by_best_label(units, &found, score, |unit| &unit.topics)
 }
 
-async fn score_entities(world: &World, user: &User, units: &[Unit], score: &mut Score) {
+async fn score_entities(world: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) {
     let rows = world.sql.query(
         "select e.name || ' ' || e.entity_type || ' ' || coalesce(e.relationship, '-') || ' ' || e.aliases::text, array_agg(l.unit_id)
          from public.entity_profiles e join public.entity_units l on l.entity_id = e.id where e.user_id = $1 group by e.id",
@@ -267,7 +268,7 @@ async fn score_entities(world: &World, user: &User, units: &[Unit], score: &mut 
 }
 
 /// Units as the assembler finds them for a message, best first.
-async fn retrieve(world: &World, user: &User, message: &str) -> Vec<Uuid> {
+async fn retrieve(world: &TestDatabase, user: &User, message: &str) -> Vec<Uuid> {
     let sql = world.connect().await;
     let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     sql.execute(

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Case,
+    TestCase,
     client::open_socket,
-    world::{User, World, service},
+    harness::{TestDatabase, User, service_user},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         presence_warms_up_and_tells_the_users_sockets,
         presence_needs_a_device_and_a_time,
@@ -30,10 +30,10 @@ fn route(name: &str, user: &User) -> String {
 }
 
 /// A conversation with a topic, units, memories and messages.
-async fn somebody_who_knows_things(world: &World) -> (User, Uuid, Uuid) {
+async fn seed_user(world: &TestDatabase) -> (User, Uuid, Uuid) {
     let (user, conversation, topic) = (User::new(), Uuid::new_v4(), Uuid::new_v4());
     world
-        .run(
+        .execute(
             "insert into public.conversations (id, title, created_by) values ($c, 'Bread', $u);
              insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
              insert into public.messages (conversation_id, user_id, content) values ($c, $u, 'How long does sourdough rise?');
@@ -50,24 +50,24 @@ async fn somebody_who_knows_things(world: &World) -> (User, Uuid, Uuid) {
     (user, conversation, topic)
 }
 
-async fn presence_warms_up_and_tells_the_users_sockets(world: Arc<World>) {
-    let node = world.node().await;
+async fn presence_warms_up_and_tells_the_users_sockets(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     // Another node shares the work; the socket hears of it all the same.
-    world.node().await;
-    let (user, conversation, _) = somebody_who_knows_things(&world).await;
+    world.start_server().await;
+    let (user, conversation, _) = seed_user(&world).await;
     let path = format!("/api/v1/context/ws?token={}&device_id=web", user.token);
     let mut socket = open_socket(node.address, &path, &[]).await.expect("opens");
-    socket.hears_bundles = true;
+    socket.keeps_bundle_events = true;
     let body = json!({"deviceId": "phone", "localTime": "2026-01-02T14:30:00+02:00", "activeConversationId": conversation,
         "lastNavigationPath": "/chat/1"});
-    let first = node.post(&user, &route("presence", &user), body.clone()).await.expect(200);
+    let first = node.post(&user, &route("presence", &user), body.clone()).await.expect_status(200);
     assert_eq!((&first["success"], &first["message"]), (&json!(true), &json!("Presence updated")));
-    let again = node.post(&user, &route("presence", &user), body).await.expect(200);
+    let again = node.post(&user, &route("presence", &user), body).await.expect_status(200);
     assert_eq!(first["data"]["sessionId"], again["data"]["sessionId"]);
 
     let mut ready = Vec::new();
     while ready.len() < 4 {
-        let news = socket.find("a bundle is ready", |frame| frame["type"] == "bundle_ready").await;
+        let news = socket.find_message("a bundle is ready", |frame| frame["type"] == "bundle_ready").await;
         ready.push(news["data"]["bundleType"].as_str().expect("a type").to_owned());
     }
     ready.sort_unstable();
@@ -76,17 +76,17 @@ async fn presence_warms_up_and_tells_the_users_sockets(world: Arc<World>) {
     let predicted =
         "select cardinality(predicted_topic_ids) = 1 and navigation_history -> 0 ->> 'path' = '/chat/1'
         from public.presence_devices where user_id = $u and device_id = 'phone'";
-    world.until("what was expected is kept", predicted, &[("u", user.id)]).await;
+    world.wait_until("what was expected is kept", predicted, &[("u", user.id)]).await;
 
     // A change of a source makes its bundle ready again, by itself.
-    world.run("insert into public.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
+    world.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
     socket
-        .find("identity again", |frame| {
+        .find_message("identity again", |frame| {
             frame["type"] == "bundle_ready" && frame["data"]["bundleType"] == "identity_core"
         })
         .await;
     let content = world
-        .row(
+        .query_row(
             "select content from public.context_bundles where user_id = $1 and bundle_type = 'identity_core'",
             &[&user.id],
         )
@@ -94,8 +94,8 @@ async fn presence_warms_up_and_tells_the_users_sockets(world: Arc<World>) {
     assert!(content.get::<_, &str>(0).contains("Has an oven."));
 }
 
-async fn presence_needs_a_device_and_a_time(world: Arc<World>) {
-    let node = world.node().await;
+async fn presence_needs_a_device_and_a_time(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     for (body, field) in [
         (json!({"localTime": "14:30"}), "deviceId"),
@@ -110,23 +110,24 @@ async fn presence_needs_a_device_and_a_time(world: Arc<World>) {
     }
 }
 
-async fn a_warm_up_answers_when_it_is_done(world: Arc<World>) {
-    let node = world.node().await;
-    let (user, conversation, _) = somebody_who_knows_things(&world).await;
+async fn a_warm_up_answers_when_it_is_done(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, conversation, _) = seed_user(&world).await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_error(404, "NOT_FOUND");
     world
-        .run(
+        .execute(
             "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
-    let warmed = node.post(&user, &route("warmup", &user), json!({"deviceId": "web"})).await.expect(200);
+    let warmed =
+        node.post(&user, &route("warmup", &user), json!({"deviceId": "web"})).await.expect_status(200);
     let expected = json!({"freshTopicBundles": 1, "freshEntityBundles": 0, "freshConversationBundles": 1, "dirtyBundles": 0,
         "totalFreshBundles": 4});
     assert_eq!(warmed["data"], expected);
-    let version = || world.row("select max(version) from public.context_bundles", &[]);
+    let version = || world.query_row("select max(version) from public.context_bundles", &[]);
     let before: i64 = version().await.get(0);
-    node.post(&user, &route("warmup", &user), json!({"force": true})).await.expect(200);
+    node.post(&user, &route("warmup", &user), json!({"force": true})).await.expect_status(200);
     assert!(version().await.get::<_, i64>(0) > before, "forced, all are compiled again");
     node.post(&user, &route("warmup", &user), json!({"deviceId": "other"}))
         .await
@@ -136,11 +137,11 @@ async fn a_warm_up_answers_when_it_is_done(world: Arc<World>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
-async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<World>) {
-    let node = world.node().await;
+async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     world
-        .run(
+        .execute(
             "insert into public.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again, Mara Lind said.' else 'I asked Mara Lind about the greenhouse heating.' end,
                now() - n * interval '1 hour'
@@ -148,10 +149,12 @@ async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<World>) {
             &[("u", user.id)],
         )
         .await;
-    world.run("insert into rollcall.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
+    world.execute("insert into rollcall.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
     node.post(&user, &route("rollup", &user), json!({})).await.expect_error(409, "CONFLICT");
-    let done =
-        node.post(&user, &route("rollup", &user), json!({"force": true, "limit": 10})).await.expect(200);
+    let done = node
+        .post(&user, &route("rollup", &user), json!({"force": true, "limit": 10}))
+        .await
+        .expect_status(200);
     let data = &done["data"];
     assert_eq!(data["acusProcessed"], json!(10));
     assert!(
@@ -159,7 +162,7 @@ async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<World>) {
             && data["entitiesCreated"].as_i64().expect("a count") >= 1,
         "{data:#}"
     );
-    let topic = world.row("select unit_count, label, streak_days from public.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
+    let topic = world.query_row("select unit_count, label, streak_days from public.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
     assert_eq!(
         topic.get::<_, i32>(0),
         12,
@@ -167,7 +170,7 @@ async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<World>) {
         topic.get::<_, &str>(1)
     );
     let entity = world
-        .row(
+        .query_row(
             "select name, entity_type::text, mention_count from public.entity_profiles where user_id = $1",
             &[&user.id],
         )
@@ -176,7 +179,7 @@ async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<World>) {
         (entity.get::<_, &str>(0), entity.get::<_, &str>(1), entity.get::<_, i32>(2)),
         ("Mara Lind", "person", 12)
     );
-    let rest = node.post(&user, &route("rollup", &user), json!({})).await.expect(200);
+    let rest = node.post(&user, &route("rollup", &user), json!({})).await.expect_status(200);
     assert_eq!((&rest["data"]["acusProcessed"], &rest["data"]["topicsCreated"]), (&json!(2), &json!(0)));
     for limit in [0, 501] {
         node.post(&user, &route("rollup", &user), json!({"limit": limit}))
@@ -185,26 +188,26 @@ async fn a_roll_up_makes_profiles_and_runs_once_at_a_time(world: Arc<World>) {
     }
 }
 
-async fn invalidation_names_its_events(world: Arc<World>) {
-    let node = world.node().await;
-    let (user, conversation, topic) = somebody_who_knows_things(&world).await;
+async fn invalidation_names_its_events(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, conversation, topic) = seed_user(&world).await;
     world
-        .run(
+        .execute(
             "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
-    node.post(&user, &route("warmup", &user), json!({})).await.expect(200);
+    node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
     let misses = || {
-        world.row("select coalesce(sum(miss_count), 0)::bigint from public.context_bundles where bundle_type = 'topic'", &[])
+        world.query_row("select coalesce(sum(miss_count), 0)::bigint from public.context_bundles where bundle_type = 'topic'", &[])
     };
     let before: i64 = misses().await.get(0);
     let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": topic}});
-    let done = node.post(&user, &route("invalidate", &user), body).await.expect(200);
+    let done = node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
     assert_eq!(done, json!({"success": true, "message": "Invalidation queued"}));
     assert_eq!(misses().await.get::<_, i64>(0), before + 1);
     let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": Uuid::new_v4()}});
-    node.post(&user, &route("invalidate", &user), body).await.expect(200);
+    node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
     assert_eq!(misses().await.get::<_, i64>(0), before + 1, "another topic");
 
     let refused = node.post(&user, &route("invalidate", &user), json!({"eventType": "everything"})).await;
@@ -213,39 +216,39 @@ async fn invalidation_names_its_events(world: Arc<World>) {
     node.post(&user, &route("invalidate", &user), json!({})).await.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn health_tells_which_engine_can_answer(world: Arc<World>) {
-    let node = world.node().await;
-    let (user, ..) = somebody_who_knows_things(&world).await;
+async fn health_tells_which_engine_can_answer(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, ..) = seed_user(&world).await;
     let health = |user: &User| {
         let user = user.clone();
         let node = node.clone();
         async move { node.get(&user, "/api/v1/context/health").await }
     };
-    let well = health(&user).await.expect(200);
+    let well = health(&user).await.expect_status(200);
     assert_eq!(
         (&well["status"], &well["newEngineAvailable"], &well["topicProfiles"]),
         (&json!("healthy"), &json!(true), &json!(1))
     );
-    assert_eq!(health(&User::new()).await.expect(200)["topicProfiles"], json!(0), "one's own");
-    assert_eq!(health(&service()).await.expect(200)["topicProfiles"], json!(1), "everybody's");
-    world.run("alter function rollcall.context_counts rename to no_counts", &[]).await;
-    let ill = health(&user).await.expect(206);
+    assert_eq!(health(&User::new()).await.expect_status(200)["topicProfiles"], json!(0), "one's own");
+    assert_eq!(health(&service_user()).await.expect_status(200)["topicProfiles"], json!(1), "everybody's");
+    world.execute("alter function rollcall.context_counts rename to no_counts", &[]).await;
+    let ill = health(&user).await.expect_status(206);
     assert_eq!(
         (&ill["status"], &ill["newEngineAvailable"], &ill["oldEngineAvailable"]),
         (&json!("degraded"), &json!(false), &json!(true))
     );
-    world.run("alter table public.memories rename to no_memories", &[]).await;
-    assert_eq!(health(&user).await.expect(503)["status"], "down");
+    world.execute("alter table public.memories rename to no_memories", &[]).await;
+    assert_eq!(health(&user).await.expect_status(503)["status"], "down");
 }
 
-async fn a_prompt_is_laid_open_layer_by_layer(world: Arc<World>) {
-    let node = world.node().await;
-    let (user, conversation, _) = somebody_who_knows_things(&world).await;
+async fn a_prompt_is_laid_open_layer_by_layer(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, conversation, _) = seed_user(&world).await;
     let path = format!(
         "/api/v1/ai/context/{conversation}?userId={}&message=Does+sourdough+need+salt%3F&maxContextTokens=4000",
         user.id
     );
-    let shown = node.get(&user, &path).await.expect(200);
+    let shown = node.get(&user, &path).await.expect_status(200);
     let layers = shown["data"]["layers"].as_array().expect("layers");
     let numbers: Vec<_> = layers.iter().map(|layer| layer["layer"].as_str().expect("a number")).collect();
     assert_eq!(numbers, ["L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7"]);
@@ -267,14 +270,14 @@ async fn a_prompt_is_laid_open_layer_by_layer(world: Arc<World>) {
 
     // What was compiled for it is kept, and counted whenever it is used.
     let kept = "select count(*) = 1 from public.context_bundles where user_id = $u and bundle_type = 'topic'";
-    world.until("the bundle is kept", kept, &[("u", user.id)]).await;
+    world.wait_until("the bundle is kept", kept, &[("u", user.id)]).await;
     for _ in 0..2 {
-        node.get(&user, &path).await.expect(200);
+        node.get(&user, &path).await.expect_status(200);
     }
     let counted =
         "select hit_count = 2 and use_count = 2 and last_used_at is not null from public.context_bundles
         where user_id = $u and bundle_type = 'topic'";
-    world.until("uses are counted", counted, &[("u", user.id)]).await;
+    world.wait_until("uses are counted", counted, &[("u", user.id)]).await;
 
     let stranger = User::new();
     node.get(&stranger, &format!("/api/v1/ai/context/{conversation}")).await.expect_error(404, "NOT_FOUND");
@@ -285,8 +288,9 @@ async fn a_prompt_is_laid_open_layer_by_layer(world: Arc<World>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
-async fn context_routes_are_ones_own_and_limited(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
+async fn context_routes_are_ones_own_and_limited(world: Arc<TestDatabase>) {
+    let node =
+        world.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
     let [user, other] = [User::new(), User::new()];
     let body = json!({"deviceId": "web", "localTime": "14:30"});
     for name in ["presence", "warmup", "rollup", "invalidate"] {
@@ -296,26 +300,26 @@ async fn context_routes_are_ones_own_and_limited(world: Arc<World>) {
         .await
         .expect_error(400, "INVALID_REQUEST");
     for _ in 0..3 {
-        node.post(&user, &route("presence", &user), body.clone()).await.expect(200);
+        node.post(&user, &route("presence", &user), body.clone()).await.expect_status(200);
     }
     node.post(&user, &route("presence", &user), body.clone()).await.expect_error(429, "RATE_LIMITED");
-    node.post(&service(), &route("presence", &user), body.clone()).await.expect(200);
+    node.post(&service_user(), &route("presence", &user), body.clone()).await.expect_status(200);
     let admin = User::with_claims(json!({"permissions": ["context:admin"]}));
-    node.post(&admin, &route("presence", &other), body).await.expect(200);
+    node.post(&admin, &route("presence", &other), body).await.expect_status(200);
 }
 
-async fn what_fails_again_and_again_becomes_a_dead_letter(world: Arc<World>) {
-    let (user, ..) = somebody_who_knows_things(&world).await;
-    world.run("alter function rollcall.context_signals rename to no_signals", &[]).await;
-    let node = world.node().await;
+async fn what_fails_again_and_again_becomes_a_dead_letter(world: Arc<TestDatabase>) {
+    let (user, ..) = seed_user(&world).await;
+    world.execute("alter function rollcall.context_signals rename to no_signals", &[]).await;
+    let node = world.start_server().await;
     node.post(&user, &route("presence", &user), json!({"deviceId": "web", "localTime": "14:30"}))
         .await
-        .expect(200);
+        .expect_status(200);
     // Each wait for the next attempt is cut short.
     let hurry = "with due as (update public.system_actions set run_after = now() where status = 'pending' returning 1)
         select exists (select from public.system_actions where status = 'failed' and attempts = 5 and error is not null)
           from (select count(*) from due) d";
-    world.until_within(std::time::Duration::from_secs(40), "given up", hurry, &[]).await;
-    let health: Value = node.get(&user, "/api/v1/context/health").await.expect(200);
+    world.wait_until_within(std::time::Duration::from_secs(40), "given up", hurry, &[]).await;
+    let health: Value = node.get(&user, "/api/v1/context/health").await.expect_status(200);
     assert_eq!(health["deadLetters"], json!(1));
 }

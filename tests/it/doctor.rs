@@ -13,13 +13,13 @@ use tokio::{process::Command, time::Instant};
 use tokio_postgres::Client;
 
 use crate::{
-    Case,
+    TestCase,
     cluster::{Cluster, connect},
+    harness::{TestDatabase, WAIT_TIMEOUT},
     pooler,
-    world::{PATIENCE, World},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         whatever_is_wrong_is_found_by_name_and_its_remedy_mends_it,
         settings_that_want_a_restart_are_found_and_mended,
@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
 
 /// One check, as programs read it.
 #[derive(Debug, Deserialize)]
-struct Found {
+struct CheckResult {
     name: String,
     ok: bool,
     finding: String,
@@ -39,7 +39,7 @@ struct Found {
 }
 
 /// What the binary says of a database, and whether it ended well.
-async fn doctor(url: &str, args: &[&str]) -> (bool, String) {
+async fn run_doctor(url: &str, args: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_rollcall"))
         .arg("doctor")
         .args(args)
@@ -54,9 +54,10 @@ async fn doctor(url: &str, args: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stdout).expect("text"))
 }
 
-async fn look(url: &str) -> Vec<Found> {
-    let (is_well, said) = doctor(url, &["--json"]).await;
-    let checks: Vec<Found> = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+async fn check_results(url: &str) -> Vec<CheckResult> {
+    let (is_well, said) = run_doctor(url, &["--json"]).await;
+    let checks: Vec<CheckResult> =
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
     assert_eq!(is_well, checks.iter().all(|check| check.ok), "the exit status says the same");
     assert!(
         checks.iter().all(|check| !check.ok || check.remedy_sql.is_none()),
@@ -65,121 +66,121 @@ async fn look(url: &str) -> Vec<Found> {
     checks
 }
 
-fn failed(checks: &[Found]) -> Vec<&str> {
+fn failed_checks(checks: &[CheckResult]) -> Vec<&str> {
     checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
 }
 
 /// Something that is wrong with a database, which SQL mends.
-struct Wrong {
+struct Fault {
     /// The check that finds it.
     check: &'static str,
     /// What makes it so; run by a superuser.
-    by: &'static str,
+    cause: &'static str,
     /// What hangs together with it, and is found too or shows once it is mended.
-    with: &'static [&'static str],
+    doctor_args: &'static [&'static str],
     /// What else there is to tidy up when all is well again.
-    after: &'static str,
+    wait_for: &'static str,
 }
 
-const fn wrong(check: &'static str, by: &'static str) -> Wrong {
-    Wrong { check, by, with: &[], after: "" }
+const fn fault(check: &'static str, by: &'static str) -> Fault {
+    Fault { check, cause: by, doctor_args: &[], wait_for: "" }
 }
 
-const WRONG: [Wrong; 35] = [
-    wrong("replication", "alter role postgres noreplication"),
-    Wrong {
+const FAULTS: [Fault; 35] = [
+    fault("replication", "alter role postgres noreplication"),
+    Fault {
         check: "roles",
-        by: "alter role anon rename to gone",
-        with: &["role_membership"],
-        after: "drop role anon; alter role gone rename to anon",
+        cause: "alter role anon rename to gone",
+        doctor_args: &["role_membership"],
+        wait_for: "drop role anon; alter role gone rename to anon",
     },
-    wrong("role_membership", "revoke authenticated from postgres"),
-    wrong("auth_uid", "drop function auth.jwt()"),
-    wrong("row_level_security", "create table public.open (); grant select on public.open to anon"),
-    Wrong { with: &["presence_published"], ..wrong("publication", "drop publication supabase_realtime") },
-    wrong("messages", "alter table realtime.messages disable row level security"),
-    Wrong {
-        after: "alter role postgres bypassrls",
-        ..wrong("messages_probe", "alter role postgres nobypassrls; revoke supabase_realtime_admin from postgres")
+    fault("role_membership", "revoke authenticated from postgres"),
+    fault("auth_uid", "drop function auth.jwt()"),
+    fault("row_level_security", "create table public.open (); grant select on public.open to anon"),
+    Fault { doctor_args: &["presence_published"], ..fault("publication", "drop publication supabase_realtime") },
+    fault("messages", "alter table realtime.messages disable row level security"),
+    Fault {
+        wait_for: "alter role postgres bypassrls",
+        ..fault("messages_probe", "alter role postgres nobypassrls; revoke supabase_realtime_admin from postgres")
     },
-    wrong("messages_heard", "drop trigger rollcall_messages on realtime.messages"),
-    wrong(
+    fault("messages_heard", "drop trigger rollcall_messages on realtime.messages"),
+    fault(
         "messages_partition",
         "do $$ begin execute format('drop table realtime.messages_%s', to_char(now() at time zone 'utc', 'YYYY_MM_DD')); end $$",
     ),
-    wrong(
+    fault(
         "published_tables",
         "create table public.keyless (a int); alter table public.keyless enable row level security;
          alter publication supabase_realtime add table public.keyless",
     ),
-    wrong(
+    fault(
         "published_tables",
         "create table public.unkeyed (a int not null, b int, unique (b)); create unique index on public.unkeyed (a);
          alter table public.unkeyed enable row level security;
          alter publication supabase_realtime add table public.unkeyed",
     ),
-    wrong("service_role_bypasses", "alter role service_role nobypassrls"),
-    wrong("browsers_do_not_bypass", "alter role authenticated bypassrls"),
-    wrong("schema_usage", "revoke usage on schema rollcall from authenticated"),
-    wrong("schema_usage", "revoke usage on schema auth from service_role"),
-    wrong("own_row_level_security", "alter table rollcall.outbox disable row level security"),
-    wrong(
+    fault("service_role_bypasses", "alter role service_role nobypassrls"),
+    fault("browsers_do_not_bypass", "alter role authenticated bypassrls"),
+    fault("schema_usage", "revoke usage on schema rollcall from authenticated"),
+    fault("schema_usage", "revoke usage on schema auth from service_role"),
+    fault("own_row_level_security", "alter table rollcall.outbox disable row level security"),
+    fault(
         "server_rights",
         "alter table rollcall.outbox owner to supabase_admin; revoke all on rollcall.outbox from postgres",
     ),
-    wrong("api_grants", "revoke select on public.user_presence from authenticated"),
-    wrong("api_grants", "revoke delete on public.contacts from service_role"),
-    wrong("browsers_write_no_faces", "grant update (status) on public.user_presence to authenticated"),
-    wrong(
+    fault("api_grants", "revoke select on public.user_presence from authenticated"),
+    fault("api_grants", "revoke delete on public.contacts from service_role"),
+    fault("browsers_write_no_faces", "grant update (status) on public.user_presence to authenticated"),
+    fault(
         "functions_closed",
         "grant execute on function rollcall.sweep(interval, interval, boolean, integer) to public",
     ),
-    wrong("functions_granted", "revoke execute on function rollcall.my_sight() from authenticated"),
-    wrong("search_path_pinned", "alter function rollcall.sign_off(uuid, text) reset search_path"),
-    wrong("triggers", "drop trigger refresh_after_update on public.presence_devices"),
-    wrong("triggers", "drop trigger void_after_delete on public.blocks"),
-    wrong("triggers", "drop trigger notify_after_insert on public.user_presence"),
-    wrong("triggers", "drop trigger context_after_update on public.memories"),
-    wrong("triggers", "drop trigger queue_warm_up on public.presence_devices"),
-    wrong("triggers", "alter table public.presence_settings disable trigger void_after_update"),
-    wrong("policy_watch", "alter event trigger rollcall_policy_watch disable"),
-    wrong("policy_watch", "alter event trigger rollcall_rights_watch disable"),
+    fault("functions_granted", "revoke execute on function rollcall.my_sight() from authenticated"),
+    fault("search_path_pinned", "alter function rollcall.sign_off(uuid, text) reset search_path"),
+    fault("triggers", "drop trigger refresh_after_update on public.presence_devices"),
+    fault("triggers", "drop trigger void_after_delete on public.blocks"),
+    fault("triggers", "drop trigger notify_after_insert on public.user_presence"),
+    fault("triggers", "drop trigger context_after_update on public.memories"),
+    fault("triggers", "drop trigger queue_warm_up on public.presence_devices"),
+    fault("triggers", "alter table public.presence_settings disable trigger void_after_update"),
+    fault("policy_watch", "alter event trigger rollcall_policy_watch disable"),
+    fault("policy_watch", "alter event trigger rollcall_rights_watch disable"),
     // A policy that was made while nobody watched.
-    wrong(
+    fault(
         "sources_watched",
         "create table public.theirs (a uuid, b uuid); alter table public.theirs enable row level security;
          alter event trigger rollcall_policy_watch disable;
          create policy theirs on public.user_presence for select to authenticated using (exists (select from public.theirs));
          alter event trigger rollcall_policy_watch enable",
     ),
-    wrong("presence_published", "alter publication supabase_realtime drop table public.user_presence"),
-    wrong("presence_published", "truncate public.user_presence; drop publication supabase_realtime; create publication supabase_realtime for table public.contacts"),
+    fault("presence_published", "alter publication supabase_realtime drop table public.user_presence"),
+    fault("presence_published", "truncate public.user_presence; drop publication supabase_realtime; create publication supabase_realtime for table public.contacts"),
 ];
 
 /// In a cluster of its own, because roles belong to all databases of one.
-async fn whatever_is_wrong_is_found_by_name_and_its_remedy_mends_it(_: Arc<World>) {
-    let cluster = Cluster::start_private("doctor").await;
+async fn whatever_is_wrong_is_found_by_name_and_its_remedy_mends_it(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_owner_only("doctor").await;
     cluster.create_database("patient").await;
     let (url, admin) = (cluster.url("patient"), connect(&cluster.admin_url("patient")).await);
-    assert_eq!(failed(&look(&url).await), [] as [&str; 0], "a migrated database is well");
-    for Wrong { check, by, with, after } in WRONG {
+    assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "a migrated database is well");
+    for Fault { check, cause: by, doctor_args: with, wait_for: after } in FAULTS {
         admin.batch_execute(by).await.unwrap_or_else(|error| panic!("{by}: {error:?}"));
-        mend(&admin, &url, check, by, with).await;
+        apply_remedy(&admin, &url, check, by, with).await;
         admin.batch_execute(after).await.unwrap_or_else(|error| panic!("{after}: {error:?}"));
     }
-    assert_eq!(failed(&look(&url).await), [] as [&str; 0]);
+    assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0]);
     drop(admin);
     cluster.stop().await;
 }
 
 /// Finds what is wrong, and nothing else, and applies what the findings say until all is well.
-async fn mend(admin: &Client, url: &str, check: &str, by: &str, with: &[&str]) {
-    let mut checks = look(url).await;
-    assert!(failed(&checks).contains(&check), "{by}: not found; {checks:#?}");
+async fn apply_remedy(admin: &Client, url: &str, check: &str, by: &str, with: &[&str]) {
+    let mut checks = check_results(url).await;
+    assert!(failed_checks(&checks).contains(&check), "{by}: not found; {checks:#?}");
     // A step for each thing that hangs together: one may be mended only once the other is.
     for _ in 0..=with.len() {
         let wrong = checks.iter().filter(|found| !found.ok);
-        for Found { name, finding, remedy_sql, .. } in wrong {
+        for CheckResult { name, finding, remedy_sql, .. } in wrong {
             assert!(name == check || with.contains(&name.as_str()), "{by}: also {name}: {finding}");
             let Some(remedy) = remedy_sql else {
                 assert_ne!(name, check, "{by}: no remedy");
@@ -187,24 +188,24 @@ async fn mend(admin: &Client, url: &str, check: &str, by: &str, with: &[&str]) {
             };
             admin.batch_execute(remedy).await.unwrap_or_else(|error| panic!("{remedy}: {error:?}"));
         }
-        checks = look(url).await;
+        checks = check_results(url).await;
     }
-    assert_eq!(failed(&checks), [] as [&str; 0], "after {by}, and what mends it");
+    assert_eq!(failed_checks(&checks), [] as [&str; 0], "after {by}, and what mends it");
 }
 
-async fn settings_that_want_a_restart_are_found_and_mended(_: Arc<World>) {
-    let cluster = Cluster::start_private("settings").await;
+async fn settings_that_want_a_restart_are_found_and_mended(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_owner_only("settings").await;
     cluster.create_database("patient").await;
     let url = cluster.url("patient");
     // Mended by what the doctor says, and the restart that it asks for; what else is wrong before it is none.
     let mended = async |check: &str| {
-        let checks = look(&url).await;
-        assert_eq!(failed(&checks), [check], "{checks:#?}");
+        let checks = check_results(&url).await;
+        assert_eq!(failed_checks(&checks), [check], "{checks:#?}");
         let remedy = checks.iter().find_map(|found| found.remedy_sql.clone()).expect("a remedy");
         assert!(remedy.ends_with("; -- then restart PostgreSQL"), "{remedy}");
         connect(&cluster.admin_url("patient")).await.batch_execute(&remedy).await.expect("a superuser may");
         cluster.restart().await;
-        assert_eq!(failed(&look(&url).await), [] as [&str; 0], "after {remedy}");
+        assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "after {remedy}");
     };
     let set = async |setting: &str| {
         let admin = connect(&cluster.admin_url("patient")).await;
@@ -226,16 +227,16 @@ async fn settings_that_want_a_restart_are_found_and_mended(_: Arc<World>) {
     mended("replication_slots").await;
 
     set("max_wal_senders = 1").await;
-    let somebody = replicate(&cluster.admin_url("patient")).await;
+    let somebody = start_replication(&cluster.admin_url("patient")).await;
     mended("wal_senders").await;
     drop(somebody);
     cluster.stop().await;
 }
 
 /// A connection of somebody who replicates, for as long as this is held.
-struct Replicating(Child);
+struct ReplicationProcess(Child);
 
-async fn replicate(url: &str) -> Replicating {
+async fn start_replication(url: &str) -> ReplicationProcess {
     let psql = std::process::Command::new("psql")
         .args(["-X", &format!("{url}?replication=database")])
         .stdin(Stdio::piped())
@@ -243,16 +244,16 @@ async fn replicate(url: &str) -> Replicating {
         .stderr(Stdio::null())
         .spawn()
         .expect("psql is there");
-    let (held, admin, began) = (Replicating(psql), connect(url).await, Instant::now());
+    let (held, admin, began) = (ReplicationProcess(psql), connect(url).await, Instant::now());
     let senders = "select count(*) from pg_stat_replication";
     while admin.query_one(senders, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
-        assert!(began.elapsed() < PATIENCE, "psql does not connect");
+        assert!(began.elapsed() < WAIT_TIMEOUT, "psql does not connect");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     held
 }
 
-impl Drop for Replicating {
+impl Drop for ReplicationProcess {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
@@ -260,7 +261,7 @@ impl Drop for Replicating {
 }
 
 /// What no SQL mends: the check, what makes it so, what undoes that, and what the finding says to do.
-const NOT_BY_SQL: [(&str, &str, &str, &str); 5] = [
+const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
     (
         "migrations",
         "delete from supabase_migrations.schema_migrations where version > '20261121000800'",
@@ -300,53 +301,55 @@ const NOT_BY_SQL: [(&str, &str, &str, &str); 5] = [
     ),
 ];
 
-async fn what_no_sql_mends_is_found_and_says_what_does(_: Arc<World>) {
-    let cluster = Cluster::start_private("by-hand").await;
-    for (number, (check, by, undo, says)) in NOT_BY_SQL.into_iter().enumerate() {
+async fn what_no_sql_mends_is_found_and_says_what_does(_: Arc<TestDatabase>) {
+    let cluster = Cluster::start_owner_only("by-hand").await;
+    for (number, (check, by, undo, says)) in FAULTS_WITHOUT_SQL_REMEDY.into_iter().enumerate() {
         let name = format!("patient_{number}");
         cluster.create_database(&name).await;
         let (url, admin) = (cluster.url(&name), connect(&cluster.admin_url(&name)).await);
         admin.batch_execute(by).await.unwrap_or_else(|error| panic!("{by}: {error:?}"));
-        let checks = look(&url).await;
-        assert_eq!(failed(&checks), [check], "{by}: {checks:#?}");
+        let checks = check_results(&url).await;
+        assert_eq!(failed_checks(&checks), [check], "{by}: {checks:#?}");
         let found = checks.iter().find(|found| !found.ok).expect("was just found");
         assert!(found.remedy_sql.is_none() && found.finding.contains(says), "{found:?}");
         if undo.is_empty() {
             continue;
         }
         admin.batch_execute(undo).await.unwrap_or_else(|error| panic!("{undo}: {error:?}"));
-        assert_eq!(failed(&look(&url).await), [] as [&str; 0], "after {undo}");
+        assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "after {undo}");
     }
 
     // Nobody answers, and somebody who holds what has to be read.
-    let checks = look("postgresql://postgres:hunter2@127.0.0.1:1/x").await;
-    assert_eq!(failed(&checks), ["connection"]);
+    let checks = check_results("postgresql://postgres:hunter2@127.0.0.1:1/x").await;
+    assert_eq!(failed_checks(&checks), ["connection"]);
     assert!(checks[0].finding.contains("is DATABASE_URL right?") && !checks[0].finding.contains("hunter2"));
     let holder = connect(&cluster.admin_url("patient_1")).await;
     holder.batch_execute("begin; lock table pg_catalog.pg_publication").await.expect("a superuser may");
-    let checks = look(&cluster.url("patient_1")).await;
-    assert_eq!(failed(&checks), ["deadline"], "{checks:#?}");
+    let checks = check_results(&cluster.url("patient_1")).await;
+    assert_eq!(failed_checks(&checks), ["deadline"], "{checks:#?}");
     drop(holder);
     cluster.stop().await;
 }
 
 /// Which check is broken by which test, where not above.
-const ELSEWHERE: [(&str, &str); 1] = [("notifications", "doctor_notices_a_pooler_that_nobody_mentioned")];
+const TESTED_ELSEWHERE: [(&str, &str); 1] =
+    [("notifications", "doctor_notices_a_pooler_that_nobody_mentioned")];
 /// Broken in [`settings_that_want_a_restart_are_found_and_mended`] and [`what_no_sql_mends_is_found_and_says_what_does`].
-const ABOVE: [&str; 5] = ["wal_level", "replication_slots", "wal_senders", "connection", "deadline"];
+const TESTED_WITH_RESTART: [&str; 5] =
+    ["wal_level", "replication_slots", "wal_senders", "connection", "deadline"];
 
-async fn every_check_is_broken_by_a_test(world: Arc<World>) {
+async fn every_check_is_broken_by_a_test(world: Arc<TestDatabase>) {
     let tests = pooler::cases();
-    let elsewhere = ELSEWHERE.iter().map(|(check, test)| {
+    let elsewhere = TESTED_ELSEWHERE.iter().map(|(check, test)| {
         assert!(tests.iter().any(|case| case.name.ends_with(test)), "there is no test {test}");
         *check
     });
-    let broken: BTreeSet<&str> = (WRONG.iter().map(|wrong| wrong.check))
-        .chain(NOT_BY_SQL.iter().map(|(check, ..)| *check))
+    let broken: BTreeSet<&str> = (FAULTS.iter().map(|wrong| wrong.check))
+        .chain(FAULTS_WITHOUT_SQL_REMEDY.iter().map(|(check, ..)| *check))
         .chain(elsewhere)
-        .chain(ABOVE)
+        .chain(TESTED_WITH_RESTART)
         .collect();
-    let checks = look(&world.url).await;
+    let checks = check_results(&world.url).await;
     let mut names: BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
     assert_eq!(names.len(), checks.len(), "a name stands for one check: {checks:#?}");
     // What shows only when it fails is named where it is made.
@@ -360,11 +363,11 @@ async fn every_check_is_broken_by_a_test(world: Arc<World>) {
     assert_eq!(broken, names, "each check is broken by a test, and each test breaks a check");
 }
 
-async fn people_read_the_same(world: Arc<World>) {
-    let (well, said) = doctor(&world.url, &[]).await;
+async fn people_read_the_same(world: Arc<TestDatabase>) {
+    let (well, said) = run_doctor(&world.url, &[]).await;
     assert!(well && said.lines().count() > 20 && said.lines().all(|line| line.starts_with("ok")), "{said}");
-    world.run("alter table public.blocks disable trigger void_after_insert", &[]).await;
-    let (well, said) = doctor(&world.url, &[]).await;
+    world.execute("alter table public.blocks disable trigger void_after_insert", &[]).await;
+    let (well, said) = run_doctor(&world.url, &[]).await;
     assert!(!well);
     assert!(said.contains("FAIL triggers") && said.contains("mend it with: alter table"), "{said}");
 }

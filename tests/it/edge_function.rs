@@ -20,12 +20,12 @@ use tokio::{
 };
 
 use crate::{
-    Case,
-    client::{Answer, assert_like, send, taken_back},
-    world::{PATIENCE, SECRET, User, World, in_seconds, mint, service},
+    TestCase,
+    client::{HttpResponse, assert_matches_pattern, hidden_presence, send},
+    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         what_it_writes_reaches_open_sockets,
         settings_are_read_and_written_under_row_level_security,
@@ -40,17 +40,17 @@ pub fn cases() -> Vec<Case> {
 const P256: &str = include_str!("../fixtures/keys/p256.pem");
 
 /// A running function.
-struct Function {
+struct EdgeFunction {
     process: Child,
     address: SocketAddr,
 }
 
-impl Function {
-    async fn start(world: &World) -> Self {
+impl EdgeFunction {
+    async fn start(world: &TestDatabase) -> Self {
         Self::start_with(world, &[("SUPABASE_JWT_SECRET", SECRET)]).await
     }
 
-    async fn start_with(world: &World, env: &[(&str, &str)]) -> Self {
+    async fn start_with(world: &TestDatabase, env: &[(&str, &str)]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = root.join("supabase/functions/presence-manager");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
@@ -78,14 +78,21 @@ impl Function {
         let function = Self { process, address: free };
         let started = Instant::now();
         while tokio::net::TcpStream::connect(function.address).await.is_err() {
-            assert!(started.elapsed() < PATIENCE * 2, "the function does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not answer");
             sleep(std::time::Duration::from_millis(20)).await;
         }
         function
     }
 
-    async fn ask(&self, method: Method, token: Option<&str>, path: &str, body: Option<&str>) -> Answer {
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build().expect("a client");
+    async fn call(
+        &self,
+        method: Method,
+        token: Option<&str>,
+        path: &str,
+        body: Option<&str>,
+    ) -> HttpResponse {
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT * 2).build().expect("a client");
         let mut request =
             client.request(method, format!("http://{}/functions/v1/presence-manager{path}", self.address));
         if let Some(token) = token {
@@ -98,157 +105,179 @@ impl Function {
         send(request).await
     }
 
-    async fn get(&self, user: &User, path: &str) -> Answer {
-        self.ask(Method::GET, Some(&user.token), path, None).await
+    async fn get(&self, user: &User, path: &str) -> HttpResponse {
+        self.call(Method::GET, Some(&user.token), path, None).await
     }
 
-    async fn post(&self, user: &User, path: &str, body: Value) -> Answer {
-        self.ask(Method::POST, Some(&user.token), path, Some(&body.to_string())).await
+    async fn post(&self, user: &User, path: &str, body: Value) -> HttpResponse {
+        self.call(Method::POST, Some(&user.token), path, Some(&body.to_string())).await
     }
 }
 
-impl Drop for Function {
+impl Drop for EdgeFunction {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-async fn what_it_writes_reaches_open_sockets(world: Arc<World>) {
-    let function = Function::start(&world).await;
-    let node = world.node().await;
+async fn what_it_writes_reaches_open_sockets(world: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&world).await;
+    let node = world.start_server().await;
     let (user, friend, stranger) = (User::new(), User::new(), User::new());
-    world.befriend(&user, &friend).await;
-    assert_like(
-        &function.get(&user, "/status").await.expect(200),
+    world.add_contact(&user, &friend).await;
+    assert_matches_pattern(
+        &function.get(&user, "/status").await.expect_status(200),
         &json!({"user_id": user.id, "status": "offline", "availability": "offline", "last_seen": null}),
     );
     let mut socket = node.socket(&friend).await;
-    socket.next().await;
+    socket.next_message().await;
     let mut other = node.socket_with(&stranger, &format!("&user_ids={}", user.id)).await;
-    other.next().await;
+    other.next_message().await;
 
     let said = json!({"status": "busy", "deviceId": "phone", "custom_status": " <b>at work</b>\u{202e} ", "activity": "a call"});
-    let answer = function.post(&user, "/status", said).await.expect(200);
+    let answer = function.post(&user, "/status", said).await.expect_status(200);
     assert_eq!((&answer["status"], &answer["availability"]), (&json!("online"), &json!("busy")));
     assert_eq!((&answer["custom_status"], &answer["activity"]), (&json!("‹b›at work‹/b›"), &json!("a call")));
-    socket.until("busy", |socket| socket.believes(user.id, "online", "busy")).await;
-    assert_eq!(socket.beliefs[&user.id]["custom_status"], "‹b›at work‹/b›");
+    socket.wait_until("busy", |socket| socket.shows(user.id, "online", "busy")).await;
+    assert_eq!(socket.presences[&user.id]["custom_status"], "‹b›at work‹/b›");
     assert_eq!(
-        function.get(&user, "/status").await.expect(200),
+        function.get(&user, "/status").await.expect_status(200),
         answer_without_time(&answer, &function, &user).await
     );
 
     // What is left out stays, what is null goes.
-    function.post(&user, "/status", json!({"status": "away", "device_id": "phone"})).await.expect(200);
-    socket.until("away", |socket| socket.believes(user.id, "away", "away")).await;
-    assert_eq!(socket.beliefs[&user.id]["custom_status"], "‹b›at work‹/b›");
+    function.post(&user, "/status", json!({"status": "away", "device_id": "phone"})).await.expect_status(200);
+    socket.wait_until("away", |socket| socket.shows(user.id, "away", "away")).await;
+    assert_eq!(socket.presences[&user.id]["custom_status"], "‹b›at work‹/b›");
     let cleared = json!({"status": "dnd", "device_id": "phone", "custom_status": null, "activity": null});
-    function.post(&user, "/status", cleared).await.expect(200);
-    socket.until("dnd", |socket| socket.believes(user.id, "online", "dnd")).await;
-    assert_eq!(socket.beliefs[&user.id].get("custom_status"), None);
+    function.post(&user, "/status", cleared).await.expect_status(200);
+    socket.wait_until("dnd", |socket| socket.shows(user.id, "online", "dnd")).await;
+    assert_eq!(socket.presences[&user.id].get("custom_status"), None);
 
-    function.post(&user, "/status", json!({"status": "invisible", "device_id": "phone"})).await.expect(200);
-    socket.until("invisible", |socket| socket.sees_offline(user.id)).await;
-    function.post(&user, "/status", json!({"status": "offline", "device_id": "phone"})).await.expect(200);
+    function
+        .post(&user, "/status", json!({"status": "invisible", "device_id": "phone"}))
+        .await
+        .expect_status(200);
+    socket.wait_until("invisible", |socket| socket.shows_offline(user.id)).await;
+    function
+        .post(&user, "/status", json!({"status": "offline", "device_id": "phone"}))
+        .await
+        .expect_status(200);
     world
-        .until(
+        .wait_until(
             "signed off",
             "select signed_off_at is not null from public.presence_devices where user_id = $u",
             &[("u", user.id)],
         )
         .await;
     // A late heartbeat does not bring it back, a new device is here.
-    function.post(&user, "/heartbeat", json!({"device_id": "phone", "active": true})).await.expect(200);
+    function
+        .post(&user, "/heartbeat", json!({"device_id": "phone", "active": true}))
+        .await
+        .expect_status(200);
     world
-        .until(
+        .wait_until(
             "still off",
             "select not live from public.presence_devices where user_id = $u",
             &[("u", user.id)],
         )
         .await;
-    let beat = function.post(&user, "/heartbeat", json!({"device_id": "laptop"})).await.expect(200);
+    let beat = function.post(&user, "/heartbeat", json!({"device_id": "laptop"})).await.expect_status(200);
     assert_eq!((&beat["success"], &beat["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
-    function.post(&user, "/status", json!({"status": "online", "device_id": "laptop"})).await.expect(200);
-    socket.until("here", |socket| socket.sees_online(user.id)).await;
-    assert!(other.sees_nothing_of(user.id), "and strangers never heard of it");
+    function
+        .post(&user, "/status", json!({"status": "online", "device_id": "laptop"}))
+        .await
+        .expect_status(200);
+    socket.wait_until("here", |socket| socket.shows_online(user.id)).await;
+    assert!(other.hides(user.id), "and strangers never heard of it");
 }
 
 /// The same answer with the present time of `last_seen`, which moves while somebody is here.
-async fn answer_without_time(answer: &Value, function: &Function, user: &User) -> Value {
+async fn answer_without_time(answer: &Value, function: &EdgeFunction, user: &User) -> Value {
     let mut answer = answer.clone();
-    answer["last_seen"] = function.get(user, "/status").await.expect(200)["last_seen"].clone();
+    answer["last_seen"] = function.get(user, "/status").await.expect_status(200)["last_seen"].clone();
     answer
 }
 
-async fn settings_are_read_and_written_under_row_level_security(world: Arc<World>) {
-    let function = Function::start(&world).await;
-    let node = world.node().await;
+async fn settings_are_read_and_written_under_row_level_security(world: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&world).await;
+    let node = world.start_server().await;
     let (user, viewer) = (User::new(), User::new());
     world.set_status(&user, "online").await;
     let defaults = json!({"visibility": "contacts", "show_last_seen": true, "show_activity": true,
         "show_custom_status": true, "show_typing": true});
-    assert_eq!(function.get(&user, "/settings").await.expect(200), defaults);
+    assert_eq!(function.get(&user, "/settings").await.expect_status(200), defaults);
     let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", user.id)).await;
-    socket.next().await;
+    socket.next_message().await;
 
     let put = |method, body: Value| {
         let (function, user) = (&function, &user);
-        async move { function.ask(method, Some(&user.token), "/settings", Some(&body.to_string())).await }
+        async move { function.call(method, Some(&user.token), "/settings", Some(&body.to_string())).await }
     };
-    let now = put(Method::PATCH, json!({"visibility": "everyone", "showTyping": false})).await.expect(200);
+    let now =
+        put(Method::PATCH, json!({"visibility": "everyone", "showTyping": false})).await.expect_status(200);
     assert_eq!((&now["visibility"], &now["show_typing"]), (&json!("everyone"), &json!(false)));
-    socket.until("shown to everyone", |socket| socket.sees_online(user.id)).await;
-    let now = put(Method::PATCH, json!({"show_last_seen": false})).await.expect(200);
+    socket.wait_until("shown to everyone", |socket| socket.shows_online(user.id)).await;
+    let now = put(Method::PATCH, json!({"show_last_seen": false})).await.expect_status(200);
     assert_eq!(
         (&now["visibility"], &now["show_typing"]),
         (&json!("everyone"), &json!(false)),
         "the others stay"
     );
-    assert_eq!(put(Method::PATCH, json!({})).await.expect(200), now);
-    assert_eq!(put(Method::PUT, json!({})).await.expect(200), defaults, "PUT is all of them");
+    assert_eq!(put(Method::PATCH, json!({})).await.expect_status(200), now);
+    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT is all of them");
     socket
-        .until("shown to contacts", |socket| socket.beliefs.get(&user.id) == Some(&taken_back(user.id)))
+        .wait_until("shown to contacts", |socket| {
+            socket.presences.get(&user.id) == Some(&hidden_presence(user.id))
+        })
         .await;
-    assert_eq!(function.get(&viewer, "/settings").await.expect(200), defaults, "everybody has their own");
+    assert_eq!(
+        function.get(&viewer, "/settings").await.expect_status(200),
+        defaults,
+        "everybody has their own"
+    );
     put(Method::PUT, json!({"visibility": "friends"})).await.expect_error(422, "UNPROCESSABLE");
     put(Method::PATCH, json!({"show_typing": "yes"})).await.expect_error(400, "INVALID_REQUEST");
 
     // A policy that a DBA writes judges here too.
-    world.run("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
+    world.execute("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
     put(Method::PUT, json!({})).await.expect_error(403, "FORBIDDEN");
 }
 
-async fn a_beacon_signs_a_device_off_without_headers(world: Arc<World>) {
-    let function = Function::start(&world).await;
-    let node = world.node().await;
+async fn a_beacon_signs_a_device_off_without_headers(world: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&world).await;
+    let node = world.start_server().await;
     let (user, friend) = (User::new(), User::new());
-    world.befriend(&user, &friend).await;
+    world.add_contact(&user, &friend).await;
     let mut tab = node.socket_with(&user, "&device_id=tab").await;
-    tab.next().await;
+    tab.next_message().await;
     let mut socket = node.socket(&friend).await;
-    socket.next().await;
-    socket.until("online", |socket| socket.sees_online(user.id)).await;
+    socket.next_message().await;
+    socket.wait_until("online", |socket| socket.shows_online(user.id)).await;
 
     let beacon = json!({"device_id": "tab", "token": user.token}).to_string();
-    let answer = function.ask(Method::POST, None, "/sign-off", Some(&beacon)).await;
+    let answer = function.call(Method::POST, None, "/sign-off", Some(&beacon)).await;
     assert_eq!((answer.status.as_u16(), &answer.body), (204, &json!("")));
     tab.expect_close(1000).await;
-    socket.until("offline at once", |socket| socket.sees_offline(user.id)).await;
+    socket.wait_until("offline at once", |socket| socket.shows_offline(user.id)).await;
 
-    function.post(&user, "/status", json!({"status": "online", "device_id": "phone"})).await.expect(200);
-    socket.until("online again", |socket| socket.sees_online(user.id)).await;
+    function
+        .post(&user, "/status", json!({"status": "online", "device_id": "phone"}))
+        .await
+        .expect_status(200);
+    socket.wait_until("online again", |socket| socket.shows_online(user.id)).await;
     let path = format!("/sign-off?token={}", user.token);
-    let answer = function.ask(Method::POST, None, &path, Some(r#"{"device_id":"phone"}"#)).await;
+    let answer = function.call(Method::POST, None, &path, Some(r#"{"device_id":"phone"}"#)).await;
     assert_eq!(answer.status.as_u16(), 204);
-    socket.until("offline again", |socket| socket.sees_offline(user.id)).await;
-    function.ask(Method::POST, None, "/sign-off", Some("{}")).await.expect_error(401, "UNAUTHORIZED");
+    socket.wait_until("offline again", |socket| socket.shows_offline(user.id)).await;
+    function.call(Method::POST, None, "/sign-off", Some("{}")).await.expect_error(401, "UNAUTHORIZED");
 }
 
-async fn ten_statuses_a_minute_and_every_instance_counts(world: Arc<World>) {
-    let (one, two) = tokio::join!(Function::start(&world), Function::start(&world));
+async fn ten_statuses_a_minute_and_every_instance_counts(world: Arc<TestDatabase>) {
+    let (one, two) = tokio::join!(EdgeFunction::start(&world), EdgeFunction::start(&world));
     let (user, other) = (User::new(), User::new());
-    let say = async |function: &Function, user: &User, status: &str| {
+    let say = async |function: &EdgeFunction, user: &User, status: &str| {
         function.post(user, "/status", json!({"status": status, "device_id": "phone"})).await
     };
     let words = ["busy", "dnd"];
@@ -259,7 +288,7 @@ async fn ten_statuses_a_minute_and_every_instance_counts(world: Arc<World>) {
         if answer.status == 429 {
             break answer;
         }
-        answer.expect(200);
+        answer.expect_status(200);
         said += 1;
     };
     // A slow machine earns one more every six seconds.
@@ -278,36 +307,39 @@ async fn ten_statuses_a_minute_and_every_instance_counts(world: Arc<World>) {
     // Refused everywhere, and nothing has changed.
     say(&two, &user, "away").await.expect_error(429, "RATE_LIMITED");
     let last = words[(said - 1) % 2];
-    assert_eq!(two.get(&user, "/status").await.expect(200)["availability"], last);
+    assert_eq!(two.get(&user, "/status").await.expect_status(200)["availability"], last);
     // Heartbeats and other users are another matter, and a repeat is no update.
-    one.post(&user, "/heartbeat", json!({"device_id": "phone", "active": true})).await.expect(200);
-    assert_eq!(say(&two, &user, last).await.expect(200)["availability"], last);
-    say(&one, &other, "busy").await.expect(200);
+    one.post(&user, "/heartbeat", json!({"device_id": "phone", "active": true})).await.expect_status(200);
+    assert_eq!(say(&two, &user, last).await.expect_status(200)["availability"], last);
+    say(&one, &other, "busy").await.expect_status(200);
     // The limit is the DBA's.
-    world.run("update rollcall.limits set per_minute = 0", &[]).await;
-    say(&one, &user, "online").await.expect(200);
+    world.execute("update rollcall.limits set per_minute = 0", &[]).await;
+    say(&one, &user, "online").await.expect_status(200);
 }
 
-async fn the_schedule_sweeps_and_nobody_else(world: Arc<World>) {
-    let function = Function::start(&world).await;
+async fn the_schedule_sweeps_and_nobody_else(world: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&world).await;
     let user = User::new();
     world.set_status(&user, "online").await;
     world
-        .run(
+        .execute(
             "update public.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
             &[],
         )
         .await;
     function.post(&user, "/sweep", json!({})).await.expect_error(403, "FORBIDDEN");
-    let swept = function.post(&service(), "/sweep", json!({})).await.expect(200);
+    let swept = function.post(&service_user(), "/sweep", json!({})).await.expect_status(200);
     assert_eq!((&swept["success"], &swept["devices"]), (&json!(true), &json!(1)));
-    let face = function.get(&user, "/status").await.expect(200);
+    let face = function.get(&user, "/status").await.expect_status(200);
     assert_eq!(face["status"], "offline");
-    function.post(&service(), "/status", json!({"status": "online"})).await.expect_error(403, "FORBIDDEN");
+    function
+        .post(&service_user(), "/status", json!({"status": "online"}))
+        .await
+        .expect_error(403, "FORBIDDEN");
 }
 
-async fn who_may_not_is_told_so_in_the_common_envelope(world: Arc<World>) {
-    let function = Function::start(&world).await;
+async fn who_may_not_is_told_so_in_the_common_envelope(world: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&world).await;
     let user = User::new();
     for (body, status, code) in [
         (json!({"status": "asleep"}), 422, "UNPROCESSABLE"),
@@ -323,18 +355,18 @@ async fn who_may_not_is_told_so_in_the_common_envelope(world: Arc<World>) {
         let told = function.post(&user, "/status", body.clone()).await.expect_error(status, code);
         assert!(told["details"].as_array().is_some_and(|details| !details.is_empty()), "{body}: {told}");
     }
-    let raw = async |body: &str| function.ask(Method::POST, Some(&user.token), "/status", Some(body)).await;
+    let raw = async |body: &str| function.call(Method::POST, Some(&user.token), "/status", Some(body)).await;
     raw("{").await.expect_error(400, "INVALID_REQUEST");
     raw(&format!("\"{}\"", "x".repeat(70_000))).await.expect_error(413, "PAYLOAD_TOO_LARGE");
-    raw(r#"{"status":"online","activity":"a\u0000b"}"#).await.expect(200);
+    raw(r#"{"status":"online","activity":"a\u0000b"}"#).await.expect_status(200);
     function.get(&user, "/nowhere").await.expect_error(404, "NOT_FOUND");
     function.get(&user, "/heartbeat").await.expect_error(405, "METHOD_NOT_ALLOWED");
-    let preflight = function.ask(Method::OPTIONS, None, "/status", None).await;
+    let preflight = function.call(Method::OPTIONS, None, "/status", None).await;
     assert_eq!(preflight.status.as_u16(), 204);
     assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
 
     // A database that is gone is said to be, and nothing of it.
-    let away = Function::start_with(
+    let away = EdgeFunction::start_with(
         &world,
         &[
             ("SUPABASE_JWT_SECRET", SECRET),
@@ -346,22 +378,23 @@ async fn who_may_not_is_told_so_in_the_common_envelope(world: Arc<World>) {
     assert!(!told.to_string().contains("hunter2"));
 }
 
-async fn tokens_are_believed_by_secret_or_published_key_only(world: Arc<World>) {
+async fn tokens_are_believed_by_secret_or_published_key_only(world: Arc<TestDatabase>) {
     let key = EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key");
     let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).expect("a public key");
     jwk.common.key_id = Some("p256".into());
-    let keys = publish(serde_json::to_string(&JwkSet { keys: vec![jwk] }).expect("JSON")).await;
+    let keys = serve_text(serde_json::to_string(&JwkSet { keys: vec![jwk] }).expect("JSON")).await;
     let url = format!("http://{keys}/keys");
-    let function = Function::start_with(&world, &[("SUPABASE_JWT_SECRET", SECRET), ("JWKS_URL", &url)]).await;
+    let function =
+        EdgeFunction::start_with(&world, &[("SUPABASE_JWT_SECRET", SECRET), ("JWKS_URL", &url)]).await;
     let user = User::new();
-    let claims = json!({"sub": user.id, "role": "authenticated", "exp": in_seconds(60)});
+    let claims = json!({"sub": user.id, "role": "authenticated", "exp": unix_time_in(60)});
     let header = Header { kid: Some("p256".into()), ..Header::new(Algorithm::ES256) };
     let signed = jsonwebtoken::encode(&header, &claims, &key).expect("a token");
-    let status = async |token: &str| function.ask(Method::GET, Some(token), "/status", None).await;
-    status(&signed).await.expect(200);
-    status(&mint(&claims)).await.expect(200);
-    let alias = mint(&json!({"userId": user.id, "exp": in_seconds(60)}));
-    assert_eq!(status(&alias).await.expect(200)["user_id"], json!(user.id));
+    let status = async |token: &str| function.call(Method::GET, Some(token), "/status", None).await;
+    status(&signed).await.expect_status(200);
+    status(&mint_token(&claims)).await.expect_status(200);
+    let alias = mint_token(&json!({"userId": user.id, "exp": unix_time_in(60)}));
+    assert_eq!(status(&alias).await.expect_status(200)["user_id"], json!(user.id));
 
     let unsigned = {
         let encode = |part: &Value| {
@@ -375,21 +408,21 @@ async fn tokens_are_believed_by_secret_or_published_key_only(world: Arc<World>) 
     for token in [
         &unsigned,
         &by_another,
-        &mint(&json!({"sub": user.id, "exp": in_seconds(-1)})),
-        &mint(&json!({"sub": user.id})),
-        &mint(&json!({"sub": "me", "exp": in_seconds(60)})),
-        &mint(&json!({"sub": user.id, "role": "postgres", "exp": in_seconds(60)})),
+        &mint_token(&json!({"sub": user.id, "exp": unix_time_in(-1)})),
+        &mint_token(&json!({"sub": user.id})),
+        &mint_token(&json!({"sub": "me", "exp": unix_time_in(60)})),
+        &mint_token(&json!({"sub": user.id, "role": "postgres", "exp": unix_time_in(60)})),
         "x",
     ] {
         status(token).await.expect_error(401, "INVALID_TOKEN");
     }
-    function.ask(Method::GET, None, "/status", None).await.expect_error(401, "UNAUTHORIZED");
-    let anon = mint(&json!({"role": "anon", "exp": in_seconds(60)}));
+    function.call(Method::GET, None, "/status", None).await.expect_error(401, "UNAUTHORIZED");
+    let anon = mint_token(&json!({"role": "anon", "exp": unix_time_in(60)}));
     status(&anon).await.expect_error(403, "FORBIDDEN");
 }
 
 /// Serves a text over HTTP for the rest of the run.
-async fn publish(text: String) -> SocketAddr {
+async fn serve_text(text: String) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {

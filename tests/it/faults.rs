@@ -9,15 +9,15 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    Case,
+    TestCase,
     client::Socket,
     cluster::{Cluster, connect},
-    world::{Node, PATIENCE, User, World},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
 };
 
-const STATUS: &str = "/api/presence/status";
+const STATUS_PATH: &str = "/api/presence/status";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         a_lost_listen_connection_is_made_good,
         changes_while_nobody_listens_are_told_afterwards_and_nothing_twice,
@@ -36,55 +36,55 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Kills connections of this database by what they are for: `rollcall-listener` or a pattern.
-async fn kill_connections(world: &World, pattern: &str) -> i64 {
+async fn kill_connections(world: &TestDatabase, pattern: &str) -> i64 {
     let statement = "select count(pg_terminate_backend(pid)) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid() and application_name like $1";
-    world.row(statement, &[&pattern]).await.get(0)
+    world.query_row(statement, &[&pattern]).await.get(0)
 }
 
 /// A viewer and somebody online whom it sees.
-async fn pair(world: &World, node: &Node) -> (User, Socket, User) {
+async fn connected_pair(world: &TestDatabase, node: &TestServer) -> (User, Socket, User) {
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     world.set_status(&subject, "online").await;
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
-    assert!(socket.sees_online(subject.id));
+    socket.next_message().await;
+    assert!(socket.shows_online(subject.id));
     (viewer, socket, subject)
 }
 
-async fn a_lost_listen_connection_is_made_good(world: Arc<World>) {
-    let node = world.node().await;
-    let (_, mut socket, subject) = pair(&world, &node).await;
+async fn a_lost_listen_connection_is_made_good(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (_, mut socket, subject) = connected_pair(&world, &node).await;
     for availability in ["busy", "dnd", "busy"] {
-        end_listener(&world).await;
+        kill_listener(&world).await;
         world.set_status(&subject, availability).await;
-        socket.until(availability, |socket| socket.believes(subject.id, "online", availability)).await;
-        node.get(&subject, "/api/v1/system/health").await.expect(200);
+        socket.wait_until(availability, |socket| socket.shows(subject.id, "online", availability)).await;
+        node.get(&subject, "/api/v1/system/health").await.expect_status(200);
     }
 }
 
 /// Ends the one LISTEN connection, and waits until it is gone: before that it may still tell what comes next.
-async fn end_listener(world: &World) {
+async fn kill_listener(world: &TestDatabase) {
     const LISTENERS: &str =
         "from pg_stat_activity where datname = current_database() and application_name = 'rollcall-listener'";
-    world.until("somebody listens", &format!("select count(*) = 1 {LISTENERS}"), &[]).await;
+    world.wait_until("somebody listens", &format!("select count(*) = 1 {LISTENERS}"), &[]).await;
     let gone: bool =
-        world.row(&format!("select pg_terminate_backend(pid, 10000) {LISTENERS}"), &[]).await.get(0);
+        world.query_row(&format!("select pg_terminate_backend(pid, 10000) {LISTENERS}"), &[]).await.get(0);
     assert!(gone, "it does not end");
 }
 
-async fn changes_while_nobody_listens_are_told_afterwards_and_nothing_twice(world: Arc<World>) {
-    let node = world.node().await;
-    let (viewer, mut socket, subject) = pair(&world, &node).await;
+async fn changes_while_nobody_listens_are_told_afterwards_and_nothing_twice(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (viewer, mut socket, subject) = connected_pair(&world, &node).await;
     let (newcomer, still) = (User::new(), User::new());
-    world.befriend(&viewer, &still).await;
+    world.add_contact(&viewer, &still).await;
     world.set_status(&still, "dnd").await;
-    socket.until("the other one", |socket| socket.believes(still.id, "online", "dnd")).await;
+    socket.wait_until("the other one", |socket| socket.shows(still.id, "online", "dnd")).await;
 
     // One transaction, so that all of it happens in the gap.
     world
-        .run(
+        .execute(
             "begin;
              select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
@@ -95,73 +95,73 @@ async fn changes_while_nobody_listens_are_told_afterwards_and_nothing_twice(worl
         )
         .await;
     socket
-        .until("both", |socket| {
-            socket.believes(subject.id, "online", "busy") && socket.sees_online(newcomer.id)
+        .wait_until("both", |socket| {
+            socket.shows(subject.id, "online", "busy") && socket.shows_online(newcomer.id)
         })
         .await;
     let heard = socket.frames;
-    socket.expect_silence(Duration::from_millis(500)).await;
+    socket.expect_no_message(Duration::from_millis(500)).await;
     assert_eq!(socket.frames, heard);
     assert!(heard <= 4, "the first, the other one, the two differences; not {heard}");
 }
 
-async fn a_revocation_while_nobody_listens_takes_effect_afterwards(world: Arc<World>) {
-    let node = world.node().await;
-    let (viewer, mut socket, subject) = pair(&world, &node).await;
+async fn a_revocation_while_nobody_listens_takes_effect_afterwards(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (viewer, mut socket, subject) = connected_pair(&world, &node).await;
     world
-        .run(
+        .execute(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
              insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd')",
             &[("s", subject.id), ("v", viewer.id)],
         )
         .await;
-    socket.until("taken back", |socket| socket.sees_nothing_of(subject.id)).await;
-    socket.expect_silence(Duration::from_millis(300)).await;
+    socket.wait_until("taken back", |socket| socket.hides(subject.id)).await;
+    socket.expect_no_message(Duration::from_millis(300)).await;
 }
 
-async fn all_connections_may_be_killed(world: Arc<World>) {
-    let node = world.node().await;
-    let (_, mut socket, subject) = pair(&world, &node).await;
+async fn all_connections_may_be_killed(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (_, mut socket, subject) = connected_pair(&world, &node).await;
     for (round, availability) in ["busy", "dnd", "busy"].into_iter().enumerate() {
         assert!(kill_connections(&world, "rollcall-%").await >= 1);
         // Refused or done, but never hanging and never half done.
         let answer = node
-            .post(&subject, STATUS, json!({"status": availability, "custom_status": round.to_string()}))
+            .post(&subject, STATUS_PATH, json!({"status": availability, "custom_status": round.to_string()}))
             .await;
         if answer.status != 200 {
             answer.expect_error(503, "DATABASE_CONNECTION_ERROR");
-            set_at_last(&node, &subject, json!({"status": availability})).await;
+            set_status_with_retry(&node, &subject, json!({"status": availability})).await;
         }
-        socket.until(availability, |socket| socket.believes(subject.id, "online", availability)).await;
+        socket.wait_until(availability, |socket| socket.shows(subject.id, "online", availability)).await;
     }
 }
 
 /// Repeats a status until it is acknowledged.
-async fn set_at_last(node: &Node, user: &User, body: Value) {
+async fn set_status_with_retry(node: &TestServer, user: &User, body: Value) {
     let started = Instant::now();
     loop {
-        let answer = node.post(user, STATUS, body.clone()).await;
+        let answer = node.post(user, STATUS_PATH, body.clone()).await;
         if answer.status == 200 {
             return;
         }
-        assert!(started.elapsed() < PATIENCE, "still refused: {answer:?}");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "still refused: {answer:?}");
         assert_eq!(answer.status, 503, "{answer:?}");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn killing_connections_all_the_time_loses_no_acknowledged_write(world: Arc<World>) {
+async fn killing_connections_all_the_time_loses_no_acknowledged_write(world: Arc<TestDatabase>) {
     const USERS: usize = 10;
     const WRITES: usize = 15;
-    let node = world.node().await;
+    let node = world.start_server().await;
     let viewer = User::new();
     let users: Vec<User> = (0..USERS).map(|_| User::new()).collect();
     for user in &users {
-        world.befriend(&viewer, user).await;
+        world.add_contact(&viewer, user).await;
     }
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     let killer = {
         let world = world.clone();
         tokio::spawn(async move {
@@ -178,7 +178,7 @@ async fn killing_connections_all_the_time_loses_no_acknowledged_write(world: Arc
             for n in 0..WRITES {
                 let text = n.to_string();
                 let body = json!({"status": "online", "custom_status": text});
-                let answer = node.post(user, STATUS, body).await;
+                let answer = node.post(user, STATUS_PATH, body).await;
                 if answer.status == 200 {
                     acknowledged = Some(n);
                 } else {
@@ -195,36 +195,41 @@ async fn killing_connections_all_the_time_loses_no_acknowledged_write(world: Arc
         let Some(acknowledged) = acknowledged else { continue };
         // A later write whose answer got lost may be there instead.
         let kept = world
-            .row("select custom_status::int from public.presence_choices where user_id = $1", &[&user.id])
+            .query_row(
+                "select custom_status::int from public.presence_choices where user_id = $1",
+                &[&user.id],
+            )
             .await;
         assert!(kept.get::<_, i32>(0) >= i32::try_from(acknowledged).expect("small"));
         let truth: String = kept.get::<_, i32>(0).to_string();
         socket
-            .until("the truth", |socket| {
-                socket.beliefs.get(&user.id).is_some_and(|face| face["custom_status"] == *truth)
+            .wait_until("the truth", |socket| {
+                socket.presences.get(&user.id).is_some_and(|face| face["custom_status"] == *truth)
             })
             .await;
     }
 }
 
-async fn an_immediate_restart_of_postgres_keeps_what_was_acknowledged(_: Arc<World>) {
+async fn an_immediate_restart_of_postgres_keeps_what_was_acknowledged(_: Arc<TestDatabase>) {
     // A cluster of its own: the others need theirs.
-    let cluster = Arc::new(Cluster::start_private("restart").await);
-    let world = World::new(cluster.clone()).await;
-    let node = world.node().await;
-    let (_, mut socket, subject) = pair(&world, &node).await;
+    let cluster = Arc::new(Cluster::start_owner_only("restart").await);
+    let world = TestDatabase::new(cluster.clone()).await;
+    let node = world.start_server().await;
+    let (_, mut socket, subject) = connected_pair(&world, &node).await;
     for round in 0..2 {
         let mark = format!("round {round}");
-        node.post(&subject, STATUS, json!({"status": "busy", "custom_status": mark})).await.expect(200);
+        node.post(&subject, STATUS_PATH, json!({"status": "busy", "custom_status": mark}))
+            .await
+            .expect_status(200);
         // What `pg_ctl stop -m immediate` sends; whoever keeps the cluster starts it again.
-        let before = cluster.postmaster();
+        let before = cluster.postmaster_pid();
         kill(before, Signal::SIGQUIT).expect("PostgreSQL runs");
         let down = Instant::now();
         while kill(before, None).is_ok() {
-            assert!(down.elapsed() < PATIENCE, "PostgreSQL does not go down");
+            assert!(down.elapsed() < WAIT_TIMEOUT, "PostgreSQL does not go down");
             sleep(Duration::from_millis(20)).await;
         }
-        let answer = node.get(&subject, STATUS).await;
+        let answer = node.get(&subject, STATUS_PATH).await;
         assert!(answer.status == 503 || answer.status == 200, "{answer:?}");
 
         // The tests' own connection is gone as well; a new one tells when it is back.
@@ -251,70 +256,70 @@ async fn an_immediate_restart_of_postgres_keeps_what_was_acknowledged(_: Arc<Wor
         .expect("an update");
         let after = format!("after {round}");
         socket
-            .until_within(Duration::from_secs(30), "what came after", |socket| {
-                socket.beliefs[&subject.id]["custom_status"] == *after
+            .wait_until_within(Duration::from_secs(30), "what came after", |socket| {
+                socket.presences[&subject.id]["custom_status"] == *after
             })
             .await;
-        set_at_last(&node, &subject, json!({"status": "online"})).await;
+        set_status_with_retry(&node, &subject, json!({"status": "online"})).await;
     }
     // Its databases go with it.
     drop(world.close().await);
     cluster.stop().await;
 }
 
-async fn two_nodes_tell_each_others_users(world: Arc<World>) {
-    let (one, two) = (world.node().await, world.node().await);
+async fn two_nodes_tell_each_others_users(world: Arc<TestDatabase>) {
+    let (one, two) = (world.start_server().await, world.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = one.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut talking = two.socket(&subject).await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
-    talking.say(json!({"type": "status", "data": {"status": "dnd"}})).await;
-    watching.until("dnd", |socket| socket.believes(subject.id, "online", "dnd")).await;
-    two.post(&subject, STATUS, json!({"status": "away"})).await.expect(200);
-    watching.until("away", |socket| socket.believes(subject.id, "away", "away")).await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
+    talking.send_message(json!({"type": "status", "data": {"status": "dnd"}})).await;
+    watching.wait_until("dnd", |socket| socket.shows(subject.id, "online", "dnd")).await;
+    two.post(&subject, STATUS_PATH, json!({"status": "away"})).await.expect_status(200);
+    watching.wait_until("away", |socket| socket.shows(subject.id, "away", "away")).await;
     talking.close().await;
-    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+    watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
 /// When the device was live last, as the database knows it.
-async fn last_seen(world: &World, user: Uuid) -> jiff::Timestamp {
-    world.row("select last_seen from public.user_last_seen where user_id = $1", &[&user]).await.get(0)
+async fn last_seen(world: &TestDatabase, user: Uuid) -> jiff::Timestamp {
+    world.query_row("select last_seen from public.user_last_seen where user_id = $1", &[&user]).await.get(0)
 }
 
-async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(world: Arc<World>) {
-    let (watching, dying) = (world.node().await, world.node().await);
+async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(world: Arc<TestDatabase>) {
+    let (watching, dying) = (world.start_server().await, world.start_server().await);
     let viewer = User::new();
     let users: Vec<User> = (0..5).map(|_| User::new()).collect();
     for user in &users {
-        world.befriend(&viewer, user).await;
+        world.add_contact(&viewer, user).await;
     }
     let mut socket = watching.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     let mut held = Vec::new();
     for user in &users {
         held.push(dying.socket(user).await);
     }
-    socket.until("all online", |socket| users.iter().all(|user| socket.sees_online(user.id))).await;
+    socket.wait_until("all online", |socket| users.iter().all(|user| socket.shows_online(user.id))).await;
     dying
-        .post(&users[0], STATUS, json!({"status": "busy", "custom_status": "acknowledged"}))
+        .post(&users[0], STATUS_PATH, json!({"status": "busy", "custom_status": "acknowledged"}))
         .await
-        .expect(200);
-    socket.until("busy", |socket| socket.believes(users[0].id, "online", "busy")).await;
+        .expect_status(200);
+    socket.wait_until("busy", |socket| socket.shows(users[0].id, "online", "busy")).await;
 
     let died = jiff::Timestamp::now();
     let crashed = Instant::now();
     dying.crash();
     socket
-        .until_within(Duration::from_secs(30), "all offline", |socket| {
-            users.iter().all(|user| socket.sees_offline(user.id))
+        .wait_until_within(Duration::from_secs(30), "all offline", |socket| {
+            users.iter().all(|user| socket.shows_offline(user.id))
         })
         .await;
     println!("devices of a dead node were offline after {:?} with a lease of 2 s", crashed.elapsed());
     for user in &users {
         let seen = last_seen(&world, user.id).await;
-        let told: jiff::Timestamp = socket.beliefs[&user.id]["last_seen"]
+        let told: jiff::Timestamp = socket.presences[&user.id]["last_seen"]
             .as_str()
             .and_then(|time| time.parse().ok())
             .expect("a time");
@@ -324,33 +329,33 @@ async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(world: Arc<W
         assert!((-500..2_500).contains(&off), "last seen {off} ms before the end");
     }
     let kept = world
-        .row(
+        .query_row(
             "select custom_status, chosen::text from public.presence_choices where user_id = $1",
             &[&users[0].id],
         )
         .await;
     assert_eq!((kept.get::<_, &str>(0), kept.get::<_, &str>(1)), ("acknowledged", "busy"));
-    assert_eq!(world.row("select count(*) from public.presence_nodes", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(world.query_row("select count(*) from public.presence_nodes", &[]).await.get::<_, i64>(0), 1);
 
     // They come back on the node that is left.
     let mut again = watching.socket(&users[0]).await;
-    again.next().await;
-    socket.until("back, still busy", |socket| socket.believes(users[0].id, "online", "busy")).await;
+    again.next_message().await;
+    socket.wait_until("back, still busy", |socket| socket.shows(users[0].id, "online", "busy")).await;
 }
 
-async fn a_device_on_two_nodes_outlives_one_of_them(world: Arc<World>) {
-    let (one, two) = (world.node().await, world.node().await);
+async fn a_device_on_two_nodes_outlives_one_of_them(world: Arc<TestDatabase>) {
+    let (one, two) = (world.start_server().await, world.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = one.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut kept = one.socket_with(&subject, "&device_id=tab").await;
-    kept.next().await;
+    kept.next_message().await;
     let mut lost = two.socket_with(&subject, "&device_id=tab").await;
-    lost.next().await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    lost.next_message().await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     world
-        .until(
+        .wait_until(
             "on both",
             "select cardinality(nodes) = 2 from public.presence_devices where user_id = $s",
             &[("s", subject.id)],
@@ -358,51 +363,51 @@ async fn a_device_on_two_nodes_outlives_one_of_them(world: Arc<World>) {
         .await;
     two.crash();
     world
-        .until_within(
+        .wait_until_within(
             Duration::from_secs(30),
             "swept",
             "select cardinality(nodes) = 1 from public.presence_devices where user_id = $s",
             &[("s", subject.id)],
         )
         .await;
-    watching.expect_silence(Duration::from_millis(500)).await;
-    assert!(watching.sees_online(subject.id));
+    watching.expect_no_message(Duration::from_millis(500)).await;
+    assert!(watching.shows_online(subject.id));
 }
 
-async fn a_node_that_was_swept_by_mistake_says_again_who_is_connected(world: Arc<World>) {
-    let (one, two) = (world.node().await, world.node().await);
+async fn a_node_that_was_swept_by_mistake_says_again_who_is_connected(world: Arc<TestDatabase>) {
+    let (one, two) = (world.start_server().await, world.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = one.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut talking = two.socket(&subject).await;
-    talking.next().await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    talking.next_message().await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     // As after a minute in which the node could not reach the database.
     world
-        .run(
+        .execute(
             "delete from public.presence_nodes where id = $node; select rollcall.sweep()",
             &[("node", two.id)],
         )
         .await;
-    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
-    watching.until("online again", |socket| socket.sees_online(subject.id)).await;
+    watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
+    watching.wait_until("online again", |socket| socket.shows_online(subject.id)).await;
 }
 
-async fn a_stopped_node_leaves_nobody_online(world: Arc<World>) {
-    let (one, two) = (world.node().await, world.node().await);
+async fn a_stopped_node_leaves_nobody_online(world: Arc<TestDatabase>) {
+    let (one, two) = (world.start_server().await, world.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = one.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut talking = two.socket(&subject).await;
-    talking.next().await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    talking.next_message().await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     let stopping = tokio::spawn(async move { two.stop().await });
     talking.expect_close(1001).await;
     drop(talking);
     stopping.await.expect("no panic").expect("an orderly stop");
-    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+    watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
     assert_eq!(
         connect(&world.url)
             .await
@@ -414,40 +419,45 @@ async fn a_stopped_node_leaves_nobody_online(world: Arc<World>) {
     );
 }
 
-async fn a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged(world: Arc<World>) {
-    let (watching, dying) = tokio::join!(world.process(), world.process());
+async fn a_killed_process_leaves_nobody_online_and_loses_nothing_acknowledged(world: Arc<TestDatabase>) {
+    let (watching, dying) = tokio::join!(world.start_server_process(), world.start_server_process());
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut socket = watching.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     let mut held = dying.socket(&subject).await;
-    held.next().await;
-    dying.post(&subject, STATUS, json!({"status": "dnd", "custom_status": "written"})).await.expect(200);
-    socket.until("dnd", |socket| socket.believes(subject.id, "online", "dnd")).await;
+    held.next_message().await;
+    dying
+        .post(&subject, STATUS_PATH, json!({"status": "dnd", "custom_status": "written"}))
+        .await
+        .expect_status(200);
+    socket.wait_until("dnd", |socket| socket.shows(subject.id, "online", "dnd")).await;
     dying.crash();
     let limit = Duration::from_secs(30);
-    socket.until_within(limit, "offline", |socket| socket.sees_offline(subject.id)).await;
+    socket.wait_until_within(limit, "offline", |socket| socket.shows_offline(subject.id)).await;
     // An offline face does not show it, but what was acknowledged is there.
     let kept =
         "select chosen = 'dnd' and custom_status = 'written' from public.presence_choices where user_id = $1";
-    assert!(world.row(kept, &[&subject.id]).await.get::<_, bool>(0));
+    assert!(world.query_row(kept, &[&subject.id]).await.get::<_, bool>(0));
     watching.stop().await.expect("an orderly stop on SIGTERM");
     socket.expect_close(1001).await;
 }
 
 /// A laptop goes to sleep: its socket stays open and says nothing. Then it wakes up, in the middle of its sentence.
-async fn whoever_answers_no_ping_is_offline_within_30_s_and_back_with_the_next_frame(world: Arc<World>) {
-    let node = world.node().await;
+async fn whoever_answers_no_ping_is_offline_within_30_s_and_back_with_the_next_frame(
+    world: Arc<TestDatabase>,
+) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
-    let mut gone = node.deaf_socket(&subject).await;
+    socket.next_message().await;
+    let mut gone = node.stalled_socket(&subject).await;
     let last_word = Instant::now();
     let began = jiff::Timestamp::now();
-    socket.until("online", |socket| socket.sees_online(subject.id)).await;
+    socket.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     let limit = Duration::from_secs(40);
-    socket.until_within(limit, "offline", |socket| socket.sees_offline(subject.id)).await;
+    socket.wait_until_within(limit, "offline", |socket| socket.shows_offline(subject.id)).await;
     let took = last_word.elapsed();
     println!("a peer that vanished was offline after {took:?}");
     assert!(took < Duration::from_secs(30), "{took:?}");
@@ -460,5 +470,5 @@ async fn whoever_answers_no_ping_is_offline_within_30_s_and_back_with_the_next_f
     let length = u8::try_from(heartbeat.len()).expect("is short");
     let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], &heartbeat[..]].concat();
     gone.write_all(&frame).await.expect("the socket is still open");
-    socket.until("online again", |socket| socket.sees_online(subject.id)).await;
+    socket.wait_until("online again", |socket| socket.shows_online(subject.id)).await;
 }

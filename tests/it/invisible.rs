@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Case, cases,
-    client::{Heard, Socket, send},
-    world::{Node, User, World},
+    TestCase, cases,
+    client::{Socket, SocketEvent, send},
+    harness::{TestDatabase, TestServer, User},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     cases![an_invisible_user_is_to_outsiders_what_an_offline_one_is, whoever_is_on_the_list_sees_through_it,]
 }
 
 /// A user without what would tell which user it is and when it was.
-fn anonymous(body: &Value, user: Uuid) -> String {
+fn without_user_id(body: &Value, user: Uuid) -> String {
     let mut body = body.clone();
     hide_times(&mut body);
     body.to_string().replace(&user.to_string(), "<user>")
@@ -34,7 +34,7 @@ fn hide_times(value: &mut Value) {
 }
 
 /// Everything that an outsider can ask of a user over REST, with codes.
-async fn asked(node: &Node, viewer: &User, user: Uuid) -> Vec<String> {
+async fn rest_responses(node: &TestServer, viewer: &User, user: Uuid) -> Vec<String> {
     let mut answers = Vec::new();
     for path in [
         format!("/api/presence/users/{user}"),
@@ -43,33 +43,33 @@ async fn asked(node: &Node, viewer: &User, user: Uuid) -> Vec<String> {
         format!("/{user}"),
     ] {
         let answer = send(node.request(Method::GET, &path).bearer_auth(&viewer.token)).await;
-        answers.push(format!("{} {}", answer.status, anonymous(&answer.body, user)));
+        answers.push(format!("{} {}", answer.status, without_user_id(&answer.body, user)));
     }
     let answer = node.post(viewer, "/api/presence/batch", json!({"user_ids": [user]})).await;
-    answers.push(format!("{} {}", answer.status, anonymous(&answer.body, user)));
+    answers.push(format!("{} {}", answer.status, without_user_id(&answer.body, user)));
     answers
 }
 
 /// What a socket hears of two users, in order, until it has been quiet for a while.
-async fn heard(socket: &mut Socket, users: [Uuid; 2]) -> [Vec<String>; 2] {
+async fn received_frames(socket: &mut Socket, users: [Uuid; 2]) -> [Vec<String>; 2] {
     let mut frames = [Vec::new(), Vec::new()];
-    while let Some(Heard::Frame(frame)) =
-        socket.hear(tokio::time::Instant::now() + Duration::from_millis(700)).await
+    while let Some(SocketEvent::Frame(frame)) =
+        socket.receive(tokio::time::Instant::now() + Duration::from_millis(700)).await
     {
         let place =
             users.iter().position(|user| frame["data"]["user_id"] == json!(user)).expect("of one of them");
-        frames[place].push(anonymous(&frame, users[place]));
+        frames[place].push(without_user_id(&frame, users[place]));
     }
     frames
 }
 
-async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<World>) {
-    let node = world.node().await;
+async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, gone, hidden) = (User::new(), User::new(), User::new());
     let conversation = Uuid::new_v4();
     let ids = [("c", conversation), ("v", viewer.id), ("g", gone.id), ("h", hidden.id)];
     world
-        .run(
+        .execute(
             "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
              insert into public.conversations (id, created_by) values ($c, $v);
              insert into public.conversation_participants (conversation_id, user_id) values ($c, $v), ($c, $g), ($c, $h);",
@@ -77,7 +77,7 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Wor
         )
         .await;
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     let mut devices = Vec::new();
     for user in [&gone, &hidden] {
         devices.push(node.socket_with(user, "&device_id=web").await);
@@ -87,36 +87,36 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Wor
             json!({"status": "online", "custom_status": "hi", "device_id": "web"}),
         )
         .await
-        .expect(200);
+        .expect_status(200);
     }
     socket
-        .until("both online", |socket| {
+        .wait_until("both online", |socket| {
             [&gone, &hidden]
                 .iter()
-                .all(|user| socket.beliefs.get(&user.id).is_some_and(|face| face["custom_status"] == "hi"))
+                .all(|user| socket.presences.get(&user.id).is_some_and(|face| face["custom_status"] == "hi"))
         })
         .await;
 
     // One says offline and leaves; the other says invisible and lives on.
-    node.post(&gone, "/api/presence/status", json!({"status": "offline"})).await.expect(200);
-    node.post(&hidden, "/api/presence/status", json!({"status": "invisible"})).await.expect(200);
+    node.post(&gone, "/api/presence/status", json!({"status": "offline"})).await.expect_status(200);
+    node.post(&hidden, "/api/presence/status", json!({"status": "invisible"})).await.expect_status(200);
     devices.remove(0).close().await;
-    let [of_gone, of_hidden] = heard(&mut socket, [gone.id, hidden.id]).await;
+    let [of_gone, of_hidden] = received_frames(&mut socket, [gone.id, hidden.id]).await;
     assert_eq!(of_hidden, of_gone);
     assert_eq!(of_gone.len(), 1, "one frame says it: {of_gone:?}");
 
     // Whatever the invisible one does now changes nothing for outsiders.
-    let before = asked(&node, &viewer, hidden.id).await;
-    assert_eq!(before, asked(&node, &viewer, gone.id).await);
+    let before = rest_responses(&node, &viewer, hidden.id).await;
+    assert_eq!(before, rest_responses(&node, &viewer, gone.id).await);
     let moment = world
-        .row(
+        .query_row(
             "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
         )
         .await;
     let moment: jiff::Timestamp = moment.get(0);
     let mut phone = node.socket_with(&hidden, "&device_id=phone").await;
-    phone.next().await;
+    phone.next_message().await;
     for (path, body) in [
         (
             "/api/presence/status",
@@ -124,20 +124,26 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Wor
         ),
         ("/api/presence/heartbeat", json!({"device_id": "tablet", "active": true})),
     ] {
-        node.post(&hidden, path, body).await.expect(200);
+        node.post(&hidden, path, body).await.expect_status(200);
     }
     let typing = format!("/api/conversations/{conversation}/typing");
-    node.post(&hidden, &typing, json!({"is_typing": true})).await.expect(200);
-    assert_eq!(node.get(&viewer, &typing).await.expect(200), json!([]));
-    phone.say(json!({"type": "typing", "data": {"conversation_id": conversation, "is_typing": false}})).await;
+    node.post(&hidden, &typing, json!({"is_typing": true})).await.expect_status(200);
+    assert_eq!(node.get(&viewer, &typing).await.expect_status(200), json!([]));
+    phone
+        .send_message(
+            json!({"type": "typing", "data": {"conversation_id": conversation, "is_typing": false}}),
+        )
+        .await;
     phone.close().await;
-    world.run("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids).await;
+    world
+        .execute("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids)
+        .await;
 
-    let [of_gone, of_hidden] = heard(&mut socket, [gone.id, hidden.id]).await;
+    let [of_gone, of_hidden] = received_frames(&mut socket, [gone.id, hidden.id]).await;
     assert_eq!((of_gone.len(), of_hidden.len()), (0, 0), "{of_hidden:?}");
-    assert_eq!(asked(&node, &viewer, hidden.id).await, before);
+    assert_eq!(rest_responses(&node, &viewer, hidden.id).await, before);
     let still = world
-        .row(
+        .query_row(
             "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
         )
@@ -146,38 +152,38 @@ async fn an_invisible_user_is_to_outsiders_what_an_offline_one_is(world: Arc<Wor
 
     // A newcomer's list shows the two alike as well.
     let mut late = node.socket(&viewer).await;
-    let initial = late.next().await;
+    let initial = late.next_message().await;
     let faces = initial["data"]["presences"].as_array().expect("a list");
     let face = |user: Uuid| {
-        faces.iter().find(|face| face["user_id"] == json!(user)).map(|face| anonymous(face, user))
+        faces.iter().find(|face| face["user_id"] == json!(user)).map(|face| without_user_id(face, user))
     };
     assert_eq!(face(hidden.id), face(gone.id));
     assert!(face(gone.id).is_some());
 }
 
-async fn whoever_is_on_the_list_sees_through_it(world: Arc<World>) {
-    let node = world.node().await;
+async fn whoever_is_on_the_list_sees_through_it(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (friend, outsider, hidden) = (User::new(), User::new(), User::new());
-    world.befriend(&friend, &hidden).await;
-    world.befriend(&outsider, &hidden).await;
+    world.add_contact(&friend, &hidden).await;
+    world.add_contact(&outsider, &hidden).await;
     world
-        .run(
+        .execute(
             "insert into public.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
             &[("h", hidden.id), ("f", friend.id)],
         )
         .await;
     let (mut near, mut far) = (node.socket(&friend).await, node.socket(&outsider).await);
-    near.next().await;
-    far.next().await;
+    near.next_message().await;
+    far.next_message().await;
     world.set_status(&hidden, "online").await;
-    far.until("online", |socket| socket.sees_online(hidden.id)).await;
+    far.wait_until("online", |socket| socket.shows_online(hidden.id)).await;
     world.set_status(&hidden, "invisible").await;
-    near.until("invisible", |socket| {
+    near.wait_until("invisible", |socket| {
         socket
-            .beliefs
+            .presences
             .get(&hidden.id)
             .is_some_and(|face| face["availability"] == "invisible" && face["status"] != "offline")
     })
     .await;
-    far.until("offline", |socket| socket.sees_offline(hidden.id)).await;
+    far.wait_until("offline", |socket| socket.shows_offline(hidden.id)).await;
 }

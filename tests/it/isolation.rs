@@ -10,14 +10,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::{
-    Case,
+    TestCase,
     client::Socket,
-    world::{Node, User, World},
+    harness::{TestDatabase, TestServer, User},
 };
 
-const STATUS: &str = "/api/presence/status";
+const STATUS_PATH: &str = "/api/presence/status";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     let mut cases = crate::cases![
         a_policy_that_raises_for_one_viewer_is_that_viewers_problem,
         a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else,
@@ -28,15 +28,17 @@ pub fn cases() -> Vec<Case> {
         a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more,
     ];
     cases.extend(
-        crate::cases![a_reader_that_never_reads_slows_nobody_and_costs_little].into_iter().map(Case::alone),
+        crate::cases![a_reader_that_never_reads_slows_nobody_and_costs_little]
+            .into_iter()
+            .map(TestCase::exclusive),
     );
     cases
 }
 
 /// A restrictive policy that does something to one viewer; `$victim` is its id.
-async fn trap(world: &World, victim: &User, does: &str) {
+async fn add_policy_trap(world: &TestDatabase, victim: &User, does: &str) {
     world
-        .run(
+        .execute(
             &format!(
                 "create function public.trap() returns boolean language plpgsql stable as
                    $$begin if auth.uid() = $victim then {does} end if; return true; end$$;
@@ -49,71 +51,75 @@ async fn trap(world: &World, victim: &User, does: &str) {
 }
 
 /// Viewers of one subject, who is online.
-async fn audience(world: &World, node: &Node, size: usize) -> (Vec<(User, Socket)>, User) {
+async fn connect_viewers(
+    world: &TestDatabase,
+    node: &TestServer,
+    size: usize,
+) -> (Vec<(User, Socket)>, User) {
     let subject = User::new();
     world.set_status(&subject, "online").await;
     let mut viewers = Vec::new();
     for _ in 0..size {
         let viewer = User::new();
-        world.befriend(&viewer, &subject).await;
+        world.add_contact(&viewer, &subject).await;
         let mut socket = node.socket(&viewer).await;
-        socket.next().await;
-        assert!(socket.sees_online(subject.id));
+        socket.next_message().await;
+        assert!(socket.shows_online(subject.id));
         viewers.push((viewer, socket));
     }
     (viewers, subject)
 }
 
-async fn a_policy_that_raises_for_one_viewer_is_that_viewers_problem(world: Arc<World>) {
-    let node = world.node().await;
-    let (mut viewers, subject) = audience(&world, &node, 4).await;
+async fn a_policy_that_raises_for_one_viewer_is_that_viewers_problem(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&world, &node, 4).await;
     let (victim, mut broken) = viewers.remove(0);
-    trap(&world, &victim, "raise exception 'secret of the policy';").await;
-    broken.until("nobody is visible", |socket| socket.sees_nothing_of(subject.id)).await;
-    let error = broken.find("an error", |frame| frame["type"] == "error").await;
+    add_policy_trap(&world, &victim, "raise exception 'secret of the policy';").await;
+    broken.wait_until("nobody is visible", |socket| socket.hides(subject.id)).await;
+    let error = broken.find_message("an error", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "VISIBILITY_FAILED");
     assert!(!error.to_string().contains("secret"), "{error}");
     // Somebody who connects now is told as well, after the first frame.
     let mut fresh = node.socket(&victim).await;
-    fresh.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
-    assert_eq!(fresh.next().await["code"], "VISIBILITY_FAILED");
+    fresh.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    assert_eq!(fresh.next_message().await["code"], "VISIBILITY_FAILED");
     let rest = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
     let rest = rest.expect_error(500, "INTERNAL_ERROR");
     assert!(!rest.to_string().contains("secret"), "{rest}");
 
     world.set_status(&subject, "dnd").await;
     for (_, socket) in &mut viewers {
-        socket.until("dnd", |socket| socket.believes(subject.id, "online", "dnd")).await;
+        socket.wait_until("dnd", |socket| socket.shows(subject.id, "online", "dnd")).await;
         assert_eq!(socket.frames, 2, "the others notice nothing");
     }
-    assert!(broken.sees_nothing_of(subject.id));
+    assert!(broken.hides(subject.id));
 
-    world.run("drop policy trap on public.user_presence", &[]).await;
+    world.execute("drop policy trap on public.user_presence", &[]).await;
     for socket in [&mut broken, &mut fresh] {
-        socket.until("all is well again", |socket| socket.believes(subject.id, "online", "dnd")).await;
+        socket.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
     }
 }
 
-async fn a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else(world: Arc<World>) {
-    let node = world.node().await;
-    let (mut viewers, subject) = audience(&world, &node, 4).await;
+async fn a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&world, &node, 4).await;
     let (victim, mut slow) = viewers.remove(0);
-    trap(&world, &victim, "perform pg_sleep(60);").await;
-    slow.find("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
+    add_policy_trap(&world, &victim, "perform pg_sleep(60);").await;
+    slow.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
     let mut slowest = Duration::ZERO;
     for availability in ["busy", "dnd", "busy", "dnd"] {
         let changed = Instant::now();
         world.set_status(&subject, availability).await;
         for (_, socket) in &mut viewers {
-            socket.until(availability, |socket| socket.believes(subject.id, "online", availability)).await;
+            socket.wait_until(availability, |socket| socket.shows(subject.id, "online", availability)).await;
         }
         slowest = slowest.max(changed.elapsed());
         // Contacts come and go as well: those are asked, beside the one who sleeps.
         let newcomer = User::new();
-        world.befriend(&viewers[0].0, &newcomer).await;
+        world.add_contact(&viewers[0].0, &newcomer).await;
         world.set_status(&newcomer, "online").await;
         let changed = Instant::now();
-        viewers[0].1.until("a newcomer", |socket| socket.sees_online(newcomer.id)).await;
+        viewers[0].1.wait_until("a newcomer", |socket| socket.shows_online(newcomer.id)).await;
         slowest = slowest.max(changed.elapsed());
     }
     println!("with one viewer whose policy sleeps, others waited at most {slowest:?}");
@@ -123,30 +129,30 @@ async fn a_policy_that_sleeps_for_one_viewer_holds_up_nobody_else(world: Arc<Wor
     let answer = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
     answer.expect_error(503, "SERVICE_UNAVAILABLE");
     assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
-    world.run("drop policy trap on public.user_presence", &[]).await;
-    slow.until("all is well again", |socket| socket.believes(subject.id, "online", "dnd")).await;
+    world.execute("drop policy trap on public.user_presence", &[]).await;
+    slow.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
-async fn the_right_to_read_taken_from_everybody_is_told_and_given_back(world: Arc<World>) {
-    let node = world.node().await;
-    let (mut viewers, subject) = audience(&world, &node, 3).await;
-    world.run("revoke select on public.user_presence from authenticated", &[]).await;
+async fn the_right_to_read_taken_from_everybody_is_told_and_given_back(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&world, &node, 3).await;
+    world.execute("revoke select on public.user_presence from authenticated", &[]).await;
     for (_, socket) in &mut viewers {
-        socket.until("nobody is visible", |socket| socket.sees_nothing_of(subject.id)).await;
-        socket.find("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
+        socket.wait_until("nobody is visible", |socket| socket.hides(subject.id)).await;
+        socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
     }
-    world.run("grant select on public.user_presence to authenticated", &[]).await;
+    world.execute("grant select on public.user_presence to authenticated", &[]).await;
     for (_, socket) in &mut viewers {
-        socket.until("visible again", |socket| socket.sees_online(subject.id)).await;
+        socket.wait_until("visible again", |socket| socket.shows_online(subject.id)).await;
     }
 }
 
-async fn odd_claims_reach_policies_as_they_are(world: Arc<World>) {
-    let node = world.node().await;
+async fn odd_claims_reach_policies_as_they_are(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let subject = User::new();
     world.set_status(&subject, "online").await;
     world
-        .run(
+        .execute(
             "create policy passed on public.user_presence for select to authenticated using
                (face = 'public' and (select auth.jwt() ->> 'pass') = 'ok''; \"quoted\" é 🎈 \\ $1')",
             &[],
@@ -166,47 +172,47 @@ async fn odd_claims_reach_policies_as_they_are(world: Arc<World>) {
         let answer = node.get(&viewer, &path).await;
         assert_eq!(answer.status == 200, sees, "{claims}: {answer:?}");
         let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
-        socket.next().await;
-        assert_eq!(socket.sees_online(subject.id), sees, "{claims}");
+        socket.next_message().await;
+        assert_eq!(socket.shows_online(subject.id), sees, "{claims}");
     }
 }
 
-async fn claims_that_break_a_cast_in_a_policy_hurt_their_owner_only(world: Arc<World>) {
-    let node = world.node().await;
-    let (mut viewers, subject) = audience(&world, &node, 2).await;
+async fn claims_that_break_a_cast_in_a_policy_hurt_their_owner_only(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&world, &node, 2).await;
     world
-        .run(
+        .execute(
             "create policy level on public.user_presence as restrictive for select to authenticated
                using (coalesce((select (auth.jwt() ->> 'level')::int), 1) > 0)",
             &[],
         )
         .await;
     let odd = User::with_claims(json!({"level": "high"}));
-    world.befriend(&odd, &subject).await;
+    world.add_contact(&odd, &subject).await;
     let mut broken = node.socket(&odd).await;
-    broken.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
-    assert_eq!(broken.next().await["code"], "VISIBILITY_FAILED");
+    broken.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    assert_eq!(broken.next_message().await["code"], "VISIBILITY_FAILED");
     world.set_status(&subject, "busy").await;
     for (_, socket) in &mut viewers {
-        socket.until("busy", |socket| socket.believes(subject.id, "online", "busy")).await;
+        socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
     }
     // A better token mends it.
-    let level = json!({"sub": odd.id, "level": "7", "exp": crate::world::in_seconds(600)});
-    broken.say(json!({"type": "auth", "token": crate::world::mint(&level)})).await;
-    broken.until("busy", |socket| socket.believes(subject.id, "online", "busy")).await;
+    let level = json!({"sub": odd.id, "level": "7", "exp": crate::harness::unix_time_in(600)});
+    broken.send_message(json!({"type": "auth", "token": crate::harness::mint_token(&level)})).await;
+    broken.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
 }
 
-async fn pooled_connections_never_leak_claims(world: Arc<World>) {
+async fn pooled_connections_never_leak_claims(world: Arc<TestDatabase>) {
     const USERS: usize = 12;
     const ROUNDS: usize = 25;
-    let node = world.node_with(|settings| settings.database_pool_size = Some("2".into())).await;
+    let node = world.start_server_with(|settings| settings.database_pool_size = Some("2".into())).await;
     let users: Vec<User> = (0..USERS).map(|_| User::new()).collect();
     for user in &users {
-        node.post(user, STATUS, json!({"status": "online"})).await.expect(200);
+        node.post(user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     }
     // A policy slow enough that requests can be dropped in the middle of a statement.
     world
-        .run(
+        .execute(
             "create function public.dawdle() returns boolean language plpgsql volatile as
                $$begin perform pg_sleep(0.004); return true; end$$;
              create policy dawdle on public.user_presence as restrictive for select to authenticated using ((select public.dawdle()))",
@@ -230,7 +236,7 @@ async fn pooled_connections_never_leak_claims(world: Arc<World>) {
                 if answer.status == 503 {
                     continue;
                 }
-                let seen = answer.expect(200);
+                let seen = answer.expect_status(200);
                 let ids: Vec<Uuid> = seen
                     .as_array()
                     .expect("a list")
@@ -244,7 +250,7 @@ async fn pooled_connections_never_leak_claims(world: Arc<World>) {
     join_all(asking).await;
     // Nobody is left in a transaction, with a role or with claims.
     world
-        .until(
+        .wait_until(
             "idle connections",
             "select not exists (select from pg_stat_activity where datname = current_database()
                and application_name like 'rollcall-%' and state like 'idle in transaction%')",
@@ -253,7 +259,7 @@ async fn pooled_connections_never_leak_claims(world: Arc<World>) {
         .await;
 }
 
-async fn a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more(world: Arc<World>) {
+async fn a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more(world: Arc<TestDatabase>) {
     const OWN_CONNECTIONS: usize = 6;
     let database = rollcall::pg::Database::new(&world.url, None, 2).expect("a pool");
     let take_on = "select set_config('role', 'authenticated', true),
@@ -262,13 +268,13 @@ async fn a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more(world:
         let seconds = if round % 2 == 0 { 0.0 } else { 1.0 };
         let limit = Duration::from_millis(50);
         let params: [&(dyn ToSql + Sync); 1] = [&seconds];
-        let asked = database.query_within(limit, take_on, &params);
+        let asked = database.query_with_timeout(limit, take_on, &params);
         // Some come to an end, some are stopped by the database, some are dropped on the way.
         drop(timeout(Duration::from_millis(round * 3), asked).await);
     }
     let mut held = Vec::new();
     for _ in 0..OWN_CONNECTIONS {
-        let connection = database.own().await.expect("a connection");
+        let connection = database.server_connection().await.expect("a connection");
         let who = "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''),
             current_setting('statement_timeout')";
         let row = connection.query_one(who, &[]).await.expect("not in a failed transaction");
@@ -281,19 +287,19 @@ async fn a_connection_that_was_given_up_in_the_middle_is_nobodys_any_more(world:
 }
 
 /// The memory of this process, in bytes.
-fn memory() -> u64 {
+fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1_024
 }
 
-async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<World>) {
+async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<TestDatabase>) {
     const SUBJECTS: usize = 300;
     const ROUNDS: usize = 40;
-    let node = world.node().await;
+    let node = world.start_server().await;
     let (deaf, fine) = (User::new(), User::new());
     world
-        .run(
+        .execute(
             &format!(
                 "create temporary table crowd as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
                  insert into public.contacts (requester_id, addressee_id, accepted_at)
@@ -305,29 +311,29 @@ async fn a_reader_that_never_reads_slows_nobody_and_costs_little(world: Arc<Worl
         .await;
     let mut held = Vec::new();
     for _ in 0..20 {
-        held.push(node.deaf_socket(&deaf).await);
+        held.push(node.stalled_socket(&deaf).await);
     }
     let mut socket = node.socket(&fine).await;
-    socket.next().await;
-    assert_eq!(socket.beliefs.len(), SUBJECTS);
+    socket.next_message().await;
+    assert_eq!(socket.presences.len(), SUBJECTS);
 
-    let before = memory();
+    let before = resident_memory();
     let mut latencies = Histogram::<u64>::new(3).expect("a histogram");
     for round in 0..ROUNDS {
         let mark = format!("{round:0>200}");
         let changed = Instant::now();
         world
-            .run(
+            .execute(
                 &format!("update public.presence_devices set activity = '{mark}' where device_id = 'd'"),
                 &[],
             )
             .await;
         socket
-            .until("the round", |socket| socket.beliefs.values().all(|face| face["activity"] == *mark))
+            .wait_until("the round", |socket| socket.presences.values().all(|face| face["activity"] == *mark))
             .await;
         latencies.record(u64::try_from(changed.elapsed().as_millis()).expect("short")).expect("in range");
     }
-    let grown = memory().saturating_sub(before);
+    let grown = resident_memory().saturating_sub(before);
     println!(
         "beside 20 deaf sockets {SUBJECTS} changes at once took p50 {} ms, max {} ms; memory grew by {} KiB",
         latencies.value_at_quantile(0.5),

@@ -4,57 +4,57 @@
 //! uses them as clients do ([`client`]). The modules after that go by way of use. Run some with
 //! `cargo test --test it -- <part of a name>`.
 
+mod changes_harness;
 mod client;
 mod cluster;
-mod desk;
-mod model;
+mod fake_llm;
+mod harness;
 mod phoenix;
-mod picture;
-mod world;
+mod presence_client_state;
 
 mod bad_input;
-mod changes;
-mod changes_faults;
-mod changes_rights;
-mod changes_truth;
+mod channel_authorizer;
 mod channel_bus;
-mod channel_presence;
+mod channel_presence_service;
 mod channels_authorization;
+mod channels_basics;
 mod channels_broadcast;
-mod channels_changes;
-mod channels_core;
 mod channels_frames;
 mod channels_handshake;
 mod channels_lifecycle;
 mod channels_limits;
+mod channels_postgres_changes;
 mod channels_presence;
-mod channels_rights;
 mod context_chat;
+mod context_embeddings;
 mod context_freshness;
-mod context_meaning;
-mod context_models;
+mod context_llm;
 mod context_quality;
 mod context_routes;
-mod described;
 mod doctor;
 mod edge_function;
 mod faults;
 mod invisible;
 mod isolation;
-mod operating;
+mod openapi_examples;
+mod operations;
 mod pooler;
+mod postgres_changes;
+mod postgres_changes_authorization;
+mod postgres_changes_faults;
+mod postgres_changes_random;
 mod readme;
+mod rest_devices_and_users;
 mod rest_lists;
 mod rest_manage;
-mod rest_people;
 mod rest_presence;
 mod rest_privacy;
 mod revocation;
 mod sockets_dialects;
 mod sockets_presence;
-mod sql_definitions;
-mod sql_moves_sockets;
-mod sql_surface;
+mod sql_interface;
+mod sql_schema_changes;
+mod sql_to_sockets;
 mod supabase;
 mod typing;
 
@@ -64,38 +64,38 @@ use futures_util::FutureExt;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::{runtime::Runtime, sync::RwLock, time::timeout};
 
-use crate::{cluster::Cluster, world::World};
+use crate::{cluster::Cluster, harness::TestDatabase};
 
 /// Tests wait much more than they compute. The cluster has connections for about as many.
-const TESTS_AT_ONCE: usize = 5;
+const MAX_CONCURRENT_TESTS: usize = 5;
 /// The longest that a test may take; what it waits for has shorter deadlines of its own.
-const TEST_DEADLINE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a test does with its world.
-pub type Body = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type TestBody = fn(Arc<TestDatabase>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A test.
-pub struct Case {
+pub struct TestCase {
     name: &'static str,
-    body: Body,
+    body: TestBody,
     /// Whether it measures, and so wants the machine to itself.
-    alone: bool,
+    exclusive: bool,
 }
 
-impl Case {
+impl TestCase {
     /// The same, run while no other test runs.
-    pub const fn alone(self) -> Self {
-        Self { alone: true, ..self }
+    pub const fn exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
     }
 }
 
 /// Lists async functions from a world as tests; the names are sentences.
 macro_rules! cases {
     ($($name:ident),+ $(,)?) => {
-        vec![$($crate::Case {
+        vec![$($crate::TestCase {
             name: concat!(module_path!(), "::", stringify!($name)),
             body: |world| Box::pin($name(world)),
-            alone: false,
+            exclusive: false,
         }),+]
     };
 }
@@ -103,7 +103,7 @@ pub(crate) use cases;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
+    arguments.test_threads.get_or_insert(MAX_CONCURRENT_TESTS);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     // Only once: reqwest comes without a provider of its own.
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
@@ -124,49 +124,49 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         rest_presence::cases(),
         rest_lists::cases(),
         rest_manage::cases(),
-        rest_people::cases(),
+        rest_devices_and_users::cases(),
         rest_privacy::cases(),
         sockets_dialects::cases(),
         sockets_presence::cases(),
-        sql_definitions::cases(),
-        sql_moves_sockets::cases(),
-        sql_surface::cases(),
+        sql_schema_changes::cases(),
+        sql_to_sockets::cases(),
+        sql_interface::cases(),
         supabase::cases(),
         revocation::cases(),
         bad_input::cases(),
-        changes::cases(),
-        changes_faults::cases(),
-        changes_rights::cases(),
-        changes_truth::cases(),
-        channels_core::cases(),
-        channels_rights::cases(),
-        described::cases(),
+        postgres_changes::cases(),
+        postgres_changes_faults::cases(),
+        postgres_changes_authorization::cases(),
+        postgres_changes_random::cases(),
+        channels_basics::cases(),
+        channel_authorizer::cases(),
+        openapi_examples::cases(),
         doctor::cases(),
         edge_function::cases(),
         faults::cases(),
         context_routes::cases(),
         context_chat::cases(),
         context_freshness::cases(),
-        context_meaning::cases(),
-        context_models::cases(),
+        context_embeddings::cases(),
+        context_llm::cases(),
         context_quality::cases(),
         invisible::cases(),
         isolation::cases(),
-        operating::cases(),
+        operations::cases(),
         typing::cases(),
         channel_bus::cases(),
-        channel_presence::cases(),
+        channel_presence_service::cases(),
         channels_handshake::cases(),
         channels_frames::cases(),
         channels_lifecycle::cases(),
         channels_limits::cases(),
         channels_broadcast::cases(),
-        channels_changes::cases(),
+        channels_postgres_changes::cases(),
         channels_presence::cases(),
         channels_authorization::cases(),
     ];
     let quiet = Arc::new(RwLock::new(()));
-    let trial = |Case { name, body, alone }| {
+    let trial = |TestCase { name, body, exclusive: alone }| {
         let (runtime, cluster, quiet) = (runtime.clone(), cluster.cloned(), quiet.clone());
         let name = name.split_once("::").map_or(name, |(_, name)| name);
         Trial::test(name, move || {
@@ -186,19 +186,19 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
 }
 
 /// Runs a test in a world of its own, which goes again whatever becomes of the test.
-async fn run(cluster: &Arc<Cluster>, body: Body) -> Result<(), Failed> {
-    let world = World::new(cluster.clone()).await;
-    let ended = timeout(TEST_DEADLINE, AssertUnwindSafe(body(world.clone())).catch_unwind()).await;
+async fn run(cluster: &Arc<Cluster>, body: TestBody) -> Result<(), Failed> {
+    let world = TestDatabase::new(cluster.clone()).await;
+    let ended = timeout(TEST_TIMEOUT, AssertUnwindSafe(body(world.clone())).catch_unwind()).await;
     let closed = world.close().await;
     match ended {
-        Err(_) => Err(format!("did not end within {TEST_DEADLINE:?}").into()),
-        Ok(Err(panic)) => Err(said(&*panic).into()),
+        Err(_) => Err(format!("did not end within {TEST_TIMEOUT:?}").into()),
+        Ok(Err(panic)) => Err(panic_text(&*panic).into()),
         // Servers that limp or do not stop are a failure of their own.
         Ok(Ok(())) => closed.map_err(Failed::from),
     }
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
 }

@@ -22,7 +22,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::world::{Node, PATIENCE, in_seconds, mint};
+use crate::harness::{TestServer, WAIT_TIMEOUT, mint_token, unix_time_in};
 
 /// Kind of a binary frame: a broadcast on its way to the server.
 pub const USER_BROADCAST_PUSH: u8 = 3;
@@ -31,19 +31,19 @@ pub const USER_BROADCAST: u8 = 4;
 
 /// Which serializer a socket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vsn {
+pub enum SerializerVersion {
     /// `1.0.0`: JSON objects.
     V1,
     /// `2.0.0`: JSON arrays and binary broadcasts.
     V2,
 }
 
-impl Vsn {
+impl SerializerVersion {
     /// Both, for tests that hold for either.
     pub const BOTH: [Self; 2] = [Self::V1, Self::V2];
 
     /// As in the query string.
-    pub fn number(self) -> &'static str {
+    pub fn query_value(self) -> &'static str {
         match self {
             Self::V1 => "1.0.0",
             Self::V2 => "2.0.0",
@@ -72,11 +72,11 @@ pub struct Frame {
 
 impl Frame {
     /// Reads a text frame.
-    pub fn from_text(vsn: Vsn, text: &str) -> Self {
+    pub fn from_text(vsn: SerializerVersion, text: &str) -> Self {
         let frame: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let event = |event: &Value| event.as_str().expect("an event is text").to_owned();
         match vsn {
-            Vsn::V1 => {
+            SerializerVersion::V1 => {
                 let keys = frame.as_object().expect("an object").len();
                 assert_eq!(keys, 4, "topic, event, payload, ref and nothing else: {text}");
                 Self {
@@ -89,7 +89,7 @@ impl Frame {
                     text: text.to_owned(),
                 }
             }
-            Vsn::V2 => {
+            SerializerVersion::V2 => {
                 assert_eq!(frame.as_array().map(Vec::len), Some(5), "five members: {text}");
                 Self {
                     join_ref: frame[0].clone(),
@@ -155,7 +155,7 @@ impl fmt::Debug for Frame {
 
 /// Why a socket did not open.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct RefusedUpgrade {
     /// Of the answer in place of the upgrade.
     pub status: u16,
     /// The JSON, or the text.
@@ -164,18 +164,22 @@ pub struct Refusal {
 
 /// A token of role `anon`, as clients use for their API key.
 pub fn anon_key() -> String {
-    mint(&json!({"role": "anon", "exp": in_seconds(3_600)}))
+    mint_token(&json!({"role": "anon", "exp": unix_time_in(3_600)}))
 }
 
-impl Node {
+impl TestServer {
     /// Opens a channels socket with the anonymous key.
-    pub async fn phoenix(&self, vsn: Vsn) -> Phoenix {
-        self.phoenix_with(vsn, &anon_key()).await.expect("the socket opens")
+    pub async fn channel_client(&self, vsn: SerializerVersion) -> PhoenixClient {
+        self.channel_client_with_key(vsn, &anon_key()).await.expect("the socket opens")
     }
 
     /// Opens a channels socket with any key.
-    pub async fn phoenix_with(&self, vsn: Vsn, key: &str) -> Result<Phoenix, Refusal> {
-        let path = format!("/realtime/v1/websocket?apikey={key}&vsn={}", vsn.number());
+    pub async fn channel_client_with_key(
+        &self,
+        vsn: SerializerVersion,
+        key: &str,
+    ) -> Result<PhoenixClient, RefusedUpgrade> {
+        let path = format!("/realtime/v1/websocket?apikey={key}&vsn={}", vsn.query_value());
         open(self.address, vsn, &path, &[]).await
     }
 }
@@ -183,46 +187,46 @@ impl Node {
 /// Opens a socket by its path.
 pub async fn open(
     address: SocketAddr,
-    vsn: Vsn,
+    vsn: SerializerVersion,
     path: &str,
     headers: &[(&'static str, String)],
-) -> Result<Phoenix, Refusal> {
+) -> Result<PhoenixClient, RefusedUpgrade> {
     let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
     for (name, value) in headers {
         request.headers_mut().append(*name, value.parse().expect("a header's value"));
     }
     match tokio_tungstenite::connect_async(request).await {
-        Ok((stream, _)) => Ok(Phoenix {
+        Ok((stream, _)) => Ok(PhoenixClient {
             stream,
             vsn,
-            kept: VecDeque::new(),
+            buffered: VecDeque::new(),
             next_ref: 1,
             join_refs: HashMap::new(),
-            ended: None,
+            closed: None,
         }),
-        Err(SocketError::Http(response)) => Err(refusal(*response)),
+        Err(SocketError::Http(response)) => Err(refused_upgrade(*response)),
         Err(error) => panic!("{path}: {error}"),
     }
 }
 
-fn refusal(response: Response<Option<Vec<u8>>>) -> Refusal {
+fn refused_upgrade(response: Response<Option<Vec<u8>>>) -> RefusedUpgrade {
     let status = response.status().as_u16();
     let text = String::from_utf8(response.into_body().unwrap_or_default()).expect("text");
-    Refusal { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    RefusedUpgrade { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 
 /// A channels socket.
-pub struct Phoenix {
+pub struct PhoenixClient {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    vsn: Vsn,
+    vsn: SerializerVersion,
     /// Heard, and not asked for yet.
-    kept: VecDeque<Frame>,
+    buffered: VecDeque<Frame>,
     next_ref: u32,
     join_refs: HashMap<String, String>,
-    ended: Option<(u16, String)>,
+    closed: Option<(u16, String)>,
 }
 
-impl Phoenix {
+impl PhoenixClient {
     /// A number that no push of this socket has had.
     pub fn new_ref(&mut self) -> String {
         let reference = self.next_ref;
@@ -255,10 +259,10 @@ impl Phoenix {
         payload: Value,
     ) {
         let frame = match self.vsn {
-            Vsn::V1 => json!({
+            SerializerVersion::V1 => json!({
                 "topic": topic, "event": event, "payload": payload, "ref": reference, "join_ref": join_ref,
             }),
-            Vsn::V2 => json!([join_ref, reference, topic, event, payload]),
+            SerializerVersion::V2 => json!([join_ref, reference, topic, event, payload]),
         };
         self.send_text(&frame.to_string()).await;
     }
@@ -271,7 +275,7 @@ impl Phoenix {
     }
 
     /// Asks to join, without waiting; returns the number.
-    pub async fn ask_to_join(&mut self, topic: &str, payload: Value) -> String {
+    pub async fn send_join(&mut self, topic: &str, payload: Value) -> String {
         let reference = self.new_ref();
         self.join_refs.insert(topic.to_owned(), reference.clone());
         self.push_as(json!(reference), json!(reference), topic, "phx_join", payload).await;
@@ -280,8 +284,8 @@ impl Phoenix {
 
     /// Joins, and returns `{"status", "response"}`.
     pub async fn try_join(&mut self, topic: &str, payload: Value) -> Value {
-        let reference = self.ask_to_join(topic, payload).await;
-        self.reply(&reference).await
+        let reference = self.send_join(topic, payload).await;
+        self.wait_for_reply(&reference).await
     }
 
     /// Joins a channel of this configuration; it has to succeed.
@@ -300,7 +304,7 @@ impl Phoenix {
     }
 
     /// The reason why a join is refused.
-    pub async fn refused_join(&mut self, topic: &str, payload: Value) -> String {
+    pub async fn join_error(&mut self, topic: &str, payload: Value) -> String {
         let reply = self.try_join(topic, payload.clone()).await;
         assert_eq!(reply["status"], "error", "{topic} {payload}: {reply}");
         let response = reply["response"].as_object().expect("an object, as Dart needs it");
@@ -311,11 +315,13 @@ impl Phoenix {
     /// Broadcasts as the clients of this version do: in binary, or as text. Returns the number.
     pub async fn broadcast(&mut self, topic: &str, event: &str, payload: Value) -> String {
         match self.vsn {
-            Vsn::V1 => {
+            SerializerVersion::V1 => {
                 let message = json!({"type": "broadcast", "event": event, "payload": payload});
                 self.push(topic, "broadcast", message).await
             }
-            Vsn::V2 => self.broadcast_bytes(topic, event, 1, payload.to_string().as_bytes()).await,
+            SerializerVersion::V2 => {
+                self.broadcast_bytes(topic, event, 1, payload.to_string().as_bytes()).await
+            }
         }
     }
 
@@ -337,20 +343,20 @@ impl Phoenix {
     pub async fn try_track(&mut self, topic: &str, payload: Value) -> Value {
         let message = json!({"type": "presence", "event": "track", "payload": payload});
         let reference = self.push(topic, "presence", message).await;
-        self.reply(&reference).await
+        self.wait_for_reply(&reference).await
     }
 
     /// Untracks; the answer has to be ok.
     pub async fn untrack(&mut self, topic: &str) {
         let reference = self.push(topic, "presence", json!({"type": "presence", "event": "untrack"})).await;
-        assert_eq!(self.reply(&reference).await, json!({"status": "ok", "response": {}}));
+        assert_eq!(self.wait_for_reply(&reference).await, json!({"status": "ok", "response": {}}));
     }
 
     /// Leaves, and waits until that is done.
     pub async fn leave(&mut self, topic: &str) {
         let reference = self.push(topic, "phx_leave", json!({})).await;
-        assert_eq!(self.reply(&reference).await, json!({"status": "ok", "response": {}}));
-        self.find(topic, "phx_close").await;
+        assert_eq!(self.wait_for_reply(&reference).await, json!({"status": "ok", "response": {}}));
+        self.wait_for(topic, "phx_close").await;
         self.join_refs.remove(topic);
     }
 
@@ -363,14 +369,14 @@ impl Phoenix {
     pub async fn heartbeat(&mut self) -> Duration {
         let (reference, began) = (self.new_ref(), Instant::now());
         self.push_as(Value::Null, json!(reference), "phoenix", "heartbeat", json!({})).await;
-        assert_eq!(self.reply(&reference).await, json!({"status": "ok", "response": {}}));
+        assert_eq!(self.wait_for_reply(&reference).await, json!({"status": "ok", "response": {}}));
         began.elapsed()
     }
 
     /// The payload of the reply to a push.
-    pub async fn reply(&mut self, reference: &str) -> Value {
+    pub async fn wait_for_reply(&mut self, reference: &str) -> Value {
         let frame = self
-            .find_where(&format!("a reply to {reference}"), |frame| {
+            .wait_for_match(&format!("a reply to {reference}"), |frame| {
                 frame.event == "phx_reply" && frame.reference == reference
             })
             .await;
@@ -379,49 +385,49 @@ impl Phoenix {
 
     /// The next frame of this topic and event; others are kept.
     #[track_caller]
-    pub fn find<'a>(&'a mut self, topic: &'a str, event: &'a str) -> impl Future<Output = Frame> + 'a {
+    pub fn wait_for<'a>(&'a mut self, topic: &'a str, event: &'a str) -> impl Future<Output = Frame> + 'a {
         let caller = std::panic::Location::caller();
         async move {
             let what = format!("{event} of {topic} (asked at {caller})");
-            self.find_where(&what, |frame| frame.is(topic, event)).await
+            self.wait_for_match(&what, |frame| frame.is(topic, event)).await
         }
     }
 
     /// The payload of the next broadcast of a topic.
     #[track_caller]
-    pub fn hear<'a>(&'a mut self, topic: &'a str) -> impl Future<Output = Value> + 'a {
-        let found = self.find(topic, "broadcast");
+    pub fn next_broadcast<'a>(&'a mut self, topic: &'a str) -> impl Future<Output = Value> + 'a {
+        let found = self.wait_for(topic, "broadcast");
         async move { found.await.payload }
     }
 
     /// The next frame as wanted; others are kept.
-    pub async fn find_where(&mut self, what: &str, mut wanted: impl FnMut(&Frame) -> bool) -> Frame {
-        if let Some(at) = self.kept.iter().position(&mut wanted) {
-            return self.kept.remove(at).expect("was just found");
+    pub async fn wait_for_match(&mut self, what: &str, mut wanted: impl FnMut(&Frame) -> bool) -> Frame {
+        if let Some(at) = self.buffered.iter().position(&mut wanted) {
+            return self.buffered.remove(at).expect("was just found");
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             match self.receive(deadline).await {
                 Some(frame) if wanted(&frame) => return frame,
-                Some(frame) => self.kept.push_back(frame),
-                None => panic!("never heard: {what}; kept {:?}, ended {:?}", self.kept, self.ended),
+                Some(frame) => self.buffered.push_back(frame),
+                None => panic!("never heard: {what}; kept {:?}, ended {:?}", self.buffered, self.closed),
             }
         }
     }
 
     /// The very next frame, kept or not.
-    pub async fn next(&mut self) -> Frame {
-        if let Some(frame) = self.kept.pop_front() {
+    pub async fn next_frame(&mut self) -> Frame {
+        if let Some(frame) = self.buffered.pop_front() {
             return frame;
         }
-        let frame = self.receive(Instant::now() + PATIENCE).await;
-        frame.unwrap_or_else(|| panic!("nothing came; ended {:?}", self.ended))
+        let frame = self.receive(Instant::now() + WAIT_TIMEOUT).await;
+        frame.unwrap_or_else(|| panic!("nothing came; ended {:?}", self.closed))
     }
 
     /// Everything that comes within a time, and what was kept.
-    pub async fn all_within(&mut self, time: Duration) -> Vec<Frame> {
+    pub async fn frames_within(&mut self, time: Duration) -> Vec<Frame> {
         let deadline = Instant::now() + time;
-        let mut all: Vec<_> = self.kept.drain(..).collect();
+        let mut all: Vec<_> = self.buffered.drain(..).collect();
         while let Some(frame) = self.receive(deadline).await {
             all.push(frame);
         }
@@ -430,27 +436,27 @@ impl Phoenix {
 
     /// Nothing is said for a moment, nothing was left unasked for, and the socket lives.
     #[track_caller]
-    pub fn expect_silence(&mut self) -> impl Future<Output = ()> + '_ {
+    pub fn expect_no_frame(&mut self) -> impl Future<Output = ()> + '_ {
         let caller = std::panic::Location::caller();
         async move {
-            let heard = self.all_within(MOMENT).await;
+            let heard = self.frames_within(QUIET_PERIOD).await;
             assert!(heard.is_empty(), "{caller}: expected silence, heard {heard:?}");
-            assert_eq!(self.ended, None, "{caller}: the socket ended");
+            assert_eq!(self.closed, None, "{caller}: the socket ended");
         }
     }
 
     /// The channel ends with a system error; returns its message.
     #[track_caller]
-    pub fn expect_ended<'a>(&'a mut self, topic: &'a str) -> impl Future<Output = String> + 'a {
+    pub fn expect_channel_error<'a>(&'a mut self, topic: &'a str) -> impl Future<Output = String> + 'a {
         let caller = std::panic::Location::caller();
         async move {
             let what = format!("a system error of {topic} ({caller})");
             let wanted = |frame: &Frame| frame.is(topic, "system") && frame.payload["status"] == "error";
-            let system = self.find_where(&what, wanted).await;
+            let system = self.wait_for_match(&what, wanted).await;
             let name = topic.strip_prefix("realtime:").expect("topics have it");
             assert_eq!(system.payload["extension"], "system", "{system:?}");
             assert_eq!(system.payload["channel"], name, "{system:?}");
-            let close = self.find(topic, "phx_close").await;
+            let close = self.wait_for(topic, "phx_close").await;
             assert_eq!(close.payload, json!({}));
             system.payload["message"].as_str().expect("a message").to_owned()
         }
@@ -458,39 +464,43 @@ impl Phoenix {
 
     /// The socket ends; returns the number and reason, 1006 if there was no close frame.
     pub async fn expect_close(&mut self) -> (u16, String) {
-        self.expect_close_within(PATIENCE).await
+        self.expect_close_within(WAIT_TIMEOUT).await
     }
 
     /// [`expect_close`](Self::expect_close) with a deadline of its own.
     pub async fn expect_close_within(&mut self, limit: Duration) -> (u16, String) {
         let deadline = Instant::now() + limit;
         while let Some(frame) = self.receive(deadline).await {
-            self.kept.push_back(frame);
+            self.buffered.push_back(frame);
         }
-        self.ended.clone().unwrap_or_else(|| panic!("still open after {limit:?}; kept {:?}", self.kept))
+        self.closed.clone().unwrap_or_else(|| panic!("still open after {limit:?}; kept {:?}", self.buffered))
     }
 
     /// Goes without a word, as when the power fails.
-    pub fn drop_connection(self) {
+    pub fn abort(self) {
         drop(self);
     }
 
     /// The next frame before a deadline, in the order of arrival, past what is kept. Pings are answered meanwhile.
     pub async fn receive(&mut self, deadline: Instant) -> Option<Frame> {
-        while self.ended.is_none() {
+        while self.closed.is_none() {
             match timeout_at(deadline, self.stream.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => return Some(Frame::from_text(self.vsn, &text)),
                 Some(Ok(Message::Binary(bytes))) => {
-                    assert_eq!(self.vsn, Vsn::V2, "version 1 knows no binary frames: {bytes:?}");
+                    assert_eq!(
+                        self.vsn,
+                        SerializerVersion::V2,
+                        "version 1 knows no binary frames: {bytes:?}"
+                    );
                     return Some(Frame::from_bytes(&bytes));
                 }
                 Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
-                    self.ended = Some((code.into(), reason.to_string()));
+                    self.closed = Some((code.into(), reason.to_string()));
                 }
-                Some(Ok(Message::Close(None))) => self.ended = Some((1005, String::new())),
+                Some(Ok(Message::Close(None))) => self.closed = Some((1005, String::new())),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => self.ended = Some((1006, error.to_string())),
-                None => self.ended = Some((1006, "the end".into())),
+                Some(Err(error)) => self.closed = Some((1006, error.to_string())),
+                None => self.closed = Some((1006, "the end".into())),
             }
         }
         None
@@ -498,7 +508,7 @@ impl Phoenix {
 }
 
 /// How long silence has to last to be believed.
-pub const MOMENT: Duration = Duration::from_millis(250);
+pub const QUIET_PERIOD: Duration = Duration::from_millis(250);
 
 /// The bytes of a broadcast in binary.
 pub fn user_broadcast_push(
@@ -526,9 +536,9 @@ pub fn broadcast(event: &str, payload: Value) -> Value {
 
 /// What a client knows of a channel's presence, reduced from the frames as the official clients do it.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Roster(pub HashMap<String, Vec<Value>>);
+pub struct PresenceReducer(pub HashMap<String, Vec<Value>>);
 
-impl Roster {
+impl PresenceReducer {
     /// A `presence_state`.
     pub fn of_state(payload: &Value) -> Self {
         let mut roster = Self::default();
@@ -575,7 +585,7 @@ impl Roster {
     }
 
     /// Each key with the tracked payloads under it, without the server's additions, in no order.
-    pub fn plain(&self) -> Value {
+    pub fn payloads(&self) -> Value {
         let strip = |meta: &Value| {
             let mut meta = meta.clone();
             let fields = meta.as_object_mut().expect("a meta is an object");

@@ -13,19 +13,19 @@ use std::{
 use futures_util::future::join_all;
 use rollcall::{
     config::Secret,
-    pg::{doctor::examine, migrate::Sources},
+    pg::{doctor::run_checks, migrate::Sources},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
 use crate::{
-    Case,
+    TestCase,
     cluster::connect,
-    world::{Node, PATIENCE, User, World, service},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         servers_behind_a_pooler_in_transaction_mode_do_everything,
         statements_return_only_types_that_need_no_look_up,
@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Where the distributions put it.
-const PROGRAMS: [&str; 3] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+const PGBOUNCER_PATHS: [&str; 3] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
 
 /// A running PgBouncer before one database, with two connections to it for everybody.
 struct Pooler {
@@ -68,7 +68,7 @@ impl Pooler {
              pool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 200\nlogfile =\npidfile =\n{as_user}\n"
         );
         std::fs::write(&settings, text).expect("a file");
-        let process = Command::new(program())
+        let process = Command::new(pgbouncer_path())
             .arg(&settings)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -77,7 +77,7 @@ impl Pooler {
         let pooler = Self { process, dir, url: format!("postgresql://{user}@127.0.0.1:{own}/{name}") };
         let started = Instant::now();
         while tokio_postgres::connect(&pooler.url, tokio_postgres::NoTls).await.is_err() {
-            assert!(started.elapsed() < PATIENCE, "PgBouncer does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT, "PgBouncer does not answer");
             sleep(Duration::from_millis(20)).await;
         }
         pooler
@@ -92,38 +92,38 @@ impl Drop for Pooler {
     }
 }
 
-fn program() -> &'static Path {
-    PROGRAMS
+fn pgbouncer_path() -> &'static Path {
+    PGBOUNCER_PATHS
         .map(Path::new)
         .into_iter()
         .find(|path| path.exists())
         .expect(".ci/install --test installs pgbouncer")
 }
 
-async fn servers_behind_a_pooler_in_transaction_mode_do_everything(world: Arc<World>) {
+async fn servers_behind_a_pooler_in_transaction_mode_do_everything(world: Arc<TestDatabase>) {
     let pooler = Pooler::start(&world.url).await;
-    let start = async || Arc::new(Node::start_pooled(&pooler.url, &world.url, |_| {}).await);
+    let start = async || Arc::new(TestServer::start_pooled(&pooler.url, &world.url, |_| {}).await);
     let (here, there) = (start().await, start().await);
     let users: Vec<User> = (0..12).map(|_| User::new()).collect();
     let (viewer, others) = (&users[0], &users[1..]);
     for other in others {
-        world.befriend(viewer, other).await;
+        world.add_contact(viewer, other).await;
     }
 
     // Many at once, of two servers, over two connections: no statement meets another's.
     let mut socket = here.socket(viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     for round in ["busy", "online", "dnd", "away"] {
         let said = others.iter().enumerate().map(|(number, other)| {
             let node = if number % 2 == 0 { &here } else { &there };
             node.post(other, "/api/presence/status", json!({"status": round, "custom_status": round}))
         });
         for answer in join_all(said).await {
-            assert_eq!(answer.expect(200)["availability"], round);
+            assert_eq!(answer.expect_status(200)["availability"], round);
         }
         let reach = if round == "away" { "away" } else { "online" };
         socket
-            .until(round, |socket| others.iter().all(|other| socket.believes(other.id, reach, round)))
+            .wait_until(round, |socket| others.iter().all(|other| socket.shows(other.id, reach, round)))
             .await;
     }
 
@@ -132,38 +132,38 @@ async fn servers_behind_a_pooler_in_transaction_mode_do_everything(world: Arc<Wo
     let asked = join_all((0..20).map(|number| {
         let node = if number % 2 == 0 { &here } else { &there };
         async move {
-            node.get(viewer, "/api/presence/users").await.expect(200);
-            node.get(other, &format!("/api/presence/users/{}", viewer.id)).await.expect(200);
+            node.get(viewer, "/api/presence/users").await.expect_status(200);
+            node.get(other, &format!("/api/presence/users/{}", viewer.id)).await.expect_status(200);
             node.patch(viewer, "/api/presence/settings", json!({"show_activity": number % 3 == 0}))
                 .await
-                .expect(200);
-            node.get(viewer, "/api/presence/devices").await.expect(200);
-            node.get(other, "/api/presence/settings").await.expect(200);
-            node.post(other, "/api/presence/heartbeat", json!({"active": true})).await.expect(200);
-            node.get(other, "/api/presence/export").await.expect(200);
-            node.get(other, "/api/presence/visibility").await.expect(200);
+                .expect_status(200);
+            node.get(viewer, "/api/presence/devices").await.expect_status(200);
+            node.get(other, "/api/presence/settings").await.expect_status(200);
+            node.post(other, "/api/presence/heartbeat", json!({"active": true})).await.expect_status(200);
+            node.get(other, "/api/presence/export").await.expect_status(200);
+            node.get(other, "/api/presence/visibility").await.expect_status(200);
         }
     }));
     asked.await;
     let event =
         json!({"category": "custom", "event": "hello", "recipients": [viewer.id], "payload": {"n": 1}});
-    let told = there.post(&service(), "/api/presence/broadcast", event).await.expect(200);
+    let told = there.post(&service_user(), "/api/presence/broadcast", event).await.expect_status(200);
     assert_eq!(told["delivered_to"], 1);
 
     // What happens in SQL is heard past the pooler, also of policies.
     world
-        .run(
+        .execute(
             "insert into public.blocks (blocker_id, blocked_id) values ($o, $v)",
             &[("o", other.id), ("v", viewer.id)],
         )
         .await;
-    socket.until("a block", |socket| socket.sees_nothing_of(other.id)).await;
-    world.run("delete from public.blocks", &[]).await;
-    socket.until("no block", |socket| socket.believes(other.id, "away", "away")).await;
+    socket.wait_until("a block", |socket| socket.hides(other.id)).await;
+    world.execute("delete from public.blocks", &[]).await;
+    socket.wait_until("no block", |socket| socket.shows(other.id, "away", "away")).await;
     world
-        .run("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
+        .execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
         .await;
-    socket.until("a policy", |socket| others.iter().all(|other| socket.sees_nothing_of(other.id))).await;
+    socket.wait_until("a policy", |socket| others.iter().all(|other| socket.hides(other.id))).await;
 
     // Nothing of a request stays behind on the pooler's connections.
     let left = connect(&pooler.url).await;
@@ -189,7 +189,7 @@ async fn servers_behind_a_pooler_in_transaction_mode_do_everything(world: Arc<Wo
 }
 
 /// An unknown type is looked up by a named statement, which does not survive a pooler.
-async fn statements_return_only_types_that_need_no_look_up(world: Arc<World>) {
+async fn statements_return_only_types_that_need_no_look_up(world: Arc<TestDatabase>) {
     // The bootstrap, migrations and setting up run on direct connections.
     const DIRECT: [&str; 4] = ["sql/bootstrap", "sql/embedded", "sql/migrate", "sql/doctor"];
     // Functions that are made only where pgvector is.
@@ -235,12 +235,12 @@ async fn statements_return_only_types_that_need_no_look_up(world: Arc<World>) {
     assert!(looked_at > 30, "only {looked_at} statements were found");
 }
 
-async fn doctor_notices_a_pooler_that_nobody_mentioned(world: Arc<World>) {
+async fn doctor_notices_a_pooler_that_nobody_mentioned(world: Arc<TestDatabase>) {
     let pooler = Pooler::start(&world.url).await;
     let (pooled, direct) = (Secret::new(pooler.url.clone()), Secret::new(world.url.clone()));
-    let checks = examine(&pooled, None, &Sources::built_in()).await;
+    let checks = run_checks(&pooled, None, &Sources::built_in()).await;
     let wrong: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
     assert!(wrong.len() == 1 && wrong[0].finding.contains("set DATABASE_DIRECT_URL"), "{checks:#?}");
-    let checks = examine(&pooled, Some(&direct), &Sources::built_in()).await;
+    let checks = run_checks(&pooled, Some(&direct), &Sources::built_in()).await;
     assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
 }

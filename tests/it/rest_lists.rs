@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Case,
-    client::{TIME, assert_like},
-    world::{User, World, service},
+    TestCase,
+    client::{ANY_TIME, assert_matches_pattern},
+    harness::{TestDatabase, User, service_user},
 };
 
-const STATUS: &str = "/api/presence/status";
-const USERS: &str = "/api/presence/users";
+const STATUS_PATH: &str = "/api/presence/status";
+const USERS_PATH: &str = "/api/presence/users";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         the_list_without_ids_is_everybody_related_who_may_be_seen,
         ids_that_are_unknown_or_not_visible_are_left_out,
@@ -25,40 +25,50 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn one(user: &User) -> String {
-    format!("{USERS}/{}", user.id)
+fn user_path(user: &User) -> String {
+    format!("{USERS_PATH}/{}", user.id)
 }
 
 /// One user for each way of being related or not, as `viewer` sees them.
-struct Cast {
+struct Users {
     viewer: User,
     contact: User,
-    asked: User,
+    pending_contact: User,
     hidden: User,
     blocked: User,
     teammate: User,
-    open: User,
+    visible_to_everyone: User,
     stranger: User,
     partner: User,
 }
 
-impl Cast {
-    async fn assemble(world: &World) -> Self {
+impl Users {
+    async fn create(world: &TestDatabase) -> Self {
         let new = User::new;
         let cast = Self {
             viewer: new(),
             contact: new(),
-            asked: new(),
+            pending_contact: new(),
             hidden: new(),
             blocked: new(),
             teammate: new(),
-            open: new(),
+            visible_to_everyone: new(),
             stranger: new(),
             partner: new(),
         };
-        let Self { viewer, contact, asked, hidden, blocked, teammate, open, stranger, partner } = &cast;
+        let Self {
+            viewer,
+            contact,
+            pending_contact: asked,
+            hidden,
+            blocked,
+            teammate,
+            visible_to_everyone: open,
+            stranger,
+            partner,
+        } = &cast;
         for contact in [contact, hidden, blocked] {
-            world.befriend(viewer, contact).await;
+            world.add_contact(viewer, contact).await;
         }
         let ids = [
             ("viewer", viewer.id),
@@ -70,7 +80,7 @@ impl Cast {
             ("partner", partner.id),
         ];
         world
-            .run(
+            .execute(
                 "insert into public.contacts (requester_id, addressee_id) values ($viewer, $asked);
                  insert into public.presence_settings (user_id, visibility)
                    values ($hidden, 'nobody'), ($teammate, 'team'), ($open, 'everyone'), ($partner, 'everyone');
@@ -107,47 +117,50 @@ fn sorted<const N: usize>(mut users: [&User; N]) -> Vec<Uuid> {
     users.map(|user| user.id).to_vec()
 }
 
-async fn the_list_without_ids_is_everybody_related_who_may_be_seen(world: Arc<World>) {
-    let node = world.node().await;
-    let cast = Cast::assemble(&world).await;
-    let listed = node.get(&cast.viewer, USERS).await.expect(200);
+async fn the_list_without_ids_is_everybody_related_who_may_be_seen(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let cast = Users::create(&world).await;
+    let listed = node.get(&cast.viewer, USERS_PATH).await.expect_status(200);
     assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.partner]));
     let shape = json!({
-        "user_id": listed[0]["user_id"], "status": "online", "availability": "online", "last_seen": TIME,
+        "user_id": listed[0]["user_id"], "status": "online", "availability": "online", "last_seen": ANY_TIME,
         "is_typing": false,
     });
-    assert_like(&listed[0], &shape);
+    assert_matches_pattern(&listed[0], &shape);
 }
 
-async fn ids_that_are_unknown_or_not_visible_are_left_out(world: Arc<World>) {
-    let node = world.node().await;
-    let cast = Cast::assemble(&world).await;
+async fn ids_that_are_unknown_or_not_visible_are_left_out(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let cast = Users::create(&world).await;
     let everybody = [
         cast.contact.id,
-        cast.asked.id,
+        cast.pending_contact.id,
         cast.hidden.id,
         cast.blocked.id,
         cast.teammate.id,
-        cast.open.id,
+        cast.visible_to_everyone.id,
         cast.stranger.id,
         cast.partner.id,
         Uuid::new_v4(),
     ];
     let ids = everybody.map(|id| id.to_string()).join(",");
-    let listed = node.get(&cast.viewer, &format!("{USERS}?user_ids={ids}")).await.expect(200);
-    assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.open, &cast.partner]));
-    for user in [&cast.contact, &cast.teammate, &cast.open, &cast.partner] {
-        node.get(&cast.viewer, &one(user)).await.expect(200);
+    let listed = node.get(&cast.viewer, &format!("{USERS_PATH}?user_ids={ids}")).await.expect_status(200);
+    assert_eq!(
+        ids_of(&listed),
+        sorted([&cast.contact, &cast.teammate, &cast.visible_to_everyone, &cast.partner])
+    );
+    for user in [&cast.contact, &cast.teammate, &cast.visible_to_everyone, &cast.partner] {
+        node.get(&cast.viewer, &user_path(user)).await.expect_status(200);
     }
 }
 
-async fn unknown_and_invisible_cannot_be_told_apart(world: Arc<World>) {
-    let node = world.node().await;
-    let cast = Cast::assemble(&world).await;
-    let unknown = node.get(&cast.viewer, &one(&User::new())).await;
+async fn unknown_and_invisible_cannot_be_told_apart(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let cast = Users::create(&world).await;
+    let unknown = node.get(&cast.viewer, &user_path(&User::new())).await;
     let (headers, unknown) = (unknown.headers.clone(), unknown.expect_error(404, "NOT_FOUND"));
-    for user in [&cast.asked, &cast.hidden, &cast.blocked, &cast.stranger] {
-        let hidden = node.get(&cast.viewer, &one(user)).await;
+    for user in [&cast.pending_contact, &cast.hidden, &cast.blocked, &cast.stranger] {
+        let hidden = node.get(&cast.viewer, &user_path(user)).await;
         let names = |headers: &reqwest::header::HeaderMap| {
             headers.keys().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -156,39 +169,41 @@ async fn unknown_and_invisible_cannot_be_told_apart(world: Arc<World>) {
     }
 }
 
-async fn a_thousand_ids_are_taken_and_one_more_is_refused(world: Arc<World>) {
-    let node = world.node().await;
+async fn a_thousand_ids_are_taken_and_one_more_is_refused(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
-    node.post(&user, STATUS, json!({"status": "online"})).await.expect(200);
+    node.post(&user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     let mut ids: Vec<String> = (0..999).map(|_| Uuid::new_v4().to_string()).collect();
     ids.push(user.id.to_string());
-    let listed = node.get(&user, &format!("{USERS}?user_ids={}", ids.join(","))).await.expect(200);
+    let listed =
+        node.get(&user, &format!("{USERS_PATH}?user_ids={}", ids.join(","))).await.expect_status(200);
     assert_eq!(ids_of(&listed), [user.id]);
 
     ids.push(Uuid::new_v4().to_string());
-    let refused = node.get(&user, &format!("{USERS}?user_ids={}", ids.join(","))).await;
+    let refused = node.get(&user, &format!("{USERS_PATH}?user_ids={}", ids.join(","))).await;
     assert_eq!(refused.expect_error(400, "INVALID_REQUEST")["details"][0]["field"], "user_ids");
-    let none = node.get(&user, &format!("{USERS}?user_ids=")).await;
+    let none = node.get(&user, &format!("{USERS_PATH}?user_ids=")).await;
     none.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn each_malformed_id_is_named(world: Arc<World>) {
-    let node = world.node().await;
+async fn each_malformed_id_is_named(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
-    let answer = node.get(&user, &format!("{USERS}?user_ids={},bob,%27;drop", user.id)).await;
+    let answer = node.get(&user, &format!("{USERS_PATH}?user_ids={},bob,%27;drop", user.id)).await;
     let error = answer.expect_error(400, "INVALID_REQUEST");
     let fields: Vec<_> =
         error["details"].as_array().expect("details").iter().map(|one| &one["field"]).collect();
     assert_eq!(fields, ["user_ids[1]", "user_ids[2]"]);
-    node.get(&user, &format!("{USERS}/bob")).await.expect_error(400, "INVALID_REQUEST");
+    node.get(&user, &format!("{USERS_PATH}/bob")).await.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn the_service_role_sees_everybody_in_full(world: Arc<World>) {
-    let node = world.node().await;
+async fn the_service_role_sees_everybody_in_full(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
-    node.post(&user, STATUS, json!({"status": "invisible"})).await.expect(200);
-    let seen = node.get(&service(), &one(&user)).await.expect(200);
+    node.post(&user, STATUS_PATH, json!({"status": "invisible"})).await.expect_status(200);
+    let seen = node.get(&service_user(), &user_path(&user)).await.expect_status(200);
     assert_eq!(seen["availability"], "invisible");
-    let seen = node.get(&service(), &format!("{USERS}?user_ids={}", user.id)).await.expect(200);
+    let seen =
+        node.get(&service_user(), &format!("{USERS_PATH}?user_ids={}", user.id)).await.expect_status(200);
     assert_eq!(ids_of(&seen), [user.id]);
 }

@@ -6,20 +6,20 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Case,
-    world::{Node, User, World},
+    TestCase,
+    harness::{TestDatabase, TestServer, User},
 };
 
-const SETTINGS: &str = "/api/presence/settings";
-const LIST: &str = "/api/presence/visibility";
-const BLOCKS: &str = "/api/blocks";
-const CONVERSATIONS: &str = "/api/conversations";
-const DEVICES: &str = "/api/presence/devices";
-const STATUS: &str = "/api/presence/status";
-const ME: &str = "/api/presence/me";
-const EXPORT: &str = "/api/presence/export";
+const SETTINGS_PATH: &str = "/api/presence/settings";
+const VISIBILITY_PATH: &str = "/api/presence/visibility";
+const BLOCKS_PATH: &str = "/api/blocks";
+const CONVERSATIONS_PATH: &str = "/api/conversations";
+const DEVICES_PATH: &str = "/api/presence/devices";
+const STATUS_PATH: &str = "/api/presence/status";
+const ME_PATH: &str = "/api/presence/me";
+const EXPORT_PATH: &str = "/api/presence/export";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         everything_is_exported_and_nothing_of_others,
         whoever_is_erased_reads_as_never_seen,
@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// One row in every table of the context engine.
-const CONTEXT_PAST: &str = "
+const SEED_CONTEXT: &str = "
     insert into public.personas (user_id, name) values ($user, 'p');
     insert into public.notebooks (user_id, title) values ($user, 'n');
     insert into public.memories (user_id, content) values ($user, 'm');
@@ -53,21 +53,24 @@ const CONTEXT_PAST: &str = "
     insert into public.system_actions (user_id, kind, trigger, status) values ($user, 'warm_up', 'presence', 'failed')";
 
 /// A user with something in every table, and two others: one on the user's list, one with the user on theirs.
-async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
+async fn seed_user(world: &TestDatabase, node: &TestServer) -> [User; 3] {
     let [user, friend, lister] = [User::new(), User::new(), User::new()];
     let body = json!({"status": "busy", "custom_status": "hi", "device_id": "phone", "activity": "reading"});
-    node.post(&user, STATUS, body).await.expect(200);
-    node.patch(&user, SETTINGS, json!({"visibility": "everyone"})).await.expect(200);
-    node.post(&user, &format!("{LIST}/{}", friend.id), json!(null)).await.expect(201);
-    node.post(&lister, &format!("{LIST}/{}", user.id), json!(null)).await.expect(201);
-    node.post(&user, BLOCKS, json!({"user_id": Uuid::new_v4()})).await.expect(201);
-    node.post(&lister, BLOCKS, json!({"user_id": user.id})).await.expect(201);
-    world.befriend(&user, &friend).await;
-    let made = node.post(&user, CONVERSATIONS, json!({"participant_ids": [friend.id]})).await.expect(201);
-    let typing = format!("{CONVERSATIONS}/{}/typing", made["id"].as_str().expect("an id"));
-    node.post(&user, &typing, json!({"is_typing": true})).await.expect(200);
+    node.post(&user, STATUS_PATH, body).await.expect_status(200);
+    node.patch(&user, SETTINGS_PATH, json!({"visibility": "everyone"})).await.expect_status(200);
+    node.post(&user, &format!("{VISIBILITY_PATH}/{}", friend.id), json!(null)).await.expect_status(201);
+    node.post(&lister, &format!("{VISIBILITY_PATH}/{}", user.id), json!(null)).await.expect_status(201);
+    node.post(&user, BLOCKS_PATH, json!({"user_id": Uuid::new_v4()})).await.expect_status(201);
+    node.post(&lister, BLOCKS_PATH, json!({"user_id": user.id})).await.expect_status(201);
+    world.add_contact(&user, &friend).await;
+    let made = node
+        .post(&user, CONVERSATIONS_PATH, json!({"participant_ids": [friend.id]}))
+        .await
+        .expect_status(201);
+    let typing = format!("{CONVERSATIONS_PATH}/{}/typing", made["id"].as_str().expect("an id"));
+    node.post(&user, &typing, json!({"is_typing": true})).await.expect_status(200);
     world
-        .run(
+        .execute(
             "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
              insert into public.team_members (team_id, user_id) select id, $user from team;
              insert into rollcall.presence
@@ -76,16 +79,16 @@ async fn somebody_with_a_past(world: &World, node: &Node) -> [User; 3] {
             &[("user", user.id)],
         )
         .await;
-    world.run(CONTEXT_PAST, &[("user", user.id)]).await;
+    world.execute(SEED_CONTEXT, &[("user", user.id)]).await;
     [user, friend, lister]
 }
 
-async fn everything_is_exported_and_nothing_of_others(world: Arc<World>) {
-    let node = world.node().await;
-    let [user, friend, lister] = somebody_with_a_past(&world, &node).await;
-    let answer = node.get(&user, EXPORT).await;
+async fn everything_is_exported_and_nothing_of_others(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [user, friend, lister] = seed_user(&world, &node).await;
+    let answer = node.get(&user, EXPORT_PATH).await;
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    let export = answer.expect(200);
+    let export = answer.expect_status(200);
     assert_eq!(export["user_id"], json!(user.id));
     let data = export["data"].as_object().expect("tables");
     for (table, rows) in data {
@@ -127,34 +130,34 @@ async fn everything_is_exported_and_nothing_of_others(world: Arc<World>) {
     assert_eq!(data["presence_visibility_list"][0]["viewer_id"], json!(friend.id));
     // Nobody learns from an export who has them on a list, or who blocks them.
     assert!(!export.to_string().contains(&lister.id.to_string()), "{export:#}");
-    let of_a_stranger = node.get(&User::new(), EXPORT).await.expect(200);
+    let of_a_stranger = node.get(&User::new(), EXPORT_PATH).await.expect_status(200);
     let empty = of_a_stranger["data"].as_object().expect("tables").values().all(|rows| *rows == json!([]));
     assert!(empty, "{of_a_stranger:#}");
 }
 
-async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
-    let node = world.node().await;
-    let [user, friend, _] = somebody_with_a_past(&world, &node).await;
+async fn whoever_is_erased_reads_as_never_seen(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [user, friend, _] = seed_user(&world, &node).await;
     let mut watcher = node.socket(&friend).await;
-    watcher.until("the user is seen", |socket| socket.believes(user.id, "online", "busy")).await;
+    watcher.wait_until("the user is seen", |socket| socket.shows(user.id, "online", "busy")).await;
     let mut own = node.socket_with(&user, "&device_id=web").await;
-    own.find("the initial state", |frame| frame["type"] == "initial_state").await;
+    own.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
     world
-        .until(
+        .wait_until(
             "connected",
             "select count(*) = 2 from public.presence_devices where user_id = $user",
             &[("user", user.id)],
         )
         .await;
 
-    let erased = node.delete(&user, ME).await.expect(200);
+    let erased = node.delete(&user, ME_PATH).await.expect_status(200);
     let expected = json!({
         "context_bundles": 1, "system_actions": 1, "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
         "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
     });
     assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
     own.expect_close(1000).await;
-    watcher.until("the user is taken back", |socket| socket.sees_nothing_of(user.id)).await;
+    watcher.wait_until("the user is taken back", |socket| socket.hides(user.id)).await;
 
     // Past the grace of the socket that was closed, too.
     tokio::time::sleep(Duration::from_millis(800)).await;
@@ -162,17 +165,17 @@ async fn whoever_is_erased_reads_as_never_seen(world: Arc<World>) {
         node.get(viewer, &format!("/api/presence/users/{}", user.id)).await.expect_error(404, "NOT_FOUND");
         node.get(viewer, &format!("/{}", user.id)).await.expect_error(404, "NOT_FOUND");
     }
-    assert_eq!(node.get(&user, SETTINGS).await.expect(200)["visibility"], "contacts");
-    assert_eq!(node.get(&user, DEVICES).await.expect(200), json!([]));
-    let again = node.delete(&user, ME).await.expect(200);
+    assert_eq!(node.get(&user, SETTINGS_PATH).await.expect_status(200)["visibility"], "contacts");
+    assert_eq!(node.get(&user, DEVICES_PATH).await.expect_status(200), json!([]));
+    let again = node.delete(&user, ME_PATH).await.expect_status(200);
     assert!(again["erased"].as_object().expect("counts").values().all(|count| *count == 0), "{again:#}");
     // The same words as before are no repeat.
-    node.post(&user, STATUS, json!({"status": "online"})).await.expect(200);
-    watcher.until("the user is back", |socket| socket.sees_online(user.id)).await;
+    node.post(&user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
+    watcher.wait_until("the user is back", |socket| socket.shows_online(user.id)).await;
 }
 
 /// Columns that hold the id of something else than a user.
-const NO_USERS: &[&str] = &[
+const NOT_USER_COLUMNS: &[&str] = &[
     "public.presence_nodes.id",
     "rollcall.channel_nodes.node",
     "rollcall.presence.node",
@@ -229,7 +232,7 @@ const NO_USERS: &[&str] = &[
 
 /// Every UUID in our tables is a user's, and then `rollcall.personal_data` says what becomes of it, or is known not
 /// to be one. Whoever adds a table with a user in it and forgets the export is told here.
-async fn every_column_that_names_a_user_is_accounted_for(world: Arc<World>) {
+async fn every_column_that_names_a_user_is_accounted_for(world: Arc<TestDatabase>) {
     let rows = world.sql.query(
         "select c.table_schema || '.' || c.table_name || '.' || c.column_name
          from information_schema.columns c
@@ -243,14 +246,14 @@ async fn every_column_that_names_a_user_is_accounted_for(world: Arc<World>) {
     );
     let forgotten = rows.await.expect("catalogs can be read");
     let forgotten: Vec<&str> =
-        forgotten.iter().map(|row| row.get(0)).filter(|name| !NO_USERS.contains(name)).collect();
+        forgotten.iter().map(|row| row.get(0)).filter(|name| !NOT_USER_COLUMNS.contains(name)).collect();
     assert!(
         forgotten.is_empty(),
         "neither in rollcall.personal_data nor known to name no user: {forgotten:?}"
     );
 }
 
-async fn nothing_in_our_schema_is_for_everybody_to_call(world: Arc<World>) {
+async fn nothing_in_our_schema_is_for_everybody_to_call(world: Arc<TestDatabase>) {
     let open = world.sql.query(
         "select p.proname::text from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
          where p.pronamespace = 'rollcall'::regnamespace and a.grantee = 0",
@@ -260,14 +263,14 @@ async fn nothing_in_our_schema_is_for_everybody_to_call(world: Arc<World>) {
     assert!(open.is_empty(), "{:?}", open.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>());
 }
 
-async fn what_is_past_its_retention_is_swept(world: Arc<World>) {
+async fn what_is_past_its_retention_is_swept(world: Arc<TestDatabase>) {
     let [fresh, stale, ancient] = [User::new(), User::new(), User::new()];
     for user in [&fresh, &stale, &ancient] {
         world.set_status(user, "online").await;
         world.set_status(user, "offline").await;
     }
     world
-        .run(
+        .execute(
             "update public.presence_devices set last_heartbeat_at = now() - interval '100 days' where user_id = $stale;
              update public.user_last_seen set last_seen = now() - interval '100 days' where user_id = $stale;
              update public.presence_devices set last_heartbeat_at = now() - interval '2 years' where user_id = $ancient;
@@ -278,7 +281,7 @@ async fn what_is_past_its_retention_is_swept(world: Arc<World>) {
             &[("stale", stale.id), ("ancient", ancient.id)],
         )
         .await;
-    let kept = world.row(
+    let kept = world.query_row(
         "select array(select user_id from public.presence_devices) as devices,
            array(select user_id from public.user_last_seen where last_seen is not null order by last_seen desc) as seen,
            (select count(*) from public.user_presence where user_id = $1) as faces,

@@ -13,12 +13,12 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    Case,
-    client::Heard,
-    world::{PATIENCE, User, World},
+    TestCase,
+    client::SocketEvent,
+    harness::{TestDatabase, User, WAIT_TIMEOUT},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     let mut cases = crate::cases![
         what_is_rolled_back_is_never_told,
         a_status_and_a_revocation_in_one_transaction_do_not_leak,
@@ -26,58 +26,61 @@ pub fn cases() -> Vec<Case> {
     cases.extend(
         crate::cases![a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_it]
             .into_iter()
-            .map(Case::alone),
+            .map(TestCase::exclusive),
     );
     cases
 }
 
-async fn what_is_rolled_back_is_never_told(world: Arc<World>) {
-    let node = world.node().await;
+async fn what_is_rolled_back_is_never_told(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     world.set_status(&subject, "online").await;
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
-    world.run("begin; select rollcall.set_status($s, 'busy'); insert into public.blocks values ($s, $v); rollback", &ids).await;
-    world.run("begin; select rollcall.set_status($s, 'dnd'); savepoint a; select rollcall.set_status($s, 'away'); rollback to a; commit", &ids).await;
-    let frame = socket.next().await;
+    world.execute("begin; select rollcall.set_status($s, 'busy'); insert into public.blocks values ($s, $v); rollback", &ids).await;
+    world.execute("begin; select rollcall.set_status($s, 'dnd'); savepoint a; select rollcall.set_status($s, 'away'); rollback to a; commit", &ids).await;
+    let frame = socket.next_message().await;
     assert_eq!(
         (frame["data"]["status"].as_str(), frame["data"]["availability"].as_str()),
         (Some("online"), Some("dnd"))
     );
-    socket.expect_silence(Duration::from_millis(500)).await;
+    socket.expect_no_message(Duration::from_millis(500)).await;
 }
 
-async fn a_status_and_a_revocation_in_one_transaction_do_not_leak(world: Arc<World>) {
-    let node = world.node().await;
+async fn a_status_and_a_revocation_in_one_transaction_do_not_leak(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     world.set_status(&subject, "online").await;
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
     for script in [
         "begin; select rollcall.set_status($s, 'dnd'); insert into public.blocks values ($s, $v); commit",
         "begin; insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd'); commit",
     ] {
-        world.run(script, &ids).await;
-        let frame = socket.next().await;
-        assert_eq!(frame["data"], crate::client::taken_back(subject.id));
+        world.execute(script, &ids).await;
+        let frame = socket.next_message().await;
+        assert_eq!(frame["data"], crate::client::hidden_presence(subject.id));
         world
-            .run("begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit", &ids)
+            .execute(
+                "begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit",
+                &ids,
+            )
             .await;
-        socket.until("back", |socket| socket.sees_online(subject.id)).await;
+        socket.wait_until("back", |socket| socket.shows_online(subject.id)).await;
     }
 }
 
-async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_it(world: Arc<World>) {
+async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_it(world: Arc<TestDatabase>) {
     const WRITERS: usize = 200;
     const ROUNDS: usize = 8;
     const LIMIT: Duration = Duration::from_millis(250);
-    let node = world.node().await;
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let stop = Arc::new(AtomicBool::new(false));
     let written = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
@@ -85,7 +88,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
         // The subject is one of them.
         let user = if n == 0 { subject.clone() } else { User::new() };
         if n > 0 {
-            world.befriend(&viewer, &user).await;
+            world.add_contact(&viewer, &user).await;
         }
         let mut socket = node.socket_with(&user, "&device_id=writer").await;
         let (stop, written) = (stop.clone(), written.clone());
@@ -94,28 +97,28 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
             while !stop.load(Ordering::Relaxed) {
                 round += 1;
                 let status = ["online", "busy", "dnd", "away"][round as usize % 4];
-                socket.say(json!({"type": "status", "data": {"status": status}})).await;
+                socket.send_message(json!({"type": "status", "data": {"status": status}})).await;
                 written.fetch_add(1, Ordering::Relaxed);
                 // Each says something four times a second.
                 let until = Instant::now() + Duration::from_millis(250);
-                while socket.hear(until).await.is_some() {}
+                while socket.receive(until).await.is_some() {}
             }
         });
     }
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     // A crowd that has just come in is another test's matter, and so is a client that has yet to read what it got.
     socket
-        .until_within(PATIENCE * 2, "everybody at work", |socket| {
-            socket.beliefs.values().filter(|face| face["status"] != "offline").count() >= WRITERS
+        .wait_until_within(WAIT_TIMEOUT * 2, "everybody at work", |socket| {
+            socket.presences.values().filter(|face| face["status"] != "offline").count() >= WRITERS
         })
         .await;
     let until = Instant::now() + Duration::from_millis(500);
-    while socket.hear(until).await.is_some() {}
+    while socket.receive(until).await.is_some() {}
     let hand = world.connect().await;
     let mut took = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
-        socket.until("some of the subject", |socket| !socket.sees_nothing_of(subject.id)).await;
+        socket.wait_until("some of the subject", |socket| !socket.hides(subject.id)).await;
         let pair: [&(dyn ToSql + Sync); 2] = [&subject.id, &viewer.id];
         let block = hand.execute("insert into public.blocks values ($1, $2)", &pair);
         // Reading goes on meanwhile, or what was said before would be waiting in front.
@@ -123,7 +126,7 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
         let committed = loop {
             tokio::select! {
                 done = &mut block => { done.expect("the block"); break Instant::now() }
-                heard = socket.hear(Instant::now() + Duration::from_secs(5)) => assert!(heard.is_some()),
+                heard = socket.receive(Instant::now() + Duration::from_secs(5)) => assert!(heard.is_some()),
             }
         };
         // What is written from now on must never be heard.
@@ -137,8 +140,8 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
             );
             let read = async {
                 socket
-                    .until_within(Duration::from_secs(2), "taken back", |socket| {
-                        socket.sees_nothing_of(subject.id)
+                    .wait_until_within(Duration::from_secs(2), "taken back", |socket| {
+                        socket.hides(subject.id)
                     })
                     .await;
                 Instant::now()
@@ -149,8 +152,8 @@ async fn a_revocation_is_told_within_250_ms_amid_200_writers_and_nothing_after_i
         };
         took.push(told.duration_since(committed));
         let until = Instant::now() + Duration::from_millis(400);
-        while let Some(heard) = socket.hear(until).await {
-            let Heard::Frame(frame) = heard else { panic!("{heard:?}") };
+        while let Some(heard) = socket.receive(until).await {
+            let SocketEvent::Frame(frame) = heard else { panic!("{heard:?}") };
             assert_ne!(frame["data"]["user_id"], json!(subject.id), "heard after the revocation: {frame}");
             assert!(!frame.to_string().contains("secret"), "{frame}");
         }

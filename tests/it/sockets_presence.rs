@@ -7,15 +7,15 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::{
-    Case,
-    client::{TIME, taken_back},
-    world::{User, World, mint},
+    TestCase,
+    client::{ANY_TIME, hidden_presence},
+    harness::{TestDatabase, User, mint_token},
 };
 
 /// Long enough that what is on its way would have come.
-const A_WHILE: Duration = Duration::from_millis(700);
+const QUIET_PERIOD: Duration = Duration::from_millis(700);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         the_first_frame_is_the_initial_state_in_its_exact_shape,
         updates_come_in_their_exact_shape,
@@ -39,66 +39,68 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-async fn the_first_frame_is_the_initial_state_in_its_exact_shape(world: Arc<World>) {
-    let node = world.node().await;
+async fn the_first_frame_is_the_initial_state_in_its_exact_shape(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, online, dnd) = (User::new(), User::new(), User::new());
     let mut alone = node.socket(&viewer).await;
-    alone.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    alone.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
 
-    world.befriend(&viewer, &online).await;
-    world.befriend(&dnd, &viewer).await;
+    world.add_contact(&viewer, &online).await;
+    world.add_contact(&dnd, &viewer).await;
     world.set_status(&online, "online").await;
     world.set_status(&dnd, "dnd").await;
     let mut socket = node.socket(&viewer).await;
-    let mut first = socket.next().await;
+    let mut first = socket.next_message().await;
     let presences = first["data"]["presences"].as_array_mut().expect("a list");
     presences.sort_by_key(|presence| presence["availability"].to_string());
-    crate::client::assert_like(
+    crate::client::assert_matches_pattern(
         &first,
         &json!({"type": "initial_state", "data": {"presences": [
-            {"user_id": dnd.id, "status": "online", "availability": "dnd", "last_seen": TIME},
-            {"user_id": online.id, "status": "online", "availability": "online", "last_seen": TIME},
+            {"user_id": dnd.id, "status": "online", "availability": "dnd", "last_seen": ANY_TIME},
+            {"user_id": online.id, "status": "online", "availability": "online", "last_seen": ANY_TIME},
         ]}}),
     );
 }
 
-async fn updates_come_in_their_exact_shape(world: Arc<World>) {
-    let node = world.node().await;
+async fn updates_come_in_their_exact_shape(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut socket = node.socket(&viewer).await;
-    socket.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    socket.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
     for (body, status) in [
         (json!({"status": "online"}), "online"),
         (json!({"status": "away"}), "away"),
         (json!({"status": "dnd"}), "online"),
         (json!({"status": "offline"}), "offline"),
     ] {
-        node.post(&subject, "/api/presence/status", body.clone()).await.expect(200);
+        node.post(&subject, "/api/presence/status", body.clone()).await.expect_status(200);
         // Offline keeps the choice, but is offline all the same.
-        let data = json!({"user_id": subject.id, "status": status, "availability": body["status"], "last_seen": TIME});
-        socket.expect(json!({"type": "presence_update", "data": data})).await;
+        let data = json!({"user_id": subject.id, "status": status, "availability": body["status"], "last_seen": ANY_TIME});
+        socket.expect_message(json!({"type": "presence_update", "data": data})).await;
     }
 }
 
-async fn typing_is_understood(world: Arc<World>) {
-    let node = world.node().await;
+async fn typing_is_understood(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     let mut socket = node.socket(&user).await;
-    socket.find("the start", |frame| frame["type"] == "initial_state").await;
-    socket.say(json!({"type": "typing", "data": {"conversation_id": user.id, "is_typing": 1}})).await;
-    let error = socket.find("a complaint", |frame| frame["type"] == "error").await;
+    socket.find_message("the start", |frame| frame["type"] == "initial_state").await;
+    socket
+        .send_message(json!({"type": "typing", "data": {"conversation_id": user.id, "is_typing": 1}}))
+        .await;
+    let error = socket.find_message("a complaint", |frame| frame["type"] == "error").await;
     assert_eq!(
         (&error["code"], &error["details"][0]["field"]),
         (&json!("INVALID_REQUEST"), &json!("data.is_typing"))
     );
 }
 
-async fn further_users_are_followed_by_query_and_by_message(world: Arc<World>) {
-    let node = world.node().await;
+async fn further_users_are_followed_by_query_and_by_message(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, open, also_open, hidden) = (User::new(), User::new(), User::new(), User::new());
     world
-        .run(
+        .execute(
             "insert into public.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
             &[("a", open.id), ("b", also_open.id)],
         )
@@ -107,103 +109,105 @@ async fn further_users_are_followed_by_query_and_by_message(world: Arc<World>) {
         world.set_status(user, "online").await;
     }
     let mut socket = node.socket_with(&viewer, &format!("&user_ids={},{}", open.id, hidden.id)).await;
-    let first = socket.next().await;
+    let first = socket.next_message().await;
     assert_eq!(first["data"]["presences"].as_array().map(Vec::len), Some(1), "{first}");
-    assert!(socket.sees_online(open.id));
+    assert!(socket.shows_online(open.id));
 
-    socket.say(json!({"type": "subscribe", "data": {"user_ids": [also_open.id, hidden.id]}})).await;
-    socket.until("the one who is visible", |socket| socket.sees_online(also_open.id)).await;
-    assert!(socket.sees_nothing_of(hidden.id));
+    socket.send_message(json!({"type": "subscribe", "data": {"user_ids": [also_open.id, hidden.id]}})).await;
+    socket.wait_until("the one who is visible", |socket| socket.shows_online(also_open.id)).await;
+    assert!(socket.hides(hidden.id));
     world.set_status(&also_open, "away").await;
-    socket.until("an update of theirs", |socket| socket.believes(also_open.id, "away", "away")).await;
+    socket.wait_until("an update of theirs", |socket| socket.shows(also_open.id, "away", "away")).await;
 
     let too_many: Vec<_> = (0..1_001).map(|_| User::new().id).collect();
-    socket.say(json!({"type": "subscribe", "data": {"user_ids": too_many}})).await;
-    let error = socket.find("a complaint", |frame| frame["type"] == "error").await;
+    socket.send_message(json!({"type": "subscribe", "data": {"user_ids": too_many}})).await;
+    let error = socket.find_message("a complaint", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "INVALID_REQUEST");
     let refused = node.socket_for_token(&viewer.token, "&user_ids=bob").await;
     assert!(matches!(refused, Err(SocketError::Http(answer)) if answer.status() == 400));
 }
 
-async fn whoever_becomes_visible_arrives_and_whoever_ceases_to_be_is_taken_back(world: Arc<World>) {
-    let node = world.node().await;
+async fn whoever_becomes_visible_arrives_and_whoever_ceases_to_be_is_taken_back(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
     world.set_status(&subject, "busy").await;
     let mut socket = node.socket(&viewer).await;
-    socket.expect(json!({"type": "initial_state", "data": {"presences": []}})).await;
-    world.befriend(&viewer, &subject).await;
-    let face = json!({"user_id": subject.id, "status": "online", "availability": "busy", "last_seen": TIME});
-    socket.expect(json!({"type": "presence_update", "data": face})).await;
-    world.run("delete from public.contacts", &[]).await;
-    socket.expect(json!({"type": "presence_update", "data": taken_back(subject.id)})).await;
-    socket.expect_silence(A_WHILE).await;
+    socket.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
+    world.add_contact(&viewer, &subject).await;
+    let face =
+        json!({"user_id": subject.id, "status": "online", "availability": "busy", "last_seen": ANY_TIME});
+    socket.expect_message(json!({"type": "presence_update", "data": face})).await;
+    world.execute("delete from public.contacts", &[]).await;
+    socket.expect_message(json!({"type": "presence_update", "data": hidden_presence(subject.id)})).await;
+    socket.expect_no_message(QUIET_PERIOD).await;
 }
 
-async fn two_sockets_of_one_device_are_one_device(world: Arc<World>) {
-    let node = world.node().await;
+async fn two_sockets_of_one_device_are_one_device(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let first = node.socket_with(&subject, "&device_id=tab").await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     let mut second = node.socket_with(&subject, "&deviceId=tab").await;
-    second.next().await;
-    watching.expect_silence(A_WHILE).await;
+    second.next_message().await;
+    watching.expect_no_message(QUIET_PERIOD).await;
     first.close().await;
-    watching.expect_silence(A_WHILE).await;
-    let devices =
-        world.row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id]).await;
+    watching.expect_no_message(QUIET_PERIOD).await;
+    let devices = world
+        .query_row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id])
+        .await;
     assert_eq!(devices.get::<_, i64>(0), 1);
     second.close().await;
-    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+    watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
-async fn two_devices_are_online_until_the_last_one_goes(world: Arc<World>) {
-    let node = world.node().await;
+async fn two_devices_are_online_until_the_last_one_goes(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let phone = node.socket_with(&subject, "&device_id=phone").await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     let mut laptop = node.socket_with(&subject, "&device_id=laptop").await;
-    laptop.next().await;
+    laptop.next_message().await;
     // One is away: whoever is online somewhere is online.
-    laptop.say(json!({"type": "status", "data": {"status": "away"}})).await;
-    watching.expect_silence(A_WHILE).await;
+    laptop.send_message(json!({"type": "status", "data": {"status": "away"}})).await;
+    watching.expect_no_message(QUIET_PERIOD).await;
     phone.close().await;
-    watching.until("away", |socket| socket.believes(subject.id, "away", "away")).await;
+    watching.wait_until("away", |socket| socket.shows(subject.id, "away", "away")).await;
     laptop.close().await;
-    watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+    watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
-async fn a_reload_within_the_grace_is_not_noticed(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+async fn a_reload_within_the_grace_is_not_noticed(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut page = node.socket(&subject).await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     for _ in 0..3 {
         page.close().await;
         page = node.socket(&subject).await;
-        page.next().await;
+        page.next_message().await;
     }
-    watching.expect_silence(Duration::from_secs(3)).await;
+    watching.expect_no_message(Duration::from_secs(3)).await;
 }
 
-async fn a_closed_socket_is_offline_after_the_grace(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
+async fn a_closed_socket_is_offline_after_the_grace(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     for abruptly in [false, true] {
         let mut page = node.socket(&subject).await;
-        watching.until("online", |socket| socket.sees_online(subject.id)).await;
-        page.next().await;
+        watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
+        page.next_message().await;
         let before = jiff::Timestamp::now();
         let closed = Instant::now();
         if abruptly {
@@ -211,10 +215,10 @@ async fn a_closed_socket_is_offline_after_the_grace(world: Arc<World>) {
         } else {
             page.close().await
         }
-        watching.until("offline", |socket| socket.sees_offline(subject.id)).await;
+        watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
         let took = closed.elapsed();
         assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
-        let last_seen: jiff::Timestamp = watching.beliefs[&subject.id]["last_seen"]
+        let last_seen: jiff::Timestamp = watching.presences[&subject.id]["last_seen"]
             .as_str()
             .and_then(|time| time.parse().ok())
             .expect("a time");
@@ -223,58 +227,62 @@ async fn a_closed_socket_is_offline_after_the_grace(world: Arc<World>) {
     }
 }
 
-async fn whoever_is_idle_is_away_and_back_with_the_next_activity(world: Arc<World>) {
-    let node = world.node_with(|settings| settings.idle_after = Some("1s".into())).await;
+async fn whoever_is_idle_is_away_and_back_with_the_next_activity(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.idle_after = Some("1s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut page = node.socket(&subject).await;
-    watching.until("online", |socket| socket.sees_online(subject.id)).await;
-    page.next().await;
-    watching.until("away by itself", |socket| socket.believes(subject.id, "away", "away")).await;
-    assert!(watching.beliefs[&subject.id]["idle_since"].is_string(), "{:#}", watching.beliefs[&subject.id]);
+    watching.wait_until("online", |socket| socket.shows_online(subject.id)).await;
+    page.next_message().await;
+    watching.wait_until("away by itself", |socket| socket.shows(subject.id, "away", "away")).await;
+    assert!(
+        watching.presences[&subject.id]["idle_since"].is_string(),
+        "{:#}",
+        watching.presences[&subject.id]
+    );
 
-    page.say(json!({"type": "heartbeat"})).await;
-    page.say(json!({"type": "heartbeat", "data": {"active": true}})).await;
-    watching.until("back", |socket| socket.sees_online(subject.id)).await;
+    page.send_message(json!({"type": "heartbeat"})).await;
+    page.send_message(json!({"type": "heartbeat", "data": {"active": true}})).await;
+    watching.wait_until("back", |socket| socket.shows_online(subject.id)).await;
 }
 
-async fn a_status_said_on_a_socket_is_told_to_the_user_as_well(world: Arc<World>) {
-    let node = world.node().await;
+async fn a_status_said_on_a_socket_is_told_to_the_user_as_well(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.befriend(&viewer, &subject).await;
+    world.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     let mut own = node.socket_with(&subject, &format!("&user_ids={}", subject.id)).await;
-    own.next().await;
-    own.say(json!({"type": "status", "data": {"status": "dnd", "customStatus": "quiet"}})).await;
+    own.next_message().await;
+    own.send_message(json!({"type": "status", "data": {"status": "dnd", "customStatus": "quiet"}})).await;
     for socket in [&mut watching, &mut own] {
-        socket.until("the status", |socket| socket.believes(subject.id, "online", "dnd")).await;
-        assert_eq!(socket.beliefs[&subject.id]["custom_status"], "quiet");
+        socket.wait_until("the status", |socket| socket.shows(subject.id, "online", "dnd")).await;
+        assert_eq!(socket.presences[&subject.id]["custom_status"], "quiet");
     }
-    own.say(json!({"type": "status", "data": {"status": "nope"}})).await;
-    let error = own.find("a complaint", |frame| frame["type"] == "error").await;
+    own.send_message(json!({"type": "status", "data": {"status": "nope"}})).await;
+    let error = own.find_message("a complaint", |frame| frame["type"] == "error").await;
     assert_eq!(
         (&error["code"], &error["details"][0]["field"]),
         (&json!("UNPROCESSABLE"), &json!("data.status"))
     );
-    own.say(json!({"type": "status", "data": {"status": "offline"}})).await;
-    watching.until("offline at once", |socket| socket.sees_offline(subject.id)).await;
+    own.send_message(json!({"type": "status", "data": {"status": "offline"}})).await;
+    watching.wait_until("offline at once", |socket| socket.shows_offline(subject.id)).await;
 }
 
-async fn heartbeats_are_taken_in_silence(world: Arc<World>) {
-    let node = world.node().await;
+async fn heartbeats_are_taken_in_silence(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     let mut socket = node.socket(&user).await;
-    socket.next().await;
-    socket.say(json!({"type": "heartbeat"})).await;
-    socket.say(json!({"type": "heartbeat", "data": {"active": true}})).await;
-    socket.say(json!({"type": "heartbeat", "data": null})).await;
-    socket.expect_silence(A_WHILE).await;
+    socket.next_message().await;
+    socket.send_message(json!({"type": "heartbeat"})).await;
+    socket.send_message(json!({"type": "heartbeat", "data": {"active": true}})).await;
+    socket.send_message(json!({"type": "heartbeat", "data": null})).await;
+    socket.expect_no_message(QUIET_PERIOD).await;
 }
 
-async fn an_expired_token_is_told_and_closes_with_4401(world: Arc<World>) {
-    let node = world.node().await;
+async fn an_expired_token_is_told_and_closes_with_4401(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     let mut socket = node.socket_for_token(&user.token_for(3), "").await.expect("still valid");
     let before = socket.expect_close(4401).await;
@@ -282,45 +290,45 @@ async fn an_expired_token_is_told_and_closes_with_4401(world: Arc<World>) {
     assert_eq!(codes.last(), Some(&&json!("TOKEN_EXPIRED")), "{before:?}");
 }
 
-async fn a_fresh_token_keeps_the_socket_open(world: Arc<World>) {
-    let node = world.node().await;
+async fn a_fresh_token_keeps_the_socket_open(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (user, subject) = (User::new(), User::new());
-    world.befriend(&user, &subject).await;
+    world.add_contact(&user, &subject).await;
     let mut socket = node.socket_for_token(&user.token_for(3), "").await.expect("still valid");
-    socket.next().await;
-    socket.say(json!({"type": "auth", "token": user.token})).await;
-    socket.expect_silence(Duration::from_secs(4)).await;
+    socket.next_message().await;
+    socket.send_message(json!({"type": "auth", "token": user.token})).await;
+    socket.expect_no_message(Duration::from_secs(4)).await;
     world.set_status(&subject, "online").await;
-    socket.until("an update", |socket| socket.sees_online(subject.id)).await;
+    socket.wait_until("an update", |socket| socket.shows_online(subject.id)).await;
 }
 
-async fn the_token_of_another_user_is_refused(world: Arc<World>) {
-    let node = world.node().await;
+async fn the_token_of_another_user_is_refused(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (user, other) = (User::new(), User::new());
     let mut socket = node.socket(&user).await;
-    socket.next().await;
+    socket.next_message().await;
     for (token, code) in [
         (other.token.as_str(), "FORBIDDEN"),
         ("nonsense", "INVALID_TOKEN"),
         (&user.token_for(-5), "INVALID_TOKEN"),
-        (&mint(&json!({"role": "service_role", "exp": 99_999_999_999_i64})), "FORBIDDEN"),
+        (&mint_token(&json!({"role": "service_role", "exp": 99_999_999_999_i64})), "FORBIDDEN"),
     ] {
-        socket.say(json!({"type": "auth", "token": token})).await;
-        let error = socket.next().await;
+        socket.send_message(json!({"type": "auth", "token": token})).await;
+        let error = socket.next_message().await;
         assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{error}");
     }
-    socket.expect_silence(Duration::from_millis(200)).await;
+    socket.expect_no_message(Duration::from_millis(200)).await;
 }
 
-async fn handshakes_without_a_good_token_are_answered_with_401(world: Arc<World>) {
-    let node = world.node().await;
+async fn handshakes_without_a_good_token_are_answered_with_401(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     let strangers = [
         String::new(),
         "nonsense".to_owned(),
         user.token_for(-5),
-        mint(&json!({"role": "anon", "exp": 99_999_999_999_i64})),
-        mint(&json!({"role": "service_role", "exp": 99_999_999_999_i64})),
+        mint_token(&json!({"role": "anon", "exp": 99_999_999_999_i64})),
+        mint_token(&json!({"role": "service_role", "exp": 99_999_999_999_i64})),
     ];
     for token in strangers {
         match node.socket_for_token(&token, "").await {
@@ -331,11 +339,11 @@ async fn handshakes_without_a_good_token_are_answered_with_401(world: Arc<World>
     }
 }
 
-async fn what_is_no_message_gets_an_error_and_the_socket_stays_open(world: Arc<World>) {
-    let node = world.node().await;
+async fn what_is_no_message_gets_an_error_and_the_socket_stays_open(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let user = User::new();
     let mut socket = node.socket(&user).await;
-    socket.next().await;
+    socket.next_message().await;
     for (message, field) in [
         (Message::text("{"), None),
         (Message::text(""), None),
@@ -351,8 +359,8 @@ async fn what_is_no_message_gets_an_error_and_the_socket_stays_open(world: Arc<W
         (Message::text(r#"{"type":"subscribe","data":{"user_ids":["bob"]}}"#), Some("data.user_ids[0]")),
         (Message::text(r#"{"type":"auth"}"#), Some("token")),
     ] {
-        socket.send(message.clone()).await;
-        let error = socket.next().await;
+        socket.send_frame(message.clone()).await;
+        let error = socket.next_message().await;
         assert_eq!(
             (&error["type"], &error["code"]),
             (&json!("error"), &json!("INVALID_REQUEST")),
@@ -360,33 +368,33 @@ async fn what_is_no_message_gets_an_error_and_the_socket_stays_open(world: Arc<W
         );
         assert_eq!(error["details"][0]["field"].as_str(), field, "{message}: {error}");
     }
-    socket.say(json!({"type": "subscribe", "data": {"user_ids": [user.id]}})).await;
-    socket.until("the socket works as before", |socket| socket.sees_online(user.id)).await;
+    socket.send_message(json!({"type": "subscribe", "data": {"user_ids": [user.id]}})).await;
+    socket.wait_until("the socket works as before", |socket| socket.shows_online(user.id)).await;
 }
 
-async fn a_frame_over_64_kib_closes_with_1009(world: Arc<World>) {
-    let node = world.node().await;
+async fn a_frame_over_64_kib_closes_with_1009(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let (viewer, user) = (User::new(), User::new());
-    world.befriend(&viewer, &user).await;
+    world.add_contact(&viewer, &user).await;
     let mut watching = node.socket(&viewer).await;
-    watching.next().await;
+    watching.next_message().await;
     let mut socket = node.socket(&user).await;
-    socket.until("the other one", |socket| socket.sees_online(viewer.id)).await;
+    socket.wait_until("the other one", |socket| socket.shows_online(viewer.id)).await;
     let padding = "x".repeat(64 * 1024 - 40);
-    socket.say(json!({"type": "heartbeat", "padding": padding})).await;
-    socket.expect_silence(Duration::from_millis(300)).await;
-    socket.say(json!({"type": "heartbeat", "padding": "x".repeat(64 * 1024)})).await;
+    socket.send_message(json!({"type": "heartbeat", "padding": padding})).await;
+    socket.expect_no_message(Duration::from_millis(300)).await;
+    socket.send_message(json!({"type": "heartbeat", "padding": "x".repeat(64 * 1024)})).await;
     socket.expect_close(1009).await;
-    watching.until("it went offline", |socket| socket.sees_offline(user.id)).await;
+    watching.wait_until("it went offline", |socket| socket.shows_offline(user.id)).await;
 }
 
-async fn on_shutdown_sockets_are_closed_with_1001(world: Arc<World>) {
-    let node = world.node().await;
+async fn on_shutdown_sockets_are_closed_with_1001(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let users: Vec<User> = (0..5).map(|_| User::new()).collect();
     let mut sockets = Vec::new();
     for user in &users {
         let mut socket = node.socket(user).await;
-        socket.next().await;
+        socket.next_message().await;
         sockets.push(socket);
     }
     let stopping = {
@@ -398,6 +406,7 @@ async fn on_shutdown_sockets_are_closed_with_1001(world: Arc<World>) {
     }
     stopping.await.expect("no panic").expect("an orderly stop");
     // The lease was given up: nobody is left online.
-    let live = world.row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
+    let live =
+        world.query_row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
     assert_eq!(live.get::<_, i64>(0), 0);
 }

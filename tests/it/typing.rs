@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    Case,
-    client::{Socket, TIME, assert_like},
-    world::{Node, User, World},
+    TestCase,
+    client::{ANY_TIME, Socket, assert_matches_pattern},
+    harness::{TestDatabase, TestServer, User},
 };
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         typing_is_told_to_participants_and_ends_after_five_seconds,
         typing_over_a_socket_is_the_same_as_over_rest,
@@ -25,19 +25,19 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Two people in a conversation who may see each other, the second on a socket.
-struct Room {
+struct TypingConversation {
     id: Uuid,
     typist: User,
     reader: User,
     socket: Socket,
 }
 
-impl Room {
-    async fn open(world: &World, node: &Node) -> Self {
+impl TypingConversation {
+    async fn open(world: &TestDatabase, node: &TestServer) -> Self {
         let (typist, reader, id) = (User::new(), User::new(), Uuid::new_v4());
-        world.befriend(&typist, &reader).await;
+        world.add_contact(&typist, &reader).await;
         world
-            .run(
+            .execute(
                 "insert into public.conversations (id, created_by) values ($room, $typist);
                  insert into public.conversation_participants (conversation_id, user_id)
                    values ($room, $typist), ($room, $reader);",
@@ -46,7 +46,7 @@ impl Room {
             .await;
         world.set_status(&typist, "online").await;
         let mut socket = node.socket(&reader).await;
-        socket.next().await;
+        socket.next_message().await;
         Self { id, typist, reader, socket }
     }
 
@@ -54,70 +54,76 @@ impl Room {
         format!("/api/conversations/{}/typing", self.id)
     }
 
-    async fn type_over_rest(&self, node: &Node, is_typing: bool) {
+    async fn set_typing_over_rest(&self, node: &TestServer, is_typing: bool) {
         let answer = node.post(&self.typist, &self.path(), json!({"is_typing": is_typing})).await;
-        assert_eq!(answer.expect(200), json!({"success": true}));
+        assert_eq!(answer.expect_status(200), json!({"success": true}));
     }
 
-    fn frame(&self, is_typing: bool) -> Value {
+    fn typing_message(&self, is_typing: bool) -> Value {
         let data = json!({"user_id": self.typist.id, "conversation_id": self.id, "is_typing": is_typing});
         json!({"type": "typing_update", "data": data})
     }
 }
 
-async fn typing_is_told_to_participants_and_ends_after_five_seconds(world: Arc<World>) {
-    let node = world.node().await;
-    let mut room = Room::open(&world, &node).await;
-    room.type_over_rest(&node, true).await;
-    let (began, expected) = (Instant::now(), room.frame(true));
-    room.socket.expect(expected).await;
+async fn typing_is_told_to_participants_and_ends_after_five_seconds(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut room = TypingConversation::open(&world, &node).await;
+    room.set_typing_over_rest(&node, true).await;
+    let (began, expected) = (Instant::now(), room.typing_message(true));
+    room.socket.expect_message(expected).await;
 
-    let listed = node.get(&room.reader, &room.path()).await.expect(200);
-    assert_like(&listed, &json!([{"user_id": room.typist.id, "updated_at": TIME}]));
-    let users = node.get(&room.reader, "/api/presence/users").await.expect(200);
+    let listed = node.get(&room.reader, &room.path()).await.expect_status(200);
+    assert_matches_pattern(&listed, &json!([{"user_id": room.typist.id, "updated_at": ANY_TIME}]));
+    let users = node.get(&room.reader, "/api/presence/users").await.expect_status(200);
     assert_eq!((&users[0]["user_id"], &users[0]["is_typing"]), (&json!(room.typist.id), &json!(true)));
 
-    let expected = room.frame(false);
-    room.socket.expect(expected).await;
+    let expected = room.typing_message(false);
+    room.socket.expect_message(expected).await;
     let took = began.elapsed();
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
-    assert_eq!(node.get(&room.reader, &room.path()).await.expect(200), json!([]));
+    assert_eq!(node.get(&room.reader, &room.path()).await.expect_status(200), json!([]));
 }
 
-async fn typing_over_a_socket_is_the_same_as_over_rest(world: Arc<World>) {
-    let node = world.node().await;
-    let mut room = Room::open(&world, &node).await;
+async fn typing_over_a_socket_is_the_same_as_over_rest(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut room = TypingConversation::open(&world, &node).await;
     let mut own = node.socket(&room.typist).await;
-    own.next().await;
+    own.next_message().await;
     for is_typing in [true, false] {
-        own.say(json!({"type": "typing", "data": {"conversationId": room.id, "isTyping": is_typing}})).await;
-        let expected = room.frame(is_typing);
-        let told = room.socket.find("typing", |frame| frame["type"] == "typing_update").await;
+        own.send_message(
+            json!({"type": "typing", "data": {"conversationId": room.id, "isTyping": is_typing}}),
+        )
+        .await;
+        let expected = room.typing_message(is_typing);
+        let told = room.socket.find_message("typing", |frame| frame["type"] == "typing_update").await;
         assert_eq!(told, expected);
     }
-    own.say(json!({"type": "typing", "data": {"conversation_id": Uuid::new_v4(), "is_typing": true}})).await;
-    let error = own.find("a complaint", |frame| frame["type"] == "error").await;
+    own.send_message(
+        json!({"type": "typing", "data": {"conversation_id": Uuid::new_v4(), "is_typing": true}}),
+    )
+    .await;
+    let error = own.find_message("a complaint", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "NOT_FOUND");
 }
 
-async fn a_refresh_keeps_typing_without_another_frame(world: Arc<World>) {
-    let node = world.node().await;
-    let mut room = Room::open(&world, &node).await;
-    room.type_over_rest(&node, true).await;
-    let expected = room.frame(true);
-    room.socket.expect(expected).await;
-    room.socket.expect_silence(Duration::from_millis(1_500)).await;
-    room.type_over_rest(&node, true).await;
+async fn a_refresh_keeps_typing_without_another_frame(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut room = TypingConversation::open(&world, &node).await;
+    room.set_typing_over_rest(&node, true).await;
+    let expected = room.typing_message(true);
+    room.socket.expect_message(expected).await;
+    room.socket.expect_no_message(Duration::from_millis(1_500)).await;
+    room.set_typing_over_rest(&node, true).await;
     let refreshed = Instant::now();
-    let expected = room.frame(false);
-    room.socket.expect(expected).await;
+    let expected = room.typing_message(false);
+    room.socket.expect_message(expected).await;
     let took = refreshed.elapsed();
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
 }
 
-async fn whoever_is_no_participant_types_nowhere_and_learns_nothing(world: Arc<World>) {
-    let node = world.node().await;
-    let mut room = Room::open(&world, &node).await;
+async fn whoever_is_no_participant_types_nowhere_and_learns_nothing(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut room = TypingConversation::open(&world, &node).await;
     let stranger = User::new();
     let unknown = format!("/api/conversations/{}/typing", Uuid::new_v4());
     let mut answers = Vec::new();
@@ -133,12 +139,15 @@ async fn whoever_is_no_participant_types_nowhere_and_learns_nothing(world: Arc<W
     }
     let nowhere = node.post(&room.typist, "/api/conversations/bob/typing", json!({"is_typing": true})).await;
     nowhere.expect_error(400, "INVALID_REQUEST");
-    room.socket.expect_silence(Duration::from_millis(300)).await;
-    assert_eq!(world.row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0), 0);
+    room.socket.expect_no_message(Duration::from_millis(300)).await;
+    assert_eq!(
+        world.query_row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0),
+        0
+    );
 }
 
-async fn typing_of_those_who_hide_it_is_not_told(world: Arc<World>) {
-    let node = world.node().await;
+async fn typing_of_those_who_hide_it_is_not_told(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     for hide in [
         "insert into public.presence_settings (user_id, show_typing) values ($typist, false)",
         "insert into public.presence_settings (user_id, visibility) values ($typist, 'nobody')",
@@ -146,50 +155,50 @@ async fn typing_of_those_who_hide_it_is_not_told(world: Arc<World>) {
         "insert into public.blocks values ($typist, $reader)",
         "insert into public.blocks values ($reader, $typist)",
     ] {
-        let mut room = Room::open(&world, &node).await;
-        world.run(hide, &[("typist", room.typist.id), ("reader", room.reader.id)]).await;
-        room.type_over_rest(&node, true).await;
+        let mut room = TypingConversation::open(&world, &node).await;
+        world.execute(hide, &[("typist", room.typist.id), ("reader", room.reader.id)]).await;
+        room.set_typing_over_rest(&node, true).await;
         let until = Instant::now() + Duration::from_millis(500);
-        while let Some(heard) = room.socket.hear(until).await {
+        while let Some(heard) = room.socket.receive(until).await {
             assert!(!format!("{heard:?}").contains("typing"), "{hide}: {heard:?}");
         }
-        assert_eq!(node.get(&room.reader, &room.path()).await.expect(200), json!([]), "{hide}");
+        assert_eq!(node.get(&room.reader, &room.path()).await.expect_status(200), json!([]), "{hide}");
         // Who types sees it, whatever others may see.
-        let own = node.get(&room.typist, &room.path()).await.expect(200);
+        let own = node.get(&room.typist, &room.path()).await.expect_status(200);
         assert_eq!(own[0]["user_id"], json!(room.typist.id), "{hide}");
     }
 }
 
-async fn a_block_ends_what_was_seen_of_typing(world: Arc<World>) {
-    let node = world.node().await;
-    let mut room = Room::open(&world, &node).await;
-    room.type_over_rest(&node, true).await;
-    let expected = room.frame(true);
-    room.socket.expect(expected).await;
+async fn a_block_ends_what_was_seen_of_typing(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut room = TypingConversation::open(&world, &node).await;
+    room.set_typing_over_rest(&node, true).await;
+    let expected = room.typing_message(true);
+    room.socket.expect_message(expected).await;
     let blocked = Instant::now();
     world
-        .run("insert into public.blocks values ($a, $b)", &[("a", room.typist.id), ("b", room.reader.id)])
+        .execute("insert into public.blocks values ($a, $b)", &[("a", room.typist.id), ("b", room.reader.id)])
         .await;
-    let told = room.socket.find("the end of typing", |frame| frame["type"] == "typing_update").await;
-    assert_eq!(told, room.frame(false));
+    let told = room.socket.find_message("the end of typing", |frame| frame["type"] == "typing_update").await;
+    assert_eq!(told, room.typing_message(false));
     assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
-    room.type_over_rest(&node, true).await;
+    room.set_typing_over_rest(&node, true).await;
     let until = Instant::now() + Duration::from_millis(500);
-    while let Some(heard) = room.socket.hear(until).await {
+    while let Some(heard) = room.socket.receive(until).await {
         assert!(!format!("{heard:?}").contains("typing"), "{heard:?}");
     }
 }
 
-async fn rows_written_in_sql_are_told(world: Arc<World>) {
-    let node = world.node().await;
-    let mut room = Room::open(&world, &node).await;
+async fn rows_written_in_sql_are_told(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut room = TypingConversation::open(&world, &node).await;
     let ids = [("room", room.id), ("typist", room.typist.id)];
     for (statement, is_typing) in [
         ("insert into public.typing_indicators (conversation_id, user_id) values ($room, $typist)", true),
         ("delete from public.typing_indicators", false),
     ] {
-        world.run(statement, &ids).await;
-        let expected = room.frame(is_typing);
-        room.socket.expect(expected).await;
+        world.execute(statement, &ids).await;
+        let expected = room.typing_message(is_typing);
+        room.socket.expect_message(expected).await;
     }
 }

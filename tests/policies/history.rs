@@ -15,9 +15,9 @@ use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
 
 use crate::{
-    client::{Heard as Said, Socket},
-    oracle::{self, Entry, Heard, Rule, Shown, is_taken_back, shown_frame, shown_row},
-    world::{Node, User, World},
+    client::{Socket, SocketEvent as Said},
+    harness::{TestDatabase, TestServer, User},
+    oracle::{self, LogEntry, ReceivedStates, Rule, ShownState, is_hidden, state_of_frame, state_of_row},
 };
 
 /// Users in a history, and how many of them have a socket.
@@ -25,12 +25,12 @@ const USERS: usize = 5;
 const VIEWERS: usize = 3;
 /// Rounds, and the most changes at the same time in one.
 const ROUNDS: usize = 8;
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_STEPS: usize = 4;
 /// How long sockets may take to settle at a quiet point.
-const SETTLE: Duration = Duration::from_secs(15);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a history came to.
-pub struct Told {
+pub struct HistoryStats {
     pub frames: usize,
     pub steps: usize,
 }
@@ -45,46 +45,46 @@ enum Step {
     Reconnect { viewer: usize },
 }
 
-struct Watching {
+struct Viewer {
     user: usize,
     socket: Option<Socket>,
-    heard: Heard,
+    received: ReceivedStates,
     /// Who types, as far as the socket was told.
     typists: HashSet<Uuid>,
 }
 
 struct History {
-    nodes: Arc<[Arc<Node>; 2]>,
+    nodes: Arc<[Arc<TestServer>; 2]>,
     rule: Rule,
     rng: StdRng,
     users: Vec<User>,
     team: Uuid,
     conversation: Uuid,
     tag: u32,
-    watching: Vec<Watching>,
+    viewers: Vec<Viewer>,
     /// What earlier sockets of the viewers heard.
-    past: Vec<Heard>,
+    past_connections: Vec<ReceivedStates>,
     /// Everything that concerns these users has a later number in the commit log.
-    log_begins: i64,
+    log_start: i64,
     connections: Vec<Client>,
 }
 
 /// Connections of histories that ended well, for the next: opening one costs more than all that a history does on it.
-pub type Idle = Mutex<Vec<Vec<Client>>>;
+pub type IdleConnections = Mutex<Vec<Vec<Client>>>;
 
 /// Runs the history of a seed.
-pub async fn run(
-    world: Arc<World>,
-    idle: Arc<Idle>,
-    nodes: Arc<[Arc<Node>; 2]>,
+pub async fn execute(
+    world: Arc<TestDatabase>,
+    idle: Arc<IdleConnections>,
+    nodes: Arc<[Arc<TestServer>; 2]>,
     rule: Rule,
     seed: u64,
-) -> Result<Told, String> {
+) -> Result<HistoryStats, String> {
     let taken = idle.lock().pop();
     let connections = match taken {
         Some(connections) => connections,
         // One for each of the changes of a round: a connection does one thing at a time.
-        None => join_all((0..AT_ONCE).map(|_| world.connect())).await,
+        None => join_all((0..MAX_CONCURRENT_STEPS).map(|_| world.connect())).await,
     };
     let mut history = History {
         nodes,
@@ -94,38 +94,38 @@ pub async fn run(
         team: Uuid::new_v4(),
         conversation: Uuid::new_v4(),
         tag: 0,
-        watching: Vec::new(),
-        past: Vec::new(),
-        log_begins: 0,
+        viewers: Vec::new(),
+        past_connections: Vec::new(),
+        log_start: 0,
         connections,
     };
-    history.begin().await;
+    history.set_up().await;
     let mut steps = 0;
     for _ in 0..ROUNDS {
-        steps += history.round().await;
+        steps += history.run_round().await;
         if history.rng.random_bool(0.3) {
             history.settle().await?;
         }
     }
     history.settle().await?;
-    history.explain().await?;
-    history.judge().await?;
+    history.check_explanations().await?;
+    history.check_commit_log().await?;
     let frames =
-        history.watching.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
+        history.viewers.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
     let frames = frames.sum();
-    for watching in &mut history.watching {
+    for watching in &mut history.viewers {
         if let Some(socket) = watching.socket.take() {
             socket.close().await;
         }
     }
     idle.lock().push(history.connections);
-    Ok(Told { frames, steps })
+    Ok(HistoryStats { frames, steps })
 }
 
 impl History {
-    async fn begin(&mut self) {
+    async fn set_up(&mut self) {
         let begins = "select coalesce(max(seq), 0) from public.commit_log";
-        self.log_begins = self.connections[0].query_one(begins, &[]).await.expect("the log").get(0);
+        self.log_start = self.connections[0].query_one(begins, &[]).await.expect("the log").get(0);
         let owner = self.users[0].id;
         let mut setup = format!(
             "insert into public.teams (id, name, owner_id) values ('{}', 't', '{owner}');
@@ -133,9 +133,9 @@ impl History {
             self.team, self.conversation
         );
         for _ in 0..14 {
-            setup += &self.relation();
+            setup += &self.random_relation_change();
         }
-        sql(&self.connections[0], &setup).await;
+        execute_with_retry(&self.connections[0], &setup).await;
         for user in 0..VIEWERS {
             // The first follows two users beside its relations.
             let follows: HashSet<Uuid> = if user == 0 {
@@ -144,22 +144,23 @@ impl History {
                 HashSet::new()
             };
             let viewer = self.users[user].id;
-            let heard = Heard { viewer, follows, frames: HashMap::new() };
-            self.watching.push(Watching { user, socket: None, heard, typists: HashSet::new() });
+            let heard = ReceivedStates { viewer, follows, frames: HashMap::new() };
+            self.viewers.push(Viewer { user, socket: None, received: heard, typists: HashSet::new() });
             self.connect(user).await;
         }
     }
 
     async fn connect(&mut self, viewer: usize) {
         let node = self.nodes.choose(&mut self.rng).expect("there are two").clone();
-        let watching = &mut self.watching[viewer];
-        let ids: Vec<String> = watching.heard.follows.iter().map(Uuid::to_string).collect();
+        let watching = &mut self.viewers[viewer];
+        let ids: Vec<String> = watching.received.follows.iter().map(Uuid::to_string).collect();
         let query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
         watching.socket = Some(node.socket_with(&self.users[watching.user], &query).await);
     }
 
-    async fn round(&mut self) -> usize {
-        let steps: Vec<Step> = (0..self.rng.random_range(1..=AT_ONCE)).map(|_| self.step()).collect();
+    async fn run_round(&mut self) -> usize {
+        let steps: Vec<Step> =
+            (0..self.rng.random_range(1..=MAX_CONCURRENT_STEPS)).map(|_| self.random_step()).collect();
         let mut concurrent = Vec::new();
         for step in &steps {
             match step {
@@ -169,8 +170,8 @@ impl History {
                 Step::Frame { viewer, status, custom } => {
                     let frame =
                         json!({"type": "status", "data": {"status": status, "custom_status": custom}});
-                    let socket = self.watching[*viewer].socket.as_mut().expect("is connected");
-                    socket.say(frame).await;
+                    let socket = self.viewers[*viewer].socket.as_mut().expect("is connected");
+                    socket.send_message(frame).await;
                 }
                 Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) => concurrent.push(step),
             }
@@ -182,7 +183,7 @@ impl History {
                 match step {
                     Step::Rest { user, status, custom } => {
                         let body = json!({"status": status, "custom_status": custom, "activity": custom, "device_id": "rest"});
-                        node.post(&this.users[*user], "/api/presence/status", body).await.expect(200);
+                        node.post(&this.users[*user], "/api/presence/status", body).await.expect_status(200);
                     }
                     Step::Type { user, is_typing } => {
                         let path = format!("/api/conversations/{}/typing", this.conversation);
@@ -190,7 +191,7 @@ impl History {
                         // Whoever takes no part at that moment is told that there is no such conversation.
                         assert!([200, 404].contains(&answer.status.as_u16()), "{answer:?}");
                     }
-                    Step::Sql(text) => sql(&this.connections[place], text).await,
+                    Step::Sql(text) => execute_with_retry(&this.connections[place], text).await,
                     Step::Frame { .. } | Step::Reconnect { .. } => {}
                 }
             }
@@ -201,48 +202,52 @@ impl History {
 
     async fn reconnect(&mut self, viewer: usize) {
         // What is under way is heard first, so that the record is whole.
-        self.listen(viewer, Instant::now()).await;
-        if let Some(socket) = self.watching[viewer].socket.take() {
+        self.receive_until(viewer, Instant::now()).await;
+        if let Some(socket) = self.viewers[viewer].socket.take() {
             socket.close().await;
         }
-        let watching = &mut self.watching[viewer];
-        let fresh =
-            Heard { frames: HashMap::new(), follows: watching.heard.follows.clone(), ..watching.heard };
-        self.past.push(std::mem::replace(&mut watching.heard, fresh));
+        let watching = &mut self.viewers[viewer];
+        let fresh = ReceivedStates {
+            frames: HashMap::new(),
+            follows: watching.received.follows.clone(),
+            ..watching.received
+        };
+        self.past_connections.push(std::mem::replace(&mut watching.received, fresh));
         // A socket begins with who types then; of the others it says nothing.
         watching.typists.clear();
         self.connect(viewer).await;
     }
 
-    fn step(&mut self) -> Step {
+    fn random_step(&mut self) -> Step {
         match self.rng.random_range(0..100) {
             0..25 => {
-                let (user, status, custom) = (self.user(), self.status(), self.custom());
+                let (user, status, custom) =
+                    (self.random_user(), self.random_status(), self.next_custom_status());
                 Step::Rest { user, status, custom }
             }
             25..37 => {
                 let (viewer, status, custom) =
-                    (self.rng.random_range(0..VIEWERS), self.status(), self.custom());
+                    (self.rng.random_range(0..VIEWERS), self.random_status(), self.next_custom_status());
                 Step::Frame { viewer, status, custom }
             }
             37..47 => {
-                let (user, status) = (self.user(), self.status());
+                let (user, status) = (self.random_user(), self.random_status());
                 Step::Sql(format!("select rollcall.set_status('{}', '{status}');", self.users[user].id))
             }
             47..52 => {
-                let user = self.user();
+                let user = self.random_user();
                 Step::Sql(format!(
                     "delete from public.presence_devices where user_id = '{}';",
                     self.users[user].id
                 ))
             }
-            52..60 => Step::Type { user: self.user(), is_typing: self.rng.random_bool(0.7) },
+            52..60 => Step::Type { user: self.random_user(), is_typing: self.rng.random_bool(0.7) },
             60..64 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
             64..72 => {
                 // In one transaction: sight is taken or given together with a new state.
-                let (user, status) = (self.user(), self.status());
-                let relation = self.relation();
-                let tag = self.custom();
+                let (user, status) = (self.random_user(), self.random_status());
+                let relation = self.random_relation_change();
+                let tag = self.next_custom_status();
                 let id = self.users[user].id;
                 Step::Sql(format!(
                     "begin; {relation} select rollcall.set_status('{id}', '{status}');
@@ -250,26 +255,26 @@ impl History {
                        on conflict (user_id) do update set custom_status = excluded.custom_status; commit;"
                 ))
             }
-            _ => Step::Sql(self.relation()),
+            _ => Step::Sql(self.random_relation_change()),
         }
     }
 
-    fn user(&mut self) -> usize {
+    fn random_user(&mut self) -> usize {
         self.rng.random_range(0..USERS)
     }
 
-    fn status(&mut self) -> &'static str {
+    fn random_status(&mut self) -> &'static str {
         ["online", "away", "busy", "dnd", "invisible", "offline"].choose(&mut self.rng).expect("six")
     }
 
     /// Every state has a name of its own, so that a frame tells which one it is of.
-    fn custom(&mut self) -> String {
+    fn next_custom_status(&mut self) -> String {
         self.tag += 1;
         format!("state {}", self.tag)
     }
 
     /// A change of who is related to whom, or of who may see whom.
-    fn relation(&mut self) -> String {
+    fn random_relation_change(&mut self) -> String {
         let one = self.rng.random_range(0..USERS);
         let other = (one + self.rng.random_range(1..USERS)) % USERS;
         let (a, b) = (self.users[one].id, self.users[other].id);
@@ -322,11 +327,11 @@ impl History {
     }
 
     /// Hears what has arrived by then, and keeps the record.
-    async fn listen(&mut self, viewer: usize, until: Instant) {
-        let Watching { socket: Some(socket), heard, typists, .. } = &mut self.watching[viewer] else {
+    async fn receive_until(&mut self, viewer: usize, until: Instant) {
+        let Viewer { socket: Some(socket), received: heard, typists, .. } = &mut self.viewers[viewer] else {
             return;
         };
-        while let Some(said) = socket.hear(until).await {
+        while let Some(said) = socket.receive(until).await {
             let frame = match said {
                 Said::Frame(frame) => frame,
                 other => panic!("a socket ended: {other:?}"),
@@ -348,7 +353,7 @@ impl History {
             };
             for face in faces {
                 let subject = face["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
-                heard.frames.entry(subject).or_default().push(shown_frame(&face));
+                heard.frames.entry(subject).or_default().push(state_of_frame(&face));
             }
         }
     }
@@ -356,18 +361,18 @@ impl History {
     /// A quiet point: every socket comes to believe what `SELECT` as its viewer returns, and stays with it.
     async fn settle(&mut self) -> Result<(), String> {
         for viewer in 0..VIEWERS {
-            let deadline = Instant::now() + SETTLE;
+            let deadline = Instant::now() + SETTLE_TIMEOUT;
             loop {
-                self.listen(viewer, Instant::now() + Duration::from_millis(20)).await;
-                let (truth, typing) = self.select(viewer).await;
-                let (belief, typists) = (self.belief(viewer), &self.watching[viewer].typists);
+                self.receive_until(viewer, Instant::now() + Duration::from_millis(20)).await;
+                let (truth, typing) = self.selected_presences(viewer).await;
+                let (belief, typists) = (self.shown_presences(viewer), &self.viewers[viewer].typists);
                 if truth == belief && typing == *typists {
                     break;
                 }
                 if Instant::now() > deadline {
                     return Err(format!(
                         "viewer {} believes\n{belief:#?} {typists:?}\nbut select says\n{truth:#?} {typing:?}",
-                        self.users[self.watching[viewer].user].id
+                        self.users[self.viewers[viewer].user].id
                     ));
                 }
             }
@@ -375,15 +380,15 @@ impl History {
         Ok(())
     }
 
-    fn belief(&self, viewer: usize) -> HashMap<Uuid, Shown> {
-        let heard = &self.watching[viewer].heard;
+    fn shown_presences(&self, viewer: usize) -> HashMap<Uuid, ShownState> {
+        let heard = &self.viewers[viewer].received;
         let last = heard.frames.iter().map(|(subject, frames)| (*subject, frames.last().cloned().flatten()));
-        last.filter(|(_, shown)| !is_taken_back(shown)).collect()
+        last.filter(|(_, shown)| !is_hidden(shown)).collect()
     }
 
     /// What `SELECT` as the viewer returns, of those whom its socket is about, and who else it says is typing.
-    async fn select(&self, viewer: usize) -> (HashMap<Uuid, Shown>, HashSet<Uuid>) {
-        let Watching { user, heard, .. } = &self.watching[viewer];
+    async fn selected_presences(&self, viewer: usize) -> (HashMap<Uuid, ShownState>, HashSet<Uuid>) {
+        let Viewer { user, received: heard, .. } = &self.viewers[viewer];
         let follows: Vec<Uuid> = heard.follows.iter().copied().collect();
         let claims = json!({"sub": self.users[*user].id, "role": "authenticated"}).to_string();
         let client = &self.connections[0];
@@ -400,15 +405,15 @@ impl History {
         let rows = rows.iter().map(|row| row.get::<_, Value>(0));
         let seen = rows.map(|row| {
             let subject = row["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
-            (subject, Some(shown_row(&row)))
+            (subject, Some(state_of_row(&row)))
         });
         // Somebody offline who shows no last_seen reads like somebody who was taken back.
-        let seen = seen.filter(|(_, shown)| !is_taken_back(shown)).collect();
+        let seen = seen.filter(|(_, shown)| !is_hidden(shown)).collect();
         (seen, typing.iter().map(|row| row.get(0)).collect())
     }
 
     /// What is explained of somebody's sight is what `SELECT` as that user returns, of everybody.
-    async fn explain(&mut self) -> Result<(), String> {
+    async fn check_explanations(&mut self) -> Result<(), String> {
         let viewer = self.users[self.rng.random_range(0..USERS)].id;
         let users: Vec<Uuid> = self.users.iter().map(|user| user.id).collect();
         let client = &self.connections[0];
@@ -446,31 +451,33 @@ impl History {
     }
 
     /// The second judge, over the whole history.
-    async fn judge(&mut self) -> Result<(), String> {
+    async fn check_commit_log(&mut self) -> Result<(), String> {
         let ids: Vec<String> = self.users.iter().map(|user| user.id.to_string()).collect();
         let log = "select xid::text, source, old_row, new_row from public.commit_log
             where seq > $2 and coalesce(new_row, old_row)::text ~ $1 order by seq";
-        let rows =
-            self.connections[0].query(log, &[&ids.join("|"), &self.log_begins]).await.expect("the log");
-        let entry = |row: &tokio_postgres::Row| Entry {
+        let rows = self.connections[0].query(log, &[&ids.join("|"), &self.log_start]).await.expect("the log");
+        let entry = |row: &tokio_postgres::Row| LogEntry {
             xid: row.get(0),
             source: row.get(1),
             old: row.get(2),
             new: row.get(3),
         };
-        let log: Vec<Entry> = rows.iter().map(entry).collect();
-        let mut heard = std::mem::take(&mut self.past);
-        heard.extend(self.watching.iter_mut().map(|watching| {
-            let empty =
-                Heard { viewer: watching.heard.viewer, follows: HashSet::new(), frames: HashMap::new() };
-            std::mem::replace(&mut watching.heard, empty)
+        let log: Vec<LogEntry> = rows.iter().map(entry).collect();
+        let mut heard = std::mem::take(&mut self.past_connections);
+        heard.extend(self.viewers.iter_mut().map(|watching| {
+            let empty = ReceivedStates {
+                viewer: watching.received.viewer,
+                follows: HashSet::new(),
+                frames: HashMap::new(),
+            };
+            std::mem::replace(&mut watching.received, empty)
         }));
         oracle::check(self.rule, &log, &heard)
     }
 }
 
 /// Runs statements; a collision with another transaction is tried again, as every client of Postgres has to.
-async fn sql(client: &Client, text: &str) {
+async fn execute_with_retry(client: &Client, text: &str) {
     for _ in 0..20 {
         let done = timeout(Duration::from_secs(30), client.batch_execute(text)).await.expect("in time");
         match done {

@@ -12,9 +12,9 @@ mod client;
 #[path = "../it/cluster.rs"]
 #[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
 mod cluster;
-#[path = "../it/world.rs"]
+#[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod world;
+mod harness;
 
 mod history;
 mod oracle;
@@ -25,30 +25,30 @@ use futures_util::{StreamExt, stream};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 
-use crate::{cluster::Cluster, oracle::Rule, world::World};
+use crate::{cluster::Cluster, harness::TestDatabase, oracle::Rule};
 
 /// Histories under Rollcall's own rule; a quarter as many run under the test's.
 const HISTORIES: u64 = 1_000;
 /// Histories at the same time; their users are strangers to each other.
-const AT_ONCE: usize = 8;
+const CONCURRENT_HISTORIES: usize = 8;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     rustls::crypto::ring::default_provider().install_default().expect("the first provider");
-    let histories = number("ROLLCALL_HISTORIES").unwrap_or(HISTORIES);
-    let seed = number("ROLLCALL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let histories = env_number("ROLLCALL_HISTORIES").unwrap_or(HISTORIES);
+    let seed = env_number("ROLLCALL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
     let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
 
     let trial = |name: &str, rule: Rule, histories: u64| {
         let (runtime, cluster) = (runtime.clone(), cluster.clone());
         Trial::test(name, move || {
             let cluster = cluster.expect("is there, unless tests are only listed");
-            runtime.block_on(run(cluster, rule, seed, histories))
+            runtime.block_on(execute(cluster, rule, seed, histories))
         })
     };
     let trials = vec![
-        trial("sockets_believe_what_select_as_the_viewer_says", Rule::Ours, histories),
+        trial("sockets_believe_what_select_as_the_viewer_says", Rule::BuiltIn, histories),
         trial("sockets_follow_a_policy_of_the_dbas_own", Rule::ByGrant, histories.div_ceil(4)),
     ];
     // One after the other: each keeps the machine busy by itself.
@@ -60,26 +60,26 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn env_number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-async fn run(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Result<(), Failed> {
-    let world = World::new(cluster).await;
-    world.run(include_str!("log.sql"), &[]).await;
-    let nodes = Arc::new([world.node().await, world.node().await]);
+async fn execute(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Result<(), Failed> {
+    let world = TestDatabase::new(cluster).await;
+    world.execute(include_str!("log.sql"), &[]).await;
+    let nodes = Arc::new([world.start_server().await, world.start_server().await]);
     if rule == Rule::ByGrant {
         // While the servers run, as a DBA would.
-        world.run(include_str!("own_policy.sql"), &[]).await;
+        world.execute(include_str!("own_policy.sql"), &[]).await;
     }
     let started = std::time::Instant::now();
-    let idle = Arc::new(history::Idle::default());
+    let idle = Arc::new(history::IdleConnections::default());
     let mut runs = stream::iter(seed..seed + histories)
         .map(|seed| {
             let (world, idle, nodes) = (world.clone(), idle.clone(), nodes.clone());
-            async move { (seed, tokio::spawn(history::run(world, idle, nodes, rule, seed)).await) }
+            async move { (seed, tokio::spawn(history::execute(world, idle, nodes, rule, seed)).await) }
         })
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(CONCURRENT_HISTORIES);
     let (mut frames, mut steps, mut failures) = (0, 0, Vec::new());
     while let Some((seed, outcome)) = runs.next().await {
         match outcome {

@@ -11,16 +11,16 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Rollcall's own.
-    Ours,
+    BuiltIn,
     /// The test's own table `test_grants`.
     ByGrant,
 }
 
 /// What a frame says of somebody; `None` for somebody who is not to be seen.
-pub type Shown = Option<BTreeMap<&'static str, Value>>;
+pub type ShownState = Option<BTreeMap<&'static str, Value>>;
 
 /// One row of the commit log.
-pub struct Entry {
+pub struct LogEntry {
     pub xid: String,
     pub source: String,
     pub old: Option<Value>,
@@ -49,16 +49,16 @@ fn pair(row: &Value, a: &str, b: &str) -> (Uuid, Uuid) {
 }
 
 impl Tables {
-    fn apply(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &LogEntry) {
         if let Some(old) = &entry.old {
-            self.put(&entry.source, old, false);
+            self.set_row(&entry.source, old, false);
         }
         if let Some(new) = &entry.new {
-            self.put(&entry.source, new, true);
+            self.set_row(&entry.source, new, true);
         }
     }
 
-    fn put(&mut self, source: &str, row: &Value, there: bool) {
+    fn set_row(&mut self, source: &str, row: &Value, there: bool) {
         let (set, key) = match source {
             "user_presence" => {
                 let key = (id(row, "user_id"), row["face"].as_str().expect("a face").to_owned());
@@ -103,21 +103,21 @@ impl Tables {
         };
     }
 
-    fn contact(&self, a: Uuid, b: Uuid) -> bool {
+    fn are_contacts(&self, a: Uuid, b: Uuid) -> bool {
         self.contacts.contains(&(a, b)) || self.contacts.contains(&(b, a))
     }
 
-    fn share(groups: &HashSet<(Uuid, Uuid)>, a: Uuid, b: Uuid) -> bool {
+    fn share_group(groups: &HashSet<(Uuid, Uuid)>, a: Uuid, b: Uuid) -> bool {
         groups.iter().any(|(group, user)| *user == a && groups.contains(&(*group, b)))
     }
 
-    fn related(&self, viewer: Uuid, subject: Uuid) -> bool {
-        self.contact(viewer, subject)
-            || Self::share(&self.teams, viewer, subject)
-            || Self::share(&self.conversations, viewer, subject)
+    fn are_related(&self, viewer: Uuid, subject: Uuid) -> bool {
+        self.are_contacts(viewer, subject)
+            || Self::share_group(&self.teams, viewer, subject)
+            || Self::share_group(&self.conversations, viewer, subject)
     }
 
-    fn face(&self, rule: Rule, viewer: Uuid, subject: Uuid) -> Option<&'static str> {
+    fn visible_face(&self, rule: Rule, viewer: Uuid, subject: Uuid) -> Option<&'static str> {
         if rule == Rule::ByGrant {
             return self.grants.contains(&(viewer, subject)).then_some("public");
         }
@@ -129,24 +129,24 @@ impl Tables {
         }
         let allowed = match self.visibility.get(&subject).map_or("contacts", String::as_str) {
             "everyone" => true,
-            "contacts" => self.contact(viewer, subject),
-            "team" => Self::share(&self.teams, viewer, subject),
+            "contacts" => self.are_contacts(viewer, subject),
+            "team" => Self::share_group(&self.teams, viewer, subject),
             _ => false,
         };
         allowed.then_some("public")
     }
 
-    fn shown(&self, rule: Rule, viewer: Uuid, follows: &HashSet<Uuid>, subject: Uuid) -> Shown {
-        if !self.related(viewer, subject) && !follows.contains(&subject) {
+    fn visible_state(&self, rule: Rule, viewer: Uuid, follows: &HashSet<Uuid>, subject: Uuid) -> ShownState {
+        if !self.are_related(viewer, subject) && !follows.contains(&subject) {
             return None;
         }
-        let face = self.face(rule, viewer, subject)?;
-        self.faces.get(&(subject, face.to_owned())).map(shown_row)
+        let face = self.visible_face(rule, viewer, subject)?;
+        self.faces.get(&(subject, face.to_owned())).map(state_of_row)
     }
 }
 
 /// What a frame shows of a row, without times, whose texts differ between JSON of Postgres and of the server.
-pub fn shown_row(row: &Value) -> BTreeMap<&'static str, Value> {
+pub fn state_of_row(row: &Value) -> BTreeMap<&'static str, Value> {
     let mut shown =
         BTreeMap::from([("status", row["reach"].clone()), ("availability", row["status"].clone())]);
     for field in ["custom_status", "activity", "current_page"] {
@@ -159,7 +159,7 @@ pub fn shown_row(row: &Value) -> BTreeMap<&'static str, Value> {
 }
 
 /// What a frame shows. Somebody taken back is nobody.
-pub fn shown_frame(data: &Value) -> Shown {
+pub fn state_of_frame(data: &Value) -> ShownState {
     let mut shown =
         BTreeMap::from([("status", data["status"].clone()), ("availability", data["availability"].clone())]);
     for field in ["custom_status", "activity", "current_page"] {
@@ -172,7 +172,7 @@ pub fn shown_frame(data: &Value) -> Shown {
 }
 
 /// Whether a frame takes somebody back, which reads the same as somebody who was never seen.
-pub fn is_taken_back(shown: &Shown) -> bool {
+pub fn is_hidden(shown: &ShownState) -> bool {
     shown.as_ref().is_some_and(|shown| {
         shown["status"] == "offline"
             && shown["availability"] == "offline"
@@ -181,24 +181,24 @@ pub fn is_taken_back(shown: &Shown) -> bool {
 }
 
 /// One viewer's socket: what it follows and what it heard of each subject, in order.
-pub struct Heard {
+pub struct ReceivedStates {
     pub viewer: Uuid,
     pub follows: HashSet<Uuid>,
-    pub frames: HashMap<Uuid, Vec<Shown>>,
+    pub frames: HashMap<Uuid, Vec<ShownState>>,
 }
 
 /// Checks that every frame said, in an order that the commits allow, what the viewer was allowed to see at that
 /// moment. A viewer may skip states; it may not hear one that was never its to hear, nor go back in time.
-pub fn check(rule: Rule, log: &[Entry], heard: &[Heard]) -> Result<(), String> {
+pub fn check(rule: Rule, log: &[LogEntry], heard: &[ReceivedStates]) -> Result<(), String> {
     let subjects: BTreeSet<Uuid> = heard.iter().flat_map(|heard| heard.frames.keys().copied()).collect();
     // What each viewer may see of each subject after each commit, without repeats.
-    let mut visible: HashMap<(usize, Uuid), Vec<Shown>> = HashMap::new();
+    let mut visible: HashMap<(usize, Uuid), Vec<ShownState>> = HashMap::new();
     let mut tables = Tables::default();
     let mut commits = log.chunk_by(|a, b| a.xid == b.xid);
     loop {
         for (place, socket) in heard.iter().enumerate() {
             for subject in &subjects {
-                let now = tables.shown(rule, socket.viewer, &socket.follows, *subject);
+                let now = tables.visible_state(rule, socket.viewer, &socket.follows, *subject);
                 let states = visible.entry((place, *subject)).or_default();
                 if states.last() != Some(&now) {
                     states.push(now);
@@ -214,7 +214,7 @@ pub fn check(rule: Rule, log: &[Entry], heard: &[Heard]) -> Result<(), String> {
             let states = visible.get(&(place, *subject)).map_or(&[][..], Vec::as_slice);
             let mut at = 0;
             for (number, frame) in frames.iter().enumerate() {
-                let fits = |state: &Shown| state == frame || (state.is_none() && is_taken_back(frame));
+                let fits = |state: &ShownState| state == frame || (state.is_none() && is_hidden(frame));
                 match states[at.min(states.len())..].iter().position(fits) {
                     Some(step) => at += step,
                     None => {

@@ -10,35 +10,35 @@ use tokio::{
 
 use super::{
     AuthorizationError, ReadRights, WriteRights,
-    verdicts::{Key, KnownWrite, News, Pair, Verdicts},
+    cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId, RightsUpdates},
 };
 use crate::{
-    channels::{Claimant, Room},
+    channels::{ChannelPrincipal, Topic},
     telemetry::metric,
 };
 
 /// How long a question may take altogether, waiting for its turn included.
-const PATIENCE: Duration = Duration::from_secs(8);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Who hears that a channel's rights have changed. Is called from the task that asks, so it must not block.
-pub trait RightsWatcher: Send + Sync + 'static {
+pub trait RightsSubscriber: Send + Sync + 'static {
     /// What may be read from now on, where it differs from what was believed. An error means nothing, and says why.
-    fn changed(&self, rights: Result<ReadRights, AuthorizationError>);
+    fn on_rights_changed(&self, rights: Result<ReadRights, AuthorizationError>);
 }
 
 pub(super) struct Shared {
-    pub verdicts: Mutex<Verdicts>,
+    pub cache: Mutex<AuthorizationCache>,
     /// There is something to ask.
     pub wake: Notify,
     /// Somebody who was to be asked again has been told.
-    pub told: Notify,
+    pub rechecks_done: Notify,
 }
 
 impl Shared {
     /// Tells what is new; not under the lock, because whoever hears it may end a watch.
-    pub fn tell(news: News) {
+    pub fn notify(news: RightsUpdates) {
         for (watcher, rights) in news {
-            watcher.changed(rights);
+            watcher.on_rights_changed(rights);
         }
     }
 }
@@ -57,19 +57,19 @@ impl Authorizer {
     /// # Errors
     ///
     /// When the policies say no, raise, or cannot be asked.
-    pub async fn read(
+    pub async fn read_rights(
         &self,
-        claimant: &Arc<Claimant>,
-        room: &Room,
+        claimant: &Arc<ChannelPrincipal>,
+        room: &Topic,
     ) -> Result<ReadRights, AuthorizationError> {
-        let Some(pair) = pair(claimant, room) else {
+        let Some(pair) = cache_key(claimant, room) else {
             return if room.private { Err(AuthorizationError::Unauthorized) } else { Ok(ReadRights::ALL) };
         };
-        let receiver = match self.shared.verdicts.lock().read(pair) {
+        let receiver = match self.shared.cache.lock().read_rights(pair) {
             Ok(known) => return known,
             Err(receiver) => receiver,
         };
-        self.answer(receiver).await
+        self.await_result(receiver).await
     }
 
     /// What a claimant may write in a room, as [`read`](Self::read). A channel that holds a [`Watch`] looks there first.
@@ -77,40 +77,40 @@ impl Authorizer {
     /// # Errors
     ///
     /// When the policies raise or cannot be asked; a plain no is [`WriteRights::NONE`].
-    pub async fn write(
+    pub async fn write_rights(
         &self,
-        claimant: &Arc<Claimant>,
-        room: &Room,
+        claimant: &Arc<ChannelPrincipal>,
+        room: &Topic,
     ) -> Result<WriteRights, AuthorizationError> {
-        let Some(pair) = pair(claimant, room) else {
+        let Some(pair) = cache_key(claimant, room) else {
             return Ok(if room.private { WriteRights::NONE } else { WriteRights::ALL });
         };
-        let receiver = match self.shared.verdicts.lock().write(pair) {
+        let receiver = match self.shared.cache.lock().write_rights(pair) {
             Ok(known) => return known,
             Err(receiver) => receiver,
         };
-        self.answer(receiver).await
+        self.await_result(receiver).await
     }
 
     /// Waits until everybody who watches one of these private rooms, and from whom what was announced before this call most
     /// likely took a right, has been asked again and told: whoever a changed row names, or all if the policies themselves
     /// changed. At most `patience`, so that policies that do not come to an end hold up nobody for long.
-    pub async fn settle(&self, topics: &[&str], patience: Duration) {
+    pub async fn wait_until_settled(&self, topics: &[&str], patience: Duration) {
         if topics.is_empty() {
             return;
         }
         let settled = async {
             loop {
-                let mut told = pin!(self.shared.told.notified());
+                let mut told = pin!(self.shared.rechecks_done.notified());
                 told.as_mut().enable();
-                if self.shared.verdicts.lock().are_settled(topics) {
+                if self.shared.cache.lock().are_settled(topics) {
                     return;
                 }
                 told.await;
             }
         };
         if timeout(patience, settled).await.is_err() {
-            metrics::counter!(metric::RIGHTS_UNSETTLED).increment(1);
+            metrics::counter!(metric::CHANNEL_AUTHORIZATION_WAIT_TIMEOUTS).increment(1);
             tracing::warn!(?topics, "policies take long to say who may still hear in a channel");
         }
     }
@@ -119,30 +119,30 @@ impl Authorizer {
     /// [`read`](Self::read) said: nothing falls between the two, because what changed meanwhile is told at once. A token
     /// that is refreshed means a new watch; dropping the old one ends it.
     #[must_use]
-    pub fn watch(
+    pub fn subscribe(
         &self,
-        claimant: &Arc<Claimant>,
-        room: &Room,
+        claimant: &Arc<ChannelPrincipal>,
+        room: &Topic,
         believes: ReadRights,
-        watcher: Arc<dyn RightsWatcher>,
-    ) -> Watch {
-        let Some(pair) = pair(claimant, room) else {
-            let known_write = Arc::<KnownWrite>::default();
+        watcher: Arc<dyn RightsSubscriber>,
+    ) -> RightsSubscription {
+        let Some(pair) = cache_key(claimant, room) else {
+            let known_write = Arc::<CachedWriteRights>::default();
             known_write.set(Some(if room.private { WriteRights::NONE } else { WriteRights::ALL }));
-            return Watch { known_write, of: None };
+            return RightsSubscription { cached_write: known_write, entry: None };
         };
-        let (key, id, known_write, news) = self.shared.verdicts.lock().watch(pair, believes, watcher);
-        Shared::tell(news);
+        let (key, id, known_write, news) = self.shared.cache.lock().subscribe(pair, believes, watcher);
+        Shared::notify(news);
         self.shared.wake.notify_one();
-        Watch { known_write, of: Some((self.shared.clone(), key, id)) }
+        RightsSubscription { cached_write: known_write, entry: Some((self.shared.clone(), key, id)) }
     }
 
-    async fn answer<T>(
+    async fn await_result<T>(
         &self,
         receiver: oneshot::Receiver<Result<T, AuthorizationError>>,
     ) -> Result<T, AuthorizationError> {
         self.shared.wake.notify_one();
-        match timeout(PATIENCE, receiver).await {
+        match timeout(REQUEST_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answer,
             // The asker is gone: the server stops.
             Ok(Err(_)) => Err(AuthorizationError::UnableToConnect),
@@ -153,31 +153,31 @@ impl Authorizer {
 
 /// What policies are asked about. Public rooms need no asking; and of what PostgreSQL cannot hold in a text no policy can
 /// say yes.
-fn pair(claimant: &Arc<Claimant>, room: &Room) -> Option<Pair> {
-    let texts = [&*room.topic, &*claimant.role, &*claimant.claims, &*claimant.headers];
+fn cache_key(claimant: &Arc<ChannelPrincipal>, room: &Topic) -> Option<CacheKey> {
+    let texts = [&*room.name, &*claimant.role, &*claimant.claims, &*claimant.headers];
     let holds_nul = texts.into_iter().chain(claimant.sub.as_deref()).any(|text| text.contains('\0'));
-    (room.private && !holds_nul).then(|| Pair { claimant: claimant.clone(), topic: room.topic.clone() })
+    (room.private && !holds_nul).then(|| CacheKey { principal: claimant.clone(), topic: room.name.clone() })
 }
 
 /// That a channel's rights are watched, and its rights to write where they are known. Dropped, it ends.
-pub struct Watch {
-    known_write: Arc<KnownWrite>,
-    of: Option<(Arc<Shared>, Key, u64)>,
+pub struct RightsSubscription {
+    cached_write: Arc<CachedWriteRights>,
+    entry: Option<(Arc<Shared>, EntryId, u64)>,
 }
 
-impl Watch {
+impl RightsSubscription {
     /// What the channel may write, if it was asked and nothing concerning it has changed since. Takes no lock, for the
     /// way of every broadcast; where it says nothing, [`Authorizer::write`] asks.
     #[must_use]
-    pub fn write(&self) -> Option<WriteRights> {
-        self.known_write.get()
+    pub fn write_rights(&self) -> Option<WriteRights> {
+        self.cached_write.get()
     }
 }
 
-impl Drop for Watch {
+impl Drop for RightsSubscription {
     fn drop(&mut self) {
-        if let Some((shared, key, id)) = &self.of {
-            shared.verdicts.lock().unwatch(*key, *id);
+        if let Some((shared, key, id)) = &self.entry {
+            shared.cache.lock().unsubscribe(*key, *id);
         }
     }
 }

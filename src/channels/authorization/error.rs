@@ -79,7 +79,7 @@ impl AuthorizationError {
 
     /// Status and message of the REST route that sends one private broadcast.
     #[must_use]
-    pub const fn http(self) -> (u16, &'static str) {
+    pub const fn http_status(self) -> (u16, &'static str) {
         match self {
             Self::Unauthorized => (403, "Unauthorized"),
             Self::Policy(_) => (422, "RLS policy error"),
@@ -111,9 +111,9 @@ impl From<ProbeFailure> for AuthorizationError {
 impl From<&PgError> for AuthorizationError {
     fn from(error: &PgError) -> Self {
         match error {
-            PgError::TimedOut(_) => Self::QueryCanceled,
-            PgError::Violation(_) => Self::MissingPartition,
-            error if error.is_out_of_connections() => Self::LackOfConnections,
+            PgError::StatementTimeout(_) => Self::QueryCanceled,
+            PgError::CheckViolation(_) => Self::MissingPartition,
+            error if error.is_too_many_connections() => Self::LackOfConnections,
             _ => Self::UnableToConnect,
         }
     }

@@ -9,14 +9,14 @@
 //! answer; a loss of rights is believed always. While announcements are missed nothing is answered from memory, and
 //! after that everybody who watches is asked again.
 
-mod asker;
 mod authorizer;
+mod cache;
 mod error;
-mod lookout;
+mod policy_poller;
 mod rights;
-mod verdicts;
+mod worker;
 
-pub use asker::{Asker, RightsEars, authorizer};
-pub use authorizer::{Authorizer, RightsWatcher, Watch};
+pub use authorizer::{Authorizer, RightsSubscriber, RightsSubscription};
 pub use error::AuthorizationError;
 pub use rights::{ReadRights, WriteRights};
+pub use worker::{AuthorizationNotifications, AuthorizationWorker, authorizer};

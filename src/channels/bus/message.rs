@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::channels::Room;
+use crate::channels::Topic;
 
 /// Says how the rest is written. A node that reads another version passes it over.
 const VERSION: u8 = 1;
@@ -10,29 +10,29 @@ const PRIVATE: u8 = 1;
 
 /// Something said in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct BusMessage {
     /// Where.
-    pub room: Room,
+    pub topic: Topic,
     /// What, in the words of whoever hears it.
     pub body: Bytes,
 }
 
-impl Message {
+impl BusMessage {
     /// What it takes in a piece.
     pub(super) fn encoded_len(&self) -> usize {
-        1 + 4 + self.room.topic.len() + 4 + self.body.len()
+        1 + 4 + self.topic.name.len() + 4 + self.body.len()
     }
 }
 
 /// Messages in one piece. Lengths have 32 bits, which no message comes near.
 #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
-pub(super) fn encode(messages: &[Message]) -> Vec<u8> {
-    let mut piece = Vec::with_capacity(1 + messages.iter().map(Message::encoded_len).sum::<usize>());
+pub(super) fn encode(messages: &[BusMessage]) -> Vec<u8> {
+    let mut piece = Vec::with_capacity(1 + messages.iter().map(BusMessage::encoded_len).sum::<usize>());
     piece.put_u8(VERSION);
-    for Message { room, body } in messages {
+    for BusMessage { topic: room, body } in messages {
         piece.put_u8(if room.private { PRIVATE } else { 0 });
-        piece.put_u32(room.topic.len() as u32);
-        piece.put_slice(room.topic.as_bytes());
+        piece.put_u32(room.name.len() as u32);
+        piece.put_slice(room.name.as_bytes());
         piece.put_u32(body.len() as u32);
         piece.put_slice(body);
     }
@@ -40,7 +40,7 @@ pub(super) fn encode(messages: &[Message]) -> Vec<u8> {
 }
 
 /// The messages of a piece, up to what makes no sense: then the last is `None`.
-pub(super) fn decode(piece: impl Into<Bytes>) -> impl Iterator<Item = Option<Message>> {
+pub(super) fn decode(piece: impl Into<Bytes>) -> impl Iterator<Item = Option<BusMessage>> {
     let mut rest: Bytes = piece.into();
     let mut broken = rest.try_get_u8() != Ok(VERSION);
     let mut told = false;
@@ -48,21 +48,21 @@ pub(super) fn decode(piece: impl Into<Bytes>) -> impl Iterator<Item = Option<Mes
         if told || (!broken && rest.is_empty()) {
             return None;
         }
-        let message = if broken { None } else { one(&mut rest) };
+        let message = if broken { None } else { decode_message(&mut rest) };
         broken |= message.is_none();
         told = broken;
         Some(message)
     })
 }
 
-fn one(rest: &mut Bytes) -> Option<Message> {
+fn decode_message(rest: &mut Bytes) -> Option<BusMessage> {
     let private = rest.try_get_u8().ok()? & PRIVATE != 0;
-    let topic = String::from_utf8(part(rest)?.to_vec()).ok()?;
-    let body = part(rest)?;
-    Some(Message { room: Room { topic: topic.into(), private }, body })
+    let topic = String::from_utf8(read_part(rest)?.to_vec()).ok()?;
+    let body = read_part(rest)?;
+    Some(BusMessage { topic: Topic { name: topic.into(), private }, body })
 }
 
-fn part(rest: &mut Bytes) -> Option<Bytes> {
+fn read_part(rest: &mut Bytes) -> Option<Bytes> {
     let length = rest.try_get_u32().ok()? as usize;
     (rest.len() >= length).then(|| rest.split_to(length))
 }
@@ -71,8 +71,8 @@ fn part(rest: &mut Bytes) -> Option<Bytes> {
 mod tests {
     use super::*;
 
-    fn message(topic: &str, private: bool, body: &'static [u8]) -> Message {
-        Message { room: Room { topic: topic.into(), private }, body: Bytes::from_static(body) }
+    fn message(topic: &str, private: bool, body: &'static [u8]) -> BusMessage {
+        BusMessage { topic: Topic { name: topic.into(), private }, body: Bytes::from_static(body) }
     }
 
     #[test]

@@ -5,24 +5,24 @@
 //! ([`super::presence::mirror`]).
 
 mod message;
-mod neighbours;
+mod peers;
 pub mod postgres;
 mod queue;
 
 use futures_util::future::BoxFuture;
 
-pub use message::Message;
-pub use neighbours::Neighbours;
+pub use message::BusMessage;
+pub use peers::Peers;
 
 /// The way to other nodes.
 pub trait Bus: Send + Sync + 'static {
     /// Sends a message on its way to the other nodes, if there are any. Never waits: of what is too much, the newest is
     /// given up and counted.
-    fn publish(&self, message: Message);
+    fn publish(&self, message: BusMessage);
 }
 
 /// Who takes what other nodes said.
-pub trait Hearer: Send + Sync + 'static {
+pub trait BusSubscriber: Send + Sync + 'static {
     /// A message; each node's come in their order. The next one waits until this is done.
-    fn hear(&self, message: Message) -> BoxFuture<'_, ()>;
+    fn on_message(&self, message: BusMessage) -> BoxFuture<'_, ()>;
 }

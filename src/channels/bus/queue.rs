@@ -5,38 +5,38 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::Message;
+use super::BusMessage;
 use crate::telemetry::metric;
 
 /// The most that may wait.
-const MOST_BYTES: usize = 32 * 1024 * 1024;
-const MOST_MESSAGES: usize = 65_536;
+const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+const MAX_QUEUED_MESSAGES: usize = 65_536;
 /// The most that leaves in one piece, unless a single message is larger.
-const PIECE_BYTES: usize = 1024 * 1024;
-const PIECE_MESSAGES: usize = 4_096;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+const MAX_BATCH_MESSAGES: usize = 4_096;
 /// What could not leave for so long is of no use any more.
-const STALE_AFTER: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-struct Waiting {
-    messages: VecDeque<(Instant, Message)>,
+struct QueueState {
+    messages: VecDeque<(Instant, BusMessage)>,
     bytes: usize,
 }
 
 /// Messages in the order in which they were said.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     wake: Notify,
 }
 
 impl Queue {
     /// Adds one, or gives it up when too much waits.
-    pub fn push(&self, message: Message) {
+    pub fn push(&self, message: BusMessage) {
         let length = message.encoded_len();
         {
-            let mut waiting = self.waiting.lock();
-            if waiting.bytes + length > MOST_BYTES || waiting.messages.len() >= MOST_MESSAGES {
+            let mut waiting = self.state.lock();
+            if waiting.bytes + length > MAX_QUEUED_BYTES || waiting.messages.len() >= MAX_QUEUED_MESSAGES {
                 drop(waiting);
                 metrics::counter!(metric::BUS_DROPPED, "cause" => "full").increment(1);
                 return;
@@ -48,10 +48,10 @@ impl Queue {
     }
 
     /// Waits until there is something.
-    pub async fn filled(&self) {
+    pub async fn wait_until_nonempty(&self) {
         loop {
             let woken = self.wake.notified();
-            if !self.waiting.lock().messages.is_empty() {
+            if !self.state.lock().messages.is_empty() {
                 return;
             }
             woken.await;
@@ -59,16 +59,16 @@ impl Queue {
     }
 
     /// Takes out what leaves in one piece. What has become stale is given up.
-    pub fn take(&self) -> Vec<Message> {
-        let mut waiting = self.waiting.lock();
+    pub fn take_batch(&self) -> Vec<BusMessage> {
+        let mut waiting = self.state.lock();
         let (mut taken, mut bytes, mut stale) = (Vec::new(), 0, 0);
         let now = Instant::now();
         while let Some((when, message)) = waiting.messages.front() {
             let length = message.encoded_len();
-            let is_stale = now.duration_since(*when) > STALE_AFTER;
+            let is_stale = now.duration_since(*when) > MAX_AGE;
             if !is_stale
                 && !taken.is_empty()
-                && (bytes + length > PIECE_BYTES || taken.len() == PIECE_MESSAGES)
+                && (bytes + length > MAX_BATCH_BYTES || taken.len() == MAX_BATCH_MESSAGES)
             {
                 break;
             }
@@ -96,22 +96,23 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::channels::Room;
+    use crate::channels::Topic;
 
-    fn message(body: Vec<u8>) -> Message {
-        Message { room: Room::public("lobby"), body: Bytes::from(body) }
+    fn message(body: Vec<u8>) -> BusMessage {
+        BusMessage { topic: Topic::public("lobby"), body: Bytes::from(body) }
     }
 
     #[tokio::test]
     async fn messages_leave_in_order_and_in_bounded_pieces() {
         let queue = Queue::default();
-        (0..3_u8).for_each(|n| queue.push(message(vec![n; PIECE_BYTES / 2])));
-        queue.push(message(vec![9; 2 * PIECE_BYTES]));
-        queue.filled().await;
-        let pieces: Vec<Vec<u8>> =
-            std::iter::repeat_with(|| queue.take().iter().map(|message| message.body[0]).collect::<Vec<_>>())
-                .take_while(|piece| !piece.is_empty())
-                .collect();
+        (0..3_u8).for_each(|n| queue.push(message(vec![n; MAX_BATCH_BYTES / 2])));
+        queue.push(message(vec![9; 2 * MAX_BATCH_BYTES]));
+        queue.wait_until_nonempty().await;
+        let pieces: Vec<Vec<u8>> = std::iter::repeat_with(|| {
+            queue.take_batch().iter().map(|message| message.body[0]).collect::<Vec<_>>()
+        })
+        .take_while(|piece| !piece.is_empty())
+        .collect();
         assert_eq!(
             pieces,
             [vec![0], vec![1], vec![2], vec![9]],
@@ -124,7 +125,7 @@ mod tests {
         let queue = Queue::default();
         (0..40_u8).for_each(|n| queue.push(message(vec![n; 1024 * 1024])));
         let kept: Vec<u8> =
-            std::iter::from_fn(|| queue.take().first().map(|message| message.body[0])).collect();
+            std::iter::from_fn(|| queue.take_batch().first().map(|message| message.body[0])).collect();
         assert_eq!(kept, (0..31).collect::<Vec<_>>());
     }
 
@@ -132,9 +133,9 @@ mod tests {
     async fn what_waited_too_long_does_not_leave() {
         let queue = Queue::default();
         queue.push(message(vec![1]));
-        tokio::time::advance(STALE_AFTER + Duration::from_secs(1)).await;
+        tokio::time::advance(MAX_AGE + Duration::from_secs(1)).await;
         queue.push(message(vec![2]));
-        let left: Vec<u8> = queue.take().iter().map(|message| message.body[0]).collect();
+        let left: Vec<u8> = queue.take_batch().iter().map(|message| message.body[0]).collect();
         assert_eq!(left, [2]);
     }
 }

@@ -3,19 +3,19 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Key, Meta, Payload, PhxRef};
+use super::{Meta, PhxRef, PresenceKey, PresencePayload};
 
 /// One meta that came or went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    key: Key,
+pub(super) struct DiffEntry {
+    key: PresenceKey,
     phx_ref: PhxRef,
     previous: Option<PhxRef>,
-    payload: Payload,
+    payload: PresencePayload,
 }
 
-impl Line {
-    pub fn new(key: Key, meta: &Meta) -> Self {
+impl DiffEntry {
+    pub fn new(key: PresenceKey, meta: &Meta) -> Self {
         let Meta { phx_ref, previous, ref payload, .. } = *meta;
         Self { key, phx_ref, previous, payload: payload.clone() }
     }
@@ -25,8 +25,8 @@ impl Line {
 /// leaves, each by its ref) has the second; it names no key in its leaves that the first did not have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
-    pub(super) joins: SmallVec<[Line; 1]>,
-    pub(super) leaves: SmallVec<[Line; 1]>,
+    pub(super) joins: SmallVec<[DiffEntry; 1]>,
+    pub(super) leaves: SmallVec<[DiffEntry; 1]>,
 }
 
 impl Diff {
@@ -43,15 +43,15 @@ impl Diff {
         let room = lines.map(|line| line.key.len() + line.payload.len() + 80).sum::<usize>() + 24;
         let mut out = Vec::with_capacity(room);
         out.extend_from_slice(b"{\"joins\":");
-        write_lines(&mut out, &mut self.joins);
+        write_entries(&mut out, &mut self.joins);
         out.extend_from_slice(b",\"leaves\":");
-        write_lines(&mut out, &mut self.leaves);
+        write_entries(&mut out, &mut self.leaves);
         out.push(b'}');
         out.into()
     }
 }
 
-fn write_lines(out: &mut Vec<u8>, lines: &mut [Line]) {
+fn write_entries(out: &mut Vec<u8>, lines: &mut [DiffEntry]) {
     // A key is named once.
     lines.sort_by(|one, other| one.key.cmp(&other.key));
     write_groups(out, lines.iter().map(|line| (&line.key, line.phx_ref, line.previous, &line.payload)));
@@ -60,9 +60,9 @@ fn write_lines(out: &mut Vec<u8>, lines: &mut [Line]) {
 /// Appends `{"key":{"metas":[…]},…}`; metas of one key stand together.
 pub(super) fn write_groups<'a>(
     out: &mut Vec<u8>,
-    metas: impl Iterator<Item = (&'a Key, PhxRef, Option<PhxRef>, &'a Payload)>,
+    metas: impl Iterator<Item = (&'a PresenceKey, PhxRef, Option<PhxRef>, &'a PresencePayload)>,
 ) {
-    let mut open: Option<&Key> = None;
+    let mut open: Option<&PresenceKey> = None;
     out.push(b'{');
     for (key, phx_ref, previous, payload) in metas {
         if open == Some(key) {

@@ -8,12 +8,12 @@ use super::PhxRef;
 
 /// Up to this size two payloads that differ as text are compared as JSON too. A client that sends the same again
 /// writes the same text; whoever does not, and tracks more than this, gets a diff too many.
-const COMPARED_AS_JSON: usize = 16 * 1024;
+const MAX_COMPARED_BYTES: usize = 16 * 1024;
 /// And up to this depth: recursion must be bounded.
-const COMPARED_DEPTH: usize = 64;
+const MAX_COMPARED_DEPTH: usize = 64;
 
 /// What clients must not name themselves: it would stand beside the server's own.
-const RESERVED: [&str; 2] = ["phx_ref", "phx_ref_prev"];
+const RESERVED_KEYS: [&str; 2] = ["phx_ref", "phx_ref_prev"];
 
 /// A track payload must be a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +23,9 @@ pub struct NotAnObject;
 /// The object that a client tracks, without its braces and without `phx_ref` and `phx_ref_prev`; otherwise as it
 /// came: numbers of any size, the order of keys and white space are kept. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payload(Arc<str>);
+pub struct PresencePayload(Arc<str>);
 
-impl Payload {
+impl PresencePayload {
     /// What a client wants to track.
     ///
     /// # Errors
@@ -68,10 +68,10 @@ impl Payload {
 
     /// Whether both say the same: as text, or as JSON values where the numbers are written alike.
     #[must_use]
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    pub fn is_equivalent(&self, other: &Self) -> bool {
         self == other
-            || (self.len().max(other.len()) <= COMPARED_AS_JSON
-                && same(&self.to_json(), &other.to_json(), COMPARED_DEPTH))
+            || (self.len().max(other.len()) <= MAX_COMPARED_BYTES
+                && json_equivalent(&self.to_json(), &other.to_json(), MAX_COMPARED_DEPTH))
     }
 
     /// Appends the meta: the object with its refs in front.
@@ -123,11 +123,11 @@ fn members(inner: &str) -> Vec<&str> {
 fn is_reserved(member: &str) -> bool {
     let mut name = serde_json::Deserializer::from_str(member).into_iter::<String>();
     // A name that is no text for us (half a surrogate pair) is none of ours either.
-    matches!(name.next(), Some(Ok(name)) if RESERVED.contains(&name.as_str()))
+    matches!(name.next(), Some(Ok(name)) if RESERVED_KEYS.contains(&name.as_str()))
 }
 
 /// Whether two JSON texts say the same. Numbers are compared as written: no float may round two into one.
-fn same(one: &str, other: &str, depth: usize) -> bool {
+fn json_equivalent(one: &str, other: &str, depth: usize) -> bool {
     if one == other {
         return true;
     }
@@ -137,22 +137,25 @@ fn same(one: &str, other: &str, depth: usize) -> bool {
         return false;
     };
     match kind {
-        b'{' => both::<BTreeMap<String, &RawValue>>(one, other).is_some_and(|(one, other)| {
+        b'{' => parse_both::<BTreeMap<String, &RawValue>>(one, other).is_some_and(|(one, other)| {
             one.len() == other.len()
                 && one.iter().zip(&other).all(|((name, value), (other_name, other_value))| {
-                    name == other_name && same(value.get(), other_value.get(), depth - 1)
+                    name == other_name && json_equivalent(value.get(), other_value.get(), depth - 1)
                 })
         }),
-        b'[' => both::<Vec<&RawValue>>(one, other).is_some_and(|(one, other)| {
+        b'[' => parse_both::<Vec<&RawValue>>(one, other).is_some_and(|(one, other)| {
             one.len() == other.len()
-                && one.iter().zip(&other).all(|(one, other)| same(one.get(), other.get(), depth - 1))
+                && one
+                    .iter()
+                    .zip(&other)
+                    .all(|(one, other)| json_equivalent(one.get(), other.get(), depth - 1))
         }),
-        b'"' => both::<String>(one, other).is_some_and(|(one, other)| one == other),
+        b'"' => parse_both::<String>(one, other).is_some_and(|(one, other)| one == other),
         _ => false,
     }
 }
 
-fn both<'a, T: serde::Deserialize<'a>>(one: &'a str, other: &'a str) -> Option<(T, T)> {
+fn parse_both<'a, T: serde::Deserialize<'a>>(one: &'a str, other: &'a str) -> Option<(T, T)> {
     Some((serde_json::from_str(one).ok()?, serde_json::from_str(other).ok()?))
 }
 
@@ -160,8 +163,8 @@ fn both<'a, T: serde::Deserialize<'a>>(one: &'a str, other: &'a str) -> Option<(
 mod tests {
     use super::{super::PhxRefs, *};
 
-    fn payload(text: &str) -> Payload {
-        Payload::from_json(text).expect("an object")
+    fn payload(text: &str) -> PresencePayload {
+        PresencePayload::from_json(text).expect("an object")
     }
 
     fn meta(text: &str) -> String {
@@ -205,13 +208,13 @@ mod tests {
     #[test]
     fn only_objects_are_tracked() {
         for text in ["1", "null", "[]", "\"{}\"", "true"] {
-            assert_eq!(Payload::from_json(text), Err(NotAnObject), "{text}");
+            assert_eq!(PresencePayload::from_json(text), Err(NotAnObject), "{text}");
         }
     }
 
     #[test]
     fn the_same_said_differently_is_the_same() {
-        let same = |one, other| payload(one).says_the_same(&payload(other));
+        let same = |one, other| payload(one).is_equivalent(&payload(other));
         assert!(same(r#"{"a":1,"b":[1, {"c":"é"}]}"#, r#"{"b": [1,{"c":"\u00e9"}], "a":1}"#));
         assert!(!same(r#"{"a":1}"#, r#"{"a":2}"#));
         assert!(!same(r#"{"a":1}"#, r#"{"a":1,"b":null}"#));
@@ -222,9 +225,9 @@ mod tests {
     #[test]
     fn what_is_deep_or_long_is_compared_as_text() {
         let deep = |space: &str| format!("{{\"a\":{}{space}{}}}", "[".repeat(5_000), "]".repeat(5_000));
-        assert!(payload(&deep(" ")).says_the_same(&payload(&deep(" "))));
-        assert!(!payload(&deep(" ")).says_the_same(&payload(&deep(""))));
-        let long = |space: &str| format!("{{\"a\":{space}\"{}\"}}", "x".repeat(COMPARED_AS_JSON));
-        assert!(!payload(&long(" ")).says_the_same(&payload(&long(""))));
+        assert!(payload(&deep(" ")).is_equivalent(&payload(&deep(" "))));
+        assert!(!payload(&deep(" ")).is_equivalent(&payload(&deep(""))));
+        let long = |space: &str| format!("{{\"a\":{space}\"{}\"}}", "x".repeat(MAX_COMPARED_BYTES));
+        assert!(!payload(&long(" ")).is_equivalent(&payload(&long(""))));
     }
 }

@@ -9,17 +9,17 @@
 
 mod diff;
 mod meta;
-pub mod mirror;
 mod phx_ref;
-mod roster;
-pub mod rows;
+pub mod remote;
 mod service;
+mod state;
+pub mod store;
 
 pub use diff::Diff;
-pub use meta::{NotAnObject, Payload};
+pub use meta::{NotAnObject, PresencePayload};
 pub use phx_ref::{PHX_REF_CHARS, PhxRef, PhxRefs};
-pub use roster::{Key, Member, Meta, Roster};
-pub use service::{ChannelPresence, Outlet, Reserved, Seat};
+pub use service::{ChannelPresence, DiffSink, PresenceRef, ReservedDiff};
+pub use state::{MemberId, Meta, PresenceKey, PresenceState};
 
 #[cfg(test)]
 mod tests;

@@ -58,20 +58,20 @@ impl fmt::Debug for PhxRef {
 #[derive(Debug)]
 pub struct PhxRefs {
     origin: [u8; ORIGIN_BYTES],
-    given: AtomicU64,
+    issued: AtomicU64,
 }
 
 impl PhxRefs {
     /// For one process: another has other refs.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: rand::random(), given: AtomicU64::new(0) }
+        Self { origin: rand::random(), issued: AtomicU64::new(0) }
     }
 
     /// One that nobody has had. 281,000,000,000,000 of them.
     #[must_use]
     pub fn next(&self) -> PhxRef {
-        let number = self.given.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
         let mut bytes = [0; BYTES];
         bytes[..ORIGIN_BYTES].copy_from_slice(&self.origin);
         bytes[ORIGIN_BYTES..].copy_from_slice(&number.to_be_bytes()[2..]);

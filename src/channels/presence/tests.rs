@@ -10,7 +10,7 @@ use crate::{channels::ChannelId, model::NodeId};
 
 /// What a client believes: per key the metas, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Picture(BTreeMap<String, Vec<Value>>);
+struct ClientState(BTreeMap<String, Vec<Value>>);
 
 type Metas = serde_json::Map<String, Value>;
 
@@ -18,7 +18,7 @@ fn refs(metas: &[Value]) -> Vec<&Value> {
     metas.iter().map(|meta| &meta["phx_ref"]).collect()
 }
 
-impl Picture {
+impl ClientState {
     fn sync_state(&mut self, state: &[u8]) {
         let state: Metas = serde_json::from_slice(state).expect("an object");
         self.0 = state
@@ -56,40 +56,40 @@ impl Picture {
 }
 
 /// A room with two channels a key, some of another node.
-struct Crowd {
-    roster: Roster,
+struct Fixture {
+    state: PresenceState,
     refs: PhxRefs,
     foreign: PhxRefs,
-    places: Vec<(Key, Member)>,
+    members: Vec<(PresenceKey, MemberId)>,
 }
 
-impl Crowd {
+impl Fixture {
     fn new() -> Self {
         let nodes = [NodeId::random(), NodeId::random()];
         let places = (0..8).map(|n| {
-            (format!("k\"{}", n % 3).into(), Member { node: nodes[n % 2], channel: ChannelId::next() })
+            (format!("k\"{}", n % 3).into(), MemberId { node: nodes[n % 2], channel: ChannelId::next() })
         });
         Self {
-            roster: Roster::default(),
+            state: PresenceState::default(),
             refs: PhxRefs::new(),
             foreign: PhxRefs::new(),
-            places: places.collect(),
+            members: places.collect(),
         }
     }
 
     fn track(&mut self, place: usize, payload: &Value) -> Option<Diff> {
-        let (key, member) = &self.places[place];
-        let payload = Payload::from_json(&payload.to_string()).expect("an object");
-        self.roster.track(key, *member, payload, None, 7, || self.refs.next())
+        let (key, member) = &self.members[place];
+        let payload = PresencePayload::from_json(&payload.to_string()).expect("an object");
+        self.state.track(key, *member, payload, None, 7, || self.refs.next())
     }
 
     fn untrack(&mut self, place: usize) -> Option<Diff> {
-        let (key, member) = &self.places[place];
-        self.roster.untrack(key, *member)
+        let (key, member) = &self.members[place];
+        self.state.untrack(key, *member)
     }
 
     fn meta(&self, value: &Value) -> Meta {
-        let payload = Payload::from_json(&value.to_string()).expect("an object");
+        let payload = PresencePayload::from_json(&value.to_string()).expect("an object");
         Meta {
             phx_ref: self.foreign.next(),
             previous: None,
@@ -100,9 +100,9 @@ impl Crowd {
         }
     }
 
-    fn picture(&mut self) -> Picture {
-        let mut picture = Picture::default();
-        picture.sync_state(&self.roster.state());
+    fn client_state(&mut self) -> ClientState {
+        let mut picture = ClientState::default();
+        picture.sync_state(&self.state.encode());
         picture.sorted()
     }
 }
@@ -113,19 +113,19 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn the_first_track_joins_and_an_update_replaces() {
-    let mut crowd = Crowd::new();
-    assert_eq!(crowd.roster.state(), "{}");
+    let mut crowd = Fixture::new();
+    assert_eq!(crowd.state.encode(), "{}");
 
     let first = crowd.track(0, &json!({"n": 1})).expect("a diff").into_payload();
-    let old = crowd.roster.iter().next().expect("one").2.phx_ref;
+    let old = crowd.state.iter().next().expect("one").2.phx_ref;
     let meta = format!(r#"{{"metas":[{{"phx_ref":"{old}","n":1}}]}}"#);
     assert_eq!(text(&first), format!(r#"{{"joins":{{"k\"0":{meta}}},"leaves":{{}}}}"#));
-    assert_eq!(text(&crowd.roster.state()), format!(r#"{{"k\"0":{meta}}}"#));
+    assert_eq!(text(&crowd.state.encode()), format!(r#"{{"k\"0":{meta}}}"#));
 
     assert_eq!(crowd.track(0, &json!({"n": 1})), None, "an equal payload says nothing");
 
     let second = crowd.track(0, &json!({"n": 2})).expect("a diff").into_payload();
-    let (_, _, meta_now) = crowd.roster.iter().next().expect("one");
+    let (_, _, meta_now) = crowd.state.iter().next().expect("one");
     let new = meta_now.phx_ref;
     assert_eq!(meta_now.joined_ms, 7);
     assert_eq!(
@@ -138,8 +138,8 @@ fn the_first_track_joins_and_an_update_replaces() {
 
 #[test]
 fn a_key_stays_until_its_last_meta_goes() {
-    let mut crowd = Crowd::new();
-    let mut watcher = Picture::default();
+    let mut crowd = Fixture::new();
+    let mut watcher = ClientState::default();
     for place in [0, 3] {
         watcher.sync_diff(&crowd.track(place, &json!({"place": place})).expect("a diff").into_payload());
     }
@@ -150,36 +150,37 @@ fn a_key_stays_until_its_last_meta_goes() {
     assert_eq!(crowd.untrack(0), None, "who tracks nothing takes nothing back");
 
     watcher.sync_diff(&crowd.untrack(3).expect("a diff").into_payload());
-    assert_eq!(watcher, Picture::default());
-    assert!(crowd.roster.is_empty());
+    assert_eq!(watcher, ClientState::default());
+    assert!(crowd.state.is_empty());
 }
 
 #[test]
 fn old_news_of_other_nodes_changes_nothing() {
-    let mut crowd = Crowd::new();
-    let (key, member) = crowd.places[1].clone();
+    let mut crowd = Fixture::new();
+    let (key, member) = crowd.members[1].clone();
     let (old, new) = (crowd.meta(&json!({"n": 1})), crowd.meta(&json!({"n": 2})));
-    let mirror =
-        |crowd: &mut Crowd, meta: &Meta| crowd.roster.mirror([(key.clone(), member, Some(meta.clone()))]);
+    let mirror = |crowd: &mut Fixture, meta: &Meta| {
+        crowd.state.apply_remote([(key.clone(), member, Some(meta.clone()))])
+    };
 
     assert!(!mirror(&mut crowd, &new).is_empty());
     assert!(mirror(&mut crowd, &new).is_empty(), "known");
     assert!(mirror(&mut crowd, &old).is_empty(), "older than what is known");
-    assert_eq!(crowd.picture().0["k\"1"][0]["n"], 2);
+    assert_eq!(crowd.client_state().0["k\"1"][0]["n"], 2);
 }
 
 #[test]
 fn a_large_state_is_written_in_one_pass_and_once() {
-    let (mut roster, refs, node) = (Roster::default(), PhxRefs::new(), NodeId::random());
-    let payload = Payload::from_json(&json!({"status": "online"}).to_string()).expect("an object");
+    let (mut roster, refs, node) = (PresenceState::default(), PhxRefs::new(), NodeId::random());
+    let payload = PresencePayload::from_json(&json!({"status": "online"}).to_string()).expect("an object");
     for n in 0..20_000 {
-        let key: Key = format!("user-{n}").into();
-        let member = Member { node, channel: ChannelId::next() };
+        let key: PresenceKey = format!("user-{n}").into();
+        let member = MemberId { node, channel: ChannelId::next() };
         roster.track(&key, member, payload.clone(), None, 0, || refs.next()).expect("a diff");
     }
-    let state = roster.state();
+    let state = roster.encode();
     assert_eq!(serde_json::from_slice::<Metas>(&state).expect("JSON").len(), 20_000);
-    assert_eq!(roster.state().as_ptr(), state.as_ptr(), "the same bytes again");
+    assert_eq!(roster.encode().as_ptr(), state.as_ptr(), "the same bytes again");
 }
 
 #[derive(Debug, Clone)]
@@ -211,8 +212,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #[test]
     fn whoever_reduces_the_frames_has_the_state_of_the_room(steps in steps()) {
-        let mut crowd = Crowd::new();
-        let mut clients = vec![Picture::default()];
+        let mut crowd = Fixture::new();
+        let mut clients = vec![ClientState::default()];
         for step in steps {
             let diff = match step {
                 Step::Track(place, n) => crowd.track(place, &json!({"n": n})),
@@ -221,15 +222,15 @@ proptest! {
                     let changes: Vec<_> = changes
                         .into_iter()
                         .map(|(place, n)| {
-                            let (key, member) = crowd.places[place].clone();
+                            let (key, member) = crowd.members[place].clone();
                             (key, member, n.map(|n| crowd.meta(&json!({"n": n}))))
                         })
                         .collect();
-                    Some(crowd.roster.mirror(changes)).filter(|diff| !diff.is_empty())
+                    Some(crowd.state.apply_remote(changes)).filter(|diff| !diff.is_empty())
                 }
                 Step::Join => {
-                    let mut newcomer = Picture::default();
-                    newcomer.sync_state(&crowd.roster.state());
+                    let mut newcomer = ClientState::default();
+                    newcomer.sync_state(&crowd.state.encode());
                     clients.push(newcomer);
                     None
                 }
@@ -239,7 +240,7 @@ proptest! {
                 clients.iter_mut().for_each(|client| client.sync_diff(&payload));
             }
         }
-        let room = crowd.picture();
+        let room = crowd.client_state();
         for client in clients {
             prop_assert_eq!(client.sorted(), room.clone());
         }

@@ -18,11 +18,15 @@ fn found(bundles: Value, units: Value, history: Value) -> Value {
 
 fn prompt(found: Value, tokens: usize) -> Prompt {
     let found = serde_json::from_value(found).expect("is of the shape");
-    fit(found, Wish { message: "What about the plan?", tokens, with_history: true }).expect("fits")
+    build_prompt(
+        found,
+        PromptOptions { message: "What about the plan?", max_tokens: tokens, with_history: true },
+    )
+    .expect("fits")
 }
 
 #[test]
-fn sections_stand_by_priority_and_nothing_is_said_twice() {
+fn sections_are_ordered_by_priority_without_duplicates() {
     let (held, loose) = (Uuid::new_v4(), Uuid::new_v4());
     let mut identity = fresh("identity_core", None, "## About This User\n- Is Ada.");
     identity["unit_ids"] = json!([held]);
@@ -43,7 +47,7 @@ fn sections_stand_by_priority_and_nothing_is_said_twice() {
 }
 
 #[test]
-fn what_is_not_fresh_is_compiled_from_its_sources_and_counts_as_a_miss() {
+fn a_stale_bundle_is_compiled_from_its_sources_and_counts_as_a_miss() {
     let stale = json!({"type": "identity_core", "ref": null, "reason": "dirty", "id": Uuid::new_v4(),
         "sources": {"memories": [{"id": Uuid::new_v4(), "content": "Is Grace.", "category": "identity"}]}});
     let bundles = json!([stale, fresh("global_prefs", None, "## Response Guidelines\n- Be brief.")]);
@@ -55,7 +59,7 @@ fn what_is_not_fresh_is_compiled_from_its_sources_and_counts_as_a_miss() {
 }
 
 #[test]
-fn the_newest_messages_fit_and_stand_in_order() {
+fn the_newest_messages_that_fit_are_kept_in_order() {
     let history: Vec<_> = (0..30)
         .map(|n| json!({"id": Uuid::new_v4(), "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": format!("message {n}")}))
         .collect();
@@ -67,7 +71,7 @@ fn the_newest_messages_fit_and_stand_in_order() {
 
 proptest! {
     #[test]
-    fn a_prompt_never_exceeds_its_tokens(
+    fn a_prompt_never_exceeds_its_token_limit(
         sizes in prop::collection::vec(0_usize..800, 4),
         units in prop::collection::vec(1_usize..200, 0..12),
         history in prop::collection::vec(1_usize..200, 0..20),

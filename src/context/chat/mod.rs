@@ -11,40 +11,40 @@ use std::{sync::Arc, time::Instant};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use stream::{Event, Events};
+pub use stream::{ChatEvent, ChatEvents};
 
 use self::turn::Turn;
 use super::{
-    assemble::{ChatMessage, Prompt, Wish},
+    assemble::{ChatMessage, Prompt, PromptOptions},
     budget,
     engine::{ContextEngine, ContextError},
-    legacy::SimplePrompt,
-    provider::{Provider, ProviderError, Request, UnknownProvider, Usage},
+    provider::{CompletionRequest, Provider, ProviderError, UnknownProvider, Usage},
+    simple::SimplePrompt,
     tokens,
 };
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{ConversationId, UserId},
     pg::{
         PgError,
         queries::{
             bundles::ReadError,
-            turns::{self, Begun},
+            turns::{self, BeginOutcome},
         },
     },
 };
 
 /// What a client asks.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ChatRequest {
     /// Where.
     pub conversation: ConversationId,
     /// What was typed: the last of the user's messages.
     pub message: String,
     /// What the client says was said before; counts where the conversation has nothing, or is not to be read.
-    pub earlier: Vec<ChatMessage>,
+    pub client_history: Vec<ChatMessage>,
     /// The client's name of this request.
-    pub key: Option<String>,
+    pub idempotency_key: Option<String>,
     /// Which provider.
     pub provider: Option<String>,
     /// Which model of it.
@@ -56,7 +56,7 @@ pub struct Asked {
     /// Whether the conversation's messages are to be read.
     pub include_history: bool,
     /// Whether the dynamic engine is to assemble.
-    pub dynamic: bool,
+    pub use_dynamic: bool,
     /// The tokens of the whole prompt.
     pub context_tokens: Option<usize>,
 }
@@ -66,25 +66,25 @@ pub struct Asked {
 pub enum ChatError {
     /// There is no such conversation, as far as the caller may know.
     #[error("there is no such conversation")]
-    NoConversation,
+    ConversationNotFound,
     /// There is no provider of that name.
     #[error(transparent)]
     UnknownProvider(#[from] UnknownProvider),
     /// No provider is configured.
     #[error("no model is configured")]
-    NoProvider,
+    NoProviderConfigured,
     /// The same request is being answered at the moment.
     #[error("this request is being answered already")]
-    Busy,
+    InProgress,
     /// The idempotency key stands for another message.
     #[error("this idempotency key was used for another message")]
-    KeyReused,
+    IdempotencyKeyReused,
     /// The dynamic engine failed, and falling back is switched off.
     #[error("the dynamic context engine failed")]
-    Dynamic(#[source] ContextError),
+    DynamicEngine(#[source] ContextError),
     /// Both engines failed.
     #[error("both context engines failed")]
-    Legacy(#[source] ContextError),
+    SimpleEngine(#[source] ContextError),
     /// The question could not be saved.
     #[error(transparent)]
     Save(ReadError),
@@ -181,7 +181,7 @@ fn usage_in_camel_case<S: serde::Serializer>(usage: &Usage, serializer: S) -> Re
 
 /// A prompt, by whichever engine.
 #[derive(Debug, Clone)]
-pub(super) struct Prepared {
+pub(super) struct PreparedPrompt {
     messages: Vec<ChatMessage>,
     engine: Engine,
     stats: ContextStats,
@@ -204,23 +204,23 @@ impl ContextEngine {
     /// See [`ChatError`].
     pub async fn chat(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
-        asked: Asked,
+        asked: ChatRequest,
     ) -> Result<Outcome<Box<Answer>>, ChatError> {
-        let (turn, provider, request) = match self.begin(caller, user, asked).await? {
-            Beginning::New { turn, provider, request } => (turn, provider, request),
-            Beginning::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
+        let (turn, provider, request) = match self.begin_turn(caller, user, asked).await? {
+            TurnStart::New { turn, provider, request } => (turn, provider, request),
+            TurnStart::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
         };
         let mut turn = *turn;
         let completion = tokio::select! {
             completion = provider.complete(&request) => completion?,
-            () = self.turns_end.cancelled() => return Err(ProviderError::Broken("the server is stopping".into()).into()),
+            () = self.cancel_turns.cancelled() => return Err(ProviderError::InvalidResponse("the server is stopping".into()).into()),
         };
-        turn.write(&completion.content);
-        turn.is_of(completion.model);
+        turn.append(&completion.content);
+        turn.set_model(completion.model);
         if let Some(usage) = completion.usage {
-            turn.costs(usage);
+            turn.set_usage(usage);
         }
         let metadata = turn.metadata();
         let answer = turn.complete().await.map_err(|error| ChatError::Save(error.into()))?;
@@ -235,30 +235,30 @@ impl ContextEngine {
     /// See [`ChatError`]; what goes wrong after the first piece is an event.
     pub async fn chat_stream(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
-        asked: Asked,
-    ) -> Result<Outcome<Events>, ChatError> {
-        let (turn, provider, request) = match self.begin(caller, user, asked).await? {
-            Beginning::New { turn, provider, request } => (turn, provider, request),
-            Beginning::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
+        asked: ChatRequest,
+    ) -> Result<Outcome<ChatEvents>, ChatError> {
+        let (turn, provider, request) = match self.begin_turn(caller, user, asked).await? {
+            TurnStart::New { turn, provider, request } => (turn, provider, request),
+            TurnStart::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
         };
         let pieces = provider.stream(&request).await?;
         let metadata = turn.metadata();
         Ok(Outcome::Answered(stream::spawn(self, *turn, pieces), metadata))
     }
 
-    async fn begin(
+    async fn begin_turn(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
-        asked: Asked,
-    ) -> Result<Beginning, ChatError> {
-        let provider = self.settings.providers.choose(asked.provider.as_deref())?.cloned();
+        asked: ChatRequest,
+    ) -> Result<TurnStart, ChatError> {
+        let provider = self.settings.providers.get(asked.provider.as_deref())?.cloned();
         let started = Instant::now();
-        let prepared = self.prepare(caller, user, &asked, started).await;
-        if matches!(prepared, Err(ChatError::NoConversation)) {
-            return Err(ChatError::NoConversation);
+        let prepared = self.prepare_prompt(caller, user, &asked, started).await;
+        if matches!(prepared, Err(ChatError::ConversationNotFound)) {
+            return Err(ChatError::ConversationNotFound);
         }
         // Whatever became of the prompt, what the user said is saved.
         let message_tokens = i32::try_from(tokens::count(&asked.message)).unwrap_or(i32::MAX);
@@ -268,13 +268,13 @@ impl ContextEngine {
             asked.conversation,
             &asked.message,
             message_tokens,
-            asked.key.as_deref(),
+            asked.idempotency_key.as_deref(),
         );
         let begun = match begun.await {
             Ok(begun) => begun,
             // Some may read a conversation and not speak in it; to them it is none to chat in.
-            Err(ReadError::Database(PgError::Denied(_) | PgError::BrokenReference(_))) => {
-                return Err(ChatError::NoConversation);
+            Err(ReadError::Database(PgError::PermissionDenied(_) | PgError::ForeignKeyViolation(_))) => {
+                return Err(ChatError::ConversationNotFound);
             }
             Err(error) => {
                 prepared?;
@@ -282,9 +282,9 @@ impl ContextEngine {
             }
         };
         let answer_id = match begun {
-            Begun::Busy => return Err(ChatError::Busy),
-            Begun::Mismatch => return Err(ChatError::KeyReused),
-            Begun::Replay { answer_id, content, metadata, partial } => {
+            BeginOutcome::Busy => return Err(ChatError::InProgress),
+            BeginOutcome::Mismatch => return Err(ChatError::IdempotencyKeyReused),
+            BeginOutcome::Replay { answer_id, content, metadata, partial } => {
                 let prepared = prepared?;
                 let answer = Answer {
                     content,
@@ -296,63 +296,68 @@ impl ContextEngine {
                     replayed: true,
                     partial,
                 };
-                return Ok(Beginning::Replay(Box::new(answer), prepared.metadata));
+                return Ok(TurnStart::Replay(Box::new(answer), prepared.metadata));
             }
-            Begun::New { answer_id, .. } => answer_id,
+            BeginOutcome::New { answer_id, .. } => answer_id,
         };
         // From here on the turn's end saves or removes the answer, also when an error leaves this function.
         let mut turn = Turn::new(self, answer_id);
         let prepared = prepared?;
-        let provider = provider.ok_or(ChatError::NoProvider)?;
-        let Prepared { messages, .. } = &prepared;
-        let request = Request {
+        let provider = provider.ok_or(ChatError::NoProviderConfigured)?;
+        let PreparedPrompt { messages, .. } = &prepared;
+        let request = CompletionRequest {
             messages: messages.clone(),
             model: asked.model,
             max_tokens: asked.max_tokens,
             temperature: asked.temperature,
         };
-        turn.prepared(prepared, provider.name());
-        Ok(Beginning::New { turn: Box::new(turn), provider, request })
+        turn.set_prompt(prepared, provider.name());
+        Ok(TurnStart::New { turn: Box::new(turn), provider, request })
     }
 
-    async fn prepare(
+    async fn prepare_prompt(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
-        asked: &Asked,
+        asked: &ChatRequest,
         started: Instant,
-    ) -> Result<Prepared, ChatError> {
-        let wish = Wish {
+    ) -> Result<PreparedPrompt, ChatError> {
+        let wish = PromptOptions {
             message: &asked.message,
-            tokens: asked.context_tokens.unwrap_or(budget::DEFAULT_TOKENS),
+            max_tokens: asked.context_tokens.unwrap_or(budget::DEFAULT_TOKENS),
             with_history: asked.include_history,
         };
         let mut fell_back = false;
-        if asked.dynamic {
+        if asked.use_dynamic {
             match self.assemble(caller, user, asked.conversation, wish).await {
-                Ok(prompt) => return Ok(dynamic(prompt, asked, wish, started)),
-                Err(ContextError::NotFound) => return Err(ChatError::NoConversation),
-                Err(error) if !self.falls_back() => return Err(ChatError::Dynamic(error)),
+                Ok(prompt) => return Ok(dynamic_prompt(prompt, asked, wish, started)),
+                Err(ContextError::NotFound) => return Err(ChatError::ConversationNotFound),
+                Err(error) if !self.falls_back() => return Err(ChatError::DynamicEngine(error)),
                 Err(error) => {
                     tracing::warn!(error = ?error, "the dynamic context engine failed; the simple one answers");
                     fell_back = true;
                 }
             }
         }
-        match self.assemble_simply(caller, asked.conversation, wish).await {
-            Ok(prompt) => Ok(simple(prompt, asked, wish, started, fell_back)),
-            Err(ContextError::NotFound) => Err(ChatError::NoConversation),
-            Err(error) => Err(ChatError::Legacy(error)),
+        match self.assemble_simple(caller, asked.conversation, wish).await {
+            Ok(prompt) => Ok(simple_prompt(prompt, asked, wish, started, fell_back)),
+            Err(ContextError::NotFound) => Err(ChatError::ConversationNotFound),
+            Err(error) => Err(ChatError::SimpleEngine(error)),
         }
     }
 }
 
-enum Beginning {
-    New { turn: Box<Turn>, provider: Provider, request: Request },
+enum TurnStart {
+    New { turn: Box<Turn>, provider: Provider, request: CompletionRequest },
     Replay(Box<Answer>, Metadata),
 }
 
-fn dynamic(prompt: Prompt, asked: &Asked, wish: Wish<'_>, started: Instant) -> Prepared {
+fn dynamic_prompt(
+    prompt: Prompt,
+    asked: &ChatRequest,
+    wish: PromptOptions<'_>,
+    started: Instant,
+) -> PreparedPrompt {
     let of = |kind: &str| -> Vec<String> {
         prompt.detected.iter().filter(|it| it.kind == kind).map(|it| it.name.clone()).collect()
     };
@@ -362,7 +367,7 @@ fn dynamic(prompt: Prompt, asked: &Asked, wish: Wish<'_>, started: Instant) -> P
     }
     let stats = ContextStats {
         tokens: prompt.tokens(),
-        max_tokens: wish.tokens,
+        max_tokens: wish.max_tokens,
         history_messages: prompt.history.len(),
         bundles_wanted: prompt.wanted,
         bundles_ready: prompt.ready,
@@ -377,21 +382,21 @@ fn dynamic(prompt: Prompt, asked: &Asked, wish: Wish<'_>, started: Instant) -> P
         cache_hit_rate: prompt.hit_rate(),
         bundles_used: prompt.used,
     };
-    let room = wish.tokens.saturating_sub(stats.tokens);
-    let messages = messages(prompt.system, prompt.history, asked, room);
-    Prepared { messages, engine: Engine::Dynamic, stats, metadata }
+    let room = wish.max_tokens.saturating_sub(stats.tokens);
+    let messages = chat_messages(prompt.system, prompt.history, asked, room);
+    PreparedPrompt { messages, engine: Engine::Dynamic, stats, metadata }
 }
 
-fn simple(
+fn simple_prompt(
     prompt: SimplePrompt,
-    asked: &Asked,
-    wish: Wish<'_>,
+    asked: &ChatRequest,
+    wish: PromptOptions<'_>,
     started: Instant,
     fell_back: bool,
-) -> Prepared {
+) -> PreparedPrompt {
     let stats = ContextStats {
         tokens: prompt.tokens,
-        max_tokens: wish.tokens,
+        max_tokens: wish.max_tokens,
         history_messages: prompt.history.len(),
         bundles_wanted: 0,
         bundles_ready: 0,
@@ -402,20 +407,25 @@ fn simple(
         fell_back,
     };
     let metadata = Metadata { assembly_time_ms: milliseconds(started), cache_hit_rate: 0.0, bundles_used: 0 };
-    let room = wish.tokens.saturating_sub(prompt.tokens);
-    let messages = messages(prompt.system, prompt.history, asked, room);
-    Prepared { messages, engine: Engine::Legacy, stats, metadata }
+    let room = wish.max_tokens.saturating_sub(prompt.tokens);
+    let messages = chat_messages(prompt.system, prompt.history, asked, room);
+    PreparedPrompt { messages, engine: Engine::Legacy, stats, metadata }
 }
 
 /// System, history and message. Where the conversation says nothing, what the client says was said before stands for
 /// it, as far as there is room.
-fn messages(system: String, history: Vec<ChatMessage>, asked: &Asked, mut room: usize) -> Vec<ChatMessage> {
+fn chat_messages(
+    system: String,
+    history: Vec<ChatMessage>,
+    asked: &ChatRequest,
+    mut room: usize,
+) -> Vec<ChatMessage> {
     let mut messages = Vec::new();
     if !system.is_empty() {
         messages.push(ChatMessage { role: "system".into(), content: system });
     }
     if history.is_empty() {
-        let fitting = asked.earlier.iter().rev().take_while(|message| {
+        let fitting = asked.client_history.iter().rev().take_while(|message| {
             let cost = tokens::count(&message.content) + 4;
             let fits = cost <= room;
             room = room.saturating_sub(cost);
@@ -435,6 +445,6 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 /// What is kept beside an answer.
-fn kept(engine: Engine, provider: &str, model: &str, usage: Usage, error: Option<&str>) -> Value {
+fn answer_metadata(engine: Engine, provider: &str, model: &str, usage: Usage, error: Option<&str>) -> Value {
     serde_json::json!({"engine": engine, "provider": provider, "model": model, "usage": usage, "error": error})
 }

@@ -14,23 +14,23 @@ use uuid::Uuid;
 use super::{Answer, ContextStats, Engine, Metadata, Turn};
 use crate::context::{
     engine::ContextEngine,
-    provider::{Piece, Pieces, ProviderError},
+    provider::{CompletionChunk, CompletionStream, ProviderError},
 };
 
 /// Pieces between provider and client: a client that does not read holds the provider back.
-const BUFFERED: usize = 16;
+const BUFFERED_EVENTS: usize = 16;
 /// The longest that an answer may take, and that a client may leave a piece unread.
-const LONGEST: Duration = Duration::from_secs(600);
-const UNREAD: Duration = Duration::from_secs(60);
+const MAX_DURATION: Duration = Duration::from_secs(600);
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between signs that the answer is being written; see `rollcall.open_answer`.
-const TOUCH_EVERY: Duration = Duration::from_secs(45);
+const TOUCH_INTERVAL: Duration = Duration::from_secs(45);
 /// The longest answer, in bytes.
-const LONGEST_ANSWER: usize = 900_000;
+const MAX_ANSWER_BYTES: usize = 900_000;
 
 /// What a client hears.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Event {
+pub enum ChatEvent {
     /// How the prompt came about; the first.
     Context {
         /// Who assembled.
@@ -61,14 +61,14 @@ pub enum Event {
 }
 
 /// The events of one answer.
-pub type Events = mpsc::Receiver<Event>;
+pub type ChatEvents = mpsc::Receiver<ChatEvent>;
 
 /// Reads the pieces in a task that outlives the request, so that what was said is saved.
-pub(super) fn spawn(engine: &Arc<ContextEngine>, turn: Turn, pieces: Pieces) -> Events {
-    let (events, receiver) = mpsc::channel(BUFFERED);
-    let stop = engine.turns_end.clone();
+pub(super) fn spawn(engine: &Arc<ContextEngine>, turn: Turn, pieces: CompletionStream) -> ChatEvents {
+    let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
+    let stop = engine.cancel_turns.clone();
     engine.turns.spawn(async move {
-        let told = timeout(LONGEST, tell(turn, pieces, events, stop.cancelled_owned())).await;
+        let told = timeout(MAX_DURATION, run(turn, pieces, events, stop.cancelled_owned())).await;
         if told.is_err() {
             tracing::info!("an answer took too long and was broken off");
         }
@@ -76,13 +76,13 @@ pub(super) fn spawn(engine: &Arc<ContextEngine>, turn: Turn, pieces: Pieces) -> 
     receiver
 }
 
-async fn tell(
+async fn run(
     mut turn: Turn,
-    mut pieces: Pieces,
-    events: mpsc::Sender<Event>,
+    mut pieces: CompletionStream,
+    events: mpsc::Sender<ChatEvent>,
     stop: impl Future<Output = ()>,
 ) {
-    let first = Event::Context {
+    let first = ChatEvent::Context {
         engine: turn.engine(),
         stats: turn.stats().cloned(),
         metadata: turn.metadata(),
@@ -91,7 +91,7 @@ async fn tell(
     if send(&events, first).await.is_err() {
         return;
     }
-    let mut touching = interval_at(Instant::now() + TOUCH_EVERY, TOUCH_EVERY);
+    let mut touching = interval_at(Instant::now() + TOUCH_INTERVAL, TOUCH_INTERVAL);
     let mut written = 0;
     tokio::pin!(stop);
     let error = loop {
@@ -99,7 +99,7 @@ async fn tell(
             piece = pieces.next() => piece,
             // A client that goes away while the model is silent is noticed here; dropping the pieces ends the call.
             () = events.closed() => return,
-            () = &mut stop => break ProviderError::Broken("the server is stopping".into()),
+            () = &mut stop => break ProviderError::InvalidResponse("the server is stopping".into()),
             _ = touching.tick() => {
                 if let Err(error) = turn.touch().await {
                     tracing::debug!(error = ?error, "could not say that an answer is being written");
@@ -108,25 +108,25 @@ async fn tell(
             }
         };
         match piece {
-            Some(Ok(Piece::Text(text))) => {
+            Some(Ok(CompletionChunk::Text(text))) => {
                 written += text.len();
-                if written > LONGEST_ANSWER {
-                    break ProviderError::Broken("it is too long".into());
+                if written > MAX_ANSWER_BYTES {
+                    break ProviderError::InvalidResponse("it is too long".into());
                 }
-                turn.write(&text);
-                if send(&events, Event::Delta { content: text }).await.is_err() {
+                turn.append(&text);
+                if send(&events, ChatEvent::Delta { content: text }).await.is_err() {
                     return;
                 }
             }
-            Some(Ok(Piece::Model(model))) => turn.is_of(model),
-            Some(Ok(Piece::Usage(usage))) => turn.costs(usage),
+            Some(Ok(CompletionChunk::Model(model))) => turn.set_model(model),
+            Some(Ok(CompletionChunk::Usage(usage))) => turn.set_usage(usage),
             Some(Err(error)) => break error,
             None => {
                 let last = match turn.complete().await {
-                    Ok(answer) => Event::Done(Box::new(answer)),
+                    Ok(answer) => ChatEvent::Done(Box::new(answer)),
                     Err(error) => {
                         tracing::warn!(error = ?error, "could not save an answer");
-                        Event::Error {
+                        ChatEvent::Error {
                             error: "DATABASE_CONNECTION_ERROR",
                             message: "the answer could not be saved".into(),
                         }
@@ -138,14 +138,14 @@ async fn tell(
         }
     };
     tracing::info!(error = %error, "an answer broke off");
-    turn.broke(&error);
+    turn.fail(&error);
     // Saved by now or soon after: a repeat of the request will find it.
     drop(turn);
     let message = "the model's answer broke off; what it said is saved".into();
-    send(&events, Event::Error { error: "SERVICE_UNAVAILABLE", message }).await.ok();
+    send(&events, ChatEvent::Error { error: "SERVICE_UNAVAILABLE", message }).await.ok();
 }
 
 /// Fails where the client is gone, or reads nothing for too long.
-async fn send(events: &mpsc::Sender<Event>, event: Event) -> Result<(), ()> {
-    timeout(UNREAD, events.send(event)).await.map_err(drop)?.map_err(drop)
+async fn send(events: &mpsc::Sender<ChatEvent>, event: ChatEvent) -> Result<(), ()> {
+    timeout(SEND_TIMEOUT, events.send(event)).await.map_err(drop)?.map_err(drop)
 }

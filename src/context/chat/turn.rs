@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Answer, ContextStats, Engine, Metadata, Prepared, kept};
+use super::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
 use crate::{
     context::{
         engine::ContextEngine,
@@ -14,7 +14,7 @@ use crate::{
     },
     pg::{
         PgError,
-        queries::turns::{self, Ending},
+        queries::turns::{self, AnswerStatus},
     },
 };
 
@@ -22,12 +22,12 @@ use crate::{
 pub(in crate::context) struct Turn {
     engine: Arc<ContextEngine>,
     answer_id: Uuid,
-    prepared: Option<Prepared>,
+    prompt: Option<PreparedPrompt>,
     provider: String,
     model: String,
     text: String,
     usage: Option<Usage>,
-    why: Option<String>,
+    error: Option<String>,
     ended: bool,
 }
 
@@ -36,18 +36,18 @@ impl Turn {
         Self {
             engine: engine.clone(),
             answer_id,
-            prepared: None,
+            prompt: None,
             provider: String::new(),
             model: String::new(),
             text: String::new(),
             usage: None,
-            why: None,
+            error: None,
             ended: false,
         }
     }
 
-    pub(super) fn prepared(&mut self, prepared: Prepared, provider: &str) {
-        self.prepared = Some(prepared);
+    pub(super) fn set_prompt(&mut self, prepared: PreparedPrompt, provider: &str) {
+        self.prompt = Some(prepared);
         provider.clone_into(&mut self.provider);
     }
 
@@ -55,40 +55,40 @@ impl Turn {
         self.answer_id
     }
 
-    pub(super) fn write(&mut self, text: &str) {
+    pub(super) fn append(&mut self, text: &str) {
         self.text += text;
     }
 
-    pub(super) fn is_of(&mut self, model: String) {
+    pub(super) fn set_model(&mut self, model: String) {
         self.model = model;
     }
 
-    pub(super) const fn costs(&mut self, usage: Usage) {
+    pub(super) const fn set_usage(&mut self, usage: Usage) {
         self.usage = Some(usage);
     }
 
     /// It ends in the middle, for this reason.
-    pub(super) fn broke(&mut self, error: &ProviderError) {
-        self.why = Some(error.to_string());
+    pub(super) fn fail(&mut self, error: &ProviderError) {
+        self.error = Some(error.to_string());
     }
 
     pub(super) fn engine(&self) -> Engine {
-        self.prepared.as_ref().map_or(Engine::Legacy, |prepared| prepared.engine)
+        self.prompt.as_ref().map_or(Engine::Legacy, |prepared| prepared.engine)
     }
 
     pub(super) fn stats(&self) -> Option<&ContextStats> {
-        self.prepared.as_ref().map(|prepared| &prepared.stats)
+        self.prompt.as_ref().map(|prepared| &prepared.stats)
     }
 
     pub(super) fn metadata(&self) -> Metadata {
         let nothing = Metadata { assembly_time_ms: 0.0, cache_hit_rate: 0.0, bundles_used: 0 };
-        self.prepared.as_ref().map_or(nothing, |prepared| prepared.metadata)
+        self.prompt.as_ref().map_or(nothing, |prepared| prepared.metadata)
     }
 
     /// What the provider says that it cost, or what the tokenizer counts.
     fn usage(&self) -> Usage {
         self.usage.unwrap_or_else(|| {
-            let messages = self.prepared.iter().flat_map(|prepared| &prepared.messages);
+            let messages = self.prompt.iter().flat_map(|prepared| &prepared.messages);
             let prompt_tokens = messages.map(|message| tokens::count(&message.content) as u64).sum();
             let completion_tokens = tokens::count(&self.text) as u64;
             Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
@@ -97,10 +97,10 @@ impl Turn {
 
     /// Saves the whole answer.
     pub(super) async fn complete(mut self) -> Result<Answer, PgError> {
-        let saved = self.save(Ending::Complete).await;
+        let saved = self.save(AnswerStatus::Complete).await;
         self.ended = saved.is_ok();
         saved?;
-        let stats = self.prepared.as_ref().map(|prepared| prepared.stats.clone());
+        let stats = self.prompt.as_ref().map(|prepared| prepared.stats.clone());
         Ok(Answer {
             usage: self.usage(),
             engine: self.engine(),
@@ -113,15 +113,16 @@ impl Turn {
         })
     }
 
-    fn kept(&self) -> Value {
-        kept(self.engine(), &self.provider, &self.model, self.usage(), self.why.as_deref())
+    fn metadata_json(&self) -> Value {
+        answer_metadata(self.engine(), &self.provider, &self.model, self.usage(), self.error.as_deref())
     }
 
-    async fn save(&self, ending: Ending) -> Result<(), PgError> {
+    async fn save(&self, ending: AnswerStatus) -> Result<(), PgError> {
         let tokens = i32::try_from(tokens::count(&self.text)).unwrap_or(i32::MAX);
         // PostgreSQL cannot store U+0000, and no reader misses it.
         let text = self.text.replace('\0', "");
-        turns::end(&self.engine.database, self.answer_id, ending, &text, tokens, &self.kept()).await?;
+        turns::end(&self.engine.database, self.answer_id, ending, &text, tokens, &self.metadata_json())
+            .await?;
         Ok(())
     }
 
@@ -140,15 +141,15 @@ impl Drop for Turn {
         let rest = Self {
             engine: self.engine.clone(),
             answer_id: self.answer_id,
-            prepared: self.prepared.take(),
+            prompt: self.prompt.take(),
             provider: std::mem::take(&mut self.provider),
             model: std::mem::take(&mut self.model),
             text: std::mem::take(&mut self.text),
             usage: self.usage,
-            why: self.why.take().or_else(|| Some("the client went away".into())),
+            error: self.error.take().or_else(|| Some("the client went away".into())),
             ended: true,
         };
-        let ending = if rest.text.is_empty() { Ending::Failed } else { Ending::Partial };
+        let ending = if rest.text.is_empty() { AnswerStatus::Failed } else { AnswerStatus::Partial };
         self.engine.turns.spawn(async move {
             // A moment of trouble must not lose what was said; what cannot be saved is tidied away later.
             for pause in [0, 200, 1_000, 3_000] {

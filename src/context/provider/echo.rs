@@ -4,33 +4,34 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use super::{Completion, Piece, Pieces, Request, Usage};
+use super::{Completion, CompletionChunk, CompletionRequest, CompletionStream, Usage};
 use crate::context::tokens;
 
 /// Between words, so that a stream looks like one.
-const PACE: Duration = Duration::from_millis(5);
+const WORD_DELAY: Duration = Duration::from_millis(5);
 const MODEL: &str = "echo";
 
-pub(super) fn complete(request: &Request) -> Completion {
+pub(super) fn complete(request: &CompletionRequest) -> Completion {
     let content = digest(request);
     Completion { usage: Some(usage(request, &content)), content, model: MODEL.into() }
 }
 
-pub(super) fn stream(request: &Request) -> Pieces {
+pub(super) fn stream(request: &CompletionRequest) -> CompletionStream {
     let content = digest(request);
     let usage = usage(request, &content);
-    let words: Vec<_> = content.split_inclusive(' ').map(|word| Ok(Piece::Text(word.to_owned()))).collect();
+    let words: Vec<_> =
+        content.split_inclusive(' ').map(|word| Ok(CompletionChunk::Text(word.to_owned()))).collect();
     let words = stream::iter(words).then(|word| async {
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(WORD_DELAY).await;
         word
     });
-    stream::iter([Ok(Piece::Model(MODEL.into()))])
+    stream::iter([Ok(CompletionChunk::Model(MODEL.into()))])
         .chain(words)
-        .chain(stream::iter([Ok(Piece::Usage(usage))]))
+        .chain(stream::iter([Ok(CompletionChunk::Usage(usage))]))
         .boxed()
 }
 
-fn digest(request: &Request) -> String {
+fn digest(request: &CompletionRequest) -> String {
     let of = |role: &str| request.messages.iter().filter(|message| message.role == role).collect::<Vec<_>>();
     let system = of("system");
     let headings: Vec<_> = system
@@ -44,7 +45,7 @@ fn digest(request: &Request) -> String {
     format!("You said: \"{asked}\". Context ({tokens} tokens, {} messages): {known}.", request.messages.len())
 }
 
-fn usage(request: &Request, content: &str) -> Usage {
+fn usage(request: &CompletionRequest, content: &str) -> Usage {
     let prompt = request.messages.iter().map(|message| tokens::count(&message.content)).sum::<usize>() as u64;
     let completion = tokens::count(content) as u64;
     Usage { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }

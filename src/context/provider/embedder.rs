@@ -6,7 +6,7 @@ use super::{Endpoint, OpenAi, ProviderError};
 
 /// How to reach an embeddings API.
 #[derive(Debug, Clone)]
-pub struct Embeddings {
+pub struct EmbedderConfig {
     /// Up to and without `/embeddings`, with its model.
     pub endpoint: Endpoint,
     /// The numbers of its vectors.
@@ -14,7 +14,7 @@ pub struct Embeddings {
 }
 
 /// The characters of a text that are embedded.
-const TEXT_CHARS: usize = 8_000;
+const MAX_TEXT_CHARS: usize = 8_000;
 
 /// An embeddings API.
 pub struct Embedder {
@@ -26,7 +26,7 @@ pub struct Embedder {
 impl Embedder {
     /// Opens nothing yet.
     #[must_use]
-    pub fn new(settings: &Embeddings) -> Self {
+    pub fn new(settings: &EmbedderConfig) -> Self {
         let model = settings.endpoint.model.clone();
         Self { api: OpenAi::new(settings.endpoint.clone()), model, dimensions: settings.dimensions }
     }
@@ -48,19 +48,19 @@ impl Embedder {
     /// # Errors
     /// See [`ProviderError`]; a vector of another length, or of what is no number, is none.
     pub async fn embed(&self, texts: &[&str]) -> Result<Vec<String>, ProviderError> {
-        let cut: Vec<&str> = texts.iter().map(|text| beginning(text)).collect();
+        let cut: Vec<&str> = texts.iter().map(|text| truncate(text)).collect();
         let vectors = self.api.embed(&cut).await?;
-        vectors.iter().map(|vector| self.written(vector)).collect()
+        vectors.iter().map(|vector| self.format_vector(vector)).collect()
     }
 
-    fn written(&self, vector: &[f32]) -> Result<String, ProviderError> {
+    fn format_vector(&self, vector: &[f32]) -> Result<String, ProviderError> {
         if vector.len() != usize::from(self.dimensions) {
             let said = format!("it has {} numbers instead of {}", vector.len(), self.dimensions);
-            return Err(ProviderError::Broken(said));
+            return Err(ProviderError::InvalidResponse(said));
         }
         // Nothing is alike to a vector without a direction.
         if vector.iter().any(|number| !number.is_finite()) || vector.iter().all(|number| *number == 0.0) {
-            return Err(ProviderError::Broken("it is no vector".into()));
+            return Err(ProviderError::InvalidResponse("it is no vector".into()));
         }
         let mut text = "[".to_owned();
         for (at, number) in vector.iter().enumerate() {
@@ -72,6 +72,6 @@ impl Embedder {
     }
 }
 
-fn beginning(text: &str) -> &str {
-    text.char_indices().nth(TEXT_CHARS).map_or(text, |(end, _)| &text[..end])
+fn truncate(text: &str) -> &str {
+    text.char_indices().nth(MAX_TEXT_CHARS).map_or(text, |(end, _)| &text[..end])
 }

@@ -10,19 +10,19 @@ pub enum ProviderError {
     Unreachable(#[source] reqwest::Error),
     /// It said nothing for too long.
     #[error("the provider said nothing for {0:?}")]
-    Silent(Duration),
+    Timeout(Duration),
     /// Too many requests for it.
     #[error("the provider takes no more requests at the moment")]
-    Busy {
+    RateLimited {
         /// When it wants to be asked again, where it says.
         retry_after: Option<Duration>,
     },
     /// It failed on its side.
     #[error("the provider failed with status {0}")]
-    Failed(u16),
+    ServerError(u16),
     /// It does not take this request, or this key: asking again is of no use.
     #[error("the provider refused the request with status {status}: {said}")]
-    Refused {
+    Rejected {
         /// Its status.
         status: u16,
         /// The beginning of what it said.
@@ -30,22 +30,22 @@ pub enum ProviderError {
     },
     /// The answer is none, or broke off.
     #[error("the provider's answer broke off: {0}")]
-    Broken(String),
+    InvalidResponse(String),
     /// It has failed again and again, and is left alone for a while.
     #[error("the provider is left alone after repeated failures")]
-    LeftAlone,
+    CircuitOpen,
 }
 
 impl ProviderError {
     /// Whether the same request may well succeed a moment later.
     #[must_use]
-    pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Busy { .. } | Self::Failed(_))
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::RateLimited { .. } | Self::ServerError(_))
     }
 
     /// Whether it says something of the provider's health; a refusal says something of the request.
     #[must_use]
-    pub const fn is_illness(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::LeftAlone)
+    pub const fn counts_as_failure(&self) -> bool {
+        !matches!(self, Self::Rejected { .. } | Self::CircuitOpen)
     }
 }

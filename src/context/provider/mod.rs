@@ -1,6 +1,6 @@
 //! Models over HTTP: any API that speaks as OpenAI's does, by name, base URL and key; and `echo` for development.
 
-mod breaker;
+mod circuit_breaker;
 mod echo;
 mod embedder;
 mod error;
@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-pub use embedder::{Embedder, Embeddings};
+pub use embedder::{Embedder, EmbedderConfig};
 pub use error::ProviderError;
 pub use openai::OpenAi;
 
@@ -21,7 +21,7 @@ use crate::config::Secret;
 
 /// What a model is asked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct CompletionRequest {
     /// System, history and message.
     pub messages: Vec<ChatMessage>,
     /// Which model; the provider's own without.
@@ -59,7 +59,7 @@ pub struct Completion {
 
 /// A part of an answer that is being written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum CompletionChunk {
     /// More of the text.
     Text(String),
     /// Which model it is.
@@ -69,7 +69,7 @@ pub enum Piece {
 }
 
 /// An answer that is being written. Dropped, the call to the provider ends.
-pub type Pieces = BoxStream<'static, Result<Piece, ProviderError>>;
+pub type CompletionStream = BoxStream<'static, Result<CompletionChunk, ProviderError>>;
 
 /// How to reach a provider.
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ impl Provider {
     ///
     /// # Errors
     /// See [`ProviderError`]; what may pass has been tried again.
-    pub async fn complete(&self, request: &Request) -> Result<Completion, ProviderError> {
+    pub async fn complete(&self, request: &CompletionRequest) -> Result<Completion, ProviderError> {
         match self {
             Self::OpenAi(provider) => provider.complete(request).await,
             Self::Echo => Ok(echo::complete(request)),
@@ -139,7 +139,7 @@ impl Provider {
     ///
     /// # Errors
     /// See [`ProviderError`].
-    pub async fn stream(&self, request: &Request) -> Result<Pieces, ProviderError> {
+    pub async fn stream(&self, request: &CompletionRequest) -> Result<CompletionStream, ProviderError> {
         match self {
             Self::OpenAi(provider) => provider.stream(request).await,
             Self::Echo => Ok(echo::stream(request)),
@@ -179,7 +179,7 @@ impl Providers {
     ///
     /// # Errors
     /// For a name that there is not.
-    pub fn choose(&self, name: Option<&str>) -> Result<Option<&Provider>, UnknownProvider> {
+    pub fn get(&self, name: Option<&str>) -> Result<Option<&Provider>, UnknownProvider> {
         match name {
             None => Ok(self.default.as_ref().and_then(|name| self.by_name.get(name))),
             Some(_) if self.by_name.is_empty() => Ok(None),
@@ -191,7 +191,7 @@ impl Providers {
 
     /// A model to sum up with, if there is one.
     #[must_use]
-    pub fn model(&self) -> Option<&Provider> {
-        self.choose(None).ok().flatten().filter(|provider| provider.is_model())
+    pub fn default_model(&self) -> Option<&Provider> {
+        self.get(None).ok().flatten().filter(|provider| provider.is_model())
     }
 }

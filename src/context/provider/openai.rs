@@ -12,34 +12,35 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Completion, Endpoint, Piece, Pieces, ProviderError, Request, Usage, breaker::Breaker, sse::Events,
+    Completion, CompletionChunk, CompletionRequest, CompletionStream, Endpoint, ProviderError, Usage,
+    circuit_breaker::CircuitBreaker, sse::EventParser,
 };
 use crate::context::assemble::ChatMessage;
 
 /// Where answers come from.
-const CHAT: &str = "chat/completions";
+const CHAT_PATH: &str = "chat/completions";
 /// How often a request is sent at most.
-const ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 /// Between attempts: doubling, with jitter of half its length.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
 /// A provider that wants a longer pause is not waited for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How long connecting may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes.
-const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// How much of a refusal is told on.
-const SAID_CHARS: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
 /// One provider over HTTP.
 pub struct OpenAi {
     endpoint: Endpoint,
     client: Client,
-    breaker: Breaker,
+    circuit_breaker: CircuitBreaker,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ChatBody<'a> {
     model: &'a str,
     messages: &'a [ChatMessage],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,27 +58,27 @@ struct StreamOptions {
 }
 
 #[derive(Deserialize)]
-struct Whole {
+struct ChatResponse {
     #[serde(default)]
     model: Option<String>,
-    choices: Vec<WholeChoice>,
+    choices: Vec<ResponseChoice>,
     #[serde(default)]
     usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
-struct WholeChoice {
-    message: Text,
+struct ResponseChoice {
+    message: MessageText,
 }
 
 #[derive(Deserialize, Default)]
-struct Text {
+struct MessageText {
     #[serde(default)]
     content: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Chunk {
+struct ChatChunk {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -91,25 +92,25 @@ struct Chunk {
 #[derive(Deserialize)]
 struct ChunkChoice {
     #[serde(default)]
-    delta: Text,
+    delta: MessageText,
     #[serde(default)]
     finish_reason: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Texts<'a> {
+struct EmbeddingsBody<'a> {
     model: &'a str,
     input: &'a [&'a str],
     encoding_format: &'static str,
 }
 
 #[derive(Deserialize)]
-struct Vectors {
-    data: Vec<Vector>,
+struct EmbeddingsResponse {
+    data: Vec<Embedding>,
 }
 
 #[derive(Deserialize)]
-struct Vector {
+struct Embedding {
     index: usize,
     embedding: Vec<f32>,
 }
@@ -123,12 +124,12 @@ impl OpenAi {
     pub fn new(endpoint: Endpoint) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(endpoint.timeout)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .expect("nothing here depends on the machine");
-        Self { endpoint, client, breaker: Breaker::default() }
+        Self { endpoint, client, circuit_breaker: CircuitBreaker::default() }
     }
 
     /// Its name in requests.
@@ -141,17 +142,18 @@ impl OpenAi {
     ///
     /// # Errors
     /// See [`ProviderError`].
-    pub async fn complete(&self, request: &Request) -> Result<Completion, ProviderError> {
-        let response = self.ask(CHAT, &self.body(request, false)).await?;
+    pub async fn complete(&self, request: &CompletionRequest) -> Result<Completion, ProviderError> {
+        let response = self.send(CHAT_PATH, &self.chat_body(request, false)).await?;
         let read = async {
-            let whole: Whole = self.whole(response).await?;
+            let whole: ChatResponse = self.read_json(response).await?;
             let content = whole.choices.into_iter().next().and_then(|choice| choice.message.content);
-            let content = content.ok_or_else(|| ProviderError::Broken("it has no choices".into()))?;
-            let model = whole.model.unwrap_or_else(|| self.model(request).to_owned());
+            let content =
+                content.ok_or_else(|| ProviderError::InvalidResponse("it has no choices".into()))?;
+            let model = whole.model.unwrap_or_else(|| self.model_for(request).to_owned());
             Ok(Completion { content, model, usage: whole.usage })
         };
         let answer = read.await;
-        self.note(answer.as_ref().err());
+        self.record_result(answer.as_ref().err());
         answer
     }
 
@@ -160,64 +162,64 @@ impl OpenAi {
     /// # Errors
     /// See [`ProviderError`].
     pub async fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
-        let body = Texts { model: &self.endpoint.model, input: texts, encoding_format: "float" };
-        let response = self.ask("embeddings", &body).await?;
-        let answer = self.whole(response).await.and_then(|Vectors { mut data }| {
+        let body = EmbeddingsBody { model: &self.endpoint.model, input: texts, encoding_format: "float" };
+        let response = self.send("embeddings", &body).await?;
+        let answer = self.read_json(response).await.and_then(|EmbeddingsResponse { mut data }| {
             data.sort_unstable_by_key(|vector| vector.index);
             if data.iter().map(|vector| vector.index).eq(0..texts.len()) {
                 Ok(data.into_iter().map(|vector| vector.embedding).collect())
             } else {
-                Err(ProviderError::Broken("it has not one vector for each text".into()))
+                Err(ProviderError::InvalidResponse("it has not one vector for each text".into()))
             }
         });
-        self.note(answer.as_ref().err());
+        self.record_result(answer.as_ref().err());
         answer
     }
 
     /// An answer's body, up to a limit.
-    async fn whole<T: DeserializeOwned>(&self, response: Response) -> Result<T, ProviderError> {
+    async fn read_json<T: DeserializeOwned>(&self, response: Response) -> Result<T, ProviderError> {
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            body.extend_from_slice(&chunk.map_err(|error| self.lost(error))?);
-            if body.len() > LONGEST_ANSWER {
-                return Err(ProviderError::Broken("it is too long".into()));
+            body.extend_from_slice(&chunk.map_err(|error| self.transport_error(error))?);
+            if body.len() > MAX_RESPONSE_BYTES {
+                return Err(ProviderError::InvalidResponse("it is too long".into()));
             }
         }
         serde_json::from_slice(&body)
-            .map_err(|error| ProviderError::Broken(format!("it cannot be read: {error}")))
+            .map_err(|error| ProviderError::InvalidResponse(format!("it cannot be read: {error}")))
     }
 
     /// The answer as it is written.
     ///
     /// # Errors
     /// See [`ProviderError`].
-    pub async fn stream(&self, request: &Request) -> Result<Pieces, ProviderError> {
-        let response = self.ask(CHAT, &self.body(request, true)).await?;
-        self.note(None);
+    pub async fn stream(&self, request: &CompletionRequest) -> Result<CompletionStream, ProviderError> {
+        let response = self.send(CHAT_PATH, &self.chat_body(request, true)).await?;
+        self.record_result(None);
         let silence = self.endpoint.timeout;
-        let reading = Reading {
+        let reading = StreamReader {
             chunks: response.bytes_stream().boxed(),
-            events: Events::default(),
-            ready: VecDeque::new(),
-            named: false,
+            events: EventParser::default(),
+            pending: VecDeque::new(),
+            model_sent: false,
             finished: false,
-            over: false,
+            closed: false,
         };
         Ok(stream::unfold(reading, move |mut reading| async move {
-            let piece = reading.next(silence).await?;
+            let piece = reading.next_chunk(silence).await?;
             Some((piece, reading))
         })
         .boxed())
     }
 
-    fn model<'a>(&'a self, request: &'a Request) -> &'a str {
+    fn model_for<'a>(&'a self, request: &'a CompletionRequest) -> &'a str {
         request.model.as_deref().unwrap_or(&self.endpoint.model)
     }
 
-    fn body<'a>(&'a self, request: &'a Request, stream: bool) -> Body<'a> {
-        Body {
-            model: self.model(request),
+    fn chat_body<'a>(&'a self, request: &'a CompletionRequest, stream: bool) -> ChatBody<'a> {
+        ChatBody {
+            model: self.model_for(request),
             messages: &request.messages,
             max_tokens: request.max_tokens,
             temperature: request.temperature,
@@ -227,23 +229,23 @@ impl OpenAi {
     }
 
     /// Asks until there is an answer's head, as often as makes sense.
-    async fn ask<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
-        let mut pause = FIRST_PAUSE;
+    async fn send<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
+        let mut pause = FIRST_RETRY_DELAY;
         let mut attempt = 1;
         loop {
-            if !self.breaker.admits(Instant::now()) {
-                return Err(ProviderError::LeftAlone);
+            if !self.circuit_breaker.allows_request(Instant::now()) {
+                return Err(ProviderError::CircuitOpen);
             }
-            let error = match self.ask_once(path, body).await {
+            let error = match self.send_once(path, body).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            self.note(Some(&error));
+            self.record_result(Some(&error));
             let wanted = match &error {
-                ProviderError::Busy { retry_after: Some(wanted) } => *wanted,
+                ProviderError::RateLimited { retry_after: Some(wanted) } => *wanted,
                 _ => pause.mul_f64(rand::rng().random_range(0.5..1.0)),
             };
-            if !error.may_pass() || attempt >= ATTEMPTS || wanted > LONGEST_PAUSE {
+            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || wanted > MAX_RETRY_DELAY {
                 return Err(error);
             }
             tracing::debug!(provider = self.name(), error = %error, attempt, "asking a provider again");
@@ -253,7 +255,7 @@ impl OpenAi {
         }
     }
 
-    async fn ask_once<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
+    async fn send_once<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
         let url = format!("{}/{path}", self.endpoint.base_url.trim_end_matches('/'));
         let mut request = self.client.post(url).json(body);
         if let Some(key) = &self.endpoint.api_key {
@@ -261,8 +263,8 @@ impl OpenAi {
         }
         let response = timeout(self.endpoint.timeout, request.send())
             .await
-            .map_err(|_| ProviderError::Silent(self.endpoint.timeout))?
-            .map_err(|error| self.lost(error))?;
+            .map_err(|_| ProviderError::Timeout(self.endpoint.timeout))?
+            .map_err(|error| self.transport_error(error))?;
         let status = response.status();
         match status.as_u16() {
             200..=299 => Ok(response),
@@ -270,118 +272,119 @@ impl OpenAi {
                 let retry_after = response.headers().get(header::RETRY_AFTER);
                 let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
                 let seconds = seconds.filter(|seconds| (0.0..86_400.0).contains(seconds));
-                Err(ProviderError::Busy { retry_after: seconds.map(Duration::from_secs_f64) })
+                Err(ProviderError::RateLimited { retry_after: seconds.map(Duration::from_secs_f64) })
             }
-            status @ (408 | 500..=599) => Err(ProviderError::Failed(status)),
+            status @ (408 | 500..=599) => Err(ProviderError::ServerError(status)),
             status => {
-                let text = timeout(CONNECT_LIMIT, response.text()).await.ok().and_then(Result::ok);
-                let said = text.unwrap_or_default().chars().take(SAID_CHARS).collect();
-                Err(ProviderError::Refused { status, said })
+                let text = timeout(CONNECT_TIMEOUT, response.text()).await.ok().and_then(Result::ok);
+                let said = text.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
+                Err(ProviderError::Rejected { status, said })
             }
         }
     }
 
-    fn lost(&self, error: reqwest::Error) -> ProviderError {
+    fn transport_error(&self, error: reqwest::Error) -> ProviderError {
         // Its URL may hold a key.
         let error = error.without_url();
         if error.is_timeout() && !error.is_connect() {
-            return ProviderError::Silent(self.endpoint.timeout);
+            return ProviderError::Timeout(self.endpoint.timeout);
         }
         if error.is_body() || error.is_decode() {
-            return ProviderError::Broken("the connection was lost".into());
+            return ProviderError::InvalidResponse("the connection was lost".into());
         }
         ProviderError::Unreachable(error)
     }
 
     /// Tells the breaker.
-    fn note(&self, error: Option<&ProviderError>) {
+    fn record_result(&self, error: Option<&ProviderError>) {
         match error {
-            Some(error) if error.is_illness() => self.breaker.failed(Instant::now()),
+            Some(error) if error.counts_as_failure() => self.circuit_breaker.record_failure(Instant::now()),
             Some(_) => {}
-            None => self.breaker.succeeded(),
+            None => self.circuit_breaker.record_success(),
         }
     }
 }
 
 /// A stream that is being read. Asked for the next piece, it reads no further than that.
-struct Reading {
+struct StreamReader {
     chunks: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
-    events: Events,
-    ready: VecDeque<Piece>,
-    named: bool,
+    events: EventParser,
+    pending: VecDeque<CompletionChunk>,
+    model_sent: bool,
     /// The provider has said that this is all.
     finished: bool,
     /// There is nothing more to read.
-    over: bool,
+    closed: bool,
 }
 
-impl Reading {
-    async fn next(&mut self, silence: Duration) -> Option<Result<Piece, ProviderError>> {
+impl StreamReader {
+    async fn next_chunk(&mut self, silence: Duration) -> Option<Result<CompletionChunk, ProviderError>> {
         loop {
-            if let Some(piece) = self.ready.pop_front() {
+            if let Some(piece) = self.pending.pop_front() {
                 return Some(Ok(piece));
             }
-            if self.over {
+            if self.closed {
                 return None;
             }
-            while let Some(data) = self.events.next() {
-                if let Err(error) = self.read(&data) {
-                    self.over = true;
+            while let Some(data) = self.events.next_data() {
+                if let Err(error) = self.parse_event(&data) {
+                    self.closed = true;
                     return Some(Err(error));
                 }
             }
-            if !self.ready.is_empty() || self.over {
+            if !self.pending.is_empty() || self.closed {
                 continue;
             }
             let broken = match timeout(silence, self.chunks.next()).await {
-                Err(_) => ProviderError::Silent(silence),
-                Ok(Some(Ok(bytes))) => match self.events.take(&bytes) {
+                Err(_) => ProviderError::Timeout(silence),
+                Ok(Some(Ok(bytes))) => match self.events.push(&bytes) {
                     Ok(()) => continue,
-                    Err(_) => ProviderError::Broken("a line is too long".into()),
+                    Err(_) => ProviderError::InvalidResponse("a line is too long".into()),
                 },
-                Ok(Some(Err(error))) if error.is_timeout() => ProviderError::Silent(silence),
-                Ok(Some(Err(_))) => ProviderError::Broken("the connection was lost".into()),
+                Ok(Some(Err(error))) if error.is_timeout() => ProviderError::Timeout(silence),
+                Ok(Some(Err(_))) => ProviderError::InvalidResponse("the connection was lost".into()),
                 Ok(None) => {
-                    let rest = self.events.last();
-                    self.over = true;
-                    if let Some(Err(error)) = rest.map(|data| self.read(&data)) {
+                    let rest = self.events.finish();
+                    self.closed = true;
+                    if let Some(Err(error)) = rest.map(|data| self.parse_event(&data)) {
                         return Some(Err(error));
                     }
                     if self.finished {
                         continue;
                     }
-                    ProviderError::Broken("it ended in the middle".into())
+                    ProviderError::InvalidResponse("it ended in the middle".into())
                 }
             };
-            self.over = true;
+            self.closed = true;
             // What came before the break is told first.
-            if let Some(piece) = self.ready.pop_front() {
+            if let Some(piece) = self.pending.pop_front() {
                 return Some(Ok(piece));
             }
             return Some(Err(broken));
         }
     }
 
-    fn read(&mut self, data: &str) -> Result<(), ProviderError> {
+    fn parse_event(&mut self, data: &str) -> Result<(), ProviderError> {
         if data == "[DONE]" {
-            (self.finished, self.over) = (true, true);
+            (self.finished, self.closed) = (true, true);
             return Ok(());
         }
-        let chunk: Chunk = serde_json::from_str(data)
-            .map_err(|error| ProviderError::Broken(format!("a piece cannot be read: {error}")))?;
+        let chunk: ChatChunk = serde_json::from_str(data)
+            .map_err(|error| ProviderError::InvalidResponse(format!("a piece cannot be read: {error}")))?;
         if let Some(error) = chunk.error {
-            let said = error.to_string().chars().take(SAID_CHARS).collect();
-            return Err(ProviderError::Broken(said));
+            let said = error.to_string().chars().take(MAX_ERROR_CHARS).collect();
+            return Err(ProviderError::InvalidResponse(said));
         }
-        if let Some(model) = chunk.model.filter(|_| !self.named) {
-            self.named = true;
-            self.ready.push_back(Piece::Model(model));
+        if let Some(model) = chunk.model.filter(|_| !self.model_sent) {
+            self.model_sent = true;
+            self.pending.push_back(CompletionChunk::Model(model));
         }
         for choice in chunk.choices {
             self.finished |= choice.finish_reason.is_some();
-            self.ready.extend(choice.delta.content.filter(|text| !text.is_empty()).map(Piece::Text));
+            self.pending
+                .extend(choice.delta.content.filter(|text| !text.is_empty()).map(CompletionChunk::Text));
         }
-        self.ready.extend(chunk.usage.map(Piece::Usage));
+        self.pending.extend(chunk.usage.map(CompletionChunk::Usage));
         Ok(())
     }
 }

@@ -4,9 +4,9 @@
 //! nothing. [`names`] finds entities in the original casing. A model, where there is one, [`hints`] at both; what it
 //! says has to be in the units all the same.
 
+pub mod entities;
 pub mod hints;
-pub mod names;
-pub mod terms;
+pub mod topics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,24 +19,24 @@ use uuid::Uuid;
 
 use super::engine::{ContextEngine, ContextError};
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::UserId,
     pg::queries::{
         bundles::ReadError,
-        roll_ups::{self, Applied},
+        roll_ups::{self, RollUpSummary},
     },
 };
 
 /// Units that are taken in at once, unless a request says otherwise, and at most.
 pub const DEFAULT_LIMIT: i32 = 50;
 /// The most that a request may ask for.
-pub const MOST_LIMIT: i32 = 500;
+pub const MAX_LIMIT: i32 = 500;
 /// Users of one round of the schedule.
-const USERS_A_ROUND: i32 = 100;
+const USERS_PER_ROUND: i32 = 100;
 /// Portions of one user in one round.
-const PORTIONS_A_ROUND: usize = 10;
+const BATCHES_PER_USER: usize = 10;
 /// Units of a phrase that are linked at once.
-const MOST_LINKED: i32 = 500;
+const MAX_LINKED_UNITS: i32 = 500;
 
 /// What a roll-up works on: `rollcall.roll_up_sources`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -94,7 +94,7 @@ pub struct KnownEntity {
     /// Other names.
     pub aliases: Vec<String>,
     /// What it is.
-    pub entity_type: names::EntityType,
+    pub entity_type: entities::EntityType,
 }
 
 /// Where a phrase stands among all of a user's units.
@@ -113,13 +113,13 @@ pub type Occurrences = HashMap<String, Occurrence>;
 
 /// What a roll-up found, as `rollcall.apply_roll_up` takes it.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Found {
+pub struct RollUpResult {
     /// The units that were taken in.
     pub units: Vec<Uuid>,
     /// Topics with their units.
-    pub topics: Vec<terms::FoundTopic>,
+    pub topics: Vec<topics::FoundTopic>,
     /// Entities with their units.
-    pub entities: Vec<names::FoundEntity>,
+    pub entities: Vec<entities::FoundEntity>,
 }
 
 /// A roll-up did not come about.
@@ -127,7 +127,7 @@ pub struct Found {
 pub enum RollUpError {
     /// One is running, here or on another node, or has taken this one's place.
     #[error("a roll-up of this user is running")]
-    Running,
+    AlreadyRunning,
     /// The database does not answer.
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -162,7 +162,7 @@ pub fn slug(name: &str) -> String {
 
 /// How alike two names are, from 0 to 1: the share of trigrams that they have in common, as `pg_trgm` counts them.
 #[must_use]
-pub fn likeness(one: &str, other: &str) -> f64 {
+pub fn trigram_similarity(one: &str, other: &str) -> f64 {
     let trigrams = |text: &str| -> std::collections::HashSet<[char; 3]> {
         let lower = text.to_lowercase();
         let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
@@ -179,14 +179,16 @@ pub fn likeness(one: &str, other: &str) -> f64 {
 
 /// Whether two names mean the same: the same letters, nearly the same trigrams, or one a short form of the other.
 #[must_use]
-pub fn same_name(one: &str, other: &str) -> bool {
+pub fn is_same_name(one: &str, other: &str) -> bool {
     let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
     let (short, long) = (short.to_lowercase(), long.to_lowercase());
     let is_short_form = short.len() >= 5
         && long.starts_with(&short)
         && !long[short.len()..].starts_with(' ')
         && short.len() * 10 >= long.len() * 6;
-    slug(&short) == slug(&long) || is_short_form || (short.len() >= 4 && likeness(&short, &long) >= 0.65)
+    slug(&short) == slug(&long)
+        || is_short_form
+        || (short.len() >= 4 && trigram_similarity(&short, &long) >= 0.65)
 }
 
 impl ContextEngine {
@@ -196,46 +198,52 @@ impl ContextEngine {
     /// # Errors
     ///
     /// [`RollUpError::Running`] where one is, or where another has taken this one's place.
-    pub async fn roll_up(&self, user: UserId, limit: i32, force: bool) -> Result<Applied, RollUpError> {
-        let lease = roll_ups::begin(&self.database, user, force).await?.ok_or(RollUpError::Running)?;
-        let outcome = self.roll_up_under(user, lease, limit).await;
+    pub async fn roll_up(&self, user: UserId, limit: i32, force: bool) -> Result<RollUpSummary, RollUpError> {
+        let lease =
+            roll_ups::acquire_lease(&self.database, user, force).await?.ok_or(RollUpError::AlreadyRunning)?;
+        let outcome = self.roll_up_with_lease(user, lease, limit).await;
         // Should this fail as well, the lease runs out by itself.
-        if let Err(error) = roll_ups::end(&self.database, user, lease).await {
+        if let Err(error) = roll_ups::release_lease(&self.database, user, lease).await {
             tracing::warn!(error = ?error, "could not give back the lease of a roll-up");
         }
         outcome
     }
 
-    async fn roll_up_under(&self, user: UserId, lease: Uuid, limit: i32) -> Result<Applied, RollUpError> {
-        let caller = Caller::vouched_for(user);
-        let sources: Sources = roll_ups::sources(&self.database, &caller, limit).await?;
+    async fn roll_up_with_lease(
+        &self,
+        user: UserId,
+        lease: Uuid,
+        limit: i32,
+    ) -> Result<RollUpSummary, RollUpError> {
+        let caller = Principal::for_user(user);
+        let sources: Sources = roll_ups::load_sources(&self.database, &caller, limit).await?;
         if sources.units.is_empty() {
-            return Ok(Applied::default());
+            return Ok(RollUpSummary::default());
         }
-        let hints = match self.settings.providers.model() {
-            Some(model) => hints::ask(model, &sources.units).await,
+        let hints = match self.settings.providers.default_model() {
+            Some(model) => hints::request_hints(model, &sources.units).await,
             None => hints::Hints::default(),
         };
-        let candidates = terms::candidates(&sources, &hints);
-        let mentions = names::mentions(&sources, &hints);
+        let candidates = topics::find_candidates(&sources, &hints);
+        let mentions = entities::find_mentions(&sources, &hints);
         let phrases: Vec<&str> = candidates
             .iter()
             .map(|it| it.phrase.as_str())
             .chain(mentions.iter().map(|it| it.name.as_str()))
             .collect();
-        let occurrences = roll_ups::phrases(&self.database, &caller, &phrases, MOST_LINKED).await?;
-        let entities = names::entities(&sources, &mentions, &occurrences);
-        let found = Found {
+        let occurrences = roll_ups::find_phrases(&self.database, &caller, &phrases, MAX_LINKED_UNITS).await?;
+        let entities = entities::build_entities(&sources, &mentions, &occurrences);
+        let found = RollUpResult {
             units: sources.units.iter().map(|unit| unit.id).collect(),
-            topics: terms::topics(&sources, &candidates, &occurrences, &entities),
+            topics: topics::build_topics(&sources, &candidates, &occurrences, &entities),
             entities,
         };
-        roll_ups::apply(&self.database, user, lease, &found).await?.ok_or(RollUpError::Running)
+        roll_ups::store(&self.database, user, lease, &found).await?.ok_or(RollUpError::AlreadyRunning)
     }
 
     /// Rolls up everybody's new units now and then.
     pub async fn run_roll_ups(self: Arc<Self>, stop: CancellationToken) {
-        let Some(every) = self.settings.roll_up_every else { return stop.cancelled().await };
+        let Some(every) = self.settings.roll_up_interval else { return stop.cancelled().await };
         loop {
             select! {
                 () = stop.cancelled() => return,
@@ -249,7 +257,7 @@ impl ContextEngine {
     }
 
     async fn roll_up_round(&self) {
-        let due = match roll_ups::due(&self.database, USERS_A_ROUND).await {
+        let due = match roll_ups::users_due(&self.database, USERS_PER_ROUND).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::warn!(error = ?error, "could not look for units to roll up");
@@ -262,7 +270,7 @@ impl ContextEngine {
         let (users, mut units) = (due.len(), 0);
         tracing::info!(users, "rolling up new units");
         for user in due {
-            for _ in 0..PORTIONS_A_ROUND {
+            for _ in 0..BATCHES_PER_USER {
                 match self.roll_up(user, DEFAULT_LIMIT, false).await {
                     Ok(applied) => {
                         units += applied.acus_processed;
@@ -270,7 +278,7 @@ impl ContextEngine {
                             break;
                         }
                     }
-                    Err(RollUpError::Running) => break,
+                    Err(RollUpError::AlreadyRunning) => break,
                     Err(error) => {
                         tracing::warn!(error = ?error, "a roll-up failed");
                         break;
@@ -289,17 +297,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_mean_the_same_by_letters_trigrams_or_short_form() {
-        assert!(same_name("PostgreSQL", "postgresql"));
-        assert!(same_name("Postgres", "PostgreSQL"));
-        assert!(same_name("Elasticsearch", "Elastisearch"));
-        assert!(!same_name("Anna", "Hanna Berg"));
-        assert!(!same_name("Java", "JavaScript"), "too short to be a short form");
-        assert!(!same_name("Berlin office", "Berlin"), "a part of a name is not the name");
+    fn names_match_by_letters_trigrams_or_short_form() {
+        assert!(is_same_name("PostgreSQL", "postgresql"));
+        assert!(is_same_name("Postgres", "PostgreSQL"));
+        assert!(is_same_name("Elasticsearch", "Elastisearch"));
+        assert!(!is_same_name("Anna", "Hanna Berg"));
+        assert!(!is_same_name("Java", "JavaScript"), "too short to be a short form");
+        assert!(!is_same_name("Berlin office", "Berlin"), "a part of a name is not the name");
     }
 
     #[test]
-    fn slugs_are_words_and_dashes() {
+    fn slugs_are_lowercase_words_joined_by_dashes() {
         assert_eq!(slug("  Row-Level  Security! "), "row-level-security");
         assert_eq!(slug("Über C++"), "über-c");
     }

@@ -16,32 +16,32 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    super::{ApiError, Authenticated, FieldError, HttpState, Json, acting::Acting},
-    about::allowed,
+    super::{ApiError, Authenticated, FieldError, HttpState, Json, on_behalf_of::OnBehalfOf},
+    context_user::authorize_and_count,
 };
 use crate::{
     context::{
         assemble::ChatMessage,
-        chat::{Answer, Asked, Event, Events, Metadata, Outcome},
+        chat::{Answer, ChatEvent, ChatEvents, ChatRequest, Metadata, Outcome},
     },
     limits::LimitClass,
     model::{ConversationId, UserId},
 };
 
-const USE_DYNAMIC: HeaderName = HeaderName::from_static("x-use-dynamic-context");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const USE_DYNAMIC_HEADER: HeaderName = HeaderName::from_static("x-use-dynamic-context");
+const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Tokens of a prompt that may be asked for.
-const CONTEXT_TOKENS: std::ops::RangeInclusive<usize> = 500..=200_000;
+const CONTEXT_TOKENS_RANGE: std::ops::RangeInclusive<usize> = 500..=200_000;
 /// Between signs of life on a stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// The longest idempotency key, in bytes; in SQL `messages_idempotency_key_length`.
 const LONGEST_KEY: usize = 255;
 
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Body {
+pub(super) struct ChatBody {
     #[garde(length(min = 1, max = 500), dive)]
-    messages: Vec<Said>,
+    messages: Vec<ChatBodyMessage>,
     #[garde(skip)]
     conversation_id: ConversationId,
     #[garde(skip)]
@@ -67,7 +67,7 @@ pub(super) struct Body {
 }
 
 #[derive(Deserialize, Validate)]
-struct Said {
+struct ChatBodyMessage {
     #[garde(skip)]
     role: Role,
     #[garde(length(bytes, max = 1_000_000))]
@@ -93,7 +93,7 @@ impl Role {
 }
 
 /// Complaints name the fields as clients write them.
-fn in_camel_case(report: &garde::Report) -> ApiError {
+fn camel_case_errors(report: &garde::Report) -> ApiError {
     let camel = |path: String| {
         let mut words = path.split('_');
         let first = words.next().unwrap_or_default().to_owned();
@@ -109,11 +109,11 @@ fn in_camel_case(report: &garde::Report) -> ApiError {
 }
 
 /// The tokens of a prompt that a request wants.
-pub(super) fn context_tokens(wanted: Option<usize>) -> Result<Option<usize>, ApiError> {
+pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize>, ApiError> {
     match wanted {
-        Some(tokens) if !CONTEXT_TOKENS.contains(&tokens) => Err(ApiError::invalid(
+        Some(tokens) if !CONTEXT_TOKENS_RANGE.contains(&tokens) => Err(ApiError::invalid(
             "maxContextTokens",
-            format!("must be from {} to {}", CONTEXT_TOKENS.start(), CONTEXT_TOKENS.end()),
+            format!("must be from {} to {}", CONTEXT_TOKENS_RANGE.start(), CONTEXT_TOKENS_RANGE.end()),
         )),
         wanted => Ok(wanted),
     }
@@ -123,18 +123,19 @@ pub(super) async fn chat(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
     headers: HeaderMap,
-    Json(body): Json<Body>,
+    Json(body): Json<ChatBody>,
 ) -> Result<Response, ApiError> {
-    body.validate().map_err(|report| in_camel_case(&report))?;
-    let (Acting { caller, user }, allowance) = allowed(&state, caller, body.user_id, LimitClass::Chat)?;
+    body.validate().map_err(|report| camel_case_errors(&report))?;
+    let (OnBehalfOf { caller, user }, allowance) =
+        authorize_and_count(&state, caller, body.user_id, LimitClass::Chat)?;
     let stream = body.stream.unwrap_or(false);
-    let asked = asked(&state, &headers, body)?;
+    let asked = chat_request(&state, &headers, body)?;
     let engine = &state.context;
     if stream {
         return Ok(match engine.chat_stream(&caller, user, asked).await? {
-            Outcome::Answered(events, _) => (allowance, event_stream(as_stream(events))).into_response(),
+            Outcome::Answered(events, _) => (allowance, sse_response(event_values(events))).into_response(),
             Outcome::Replayed(answer, metadata) => {
-                (allowance, event_stream(stream::iter(again(*answer, metadata)))).into_response()
+                (allowance, sse_response(stream::iter(replay_events(*answer, metadata)))).into_response()
             }
         });
     }
@@ -147,8 +148,8 @@ pub(super) async fn chat(
 }
 
 /// The last of the user's messages is what was typed; those before it are what the client says was said.
-fn asked(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Asked, ApiError> {
-    let dynamic = match (body.use_dynamic_context, headers.get(USE_DYNAMIC)) {
+fn chat_request(state: &HttpState, headers: &HeaderMap, body: ChatBody) -> Result<ChatRequest, ApiError> {
+    let dynamic = match (body.use_dynamic_context, headers.get(USE_DYNAMIC_HEADER)) {
         (Some(dynamic), _) => dynamic,
         (None, Some(value)) => match value.to_str().map(str::trim) {
             Ok("true" | "1") => true,
@@ -157,7 +158,7 @@ fn asked(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Asked, Ap
         },
         (None, None) => state.context.uses_dynamic(),
     };
-    let context_tokens = context_tokens(body.max_context_tokens)?;
+    let context_tokens = check_context_tokens(body.max_context_tokens)?;
     let last = body.messages.iter().rposition(|said| said.role == Role::User);
     let last = last.ok_or_else(|| ApiError::invalid("messages", "must hold a message of the user"))?;
     let mut messages = body.messages;
@@ -171,25 +172,25 @@ fn asked(state: &HttpState, headers: &HeaderMap, body: Body) -> Result<Asked, Ap
         None => idempotency_key(headers)?,
     };
     let earlier = messages.into_iter();
-    Ok(Asked {
+    Ok(ChatRequest {
         conversation: body.conversation_id,
         message,
-        earlier: earlier
+        client_history: earlier
             .map(|said| ChatMessage { role: said.role.as_str().into(), content: said.content })
             .collect(),
-        key,
+        idempotency_key: key,
         provider: body.provider,
         model: body.model,
         max_tokens: body.max_tokens,
         temperature: body.temperature,
         include_history: body.include_history.unwrap_or(true),
-        dynamic,
+        use_dynamic: dynamic,
         context_tokens,
     })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(None) };
     let key = value.to_str().ok().map(str::trim).filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
     let key = key.ok_or_else(|| {
         ApiError::invalid("Idempotency-Key", format!("must be text of 1 to {LONGEST_KEY} characters"))
@@ -197,27 +198,27 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     Ok(Some(key.to_owned()))
 }
 
-fn as_stream(events: Events) -> impl Stream<Item = Value> + Send {
+fn event_values(events: ChatEvents) -> impl Stream<Item = Value> + Send {
     stream::unfold(events, |mut events| async move {
-        let event: Event = events.recv().await?;
+        let event: ChatEvent = events.recv().await?;
         Some((json!(event), events))
     })
 }
 
 /// An answer that was given before, as the events of one that is given now.
-fn again(answer: Answer, metadata: Metadata) -> [Value; 3] {
-    let context = Event::Context {
+fn replay_events(answer: Answer, metadata: Metadata) -> [Value; 3] {
+    let context = ChatEvent::Context {
         engine: answer.engine,
         stats: Some(answer.context_stats.clone()),
         metadata,
         message_id: answer.message_id,
     };
-    let delta = Event::Delta { content: answer.content.clone() };
-    [json!(context), json!(delta), json!(Event::Done(Box::new(answer)))]
+    let delta = ChatEvent::Delta { content: answer.content.clone() };
+    [json!(context), json!(delta), json!(ChatEvent::Done(Box::new(answer)))]
 }
 
 /// Each event on one `data:` line, and `[DONE]` at the end.
-fn event_stream(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
+fn sse_response(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
     let data = events.map(|event| event.to_string()).chain(stream::iter(["[DONE]".to_owned()]));
     let events = data.map(|data| Ok::<_, Infallible>(sse::Event::default().data(data)));
     // Proxies that buffer would hold the words back.
@@ -225,5 +226,5 @@ fn event_stream(events: impl Stream<Item = Value> + Send + 'static) -> impl Into
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    (headers, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
 }

@@ -27,7 +27,7 @@ pub(super) async fn health(
         None => None,
     };
     let counts: Result<Value, ReadError> = bundles::counts(&state.database, &caller).await;
-    let simple = bundles::simple_engine_answers(&state.database, &caller).await;
+    let simple = bundles::check_simple_engine(&state.database, &caller).await;
     let (status, word) = match (&counts, &simple) {
         (Ok(_), Ok(())) => (StatusCode::OK, "healthy"),
         (Err(_), Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "down"),

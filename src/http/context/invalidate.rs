@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::{
     super::{ApiError, HttpState, Json},
-    Done,
-    about::About,
+    SuccessEnvelope,
+    context_user::ContextUser,
 };
 use crate::{
     context::bundle::BundleType,
-    pg::queries::bundles::{self, Related},
+    pg::queries::bundles::{self, RelatedIds},
 };
 
 /// Every event, and the bundles that it makes dirty.
@@ -42,15 +42,15 @@ const EVENTS: [(&str, &[BundleType]); 14] = {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Event {
+pub(super) struct InvalidateBody {
     event_type: String,
     #[serde(default)]
-    related_ids: Ids,
+    related_ids: RelatedIdsBody,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Ids {
+struct RelatedIdsBody {
     topic_id: Option<Uuid>,
     entity_id: Option<Uuid>,
     conversation_id: Option<Uuid>,
@@ -60,14 +60,14 @@ struct Ids {
 
 pub(super) async fn invalidate(
     State(state): State<HttpState>,
-    About { caller, allowance, .. }: About,
-    Json(Event { event_type, related_ids }): Json<Event>,
+    ContextUser { caller, allowance, .. }: ContextUser,
+    Json(InvalidateBody { event_type, related_ids }): Json<InvalidateBody>,
 ) -> Result<Response, ApiError> {
     let Some((event, types)) = EVENTS.iter().find(|(event, _)| *event == event_type) else {
-        return Ok((allowance, unknown()).into_response());
+        return Ok((allowance, unknown_event_type()).into_response());
     };
-    let Ids { topic_id, entity_id, conversation_id, memory_id, instruction_id } = related_ids;
-    let related = Related {
+    let RelatedIdsBody { topic_id, entity_id, conversation_id, memory_id, instruction_id } = related_ids;
+    let related = RelatedIds {
         topic: topic_id,
         entity: entity_id,
         conversation: conversation_id,
@@ -75,12 +75,12 @@ pub(super) async fn invalidate(
         instruction: instruction_id,
     };
     bundles::invalidate(&state.database, &caller, event, types, related).await?;
-    let done = Done::<()> { success: true, message: Some("Invalidation queued"), data: None };
+    let done = SuccessEnvelope::<()> { success: true, message: Some("Invalidation queued"), data: None };
     Ok((allowance, Json(done)).into_response())
 }
 
 /// The error envelope, with the events that there are beside it.
-fn unknown() -> Response {
+fn unknown_event_type() -> Response {
     let valid: Vec<&str> = EVENTS.iter().map(|(event, _)| *event).collect();
     let message = "eventType: is no event that there is";
     let body = json!({

@@ -1,12 +1,12 @@
 //! Source A: the context engine's routes, under `/api/v1`.
 
-mod about;
 mod chat;
+mod context_user;
 mod health;
 mod invalidate;
 mod presence;
+mod prompt;
 mod roll_up;
-mod show;
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::{HttpState, body::BodyLimit};
 
 /// Bodies of chats, in bytes.
-const CHAT_BODY: usize = 1024 * 1024;
+const MAX_CHAT_BODY_BYTES: usize = 1024 * 1024;
 
 /// Routes that may take longer than others, and how long: a model writes its whole answer, a warm-up or a roll-up
 /// goes through all that a user has.
@@ -33,17 +33,17 @@ pub const SLOW_ROUTES: [(&str, Duration); 3] = [
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/v1/context/health", get(health::health))
-        .route("/api/v1/context/presence/{user_id}", post(presence::note))
+        .route("/api/v1/context/presence/{user_id}", post(presence::record_signals))
         .route("/api/v1/context/warmup/{user_id}", post(presence::warm_up))
         .route("/api/v1/context/rollup/{user_id}", post(roll_up::roll_up))
         .route("/api/v1/context/invalidate/{user_id}", post(invalidate::invalidate))
-        .route("/api/v1/ai/context/{conversation_id}", get(show::show))
-        .route("/api/v1/ai/chat", post(chat::chat).layer(BodyLimit(CHAT_BODY).layer()))
+        .route("/api/v1/ai/context/{conversation_id}", get(prompt::show_prompt))
+        .route("/api/v1/ai/chat", post(chat::chat).layer(BodyLimit(MAX_CHAT_BODY_BYTES).layer()))
 }
 
 /// The envelope of what went well.
 #[derive(Serialize)]
-struct Done<T> {
+struct SuccessEnvelope<T> {
     success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
@@ -51,8 +51,8 @@ struct Done<T> {
     data: Option<T>,
 }
 
-impl<T> Done<T> {
-    const fn with(message: Option<&'static str>, data: T) -> Self {
+impl<T> SuccessEnvelope<T> {
+    const fn new(message: Option<&'static str>, data: T) -> Self {
         Self { success: true, message, data: Some(data) }
     }
 }

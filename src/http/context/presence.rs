@@ -6,21 +6,21 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{ApiError, HttpState, Json, extract::parse_json},
-    Done,
-    about::About,
+    SuccessEnvelope,
+    context_user::ContextUser,
 };
 use crate::{model::DeviceId, protocol::context::context_update};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Session {
+struct SessionData {
     session_id: String,
 }
 
 /// Notes the signals; the warm-up that they set off keeps nobody waiting.
-pub(super) async fn note(
+pub(super) async fn record_signals(
     State(state): State<HttpState>,
-    About { caller, user, allowance }: About,
+    ContextUser { caller, user, allowance }: ContextUser,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let update = context_update(&body, "")?;
@@ -30,7 +30,8 @@ pub(super) async fn note(
     // One device of one user is one session: the same until it is erased.
     let session = uuid::Builder::from_custom_bytes(session_bytes(user, &update.device_id)).into_uuid();
     state.presence.set_context(&caller, user, update).await?;
-    let done = Done::with(Some("Presence updated"), Session { session_id: session.to_string() });
+    let done =
+        SuccessEnvelope::new(Some("Presence updated"), SessionData { session_id: session.to_string() });
     Ok((allowance, Json(done)))
 }
 
@@ -42,7 +43,7 @@ fn session_bytes(user: crate::model::UserId, device: &DeviceId) -> [u8; 16] {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct WarmUp {
+struct WarmUpBody {
     device_id: Option<String>,
     force: bool,
 }
@@ -50,15 +51,16 @@ struct WarmUp {
 /// Warms up and says how the bundles stand.
 pub(super) async fn warm_up(
     State(state): State<HttpState>,
-    About { user, allowance, .. }: About,
+    ContextUser { user, allowance, .. }: ContextUser,
     body: bytes::Bytes,
 ) -> Result<impl IntoResponse, ApiError> {
     // Everything in it may be left out, and so may the whole.
-    let WarmUp { device_id, force } = if body.is_empty() { WarmUp::default() } else { parse_json(&body)? };
+    let WarmUpBody { device_id, force } =
+        if body.is_empty() { WarmUpBody::default() } else { parse_json(&body)? };
     if let Some(device) = &device_id {
         DeviceId::try_from(device.as_str())
             .map_err(|error| ApiError::invalid("deviceId", error.to_string()))?;
     }
     let warmed = state.context.warm_up(user, device_id.as_deref(), force).await?;
-    Ok((allowance, Json(Done::with(Some("Warm-up done"), warmed.ok_or(ApiError::NotFound)?))))
+    Ok((allowance, Json(SuccessEnvelope::new(Some("Warm-up done"), warmed.ok_or(ApiError::NotFound)?))))
 }

@@ -37,12 +37,17 @@ pub(super) struct Message {
 }
 
 /// What the server says.
-fn said(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
+fn client_message(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: None }
 }
 
 /// What clients say.
-fn heard(kind: &'static str, description: &'static str, fields: Vec<Field>, example: Value) -> Message {
+fn server_message(
+    kind: &'static str,
+    description: &'static str,
+    fields: Vec<Field>,
+    example: Value,
+) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: Some(example) }
 }
 
@@ -59,10 +64,10 @@ fn part(name: &'static str, fields: Vec<Field>) -> Vec<Field> {
 fn heartbeat(kind: &'static str, name: &'static str) -> Message {
     let active = optional("active", Shape::flag(), "Whether somebody is using the device.");
     let fields = vec![nullable(name, Shape::Object(vec![active]), "The fields, if any.")];
-    heard(kind, "The client is alive.", fields, json!({ "type": kind }))
+    server_message(kind, "The client is alive.", fields, json!({ "type": kind }))
 }
 
-fn typist() -> Vec<Field> {
+fn typing_user() -> Vec<Field> {
     vec![
         field("conversation_id", conversation_id(), "Where."),
         field("is_typing", Shape::flag(), "Typing, or stopped."),
@@ -72,13 +77,13 @@ fn typist() -> Vec<Field> {
 fn typing(name: &'static str) -> Message {
     let told = json!({ "conversation_id": "c0000000-0000-4000-8000-000000000001", "is_typing": true });
     let about = "The user types, or has stopped; lasts 5 s unless refreshed.";
-    heard("typing", about, part(name, typist()), json!({ "type": "typing", name: told }))
+    server_message("typing", about, part(name, typing_user()), json!({ "type": "typing", name: told }))
 }
 
 fn auth() -> Message {
     let fields = vec![field("token", Shape::text(), "A fresh token of the same user.")];
     let about = "A fresh token, before the old one runs out: with that the server closes by 4401.";
-    heard("auth", about, fields, json!({ "type": "auth", "token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }))
+    server_message("auth", about, fields, json!({ "type": "auth", "token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }))
 }
 
 /// What an error says, beside its type or in its part.
@@ -92,7 +97,7 @@ fn error() -> Vec<Field> {
 }
 
 fn code() -> Shape {
-    Shape::named("ErrorCode", "What is wrong.", Shape::word(&ErrorCode::ALL.map(ErrorCode::as_str)))
+    Shape::named("ErrorCode", "What is wrong.", Shape::string_enum(&ErrorCode::ALL.map(ErrorCode::as_str)))
 }
 
 /// The dialects.
@@ -113,7 +118,7 @@ fn presence() -> Channel {
                       knows three words, `availability` all.",
         discriminator: "type",
         client: vec![
-            heard(
+            server_message(
                 "status",
                 "Sets the own status; what is left out stays, `null` clears.",
                 part("data", status_update()),
@@ -121,7 +126,7 @@ fn presence() -> Channel {
             ),
             heartbeat("heartbeat", "data"),
             typing("data"),
-            heard(
+            server_message(
                 "subscribe",
                 "Follows further users, as far as they are visible.",
                 part("data", vec![field("user_ids", users, "Whom.")]),
@@ -130,28 +135,28 @@ fn presence() -> Channel {
             auth(),
         ],
         server: vec![
-            said(
+            client_message(
                 "initial_state",
                 "The first frame, and after the server lost its database.",
                 part("data", vec![everybody]),
             ),
-            said(
+            client_message(
                 "presence_update",
                 "Somebody's presence has changed; who ceases to be visible is taken back with `offline` and \
                  `\"last_seen\": null`.",
                 vec![field("data", presence_shape(), "Whose, and what.")],
             ),
-            said(
+            client_message(
                 "typing_update",
                 "Somebody types, or has stopped.",
-                part("data", [vec![user()], typist()].concat()),
+                part("data", [vec![user()], typing_user()].concat()),
             ),
-            said(
+            client_message(
                 "broadcast",
                 "The operator's back end says something.",
                 vec![field("data", event(), "What.")],
             ),
-            said("error", "What was wrong; the socket stays open.", error()),
+            client_message("error", "What was wrong; the socket stays open.", error()),
         ],
     }
 }
@@ -171,7 +176,7 @@ fn devices() -> Channel {
         field("client_id", Shape::text(), "The connection, for logs on both sides."),
         field("user_id", user_id(), "Who the client is."),
         field("device_id", device_id(), "On which device."),
-        field("server_time", Shape::moment(), "The server's clock."),
+        field("server_time", Shape::timestamp(), "The server's clock."),
         field("heartbeat_interval_ms", Shape::count(), "How often the client does well to say something."),
     ];
     let shown = vec![
@@ -180,7 +185,7 @@ fn devices() -> Channel {
         written(),
         or_null(
             "last_seen_at",
-            Shape::moment(),
+            Shape::timestamp(),
             "When any device was last live; `null` where it is not shared.",
         ),
     ];
@@ -196,7 +201,7 @@ fn devices() -> Channel {
         description: "The first frame is `connection_ack`; then everybody who is visible arrives as `presence_update`.",
         discriminator: "type",
         client: vec![
-            heard(
+            server_message(
                 "presence_update",
                 "Sets the own status; acknowledged by `presence_update_ack`.",
                 part("payload", update),
@@ -205,38 +210,38 @@ fn devices() -> Channel {
             heartbeat("heartbeat", "payload"),
             heartbeat("presence_heartbeat", "payload"),
             typing("payload"),
-            heard("ping", "Answered by `pong`.", Vec::new(), json!({ "type": "ping" })),
+            server_message("ping", "Answered by `pong`.", Vec::new(), json!({ "type": "ping" })),
             auth(),
         ],
         server: vec![
-            said("connection_ack", "The first frame.", part("payload", welcome)),
-            said(
+            client_message("connection_ack", "The first frame.", part("payload", welcome)),
+            client_message(
                 "presence_update_ack",
                 "The own status is committed.",
                 part("payload", vec![whole(), written()]),
             ),
-            said(
+            client_message(
                 "heartbeat_ack",
                 "A heartbeat has been noted.",
-                part("payload", vec![field("server_time", Shape::moment(), "The server's clock.")]),
+                part("payload", vec![field("server_time", Shape::timestamp(), "The server's clock.")]),
             ),
-            said(
+            client_message(
                 "presence_update",
                 "Somebody's presence, at first and as it changes.",
                 part("payload", shown),
             ),
-            said(
+            client_message(
                 "typing_indicator",
                 "Somebody types, or has stopped.",
-                part("payload", [vec![field("user_id", user_id(), "Who.")], typist()].concat()),
+                part("payload", [vec![field("user_id", user_id(), "Who.")], typing_user()].concat()),
             ),
-            said(
+            client_message(
                 "broadcast",
                 "The operator's back end says something.",
                 vec![field("payload", event(), "What.")],
             ),
-            said("pong", "The answer to `ping`.", part("payload", Vec::new())),
-            said("error", "What was wrong; the socket stays open.", refusal),
+            client_message("pong", "The answer to `ping`.", part("payload", Vec::new())),
+            client_message("error", "What was wrong; the socket stays open.", refusal),
         ],
     }
 }
@@ -276,7 +281,7 @@ fn context() -> Channel {
                       no valid user is closed with 4001.",
         discriminator: "type",
         client: vec![
-            heard(
+            server_message(
                 "presence_update",
                 "What the user does on this device; what is left out stays, `null` clears.",
                 part("data", update),
@@ -287,23 +292,23 @@ fn context() -> Channel {
             auth(),
         ],
         server: vec![
-            said("heartbeat_ack", "A heartbeat has been noted.", vec![timestamp()]),
-            said(
+            client_message("heartbeat_ack", "A heartbeat has been noted.", vec![timestamp()]),
+            client_message(
                 "presence_sync",
                 "What the user does on another of the user's own devices.",
                 [part("data", synced), vec![timestamp()]].concat(),
             ),
-            said(
+            client_message(
                 "bundle_ready",
                 "Context has been compiled ahead of the next question.",
                 part("data", bundle),
             ),
-            said(
+            client_message(
                 "broadcast",
                 "The operator's back end says something.",
                 vec![field("data", event(), "What.")],
             ),
-            said("error", "What was wrong; the socket stays open.", error()),
+            client_message("error", "What was wrong; the socket stays open.", error()),
         ],
     }
 }
@@ -318,7 +323,7 @@ pub(super) fn document() -> Value {
             let (name, key) =
                 (format!("{}.{by}.{}", channel.name, message.kind), format!("{by}.{}", message.kind));
             own.insert(key.clone(), json!({ "$ref": format!("#/components/messages/{name}") }));
-            messages.insert(name, described(message, &mut schemas));
+            messages.insert(name, message_object(message, &mut schemas));
             json!({ "$ref": format!("#/channels/{}/messages/{key}", channel.name) })
         };
         let sent: Vec<_> = channel.server.iter().map(|message| refer(message, "server")).collect();
@@ -368,7 +373,7 @@ fn query(channel: &str, schemas: &mut Map<String, Value>) -> Value {
     if channel == "realtime" {
         return Shape::Object(vec![
             field("apikey", Shape::text(), "A token or key."),
-            optional("vsn", Shape::word(&["1.0.0", "2.0.0"]), "The serializer."),
+            optional("vsn", Shape::string_enum(&["1.0.0", "2.0.0"]), "The serializer."),
         ])
         .schema(schemas);
     }
@@ -380,7 +385,7 @@ fn query(channel: &str, schemas: &mut Map<String, Value>) -> Value {
     .schema(schemas)
 }
 
-fn described(message: &Message, schemas: &mut Map<String, Value>) -> Value {
+fn message_object(message: &Message, schemas: &mut Map<String, Value>) -> Value {
     let payload = Shape::Object(message.fields.clone()).schema(schemas);
     let mut described = json!({ "name": message.kind, "summary": message.description, "payload": payload });
     if let Some(example) = &message.example {

@@ -9,11 +9,11 @@ use super::{
 
 const TOPIC: &str = "realtime:harbour";
 
-fn said(kind: &'static str, description: &'static str, payload: Shape) -> Message {
+fn client_message(kind: &'static str, description: &'static str, payload: Shape) -> Message {
     Message { kind, description, fields: envelope(kind, payload), example: None }
 }
 
-fn heard(kind: &'static str, description: &'static str, payload: Shape, example: Value) -> Message {
+fn server_message(kind: &'static str, description: &'static str, payload: Shape, example: Value) -> Message {
     let topic = if kind == "heartbeat" { "phoenix" } else { TOPIC };
     let example = json!({ "topic": topic, "event": kind, "payload": example, "ref": "2", "join_ref": "1" });
     Message { kind, description, fields: envelope(kind, payload), example: Some(example) }
@@ -55,11 +55,11 @@ pub(super) fn channel() -> Channel {
         optional("payload", Shape::any_object(), "What others see."),
     ]);
     let reply = Shape::Object(vec![
-        field("status", Shape::word(&["ok", "error"]), "How it went."),
+        field("status", Shape::string_enum(&["ok", "error"]), "How it went."),
         field("response", Shape::any_object(), "With `reason` where it failed."),
     ]);
     let system = Shape::Object(vec![
-        field("status", Shape::word(&["ok", "error"]), "After an error the channel is closed."),
+        field("status", Shape::string_enum(&["ok", "error"]), "After an error the channel is closed."),
         field("extension", Shape::text(), "`system` or `postgres_changes`."),
         field("message", Shape::text(), "For a person."),
         optional("channel", Shape::text(), "The channel's name, without `realtime:`."),
@@ -73,27 +73,32 @@ pub(super) fn channel() -> Channel {
                       same is `[join_ref, ref, topic, event, payload]`, and broadcasts may be binary.",
         discriminator: "event",
         client: vec![
-            heard(
+            server_message(
                 "phx_join",
                 "Joins a channel.",
                 Shape::Object(config),
                 json!({ "config": { "broadcast": { "self": true }, "private": false } }),
             ),
-            heard("phx_leave", "Leaves it.", nothing(), json!({})),
-            heard("heartbeat", "The client is alive; due every 60 s at the latest.", nothing(), json!({})),
-            heard(
+            server_message("phx_leave", "Leaves it.", nothing(), json!({})),
+            server_message(
+                "heartbeat",
+                "The client is alive; due every 60 s at the latest.",
+                nothing(),
+                json!({}),
+            ),
+            server_message(
                 "access_token",
                 "A fresh token.",
                 Shape::Object(vec![or_null("access_token", Shape::text(), "The token.")]),
                 json!({ "access_token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }),
             ),
-            heard(
+            server_message(
                 "broadcast",
                 "Says something to everybody in the channel.",
                 nothing(),
                 json!({ "type": "broadcast", "event": "tide", "payload": { "metres": 3.2 } }),
             ),
-            heard(
+            server_message(
                 "presence",
                 "Enters or changes what others see of this client.",
                 presence,
@@ -101,11 +106,11 @@ pub(super) fn channel() -> Channel {
             ),
         ],
         server: vec![
-            said("phx_reply", "The answer to a push.", reply),
-            said("system", "About the channel itself.", system),
-            said("broadcast", "Somebody says something.", nothing()),
-            said("presence_state", "Who is in the channel, by key.", nothing()),
-            said(
+            client_message("phx_reply", "The answer to a push.", reply),
+            client_message("system", "About the channel itself.", system),
+            client_message("broadcast", "Somebody says something.", nothing()),
+            client_message("presence_state", "Who is in the channel, by key.", nothing()),
+            client_message(
                 "presence_diff",
                 "Who came and who left.",
                 Shape::Object(vec![
@@ -113,9 +118,9 @@ pub(super) fn channel() -> Channel {
                     field("leaves", nothing(), "By key."),
                 ]),
             ),
-            said("postgres_changes", "A row has changed.", nothing()),
-            said("phx_error", "The channel has failed; join again.", nothing()),
-            said("phx_close", "The channel is closed.", nothing()),
+            client_message("postgres_changes", "A row has changed.", nothing()),
+            client_message("phx_error", "The channel has failed; join again.", nothing()),
+            client_message("phx_close", "The channel is closed.", nothing()),
         ],
     }
 }

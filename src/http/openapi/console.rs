@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Access, Operation, Somebody, read,
+    Access, ExampleUser, Operation, read,
     schemas::{Shape, field, or_null},
     types::user_id,
 };
@@ -15,9 +15,13 @@ const HTML: &str = "text/html";
 fn node() -> Shape {
     let fields = vec![
         field("id", Shape::uuid(), "Which."),
-        field("started_at", Shape::moment(), "Since when."),
-        field("renewed_at", Shape::moment(), "When it last renewed its lease."),
-        field("lease_expires_at", Shape::moment(), "Until when it counts as alive without renewing again."),
+        field("started_at", Shape::timestamp(), "Since when."),
+        field("renewed_at", Shape::timestamp(), "When it last renewed its lease."),
+        field(
+            "lease_expires_at",
+            Shape::timestamp(),
+            "Until when it counts as alive without renewing again.",
+        ),
         field("alive", Shape::flag(), "Whether the lease runs."),
         field("devices", Shape::count(), "Devices whose sockets it holds."),
     ];
@@ -29,7 +33,7 @@ fn sighting() -> Shape {
                       one; `never_seen`, `grant`, `error`; `row_level_security`: it is switched off.";
     let fields = vec![
         field("visible", Shape::flag(), "Whether there is something to see."),
-        or_null("face", Shape::word(&["public", "trusted"]), "Which face."),
+        or_null("face", Shape::string_enum(&["public", "trusted"]), "Which face."),
         field("decided_by", Shape::text(), decided_by),
         or_null("policy", Shape::text(), "The policies that allow it, or the one that forbids it."),
         or_null("evidence", Shape::any_object(), "The row or setting that decides."),
@@ -54,9 +58,9 @@ fn people() -> Shape {
 pub(super) fn operations() -> Vec<Operation> {
     let page = |path, id, summary| {
         read(path, id, summary)
-            .for_whom(Access::Open)
-            .answers_text(200, "The page.", HTML)
-            .answers_nothing(304, "The browser has it.")
+            .access(Access::Open)
+            .text_response(200, "The page.", HTML)
+            .empty_response(304, "The browser has it.")
     };
     let seen: Value = json!([{
         "visible": true, "face": "trusted", "decided_by": "list", "policy": null, "evidence": {}, "reason": "on the list",
@@ -64,9 +68,9 @@ pub(super) fn operations() -> Vec<Operation> {
     let started = "2026-11-21T12:00:00.000Z";
     let operator = vec![
         read("/api/v1/system/nodes", "nodes", "The servers on this database")
-            .for_whom(Access::Service)
-            .example_by(Somebody::Service)
-            .answers(
+            .access(Access::Service)
+            .example_user(ExampleUser::Service)
+            .response(
                 200,
                 "The oldest first.",
                 Shape::list(node()),
@@ -76,29 +80,29 @@ pub(super) fn operations() -> Vec<Operation> {
                 }]),
             ),
         read("/api/v1/system/explain", "explain", "Why does somebody see somebody?")
-            .for_whom(Access::Service)
-            .example_by(Somebody::Service)
+            .access(Access::Service)
+            .example_user(ExampleUser::Service)
             .required_query("viewer", user_id(), "Who looks.", ALICE)
             .required_query("subject", user_id(), "At whom.", FRANK)
-            .answers(200, "A row a face; one, if nothing is visible.", Shape::list(sighting()), seen),
+            .response(200, "A row a face; one, if nothing is visible.", Shape::list(sighting()), seen),
     ];
     let pages = vec![
         page("/", "console", "The console"),
         page("/docs", "docs", "This description, to read and to try"),
         page("/console/{file}", "consoleFile", "A file of the pages")
             .path_parameter("file", Shape::text(), "Which.", "index.html")
-            .fails_with(&[400, 404]),
+            .errors(&[400, 404]),
         read("/console/demo", "demo", "Tokens of the demo's people")
-            .about("Only from a demo server on loopback, for its own pages; 404 elsewhere.")
-            .for_whom(Access::Open)
-            .answers(
+            .description("Only from a demo server on loopback, for its own pages; 404 elsewhere.")
+            .access(Access::Open)
+            .response(
                 200,
                 "The tokens.",
                 people(),
                 json!({ "people": [], "service_token": "eyJhbGciOiJIUzI1NiJ9.e30.x" }),
             )
-            .fails_with(&[404, 500])
+            .errors(&[404, 500])
             .without_example(),
     ];
-    [Operation::all_under("System", operator), Operation::all_under("Console", pages)].concat()
+    [Operation::with_tag("System", operator), Operation::with_tag("Console", pages)].concat()
 }

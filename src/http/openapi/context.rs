@@ -42,7 +42,7 @@ fn signals() -> Shape {
 
 fn chat() -> Shape {
     let message = Shape::Object(vec![
-        field("role", Shape::word(&["user", "assistant", "system"]), "Who says it."),
+        field("role", Shape::string_enum(&["user", "assistant", "system"]), "Who says it."),
         field("content", Shape::text(), "What."),
     ]);
     Shape::Object(vec![
@@ -87,22 +87,22 @@ pub(super) fn operations() -> Vec<Operation> {
                 "Whose context; another's for the service and context:admin.",
                 ALICE,
             )
-            .limited(LimitClass::Context)
+            .rate_limit(LimitClass::Context)
     };
     let health = json!({
         "status": "healthy", "newEngineAvailable": true, "oldEngineAvailable": true, "topicProfiles": 0,
         "entityProfiles": 0, "contextBundles": 0, "dirtyBundles": 0, "invalidationQueue": 0, "deadLetters": 0,
         "timestamp": "2026-11-21T12:00:00.000Z",
     });
-    Operation::all_under(
+    Operation::with_tag(
         "Context",
         vec![
             about(
                 post("/api/v1/context/presence/{user_id}", "noteContext", "Say what the user does on a device")
-                    .about("Sets off a warm-up, which keeps nobody waiting; sockets hear bundle_ready."),
+                    .description("Sets off a warm-up, which keeps nobody waiting; sockets hear bundle_ready."),
             )
-            .takes(signals(), json!({ "deviceId": "web", "localTime": "14:30", "activeConversationId": HARBOUR }))
-            .answers(
+            .request_body(signals(), json!({ "deviceId": "web", "localTime": "14:30", "activeConversationId": HARBOUR }))
+            .response(
                 200,
                 "Noted.",
                 done(Shape::Object(vec![field("sessionId", Shape::uuid(), "Of user and device.")])),
@@ -110,52 +110,52 @@ pub(super) fn operations() -> Vec<Operation> {
             ),
             about(
                 post("/api/v1/context/warmup/{user_id}", "warmUp", "Compile what will be wanted")
-                    .about("Answers when it is done."),
+                    .description("Answers when it is done."),
             )
-            .takes(
+            .request_body(
                 Shape::Object(vec![
                     nullable("deviceId", Shape::text(), "The device whose signals count; the newest without."),
                     optional("force", Shape::flag(), "Also what is fresh."),
                 ]),
                 json!({ "deviceId": "web" }),
             )
-            .answers(
+            .response(
                 200,
                 "How the bundles stand.",
                 done(counts(&WARMED, "How many.")),
                 json!({ "success": true, "message": "Warm-up done", "data": statistics(&WARMED) }),
             )
-            .fails_with(&[404]),
+            .errors(&[404]),
             about(
                 post("/api/v1/context/rollup/{user_id}", "rollUp", "Make profiles of new units")
-                    .about("Oldest units first. At most one a user at a time; `force` takes the place of one that runs."),
+                    .description("Oldest units first. At most one a user at a time; `force` takes the place of one that runs."),
             )
-            .takes(
+            .request_body(
                 Shape::Object(vec![
                     nullable("limit", Shape::count(), "Units, from 1 to 500; 50 without."),
                     optional("force", Shape::flag(), "Whether to take over."),
                 ]),
                 json!({ "limit": 50 }),
             )
-            .answers(
+            .response(
                 200,
                 "What changed.",
                 done(counts(&ROLLED, "How many.")),
                 json!({ "success": true, "message": "Roll-up done", "data": statistics(&ROLLED) }),
             )
-            .fails_with(&[409]),
+            .errors(&[409]),
             about(
                 post("/api/v1/context/invalidate/{user_id}", "invalidate", "Say by hand that a source has changed")
-                    .about("Triggers notice by themselves. An unknown event is a 400 with `validTypes`."),
+                    .description("Triggers notice by themselves. An unknown event is a 400 with `validTypes`."),
             )
-            .takes(
+            .request_body(
                 Shape::Object(vec![
                     field("eventType", Shape::text(), "As memory_updated or topic_deleted."),
                     optional("relatedIds", Shape::any_object(), "topicId, entityId, conversationId, memoryId, instructionId."),
                 ]),
                 json!({ "eventType": "conversation_updated", "relatedIds": { "conversationId": HARBOUR } }),
             )
-            .answers(
+            .response(
                 200,
                 "Queued.",
                 Shape::Object(vec![
@@ -164,10 +164,10 @@ pub(super) fn operations() -> Vec<Operation> {
                 ]),
                 json!({ "success": true, "message": "Invalidation queued" }),
             )
-            .answers(
+            .response(
                 400,
                 "The request is malformed, or there is no such event: then with those that there are.",
-                context_shapes::no_such_event(),
+                context_shapes::unknown_event_type(),
                 json!({
                     "success": false, "error": "INVALID_REQUEST", "message": "eventType: is no event that there is",
                     "statusCode": 400, "validTypes": ["memory_created"],
@@ -175,35 +175,35 @@ pub(super) fn operations() -> Vec<Operation> {
                 }),
             ),
             read("/api/v1/context/health", "contextHealth", "How the context engine is")
-                .about("The counts are the caller's own; the service's are everybody's.")
-                .limited(LimitClass::Context)
-                .answers(200, "Both engines can answer.", context_shapes::health(), health.clone())
-                .answers(206, "One can.", context_shapes::health(), health),
+                .description("The counts are the caller's own; the service's are everybody's.")
+                .rate_limit(LimitClass::Context)
+                .response(200, "Both engines can answer.", context_shapes::health(), health.clone())
+                .response(206, "One can.", context_shapes::health(), health),
             read("/api/v1/ai/context/{conversation_id}", "showContext", "The assembled prompt, layer by layer")
-                .about("Without calling a model: for seeing and debugging.")
+                .description("Without calling a model: for seeing and debugging.")
                 .path_parameter("conversation_id", conversation_id(), "Which conversation.", HARBOUR)
                 .query("userId", user_id(), "For whom; oneself without.", Some(ALICE.into()))
                 .query("message", Shape::text(), "What would be typed.", None)
                 .query("maxContextTokens", Shape::count(), "The prompt's tokens.", None)
                 .query("includeHistory", Shape::flag(), "Read the conversation's messages.", None)
-                .limited(LimitClass::Context)
-                .answers(200, "The prompt.", context_shapes::prompt(), context_shapes::prompt_example())
-                .fails_with(&[404]),
+                .rate_limit(LimitClass::Context)
+                .response(200, "The prompt.", context_shapes::prompt(), context_shapes::prompt_example())
+                .errors(&[404]),
             post("/api/v1/ai/chat", "chat", "Ask a model, with what is known of the user")
-                .about(
+                .description(
                     "Question and answer are saved once. With `stream` the answer is server-sent events: context, delta, \
                      done or error, then [DONE].",
                 )
                 .header("x-use-dynamic-context", Shape::flag(), "As useDynamicContext, which is stronger.")
                 .header("Idempotency-Key", Shape::text_of(1, 255), "As idempotencyKey, which is stronger.")
-                .takes(
+                .request_body(
                     chat(),
                     json!({ "conversationId": HARBOUR, "messages": [{ "role": "user", "content": "Hello" }] }),
                 )
-                .answers(200, "The answer.", context_shapes::chat(), context_shapes::chat_example())
-                .answers_events(200, "The answer, as it comes.", context_shapes::chat_event())
-                .fails_with(&[409, 422, 500])
-                .limited(LimitClass::Chat)
+                .response(200, "The answer.", context_shapes::chat(), context_shapes::chat_example())
+                .event_stream_response(200, "The answer, as it comes.", context_shapes::chat_event())
+                .errors(&[409, 422, 500])
+                .rate_limit(LimitClass::Chat)
                 // The demo has no model.
                 .without_example(),
         ],

@@ -17,12 +17,12 @@ fn counts(named: &[(&'static str, &'static str)]) -> Vec<Field> {
 
 /// How the engine is, with counts that are the caller's own or everybody's.
 pub(super) fn health() -> Shape {
-    let words = Shape::word(&["healthy", "degraded", "down"]);
+    let words = Shape::string_enum(&["healthy", "degraded", "down"]);
     let mut fields = vec![
         field("status", words, "Whether both engines answer, one, or none."),
         field("newEngineAvailable", Shape::flag(), "Whether the dynamic engine answers."),
         field("oldEngineAvailable", Shape::flag(), "Whether the simple engine answers."),
-        field("timestamp", Shape::moment(), "The server's clock."),
+        field("timestamp", Shape::timestamp(), "The server's clock."),
     ];
     for (name, about) in [
         ("topicProfiles", "Topics."),
@@ -38,7 +38,7 @@ pub(super) fn health() -> Shape {
 }
 
 /// A malformed request, with the events that there are where it named another.
-pub(super) fn no_such_event() -> Shape {
+pub(super) fn unknown_event_type() -> Shape {
     Shape::Object(vec![
         field("success", Shape::constant(false), "Always `false`."),
         field("error", Shape::constant("INVALID_REQUEST"), "For programs."),
@@ -50,7 +50,7 @@ pub(super) fn no_such_event() -> Shape {
 }
 
 fn section() -> Shape {
-    let ready = Shape::word(&["fresh", "missing", "dirty", "expired", "forced"]);
+    let ready = Shape::string_enum(&["fresh", "missing", "dirty", "expired", "forced"]);
     Shape::Object(vec![
         field("layer", Shape::text(), "Its layer's name."),
         field("title", Shape::text(), "What it is about."),
@@ -81,16 +81,16 @@ fn layer() -> Shape {
     Shape::named("ContextLayer", "A layer of a prompt with its part of the budget.", Shape::Object(fields))
 }
 
-fn said() -> Shape {
+fn chat_message() -> Shape {
     Shape::Object(vec![
-        field("role", Shape::word(&["system", "user", "assistant"]), "Who."),
+        field("role", Shape::string_enum(&["system", "user", "assistant"]), "Who."),
         field("content", Shape::text(), "What."),
     ])
 }
 
 fn detected() -> Shape {
     Shape::Object(vec![
-        field("kind", Shape::word(&["topic", "entity"]), "Which of the two."),
+        field("kind", Shape::string_enum(&["topic", "entity"]), "Which of the two."),
         field("id", Shape::uuid(), "Its row."),
         field("name", Shape::text(), "Its name."),
         field("score", number(), "How sure, from 0 to 1."),
@@ -113,7 +113,7 @@ fn answer(data: Shape, metadata: Shape) -> Shape {
         field("success", Shape::constant(true), "Always `true`."),
         field("data", data, "The answer."),
         field("metadata", metadata, "How it came about."),
-        field("timestamp", Shape::moment(), "The server's clock."),
+        field("timestamp", Shape::timestamp(), "The server's clock."),
     ])
 }
 
@@ -127,7 +127,7 @@ pub(super) fn prompt() -> Shape {
     let data = Shape::Object(vec![
         field("conversationId", conversation_id(), "Which conversation."),
         field("systemPrompt", Shape::text(), "Everything that is known, as Markdown."),
-        field("messages", Shape::list(said()), "The last messages, oldest first."),
+        field("messages", Shape::list(chat_message()), "The last messages, oldest first."),
         field("detected", Shape::list(detected()), "What the message is about."),
         field("depth", Shape::text(), "How deep the question goes."),
         field("layers", Shape::list(layer()), "By priority."),

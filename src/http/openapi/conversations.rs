@@ -7,7 +7,7 @@ use super::{
     schemas::{Shape, field, nullable},
     types::{conversation, conversation_id, user_id},
 };
-use crate::{http::ids::MOST_IDS, limits::LimitClass};
+use crate::{http::ids::MAX_IDS, limits::LimitClass};
 
 const ALICE: &str = "a0000000-0000-4000-8000-000000000001";
 const BOB: &str = "a0000000-0000-4000-8000-000000000002";
@@ -26,69 +26,69 @@ pub(super) fn operations() -> Vec<Operation> {
         operation
             .path_parameter("id", conversation_id(), "Which conversation.", HARBOUR)
             .path_parameter("user_id", user_id(), "Whom.", CAROL)
-            .acts_for_others()
-            .fails_with(&[404])
-            .limited(LimitClass::Manage)
+            .user_id_parameter()
+            .errors(&[404])
+            .rate_limit(LimitClass::Manage)
     };
     let typing = |operation: Operation| {
         operation
             .path_parameter("conversation_id", conversation_id(), "Which conversation.", HARBOUR)
-            .fails_with(&[404])
+            .errors(&[404])
     };
-    Operation::all_under(
+    Operation::with_tag(
         "Conversations",
         vec![
-            read("/api/conversations", "conversations", "List the own conversations").acts_for_others().answers(
+            read("/api/conversations", "conversations", "List the own conversations").user_id_parameter().response(
                 200,
                 "Newest first.",
                 Shape::list(conversation()),
                 json!([harbour()]),
             ),
             post("/api/conversations", "beginConversation", "Begin a conversation")
-                .about("Whoever begins it takes part.")
-                .acts_for_others()
-                .takes(
+                .description("Whoever begins it takes part.")
+                .user_id_parameter()
+                .request_body(
                     Shape::Object(vec![
                         nullable("title", Shape::text(), "At most 255 characters after trimming."),
                         field(
                             "participant_ids",
-                            Shape::list_of(user_id(), 0, MOST_IDS),
+                            Shape::list_of(user_id(), 0, MAX_IDS),
                             "Who else takes part.",
                         ),
                     ]),
                     json!({ "title": "Harbour", "participant_ids": [BOB] }),
                 )
-                .answers(201, "Begun.", conversation(), harbour())
-                .limited(LimitClass::Manage),
+                .response(201, "Begun.", conversation(), harbour())
+                .rate_limit(LimitClass::Manage),
             participant(post(
                 "/api/conversations/{id}/participants/{user_id}",
                 "addParticipant",
                 "Add a participant",
             ))
-            .answers(200, "The conversation after it.", conversation(), harbour()),
+            .response(200, "The conversation after it.", conversation(), harbour()),
             participant(delete(
                 "/api/conversations/{id}/participants/{user_id}",
                 "removeParticipant",
                 "Remove a participant, or leave",
             ))
-            .about("Only who began the conversation removes others.")
-            .answers(200, "Removed.", Shape::done(), json!({ "success": true })),
+            .description("Only who began the conversation removes others.")
+            .response(200, "Removed.", Shape::success(), json!({ "success": true })),
             typing(post("/api/conversations/{conversation_id}/typing", "setTyping", "Type, or stop typing"))
-                .about(
+                .description(
                     "Lasts 5 s unless refreshed; a repeat within 2 s refreshes without telling anybody. Who takes no \
                      part in the conversation gets a 404.",
                 )
-                .takes(
+                .request_body(
                     Shape::Object(vec![field("is_typing", Shape::flag(), "Typing, or stopped.")]),
                     json!({ "is_typing": true }),
                 )
-                .answers(200, "Noted.", Shape::done(), json!({ "success": true })),
-            typing(read("/api/conversations/{conversation_id}/typing", "typing", "Who is typing?")).answers(
+                .response(200, "Noted.", Shape::success(), json!({ "success": true })),
+            typing(read("/api/conversations/{conversation_id}/typing", "typing", "Who is typing?")).response(
                 200,
                 "Those who type now, as far as the caller may see.",
                 Shape::list(Shape::Object(vec![
                     field("user_id", user_id(), "Who."),
-                    field("updated_at", Shape::moment(), "Since when it was told."),
+                    field("updated_at", Shape::timestamp(), "Since when it was told."),
                 ])),
                 json!([{ "user_id": BOB, "updated_at": "2026-11-21T12:00:00.000Z" }]),
             ),

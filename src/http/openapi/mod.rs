@@ -13,7 +13,7 @@ mod console;
 mod context;
 mod context_shapes;
 mod conversations;
-mod faults;
+mod errors;
 mod operation;
 mod people;
 mod presence;
@@ -39,7 +39,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use operation::{Access, Answer, Operation, Parameter, Place, Somebody, Verb};
+pub use operation::{Access, ExampleUser, HttpMethod, Operation, ParamIn, Parameter, ResponseSpec};
 use operation::{delete, get as read, patch, post, put};
 
 /// Every route of the server, in the order in which people read about them; also an order in which all the examples
@@ -83,14 +83,14 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| text(document()));
     static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| text(socket_document()));
     Router::new()
-        .route("/openapi.json", get(async || served(OPENAPI.clone())))
-        .route("/asyncapi.json", get(async || served(ASYNCAPI.clone())))
+        .route("/openapi.json", get(async || json_response(OPENAPI.clone())))
+        .route("/asyncapi.json", get(async || json_response(ASYNCAPI.clone())))
 }
 
 fn text(document: &Value) -> Bytes {
     document.to_string().into()
 }
 
-fn served(json: Bytes) -> Response {
+fn json_response(json: Bytes) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
 }

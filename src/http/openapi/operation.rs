@@ -9,7 +9,7 @@ use crate::limits::LimitClass;
 
 /// A method that routes have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verb {
+pub enum HttpMethod {
     /// Reads.
     Get,
     /// Adds or does.
@@ -22,7 +22,7 @@ pub enum Verb {
     Delete,
 }
 
-impl Verb {
+impl HttpMethod {
     /// As in the first line of a request.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -51,7 +51,7 @@ pub enum Access {
 
 /// Whose token an example is carried out with, among the people of the demo data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Somebody {
+pub enum ExampleUser {
     /// Leads the team, knows most of the others.
     Alice,
     /// Has been asked for a contact.
@@ -64,7 +64,7 @@ pub enum Somebody {
 
 /// Where a parameter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum ParamIn {
     /// In the path; always required.
     Path,
     /// In the query string.
@@ -77,7 +77,7 @@ pub enum Place {
 #[derive(Debug, Clone)]
 pub struct Parameter {
     /// Where it stands.
-    pub place: Place,
+    pub location: ParamIn,
     /// What it is called there.
     pub name: &'static str,
     /// What it means.
@@ -92,7 +92,7 @@ pub struct Parameter {
 
 /// A good answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ResponseSpec {
     /// Its status.
     pub status: u16,
     /// What it means.
@@ -114,7 +114,7 @@ pub(super) struct Body {
 #[derive(Debug, Clone)]
 pub struct Operation {
     /// The method.
-    pub verb: Verb,
+    pub method: HttpMethod,
     /// The path as the router has it.
     pub path: &'static str,
     /// A name for programs that are generated from the description.
@@ -128,56 +128,56 @@ pub struct Operation {
     /// Who may call.
     pub access: Access,
     /// Whose token the example takes.
-    pub example_by: Somebody,
+    pub example_user: ExampleUser,
     /// Whether a running example makes sense; it makes none of what is no single answer, as a socket.
     pub is_example: bool,
     /// In the order in which they are documented.
     pub parameters: Vec<Parameter>,
     pub(super) body: Option<Body>,
     /// The good ones; the example gets the first.
-    pub answers: Vec<Answer>,
+    pub responses: Vec<ResponseSpec>,
     /// Statuses of errors beyond those that follow from the rest.
-    pub(super) faults: Vec<u16>,
+    pub(super) extra_error_statuses: Vec<u16>,
     /// What it counts against.
     pub(super) limit: Option<LimitClass>,
 }
 
 pub(super) fn get(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Verb::Get, path, id, summary)
+    Operation::new(HttpMethod::Get, path, id, summary)
 }
 
 pub(super) fn post(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Verb::Post, path, id, summary)
+    Operation::new(HttpMethod::Post, path, id, summary)
 }
 
 pub(super) fn put(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Verb::Put, path, id, summary)
+    Operation::new(HttpMethod::Put, path, id, summary)
 }
 
 pub(super) fn patch(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Verb::Patch, path, id, summary)
+    Operation::new(HttpMethod::Patch, path, id, summary)
 }
 
 pub(super) fn delete(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Verb::Delete, path, id, summary)
+    Operation::new(HttpMethod::Delete, path, id, summary)
 }
 
 impl Operation {
-    fn new(verb: Verb, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+    fn new(verb: HttpMethod, path: &'static str, id: &'static str, summary: &'static str) -> Self {
         Self {
-            verb,
+            method: verb,
             path,
             id,
             summary,
             description: Cow::Borrowed(""),
             tag: "",
             access: Access::Token,
-            example_by: Somebody::Alice,
+            example_user: ExampleUser::Alice,
             is_example: true,
             parameters: Vec::new(),
             body: None,
-            answers: Vec::new(),
-            faults: Vec::new(),
+            responses: Vec::new(),
+            extra_error_statuses: Vec::new(),
             limit: None,
         }
     }
@@ -189,20 +189,20 @@ impl Operation {
     }
 
     /// Says more than the summary.
-    pub(super) fn about(mut self, description: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn description(mut self, description: impl Into<Cow<'static, str>>) -> Self {
         self.description = description.into();
         self
     }
 
     /// Not for everybody with a token.
-    pub(super) fn for_whom(mut self, access: Access) -> Self {
+    pub(super) fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
     /// The example is somebody else's than Alice's.
-    pub(super) fn example_by(mut self, somebody: Somebody) -> Self {
-        self.example_by = somebody;
+    pub(super) fn example_user(mut self, somebody: ExampleUser) -> Self {
+        self.example_user = somebody;
         self
     }
 
@@ -220,7 +220,7 @@ impl Operation {
         description: &'static str,
         example: impl Into<Value>,
     ) -> Self {
-        self.parameter(Place::Path, name, shape, description, Some(example.into()))
+        self.parameter(ParamIn::Path, name, shape, description, Some(example.into()))
     }
 
     /// A parameter in the query string; always optional.
@@ -231,7 +231,7 @@ impl Operation {
         description: &'static str,
         example: Option<Value>,
     ) -> Self {
-        self.parameter(Place::Query, name, shape, description, example)
+        self.parameter(ParamIn::Query, name, shape, description, example)
     }
 
     /// A parameter in the query string that must be there.
@@ -244,7 +244,7 @@ impl Operation {
     ) -> Self {
         let example = Some(example.into());
         self.parameters.push(Parameter {
-            place: Place::Query,
+            location: ParamIn::Query,
             name,
             description,
             shape,
@@ -256,37 +256,37 @@ impl Operation {
 
     /// A header; always optional.
     pub(super) fn header(self, name: &'static str, shape: Shape, description: &'static str) -> Self {
-        self.parameter(Place::Header, name, shape, description, None)
+        self.parameter(ParamIn::Header, name, shape, description, None)
     }
 
     fn parameter(
         mut self,
-        place: Place,
+        place: ParamIn,
         name: &'static str,
         shape: Shape,
         description: &'static str,
         example: Option<Value>,
     ) -> Self {
-        let required = place == Place::Path;
-        self.parameters.push(Parameter { place, name, description, shape, required, example });
+        let required = place == ParamIn::Path;
+        self.parameters.push(Parameter { location: place, name, description, shape, required, example });
         self
     }
 
     /// `?user_id=` for the service and admins.
-    pub(super) fn acts_for_others(self) -> Self {
+    pub(super) fn user_id_parameter(self) -> Self {
         let description = "Whom it is about, where that is not the caller: for `service_role` and holders of \
                            `presence:admin`. Done as that user, so that it does exactly what they could do.";
         self.query("user_id", user_id(), description, None)
     }
 
     /// Takes a body.
-    pub(super) fn takes(mut self, shape: Shape, example: Value) -> Self {
+    pub(super) fn request_body(mut self, shape: Shape, example: Value) -> Self {
         self.body = Some(Body { shape, example });
         self
     }
 
     /// A good answer in JSON. The first is the one that the example gets.
-    pub(super) fn answers(
+    pub(super) fn response(
         mut self,
         status: u16,
         description: &'static str,
@@ -294,55 +294,60 @@ impl Operation {
         example: Value,
     ) -> Self {
         let body = Some(("application/json", shape));
-        self.answers.push(Answer { status, description, body, example: Some(example) });
+        self.responses.push(ResponseSpec { status, description, body, example: Some(example) });
         self
     }
 
     /// A good answer that is no JSON.
-    pub(super) fn answers_text(
+    pub(super) fn text_response(
         mut self,
         status: u16,
         description: &'static str,
         media_type: &'static str,
     ) -> Self {
         let body = Some((media_type, Shape::text()));
-        self.answers.push(Answer { status, description, body, example: None });
+        self.responses.push(ResponseSpec { status, description, body, example: None });
         self
     }
 
     /// A good answer of server-sent events, each of the shape: an object with its `data`.
-    pub(super) fn answers_events(mut self, status: u16, description: &'static str, event: Shape) -> Self {
+    pub(super) fn event_stream_response(
+        mut self,
+        status: u16,
+        description: &'static str,
+        event: Shape,
+    ) -> Self {
         let body = Some(("text/event-stream", event));
-        self.answers.push(Answer { status, description, body, example: None });
+        self.responses.push(ResponseSpec { status, description, body, example: None });
         self
     }
 
     /// A good answer without a body.
-    pub(super) fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
-        self.answers.push(Answer { status, description, body: None, example: None });
+    pub(super) fn empty_response(mut self, status: u16, description: &'static str) -> Self {
+        self.responses.push(ResponseSpec { status, description, body: None, example: None });
         self
     }
 
     /// Statuses of errors beyond those that follow from access, parameters, body and limit.
-    pub(super) fn fails_with(mut self, statuses: &[u16]) -> Self {
-        self.faults.extend_from_slice(statuses);
+    pub(super) fn errors(mut self, statuses: &[u16]) -> Self {
+        self.extra_error_statuses.extend_from_slice(statuses);
         self
     }
 
     /// Counts against a limit.
-    pub(super) fn limited(mut self, class: LimitClass) -> Self {
+    pub(super) fn rate_limit(mut self, class: LimitClass) -> Self {
         self.limit = Some(class);
         self
     }
 
     /// Puts all of them into one chapter.
-    pub(super) fn all_under(tag: &'static str, operations: Vec<Self>) -> Vec<Self> {
+    pub(super) fn with_tag(tag: &'static str, operations: Vec<Self>) -> Vec<Self> {
         operations.into_iter().map(|operation| Self { tag, ..operation }).collect()
     }
 
     /// Every status of an error that may be answered.
     pub(super) fn error_statuses(&self) -> Vec<u16> {
-        let mut statuses = self.faults.clone();
+        let mut statuses = self.extra_error_statuses.clone();
         if self.access != Access::Open {
             // Row-level security may forbid anything; keys and the database may be out of reach.
             statuses.extend([401, 403, 500, 503]);
@@ -350,7 +355,7 @@ impl Operation {
         if self
             .parameters
             .iter()
-            .any(|parameter| parameter.place != Place::Path || !parameter.shape.is_text())
+            .any(|parameter| parameter.location != ParamIn::Path || !parameter.shape.is_text())
         {
             statuses.push(400);
         }

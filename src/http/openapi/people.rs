@@ -7,10 +7,11 @@ use super::{
     schemas::{Shape, field, or_null},
     types::{card, presence, user_id},
 };
-use crate::http::ids::MOST_IDS;
+use crate::http::ids::MAX_IDS;
 
 const BOB: &str = "a0000000-0000-4000-8000-000000000002";
-const WHOM: &str = "Whom, joined by commas: 1 to 1,000 ids. Without it everybody related to the caller.";
+const USER_IDS_DESCRIPTION: &str =
+    "Whom, joined by commas: 1 to 1,000 ids. Without it everybody related to the caller.";
 
 fn bob() -> Value {
     json!({
@@ -24,7 +25,7 @@ fn last_seen() -> Shape {
         field("user_id", user_id(), "Whose."),
         or_null(
             "last_seen",
-            Shape::moment(),
+            Shape::timestamp(),
             "When any device was last live; `null` where it is not shared.",
         ),
     ];
@@ -32,31 +33,31 @@ fn last_seen() -> Shape {
 }
 
 pub(super) fn operations() -> Vec<Operation> {
-    Operation::all_under(
+    Operation::with_tag(
         "People",
         vec![
             read("/api/presence/users", "users", "Look at several users")
-                .about(
+                .description(
                     "Without `user_ids`: contacts, team members and people in shared conversations, as far as the \
                      caller may see them. Ids that are unknown or not visible are left out.",
                 )
-                .query("user_ids", Shape::ids_in_query(), WHOM, Some(BOB.into()))
-                .answers(200, "Those who are visible.", Shape::list(presence()), json!([bob()])),
+                .query("user_ids", Shape::ids_in_query(), USER_IDS_DESCRIPTION, Some(BOB.into()))
+                .response(200, "Those who are visible.", Shape::list(presence()), json!([bob()])),
             read("/api/presence/users/{user_id}", "user", "Look at one user")
                 .path_parameter("user_id", user_id(), "Whom.", BOB)
-                .answers(200, "The user.", presence(), bob())
-                .fails_with(&[404]),
+                .response(200, "The user.", presence(), bob())
+                .errors(&[404]),
             post("/api/presence/batch", "batch", "Look at many users")
-                .about("As `GET /api/presence/users`, by id.")
-                .takes(
+                .description("As `GET /api/presence/users`, by id.")
+                .request_body(
                     Shape::Object(vec![field(
                         "user_ids",
-                        Shape::list_of(user_id(), 1, MOST_IDS),
+                        Shape::list_of(user_id(), 1, MAX_IDS),
                         "Whom.",
                     )]),
                     json!({ "user_ids": [BOB] }),
                 )
-                .answers(
+                .response(
                     200,
                     "Those who are visible, by id.",
                     Shape::Object(vec![field(
@@ -67,17 +68,17 @@ pub(super) fn operations() -> Vec<Operation> {
                     json!({ "presences": { BOB: bob() } }),
                 ),
             read("/api/presence/last-seen", "lastSeen", "When were they last here?")
-                .query("user_ids", Shape::ids_in_query(), WHOM, Some(BOB.into()))
-                .answers(
+                .query("user_ids", Shape::ids_in_query(), USER_IDS_DESCRIPTION, Some(BOB.into()))
+                .response(
                     200,
                     "Those who are visible; `null` where it is not shared.",
                     Shape::list(last_seen()),
                     json!([{ "user_id": BOB, "last_seen": "2026-11-21T11:40:00.000Z" }]),
                 ),
             read("/{user_id}", "card", "Look at one user, with the number of devices")
-                .about("A path that is no UUID is a 404, whoever asks.")
+                .description("A path that is no UUID is a 404, whoever asks.")
                 .path_parameter("user_id", user_id(), "Whom.", BOB)
-                .answers(
+                .response(
                     200,
                     "The user.",
                     card(),
@@ -86,7 +87,7 @@ pub(super) fn operations() -> Vec<Operation> {
                         "last_seen_at": "2026-11-21T11:40:00.000Z", "devices_online": 0,
                     }),
                 )
-                .fails_with(&[404]),
+                .errors(&[404]),
         ],
     )
 }

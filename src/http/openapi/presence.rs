@@ -18,21 +18,21 @@ fn with_user(mut fields: Vec<Field>) -> Vec<Field> {
 }
 
 pub(super) fn operations() -> Vec<Operation> {
-    Operation::all_under(
+    Operation::with_tag(
         "Presence",
         vec![
             post("/api/presence/status", "setStatus", "Set the own status")
-                .about(
+                .description(
                     "`busy`, `dnd` and `invisible` are chosen for all devices and hold until changed; `online`, `away` \
                      and `offline` are the device's. A text that is left out stays, `null` clears it. A repeat within \
                      5 s changes nothing.",
                 )
                 .header("X-Device-ID", device_id(), DEVICE_HEADER)
-                .takes(
+                .request_body(
                     Shape::Object(with_user(status_update())),
                     json!({ "status": "busy", "custom_status": "Writing", "device_id": "laptop" }),
                 )
-                .answers(
+                .response(
                     200,
                     "The user's presence after it, as the user sees it.",
                     presence(),
@@ -41,12 +41,12 @@ pub(super) fn operations() -> Vec<Operation> {
                         "availability": "busy", "last_seen": "2026-11-21T12:00:00.000Z", "custom_status": "Writing",
                     }),
                 )
-                .fails_with(&[409, 422])
-                .limited(LimitClass::PresenceUpdate),
+                .errors(&[409, 422])
+                .rate_limit(LimitClass::PresenceUpdate),
             read("/api/presence/status", "ownStatus", "Read the own status")
-                .about("Whoever was never here is `offline` to themselves.")
-                .acts_for_others()
-                .answers(
+                .description("Whoever was never here is `offline` to themselves.")
+                .user_id_parameter()
+                .response(
                     200,
                     "The own presence, with everything that is not shared.",
                     presence(),
@@ -56,31 +56,31 @@ pub(super) fn operations() -> Vec<Operation> {
                     }),
                 ),
             post("/api/presence/heartbeat", "heartbeat", "Keep a device alive")
-                .about(
+                .description(
                     "For devices without a socket. Tells nobody unless it brings the device back. `active` says that \
                      somebody is using it.",
                 )
                 .header("X-Device-ID", device_id(), DEVICE_HEADER)
-                .takes(
+                .request_body(
                     Shape::Object(with_user(vec![
                         optional("device_id", device_id(), "Which device."),
                         optional("active", Shape::flag(), "Whether somebody is using it."),
                     ])),
                     json!({ "device_id": "laptop", "active": true }),
                 )
-                .answers(
+                .response(
                     200,
                     "Noted.",
                     Shape::Object(vec![
                         field("success", Shape::Plain(json!({ "const": true })), "Always `true`."),
-                        field("server_time", Shape::moment(), "The server's clock."),
+                        field("server_time", Shape::timestamp(), "The server's clock."),
                         field("next_heartbeat_ms", Shape::count(), "When the next one is due, in milliseconds."),
                     ]),
                     json!({
                         "success": true, "server_time": "2026-11-21T12:00:00Z", "next_heartbeat_ms": 10_000,
                     }),
                 ),
-            read("/api/presence/devices", "devices", "List the own devices").acts_for_others().answers(
+            read("/api/presence/devices", "devices", "List the own devices").user_id_parameter().response(
                 200,
                 "The devices, the latest first.",
                 Shape::list(device()),
@@ -91,26 +91,26 @@ pub(super) fn operations() -> Vec<Operation> {
                 }]),
             ),
             delete("/api/presence/devices/{device_id}", "signOffDevice", "Sign a device off")
-                .about("Offline at once, and its sockets are closed.")
+                .description("Offline at once, and its sockets are closed.")
                 .path_parameter("device_id", device_id(), "Which device.", "laptop")
-                .acts_for_others()
-                .answers(200, "Signed off.", Shape::done(), json!({ "success": true }))
-                .fails_with(&[404])
-                .limited(LimitClass::Manage),
+                .user_id_parameter()
+                .response(200, "Signed off.", Shape::success(), json!({ "success": true }))
+                .errors(&[404])
+                .rate_limit(LimitClass::Manage),
             post("/api/presence/sign-off", "signOff", "Sign a device off while the page is being closed")
-                .about(
+                .description(
                     "For `navigator.sendBeacon`, which can set no headers and reads no answer: the token may be in the \
                      body, whose media type does not matter. Offline at once, and the device's sockets are closed.",
                 )
-                .takes(
+                .request_body(
                     Shape::Object(vec![
                         field("device_id", device_id(), "Which device."),
                         optional("token", Shape::text(), "The token, where there is no `Authorization`."),
                     ]),
                     json!({ "device_id": "laptop" }),
                 )
-                .answers_nothing(204, "Signed off, or there was no such device.")
-                .limited(LimitClass::Manage),
+                .empty_response(204, "Signed off, or there was no such device.")
+                .rate_limit(LimitClass::Manage),
         ],
     )
 }

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// `{"error": …}`.
-fn refusal() -> Shape {
+fn error_body() -> Shape {
     let fields = vec![field("error", Shape::text(), "For a person, in the words that clients know.")];
     Shape::named("RealtimeError", "What errors of the channels' routes look like.", Shape::Object(fields))
 }
@@ -20,9 +20,9 @@ fn message() -> Shape {
 }
 
 /// What 401 is on these routes.
-fn not_believed(operation: Operation) -> Operation {
+fn unauthorized(operation: Operation) -> Operation {
     let example = json!({ "message": "Unauthorized" });
-    operation.answers(401, "No token or key, or one that is not believed.", message(), example)
+    operation.response(401, "No token or key, or one that is not believed.", message(), example)
 }
 
 /// Several broadcasts at once.
@@ -36,66 +36,66 @@ fn batch(path: &'static str, id: &'static str) -> Operation {
     ]);
     let fields: Vec<Field> = vec![field("messages", Shape::list(one), "All are taken, or none.")];
     let operation = post(path, id, "Broadcast several messages")
-        .about(
+        .description(
             "To whoever is in the channels now. Private messages need the policies' leave to insert; without it they \
              are dropped, and the answer is 202 all the same.",
         )
-        .takes(
+        .request_body(
             Shape::Object(fields),
             json!({ "messages": [{ "topic": "harbour", "event": "tide", "payload": { "metres": 3.2 } }] }),
         )
-        .answers_nothing(202, "On their way.")
-        .answers(
+        .empty_response(202, "On their way.")
+        .response(
             422,
             "One or more are wrong; position by position, what.",
             Shape::Object(vec![field("errors", Shape::any_object(), "By field.")]),
             json!({ "errors": { "messages": [{}, { "payload": ["can't be blank"] }] } }),
         )
-        .answers(429, "Too many messages.", message(), json!({ "message": "You have exceeded your rate limit" }));
-    not_believed(operation)
+        .response(429, "Too many messages.", message(), json!({ "message": "You have exceeded your rate limit" }));
+    unauthorized(operation)
 }
 
 /// One broadcast, whose body is the payload.
 fn single(path: &'static str, id: &'static str) -> Operation {
     let operation = post(path, id, "Broadcast one message")
-        .about(
+        .description(
             "The body is the payload: a JSON object (anything else arrives as `_json`), or bytes as \
              `application/octet-stream`, which only serializer 2.0.0 can hear.",
         )
         .path_parameter("topic", Shape::text(), "The channel's name, without `realtime:`.", "harbour")
         .path_parameter("event", Shape::text(), "The event's name.", "tide")
         .query("private", Shape::flag(), "Which of the two channels of that name.", None)
-        .takes(Shape::any_object(), json!({ "metres": 3.2 }))
-        .answers_nothing(202, "On its way.")
-        .answers(
+        .request_body(Shape::any_object(), json!({ "metres": 3.2 }))
+        .empty_response(202, "On its way.")
+        .response(
             403,
             "A private channel that the caller may not speak in.",
             message(),
             json!({ "message": "Unauthorized" }),
         )
-        .answers(
+        .response(
             415,
             "Neither JSON nor bytes.",
-            refusal(),
+            error_body(),
             json!({ "error": "Unsupported Media Type. Use application/json or application/octet-stream" }),
         )
-        .answers(
+        .response(
             422,
             "Too large, or the policies could not be asked.",
             Shape::any_object(),
             json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } }),
         )
-        .answers(
+        .response(
             429,
             "Too many messages.",
             message(),
             json!({ "message": "You have exceeded your rate limit" }),
         );
-    not_believed(operation)
+    unauthorized(operation)
 }
 
 fn ping(path: &'static str, id: &'static str) -> Operation {
-    read(path, id, "Is the channels' server there?").for_whom(Access::Open).answers(
+    read(path, id, "Is the channels' server there?").access(Access::Open).response(
         200,
         "It is.",
         message(),
@@ -113,9 +113,11 @@ fn tenant_health() -> Operation {
         optional("node", Shape::Plain(json!({ "type": "null" })), "Not told."),
     ]);
     read("/api/tenants/{id}/health", "tenantHealth", "Are channels well?")
-        .about("As the usual compose files of Supabase ask it. There is one tenant, whatever it is called.")
+        .description(
+            "As the usual compose files of Supabase ask it. There is one tenant, whatever it is called.",
+        )
         .path_parameter("id", Shape::text(), "Any name.", "realtime-dev")
-        .answers(
+        .response(
             200,
             "How they are.",
             Shape::Object(vec![field("data", data, "What was found.")]),
@@ -127,21 +129,21 @@ fn tenant_health() -> Operation {
 pub(super) fn operations() -> Vec<Operation> {
     let socket = |path, id| {
         read(path, id, "Channels: broadcast, presence, database changes")
-            .about(
+            .description(
                 "Phoenix channels as Supabase Realtime speaks them; `supabase-js` and the other official clients connect \
                  here. `vsn` picks the serializer.",
             )
             .query("apikey", Shape::text(), "A token or key; needed unless `x-api-key` holds it.", None)
             .query("vsn", Shape::text(), "`1.0.0` (the default): objects. `2.0.0`: arrays and binary frames.", None)
-            .answers_nothing(101, "A WebSocket from here on.")
-            .answers(400, "Not the handshake of a WebSocket.", refusal(), json!({ "error": "not a WebSocket handshake" }))
-            .answers(401, "No key, or one that is not believed.", refusal(), json!({ "error": "API key is missing" }))
-            .answers_nothing(403, "A serializer that there is not.")
-            .answers(429, "Too many sockets or joins.", refusal(), json!({ "error": "Too many connected users" }))
-            .answers_nothing(431, "A header that is too long.")
+            .empty_response(101, "A WebSocket from here on.")
+            .response(400, "Not the handshake of a WebSocket.", error_body(), json!({ "error": "not a WebSocket handshake" }))
+            .response(401, "No key, or one that is not believed.", error_body(), json!({ "error": "API key is missing" }))
+            .empty_response(403, "A serializer that there is not.")
+            .response(429, "Too many sockets or joins.", error_body(), json!({ "error": "Too many connected users" }))
+            .empty_response(431, "A header that is too long.")
             .without_example()
     };
-    Operation::all_under(
+    Operation::with_tag(
         "Realtime",
         vec![
             socket("/realtime/v1/websocket", "channelsSocket"),
@@ -154,13 +156,13 @@ pub(super) fn operations() -> Vec<Operation> {
             ping("/api/ping", "pingWithoutPrefix"),
             tenant_health(),
             read("/realtime/v1/api/presence/{topic}", "channelPresence", "Who is present in a channel")
-                .about(
+                .description(
                     "On all nodes, as `presence_state` tells a client. A private channel's is for whoever may read its \
                      presence by the policies on `realtime.messages`, and so for the service.",
                 )
                 .path_parameter("topic", Shape::text(), "The channel's name without `realtime:`.", json!("harbour"))
-                .query("private", Shape::word(&["true", "false"]), "Whether the private channel of that name is meant.", None)
-                .answers(
+                .query("private", Shape::string_enum(&["true", "false"]), "Whether the private channel of that name is meant.", None)
+                .response(
                     200,
                     "Per key what its channels track.",
                     Shape::Object(vec![
@@ -173,15 +175,15 @@ pub(super) fn operations() -> Vec<Operation> {
                         "presence": { "alice": { "metas": [{ "phx_ref": "GKV5bJ4-BTFw1gBC", "status": "online" }] } },
                     }),
                 )
-                .answers(401, "No token or key, or one that is not believed.", message(), json!({ "message": "Unauthorized" }))
-                .answers(403, "A private channel that the caller may not see.", message(), json!({ "message": "Unauthorized" }))
-                .answers(
+                .response(401, "No token or key, or one that is not believed.", message(), json!({ "message": "Unauthorized" }))
+                .response(403, "A private channel that the caller may not see.", message(), json!({ "message": "Unauthorized" }))
+                .response(
                     422,
                     "`private` is neither, or the policies could not be asked.",
                     Shape::any_object(),
                     json!({ "errors": { "private": ["is invalid"] } }),
                 )
-                .answers(
+                .response(
                     429,
                     "Too many ask the policies.",
                     message(),

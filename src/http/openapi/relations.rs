@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Operation, Somebody, delete, post, read,
+    ExampleUser, Operation, delete, post, read,
     schemas::{Shape, field},
     types::{block, contact, user_id},
 };
@@ -27,60 +27,60 @@ pub(super) fn operations() -> Vec<Operation> {
     let by_id = |operation: Operation, user: &'static str| {
         operation
             .path_parameter("user_id", user_id(), "Whom.", user)
-            .acts_for_others()
-            .fails_with(&[404])
-            .limited(LimitClass::Manage)
+            .user_id_parameter()
+            .errors(&[404])
+            .rate_limit(LimitClass::Manage)
     };
-    Operation::all_under(
+    Operation::with_tag(
         "Relations",
         vec![
-            read("/api/contacts", "contacts", "List contacts and requests").acts_for_others().answers(
+            read("/api/contacts", "contacts", "List contacts and requests").user_id_parameter().response(
                 200,
                 "Both ways, oldest first.",
                 Shape::list(contact()),
                 json!([example(FRANK, "accepted", Some("2026-11-20T10:00:00.000Z"))]),
             ),
             post("/api/contacts", "askForContact", "Ask for a contact")
-                .about("Asking somebody who has asked before accepts; asking again changes nothing.")
-                .acts_for_others()
-                .takes(whom(), json!({ "user_id": DAVE }))
-                .answers(201, "Asked.", contact(), example(DAVE, "pending_out", None))
-                .answers(
+                .description("Asking somebody who has asked before accepts; asking again changes nothing.")
+                .user_id_parameter()
+                .request_body(whom(), json!({ "user_id": DAVE }))
+                .response(201, "Asked.", contact(), example(DAVE, "pending_out", None))
+                .response(
                     200,
                     "Was asked for, or is accepted by this.",
                     contact(),
                     example(DAVE, "accepted", Some("2026-11-20T10:00:00.000Z")),
                 )
-                .fails_with(&[409])
-                .limited(LimitClass::Manage),
+                .errors(&[409])
+                .rate_limit(LimitClass::Manage),
             by_id(post("/api/contacts/{user_id}/accept", "acceptContact", "Accept a request"), ERIN)
-                .example_by(Somebody::Bob)
-                .answers(
+                .example_user(ExampleUser::Bob)
+                .response(
                     200,
                     "Accepted.",
                     contact(),
                     example(ERIN, "accepted", Some("2026-11-20T10:00:00.000Z")),
                 ),
             by_id(delete("/api/contacts/{user_id}", "removeContact", "End a contact"), FRANK)
-                .about("Or decline a request, or take one back.")
-                .answers(200, "Ended.", Shape::done(), json!({ "success": true })),
-            read("/api/blocks", "blocks", "List whom one blocks").acts_for_others().answers(
+                .description("Or decline a request, or take one back.")
+                .response(200, "Ended.", Shape::success(), json!({ "success": true })),
+            read("/api/blocks", "blocks", "List whom one blocks").user_id_parameter().response(
                 200,
                 "Oldest first.",
                 Shape::list(block()),
                 json!([{ "user_id": ERIN, "created_at": "2026-11-20T09:00:00.000Z" }]),
             ),
             post("/api/blocks", "block", "Block a user")
-                .about("Neither sees the other from then on, whatever else is allowed.")
-                .acts_for_others()
-                .takes(whom(), json!({ "user_id": ERIN }))
-                .answers(201, "Blocked.", Shape::done(), json!({ "success": true }))
-                .answers(200, "Was blocked.", Shape::done(), json!({ "success": true }))
-                .limited(LimitClass::Manage),
-            by_id(delete("/api/blocks/{user_id}", "unblock", "End a block"), ERIN).answers(
+                .description("Neither sees the other from then on, whatever else is allowed.")
+                .user_id_parameter()
+                .request_body(whom(), json!({ "user_id": ERIN }))
+                .response(201, "Blocked.", Shape::success(), json!({ "success": true }))
+                .response(200, "Was blocked.", Shape::success(), json!({ "success": true }))
+                .rate_limit(LimitClass::Manage),
+            by_id(delete("/api/blocks/{user_id}", "unblock", "End a block"), ERIN).response(
                 200,
                 "Ended.",
-                Shape::done(),
+                Shape::success(),
                 json!({ "success": true }),
             ),
         ],

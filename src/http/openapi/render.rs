@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    faults::{self, FAULTS, UPGRADE_REQUIRED},
-    operation::{Access, Answer, Operation, Parameter, Place},
+    errors::{self, ERRORS, UPGRADE_REQUIRED},
+    operation::{Access, Operation, ParamIn, Parameter, ResponseSpec},
     types::field_error,
 };
 use crate::{
@@ -39,11 +39,11 @@ pub(super) fn document(operations: &[Operation]) -> Value {
     let (mut schemas, mut paths) = (Components::new(), Map::new());
     for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.verb.as_str().to_ascii_lowercase()] = rendered(operation, &mut schemas);
+        path[operation.method.as_str().to_ascii_lowercase()] = rendered(operation, &mut schemas);
     }
     field_error().schema(&mut schemas);
-    schemas.insert("Error".to_owned(), faults::envelope());
-    let faults = FAULTS.iter().chain([&UPGRADE_REQUIRED]);
+    schemas.insert("Error".to_owned(), errors::envelope());
+    let faults = ERRORS.iter().chain([&UPGRADE_REQUIRED]);
     let responses: Map<_, _> = faults.map(|fault| (fault.name.to_owned(), fault.response())).collect();
     let used = |tag: &str| operations.iter().any(|operation| operation.tag == tag);
     let tags = TAGS.iter().filter(|(name, _)| used(name));
@@ -145,10 +145,10 @@ fn security(access: Access) -> Value {
 }
 
 fn parameter(parameter: &Parameter, components: &mut Components) -> Value {
-    let place = match parameter.place {
-        Place::Path => "path",
-        Place::Query => "query",
-        Place::Header => "header",
+    let place = match parameter.location {
+        ParamIn::Path => "path",
+        ParamIn::Query => "query",
+        ParamIn::Header => "header",
     };
     let mut rendered = json!({
         "name": parameter.name,
@@ -165,7 +165,7 @@ fn parameter(parameter: &Parameter, components: &mut Components) -> Value {
 
 fn responses(operation: &Operation, components: &mut Components) -> Value {
     let mut responses = Map::new();
-    for Answer { status, description, body, example } in &operation.answers {
+    for ResponseSpec { status, description, body, example } in &operation.responses {
         let mut headers = json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } });
         if operation.limit.is_some() {
             for name in ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"] {
@@ -189,7 +189,8 @@ fn responses(operation: &Operation, components: &mut Components) -> Value {
     }
     for status in operation.error_statuses() {
         // A status that a good answer has, as the report of a server that is not well, is described there.
-        let reference = json!({ "$ref": format!("#/components/responses/{}", faults::of(status).name) });
+        let reference =
+            json!({ "$ref": format!("#/components/responses/{}", errors::for_status(status).name) });
         responses.entry(status.to_string()).or_insert(reference);
     }
     Value::Object(responses)

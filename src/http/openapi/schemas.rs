@@ -84,7 +84,7 @@ impl Shape {
     }
 
     /// One of some words.
-    pub fn word(words: &[&str]) -> Self {
+    pub fn string_enum(words: &[&str]) -> Self {
         Self::Plain(json!({ "type": "string", "enum": words }))
     }
 
@@ -92,7 +92,7 @@ impl Shape {
         Self::Plain(json!({ "type": "boolean" }))
     }
 
-    pub fn moment() -> Self {
+    pub fn timestamp() -> Self {
         Self::Plain(json!({ "type": "string", "format": "date-time" }))
     }
 
@@ -110,7 +110,7 @@ impl Shape {
     }
 
     /// `{"success": true}`.
-    pub fn done() -> Self {
+    pub fn success() -> Self {
         let fields = vec![field("success", Self::constant(true), "Always `true`.")];
         Self::named("Done", "It is done.", Self::Object(fields))
     }
@@ -170,7 +170,7 @@ fn object(fields: &[Field], components: &mut Map<String, Value>) -> Value {
     for Field { name, shape, description, nullable, .. } in fields {
         let mut schema = shape.schema(components);
         if *nullable {
-            schema = or_null_too(schema);
+            schema = allow_null(schema);
         }
         schema["description"] = json!(description);
         properties.insert((*name).to_owned(), schema);
@@ -183,7 +183,7 @@ fn object(fields: &[Field], components: &mut Map<String, Value>) -> Value {
     object
 }
 
-fn or_null_too(mut schema: Value) -> Value {
+fn allow_null(mut schema: Value) -> Value {
     match schema.get("type") {
         Some(Value::String(kind)) if schema.get("enum").is_none() => {
             schema["type"] = json!([kind, "null"]);

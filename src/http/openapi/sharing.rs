@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{
-    Operation, Somebody, delete, patch, post, put, read,
+    ExampleUser, Operation, delete, patch, post, put, read,
     schemas::{Shape, field, nullable},
     types::{settings, user_id, visibility},
 };
-use crate::{http::ids::MOST_IDS, limits::LimitClass};
+use crate::{http::ids::MAX_IDS, limits::LimitClass};
 
 const CAROL: &str = "a0000000-0000-4000-8000-000000000003";
 
@@ -35,65 +35,65 @@ fn list() -> Shape {
 pub(super) fn operations() -> Vec<Operation> {
     let listed = |operation: Operation| {
         operation
-            .about("Whoever is on the list sees the real state, also while the user is invisible.")
+            .description("Whoever is on the list sees the real state, also while the user is invisible.")
             .path_parameter("user_id", user_id(), "Whom.", CAROL)
-            .limited(LimitClass::Manage)
+            .rate_limit(LimitClass::Manage)
     };
-    Operation::all_under(
+    Operation::with_tag(
         "Sharing",
         vec![
-            read("/api/presence/settings", "settings", "Read the own settings").acts_for_others().answers(
+            read("/api/presence/settings", "settings", "Read the own settings").user_id_parameter().response(
                 200,
                 "The settings.",
                 settings(),
                 example("contacts", true),
             ),
             put("/api/presence/settings", "replaceSettings", "Replace the own settings")
-                .about("What is not named goes back to its default.")
-                .acts_for_others()
-                .takes(change(), json!({ "visibility": "team" }))
-                .answers(200, "The settings after it.", settings(), example("team", true))
-                .fails_with(&[422])
-                .limited(LimitClass::Manage),
+                .description("What is not named goes back to its default.")
+                .user_id_parameter()
+                .request_body(change(), json!({ "visibility": "team" }))
+                .response(200, "The settings after it.", settings(), example("team", true))
+                .errors(&[422])
+                .rate_limit(LimitClass::Manage),
             patch("/api/presence/settings", "changeSettings", "Change some of the own settings")
-                .about("What is not named stays.")
-                .acts_for_others()
-                .takes(change(), json!({ "show_last_seen": false }))
-                .answers(200, "The settings after it.", settings(), example("team", false))
-                .fails_with(&[422])
-                .limited(LimitClass::Manage),
+                .description("What is not named stays.")
+                .user_id_parameter()
+                .request_body(change(), json!({ "show_last_seen": false }))
+                .response(200, "The settings after it.", settings(), example("team", false))
+                .errors(&[422])
+                .rate_limit(LimitClass::Manage),
             read("/api/presence/visibility", "visibilityList", "Read the own visibility list")
-                .about("Who sees the user while invisible.")
-                .acts_for_others()
-                .answers(200, "The list.", list(), json!({ "user_ids": [] })),
+                .description("Who sees the user while invisible.")
+                .user_id_parameter()
+                .response(200, "The list.", list(), json!({ "user_ids": [] })),
             put("/api/presence/visibility", "replaceVisibilityList", "Replace the own visibility list")
-                .acts_for_others()
-                .takes(
+                .user_id_parameter()
+                .request_body(
                     Shape::Object(vec![field(
                         "user_ids",
-                        Shape::list_of(user_id(), 0, MOST_IDS),
+                        Shape::list_of(user_id(), 0, MAX_IDS),
                         "Who shall be on it: nobody else, and never oneself.",
                     )]),
                     json!({ "user_ids": [] }),
                 )
-                .answers(200, "The list after it.", list(), json!({ "user_ids": [] }))
-                .limited(LimitClass::Manage),
+                .response(200, "The list after it.", list(), json!({ "user_ids": [] }))
+                .rate_limit(LimitClass::Manage),
             listed(post("/api/presence/visibility/{user_id}", "enlist", "Put a user on the visibility list"))
-                .acts_for_others()
-                .answers(201, "On the list now.", Shape::done(), json!({ "success": true }))
-                .answers(200, "Was on the list.", Shape::done(), json!({ "success": true })),
+                .user_id_parameter()
+                .response(201, "On the list now.", Shape::success(), json!({ "success": true }))
+                .response(200, "Was on the list.", Shape::success(), json!({ "success": true })),
             listed(delete("/api/presence/visibility/{user_id}", "unlist", "Take a user off the visibility list"))
-                .acts_for_others()
-                .answers(200, "Off the list now.", Shape::done(), json!({ "success": true }))
-                .fails_with(&[404]),
+                .user_id_parameter()
+                .response(200, "Off the list now.", Shape::success(), json!({ "success": true }))
+                .errors(&[404]),
             read("/api/presence/export", "exportMine", "Everything that is kept on the own presence")
-                .acts_for_others()
-                .answers(
+                .user_id_parameter()
+                .response(
                     200,
                     "Rows by table.",
                     Shape::Object(vec![
                         field("user_id", user_id(), "Whose."),
-                        field("exported_at", Shape::moment(), "When."),
+                        field("exported_at", Shape::timestamp(), "When."),
                         field("data", Shape::any_object(), "Rows, by the table that holds them."),
                     ]),
                     json!({
@@ -107,17 +107,17 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// What leaves nothing for other examples.
 pub(super) fn last_operations() -> Vec<Operation> {
-    Operation::all_under(
+    Operation::with_tag(
         "Sharing",
         vec![
             delete("/api/presence/me", "forgetMe", "Erase the own presence")
-                .about(
+                .description(
                     "Settings, devices, last seen, typing and history; closes the user's sockets. The user then reads \
                      as never seen.",
                 )
-                .acts_for_others()
-                .example_by(Somebody::Frank)
-                .answers(
+                .user_id_parameter()
+                .example_user(ExampleUser::Frank)
+                .response(
                     200,
                     "Erased.",
                     Shape::Object(vec![
@@ -136,7 +136,7 @@ pub(super) fn last_operations() -> Vec<Operation> {
                         "erased": { "presence_devices": 1 },
                     }),
                 )
-                .limited(LimitClass::Manage),
+                .rate_limit(LimitClass::Manage),
         ],
     )
 }

@@ -5,7 +5,7 @@ use super::{Operation, read, schemas::Shape, types::device_id};
 pub(super) fn operations() -> Vec<Operation> {
     let socket = |path, id, summary, about: &'static str| {
         read(path, id, summary)
-            .about(about)
+            .description(about)
             .query(
                 "token",
                 Shape::text(),
@@ -14,12 +14,12 @@ pub(super) fn operations() -> Vec<Operation> {
             )
             .query("device_id", device_id(), "Which of the user's devices this is.", None)
             .header("X-Device-ID", device_id(), "The same; counts first.")
-            .answers_nothing(101, "A WebSocket from here on.")
-            .fails_with(&[426])
+            .empty_response(101, "A WebSocket from here on.")
+            .errors(&[426])
             .without_example()
     };
     let follows = "Follows these users beside those whom the caller is related to.";
-    Operation::all_under(
+    Operation::with_tag(
         "Sockets",
         vec![
             socket(

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::{
-    Access, Operation, Somebody, post, read,
+    Access, ExampleUser, Operation, post, read,
     schemas::{Shape, field},
     types::{category, user_id},
 };
-use crate::http::{broadcast::MOST_EVENT_CHARS, ids::MOST_IDS};
+use crate::http::{broadcast::MAX_EVENT_CHARS, ids::MAX_IDS};
 
 const METRICS: &str = "text/plain";
 
@@ -26,12 +26,12 @@ fn report() -> Shape {
     let fields = vec![
         field(
             "status",
-            Shape::word(&["ok", "unavailable", "draining"]),
+            Shape::string_enum(&["ok", "unavailable", "draining"]),
             "`unavailable` if one of the checks is not well, `draining` once the server is stopping.",
         ),
         field("version", Shape::text(), "The server's version."),
         field("checks", Shape::Plain(checks), "What was found, by what was asked."),
-        field("timestamp", Shape::moment(), "When."),
+        field("timestamp", Shape::timestamp(), "When."),
     ];
     Shape::named("Health", "Whether the server is well.", Shape::Object(fields))
 }
@@ -39,12 +39,12 @@ fn report() -> Shape {
 pub(super) fn operations() -> Vec<Operation> {
     let metrics = |path, id| {
         read(path, id, "What the server counts")
-            .about("Prometheus text; 404 where nothing is counted.")
-            .answers_text(200, "Sockets, deliveries, latencies, requests.", METRICS)
-            .fails_with(&[404])
+            .description("Prometheus text; 404 where nothing is counted.")
+            .text_response(200, "Sockets, deliveries, latencies, requests.", METRICS)
+            .errors(&[404])
     };
     let document = |path, id, summary| {
-        read(path, id, summary).for_whom(Access::Open).answers(
+        read(path, id, summary).access(Access::Open).response(
             200,
             "The document.",
             Shape::any_object(),
@@ -57,10 +57,10 @@ pub(super) fn operations() -> Vec<Operation> {
     });
     let health = |path, id| {
         read(path, id, "Is the server well?")
-            .about("Open, as balancers have no token; asks its dependencies at most once a second.")
-            .for_whom(Access::Open)
-            .answers(200, "Well.", report(), well.clone())
-            .answers(
+            .description("Open, as balancers have no token; asks its dependencies at most once a second.")
+            .access(Access::Open)
+            .response(200, "Well.", report(), well.clone())
+            .response(
                 503,
                 "Not well, or stopping.",
                 report(),
@@ -71,21 +71,21 @@ pub(super) fn operations() -> Vec<Operation> {
                 }),
             )
     };
-    Operation::all_under(
+    Operation::with_tag(
         "System",
         vec![
             post("/api/presence/broadcast", "pushToSockets", "Push an event to users' sockets")
-                .about(
+                .description(
                     "At most once: recipients who have no socket open now miss it. Their sockets get it in their \
                      dialect.",
                 )
-                .for_whom(Access::Operator)
-                .example_by(Somebody::Service)
-                .takes(
+                .access(Access::Operator)
+                .example_user(ExampleUser::Service)
+                .request_body(
                     Shape::Object(vec![
                         field("category", category(), "What it is about; any other word is a 422."),
-                        field("event", Shape::text_of(1, MOST_EVENT_CHARS), "Its name."),
-                        field("recipients", Shape::list_of(user_id(), 1, MOST_IDS), "To whom."),
+                        field("event", Shape::text_of(1, MAX_EVENT_CHARS), "Its name."),
+                        field("recipients", Shape::list_of(user_id(), 1, MAX_IDS), "To whom."),
                         field("payload", Shape::any_object(), "Passed on as it came."),
                     ]),
                     json!({
@@ -93,19 +93,19 @@ pub(super) fn operations() -> Vec<Operation> {
                         "recipients": ["a0000000-0000-4000-8000-000000000001"],
                     }),
                 )
-                .answers(
+                .response(
                     200,
                     "Handed over.",
                     Shape::Object(vec![field("delivered_to", Shape::count(), "How many of them have a socket open.")]),
                     json!({ "delivered_to": 1 }),
                 )
-                .fails_with(&[422]),
+                .errors(&[422]),
             health("/api/v1/system/health", "health"),
             health("/realtime/v1/api/health", "channelsHealth"),
             read("/healthcheck", "alive", "Is the server there?")
-                .for_whom(Access::Open)
-                .answers_text(200, "`ok`.", METRICS),
-            metrics("/metrics", "metrics").for_whom(Access::Open),
+                .access(Access::Open)
+                .text_response(200, "`ok`.", METRICS),
+            metrics("/metrics", "metrics").access(Access::Open),
             metrics("/api/v1/system/metrics", "metricsWithToken"),
             document("/openapi.json", "openapi", "This description"),
             document("/asyncapi.json", "asyncapi", "The sockets' description"),

@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::json;
 
-use self::conforms::complaints;
-use super::{faults::FAULTS, *};
+use self::conforms::violations;
+use super::{errors::ERRORS, *};
 use crate::{
     http::{ApiError, FieldError},
     model::{DeviceContext, DeviceId, Presence, TypingState, UserId},
@@ -47,7 +47,7 @@ fn routes_of(router: &impl std::fmt::Debug) -> BTreeSet<(String, &'static str)> 
 }
 
 #[test]
-fn a_routers_routes_are_read_off_it() {
+fn routes_are_read_from_the_router() {
     let router: Router<()> = Router::new()
         .route("/a/{id}", get(async || "").post(async || ""))
         .route("/b", axum::routing::delete(async || "").fallback(async || ""));
@@ -58,7 +58,7 @@ fn a_routers_routes_are_read_off_it() {
 #[test]
 fn every_route_is_described() {
     let described: BTreeSet<_> =
-        operations().iter().map(|operation| (operation.path.to_owned(), operation.verb.as_str())).collect();
+        operations().iter().map(|operation| (operation.path.to_owned(), operation.method.as_str())).collect();
     let routed = routes_of(&crate::app::router());
     let list = |routes: &mut dyn Iterator<Item = &(String, &'static str)>| {
         routes.map(|(path, method)| format!("\n    {method} {path}")).collect::<String>()
@@ -77,7 +77,7 @@ fn every_route_is_described() {
 }
 
 #[test]
-fn every_operation_says_what_people_and_programs_need() {
+fn operations_are_complete() {
     let mut ids = BTreeSet::new();
     for operation in operations() {
         let Operation { path, id, .. } = operation;
@@ -86,13 +86,13 @@ fn every_operation_says_what_people_and_programs_need() {
         let tags = document()["tags"].as_array().expect("a list");
         let is_chapter = tags.iter().any(|tag| tag["name"] == operation.tag);
         assert!(is_chapter, "{id}: {} is not among the chapters in render.rs", operation.tag);
-        assert!(operation.answers.iter().any(|answer| answer.status < 400), "{id} has no good answer");
+        assert!(operation.responses.iter().any(|answer| answer.status < 400), "{id} has no good answer");
         let in_path: BTreeSet<_> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
         let described: BTreeSet<_> = operation
             .parameters
             .iter()
-            .filter(|parameter| parameter.place == Place::Path)
+            .filter(|parameter| parameter.location == ParamIn::Path)
             .map(|parameter| parameter.name)
             .collect();
         assert_eq!(in_path, described, "{path}");
@@ -100,7 +100,7 @@ fn every_operation_says_what_people_and_programs_need() {
 }
 
 #[test]
-fn examples_are_of_the_shape_that_they_illustrate() {
+fn examples_match_their_schema() {
     let document = document();
     let mut seen = 0;
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -109,14 +109,14 @@ fn examples_are_of_the_shape_that_they_illustrate() {
             let bodies = answers.chain([&operation["requestBody"]]);
             for content in bodies.map(|body| &body["content"]["application/json"]) {
                 if let Some(example) = content.get("example") {
-                    let wrong = complaints(document, &content["schema"], example);
+                    let wrong = violations(document, &content["schema"], example);
                     assert!(wrong.is_empty(), "{method} {path}: {wrong:#?}");
                     seen += 1;
                 }
             }
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 if let Some(example) = parameter.get("example") {
-                    let wrong = complaints(document, &parameter["schema"], example);
+                    let wrong = violations(document, &parameter["schema"], example);
                     assert!(wrong.is_empty(), "{method} {path}: {parameter}: {wrong:#?}");
                 }
             }
@@ -125,13 +125,13 @@ fn examples_are_of_the_shape_that_they_illustrate() {
     assert!(seen > 40, "{seen}");
     for response in document["components"]["responses"].as_object().expect("responses").values() {
         let content = &response["content"]["application/json"];
-        let wrong = complaints(document, &content["schema"], &content["example"]);
+        let wrong = violations(document, &content["schema"], &content["example"]);
         assert!(wrong.is_empty(), "{response:#}: {wrong:#?}");
     }
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn references_resolve() {
     fn look(document: &Value, part: &Value) {
         match part {
             Value::Object(fields) => {
@@ -150,7 +150,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn errors_have_the_statuses_that_are_described() {
+fn error_statuses_are_documented() {
     let field = || vec![FieldError::new("a", "b")];
     let cause = || anyhow::anyhow!("x");
     for error in [
@@ -170,16 +170,16 @@ fn errors_have_the_statuses_that_are_described() {
         ApiError::unavailable("x"),
         ApiError::DatabaseUnavailable { source: cause() },
         ApiError::ContextEngine { source: cause() },
-        ApiError::LegacyEngine { source: cause() },
+        ApiError::SimpleEngine { source: cause() },
     ] {
         let (code, status) = error.code_and_status();
-        let fault = FAULTS.iter().find(|fault| fault.status == status.as_u16());
+        let fault = ERRORS.iter().find(|fault| fault.status == status.as_u16());
         assert!(fault.is_some_and(|fault| fault.codes.contains(&code)), "{code} with {status}");
     }
 }
 
 #[test]
-fn dialects_take_every_message_that_is_described_and_no_other() {
+fn dialects_accept_exactly_the_documented_messages() {
     let channels = asyncapi::channels();
     for dialect in Dialect::ALL.into_iter().filter(|dialect| !is_phoenix(*dialect)) {
         let channel = channels.iter().find(|channel| channel.name == dialect.as_str());
@@ -191,7 +191,7 @@ fn dialects_take_every_message_that_is_described_and_no_other() {
             assert!(read.is_ok(), "{}: {text}: {read:?}", channel.name);
             let schema = &socket_document()["components"]["messages"]
                 [format!("{}.client.{}", channel.name, frame.kind)]["payload"];
-            assert_eq!(complaints(socket_document(), schema, example), [""; 0], "{text}");
+            assert_eq!(violations(socket_document(), schema, example), [""; 0], "{text}");
         }
         let complaint = dialect.decode(Frame::Text(r#"{"type":"?"}"#)).expect_err("is unknown").message;
         let (_, taken) = complaint.split_once("must be one of ").expect("names the types");
@@ -205,7 +205,7 @@ fn is_phoenix(dialect: Dialect) -> bool {
 }
 
 #[test]
-fn channel_sockets_take_every_message_that_is_described_in_both_serializers() {
+fn both_serializers_accept_the_documented_messages() {
     let channels = asyncapi::channels();
     let channel = channels.iter().find(|channel| channel.discriminator == "event").expect("is described");
     for frame in &channel.client {
@@ -226,7 +226,7 @@ fn channel_sockets_take_every_message_that_is_described_in_both_serializers() {
         }
         let schema = &socket_document()["components"]["messages"][format!("realtime.client.{}", frame.kind)]
             ["payload"];
-        assert_eq!(complaints(socket_document(), schema, example), [""; 0], "{example}");
+        assert_eq!(violations(socket_document(), schema, example), [""; 0], "{example}");
     }
 }
 
@@ -238,7 +238,7 @@ fn server_messages() -> Vec<ServerMessage> {
         last_seen: Some(now),
         custom_status: Some("x".into()),
         idle_since: Some(now),
-        ..Presence::taken_back(user)
+        ..Presence::hidden(user)
     };
     let device = DeviceId::unnamed();
     let context = DeviceContext {
@@ -265,7 +265,7 @@ fn server_messages() -> Vec<ServerMessage> {
             heartbeat_interval: std::time::Duration::from_secs(30),
         }),
         ServerMessage::InitialState(vec![Arc::new(presence.clone())]),
-        ServerMessage::Presence(Arc::new(Presence::taken_back(user))),
+        ServerMessage::Presence(Arc::new(Presence::hidden(user))),
         ServerMessage::Typing(typing),
         ServerMessage::Custom(event),
         ServerMessage::HeartbeatAck { server_time: now },
@@ -282,7 +282,7 @@ fn server_messages() -> Vec<ServerMessage> {
 }
 
 #[test]
-fn what_dialects_say_is_described_and_everything_described_is_said() {
+fn server_messages_match_the_documentation() {
     let document = socket_document();
     let messages = document["components"]["messages"].as_object().expect("messages");
     for dialect in Dialect::ALL.into_iter().filter(|dialect| !is_phoenix(*dialect)) {
@@ -296,7 +296,7 @@ fn what_dialects_say_is_described_and_everything_described_is_said() {
                 let frame: Value = serde_json::from_slice(line).expect("is JSON");
                 let name = format!("{}.server.{}", dialect.as_str(), frame["type"].as_str().expect("a type"));
                 let described = messages.get(&name).unwrap_or_else(|| panic!("{name} is not described"));
-                assert_eq!(complaints(document, &described["payload"], &frame), [""; 0], "{frame}");
+                assert_eq!(violations(document, &described["payload"], &frame), [""; 0], "{frame}");
                 said.insert(name);
             }
         }

@@ -25,26 +25,30 @@ pub(super) fn device_id() -> Shape {
 }
 
 pub(super) fn status() -> Shape {
-    let words = Shape::word(&Status::ALL.map(Status::as_str));
+    let words = Shape::string_enum(&Status::ALL.map(Status::as_str));
     let about = "What a user may set. `busy`, `dnd` and `invisible` are chosen for all devices and hold until changed; \
                  the others are a device's.";
     Shape::named("Status", about, words)
 }
 
 pub(super) fn reach() -> Shape {
-    let words = Shape::word(&[Reach::Online, Reach::Away, Reach::Offline].map(Reach::as_str));
+    let words = Shape::string_enum(&[Reach::Online, Reach::Away, Reach::Offline].map(Reach::as_str));
     Shape::named("Reach", "Whether a user can be reached; `busy` and `dnd` read `online`.", words)
 }
 
 pub(super) fn visibility() -> Shape {
-    let words = Shape::word(&Visibility::ALL.map(Visibility::as_str));
+    let words = Shape::string_enum(&Visibility::ALL.map(Visibility::as_str));
     let about = "Who may see a user at all: nobody but the visibility list, whoever shares a team, accepted contacts, \
                  or everyone who is signed in.";
     Shape::named("Visibility", about, words)
 }
 
 pub(super) fn category() -> Shape {
-    Shape::named("Category", "What an event is about.", Shape::word(&Category::ALL.map(Category::as_str)))
+    Shape::named(
+        "Category",
+        "What an event is about.",
+        Shape::string_enum(&Category::ALL.map(Category::as_str)),
+    )
 }
 
 /// A presence in source B's shape; in lists over REST with whether the user types.
@@ -55,7 +59,7 @@ pub(super) fn presence() -> Shape {
         field("availability", status(), "The full value."),
         or_null(
             "last_seen",
-            Shape::moment(),
+            Shape::timestamp(),
             "When any device was last live; `null` where it is not shared.",
         ),
         optional(
@@ -66,7 +70,7 @@ pub(super) fn presence() -> Shape {
         optional("custom_status", Shape::text(), "What the user wrote."),
         optional("activity", Shape::text(), "What the user does."),
         optional("current_page", Shape::text(), "Where the user does it."),
-        optional("idle_since", Shape::moment(), "Since when every live device has been idle."),
+        optional("idle_since", Shape::timestamp(), "Since when every live device has been idle."),
     ];
     Shape::named("Presence", "One user as the caller may see them.", Shape::Object(fields))
 }
@@ -83,7 +87,7 @@ pub(super) fn status_update() -> Vec<super::schemas::Field> {
             "What the user writes: at most 140 characters after trimming. Control characters, direction overrides and \
              markup are neutralised.",
         ),
-        nullable("custom_status_expires_at", Shape::moment(), "When that ends by itself."),
+        nullable("custom_status_expires_at", Shape::timestamp(), "When that ends by itself."),
         nullable("activity", text(), "What the user does: at most 140 characters after trimming."),
         nullable(
             "current_page",
@@ -100,7 +104,7 @@ pub(super) fn card() -> Shape {
         or_null("custom_status", Shape::text(), "What the user wrote."),
         or_null(
             "last_seen_at",
-            Shape::moment(),
+            Shape::timestamp(),
             "When any device was last live; `null` where it is not shared.",
         ),
         field(
@@ -120,9 +124,9 @@ pub(super) fn device() -> Shape {
         or_null("platform", Shape::text(), "iOS, web and the like, in the client's words."),
         or_null("app_version", Shape::text(), "The client's version."),
         field("status", status(), "Online, away or offline."),
-        field("last_heartbeat_at", Shape::moment(), "When it was last known to be live."),
-        or_null("idle_since", Shape::moment(), "Since when nobody has looked at it."),
-        field("session_started_at", Shape::moment(), "Since when it has been live, or was the last time."),
+        field("last_heartbeat_at", Shape::timestamp(), "When it was last known to be live."),
+        or_null("idle_since", Shape::timestamp(), "Since when nobody has looked at it."),
+        field("session_started_at", Shape::timestamp(), "Since when it has been live, or was the last time."),
         field("connected", Shape::flag(), "Whether a running server holds a socket of it."),
     ];
     Shape::named("Device", "A device as its owner sees it.", Shape::Object(fields))
@@ -140,19 +144,19 @@ pub(super) fn settings() -> Shape {
 }
 
 pub(super) fn contact() -> Shape {
-    let words = Shape::word(&["pending_in", "pending_out", "accepted"]);
+    let words = Shape::string_enum(&["pending_in", "pending_out", "accepted"]);
     let fields = vec![
         field("user_id", user_id(), "The other side."),
         field("status", words, "The other side asks, the caller asked, or both agreed."),
-        field("created_at", Shape::moment(), "When it was asked for."),
-        or_null("accepted_at", Shape::moment(), "When it was accepted."),
+        field("created_at", Shape::timestamp(), "When it was asked for."),
+        or_null("accepted_at", Shape::timestamp(), "When it was accepted."),
     ];
     Shape::named("Contact", "A contact or a request, as the caller sees it.", Shape::Object(fields))
 }
 
 pub(super) fn block() -> Shape {
     let fields =
-        vec![field("user_id", user_id(), "Whom."), field("created_at", Shape::moment(), "Since when.")];
+        vec![field("user_id", user_id(), "Whom."), field("created_at", Shape::timestamp(), "Since when.")];
     Shape::named("Block", "Somebody whom the caller blocks.", Shape::Object(fields))
 }
 
@@ -161,7 +165,7 @@ pub(super) fn conversation() -> Shape {
         field("id", conversation_id(), "Which."),
         or_null("title", Shape::text(), "What it is called."),
         field("created_by", user_id(), "Who began it."),
-        field("created_at", Shape::moment(), "When."),
+        field("created_at", Shape::timestamp(), "When."),
         field("participant_ids", Shape::list(user_id()), "Who takes part, in order of joining."),
     ];
     Shape::named("Conversation", "A conversation as one of its participants sees it.", Shape::Object(fields))

@@ -12,9 +12,9 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::caller::{Believed, Refusal, with_rates};
+use super::channel_auth::{ChannelAuth, RealtimeError, with_rate_headers};
 use crate::{
-    channels::{Claimant, Content, Room},
+    channels::{BroadcastPayload, ChannelPrincipal, Topic},
     http::{
         Path, Query,
         body::{self, BodyLimit},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The longest body, in bytes.
-const MAX_BODY: usize = 8_000_000;
+const MAX_BODY_BYTES: usize = 8_000_000;
 
 pub(super) fn routes<S>() -> Router<S>
 where
@@ -36,44 +36,47 @@ where
             .route(&format!("{prefix}/api/broadcast"), post(batch))
             .route(&format!("{prefix}/api/broadcast/{{topic}}/events/{{event}}"), post(single))
     };
-    ["/realtime/v1", ""].into_iter().fold(Router::new(), routes).layer(BodyLimit(MAX_BODY).layer())
+    ["/realtime/v1", ""].into_iter().fold(Router::new(), routes).layer(BodyLimit(MAX_BODY_BYTES).layer())
 }
 
 async fn batch(
     State(services): State<Arc<Services>>,
-    caller: Result<Believed, Refusal>,
+    caller: Result<ChannelAuth, RealtimeError>,
     request: Request,
 ) -> Response {
     let sent = async {
-        let Believed(claimant) = caller?;
-        let body = body::read(request).await.map_err(Refusal::Body)?;
+        let ChannelAuth(claimant) = caller?;
+        let body = body::read(request).await.map_err(RealtimeError::Body)?;
         let most = services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
-        send_batch(&services, &claimant, messages(&body, most)?).await
+        send_batch(&services, &claimant, parse_batch(&body, most)?).await
     };
-    let response = sent.await.map_or_else(Refusal::into_response, |()| StatusCode::ACCEPTED.into_response());
-    with_rates(response, &services.limits)
+    let response =
+        sent.await.map_or_else(RealtimeError::into_response, |()| StatusCode::ACCEPTED.into_response());
+    with_rate_headers(response, &services.limits)
 }
 
 async fn send_batch(
     services: &Services,
-    claimant: &Arc<Claimant>,
+    claimant: &Arc<ChannelPrincipal>,
     messages: Vec<Message>,
-) -> Result<(), Refusal> {
+) -> Result<(), RealtimeError> {
     let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-    if services.limits.is_too_loud(0) {
-        return Err(Refusal::RateLimited("You have exceeded your rate limit"));
+    if services.limits.exceeds_node_event_rate(0) {
+        return Err(RealtimeError::RateLimited("You have exceeded your rate limit"));
     }
-    if services.limits.is_too_loud(count) {
-        return Err(Refusal::RateLimited("Too many messages to broadcast, please reduce the batch size"));
+    if services.limits.exceeds_node_event_rate(count) {
+        return Err(RealtimeError::RateLimited(
+            "Too many messages to broadcast, please reduce the batch size",
+        ));
     }
     services.limits.count_pushes(count);
-    let (private, public): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.room.private);
-    for Message { room, payload } in public {
-        publish(services, &room, Content::Text(payload)).await?;
+    let (private, public): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.topic.private);
+    for Message { topic: room, payload } in public {
+        publish(services, &room, BroadcastPayload::Json(payload)).await?;
     }
     // Topic by topic, in the order in which they are named first.
-    let mut topics: Vec<(Room, Vec<Box<str>>)> = Vec::new();
-    for Message { room, payload } in private {
+    let mut topics: Vec<(Topic, Vec<Box<str>>)> = Vec::new();
+    for Message { topic: room, payload } in private {
         match topics.iter_mut().find(|(named, _)| *named == room) {
             Some((_, payloads)) => payloads.push(payload),
             None => topics.push((room, vec![payload])),
@@ -81,32 +84,32 @@ async fn send_batch(
     }
     for (room, payloads) in topics {
         // What may not be said is dropped without a word, as in the original.
-        if !services.authorizer.write(claimant, &room).await.is_ok_and(|rights| rights.broadcast) {
+        if !services.authorizer.write_rights(claimant, &room).await.is_ok_and(|rights| rights.broadcast) {
             continue;
         }
         for payload in payloads {
-            publish(services, &room, Content::Text(payload)).await?;
+            publish(services, &room, BroadcastPayload::Json(payload)).await?;
         }
     }
     Ok(())
 }
 
-async fn publish(services: &Services, room: &Room, content: Content) -> Result<(), Refusal> {
-    services.broadcaster.publish(room, content).await.map_err(|_| Refusal::Stopping)
+async fn publish(services: &Services, room: &Topic, content: BroadcastPayload) -> Result<(), RealtimeError> {
+    services.broadcaster.publish(room, content).await.map_err(|_| RealtimeError::ShuttingDown)
 }
 
 /// One message of a batch, ready to be said.
 #[derive(Debug, PartialEq)]
 struct Message {
-    room: Room,
+    topic: Topic,
     payload: Box<str>,
 }
 
 /// The messages of a batch, or what is wrong with each.
-fn messages(body: &[u8], most: usize) -> Result<Vec<Message>, Refusal> {
-    let invalid = |errors: Value| Refusal::Invalid(json!({ "messages": errors }));
+fn parse_batch(body: &[u8], most: usize) -> Result<Vec<Message>, RealtimeError> {
+    let invalid = |errors: Value| RealtimeError::InvalidFields(json!({ "messages": errors }));
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice::<&RawValue>(body)
-        .map_err(|_| Refusal::NotJson)
+        .map_err(|_| RealtimeError::InvalidJson)
         .and_then(|raw| serde_json::from_str(raw.get()).map_err(|_| invalid(json!(["can't be blank"]))))?;
     let Some(list) = fields.get("messages").filter(|list| list.get() != "null") else {
         return Err(invalid(json!(["can't be blank"])));
@@ -117,7 +120,7 @@ fn messages(body: &[u8], most: usize) -> Result<Vec<Message>, Refusal> {
         return Err(invalid(json!(["can't be blank"])));
     }
     let read: Vec<Result<Message, Map<String, Value>>> =
-        list.iter().map(|fields| message(fields, most)).collect();
+        list.iter().map(|fields| parse_message(fields, most)).collect();
     if read.iter().any(Result::is_err) {
         let errors = read.into_iter().map(|one| one.err().unwrap_or_default());
         return Err(invalid(errors.map(Value::Object).collect()));
@@ -125,7 +128,7 @@ fn messages(body: &[u8], most: usize) -> Result<Vec<Message>, Refusal> {
     Ok(read.into_iter().filter_map(Result::ok).collect())
 }
 
-fn message(fields: &BTreeMap<String, &RawValue>, most: usize) -> Result<Message, Map<String, Value>> {
+fn parse_message(fields: &BTreeMap<String, &RawValue>, most: usize) -> Result<Message, Map<String, Value>> {
     let mut errors = Map::new();
     let field = |name: &str| fields.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
     let mut wrong = |name: &str, what: &str| {
@@ -172,54 +175,58 @@ fn message(fields: &BTreeMap<String, &RawValue>, most: usize) -> Result<Message,
     let event = Value::from(event);
     let meta = id.map(|id| format!(r#","meta":{}"#, json!({ "id": id }))).unwrap_or_default();
     let payload = format!(r#"{{"type":"broadcast","event":{event},"payload":{payload}{meta}}}"#);
-    Ok(Message { room: Room { topic: topic.into(), private }, payload: payload.into() })
+    Ok(Message { topic: Topic { name: topic.into(), private }, payload: payload.into() })
 }
 
 /// How one is to be sent.
 #[derive(Deserialize)]
-struct Asked {
+struct BroadcastQuery {
     private: Option<String>,
 }
 
 async fn single(
     State(services): State<Arc<Services>>,
-    caller: Result<Believed, Refusal>,
+    caller: Result<ChannelAuth, RealtimeError>,
     Path((topic, event)): Path<(String, String)>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<BroadcastQuery>,
     request: Request,
 ) -> Response {
     let private = asked.private.is_some_and(|word| word == "true" || word == "1");
-    let room = Room { topic: topic.into(), private };
+    let room = Topic { name: topic.into(), private };
     let sent = async {
-        let Believed(claimant) = caller?;
+        let ChannelAuth(claimant) = caller?;
         send_one(&services, &claimant, &room, event.into(), request).await
     };
-    let response = sent.await.map_or_else(Refusal::into_response, |()| StatusCode::ACCEPTED.into_response());
-    with_rates(response, &services.limits)
+    let response =
+        sent.await.map_or_else(RealtimeError::into_response, |()| StatusCode::ACCEPTED.into_response());
+    with_rate_headers(response, &services.limits)
 }
 
 async fn send_one(
     services: &Services,
-    claimant: &Arc<Claimant>,
-    room: &Room,
+    claimant: &Arc<ChannelPrincipal>,
+    room: &Topic,
     event: Box<str>,
     request: Request,
-) -> Result<(), Refusal> {
-    let is_json = is_json(request.headers()).ok_or(Refusal::ContentType)?;
-    let body = body::read(request).await.map_err(Refusal::Body)?;
-    if services.limits.is_too_loud(1) {
-        return Err(Refusal::RateLimited("You have exceeded your rate limit"));
+) -> Result<(), RealtimeError> {
+    let is_json = is_json(request.headers()).ok_or(RealtimeError::UnsupportedContentType)?;
+    let body = body::read(request).await.map_err(RealtimeError::Body)?;
+    if services.limits.exceeds_node_event_rate(1) {
+        return Err(RealtimeError::RateLimited("You have exceeded your rate limit"));
     }
     if body.len() > services.limits.limits().payload_bytes.unwrap_or(usize::MAX) {
-        return Err(Refusal::Invalid(json!({"payload": ["Payload size exceeds tenant limit"]})));
+        return Err(RealtimeError::InvalidFields(json!({"payload": ["Payload size exceeds tenant limit"]})));
     }
-    let payload = if is_json { UserPayload::Json(object(&body)?) } else { UserPayload::Binary(body) };
-    let rights = services.authorizer.write(claimant, room).await.map_err(Refusal::Rights)?;
+    let payload = if is_json { UserPayload::Json(json_object(&body)?) } else { UserPayload::Binary(body) };
+    let rights =
+        services.authorizer.write_rights(claimant, room).await.map_err(RealtimeError::Authorization)?;
     if !rights.broadcast {
-        return Err(Refusal::Rights(crate::channels::authorization::AuthorizationError::Unauthorized));
+        return Err(RealtimeError::Authorization(
+            crate::channels::authorization::AuthorizationError::Unauthorized,
+        ));
     }
     services.limits.count_pushes(1);
-    publish(services, room, Content::User { event, payload, meta: None }).await
+    publish(services, room, BroadcastPayload::User { event, payload, meta: None }).await
 }
 
 /// Whether the body is JSON (as without a content type) or bytes; `None` for anything else.
@@ -236,12 +243,12 @@ fn is_json(headers: &HeaderMap) -> Option<bool> {
 }
 
 /// A JSON body as an object: what is none is wrapped, and no body is an empty one.
-fn object(body: &[u8]) -> Result<Box<str>, Refusal> {
+fn json_object(body: &[u8]) -> Result<Box<str>, RealtimeError> {
     if body.is_empty() {
         return Ok("{}".into());
     }
-    let json = std::str::from_utf8(body).map_err(|_| Refusal::NotJson)?;
-    let raw: &RawValue = serde_json::from_str(json).map_err(|_| Refusal::NotJson)?;
+    let json = std::str::from_utf8(body).map_err(|_| RealtimeError::InvalidJson)?;
+    let raw: &RawValue = serde_json::from_str(json).map_err(|_| RealtimeError::InvalidJson)?;
     Ok(if raw.get().starts_with('{') { json.into() } else { format!(r#"{{"_json":{json}}}"#).into() })
 }
 
@@ -250,14 +257,14 @@ mod tests {
     use super::*;
 
     fn errors(body: &str) -> Value {
-        match messages(body.as_bytes(), 30) {
-            Err(Refusal::Invalid(errors)) => errors["messages"].clone(),
+        match parse_batch(body.as_bytes(), 30) {
+            Err(RealtimeError::InvalidFields(errors)) => errors["messages"].clone(),
             other => panic!("{body}: {other:?}"),
         }
     }
 
     #[test]
-    fn a_batch_says_what_is_wrong_with_each_message_and_takes_all_or_nothing() {
+    fn batch_reports_errors_per_message() {
         let bad = r#"{"messages":[{"topic":"a","event":"e","payload":{}},{"topic":"","payload":"x"},{"topic":7,"event":"e",
             "payload":{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},"private":"yes","id":7}]}"#;
         let expected = json!([
@@ -277,25 +284,25 @@ mod tests {
         ] {
             assert_eq!(errors(body), expected, "{body}");
         }
-        assert!(matches!(messages(b"{", 30), Err(Refusal::NotJson)));
+        assert!(matches!(parse_batch(b"{", 30), Err(RealtimeError::InvalidJson)));
     }
 
     #[test]
-    fn payloads_of_a_batch_stay_as_they_were_and_ids_go_beside_them() {
+    fn batch_preserves_payload_text() {
         let body = r#"{"messages":[{"topic":"a","event":"e\"","payload":{"n": 1.10 },"id":"x"},
             {"topic":"a","event":"e","payload":{},"private":true}]}"#;
-        let read = messages(body.as_bytes(), 30).expect("is fine");
+        let read = parse_batch(body.as_bytes(), 30).expect("is fine");
         let expected = r#"{"type":"broadcast","event":"e\"","payload":{"n": 1.10 },"meta":{"id":"x"}}"#;
-        assert_eq!(read[0], Message { room: Room::public("a"), payload: expected.into() });
-        assert_eq!(read[1].room, Room::private("a"));
+        assert_eq!(read[0], Message { topic: Topic::public("a"), payload: expected.into() });
+        assert_eq!(read[1].topic, Topic::private("a"));
     }
 
     #[test]
-    fn one_payload_is_an_object_or_wrapped() {
-        let said = |body: &str| object(body.as_bytes()).expect("is JSON");
+    fn payloads_that_are_not_objects_are_wrapped() {
+        let said = |body: &str| json_object(body.as_bytes()).expect("is JSON");
         assert_eq!(&*said(""), "{}");
         assert_eq!(&*said(" {\"a\":1.0}\n"), " {\"a\":1.0}\n", "as it came");
         assert_eq!(&*said("[1]"), r#"{"_json":[1]}"#);
-        assert!(matches!(object(b"{"), Err(Refusal::NotJson)));
+        assert!(matches!(json_object(b"{"), Err(RealtimeError::InvalidJson)));
     }
 }

@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     auth::ChannelTokenError,
-    channels::Claimant,
+    channels::ChannelPrincipal,
     protocol::Dialect,
-    session::channels::{ChannelsSession, Opener, Services},
+    session::channels::{ChannelsSession, Services, SocketPrincipal},
     transport::{Upgrade, UpgradeRejected},
 };
 
@@ -28,27 +28,27 @@ where
     S: Clone + Send + Sync + 'static,
     Arc<Services>: FromRef<S>,
 {
-    Router::new().route("/realtime/v1/websocket", get(open)).route("/socket/websocket", get(open))
+    Router::new().route("/realtime/v1/websocket", get(upgrade)).route("/socket/websocket", get(upgrade))
 }
 
 /// What a client says in the query string.
 #[derive(Deserialize)]
-struct Asked {
+struct HandshakeQuery {
     apikey: Option<String>,
     vsn: Option<String>,
 }
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum HandshakeError {
     #[error(transparent)]
     Upgrade(#[from] UpgradeRejected),
     #[error("a serializer version that there is not")]
-    Version,
+    UnsupportedVersion,
     #[error("API key is missing")]
-    KeyMissing,
+    MissingApiKey,
     #[error(transparent)]
-    Token(#[from] ChannelTokenError),
+    InvalidToken(#[from] ChannelTokenError),
     #[error("Too many connected users")]
     TooManyConnections,
     #[error("Too many joins per second")]
@@ -57,7 +57,7 @@ enum Refused {
     HeaderTooLong,
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
         let said = |status: StatusCode, text: Cow<'static, str>| {
             (status, axum::Json(json!({ "error": text }))).into_response()
@@ -72,9 +72,9 @@ impl IntoResponse for Refused {
                 response.headers_mut().extend(rejected.headers());
                 response
             }
-            Self::Version => StatusCode::FORBIDDEN.into_response(),
-            Self::KeyMissing => said(StatusCode::UNAUTHORIZED, self.to_string().into()),
-            Self::Token(error) => said(StatusCode::UNAUTHORIZED, error.without_age()),
+            Self::UnsupportedVersion => StatusCode::FORBIDDEN.into_response(),
+            Self::MissingApiKey => said(StatusCode::UNAUTHORIZED, self.to_string().into()),
+            Self::InvalidToken(error) => said(StatusCode::UNAUTHORIZED, error.handshake_message()),
             Self::TooManyConnections | Self::TooManyJoins => {
                 said(StatusCode::TOO_MANY_REQUESTS, self.to_string().into())
             }
@@ -83,31 +83,31 @@ impl IntoResponse for Refused {
     }
 }
 
-async fn open(
+async fn upgrade(
     State(services): State<Arc<Services>>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<HandshakeQuery>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, HandshakeError> {
     let (mut parts, _) = request.into_parts();
     let upgrade = Upgrade::from_parts(&mut parts)?;
-    let dialect = dialect(asked.vsn.as_deref()).ok_or(Refused::Version)?;
-    let headers = headers_for_policies(&parts.headers)?;
+    let dialect = dialect_for_version(asked.vsn.as_deref()).ok_or(HandshakeError::UnsupportedVersion)?;
+    let headers = policy_headers(&parts.headers)?;
     let key = match parts.headers.get("x-api-key") {
         Some(key) => String::from_utf8_lossy(key.as_bytes()),
-        None => asked.apikey.as_deref().ok_or(Refused::KeyMissing)?.into(),
+        None => asked.apikey.as_deref().ok_or(HandshakeError::MissingApiKey)?.into(),
     };
-    let token = services.verifier.verify_channel(&key).await?;
-    let place = services.limits.connect().ok_or(Refused::TooManyConnections)?;
-    if services.limits.is_joined_too_fast() {
-        return Err(Refused::TooManyJoins);
+    let token = services.verifier.verify_channel_token(&key).await?;
+    let place = services.limits.acquire_connection().ok_or(HandshakeError::TooManyConnections)?;
+    if services.limits.join_rate_exceeded() {
+        return Err(HandshakeError::TooManyJoins);
     }
-    let opener = Opener::new(Claimant::new(&token, headers), &key);
+    let opener = SocketPrincipal::new(ChannelPrincipal::new(&token, headers), &key);
     let hub = services.hub.clone();
     Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, opener, place)))
 }
 
 /// The serializer that a client names; none means the old one.
-fn dialect(version: Option<&str>) -> Option<Dialect> {
+fn dialect_for_version(version: Option<&str>) -> Option<Dialect> {
     let is = |version: &str, family: &str| {
         let patch = version.strip_prefix(family);
         patch.is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
@@ -121,11 +121,11 @@ fn dialect(version: Option<&str>) -> Option<Dialect> {
 }
 
 /// The headers that policies may see, as a JSON object: those that begin with `x-`, but for the key.
-fn headers_for_policies(headers: &HeaderMap) -> Result<Arc<str>, Refused> {
+fn policy_headers(headers: &HeaderMap) -> Result<Arc<str>, HandshakeError> {
     let mut seen = Map::new();
     for (name, value) in headers {
         if value.len() > MAX_HEADER_BYTES {
-            return Err(Refused::HeaderTooLong);
+            return Err(HandshakeError::HeaderTooLong);
         }
         if name.as_str().starts_with("x-") && name != "x-api-key" {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -142,23 +142,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_of_two_families() {
-        assert_eq!(dialect(None), Some(Dialect::PhoenixV1));
-        assert_eq!(dialect(Some("1.0.0")), Some(Dialect::PhoenixV1));
-        assert_eq!(dialect(Some("2.0.0")), Some(Dialect::PhoenixV2));
+    fn supported_versions_select_a_dialect() {
+        assert_eq!(dialect_for_version(None), Some(Dialect::PhoenixV1));
+        assert_eq!(dialect_for_version(Some("1.0.0")), Some(Dialect::PhoenixV1));
+        assert_eq!(dialect_for_version(Some("2.0.0")), Some(Dialect::PhoenixV2));
         for version in ["3.0.0", "abc", "", "2.0", "2.0.", "2.1.0", "2.0.x"] {
-            assert_eq!(dialect(Some(version)), None, "{version}");
+            assert_eq!(dialect_for_version(Some(version)), None, "{version}");
         }
     }
 
     #[test]
-    fn policies_see_the_headers_that_begin_with_x_but_no_key() {
+    fn policy_headers_exclude_the_api_key() {
         let mut headers = HeaderMap::new();
         for (name, value) in [("x-region", "eu \"1\""), ("x-api-key", "secret"), ("cookie", "c")] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        assert_eq!(&*headers_for_policies(&headers).expect("is fine"), r#"{"x-region":"eu \"1\""}"#);
+        assert_eq!(&*policy_headers(&headers).expect("is fine"), r#"{"x-region":"eu \"1\""}"#);
         headers.insert("cookie", HeaderValue::from_bytes(&[b'x'; 4_097]).expect("a value"));
-        assert!(matches!(headers_for_policies(&headers), Err(Refused::HeaderTooLong)));
+        assert!(matches!(policy_headers(&headers), Err(HandshakeError::HeaderTooLong)));
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::caller::with_rates;
+use super::channel_auth::with_rate_headers;
 use crate::{http::system::System, session::channels::Services};
 
 pub(super) fn routes<S>() -> Router<S>
@@ -23,15 +23,15 @@ where
     Router::new()
         .route("/api/ping", get(ping))
         .route("/realtime/v1/api/ping", get(ping))
-        .route("/api/tenants/{id}/health", get(tenant))
+        .route("/api/tenants/{id}/health", get(tenant_health))
 }
 
 async fn ping(State(services): State<Arc<Services>>) -> Response {
-    with_rates(axum::Json(json!({"message": "Success"})).into_response(), &services.limits)
+    with_rate_headers(axum::Json(json!({"message": "Success"})).into_response(), &services.limits)
 }
 
 /// The health check of the usual compose files. There is one tenant, whatever it is called.
-async fn tenant(
+async fn tenant_health(
     State(services): State<Arc<Services>>,
     State(system): State<Arc<System>>,
     headers: HeaderMap,
@@ -39,18 +39,18 @@ async fn tenant(
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| value.trim().split_once(' ')).map(|(_, token)| token.trim());
     let is_believed = match token {
-        Some(token) => services.verifier.verify_channel(token).await.is_ok(),
+        Some(token) => services.verifier.verify_channel_token(token).await.is_ok(),
         None => false,
     };
     if !is_believed {
         return StatusCode::FORBIDDEN.into_response();
     }
-    let database = system.is_well("database").await;
+    let database = system.is_healthy("database").await;
     let data = json!({
         "healthy": database,
         "db_connected": database,
-        "replication_connected": services.messages.is_live(),
-        "connected_cluster": services.limits.connected(),
+        "replication_connected": services.messages.is_connected(),
+        "connected_cluster": services.limits.connection_count(),
         "region": null,
         "node": null,
     });

@@ -2,7 +2,7 @@
 //! and without the gateway's prefix, because clients make their URLs from the one they were given.
 
 mod broadcast;
-mod caller;
+mod channel_auth;
 mod handshake;
 mod health;
 mod presence;

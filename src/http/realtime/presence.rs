@@ -12,9 +12,9 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::caller::{Believed, Refusal};
+use super::channel_auth::{ChannelAuth, RealtimeError};
 use crate::{
-    channels::{Room, authorization::AuthorizationError},
+    channels::{Topic, authorization::AuthorizationError},
     http::{Path, Query},
     session::channels::Services,
 };
@@ -25,35 +25,36 @@ where
     Arc<Services>: FromRef<S>,
 {
     // Only with the gateway's prefix: without it, `/api/presence` is somebody else's.
-    Router::new().route("/realtime/v1/api/presence/{topic}", get(present))
+    Router::new().route("/realtime/v1/api/presence/{topic}", get(presence_state))
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct PresenceQuery {
     private: Option<String>,
 }
 
-async fn present(
+async fn presence_state(
     State(services): State<Arc<Services>>,
-    Believed(claimant): Believed,
+    ChannelAuth(claimant): ChannelAuth,
     Path(topic): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Result<Response, Refusal> {
+    Query(asked): Query<PresenceQuery>,
+) -> Result<Response, RealtimeError> {
     let private = match asked.private.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(Refusal::Invalid(json!({ "private": ["is invalid"] }))),
+        Some(_) => return Err(RealtimeError::InvalidFields(json!({ "private": ["is invalid"] }))),
     };
-    let room = Room { topic: topic.into(), private };
-    let rights = services.authorizer.read(&claimant, &room).await.map_err(Refusal::Rights)?;
+    let room = Topic { name: topic.into(), private };
+    let rights =
+        services.authorizer.read_rights(&claimant, &room).await.map_err(RealtimeError::Authorization)?;
     if !rights.presence {
-        return Err(Refusal::Rights(AuthorizationError::Unauthorized));
+        return Err(RealtimeError::Authorization(AuthorizationError::Unauthorized));
     }
-    let mut body = json!({ "topic": &*room.topic, "private": private }).to_string().into_bytes();
+    let mut body = json!({ "topic": &*room.name, "private": private }).to_string().into_bytes();
     // What clients track is passed on as it is.
     body.pop();
     body.extend_from_slice(b",\"presence\":");
-    body.extend_from_slice(&services.presence.state(&room));
+    body.extend_from_slice(&services.presence.encoded_state(&room));
     body.push(b'}');
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
 }

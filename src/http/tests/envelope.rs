@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn every_rejection_is_in_the_envelope_and_names_the_field() {
+async fn errors_use_the_envelope_and_name_the_field() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let untyped = Request::post("/update").body(Body::from(r#"{"status":"away"}"#)).expect("is a request");
     let plain = with_header(
@@ -73,7 +73,7 @@ async fn every_rejection_is_in_the_envelope_and_names_the_field() {
         (get_request("/api/v1/system/metrics"), (401, "UNAUTHORIZED"), None),
     ] {
         let what = request.uri().to_string();
-        let (envelope, headers) = refusal(router(), request, expected).await;
+        let (envelope, headers) = expect_error(router(), request, expected).await;
         assert!(envelope.to_string().len() < 1_000, "{what} answers at length: {envelope}");
         for secret in ["hunter2", "10.0.0.7", "ingredient", "src/"] {
             assert!(!envelope.to_string().contains(secret), "{what}: {envelope}");
@@ -93,7 +93,7 @@ async fn every_rejection_is_in_the_envelope_and_names_the_field() {
 }
 
 #[tokio::test]
-async fn good_requests_pass() {
+async fn valid_requests_succeed() {
     for (request, expected) in [
         (post_json("/update", r#"{"status":"dnd","custom_status":"tea","extra":{"x":[1]}}"#), "dnd"),
         (post_json("/any", format!(r#"{{"a":{}{}}}"#, "[".repeat(100), "]".repeat(100))), r#"{"a":[["#),
@@ -113,13 +113,13 @@ async fn good_requests_pass() {
 }
 
 #[tokio::test]
-async fn a_405_says_what_is_allowed() {
-    let (_, headers) = refusal(router(), get_request("/update"), (405, "METHOD_NOT_ALLOWED")).await;
+async fn method_not_allowed_lists_allowed_methods() {
+    let (_, headers) = expect_error(router(), get_request("/update"), (405, "METHOD_NOT_ALLOWED")).await;
     assert_eq!(headers[header::ALLOW], "POST");
 }
 
 #[tokio::test]
-async fn a_client_that_sends_far_too_much_still_reads_the_413() {
+async fn client_can_read_413_after_an_oversized_body() {
     // Else the connection is reset under it.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let url = format!("http://{}/any", listener.local_addr().expect("is bound"));
@@ -140,7 +140,7 @@ async fn a_client_that_sends_far_too_much_still_reads_the_413() {
 }
 
 #[test]
-fn every_code_of_the_contract_has_its_status() {
+fn error_codes_map_to_their_status() {
     let cause = || anyhow::anyhow!("a cause");
     for (error, code, status) in [
         (ApiError::bad_request("x"), "INVALID_REQUEST", 400),
@@ -156,7 +156,7 @@ fn every_code_of_the_contract_has_its_status() {
         (ApiError::Internal(cause()), "INTERNAL_ERROR", 500),
         (ApiError::unavailable("x"), "SERVICE_UNAVAILABLE", 503),
         (ApiError::ContextEngine { source: cause() }, "CONTEXT_ENGINE_ERROR", 503),
-        (ApiError::LegacyEngine { source: cause() }, "LEGACY_ENGINE_ERROR", 500),
+        (ApiError::SimpleEngine { source: cause() }, "LEGACY_ENGINE_ERROR", 500),
         (ApiError::DatabaseUnavailable { source: cause() }, "DATABASE_CONNECTION_ERROR", 503),
     ] {
         let (found, with) = error.code_and_status();

@@ -1,9 +1,9 @@
 //! A small application on the foundations, and what it answers.
 
-mod about_system;
 mod envelope;
-mod passage;
-mod who;
+mod health;
+mod identification;
+mod request_pipeline;
 
 use std::{collections::HashMap, io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,14 +25,14 @@ use tower::ServiceExt;
 
 use super::{
     body::BodyLimit,
-    layers::{CorsOrigins, HttpSettings, RequestId, wrap},
-    system::{Probe, Reading, System},
+    middleware::{CorsOrigins, HttpSettings, RequestId, apply},
+    system::{CheckResult, HealthCheck, System},
     *,
 };
 use crate::{
     auth::{AuthError, Role, Verifier, VerifierSettings, token},
     clock::SystemClock,
-    limits::{LimitClass, LimitSettings, Limits},
+    limits::{LimitClass, LimitSettings, RateLimiter},
     model::{Status, UserId},
 };
 
@@ -44,7 +44,7 @@ struct App {
     verifier: Arc<Verifier>,
     gateway: Arc<GatewayPolicy>,
     system: Arc<System>,
-    limits: Arc<Limits>,
+    limits: Arc<RateLimiter>,
 }
 
 macro_rules! part_of_app {
@@ -56,7 +56,7 @@ macro_rules! part_of_app {
         }
     )*};
 }
-part_of_app!(verifier: Verifier, gateway: GatewayPolicy, system: System, limits: Limits);
+part_of_app!(verifier: Verifier, gateway: GatewayPolicy, system: System, limits: RateLimiter);
 
 #[derive(Debug, Deserialize, Validate)]
 struct Update {
@@ -82,13 +82,13 @@ struct Filter {
 
 async fn limited(
     Authenticated(caller): Authenticated,
-    State(limits): State<Arc<Limits>>,
+    State(limits): State<Arc<RateLimiter>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let allowance = limits.check(LimitClass::PresenceUpdate, caller.require_user()?)?;
     Ok((allowance, "ok"))
 }
 
-fn app(probes: Vec<Arc<dyn Probe>>) -> App {
+fn app(probes: Vec<Arc<dyn HealthCheck>>) -> App {
     let settings = VerifierSettings {
         jwt_secret: Some(SECRET.into()),
         api_keys: HashMap::from([("sb_anon".into(), Role::Anon)]),
@@ -98,11 +98,11 @@ fn app(probes: Vec<Arc<dyn Probe>>) -> App {
         verifier: Arc::new(Verifier::new(settings, Arc::new(SystemClock)).expect("are good settings")),
         gateway: Arc::new(GatewayPolicy { trust: true, ..GatewayPolicy::default() }),
         system: Arc::new(System::new(probes, None, Arc::new(SystemClock))),
-        limits: Arc::new(Limits::new(LimitSettings::default())),
+        limits: Arc::new(RateLimiter::new(LimitSettings::default())),
     }
 }
 
-fn router_with(probes: Vec<Arc<dyn Probe>>, settings: &HttpSettings) -> Router {
+fn router_with(probes: Vec<Arc<dyn HealthCheck>>, settings: &HttpSettings) -> Router {
     let router = Router::new()
         .route("/update", post(|ValidJson(update): ValidJson<Update>| async move { update.status.as_str() }))
         .route("/any", post(|Json(value): Json<Value>| async move { Json(value) }))
@@ -141,7 +141,7 @@ fn router_with(probes: Vec<Arc<dyn Probe>>, settings: &HttpSettings) -> Router {
         .route("/id", get(|axum::Extension(RequestId(id)): axum::Extension<RequestId>| async move { id }))
         .merge(system::routes())
         .with_state(app(probes));
-    wrap(router, settings)
+    apply(router, settings)
 }
 
 fn router() -> Router {
@@ -182,7 +182,7 @@ fn from_peer(mut request: Request<Body>, peer: &str) -> Request<Body> {
 }
 
 /// What must hold of every error answer; returns the envelope.
-async fn refusal(router: Router, request: Request<Body>, expected: (u16, &str)) -> (Value, HeaderMap) {
+async fn expect_error(router: Router, request: Request<Body>, expected: (u16, &str)) -> (Value, HeaderMap) {
     let what = format!("{} {}", request.method(), request.uri());
     let (status, headers, body) = send(router, request).await;
     let envelope: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{what}: {body}"));

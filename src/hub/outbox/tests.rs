@@ -38,10 +38,10 @@ fn outbox() -> Outbox {
 }
 
 const LIMITS: OutboxLimits =
-    OutboxLimits { stream_bytes: 1000, stream_bytes_reading: 10_000, state_bytes: 1000 };
+    OutboxLimits { stream_bytes: 1000, stream_bytes_active_reader: 10_000, state_bytes: 1000 };
 
 #[test]
-fn a_reader_that_goes_on_reading_gets_time_for_a_burst_and_no_more() {
+fn an_active_reader_gets_a_larger_limit() {
     let mut outbox = Outbox::new(LIMITS);
     let large = frame(&"x".repeat(900));
     assert_eq!(outbox.push(large.clone(), || false), Ok(()));
@@ -53,7 +53,7 @@ fn a_reader_that_goes_on_reading_gets_time_for_a_burst_and_no_more() {
 }
 
 #[test]
-fn of_one_key_only_the_latest_is_written() {
+fn only_the_latest_frame_of_a_key_is_written() {
     let mut outbox = outbox();
     assert_eq!(outbox.push_state(key(1), frame("a1")), Ok(Queued::Added));
     assert_eq!(outbox.push_state(key(2), frame("b1")), Ok(Queued::Added));
@@ -62,7 +62,7 @@ fn of_one_key_only_the_latest_is_written() {
 }
 
 #[test]
-fn a_state_never_overtakes_a_stream_frame_that_was_queued_before_it() {
+fn a_state_frame_never_overtakes_an_earlier_stream_frame() {
     let mut outbox = outbox();
     outbox.push_state(key(1), frame("old")).expect("room");
     outbox.push_state(key(2), frame("other")).expect("room");
@@ -72,7 +72,7 @@ fn a_state_never_overtakes_a_stream_frame_that_was_queued_before_it() {
 }
 
 #[test]
-fn what_is_half_on_the_wire_is_finished_before_the_newer_one() {
+fn a_partly_written_frame_is_finished_before_a_newer_one() {
     let mut outbox = outbox();
     outbox.push_state(key(1), frame("old")).expect("room");
     let mut written = write(&mut outbox, 2);
@@ -83,7 +83,7 @@ fn what_is_half_on_the_wire_is_finished_before_the_newer_one() {
 }
 
 #[test]
-fn too_many_stream_frames_overflow_but_one_large_frame_passes() {
+fn stream_frames_overflow_but_one_large_frame_passes() {
     let mut outbox = Outbox::new(LIMITS);
     let large = "x".repeat(5000);
     assert_eq!(outbox.push(frame(&large), || false), Ok(()));
@@ -93,7 +93,7 @@ fn too_many_stream_frames_overflow_but_one_large_frame_passes() {
 }
 
 #[test]
-fn state_is_bounded_too_and_replacing_does_not_count_twice() {
+fn state_frames_are_bounded_and_replacing_does_not_count_twice() {
     let mut outbox = Outbox::new(LIMITS);
     let text = "x".repeat(800);
     for _ in 0..10 {
@@ -104,12 +104,12 @@ fn state_is_bounded_too_and_replacing_does_not_count_twice() {
 }
 
 #[test]
-fn giving_up_a_reader_keeps_only_what_has_to_be_finished() {
+fn drop_unsent_keeps_only_the_partly_written_frame() {
     let mut outbox = outbox();
     outbox.push(frame("begun"), || false).expect("room");
     outbox.push(frame("waiting"), || false).expect("room");
     let mut written = write(&mut outbox, 3);
-    outbox.drop_unstarted();
+    outbox.drop_unsent();
     outbox.push_last(frame("bye"));
     written.extend(write_all(&mut outbox));
     assert_eq!(written, wire(&["begun", "bye"]));
@@ -117,13 +117,13 @@ fn giving_up_a_reader_keeps_only_what_has_to_be_finished() {
 }
 
 #[test]
-fn an_outbox_that_was_full_is_small_again() {
+fn an_emptied_outbox_releases_its_memory() {
     let mut outbox = outbox();
     for name in 0..200 {
         outbox.push_state(key(name), frame("x")).expect("room");
     }
     write_all(&mut outbox);
-    assert!(outbox.entries.capacity() <= KEEP_ENTRIES);
+    assert!(outbox.entries.capacity() <= MAX_RETAINED_ENTRIES);
     assert!(outbox.index.is_none());
 }
 
@@ -189,7 +189,7 @@ impl Model {
 proptest! {
     #[test]
     fn it_does_what_the_naive_queue_does(steps in prop::collection::vec(step(), 0..400)) {
-        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, stream_bytes_reading: usize::MAX, state_bytes: usize::MAX });
+        let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, stream_bytes_active_reader: usize::MAX, state_bytes: usize::MAX });
         let mut model = Model::default();
         for step in steps {
             match step {
@@ -212,7 +212,7 @@ proptest! {
             }
             let cost: usize = model.queue.iter().map(|(_, bytes)| bytes.len() + size_of::<Entry>()).sum();
             prop_assert_eq!(outbox.queued_bytes(), cost);
-            prop_assert!(outbox.gaps <= INDEX_FROM + 1 || outbox.gaps * 2 <= outbox.entries.len() + 1);
+            prop_assert!(outbox.gaps <= INDEX_THRESHOLD + 1 || outbox.gaps * 2 <= outbox.entries.len() + 1);
         }
         let expected = model.rest();
         prop_assert_eq!(write_all(&mut outbox), expected);

@@ -16,7 +16,7 @@ const SERVICE_USER: &str = "postgres";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account {
     /// `None`: as we are.
-    become_user: Option<(Uid, Gid)>,
+    run_as: Option<(Uid, Gid)>,
 }
 
 impl Account {
@@ -24,20 +24,20 @@ impl Account {
     /// (so that root can serve what an ordinary user began), else the `postgres` user.
     pub(super) fn for_cluster(pg_dir: &Path) -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
-            return Ok(Self { become_user: None });
+            return Ok(Self { run_as: None });
         }
         if let Ok(found) = std::fs::metadata(pg_dir)
             && found.uid() != 0
         {
-            return Ok(Self { become_user: Some((Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))) });
+            return Ok(Self { run_as: Some((Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))) });
         }
-        let user = User::from_name(SERVICE_USER).ok().flatten().ok_or(EmbeddedError::NoAccount)?;
-        Ok(Self { become_user: Some((user.uid, user.gid)) })
+        let user = User::from_name(SERVICE_USER).ok().flatten().ok_or(EmbeddedError::NoServiceUser)?;
+        Ok(Self { run_as: Some((user.uid, user.gid)) })
     }
 
     /// Whether this is another account than our own.
-    pub(super) fn is_other(&self) -> bool {
-        self.become_user.is_some()
+    pub(super) fn is_other_user(&self) -> bool {
+        self.run_as.is_some()
     }
 
     /// A command that runs as this account. The standard library drops our supplementary groups with the user.
@@ -50,23 +50,23 @@ impl Account {
             }
         }
         command.env("LC_ALL", "C").stdin(Stdio::null());
-        if let Some((uid, gid)) = self.become_user {
+        if let Some((uid, gid)) = self.run_as {
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
         command
     }
 
     /// Makes the account the owner of what we created.
-    pub(super) fn take_over(&self, path: &Path) -> Result<(), EmbeddedError> {
-        let Some((uid, gid)) = self.become_user else { return Ok(()) };
+    pub(super) fn give_ownership(&self, path: &Path) -> Result<(), EmbeddedError> {
+        let Some((uid, gid)) = self.run_as else { return Ok(()) };
         chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
             .map_err(|error| EmbeddedError::file("give away", path, error))
     }
 
     /// Whether the account can reach `dir`, all directories above it included: asked by going there, because
     /// only the kernel knows of access lists and mount options. `program` is anything that can be run.
-    pub(super) fn can_enter(&self, dir: &Path, program: &Path) -> bool {
-        if !self.is_other() {
+    pub(super) fn can_access(&self, dir: &Path, program: &Path) -> bool {
+        if !self.is_other_user() {
             return true;
         }
         self.command(program)

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::{EmbeddedError, MINIMUM_MAJOR};
 
 /// Directories with one subdirectory per version, and where the programs are below that.
-const VERSIONED: [(&str, &str); 5] = [
+const VERSIONED_DIRS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),
     ("/opt/homebrew/opt", "bin"),
@@ -26,11 +26,13 @@ pub(super) struct Binaries {
 impl Binaries {
     /// The newest that is installed; with `wanted`, one of that major version.
     pub(super) fn find(wanted: Option<u32>, cluster: &Path) -> Result<Self, EmbeddedError> {
-        let found: BTreeSet<Self> = candidate_dirs().into_iter().filter_map(Self::in_dir).collect();
-        choose(&found, wanted).map_err(|missing| match missing {
-            Missing::All => EmbeddedError::NotInstalled,
-            Missing::NewEnough { found } => EmbeddedError::TooOld { found },
-            Missing::Wanted { wanted } => EmbeddedError::VersionGone { dir: cluster.to_owned(), wanted },
+        let found: BTreeSet<Self> = candidate_dirs().into_iter().filter_map(Self::from_dir).collect();
+        select(&found, wanted).map_err(|missing| match missing {
+            FindError::NotInstalled => EmbeddedError::NotInstalled,
+            FindError::TooOld { found } => EmbeddedError::TooOld { found },
+            FindError::VersionNotInstalled { wanted } => {
+                EmbeddedError::VersionNotInstalled { dir: cluster.to_owned(), wanted }
+            }
         })
     }
 
@@ -42,7 +44,7 @@ impl Binaries {
         self.dir.join("initdb")
     }
 
-    fn in_dir(dir: PathBuf) -> Option<Self> {
+    fn from_dir(dir: PathBuf) -> Option<Self> {
         if !dir.join("initdb").is_file() {
             return None;
         }
@@ -52,19 +54,23 @@ impl Binaries {
     }
 }
 
-enum Missing {
-    All,
-    NewEnough { found: u32 },
-    Wanted { wanted: u32 },
+enum FindError {
+    NotInstalled,
+    TooOld { found: u32 },
+    VersionNotInstalled { wanted: u32 },
 }
 
-fn choose(found: &BTreeSet<Binaries>, wanted: Option<u32>) -> Result<Binaries, Missing> {
+fn select(found: &BTreeSet<Binaries>, wanted: Option<u32>) -> Result<Binaries, FindError> {
     if let Some(wanted) = wanted {
-        return found.iter().find(|b| b.major == wanted).cloned().ok_or(Missing::Wanted { wanted });
+        return found
+            .iter()
+            .find(|b| b.major == wanted)
+            .cloned()
+            .ok_or(FindError::VersionNotInstalled { wanted });
     }
     match found.last() {
-        None => Err(Missing::All),
-        Some(newest) if newest.major < MINIMUM_MAJOR => Err(Missing::NewEnough { found: newest.major }),
+        None => Err(FindError::NotInstalled),
+        Some(newest) if newest.major < MINIMUM_MAJOR => Err(FindError::TooOld { found: newest.major }),
         Some(newest) => Ok(newest.clone()),
     }
 }
@@ -75,7 +81,7 @@ fn candidate_dirs() -> BTreeSet<PathBuf> {
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
         dirs.insert(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    for (parent, below) in VERSIONED {
+    for (parent, below) in VERSIONED_DIRS {
         let children = std::fs::read_dir(parent).into_iter().flatten().flatten();
         dirs.extend(
             children
@@ -105,21 +111,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_postgres_says_of_itself() {
+    fn the_major_version_is_parsed_from_version_output() {
         assert_eq!(major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major_version("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major_version("initdb: not found"), None);
     }
 
     #[test]
-    fn the_newest_is_taken_unless_the_data_wants_another() {
+    fn the_newest_version_is_selected_unless_the_cluster_requires_another() {
         let set = |majors: &[u32]| {
             majors.iter().map(|&major| Binaries { major, dir: format!("/{major}").into() }).collect()
         };
-        assert_eq!(choose(&set(&[15, 17, 9]), None).ok().map(|b| b.major), Some(17));
-        assert_eq!(choose(&set(&[15, 17]), Some(15)).ok().map(|b| b.major), Some(15));
-        assert!(matches!(choose(&set(&[17]), Some(15)), Err(Missing::Wanted { wanted: 15 })));
-        assert!(matches!(choose(&set(&[13, 14]), None), Err(Missing::NewEnough { found: 14 })));
-        assert!(matches!(choose(&set(&[]), None), Err(Missing::All)));
+        assert_eq!(select(&set(&[15, 17, 9]), None).ok().map(|b| b.major), Some(17));
+        assert_eq!(select(&set(&[15, 17]), Some(15)).ok().map(|b| b.major), Some(15));
+        assert!(matches!(select(&set(&[17]), Some(15)), Err(FindError::VersionNotInstalled { wanted: 15 })));
+        assert!(matches!(select(&set(&[13, 14]), None), Err(FindError::TooOld { found: 14 })));
+        assert!(matches!(select(&set(&[]), None), Err(FindError::NotInstalled)));
     }
 }

@@ -9,14 +9,14 @@ use rand::RngCore;
 use serde::Serialize;
 
 use super::EmbeddedError;
-use super::files::write_private;
+use super::private_files::write_private;
 use crate::auth::{Role, token::mint};
 use crate::config::Secret;
 
 /// How long the two API keys are valid: ten years, in seconds, as Supabase's are.
-const KEY_LIFETIME: i64 = 10 * 365 * 24 * 3_600;
+const KEY_LIFETIME_SECS: i64 = 10 * 365 * 24 * 3_600;
 /// Characters that mean nothing to a shell.
-const PLAIN: &str = "-_./:@+=,%";
+const SHELL_SAFE: &str = "-_./:@+=,%";
 
 /// The secret that tokens are signed with, and two tokens signed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Keys {
     /// # Errors
     /// When there is such a file and we may not read it: to make other keys then would void those in use.
     pub fn read(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
-        let values = values(data_dir)?;
+        let values = read_values(data_dir)?;
         let secret = |name| values.get(name).filter(|value| !value.is_empty()).map(Secret::new);
         let keys = (secret("JWT_SECRET"), secret("ANON_KEY"), secret("SERVICE_ROLE_KEY"));
         Ok(match keys {
@@ -55,24 +55,27 @@ impl Keys {
     }
 
     /// The keys that were kept, unless `configured` is another secret; new ones otherwise.
-    pub(super) fn keep_or_make(data_dir: &Path, configured: Option<&Secret>) -> Result<Self, EmbeddedError> {
+    pub(super) fn load_or_generate(
+        data_dir: &Path,
+        configured: Option<&Secret>,
+    ) -> Result<Self, EmbeddedError> {
         let kept = Self::read(data_dir)?;
         match (kept, configured) {
             (Some(kept), None) => Ok(kept),
             (Some(kept), Some(configured)) if kept.jwt_secret == *configured => Ok(kept),
-            (_, Some(configured)) => Self::signed_with(configured.clone()),
+            (_, Some(configured)) => Self::sign_with(configured.clone()),
             (None, None) => {
                 let mut bytes = [0; 36];
                 rand::rng().fill_bytes(&mut bytes);
-                Self::signed_with(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
+                Self::sign_with(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
             }
         }
     }
 
-    fn signed_with(jwt_secret: Secret) -> Result<Self, EmbeddedError> {
+    fn sign_with(jwt_secret: Secret) -> Result<Self, EmbeddedError> {
         let iat = jiff::Timestamp::now().as_second();
         let sign = |role| {
-            let claims = KeyClaims { iss: "rollcall", role, iat, exp: iat + KEY_LIFETIME };
+            let claims = KeyClaims { iss: "rollcall", role, iat, exp: iat + KEY_LIFETIME_SECS };
             mint(jwt_secret.expose(), &claims).map(Secret::new)
         };
         let (anon_key, service_role_key) = (sign(Role::Anon)?, sign(Role::ServiceRole)?);
@@ -87,11 +90,11 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
 
 /// The `DATABASE_URL` that the file holds.
 pub(super) fn database_url(data_dir: &Path) -> Option<Secret> {
-    values(data_dir).ok()?.remove("DATABASE_URL").map(Secret::new)
+    read_values(data_dir).ok()?.remove("DATABASE_URL").map(Secret::new)
 }
 
 /// What the file holds; nothing if there is none. Lines that somebody spoilt are passed over.
-fn values(data_dir: &Path) -> Result<HashMap<String, String>, EmbeddedError> {
+fn read_values(data_dir: &Path) -> Result<HashMap<String, String>, EmbeddedError> {
     let path = path(data_dir);
     match dotenvy::from_path_iter(&path) {
         Ok(lines) => Ok(lines.filter_map(Result::ok).collect()),
@@ -116,13 +119,14 @@ pub(super) fn write(
         ("SERVICE_ROLE_KEY", keys.service_role_key.expose()),
         ("ROLLCALL_URL", rollcall_url),
     ];
-    let lines: String = values.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
+    let lines: String =
+        values.iter().map(|(name, value)| format!("{name}={}\n", shell_quote(value))).collect();
     write_private(&path(data_dir), &lines)
 }
 
 /// Quoted for POSIX shells where that is needed. `.env` readers understand the same.
-fn quoted(value: &str) -> String {
-    if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
+fn shell_quote(value: &str) -> String {
+    if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || SHELL_SAFE.contains(c)) {
         return value.to_owned();
     }
     format!("'{}'", value.replace('\'', r"'\''"))
@@ -139,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_back_what_was_written() {
+    fn a_shell_reads_the_written_values_back() {
         let dir = temporary_dir();
         let nasty = Secret::new(r#"it's $HOME `id` "quoted" \n #32 characters"#);
-        let keys = Keys::keep_or_make(&dir, Some(&nasty)).unwrap();
+        let keys = Keys::load_or_generate(&dir, Some(&nasty)).unwrap();
         write(&dir, &Secret::new("postgresql://a:b@127.0.0.1:1/c"), &keys, "http://127.0.0.1:4000").unwrap();
 
         let script =
@@ -156,17 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_made_once_and_follow_the_configured_secret() {
+    fn keys_are_generated_once_and_follow_the_configured_secret() {
         let dir = temporary_dir();
         let url = Secret::new("postgresql://x");
-        let first = Keys::keep_or_make(&dir, None).unwrap();
+        let first = Keys::load_or_generate(&dir, None).unwrap();
         assert!(first.jwt_secret.expose().len() >= 32);
         write(&dir, &url, &first, "http://x").unwrap();
-        assert_eq!(Keys::keep_or_make(&dir, None).unwrap(), first);
-        assert_eq!(Keys::keep_or_make(&dir, Some(&first.jwt_secret)).unwrap(), first);
+        assert_eq!(Keys::load_or_generate(&dir, None).unwrap(), first);
+        assert_eq!(Keys::load_or_generate(&dir, Some(&first.jwt_secret)).unwrap(), first);
 
         let other = Secret::new("b".repeat(32));
-        let changed = Keys::keep_or_make(&dir, Some(&other)).unwrap();
+        let changed = Keys::load_or_generate(&dir, Some(&other)).unwrap();
         assert_eq!(changed.jwt_secret, other);
         assert_ne!(changed.anon_key, first.anon_key);
         std::fs::remove_dir_all(dir).unwrap();

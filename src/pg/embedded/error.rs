@@ -28,7 +28,7 @@ pub enum EmbeddedError {
         "the data in {} was made by PostgreSQL {wanted}, which is not installed: install it \
          (Debian, Ubuntu: apt-get install postgresql-{wanted}), or move the directory away to begin anew", dir.display()
     )]
-    VersionGone {
+    VersionNotInstalled {
         /// The cluster's directory.
         dir: PathBuf,
         /// Its major version.
@@ -39,7 +39,7 @@ pub enum EmbeddedError {
         "PostgreSQL does not run as root and there is no user \"postgres\" to run it as: create one \
          (apt-get install postgresql does), or run rollcall as an ordinary user"
     )]
-    NoAccount,
+    NoServiceUser,
     /// Another server owns the data directory.
     #[error(
         "another rollcall{} is running in {}: stop it, or give this one a directory of its own with \
@@ -82,7 +82,7 @@ pub enum EmbeddedError {
         "{} is gone, and with it the passwords of the cluster in {}: restore it, or move the cluster away to \
          begin anew", record.display(), cluster.display()
     )]
-    RecordLost {
+    RecordMissing {
         /// The file.
         record: PathBuf,
         /// The cluster that it opens.
@@ -90,7 +90,7 @@ pub enum EmbeddedError {
     },
     /// The cluster does not know the password that we kept.
     #[error("the cluster in {} refuses the password kept in {}", cluster.display(), record.display())]
-    PasswordRefused {
+    PasswordRejected {
         /// The file with the password.
         record: PathBuf,
         /// The cluster.
@@ -98,7 +98,7 @@ pub enum EmbeddedError {
     },
     /// A program of PostgreSQL could not be run.
     #[error("cannot run {}", program.display())]
-    Run {
+    Spawn {
         /// The program.
         program: PathBuf,
         /// Why not.
@@ -114,7 +114,7 @@ pub enum EmbeddedError {
     },
     /// PostgreSQL ended while it was starting.
     #[error("PostgreSQL did not start: {said} (see {})", log.display())]
-    Start {
+    StartFailed {
         /// What it logged last.
         said: String,
         /// Its log.
@@ -122,7 +122,7 @@ pub enum EmbeddedError {
     },
     /// PostgreSQL runs and does not answer.
     #[error("PostgreSQL did not answer within {seconds} s (see {})", log.display())]
-    NoAnswer {
+    NotReady {
         /// How long we waited.
         seconds: u64,
         /// Its log.
@@ -144,13 +144,13 @@ pub enum EmbeddedError {
     },
     /// PostgreSQL does not go away.
     #[error("PostgreSQL (process {pid}) did not stop")]
-    Stop {
+    StopTimeout {
         /// Its first process.
         pid: i32,
     },
     /// A helper thread or task of ours died: a bug.
     #[error("a task of the embedded PostgreSQL died")]
-    Task(#[from] tokio::task::JoinError),
+    TaskFailed(#[from] tokio::task::JoinError),
 }
 
 impl EmbeddedError {

@@ -17,11 +17,11 @@
 
 mod account;
 mod binaries;
+mod cluster_files;
 mod env_file;
 mod error;
-mod files;
-mod home;
 mod postmaster;
+mod private_files;
 mod record;
 mod supervisor;
 #[cfg(test)]
@@ -37,11 +37,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::config::Secret;
-use files::DataDirLock;
-use home::Home;
+use cluster_files::ClusterFiles;
 use postmaster::Postmaster;
-use record::Record;
-use supervisor::Current;
+use private_files::DataDirLock;
+use record::ClusterRecord;
+use supervisor::CurrentPid;
 
 pub use env_file::Keys;
 pub use error::EmbeddedError;
@@ -51,10 +51,10 @@ pub const MINIMUM_MAJOR: u32 = 15;
 /// The superuser, named as on Supabase.
 const ADMIN_ROLE: &str = "supabase_admin";
 /// The role that the server and its DBA use: no superuser, as on Supabase.
-const ROLE: &str = "postgres";
+const SERVER_ROLE: &str = "postgres";
 /// Tries of the first start. Another program may take the port, and shared memory of a cluster that was killed
 /// takes a moment to go.
-const START_TRIES: u32 = 6;
+const MAX_START_ATTEMPTS: u32 = 6;
 
 /// How to reach a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub struct ClusterUrls {
 #[derive(Debug)]
 pub struct EmbeddedCluster {
     urls: ClusterUrls,
-    home: Home,
-    current: Arc<Current>,
+    files: ClusterFiles,
+    current_pid: Arc<CurrentPid>,
     stop: CancellationToken,
     supervisor: Option<JoinHandle<()>>,
     _lock: DataDirLock,
@@ -84,14 +84,14 @@ impl EmbeddedCluster {
     pub async fn start(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let given = data_dir.to_owned();
         let (lock, home, record) = spawn_blocking(move || {
-            let lock = DataDirLock::take(&home::open_data_dir(&given)?)?;
-            let (home, record) = Home::settle(&given)?;
+            let lock = DataDirLock::acquire(&cluster_files::open_data_dir(&given)?)?;
+            let (home, record) = ClusterFiles::open(&given)?;
             Ok::<_, EmbeddedError>((lock, home, record))
         })
         .await??;
 
-        let (record, postmaster) = Self::bring_up(&home, record).await?;
-        let current = Arc::new(Current::default());
+        let (record, postmaster) = Self::start_postgres(&home, record).await?;
+        let current = Arc::new(CurrentPid::default());
         current.set(postmaster.pid);
         let stop = CancellationToken::new();
         let watching = supervisor::supervise(
@@ -103,8 +103,8 @@ impl EmbeddedCluster {
         );
         let cluster = Self {
             urls: ClusterUrls { url: record.url(), admin_url: record.admin_url() },
-            home,
-            current,
+            files: home,
+            current_pid: current,
             stop,
             supervisor: Some(tokio::spawn(watching)),
             _lock: lock,
@@ -113,13 +113,16 @@ impl EmbeddedCluster {
         Ok(cluster)
     }
 
-    async fn bring_up(home: &Home, mut record: Record) -> Result<(Record, Postmaster), EmbeddedError> {
-        if let Some(mut found) = Postmaster::find(home) {
+    async fn start_postgres(
+        home: &ClusterFiles,
+        mut record: ClusterRecord,
+    ) -> Result<(ClusterRecord, Postmaster), EmbeddedError> {
+        if let Some(mut found) = Postmaster::find_running(home) {
             debug!(pid = found.pid.as_raw(), "PostgreSQL is running already");
-            match found.ready(home, &record).await {
+            match found.wait_until_ready(home, &record).await {
                 Ok(_) => return Ok((record, found)),
                 // It was about to end; start another one.
-                Err(EmbeddedError::Start { .. }) => {}
+                Err(EmbeddedError::StartFailed { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -131,17 +134,17 @@ impl EmbeddedCluster {
         let mut pause = Duration::from_millis(200);
         let mut tries = 0;
         loop {
-            if record.leave_taken_port()? {
+            if record.replace_taken_port()? {
                 info!(port = record.port, "another program has PostgreSQL's port, taking a new one");
                 record.write(&home.data_dir)?;
             }
             home.write_settings(record.port)?;
             tries += 1;
-            match supervisor::run(home, &record, &Current::default()).await {
+            match supervisor::attach_or_start(home, &record, &CurrentPid::default()).await {
                 Ok(postmaster) => return Ok((record, postmaster)),
-                Err(error @ EmbeddedError::Start { .. }) if tries < START_TRIES => {
+                Err(error @ EmbeddedError::StartFailed { .. }) if tries < MAX_START_ATTEMPTS => {
                     debug!(%error, "trying again");
-                    tokio::time::sleep(supervisor::jittered(pause)).await;
+                    tokio::time::sleep(supervisor::with_jitter(pause)).await;
                     pause *= 2;
                 }
                 Err(error) => return Err(error),
@@ -155,8 +158,8 @@ impl EmbeddedCluster {
     }
 
     /// PostgreSQL's log.
-    pub fn log(&self) -> PathBuf {
-        self.home.log()
+    pub fn log_path(&self) -> PathBuf {
+        self.files.log_path()
     }
 
     /// The secret for tokens, with the two API keys signed by it: those that were kept in `<data_dir>/env`, unless
@@ -165,7 +168,7 @@ impl EmbeddedCluster {
     /// # Errors
     /// When the keys cannot be signed.
     pub fn keys(&self, configured: Option<&Secret>) -> Result<Keys, EmbeddedError> {
-        Keys::keep_or_make(&self.home.data_dir, configured)
+        Keys::load_or_generate(&self.files.data_dir, configured)
     }
 
     /// Writes `<data_dir>/env`: how to reach database and server, and the keys.
@@ -173,7 +176,7 @@ impl EmbeddedCluster {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_env(&self, keys: &Keys, rollcall_url: &str) -> Result<(), EmbeddedError> {
-        env_file::write(&self.home.data_dir, &self.urls.url, keys, rollcall_url)
+        env_file::write(&self.files.data_dir, &self.urls.url, keys, rollcall_url)
     }
 
     /// Ends PostgreSQL and waits for that: a fast shutdown, after 15 s an immediate one.
@@ -187,7 +190,7 @@ impl EmbeddedCluster {
             None => Ok(()),
         };
         // One that the supervisor was just about to adopt is in the pid file only.
-        let pid = postmaster::running(&self.home.pg_dir()).or_else(|| self.current.get());
+        let pid = postmaster::running_pid(&self.files.pg_dir()).or_else(|| self.current_pid.get());
         if let Some(pid) = pid {
             postmaster::stop(pid).await?;
         }
@@ -199,8 +202,8 @@ impl Drop for EmbeddedCluster {
     /// Asks PostgreSQL to end when nobody waited for it, as when the start fails half-way.
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(pid) = self.supervisor.take().and_then(|_| self.current.get()) {
-            postmaster::request_stop(pid, Signal::SIGINT);
+        if let Some(pid) = self.supervisor.take().and_then(|_| self.current_pid.get()) {
+            postmaster::send_signal(pid, Signal::SIGINT);
         }
     }
 }
@@ -210,15 +213,15 @@ impl Drop for EmbeddedCluster {
 /// # Errors
 /// When the file with port and passwords cannot be read.
 pub fn running_cluster(data_dir: &Path) -> Result<Option<ClusterUrls>, EmbeddedError> {
-    let Some(record) = Record::read(data_dir)? else { return Ok(None) };
+    let Some(record) = ClusterRecord::read(data_dir)? else { return Ok(None) };
     let root = record.home.clone().unwrap_or_else(|| data_dir.to_owned());
-    let running = postmaster::running(&root.join("pg")).is_some();
+    let running = postmaster::running_pid(&root.join("pg")).is_some();
     Ok(running.then(|| ClusterUrls { url: record.url(), admin_url: record.admin_url() }))
 }
 
 /// Whether there is a cluster in `data_dir`, running or not.
 pub fn has_cluster(data_dir: &Path) -> bool {
-    Record::path(data_dir).is_file()
+    ClusterRecord::path(data_dir).is_file()
 }
 
 /// Whether `url` is that of the cluster of `data_dir`, as when somebody sourced its `env` file before starting
@@ -228,7 +231,7 @@ pub fn is_own_url(data_dir: &Path, url: &Secret) -> bool {
 }
 
 /// Makes the role that the server uses, if it is not there yet.
-async fn prepare_roles(record: &Record) -> Result<(), tokio_postgres::Error> {
+async fn prepare_roles(record: &ClusterRecord) -> Result<(), tokio_postgres::Error> {
     let mut client = postmaster::connect(record).await?;
     let transaction = client.transaction().await?;
     transaction.execute(include_str!("../../../sql/embedded/set_password.sql"), &[&record.password]).await?;

@@ -15,24 +15,24 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use super::EmbeddedError;
-use super::files::append_private;
-use super::home::{Home, tells_of_full_disk};
-use super::record::Record;
+use super::cluster_files::{ClusterFiles, reports_full_disk};
+use super::private_files::open_private_log;
+use super::record::ClusterRecord;
 
 /// How long a start may take. Long, because recovery after a crash replays the log.
-const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long one attempt to connect may take.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often we look whether it is ready, or whether a process that is not our child still lives.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a fast shutdown may take; it writes a checkpoint.
-const FAST_SHUTDOWN: Duration = Duration::from_secs(15);
+const FAST_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an immediate one may take.
-const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
+const IMMEDIATE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The log is begun anew at a start when it is larger, in bytes; one older one is kept.
-const LARGEST_LOG: u64 = 16 * 1024 * 1024;
+const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// How much of the log is read for the reason of a failed start, in bytes.
-const LOG_TAIL: u64 = 64 * 1024;
+const LOG_TAIL_BYTES: u64 = 64 * 1024;
 
 /// A running PostgreSQL.
 pub(super) struct Postmaster {
@@ -46,16 +46,16 @@ pub(super) struct Postmaster {
 impl Postmaster {
     /// Starts one, in a process group of its own, so that a Ctrl-C in the terminal reaches us alone and we end
     /// it in order.
-    pub(super) fn spawn(home: &Home) -> Result<Self, EmbeddedError> {
+    pub(super) fn spawn(home: &ClusterFiles) -> Result<Self, EmbeddedError> {
         let pg_dir = home.pg_dir();
         remove_stale_pid_file(&pg_dir)?;
         home.clear_stale_sockets()?;
-        let log_path = home.log();
+        let log_path = home.log_path();
         let failed = |error| EmbeddedError::file("write", &log_path, error);
-        if fs::metadata(&log_path).is_ok_and(|log| log.len() > LARGEST_LOG) {
+        if fs::metadata(&log_path).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
             fs::rename(&log_path, log_path.with_extension("log.1")).map_err(failed)?;
         }
-        let log = append_private(&log_path)?;
+        let log = open_private_log(&log_path)?;
         let log_start = log.metadata().map_err(failed)?.len();
 
         let program = home.binaries.postgres();
@@ -65,50 +65,57 @@ impl Postmaster {
         let child = Command::from(command)
             .process_group(0)
             .spawn()
-            .map_err(|source| EmbeddedError::Run { program, source })?;
+            .map_err(|source| EmbeddedError::Spawn { program, source })?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let pid = pid.expect("a child that was not waited for has a process id");
         Ok(Self { pid, child: Some(child), log_start })
     }
 
     /// The one that runs on the cluster already, if any.
-    pub(super) fn find(home: &Home) -> Option<Self> {
-        let pid = running(&home.pg_dir())?;
-        let log_start = fs::metadata(home.log()).map_or(0, |log| log.len());
+    pub(super) fn find_running(home: &ClusterFiles) -> Option<Self> {
+        let pid = running_pid(&home.pg_dir())?;
+        let log_start = fs::metadata(home.log_path()).map_or(0, |log| log.len());
         Some(Self { pid, child: None, log_start })
     }
 
     /// Waits until it answers the superuser and returns that connection.
-    pub(super) async fn ready(&mut self, home: &Home, record: &Record) -> Result<Client, EmbeddedError> {
-        let deadline = Instant::now() + READY_DEADLINE;
+    pub(super) async fn wait_until_ready(
+        &mut self,
+        home: &ClusterFiles,
+        record: &ClusterRecord,
+    ) -> Result<Client, EmbeddedError> {
+        let deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            match timeout(CONNECT_DEADLINE, connect(record)).await {
+            match timeout(CONNECT_TIMEOUT, connect(record)).await {
                 Ok(Ok(client)) => return Ok(client),
-                Ok(Err(error)) if refuses_password(&error) => {
-                    return Err(EmbeddedError::PasswordRefused {
-                        record: home.record(),
+                Ok(Err(error)) if is_password_rejection(&error) => {
+                    return Err(EmbeddedError::PasswordRejected {
+                        record: home.record_path(),
                         cluster: home.pg_dir(),
                     });
                 }
                 // Not listening yet, or still replaying its log.
                 Ok(Err(_)) | Err(_) => {}
             }
-            if timeout(LOOK_EVERY, self.ended()).await.is_ok() {
-                return Err(self.why_it_ended(home));
+            if timeout(POLL_INTERVAL, self.wait_for_exit()).await.is_ok() {
+                return Err(self.exit_error(home));
             }
             if Instant::now() >= deadline {
-                return Err(EmbeddedError::NoAnswer { seconds: READY_DEADLINE.as_secs(), log: home.log() });
+                return Err(EmbeddedError::NotReady {
+                    seconds: READY_TIMEOUT.as_secs(),
+                    log: home.log_path(),
+                });
             }
         }
     }
 
     /// Waits for its end. Cancel-safe.
-    pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
+    pub(super) async fn wait_for_exit(&mut self) -> Option<ExitStatus> {
         match &mut self.child {
             Some(child) => child.wait().await.ok(),
             None => {
                 while is_alive(self.pid) {
-                    sleep(LOOK_EVERY).await;
+                    sleep(POLL_INTERVAL).await;
                 }
                 None
             }
@@ -116,15 +123,15 @@ impl Postmaster {
     }
 
     /// Asks it to end if it is ours and cannot be used, so that it is not left behind.
-    pub(super) fn give_up(&self) {
+    pub(super) fn stop_child(&self) {
         if self.child.is_some() {
-            request_stop(self.pid, Signal::SIGINT);
+            send_signal(self.pid, Signal::SIGINT);
         }
     }
 
-    fn why_it_ended(&self, home: &Home) -> EmbeddedError {
-        let said = log_after(&home.log(), self.log_start).unwrap_or_default();
-        if tells_of_full_disk(&said) {
+    fn exit_error(&self, home: &ClusterFiles) -> EmbeddedError {
+        let said = read_log_from(&home.log_path(), self.log_start).unwrap_or_default();
+        if reports_full_disk(&said) {
             return EmbeddedError::DiskFull { dir: home.pg_dir() };
         }
         let reason = said
@@ -135,55 +142,57 @@ impl Postmaster {
             .find_map(|line| ["FATAL:", "PANIC:"].iter().find_map(|mark| line.split_once(mark)))
             .map(|(_, reason)| reason.trim());
         let said = reason.or(said.lines().last()).unwrap_or("it gave no reason").to_owned();
-        EmbeddedError::Start { said, log: home.log() }
+        EmbeddedError::StartFailed { said, log: home.log_path() }
     }
 }
 
 /// Ends the process: a fast shutdown, and if that takes too long an immediate one.
 pub(super) async fn stop(pid: Pid) -> Result<(), EmbeddedError> {
-    for (signal, patience) in [(Signal::SIGINT, FAST_SHUTDOWN), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN)] {
+    for (signal, patience) in
+        [(Signal::SIGINT, FAST_SHUTDOWN_TIMEOUT), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]
+    {
         if !is_alive(pid) {
             return Ok(());
         }
-        request_stop(pid, signal);
+        send_signal(pid, signal);
         let gone = async {
             while is_alive(pid) {
-                sleep(LOOK_EVERY).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
         if timeout(patience, gone).await.is_ok() {
             return Ok(());
         }
     }
-    Err(EmbeddedError::Stop { pid: pid.as_raw() })
+    Err(EmbeddedError::StopTimeout { pid: pid.as_raw() })
 }
 
 /// Sends a signal; a process that is gone already is as good.
-pub(super) fn request_stop(pid: Pid, signal: Signal) {
+pub(super) fn send_signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
 /// Opens a connection as the superuser. Its driver runs until the client is dropped.
-pub(super) async fn connect(record: &Record) -> Result<Client, tokio_postgres::Error> {
+pub(super) async fn connect(record: &ClusterRecord) -> Result<Client, tokio_postgres::Error> {
     let mut config: tokio_postgres::Config = record.admin_url().expose().parse()?;
-    config.application_name("rollcall set-up").connect_timeout(CONNECT_DEADLINE);
+    config.application_name("rollcall set-up").connect_timeout(CONNECT_TIMEOUT);
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-fn refuses_password(error: &tokio_postgres::Error) -> bool {
+fn is_password_rejection(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(code) if *code == SqlState::INVALID_PASSWORD
         || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
 /// The process that runs on a cluster, if its pid file tells the truth.
-pub(super) fn running(pg_dir: &Path) -> Option<Pid> {
-    let pid = pid_in_file(pg_dir)?;
-    (is_alive(pid) && works_in(pid, pg_dir)).then_some(pid)
+pub(super) fn running_pid(pg_dir: &Path) -> Option<Pid> {
+    let pid = read_pid_file(pg_dir)?;
+    (is_alive(pid) && has_working_dir(pid, pg_dir)).then_some(pid)
 }
 
-fn pid_in_file(pg_dir: &Path) -> Option<Pid> {
+fn read_pid_file(pg_dir: &Path) -> Option<Pid> {
     let text = fs::read_to_string(pg_dir.join("postmaster.pid")).ok()?;
     // A negative number is that of a single-user process.
     text.lines().next()?.trim().parse().ok().filter(|&pid| pid > 1).map(Pid::from_raw)
@@ -193,8 +202,8 @@ fn pid_in_file(pg_dir: &Path) -> Option<Pid> {
 /// of the same user: then it would refuse to start for ever.
 fn remove_stale_pid_file(pg_dir: &Path) -> Result<(), EmbeddedError> {
     let path = pg_dir.join("postmaster.pid");
-    let Some(pid) = pid_in_file(pg_dir) else { return Ok(()) };
-    if is_alive(pid) && works_in(pid, pg_dir) {
+    let Some(pid) = read_pid_file(pg_dir) else { return Ok(()) };
+    if is_alive(pid) && has_working_dir(pid, pg_dir) {
         return Ok(());
     }
     match fs::remove_file(&path) {
@@ -221,19 +230,19 @@ fn is_zombie(pid: Pid) -> bool {
 }
 
 /// PostgreSQL's working directory is its data directory. Where that cannot be seen, the pid file is believed.
-fn works_in(pid: Pid, pg_dir: &Path) -> bool {
+fn has_working_dir(pid: Pid, pg_dir: &Path) -> bool {
     match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(cwd) => pg_dir.canonicalize().is_ok_and(|pg_dir| cwd == pg_dir),
         Err(_) => true,
     }
 }
 
-fn log_after(path: &Path, start: u64) -> std::io::Result<String> {
+fn read_log_from(path: &Path, start: u64) -> std::io::Result<String> {
     let mut log = fs::File::open(path)?;
     let length = log.metadata()?.len();
-    log.seek(SeekFrom::Start(start.max(length.saturating_sub(LOG_TAIL))))?;
+    log.seek(SeekFrom::Start(start.max(length.saturating_sub(LOG_TAIL_BYTES))))?;
     let mut bytes = Vec::new();
-    log.take(LOG_TAIL).read_to_end(&mut bytes)?;
+    log.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -249,30 +258,30 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_of_a_dead_process_is_stale_and_removed() {
+    fn the_pid_file_of_a_dead_process_is_removed() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
         child.wait().unwrap();
         let dir = cluster_with_pid(&pid.to_string());
-        assert_eq!(running(&dir), None);
+        assert_eq!(running_pid(&dir), None);
         remove_stale_pid_file(&dir).unwrap();
         assert!(!dir.join("postmaster.pid").exists());
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
-    fn a_pid_that_belongs_to_another_program_by_now_is_stale() {
+    fn a_pid_reused_by_another_program_is_stale() {
         // This test process lives, but does not work in that directory.
         let dir = cluster_with_pid(&std::process::id().to_string());
-        assert_eq!(running(&dir), None);
+        assert_eq!(running_pid(&dir), None);
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
-    fn a_file_that_is_no_pid_file_counts_as_none() {
+    fn an_invalid_pid_file_names_no_process() {
         for text in ["", "-12", "0", "postgres"] {
             let dir = cluster_with_pid(text);
-            assert_eq!(running(&dir), None, "{text}");
+            assert_eq!(running_pid(&dir), None, "{text}");
             fs::remove_dir_all(dir).unwrap();
         }
     }

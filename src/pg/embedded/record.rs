@@ -9,17 +9,17 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::{Rng, RngCore};
 use serde::{Deserialize, Serialize};
 
-use super::files::write_private;
-use super::{ADMIN_ROLE, EmbeddedError, ROLE};
+use super::private_files::write_private;
+use super::{ADMIN_ROLE, EmbeddedError, SERVER_ROLE};
 use crate::config::Secret;
 
 /// Where a port is looked for: below the range that systems take for outgoing connections, so that a port
 /// once chosen is not likely to be taken while the cluster is down.
-const PORTS: RangeInclusive<u16> = 15_432..=16_431;
+const PORT_RANGE: RangeInclusive<u16> = 15_432..=16_431;
 
 /// Not `Debug`: it holds passwords.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct ClusterRecord {
     /// Where the cluster is, if not in the data directory itself.
     pub(super) home: Option<PathBuf>,
     /// On 127.0.0.1.
@@ -30,10 +30,15 @@ pub(super) struct Record {
     pub(super) password: String,
 }
 
-impl Record {
+impl ClusterRecord {
     /// A new one, with passwords of its own and a port that is free now.
     pub(super) fn generate(home: Option<PathBuf>) -> Result<Self, EmbeddedError> {
-        Ok(Self { home, port: free_port()?, admin_password: password(), password: password() })
+        Ok(Self {
+            home,
+            port: free_port()?,
+            admin_password: generate_password(),
+            password: generate_password(),
+        })
     }
 
     /// The file's path.
@@ -60,8 +65,8 @@ impl Record {
     }
 
     /// Takes another port if another program has ours. True if it did.
-    pub(super) fn leave_taken_port(&mut self) -> Result<bool, EmbeddedError> {
-        if is_free(self.port) {
+    pub(super) fn replace_taken_port(&mut self) -> Result<bool, EmbeddedError> {
+        if is_port_free(self.port) {
             return Ok(false);
         }
         self.port = free_port()?;
@@ -70,37 +75,37 @@ impl Record {
 
     /// The URL of the role that the server uses.
     pub(super) fn url(&self) -> Secret {
-        self.url_of(ROLE, &self.password)
+        self.url_for(SERVER_ROLE, &self.password)
     }
 
     /// The URL of the superuser.
     pub(super) fn admin_url(&self) -> Secret {
-        self.url_of(ADMIN_ROLE, &self.admin_password)
+        self.url_for(ADMIN_ROLE, &self.admin_password)
     }
 
-    fn url_of(&self, role: &str, password: &str) -> Secret {
+    fn url_for(&self, role: &str, password: &str) -> Secret {
         Secret::new(format!("postgresql://{role}:{password}@127.0.0.1:{}/postgres", self.port))
     }
 }
 
 /// 144 random bits in letters, digits, `-` and `_`: nothing that URLs or shells would want quoted.
-fn password() -> String {
+fn generate_password() -> String {
     let mut bytes = [0; 18];
     rand::rng().fill_bytes(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn free_port() -> Result<u16, EmbeddedError> {
-    let (first, last) = (*PORTS.start(), *PORTS.end());
+    let (first, last) = (*PORT_RANGE.start(), *PORT_RANGE.end());
     // From a random place on, so that two clusters made while the other is down rarely meet.
-    let begin = rand::rng().random_range(PORTS);
+    let begin = rand::rng().random_range(PORT_RANGE);
     (begin..=last)
         .chain(first..begin)
-        .find(|&port| is_free(port))
+        .find(|&port| is_port_free(port))
         .ok_or(EmbeddedError::NoPort { first, last })
 }
 
-fn is_free(port: u16) -> bool {
+fn is_port_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
@@ -109,18 +114,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_left_for_a_free_one() {
-        let mut record = Record::generate(None).unwrap();
+    fn a_taken_port_is_replaced_by_a_free_one() {
+        let mut record = ClusterRecord::generate(None).unwrap();
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         record.port = taken.local_addr().unwrap().port();
-        assert!(record.leave_taken_port().unwrap());
-        assert!(PORTS.contains(&record.port));
-        assert!(!record.leave_taken_port().unwrap());
+        assert!(record.replace_taken_port().unwrap());
+        assert!(PORT_RANGE.contains(&record.port));
+        assert!(!record.replace_taken_port().unwrap());
     }
 
     #[test]
-    fn passwords_need_no_quoting_and_differ() {
-        let record = Record::generate(None).unwrap();
+    fn passwords_differ_and_need_no_quoting() {
+        let record = ClusterRecord::generate(None).unwrap();
         assert_ne!(record.password, record.admin_password);
         assert!(record.url().expose().parse::<tokio_postgres::Config>().is_ok());
         assert!(record.password.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)));

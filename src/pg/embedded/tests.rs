@@ -32,12 +32,12 @@ async fn client(url: &Secret) -> Client {
     client
 }
 
-async fn ask(client: &Client, question: &str) -> String {
+async fn query_text(client: &Client, question: &str) -> String {
     client.query_one(question, &[]).await.expect("answers").get(0)
 }
 
 #[tokio::test]
-async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it() {
+async fn the_first_start_creates_a_cluster_and_the_next_start_reuses_it() {
     let dir = TemporaryDir::new();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     let urls = cluster.urls().clone();
@@ -50,14 +50,14 @@ async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it(
     let powers =
         "select concat_ws(' ', rolname, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls)
                   from pg_roles where rolname = current_user";
-    assert_eq!(ask(&postgres, powers).await, "postgres f t t t t");
+    assert_eq!(query_text(&postgres, powers).await, "postgres f t t t t");
     let settings = "select concat_ws(' ', current_setting('wal_level'), current_setting('timezone'),
                                           current_setting('listen_addresses'), current_setting('max_connections'))";
-    assert_eq!(ask(&postgres, settings).await, "logical UTC 127.0.0.1 200");
+    assert_eq!(query_text(&postgres, settings).await, "logical UTC 127.0.0.1 200");
     postgres.batch_execute("create table public.kept (); create schema ours").await.unwrap();
     let admin = client(&urls.admin_url).await;
     let is_superuser = "select rolsuper::text from pg_roles where rolname = current_user";
-    assert_eq!(ask(&admin, is_superuser).await, "true");
+    assert_eq!(query_text(&admin, is_superuser).await, "true");
     cluster.stop().await.unwrap();
     assert_eq!(running_cluster(&dir.0).unwrap(), None);
 
@@ -65,45 +65,45 @@ async fn a_first_start_makes_a_cluster_like_supabases_and_the_next_one_finds_it(
     assert_eq!(*cluster.urls(), urls);
     assert_eq!(cluster.keys(None).unwrap(), keys);
     let kept = "select to_regclass('public.kept')::text";
-    assert_eq!(ask(&client(&urls.url).await, kept).await, "kept");
+    assert_eq!(query_text(&client(&urls.url).await, kept).await, "kept");
     cluster.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn postgres_comes_back_when_it_is_killed_and_when_somebody_else_restarts_it() {
+async fn postgres_is_restarted_after_a_kill_and_adopted_after_pg_ctl_restart() {
     let dir = TemporaryDir::new();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
-    let first = cluster.current.get().unwrap();
+    let first = cluster.current_pid.get().unwrap();
     kill(first, Signal::SIGKILL).unwrap();
-    let second = other_process(&cluster, first).await;
-    assert_eq!(ask(&client(&cluster.urls().url).await, "select 'here'").await, "here");
+    let second = wait_for_other_process(&cluster, first).await;
+    assert_eq!(query_text(&client(&cluster.urls().url).await, "select 'here'").await, "here");
 
-    let pg_ctl = cluster.home.binaries.initdb().with_file_name("pg_ctl");
+    let pg_ctl = cluster.files.binaries.initdb().with_file_name("pg_ctl");
     let output = cluster
-        .home
+        .files
         .account
         .command(&pg_ctl)
-        .current_dir(cluster.home.pg_dir())
+        .current_dir(cluster.files.pg_dir())
         .args(["restart", "-m", "immediate", "-w", "-l", "/dev/null", "-D"])
-        .arg(cluster.home.pg_dir())
+        .arg(cluster.files.pg_dir())
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    other_process(&cluster, second).await;
-    assert_eq!(ask(&client(&cluster.urls().url).await, "select 'here'").await, "here");
+    wait_for_other_process(&cluster, second).await;
+    assert_eq!(query_text(&client(&cluster.urls().url).await, "select 'here'").await, "here");
 
-    let pg_dir = cluster.home.pg_dir();
+    let pg_dir = cluster.files.pg_dir();
     cluster.stop().await.unwrap();
-    assert_eq!(postmaster::running(&pg_dir), None, "the one that somebody else started is stopped too");
+    assert_eq!(postmaster::running_pid(&pg_dir), None, "the one that somebody else started is stopped too");
 }
 
 /// Waits until another process than `gone` answers for the cluster.
-async fn other_process(cluster: &EmbeddedCluster, gone: nix::unistd::Pid) -> nix::unistd::Pid {
+async fn wait_for_other_process(cluster: &EmbeddedCluster, gone: nix::unistd::Pid) -> nix::unistd::Pid {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let now = postmaster::running(&cluster.home.pg_dir()).filter(|&pid| pid != gone);
+        let now = postmaster::running_pid(&cluster.files.pg_dir()).filter(|&pid| pid != gone);
         if let Some(pid) = now
-            && cluster.current.get() == Some(pid)
+            && cluster.current_pid.get() == Some(pid)
             && tokio_postgres::connect(cluster.urls().url.expose(), NoTls).await.is_ok()
         {
             return pid;
@@ -114,23 +114,23 @@ async fn other_process(cluster: &EmbeddedCluster, gone: nix::unistd::Pid) -> nix
 }
 
 #[tokio::test]
-async fn a_second_server_is_refused_and_one_after_a_kill_goes_on_with_the_running_postgres() {
+async fn a_second_server_is_rejected_and_a_server_after_a_kill_adopts_postgres() {
     let dir = TemporaryDir::new();
     let mut cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     let refused = EmbeddedCluster::start(&dir.0).await.unwrap_err();
     assert!(matches!(refused, EmbeddedError::InUse { pid: Some(_), .. }), "{refused}");
 
     // What a kill -9 of the server leaves behind: the lock is free, PostgreSQL runs.
-    let pid = cluster.current.get();
+    let pid = cluster.current_pid.get();
     cluster.supervisor.take().unwrap().abort();
     drop(cluster);
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
-    assert_eq!(cluster.current.get(), pid);
+    assert_eq!(cluster.current_pid.get(), pid);
     cluster.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_half_made_cluster_is_made_again_and_a_stale_pid_file_is_no_obstacle() {
+async fn an_incomplete_cluster_is_recreated_and_a_stale_pid_file_is_ignored() {
     let dir = TemporaryDir::new();
     fs::create_dir_all(dir.0.join("pg.new.1/base")).unwrap();
     fs::create_dir_all(dir.0.join("pg/base")).unwrap();
@@ -148,20 +148,20 @@ async fn a_half_made_cluster_is_made_again_and_a_stale_pid_file_is_no_obstacle()
 }
 
 #[tokio::test]
-async fn a_taken_port_is_left_and_a_lost_record_is_named() {
+async fn a_taken_port_is_replaced_and_a_missing_record_is_an_error() {
     let dir = TemporaryDir::new();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     let before = cluster.urls().clone();
     cluster.stop().await.unwrap();
 
-    let port = Record::read(&dir.0).unwrap().unwrap().port;
+    let port = ClusterRecord::read(&dir.0).unwrap().unwrap().port;
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     assert_ne!(cluster.urls().url, before.url);
     cluster.stop().await.unwrap();
     drop(taken);
 
-    fs::remove_file(Record::path(&dir.0)).unwrap();
+    fs::remove_file(ClusterRecord::path(&dir.0)).unwrap();
     let refused = EmbeddedCluster::start(&dir.0).await.unwrap_err();
-    assert!(matches!(refused, EmbeddedError::RecordLost { .. }), "{refused}");
+    assert!(matches!(refused, EmbeddedError::RecordMissing { .. }), "{refused}");
 }

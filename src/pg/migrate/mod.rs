@@ -27,13 +27,13 @@ pub use error::MigrateError;
 pub use source::{Sources, SqlFile};
 
 /// How long all of it may take.
-const DEADLINE: Duration = Duration::from_secs(600);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(600);
 /// The path under which the Supabase CLI records the demo data.
 const SEED_PATH: &str = "supabase/seed.sql";
 
 /// Which database, and who may do what there.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct MigrationTarget {
     /// The role that the server will use; it owns the schema.
     pub url: Secret,
     /// A superuser, where there is one.
@@ -51,7 +51,7 @@ pub struct Report {
 
 /// What [`prepare`] finds in a database before it begins.
 #[derive(Debug, Clone)]
-struct Situation {
+struct DatabaseState {
     role: String,
     major: i32,
     is_superuser: bool,
@@ -67,14 +67,18 @@ struct Situation {
 ///
 /// # Errors
 /// What went wrong and where; each file is applied as a whole or not at all.
-pub async fn prepare(target: &Target, sources: &Sources, with_seed: bool) -> Result<Report, MigrateError> {
-    tokio::time::timeout(DEADLINE, prepare_at_leisure(target, sources, with_seed))
+pub async fn prepare(
+    target: &MigrationTarget,
+    sources: &Sources,
+    with_seed: bool,
+) -> Result<Report, MigrateError> {
+    tokio::time::timeout(TOTAL_TIMEOUT, prepare_unbounded(target, sources, with_seed))
         .await
-        .unwrap_or(Err(MigrateError::Timeout(DEADLINE.as_secs())))
+        .unwrap_or(Err(MigrateError::Timeout(TOTAL_TIMEOUT.as_secs())))
 }
 
-async fn prepare_at_leisure(
-    target: &Target,
+async fn prepare_unbounded(
+    target: &MigrationTarget,
     sources: &Sources,
     with_seed: bool,
 ) -> Result<Report, MigrateError> {
@@ -83,7 +87,7 @@ async fn prepare_at_leisure(
         Some(url) => Some(connect(url).await?),
         None => None,
     };
-    let situation = Situation::of(&client).await?;
+    let situation = DatabaseState::read(&client).await?;
     if situation.major < i32::try_from(MINIMUM_MAJOR).expect("a small number") {
         return Err(MigrateError::TooOld(situation.major));
     }
@@ -109,8 +113,8 @@ async fn connect(url: &Secret) -> Result<Client, MigrateError> {
     Connector::new(url.expose())?.client("migrate").await.map_err(MigrateError::Connect)
 }
 
-impl Situation {
-    async fn of(client: &Client) -> Result<Self, tokio_postgres::Error> {
+impl DatabaseState {
+    async fn read(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let row = client.query_one(include_str!("../../../sql/migrate/situation.sql"), &[]).await?;
         Ok(Self {
             role: row.try_get("role")?,
@@ -145,7 +149,7 @@ pub(super) struct Migration<'a> {
 }
 
 impl<'a> Migration<'a> {
-    pub(super) fn of(file: &'a SqlFile) -> Result<Self, MigrateError> {
+    pub(super) fn parse(file: &'a SqlFile) -> Result<Self, MigrateError> {
         let stem = file.name.strip_suffix(".sql");
         stem.and_then(|stem| stem.split_once('_'))
             .filter(|(version, _)| version.len() == 14 && version.bytes().all(|byte| byte.is_ascii_digit()))
@@ -171,7 +175,7 @@ pub async fn apply(client: &mut Client, files: &[SqlFile]) -> Result<Vec<String>
     }
     let mut applied = Vec::new();
     for file in files {
-        let migration = Migration::of(file)?;
+        let migration = Migration::parse(file)?;
         let transaction = begin(client).await?;
         // Asked under the lock: another server may have been quicker.
         let known = include_str!("../../../sql/migrate/is_applied.sql");
@@ -198,7 +202,7 @@ pub async fn pending<'a>(client: &Client, files: &'a [SqlFile]) -> Result<Vec<&'
     let exists = client.query_one(include_str!("../../../sql/migrate/has_history.sql"), &[]).await?;
     let mut pending = Vec::new();
     for file in files {
-        let migration = Migration::of(file)?;
+        let migration = Migration::parse(file)?;
         let applied = exists.try_get(0)?
             && client
                 .query_one(include_str!("../../../sql/migrate/is_applied.sql"), &[&migration.version])
@@ -244,7 +248,7 @@ async fn run(
     for statement in statements {
         transaction.batch_execute(statement.text).await.map_err(|source| MigrateError::Statement {
             file: file.to_owned(),
-            line: line_of(statement, &source),
+            line: error_line(statement, &source),
             source,
         })?;
     }
@@ -252,7 +256,7 @@ async fn run(
 }
 
 /// The line that the database points at, or else that of the statement.
-fn line_of(statement: &Statement<'_>, error: &tokio_postgres::Error) -> usize {
+fn error_line(statement: &Statement<'_>, error: &tokio_postgres::Error) -> usize {
     let position = match error.as_db_error().and_then(tokio_postgres::error::DbError::position) {
         Some(ErrorPosition::Original(position)) => *position as usize,
         _ => {

@@ -50,10 +50,10 @@ mod tests {
     use crate::pg::migrate::Migration;
 
     #[test]
-    fn the_migrations_in_the_binary_are_well_named_and_in_order() {
+    fn built_in_migrations_are_well_named_and_ordered() {
         let files = Sources::built_in().migrations;
         let versions: Vec<_> =
-            files.iter().map(|file| Migration::of(file).unwrap().version.to_owned()).collect();
+            files.iter().map(|file| Migration::parse(file).unwrap().version.to_owned()).collect();
         assert!(versions.is_sorted() && versions.windows(2).all(|pair| pair[0] != pair[1]), "{versions:?}");
     }
 }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_part_at_semicolons_and_keep_their_comments() {
+    fn statements_are_split_at_semicolons_and_keep_their_comments() {
         let sql = "select 1;\n\n-- two; of them\nselect 2 ;;\n  select 3";
         assert_eq!(texts(sql), ["select 1", "-- two; of them\nselect 2", "select 3"]);
         let lines: Vec<_> = split(sql).into_iter().map(|statement| statement.line).collect();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn semicolons_in_quotes_comments_and_parentheses_part_nothing() {
+    fn semicolons_in_quotes_comments_and_parentheses_do_not_split() {
         for sql in [
             "select 'a;b', 'it''s;', \"c;d\"",
             r"select E'it\'s;' || e'\\', 'x'",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_named_like_an_escape_string_does_not_confuse() {
+    fn a_name_that_ends_in_e_is_no_escape_string_prefix() {
         assert_eq!(texts(r"select name'\'; select 2"), [r"select name'\'", "select 2"]);
     }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_closed_reaches_to_the_end() {
+    fn unclosed_constructs_extend_to_the_end() {
         for sql in ["select 'a; b", "select $$ a; b", "select /* a; b", "select (1; 2", "E'\\"] {
             assert_eq!(texts(sql), [sql]);
         }
@@ -217,7 +217,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics_and_nothing_but_separators_is_lost(sql in "[a-zE'\"$;()*/\\\\ \n-é]{0,60}") {
+        fn splitting_never_panics_and_loses_only_separators(sql in "[a-zE'\"$;()*/\\\\ \n-é]{0,60}") {
             let kept: String = texts(&sql).concat();
             let significant = |text: &str| text.chars().filter(|c| !c.is_whitespace() && *c != ';').count();
             proptest::prop_assert_eq!(significant(&kept), significant(&sql));

@@ -32,7 +32,7 @@ fn sources() -> Sources {
 struct Fixture {
     dir: PathBuf,
     cluster: EmbeddedCluster,
-    target: Target,
+    target: MigrationTarget,
 }
 
 impl Fixture {
@@ -40,7 +40,7 @@ impl Fixture {
         let dir = std::env::temp_dir().join(format!("rollcall-migrate-{}", uuid::Uuid::new_v4()));
         let cluster = EmbeddedCluster::start(&dir).await.expect("starts");
         let urls = cluster.urls().clone();
-        Self { dir, cluster, target: Target { url: urls.url, admin_url: Some(urls.admin_url) } }
+        Self { dir, cluster, target: MigrationTarget { url: urls.url, admin_url: Some(urls.admin_url) } }
     }
 
     async fn end(self) {
@@ -50,7 +50,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_database_is_prepared_once_and_a_second_time_nothing_happens() {
+async fn preparing_twice_changes_nothing_the_second_time() {
     let fixture = Fixture::start().await;
     let sources = sources();
     let report = prepare(&fixture.target, &sources, true).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_database_is_prepared_once_and_a_second_time_nothing_happens() {
 }
 
 #[tokio::test]
-async fn a_migration_that_fails_is_named_with_its_line_and_leaves_nothing() {
+async fn a_failed_migration_is_reported_with_its_line_and_rolled_back() {
     let fixture = Fixture::start().await;
     let mut sources = sources();
     sources.migrations[1] =
@@ -97,7 +97,7 @@ async fn a_migration_that_fails_is_named_with_its_line_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn servers_that_start_together_apply_each_migration_once() {
+async fn concurrent_servers_apply_each_migration_once() {
     let fixture = Fixture::start().await;
     let sources = sources();
     let all = futures_util::future::join_all((0..4).map(|_| prepare(&fixture.target, &sources, true))).await;
@@ -108,9 +108,9 @@ async fn servers_that_start_together_apply_each_migration_once() {
 }
 
 #[tokio::test]
-async fn without_a_superuser_what_is_missing_is_named() {
+async fn without_a_superuser_the_error_names_the_missing_objects() {
     let fixture = Fixture::start().await;
-    let target = Target { admin_url: None, ..fixture.target.clone() };
+    let target = MigrationTarget { admin_url: None, ..fixture.target.clone() };
     let told = prepare(&target, &sources(), false).await.unwrap_err().to_string();
     assert!(told.contains("the role authenticated") && told.contains("auth.users"), "{told}");
     assert!(told.contains("postgres may not make that"), "{told}");
@@ -119,7 +119,8 @@ async fn without_a_superuser_what_is_missing_is_named() {
 
 #[tokio::test]
 async fn a_database_out_of_reach_is_said_in_one_sentence() {
-    let target = Target { url: Secret::new("postgresql://a:hunter2@127.0.0.1:1/x"), admin_url: None };
+    let target =
+        MigrationTarget { url: Secret::new("postgresql://a:hunter2@127.0.0.1:1/x"), admin_url: None };
     let told = prepare(&target, &sources(), false).await.unwrap_err().to_string();
     assert_eq!(told, "cannot connect to the database: is it running, and is DATABASE_URL right?");
 }
@@ -127,6 +128,6 @@ async fn a_database_out_of_reach_is_said_in_one_sentence() {
 #[test]
 fn a_badly_named_migration_is_refused() {
     for name in ["init.sql", "2025_x.sql", "20250101000000.sql", "20250101000000_x.txt"] {
-        assert!(Migration::of(&file(name, "")).is_err(), "{name}");
+        assert!(Migration::parse(&file(name, "")).is_err(), "{name}");
     }
 }

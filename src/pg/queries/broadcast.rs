@@ -4,7 +4,7 @@ use serde::Deserialize;
 use tokio_postgres::Row;
 
 use crate::{
-    auth::{Caller, Role},
+    auth::{Principal, Role},
     model::{CustomEvent, DeviceId, UserId},
     pg::{Connection, Database, PgError},
 };
@@ -18,7 +18,7 @@ use crate::{
 pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId]) -> Result<i64, PgError> {
     let rows = database
         .query_as(
-            &Caller::with_role(Role::ServiceRole),
+            &Principal::with_role(Role::ServiceRole),
             include_str!("../../../sql/broadcast/send.sql"),
             &[&event.category.as_str(), &event.event, &recipients, &event.payload.get()],
         )
@@ -28,9 +28,9 @@ pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId
 
 /// What a node is told to do with the sockets of some users.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Errand {
+pub enum OutboxMessage {
     /// Say this to them.
-    Tell(Vec<UserId>, CustomEvent),
+    SendEvent(Vec<UserId>, CustomEvent),
     /// Close those of this device, or of all.
     SignOff(Vec<UserId>, Option<DeviceId>),
     /// Close all of them, saying why. Nobody is signed off.
@@ -38,12 +38,12 @@ pub enum Errand {
 }
 
 #[derive(Deserialize)]
-struct SignedOff {
+struct SignOffBody {
     device_id: Option<DeviceId>,
 }
 
 #[derive(Deserialize)]
-struct Disconnected {
+struct DisconnectBody {
     reason: String,
 }
 
@@ -52,10 +52,10 @@ struct Disconnected {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<Errand>, PgError> {
+pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<OutboxMessage>, PgError> {
     let statement = include_str!("../../../sql/broadcast/read.sql");
     let rows = client.query(statement, &[&ids]).await?;
-    let read = rows.iter().map(errand).inspect(|errand| {
+    let read = rows.iter().map(parse_row).inspect(|errand| {
         if let Err(error) = errand {
             tracing::warn!(%error, "an entry of rollcall.outbox makes no sense");
         }
@@ -63,11 +63,15 @@ pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<Errand>, PgErr
     Ok(read.flatten().collect())
 }
 
-fn errand(row: &Row) -> Result<Errand, serde_json::Error> {
+fn parse_row(row: &Row) -> Result<OutboxMessage, serde_json::Error> {
     let (recipients, body): (Vec<UserId>, &str) = (row.get("recipients"), row.get("body"));
     Ok(match row.get("kind") {
-        "sign_off" => Errand::SignOff(recipients, serde_json::from_str::<SignedOff>(body)?.device_id),
-        "disconnect" => Errand::Disconnect(recipients, serde_json::from_str::<Disconnected>(body)?.reason),
-        _ => Errand::Tell(recipients, serde_json::from_str(body)?),
+        "sign_off" => {
+            OutboxMessage::SignOff(recipients, serde_json::from_str::<SignOffBody>(body)?.device_id)
+        }
+        "disconnect" => {
+            OutboxMessage::Disconnect(recipients, serde_json::from_str::<DisconnectBody>(body)?.reason)
+        }
+        _ => OutboxMessage::SendEvent(recipients, serde_json::from_str(body)?),
     })
 }

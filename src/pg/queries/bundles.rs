@@ -8,8 +8,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
-    auth::Caller,
-    context::bundle::{BundleType, Compiled, ReadPoint, Subject, WantedAt},
+    auth::Principal,
+    context::bundle::{BundleType, CompiledBundle, ReadPoint, Subject, WantedBundles},
     model::{ConversationId, UserId},
     pg::{Database, PgError},
 };
@@ -22,10 +22,10 @@ pub enum ReadError {
     Database(#[from] PgError),
     /// Its answer is of another shape.
     #[error("the database's answer cannot be read")]
-    Shape(#[from] serde_json::Error),
+    Decode(#[from] serde_json::Error),
 }
 
-fn found<T: DeserializeOwned>(rows: &[Row]) -> Result<Option<T>, ReadError> {
+fn decode_found<T: DeserializeOwned>(rows: &[Row]) -> Result<Option<T>, ReadError> {
     let answer: Option<Json<&RawValue>> = rows.first().and_then(|row| row.get("found"));
     Ok(answer.map(|Json(text)| serde_json::from_str(text.get())).transpose()?)
 }
@@ -38,14 +38,14 @@ fn found<T: DeserializeOwned>(rows: &[Row]) -> Result<Option<T>, ReadError> {
 /// As [`Database::query_as`].
 pub async fn assemble<T: DeserializeOwned>(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     conversation: ConversationId,
     message: &str,
     history: i32,
     vector: Option<&str>,
 ) -> Result<Option<T>, ReadError> {
     let statement = include_str!("../../../sql/context/assemble.sql");
-    found(&database.query_as(caller, statement, &[&conversation, &message, &history, &vector]).await?)
+    decode_found(&database.query_as(caller, statement, &[&conversation, &message, &history, &vector]).await?)
 }
 
 /// The same for the simple engine.
@@ -53,14 +53,14 @@ pub async fn assemble<T: DeserializeOwned>(
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn assemble_simply<T: DeserializeOwned>(
+pub async fn assemble_simple<T: DeserializeOwned>(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     conversation: ConversationId,
     history: i32,
 ) -> Result<Option<T>, ReadError> {
     let statement = include_str!("../../../sql/context/assemble_simply.sql");
-    found(&database.query_as(caller, statement, &[&conversation, &history]).await?)
+    decode_found(&database.query_as(caller, statement, &[&conversation, &history]).await?)
 }
 
 /// The caller's bundles about some things. One round trip.
@@ -70,18 +70,18 @@ pub async fn assemble_simply<T: DeserializeOwned>(
 /// As [`Database::query_as`].
 pub async fn wanted(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     subjects: &[Subject],
     force: bool,
-) -> Result<WantedAt, ReadError> {
+) -> Result<WantedBundles, ReadError> {
     let statement = include_str!("../../../sql/context/wanted.sql");
     let rows = database.query_as(caller, statement, &[&Json(subjects), &force]).await?;
-    Ok(found(&rows)?.expect("the statement returns one row that is not null"))
+    Ok(decode_found(&rows)?.expect("the statement returns one row that is not null"))
 }
 
 /// A bundle that was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredBundle {
     /// Its row.
     pub id: Uuid,
     /// What kind.
@@ -97,21 +97,21 @@ pub struct Kept {
 /// # Errors
 ///
 /// When the database does not take them.
-pub async fn keep(
+pub async fn store(
     database: &Database,
     user: UserId,
-    bundles: &[Compiled],
+    bundles: &[CompiledBundle],
     point: &ReadPoint,
     tell: bool,
-) -> Result<Vec<Kept>, PgError> {
-    let client = database.own().await?;
+) -> Result<Vec<StoredBundle>, PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/keep.sql");
     let rows =
         client.query(statement, &[&user, &Json(bundles), &point.seeing, &point.read_at, &tell]).await?;
     let kept = rows.iter().filter_map(|row| {
-        Some(Kept {
+        Some(StoredBundle {
             id: row.get("id"),
-            bundle_type: BundleType::from_word(row.get("bundle_type"))?,
+            bundle_type: BundleType::parse(row.get("bundle_type"))?,
             version: row.get("version"),
             dirty: row.get("dirty"),
         })
@@ -130,7 +130,7 @@ pub async fn count_uses(
     hits: &[i32],
     misses: &[i32],
 ) -> Result<(), PgError> {
-    let client = database.own().await?;
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/count_uses.sql");
     client.query(statement, &[&ids, &hits, &misses]).await?;
     Ok(())
@@ -144,7 +144,7 @@ pub async fn count_uses(
 /// As [`Database::query_as`].
 pub async fn local_time(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     device: Option<&str>,
 ) -> Result<Option<Option<String>>, PgError> {
     let rows =
@@ -157,13 +157,13 @@ pub async fn local_time(
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn signals<T: DeserializeOwned>(
+pub async fn context_signals<T: DeserializeOwned>(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     device: Option<&str>,
     hour: Option<i32>,
 ) -> Result<Option<T>, ReadError> {
-    found(
+    decode_found(
         &database
             .query_as(caller, include_str!("../../../sql/context/signals.sql"), &[&device, &hour])
             .await?,
@@ -175,14 +175,14 @@ pub async fn signals<T: DeserializeOwned>(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn note_predictions(
+pub async fn store_predictions(
     database: &Database,
     user: UserId,
     device: &str,
     topics: &[Uuid],
     entities: &[Uuid],
 ) -> Result<(), PgError> {
-    let client = database.own().await?;
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/note_predictions.sql");
     client.query(statement, &[&user, &device, &topics, &entities]).await?;
     Ok(())
@@ -193,9 +193,9 @@ pub async fn note_predictions(
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn counts<T: DeserializeOwned>(database: &Database, caller: &Caller) -> Result<T, ReadError> {
+pub async fn counts<T: DeserializeOwned>(database: &Database, caller: &Principal) -> Result<T, ReadError> {
     let rows = database.query_as(caller, include_str!("../../../sql/context/counts.sql"), &[]).await?;
-    Ok(found(&rows)?.expect("the statement returns one row that is not null"))
+    Ok(decode_found(&rows)?.expect("the statement returns one row that is not null"))
 }
 
 /// Whether the simple engine's tables can be read.
@@ -203,7 +203,7 @@ pub async fn counts<T: DeserializeOwned>(database: &Database, caller: &Caller) -
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn simple_engine_answers(database: &Database, caller: &Caller) -> Result<(), PgError> {
+pub async fn check_simple_engine(database: &Database, caller: &Principal) -> Result<(), PgError> {
     database.query_as(caller, include_str!("../../../sql/context/simple_engine.sql"), &[]).await?;
     Ok(())
 }
@@ -213,8 +213,8 @@ pub async fn simple_engine_answers(database: &Database, caller: &Caller) -> Resu
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn settle(database: &Database) -> Result<i64, PgError> {
-    let client = database.own().await?;
+pub async fn mark_stale(database: &Database) -> Result<i64, PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/settle.sql");
     Ok(client.query_one(statement, &[]).await?.get(0))
 }
@@ -224,15 +224,15 @@ pub async fn settle(database: &Database) -> Result<i64, PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn tidy(database: &Database) -> Result<i64, PgError> {
-    let client = database.own().await?;
+pub async fn purge(database: &Database) -> Result<i64, PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/tidy.sql");
     Ok(client.query_one(statement, &[]).await?.get(0))
 }
 
 /// Background work that this node has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Action {
+pub struct QueuedAction {
     /// Its entry in the queue.
     pub id: i64,
     /// Whose.
@@ -248,17 +248,17 @@ pub struct Action {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn take(database: &Database, most: i32) -> Result<Vec<Action>, PgError> {
-    let client = database.own().await?;
+pub async fn claim_actions(database: &Database, most: i32) -> Result<Vec<QueuedAction>, PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/take.sql");
     let rows = client.query(statement, &[&most]).await?;
     let action = |row: &Row| {
         let word: Option<&str> = row.get("bundle_type");
-        let bundle_type = word.and_then(BundleType::from_word);
-        Action {
+        let bundle_type = word.and_then(BundleType::parse);
+        QueuedAction {
             id: row.get("id"),
             user: row.get("user_id"),
-            subject: bundle_type.map(|bundle_type| Subject { bundle_type, about: row.get("ref") }),
+            subject: bundle_type.map(|bundle_type| Subject { bundle_type, ref_id: row.get("ref") }),
             attempts: row.get("attempts"),
         }
     };
@@ -270,8 +270,8 @@ pub async fn take(database: &Database, most: i32) -> Result<Vec<Action>, PgError
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn complete(database: &Database, actions: &[i64]) -> Result<(), PgError> {
-    let client = database.own().await?;
+pub async fn complete_actions(database: &Database, actions: &[i64]) -> Result<(), PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/complete.sql");
     client.query(statement, &[&actions]).await?;
     Ok(())
@@ -282,14 +282,14 @@ pub async fn complete(database: &Database, actions: &[i64]) -> Result<(), PgErro
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn fail(
+pub async fn fail_action(
     database: &Database,
     action: i64,
     why: &str,
     wait: std::time::Duration,
     most_attempts: i32,
 ) -> Result<(), PgError> {
-    let client = database.own().await?;
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/fail.sql");
     client.query(statement, &[&action, &why, &wait.as_secs_f64(), &most_attempts]).await?;
     Ok(())
@@ -297,7 +297,7 @@ pub async fn fail(
 
 /// What a change that is told by hand is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Related {
+pub struct RelatedIds {
     /// A topic.
     pub topic: Option<Uuid>,
     /// An entity.
@@ -317,13 +317,13 @@ pub struct Related {
 /// As [`Database::query_as`].
 pub async fn invalidate(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     event: &str,
     types: &[BundleType],
-    related: Related,
+    related: RelatedIds,
 ) -> Result<i64, PgError> {
     let types: Vec<&str> = types.iter().map(|bundle_type| bundle_type.as_str()).collect();
-    let Related { topic, entity, conversation, memory, instruction } = related;
+    let RelatedIds { topic, entity, conversation, memory, instruction } = related;
     let rows = database
         .query_as(
             caller,

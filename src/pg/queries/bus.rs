@@ -31,7 +31,7 @@ pub async fn read(client: &Connection, slots: &[i16], ids: &[i64]) -> Result<Vec
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn call(client: &Connection, word: &str) -> Result<(), PgError> {
+pub async fn notify(client: &Connection, word: &str) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/bus/call.sql"), &[&word]).await?;
     Ok(())
 }
@@ -41,6 +41,6 @@ pub async fn call(client: &Connection, word: &str) -> Result<(), PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn tidy(client: &Connection) -> Result<bool, PgError> {
+pub async fn purge(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/channels/bus/tidy.sql"), &[]).await?.get(0))
 }

@@ -31,7 +31,7 @@ pub struct PresenceRow {
 
 /// A row to be written.
 #[derive(Debug, Clone)]
-pub struct WrittenRow<'a> {
+pub struct NewPresenceRow<'a> {
     /// The channel's number.
     pub channel: i64,
     /// The room's name.
@@ -54,7 +54,7 @@ pub struct WrittenRow<'a> {
 
 /// A node that lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LivingNode {
+pub struct LiveNode {
     /// Its id.
     pub node: NodeId,
     /// Names its rows if they are complete; changes when they were written anew.
@@ -71,7 +71,7 @@ pub async fn write(
     client: &Connection,
     node: NodeId,
     gone: &[i64],
-    rows: &[WrittenRow<'_>],
+    rows: &[NewPresenceRow<'_>],
     tell: bool,
 ) -> Result<(), PgError> {
     let statement = include_str!("../../../sql/channels/presence/write.sql");
@@ -102,7 +102,7 @@ pub async fn write(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn complete(client: &Connection, node: NodeId, channels: &[i64]) -> Result<bool, PgError> {
+pub async fn complete_rewrite(client: &Connection, node: NodeId, channels: &[i64]) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/channels/presence/complete.sql");
     Ok(client.query_one(statement, &[&node, &channels]).await?.get(0))
 }
@@ -112,7 +112,7 @@ pub async fn complete(client: &Connection, node: NodeId, channels: &[i64]) -> Re
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn leave(client: &Connection, node: NodeId) -> Result<(), PgError> {
+pub async fn remove_node(client: &Connection, node: NodeId) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/presence/leave.sql"), &[&node]).await?;
     Ok(())
 }
@@ -122,10 +122,10 @@ pub async fn leave(client: &Connection, node: NodeId) -> Result<(), PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn living_nodes(client: &Connection) -> Result<Vec<LivingNode>, PgError> {
+pub async fn live_nodes(client: &Connection) -> Result<Vec<LiveNode>, PgError> {
     let statement = include_str!("../../../sql/channels/presence/nodes.sql");
     let rows = client.query(statement, &[]).await?;
-    let living = rows.iter().map(|row| LivingNode { node: row.get("id"), generation: row.get("generation") });
+    let living = rows.iter().map(|row| LiveNode { node: row.get("id"), generation: row.get("generation") });
     Ok(living.collect())
 }
 
@@ -134,7 +134,7 @@ pub async fn living_nodes(client: &Connection) -> Result<Vec<LivingNode>, PgErro
 /// # Errors
 ///
 /// When the database does not answer, or one of them takes too long.
-pub async fn await_writers(client: &Connection) -> Result<(), PgError> {
+pub async fn wait_for_writers(client: &Connection) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/presence/await_writers.sql"), &[]).await?;
     Ok(())
 }
@@ -146,7 +146,7 @@ pub async fn await_writers(client: &Connection) -> Result<(), PgError> {
 /// When the database does not answer.
 pub async fn read_node(client: &Connection, node: NodeId) -> Result<Vec<PresenceRow>, PgError> {
     let statement = include_str!("../../../sql/channels/presence/read_node.sql");
-    rows(client, statement, &[&node]).await
+    query_rows(client, statement, &[&node]).await
 }
 
 /// What some channels of a node track; those without a row track nothing.
@@ -160,18 +160,18 @@ pub async fn read_channels(
     channels: &[i64],
 ) -> Result<Vec<PresenceRow>, PgError> {
     let statement = include_str!("../../../sql/channels/presence/read_channels.sql");
-    rows(client, statement, &[&node, &channels]).await
+    query_rows(client, statement, &[&node, &channels]).await
 }
 
-async fn rows(
+async fn query_rows(
     client: &Connection,
     statement: &str,
     params: &[&(dyn postgres_types::ToSql + Sync)],
 ) -> Result<Vec<PresenceRow>, PgError> {
-    Ok(client.query(statement, params).await?.iter().map(presence_row).collect())
+    Ok(client.query(statement, params).await?.iter().map(parse_row).collect())
 }
 
-fn presence_row(row: &Row) -> PresenceRow {
+fn parse_row(row: &Row) -> PresenceRow {
     PresenceRow {
         channel: row.get("channel"),
         topic: row.get("topic"),

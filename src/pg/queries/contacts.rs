@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{Block, Contact, ContactStatus, UserId},
     pg::{Database, PgError},
 };
@@ -14,7 +14,7 @@ impl From<&Row> for Contact {
         let accepted_at: Option<Timestamp> = row.get("accepted_at");
         Self {
             user_id: row.get("user_id"),
-            status: ContactStatus::of(row.get("asked_by_me"), accepted_at.is_some()),
+            status: ContactStatus::from_request(row.get("asked_by_me"), accepted_at.is_some()),
             created_at: row.get("created_at"),
             accepted_at,
         }
@@ -23,11 +23,11 @@ impl From<&Row> for Contact {
 
 /// What came of asking.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ContactRequest {
     /// A new request.
-    New(Contact),
+    Created(Contact),
     /// There was one already; the other side's is accepted by this.
-    Known(Contact),
+    Existing(Contact),
 }
 
 const LIST: &str = include_str!("../../../sql/contacts/list.sql");
@@ -38,7 +38,7 @@ const ACCEPT: &str = include_str!("../../../sql/contacts/accept.sql");
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Contact>, PgError> {
+pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Contact>, PgError> {
     let rows = database.query_as(caller, LIST, &[&None::<UserId>]).await?;
     Ok(rows.iter().map(Contact::from).collect())
 }
@@ -49,7 +49,11 @@ pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Contact>, 
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn ask(database: &Database, caller: &Caller, user: UserId) -> Result<Option<Asked>, PgError> {
+pub async fn request(
+    database: &Database,
+    caller: &Principal,
+    user: UserId,
+) -> Result<Option<ContactRequest>, PgError> {
     let tx = database.begin_as(caller).await?;
     let is_new = !tx.query(include_str!("../../../sql/contacts/ask.sql"), &[&user]).await?.is_empty();
     if !is_new {
@@ -59,7 +63,9 @@ pub async fn ask(database: &Database, caller: &Caller, user: UserId) -> Result<O
     let rows = tx.query(LIST, &[&Some(user)]).await?;
     tx.commit().await?;
     let contact = rows.first().map(Contact::from);
-    Ok(contact.map(|contact| if is_new { Asked::New(contact) } else { Asked::Known(contact) }))
+    Ok(contact.map(
+        |contact| if is_new { ContactRequest::Created(contact) } else { ContactRequest::Existing(contact) },
+    ))
 }
 
 /// Accepts what a user asked the caller for. `None` where nobody asked; of a contact that is accepted already, that.
@@ -67,7 +73,11 @@ pub async fn ask(database: &Database, caller: &Caller, user: UserId) -> Result<O
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn accept(database: &Database, caller: &Caller, user: UserId) -> Result<Option<Contact>, PgError> {
+pub async fn accept(
+    database: &Database,
+    caller: &Principal,
+    user: UserId,
+) -> Result<Option<Contact>, PgError> {
     let tx = database.begin_as(caller).await?;
     tx.query(ACCEPT, &[&user]).await?;
     let rows = tx.query(LIST, &[&Some(user)]).await?;
@@ -80,7 +90,7 @@ pub async fn accept(database: &Database, caller: &Caller, user: UserId) -> Resul
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn remove(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+pub async fn remove(database: &Database, caller: &Principal, user: UserId) -> Result<bool, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/contacts/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
@@ -90,7 +100,7 @@ pub async fn remove(database: &Database, caller: &Caller, user: UserId) -> Resul
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn blocks(database: &Database, caller: &Caller) -> Result<Vec<Block>, PgError> {
+pub async fn blocks(database: &Database, caller: &Principal) -> Result<Vec<Block>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/blocks/list.sql"), &[]).await?;
     let block = |row: &Row| Block { user_id: row.get("blocked_id"), created_at: row.get("created_at") };
     Ok(rows.iter().map(block).collect())
@@ -101,7 +111,7 @@ pub async fn blocks(database: &Database, caller: &Caller) -> Result<Vec<Block>, 
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn block(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+pub async fn block(database: &Database, caller: &Principal, user: UserId) -> Result<bool, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/blocks/add.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
@@ -111,7 +121,7 @@ pub async fn block(database: &Database, caller: &Caller, user: UserId) -> Result
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn unblock(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+pub async fn unblock(database: &Database, caller: &Principal, user: UserId) -> Result<bool, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/blocks/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }

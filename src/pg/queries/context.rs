@@ -6,7 +6,7 @@ use postgres_types::Json;
 use tokio_postgres::Row;
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{DeviceContext, DeviceId, UserId},
     pg::{Connection, Database, PgError},
     protocol::ContextUpdate,
@@ -26,9 +26,9 @@ pub struct ContextVersion {
 /// # Errors
 ///
 /// What row-level security or the database raises.
-pub async fn note(
+pub async fn store(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     user: UserId,
     update: &ContextUpdate,
 ) -> Result<(), PgError> {
@@ -44,11 +44,11 @@ pub async fn note(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn read(client: &Connection, heard: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
+pub async fn latest(client: &Connection, heard: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
     let (users, versions): (Vec<_>, Vec<_>) =
         heard.iter().map(|heard| (heard.user_id, heard.version)).unzip();
     let statement = include_str!("../../../sql/context/read.sql");
-    Ok(client.query(statement, &[&users, &versions]).await?.iter().filter_map(context).collect())
+    Ok(client.query(statement, &[&users, &versions]).await?.iter().filter_map(device_context).collect())
 }
 
 /// What changed within the last `age` on any device of these users, older changes first.
@@ -62,11 +62,16 @@ pub async fn recent(
     age: Duration,
 ) -> Result<Vec<DeviceContext>, PgError> {
     let statement = include_str!("../../../sql/context/recent.sql");
-    Ok(client.query(statement, &[&users, &age.as_secs_f64()]).await?.iter().filter_map(context).collect())
+    Ok(client
+        .query(statement, &[&users, &age.as_secs_f64()])
+        .await?
+        .iter()
+        .filter_map(device_context)
+        .collect())
 }
 
 /// `None` for a device id with control characters, which SQL can write but no client can name.
-fn context(row: &Row) -> Option<DeviceContext> {
+fn device_context(row: &Row) -> Option<DeviceContext> {
     Some(DeviceContext {
         user_id: row.get("user_id"),
         device_id: DeviceId::try_from(row.get::<_, &str>("device_id")).ok()?,

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{Conversation, ConversationId, UserId},
     pg::{Database, PgError},
 };
@@ -28,7 +28,7 @@ const ADD: &str = include_str!("../../../sql/conversations/add.sql");
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Conversation>, PgError> {
+pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Conversation>, PgError> {
     let rows = database.query_as(caller, LIST, &[&None::<ConversationId>]).await?;
     Ok(rows.iter().map(Conversation::from).collect())
 }
@@ -40,7 +40,7 @@ pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Conversati
 /// As [`Database::query_as`].
 pub async fn create(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     title: Option<&str>,
     participants: &[UserId],
 ) -> Result<Conversation, PgError> {
@@ -60,7 +60,7 @@ pub async fn create(
 /// [`PgError::Denied`] for whoever may not; otherwise as [`Database::query_as`].
 pub async fn add_participant(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     id: ConversationId,
     user: UserId,
 ) -> Result<Option<Conversation>, PgError> {
@@ -77,13 +77,13 @@ pub async fn add_participant(
 
 /// What came of removing somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
+pub enum RemovalOutcome {
     /// Removed.
-    Done,
+    Removed,
     /// The caller sees that participant, and may not remove it.
-    Refused,
+    Forbidden,
     /// The caller sees no such participant.
-    NotThere,
+    NotFound,
 }
 
 /// Removes a participant.
@@ -93,16 +93,16 @@ pub enum Removal {
 /// As [`Database::query_as`].
 pub async fn remove_participant(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     id: ConversationId,
     user: UserId,
-) -> Result<Removal, PgError> {
+) -> Result<RemovalOutcome, PgError> {
     let statement = include_str!("../../../sql/conversations/remove.sql");
     let rows = database.query_as(caller, statement, &[&id, &user]).await?;
     let row = rows.first().expect("the statement returns one row");
     Ok(match (row.get("removed"), row.get("visible")) {
-        (true, _) => Removal::Done,
-        (false, true) => Removal::Refused,
-        (false, false) => Removal::NotThere,
+        (true, _) => RemovalOutcome::Removed,
+        (false, true) => RemovalOutcome::Forbidden,
+        (false, false) => RemovalOutcome::NotFound,
     })
 }

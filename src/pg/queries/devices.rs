@@ -1,7 +1,7 @@
 //! The caller's devices.
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{Device, DeviceId},
     pg::{Database, PgError},
 };
@@ -11,7 +11,7 @@ use crate::{
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Device>, PgError> {
+pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Device>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/devices/list.sql"), &[]).await?;
     let device = |row: &tokio_postgres::Row| Device {
         device_id: row.get("device_id"),
@@ -33,7 +33,7 @@ pub async fn list(database: &Database, caller: &Caller) -> Result<Vec<Device>, P
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn sign_off(database: &Database, caller: &Caller, device: &DeviceId) -> Result<bool, PgError> {
+pub async fn sign_off(database: &Database, caller: &Principal, device: &DeviceId) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/devices/sign_off.sql");
     let rows = database.query_as(caller, statement, &[&device.as_str()]).await?;
     Ok(rows.first().is_some_and(|row| row.get("found")))

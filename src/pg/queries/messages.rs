@@ -12,7 +12,7 @@ use crate::pg::{Connection, PgError};
 
 /// A row of `realtime.messages`, whatever somebody has written there.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct StoredMessage {
     /// Its id.
     pub id: Uuid,
     /// The channel without `realtime:`.
@@ -42,15 +42,15 @@ pub async fn read(
     ids: &[Uuid],
     largest: usize,
     budget: usize,
-) -> Result<Vec<Option<Message>>, PgError> {
+) -> Result<Vec<Option<StoredMessage>>, PgError> {
     let statement = include_str!("../../../sql/messages/read.sql");
-    let rows = client.query(statement, &[&ids, &size(largest), &size(budget)]).await?;
+    let rows = client.query(statement, &[&ids, &to_i64(largest), &to_i64(budget)]).await?;
     let mut read = Vec::with_capacity(rows.len());
     for row in &rows {
         // Two rows of one id, which only somebody who writes ids by hand can make, are one entry.
         let place: i64 = row.get("place");
         if usize::try_from(place).is_ok_and(|place| place > read.len()) {
-            read.push(row.get::<_, Option<Uuid>>("id").map(|id| message(row, id)));
+            read.push(row.get::<_, Option<Uuid>>("id").map(|id| parse_row(row, id)));
         }
     }
     Ok(read)
@@ -61,15 +61,15 @@ pub async fn read(
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn missed(client: &Connection, last: Duration, most: usize) -> Result<Vec<Uuid>, PgError> {
+pub async fn recent_ids(client: &Connection, last: Duration, most: usize) -> Result<Vec<Uuid>, PgError> {
     let statement = include_str!("../../../sql/messages/missed.sql");
-    let rows = client.query(statement, &[&last.as_secs_f64(), &size(most)]).await?;
+    let rows = client.query(statement, &[&last.as_secs_f64(), &to_i64(most)]).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
 /// Which broadcasts of a private room are wanted again.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct ReplayQuery<'a> {
     /// The channel without `realtime:`.
     pub topic: &'a str,
     /// From when on.
@@ -77,18 +77,18 @@ pub struct Wanted<'a> {
     /// The newest so many of them.
     pub limit: usize,
     /// The largest payload in bytes that is read.
-    pub largest: usize,
+    pub max_payload_bytes: usize,
     /// In which time rows may have been committed that the node has not heard of, and how many of those there may be.
     pub recent: (Duration, usize),
 }
 
 /// What was there in one snapshot.
 #[derive(Debug, Clone, Default)]
-pub struct Replay {
+pub struct ReplayRows {
     /// What was wanted, oldest first.
-    pub wanted: Vec<Message>,
+    pub replayed: Vec<StoredMessage>,
     /// Which others were there already, of the recent ones.
-    pub others: Vec<Uuid>,
+    pub other_ids: Vec<Uuid>,
 }
 
 /// The newest broadcasts of a private room since a moment.
@@ -96,19 +96,22 @@ pub struct Replay {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn replay(client: &Connection, of: Wanted<'_>) -> Result<Replay, PgError> {
+pub async fn replay(client: &Connection, of: ReplayQuery<'_>) -> Result<ReplayRows, PgError> {
     let statement = include_str!("../../../sql/messages/replay.sql");
-    let Wanted { topic, since, limit, largest, recent: (time, most) } = of;
+    let ReplayQuery { topic, since, limit, max_payload_bytes: largest, recent: (time, most) } = of;
     let rows = client
-        .query(statement, &[&topic, &since, &size(limit), &size(largest), &time.as_secs_f64(), &size(most)])
+        .query(
+            statement,
+            &[&topic, &since, &to_i64(limit), &to_i64(largest), &time.as_secs_f64(), &to_i64(most)],
+        )
         .await?;
-    let mut replay = Replay::default();
+    let mut replay = ReplayRows::default();
     for row in &rows {
         let id = row.get("id");
         if row.get("is_told") {
-            replay.wanted.push(message(row, id));
+            replay.replayed.push(parse_row(row, id));
         } else {
-            replay.others.push(id);
+            replay.other_ids.push(id);
         }
     }
     Ok(replay)
@@ -116,7 +119,7 @@ pub async fn replay(client: &Connection, of: Wanted<'_>) -> Result<Replay, PgErr
 
 /// How many partitions were made and dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct PartitionChanges {
     /// Made.
     pub created: i32,
     /// Dropped.
@@ -128,9 +131,9 @@ pub struct Kept {
 /// # Errors
 ///
 /// When the database does not answer, or somebody holds the table for seconds.
-pub async fn keep_partitions(client: &Connection) -> Result<Kept, PgError> {
+pub async fn maintain_partitions(client: &Connection) -> Result<PartitionChanges, PgError> {
     let row = client.query_one(include_str!("../../../sql/messages/keep_partitions.sql"), &[]).await?;
-    Ok(Kept { created: row.get("created"), dropped: row.get("dropped") })
+    Ok(PartitionChanges { created: row.get("created"), dropped: row.get("dropped") })
 }
 
 /// Sees to it that nodes are told of new rows; false where that is not ours to do.
@@ -138,12 +141,12 @@ pub async fn keep_partitions(client: &Connection) -> Result<Kept, PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn hear(client: &Connection) -> Result<bool, PgError> {
+pub async fn enable_notifications(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/messages/hear.sql"), &[]).await?.get(0))
 }
 
-fn message(row: &Row, id: Uuid) -> Message {
-    Message {
+fn parse_row(row: &Row, id: Uuid) -> StoredMessage {
+    StoredMessage {
         id,
         topic: row.get("topic"),
         event: row.get("event"),
@@ -155,6 +158,6 @@ fn message(row: &Row, id: Uuid) -> Message {
     }
 }
 
-fn size(size: usize) -> i64 {
+fn to_i64(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

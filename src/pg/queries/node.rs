@@ -29,7 +29,7 @@ pub async fn release_lease(client: &Connection, node: NodeId, grace: Duration) -
 
 /// What a sweep ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepResult {
     /// Nodes whose lease had lapsed.
     pub nodes: i64,
     /// Devices that nobody kept alive.
@@ -51,10 +51,10 @@ pub async fn sweep(
     client: &Connection,
     idle_after: Duration,
     silent_after: Duration,
-) -> Result<Swept, PgError> {
+) -> Result<SweepResult, PgError> {
     let statement = include_str!("../../../sql/node/sweep.sql");
     let row = client.query_one(statement, &[&idle_after.as_secs_f64(), &silent_after.as_secs_f64()]).await?;
-    Ok(Swept {
+    Ok(SweepResult {
         nodes: row.get("nodes"),
         devices: row.get("devices"),
         idle: row.get("idle"),
@@ -87,6 +87,6 @@ pub async fn watch_sources(client: &Connection) -> Result<(), PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn policies_read_state(client: &Connection) -> Result<bool, PgError> {
+pub async fn policies_read_presence_state(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/node/policies_read_state.sql"), &[]).await?.get(0))
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    auth::Caller,
-    model::{Face, NodeState, Sighting, UserId},
+    auth::Principal,
+    model::{Face, NodeState, UserId, VisibilityExplanation},
     pg::{Database, PgError},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn nodes(database: &Database, caller: &Caller) -> Result<Vec<NodeState>, PgError> {
+pub async fn nodes(database: &Database, caller: &Principal) -> Result<Vec<NodeState>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/operator/nodes.sql"), &[]).await?;
     let node = |row: &tokio_postgres::Row| NodeState {
         id: row.get("id"),
@@ -31,15 +31,15 @@ pub async fn nodes(database: &Database, caller: &Caller) -> Result<Vec<NodeState
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn explain(
+pub async fn explain_visibility(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     viewer: UserId,
     subject: UserId,
-) -> Result<Vec<Sighting>, PgError> {
+) -> Result<Vec<VisibilityExplanation>, PgError> {
     let statement = include_str!("../../../sql/operator/explain.sql");
     let rows = database.query_as(caller, statement, &[&viewer, &subject]).await?;
-    let sighting = |row: &tokio_postgres::Row| Sighting {
+    let sighting = |row: &tokio_postgres::Row| VisibilityExplanation {
         visible: row.get("visible"),
         face: row.get::<_, Option<Face>>("face"),
         decided_by: row.get("decided_by"),

@@ -7,8 +7,8 @@ use postgres_types::ToSql;
 use tokio_postgres::Row;
 
 use crate::{
-    auth::Caller,
-    model::{Card, ConversationId, DeviceId, Face, NodeId, Presence, Status, Typist, UserId},
+    auth::Principal,
+    model::{ConversationId, DeviceId, Face, NodeId, Presence, PresenceSummary, Status, TypingUser, UserId},
     pg::{Connection, Database, PgError},
 };
 
@@ -23,7 +23,7 @@ pub struct VersionedFace {
     pub presence: Arc<Presence>,
 }
 
-fn presence(row: &Row, user_id: UserId) -> Presence {
+fn presence_from_row(row: &Row, user_id: UserId) -> Presence {
     Presence {
         user_id,
         status: row.get("status"),
@@ -36,8 +36,8 @@ fn presence(row: &Row, user_id: UserId) -> Presence {
     }
 }
 
-fn versioned(row: &Row) -> VersionedFace {
-    let presence = Arc::new(presence(row, row.get("user_id")));
+fn face_from_row(row: &Row) -> VersionedFace {
+    let presence = Arc::new(presence_from_row(row, row.get("user_id")));
     VersionedFace { face: row.get("face"), version: row.get("version"), presence }
 }
 
@@ -76,7 +76,7 @@ pub enum Change {
         age: f64,
     },
     /// The device's socket says nothing.
-    Silent {
+    Unresponsive {
         /// On which device.
         device: DeviceId,
         /// On which node.
@@ -99,7 +99,7 @@ impl Change {
             Self::Status { .. } => "status",
             Self::Connect { .. } => "connect",
             Self::Disconnect { .. } => "disconnect",
-            Self::Silent { .. } => "silent",
+            Self::Unresponsive { .. } => "silent",
             Self::Heartbeat { .. } => "heartbeat",
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Columns<'a> {
                 Some(device)
             }
             Change::Disconnect { device, node: here, age: seconds }
-            | Change::Silent { device, node: here, age: seconds } => {
+            | Change::Unresponsive { device, node: here, age: seconds } => {
                 node = Some(*here);
                 age = *seconds;
                 Some(device)
@@ -170,7 +170,7 @@ impl<'a> Columns<'a> {
 /// # Errors
 ///
 /// When any of it fails, all of it did.
-pub async fn write<'a>(
+pub async fn write_batch<'a>(
     client: &Connection,
     batch: impl Iterator<Item = (UserId, &'a Change)>,
 ) -> Result<Vec<VersionedFace>, PgError> {
@@ -198,12 +198,12 @@ pub async fn write<'a>(
             ],
         )
         .await?;
-    Ok(rows.iter().map(versioned).collect())
+    Ok(rows.iter().map(face_from_row).collect())
 }
 
 /// Whose sight of whom is void; `None` stands for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Void {
+pub struct Invalidation {
     /// Who looks.
     pub viewers: Option<Vec<UserId>>,
     /// At whom.
@@ -212,24 +212,24 @@ pub struct Void {
 
 /// What one snapshot held.
 #[derive(Debug, Default)]
-pub struct Pulled {
+pub struct Snapshot {
     /// The snapshot, to name in the next pull.
-    pub snapshot: String,
+    pub snapshot_id: String,
     /// The policies' fingerprint, where asked for.
     pub fingerprint: Option<i64>,
     /// Every change of visibility since the earlier snapshot.
-    pub voids: Vec<Void>,
+    pub invalidations: Vec<Invalidation>,
     /// The faces of the users asked for.
     pub faces: Vec<VersionedFace>,
     /// Who types, of those asked for.
-    pub typing: Vec<TypingNow>,
+    pub typing: Vec<TypingRecord>,
 }
 
 /// Somebody types in a conversation, or does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TypingNow {
+pub struct TypingRecord {
     /// Who and where.
-    pub typist: Typist,
+    pub typing_user: TypingUser,
     /// Who takes part there, and so may be interested.
     pub participants: Vec<UserId>,
     /// When that was last said, in microseconds since 1970; `None` where the user does not type.
@@ -241,29 +241,34 @@ pub struct TypingNow {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn pull(
+pub async fn read_snapshot(
     client: &Connection,
     users: &[UserId],
-    typists: &[Typist],
+    typists: &[TypingUser],
     since: Option<&str>,
     fingerprint: bool,
-) -> Result<Pulled, PgError> {
+) -> Result<Snapshot, PgError> {
     let statement = include_str!("../../../sql/presence/pull.sql");
     let conversations: Vec<ConversationId> = typists.iter().map(|typist| typist.conversation_id).collect();
     let typing: Vec<UserId> = typists.iter().map(|typist| typist.user_id).collect();
     let rows = client.query(statement, &[&users, &since, &fingerprint, &conversations, &typing]).await?;
-    let mut pulled = Pulled::default();
+    let mut pulled = Snapshot::default();
     for row in &rows {
         match row.get("kind") {
-            "face" => pulled.faces.push(versioned(row)),
-            "void" => pulled.voids.push(Void { viewers: row.get("viewers"), subjects: row.get("subjects") }),
-            "typing" => pulled.typing.push(TypingNow {
-                typist: Typist { conversation_id: row.get("conversation_id"), user_id: row.get("user_id") },
+            "face" => pulled.faces.push(face_from_row(row)),
+            "void" => pulled
+                .invalidations
+                .push(Invalidation { viewers: row.get("viewers"), subjects: row.get("subjects") }),
+            "typing" => pulled.typing.push(TypingRecord {
+                typing_user: TypingUser {
+                    conversation_id: row.get("conversation_id"),
+                    user_id: row.get("user_id"),
+                },
                 participants: row.get("viewers"),
                 since: row.get("version"),
             }),
             _ => {
-                pulled.snapshot = row.get("snapshot");
+                pulled.snapshot_id = row.get("snapshot");
                 pulled.fingerprint = row.get("version");
             }
         }
@@ -273,59 +278,59 @@ pub async fn pull(
 
 /// One viewer's question: whom do I see?
 #[derive(Debug)]
-pub struct Question {
+pub struct LookupQuery {
     /// Who asks.
-    pub caller: Caller,
+    pub principal: Principal,
     /// Whom the viewer follows beside its relations.
     pub follows: Vec<UserId>,
     /// About whom; `None` for everybody related or followed.
-    pub about: Option<Vec<UserId>>,
+    pub subjects: Option<Vec<UserId>>,
 }
 
 /// One candidate in an answer.
 #[derive(Debug)]
-pub struct Sighting {
+pub struct Candidate {
     /// Who.
     pub user_id: UserId,
     /// Related to the viewer, not merely followed.
     pub related: bool,
     /// What the viewer sees; `None` where it sees nothing.
-    pub seen: Option<VersionedFace>,
+    pub visible_face: Option<VersionedFace>,
 }
 
 /// What a viewer sees.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct LookupState {
     /// Of each candidate.
-    pub sightings: Vec<Sighting>,
+    pub candidates: Vec<Candidate>,
     /// Who types, where the viewer takes part.
-    pub typists: Vec<Typist>,
+    pub typing_users: Vec<TypingUser>,
 }
 
 /// What a viewer sees, or that its policies raised (with the SQLSTATE).
-pub type Answer = Result<View, String>;
+pub type LookupResult = Result<LookupState, String>;
 
 /// Asks row-level security for several viewers at once; the answers come in the order of the questions.
 ///
 /// # Errors
 ///
 /// When the statement as a whole fails: [`PgError::TimedOut`] if a policy does not come to an end within `limit`.
-pub async fn look(
+pub async fn look_up(
     database: &Database,
     limit: Duration,
-    questions: &[Question],
-) -> Result<Vec<Answer>, PgError> {
-    let roles: Vec<&str> = questions.iter().map(|q| q.caller.role.as_str()).collect();
-    let claims: Vec<&str> = questions.iter().map(|q| &*q.caller.claims).collect();
-    let full: Vec<bool> = questions.iter().map(|q| q.about.is_none()).collect();
+    questions: &[LookupQuery],
+) -> Result<Vec<LookupResult>, PgError> {
+    let roles: Vec<&str> = questions.iter().map(|q| q.principal.role.as_str()).collect();
+    let claims: Vec<&str> = questions.iter().map(|q| &*q.principal.claims).collect();
+    let full: Vec<bool> = questions.iter().map(|q| q.subjects.is_none()).collect();
     let (follows, follow_ends) = flatten(questions.iter().map(|q| q.follows.as_slice()));
-    let (about, about_ends) = flatten(questions.iter().map(|q| q.about.as_deref().unwrap_or_default()));
+    let (about, about_ends) = flatten(questions.iter().map(|q| q.subjects.as_deref().unwrap_or_default()));
 
     let statement = include_str!("../../../sql/presence/look.sql");
     let params: [&(dyn ToSql + Sync); 7] =
         [&roles, &claims, &full, &follows, &follow_ends, &about, &about_ends];
-    let rows = database.query_within(limit, statement, &params).await?;
-    let mut answers: Vec<Answer> = questions.iter().map(|_| Ok(View::default())).collect();
+    let rows = database.query_with_timeout(limit, statement, &params).await?;
+    let mut answers: Vec<LookupResult> = questions.iter().map(|_| Ok(LookupState::default())).collect();
     for row in &rows {
         let viewer: i32 = row.get("viewer");
         let answer = usize::try_from(viewer - 1).ok().and_then(|index| answers.get_mut(index));
@@ -334,17 +339,18 @@ pub async fn look(
             *answer = Err(state);
             continue;
         }
-        let Ok(View { sightings, typists }) = answer else { continue };
+        let Ok(LookupState { candidates: sightings, typing_users: typists }) = answer else { continue };
         if let Some(conversation_id) = row.get("conversation_id") {
-            typists.push(Typist { conversation_id, user_id: row.get("user_id") });
+            typists.push(TypingUser { conversation_id, user_id: row.get("user_id") });
             continue;
         }
-        let seen = row.get::<_, Option<Face>>("face").map(|_| versioned(row));
-        let sighting = Sighting { user_id: row.get("user_id"), related: row.get("related"), seen };
+        let seen = row.get::<_, Option<Face>>("face").map(|_| face_from_row(row));
+        let sighting =
+            Candidate { user_id: row.get("user_id"), related: row.get("related"), visible_face: seen };
         match sightings.iter_mut().find(|earlier| earlier.user_id == sighting.user_id) {
             // Only a role that bypasses row-level security sees both faces: it gets the trusted one.
             Some(earlier) => {
-                if sighting.seen.as_ref().is_some_and(|seen| seen.face == Face::Trusted) {
+                if sighting.visible_face.as_ref().is_some_and(|seen| seen.face == Face::Trusted) {
                     *earlier = sighting;
                 }
             }
@@ -365,7 +371,7 @@ fn flatten<'a>(lists: impl Iterator<Item = &'a [UserId]>) -> (Vec<UserId>, Vec<i
 
 /// A presence in a list, as the caller may see it.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedPresence {
     /// The face that the caller sees.
     pub face: VersionedFace,
     /// Typing now, in a conversation shared with the caller.
@@ -379,11 +385,14 @@ pub struct Listed {
 /// When a policy raises, or the database does not answer.
 pub async fn list(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     users: Option<&[UserId]>,
-) -> Result<Vec<Listed>, PgError> {
+) -> Result<Vec<ListedPresence>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/presence/list.sql"), &[&users]).await?;
-    Ok(rows.iter().map(|row| Listed { face: versioned(row), is_typing: row.get("is_typing") }).collect())
+    Ok(rows
+        .iter()
+        .map(|row| ListedPresence { face: face_from_row(row), is_typing: row.get("is_typing") })
+        .collect())
 }
 
 /// One user as the caller may see them.
@@ -391,9 +400,13 @@ pub async fn list(
 /// # Errors
 ///
 /// When a policy raises, or the database does not answer.
-pub async fn card(database: &Database, caller: &Caller, user_id: UserId) -> Result<Option<Card>, PgError> {
+pub async fn summary(
+    database: &Database,
+    caller: &Principal,
+    user_id: UserId,
+) -> Result<Option<PresenceSummary>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/presence/card.sql"), &[&user_id]).await?;
-    Ok(rows.first().map(|row| Card {
+    Ok(rows.first().map(|row| PresenceSummary {
         user_id,
         online_status: row.get("status"),
         custom_status: row.get("custom_status"),
@@ -407,7 +420,7 @@ pub async fn card(database: &Database, caller: &Caller, user_id: UserId) -> Resu
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn own(client: &Connection, user: UserId) -> Result<Option<VersionedFace>, PgError> {
+pub async fn trusted_face(client: &Connection, user: UserId) -> Result<Option<VersionedFace>, PgError> {
     let statement = include_str!("../../../sql/presence/own.sql");
-    Ok(client.query_opt(statement, &[&user]).await?.as_ref().map(versioned))
+    Ok(client.query_opt(statement, &[&user]).await?.as_ref().map(face_from_row))
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     pg::{Database, PgError},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn export(database: &Database, caller: &Caller) -> Result<Value, PgError> {
+pub async fn export(database: &Database, caller: &Principal) -> Result<Value, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/privacy/export.sql"), &[]).await?;
     Ok(rows.first().map(|row| row.get("data")).unwrap_or_default())
 }
@@ -22,7 +22,7 @@ pub async fn export(database: &Database, caller: &Caller) -> Result<Value, PgErr
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn forget(database: &Database, caller: &Caller) -> Result<Value, PgError> {
+pub async fn erase(database: &Database, caller: &Principal) -> Result<Value, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/privacy/forget.sql"), &[]).await?;
     Ok(rows.first().map(|row| row.get("erased")).unwrap_or_default())
 }

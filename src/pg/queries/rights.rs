@@ -6,7 +6,7 @@ use crate::pg::{Connection, Database, PgError};
 
 /// One caller's question.
 #[derive(Debug, Clone, Copy)]
-pub struct Probe<'a> {
+pub struct RightsProbe<'a> {
     /// The channel, without `realtime:`.
     pub topic: &'a str,
     /// As which role; need not exist.
@@ -25,7 +25,7 @@ pub struct Probe<'a> {
 
 /// What the policies said: the two extensions of each command, where it was asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probed {
+pub struct ProbeResult {
     /// Broadcasts and presence may be read.
     pub read: Option<(bool, bool)>,
     /// Broadcasts and presence may be written.
@@ -53,12 +53,12 @@ pub enum ProbeFailure {
 pub async fn probe(
     database: &Database,
     limit: Duration,
-    probes: &[Probe<'_>],
-) -> Result<Vec<Result<Probed, ProbeFailure>>, PgError> {
+    probes: &[RightsProbe<'_>],
+) -> Result<Vec<Result<ProbeResult, ProbeFailure>>, PgError> {
     let mut topics: Vec<&str> = probes.iter().map(|probe| probe.topic).collect();
     topics.sort_unstable();
     topics.dedup();
-    let place = |probe: &Probe<'_>| {
+    let place = |probe: &RightsProbe<'_>| {
         let place = topics.binary_search(&probe.topic).expect("each topic is in the list");
         i32::try_from(place + 1).expect("a batch is small")
     };
@@ -70,7 +70,7 @@ pub async fn probe(
     let reads: Vec<bool> = probes.iter().map(|probe| probe.read).collect();
     let writes: Vec<bool> = probes.iter().map(|probe| probe.write).collect();
     let rows = database
-        .probe_within(
+        .query_and_roll_back(
             limit,
             include_str!("../../../sql/rights/probe.sql"),
             &[&topics, &which, &roles, &subs, &claims, &headers, &reads, &writes],
@@ -83,7 +83,7 @@ pub async fn probe(
             row.get::<_, Option<bool>>(broadcast).zip(row.get::<_, Option<bool>>(presence))
         };
         let answer = match row.get::<_, Option<&str>>("error") {
-            None => Ok(Probed {
+            None => Ok(ProbeResult {
                 read: both("broadcast_read", "presence_read"),
                 write: both("broadcast_write", "presence_write"),
             }),
@@ -99,11 +99,11 @@ pub async fn probe(
 
 /// How answers become void.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Situation {
+pub struct PolicyTraits {
     /// Changed policies are announced; otherwise their fingerprint has to be compared.
-    pub announced: bool,
+    pub is_announced: bool,
     /// Policies look at the time, so that an answer may change by itself.
-    pub timed: bool,
+    pub is_time_dependent: bool,
 }
 
 /// Learns how answers become void, and sees to it that the tables which policies mention are watched.
@@ -111,10 +111,10 @@ pub struct Situation {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn learn(client: &Connection) -> Result<Situation, PgError> {
+pub async fn policy_traits(client: &Connection) -> Result<PolicyTraits, PgError> {
     let row = client.query_one(include_str!("../../../sql/rights/situation.sql"), &[]).await?;
-    let situation = Situation { announced: row.get("announced"), timed: row.get("timed") };
-    if !situation.announced {
+    let situation = PolicyTraits { is_announced: row.get("announced"), is_time_dependent: row.get("timed") };
+    if !situation.is_announced {
         client.query(include_str!("../../../sql/rights/watch_sources.sql"), &[]).await?;
     }
     Ok(situation)
@@ -125,6 +125,6 @@ pub async fn learn(client: &Connection) -> Result<Situation, PgError> {
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn fingerprint(client: &Connection) -> Result<i64, PgError> {
+pub async fn policy_fingerprint(client: &Connection) -> Result<i64, PgError> {
     Ok(client.query_one(include_str!("../../../sql/rights/fingerprint.sql"), &[]).await?.get(0))
 }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::bundles::ReadError;
 use crate::{
-    auth::Caller,
-    context::roll_up::{Found, Occurrence, Occurrences},
+    auth::Principal,
+    context::roll_up::{Occurrence, Occurrences, RollUpResult},
     model::UserId,
     pg::{Database, PgError},
 };
@@ -18,8 +18,8 @@ use crate::{
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn begin(database: &Database, user: UserId, force: bool) -> Result<Option<Uuid>, PgError> {
-    let client = database.own().await?;
+pub async fn acquire_lease(database: &Database, user: UserId, force: bool) -> Result<Option<Uuid>, PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/begin_roll_up.sql");
     Ok(client.query_one(statement, &[&user, &force]).await?.get(0))
 }
@@ -29,8 +29,8 @@ pub async fn begin(database: &Database, user: UserId, force: bool) -> Result<Opt
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn end(database: &Database, user: UserId, lease: Uuid) -> Result<(), PgError> {
-    let client = database.own().await?;
+pub async fn release_lease(database: &Database, user: UserId, lease: Uuid) -> Result<(), PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/end_roll_up.sql");
     client.query(statement, &[&user, &lease]).await?;
     Ok(())
@@ -41,8 +41,8 @@ pub async fn end(database: &Database, user: UserId, lease: Uuid) -> Result<(), P
 /// # Errors
 ///
 /// When the database does not answer.
-pub async fn due(database: &Database, most: i32) -> Result<Vec<UserId>, PgError> {
-    let client = database.own().await?;
+pub async fn users_due(database: &Database, most: i32) -> Result<Vec<UserId>, PgError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/roll_ups_due.sql");
     Ok(client.query(statement, &[&most]).await?.iter().map(|row| row.get(0)).collect())
 }
@@ -52,9 +52,9 @@ pub async fn due(database: &Database, most: i32) -> Result<Vec<UserId>, PgError>
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn sources<T: DeserializeOwned>(
+pub async fn load_sources<T: DeserializeOwned>(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     limit: i32,
 ) -> Result<T, ReadError> {
     let statement = include_str!("../../../sql/context/roll_up_sources.sql");
@@ -68,9 +68,9 @@ pub async fn sources<T: DeserializeOwned>(
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn phrases(
+pub async fn find_phrases(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     phrases: &[&str],
     most: i32,
 ) -> Result<Occurrences, PgError> {
@@ -89,7 +89,7 @@ pub async fn phrases(
 /// What a roll-up changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Applied {
+pub struct RollUpSummary {
     /// New topics.
     pub topics_created: i64,
     /// Topics that got more.
@@ -107,13 +107,13 @@ pub struct Applied {
 /// # Errors
 ///
 /// When the database does not take it.
-pub async fn apply(
+pub async fn store(
     database: &Database,
     user: UserId,
     lease: Uuid,
-    found: &Found,
-) -> Result<Option<Applied>, ReadError> {
-    let client = database.own().await?;
+    found: &RollUpResult,
+) -> Result<Option<RollUpSummary>, ReadError> {
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/apply_roll_up.sql");
     let row = client.query_one(statement, &[&user, &lease, &Json(found)]).await?;
     let applied: Option<Value> = row.get("found");

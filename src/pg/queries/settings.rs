@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{Settings, SettingsUpdate, UserId},
     pg::{Database, PgError},
 };
@@ -13,9 +13,9 @@ use crate::{
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn get(database: &Database, caller: &Caller) -> Result<Settings, PgError> {
+pub async fn get(database: &Database, caller: &Principal) -> Result<Settings, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/settings/get.sql"), &[]).await?;
-    Ok(settings(&rows))
+    Ok(settings_from_rows(&rows))
 }
 
 /// Sets some of the caller's settings; what `update` does not name stays, or with `reset` goes back to its default.
@@ -25,7 +25,7 @@ pub async fn get(database: &Database, caller: &Caller) -> Result<Settings, PgErr
 /// As [`Database::query_as`].
 pub async fn save(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     update: SettingsUpdate,
     reset: bool,
 ) -> Result<Settings, PgError> {
@@ -39,10 +39,10 @@ pub async fn save(
             &[&visibility, &show_last_seen, &show_activity, &show_custom_status, &show_typing, &reset],
         )
         .await?;
-    Ok(settings(&rows))
+    Ok(settings_from_rows(&rows))
 }
 
-fn settings(rows: &[Row]) -> Settings {
+fn settings_from_rows(rows: &[Row]) -> Settings {
     let row = rows.first().expect("both statements return one row");
     Settings {
         visibility: row.get("visibility"),
@@ -58,7 +58,7 @@ fn settings(rows: &[Row]) -> Settings {
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn visibility_list(database: &Database, caller: &Caller) -> Result<Vec<UserId>, PgError> {
+pub async fn visibility_list(database: &Database, caller: &Principal) -> Result<Vec<UserId>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/visibility/list.sql"), &[]).await?;
     Ok(rows.iter().map(|row| row.get("viewer_id")).collect())
 }
@@ -70,7 +70,7 @@ pub async fn visibility_list(database: &Database, caller: &Caller) -> Result<Vec
 /// As [`Database::query_as`].
 pub async fn replace_visibility_list(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     users: &[UserId],
 ) -> Result<(), PgError> {
     database.query_as(caller, include_str!("../../../sql/visibility/replace.sql"), &[&users]).await?;
@@ -82,7 +82,11 @@ pub async fn replace_visibility_list(
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn enlist(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+pub async fn add_to_visibility_list(
+    database: &Database,
+    caller: &Principal,
+    user: UserId,
+) -> Result<bool, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/visibility/add.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
@@ -92,7 +96,11 @@ pub async fn enlist(database: &Database, caller: &Caller, user: UserId) -> Resul
 /// # Errors
 ///
 /// As [`Database::query_as`].
-pub async fn unlist(database: &Database, caller: &Caller, user: UserId) -> Result<bool, PgError> {
+pub async fn remove_from_visibility_list(
+    database: &Database,
+    caller: &Principal,
+    user: UserId,
+) -> Result<bool, PgError> {
     let rows =
         database.query_as(caller, include_str!("../../../sql/visibility/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::bundles::ReadError;
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::ConversationId,
     pg::{Database, PgError},
 };
@@ -15,7 +15,7 @@ use crate::{
 /// What came of beginning a turn.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Begun {
+pub enum BeginOutcome {
     /// The question is saved and waits for its answer.
     New {
         /// The question's row.
@@ -47,12 +47,12 @@ pub enum Begun {
 /// [`PgError::Denied`] for whoever takes no part in the conversation; otherwise as [`Database::query_as`].
 pub async fn begin(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     conversation: ConversationId,
     content: &str,
     tokens: i32,
     key: Option<&str>,
-) -> Result<Begun, ReadError> {
+) -> Result<BeginOutcome, ReadError> {
     let statement = include_str!("../../../sql/context/begin_turn.sql");
     let rows = database.query_as(caller, statement, &[&conversation, &content, &tokens, &key]).await?;
     let found: Value = rows.first().expect("the statement returns one row").get("found");
@@ -61,7 +61,7 @@ pub async fn begin(
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum AnswerStatus {
     /// As a whole.
     Complete,
     /// In the middle.
@@ -70,7 +70,7 @@ pub enum Ending {
     Failed,
 }
 
-impl Ending {
+impl AnswerStatus {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -88,12 +88,12 @@ impl Ending {
 pub async fn end(
     database: &Database,
     answer: Uuid,
-    ending: Ending,
+    ending: AnswerStatus,
     content: &str,
     tokens: i32,
     metadata: &Value,
 ) -> Result<bool, PgError> {
-    let client = database.own().await?;
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/end_turn.sql");
     let rows =
         client.query_one(statement, &[&answer, &ending.as_str(), &content, &tokens, &Json(metadata)]).await?;
@@ -106,7 +106,7 @@ pub async fn end(
 ///
 /// When the database does not answer.
 pub async fn touch(database: &Database, answer: Uuid) -> Result<(), PgError> {
-    let client = database.own().await?;
+    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/touch_turn.sql");
     client.query(statement, &[&answer]).await?;
     Ok(())

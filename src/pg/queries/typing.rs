@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    auth::Caller,
+    auth::Principal,
     model::{ConversationId, UserId},
     pg::{Connection, Database, PgError},
 };
@@ -15,7 +15,7 @@ use crate::{
 /// [`PgError::Denied`] where the caller takes no part in the conversation, or there is none.
 pub async fn start(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     conversation: ConversationId,
 ) -> Result<(), PgError> {
     database.query_as(caller, include_str!("../../../sql/typing/start.sql"), &[&conversation]).await?;
@@ -29,7 +29,7 @@ pub async fn start(
 /// When the database does not answer.
 pub async fn stop(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     conversation: ConversationId,
 ) -> Result<bool, PgError> {
     let rows =
@@ -45,7 +45,7 @@ pub async fn stop(
 /// When the database does not answer.
 pub async fn list(
     database: &Database,
-    caller: &Caller,
+    caller: &Principal,
     conversation: ConversationId,
 ) -> Result<Option<Vec<(UserId, Timestamp)>>, PgError> {
     let rows =

@@ -17,14 +17,14 @@
 //! the log for each node that has subscribers (and none for a node that has not: the stream is started on demand).
 //! A cluster of nodes needs `max_replication_slots` and `max_wal_senders` of at least the number of nodes.
 
+pub mod connection;
 pub mod pgoutput;
 pub mod stream;
-pub mod wire;
 
 use std::fmt;
 
-pub use pgoutput::{Cell, Change, Column, Identity, Operation, Relation};
-pub use stream::{Event, SlotKind, Stream};
+pub use pgoutput::{Cell, Column, DecodedChange, Operation, Relation, ReplicaIdentity};
+pub use stream::{ReplicationStream, SlotKind, StreamEvent};
 
 use super::PgError;
 
@@ -53,10 +53,10 @@ impl fmt::Display for Lsn {
 pub enum ReplicationError {
     /// The connection could not be made, or broke.
     #[error("the replication connection broke")]
-    Broken(#[from] std::io::Error),
+    Connection(#[from] std::io::Error),
     /// PostgreSQL refused.
     #[error("PostgreSQL refused: {message} ({code})")]
-    Refused {
+    Server {
         /// Its SQLSTATE.
         code: String,
         /// Its words.
@@ -64,10 +64,10 @@ pub enum ReplicationError {
     },
     /// A message makes no sense: not PostgreSQL, or a newer one.
     #[error("the replication stream cannot be understood: {0}")]
-    Garbled(&'static str),
+    Protocol(&'static str),
     /// The URL cannot be used for replication.
     #[error("{0}")]
-    Unusable(&'static str),
+    Configuration(&'static str),
     /// A question on an ordinary connection failed.
     #[error(transparent)]
     Sql(#[from] PgError),
@@ -78,13 +78,13 @@ impl ReplicationError {
     #[must_use]
     pub fn is_lost_slot(&self) -> bool {
         // 55000: invalidated, because it had to keep too much; 42704: dropped.
-        matches!(self, Self::Refused { code, .. } if code == "55000" || code == "42704")
+        matches!(self, Self::Server { code, .. } if code == "55000" || code == "42704")
     }
 
     /// Whether somebody else reads from the slot.
     #[must_use]
     pub fn is_slot_in_use(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "55006")
+        matches!(self, Self::Server { code, .. } if code == "55006")
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_in_the_log_read_and_write_as_postgres_does() {
+    fn lsn_parses_and_displays_like_postgresql() {
         let lsn = Lsn::parse("16/B374D848").unwrap();
         assert_eq!(lsn, Lsn(0x16_b374_d848));
         assert_eq!(lsn.to_string(), "16/B374D848");

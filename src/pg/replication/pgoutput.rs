@@ -7,11 +7,11 @@ use bytes::{Buf, Bytes};
 use super::{Lsn, ReplicationError};
 
 /// Microseconds from 1970 to 2000, the year in which PostgreSQL's clock begins.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// By what an old row is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
+pub enum ReplicaIdentity {
     /// Its primary key.
     Default,
     /// Nothing.
@@ -45,7 +45,7 @@ pub struct Relation {
     /// Its name.
     pub table: Box<str>,
     /// What old rows carry.
-    pub identity: Identity,
+    pub identity: ReplicaIdentity,
     /// The published columns, in the table's order.
     pub columns: Box<[Column]>,
 }
@@ -99,7 +99,7 @@ pub enum Operation {
 
 /// One change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct DecodedChange {
     /// Of which table.
     pub relation: Arc<Relation>,
     /// What was done.
@@ -155,11 +155,11 @@ pub enum Message {
 /// # Errors
 /// When the bytes are no message of version 1.
 pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
-    let mut input = Input(bytes);
+    let mut input = MessageReader(bytes);
     Ok(match input.u8()? {
         b'B' => {
             input.u64()?; // Where the commit record is; the end is in the commit.
-            let committed_at_us = input.i64()? + EPOCH_2000_US;
+            let committed_at_us = input.i64()? + POSTGRES_EPOCH_US;
             Message::Begin { xid: input.u32()?, committed_at_us }
         }
         b'C' => {
@@ -167,51 +167,51 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
             input.u64()?;
             Message::Commit { end: Lsn(input.u64()?) }
         }
-        b'R' => Message::Relation(relation(&mut input)?),
+        b'R' => Message::Relation(read_relation(&mut input)?),
         b'I' => {
             let relation = input.u32()?;
-            input.marker(b'N')?;
-            Message::Insert { relation, new: row(&mut input)? }
+            input.expect_byte(b'N')?;
+            Message::Insert { relation, new: read_row(&mut input)? }
         }
         b'U' => {
             let relation = input.u32()?;
             let old = match input.u8()? {
                 b'K' | b'O' => {
-                    let old = row(&mut input)?;
-                    input.marker(b'N')?;
+                    let old = read_row(&mut input)?;
+                    input.expect_byte(b'N')?;
                     Some(old)
                 }
                 b'N' => None,
-                _ => return Err(ReplicationError::Garbled("an update without a row")),
+                _ => return Err(ReplicationError::Protocol("an update without a row")),
             };
-            Message::Update { relation, old, new: row(&mut input)? }
+            Message::Update { relation, old, new: read_row(&mut input)? }
         }
         b'D' => {
             let relation = input.u32()?;
             if !matches!(input.u8()?, b'K' | b'O') {
-                return Err(ReplicationError::Garbled("a delete without a row"));
+                return Err(ReplicationError::Protocol("a delete without a row"));
             }
-            Message::Delete { relation, old: row(&mut input)? }
+            Message::Delete { relation, old: read_row(&mut input)? }
         }
         b'T' | b'O' | b'Y' | b'M' => Message::Other,
-        _ => return Err(ReplicationError::Garbled("a message of an unknown kind")),
+        _ => return Err(ReplicationError::Protocol("a message of an unknown kind")),
     })
 }
 
-fn relation(input: &mut Input) -> Result<Relation, ReplicationError> {
+fn read_relation(input: &mut MessageReader) -> Result<Relation, ReplicationError> {
     let oid = input.u32()?;
-    let schema = input.string()?;
-    let table = input.string()?;
+    let schema = input.c_string()?;
+    let table = input.c_string()?;
     let identity = match input.u8()? {
-        b'd' => Identity::Default,
-        b'n' => Identity::Nothing,
-        b'f' => Identity::Full,
-        b'i' => Identity::Index,
-        _ => return Err(ReplicationError::Garbled("a table with an unknown identity")),
+        b'd' => ReplicaIdentity::Default,
+        b'n' => ReplicaIdentity::Nothing,
+        b'f' => ReplicaIdentity::Full,
+        b'i' => ReplicaIdentity::Index,
+        _ => return Err(ReplicationError::Protocol("a table with an unknown identity")),
     };
-    let column = |input: &mut Input| {
+    let column = |input: &mut MessageReader| {
         let in_identity = input.u8()? & 1 == 1;
-        let name = input.string()?;
+        let name = input.c_string()?;
         let type_oid = input.u32()?;
         let type_modifier = i32::from_be_bytes(input.u32()?.to_be_bytes());
         Ok(Column { name, type_oid, type_modifier, in_identity })
@@ -221,8 +221,8 @@ fn relation(input: &mut Input) -> Result<Relation, ReplicationError> {
     Ok(Relation { oid, schema, table, identity, columns })
 }
 
-fn row(input: &mut Input) -> Result<Row, ReplicationError> {
-    let cell = |input: &mut Input| {
+fn read_row(input: &mut MessageReader) -> Result<Row, ReplicationError> {
+    let cell = |input: &mut MessageReader| {
         Ok(match input.u8()? {
             b'n' => Cell::Null,
             b'u' => Cell::Unchanged,
@@ -230,21 +230,21 @@ fn row(input: &mut Input) -> Result<Row, ReplicationError> {
                 let length = input.u32()? as usize;
                 let bytes = input.take(length)?;
                 std::str::from_utf8(&bytes)
-                    .map_err(|_| ReplicationError::Garbled("a text that is not UTF-8"))?;
+                    .map_err(|_| ReplicationError::Protocol("a text that is not UTF-8"))?;
                 Cell::Text(bytes)
             }
-            _ => return Err(ReplicationError::Garbled("a value of an unknown kind")),
+            _ => return Err(ReplicationError::Protocol("a value of an unknown kind")),
         })
     };
     (0..input.u16()?).map(|_| cell(input)).collect()
 }
 
-struct Input(Bytes);
+struct MessageReader(Bytes);
 
-impl Input {
+impl MessageReader {
     fn take(&mut self, length: usize) -> Result<Bytes, ReplicationError> {
         if self.0.len() < length {
-            return Err(ReplicationError::Garbled("a message ends early"));
+            return Err(ReplicationError::Protocol("a message ends early"));
         }
         Ok(self.0.split_to(length))
     }
@@ -269,24 +269,24 @@ impl Input {
         Ok(self.take(8)?.get_i64())
     }
 
-    fn marker(&mut self, expected: u8) -> Result<(), ReplicationError> {
+    fn expect_byte(&mut self, expected: u8) -> Result<(), ReplicationError> {
         if self.u8()? == expected {
             Ok(())
         } else {
-            Err(ReplicationError::Garbled("a row in the wrong place"))
+            Err(ReplicationError::Protocol("a row in the wrong place"))
         }
     }
 
-    fn string(&mut self) -> Result<Box<str>, ReplicationError> {
+    fn c_string(&mut self) -> Result<Box<str>, ReplicationError> {
         let end = self
             .0
             .iter()
             .position(|&byte| byte == 0)
-            .ok_or(ReplicationError::Garbled("a name without an end"))?;
+            .ok_or(ReplicationError::Protocol("a name without an end"))?;
         let name = self.take(end)?;
         self.0.advance(1);
         let name =
-            std::str::from_utf8(&name).map_err(|_| ReplicationError::Garbled("a name that is not UTF-8"))?;
+            std::str::from_utf8(&name).map_err(|_| ReplicationError::Protocol("a name that is not UTF-8"))?;
         Ok(name.into())
     }
 }
@@ -314,18 +314,18 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_read_with_its_columns_and_identity() {
+    fn relation_has_columns_and_identity() {
         let mut bytes = b"R\0\0\x40\x01public\0todos\0f\0\x01\x01id\0\0\0\0\x14".to_vec();
         bytes.extend((-1_i32).to_be_bytes());
         let Message::Relation(relation) = decode(bytes.into()).unwrap() else { panic!("a relation") };
         assert_eq!((&*relation.schema, &*relation.table, relation.oid), ("public", "todos", 0x4001));
-        assert_eq!(relation.identity, Identity::Full);
+        assert_eq!(relation.identity, ReplicaIdentity::Full);
         let id = Column { name: "id".into(), type_oid: 20, type_modifier: -1, in_identity: true };
         assert_eq!(*relation.columns, [id]);
     }
 
     #[test]
-    fn an_update_has_an_old_row_where_the_log_has_one() {
+    fn update_has_an_old_row_if_the_log_has_one() {
         for old in [None, Some(b'K'), Some(b'O')] {
             let mut bytes = b"U\0\0\0\x07".to_vec();
             if let Some(kind) = old {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_time_is_counted_from_2000() {
+    fn commit_time_is_counted_from_2000() {
         let mut bytes = vec![b'B'];
         bytes.extend(0_u64.to_be_bytes());
         bytes.extend(1_000_i64.to_be_bytes());

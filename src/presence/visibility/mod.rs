@@ -9,9 +9,9 @@
 //! again. What that answer holds may be told as it is: it is what `select` as that viewer returned. So whatever a
 //! viewer hears was, in commit order, theirs to see.
 
-mod inbox;
-mod pump;
-mod sight;
+mod graph;
+mod pending;
+mod task;
 
-pub use inbox::{Ears, Inbox};
-pub use pump::{Pump, Visibility, visibility};
+pub use pending::{PendingChanges, VisibilityNotifications};
+pub use task::{Visibility, VisibilityTask, visibility};

@@ -8,24 +8,24 @@ use super::*;
 use crate::protocol::{ErrorCode, Token};
 
 const ALICE: &str = "11111111-1111-4111-8111-111111111111";
-const ROOM: &str = "22222222-2222-4222-8222-222222222222";
+const CONVERSATION: &str = "22222222-2222-4222-8222-222222222222";
 
-fn read(message: &Value) -> Result<ClientMessage, WireError> {
+fn decode_json(message: &Value) -> Result<ClientMessage, WireError> {
     decode(Frame::Text(&message.to_string()))
 }
 
-fn update(data: Value) -> Result<ClientMessage, WireError> {
-    read(&json!({"type": "presence_update", "data": data}))
+fn decode_update(data: Value) -> Result<ClientMessage, WireError> {
+    decode_json(&json!({"type": "presence_update", "data": data}))
 }
 
-fn said(message: &ServerMessage) -> Value {
+fn encoded(message: &ServerMessage) -> Value {
     let mut out = Vec::new();
     assert_eq!(encode_into(message, &mut out), Some(FrameKind::Text));
     serde_json::from_slice(&out).expect("valid JSON")
 }
 
 #[test]
-fn what_the_back_end_sends_is_passed_on_as_it_came() {
+fn custom_events_are_forwarded_unchanged() {
     let payload = serde_json::value::RawValue::from_string(r#"{"n":1.50}"#.to_owned()).expect("is JSON");
     let event = CustomEvent { category: crate::model::Category::Custom, event: "paid".into(), payload };
     let mut out = Vec::new();
@@ -34,7 +34,7 @@ fn what_the_back_end_sends_is_passed_on_as_it_came() {
     assert_eq!(String::from_utf8(out).expect("is text"), expected);
 }
 
-fn empty() -> DeviceContext {
+fn empty_context() -> DeviceContext {
     DeviceContext {
         user_id: ALICE.parse().expect("a UUID"),
         device_id: DeviceId::unnamed(),
@@ -49,13 +49,13 @@ fn empty() -> DeviceContext {
 }
 
 #[test]
-fn everything_that_is_said_has_the_contract_s_shape() {
+fn server_messages_match_the_protocol() {
     let context = DeviceContext {
-        active_conversation_id: Some(ROOM.parse().expect("a UUID")),
-        visible_conversation_ids: vec![ROOM.parse().expect("a UUID")],
+        active_conversation_id: Some(CONVERSATION.parse().expect("a UUID")),
+        visible_conversation_ids: vec![CONVERSATION.parse().expect("a UUID")],
         last_navigation_path: Some("/notes".into()),
         local_time: Some("14:30".into()),
-        ..empty()
+        ..empty_context()
     };
     for (message, expected) in [
         (
@@ -65,7 +65,7 @@ fn everything_that_is_said_has_the_contract_s_shape() {
         (
             ServerMessage::ContextSync(Arc::new(context)),
             json!({"type": "presence_sync", "timestamp": 1_700_000_000_123_i64, "data": {
-                "deviceId": "default", "activeConversationId": ROOM, "visibleConversationIds": [ROOM],
+                "deviceId": "default", "activeConversationId": CONVERSATION, "visibleConversationIds": [CONVERSATION],
                 "activeNotebookId": null, "activePersonaId": null, "lastNavigationPath": "/notes", "localTime": "14:30",
             }}),
         ),
@@ -78,26 +78,28 @@ fn everything_that_is_said_has_the_contract_s_shape() {
             json!({"type": "error", "code": "TOKEN_EXPIRED", "message": "the token has expired"}),
         ),
     ] {
-        assert_eq!(said(&message), expected);
+        assert_eq!(encoded(&message), expected);
     }
 }
 
 #[test]
-fn nothing_is_said_of_other_people() {
+fn presence_of_other_users_is_not_encoded() {
     let mut out = Vec::new();
     for message in [ServerMessage::InitialState(Vec::new()), ServerMessage::Pong] {
         assert_eq!(encode_into(&message, &mut out), None);
     }
     assert!(out.is_empty());
-    assert!(!crate::protocol::Dialect::Context.tells_of_others());
+    assert!(!crate::protocol::Dialect::Context.includes_other_users());
 }
 
 #[test]
-fn an_update_tells_what_is_cleared_from_what_is_not_mentioned() {
-    let Ok(ClientMessage::Context(bare)) = update(json!({"deviceId": "web"})) else { panic!("not read") };
+fn an_update_distinguishes_null_from_absent_fields() {
+    let Ok(ClientMessage::Context(bare)) = decode_update(json!({"deviceId": "web"})) else {
+        panic!("not read")
+    };
     assert_eq!(serde_json::to_value(&bare).expect("serializes"), json!({}));
-    let full = update(json!({
-        "deviceId": "web", "activeConversationId": ROOM, "visibleConversationIds": [ROOM], "activeNotebookId": null,
+    let full = decode_update(json!({
+        "deviceId": "web", "activeConversationId": CONVERSATION, "visibleConversationIds": [CONVERSATION], "activeNotebookId": null,
         "activePersonaId": ALICE, "lastNavigationPath": "/a", "localTime": "2024-06-15T14:30:00+02:00",
     }));
     let Ok(ClientMessage::Context(full)) = full else { panic!("not read: {full:?}") };
@@ -105,11 +107,12 @@ fn an_update_tells_what_is_cleared_from_what_is_not_mentioned() {
     assert_eq!(
         serde_json::to_value(&full).expect("serializes"),
         json!({
-            "active_conversation_id": ROOM, "visible_conversation_ids": [ROOM], "active_notebook_id": null,
+            "active_conversation_id": CONVERSATION, "visible_conversation_ids": [CONVERSATION], "active_notebook_id": null,
             "active_persona_id": ALICE, "last_navigation_path": "/a", "local_time": "2024-06-15T14:30:00+02:00",
         })
     );
-    let Ok(ClientMessage::Context(none)) = update(json!({"deviceId": "web", "visibleConversationIds": null}))
+    let Ok(ClientMessage::Context(none)) =
+        decode_update(json!({"deviceId": "web", "visibleConversationIds": null}))
     else {
         panic!("not read")
     };
@@ -117,16 +120,17 @@ fn an_update_tells_what_is_cleared_from_what_is_not_mentioned() {
 }
 
 #[test]
-fn the_other_messages_are_read() {
-    assert_eq!(read(&json!({"type": "heartbeat"})), Ok(ClientMessage::Heartbeat { active: None }));
-    let auth = read(&json!({"type": "auth", "token": "t"}));
+fn the_other_messages_are_decoded() {
+    assert_eq!(decode_json(&json!({"type": "heartbeat"})), Ok(ClientMessage::Heartbeat { active: None }));
+    let auth = decode_json(&json!({"type": "auth", "token": "t"}));
     assert_eq!(auth, Ok(ClientMessage::Authenticate(Token::new("t".into()))));
-    let typing = read(&json!({"type": "typing", "data": {"conversationId": ROOM, "isTyping": true}}));
+    let typing =
+        decode_json(&json!({"type": "typing", "data": {"conversationId": CONVERSATION, "isTyping": true}}));
     assert!(matches!(typing, Ok(ClientMessage::Typing { is_typing: true, .. })));
 }
 
 #[test]
-fn every_complaint_names_its_field() {
+fn errors_name_their_field() {
     for (message, field) in [
         (json!({"type": "status", "data": {}}), "type"),
         (json!({"type": "presence_update"}), "data"),
@@ -141,11 +145,11 @@ fn every_complaint_names_its_field() {
             "data.visibleConversationIds",
         ),
         (
-            json!({"type": "presence_update", "data": {"deviceId": "a", "visibleConversationIds": [ROOM, 1]}}),
+            json!({"type": "presence_update", "data": {"deviceId": "a", "visibleConversationIds": [CONVERSATION, 1]}}),
             "data.visibleConversationIds[1]",
         ),
         (
-            json!({"type": "presence_update", "data": {"deviceId": "a", "visibleConversationIds": vec![ROOM; 101]}}),
+            json!({"type": "presence_update", "data": {"deviceId": "a", "visibleConversationIds": vec![CONVERSATION; 101]}}),
             "data.visibleConversationIds",
         ),
         (
@@ -157,7 +161,7 @@ fn every_complaint_names_its_field() {
             "data.localTime",
         ),
     ] {
-        let error = read(&message).expect_err("the message is not valid");
+        let error = decode_json(&message).expect_err("the message is not valid");
         assert_eq!(error.code, ErrorCode::InvalidRequest);
         assert!(error.details.iter().any(|detail| detail.field == field), "{message}: {error:?}");
     }
@@ -185,9 +189,9 @@ proptest! {
         kind in prop::sample::select(&["presence_update", "heartbeat", "typing", "auth", "?"][..]),
         data in json::any_json(KEYS),
     ) {
-        if let Err(error) = read(&json!({"type": kind, "data": data})) {
+        if let Err(error) = decode_json(&json!({"type": kind, "data": data})) {
             prop_assert!(!error.message.is_empty() && !error.details.is_empty());
-            said(&ServerMessage::Error(error));
+            encoded(&ServerMessage::Error(error));
         }
     }
 }

@@ -7,20 +7,20 @@ use super::*;
 use crate::{model::Reach, protocol::Token};
 
 const ALICE: &str = "11111111-1111-4111-8111-111111111111";
-const ROOM: &str = "22222222-2222-4222-8222-222222222222";
+const CONVERSATION: &str = "22222222-2222-4222-8222-222222222222";
 
-fn read(message: &Value) -> Result<ClientMessage, WireError> {
+fn decode_json(message: &Value) -> Result<ClientMessage, WireError> {
     decode(Frame::Text(&message.to_string()))
 }
 
-fn said(message: &ServerMessage) -> Value {
+fn encoded(message: &ServerMessage) -> Value {
     let mut out = Vec::new();
     assert_eq!(encode_into(message, &mut out), Some(FrameKind::Text));
     serde_json::from_slice(&out).expect("valid JSON")
 }
 
 #[test]
-fn what_the_back_end_sends_is_passed_on_as_it_came() {
+fn custom_events_are_forwarded_unchanged() {
     let payload = serde_json::value::RawValue::from_string(r#"{"n":1.50}"#.to_owned()).expect("is JSON");
     let event = CustomEvent { category: crate::model::Category::Custom, event: "paid".into(), payload };
     let mut out = Vec::new();
@@ -44,7 +44,7 @@ fn alice() -> Presence {
 }
 
 #[test]
-fn everything_that_is_said_has_the_contract_s_shape() {
+fn server_messages_match_the_protocol() {
     let welcome = Welcome {
         client_id: "0.1.2".into(),
         user_id: ALICE.parse().expect("a UUID"),
@@ -54,7 +54,7 @@ fn everything_that_is_said_has_the_contract_s_shape() {
     };
     let typing = TypingState {
         user_id: ALICE.parse().expect("a UUID"),
-        conversation_id: ROOM.parse().expect("a UUID"),
+        conversation_id: CONVERSATION.parse().expect("a UUID"),
         is_typing: true,
     };
     let out = Presence { custom_status: Some("out".into()), ..alice() };
@@ -82,7 +82,7 @@ fn everything_that_is_said_has_the_contract_s_shape() {
             }}),
         ),
         (
-            ServerMessage::Presence(Arc::new(Presence::taken_back(alice().user_id))),
+            ServerMessage::Presence(Arc::new(Presence::hidden(alice().user_id))),
             json!({"type": "presence_update", "payload": {
                 "user_id": ALICE, "online_status": "offline", "custom_status": null, "last_seen_at": null,
             }}),
@@ -90,7 +90,7 @@ fn everything_that_is_said_has_the_contract_s_shape() {
         (
             ServerMessage::Typing(typing),
             json!({"type": "typing_indicator", "payload": {
-                "conversation_id": ROOM, "user_id": ALICE, "is_typing": true,
+                "conversation_id": CONVERSATION, "user_id": ALICE, "is_typing": true,
             }}),
         ),
         (ServerMessage::Pong, json!({"type": "pong", "payload": {}})),
@@ -101,9 +101,9 @@ fn everything_that_is_said_has_the_contract_s_shape() {
             }}),
         ),
     ] {
-        assert_eq!(said(&message), expected);
+        assert_eq!(encoded(&message), expected);
     }
-    let limited = said(&ServerMessage::Error(WireError::rate_limited(250)));
+    let limited = encoded(&ServerMessage::Error(WireError::rate_limited(250)));
     assert_eq!(
         (&limited["retry_after_ms"], &limited["payload"]["retry_after_ms"]),
         (&json!(250), &json!(250))
@@ -111,7 +111,7 @@ fn everything_that_is_said_has_the_contract_s_shape() {
 }
 
 #[test]
-fn the_initial_state_is_a_frame_for_each_user() {
+fn the_initial_state_is_one_frame_per_user() {
     let mut out = Vec::new();
     let other = Presence { custom_status: Some("two\nlines".into()), ..alice() };
     let both = ServerMessage::InitialState(vec![Arc::new(alice()), Arc::new(other)]);
@@ -127,7 +127,7 @@ fn the_initial_state_is_a_frame_for_each_user() {
 }
 
 #[test]
-fn what_belongs_to_other_dialects_is_not_said() {
+fn messages_of_other_dialects_are_not_encoded() {
     let mut out = Vec::new();
     let ready =
         ServerMessage::BundleReady { bundle_type: "topic".into(), bundle_id: uuid::Uuid::nil(), version: 1 };
@@ -136,29 +136,31 @@ fn what_belongs_to_other_dialects_is_not_said() {
 }
 
 #[test]
-fn every_message_of_a_client_is_read() {
-    let status = read(&json!({"type": "presence_update", "payload": {"online_status": "busy"}}));
-    assert_eq!(status, Ok(ClientMessage::Status(StatusUpdate::of(Status::Busy))));
-    let status = read(
+fn all_client_messages_are_decoded() {
+    let status = decode_json(&json!({"type": "presence_update", "payload": {"online_status": "busy"}}));
+    assert_eq!(status, Ok(ClientMessage::Status(StatusUpdate::with_status(Status::Busy))));
+    let status = decode_json(
         &json!({"type": "presence_update", "payload": {"online_status": "busy", "custom_status": null}}),
     );
     let Ok(ClientMessage::Status(update)) = status else { panic!("not a status: {status:?}") };
     assert_eq!(update.custom_status, Some(None));
     for name in ["heartbeat", "presence_heartbeat"] {
-        assert_eq!(read(&json!({"type": name})), Ok(ClientMessage::Heartbeat { active: None }));
-        let active = read(&json!({"type": name, "payload": {"active": true}}));
+        assert_eq!(decode_json(&json!({"type": name})), Ok(ClientMessage::Heartbeat { active: None }));
+        let active = decode_json(&json!({"type": name, "payload": {"active": true}}));
         assert_eq!(active, Ok(ClientMessage::Heartbeat { active: Some(true) }));
     }
-    let typing = read(&json!({"type": "typing", "payload": {"conversation_id": ROOM, "is_typing": true}}));
+    let typing = decode_json(
+        &json!({"type": "typing", "payload": {"conversation_id": CONVERSATION, "is_typing": true}}),
+    );
     assert!(matches!(typing, Ok(ClientMessage::Typing { is_typing: true, .. })));
-    assert_eq!(read(&json!({"type": "ping"})), Ok(ClientMessage::Ping));
-    assert_eq!(read(&json!({"type": "ping", "payload": {}})), Ok(ClientMessage::Ping));
-    let auth = read(&json!({"type": "auth", "token": "t"}));
+    assert_eq!(decode_json(&json!({"type": "ping"})), Ok(ClientMessage::Ping));
+    assert_eq!(decode_json(&json!({"type": "ping", "payload": {}})), Ok(ClientMessage::Ping));
+    let auth = decode_json(&json!({"type": "auth", "token": "t"}));
     assert_eq!(auth, Ok(ClientMessage::Authenticate(Token::new("t".into()))));
 }
 
 #[test]
-fn every_complaint_names_its_field() {
+fn errors_name_their_field() {
     for (message, field, code) in [
         (json!({}), "type", ErrorCode::InvalidRequest),
         (json!({"type": "status"}), "type", ErrorCode::InvalidRequest),
@@ -180,14 +182,14 @@ fn every_complaint_names_its_field() {
             ErrorCode::InvalidRequest,
         ),
         (
-            json!({"type": "typing", "payload": {"conversation_id": ROOM}}),
+            json!({"type": "typing", "payload": {"conversation_id": CONVERSATION}}),
             "payload.is_typing",
             ErrorCode::InvalidRequest,
         ),
         (json!({"type": "heartbeat", "payload": {"active": 1}}), "payload.active", ErrorCode::InvalidRequest),
         (json!({"type": "auth", "token": 7}), "token", ErrorCode::InvalidRequest),
     ] {
-        let error = read(&message).expect_err("the message is not valid");
+        let error = decode_json(&message).expect_err("the message is not valid");
         assert_eq!(error.code, code, "{message}");
         assert!(error.details.iter().any(|detail| detail.field == field), "{message}: {error:?}");
     }
@@ -207,17 +209,17 @@ proptest! {
         kind in prop::sample::select(&["presence_update", "heartbeat", "typing", "ping", "auth", "?"][..]),
         payload in json::any_json(KEYS),
     ) {
-        if let Err(error) = read(&json!({"type": kind, "payload": payload})) {
+        if let Err(error) = decode_json(&json!({"type": kind, "payload": payload})) {
             prop_assert!(!error.message.is_empty() && !error.details.is_empty());
-            said(&ServerMessage::Error(error));
+            encoded(&ServerMessage::Error(error));
         }
     }
 
     #[test]
     fn whatever_is_said_is_valid_json(custom_status in proptest::option::of(".*"), message in ".*") {
         let presence = Presence { custom_status: custom_status.clone(), ..alice() };
-        let shown = said(&ServerMessage::Presence(Arc::new(presence)));
+        let shown = encoded(&ServerMessage::Presence(Arc::new(presence)));
         prop_assert_eq!(shown["payload"]["custom_status"].as_str(), custom_status.as_deref());
-        said(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
+        encoded(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
     }
 }

@@ -61,7 +61,7 @@ mod kind {
 impl<'a> Push<'a> {
     /// How many bytes it has, but for what holds it together.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         let payload = match self.payload {
             Payload::Json(json) => json.len(),
             Payload::Binary(bytes) => bytes.len(),
@@ -88,13 +88,13 @@ impl<'a> Push<'a> {
     }
 
     fn decode_binary(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut rest = Rest(bytes);
+        let mut rest = Cursor(bytes);
         match rest.byte()? {
             kind::PUSH => {
                 let [join_ref, reference, topic, event] = rest.lengths()?;
                 Ok(Self {
-                    join_ref: present(rest.text(join_ref)?),
-                    reference: present(rest.text(reference)?),
+                    join_ref: non_empty(rest.text(join_ref)?),
+                    reference: non_empty(rest.text(reference)?),
                     topic: rest.text(topic)?.into(),
                     event: rest.text(event)?.into(),
                     payload: Payload::Binary(rest.0),
@@ -102,8 +102,8 @@ impl<'a> Push<'a> {
             }
             kind::USER_BROADCAST_PUSH => {
                 let [join_ref, reference, topic, event, metadata, encoding] = rest.lengths()?;
-                let join_ref = present(rest.text(join_ref)?);
-                let reference = present(rest.text(reference)?);
+                let join_ref = non_empty(rest.text(join_ref)?);
+                let reference = non_empty(rest.text(reference)?);
                 let topic = rest.text(topic)?;
                 let event = rest.text(event)?;
                 let metadata = rest.text(metadata)?;
@@ -126,14 +126,14 @@ fn json(bytes: &[u8]) -> Result<&str, Malformed> {
     serde_json::from_str::<&RawValue>(text).map(|_| text).map_err(|_| Malformed)
 }
 
-fn present(text: &str) -> Option<Cow<'_, str>> {
+fn non_empty(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
 /// What is left of a binary frame.
-struct Rest<'a>(&'a [u8]);
+struct Cursor<'a>(&'a [u8]);
 
-impl<'a> Rest<'a> {
+impl<'a> Cursor<'a> {
     fn byte(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.0.split_first().ok_or(Malformed)?;
         self.0 = rest;
@@ -158,9 +158,9 @@ struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Texts;
+        struct TextVisitor;
 
-        impl<'de> Visitor<'de> for Texts {
+        impl<'de> Visitor<'de> for TextVisitor {
             type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
             }
         }
 
-        deserializer.deserialize_str(Texts)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
@@ -191,9 +191,9 @@ struct Array<'a>(Push<'a>);
 
 impl<'de> Deserialize<'de> for Array<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Arrays;
+        struct ArrayVisitor;
 
-        impl<'de> Visitor<'de> for Arrays {
+        impl<'de> Visitor<'de> for ArrayVisitor {
             type Value = Array<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,7 +218,7 @@ impl<'de> Deserialize<'de> for Array<'de> {
             }
         }
 
-        deserializer.deserialize_seq(Arrays)
+        deserializer.deserialize_seq(ArrayVisitor)
     }
 }
 
@@ -239,9 +239,9 @@ enum Key {
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Objects;
+        struct ObjectVisitor;
 
-        impl<'de> Visitor<'de> for Objects {
+        impl<'de> Visitor<'de> for ObjectVisitor {
             type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -272,6 +272,6 @@ impl<'de> Deserialize<'de> for Object<'de> {
             }
         }
 
-        deserializer.deserialize_map(Objects)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }

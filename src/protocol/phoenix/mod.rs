@@ -17,9 +17,9 @@ mod tests;
 use std::time::Duration;
 
 pub use inbound::{Malformed, Payload, Push, UserPush};
-pub use outbound::{Body, Message, Said, Status, UserBroadcast, UserPayload};
+pub use outbound::{Body, Message, ReplyStatus, TopicMessage, UserBroadcast, UserPayload};
 
-use super::dialect::{Farewell, Language, Manners, Silence};
+use super::dialect::{ConnectionPolicy, DialectSpec, IdlePolicy, ShutdownClose};
 
 /// What every channel's topic begins with on the wire.
 pub const TOPIC_PREFIX: &str = "realtime:";
@@ -29,15 +29,26 @@ pub const HEARTBEAT_TOPIC: &str = "phoenix";
 /// The largest frame of a client, in bytes; more closes with 1009.
 const MAX_MESSAGE_BYTES: usize = 5_000_000;
 /// A socket whose client says nothing for so long is closed; clients send heartbeats every 15 to 30 s.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-const MANNERS: Manners =
-    Manners { silence: Silence::Closed(IDLE_LIMIT), is_rationed: false, farewell: Farewell::Restart };
+const POLICY: ConnectionPolicy = ConnectionPolicy {
+    idle: IdlePolicy::CloseAfter(IDLE_TIMEOUT),
+    is_rate_limited: false,
+    shutdown_close: ShutdownClose::ServiceRestart,
+};
 
 /// Serializer 1.0.0.
-pub(super) const V1: Language =
-    Language { name: "phoenix_v1", max_message_bytes: MAX_MESSAGE_BYTES, manners: MANNERS, words: None };
+pub(super) const V1: DialectSpec = DialectSpec {
+    name: "phoenix_v1",
+    max_message_bytes: MAX_MESSAGE_BYTES,
+    policy: POLICY,
+    presence_codec: None,
+};
 
 /// Serializer 2.0.0.
-pub(super) const V2: Language =
-    Language { name: "phoenix_v2", max_message_bytes: MAX_MESSAGE_BYTES, manners: MANNERS, words: None };
+pub(super) const V2: DialectSpec = DialectSpec {
+    name: "phoenix_v2",
+    max_message_bytes: MAX_MESSAGE_BYTES,
+    policy: POLICY,
+    presence_codec: None,
+};

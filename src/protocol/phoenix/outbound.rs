@@ -10,14 +10,14 @@ use crate::protocol::{Dialect, Encode, FrameKind};
 
 /// Whether a request was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum ReplyStatus {
     /// It was.
     Ok,
     /// It was not; the response says why.
     Error,
 }
 
-impl Status {
+impl ReplyStatus {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -32,7 +32,7 @@ pub enum Body<'a> {
     /// As it stands.
     Raw(&'a str),
     /// A reply's.
-    Reply(Status, &'a str),
+    Reply(ReplyStatus, &'a str),
 }
 
 /// A message for one client.
@@ -74,7 +74,7 @@ impl Encode for Message<'_> {
 
 /// Something said to everybody in a room, in text: it names no join and answers nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct TopicMessage {
     /// The room's name, without `realtime:`.
     pub topic: Arc<str>,
     /// `broadcast`, `presence_diff`, `postgres_changes`, ….
@@ -83,10 +83,11 @@ pub struct Said {
     pub payload: Box<str>,
 }
 
-impl Encode for Said {
+impl Encode for TopicMessage {
     fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
-        TextFrame::to_all(&self.event)
-            .write(dialect, &Prefixed(&self.topic), out, |out| out.extend_from_slice(self.payload.as_bytes()))
+        TextFrame::without_refs(&self.event).write(dialect, &WireTopic(&self.topic), out, |out| {
+            out.extend_from_slice(self.payload.as_bytes())
+        })
     }
 }
 
@@ -140,7 +141,7 @@ impl UserBroadcast {
         let UserPayload::Json(payload) = &self.payload else {
             return None;
         };
-        TextFrame::to_all("broadcast").write(dialect, &Prefixed(&self.topic), out, |out| {
+        TextFrame::without_refs("broadcast").write(dialect, &WireTopic(&self.topic), out, |out| {
             out.extend_from_slice(b"{\"type\":\"broadcast\",\"event\":");
             write_json(out, &self.event);
             out.extend_from_slice(b",\"payload\":");
@@ -164,15 +165,15 @@ impl Encode for UserBroadcast {
 }
 
 /// A room's name as it stands on the wire.
-struct Prefixed<'a>(&'a str);
+struct WireTopic<'a>(&'a str);
 
-impl Serialize for Prefixed<'_> {
+impl Serialize for WireTopic<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl fmt::Display for Prefixed<'_> {
+impl fmt::Display for WireTopic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(TOPIC_PREFIX)?;
         f.write_str(self.0)
@@ -187,7 +188,7 @@ struct TextFrame<'a> {
 }
 
 impl<'a> TextFrame<'a> {
-    const fn to_all(event: &'a str) -> Self {
+    const fn without_refs(event: &'a str) -> Self {
         Self { join_ref: None, reference: None, event }
     }
 

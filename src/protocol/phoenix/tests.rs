@@ -7,11 +7,11 @@ use crate::protocol::{Dialect, Encode, Frame, FrameKind};
 const V1_: Dialect = Dialect::PhoenixV1;
 const V2_: Dialect = Dialect::PhoenixV2;
 
-fn text(dialect: Dialect, frame: &str) -> Result<Push<'_>, Malformed> {
+fn decode_text(dialect: Dialect, frame: &str) -> Result<Push<'_>, Malformed> {
     Push::decode(dialect, Frame::Text(frame))
 }
 
-fn binary(frame: &[u8]) -> Result<Push<'_>, Malformed> {
+fn decode_binary(frame: &[u8]) -> Result<Push<'_>, Malformed> {
     Push::decode(V2_, Frame::Binary(frame))
 }
 
@@ -21,14 +21,14 @@ fn encoded(dialect: Dialect, message: &dyn Encode) -> Option<(FrameKind, Vec<u8>
     Some((kind, out))
 }
 
-fn said(dialect: Dialect, message: &dyn Encode) -> Value {
+fn encoded_json(dialect: Dialect, message: &dyn Encode) -> Value {
     let (kind, bytes) = encoded(dialect, message).expect("it says something");
     assert_eq!(kind, FrameKind::Text);
     serde_json::from_slice(&bytes).expect("it says JSON")
 }
 
 #[test]
-fn both_versions_read_the_same_push() {
+fn both_versions_decode_the_same_push() {
     let payload = r#"{"z":12345678901234567890123,"a":[1.10]}"#;
     let v2 = format!(r#" ["1", "2" ,"realtime:ä\u00e4","broadcast", {payload} , "extra"] "#);
     let v1 = format!(
@@ -41,20 +41,20 @@ fn both_versions_read_the_same_push() {
         event: "broadcast".into(),
         payload: Payload::Json(payload),
     };
-    assert_eq!(text(V2_, &v2), Ok(expected.clone()));
-    assert_eq!(text(V1_, &v1), Ok(expected));
+    assert_eq!(decode_text(V2_, &v2), Ok(expected.clone()));
+    assert_eq!(decode_text(V1_, &v1), Ok(expected));
 }
 
 #[test]
 fn references_may_be_null_and_an_empty_one_is_none() {
-    let push = text(V2_, r#"[null,"","phoenix","heartbeat",{}]"#).expect("is fine");
+    let push = decode_text(V2_, r#"[null,"","phoenix","heartbeat",{}]"#).expect("is fine");
     assert_eq!((push.join_ref, push.reference), (None, None));
-    let push = text(V1_, r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}"#);
+    let push = decode_text(V1_, r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}"#);
     assert_eq!(push.expect("is fine").reference, None);
 }
 
 #[test]
-fn what_is_no_push_is_malformed() {
+fn invalid_frames_are_malformed() {
     for frame in [
         "",
         "{",
@@ -79,17 +79,17 @@ fn what_is_no_push_is_malformed() {
         r#"{"topic":5,"event":"e","payload":{},"ref":"1"}"#,
         r#"{"topic":"realtime:a","event":7,"payload":{},"ref":"1"}"#,
     ] {
-        assert_eq!(text(V1_, frame), Err(Malformed), "{frame}");
-        assert_eq!(text(V2_, frame), Err(Malformed), "{frame}");
+        assert_eq!(decode_text(V1_, frame), Err(Malformed), "{frame}");
+        assert_eq!(decode_text(V2_, frame), Err(Malformed), "{frame}");
     }
     let nested = format!(r#"[null,"1","realtime:a","e",{}{}]"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert!(text(V2_, &nested).is_ok(), "depth is nothing to a payload that nobody looks into");
+    assert!(decode_text(V2_, &nested).is_ok(), "depth is nothing to a payload that nobody looks into");
 }
 
 #[test]
-fn the_reference_s_user_broadcast_goes_in_as_kind_3_and_out_as_kind_4() {
+fn a_user_broadcast_is_decoded_from_kind_3_and_encoded_as_kind_4() {
     let push = b"\x03\x01\x01\x0a\x03\x00\x0112realtime:acur{\"x\":1}";
-    let push = binary(push).expect("is a push");
+    let push = decode_binary(push).expect("is a push");
     let expected = UserPush { event: "cur", json: Some(r#"{"x":1}"#), bytes: br#"{"x":1}"# };
     assert_eq!((&*push.topic, &*push.event), ("realtime:a", "broadcast"));
     assert_eq!((push.join_ref.as_deref(), push.reference.as_deref()), (Some("1"), Some("2")));
@@ -108,19 +108,19 @@ fn the_reference_s_user_broadcast_goes_in_as_kind_3_and_out_as_kind_4() {
         "topic": "realtime:a", "event": "broadcast", "ref": null,
         "payload": {"type": "broadcast", "event": "cur", "payload": {"x": 1}},
     });
-    assert_eq!(said(V1_, &broadcast), expected);
+    assert_eq!(encoded_json(V1_, &broadcast), expected);
 }
 
 #[test]
-fn broken_json_and_broken_metadata_make_a_push_malformed() {
-    assert_eq!(binary(b"\x03\x00\x00\x01\x01\x00\x01te{not json"), Err(Malformed));
-    assert_eq!(binary(b"\x03\x00\x00\x01\x01\x02\x01tezz{}"), Err(Malformed));
-    assert_eq!(binary(b"\x03\x00\x00\x01\x01\x00\x01te\xff"), Err(Malformed));
-    assert!(binary(b"\x03\x00\x00\x01\x01\x02\x00te{}\xff\x00").is_ok());
+fn invalid_json_or_metadata_makes_a_push_malformed() {
+    assert_eq!(decode_binary(b"\x03\x00\x00\x01\x01\x00\x01te{not json"), Err(Malformed));
+    assert_eq!(decode_binary(b"\x03\x00\x00\x01\x01\x02\x01tezz{}"), Err(Malformed));
+    assert_eq!(decode_binary(b"\x03\x00\x00\x01\x01\x00\x01te\xff"), Err(Malformed));
+    assert!(decode_binary(b"\x03\x00\x00\x01\x01\x02\x00te{}\xff\x00").is_ok());
 }
 
 #[test]
-fn what_kind_4_cannot_hold_goes_as_text_and_bytes_have_no_text() {
+fn oversized_names_are_sent_as_text_and_binary_has_no_text_form() {
     let long = |payload| UserBroadcast {
         topic: "a".into(),
         event: "é".repeat(128).into(),
@@ -131,29 +131,29 @@ fn what_kind_4_cannot_hold_goes_as_text_and_bytes_have_no_text() {
     let expected = json!([null, null, "realtime:a", "broadcast", {
         "type": "broadcast", "event": "é".repeat(128), "payload": [1], "meta": {"id": "x"},
     }]);
-    assert_eq!(said(V2_, &json_broadcast), expected);
+    assert_eq!(encoded_json(V2_, &json_broadcast), expected);
     assert_eq!(encoded(V2_, &long(UserPayload::Binary("b".into()))), None);
     assert_eq!(encoded(V1_, &long(UserPayload::Binary("b".into()))), None);
     assert_eq!(encoded(Dialect::Presence, &json_broadcast), None);
 }
 
 #[test]
-fn replies_and_pushes_have_the_shapes_of_the_versions() {
+fn replies_and_pushes_match_each_version() {
     let reply = Message {
         join_ref: Some("1"),
         reference: Some("2"),
         topic: "realtime:\"a\"",
         event: "phx_reply",
-        body: Body::Reply(Status::Error, r#"{"reason":"no"}"#),
+        body: Body::Reply(ReplyStatus::Error, r#"{"reason":"no"}"#),
     };
     let payload = json!({"status": "error", "response": {"reason": "no"}});
-    assert_eq!(said(V2_, &reply), json!(["1", "2", "realtime:\"a\"", "phx_reply", payload]));
+    assert_eq!(encoded_json(V2_, &reply), json!(["1", "2", "realtime:\"a\"", "phx_reply", payload]));
     assert_eq!(
-        said(V1_, &reply),
+        encoded_json(V1_, &reply),
         json!({"ref": "2", "event": "phx_reply", "payload": payload, "topic": "realtime:\"a\""})
     );
-    let broadcast = Said { topic: "\"a\n".into(), event: "broadcast".into(), payload: "{}".into() };
-    assert_eq!(said(V2_, &broadcast), json!([null, null, "realtime:\"a\n", "broadcast", {}]));
+    let broadcast = TopicMessage { topic: "\"a\n".into(), event: "broadcast".into(), payload: "{}".into() };
+    assert_eq!(encoded_json(V2_, &broadcast), json!([null, null, "realtime:\"a\n", "broadcast", {}]));
 }
 
 /// JSON texts that a reader would change: big numbers, duplicate keys, odd escapes, and space wherever it may be.
@@ -187,9 +187,9 @@ proptest! {
             (V1_, format!(r#"{{"payload":{payload},"topic":"realtime:a","event":"broadcast","ref":"2"}}"#)),
         ];
         for (dialect, frame) in frames {
-            let Payload::Json(json) = text(dialect, &frame).expect("a push").payload else { panic!("JSON") };
+            let Payload::Json(json) = decode_text(dialect, &frame).expect("a push").payload else { panic!("JSON") };
             prop_assert_eq!(json, inner);
-            let said = Said { topic: "a".into(), event: "broadcast".into(), payload: json.into() };
+            let said = TopicMessage { topic: "a".into(), event: "broadcast".into(), payload: json.into() };
             for dialect in [V1_, V2_] {
                 let (_, bytes) = encoded(dialect, &said).expect("it says something");
                 prop_assert!(String::from_utf8(bytes).expect("text").contains(inner));
@@ -197,7 +197,7 @@ proptest! {
         }
         let mut frame = b"\x03\x00\x00\x0a\x01\x00\x01realtime:ae".to_vec();
         frame.extend_from_slice(payload.as_bytes());
-        let Payload::User(user) = binary(&frame).expect("a push").payload else { panic!("a broadcast") };
+        let Payload::User(user) = decode_binary(&frame).expect("a push").payload else { panic!("a broadcast") };
         prop_assert_eq!(user.json, Some(&*payload));
         let broadcast = UserBroadcast {
             topic: "a".into(),
@@ -219,21 +219,21 @@ proptest! {
         for part in [topic.as_bytes(), event.as_bytes(), &bytes] {
             frame.extend_from_slice(part);
         }
-        let push = binary(&frame).expect("is whole");
+        let push = decode_binary(&frame).expect("is whole");
         prop_assert_eq!(&*push.topic, &*topic);
         prop_assert_eq!(push.join_ref.as_deref(), Some("7"));
         prop_assert_eq!(push.payload, Payload::User(UserPush { event: &event, json: None, bytes: &bytes }));
         let head = frame.len() - bytes.len();
-        prop_assert!(cut >= head || binary(&frame[..cut]).is_err());
+        prop_assert!(cut >= head || decode_binary(&frame[..cut]).is_err());
     }
 
     #[test]
     fn no_bytes_make_the_codecs_panic(bytes: Vec<u8>, kind in 0_u8..5) {
         let mut frame = vec![kind];
         frame.extend_from_slice(&bytes);
-        let _ = binary(&frame);
+        let _ = decode_binary(&frame);
         if let Ok(readable) = std::str::from_utf8(&bytes) {
-            let _ = (text(V1_, readable), text(V2_, readable));
+            let _ = (decode_text(V1_, readable), decode_text(V2_, readable));
         }
     }
 

@@ -10,24 +10,24 @@ use crate::{
 };
 
 const ALICE: &str = "11111111-1111-4111-8111-111111111111";
-const ROOM: &str = "22222222-2222-4222-8222-222222222222";
+const CONVERSATION: &str = "22222222-2222-4222-8222-222222222222";
 
-fn read(message: &Value) -> Result<ClientMessage, WireError> {
+fn decode_json(message: &Value) -> Result<ClientMessage, WireError> {
     decode(Frame::Text(&message.to_string()))
 }
 
-fn refused(message: &Value) -> WireError {
-    read(message).expect_err("the message is not valid")
+fn decode_error(message: &Value) -> WireError {
+    decode_json(message).expect_err("the message is not valid")
 }
 
-fn said(message: &ServerMessage) -> Value {
+fn encoded(message: &ServerMessage) -> Value {
     let mut out = Vec::new();
     assert_eq!(encode_into(message, &mut out), Some(FrameKind::Text));
     serde_json::from_slice(&out).expect("valid JSON")
 }
 
 #[test]
-fn what_the_back_end_sends_is_passed_on_as_it_came() {
+fn custom_events_are_forwarded_unchanged() {
     let payload = serde_json::value::RawValue::from_string(r#"{"n":1.50}"#.to_owned()).expect("is JSON");
     let event = CustomEvent { category: crate::model::Category::Custom, event: "paid".into(), payload };
     let mut out = Vec::new();
@@ -50,8 +50,8 @@ fn alice() -> Presence {
 }
 
 #[test]
-fn a_presence_update_has_the_contract_s_shape() {
-    let shown = said(&ServerMessage::Presence(Arc::new(alice())));
+fn a_presence_update_matches_the_protocol() {
+    let shown = encoded(&ServerMessage::Presence(Arc::new(alice())));
     let expected = json!({"type": "presence_update", "data": {
         "user_id": ALICE, "status": "online", "availability": "dnd", "last_seen": "2024-01-01T12:00:00.123Z"
     }});
@@ -59,7 +59,7 @@ fn a_presence_update_has_the_contract_s_shape() {
 }
 
 #[test]
-fn optional_fields_appear_only_when_present_but_last_seen_always_does() {
+fn optional_fields_are_omitted_and_last_seen_is_always_present() {
     let presence = Presence {
         last_seen: None,
         custom_status: Some("lunch \"now\"".into()),
@@ -70,36 +70,36 @@ fn optional_fields_appear_only_when_present_but_last_seen_always_does() {
         "user_id": ALICE, "status": "online", "availability": "dnd", "last_seen": null,
         "custom_status": "lunch \"now\"", "idle_since": "2024-01-01T00:00:00.000Z"
     }});
-    assert_eq!(said(&ServerMessage::Presence(Arc::new(presence))), expected);
+    assert_eq!(encoded(&ServerMessage::Presence(Arc::new(presence))), expected);
 }
 
 #[test]
 fn the_initial_state_lists_presences() {
-    let shown = said(&ServerMessage::InitialState(vec![Arc::new(alice())]));
+    let shown = encoded(&ServerMessage::InitialState(vec![Arc::new(alice())]));
     assert_eq!(shown["type"], "initial_state");
     assert_eq!(shown["data"]["presences"][0]["user_id"], ALICE);
-    assert_eq!(said(&ServerMessage::InitialState(Vec::new()))["data"], json!({"presences": []}));
+    assert_eq!(encoded(&ServerMessage::InitialState(Vec::new()))["data"], json!({"presences": []}));
 }
 
 #[test]
-fn typing_and_errors_have_their_shapes() {
+fn typing_and_error_frames_match_the_protocol() {
     let typing = TypingState {
         user_id: ALICE.parse().expect("a UUID"),
-        conversation_id: ROOM.parse().expect("a UUID"),
+        conversation_id: CONVERSATION.parse().expect("a UUID"),
         is_typing: true,
     };
     assert_eq!(
-        said(&ServerMessage::Typing(typing)),
-        json!({"type": "typing_update", "data": {"user_id": ALICE, "conversation_id": ROOM, "is_typing": true}})
+        encoded(&ServerMessage::Typing(typing)),
+        json!({"type": "typing_update", "data": {"user_id": ALICE, "conversation_id": CONVERSATION, "is_typing": true}})
     );
-    let limited = said(&ServerMessage::Error(WireError::rate_limited(250)));
+    let limited = encoded(&ServerMessage::Error(WireError::rate_limited(250)));
     assert_eq!((&limited["type"], &limited["code"]), (&json!("error"), &json!("RATE_LIMITED")));
     assert_eq!(limited["retry_after_ms"], 250);
     assert_eq!(limited.get("details"), None);
 }
 
 #[test]
-fn there_are_no_acknowledgements() {
+fn acknowledgements_are_not_encoded() {
     let mut out = Vec::new();
     assert_eq!(encode_into(&ServerMessage::StatusAck(Arc::new(alice())), &mut out), None);
     assert_eq!(
@@ -110,12 +110,12 @@ fn there_are_no_acknowledgements() {
 }
 
 #[test]
-fn a_status_is_read_in_both_spellings() {
-    let snake = read(&json!({"type": "status", "data": {
+fn a_status_is_decoded_in_snake_case_and_camel_case() {
+    let snake = decode_json(&json!({"type": "status", "data": {
         "status": "busy", "device_id": "web", "custom_status": null,
         "custom_status_expires_at": "2030-01-01T00:00:00+01:00", "activity": "reading", "current_page": "/a"
     }}));
-    let camel = read(&json!({"type": "status", "data": {
+    let camel = decode_json(&json!({"type": "status", "data": {
         "status": "busy", "deviceId": "web", "customStatus": null,
         "customStatusExpiresAt": "2029-12-31T23:00:00Z", "activity": "reading", "currentPage": "/a"
     }}));
@@ -127,20 +127,20 @@ fn a_status_is_read_in_both_spellings() {
 }
 
 #[test]
-fn a_bare_status_leaves_everything_else_as_it_is() {
-    let message = read(&json!({"type": "status", "data": {"status": "away"}}));
-    assert_eq!(message, Ok(ClientMessage::Status(StatusUpdate::of(Status::Away))));
+fn a_status_alone_leaves_other_fields_unchanged() {
+    let message = decode_json(&json!({"type": "status", "data": {"status": "away"}}));
+    assert_eq!(message, Ok(ClientMessage::Status(StatusUpdate::with_status(Status::Away))));
 }
 
 #[test]
-fn a_status_that_does_not_exist_is_unprocessable() {
-    let error = refused(&json!({"type": "status", "data": {"status": "idle"}}));
+fn an_unknown_status_is_unprocessable() {
+    let error = decode_error(&json!({"type": "status", "data": {"status": "idle"}}));
     assert_eq!(error.code, ErrorCode::Unprocessable);
     assert_eq!(error.details[0].field, "data.status");
 }
 
 #[test]
-fn every_complaint_names_its_field() {
+fn errors_name_their_field() {
     for (message, field) in [
         (json!({}), "type"),
         (json!({"type": 5}), "type"),
@@ -165,36 +165,41 @@ fn every_complaint_names_its_field() {
             json!({"type": "typing", "data": {"conversation_id": "x", "is_typing": true}}),
             "data.conversation_id",
         ),
-        (json!({"type": "typing", "data": {"conversation_id": ROOM, "is_typing": 1}}), "data.is_typing"),
+        (
+            json!({"type": "typing", "data": {"conversation_id": CONVERSATION, "is_typing": 1}}),
+            "data.is_typing",
+        ),
         (json!({"type": "subscribe", "data": {"user_ids": []}}), "data.user_ids"),
         (json!({"type": "subscribe", "data": {"user_ids": [ALICE, 7]}}), "data.user_ids[1]"),
         (json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1001]}}), "data.user_ids"),
         (json!({"type": "auth"}), "token"),
     ] {
-        let error = refused(&message);
+        let error = decode_error(&message);
         assert!(error.details.iter().any(|detail| detail.field == field), "{message}: {error:?}");
     }
 }
 
 #[test]
-fn the_other_messages_are_read() {
-    assert_eq!(read(&json!({"type": "heartbeat"})), Ok(ClientMessage::Heartbeat { active: None }));
+fn the_other_messages_are_decoded() {
+    assert_eq!(decode_json(&json!({"type": "heartbeat"})), Ok(ClientMessage::Heartbeat { active: None }));
     assert_eq!(
-        read(&json!({"type": "heartbeat", "data": {"active": false}})),
+        decode_json(&json!({"type": "heartbeat", "data": {"active": false}})),
         Ok(ClientMessage::Heartbeat { active: Some(false) })
     );
-    let typing = read(&json!({"type": "typing", "data": {"conversation_id": ROOM, "is_typing": false}}));
+    let typing = decode_json(
+        &json!({"type": "typing", "data": {"conversation_id": CONVERSATION, "is_typing": false}}),
+    );
     assert!(matches!(typing, Ok(ClientMessage::Typing { is_typing: false, .. })));
-    let subscribe = read(&json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1000]}}));
+    let subscribe = decode_json(&json!({"type": "subscribe", "data": {"user_ids": vec![ALICE; 1000]}}));
     assert!(
         matches!(subscribe, Ok(ClientMessage::Subscribe(Subscription { user_ids })) if user_ids.len() == 1000)
     );
-    let auth = read(&json!({"type": "auth", "token": "t"}));
+    let auth = decode_json(&json!({"type": "auth", "token": "t"}));
     assert_eq!(auth, Ok(ClientMessage::Authenticate(Token::new("t".into()))));
 }
 
 #[test]
-fn what_is_no_json_object_is_refused() {
+fn non_objects_are_rejected() {
     for text in ["", "{", "[]", "null", "{\"type\":\"heartbeat\"}x", &"[".repeat(10_000)] {
         assert_eq!(decode(Frame::Text(text)).expect_err("refused").code, ErrorCode::InvalidRequest);
     }
@@ -225,10 +230,10 @@ proptest! {
         kind in prop_oneof![Just("status"), Just("heartbeat"), Just("typing"), Just("subscribe"), Just("auth"), Just("?")],
         data in json::any_json(KEYS),
     ) {
-        if let Err(error) = read(&json!({"type": kind, "data": data})) {
+        if let Err(error) = decode_json(&json!({"type": kind, "data": data})) {
             prop_assert!(!error.message.is_empty());
             prop_assert!(!error.details.is_empty());
-            said(&ServerMessage::Error(error));
+            encoded(&ServerMessage::Error(error));
         }
     }
 
@@ -241,8 +246,8 @@ proptest! {
     ) {
         let time = seconds.map(|seconds| Timestamp::from_second(seconds).expect("in range"));
         let presence = Presence { custom_status: custom_status.clone(), activity, last_seen: time, idle_since: time, ..alice() };
-        let shown = said(&ServerMessage::Presence(Arc::new(presence)));
+        let shown = encoded(&ServerMessage::Presence(Arc::new(presence)));
         prop_assert_eq!(shown["data"].get("custom_status").and_then(Value::as_str), custom_status.as_deref());
-        said(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
+        encoded(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
     }
 }

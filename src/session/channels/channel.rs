@@ -5,13 +5,13 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{changes::Subscribed, rights::Guard};
+use super::{authorization::PrivateAccess, postgres_changes::ChannelSubscription};
 use crate::{
     channels::{
-        ChannelId, Claimant, Room,
-        presence::{Key, Seat},
+        ChannelId, ChannelPrincipal, Topic,
+        presence::{PresenceKey, PresenceRef},
     },
-    presence::guests::Guest,
+    presence::channel_users::UserGuard,
     protocol::phoenix::{Payload, Push, UserPush},
 };
 
@@ -21,13 +21,13 @@ pub(super) struct Channel {
     /// Its name in this process.
     pub id: ChannelId,
     /// Where it is.
-    pub room: Room,
+    pub topic: Topic,
     /// The client's name for this join.
     pub join_ref: Option<Box<str>>,
     /// What it has become.
     pub stage: Stage,
     /// What the client said meanwhile; in order.
-    pub held: Held,
+    pub held: HeldPushes,
 }
 
 /// How far a channel has come.
@@ -43,25 +43,25 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Joined {
     /// As whom it acts.
-    pub claimant: Arc<Claimant>,
+    pub principal: Arc<ChannelPrincipal>,
     /// Its place among the users here, if it acts as one.
-    pub guest: Option<Guest>,
+    pub user_guard: Option<UserGuard>,
     /// The hash of the token's text: the same again changes nothing.
-    pub token: u64,
+    pub token_hash: u64,
     /// Broadcasts are answered.
     pub ack: bool,
     /// Hears its own broadcasts.
-    pub hears_itself: bool,
+    pub receives_own: bool,
     /// What it has to do with presence.
     pub presence: Presence,
     /// What stands between it and a private room.
-    pub guard: Option<Box<Guard>>,
+    pub private_access: Option<Box<PrivateAccess>>,
     /// Its subscription to changes, if it asked for any.
-    pub changes: Option<Subscribed>,
+    pub subscription: Option<ChannelSubscription>,
     /// Something that is being found out, while pushes wait. It ends with this.
     pub work: Option<AbortOnDropHandle<()>>,
     /// Waits for broadcasts from the database, where the client wants to know. It ends with this.
-    pub notice: Option<AbortOnDropHandle<()>>,
+    pub replication_wait: Option<AbortOnDropHandle<()>>,
 }
 
 /// What a channel has to do with presence.
@@ -70,20 +70,20 @@ pub(super) struct Presence {
     /// It wants to see who is present.
     pub enabled: bool,
     /// It did not want to, but tracks in a private room and so sees differences.
-    pub sees: bool,
+    pub receives_diffs: bool,
     /// Under which key it tracks; made up when it is first needed.
-    pub key: Option<Key>,
+    pub key: Option<PresenceKey>,
     /// It tracks something.
-    pub tracks: bool,
+    pub is_tracking: bool,
     /// When its last pushes were.
-    pub calls: Calls,
+    pub pushes: PushTimes,
 }
 
 /// The moments of the last presence pushes, milliseconds on one clock that may start over.
 #[derive(Debug, Default)]
-pub(super) struct Calls(VecDeque<u32>);
+pub(super) struct PushTimes(VecDeque<u32>);
 
-impl Calls {
+impl PushTimes {
     /// Counts a push at `now`; `false` if there were `most` within `window` already.
     pub fn admit(&mut self, now: u32, most: u32, window: u32) -> bool {
         while self.0.front().is_some_and(|then| now.wrapping_sub(*then) >= window) {
@@ -107,19 +107,19 @@ impl Channel {
     }
 
     /// Its place in presence, whether it tracks or not.
-    pub fn presence_seat(&mut self) -> Option<Seat> {
+    pub fn presence_ref(&mut self) -> Option<PresenceRef> {
         let Stage::Joined(joined) = &mut self.stage else {
             return None;
         };
         let key = joined.presence.key.get_or_insert_with(|| Uuid::new_v4().to_string().into()).clone();
-        let user = joined.claimant.user();
-        Some(Seat { room: self.room.clone(), key, channel: self.id, user })
+        let user = joined.principal.user_id();
+        Some(PresenceRef { topic: self.topic.clone(), key, channel: self.id, user })
     }
 }
 
 /// Pushes that wait until something is decided.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldPushes {
     pushes: VecDeque<HeldPush>,
     bytes: usize,
 }
@@ -128,9 +128,9 @@ pub(super) struct Held {
 const MAX_HELD: usize = 100;
 const MAX_HELD_BYTES: usize = 1024 * 1024;
 
-impl Held {
+impl HeldPushes {
     /// Keeps a push; `false` if there is no room.
-    pub fn keep(&mut self, push: &Push<'_>) -> bool {
+    pub fn push(&mut self, push: &Push<'_>) -> bool {
         let push = HeldPush::from(push);
         let bytes = push.payload.bytes();
         // One alone may be as large as a frame.
@@ -143,14 +143,14 @@ impl Held {
     }
 
     /// Keeps a push that was taken out already, in its old place.
-    pub fn keep_first(&mut self, push: &Push<'_>) {
+    pub fn push_front(&mut self, push: &Push<'_>) {
         let push = HeldPush::from(push);
         self.bytes += push.payload.bytes();
         self.pushes.push_front(push);
     }
 
     /// The oldest.
-    pub fn next(&mut self) -> Option<HeldPush> {
+    pub fn pop(&mut self) -> Option<HeldPush> {
         let push = self.pushes.pop_front()?;
         self.bytes -= push.payload.bytes();
         if self.pushes.is_empty() {
@@ -237,12 +237,12 @@ mod tests {
 
     #[test]
     fn five_calls_in_thirty_seconds_and_the_sixth_is_too_many() {
-        let mut calls = Calls::default();
+        let mut calls = PushTimes::default();
         assert!((0..5).all(|second| calls.admit(second * 1_000, 5, 30_000)));
         assert!(!calls.admit(29_999, 5, 30_000));
         assert!(calls.admit(30_000, 5, 30_000), "the first was half a minute ago");
         assert!(!calls.admit(30_500, 5, 30_000));
-        let mut late = Calls::default();
+        let mut late = PushTimes::default();
         assert!(
             late.admit(u32::MAX, 1, 30_000) && !late.admit(5, 1, 30_000) && late.admit(30_000, 1, 30_000)
         );
@@ -260,17 +260,17 @@ mod tests {
 
     #[test]
     fn what_is_held_comes_back_in_order_and_only_so_much_is_held() {
-        let mut held = Held::default();
+        let mut held = HeldPushes::default();
         let user = UserPush { event: "e", json: None, bytes: b"\0" };
         let binary = Push { payload: Payload::User(user), ..push("") };
-        assert!(held.keep(&push("1")) && held.keep(&binary));
-        assert!((2..MAX_HELD).all(|_| held.keep(&push("2"))));
-        assert!(!held.keep(&push("3")));
-        assert_eq!(held.next().expect("is held").as_push(), push("1"));
-        assert_eq!(held.next().expect("is held").as_push(), binary);
+        assert!(held.push(&push("1")) && held.push(&binary));
+        assert!((2..MAX_HELD).all(|_| held.push(&push("2"))));
+        assert!(!held.push(&push("3")));
+        assert_eq!(held.pop().expect("is held").as_push(), push("1"));
+        assert_eq!(held.pop().expect("is held").as_push(), binary);
         let large = "x".repeat(MAX_HELD_BYTES);
-        assert!(!held.keep(&push(&large)));
-        while held.next().is_some() {}
-        assert!(held.keep(&push(&large)), "one alone may be large");
+        assert!(!held.push(&push(&large)));
+        while held.pop().is_some() {}
+        assert!(held.push(&push(&large)), "one alone may be large");
     }
 }

@@ -7,22 +7,22 @@ use serde_json::value::RawValue;
 
 /// What a client wants of a channel.
 #[derive(Debug, Default)]
-pub(super) struct JoinRequest {
+pub(super) struct JoinPayload {
     /// The channel's settings; `None` for a legacy join, whose topic itself is the subscription.
-    pub config: Option<Config>,
+    pub config: Option<ChannelConfig>,
     /// The token that the channel is to hold instead of the socket's.
     pub token: Option<Box<str>>,
 }
 
 /// A channel's settings.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Config {
+pub(super) struct ChannelConfig {
     /// Broadcasts are answered.
     pub ack: bool,
     /// The channel hears its own broadcasts.
-    pub hears_itself: bool,
+    pub receives_own: bool,
     /// What is to be sent again first; `None` if nothing is.
-    pub replay: Option<Replay>,
+    pub replay: Option<ReplayRequest>,
     /// Wants to be told when broadcasts from the database reach this node.
     pub replication_ready: bool,
     /// Under which key the channel tracks; `None` for one of the server's making.
@@ -32,7 +32,7 @@ pub(super) struct Config {
     /// The changes of tables that it wants, as they came.
     pub changes: Vec<Box<RawValue>>,
     /// The join is to be answered only once they are told, and so long it waits.
-    pub changes_within: Option<Duration>,
+    pub changes_timeout: Option<Duration>,
     /// The channel's name was all there was: it names the changes that are wanted.
     pub is_legacy: bool,
     /// Which of the two rooms of that name.
@@ -41,7 +41,7 @@ pub(super) struct Config {
 
 /// Which stored broadcasts are to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replay {
+pub(super) enum ReplayRequest {
     /// From that moment on (milliseconds since 1970), the newest so many.
     Since { ms: i64, limit: u8 },
     /// Asked for in a way that cannot be understood.
@@ -49,7 +49,7 @@ pub(super) enum Replay {
 }
 
 /// How long a join waits for its changes, by itself and at most.
-const MOST_PATIENCE: Duration = Duration::from_secs(15);
+const MAX_CHANGES_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most that is sent again.
 const MAX_REPLAYED: u8 = 25;
 
@@ -66,17 +66,17 @@ pub(super) enum InvalidJoin {
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-impl JoinRequest {
+impl JoinPayload {
     /// Reads the payload of a join.
     pub fn read(payload: &str) -> Result<Self, InvalidJoin> {
-        let fields: Object = object(payload, "the payload")?;
-        let token = ["access_token", "user_token"].into_iter().find_map(|name| text(fields.get(name)?));
-        let config = fields.get("config").map(|config| Config::read(config)).transpose()?;
+        let fields: Object = parse_object(payload, "the payload")?;
+        let token = ["access_token", "user_token"].into_iter().find_map(|name| parse_text(fields.get(name)?));
+        let config = fields.get("config").map(|config| ChannelConfig::read(config)).transpose()?;
         Ok(Self { config, token: token.filter(|token| !token.starts_with("sb_")) })
     }
 }
 
-impl Config {
+impl ChannelConfig {
     /// What a join means that says nothing but its name: `<schema>[:<table>[:<filter>]]`.
     pub fn legacy(name: &str) -> Self {
         let named = ["schema", "table", "filter"].into_iter().zip(name.splitn(3, ':'));
@@ -91,9 +91,9 @@ impl Config {
         if config.get() == "null" {
             return Ok(Self::default());
         }
-        let fields: Object = object(config.get(), "config")?;
+        let fields: Object = parse_object(config.get(), "config")?;
         let broadcast: Object = match present(&fields, "broadcast") {
-            Some(broadcast) => object(broadcast.get(), "broadcast")?,
+            Some(broadcast) => parse_object(broadcast.get(), "broadcast")?,
             None => Object::new(),
         };
         // Of another shape it counts as absent.
@@ -101,27 +101,27 @@ impl Config {
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .unwrap_or_default();
         let lenient =
-            |fields: &Object, name| fields.get(name).and_then(|raw| boolean(raw)).unwrap_or_default();
+            |fields: &Object, name| fields.get(name).and_then(|raw| parse_bool(raw)).unwrap_or_default();
         let private = match present(&fields, "private") {
-            Some(raw) => boolean(raw).ok_or(InvalidJoin::Private)?,
+            Some(raw) => parse_bool(raw).ok_or(InvalidJoin::Private)?,
             None => false,
         };
         Ok(Self {
             ack: lenient(&broadcast, "ack"),
-            hears_itself: lenient(&broadcast, "self"),
-            replay: present(&broadcast, "replay").map(Replay::read),
+            receives_own: lenient(&broadcast, "self"),
+            replay: present(&broadcast, "replay").map(ReplayRequest::read),
             replication_ready: lenient(&broadcast, "replication_ready"),
-            presence_key: present(&presence, "key").map(key).filter(|key| !key.is_empty()),
+            presence_key: present(&presence, "key").map(parse_key).filter(|key| !key.is_empty()),
             presence_enabled: lenient(&presence, "enabled"),
-            changes: changes(present(&fields, "postgres_changes"))?,
-            changes_within: present(&fields, "postgres_changes_options").and_then(patience),
+            changes: parse_changes(present(&fields, "postgres_changes"))?,
+            changes_timeout: present(&fields, "postgres_changes_options").and_then(parse_changes_timeout),
             is_legacy: false,
             private,
         })
     }
 }
 
-impl Replay {
+impl ReplayRequest {
     fn read(raw: &RawValue) -> Self {
         let Ok(fields) = serde_json::from_str::<Object>(raw.get()) else {
             return Self::Invalid;
@@ -138,7 +138,7 @@ impl Replay {
 }
 
 /// The fields of an object; of a name given twice the last counts.
-fn object<'a>(json: &'a str, what: &'static str) -> Result<Object<'a>, InvalidJoin> {
+fn parse_object<'a>(json: &'a str, what: &'static str) -> Result<Object<'a>, InvalidJoin> {
     serde_json::from_str(json).map_err(|_| InvalidJoin::NotAnObject(what))
 }
 
@@ -148,7 +148,7 @@ fn present<'a>(fields: &Object<'a>, name: &str) -> Option<&'a RawValue> {
 }
 
 /// `true` and `false`, also as strings in whatever case.
-fn boolean(raw: &RawValue) -> Option<bool> {
+fn parse_bool(raw: &RawValue) -> Option<bool> {
     let word = raw.get();
     let word = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')).unwrap_or(word);
     let is_text = word.len() < raw.get().len();
@@ -161,16 +161,16 @@ fn boolean(raw: &RawValue) -> Option<bool> {
     }
 }
 
-fn text(raw: &RawValue) -> Option<Box<str>> {
+fn parse_text(raw: &RawValue) -> Option<Box<str>> {
     serde_json::from_str(raw.get()).ok()
 }
 
 /// A key may be anything; what is no text counts as the text it is written as.
-fn key(raw: &RawValue) -> Box<str> {
-    text(raw).unwrap_or_else(|| raw.get().into())
+fn parse_key(raw: &RawValue) -> Box<str> {
+    parse_text(raw).unwrap_or_else(|| raw.get().into())
 }
 
-fn changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
+fn parse_changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
     let all = raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok()).unwrap_or_default();
     let wanted = all.into_iter().filter(|one| one.get() != "null");
     wanted
@@ -185,24 +185,24 @@ fn changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
 }
 
 /// How long a join that wants it waits for its changes.
-fn patience(raw: &RawValue) -> Option<Duration> {
+fn parse_changes_timeout(raw: &RawValue) -> Option<Duration> {
     let options: Object = serde_json::from_str(raw.get()).ok()?;
-    options.get("wait").and_then(|wait| boolean(wait)).filter(|waits| *waits)?;
+    options.get("wait").and_then(|wait| parse_bool(wait)).filter(|waits| *waits)?;
     let asked = options.get("timeout").and_then(|ms| serde_json::from_str(ms.get()).ok());
-    Some(asked.map_or(MOST_PATIENCE, Duration::from_millis).min(MOST_PATIENCE))
+    Some(asked.map_or(MAX_CHANGES_TIMEOUT, Duration::from_millis).min(MAX_CHANGES_TIMEOUT))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(json: &str) -> Config {
+    fn config(json: &str) -> ChannelConfig {
         let payload = format!(r#"{{"config":{json},"unknown":1}}"#);
-        JoinRequest::read(&payload).expect("is a join").config.expect("is no legacy join")
+        JoinPayload::read(&payload).expect("is a join").config.expect("is no legacy join")
     }
 
     fn refused(payload: &str) -> InvalidJoin {
-        JoinRequest::read(payload).expect_err(payload)
+        JoinPayload::read(payload).expect_err(payload)
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
             let config = config(json);
             let flags = [
                 config.ack,
-                config.hears_itself,
+                config.receives_own,
                 config.presence_enabled,
                 config.private,
                 config.replication_ready,
@@ -232,7 +232,7 @@ mod tests {
         let all = config(
             r#"{"broadcast":{"ack":"true","self":"TRUE"},"presence":{"key":{"a":1},"enabled":"True"},"private":true}"#,
         );
-        assert!(all.ack && all.hears_itself && all.presence_enabled && all.private);
+        assert!(all.ack && all.receives_own && all.presence_enabled && all.private);
         assert_eq!(all.presence_key.as_deref(), Some(r#"{"a":1}"#));
         assert_eq!(config(r#"{"presence":{"key":42}}"#).presence_key.as_deref(), Some("42"));
         assert_eq!(config(r#"{"presence":{"key":"k"}}"#).presence_key.as_deref(), Some("k"));
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_token_is_a_text_that_is_no_key() {
-        let token = |json: &str| JoinRequest::read(json).expect("is a join").token;
+        let token = |json: &str| JoinPayload::read(json).expect("is a join").token;
         assert_eq!(token(r#"{"access_token":"a.b.c"}"#).as_deref(), Some("a.b.c"));
         assert_eq!(token(r#"{"access_token":5,"user_token":"u"}"#).as_deref(), Some("u"));
         assert_eq!(token(r#"{"access_token":""}"#).as_deref(), Some(""));
@@ -283,11 +283,11 @@ mod tests {
     #[test]
     fn replays_are_clamped_and_need_a_moment() {
         let replay = |json: &str| config(&format!(r#"{{"broadcast":{{"replay":{json}}}}}"#)).replay;
-        assert_eq!(replay(r#"{"since":7}"#), Some(Replay::Since { ms: 7, limit: 25 }));
-        assert_eq!(replay(r#"{"since":7,"limit":1000}"#), Some(Replay::Since { ms: 7, limit: 25 }));
-        assert_eq!(replay(r#"{"since":7,"limit":0}"#), Some(Replay::Since { ms: 7, limit: 1 }));
+        assert_eq!(replay(r#"{"since":7}"#), Some(ReplayRequest::Since { ms: 7, limit: 25 }));
+        assert_eq!(replay(r#"{"since":7,"limit":1000}"#), Some(ReplayRequest::Since { ms: 7, limit: 25 }));
+        assert_eq!(replay(r#"{"since":7,"limit":0}"#), Some(ReplayRequest::Since { ms: 7, limit: 1 }));
         for json in ["{}", "[]", "5", r#"{"since":"7"}"#, r#"{"since":7.5}"#, r#"{"since":7,"limit":"x"}"#] {
-            assert_eq!(replay(json), Some(Replay::Invalid), "{json}");
+            assert_eq!(replay(json), Some(ReplayRequest::Invalid), "{json}");
         }
         assert_eq!(replay("null"), None);
     }
@@ -295,12 +295,12 @@ mod tests {
     #[test]
     fn a_join_may_wait_for_its_changes_but_not_for_ever() {
         let waits =
-            |options: &str| config(&format!(r#"{{"postgres_changes_options":{options}}}"#)).changes_within;
+            |options: &str| config(&format!(r#"{{"postgres_changes_options":{options}}}"#)).changes_timeout;
         assert_eq!(waits(r#"{"wait":true,"timeout":500}"#), Some(Duration::from_millis(500)));
         for options in
             [r#"{"wait":true}"#, r#"{"wait":"true","timeout":"x"}"#, r#"{"wait":true,"timeout":1e6}"#]
         {
-            assert_eq!(waits(options), Some(MOST_PATIENCE), "{options}");
+            assert_eq!(waits(options), Some(MAX_CHANGES_TIMEOUT), "{options}");
         }
         for options in ["null", "{}", "7", r#"{"wait":false,"timeout":500}"#, r#"{"timeout":500}"#] {
             assert_eq!(waits(options), None, "{options}");

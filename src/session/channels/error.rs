@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     auth::ChannelTokenError,
-    channels::{authorization::AuthorizationError, changes::SubscribeError},
+    channels::{authorization::AuthorizationError, postgres_changes::SubscribeError},
     hub::HubStopped,
 };
 
@@ -51,7 +51,7 @@ pub(super) enum JoinError {
     Changes(SubscribeError),
     /// The same: not in the time that it wanted to wait.
     #[error("PostgresChangesSubscribeTimeout: changes are not told after {} ms", .0.as_millis())]
-    ChangesLate(Duration),
+    ChangesTimeout(Duration),
     /// The join's own task failed.
     #[error("join crashed")]
     Crashed,

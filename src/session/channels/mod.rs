@@ -11,24 +11,24 @@
 //! Everything about a channel goes through the hub's mailboxes, also replies: so nothing of a channel comes before the
 //! reply to its join, and nothing after its close. Heartbeats are answered at once.
 
-mod admission;
-mod broadcasting;
-mod changes;
+mod authorization;
+mod background;
+mod broadcast;
 mod channel;
+mod close;
 mod config;
-mod ending;
 mod error;
-mod farewells;
-mod inbox;
-mod joining;
+mod events;
+mod join;
+mod join_authorization;
+mod join_throttle;
+mod outgoing;
+mod postgres_changes;
 mod presence;
-mod refusals;
-mod renewal;
-mod rights;
-mod speech;
-mod tokens;
-mod voice;
-mod work;
+mod recent_leaves;
+mod replies;
+mod token_expiry;
+mod token_refresh;
 
 use std::sync::Arc;
 
@@ -39,22 +39,23 @@ use tokio_util::{
 
 use self::{
     channel::{Channel, Stage},
-    ending::Ending,
-    farewells::Farewells,
-    inbox::{Event, Inbox},
-    refusals::Refusals,
-    speech::Speech,
-    voice::Voice,
+    close::CloseCause,
+    events::{EventQueue, SessionEvent},
+    join_throttle::JoinThrottle,
+    outgoing::PendingBroadcasts,
+    recent_leaves::RecentLeaves,
+    replies::ReplyWriter,
 };
 use crate::{
     auth::Verifier,
     channels::{
-        Broadcaster, ChannelId, Claimant, Meter, NodeLimits, Place, authorization::Authorizer,
-        changes::Changes, database::Messages, presence::ChannelPresence, replay::Replays,
+        Broadcaster, ChannelId, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter,
+        authorization::Authorizer, broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges,
+        presence::ChannelPresence, replay::ReplayBuffers,
     },
     clock::Clock,
     hub::Hub,
-    presence::guests::{Guest, Guests},
+    presence::channel_users::{ChannelUsers, UserGuard},
     protocol::{
         Frame,
         phoenix::{HEARTBEAT_TOPIC, Push, TOPIC_PREFIX},
@@ -68,11 +69,11 @@ const BROADCAST: &str = "broadcast";
 /// What the sessions need, shared by all of them.
 pub struct Services {
     /// Changes of tables.
-    pub changes: Changes,
+    pub changes: PostgresChanges,
     /// Who is connected here.
     pub hub: Hub,
     /// As whom sockets act here.
-    pub guests: Guests,
+    pub users: ChannelUsers,
     /// Believes tokens.
     pub verifier: Arc<Verifier>,
     /// For the age of tokens.
@@ -84,9 +85,9 @@ pub struct Services {
     /// What policies say of private rooms.
     pub authorizer: Authorizer,
     /// What the database has stored for rooms.
-    pub messages: Messages,
+    pub messages: StoredMessages,
     /// What comes while that is being sent again.
-    pub replays: Replays,
+    pub replay_buffers: ReplayBuffers,
     /// Public rooms are closed.
     pub private_only: bool,
     /// How much is too much.
@@ -99,154 +100,156 @@ pub struct Services {
 
 /// Who opened a socket.
 #[derive(Debug, Clone)]
-pub struct Opener {
-    claimant: Arc<Claimant>,
+pub struct SocketPrincipal {
+    principal: Arc<ChannelPrincipal>,
     /// The hash of the token's text.
-    token: u64,
+    token_hash: u64,
 }
 
-impl Opener {
+impl SocketPrincipal {
     /// Somebody who came with a token's text, which was believed.
     #[must_use]
-    pub fn new(claimant: Claimant, token: &str) -> Self {
-        Self { claimant: Arc::new(claimant), token: tokens::hash(token) }
+    pub fn new(claimant: ChannelPrincipal, token: &str) -> Self {
+        Self { principal: Arc::new(claimant), token_hash: token_expiry::token_hash(token) }
     }
 }
 
 /// How much a client says.
 #[derive(Debug, Default)]
-struct Said {
-    messages: Meter,
-    bytes: Meter,
+struct ClientMeters {
+    messages: RateMeter,
+    bytes: RateMeter,
 }
 
 /// One socket.
 pub struct ChannelsSession {
     services: Arc<Services>,
     /// Who opened it.
-    opener: Opener,
+    socket_principal: SocketPrincipal,
     /// That one's place among the users here, if it is one.
-    guest: Option<Guest>,
+    user_guard: Option<UserGuard>,
     #[expect(clippy::vec_box, reason = "most sockets have one channel, and a vector makes room for four")]
     channels: Vec<Box<Channel>>,
     /// There from the first time on that something happens elsewhere.
-    inbox: Option<Inbox>,
+    events: Option<EventQueue>,
     /// What it has said and is still to be passed on, until the end of a read. Boxed, because most listen.
-    speech: Option<Box<Speech>>,
+    pending_broadcasts: Option<Box<PendingBroadcasts>>,
     /// How much the client says, if anybody counts. Boxed, because most say nothing for most of the time.
-    said: Option<Box<Said>>,
-    refusals: Refusals,
-    farewells: Farewells,
-    _place: Place,
+    meters: Option<Box<ClientMeters>>,
+    join_throttle: JoinThrottle,
+    recent_leaves: RecentLeaves,
+    _connection_permit: ConnectionPermit,
 }
 
 impl ChannelsSession {
     /// A session for somebody who has a place.
     #[must_use]
-    pub fn new(services: Arc<Services>, opener: Opener, place: Place) -> Self {
+    pub fn new(services: Arc<Services>, opener: SocketPrincipal, place: ConnectionPermit) -> Self {
         Self {
             services,
-            opener,
-            guest: None,
+            socket_principal: opener,
+            user_guard: None,
             channels: Vec::new(),
-            inbox: None,
-            speech: None,
-            said: None,
-            refusals: Refusals::default(),
-            farewells: Farewells::default(),
-            _place: place,
+            events: None,
+            pending_broadcasts: None,
+            meters: None,
+            join_throttle: JoinThrottle::default(),
+            recent_leaves: RecentLeaves::default(),
+            _connection_permit: place,
         }
     }
 
     /// Where the channel of a topic is, by its name without `realtime:`.
-    fn place_of(&self, name: &str) -> Option<usize> {
-        self.channels.iter().position(|channel| &*channel.room.topic == name)
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.channels.iter().position(|channel| &*channel.topic.name == name)
     }
 
-    fn place_by_id(&self, id: ChannelId) -> Option<usize> {
+    fn index_by_id(&self, id: ChannelId) -> Option<usize> {
         self.channels.iter().position(|channel| channel.id == id)
     }
 
-    fn inbox(&mut self, conn: &Arc<Connection>) -> Inbox {
-        self.inbox.get_or_insert_with(|| Inbox::new(conn)).clone()
+    fn events(&mut self, conn: &Arc<Connection>) -> EventQueue {
+        self.events.get_or_insert_with(|| EventQueue::new(conn)).clone()
     }
 
-    fn voice<'a>(&self, conn: &'a Arc<Connection>) -> Voice<'a> {
-        Voice { hub: self.services.hub.clone(), conn }
+    fn replies<'a>(&self, conn: &'a Arc<Connection>) -> ReplyWriter<'a> {
+        ReplyWriter { hub: self.services.hub.clone(), conn }
     }
 
-    async fn hear(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
+    async fn on_push(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
         if push.event != BROADCAST {
-            self.speak().await;
+            self.flush_broadcasts().await;
         }
         let Some(name) = push.topic.strip_prefix(TOPIC_PREFIX) else {
-            return self.hear_elsewhere(push, conn).await;
+            return self.on_unscoped_push(push, conn).await;
         };
-        match (&*push.event, self.place_of(name)) {
-            ("phx_join", _) => self.join(name, push, conn).await,
-            ("phx_leave", Some(place)) => self.leave(place, push, conn).await,
-            ("phx_leave", None) => self.voice(conn).left(push).await,
-            (_, Some(place)) => self.hear_in(place, push, conn).await,
-            (_, None) => self.voice(conn).unmatched(push).await,
+        match (&*push.event, self.index_of(name)) {
+            ("phx_join", _) => self.on_join(name, push, conn).await,
+            ("phx_leave", Some(place)) => self.on_leave(place, push, conn).await,
+            ("phx_leave", None) => self.replies(conn).reply_left(push).await,
+            (_, Some(place)) => self.on_channel_push(place, push, conn).await,
+            (_, None) => self.replies(conn).reply_unmatched(push).await,
         }
     }
 
     /// Hears what belongs to no channel.
-    async fn hear_elsewhere(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
-        let voice = self.voice(conn);
+    async fn on_unscoped_push(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
+        let voice = self.replies(conn);
         match (&*push.topic, &*push.event) {
-            (HEARTBEAT_TOPIC, "heartbeat") => voice.pulse(push),
-            (_, "phx_leave") => voice.left(push).await,
-            _ => voice.unmatched(push).await,
+            (HEARTBEAT_TOPIC, "heartbeat") => voice.reply_heartbeat(push),
+            (_, "phx_leave") => voice.reply_left(push).await,
+            _ => voice.reply_unmatched(push).await,
         }
     }
 
     /// Hears what is said in a channel.
-    async fn hear_in(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+    async fn on_channel_push(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
         if self.channels[place].is_busy() {
-            if !self.channels[place].held.keep(push) {
-                self.voice(conn).unmatched(push).await;
+            if !self.channels[place].held.push(push) {
+                self.replies(conn).reply_unmatched(push).await;
             }
             return;
         }
         match &*push.event {
-            _ if self.sends_too_much(push) => self.expel(place, Ending::Bytes, conn).await,
-            "access_token" => self.renew(place, push, conn).await,
-            "presence" => self.presence(place, push, conn).await,
-            _ if self.says_too_much() => self.expel(place, Ending::Rate, conn).await,
-            BROADCAST => self.broadcast(place, push, conn).await,
+            _ if self.exceeds_byte_rate(push) => self.close_channel(place, CloseCause::ByteRate, conn).await,
+            "access_token" => self.refresh_token(place, push, conn).await,
+            "presence" => self.on_presence(place, push, conn).await,
+            _ if self.exceeds_message_rate() => {
+                self.close_channel(place, CloseCause::MessageRate, conn).await
+            }
+            BROADCAST => self.on_broadcast(place, push, conn).await,
             // Nothing else means anything, and nothing is said about it.
             _ => {}
         }
     }
 
     /// Counts the bytes of a message of the client, and says whether there are too many of them.
-    fn sends_too_much(&mut self, push: &Push<'_>) -> bool {
+    fn exceeds_byte_rate(&mut self, push: &Push<'_>) -> bool {
         let limits = &self.services.limits;
-        if !limits.counts_bytes() {
+        if !limits.limits_bytes() {
             return false;
         }
-        let now = limits.now();
-        let bytes = &mut self.said.get_or_insert_default().bytes;
-        bytes.count(now, u32::try_from(push.bytes()).unwrap_or(u32::MAX));
-        limits.is_too_heavy(bytes.per_second(now))
+        let now = limits.elapsed_secs();
+        let bytes = &mut self.meters.get_or_insert_default().bytes;
+        bytes.count(now, u32::try_from(push.byte_len()).unwrap_or(u32::MAX));
+        limits.exceeds_byte_rate(bytes.per_second(now))
     }
 
     /// Counts a message of the client, and says whether there are too many of them.
-    fn says_too_much(&mut self) -> bool {
+    fn exceeds_message_rate(&mut self) -> bool {
         let limits = &self.services.limits;
-        if !limits.counts_messages() {
+        if !limits.limits_messages() {
             return false;
         }
         limits.count_pushes(1);
-        let now = limits.now();
-        let messages = &mut self.said.get_or_insert_default().messages;
+        let now = limits.elapsed_secs();
+        let messages = &mut self.meters.get_or_insert_default().messages;
         messages.count(now, 1);
-        limits.is_flooder(messages.per_second(now))
+        limits.exceeds_message_rate(messages.per_second(now))
     }
 
     /// Has a channel's pushes wait for work that is under way.
-    fn hold(&mut self, place: usize, task: AbortOnDropHandle<()>) {
+    fn set_pending_work(&mut self, place: usize, task: AbortOnDropHandle<()>) {
         match &mut self.channels[place].stage {
             Stage::Joining { work, .. } => *work = Some(task),
             Stage::Joined(joined) => joined.work = Some(task),
@@ -254,39 +257,41 @@ impl ChannelsSession {
     }
 
     /// Hears what was said in a channel while something was being found out.
-    async fn catch_up(&mut self, id: ChannelId, conn: &Arc<Connection>) {
-        while let Some(place) = self.place_by_id(id)
+    async fn replay_held(&mut self, id: ChannelId, conn: &Arc<Connection>) {
+        while let Some(place) = self.index_by_id(id)
             && !self.channels[place].is_busy()
-            && let Some(push) = self.channels[place].held.next()
+            && let Some(push) = self.channels[place].held.pop()
         {
-            self.speak().await;
+            self.flush_broadcasts().await;
             // Boxed, because a push may lead to more work and so back here.
-            Box::pin(self.hear_in(place, &push.as_push(), conn)).await;
+            Box::pin(self.on_channel_push(place, &push.as_push(), conn)).await;
         }
     }
 
     /// Does what follows from something that has happened elsewhere.
-    async fn happen(&mut self, event: Event, conn: &Arc<Connection>) {
+    async fn on_event(&mut self, event: SessionEvent, conn: &Arc<Connection>) {
         match event {
-            Event::Decided(id, decision) => self.decided(id, decision, conn).await,
-            Event::OfChanges(id, is_ok, message) => self.of_changes(id, is_ok, &message, conn).await,
-            Event::Renewed(id, renewed) => self.renewed(id, renewed, conn).await,
-            Event::Writes(id, answer) => self.answered(id, answer, conn).await,
-            Event::Rights(id, rights) => self.rights_changed(id, rights, conn).await,
-            Event::Live(id, is_live) => self.live(id, is_live, conn).await,
+            SessionEvent::JoinDecided(id, decision) => self.on_join_decided(id, decision, conn).await,
+            SessionEvent::SubscriptionMessage(id, is_ok, message) => {
+                self.on_subscription_message(id, is_ok, &message, conn).await
+            }
+            SessionEvent::TokenRefreshed(id, renewed) => self.on_token_refreshed(id, renewed, conn).await,
+            SessionEvent::WriteRights(id, answer) => self.on_write_rights(id, answer, conn).await,
+            SessionEvent::ReadRights(id, rights) => self.on_read_rights(id, rights, conn).await,
+            SessionEvent::Replication(id, is_live) => self.on_replication(id, is_live, conn).await,
         }
     }
 }
 
 impl Session for ChannelsSession {
     async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
-        self.guest = self.admit(&self.opener.claimant, conn);
+        self.user_guard = self.register_user(&self.socket_principal.principal, conn);
         Flow::Continue
     }
 
     async fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> Flow {
         match Push::decode(conn.dialect(), frame) {
-            Ok(push) => self.hear(&push, conn).await,
+            Ok(push) => self.on_push(&push, conn).await,
             // The original says nothing about such a frame, and clients expect nothing.
             Err(malformed) => {
                 metrics::counter!("rollcall_channels_malformed_frames_total").increment(1);
@@ -296,29 +301,29 @@ impl Session for ChannelsSession {
         Flow::Continue
     }
 
-    async fn on_nudge(&mut self, conn: &Arc<Connection>) -> Flow {
-        self.speak().await;
-        let events = self.inbox.as_ref().map(Inbox::take).unwrap_or_default();
+    async fn on_wake(&mut self, conn: &Arc<Connection>) -> Flow {
+        self.flush_broadcasts().await;
+        let events = self.events.as_ref().map(EventQueue::take).unwrap_or_default();
         for event in events {
-            self.happen(event, conn).await;
+            self.on_event(event, conn).await;
         }
-        self.speak().await;
-        self.heed_dismissals(conn).await
+        self.flush_broadcasts().await;
+        self.apply_forced_disconnects(conn).await
     }
 
     async fn on_timer(&mut self, conn: &Arc<Connection>) -> Flow {
-        self.end_expired(conn).await;
+        self.close_expired(conn).await;
         Flow::Continue
     }
 
-    async fn on_pause(&mut self) {
-        self.speak().await;
+    async fn on_batch_end(&mut self) {
+        self.flush_broadcasts().await;
     }
 
     async fn on_close(mut self, conn: &Arc<Connection>, _why: CloseReason) {
-        self.speak().await;
+        self.flush_broadcasts().await;
         while let Some(channel) = self.channels.pop() {
-            self.depart(channel, None, conn).await;
+            self.remove_channel(channel, None, conn).await;
         }
     }
 }

@@ -131,7 +131,7 @@ impl Decoder {
         if self.fragments.as_ref().is_some_and(|fragments| fragments.is_complete) {
             self.fragments = None;
         }
-        let Some(header) = self.header(input)? else {
+        let Some(header) = self.decode_header(input)? else {
             return Ok(None);
         };
         let consumed = header.header_bytes + header.payload_bytes;
@@ -143,13 +143,13 @@ impl Decoder {
             opcode::PING => Event::Ping(payload),
             opcode::PONG => Event::Pong,
             opcode::CLOSE => Event::Close(close_frame(payload)?),
-            _ => self.data(&header, payload)?,
+            _ => self.decode_data(&header, payload)?,
         };
         Ok(Some(Decoded { consumed, event }))
     }
 
     /// Reads and checks a header; `None` if it is not all there.
-    fn header(&self, input: &[u8]) -> Result<Option<Header>, ProtocolError> {
+    fn decode_header(&self, input: &[u8]) -> Result<Option<Header>, ProtocolError> {
         let &[first, second, ref rest @ ..] = input else {
             return Ok(None);
         };
@@ -170,7 +170,7 @@ impl Decoder {
         {
             return Err(ProtocolError::BadLength);
         }
-        self.check_kind(opcode, is_final, length)?;
+        self.check_header(opcode, is_final, length)?;
         let Some(&[a, b, c, d]) = rest.get(length_bytes..length_bytes + 4) else {
             return Ok(None);
         };
@@ -179,7 +179,7 @@ impl Decoder {
         Ok(Some(Header { opcode, is_final, key: [a, b, c, d], header_bytes, payload_bytes }))
     }
 
-    fn check_kind(&self, opcode: u8, is_final: bool, length: u64) -> Result<(), ProtocolError> {
+    fn check_header(&self, opcode: u8, is_final: bool, length: u64) -> Result<(), ProtocolError> {
         match opcode {
             opcode::CLOSE | opcode::PING | opcode::PONG => {
                 if !is_final || length > MAX_CONTROL_BYTES as u64 {
@@ -200,7 +200,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn data<'a>(&'a mut self, header: &Header, payload: &'a [u8]) -> Result<Event<'a>, ProtocolError> {
+    fn decode_data<'a>(&'a mut self, header: &Header, payload: &'a [u8]) -> Result<Event<'a>, ProtocolError> {
         if header.is_final && header.opcode != opcode::CONTINUATION {
             return message(header.opcode == opcode::TEXT, payload).map(Event::Message);
         }
@@ -230,7 +230,7 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame<'_>>, ProtocolError> 
         [] => Ok(None),
         [high, low, ref reason @ ..] => {
             let number = u16::from_be_bytes([high, low]);
-            if !CloseCode::may_be_sent(number) {
+            if !CloseCode::is_valid_number(number) {
                 return Err(ProtocolError::BadClose);
             }
             let reason = simdutf8::basic::from_utf8(reason).map_err(|_| ProtocolError::InvalidUtf8)?;

@@ -13,19 +13,19 @@ use crate::{
 pub struct WireFrame(Bytes);
 
 /// The longest header of an unmasked frame.
-const MAX_HEADER: usize = 10;
+const MAX_HEADER_BYTES: usize = 10;
 
 impl WireFrame {
     /// A text frame.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        Self::of(opcode::TEXT, text.as_bytes())
+        Self::new(opcode::TEXT, text.as_bytes())
     }
 
     /// A binary frame.
     #[must_use]
     pub fn binary(bytes: &[u8]) -> Self {
-        Self::of(opcode::BINARY, bytes)
+        Self::new(opcode::BINARY, bytes)
     }
 
     /// A ping without a payload.
@@ -38,31 +38,31 @@ impl WireFrame {
     /// The answer to a ping; a payload over 125 bytes is cut, which a decoded ping never has.
     #[must_use]
     pub fn pong(payload: &[u8]) -> Self {
-        Self::of(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL_BYTES)])
+        Self::new(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL_BYTES)])
     }
 
     /// A close frame; a reason over 123 bytes is cut at a character.
     #[must_use]
     pub fn close(code: CloseCode, reason: &str) -> Self {
-        Self::close_number(code.number(), reason)
+        Self::close_with_number(code.number(), reason)
     }
 
     /// The answer to a peer's close frame: its own number back, or none.
     #[must_use]
     pub fn close_echo(number: Option<u16>) -> Self {
         match number {
-            Some(number) => Self::close_number(number, ""),
-            None => Self::of(opcode::CLOSE, &[]),
+            Some(number) => Self::close_with_number(number, ""),
+            None => Self::new(opcode::CLOSE, &[]),
         }
     }
 
-    fn close_number(number: u16, reason: &str) -> Self {
+    fn close_with_number(number: u16, reason: &str) -> Self {
         let cut =
             (0..=reason.len().min(MAX_CONTROL_BYTES - 2)).rev().find(|end| reason.is_char_boundary(*end));
         let mut payload = Vec::with_capacity(MAX_CONTROL_BYTES);
         payload.extend_from_slice(&number.to_be_bytes());
         payload.extend_from_slice(&reason.as_bytes()[..cut.unwrap_or(0)]);
-        Self::of(opcode::CLOSE, &payload)
+        Self::new(opcode::CLOSE, &payload)
     }
 
     /// What `message` is in `dialect`; `None` where the dialect does not say that.
@@ -70,23 +70,23 @@ impl WireFrame {
         // The header's length depends on the payload's, so the payload is written behind room for the longest
         // one, and what stays empty in front is cut off: no second copy of the payload.
         let mut bytes = Vec::with_capacity(256);
-        bytes.resize(MAX_HEADER, 0);
+        bytes.resize(MAX_HEADER_BYTES, 0);
         let kind = message.encode_into(dialect, &mut bytes)?;
         let opcode = match kind {
             FrameKind::Text => opcode::TEXT,
             FrameKind::Binary => opcode::BINARY,
-            FrameKind::TextLines => return Self::of_lines(&bytes[MAX_HEADER..]),
+            FrameKind::TextLines => return Self::from_lines(&bytes[MAX_HEADER_BYTES..]),
         };
-        let (header, length) = header(opcode, bytes.len() - MAX_HEADER);
-        let start = MAX_HEADER - length;
-        bytes[start..MAX_HEADER].copy_from_slice(&header[..length]);
+        let (header, length) = header(opcode, bytes.len() - MAX_HEADER_BYTES);
+        let start = MAX_HEADER_BYTES - length;
+        bytes[start..MAX_HEADER_BYTES].copy_from_slice(&header[..length]);
         bytes.shrink_to_fit();
         Some(Self(Bytes::from(bytes).slice(start..)))
     }
 
     /// Several frames one behind the other in one piece of memory: whoever queues and writes them takes them for one.
     #[must_use]
-    pub fn joined(frames: &[Self]) -> Self {
+    pub fn concat(frames: &[Self]) -> Self {
         let mut bytes = Vec::with_capacity(frames.iter().map(Self::len).sum());
         frames.iter().for_each(|frame| bytes.extend_from_slice(&frame.0));
         Self(bytes.into())
@@ -94,7 +94,7 @@ impl WireFrame {
 
     /// A frame for each line, one behind the other: whoever queues and writes them takes them for one. `None` where
     /// there is no line.
-    fn of_lines(lines: &[u8]) -> Option<Self> {
+    fn from_lines(lines: &[u8]) -> Option<Self> {
         let mut bytes = Vec::with_capacity(lines.len() + lines.len() / 8);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let (header, length) = header(opcode::TEXT, line.len());
@@ -122,7 +122,7 @@ impl WireFrame {
         &self.0
     }
 
-    fn of(opcode: u8, payload: &[u8]) -> Self {
+    fn new(opcode: u8, payload: &[u8]) -> Self {
         let (header, length) = header(opcode, payload.len());
         let mut bytes = Vec::with_capacity(length + payload.len());
         bytes.extend_from_slice(&header[..length]);
@@ -132,8 +132,8 @@ impl WireFrame {
 }
 
 /// The header of an unfragmented, unmasked frame, and how many of the ten bytes it has.
-fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
-    let mut header = [0; MAX_HEADER];
+fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER_BYTES], usize) {
+    let mut header = [0; MAX_HEADER_BYTES];
     header[0] = FIN | opcode;
     if let Ok(short) = u8::try_from(payload)
         && usize::from(short) <= MAX_CONTROL_BYTES
@@ -155,18 +155,18 @@ fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
 mod tests {
     use super::*;
 
-    struct Said(usize);
+    struct FixedLength(usize);
 
-    impl Encode for Said {
+    impl Encode for FixedLength {
         fn encode_into(&self, _dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
             out.resize(out.len() + self.0, b'x');
             (self.0 > 0).then_some(FrameKind::Text)
         }
     }
 
-    struct Listed(&'static str);
+    struct Lines(&'static str);
 
-    impl Encode for Listed {
+    impl Encode for Lines {
         fn encode_into(&self, _dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
             out.extend_from_slice(self.0.as_bytes());
             Some(FrameKind::TextLines)
@@ -174,21 +174,22 @@ mod tests {
     }
 
     #[test]
-    fn lines_become_frames_of_their_own_and_no_line_none() {
+    fn each_line_becomes_a_frame() {
         let frames =
-            WireFrame::encode(&Listed("{\"a\":1}\n{}\n"), Dialect::Devices).expect("it says two things");
+            WireFrame::encode(&Lines("{\"a\":1}\n{}\n"), Dialect::Devices).expect("it says two things");
         let (first, second) = (WireFrame::text("{\"a\":1}"), WireFrame::text("{}"));
         assert_eq!(frames.as_bytes(), [first.as_bytes(), second.as_bytes()].concat());
-        assert_eq!(WireFrame::encode(&Listed(""), Dialect::Devices), None);
+        assert_eq!(WireFrame::encode(&Lines(""), Dialect::Devices), None);
     }
 
     #[test]
     fn a_message_encoded_in_place_equals_the_text_frame() {
         for length in [1, 125, 126, 65_535, 65_536] {
-            let frame = WireFrame::encode(&Said(length), Dialect::Presence).expect("it says something");
+            let frame =
+                WireFrame::encode(&FixedLength(length), Dialect::Presence).expect("it says something");
             assert_eq!(frame, WireFrame::text(&"x".repeat(length)));
         }
-        assert_eq!(WireFrame::encode(&Said(0), Dialect::Presence), None);
+        assert_eq!(WireFrame::encode(&FixedLength(0), Dialect::Presence), None);
     }
 
     #[test]

@@ -7,42 +7,42 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::server::{Server, soon};
+use super::server::{Server, in_time};
 use crate::{hub::HubSettings, transport::AcceptSettings};
 
 /// Sends a request and reads until the server hangs up.
-async fn answer(server: &Server, request: &str) -> String {
+async fn response(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.addr).await.expect("accepted");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.expect("an answer");
+    in_time(stream.read_to_string(&mut answer)).await.expect("an answer");
     answer
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_handshake_is_told_what_is_missing() {
+async fn an_invalid_handshake_gets_an_error_response() {
     let server = Server::start().await;
-    let plain = answer(&server, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let plain = response(&server, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(plain.starts_with("HTTP/1.1 426 "), "{plain}");
     assert!(plain.contains("upgrade: websocket\r\n"), "{plain}");
     let no_key = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\n\r\n";
-    let no_key = answer(&server, no_key).await;
+    let no_key = response(&server, no_key).await;
     assert!(no_key.starts_with("HTTP/1.1 400 "), "{no_key}");
 }
 
 #[tokio::test]
-async fn who_comes_when_it_is_full_is_told_so_and_sockets_count_until_they_close() {
+async fn connections_over_the_maximum_get_503_until_a_socket_closes() {
     let accept = AcceptSettings { max_connections: 1, ..AcceptSettings::default() };
     let mut server = Server::with(HubSettings::default(), accept).await;
-    let first = server.raw(b"").await;
+    let first = server.connect_raw(b"").await;
     server.opened().await;
-    let refused = answer(&server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let refused = response(&server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("SERVICE_UNAVAILABLE"), "{refused}");
     drop(first);
-    soon(async {
-        while !answer(&server, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    in_time(async {
+        while !response(&server, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             .await
             .contains(" 404 ")
         {
@@ -53,21 +53,21 @@ async fn who_comes_when_it_is_full_is_told_so_and_sockets_count_until_they_close
 }
 
 #[tokio::test]
-async fn who_connects_and_says_nothing_is_hung_up_on() {
-    let accept = AcceptSettings { header_within: Duration::from_millis(100), ..AcceptSettings::default() };
+async fn a_connection_without_a_request_is_closed() {
+    let accept = AcceptSettings { header_timeout: Duration::from_millis(100), ..AcceptSettings::default() };
     let server = Server::with(HubSettings::default(), accept).await;
     for said in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
-        answer(&server, said).await;
+        response(&server, said).await;
     }
 }
 
 #[tokio::test]
 async fn stopping_leaves_open_websockets_to_the_hub() {
     let mut server = Server::start().await;
-    let mut raw = server.raw(b"").await;
+    let mut raw = server.connect_raw(b"").await;
     server.opened().await;
     server.shutdown.cancel();
-    soon(server.serving).await.expect("no panic").expect("no error");
-    raw.frame(0x81, b"still here").await;
+    in_time(server.serving).await.expect("no panic").expect("no error");
+    raw.send_frame(0x81, b"still here").await;
     assert_eq!(raw.next_text().await.as_deref(), Some("still here"));
 }

@@ -5,12 +5,12 @@ use tokio_tungstenite::tungstenite::Message;
 use super::server::{Server, masked};
 use crate::transport::{CloseCode, CloseReason};
 
-use super::server::Happened;
+use super::server::SessionEvent;
 
 #[tokio::test]
 async fn text_and_binary_messages_arrive_as_they_were_sent() {
     let server = Server::start().await;
-    let mut client = server.client().await;
+    let mut client = server.connect().await;
     for message in [
         Message::text("héllo"),
         Message::text(""),
@@ -25,7 +25,7 @@ async fn text_and_binary_messages_arrive_as_they_were_sent() {
 #[tokio::test]
 async fn pings_are_answered_with_their_payload() {
     let server = Server::start().await;
-    let mut client = server.client().await;
+    let mut client = server.connect().await;
     client.send(Message::Ping("are you there".into())).await;
     assert_eq!(client.next().await, Message::Pong("are you there".into()));
     client.send(Message::Pong("unasked".into())).await;
@@ -36,11 +36,11 @@ async fn pings_are_answered_with_their_payload() {
 #[tokio::test]
 async fn fragments_are_joined_around_control_frames() {
     let server = Server::start().await;
-    let mut raw = server.raw(b"").await;
-    raw.frame(0x01, b"one ").await;
-    raw.frame(0x89, b"ping").await;
-    raw.frame(0x00, b"two ").await;
-    raw.frame(0x80, b"three").await;
+    let mut raw = server.connect_raw(b"").await;
+    raw.send_frame(0x01, b"one ").await;
+    raw.send_frame(0x89, b"ping").await;
+    raw.send_frame(0x00, b"two ").await;
+    raw.send_frame(0x80, b"three").await;
     assert_eq!(raw.next().await, Some((0x8a, b"ping".to_vec())));
     assert_eq!(raw.next_text().await.as_deref(), Some("one two three"));
 }
@@ -48,7 +48,7 @@ async fn fragments_are_joined_around_control_frames() {
 #[tokio::test]
 async fn frames_sent_with_the_handshake_and_byte_by_byte_are_read() {
     let server = Server::start().await;
-    let mut raw = server.raw(&masked(0x81, b"early")).await;
+    let mut raw = server.connect_raw(&masked(0x81, b"early")).await;
     assert_eq!(raw.next_text().await.as_deref(), Some("early"));
     for byte in masked(0x81, b"slowly") {
         raw.send(&[byte]).await;
@@ -60,7 +60,7 @@ async fn frames_sent_with_the_handshake_and_byte_by_byte_are_read() {
 #[tokio::test]
 async fn messages_are_handled_in_order_one_at_a_time() {
     let server = Server::start().await;
-    let mut client = server.client().await;
+    let mut client = server.connect().await;
     for text in ["slow", "a", "slow", "b"] {
         client.send(Message::text(text)).await;
     }
@@ -72,15 +72,15 @@ async fn messages_are_handled_in_order_one_at_a_time() {
 #[tokio::test]
 async fn a_message_over_the_limit_closes_with_1009() {
     let mut server = Server::start().await;
-    let mut client = server.client().await;
+    let mut client = server.connect().await;
     server.opened().await;
     client.send(Message::binary(vec![0; 65_537])).await;
     assert_eq!(client.closed().await.0, 1009);
-    assert_eq!(server.next().await, Happened::Closed(CloseReason::Ours(CloseCode::TooBig)));
+    assert_eq!(server.next_event().await, SessionEvent::Closed(CloseReason::Server(CloseCode::TooBig)));
 }
 
 #[tokio::test]
-async fn what_is_not_websocket_closes_with_1002_and_bad_text_with_1007() {
+async fn invalid_frames_close_with_1002_and_invalid_text_with_1007() {
     let server = Server::start().await;
     for (bytes, code) in [
         (b"\x81\x01x".to_vec(), 1002),
@@ -92,7 +92,7 @@ async fn what_is_not_websocket_closes_with_1002_and_bad_text_with_1007() {
         (masked(0x88, &1005u16.to_be_bytes()), 1002),
         (masked(0x81, b"\xc3\x28"), 1007),
     ] {
-        let mut raw = server.raw(b"").await;
+        let mut raw = server.connect_raw(b"").await;
         raw.send(&bytes).await;
         let (first, payload) = raw.next().await.expect("a close frame");
         assert_eq!((first, u16::from_be_bytes([payload[0], payload[1]])), (0x88, code), "{bytes:x?}");

@@ -28,14 +28,14 @@ use crate::{
 };
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Fails the test, at the caller's line, if it takes too long.
 #[track_caller]
-pub fn soon<F: Future>(what: F) -> impl Future<Output = F::Output> {
+pub fn in_time<F: Future>(what: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
     async move {
-        match timeout(PATIENCE, what).await {
+        match timeout(TEST_TIMEOUT, what).await {
             Ok(output) => output,
             Err(_) => panic!("waited in vain at {caller}"),
         }
@@ -44,19 +44,19 @@ pub fn soon<F: Future>(what: F) -> impl Future<Output = F::Output> {
 
 /// What happened to a session.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum SessionEvent {
     Opened(ConnId),
-    Silent(bool),
+    Unresponsive(bool),
     Timer,
     Closed(CloseReason),
 }
 
 /// Echoes; some texts make it do other things.
-struct Echo(mpsc::UnboundedSender<Happened>);
+struct Echo(mpsc::UnboundedSender<SessionEvent>);
 
 impl Session for Echo {
     async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
-        self.0.send(Happened::Opened(conn.id())).expect("the test is there");
+        self.0.send(SessionEvent::Opened(conn.id())).expect("the test is there");
         Flow::Continue
     }
 
@@ -64,7 +64,7 @@ impl Session for Echo {
         match frame {
             Frame::Text("panic") => panic!("on purpose, in a test"),
             Frame::Text("close") => return Flow::Close(CloseCode::Unauthorized, "as you like".into()),
-            Frame::Text("wake") => conn.wake_at(Some(Instant::now() + Duration::from_millis(60))),
+            Frame::Text("wake") => conn.set_timer(Some(Instant::now() + Duration::from_millis(60))),
             Frame::Text("slow") => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 conn.send(WireFrame::text("slow")).expect("open");
@@ -75,25 +75,25 @@ impl Session for Echo {
         Flow::Continue
     }
 
-    async fn on_silence(&mut self, silent: bool, _conn: &Arc<Connection>) {
-        self.0.send(Happened::Silent(silent)).expect("the test is there");
+    async fn on_unresponsive_change(&mut self, silent: bool, _conn: &Arc<Connection>) {
+        self.0.send(SessionEvent::Unresponsive(silent)).expect("the test is there");
     }
 
     async fn on_timer(&mut self, _conn: &Arc<Connection>) -> Flow {
-        self.0.send(Happened::Timer).expect("the test is there");
+        self.0.send(SessionEvent::Timer).expect("the test is there");
         Flow::close(CloseCode::TokenExpired)
     }
 
     async fn on_close(self, _conn: &Arc<Connection>, why: CloseReason) {
         // The test may be over.
-        let _ = self.0.send(Happened::Closed(why));
+        let _ = self.0.send(SessionEvent::Closed(why));
     }
 }
 
 /// Text that the hub can fan out.
-pub struct Said(pub String);
+pub struct TextMessage(pub String);
 
-impl Encode for Said {
+impl Encode for TextMessage {
     fn encode_into(&self, _dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
         out.extend_from_slice(self.0.as_bytes());
         Some(FrameKind::Text)
@@ -105,13 +105,13 @@ pub struct Server {
     pub hub: Hub,
     pub shutdown: CancellationToken,
     pub serving: tokio::task::JoinHandle<std::io::Result<()>>,
-    happened: mpsc::UnboundedReceiver<Happened>,
+    events: mpsc::UnboundedReceiver<SessionEvent>,
 }
 
 #[derive(Clone)]
 struct App {
     hub: Hub,
-    happened: mpsc::UnboundedSender<Happened>,
+    events: mpsc::UnboundedSender<SessionEvent>,
 }
 
 async fn open(State(app): State<App>, request: Request) -> Response {
@@ -119,7 +119,7 @@ async fn open(State(app): State<App>, request: Request) -> Response {
     match Upgrade::from_parts(&mut parts) {
         Ok(upgrade) => {
             let options = ConnectionOptions::from(Dialect::Presence);
-            upgrade.with_protocol("echo").accept(&app.hub, options, Echo(app.happened))
+            upgrade.with_protocol("echo").accept(&app.hub, options, Echo(app.events))
         }
         Err(rejected) => {
             let mut response = (rejected.status(), rejected.to_string()).into_response();
@@ -137,46 +137,46 @@ impl Server {
     pub async fn with(settings: HubSettings, accept: AcceptSettings) -> Self {
         let (sender, happened) = mpsc::unbounded_channel();
         let hub = Hub::start(&settings, &TaskTracker::new());
-        let app = App { hub: hub.clone(), happened: sender };
+        let app = App { hub: hub.clone(), events: sender };
         let router = Router::new().route("/ws", any(open)).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, router, shutdown.clone(), accept));
-        Self { addr, hub, shutdown, serving, happened }
+        Self { addr, hub, shutdown, serving, events: happened }
     }
 
     /// What happens next to any session.
     #[track_caller]
-    pub fn next(&mut self) -> impl Future<Output = Happened> {
-        let next = soon(self.happened.recv());
+    pub fn next_event(&mut self) -> impl Future<Output = SessionEvent> {
+        let next = in_time(self.events.recv());
         async move { next.await.expect("the server is there") }
     }
 
     /// The next session that opens, when nothing else happens before.
     pub async fn opened(&mut self) -> ConnId {
-        match self.next().await {
-            Happened::Opened(id) => id,
+        match self.next_event().await {
+            SessionEvent::Opened(id) => id,
             other => panic!("{other:?} instead of an opened session"),
         }
     }
 
     /// A well-behaved client.
-    pub async fn client(&self) -> Client {
+    pub async fn connect(&self) -> Client {
         let (client, _) =
-            soon(tokio_tungstenite::connect_async(format!("ws://{}/ws", self.addr))).await.expect("open");
+            in_time(tokio_tungstenite::connect_async(format!("ws://{}/ws", self.addr))).await.expect("open");
         Client(client)
     }
 
     /// A client that does what the test says, byte by byte; `early` goes out with the handshake.
-    pub async fn raw(&self, early: &[u8]) -> Raw {
-        let mut raw = Raw(TcpStream::connect(self.addr).await.expect("accepted"));
+    pub async fn connect_raw(&self, early: &[u8]) -> RawClient {
+        let mut raw = RawClient(TcpStream::connect(self.addr).await.expect("accepted"));
         let mut request = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             .to_vec();
         request.extend_from_slice(early);
         raw.send(&request).await;
-        let head = raw.until(b"\r\n\r\n").await;
+        let head = raw.read_until(b"\r\n\r\n").await;
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
         raw
     }
@@ -186,11 +186,11 @@ pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
     pub async fn send(&mut self, message: Message) {
-        soon(self.0.send(message)).await.expect("sent");
+        in_time(self.0.send(message)).await.expect("sent");
     }
 
     pub async fn next(&mut self) -> Message {
-        soon(self.0.next()).await.expect("still open").expect("a valid frame")
+        in_time(self.0.next()).await.expect("still open").expect("a valid frame")
     }
 
     /// The code and reason that the server closes with, whatever comes before.
@@ -203,37 +203,37 @@ impl Client {
     }
 }
 
-pub struct Raw(pub TcpStream);
+pub struct RawClient(pub TcpStream);
 
-impl Raw {
+impl RawClient {
     pub async fn send(&mut self, bytes: &[u8]) {
-        soon(self.0.write_all(bytes)).await.expect("sent");
+        in_time(self.0.write_all(bytes)).await.expect("sent");
     }
 
     /// Sends a masked frame with this first byte; shorter than 126 bytes.
-    pub async fn frame(&mut self, first: u8, payload: &[u8]) {
+    pub async fn send_frame(&mut self, first: u8, payload: &[u8]) {
         self.send(&masked(first, payload)).await;
     }
 
     /// Reads up to and including `end`.
-    pub async fn until(&mut self, end: &[u8]) -> Vec<u8> {
+    pub async fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
         let mut read = Vec::new();
         while !read.ends_with(end) {
-            read.push(soon(self.0.read_u8()).await.expect("still open"));
+            read.push(in_time(self.0.read_u8()).await.expect("still open"));
         }
         read
     }
 
     /// Reads one server frame: first byte and payload. `None` at the end.
     pub async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
-        let first = soon(self.0.read_u8()).await.ok()?;
-        let length = match soon(self.0.read_u8()).await.ok()? {
-            126 => soon(self.0.read_u16()).await.ok()?.into(),
-            127 => soon(self.0.read_u64()).await.ok()?,
+        let first = in_time(self.0.read_u8()).await.ok()?;
+        let length = match in_time(self.0.read_u8()).await.ok()? {
+            126 => in_time(self.0.read_u16()).await.ok()?.into(),
+            127 => in_time(self.0.read_u64()).await.ok()?,
             short => short.into(),
         };
         let mut payload = vec![0; usize::try_from(length).expect("small")];
-        soon(self.0.read_exact(&mut payload)).await.ok()?;
+        in_time(self.0.read_exact(&mut payload)).await.ok()?;
         Some((first, payload))
     }
 

@@ -6,16 +6,16 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rollcall::{
     config::Secret,
-    pg::migrate::{Sources, Target, prepare},
+    pg::migrate::{MigrationTarget, Sources, prepare},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    Case,
+    TestCase,
     client::Socket,
-    world::{PATIENCE, User, World},
+    harness::{TestDatabase, User, WAIT_TIMEOUT},
 };
 
 /// What the DBA of the transcript types, step by step; an empty line ends a step, and `:name` is somebody's id.
@@ -23,7 +23,7 @@ const SCRIPT: &str = include_str!("clients.sql");
 const BEGIN: &str = "<!-- The transcript: tests/it/readme/clients.sql -->\n```\n";
 const END: &str = "```\n<!-- End of the transcript -->";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         the_sql_of_the_readme_runs_on_the_demo_data,
         what_the_readme_types_into_psql_runs_on_the_demo_data,
@@ -35,9 +35,11 @@ fn readme() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
 }
 
-async fn the_sql_of_the_readme_runs_on_the_demo_data(world: Arc<World>) {
-    let target =
-        Target { url: Secret::new(world.url.clone()), admin_url: Some(Secret::new(world.admin_url())) };
+async fn the_sql_of_the_readme_runs_on_the_demo_data(world: Arc<TestDatabase>) {
+    let target = MigrationTarget {
+        url: Secret::new(world.url.clone()),
+        admin_url: Some(Secret::new(world.admin_url())),
+    };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
     let text = std::fs::read_to_string(readme()).expect("the README");
     let (_, rest) = text.split_once("## SQL for DBAs").expect("the chapter");
@@ -51,9 +53,11 @@ async fn the_sql_of_the_readme_runs_on_the_demo_data(world: Arc<World>) {
 }
 
 /// Every line of the README's shell examples that calls psql, as a shell reads it.
-async fn what_the_readme_types_into_psql_runs_on_the_demo_data(world: Arc<World>) {
-    let target =
-        Target { url: Secret::new(world.url.clone()), admin_url: Some(Secret::new(world.admin_url())) };
+async fn what_the_readme_types_into_psql_runs_on_the_demo_data(world: Arc<TestDatabase>) {
+    let target = MigrationTarget {
+        url: Secret::new(world.url.clone()),
+        admin_url: Some(Secret::new(world.admin_url())),
+    };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
     let text = std::fs::read_to_string(readme()).expect("the README");
     let shell = |line: &&str| {
@@ -73,8 +77,8 @@ async fn what_the_readme_types_into_psql_runs_on_the_demo_data(world: Arc<World>
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-async fn two_browsers_follow_a_dbas_own_table_as_the_transcript_says(world: Arc<World>) {
-    let node = world.node().await;
+async fn two_browsers_follow_a_dbas_own_table_as_the_transcript_says(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
     let names = ["anna", "ben", "flora", "chef"];
     let people: BTreeMap<&str, User> = names.map(|name| (name, User::new())).into();
     let vendors = [("flora", people["flora"].id), ("chef", people["chef"].id)];
@@ -84,20 +88,20 @@ async fn two_browsers_follow_a_dbas_own_table_as_the_transcript_says(world: Arc<
     let mut browsers = Vec::new();
     for planner in ["anna", "ben"] {
         let mut socket = node.socket_with(&people[planner], &query).await;
-        socket.next().await;
+        socket.next_message().await;
         browsers.push((planner, people[planner].id, socket));
     }
 
     let mut transcript =
         String::from("-- anna and ben plan weddings; their browsers ask for the vendors flora and chef\n");
-    show(&world, &mut browsers, &vendors, &mut transcript).await;
+    append_views(&world, &mut browsers, &vendors, &mut transcript).await;
     for step in SCRIPT.trim().split("\n\n") {
         transcript += &format!("\n=> {}\n", step.replace('\n', "\n   "));
         let typed = people.iter().fold(step.to_owned(), |text, (name, user)| {
             text.replace(&format!(":{name}"), &format!("'{}'", user.id))
         });
         world.sql.batch_execute(&typed).await.unwrap_or_else(|error| panic!("{typed}: {error:?}"));
-        show(&world, &mut browsers, &vendors, &mut transcript).await;
+        append_views(&world, &mut browsers, &vendors, &mut transcript).await;
     }
 
     let text = std::fs::read_to_string(readme()).expect("the README");
@@ -112,25 +116,25 @@ async fn two_browsers_follow_a_dbas_own_table_as_the_transcript_says(world: Arc<
 }
 
 /// Writes down what each browser shows, once that is what `select` as its user returns.
-async fn show(
-    world: &World,
+async fn append_views(
+    world: &TestDatabase,
     browsers: &mut [(&str, Uuid, Socket)],
     vendors: &[(&str, Uuid)],
     transcript: &mut String,
 ) {
     let ids: Vec<Uuid> = vendors.iter().map(|(_, id)| *id).collect();
     for (planner, id, socket) in browsers {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         let list = loop {
-            socket.hear(Instant::now() + std::time::Duration::from_millis(20)).await;
+            socket.receive(Instant::now() + std::time::Duration::from_millis(20)).await;
             let believed: BTreeMap<Uuid, String> = socket
-                .beliefs
+                .presences
                 .iter()
-                .filter(|(vendor, _)| !socket.sees_nothing_of(**vendor))
+                .filter(|(vendor, _)| !socket.hides(**vendor))
                 .map(|(vendor, face)| (*vendor, face["availability"].as_str().expect("a word").to_owned()))
                 .filter(|(vendor, _)| vendor != id)
                 .collect();
-            if believed == selected(world, *id, &ids).await {
+            if believed == selected_statuses(world, *id, &ids).await {
                 break believed;
             }
             assert!(Instant::now() < deadline, "{planner} believes {believed:?} and goes on doing so");
@@ -146,7 +150,7 @@ async fn show(
 }
 
 /// What `select` as the viewer returns.
-async fn selected(world: &World, viewer: Uuid, vendors: &[Uuid]) -> BTreeMap<Uuid, String> {
+async fn selected_statuses(world: &TestDatabase, viewer: Uuid, vendors: &[Uuid]) -> BTreeMap<Uuid, String> {
     let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
     let sql = &world.sql;
     sql.batch_execute("begin").await.expect("begins");

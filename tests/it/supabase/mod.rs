@@ -5,22 +5,22 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rollcall::{
     config::Secret,
-    pg::migrate::{Report, Sources, Target, apply, prepare},
+    pg::migrate::{MigrationTarget, Report, Sources, apply, prepare},
 };
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::{
-    Case,
+    TestCase,
     cluster::{Cluster, connect},
-    world::{Node, User, World},
+    harness::{TestDatabase, TestServer, User},
 };
 
 /// The catalog entries of what Supabase owns.
-const OWNED: &str = include_str!("owned.sql");
-const STALE: &str = include_str!("stale.sql");
+const OWNED_OBJECTS: &str = include_str!("owned.sql");
+const COUNT_STALE_FACES: &str = include_str!("stale.sql");
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     crate::cases![
         a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays,
         every_migration_upgrades_a_database_with_data_in_it,
@@ -29,12 +29,12 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A cluster of its own: the roles of Supabase belong to a cluster, not to a database.
-struct Project {
+struct SupabaseProject {
     cluster: Cluster,
     admin: Client,
 }
 
-impl Project {
+impl SupabaseProject {
     async fn start(name: &str) -> Self {
         let cluster = Cluster::start_bare(name).await;
         let admin = connect(&cluster.admin_url("postgres")).await;
@@ -47,17 +47,18 @@ impl Project {
         self.cluster.url(database)
     }
 
-    async fn end(self) {
+    async fn stop(self) {
         drop(self.admin);
         self.cluster.stop().await;
     }
 }
 
-async fn a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays(_: Arc<World>) {
-    let project = Project::start("supabase").await;
+async fn a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays(_: Arc<TestDatabase>) {
+    let project = SupabaseProject::start("supabase").await;
     let url = project.url("postgres");
-    let target = Target { url: Secret::new(url.clone()), admin_url: None };
-    let owned = async || project.admin.query_one(OWNED, &[]).await.expect("catalogs").get::<_, String>(0);
+    let target = MigrationTarget { url: Secret::new(url.clone()), admin_url: None };
+    let owned =
+        async || project.admin.query_one(OWNED_OBJECTS, &[]).await.expect("catalogs").get::<_, String>(0);
     let before = owned().await;
     assert!(before.contains("function auth.uid()"), "{before}");
 
@@ -71,28 +72,28 @@ async fn a_project_is_migrated_by_its_own_role_and_what_supabase_owns_stays(_: A
 
     // And it serves, without any right that the owner lacks.
     let sql = connect(&url).await;
-    let node = Node::start(&url, |_| {}).await;
+    let node = TestServer::start(&url, |_| {}).await;
     let (viewer, subject) = (User::new(), User::new());
     sql.execute("insert into public.contacts values ($1, $2, now())", &[&viewer.id, &subject.id])
         .await
         .expect("a contact");
     let mut socket = node.socket(&viewer).await;
-    socket.next().await;
+    socket.next_message().await;
     sql.execute("select rollcall.set_status($1, 'busy')", &[&subject.id]).await.expect("a status");
-    socket.until("busy", |socket| socket.believes(subject.id, "online", "busy")).await;
+    socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
     sql.batch_execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')")
         .await
         .expect("a policy");
     // No event trigger tells of it here; the next look does.
     sql.execute("select rollcall.set_status($1, 'away')", &[&subject.id]).await.expect("a status");
-    socket.until("a policy counts", |socket| socket.sees_nothing_of(subject.id)).await;
+    socket.wait_until("a policy counts", |socket| socket.hides(subject.id)).await;
     node.stop().await.expect("stops");
     drop(sql);
-    project.end().await;
+    project.stop().await;
 }
 
-async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<World>) {
-    let project = Project::start("upgrade").await;
+async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<TestDatabase>) {
+    let project = SupabaseProject::start("upgrade").await;
     let sources = Sources::built_in();
     let (all, seed) = (&sources.migrations, &sources.seed.as_ref().expect("demo data").text);
     let mut sql = connect(&project.url("postgres")).await;
@@ -110,17 +111,17 @@ async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<World>) {
             let lost: Vec<Value> = lost.iter().map(|row| row.get(0)).collect();
             assert!(lost.is_empty(), "{name} lost rows of {table}: {lost:?}");
         }
-        let loaded = load(&sql, seed).await;
+        let loaded = run_demo_data(&sql, seed).await;
         assert!(loaded > 2, "only {loaded} statements of the demo data applied after {name}");
-        kept = rows(&sql).await;
+        kept = all_rows(&sql).await;
         if kept["user_presence"] != Value::Array(vec![]) {
-            let stale: i64 = sql.query_one(STALE, &[]).await.expect("faces").get(0);
+            let stale: i64 = sql.query_one(COUNT_STALE_FACES, &[]).await.expect("faces").get(0);
             assert_eq!(stale, 0, "after {name}");
         }
     }
     assert_ne!(kept["user_presence"], Value::Array(vec![]));
     drop(sql);
-    project.end().await;
+    project.stop().await;
 }
 
 /// Nothing that is Supabase's was touched; of what was, only that is said.
@@ -132,7 +133,7 @@ fn assert_untouched(before: &str, after: &str) {
 }
 
 /// Runs the statements of the demo data whose tables are there; returns how many.
-async fn load(sql: &Client, seed: &str) -> usize {
+async fn run_demo_data(sql: &Client, seed: &str) -> usize {
     let mut loaded = 0;
     for statement in seed.split(";\n") {
         match sql.batch_execute(statement).await {
@@ -146,7 +147,7 @@ async fn load(sql: &Client, seed: &str) -> usize {
 }
 
 /// All rows of all tables in public, by table.
-async fn rows(sql: &Client) -> BTreeMap<String, Value> {
+async fn all_rows(sql: &Client) -> BTreeMap<String, Value> {
     let tables = "select c.oid::regclass::text from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'";
     let mut all = BTreeMap::new();
     for table in sql.query(tables, &[]).await.expect("tables") {
@@ -158,7 +159,7 @@ async fn rows(sql: &Client) -> BTreeMap<String, Value> {
 }
 
 /// What the CLI knows of what the project sets; it refuses or ignores anything else.
-const SETTINGS: [(&str, &[&str]); 10] = [
+const KNOWN_SETTINGS: [(&str, &[&str]); 10] = [
     ("", &["project_id"]),
     ("api", &["enabled", "port", "schemas", "extra_search_path", "max_rows"]),
     ("db", &["port", "shadow_port", "major_version"]),
@@ -170,9 +171,10 @@ const SETTINGS: [(&str, &[&str]); 10] = [
     ("edge_runtime", &["enabled", "policy", "inspector_port", "deno_version"]),
     ("analytics", &["enabled", "port", "backend"]),
 ];
-const FUNCTION: [&str; 5] = ["enabled", "verify_jwt", "import_map", "entrypoint", "static_files"];
+const KNOWN_FUNCTION_SETTINGS: [&str; 5] =
+    ["enabled", "verify_jwt", "import_map", "entrypoint", "static_files"];
 
-async fn the_project_is_one_that_the_supabase_cli_reads(_: Arc<World>) {
+async fn the_project_is_one_that_the_supabase_cli_reads(_: Arc<TestDatabase>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("supabase");
     let text = std::fs::read_to_string(root.join("config.toml")).expect("the settings");
     let mut section = String::new();
@@ -185,9 +187,13 @@ async fn the_project_is_one_that_the_supabase_cli_reads(_: Arc<World>) {
         }
         let (key, value) = line.split_once(" = ").unwrap_or_else(|| panic!("{line}"));
         let known = match section.strip_prefix("functions.") {
-            Some(_) => &FUNCTION[..],
+            Some(_) => &KNOWN_FUNCTION_SETTINGS[..],
             None => {
-                SETTINGS.iter().find(|(name, _)| *name == section).unwrap_or_else(|| panic!("[{section}]")).1
+                KNOWN_SETTINGS
+                    .iter()
+                    .find(|(name, _)| *name == section)
+                    .unwrap_or_else(|| panic!("[{section}]"))
+                    .1
             }
         };
         assert!(known.contains(&key), "[{section}] {key}");

@@ -17,35 +17,35 @@ enum Command {
     Enter(Bytes),
 }
 
-struct Kept<'a>(&'a Mailbox);
+struct RecordingSink<'a>(&'a Mailbox);
 
-impl Reserved for Kept<'_> {
-    fn send(self: Box<Self>, _room: &Room, payload: Bytes) {
+impl ReservedDiff for RecordingSink<'_> {
+    fn send(self: Box<Self>, _room: &Topic, payload: Bytes) {
         self.0.0.lock().push(Command::Diff(payload));
     }
 }
 
-impl Outlet for Mailbox {
-    fn reserve(&self) -> BoxFuture<'_, Result<Box<dyn Reserved + '_>, HubStopped>> {
-        let kept: Box<dyn Reserved> = Box::new(Kept(self));
+impl DiffSink for Mailbox {
+    fn reserve(&self) -> BoxFuture<'_, Result<Box<dyn ReservedDiff + '_>, HubStopped>> {
+        let kept: Box<dyn ReservedDiff> = Box::new(RecordingSink(self));
         std::future::ready(Ok(kept)).boxed()
     }
 }
 
 fn presence(mailbox: &Arc<Mailbox>) -> ChannelPresence {
-    ChannelPresence::new(NodeId::random(), Arc::new(SystemClock), mailbox.clone(), Rows::default())
+    ChannelPresence::new(NodeId::random(), Arc::new(SystemClock), mailbox.clone(), PresenceStore::default())
 }
 
-fn seat(room: &Room, key: &str) -> Seat {
-    Seat { room: room.clone(), key: key.into(), channel: ChannelId::next(), user: None }
+fn presence_ref(room: &Topic, key: &str) -> PresenceRef {
+    PresenceRef { topic: room.clone(), key: key.into(), channel: ChannelId::next(), user: None }
 }
 
-fn payload(value: &Value) -> Payload {
-    Payload::from_json(&value.to_string()).expect("an object")
+fn payload(value: &Value) -> PresencePayload {
+    PresencePayload::from_json(&value.to_string()).expect("an object")
 }
 
 /// Per key the refs of its metas.
-fn picture(state: &[u8]) -> BTreeMap<String, Vec<String>> {
+fn refs_by_key(state: &[u8]) -> BTreeMap<String, Vec<String>> {
     let state: BTreeMap<String, Value> = serde_json::from_slice(state).expect("an object");
     let refs = |presence: &Value| {
         let metas = presence["metas"].as_array().expect("metas").iter();
@@ -57,37 +57,37 @@ fn picture(state: &[u8]) -> BTreeMap<String, Vec<String>> {
 #[tokio::test]
 async fn public_and_private_rooms_of_one_name_are_two() {
     let presence = presence(&Arc::default());
-    let (public, private) = (Room::public("lobby"), Room::private("lobby"));
-    assert_eq!(presence.track(&seat(&public, "ann"), payload(&json!({}))).await, Ok(true));
-    assert!(picture(&presence.state(&public)).contains_key("ann"));
-    assert_eq!(presence.state(&private), "{}");
+    let (public, private) = (Topic::public("lobby"), Topic::private("lobby"));
+    assert_eq!(presence.track(&presence_ref(&public, "ann"), payload(&json!({}))).await, Ok(true));
+    assert!(refs_by_key(&presence.encoded_state(&public)).contains_key("ann"));
+    assert_eq!(presence.encoded_state(&private), "{}");
 }
 
 #[tokio::test]
 async fn a_room_that_everybody_has_left_takes_no_memory() {
     let presence = presence(&Arc::default());
-    let room = Room::public("lobby");
-    let seat = seat(&room, "ann");
+    let room = Topic::public("lobby");
+    let seat = presence_ref(&room, "ann");
     presence.track(&seat, payload(&json!({}))).await.expect("the hub runs");
     assert_eq!(presence.untrack(&seat).await, Ok(true));
     assert_eq!(presence.untrack(&seat).await, Ok(false));
-    presence.enter(&Room::public("elsewhere"), |_| ());
-    assert!(presence.0.rooms.iter().all(|rooms| rooms.lock().is_empty()));
+    presence.with_state(&Topic::public("elsewhere"), |_| ());
+    assert!(presence.0.topics.iter().all(|rooms| rooms.lock().is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_state_holds_exactly_the_changes_whose_diffs_came_before_it() {
     let mailbox = Arc::<Mailbox>::default();
     let presence = presence(&mailbox);
-    let room = Room::public("lobby");
+    let room = Topic::public("lobby");
     let walkers = (0..8).map(|walker| {
         let (presence, room, mailbox) = (presence.clone(), room.clone(), mailbox.clone());
         tokio::spawn(async move {
-            let seat = seat(&room, &format!("key-{}", walker % 3));
+            let seat = presence_ref(&room, &format!("key-{}", walker % 3));
             for n in 0..200 {
                 match (walker + n) % 5 {
                     0 => _ = presence.untrack(&seat).await.expect("the hub runs"),
-                    1 => presence.enter(&room, |state| mailbox.0.lock().push(Command::Enter(state))),
+                    1 => presence.with_state(&room, |state| mailbox.0.lock().push(Command::Enter(state))),
                     _ => _ = presence.track(&seat, payload(&json!({"n": n}))).await.expect("the hub runs"),
                 }
             }
@@ -98,11 +98,11 @@ async fn a_state_holds_exactly_the_changes_whose_diffs_came_before_it() {
     }
 
     let mut believed = BTreeMap::<String, Vec<String>>::new();
-    let refs = |half: &Value| picture(half.to_string().as_bytes());
+    let refs = |half: &Value| refs_by_key(half.to_string().as_bytes());
     for command in mailbox.0.lock().iter() {
         match command {
             Command::Enter(state) => {
-                let mut state = picture(state);
+                let mut state = refs_by_key(state);
                 state.values_mut().for_each(|refs| refs.sort());
                 assert_eq!(state, believed);
             }
@@ -122,7 +122,7 @@ async fn a_state_holds_exactly_the_changes_whose_diffs_came_before_it() {
             }
         }
     }
-    let mut state = picture(&presence.state(&room));
+    let mut state = refs_by_key(&presence.encoded_state(&room));
     state.values_mut().for_each(|refs| refs.sort());
     assert_eq!(state, believed);
 }

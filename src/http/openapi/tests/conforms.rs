@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 /// Everything in which `value` is not of `schema`; references are into `document`.
-pub fn complaints(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
+pub fn violations(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     check(document, schema, value, "", &mut found);
     found
@@ -111,7 +111,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
             }
             "anyOf" => {
                 let each = wanted.as_array().expect("a list").iter();
-                if !each.clone().any(|one| complaints(document, one, value).is_empty()) {
+                if !each.clone().any(|one| violations(document, one, value).is_empty()) {
                     wrong("is none of several".to_owned());
                 }
             }

@@ -6,13 +6,13 @@ const LIMIT: usize = 1024;
 
 /// What came out of a stream, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
+enum Output {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<u16>),
-    Refused(ProtocolError),
+    Error(ProtocolError),
 }
 
 /// A client frame as RFC 6455 wants it, or not.
@@ -37,7 +37,7 @@ fn client_frame(first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
 }
 
 /// Feeds the pieces to one decoder, the way the read loop does.
-fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Output> {
     let mut decoder = Decoder::new(LIMIT);
     let mut pending = Vec::new();
     let mut seen = Vec::new();
@@ -48,17 +48,17 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
                 Ok(None) => break,
                 Ok(Some(Decoded { consumed, event })) => {
                     match event {
-                        Event::Message(Frame::Text(text)) => seen.push(Seen::Text(text.to_owned())),
-                        Event::Message(Frame::Binary(bytes)) => seen.push(Seen::Binary(bytes.to_owned())),
+                        Event::Message(Frame::Text(text)) => seen.push(Output::Text(text.to_owned())),
+                        Event::Message(Frame::Binary(bytes)) => seen.push(Output::Binary(bytes.to_owned())),
                         Event::Fragment { .. } => {}
-                        Event::Ping(payload) => seen.push(Seen::Ping(payload.to_owned())),
-                        Event::Pong => seen.push(Seen::Pong),
-                        Event::Close(close) => seen.push(Seen::Close(close.map(|close| close.number))),
+                        Event::Ping(payload) => seen.push(Output::Ping(payload.to_owned())),
+                        Event::Pong => seen.push(Output::Pong),
+                        Event::Close(close) => seen.push(Output::Close(close.map(|close| close.number))),
                     }
                     consumed
                 }
                 Err(error) => {
-                    seen.push(Seen::Refused(error));
+                    seen.push(Output::Error(error));
                     return seen;
                 }
             };
@@ -68,21 +68,21 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
     seen
 }
 
-fn read_one(bytes: &[u8]) -> Vec<Seen> {
+fn read_one(bytes: &[u8]) -> Vec<Output> {
     read([bytes])
 }
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
 #[test]
-fn whole_messages_are_read_where_they_lie() {
-    assert_eq!(read_one(&client_frame(0x81, "héllo".as_bytes(), KEY)), [Seen::Text("héllo".into())]);
-    assert_eq!(read_one(&client_frame(0x82, &[7; 300], KEY)), [Seen::Binary(vec![7; 300])]);
-    assert_eq!(read_one(&client_frame(0x81, b"", KEY)), [Seen::Text(String::new())]);
+fn unfragmented_messages_are_decoded() {
+    assert_eq!(read_one(&client_frame(0x81, "héllo".as_bytes(), KEY)), [Output::Text("héllo".into())]);
+    assert_eq!(read_one(&client_frame(0x82, &[7; 300], KEY)), [Output::Binary(vec![7; 300])]);
+    assert_eq!(read_one(&client_frame(0x81, b"", KEY)), [Output::Text(String::new())]);
 }
 
 #[test]
-fn fragments_join_and_control_frames_may_come_between() {
+fn fragments_are_joined_around_control_frames() {
     let stream = [
         client_frame(0x01, "hé".as_bytes().split_at(2).0, KEY),
         client_frame(0x89, b"are you there", KEY),
@@ -92,12 +92,12 @@ fn fragments_join_and_control_frames_may_come_between() {
     ]
     .concat();
     let expected =
-        [Seen::Ping(b"are you there".to_vec()), Seen::Text("hé!".into()), Seen::Text("next".into())];
+        [Output::Ping(b"are you there".to_vec()), Output::Text("hé!".into()), Output::Text("next".into())];
     assert_eq!(read_one(&stream), expected);
 }
 
 #[test]
-fn what_the_protocol_forbids_is_refused() {
+fn protocol_violations_are_errors() {
     let unmasked = [0x81, 0x01, b'x'].to_vec();
     let not_minimal = [&[0x82, MASKED | 126, 0, 5][..], &KEY, &[0; 5]].concat();
     let far_too_long = [&[0x82, MASKED | 127][..], &[0xff; 8], &KEY].concat();
@@ -118,28 +118,28 @@ fn what_the_protocol_forbids_is_refused() {
         (client_frame(0x88, b"\x03\xe8\xff", KEY), ProtocolError::InvalidUtf8),
         (client_frame(0x82, &[0; LIMIT + 1], KEY), ProtocolError::TooBig),
     ] {
-        assert_eq!(read_one(&bytes), [Seen::Refused(error)], "{:x?}", &bytes[..bytes.len().min(12)]);
+        assert_eq!(read_one(&bytes), [Output::Error(error)], "{:x?}", &bytes[..bytes.len().min(12)]);
     }
 }
 
 #[test]
-fn a_message_over_the_limit_is_refused_before_its_payload_comes() {
+fn a_message_over_the_limit_is_an_error_before_its_payload_arrives() {
     let mut frame = client_frame(0x82, &[0; LIMIT + 1], KEY);
     frame.truncate(4);
-    assert_eq!(read_one(&frame), [Seen::Refused(ProtocolError::TooBig)]);
+    assert_eq!(read_one(&frame), [Output::Error(ProtocolError::TooBig)]);
     let fragments = [client_frame(0x02, &[0; LIMIT], KEY), client_frame(0x80, &[0], KEY)].concat();
-    assert_eq!(read_one(&fragments), [Seen::Refused(ProtocolError::TooBig)]);
-    assert_eq!(read_one(&client_frame(0x82, &[0; LIMIT], KEY)), [Seen::Binary(vec![0; LIMIT])]);
+    assert_eq!(read_one(&fragments), [Output::Error(ProtocolError::TooBig)]);
+    assert_eq!(read_one(&client_frame(0x82, &[0; LIMIT], KEY)), [Output::Binary(vec![0; LIMIT])]);
 }
 
 #[test]
 fn a_close_frame_may_be_empty() {
-    assert_eq!(read_one(&client_frame(0x88, b"", KEY)), [Seen::Close(None)]);
-    assert_eq!(read_one(&client_frame(0x88, b"\x0f\xa0bye", KEY)), [Seen::Close(Some(4000))]);
+    assert_eq!(read_one(&client_frame(0x88, b"", KEY)), [Output::Close(None)]);
+    assert_eq!(read_one(&client_frame(0x88, b"\x0f\xa0bye", KEY)), [Output::Close(Some(4000))]);
 }
 
 /// Messages with the bytes that carry them: some whole, some in fragments with pings between.
-fn message() -> impl Strategy<Value = (Vec<Seen>, Vec<u8>)> {
+fn message() -> impl Strategy<Value = (Vec<Output>, Vec<u8>)> {
     let text = (".{0,200}", any::<[u8; 4]>(), 1usize..5).prop_map(|(text, key, parts)| {
         let bytes = text.as_bytes();
         let size = bytes.len().div_ceil(parts).max(1);
@@ -152,15 +152,15 @@ fn message() -> impl Strategy<Value = (Vec<Seen>, Vec<u8>)> {
             wire.extend(client_frame(fin | opcode, chunk, key));
             if fin == 0 {
                 wire.extend(client_frame(0x89, &key, key));
-                seen.push(Seen::Ping(key.to_vec()));
+                seen.push(Output::Ping(key.to_vec()));
             }
         }
-        seen.push(Seen::Text(text));
+        seen.push(Output::Text(text));
         (seen, wire)
     });
     let binary = (prop::collection::vec(any::<u8>(), 0..LIMIT), any::<[u8; 4]>())
-        .prop_map(|(bytes, key)| (vec![Seen::Binary(bytes.clone())], client_frame(0x82, &bytes, key)));
-    let pong = any::<[u8; 4]>().prop_map(|key| (vec![Seen::Pong], client_frame(0x8a, &key, key)));
+        .prop_map(|(bytes, key)| (vec![Output::Binary(bytes.clone())], client_frame(0x82, &bytes, key)));
+    let pong = any::<[u8; 4]>().prop_map(|key| (vec![Output::Pong], client_frame(0x8a, &key, key)));
     prop_oneof![text, binary, pong]
 }
 
@@ -174,7 +174,7 @@ proptest! {
         let mut wire: Vec<u8> = messages.iter().flat_map(|(_, wire)| wire.clone()).collect();
         wire.extend(tail);
         let whole = read_one(&wire);
-        let expected: Vec<Seen> = messages.into_iter().flat_map(|(seen, _)| seen).collect();
+        let expected: Vec<Output> = messages.into_iter().flat_map(|(seen, _)| seen).collect();
         prop_assert!(whole.starts_with(&expected));
 
         let mut places: Vec<usize> = cuts.drain(..).map(|cut| cut.index(wire.len() + 1)).collect();

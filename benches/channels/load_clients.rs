@@ -1,0 +1,201 @@
+//! Very many members that only count what they hear, and one sender: one thread, epoll, no runtime.
+//!
+//! Before each wait it naps for 200 µs, so that a server that writes frame by frame does not make the crowd wake for
+//! each of them and pay for it with the machine that both share.
+
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::ws_client::WsClient;
+
+const POLL_INTERVAL: Duration = Duration::from_micros(200);
+/// After the last message so long until what is missing counts as lost.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a payload ends in: `"<when sent, 16 hex>"}`.
+const TIMESTAMP_DIGITS: usize = 16;
+const SUFFIX_BYTES: usize = 2;
+
+/// The end of a payload, with the time at which it was sent.
+pub fn payload(bytes: usize, nanos: u64) -> Vec<u8> {
+    let head = r#"{"pad":""#;
+    let middle = r#"","at":""#;
+    let pad = bytes - head.len() - middle.len() - TIMESTAMP_DIGITS - SUFFIX_BYTES;
+    format!(r#"{head}{}{middle}{nanos:016x}"}}"#, "x".repeat(pad)).into_bytes()
+}
+
+/// How the sender sends.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// So many a second, for so long.
+    Rate(u32, Duration),
+    /// So many under way at any time, for so long: the next is sent when all members have the first.
+    Window(usize, Duration),
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct DeliveryStats {
+    /// Messages sent.
+    pub sent: usize,
+    /// Frames that members read.
+    pub deliveries: usize,
+    /// From the first message to the last delivery.
+    pub elapsed: Duration,
+    /// Sending to delivery, each, ascending.
+    pub times: Vec<Duration>,
+}
+
+/// The members, who all hear everything.
+pub struct LoadClients {
+    epoll: Epoll,
+    members: Vec<Member>,
+    buffer: Vec<u8>,
+    /// The length of every frame that is delivered.
+    frame: usize,
+}
+
+struct Member {
+    stream: TcpStream,
+    /// The beginning of a frame whose end has not come.
+    rest: Vec<u8>,
+    received: usize,
+}
+
+impl LoadClients {
+    /// Takes sockets that have joined; from now on each frame on them has `frame` bytes.
+    pub fn new(wires: Vec<WsClient>, frame: usize) -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::empty())?;
+        let mut members = Vec::with_capacity(wires.len());
+        for (place, wire) in wires.into_iter().enumerate() {
+            wire.stream.set_nonblocking(true)?;
+            epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+            members.push(Member { stream: wire.stream, rest: wire.unread, received: 0 });
+        }
+        Ok(Self { epoll, members, buffer: vec![0; 64 * 1024], frame })
+    }
+
+    /// Has the sender say messages, `message(nanos)` each, until its time is over and all have heard all.
+    pub fn run(
+        &mut self,
+        sender: &mut TcpStream,
+        pace: Pace,
+        message: impl Fn(u64) -> Vec<u8>,
+    ) -> Result<DeliveryStats> {
+        sender.set_nonblocking(false)?;
+        for member in &mut self.members {
+            member.received = 0;
+        }
+        let started = Instant::now();
+        let nanos = |started: Instant| u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut heard = DeliveryStats::default();
+        // How many members have not yet heard each message under way, the oldest first.
+        let mut missing: VecDeque<usize> = VecDeque::new();
+        let mut done = 0;
+        let mut last_word = Instant::now();
+        loop {
+            let due = match pace {
+                Pace::Rate(rate, time) => {
+                    let time = started.elapsed().min(time);
+                    (time.as_secs_f64() * f64::from(rate)) as usize
+                }
+                Pace::Window(window, time) if started.elapsed() < time => done + window,
+                Pace::Window(..) => heard.sent,
+            };
+            let mut together = Vec::new();
+            for _ in heard.sent..due {
+                together.extend_from_slice(&message(nanos(started)));
+                missing.push_back(self.members.len());
+            }
+            if !together.is_empty() {
+                sender.write_all(&together)?;
+                heard.sent = due;
+                last_word = Instant::now();
+            }
+            let over = match pace {
+                Pace::Rate(_, time) | Pace::Window(_, time) => started.elapsed() >= time,
+            };
+            if over && missing.is_empty() {
+                break;
+            }
+            ensure!(
+                last_word.elapsed() < WAIT_TIMEOUT,
+                "{} of {} deliveries are missing",
+                missing.iter().sum::<usize>(),
+                heard.sent * self.members.len()
+            );
+            thread::sleep(POLL_INTERVAL);
+            self.read_available(started, &mut missing, done, &mut heard)?;
+            while missing.front() == Some(&0) {
+                missing.pop_front();
+                done += 1;
+            }
+        }
+        heard.elapsed = started.elapsed();
+        heard.times.sort_unstable();
+        Ok(heard)
+    }
+
+    /// Reads what is there.
+    fn read_available(
+        &mut self,
+        started: Instant,
+        missing: &mut VecDeque<usize>,
+        done: usize,
+        heard: &mut DeliveryStats,
+    ) -> Result<()> {
+        let mut events = [EpollEvent::empty(); 512];
+        let count = self.epoll.wait(&mut events, EpollTimeout::from(1_u8))?;
+        for event in &events[..count] {
+            let member = &mut self.members[usize::try_from(event.data())?];
+            loop {
+                let kept = member.rest.len();
+                self.buffer[..kept].copy_from_slice(&member.rest);
+                let count = match member.stream.read(&mut self.buffer[kept..]) {
+                    Ok(0) => anyhow::bail!("a member was cut off"),
+                    Ok(count) => count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                };
+                let now = started.elapsed();
+                let bytes = &self.buffer[..kept + count];
+                let whole = bytes.len() / self.frame * self.frame;
+                for frame in bytes[..whole].chunks_exact(self.frame) {
+                    let stamp =
+                        &frame[self.frame - TIMESTAMP_DIGITS - SUFFIX_BYTES..self.frame - SUFFIX_BYTES];
+                    let sent =
+                        std::str::from_utf8(stamp).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                    let sent =
+                        Duration::from_nanos(sent.ok_or_else(|| anyhow::anyhow!("a stranger's frame"))?);
+                    heard.times.push(now.saturating_sub(sent));
+                    heard.deliveries += 1;
+                    // Frames come in order, so the n-th that a member hears is the n-th that was sent.
+                    if let Some(missing) =
+                        member.received.checked_sub(done).and_then(|place| missing.get_mut(place))
+                    {
+                        *missing -= 1;
+                    }
+                    member.received += 1;
+                }
+                member.rest.clear();
+                member.rest.extend_from_slice(&bytes[whole..]);
+                if count < self.buffer.len() - kept {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+}

@@ -1,0 +1,69 @@
+//! Members that do not read, among others that do.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    load_clients::{LoadClients, Pace, payload},
+    ws_client::{JoinOptions, WsClient, broadcast_frame, delivered_frame},
+};
+use crate::{
+    Plan,
+    cluster::Cluster,
+    load::quantile,
+    report::{Report, ms},
+    server::Server,
+    users::BenchUser,
+};
+
+const TOPIC: &str = "stalled";
+const READERS: usize = 500;
+const STALLED: usize = 50;
+const PAYLOAD: usize = 1_024;
+const PAGE_SIZE: u64 = 4_096;
+
+/// Measures.
+pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let database = cluster.database("bench_stalled").await?;
+    let server = Server::start(&database).await?;
+    let person = BenchUser::new()?;
+    let open = |seat| {
+        let mut wire = WsClient::open(server.address, seat, &person.token)?;
+        wire.join(TOPIC, JoinOptions::default())?;
+        Ok(wire)
+    };
+    let wires = (0..READERS).map(open).collect::<Result<Vec<_>>>()?;
+    let mut sender = open(READERS)?.stream;
+    let mut crowd = LoadClients::new(wires, delivered_frame(TOPIC, "m", &payload(PAYLOAD, 0)).len())?;
+    let pace = Pace::Rate(200, Duration::from_secs(plan.pick(5, 3)));
+    let mut round =
+        || crowd.run(&mut sender, pace, |nanos| broadcast_frame(TOPIC, "m", &payload(PAYLOAD, nanos)));
+    round()?;
+    let alone = round()?;
+    let before = server.resident_bytes()? + kernel_socket_bytes()?;
+    // They have joined, and from now on never read.
+    let stalled = (0..STALLED).map(|seat| open(READERS + 1 + seat)).collect::<Result<Vec<_>>>()?;
+    let among = round()?;
+    let after = server.resident_bytes()? + kernel_socket_bytes()?;
+    report.heading("Channels: readers that stall");
+    report.note(&format!(
+        "{READERS} members, 200 messages of {PAYLOAD} bytes a second. With {STALLED} more that never read, one of them costs \
+         **{:.0} kB** (the server's memory and the kernel's for all sockets of the machine, both ends); the others' p99 is \
+         {} instead of {}.",
+        after.saturating_sub(before) as f64 / STALLED as f64 / 1e3,
+        ms(quantile(&among.times, 0.99)),
+        ms(quantile(&alone.times, 0.99)),
+    ));
+    drop(stalled);
+    server.stop().await?;
+    cluster.drop_database("bench_stalled").await
+}
+
+/// What the kernel holds for all TCP sockets.
+fn kernel_socket_bytes() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/net/sockstat")?;
+    let line = text.lines().find(|line| line.starts_with("TCP:")).context("a line on TCP")?;
+    let pages = line.split(' ').skip_while(|word| *word != "mem").nth(1).context("its memory")?;
+    Ok(pages.parse::<u64>()? * PAGE_SIZE)
+}

@@ -1,0 +1,195 @@
+//! A channel socket as a benchmark needs it: blocking while it joins, raw bytes afterwards.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
+
+/// The most clients from one address: with more, finding a free port takes longer than the connection.
+const MAX_CLIENTS_PER_ADDRESS: usize = 2_000;
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+
+/// What a socket asks for when it joins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JoinOptions<'a> {
+    /// The token of the channel; the socket's own without one.
+    pub token: Option<&'a str>,
+    /// A private channel.
+    pub private: bool,
+    /// The key under which it is present; without one presence is not enabled.
+    pub presence: Option<&'a str>,
+}
+
+/// An open socket, and what was read of it too much.
+pub struct WsClient {
+    pub stream: TcpStream,
+    pub unread: Vec<u8>,
+}
+
+impl WsClient {
+    /// Connects the `seat`-th client, without a word.
+    pub fn connect(server: SocketAddr, seat: usize) -> Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(seat / MAX_CLIENTS_PER_ADDRESS)?);
+        socket.bind(&SocketAddr::new(IpAddr::V4(own), 0).into())?;
+        socket.connect(&server.into())?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(WAIT_TIMEOUT))?;
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
+    /// Opens a socket of serializer 2.
+    pub fn open(server: SocketAddr, seat: usize, apikey: &str) -> Result<Self> {
+        let mut wire = Self::connect(server, seat)?;
+        let head = format!(
+            "GET /realtime/v1/websocket?vsn=2.0.0&apikey={apikey} HTTP/1.1\r\nhost: bench\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        wire.stream.write_all(head.as_bytes())?;
+        let end = loop {
+            if let Some(end) = wire.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            wire.read_more()?;
+        };
+        let answer = String::from_utf8_lossy(&wire.unread[..end]).into_owned();
+        ensure!(answer.starts_with("HTTP/1.1 101"), "the server answered {answer}");
+        wire.unread.drain(..end);
+        Ok(wire)
+    }
+
+    /// Joins `realtime:<topic>`, and waits for the reply, and for the state where presence is enabled.
+    pub fn join(&mut self, topic: &str, joining: JoinOptions<'_>) -> Result<()> {
+        self.send_text(&join_text(topic, joining))?;
+        self.wait_for_text(|text| text.contains("phx_reply"))?;
+        if joining.presence.is_some() {
+            self.wait_for_text(|text| text.contains("presence_state"))?;
+        }
+        Ok(())
+    }
+
+    /// Tracks a small meta, and waits for the reply.
+    pub fn track(&mut self, topic: &str, reference: &str) -> Result<()> {
+        self.send_text(&track_text(topic, reference))?;
+        let reply = format!(r#"["1","{reference}","#);
+        self.wait_for_text(|text| text.starts_with(&reply))
+    }
+
+    /// Sends a text.
+    pub fn send_text(&mut self, text: &str) -> Result<()> {
+        Ok(self.stream.write_all(&client_frame(TEXT, text.as_bytes()))?)
+    }
+
+    /// Reads on until a text is what is wanted; one that refuses ends the wait.
+    pub fn wait_for_text(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
+        loop {
+            let frame = self.next_payload()?;
+            let Ok(text) = std::str::from_utf8(&frame) else { continue };
+            if text.contains(r#""status":"error""#) {
+                bail!("the server refused: {text}");
+            }
+            if is_wanted(text) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The payload of the next frame.
+    fn next_payload(&mut self) -> Result<Vec<u8>> {
+        loop {
+            if let Some((head, length)) = frame_lengths(&self.unread)
+                && self.unread.len() >= head + length
+            {
+                let payload = self.unread[head..head + length].to_vec();
+                self.unread.drain(..head + length);
+                return Ok(payload);
+            }
+            self.read_more()?;
+        }
+    }
+
+    fn read_more(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        let count = self.stream.read(&mut buffer)?;
+        ensure!(count > 0, "the server hung up");
+        self.unread.extend_from_slice(&buffer[..count]);
+        Ok(())
+    }
+}
+
+/// The text of a join.
+fn join_text(topic: &str, JoinOptions { token, private, presence }: JoinOptions<'_>) -> String {
+    let (enabled, key) = (presence.is_some(), presence.unwrap_or_default());
+    let token = token.map(|token| format!(r#","access_token":"{token}""#)).unwrap_or_default();
+    format!(
+        r#"["1","1","realtime:{topic}","phx_join",{{"config":{{"broadcast":{{"ack":false,"self":false}},"presence":{{"key":"{key}","enabled":{enabled}}},"postgres_changes":[],"private":{private}}}{token}}}]"#
+    )
+}
+
+/// The text of a track.
+pub fn track_text(topic: &str, reference: &str) -> String {
+    format!(
+        r#"["1","{reference}","realtime:{topic}","presence",{{"type":"presence","event":"track","payload":{{"at":"{reference}"}}}}]"#
+    )
+}
+
+/// A broadcast of serializer 2, kind 3, as supabase-js sends it.
+pub fn broadcast_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
+    let topic = format!("realtime:{topic}");
+    let mut body = vec![3, 1, 1, topic.len() as u8, event.len() as u8, 0, 1, b'1', b'2'];
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(event.as_bytes());
+    body.extend_from_slice(payload);
+    client_frame(BINARY, &body)
+}
+
+/// What members get of it: kind 4.
+pub fn delivered_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
+    let topic = format!("realtime:{topic}");
+    let mut body = vec![4, topic.len() as u8, event.len() as u8, 0, 1];
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(event.as_bytes());
+    body.extend_from_slice(payload);
+    let mut frame = vec![BINARY];
+    push_length(&mut frame, body.len(), 0);
+    frame.extend_from_slice(&body);
+    frame
+}
+
+/// A frame as clients send it. The mask is zero: it may be anything, and so the payload stays as it is.
+pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    push_length(&mut frame, payload.len(), 0x80);
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn push_length(frame: &mut Vec<u8>, length: usize, mask: u8) {
+    match u8::try_from(length) {
+        Ok(short) if short < 126 => frame.push(mask | short),
+        _ => {
+            frame.push(mask | 126);
+            frame.extend_from_slice(&u16::try_from(length).expect("a short message").to_be_bytes());
+        }
+    }
+}
+
+/// The lengths of the head and of the payload of the frame that begins here.
+pub fn frame_lengths(bytes: &[u8]) -> Option<(usize, usize)> {
+    match *bytes.get(1)? {
+        126 => Some((4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])))),
+        127 => {
+            let bytes: [u8; 8] = bytes.get(2..10)?.try_into().ok()?;
+            Some((10, usize::try_from(u64::from_be_bytes(bytes)).ok()?))
+        }
+        short => Some((2, usize::from(short))),
+    }
+}

@@ -1,0 +1,104 @@
+//! Many sockets that listen, and a count of what they hear of one user.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{presence_socket::PresenceSocket, users::BenchUser};
+
+/// Handshakes under way at once.
+const CONCURRENT_CONNECTS: usize = 64;
+/// Nothing heard for so long: what the joining stirred up has settled.
+const QUIET_PERIOD: Duration = Duration::from_millis(1_000);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct ReceivedCounts {
+    /// Messages that hold the marker.
+    matching: AtomicUsize,
+    goal: AtomicUsize,
+    reached: Notify,
+    /// Messages at all.
+    total: AtomicUsize,
+}
+
+/// Open sockets, each read by a task.
+#[derive(Default)]
+pub struct PresenceClients {
+    received: Arc<ReceivedCounts>,
+    tasks: JoinSet<()>,
+}
+
+impl PresenceClients {
+    /// Opens a socket for each of these people, who count messages that hold `marker`.
+    pub async fn join(&mut self, server: SocketAddr, people: &[BenchUser], marker: &str) -> Result<()> {
+        let first = self.tasks.len();
+        let mut opening = stream::iter(people.iter().enumerate())
+            .map(|(place, person)| PresenceSocket::open(server, person, first + place))
+            .buffer_unordered(CONCURRENT_CONNECTS);
+        while let Some(socket) = opening.try_next().await? {
+            self.tasks.spawn(read_messages(socket, marker.to_owned(), self.received.clone()));
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody hears anything any more.
+    pub async fn wait_until_quiet(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let before = self.received.total.load(Ordering::Relaxed);
+            sleep(QUIET_PERIOD).await;
+            if self.received.total.load(Ordering::Relaxed) == before {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < WAIT_TIMEOUT, "the sockets do not come to rest");
+        }
+    }
+
+    /// From now on messages with the marker count.
+    pub fn expect_one_each(&self) {
+        self.received.matching.store(0, Ordering::Relaxed);
+        self.received.goal.store(self.tasks.len(), Ordering::Relaxed);
+    }
+
+    /// Waits until everybody has heard one.
+    pub async fn wait_until_all_received(&self) -> Result<()> {
+        Ok(timeout(WAIT_TIMEOUT, self.received.reached.notified()).await?)
+    }
+
+    /// How many are still there.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Says that somebody was cut off, if so.
+    pub fn check(&mut self) -> Result<()> {
+        ensure!(self.tasks.try_join_next().is_none(), "a socket was closed");
+        Ok(())
+    }
+}
+
+async fn read_messages(mut socket: PresenceSocket, marker: String, heard: Arc<ReceivedCounts>) {
+    while let Ok(message) = socket.next_message().await {
+        heard.total.fetch_add(1, Ordering::Relaxed);
+        let is_wanted = std::str::from_utf8(message).is_ok_and(|message| message.contains(&marker));
+        if is_wanted
+            && heard.matching.fetch_add(1, Ordering::Relaxed) + 1 == heard.goal.load(Ordering::Relaxed)
+        {
+            heard.reached.notify_one();
+        }
+    }
+}

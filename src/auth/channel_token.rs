@@ -1,0 +1,198 @@
+//! Tokens of realtime channels: the same keys, looser claims. Any role name will do (the database judges it), `sub` is
+//! optional, `role` and `exp` are not.
+
+use std::{borrow::Cow, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{
+    AuthError, Role,
+    claims::{self, ClaimRequirements},
+};
+
+/// A believed token of a channel.
+#[derive(Debug, PartialEq, Eq)]
+pub struct VerifiedChannelToken {
+    /// The role that it names.
+    pub role: Box<str>,
+    /// The whole payload as it was signed: JSON. Never for logs.
+    pub claims: Arc<str>,
+    /// Whom it names, if anybody.
+    pub sub: Option<Box<str>>,
+    /// From this moment on it does not count; [`Timestamp::MAX`] for opaque keys.
+    pub expires_at: Timestamp,
+}
+
+impl VerifiedChannelToken {
+    /// What an opaque key stands for.
+    pub(super) fn with_role(role: Role) -> Self {
+        Self {
+            role: role.as_str().into(),
+            claims: serde_json::json!({ "role": role }).to_string().into(),
+            sub: None,
+            expires_at: Timestamp::MAX,
+        }
+    }
+}
+
+/// Why a channel's token is not believed. The texts are the original's, word for word: clients compare them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelTokenError {
+    /// No token, or none that can be read.
+    #[error("The token provided is not a valid JWT")]
+    Malformed,
+    /// Over for so many seconds.
+    #[error("Token has expired {0} seconds ago")]
+    Expired(i64),
+    /// `role` or `exp` is missing.
+    #[error("Fields `role` and `exp` are required in JWT")]
+    MissingClaims,
+    /// `exp` is no number.
+    #[error("Token expiration time is invalid")]
+    InvalidExpiry,
+    /// The signature does not belong to the token and the key.
+    #[error("Failed to validate JWT signature")]
+    Signature,
+    /// There is no key for the token's algorithm.
+    #[error("Failed to generate JWT signer, check your JWT secret or JWKS configuration")]
+    Signer,
+    /// There is no key of the name that the token gives.
+    #[error(
+        "Failed to generate JWT signer for key ID (kid) \"{0}\", check your JWT secret or JWKS configuration"
+    )]
+    SignerForKey(Box<str>),
+}
+
+impl ChannelTokenError {
+    /// The code that stands before the text in replies to joins.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "MalformedJWT",
+            Self::Expired(_) | Self::MissingClaims | Self::InvalidExpiry => "InvalidJWTToken",
+            Self::Signature => "JwtSignatureError",
+            Self::Signer | Self::SignerForKey(_) => "JwtSignerError",
+        }
+    }
+
+    /// The text in a refused handshake, which does not count the seconds.
+    #[must_use]
+    pub fn handshake_message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Expired(_) => "Token has expired".into(),
+            other => other.to_string().into(),
+        }
+    }
+
+    /// What the verification of the signature ended with, in the words of channels.
+    pub(super) fn from_auth(error: &AuthError, kid: Option<&str>) -> Self {
+        match error {
+            AuthError::BadSignature => Self::Signature,
+            AuthError::UnknownKey | AuthError::KeysUnavailable(_) => {
+                kid.map_or(Self::Signer, |kid| Self::SignerForKey(kid.into()))
+            }
+            AuthError::AlgorithmNotAllowed => Self::Signer,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// A token as clients hand it in, without what gets into it on the way: percent signs and white space.
+pub(super) fn normalize(token: &str) -> Cow<'_, str> {
+    if !token.contains(|c: char| c == '%' || c.is_whitespace()) {
+        return Cow::Borrowed(token);
+    }
+    let decoded = percent_encoding::percent_decode_str(token).decode_utf8_lossy();
+    decoded.chars().filter(|c| !c.is_whitespace()).collect::<String>().into()
+}
+
+/// Reads a payload whose signature has been checked.
+pub(super) fn parse_claims(
+    payload: &[u8],
+    rules: &ClaimRequirements,
+    now: Timestamp,
+) -> Result<VerifiedChannelToken, ChannelTokenError> {
+    let text = std::str::from_utf8(payload).map_err(|_| ChannelTokenError::Malformed)?;
+    let claims: Map<String, Value> = serde_json::from_str(text).map_err(|_| ChannelTokenError::Malformed)?;
+    if claims::claims_contain_nul(&claims) {
+        return Err(ChannelTokenError::Malformed);
+    }
+    let role = match claims.get("role") {
+        Some(Value::String(role)) if !role.is_empty() => role.as_str().into(),
+        _ => return Err(ChannelTokenError::MissingClaims),
+    };
+    let expires_at = match claims.get("exp") {
+        Some(Value::Number(seconds)) => claims::timestamp_from_seconds(seconds),
+        None | Some(Value::Null) => return Err(ChannelTokenError::MissingClaims),
+        Some(_) => return Err(ChannelTokenError::InvalidExpiry),
+    };
+    check_expiry(expires_at, now)?;
+    if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
+        return Err(ChannelTokenError::Malformed);
+    }
+    claims::check_issuer(&claims, rules)
+        .and_then(|()| claims::check_audience(&claims, rules))
+        .map_err(|_| ChannelTokenError::Malformed)?;
+    let sub = claims.get("sub").and_then(Value::as_str).map(Box::from);
+    Ok(VerifiedChannelToken { role, claims: text.into(), sub, expires_at })
+}
+
+/// No leeway: over at its very moment.
+pub(super) fn check_expiry(expires_at: Timestamp, now: Timestamp) -> Result<(), ChannelTokenError> {
+    if expires_at > now {
+        return Ok(());
+    }
+    Err(ChannelTokenError::Expired(now.as_second() - expires_at.as_second()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timestamp(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("within the calendar")
+    }
+
+    fn parse_at_1000(payload: &str) -> Result<VerifiedChannelToken, ChannelTokenError> {
+        parse_claims(payload.as_bytes(), &ClaimRequirements::default(), timestamp(1_000))
+    }
+
+    #[test]
+    fn any_role_is_accepted_and_sub_is_optional() {
+        let payload = r#"{"role":"moderator","exp":1000.5,"big":123456789012345678901}"#;
+        let token = parse_at_1000(payload).expect("is good");
+        assert_eq!((&*token.role, &token.sub, &*token.claims), ("moderator", &None, payload));
+        let token = parse_at_1000(r#"{"role":"anon","exp":2000,"sub":"not a UUID"}"#).expect("is good");
+        assert_eq!(token.sub.as_deref(), Some("not a UUID"));
+    }
+
+    #[test]
+    fn error_texts_match_supabase_realtime() {
+        for (payload, code, text) in [
+            ("[]", "MalformedJWT", "The token provided is not a valid JWT"),
+            ("{}", "InvalidJWTToken", "Fields `role` and `exp` are required in JWT"),
+            (r#"{"exp":2000}"#, "InvalidJWTToken", "Fields `role` and `exp` are required in JWT"),
+            (r#"{"role":"anon"}"#, "InvalidJWTToken", "Fields `role` and `exp` are required in JWT"),
+            (r#"{"role":"anon","exp":"2000"}"#, "InvalidJWTToken", "Token expiration time is invalid"),
+            (r#"{"role":"anon","exp":1000}"#, "InvalidJWTToken", "Token has expired 0 seconds ago"),
+            (r#"{"role":"anon","exp":890}"#, "InvalidJWTToken", "Token has expired 110 seconds ago"),
+            (r#"{"role":"a\u0000","exp":2000}"#, "MalformedJWT", "The token provided is not a valid JWT"),
+            (
+                r#"{"role":"anon","exp":2000,"iat":"x"}"#,
+                "MalformedJWT",
+                "The token provided is not a valid JWT",
+            ),
+        ] {
+            let error = parse_at_1000(payload).expect_err(payload);
+            assert_eq!((error.code(), &*error.to_string()), (code, text), "{payload}");
+        }
+        assert_eq!(ChannelTokenError::Expired(110).handshake_message(), "Token has expired");
+    }
+
+    #[test]
+    fn whitespace_and_percent_encoding_are_removed() {
+        assert_eq!(normalize("a.b-c_d"), "a.b-c_d");
+        assert_eq!(normalize(" a.b\n.c%3D%20"), "a.b.c=");
+    }
+}

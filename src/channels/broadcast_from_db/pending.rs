@@ -1,0 +1,199 @@
+//! Ids that were heard and not yet read, in the order in which they were committed, and the gaps between them.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use uuid::Uuid;
+
+use crate::pg::listener::{MESSAGES, NotificationHandler};
+
+/// Ids that may wait. Over it they are forgotten and read like what was missed.
+const MAX_PENDING: usize = 100_000;
+
+/// What is to be read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PendingItem {
+    /// This row.
+    Row(Uuid),
+    /// Rows that may not have been heard of, from this moment on.
+    Gap(Instant),
+}
+
+impl PendingItem {
+    const fn gap_start(&self) -> Option<Instant> {
+        match self {
+            Self::Gap(since) => Some(*since),
+            Self::Row(_) => None,
+        }
+    }
+}
+
+struct PendingState {
+    queue: VecDeque<PendingItem>,
+    /// Since when nothing is heard, if so. At first: since there is somebody to hear.
+    disconnected_since: Option<Instant>,
+    /// When the oldest of those waiting was heard of.
+    oldest_received_at: Instant,
+    /// Since when those have waited that were taken last and may not have been told yet.
+    delivering_since: Option<Instant>,
+}
+
+/// The meeting point of listener and source. Bounded.
+pub(super) struct PendingIds {
+    state: Mutex<PendingState>,
+    wake: Notify,
+    /// Whether everything that is committed is heard.
+    pub connected: watch::Sender<bool>,
+}
+
+impl PendingIds {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        let state = PendingState {
+            queue: VecDeque::new(),
+            disconnected_since: Some(now),
+            oldest_received_at: now,
+            delivering_since: None,
+        };
+        Self { state: state.into(), wake: Notify::new(), connected: watch::Sender::new(false) }
+    }
+
+    /// Waits for the next item, and takes it; further rows with it, up to `most`.
+    pub async fn next_batch(&self, most: usize) -> Vec<PendingItem> {
+        loop {
+            let woken = self.wake.notified();
+            {
+                let mut state = self.state.lock();
+                // Whoever asks for more is done with what was taken before.
+                state.delivering_since = None;
+                let rows = state
+                    .queue
+                    .iter()
+                    .take(most)
+                    .take_while(|item| matches!(item, PendingItem::Row(_)))
+                    .count();
+                let now = rows.max(1).min(state.queue.len());
+                if now > 0 {
+                    let gap = state.queue.front().and_then(PendingItem::gap_start);
+                    state.delivering_since = Some(
+                        gap.map_or(state.oldest_received_at, |since| since.min(state.oldest_received_at)),
+                    );
+                    state.oldest_received_at = Instant::now();
+                    return state.queue.drain(..now).collect();
+                }
+                if state.queue.capacity() > 4_096 {
+                    state.queue = VecDeque::new();
+                }
+            }
+            woken.await;
+        }
+    }
+
+    /// For how long something has been committed, at most, of which nobody here has been told.
+    pub fn delivery_lag(&self) -> Duration {
+        let state = self.state.lock();
+        let waiting = (!state.queue.is_empty()).then_some(state.oldest_received_at);
+        let gap = state.queue.iter().find_map(PendingItem::gap_start);
+        let since =
+            [state.disconnected_since, state.delivering_since, waiting, gap].into_iter().flatten().min();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// The listener's end.
+pub struct MessageNotifications(pub(super) Arc<PendingIds>);
+
+impl NotificationHandler for MessageNotifications {
+    fn on_notification(&self, channel: &str, payload: &str) {
+        if channel != MESSAGES {
+            return;
+        }
+        let ids = payload.split_once('|').map_or(payload, |(_, ids)| ids);
+        let mut state = self.0.state.lock();
+        if state.queue.is_empty() {
+            state.oldest_received_at = Instant::now();
+        }
+        state.queue.extend(ids.split(',').filter_map(|id| id.parse().ok()).map(PendingItem::Row));
+        if state.queue.len() > MAX_PENDING {
+            let since = state.queue.iter().find_map(PendingItem::gap_start);
+            let oldest = state.oldest_received_at;
+            state.queue.clear();
+            state.queue.push_back(PendingItem::Gap(since.map_or(oldest, |since| since.min(oldest))));
+        }
+        drop(state);
+        self.0.wake.notify_one();
+    }
+
+    fn on_connected(&self) {
+        let mut state = self.0.state.lock();
+        if let Some(since) = state.disconnected_since.take() {
+            state.queue.push_back(PendingItem::Gap(since));
+        }
+        drop(state);
+        self.0.connected.send_replace(true);
+        self.0.wake.notify_one();
+    }
+
+    fn on_disconnected(&self) {
+        self.0.connected.send_replace(false);
+        self.0.state.lock().disconnected_since.get_or_insert_with(Instant::now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(count: usize) -> Vec<Uuid> {
+        (0..count).map(|_| Uuid::new_v4()).collect()
+    }
+
+    fn payload(ids: &[Uuid]) -> String {
+        let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+        format!("1700000000000|{}", ids.join(","))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_keep_their_order_around_a_gap() {
+        let heard = Arc::new(PendingIds::new());
+        let ears = MessageNotifications(heard.clone());
+        let begun = Instant::now();
+        ears.on_connected();
+        assert_eq!(heard.next_batch(10).await, [PendingItem::Gap(begun)]);
+
+        let rows = ids(5);
+        ears.on_notification(MESSAGES, &payload(&rows[..3]));
+        tokio::time::advance(std::time::Duration::from_secs(5)).await;
+        let lost = Instant::now();
+        ears.on_disconnected();
+        tokio::time::advance(std::time::Duration::from_secs(5)).await;
+        ears.on_connected();
+        ears.on_notification(MESSAGES, &payload(&rows[3..]));
+        ears.on_notification("another_channel", &payload(&ids(1)));
+        ears.on_notification(MESSAGES, "nonsense");
+
+        let row = |n: usize| PendingItem::Row(rows[n]);
+        assert_eq!(heard.next_batch(2).await, [row(0), row(1)]);
+        assert_eq!(heard.next_batch(10).await, [row(2)]);
+        assert_eq!(heard.next_batch(10).await, [PendingItem::Gap(lost)]);
+        assert_eq!(heard.next_batch(10).await, [row(3), row(4)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overflowing_ids_become_a_gap() {
+        let heard = Arc::new(PendingIds::new());
+        let ears = MessageNotifications(heard.clone());
+        ears.on_connected();
+        heard.next_batch(1).await;
+        tokio::time::advance(std::time::Duration::from_secs(5)).await;
+        let first = Instant::now();
+        for chunk in ids(MAX_PENDING + 1).chunks(200) {
+            ears.on_notification(MESSAGES, &payload(chunk));
+        }
+        assert_eq!(heard.next_batch(1_000_000).await, [PendingItem::Gap(first)]);
+    }
+}

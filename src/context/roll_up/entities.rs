@@ -1,0 +1,395 @@
+//! Entities: names in the original casing, of several words where they have several.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Occurrences, Sources, hints::Hints, is_same_name, slug};
+use crate::context::extract::sentences;
+
+/// Units that an entity needs.
+const MIN_UNITS: u32 = 3;
+/// Words that begin sentences, and days and months: capitals that name nobody.
+const NON_NAME_WORDS: &str = "i i'm i've i'd i'll a an the this that these those it its it's he she they we you my our your their his her there here and \
+    but or so if when while after before since because although as at by for from in into of off on onto out over to up with without about \
+    what which who whom whose why how where is are was were be been do does did has have had can could may might must shall should will would \
+    not no yes ok okay also then than too very just only even still again ever never always often maybe perhaps please thanks thank let lets \
+    monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september october november december \
+    today tomorrow yesterday mondays tuesdays wednesdays thursdays fridays saturdays sundays next last first second third new old every each all both some any many most more less few one two three four five \
+    note todo re fwd dear hi hello hey well now once during between under until within decided asked told need want think remember looking";
+/// Verbs that people do.
+const PERSON_VERBS: &str = "said says asked asks told tells thinks wants suggested suggests recommended recommends called emailed wrote agreed argued \
+    offered promised explained prefers believes mentioned sent invited joined approved reviewed noticed insisted reminded loves hates hopes thought gave";
+/// What somebody is to the user.
+const RELATIONSHIPS: &str = "wife husband partner mother father mum mom dad sister brother son daughter cousin uncle aunt friend colleague manager boss mentor \
+    teacher neighbour neighbor doctor therapist coach trainer roommate client customer landlord editor agent accountant lawyer supervisor teammate nurse physio tutor";
+const ORGANIZATION_SUFFIXES: &str = "inc corp gmbh ltd llc ag university institute bank foundation company college hospital agency ministry department school \
+    council clinic labs group press studio studios gallery bakery partners logistics insurance airlines theatre theater museum";
+const ORGANIZATION_CONTEXT_WORDS: &str =
+    "at from for joined contract supplier customer vendor client with by";
+const TOOL_CONTEXT_WORDS: &str = "using use uses used with in via through on into upgrade upgraded install installed run running migrate migrating configure query";
+
+/// What an entity is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntityType {
+    /// Somebody.
+    Person,
+    /// Something that is worked on.
+    Project,
+    /// A company or the like.
+    Organization,
+    /// Something to work with.
+    Tool,
+    /// Anything else with a name.
+    Concept,
+}
+
+/// A name in the new units.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mention {
+    /// As it is written.
+    pub name: String,
+    /// The sentences that it stands in.
+    sentences: Vec<(Uuid, String)>,
+    /// What it is, by somebody who knows: a profile that there is, or a model.
+    entity_type: Option<EntityType>,
+    /// Whether it is a name for sure.
+    trusted: bool,
+}
+
+/// A fact of an entity.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Fact {
+    /// The sentence that says it.
+    pub fact: String,
+    /// How certain, from 0 to 1.
+    pub confidence: f64,
+    /// The unit that it is from.
+    pub source: Uuid,
+}
+
+/// An entity with its units.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FoundEntity {
+    /// Its key.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+    /// What it is.
+    pub entity_type: EntityType,
+    /// What it is to the user.
+    pub relationship: Option<String>,
+    /// From −1 to 1.
+    pub sentiment: f32,
+    /// What is said of it.
+    pub facts: Vec<Fact>,
+    /// Its units.
+    pub unit_ids: Vec<Uuid>,
+}
+
+/// The names of the new units, and those of the entities that there are.
+#[must_use]
+pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
+    let no_names: HashSet<&str> = NON_NAME_WORDS.split_whitespace().collect();
+    // Words that are written small somewhere are words; a capital at the beginning of a sentence does not name them.
+    let small: HashSet<&str> = sources
+        .units
+        .iter()
+        .flat_map(|unit| unit.content.split(|c: char| !c.is_alphanumeric()))
+        .filter(|word| word.chars().next().is_some_and(char::is_lowercase))
+        .collect();
+    let mut all: BTreeMap<String, (Mention, bool)> = BTreeMap::new();
+    for unit in &sources.units {
+        for sentence in sentences(&unit.content) {
+            for (name, inside) in extract_names(sentence, &no_names, &small) {
+                let (mention, seen_inside) = all.entry(name.clone()).or_insert_with(|| {
+                    (Mention { name, sentences: Vec::new(), entity_type: None, trusted: false }, false)
+                });
+                *seen_inside |= inside;
+                mention.sentences.push((unit.id, sentence.to_owned()));
+            }
+        }
+    }
+    // A name that only ever begins sentences may be any word.
+    let mut all: Vec<Mention> =
+        all.into_values().filter(|(_, inside)| *inside).map(|(mention, _)| mention).collect();
+    let known = sources.entities.iter().map(|entity| (entity.name.clone(), Some(entity.entity_type)));
+    for (name, entity_type) in known.chain(hints.entities()) {
+        if let Some(mention) = all.iter_mut().find(|mention| mention.name == name) {
+            mention.trusted = true;
+            mention.entity_type = mention.entity_type.or(entity_type);
+        } else {
+            let lower = name.to_lowercase();
+            let of = sources
+                .units
+                .iter()
+                .flat_map(|unit| sentences(&unit.content).map(|it| (unit.id, it.to_owned())));
+            let sentences = of.filter(|(_, sentence)| sentence.to_lowercase().contains(&lower)).collect();
+            all.push(Mention { name, sentences, entity_type, trusted: true });
+        }
+    }
+    all
+}
+
+/// The names of a sentence: runs of words with capitals or of a shape that only names have. Beside each, whether it
+/// stands where a capital means something.
+fn extract_names(sentence: &str, no_names: &HashSet<&str>, small: &HashSet<&str>) -> Vec<(String, bool)> {
+    let mut all = Vec::new();
+    let mut run: Vec<&str> = Vec::new();
+    let mut run_inside = false;
+    let mut flush = |run: &mut Vec<&str>, inside: &mut bool| {
+        while run.last().is_some_and(|word| !is_capitalized(word)) {
+            run.pop();
+        }
+        if !run.is_empty() && run.len() <= 4 {
+            all.push((run.join(" "), *inside));
+        }
+        run.clear();
+        *inside = false;
+    };
+    for (at, raw) in sentence.split_whitespace().enumerate() {
+        let opens = raw.starts_with(['"', '(', '\'', '“', '‘']);
+        let word = raw.trim_matches(|c: char| !c.is_alphanumeric() && c != '+' && c != '#');
+        let word = word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word);
+        let lower = word.to_lowercase();
+        let is_plain = !has_name_shape(word);
+        let is_name = is_capitalized(word)
+            && word.chars().count() >= 2
+            && !(is_plain && no_names.contains(lower.as_str()))
+            // "Bread needs time": written small elsewhere, so it is a word.
+            && !(at == 0 && is_plain && small.contains(lower.as_str()));
+        if opens {
+            flush(&mut run, &mut run_inside);
+        }
+        if is_name {
+            run_inside |= at > 0 || !is_plain || !run.is_empty();
+            run.push(word);
+        } else if !run.is_empty() && (raw == "&" || matches!(lower.as_str(), "of" | "de" | "von" | "van")) {
+            run.push(if raw == "&" { raw } else { word });
+        } else {
+            flush(&mut run, &mut run_inside);
+        }
+        let closes = raw.ends_with([',', ';', ':', ')', '"', '.', '!', '?'])
+            || raw.ends_with("'s")
+            || raw.ends_with("’s");
+        if closes {
+            flush(&mut run, &mut run_inside);
+        }
+    }
+    flush(&mut run, &mut run_inside);
+    all
+}
+
+fn is_capitalized(word: &str) -> bool {
+    word.chars().next().is_some_and(char::is_uppercase) || has_name_shape(word)
+}
+
+/// As in iPhone, PostgreSQL, AWS or K8s: nobody writes so but names.
+fn has_name_shape(word: &str) -> bool {
+    let mut chars = word.chars();
+    let first = chars.next();
+    let inner = chars.clone().any(char::is_uppercase);
+    let digit = word.chars().any(|c| c.is_ascii_digit()) && first.is_some_and(char::is_uppercase);
+    first.is_some_and(char::is_alphabetic)
+        && (inner || digit)
+        && word.chars().all(|c| c.is_alphanumeric() || "-.+#".contains(c))
+}
+
+/// The entities that these names make, with all their units.
+#[must_use]
+pub fn build_entities(
+    sources: &Sources,
+    mentions: &[Mention],
+    occurrences: &Occurrences,
+) -> Vec<FoundEntity> {
+    let mut groups: Vec<Vec<&Mention>> = Vec::new();
+    let mut by_length: Vec<&Mention> = mentions.iter().collect();
+    // Longer names first: "Anna Schmidt" takes "Anna" in.
+    by_length.sort_by_key(|mention| {
+        (
+            std::cmp::Reverse(mention.trusted),
+            std::cmp::Reverse(mention.name.split(' ').count()),
+            mention.name.clone(),
+        )
+    });
+    for mention in by_length {
+        let homes: Vec<usize> = groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.iter().any(|other| refers_to_same(sources, other, mention)))
+            .map(|(at, _)| at)
+            .collect();
+        match homes[..] {
+            [home] => groups[home].push(mention),
+            // Of two Annas, "Anna" is neither for sure.
+            [] => groups.push(vec![mention]),
+            _ => {}
+        }
+    }
+    groups.iter().filter_map(|group| build_entity(sources, group, occurrences)).collect()
+}
+
+fn refers_to_same(sources: &Sources, other: &Mention, mention: &Mention) -> bool {
+    let known = sources.entities.iter().find(|entity| entity.name == other.name);
+    if known.is_some_and(|entity| entity.aliases.contains(&mention.name))
+        || is_same_name(&other.name, &mention.name)
+    {
+        return true;
+    }
+    // A first or last name of somebody with both.
+    let words: Vec<&str> = other.name.split(' ').collect();
+    words.len() == 2 && words.contains(&mention.name.as_str()) && infer_type(other) == EntityType::Person
+}
+
+fn build_entity(sources: &Sources, group: &[&Mention], occurrences: &Occurrences) -> Option<FoundEntity> {
+    let first = group.first()?;
+    let units: HashSet<Uuid> = group
+        .iter()
+        .filter_map(|mention| occurrences.get(&mention.name))
+        .flat_map(|occurrence| occurrence.unit_ids.iter().copied())
+        .collect();
+    let known = sources.entities.iter().find(|entity| entity.name == first.name);
+    if known.is_none() && units.len() < MIN_UNITS as usize {
+        return None;
+    }
+    let all: Vec<&(Uuid, String)> = group.iter().flat_map(|mention| &mention.sentences).collect();
+    let aliases = group.iter().skip(1).map(|mention| mention.name.clone()).collect();
+    let mut unit_ids: Vec<Uuid> = units.into_iter().collect();
+    unit_ids.sort_unstable();
+    let entity_type = known.map_or_else(|| majority_type(group), |entity| entity.entity_type);
+    let key = known.map_or_else(|| slug(&first.name), |entity| entity.slug.clone());
+    (!key.is_empty()).then(|| FoundEntity {
+        slug: key,
+        name: first.name.clone(),
+        aliases,
+        entity_type,
+        relationship: group.iter().find_map(|mention| find_relationship(mention)),
+        sentiment: score_sentiment(&all),
+        facts: find_facts(group),
+        unit_ids,
+    })
+}
+
+fn majority_type(group: &[&Mention]) -> EntityType {
+    let mut votes: HashMap<EntityType, usize> = HashMap::new();
+    for mention in group {
+        *votes.entry(infer_type(mention)).or_default() += mention.sentences.len().max(1);
+    }
+    let best = votes.into_iter().filter(|(kind, _)| *kind != EntityType::Concept);
+    best.max_by_key(|(kind, count)| (*count, *kind)).map_or(EntityType::Concept, |(kind, _)| kind)
+}
+
+/// What a name is, by its shape and by the words around it.
+fn infer_type(mention: &Mention) -> EntityType {
+    if let Some(kind) = mention.entity_type {
+        return kind;
+    }
+    let has = |list: &str, word: &str| list.split_whitespace().any(|other| other == word);
+    let last = mention.name.rsplit(' ').next().unwrap_or_default().to_lowercase();
+    if has(ORGANIZATION_SUFFIXES, &last) {
+        return EntityType::Organization;
+    }
+    let mut votes: HashMap<EntityType, usize> = HashMap::new();
+    for (_, sentence) in &mention.sentences {
+        let Some(at) = sentence.find(&mention.name) else { continue };
+        let clean = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+        let before: Vec<String> = sentence[..at].split_whitespace().rev().take(3).map(clean).collect();
+        let after =
+            sentence[at + mention.name.len()..].split_whitespace().next().map(clean).unwrap_or_default();
+        let previous = before.first().map(String::as_str).unwrap_or_default();
+        let mut vote = |kind, weight| *votes.entry(kind).or_default() += weight;
+        if has(PERSON_VERBS, &after) || before.iter().any(|word| has(RELATIONSHIPS, word)) {
+            vote(EntityType::Person, 3);
+        }
+        if previous == "project" || after == "project" {
+            vote(EntityType::Project, 4);
+        }
+        if has_name_shape(&mention.name) {
+            vote(EntityType::Tool, 1);
+        }
+        if has(TOOL_CONTEXT_WORDS, previous) {
+            vote(EntityType::Tool, 1);
+        }
+        if has(ORGANIZATION_CONTEXT_WORDS, previous) {
+            vote(EntityType::Organization, 1);
+        }
+        if previous == "with" || previous == "and" || after == "and" {
+            vote(EntityType::Person, 1);
+        }
+    }
+    let best = votes.into_iter().max_by_key(|(kind, count)| (*count, std::cmp::Reverse(*kind)));
+    best.filter(|(_, count)| *count >= 2).map_or(EntityType::Concept, |(kind, _)| kind)
+}
+
+/// "my manager Anna", "Anna, my manager", "Anna is my manager".
+fn find_relationship(mention: &Mention) -> Option<String> {
+    for (_, sentence) in &mention.sentences {
+        let lower = sentence.to_lowercase();
+        let name = mention.name.to_lowercase();
+        for relation in RELATIONSHIPS.split_whitespace() {
+            let said = [
+                format!("my {relation} {name}"),
+                format!("our {relation} {name}"),
+                format!("{name}, my {relation}"),
+                format!("{name} is my {relation}"),
+                format!("{name}, our {relation}"),
+                format!("{name} is our {relation}"),
+            ];
+            if said.iter().any(|phrase| lower.contains(phrase.as_str())) {
+                return Some(relation.to_owned());
+            }
+        }
+    }
+    None
+}
+
+/// Sentences that begin with the name and say what it is, has or does.
+fn find_facts(group: &[&Mention]) -> Vec<Fact> {
+    const STATING: [(&str, f64); 12] = [
+        ("is", 0.8),
+        ("are", 0.8),
+        ("was", 0.65),
+        ("works", 0.8),
+        ("lives", 0.8),
+        ("leads", 0.8),
+        ("runs", 0.75),
+        ("owns", 0.8),
+        ("has", 0.7),
+        ("prefers", 0.75),
+        ("uses", 0.7),
+        ("supports", 0.7),
+    ];
+    let mut all: Vec<Fact> = Vec::new();
+    for mention in group {
+        for (unit, sentence) in &mention.sentences {
+            let Some(rest) = sentence.strip_prefix(mention.name.as_str()) else { continue };
+            let verb = rest.split_whitespace().next().unwrap_or_default();
+            let stated = STATING.iter().find(|(word, _)| *word == verb);
+            if let Some((_, confidence)) = stated.filter(|_| !sentence.ends_with('?'))
+                && all.iter().all(|fact| fact.fact != *sentence)
+            {
+                all.push(Fact { fact: sentence.clone(), confidence: *confidence, source: *unit });
+            }
+        }
+    }
+    all.truncate(20);
+    all
+}
+
+fn score_sentiment(sentences: &[&(Uuid, String)]) -> f32 {
+    const GOOD: &str = "great good love loves helpful kind excellent happy reliable nice fast recommend recommends brilliant friendly thank enjoyed";
+    const BAD: &str = "bad slow hate hates problem broken difficult angry unreliable late rude worried failed failing annoying terrible complained";
+    let mut sum = 0_i32;
+    for (_, sentence) in sentences {
+        let lower = sentence.to_lowercase();
+        for word in lower.split(|c: char| !c.is_alphanumeric()) {
+            sum += i32::from(GOOD.split(' ').any(|good| good == word));
+            sum -= i32::from(BAD.split(' ').any(|bad| bad == word));
+        }
+    }
+    (sum as f32 / (sentences.len().max(1) as f32)).clamp(-1.0, 1.0)
+}

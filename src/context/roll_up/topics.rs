@@ -1,0 +1,463 @@
+//! Topics: phrases that a user's units keep coming back to, and that are not everywhere.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    Corpus, Occurrence, Occurrences, Sources, Unit,
+    entities::{EntityType, FoundEntity},
+    hints::Hints,
+    is_same_name, slug,
+};
+
+/// Units that a topic needs.
+const MIN_UNITS: u32 = 5;
+/// Words of a phrase.
+const MAX_PHRASE_WORDS: usize = 3;
+/// Phrases that the corpus is asked about.
+const MAX_CANDIDATES: usize = 400;
+/// A single word has to be so much more clustered than chance makes it (residual inverse document frequency).
+const MIN_CLUSTERING: f64 = 0.25;
+/// A word in a larger share of all units is about nothing, where there are units enough to tell.
+const MAX_SHARE: f64 = 0.4;
+const MIN_CORPUS_UNITS: u32 = 30;
+/// The share of the smaller phrase's units that have to be the larger's too for both to be one topic.
+const MIN_OVERLAP: f64 = 0.6;
+/// Topics of one roll-up, and names of one topic.
+const MAX_TOPICS: usize = 30;
+const MAX_ALIASES: usize = 12;
+
+/// Words that English text is full of and that are about nothing by themselves, beyond PostgreSQL's stop words; stems.
+const GENERIC_STEMS: &str = "abl about add after ago all also alway amount anoth answer ani anyth around ask away back bad base becaus becom befor \
+    best better big bit bring build bunch call came case chang check clear close come complet consid could coupl cover creat current cut day decid \
+    depend detail did differ discuss do done down each earlier earli easi end enough especi even ever everi everyth exact exampl expect explain fact \
+    far fast feel felt few find fine finish first fix focus follow found full further gave general get give go goal goe gone good got great had half \
+    handl hand happen hard has have help hold hope hour how howev idea import improv includ instead issu item job just keep kept kind know known larg last \
+    late later lead learn least left less let like line list littl live long look lot low made main make mani mayb mean mention might minut \
+    mix moment month more morn most move much must name near need never new next nice night noth notic now number off often old onc one only open option order other our out over own part past peopl per perhap \
+    pick place plan point possibl prefer prepar pretti probabl problem provid put question quick quit rather reach read readi real realli reason recent recommend rel \
+    remain rememb remind remov repli replac result review right run said same save say schedul second see seem seen select send sens separ set sever share short should show side similar simpl sinc singl size slow small \
+    some someth soon sort spend spent stand start state stay step still stop suggest sure take taken talk task team tell ten than thank that their them then thing think third thought three through \
+    time today togeth told tomorrow tonight took total tri turn two type understand until updat use user usual valu veri version visit want watch way week weekend well went were what when where whether which while whole why \
+    will wish without wonder word work worri worth would write wrong wrote year yes yesterday yet agre agree avoid believ better choos chose cost current deliv drop four five six half keep let monday tuesday wednesday thursday friday saturday sunday";
+
+/// A phrase that may be a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// As it is written most often.
+    pub phrase: String,
+    /// Its stems.
+    pub stems: Vec<String>,
+    /// Whether it has to pass no test but the number of its units: it names a topic that there is, or a model named it.
+    pub trusted: bool,
+}
+
+/// A topic with its units.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FoundTopic {
+    /// Its key.
+    pub slug: String,
+    /// Its name.
+    pub label: String,
+    /// Other names, and phrases that stand for it.
+    pub aliases: Vec<String>,
+    /// What field it belongs to.
+    pub domain: Option<Domain>,
+    /// Its units.
+    pub unit_ids: Vec<Uuid>,
+    /// How much each is about it.
+    pub relevances: Vec<f32>,
+}
+
+/// A field of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// Making software and machines.
+    Engineering,
+    /// Home, family, travel.
+    Personal,
+    /// Art, music, writing.
+    Creative,
+    /// Work with customers and money of others.
+    Business,
+    /// Body and mind.
+    Health,
+    /// One's own money.
+    Finance,
+}
+
+/// The units that a phrase stands in, and how often it is written how.
+type PhraseStats = (HashSet<usize>, HashMap<String, usize>);
+
+/// The phrases of the new units that may be topics, and the names of the topics that there are.
+#[must_use]
+pub fn find_candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
+    let generic: HashSet<&str> = GENERIC_STEMS.split_whitespace().collect();
+    // By stems: in how many units, and how it is written.
+    let mut seen: BTreeMap<Vec<String>, PhraseStats> = BTreeMap::new();
+    for (at, unit) in sources.units.iter().enumerate() {
+        for (stems, surface) in extract_phrases(unit, &generic) {
+            let (units, surfaces) = seen.entry(stems).or_default();
+            units.insert(at);
+            *surfaces.entry(surface).or_default() += 1;
+        }
+    }
+    let mut all: Vec<(usize, Candidate)> = seen
+        .into_iter()
+        .filter(|(_, (units, _))| units.len() >= 2 || sources.units.len() < 20)
+        .map(|(stems, (units, surfaces))| {
+            // The most frequent spelling; of several the first by letters, so that a repeat finds the same.
+            let phrase =
+                surfaces.into_iter().max_by(|one, other| one.1.cmp(&other.1).then(other.0.cmp(&one.0)));
+            let phrase = phrase.map(|(phrase, _)| phrase).unwrap_or_default();
+            (units.len() * (1 + stems.len()), Candidate { phrase, stems, trusted: false })
+        })
+        .collect();
+    all.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.phrase.cmp(&other.1.phrase)));
+    all.truncate(MAX_CANDIDATES);
+    let mut all: Vec<Candidate> = all.into_iter().map(|(_, candidate)| candidate).collect();
+    let known = sources.topics.iter().flat_map(|topic| topic.aliases.iter().chain([&topic.label]));
+    for name in known.cloned().chain(hints.topic_names()) {
+        all.retain(|candidate| !candidate.phrase.eq_ignore_ascii_case(&name));
+        let stems = name.split_whitespace().map(str::to_lowercase).collect();
+        all.push(Candidate { phrase: name, stems, trusted: true });
+    }
+    all
+}
+
+/// The runs of one to three words of a unit that hold no stop word and begin and end with a word of substance.
+fn extract_phrases(unit: &Unit, generic: &HashSet<&str>) -> Vec<(Vec<String>, String)> {
+    let mut all = Vec::new();
+    for run in unit.words.split(|word| word.as_ref().is_none_or(|(_, stem)| stem.is_empty())) {
+        let run: Vec<&(String, String)> = run.iter().flatten().collect();
+        for length in 1..=MAX_PHRASE_WORDS {
+            for window in run.windows(length) {
+                let substance = |(_, stem): &(String, String)| {
+                    stem.chars().count() >= 3
+                        && !generic.contains(stem.as_str())
+                        && !stem.chars().all(|c| c.is_ascii_digit() || c == '.')
+                };
+                let acronym = |(token, _): &(String, String)| {
+                    token.len() >= 2 && token.chars().all(|c| c.is_ascii_uppercase())
+                };
+                if window.iter().all(|word| substance(word) || acronym(word)) {
+                    let stems = window.iter().map(|(_, stem)| stem.clone()).collect();
+                    let surface: Vec<&str> = window.iter().map(|(token, _)| token.as_str()).collect();
+                    all.push((stems, normalize_case(&surface.join(" "))));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Small letters, unless a word has capitals inside.
+fn normalize_case(surface: &str) -> String {
+    let word = |word: &str| {
+        if word.chars().skip(1).any(char::is_uppercase) { word.to_owned() } else { word.to_lowercase() }
+    };
+    surface.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The topics that these phrases make, with all their units.
+#[must_use]
+pub fn build_topics(
+    sources: &Sources,
+    candidates: &[Candidate],
+    occurrences: &Occurrences,
+    entities: &[FoundEntity],
+) -> Vec<FoundTopic> {
+    let people: HashSet<String> = entities
+        .iter()
+        .filter(|entity| entity.entity_type == EntityType::Person)
+        .flat_map(|entity| entity.aliases.iter().chain([&entity.name]))
+        .flat_map(|name| name.split_whitespace().map(str::to_lowercase).chain([name.to_lowercase()]))
+        .collect();
+    let mut terms: Vec<Term<'_>> = candidates
+        .iter()
+        .filter_map(|candidate| {
+            let occurrence = occurrences.get(&candidate.phrase)?;
+            let score = score_candidate(candidate, occurrence, sources.corpus)?;
+            let is_person = people.contains(&candidate.phrase.to_lowercase());
+            (candidate.trusted || !is_person).then(|| Term {
+                candidate,
+                units: occurrence.unit_ids.iter().copied().collect(),
+                score,
+            })
+        })
+        .collect();
+    terms.sort_by(|one, other| {
+        other.score.total_cmp(&one.score).then_with(|| one.candidate.phrase.cmp(&other.candidate.phrase))
+    });
+    let clusters = build_clusters(sources, terms);
+    clusters.into_iter().take(MAX_TOPICS).filter_map(|cluster| cluster.into_topic(sources)).collect()
+}
+
+struct Term<'a> {
+    candidate: &'a Candidate,
+    units: HashSet<Uuid>,
+    score: f64,
+}
+
+/// How much a phrase looks like a topic; `None` where it does not.
+fn score_candidate(candidate: &Candidate, occurrence: &Occurrence, corpus: Corpus) -> Option<f64> {
+    if occurrence.units < MIN_UNITS && !candidate.trusted {
+        return None;
+    }
+    let (units, groups) = (f64::from(occurrence.units), f64::from(occurrence.groups.max(1)));
+    let share = units / f64::from(corpus.units.max(1));
+    let all_groups = f64::from(corpus.groups.max(1));
+    // Spread at random, so many units would lie in so many groups; a topic lies in fewer.
+    let expected = -(1.0 - (-units / all_groups).exp()).ln();
+    let clustered = (all_groups / groups).ln() - expected;
+    let words = candidate.stems.len();
+    if !candidate.trusted {
+        if share > MAX_SHARE && corpus.units >= MIN_CORPUS_UNITS {
+            return None;
+        }
+        if words == 1 && corpus.groups >= 4 && clustered < MIN_CLUSTERING {
+            return None;
+        }
+    }
+    Some(units.sqrt() * (0.5 + clustered.max(0.0)) * (0.7 + 0.3 * words as f64))
+}
+
+struct Cluster<'a> {
+    terms: Vec<Term<'a>>,
+    units: HashSet<Uuid>,
+    known_topic: Option<usize>,
+}
+
+/// Joins phrases that stand in the same units, best first.
+fn build_clusters<'a>(sources: &Sources, terms: Vec<Term<'a>>) -> Vec<Cluster<'a>> {
+    let mut clusters: Vec<Cluster<'a>> = Vec::new();
+    // Topics that there are keep their names and come first.
+    for (at, topic) in sources.topics.iter().enumerate() {
+        clusters.push(Cluster { terms: Vec::new(), units: HashSet::new(), known_topic: Some(at) });
+        debug_assert!(!topic.label.is_empty());
+    }
+    let (trusted, rest): (Vec<_>, Vec<_>) = terms.into_iter().partition(|term| term.candidate.trusted);
+    for term in trusted.into_iter().chain(rest) {
+        let home = clusters.iter_mut().find(|cluster| cluster.accepts(sources, &term));
+        match home {
+            Some(cluster) => {
+                // A phrase of many other units names the topic, and does not bring them in.
+                let inside = term.units.intersection(&cluster.units).count();
+                if cluster.units.is_empty() || inside * 10 >= term.units.len() * 6 || term.candidate.trusted {
+                    cluster.units.extend(&term.units);
+                    cluster.terms.push(term);
+                }
+            }
+            None => {
+                clusters.push(Cluster { units: term.units.clone(), terms: vec![term], known_topic: None })
+            }
+        }
+    }
+    clusters.retain(|cluster| !cluster.terms.is_empty());
+    clusters
+}
+
+impl Cluster<'_> {
+    fn accepts(&self, sources: &Sources, term: &Term<'_>) -> bool {
+        let phrase = &term.candidate.phrase;
+        if let Some(topic) = self.known_topic.map(|at| &sources.topics[at])
+            && topic.aliases.iter().chain([&topic.label]).any(|name| is_same_name(name, phrase))
+        {
+            return true;
+        }
+        if self.terms.iter().any(|other| is_same_name(&other.candidate.phrase, phrase)) {
+            return true;
+        }
+        let smaller = self.units.len().min(term.units.len());
+        let common = self.units.intersection(&term.units).count();
+        smaller > 0 && common as f64 >= MIN_OVERLAP * smaller as f64
+            // Of a small phrase that a large topic happens to hold, not the other way round.
+            && term.units.len() <= self.units.len() * 2
+    }
+
+    fn into_topic(self, sources: &Sources) -> Option<FoundTopic> {
+        if self.known_topic.is_none() && self.units.len() < MIN_UNITS as usize {
+            return None;
+        }
+        let best = self.terms.first()?;
+        // The longest phrase of those that are nearly as good says most.
+        let label =
+            self.terms.iter().filter(|term| term.score >= best.score * 0.6).max_by(|one, other| {
+                let words = |term: &Term<'_>| term.candidate.stems.len();
+                words(one).cmp(&words(other)).then(one.score.total_cmp(&other.score))
+            })?;
+        let label = label.candidate.phrase.clone();
+        let (slug, label) = match self.known_topic.map(|at| &sources.topics[at]) {
+            Some(topic) => (topic.slug.clone(), topic.label.clone()),
+            None => (slug(&label), label),
+        };
+        let mut aliases: Vec<String> = Vec::new();
+        for term in &self.terms {
+            let phrase = &term.candidate.phrase;
+            if !phrase.eq_ignore_ascii_case(&label)
+                && !aliases.contains(phrase)
+                && aliases.len() < MAX_ALIASES
+            {
+                aliases.push(phrase.clone());
+            }
+        }
+        let mut unit_ids: Vec<Uuid> = self.units.iter().copied().collect();
+        unit_ids.sort_unstable();
+        let relevance = |id: &Uuid| {
+            let terms = self.terms.iter().filter(|term| term.units.contains(id)).count();
+            (0.5 + 0.15 * terms as f32).min(1.0)
+        };
+        let relevances = unit_ids.iter().map(relevance).collect();
+        let texts = sources
+            .units
+            .iter()
+            .filter(|unit| self.units.contains(&unit.id))
+            .map(|unit| unit.content.as_str());
+        (!slug.is_empty()).then(|| FoundTopic {
+            domain: detect_domain(texts),
+            slug,
+            label,
+            aliases,
+            unit_ids,
+            relevances,
+        })
+    }
+}
+
+/// The field whose words the texts hold most of; none where hardly any.
+fn detect_domain<'a>(texts: impl Iterator<Item = &'a str>) -> Option<Domain> {
+    const WORDS: [(Domain, &[&str]); 6] = [
+        (
+            Domain::Engineering,
+            &[
+                "code",
+                "database",
+                "server",
+                "api",
+                "deploy",
+                "query",
+                "bug",
+                "test",
+                "compile",
+                "function",
+                "cluster",
+                "index",
+                "schema",
+                "latency",
+                "rust",
+                "python",
+                "postgres",
+                "kubernetes",
+                "software",
+                "backend",
+                "frontend",
+                "migration",
+                "commit",
+                "replica",
+            ],
+        ),
+        (
+            Domain::Business,
+            &[
+                "customer",
+                "revenue",
+                "invoice",
+                "contract",
+                "sales",
+                "market",
+                "pricing",
+                "budget",
+                "client",
+                "launch",
+                "hiring",
+                "strategy",
+                "supplier",
+                "stakeholder",
+                "quarter",
+                "pitch",
+                "campaign",
+                "tax",
+                "inventory",
+                "wholesale",
+            ],
+        ),
+        (
+            Domain::Health,
+            &[
+                "doctor", "sleep", "run", "marathon", "knee", "diet", "symptom", "training", "therapy",
+                "exercise", "pain", "heart", "physio", "vitamin", "stretch", "mileage", "injury", "pulse",
+                "patient", "ward", "dose",
+            ],
+        ),
+        (
+            Domain::Finance,
+            &[
+                "mortgage",
+                "savings",
+                "pension",
+                "interest",
+                "loan",
+                "etf",
+                "stock",
+                "bank",
+                "rent",
+                "insurance",
+                "portfolio",
+                "deposit",
+                "dividend",
+                "instalment",
+            ],
+        ),
+        (
+            Domain::Creative,
+            &[
+                "novel",
+                "chapter",
+                "painting",
+                "music",
+                "song",
+                "guitar",
+                "photo",
+                "poem",
+                "character",
+                "plot",
+                "design",
+                "canvas",
+                "chord",
+                "scene",
+                "glaze",
+                "pottery",
+                "kiln",
+                "melody",
+                "film",
+            ],
+        ),
+        (
+            Domain::Personal,
+            &[
+                "family", "trip", "holiday", "garden", "dinner", "kids", "daughter", "son", "birthday",
+                "house", "flight", "hotel", "recipe", "dog", "cat", "school", "tomato", "bread", "dough",
+                "oven", "wedding", "train",
+            ],
+        ),
+    ];
+    let mut counts: BTreeMap<Domain, usize> = BTreeMap::new();
+    for text in texts {
+        let lower = text.to_lowercase();
+        for word in lower.split(|c: char| !c.is_alphanumeric()) {
+            for (domain, words) in WORDS {
+                if words.iter().any(|known| word.strip_prefix(known).is_some_and(|rest| rest.len() <= 2)) {
+                    *counts.entry(domain).or_default() += 1;
+                }
+            }
+        }
+    }
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count >= 3)
+        .max_by_key(|(_, count)| *count)
+        .map(|(domain, _)| domain)
+}

@@ -1,0 +1,302 @@
+//! What every request passes through, in one order: [`wrap`].
+
+use std::{str::FromStr, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, Method, Version, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+};
+use tracing::{Instrument, field};
+use uuid::Uuid;
+
+use super::{ApiError, body::BodyLimit};
+use crate::telemetry::traces;
+
+/// Counter: answered requests, by `route`, `method` and `status`.
+pub const REQUESTS_TOTAL: &str = "rollcall_http_requests_total";
+/// Histogram: seconds until the response's head, by `route`.
+pub const REQUEST_SECONDS: &str = "rollcall_http_request_seconds";
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id that is taken over from a client, in bytes.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+/// How long a browser may keep the answer to a preflight, in seconds.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Which pages may read answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// `*`: all.
+    Any,
+    /// These.
+    List(Vec<HeaderValue>),
+}
+
+/// The text is neither `*` nor a list of origins.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be * or a comma-separated list of origins such as https://app.example.com, not {0:?}")]
+pub struct InvalidOrigin(String);
+
+impl FromStr for CorsOrigins {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        if words.clone().eq(["*"]) {
+            return Ok(Self::Any);
+        }
+        let origins: Vec<_> = words.map(parse_origin).collect::<Result<_, _>>()?;
+        if origins.is_empty() { Err(InvalidOrigin(text.into())) } else { Ok(Self::List(origins)) }
+    }
+}
+
+/// Scheme, host and perhaps port, as browsers send it: what differs in anything would never match.
+fn parse_origin(word: &str) -> Result<HeaderValue, InvalidOrigin> {
+    let invalid = || InvalidOrigin(word.into());
+    let (scheme, host) = word.split_once("://").ok_or_else(invalid)?;
+    let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', '*', ' ']);
+    let is_scheme =
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    if !is_host || !is_scheme {
+        return Err(invalid());
+    }
+    HeaderValue::from_str(&word.to_ascii_lowercase()).map_err(|_| invalid())
+}
+
+/// What [`wrap`] applies.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Which pages may read answers.
+    pub cors_origins: CorsOrigins,
+    /// Whether browsers may send credentials; with [`CorsOrigins::Any`] the page's own origin is echoed.
+    pub cors_credentials: bool,
+    /// The longest body, where a route sets no other.
+    pub body_limit: BodyLimit,
+    /// The longest time until the response's head; streams and sockets may go on after it.
+    pub request_timeout: Duration,
+    /// Routes, as registered (`/api/v1/ai/chat`), that may take longer.
+    pub slow_routes: Vec<(&'static str, Duration)>,
+    /// From when on no new work is taken.
+    pub stopping: CancellationToken,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            cors_origins: CorsOrigins::Any,
+            cors_credentials: false,
+            body_limit: BodyLimit::default(),
+            request_timeout: Duration::from_secs(30),
+            slow_routes: Vec::new(),
+            stopping: CancellationToken::new(),
+        }
+    }
+}
+
+/// The id of a request, in its extensions and in the answer's `x-request-id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+/// Wraps a finished router. From the outside in:
+///
+/// 1. id, span and metrics, which are to see every answer, also the refusals of what follows;
+/// 2. CORS, because a page must be able to read errors too;
+/// 3. refusals of a server that stops, 4. panics, 5. the time limit, 6. the body limit, 7. the routes, and 404 and 405
+///    in the envelope.
+///
+/// Call it last: routes added later are not wrapped.
+pub fn apply(router: Router, settings: &HttpSettings) -> Router {
+    let deadlines = RequestTimeouts { default: settings.request_timeout, slow: settings.slow_routes.clone() };
+    router
+        .fallback(|| async { ApiError::NotFound })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(settings.body_limit.layer())
+        // For axum's own extractors, should a route use one.
+        .layer(DefaultBodyLimit::max(settings.body_limit.0))
+        .layer(middleware::from_fn_with_state(deadlines, enforce_timeout))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(middleware::from_fn_with_state(settings.stopping.clone(), reject_while_stopping))
+        .layer(cors(settings))
+        .layer(middleware::from_fn(instrument_request))
+}
+
+fn cors(settings: &HttpSettings) -> CorsLayer {
+    let origin = match &settings.cors_origins {
+        // Browsers refuse a literal `*` together with credentials.
+        CorsOrigins::Any if settings.cors_credentials => AllowOrigin::mirror_request(),
+        CorsOrigins::Any => AllowOrigin::any(),
+        CorsOrigins::List(origins) => AllowOrigin::list(origins.iter().cloned()),
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_credentials(settings.cors_credentials)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            HeaderName::from_static("apikey"),
+            HeaderName::from_static("x-client-info"),
+            HeaderName::from_static("x-use-dynamic-context"),
+            HeaderName::from_static("x-device-id"),
+        ])
+        .expose_headers([
+            REQUEST_ID_HEADER,
+            header::RETRY_AFTER,
+            HeaderName::from_static("ratelimit-limit"),
+            HeaderName::from_static("ratelimit-remaining"),
+            HeaderName::from_static("ratelimit-reset"),
+        ])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("of an unknown kind");
+    ApiError::Internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
+}
+
+/// What a server that stops still tells: whoever asks is looking for another one.
+const SERVED_WHILE_STOPPING: [&str; 5] = [
+    "/healthcheck",
+    "/metrics",
+    "/api/v1/system/health",
+    "/api/v1/system/metrics",
+    "/realtime/v1/api/health",
+];
+
+/// Requests that come after the stop are sent elsewhere, before they have begun anything.
+async fn reject_while_stopping(
+    State(stopping): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    if !stopping.is_cancelled() || route.is_some_and(|route| SERVED_WHILE_STOPPING.contains(&route)) {
+        return next.run(request).await;
+    }
+    let refusal = ApiError::ServiceUnavailable { message: "the server is stopping".into(), source: None };
+    let mut response = refusal.into_response();
+    // HTTP/2 has no such header, and says it by its own means when the drain ends.
+    if request.version() <= Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+#[derive(Clone)]
+struct RequestTimeouts {
+    default: Duration,
+    slow: Vec<(&'static str, Duration)>,
+}
+
+async fn enforce_timeout(State(deadlines): State<RequestTimeouts>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let slow = deadlines.slow.iter().find(|(path, _)| route == Some(*path));
+    let limit = slow.map_or(deadlines.default, |(_, limit)| *limit);
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::ServiceUnavailable {
+            message: "the request took too long".into(),
+            source: Some(anyhow::anyhow!("no answer within {limit:?}")),
+        }
+        .into_response(),
+    }
+}
+
+/// Gives the request an id and a span, and counts it. The span holds the route's pattern, never the path or the
+/// query string, which may carry ids and tokens.
+async fn instrument_request(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = method_label(request.method());
+    // A pattern from the router: strangers cannot make up new ones.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!(
+        "http.request",
+        http.method = method,
+        http.route = route,
+        request.id = id,
+        http.status = field::Empty,
+        duration_ms = field::Empty,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
+        otel.status_code = field::Empty,
+    );
+    traces::set_remote_parent(&span, request.headers(), method, &route);
+    request.extensions_mut().insert(RequestId(id.clone()));
+
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    span.record("http.status", status);
+    span.record("duration_ms", elapsed.as_secs_f64() * 1_000.0);
+    if status >= 500 {
+        traces::mark_failed(&span);
+    }
+    span.in_scope(|| tracing::debug!("answered a request"));
+    metrics::histogram!(REQUEST_SECONDS, "route" => route.clone()).record(elapsed);
+    metrics::counter!(REQUESTS_TOTAL, "route" => route, "method" => method, "status" => status.to_string())
+        .increment(1);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    }
+    response
+}
+
+/// The client's own id if it is a plain word, so that nothing it writes can disturb a log; else a new one.
+fn request_id(request: &Request) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let given = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.chars().all(plain) => id.to_owned(),
+        _ => Uuid::now_v7().to_string(),
+    }
+}
+
+/// The method as a label; HTTP lets clients invent methods.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_parsed_strictly() {
+        assert_eq!("*".parse(), Ok(CorsOrigins::Any));
+        let list = |all: &[&'static str]| {
+            Ok(CorsOrigins::List(all.iter().map(|one| HeaderValue::from_static(one)).collect()))
+        };
+        assert_eq!(
+            "https://A.example, http://localhost:3000".parse(),
+            list(&["https://a.example", "http://localhost:3000"])
+        );
+        assert_eq!("tauri://localhost".parse(), list(&["tauri://localhost"]));
+        for text in ["", ",", "*,https://a.example", "a.example", "https://a.example/", "https://*.example"] {
+            assert!(text.parse::<CorsOrigins>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How a session answers: every frame to one client is made here.
+
+use std::sync::Arc;
+
+use super::channel::Channel;
+use crate::{
+    channels::broadcast_from_db::{DatabaseBroadcast, Payload},
+    hub::Hub,
+    protocol::phoenix::{
+        Body, HEARTBEAT_TOPIC, Message, Push, ReplyStatus, TOPIC_PREFIX, UserBroadcast, UserPayload,
+    },
+    transport::{Connection, frame::WireFrame},
+};
+
+/// A client's ear.
+pub(super) struct ReplyWriter<'a> {
+    pub hub: Hub,
+    pub conn: &'a Arc<Connection>,
+}
+
+/// The response that says nothing.
+pub(super) const EMPTY: &str = "{}";
+
+impl ReplyWriter<'_> {
+    /// Answers a heartbeat, at once.
+    pub fn reply_heartbeat(&self, push: &Push<'_>) {
+        let message = Message {
+            join_ref: None,
+            reference: push.reference.as_deref(),
+            topic: HEARTBEAT_TOPIC,
+            event: "phx_reply",
+            body: Body::Reply(ReplyStatus::Ok, EMPTY),
+        };
+        // Should it not get through, the connection is ending.
+        let _ = self.conn.send_message(&message);
+    }
+
+    /// There is no such channel.
+    pub async fn reply_unmatched(&self, push: &Push<'_>) {
+        self.reply_to(None, push, ReplyStatus::Error, r#"{"reason":"unmatched topic"}"#).await;
+    }
+
+    /// Whoever leaves what is not joined has left.
+    pub async fn reply_left(&self, push: &Push<'_>) {
+        self.reply_to(push.join_ref.as_deref(), push, ReplyStatus::Ok, EMPTY).await;
+    }
+
+    /// Answers a push.
+    pub async fn reply_to(
+        &self,
+        join_ref: Option<&str>,
+        push: &Push<'_>,
+        status: ReplyStatus,
+        response: &str,
+    ) {
+        let frame = self.encode(&Message {
+            join_ref,
+            reference: push.reference.as_deref(),
+            topic: &push.topic,
+            event: "phx_reply",
+            body: Body::Reply(status, response),
+        });
+        self.send(frame).await;
+    }
+
+    /// A reply in a channel.
+    pub fn reply_frame(
+        &self,
+        channel: &Channel,
+        reference: Option<&str>,
+        status: ReplyStatus,
+        response: &str,
+    ) -> WireFrame {
+        let body = Body::Reply(status, response);
+        self.channel_frame(channel, reference, "phx_reply", body)
+    }
+
+    /// Something that the server says in a channel by itself.
+    pub fn push_frame(&self, channel: &Channel, event: &str, payload: &str) -> WireFrame {
+        self.channel_frame(channel, None, event, Body::Raw(payload))
+    }
+
+    /// A stored broadcast, sent again; `None` where the client's version has no words for it.
+    pub fn replayed_frame(&self, channel: &Channel, broadcast: &DatabaseBroadcast) -> Option<WireFrame> {
+        let DatabaseBroadcast { id, event, payload, .. } = broadcast;
+        let meta = serde_json::json!({ "replayed": true, "id": id }).to_string();
+        match payload {
+            Payload::Json(json) => {
+                let event = serde_json::Value::from(&**event);
+                let json = json.get();
+                let text =
+                    format!(r#"{{"type":"broadcast","event":{event},"payload":{json},"meta":{meta}}}"#);
+                Some(self.push_frame(channel, "broadcast", &text))
+            }
+            Payload::Binary(bytes) => {
+                let broadcast = UserBroadcast {
+                    topic: channel.topic.name.clone(),
+                    event: event.clone(),
+                    payload: UserPayload::Binary(bytes.clone()),
+                    meta: Some(meta.into()),
+                };
+                WireFrame::encode(&broadcast, self.conn.dialect())
+            }
+        }
+    }
+
+    /// Something about the channel or one of its extensions. All four keys have to be there.
+    pub fn system_frame(&self, channel: &Channel, status: &str, extension: &str, message: &str) -> WireFrame {
+        let topic = &*channel.topic.name;
+        let payload = serde_json::json!({
+            "message": message, "status": status, "extension": extension, "channel": topic,
+        });
+        self.push_frame(channel, "system", &payload.to_string())
+    }
+
+    /// The last word in a channel; it names the join twice.
+    pub fn close_frame(&self, channel: &Channel) -> WireFrame {
+        self.channel_frame(channel, channel.join_ref.as_deref(), "phx_close", Body::Raw(EMPTY))
+    }
+
+    fn channel_frame(
+        &self,
+        channel: &Channel,
+        reference: Option<&str>,
+        event: &str,
+        body: Body<'_>,
+    ) -> WireFrame {
+        let topic = format!("{TOPIC_PREFIX}{}", channel.topic.name);
+        self.encode(&Message { join_ref: channel.join_ref.as_deref(), reference, topic: &topic, event, body })
+    }
+
+    /// Says a frame, in order with what is said in rooms.
+    pub async fn send(&self, frame: WireFrame) {
+        // It fails only when the server stops, and then the connection ends too.
+        let _ = self.hub.send(self.conn, frame).await;
+    }
+
+    fn encode(&self, message: &Message<'_>) -> WireFrame {
+        WireFrame::encode(message, self.conn.dialect()).unwrap_or_else(|| WireFrame::concat(&[]))
+    }
+}
+
+/// `{"reason": …}`
+pub(super) fn reason_json(text: &str) -> String {
+    serde_json::json!({ "reason": text }).to_string()
+}

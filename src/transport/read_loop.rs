@@ -1,0 +1,317 @@
+//! The task of one connection: reads, hands messages to the session, writes what the socket did not take.
+//!
+//! The task waits for four things at once ([`poll_wake`]): the end (somebody closed the connection), room in
+//! the socket for what is queued, the session's timer or a heartbeat's verdict, and bytes from the peer.
+//! While the session works, only the second goes on. Idle, the task holds no buffer: bytes are read into one
+//! buffer per thread, and what is kept of them is exactly what is not handled yet.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    net::Shutdown,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{task::coop::consume_budget, time::timeout};
+
+use super::{
+    CloseCode, CloseReason, Connection, Flow, Session,
+    frame::{Decoded, Decoder, Event, ProtocolError, WireFrame},
+    rate_limit::{MessageRateLimiter, RateDecision},
+    signals::Signal,
+};
+use crate::hub::{Registration, StateKey};
+
+/// Bytes read at once; one buffer of this size per thread.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
+}
+
+/// Why reading stops.
+#[derive(Debug, thiserror::Error)]
+enum EndCause {
+    #[error("the peer closed")]
+    Peer(Option<u16>),
+    #[error("the peer broke the protocol")]
+    Protocol(#[from] ProtocolError),
+    #[error("the session closed")]
+    Session(Flow),
+    #[error("the session panicked")]
+    Panicked,
+    #[error("the peer hung up")]
+    Lost,
+    #[error("the socket failed")]
+    Failed(#[from] io::Error),
+    #[error("somebody else closed")]
+    AlreadyClosing,
+}
+
+/// Carries `session` over a registered connection until it ends; `early` is what the client sent before the
+/// upgrade was done.
+pub(super) async fn run_connection<S: Session>(registration: Registration, mut session: S, early: Vec<u8>) {
+    let conn = Arc::clone(registration.connection());
+    let mut reader = ReadLoop::new(Arc::clone(&conn), early);
+    let Err(ending) = reader.run(&mut session).await;
+    drop(reader);
+    queue_close_frame(&conn, ending);
+    let why = conn.close_reason().unwrap_or(CloseReason::Aborted);
+    let settings = *conn.shard().settings();
+    // What is queued, the close frame last, goes on being written meanwhile.
+    match timeout(
+        settings.session_close_timeout,
+        poll_with_writes(&conn, Box::pin(session.on_close(&conn, why))),
+    )
+    .await
+    {
+        Ok(Ok(())) => {}
+        Ok(Err(_panicked)) => tracing::error!(conn.id = %conn.id(), "a session panicked while leaving"),
+        Err(_elapsed) => tracing::error!(conn.id = %conn.id(), "a session did not leave in time"),
+    }
+    // Boxed, so that idle connections have no room for it.
+    let finished = Box::pin(timeout(settings.close_timeout, flush_and_shut_down(&conn, why))).await;
+    conn.shut_down(Shutdown::Both);
+    tracing::debug!(
+        conn.id = %conn.id(), reason = why.as_str(), detail = ?why, in_time = finished.is_ok(), "connection closed"
+    );
+}
+
+/// Queues the last frame that goes with an ending.
+fn queue_close_frame(conn: &Connection, ending: EndCause) {
+    match ending {
+        EndCause::Peer(number) => {
+            conn.close_with_frame(CloseReason::Peer(number), WireFrame::close_echo(number))
+        }
+        EndCause::Protocol(error) => conn.close(error.close_code(), &error.to_string()),
+        EndCause::Session(Flow::Close(code, reason)) => conn.close(code, &reason),
+        EndCause::Panicked => {
+            let code = CloseCode::InternalError;
+            conn.close_with_frame(CloseReason::Panicked, WireFrame::close(code, code.reason()));
+        }
+        EndCause::Lost => conn.abort(CloseReason::Lost),
+        EndCause::Failed(error) => conn.abort(CloseReason::Failed(error.kind())),
+        EndCause::AlreadyClosing | EndCause::Session(Flow::Continue) => {}
+    }
+}
+
+/// Writes what is queued and, unless the peer closed first, waits for it to hang up. Hanging up with bytes
+/// unread would reset the connection and could take the close frame with it.
+async fn flush_and_shut_down(conn: &Connection, why: CloseReason) {
+    poll_fn(|cx| {
+        conn.signals.register(cx.waker());
+        conn.poll_flush(cx)
+    })
+    .await;
+    conn.shut_down(Shutdown::Write);
+    if matches!(why, CloseReason::Peer(_)) {
+        return;
+    }
+    poll_fn(|cx| {
+        conn.signals.register(cx.waker());
+        while !conn.signals.is_set(Signal::ABORT) {
+            match conn.poll_readable(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => break,
+                Poll::Ready(Ok(())) => {
+                    let read = READ_BUFFER.with_borrow_mut(|buffer| conn.try_read(buffer));
+                    let is_over = match read {
+                        Ok(bytes) => bytes == 0,
+                        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+                    };
+                    if is_over {
+                        break;
+                    }
+                }
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Lets the session work while the writing goes on, and catches its panics.
+async fn poll_with_writes<F: Future>(
+    conn: &Connection,
+    mut work: Pin<Box<F>>,
+) -> Result<F::Output, EndCause> {
+    poll_fn(|cx| {
+        conn.signals.register(cx.waker());
+        let _ = conn.poll_flush(cx);
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(_) => Poll::Ready(Err(EndCause::Panicked)),
+        }
+    })
+    .await
+}
+
+async fn poll_flow_with_writes<F: Future<Output = Flow>>(
+    conn: &Connection,
+    work: Pin<Box<F>>,
+) -> Result<(), EndCause> {
+    match poll_with_writes(conn, work).await? {
+        Flow::Continue => Ok(()),
+        close @ Flow::Close(..) => Err(EndCause::Session(close)),
+    }
+}
+
+/// What the task woke up for.
+enum WakeReason {
+    Readable(io::Result<()>),
+    Timer,
+    Notified,
+    PingTimeout,
+    Closing,
+}
+
+fn poll_wake(conn: &Connection, cx: &mut Context<'_>) -> Poll<WakeReason> {
+    conn.signals.register(cx.waker());
+    let _ = conn.poll_flush(cx);
+    if conn.signals.is_set(Signal::ABORT) || conn.signals.is_set(Signal::CLOSE) {
+        return Poll::Ready(WakeReason::Closing);
+    }
+    if conn.signals.take(Signal::TIMER) {
+        return Poll::Ready(WakeReason::Timer);
+    }
+    // Before what the peer says: what has happened elsewhere may decide how that is taken.
+    if conn.signals.take(Signal::WAKE) {
+        return Poll::Ready(WakeReason::Notified);
+    }
+    // Before the heartbeat's verdict: bytes that wait here acquit.
+    if let Poll::Ready(result) = conn.poll_readable(cx) {
+        return Poll::Ready(WakeReason::Readable(result));
+    }
+    if conn.signals.take(Signal::PING_TIMEOUT) { Poll::Ready(WakeReason::PingTimeout) } else { Poll::Pending }
+}
+
+struct ReadLoop {
+    conn: Arc<Connection>,
+    decoder: Decoder,
+    rate_limiter: MessageRateLimiter,
+    /// What has been read and not been handled: empty, unless a frame is half here.
+    inbound: Vec<u8>,
+    is_unresponsive: bool,
+}
+
+impl ReadLoop {
+    fn new(conn: Arc<Connection>, inbound: Vec<u8>) -> Self {
+        let decoder = Decoder::new(conn.max_message_bytes());
+        Self { conn, decoder, rate_limiter: MessageRateLimiter::default(), inbound, is_unresponsive: false }
+    }
+
+    /// Runs until something ends it.
+    async fn run<S: Session>(&mut self, session: &mut S) -> Result<std::convert::Infallible, EndCause> {
+        poll_flow_with_writes(&self.conn, Box::pin(session.on_open(&self.conn))).await?;
+        self.process_frames(session).await?;
+        loop {
+            match poll_fn(|cx| poll_wake(&self.conn, cx)).await {
+                WakeReason::Closing => return Err(EndCause::AlreadyClosing),
+                WakeReason::Timer => {
+                    poll_flow_with_writes(&self.conn, Box::pin(session.on_timer(&self.conn))).await?
+                }
+                WakeReason::Notified => {
+                    poll_flow_with_writes(&self.conn, Box::pin(session.on_wake(&self.conn))).await?
+                }
+                WakeReason::PingTimeout => self.on_ping_timeout(session).await?,
+                WakeReason::Readable(ready) => {
+                    ready?;
+                    if self.read()? {
+                        self.on_peer_activity(session).await?;
+                        self.process_frames(session).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what is there; `false` if nothing was.
+    fn read(&mut self) -> Result<bool, EndCause> {
+        READ_BUFFER.with_borrow_mut(|buffer| match self.conn.try_read(buffer) {
+            Ok(0) => Err(EndCause::Lost),
+            Ok(bytes) => {
+                self.inbound.extend_from_slice(&buffer[..bytes]);
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// Handles every whole frame that has been read, and keeps the rest.
+    async fn process_frames<S: Session>(&mut self, session: &mut S) -> Result<(), EndCause> {
+        let Self { conn, decoder, rate_limiter: budget, inbound, .. } = self;
+        let mut handled = 0;
+        while let Some(Decoded { consumed, event }) = decoder.decode(&mut inbound[handled..])? {
+            handled += consumed;
+            if let Event::Close(close) = event {
+                return Err(EndCause::Peer(close.map(|close| close.number)));
+            }
+            // A part of a message is paid for by its bytes, unless it has none.
+            let is_counted = conn.dialect().connection_policy().is_rate_limited;
+            if is_counted && !matches!(event, Event::Fragment { bytes: 1.. }) {
+                match budget.check(conn.shard().uptime_ms(), &conn.shard().settings().message_rate) {
+                    RateDecision::Allow => {}
+                    RateDecision::Reject { retry_after, notify: tell } => {
+                        conn.shard().counters().rate_limited_messages.add(1);
+                        if tell {
+                            poll_with_writes(conn, Box::pin(session.on_rate_limited(retry_after, conn)))
+                                .await?;
+                        }
+                        continue;
+                    }
+                    RateDecision::Close => {
+                        return Err(EndCause::Session(Flow::close(CloseCode::RateLimitExceeded)));
+                    }
+                }
+            }
+            match event {
+                Event::Message(frame) => {
+                    poll_flow_with_writes(conn, Box::pin(session.on_message(frame, conn))).await?
+                }
+                Event::Ping(payload) => {
+                    // If it cannot be queued, the connection is ending and the loop hears of it.
+                    let _ = conn.queue(Some(StateKey::Pong), WireFrame::pong(payload));
+                    conn.flush();
+                }
+                Event::Pong | Event::Fragment { .. } | Event::Close(_) => {}
+            }
+            if conn.signals.is_set(Signal::CLOSE) || conn.signals.is_set(Signal::ABORT) {
+                return Err(EndCause::AlreadyClosing);
+            }
+            if conn.signals.take(Signal::WAKE) {
+                poll_flow_with_writes(conn, Box::pin(session.on_wake(conn))).await?;
+            }
+            // A read may hold thousands of small frames; others want the thread too.
+            consume_budget().await;
+        }
+        // Not `drain`: what is left is small, and would keep the room of what was read.
+        *inbound = if handled == inbound.len() { Vec::new() } else { inbound.split_off(handled) };
+        poll_with_writes(conn, Box::pin(session.on_batch_end())).await
+    }
+
+    async fn on_ping_timeout<S: Session>(&mut self, session: &mut S) -> Result<(), EndCause> {
+        let heartbeat = &self.conn.shard().settings().heartbeat;
+        let is_quiet = u128::from(self.conn.idle_ms()) >= heartbeat.ping_interval.as_millis();
+        if self.is_unresponsive || !is_quiet {
+            return Ok(());
+        }
+        self.is_unresponsive = true;
+        poll_with_writes(&self.conn, Box::pin(session.on_unresponsive_change(true, &self.conn))).await
+    }
+
+    async fn on_peer_activity<S: Session>(&mut self, session: &mut S) -> Result<(), EndCause> {
+        if !self.is_unresponsive {
+            return Ok(());
+        }
+        self.is_unresponsive = false;
+        poll_with_writes(&self.conn, Box::pin(session.on_unresponsive_change(false, &self.conn))).await
+    }
+}

@@ -1,0 +1,90 @@
+//! Peers that say nothing, and timers.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::server::{Server, SessionEvent};
+use crate::{
+    hub::HubSettings,
+    transport::{AcceptSettings, CloseCode, CloseReason, ConnectionSettings, Heartbeat},
+};
+
+/// A hundred times as fast as the default, roughly.
+async fn fast_keepalive_server() -> Server {
+    let heartbeat = Heartbeat {
+        ping_interval: Duration::from_millis(300),
+        pong_timeout: Duration::from_millis(100),
+        tick: Duration::from_millis(10),
+    };
+    let settings = HubSettings {
+        connections: ConnectionSettings { heartbeat, ..Default::default() },
+        ..Default::default()
+    };
+    Server::with(settings, AcceptSettings::default()).await
+}
+
+const PING: (u8, Vec<u8>) = (0x89, Vec::new());
+
+#[tokio::test]
+async fn a_peer_is_unresponsive_after_one_missed_pong_and_closed_after_two() {
+    let mut server = fast_keepalive_server().await;
+    let mut raw = server.connect_raw(b"").await;
+    server.opened().await;
+    let opened = Instant::now();
+    assert_eq!(raw.next().await, Some(PING));
+    assert_eq!(server.next_event().await, SessionEvent::Unresponsive(true));
+    assert!(opened.elapsed() >= Duration::from_millis(350), "{:?}", opened.elapsed());
+    assert_eq!(raw.next().await, Some(PING));
+    assert_eq!(server.next_event().await, SessionEvent::Closed(CloseReason::PingTimeout));
+    assert!(opened.elapsed() >= Duration::from_millis(650), "{:?}", opened.elapsed());
+    assert_eq!(raw.next().await, None);
+}
+
+#[tokio::test]
+async fn a_returning_peer_is_reported_as_responsive_once() {
+    let mut server = fast_keepalive_server().await;
+    let mut raw = server.connect_raw(b"").await;
+    server.opened().await;
+    assert_eq!(server.next_event().await, SessionEvent::Unresponsive(true));
+    raw.send_frame(0x8a, b"").await;
+    assert_eq!(server.next_event().await, SessionEvent::Unresponsive(false));
+    raw.send_frame(0x81, b"hello").await;
+    while raw.next().await.expect("open") == PING {}
+    raw.send_frame(0x88, b"").await;
+    assert_eq!(server.next_event().await, SessionEvent::Closed(CloseReason::Peer(None)));
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_pings_stays_connected() {
+    let mut server = fast_keepalive_server().await;
+    let mut client = server.connect().await;
+    server.opened().await;
+    for _ in 0..3 {
+        // The client's library answers while it reads.
+        assert!(client.next().await.is_ping());
+    }
+    client.send(Message::text("still here")).await;
+    loop {
+        match client.next().await {
+            Message::Ping(_) => {}
+            message => break assert_eq!(message, Message::text("still here")),
+        }
+    }
+    client.send(Message::Close(None)).await;
+    assert!(matches!(server.next_event().await, SessionEvent::Closed(CloseReason::Peer(_))));
+}
+
+#[tokio::test]
+async fn the_session_timer_fires_once_and_not_early() {
+    let mut server = fast_keepalive_server().await;
+    let mut client = server.connect().await;
+    server.opened().await;
+    let set = Instant::now();
+    client.send(Message::text("wake")).await;
+    assert_eq!(server.next_event().await, SessionEvent::Timer);
+    assert!(set.elapsed() >= Duration::from_millis(60));
+    assert_eq!(client.closed().await, (4401, "token expired".to_owned()));
+    assert_eq!(server.next_event().await, SessionEvent::Closed(CloseReason::Server(CloseCode::TokenExpired)));
+}
