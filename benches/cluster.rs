@@ -1,4 +1,4 @@
-//! The PostgreSQL of a run: durable, in a directory of its own.
+//! The PostgreSQL of a benchmark run: durable, in its own directory.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -13,28 +13,27 @@ use rollcall::{
 use tokio::process::Command;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// A single-row upsert, as pgbench runs it.
+/// A single-row upsert for pgbench.
 const UPSERT: &str = include_str!("sql/upsert.sql");
 const BASELINE: &str = include_str!("sql/yardstick.sql");
 
-/// A cluster in a temporary directory.
+/// A PostgreSQL cluster in a temporary directory.
 pub struct Cluster {
     dir: PathBuf,
     server: EmbeddedCluster,
 }
 
-/// A migrated database.
 pub struct Database {
-    /// As the role that servers use.
+    /// URL with the role that servers use.
     pub url: String,
-    /// As the superuser.
+    /// URL with the superuser role.
     admin_url: String,
-    /// Where servers may log.
+    /// Directory for server logs.
     pub dir: PathBuf,
 }
 
 impl Cluster {
-    /// Makes and starts one, with PostgreSQL's own defaults of durability.
+    /// Creates and starts a cluster with the default durability settings of PostgreSQL.
     pub async fn start() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("rollcall-bench-{}", std::process::id()));
         let server = EmbeddedCluster::start(&dir).await?;
@@ -45,7 +44,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Creates and migrates a database, with the yardstick's table in it.
+    /// Creates and migrates a database that also has the baseline table.
     pub async fn database(&self, name: &str) -> Result<Database> {
         let urls = self.server.urls();
         let admin = connect(urls.admin_url.expose()).await?;
@@ -64,19 +63,18 @@ impl Cluster {
         Ok(database)
     }
 
-    /// Drops a database that is not needed any more.
     pub async fn drop_database(&self, name: &str) -> Result<()> {
         let admin = connect(self.server.urls().admin_url.expose()).await?;
         Ok(admin.batch_execute(&include_str!("sql/drop_database.sql").replace("$name", name)).await?)
     }
 
-    /// What PostgreSQL calls itself.
+    /// Returns PostgreSQL's version text.
     pub async fn version(&self) -> Result<String> {
         let client = connect(self.server.urls().url.expose()).await?;
         Ok(client.query_one(include_str!("sql/version.sql"), &[]).await?.get(0))
     }
 
-    /// Stops PostgreSQL and removes its files.
+    /// Stops PostgreSQL and deletes its files.
     pub async fn stop(self) -> Result<()> {
         self.server.stop().await?;
         Ok(std::fs::remove_dir_all(&self.dir)?)
@@ -84,27 +82,27 @@ impl Cluster {
 }
 
 impl Database {
-    /// A connection as the role that servers use.
+    /// Connects as the role that servers use.
     pub async fn connect(&self) -> Result<Client> {
         connect(&self.url).await
     }
 
-    /// A connection as the superuser.
+    /// Connects as the superuser.
     pub async fn admin(&self) -> Result<Client> {
         connect(&self.admin_url).await
     }
 
-    /// The superuser's URL.
     pub fn admin_url(&self) -> &str {
         &self.admin_url
     }
 
-    /// Upserts a second by pgbench with so many connections: prepared, one row a transaction, durable.
+    /// Returns upserts per second of pgbench: prepared statements, one row per transaction, durable.
     pub async fn pgbench(&self, clients: usize, seconds: u64) -> Result<f64> {
         self.pgbench_with(UPSERT, clients, seconds, "").await
     }
 
-    /// Transactions a second of a script by pgbench, prepared, with further settings of PostgreSQL as `-c name=value`.
+    /// Returns transactions per second of a pgbench script with prepared statements. `options` holds PostgreSQL
+    /// settings as `-c name=value`.
     pub async fn pgbench_with(&self, text: &str, clients: usize, seconds: u64, options: &str) -> Result<f64> {
         let script = self.dir.join("script.sql");
         std::fs::write(&script, text)?;
@@ -132,7 +130,7 @@ impl Database {
     }
 }
 
-/// Opens a connection whose second half runs by itself.
+/// Opens a connection and spawns its I/O task.
 pub async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);

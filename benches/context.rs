@@ -1,4 +1,4 @@
-//! The context engine: prompts for somebody who knows a lot, warm-ups, and what the triggers cost whoever writes.
+//! The context engine: prompts of a user with much data, warm-ups, and the cost of the triggers for writers.
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,10 @@ use crate::{
     users::BenchUser,
 };
 
-/// The user of the issue, whose conversation is `md5('c1')`.
+/// Conversation of the measured user.
 const CONVERSATION: &str = "md5('c1')";
 const CONCURRENT_CLIENTS: usize = 50;
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_context").await?;
     let person = BenchUser::new()?;
@@ -36,7 +35,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         "One user with 10,000 units, 1,000 memories, 200 bundles and 100 conversations, among 300 others; each message \
          names two topics and a person.",
     );
-    // First, while nobody else works on the queue.
+    // Runs first, while no worker uses the queue.
     let cost = triggers(plan, &database, &admin, &person).await?;
     let server = Server::start(&database).await?;
     assemblies(plan, &database, &admin, &server, &person, report).await?;
@@ -51,7 +50,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     cluster.drop_database("bench_context").await
 }
 
-/// Compiles all of the user's bundles and stores them.
+/// Compiles and stores all bundles of the user.
 async fn prepare_bundles(database: &Database, admin: &Sql, person: &BenchUser) -> Result<()> {
     let subjects: Value =
         admin.query_one(include_str!("sql/context_subjects.sql"), &[&person.id]).await?.get(0);
@@ -67,7 +66,7 @@ async fn prepare_bundles(database: &Database, admin: &Sql, person: &BenchUser) -
     let keep = include_str!("sql/context_keep.sql");
     let kept = admin.query(keep, &[&person.id, &json!(compiled), &seeing, &read_at]).await?;
     ensure!(kept.len() == 200, "{} bundles instead of 200", kept.len());
-    // As autovacuum leaves it.
+    // The state in which autovacuum leaves the tables.
     database.admin().await?.batch_execute("vacuum analyze").await?;
     Ok(())
 }
@@ -79,7 +78,7 @@ async fn connect_as(database: &Database, person: &BenchUser) -> Result<Sql> {
     Ok(client)
 }
 
-/// Opens prompts, a different message each time.
+/// Requests prompt previews, each with a different message.
 struct PromptClient {
     http: Http,
     requests: Vec<Vec<u8>>,
@@ -110,7 +109,7 @@ impl LoadClient for PromptClient {
     }
 }
 
-/// The yardstick: one row by its index, as the user, one round trip.
+/// The baseline: one row by index as the user, one round trip.
 struct StatementClient {
     client: Sql,
     statement: Statement,
@@ -155,9 +154,9 @@ async fn assemblies(
 
     let mut series: [Vec<LoadResult>; 4] = Default::default();
     let mut dirty = Vec::new();
-    // The first round warms caches.
+    // The first round warms the caches.
     for round in 0..=rounds {
-        // Every connection plans anew after bundles have been prepared and tables analysed.
+        // After bundles are prepared and tables analyzed, every connection plans its statements again.
         (askers, _) = closed_loop(askers, time / 4).await?;
         let mut measured = Vec::new();
         for clients in [1, CONCURRENT_CLIENTS] {
@@ -219,7 +218,7 @@ async fn assemblies(
     Ok(())
 }
 
-/// Warms up all that presence promises, again and again.
+/// Requests the warm-up that a presence signal triggers, repeatedly.
 struct WarmUpClient {
     http: Http,
     request: Vec<u8>,
@@ -263,7 +262,7 @@ async fn warm_ups(
 const DURABLE: &str = "";
 const NOT_DURABLE: &str = "-c synchronous_commit=off";
 
-/// Inserts a second without and with triggers, in alternating rounds.
+/// Measures inserts per second with and without triggers, in alternating rounds.
 async fn triggers(
     plan: Plan,
     database: &Database,
@@ -335,7 +334,7 @@ fn table_row(name: &str, rates: &[Vec<f64>; 5]) -> [String; 7] {
     ]
 }
 
-/// Which triggers fire.
+/// Which triggers are enabled.
 #[derive(Clone, Copy)]
 enum TriggerState {
     Off,
@@ -370,7 +369,7 @@ async fn delete_inserted(admin: &Sql) -> Result<()> {
     Ok(())
 }
 
-/// One message in each conversation whose bundle is ready.
+/// Inserts one message into each conversation whose bundle is ready.
 async fn time_to_ready(database: &Database) -> Result<f64> {
     let client = database.connect().await?;
     let insert = client.prepare(include_str!("sql/context_message_in.sql")).await?;

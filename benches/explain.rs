@@ -1,4 +1,4 @@
-//! The plans of the hot statements, those inside functions and policies included; no large table may be read through.
+//! Query plans of the hot statements, including those inside functions and policies. No plan may scan a large table.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::cluster::Database;
 
-/// Tables with a row or more a user.
+/// Tables with at least one row per user.
 const LARGE_TABLES: [&str; 5] =
     ["contacts", "user_presence", "presence_devices", "user_last_seen", "presence_choices"];
 
-/// How often each is run: from the sixth time on PostgreSQL may take a plan for any parameters.
+/// Executions of each statement. From the sixth on PostgreSQL may use a generic plan.
 const EXECUTIONS: usize = 8;
 
 struct Explainer {
@@ -24,10 +24,11 @@ struct Explainer {
     text: String,
 }
 
-/// Runs the hot statements for a viewer; returns a sentence for the report, and keeps the plans beside it.
+/// Runs the hot statements for a viewer. Returns a sentence for the report and writes the plans to a file.
 ///
 /// # Errors
-/// Names the plan that reads a large table from end to end.
+///
+/// Names the plan that scans a large table.
 pub async fn explain(database: &Database, viewer: Uuid, contacts: &[Uuid]) -> Result<String> {
     let mut explainer = Explainer::open(database).await?;
     let none = None::<Vec<Uuid>>;
@@ -77,7 +78,7 @@ impl Explainer {
         let (kind, users, device, status) = (vec!["status"], vec![user], vec![Some("rest")], vec!["busy"]);
         let (node, age, active, set_custom) = (vec![None::<Uuid>], vec![0.0], vec![true], vec![false]);
         let text = vec![None::<&str>];
-        // The columns' types follow from the function, but for the enum, which is cast from text.
+        // Column types follow from the function, except the enum, which is cast from text.
         let sql = include_str!("../sql/presence/write.sql")
             .replace("$7", "$7::text[]::public.presence_status[]")
             .replace("$10", "$10::text[]::timestamptz[]");
@@ -98,7 +99,7 @@ impl Explainer {
         self.statement("sql/presence/look.sql, one viewer", None, sql, &params).await
     }
 
-    /// Runs a statement, as the server's role or as a viewer, and takes down its plans.
+    /// Runs a statement as the server's role or as a viewer, and records its plans.
     async fn statement(
         &mut self,
         title: &str,
@@ -110,7 +111,7 @@ impl Explainer {
         let claims = viewer.map(claims).unwrap_or_default();
         let acting: [&(dyn ToSql + Sync); 3] = [&role, &claims.as_str(), &"10000"];
         let prepared = self.client.prepare(sql).await?;
-        // The first times warm caches and plans; of the last the plans are kept.
+        // The first executions warm caches and plans. Only the plans of the last one are kept.
         for _ in 0..EXECUTIONS {
             self.client.batch_execute("begin").await?;
             self.client.execute(include_str!("../sql/node/act_as.sql"), &acting).await?;
@@ -118,7 +119,7 @@ impl Explainer {
             self.client.query(&prepared, params).await?;
             self.client.batch_execute("rollback").await?;
         }
-        // Notices come before the answer, and the task that passes them on runs on this thread.
+        // Notices arrive before the result; the task that forwards them runs on this thread.
         tokio::task::yield_now().await;
         self.text += &format!("\n## {title}\n");
         while let Ok(plan) = self.plans.try_recv() {
@@ -136,7 +137,7 @@ impl Explainer {
     }
 }
 
-/// A plan as auto_explain tells it, with the first line only of the statement that it is of.
+/// Returns an auto_explain plan with only the first line of its statement.
 fn without_query(plan: &str) -> String {
     let mut lines = plan.lines().skip_while(|line| !line.starts_with("Query Text"));
     let query = lines.by_ref().take_while(|line| !line.contains("(cost="));

@@ -1,4 +1,4 @@
-//! One user whom very many follow.
+//! Fan-out of one user to many viewers.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,6 @@ use crate::{
     users::{BenchUser, add_contacts},
 };
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (rounds, crowd) = plan.pick((20, 10_000), (5, 2_000));
     let database = cluster.database("bench_fan_out").await?;
@@ -34,7 +33,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     followers.join(server.address, &people, &star.id.to_string()).await?;
     let joining = begun.elapsed();
     followers.wait_until_quiet().await?;
-    // Only now, because the server hangs up on connections that idle.
+    // Connects late because the server closes idle connections.
     let mut rest = Http::connect(server.address).await?;
 
     let (mut last, mut costs, mut raw_last, mut raw_costs) = (vec![], vec![], vec![], vec![]);
@@ -61,7 +60,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     last.sort_unstable();
     raw_last.sort_unstable();
     let (middle, raw_middle) = (quantile(&last, 0.5), quantile(&raw_last, 0.5));
-    // The kernel counts processor time in steps of 10 ms: the mean of many rounds is what can be told.
+    // The kernel counts CPU time in steps of 10 ms, so only the mean of many rounds is meaningful.
     let mean = |costs: &[f64]| costs.iter().sum::<f64>() / costs.len() as f64;
     let (cost, raw_cost) = (mean(&costs), median(&raw_costs));
     report.heading(&format!("Fan-out to {crowd} sockets"));

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a kept connection, with nothing in it that a benchmark does not need.
+//! A minimal HTTP/1.1 client with a persistent connection.
 
 use std::{net::SocketAddr, ops::Range};
 
@@ -8,14 +8,14 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A kept connection.
+/// A persistent connection.
 pub struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,
     body: Range<usize>,
 }
 
-/// A request's bytes, made once and sent often.
+/// Builds the bytes of a request.
 pub fn request(method: &str, path: &str, token: &str, body: Option<&str>) -> Vec<u8> {
     let head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n");
     let rest = body.map_or_else(
@@ -25,7 +25,7 @@ pub fn request(method: &str, path: &str, token: &str, body: Option<&str>) -> Vec
     (head + &rest).into_bytes()
 }
 
-/// Sets a status by REST.
+/// Builds a REST request that sets a status.
 pub fn status_request(token: &str, status: &str) -> Vec<u8> {
     request(
         "POST",
@@ -36,14 +36,13 @@ pub fn status_request(token: &str, status: &str) -> Vec<u8> {
 }
 
 impl Http {
-    /// Connects.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(1024), body: 0..0 })
     }
 
-    /// Sends a request and reads the whole answer; it has to be a 200.
+    /// Sends a request and reads the whole response, which must have status 200.
     pub async fn call(&mut self, request: &[u8]) -> Result<&[u8]> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -67,7 +66,7 @@ impl Http {
     }
 }
 
-/// Where the body is, once the head is there.
+/// Returns the range of the body once the header is complete.
 fn body_range(answer: &[u8]) -> Result<Option<Range<usize>>> {
     let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&answer[..head])?;

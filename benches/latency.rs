@@ -1,4 +1,4 @@
-//! How long a change takes to a watcher while nothing else goes on.
+//! Time from a change to a subscriber, without other load.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ use crate::{
 };
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Those who write by socket take turns, because a single socket may send 100 messages a second only.
+/// Socket writers alternate between sockets, because one socket may send at most 100 messages per second.
 const SOCKETS: usize = 10;
 
-/// Notifications as they arrive on a connection of their own.
+/// Receives notifications on its own connection.
 struct NotificationListener {
     received: mpsc::Receiver<Instant>,
     _client: Client,
@@ -44,7 +44,7 @@ impl NotificationListener {
         Ok(Self { received: heard, _client: client })
     }
 
-    /// From sending the statement to the notification.
+    /// Measures from sending the statement to receiving the notification.
     async fn time(&mut self, client: &Client, statement: &Statement) -> Result<Duration> {
         let begun = Instant::now();
         let (answered, heard) =
@@ -54,7 +54,6 @@ impl NotificationListener {
     }
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(500, 100);
     let database = cluster.database("bench_latency").await?;

@@ -1,26 +1,25 @@
-//! Closed loops: each client asks, waits for the answer, and asks again.
+//! Closed-loop load: each client sends a request, waits for the response, and sends the next one.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::task::JoinSet;
 
-/// Somebody who does one thing over and over.
+/// A client that repeats one operation.
 pub trait LoadClient: Send + 'static {
-    /// Does it once, and waits until it is done.
+    /// Runs the operation once and waits for its result.
     fn run_once(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// What came of it.
 #[derive(Debug, Default, Clone)]
 pub struct LoadResult {
-    /// How often it was done, a second.
+    /// Operations per second.
     pub rate: f64,
-    /// How long each time took, ascending.
+    /// Duration of each operation, ascending.
     pub times: Vec<Duration>,
 }
 
-/// Lets all clients do their thing for a time, and gives them back.
+/// Runs all clients for the given time and returns them with the results.
 pub async fn closed_loop<C: LoadClient>(clients: Vec<C>, time: Duration) -> Result<(Vec<C>, LoadResult)> {
     let started = Instant::now();
     let mut tasks = JoinSet::new();
@@ -48,13 +47,12 @@ pub async fn closed_loop<C: LoadClient>(clients: Vec<C>, time: Duration) -> Resu
     Ok((clients, LoadResult { rate, times }))
 }
 
-/// The value below which this part of a sorted list lies.
+/// Returns the quantile `part` (0 to 1) of a sorted list.
 pub fn quantile(sorted: &[Duration], part: f64) -> Duration {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * part).round() as usize).copied().unwrap_or_default()
 }
 
-/// The middle of some numbers.
 pub fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,9 +1,8 @@
-//! Benchmarks of the server as its users meet it: a release binary over a PostgreSQL that syncs to disk, with the
-//! load coming from this process. `make bench`, or `make bench ARGS=quick`; further words choose sections, by name or
-//! by the beginning of their names.
+//! Benchmarks of the release binary over a durable PostgreSQL; this process generates the load. Run with `make bench`
+//! or `make bench ARGS=quick`. Further arguments select sections by name or by a prefix of it.
 //!
-//! Absolute numbers say little on a shared machine. Each section therefore measures a yardstick (bare PostgreSQL, bare
-//! sockets) in the same run, in alternating rounds, and tells the ratio.
+//! Absolute numbers mean little on a shared machine. Each section therefore measures a baseline (bare PostgreSQL, bare
+//! sockets) in the same run, in alternating rounds, and reports the ratio.
 
 mod channels;
 mod cluster;
@@ -32,15 +31,15 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{cluster::Cluster, report::Report};
 
-/// What a run does.
+/// Options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Fewer rounds and people: says whether something is badly off, not how fast it is.
+    /// Fewer rounds and users: detects large regressions only.
     pub quick: bool,
 }
 
 impl Plan {
-    /// One of two amounts.
+    /// Returns `full` or `quick`, according to the plan.
     pub const fn pick<T: Copy>(self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
@@ -78,10 +77,10 @@ fn main() -> Result<()> {
     let chosen: Vec<&str> =
         SECTIONS.into_iter().filter(|section| words.iter().any(|word| means(word, section))).collect();
 
-    // Ten thousand sockets need as many descriptors.
+    // Ten thousand sockets need as many file descriptors.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of descriptors")?;
-    // One thread: the load must leave the machine to the server and PostgreSQL.
+    // One thread leaves the CPU to the server and PostgreSQL.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let cluster = Cluster::start().await?;
@@ -119,7 +118,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
         };
         done.with_context(|| format!("section {section}"))?;
         report.end_section(begun.elapsed());
-        // After each, so that what was measured is there even if a later one fails.
+        // Saves after each section, so that results survive a later failure.
         if !plan.quick {
             report.save()?;
         }

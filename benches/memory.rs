@@ -1,4 +1,4 @@
-//! What an idle socket takes.
+//! Memory of an idle presence socket.
 
 use anyhow::Result;
 
@@ -11,15 +11,14 @@ use crate::{
     users::{BenchUser, add_contacts},
 };
 
-/// Contacts of each, half of them asked for.
+/// Contacts per user, half of them requested by the user.
 const CONTACTS: usize = 50;
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let crowd = plan.pick(5_000, 1_000);
     let database = cluster.database("bench_memory").await?;
     let people = BenchUser::many(crowd)?;
-    // A ring: each is a contact of the 25 before and the 25 after.
+    // A ring: each user is a contact of the 25 before and the 25 after.
     let pairs: Vec<_> = (0..crowd)
         .flat_map(|one| (1..=CONTACTS / 2).map(move |step| (one, (one + step) % crowd)))
         .map(|(one, other)| (people[one].id, people[other].id))
@@ -28,7 +27,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 
     let server = Server::start(&database).await?;
     let mut followers = PresenceClients::default();
-    // The first few bring in code, pools and buffers that all share.
+    // The first sockets load code, pools and buffers that all sockets share.
     let (first, rest) = people.split_at(crowd / 10);
     followers.join(server.address, first, "-").await?;
     followers.wait_until_quiet().await?;

@@ -1,7 +1,8 @@
-//! Changes of tables: how long they take to subscribers, and how many a second are decided, against the same decision
-//! made subscriber by subscriber in SQL, which is what the original does.
+//! Latency and throughput of `postgres_changes`, compared with one SQL check per change and subscriber, which is what
+//! Supabase Realtime runs.
 //!
-//! The engine runs in this process, up to where frames are handed to the hub: sockets are measured elsewhere.
+//! The pipeline runs in this process, up to the point where frames are handed to the hub. Other sections measure
+//! sockets.
 
 use std::{
     sync::{
@@ -39,7 +40,7 @@ use crate::{
 };
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
-/// Rows of one transaction in the sustained runs.
+/// Rows per transaction in the throughput runs.
 const ROWS_PER_TRANSACTION: i64 = 100;
 
 const POLICIES: [(&str, &str); 3] = [
@@ -48,7 +49,7 @@ const POLICIES: [(&str, &str); 3] = [
     ("bench_rooms", "membership by subquery"),
 ];
 
-/// Counts deliveries and notes when each frame came.
+/// Counts deliveries and records the arrival time of each frame.
 #[derive(Default)]
 struct Counter {
     delivered: AtomicUsize,
@@ -76,7 +77,6 @@ impl SystemMessageSink for SystemMessageLogger {
     }
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_changes").await?;
     let sql = database.connect().await?;
@@ -95,7 +95,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         PostgresChangesSettings::default(),
     );
     let stop = CancellationToken::new();
-    // On threads of its own, as in a server.
+    // The pipeline has its own threads, as in a server.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.spawn(engine.run(stop.clone()));
     let bench = Bench { changes, counter, sql, users, next_id: 1, runtime };
@@ -118,7 +118,7 @@ impl Bench {
         report.heading("Changes of tables");
         self.latency(plan, report).await?;
         self.sustained(plan, report).await?;
-        // A runtime must not be dropped where others run.
+        // A runtime must not be dropped inside another runtime.
         self.runtime.shutdown_background();
         Ok(())
     }
@@ -178,13 +178,14 @@ impl Bench {
         self.counter.frames.lock().clear();
     }
 
-    /// One row a transaction, a hundred a second: from sending the statement to handing the frame to the hub.
+    /// Commits one row per transaction, 100 per second. Measures from sending the statement to handing the frame to the
+    /// hub.
     async fn latency(&mut self, plan: Plan, report: &mut Report) -> Result<()> {
         let rounds = plan.pick(1_000, 200);
         let mut table = vec![row(["rule", "p50", "p99", "commit alone, p50"])];
         for (name, rule) in POLICIES {
             let _subscriptions = self.subscribe(name, 1).await?;
-            // The first plans statements.
+            // The first inserts plan their statements.
             for _ in 0..5 {
                 self.reset();
                 self.insert(name, 1, 1).await?;
@@ -197,7 +198,7 @@ impl Bench {
             let (mut taken, mut committed) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
                 ticks.tick().await;
-                // Of a hundred rooms the first user is in three, of which one is asked for.
+                // The first user is a member of 3 of 100 rooms. Moves to an ID whose room is one of them.
                 self.next_id += (100 - self.next_id % 100) % 100;
                 self.reset();
                 let begun = Instant::now();
@@ -221,7 +222,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Transactions of a hundred rows, one after the other: changes decided a second, against the check per subscriber.
+    /// Commits transactions of 100 rows in sequence. Measures delivered changes per second, and the same for one SQL
+    /// check per subscriber.
     async fn sustained(&mut self, plan: Plan, report: &mut Report) -> Result<()> {
         let mut table = vec![row([
             "rule",
@@ -268,7 +270,7 @@ impl Bench {
         Ok(())
     }
 
-    /// How many deliveries there must be.
+    /// Returns the number of deliveries that the policies allow.
     async fn expected(&self, table: &str, first: i64, rows: i64, users: usize) -> Result<usize> {
         let all = usize::try_from(rows)?;
         let users = &self.users[..users];

@@ -1,4 +1,4 @@
-//! Many sockets that listen, and a count of what they hear of one user.
+//! Presence sockets that count the messages about one user.
 
 use std::{
     net::SocketAddr,
@@ -19,23 +19,23 @@ use tokio::{
 
 use crate::{presence_socket::PresenceSocket, users::BenchUser};
 
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const CONCURRENT_CONNECTS: usize = 64;
-/// Nothing heard for so long: what the joining stirred up has settled.
+/// Without a message for this long, the effects of connecting are over.
 const QUIET_PERIOD: Duration = Duration::from_millis(1_000);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct ReceivedCounts {
-    /// Messages that hold the marker.
+    /// Messages that contain the marker.
     matching: AtomicUsize,
     goal: AtomicUsize,
     reached: Notify,
-    /// Messages at all.
+    /// All messages.
     total: AtomicUsize,
 }
 
-/// Open sockets, each read by a task.
+/// Open sockets, each read by its own task.
 #[derive(Default)]
 pub struct PresenceClients {
     received: Arc<ReceivedCounts>,
@@ -43,7 +43,7 @@ pub struct PresenceClients {
 }
 
 impl PresenceClients {
-    /// Opens a socket for each of these people, who count messages that hold `marker`.
+    /// Opens a socket for each user. Messages that contain `marker` are counted.
     pub async fn join(&mut self, server: SocketAddr, people: &[BenchUser], marker: &str) -> Result<()> {
         let first = self.tasks.len();
         let mut opening = stream::iter(people.iter().enumerate())
@@ -55,7 +55,7 @@ impl PresenceClients {
         Ok(())
     }
 
-    /// Waits until nobody hears anything any more.
+    /// Waits until no socket receives messages.
     pub async fn wait_until_quiet(&self) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -68,23 +68,23 @@ impl PresenceClients {
         }
     }
 
-    /// From now on messages with the marker count.
+    /// Resets the count: each socket is expected to receive one message with the marker.
     pub fn expect_one_each(&self) {
         self.received.matching.store(0, Ordering::Relaxed);
         self.received.goal.store(self.tasks.len(), Ordering::Relaxed);
     }
 
-    /// Waits until everybody has heard one.
+    /// Waits until each socket has received one.
     pub async fn wait_until_all_received(&self) -> Result<()> {
         Ok(timeout(WAIT_TIMEOUT, self.received.reached.notified()).await?)
     }
 
-    /// How many are still there.
+    /// Number of open sockets.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Says that somebody was cut off, if so.
+    /// Fails if a socket was closed.
     pub fn check(&mut self) -> Result<()> {
         ensure!(self.tasks.try_join_next().is_none(), "a socket was closed");
         Ok(())

@@ -1,4 +1,4 @@
-//! A presence socket, with nothing in it that a benchmark does not need.
+//! A minimal presence socket.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -13,11 +13,11 @@ use tokio::{
 
 use crate::users::BenchUser;
 
-/// A socket and what was read of it.
+/// A socket and its read buffer.
 pub struct PresenceSocket {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// What of the buffer was looked at.
+    /// Number of consumed bytes in the buffer.
     consumed: usize,
 }
 
@@ -26,7 +26,7 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-/// A text frame as clients send it. The mask is zero: it may be anything, and so the payload stays as it is.
+/// Returns a client text frame. Its mask is zero, so the payload stays readable.
 pub fn text_frame(text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short message");
     let mut frame = vec![TEXT, 0x80 | length, 0, 0, 0, 0];
@@ -34,19 +34,19 @@ pub fn text_frame(text: &str) -> Vec<u8> {
     frame
 }
 
-/// Sets a status over a socket.
+/// Returns a text frame that sets a status.
 pub fn status_frame(status: &str) -> Vec<u8> {
     text_frame(&format!(r#"{{"type":"status","data":{{"status":"{status}"}}}}"#))
 }
 
 impl PresenceSocket {
-    /// Opens a presence socket and reads its initial state. The `seat`-th client comes from an address of its own per
-    /// 2,000, because a single one runs out of ports slowly.
+    /// Opens a presence socket and reads its initial state. Each 2,000 clients share a source address, because finding
+    /// a free port becomes slow beyond that.
     pub async fn open(server: SocketAddr, person: &BenchUser, seat: usize) -> Result<Self> {
         Self::open_with(server, person, seat, "").await
     }
 
-    /// The same for a user who also follows themselves, and so hears of what they do.
+    /// Like `open`, for a user who also follows their own presence.
     pub async fn open_with_own_status(server: SocketAddr, person: &BenchUser, seat: usize) -> Result<Self> {
         Self::open_with(server, person, seat, &format!("&user_ids={}", person.id)).await
     }
@@ -78,7 +78,7 @@ impl PresenceSocket {
         Ok(socket)
     }
 
-    /// The next message. Answers pings.
+    /// Returns the next message and answers pings.
     pub async fn next_message(&mut self) -> Result<&[u8]> {
         loop {
             while let Some((opcode, payload)) = self.frame() {
@@ -101,7 +101,7 @@ impl PresenceSocket {
         }
     }
 
-    /// Reads on until a message holds each of these.
+    /// Reads until a message contains all parts.
     pub async fn wait_for(&mut self, parts: &[&str]) -> Result<()> {
         loop {
             let message = std::str::from_utf8(self.next_message().await?)?;
@@ -111,12 +111,11 @@ impl PresenceSocket {
         }
     }
 
-    /// Sends a frame.
     pub async fn send(&mut self, frame: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(frame).await?)
     }
 
-    /// The frame at hand, if it is there as a whole: its first byte, and where its payload is.
+    /// Returns the first byte and the payload range of the next frame if it is complete.
     fn frame(&self) -> Option<(u8, Range<usize>)> {
         let rest = &self.buffer[self.consumed..];
         let (opcode, short) = (*rest.first()?, usize::from(*rest.get(1)?));

@@ -1,4 +1,4 @@
-//! The yardstick of fan-out: one thread that writes the same bytes to each of many sockets, and nothing else.
+//! The baseline of fan-out: one thread that writes the same bytes to many sockets.
 
 use std::{
     io::Write as _,
@@ -19,7 +19,7 @@ use nix::sys::{
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Notify, task::JoinSet, time::timeout};
 
-/// As long as a frame of a presence update.
+/// As long as the frame of a presence update.
 const FRAME: [u8; 172] = [b'x'; 172];
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,7 +34,7 @@ pub struct RawRelay {
 }
 
 impl RawRelay {
-    /// Connects so many readers.
+    /// Connects `sockets` readers.
     pub async fn open(sockets: usize) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
@@ -50,7 +50,8 @@ impl RawRelay {
         Ok(Self { start_signal: go, cpu_times: cost, unread: missing, all_read, sockets, _readers: readers })
     }
 
-    /// One message to all: the time until the last has it, and the processor time of the relay.
+    /// Sends one message to all readers; returns the time until the last one has read it, and the CPU time of the
+    /// relay.
     pub async fn round(&self) -> Result<(Duration, Duration)> {
         self.unread.store(self.sockets * FRAME.len(), Ordering::Relaxed);
         let begun = Instant::now();
@@ -60,7 +61,7 @@ impl RawRelay {
         Ok((elapsed, self.cpu_times.recv_timeout(WAIT_TIMEOUT)?))
     }
 
-    /// How many it writes to.
+    /// Number of readers.
     pub const fn len(&self) -> usize {
         self.sockets
     }
@@ -91,7 +92,7 @@ fn relay(listener: &TcpListener, sockets: usize, going: &mpsc::Receiver<()>, don
     }
 }
 
-/// Of this thread, user and system.
+/// Returns the CPU time (user and system) of the current thread.
 fn processor_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread may ask for its own use");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,4 +1,4 @@
-//! Reading presence under row-level security, in a database that is not small.
+//! Presence reads under row-level security in a large database.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ const KINDS: [&str; 4] = [
     "`POST /api/presence/heartbeat`",
 ];
 
-/// Somebody with contacts, who asks one of [`KINDS`] again and again.
+/// A user with contacts that repeats one of the [`KINDS`] of requests.
 struct Reader {
     http: Http,
     requests: [Vec<u8>; KINDS.len()],
     kind: usize,
-    /// What the answer has to hold.
+    /// Text that each response must contain.
     expected: String,
 }
 
@@ -54,7 +54,7 @@ impl Reader {
         Ok(Self { http: Http::connect(server.address).await?, requests, kind: 0, expected })
     }
 
-    /// Asks each once, and looks at the answers.
+    /// Sends each request once and checks the responses.
     async fn check(&mut self) -> Result<()> {
         for (kind, count) in [(0, 50), (1, 10), (2, 1)] {
             let answer = String::from_utf8_lossy(self.http.call(&self.requests[kind]).await?).into_owned();
@@ -72,7 +72,6 @@ impl LoadClient for Reader {
     }
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (users, rounds) = plan.pick((100_000, 3), (20_000, 1));
     let time = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! What is printed, and kept in `benches/RESULTS.md`: section by section, each with its own date, so that a run of some
-//! replaces those and leaves the others.
+//! Prints the results and saves them in `benches/RESULTS.md`. Each section has its own date, so that a partial run
+//! replaces only its sections.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,19 +7,19 @@ use anyhow::Result;
 
 use crate::{Plan, cluster::Cluster};
 
-/// The tables of a run, in Markdown.
+/// Results of a run in Markdown.
 pub struct Report {
-    /// What the numbers depend on.
+    /// Description of the machine and versions.
     header: String,
-    /// The sections, with their titles.
+    /// Sections with their titles.
     sections: Vec<String>,
 }
 
-/// What a section begins with.
+/// Prefix of a section title.
 const HEADING: &str = "## ";
 
 impl Report {
-    /// Begins with what the numbers depend on.
+    /// Starts a report with a description of the machine and versions.
     pub async fn begin(plan: Plan, cluster: &Cluster) -> Result<Self> {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
@@ -44,13 +44,13 @@ impl Report {
         Ok(Self { header: head, sections: Vec::new() })
     }
 
-    /// A section's title.
+    /// Starts a section.
     pub fn heading(&mut self, title: &str) {
         self.sections.push(String::new());
         self.print(&format!("{HEADING}{title}\n"));
     }
 
-    /// Ends a section with when it was measured.
+    /// Ends a section with the time of measurement.
     pub fn end_section(&mut self, took: Duration) {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         self.note(&format!(
@@ -61,19 +61,19 @@ impl Report {
         ));
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub fn note(&mut self, text: &str) {
         self.print(&format!("{text}\n"));
     }
 
-    /// A table; the first row is its head.
+    /// Adds a table. The first row is its header.
     pub fn table<const N: usize>(&mut self, rows: &[[String; N]]) {
         let mut lines: Vec<String> = rows.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
         lines.insert(1, format!("|{}", " --- |".repeat(N)));
         self.print(&(lines.join("\n") + "\n"));
     }
 
-    /// Keeps the sections so far beside the benchmarks, each in the place of its last measurement.
+    /// Saves the sections so far; each replaces its previous measurement.
     pub fn save(&self) -> Result<()> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
@@ -101,23 +101,22 @@ impl Report {
     }
 }
 
-/// The title of a section.
+/// Returns the title of a section.
 fn title(section: &str) -> &str {
     section.lines().next().unwrap_or_default()
 }
 
-/// A row of a table.
 pub fn row<const N: usize>(cells: [&str; N]) -> [String; N] {
     cells.map(str::to_owned)
 }
 
-/// A time in milliseconds.
+/// Formats a duration in milliseconds.
 pub fn ms(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1_000.0;
     if millis < 10.0 { format!("{millis:.2} ms") } else { format!("{millis:.0} ms") }
 }
 
-/// How many times one is of the other.
+/// Formats the ratio of two numbers.
 pub fn ratio(one: f64, other: f64) -> String {
     format!("{:.2}", one / other)
 }

@@ -1,4 +1,4 @@
-//! How fast sight is taken back, while other things go on.
+//! Latency of a revocation under load.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,12 @@ use crate::{
     users::{BenchUser, add_contacts},
 };
 
-/// Who else changes status meanwhile, all of them seen by the viewer.
+/// Further users who change their status; the viewer sees all of them.
 const OTHER_CONTACTS: usize = 50;
-/// Each of them every so often: 200 updates a second.
+/// Interval between status changes of one user: 200 updates per second in total.
 const REVOCATION_INTERVAL: Duration = Duration::from_millis(250);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(100, 30);
     let database = cluster.database("bench_revocation").await?;
@@ -62,7 +61,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let id = subject.id.to_string();
     let (mut gone, mut back) = (Vec::new(), Vec::new());
     for round in 0..rounds + 5 {
-        // The answer to the statement is what tells its committer that it is committed.
+        // The response to the statement tells the client that it is committed.
         let committed = async {
             sql.execute(&block, &[&subject.id, &viewer.id]).await?;
             Ok::<_, anyhow::Error>(Instant::now())

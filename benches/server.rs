@@ -1,4 +1,4 @@
-//! The server under test: the release binary, in a process of its own.
+//! The server under test: the release binary in its own process.
 
 use std::{
     fs::File,
@@ -17,9 +17,9 @@ use tokio::{
 
 use crate::{cluster::Database, users::SECRET};
 
-/// Linux counts processor time in hundredths of a second, whatever the kernel's own clock.
+/// Linux reports CPU time in hundredths of a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// Limits that a benchmark would hit, since it is one client that does what thousands do.
+/// Settings that disable rate limits, since one client generates the load of thousands.
 const UNLIMITED: [&str; 8] = [
     "CONTEXT_REQUESTS_PER_MINUTE",
     "PRESENCE_UPDATES_PER_MINUTE",
@@ -30,21 +30,21 @@ const UNLIMITED: [&str; 8] = [
     "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND",
     "REALTIME_PRESENCE_CALLS",
 ];
-/// Names another binary to measure, to compare one build with another.
+/// Environment variable with the path of another binary to measure.
 const BINARY_VARIABLE: &str = "BENCH_BINARY";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running server.
+/// A running server process.
 pub struct Server {
     child: Child,
     pid: u32,
-    /// Where it listens.
+    /// Address it listens on.
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts one with its default settings, but without limits on how often something is done.
+    /// Starts a server with default settings but without rate limits.
     pub async fn start(database: &Database) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
@@ -74,17 +74,16 @@ impl Server {
         Ok(server)
     }
 
-    /// Processor time used so far.
+    /// Returns the CPU time used so far.
     pub fn cpu(&self) -> Result<Duration> {
         cpu_of(self.pid)
     }
 
-    /// Its process.
     pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
@@ -92,7 +91,7 @@ impl Server {
         Ok(kib * 1024)
     }
 
-    /// Stops it in order.
+    /// Stops the server gracefully.
     pub async fn stop(mut self) -> Result<()> {
         signal::kill(Pid::from_raw(i32::try_from(self.pid)?), signal::Signal::SIGTERM)?;
         if timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
@@ -102,10 +101,11 @@ impl Server {
     }
 }
 
-/// Processor time that a process has used so far, by all threads, user and system, in steps of 10 ms.
+/// Returns the CPU time of all threads of a process (user and system), in steps of 10 ms.
 pub fn cpu_of(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name and may hold anything; after it the 12th and 13th are what is wanted.
+    // The second field is the process name and may contain spaces. Counted from after it, CPU times are the 12th and
+    // 13th field.
     let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
     let fields = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
     let ticks = fields.sum::<Result<u32, _>>()?;

@@ -1,4 +1,4 @@
-//! Users with tokens, and how they are related.
+//! Benchmark users with tokens and contacts.
 
 use anyhow::Result;
 use rollcall::auth::token;
@@ -6,38 +6,36 @@ use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// The secret of the benchmarks' tokens.
+/// Secret that signs the benchmark tokens.
 pub const SECRET: &str = "benchmarks-only-0123456789abcdef";
 
-/// A user with a token.
 #[derive(Debug, Clone)]
 pub struct BenchUser {
-    /// The user's id.
     pub id: Uuid,
-    /// Valid for an hour.
+    /// Token that is valid for one hour.
     pub token: String,
 }
 
 impl BenchUser {
-    /// Somebody new.
+    /// Creates a user with a random ID.
     pub fn new() -> Result<Self> {
         Self::with_id(Uuid::new_v4())
     }
 
-    /// Somebody who is in the database already.
+    /// Creates a token for an existing user.
     pub fn with_id(id: Uuid) -> Result<Self> {
         let expiry = jiff::Timestamp::now().as_second() + 3_600;
         let claims = json!({"sub": id, "role": "authenticated", "exp": expiry});
         Ok(Self { id, token: token::mint(SECRET, &claims)? })
     }
 
-    /// So many new ones.
+    /// Creates `count` users with random IDs.
     pub fn many(count: usize) -> Result<Vec<Self>> {
         (0..count).map(|_| Self::new()).collect()
     }
 }
 
-/// Makes accepted contacts, pair by pair.
+/// Inserts accepted contacts.
 pub async fn add_contacts(client: &Client, pairs: &[(Uuid, Uuid)]) -> Result<()> {
     let (ones, others): (Vec<Uuid>, Vec<Uuid>) = pairs.iter().copied().unzip();
     client.execute(include_str!("sql/befriend.sql"), &[&ones, &others]).await?;

@@ -1,4 +1,4 @@
-//! How many status changes a second the server commits, against bare upserts.
+//! Status changes per second that the server commits, compared with bare upserts.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
 
 const CLIENTS: [usize; 3] = [1, 100, 1_000];
 const STATUSES: [&str; 2] = ["online", "busy"];
-/// What the socket says of them.
+/// Text that identifies each status in a presence update.
 const STATUS_FRAGMENTS: [&str; 2] = [r#""availability":"online""#, r#""availability":"busy""#];
 
-/// Posts a status, and waits for the answer.
+/// Posts a status and waits for the response.
 struct RestWriter {
     http: Http,
     requests: [Vec<u8>; 2],
@@ -36,15 +36,15 @@ impl LoadClient for RestWriter {
     }
 }
 
-/// Sends a status, and waits until it comes back as the user's own presence. A client alone takes turns with many
-/// sockets, because a single one may send 100 messages a second only.
+/// Sends a status and waits for it as the user's own presence update. A single client alternates between many sockets,
+/// because one socket may send at most 100 messages per second.
 struct SocketWriter {
     sockets: Vec<UserSocket>,
     frames: [Vec<u8>; 2],
     calls: usize,
 }
 
-/// A user's socket, and the word that it says next: the same again would be no news.
+/// A user's socket and its next status. Repeating the same status would send no update.
 struct UserSocket {
     socket: PresenceSocket,
     status_index: usize,
@@ -61,7 +61,7 @@ impl LoadClient for SocketWriter {
     }
 }
 
-/// Connects a client for each of these people.
+/// Connects a client for each user.
 async fn rest_writers(server: SocketAddr, people: &[BenchUser]) -> Result<Vec<RestWriter>> {
     let connecting = people.iter().map(|person| async {
         let requests = STATUSES.map(|word| status_request(&person.token, word));
@@ -70,7 +70,7 @@ async fn rest_writers(server: SocketAddr, people: &[BenchUser]) -> Result<Vec<Re
     try_join_all(connecting).await
 }
 
-/// Deals the sockets out among so many clients.
+/// Distributes the sockets among `clients` clients.
 fn socket_writers(seats: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
     let frames = STATUSES.map(status_frame);
     let mut all: Vec<_> = (0..clients)
@@ -82,7 +82,6 @@ fn socket_writers(seats: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
     all
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (rounds, seconds) = plan.pick((3, 2), (1, 2));
     let time = Duration::from_secs(seconds);
@@ -92,14 +91,14 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let mut bare: [Vec<f64>; 2] = Default::default();
     let mut rest: [Vec<LoadResult>; 3] = Default::default();
     let mut socket: [Vec<LoadResult>; 3] = Default::default();
-    // Everybody has a device before the first round.
+    // Every user has a device before the first round.
     closed_loop(rest_writers(server.address, &people).await?, time).await?;
     for _ in 0..rounds {
         for (series, clients) in bare.iter_mut().zip([1, 8]) {
             series.push(database.pgbench(clients, seconds).await?);
         }
         for (series, count) in rest.iter_mut().zip(CLIENTS) {
-            // Fresh ones each time, because the server hangs up on connections that idle.
+            // Connects again each time because the server closes idle connections.
             let clients = rest_writers(server.address, &people[..count]).await?;
             let (_, measured) = closed_loop(clients, time).await?;
             series.push(measured);

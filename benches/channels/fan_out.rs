@@ -1,4 +1,4 @@
-//! One sender, many members, at several paces.
+//! Broadcasts from one sender to many members at several rates.
 
 use std::{net::TcpStream, time::Duration};
 
@@ -22,26 +22,25 @@ const TOPIC: &str = "bench";
 const EVENT: &str = "m";
 const PAYLOAD: usize = 128;
 
-/// One that relays, with the members that hang on it.
+/// A relay (Rollcall or raw) with its connected members.
 struct RelayUnderTest {
     clients: LoadClients,
     sender: TcpStream,
     pid: u32,
-    /// What the sender says of a payload.
+    /// Encodes a payload as the sender's frame.
     encode: fn(&[u8]) -> Vec<u8>,
 }
 
-/// Some runs of one at one pace.
+/// Results of several runs of one relay at one pace.
 #[derive(Default)]
 struct Runs {
-    /// Deliveries for each second of the relay's processor time.
+    /// Deliveries per second of the relay's CPU time.
     per_cpu: Vec<f64>,
     per_second: Vec<f64>,
     p50: Vec<Duration>,
     p99: Vec<Duration>,
 }
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(5, 2);
     let time = Duration::from_secs(plan.pick(4, 2));
@@ -61,7 +60,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     for (pace, batches) in
         [(Pace::Rate(50, time), false), (Pace::Rate(200, time), false), (Pace::Window(64, time), true)]
     {
-        // Anew for each pace: whoever says nothing for a minute is cut off.
+        // Connects again for each pace: idle sockets are closed after a minute.
         let mut ours = start_rollcall(&server, &person, members)?;
         let mut raw = start_raw_relay(members, batches)?;
         let (mut of_ours, mut of_raw) = (Runs::default(), Runs::default());
@@ -75,7 +74,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let pace = Pace::Rate(10, time);
     let (mut of_ours, mut of_raw) = (Runs::default(), Runs::default());
     for _ in 0..rounds.min(3) {
-        // One after the other: this process may not have as many sockets as both need.
+        // Runs one relay after the other: the file descriptor limit does not allow the sockets of both.
         of_raw.add(start_raw_relay(members, false)?.relay.run(pace)?);
         wait_until_idle(&server).await?;
         of_ours.add(start_rollcall(&server, &person, members)?.run(pace)?);
@@ -87,7 +86,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     cluster.drop_database("bench_channels").await
 }
 
-/// The lines of one pace.
+/// Returns the two table rows of one pace.
 fn table_rows(members: usize, pace: Pace, batches: bool, of_raw: &Runs, of_ours: &Runs) -> [[String; 6]; 2] {
     let what = match pace {
         Pace::Rate(rate, _) => format!("{members} members, {rate} a second"),
@@ -100,7 +99,7 @@ fn table_rows(members: usize, pace: Pace, batches: bool, of_raw: &Runs, of_ours:
     ]
 }
 
-/// Waits until the server is at rest: those who have left are gone.
+/// Waits until the server uses no CPU, that is, until it has removed the closed connections.
 async fn wait_until_idle(server: &Server) -> Result<()> {
     loop {
         let before = server.cpu()?;
@@ -111,7 +110,7 @@ async fn wait_until_idle(server: &Server) -> Result<()> {
     }
 }
 
-/// So many members and a sender on a topic of the server.
+/// Connects `members` members and a sender to one topic of the server.
 fn start_rollcall(server: &Server, person: &BenchUser, members: usize) -> Result<RelayUnderTest> {
     let topic = format!("{TOPIC}{members:05}");
     let open = |seat| {
@@ -136,11 +135,11 @@ fn start_rollcall(server: &Server, person: &BenchUser, members: usize) -> Result
 
 struct RawRelayUnderTest {
     relay: RelayUnderTest,
-    /// Ends when dropped.
+    /// Stops the relay when dropped.
     _relay: RawRelay,
 }
 
-/// The same on a raw relay.
+/// Connects the same number of members and a sender to a raw relay.
 fn start_raw_relay(members: usize, batch: bool) -> Result<RawRelayUnderTest> {
     let relay = RawRelay::start(members, frame_bytes(), batch)?;
     let wires =
@@ -155,13 +154,13 @@ fn start_raw_relay(members: usize, batch: bool) -> Result<RawRelayUnderTest> {
     Ok(RawRelayUnderTest { relay: relaying, _relay: relay })
 }
 
-/// Every topic is as long as every other.
+/// Returns the frame length in bytes. All topics have the same length.
 fn frame_bytes() -> usize {
     delivered_frame("bench00000", EVENT, &payload(PAYLOAD, 0)).len()
 }
 
 impl RelayUnderTest {
-    /// One round: what was heard, and the processor time that it took.
+    /// Runs one round; returns the deliveries and the CPU time used.
     fn run(&mut self, pace: Pace) -> Result<(DeliveryStats, Duration)> {
         let before = cpu_of(self.pid)?;
         let said = self.encode;
@@ -197,7 +196,7 @@ impl Runs {
     }
 }
 
-/// A large number, in thousands.
+/// Formats a number in thousands.
 fn thousands(number: f64) -> String {
     format!("{:.0} k", number / 1e3)
 }

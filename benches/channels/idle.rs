@@ -1,4 +1,4 @@
-//! What a member that says nothing takes.
+//! Memory of an idle channel member.
 
 use std::time::Duration;
 
@@ -16,18 +16,17 @@ use crate::{
     users::BenchUser,
 };
 
-/// Members of one channel.
+/// Members per channel.
 const CHANNELS_PER_SOCKET: usize = 10;
-/// How long after load memory is looked at again; a member that says nothing for a minute would be cut off.
+/// Time after the load at which memory is measured again. Below one minute, after which idle sockets are closed.
 const SETTLE_TIME: Duration = Duration::from_secs(45);
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let mut lines = vec![row(["connections", "resident, each"])];
     for crowd in plan.pick([5_000, 19_000], [1_000, 2_000]) {
         let database = cluster.database("bench_idle").await?;
         let server = Server::start(&database).await?;
-        // The first few bring in code, pools and buffers that all share.
+        // The first sockets load code, pools and buffers that all sockets share.
         let first = join_all(&server, 0, crowd / 10)?;
         let before = server.resident_bytes()?;
         let rest = join_all(&server, crowd / 10, crowd)?;

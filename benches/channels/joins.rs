@@ -1,4 +1,4 @@
-//! What joining costs.
+//! Throughput of joins.
 
 use anyhow::Result;
 use tokio_postgres::Client;
@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::ws_client::{JoinOptions, WsClient};
 use crate::{Plan, cluster::Cluster, report::Report, server::Server, users::BenchUser};
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let crowd = plan.pick(3_000, 1_000);
     let database = cluster.database("bench_joins").await?;
@@ -39,7 +38,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     cluster.drop_database("bench_joins").await
 }
 
-/// Makes them members of every room.
+/// Adds the users to every room.
 async fn add_members(sql: &Client, people: &[BenchUser]) -> Result<()> {
     let ids: Vec<Uuid> = people.iter().map(|person| person.id).collect();
     sql.execute(include_str!("../sql/admit.sql"), &[&ids]).await?;

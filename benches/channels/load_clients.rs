@@ -1,7 +1,7 @@
-//! Very many members that only count what they hear, and one sender: one thread, epoll, no runtime.
+//! Load clients that only count the frames they receive, and one sender: one thread, epoll, no async runtime.
 //!
-//! Before each wait it naps for 200 µs, so that a server that writes frame by frame does not make the crowd wake for
-//! each of them and pay for it with the machine that both share.
+//! The thread sleeps for 200 µs before each wait. Otherwise a server that writes frame by frame would wake it for every
+//! frame, and both share the same machine.
 
 use std::{
     collections::VecDeque,
@@ -17,13 +17,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::ws_client::WsClient;
 
 const POLL_INTERVAL: Duration = Duration::from_micros(200);
-/// After the last message so long until what is missing counts as lost.
+/// After the last message, deliveries that take longer count as lost.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a payload ends in: `"<when sent, 16 hex>"}`.
+/// Number of hex digits of the send time. A payload ends in `"<send time, 16 hex digits>"}`.
 const TIMESTAMP_DIGITS: usize = 16;
 const SUFFIX_BYTES: usize = 2;
 
-/// The end of a payload, with the time at which it was sent.
+/// Returns a JSON payload of `bytes` bytes that ends in the send time.
 pub fn payload(bytes: usize, nanos: u64) -> Vec<u8> {
     let head = r#"{"pad":""#;
     let middle = r#"","at":""#;
@@ -31,46 +31,45 @@ pub fn payload(bytes: usize, nanos: u64) -> Vec<u8> {
     format!(r#"{head}{}{middle}{nanos:016x}"}}"#, "x".repeat(pad)).into_bytes()
 }
 
-/// How the sender sends.
+/// How fast the sender sends.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// So many a second, for so long.
+    /// Messages per second, for a duration.
     Rate(u32, Duration),
-    /// So many under way at any time, for so long: the next is sent when all members have the first.
+    /// Messages in flight, for a duration. The next message is sent once all members have received the oldest one.
     Window(usize, Duration),
 }
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub struct DeliveryStats {
-    /// Messages sent.
+    /// Number of messages sent.
     pub sent: usize,
-    /// Frames that members read.
+    /// Number of frames that members received.
     pub deliveries: usize,
-    /// From the first message to the last delivery.
+    /// Time from the first message to the last delivery.
     pub elapsed: Duration,
-    /// Sending to delivery, each, ascending.
+    /// Time from sending to delivery of each frame, ascending.
     pub times: Vec<Duration>,
 }
 
-/// The members, who all hear everything.
+/// Members of one topic; each receives every message.
 pub struct LoadClients {
     epoll: Epoll,
     members: Vec<Member>,
     buffer: Vec<u8>,
-    /// The length of every frame that is delivered.
+    /// Length of every delivered frame, in bytes.
     frame: usize,
 }
 
 struct Member {
     stream: TcpStream,
-    /// The beginning of a frame whose end has not come.
+    /// Start of a frame whose end has not arrived.
     rest: Vec<u8>,
     received: usize,
 }
 
 impl LoadClients {
-    /// Takes sockets that have joined; from now on each frame on them has `frame` bytes.
+    /// Takes over joined sockets. From now on each frame on them has `frame` bytes.
     pub fn new(wires: Vec<WsClient>, frame: usize) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
         let mut members = Vec::with_capacity(wires.len());
@@ -82,7 +81,8 @@ impl LoadClients {
         Ok(Self { epoll, members, buffer: vec![0; 64 * 1024], frame })
     }
 
-    /// Has the sender say messages, `message(nanos)` each, until its time is over and all have heard all.
+    /// Sends `message(nanos)` at the given pace until the time is over, then waits until all members have received
+    /// everything.
     pub fn run(
         &mut self,
         sender: &mut TcpStream,
@@ -96,7 +96,7 @@ impl LoadClients {
         let started = Instant::now();
         let nanos = |started: Instant| u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut heard = DeliveryStats::default();
-        // How many members have not yet heard each message under way, the oldest first.
+        // Number of members that have not received each message in flight, oldest first.
         let mut missing: VecDeque<usize> = VecDeque::new();
         let mut done = 0;
         let mut last_word = Instant::now();
@@ -143,7 +143,7 @@ impl LoadClients {
         Ok(heard)
     }
 
-    /// Reads what is there.
+    /// Reads all available bytes.
     fn read_available(
         &mut self,
         started: Instant,
@@ -176,7 +176,7 @@ impl LoadClients {
                         Duration::from_nanos(sent.ok_or_else(|| anyhow::anyhow!("a stranger's frame"))?);
                     heard.times.push(now.saturating_sub(sent));
                     heard.deliveries += 1;
-                    // Frames come in order, so the n-th that a member hears is the n-th that was sent.
+                    // Frames arrive in order: the n-th frame of a member is the n-th message sent.
                     if let Some(missing) =
                         member.received.checked_sub(done).and_then(|place| missing.get_mut(place))
                     {
@@ -194,7 +194,7 @@ impl LoadClients {
         Ok(())
     }
 
-    /// How many they are.
+    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }

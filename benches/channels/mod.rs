@@ -1,4 +1,4 @@
-//! Channels, as supabase-js speaks them (serializer 2), beside a raw relay of the same bytes.
+//! Channels with the frames of supabase-js (serializer 2), compared with a raw relay of the same bytes.
 
 pub mod fan_out;
 pub mod idle;

@@ -1,4 +1,4 @@
-//! Members of a channel who see each other change.
+//! Latency and throughput of presence changes in one channel.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -22,14 +22,13 @@ const TOPIC: &str = "crowd";
 const MEMBERS: usize = 200;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let changes = plan.pick(1_000, 200);
     let database = cluster.database("bench_presence").await?;
     let server = Server::start(&database).await?;
     let mut members = Members::join(&server)?;
     members.drain()?;
-    // One at a time, until the last has seen it.
+    // Sequential changes: each waits until the last member has received it.
     let mut times = Vec::new();
     for number in 0..changes {
         let begun = Instant::now();
@@ -38,7 +37,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         times.push(begun.elapsed());
         std::thread::sleep(Duration::from_millis(3));
     }
-    // As many as come together.
+    // Concurrent changes.
     let before = server.cpu()?;
     let begun = Instant::now();
     for number in 0..changes {
@@ -91,13 +90,13 @@ impl Members {
         Ok(Self { clients: wires, epoll, buffer: vec![0; 64 * 1024] })
     }
 
-    /// One of them says something new.
+    /// Sends a new payload from one member.
     fn change(&mut self, number: usize) -> Result<()> {
         let text = track_text(TOPIC, &format!("{}", number + 10));
         Ok(self.clients[number % MEMBERS].stream.write_all(&client_frame(0x81, text.as_bytes()))?)
     }
 
-    /// Waits until so many diffs were read.
+    /// Waits until `missing` diffs have been read.
     fn wait_for_diffs(&mut self, since: Instant, mut missing: usize) -> Result<()> {
         while missing > 0 {
             ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members have not seen a change");
@@ -106,7 +105,7 @@ impl Members {
         Ok(())
     }
 
-    /// Waits until nothing comes any more.
+    /// Waits until no more frames arrive.
     fn drain(&mut self) -> Result<()> {
         let mut quiet = Instant::now();
         while quiet.elapsed() < Duration::from_millis(500) {
@@ -117,7 +116,7 @@ impl Members {
         Ok(())
     }
 
-    /// Reads what is there, and counts the metas that join.
+    /// Reads all available frames; returns the number of joined metas.
     fn read_available(&mut self, wait_ms: u8) -> Result<usize> {
         let mut events = [EpollEvent::empty(); MEMBERS];
         let ready = self.epoll.wait(&mut events, EpollTimeout::from(wait_ms))?;

@@ -1,5 +1,5 @@
-//! The yardstick: a relay in a process of its own that does nothing but read what one sender says and write it to
-//! everybody. One thread, epoll, plain `send`. It has no protocol: the sender says the very bytes that members get.
+//! The baseline: a relay in its own process that copies the bytes of one sender to all members. One thread, epoll,
+//! plain `send`. It has no protocol: the sender writes the bytes that members receive.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -10,19 +10,19 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-/// The word that turns this program into a relay.
+/// The subcommand that runs this program as a relay.
 pub const SUBCOMMAND: &str = "raw-relay";
 
-/// A relay that runs.
+/// A running relay process.
 pub struct RawRelay {
     child: Child,
-    /// Where it listens.
+    /// Address it listens on.
     pub address: SocketAddr,
 }
 
 impl RawRelay {
-    /// Starts one for `members` members and one sender, which is who connects last. With `batch` it writes what one
-    /// round of epoll has brought at once, without it each message of `frame` bytes.
+    /// Starts a relay for `members` members and one sender. The sender connects last. With `batch` it writes all
+    /// messages of one epoll wake-up at once; otherwise each message of `frame` bytes separately.
     pub fn start(members: usize, frame: usize, batch: bool) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(SUBCOMMAND)
@@ -35,7 +35,6 @@ impl RawRelay {
         Ok(Self { child, address: ([127, 0, 0, 1], u16::from_be_bytes(port)).into() })
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -48,7 +47,7 @@ impl Drop for RawRelay {
     }
 }
 
-/// The relay itself; ends when its sender hangs up.
+/// Runs the relay until its sender disconnects.
 pub fn run(members: usize, frame: usize, batch: bool) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let mut stdout = std::io::stdout();

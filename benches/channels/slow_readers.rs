@@ -1,4 +1,4 @@
-//! Members that do not read, among others that do.
+//! Members that never read, in a topic with members that do.
 
 use std::time::Duration;
 
@@ -23,7 +23,6 @@ const STALLED: usize = 50;
 const PAYLOAD: usize = 1_024;
 const PAGE_SIZE: u64 = 4_096;
 
-/// Measures.
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_stalled").await?;
     let server = Server::start(&database).await?;
@@ -42,7 +41,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     round()?;
     let alone = round()?;
     let before = server.resident_bytes()? + kernel_socket_bytes()?;
-    // They have joined, and from now on never read.
+    // These clients join and then never read.
     let stalled = (0..STALLED).map(|seat| open(READERS + 1 + seat)).collect::<Result<Vec<_>>>()?;
     let among = round()?;
     let after = server.resident_bytes()? + kernel_socket_bytes()?;
@@ -60,7 +59,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     cluster.drop_database("bench_stalled").await
 }
 
-/// What the kernel holds for all TCP sockets.
+/// Returns the memory of all TCP sockets in the kernel, in bytes.
 fn kernel_socket_bytes() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/net/sockstat")?;
     let line = text.lines().find(|line| line.starts_with("TCP:")).context("a line on TCP")?;

@@ -1,4 +1,4 @@
-//! A channel socket as a benchmark needs it: blocking while it joins, raw bytes afterwards.
+//! A channel socket for benchmarks: blocking until it has joined, raw bytes afterwards.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,31 +9,31 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
-/// The most clients from one address: with more, finding a free port takes longer than the connection.
+/// With more clients per address, finding a free port takes longer than connecting.
 const MAX_CLIENTS_PER_ADDRESS: usize = 2_000;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 
-/// What a socket asks for when it joins.
+/// Options of a join.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JoinOptions<'a> {
-    /// The token of the channel; the socket's own without one.
+    /// Access token of the channel. Without one, the socket's token applies.
     pub token: Option<&'a str>,
-    /// A private channel.
+    /// Whether the channel is private.
     pub private: bool,
-    /// The key under which it is present; without one presence is not enabled.
+    /// Presence key. Without one, presence is disabled.
     pub presence: Option<&'a str>,
 }
 
-/// An open socket, and what was read of it too much.
+/// An open socket and its unread bytes.
 pub struct WsClient {
     pub stream: TcpStream,
     pub unread: Vec<u8>,
 }
 
 impl WsClient {
-    /// Connects the `seat`-th client, without a word.
+    /// Connects the client with index `seat` and sends nothing.
     pub fn connect(server: SocketAddr, seat: usize) -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(seat / MAX_CLIENTS_PER_ADDRESS)?);
@@ -45,7 +45,7 @@ impl WsClient {
         Ok(Self { stream, unread: Vec::new() })
     }
 
-    /// Opens a socket of serializer 2.
+    /// Opens a channel socket with serializer 2.
     pub fn open(server: SocketAddr, seat: usize, apikey: &str) -> Result<Self> {
         let mut wire = Self::connect(server, seat)?;
         let head = format!(
@@ -65,7 +65,7 @@ impl WsClient {
         Ok(wire)
     }
 
-    /// Joins `realtime:<topic>`, and waits for the reply, and for the state where presence is enabled.
+    /// Joins `realtime:<topic>` and waits for the reply, and for the presence state if presence is enabled.
     pub fn join(&mut self, topic: &str, joining: JoinOptions<'_>) -> Result<()> {
         self.send_text(&join_text(topic, joining))?;
         self.wait_for_text(|text| text.contains("phx_reply"))?;
@@ -75,19 +75,18 @@ impl WsClient {
         Ok(())
     }
 
-    /// Tracks a small meta, and waits for the reply.
+    /// Tracks a small meta and waits for the reply.
     pub fn track(&mut self, topic: &str, reference: &str) -> Result<()> {
         self.send_text(&track_text(topic, reference))?;
         let reply = format!(r#"["1","{reference}","#);
         self.wait_for_text(|text| text.starts_with(&reply))
     }
 
-    /// Sends a text.
     pub fn send_text(&mut self, text: &str) -> Result<()> {
         Ok(self.stream.write_all(&client_frame(TEXT, text.as_bytes()))?)
     }
 
-    /// Reads on until a text is what is wanted; one that refuses ends the wait.
+    /// Reads until a text frame matches. Fails on an error reply.
     pub fn wait_for_text(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
         loop {
             let frame = self.next_payload()?;
@@ -101,7 +100,7 @@ impl WsClient {
         }
     }
 
-    /// The payload of the next frame.
+    /// Returns the payload of the next frame.
     fn next_payload(&mut self) -> Result<Vec<u8>> {
         loop {
             if let Some((head, length)) = frame_lengths(&self.unread)
@@ -124,7 +123,6 @@ impl WsClient {
     }
 }
 
-/// The text of a join.
 fn join_text(topic: &str, JoinOptions { token, private, presence }: JoinOptions<'_>) -> String {
     let (enabled, key) = (presence.is_some(), presence.unwrap_or_default());
     let token = token.map(|token| format!(r#","access_token":"{token}""#)).unwrap_or_default();
@@ -133,14 +131,13 @@ fn join_text(topic: &str, JoinOptions { token, private, presence }: JoinOptions<
     )
 }
 
-/// The text of a track.
 pub fn track_text(topic: &str, reference: &str) -> String {
     format!(
         r#"["1","{reference}","realtime:{topic}","presence",{{"type":"presence","event":"track","payload":{{"at":"{reference}"}}}}]"#
     )
 }
 
-/// A broadcast of serializer 2, kind 3, as supabase-js sends it.
+/// Returns a client broadcast frame of serializer 2 (kind 3), as supabase-js sends it.
 pub fn broadcast_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
     let topic = format!("realtime:{topic}");
     let mut body = vec![3, 1, 1, topic.len() as u8, event.len() as u8, 0, 1, b'1', b'2'];
@@ -150,7 +147,7 @@ pub fn broadcast_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
     client_frame(BINARY, &body)
 }
 
-/// What members get of it: kind 4.
+/// Returns the frame that members receive for a broadcast (kind 4).
 pub fn delivered_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
     let topic = format!("realtime:{topic}");
     let mut body = vec![4, topic.len() as u8, event.len() as u8, 0, 1];
@@ -163,7 +160,7 @@ pub fn delivered_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame as clients send it. The mask is zero: it may be anything, and so the payload stays as it is.
+/// Returns a client frame. Its mask is zero, so the payload stays readable.
 pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     push_length(&mut frame, payload.len(), 0x80);
@@ -182,7 +179,7 @@ fn push_length(frame: &mut Vec<u8>, length: usize, mask: u8) {
     }
 }
 
-/// The lengths of the head and of the payload of the frame that begins here.
+/// Returns the header length and the payload length of the frame at the start of `bytes`.
 pub fn frame_lengths(bytes: &[u8]) -> Option<(usize, usize)> {
     match *bytes.get(1)? {
         126 => Some((4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])))),

@@ -1,0 +1,446 @@
+//! Authorization of private channels (docs/protocol/realtime.md, "Private channel without policies" to "Service role"),
+//! and revocation while channels are open.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    TestCase,
+    harness::{SECRET, TestDatabase, User, mint_token, service_user, unix_time_in},
+    phoenix::{Frame, SerializerVersion, anon_key, broadcast, open},
+};
+
+const POLICIES: &str = include_str!("channel_policies.sql");
+const RSA: &str = include_str!("../fixtures/keys/rsa.pem");
+const P256: &str = include_str!("../fixtures/keys/p256.pem");
+const ED25519: &str = include_str!("../fixtures/keys/ed25519.pem");
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        private_channels_are_denied_without_policies,
+        access_to_one_extension_allows_the_join,
+        policies_read_user_claims_topic_and_headers,
+        write_access_follows_the_current_token,
+        jwks_tokens_are_accepted_and_alg_none_is_rejected,
+        a_token_is_rejected_one_second_after_expiry,
+        an_unknown_role_is_unauthorized,
+        private_only_servers_reject_public_joins,
+        the_service_role_reads_and_writes_every_channel,
+        losing_a_membership_closes_open_channels,
+        dropping_a_policy_closes_open_channels,
+        losing_write_access_takes_effect_at_once,
+        broadcasts_from_sql_after_a_revocation_are_not_delivered,
+    ]
+}
+
+fn private_join(token: &str) -> Value {
+    json!({"config": {"private": true, "broadcast": {"ack": true}}, "access_token": token})
+}
+
+// docs/protocol/realtime.md, "Private channel without policies"
+async fn private_channels_are_denied_without_policies(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    for vsn in SerializerVersion::BOTH {
+        let mut socket = node.channel_client(vsn).await;
+        for token in [User::new().token, anon_key()] {
+            let reason = socket.join_error("realtime:a:b", private_join(&token)).await;
+            assert_eq!(
+                reason,
+                "Unauthorized: You do not have permissions to read from this Channel topic: a:b"
+            );
+        }
+        socket.heartbeat().await;
+        socket.join("realtime:a:b", json!({})).await;
+    }
+}
+
+// docs/protocol/realtime.md, "Read and write permissions"
+async fn access_to_one_extension_allows_the_join(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let config = |key: &str| json!({"broadcast": {"ack": true}, "presence": {"key": key, "enabled": true}});
+    let mut sockets =
+        [node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V2).await];
+    for (socket, key) in sockets.iter_mut().zip(["one", "two"]) {
+        let token = User::new().token;
+        socket.join_private("realtime:broadcast:1", &token, config(key)).await;
+        socket.join_private("realtime:presence:1", &token, config(key)).await;
+        socket.wait_for("realtime:presence:1", "presence_state").await;
+    }
+    let [one, two] = &mut sockets;
+
+    let reference = one.broadcast("realtime:broadcast:1", "e", json!({})).await;
+    assert_eq!(one.wait_for_reply(&reference).await["status"], "ok");
+    assert_eq!(two.next_broadcast("realtime:broadcast:1").await, broadcast("e", json!({})));
+    let refused = json!({"status": "error", "response": {}});
+    assert_eq!(one.try_track("realtime:broadcast:1", json!({})).await, refused);
+
+    one.track("realtime:presence:1", json!({})).await;
+    for socket in [&mut *one, &mut *two] {
+        socket.wait_for("realtime:presence:1", "presence_diff").await;
+    }
+    let reference = one.broadcast("realtime:presence:1", "e", json!({})).await;
+    assert_eq!(one.wait_for_reply(&reference).await["status"], "error");
+    world.execute("select realtime.send('{}', 'e', 'presence:1', true)", &[]).await;
+    for socket in [one, two] {
+        socket.expect_no_frame().await;
+    }
+}
+
+// docs/protocol/realtime.md, "Policy context"
+async fn policies_read_user_claims_topic_and_headers(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let user = User::with_claims(json!({"app_metadata": {"team": "red"}}));
+    let path = format!("/realtime/v1/websocket?vsn=2.0.0&apikey={}", anon_key());
+    let headers = [("x-room", "blue".to_owned()), ("y-room", "green".to_owned())];
+    let mut socket = open(node.address, SerializerVersion::V2, &path, &headers).await.expect("it opens");
+    for (topic, allowed) in [
+        (format!("user:{}", user.id), true),
+        (format!("user:{}", uuid::Uuid::new_v4()), false),
+        ("team:red".into(), true),
+        ("team:blue".into(), false),
+        ("header:blue".into(), true),
+        ("header:green".into(), false),
+        ("column:1".into(), true),
+        ("column:2".into(), false),
+    ] {
+        let reply = socket.try_join(&format!("realtime:{topic}"), private_join(&user.token)).await;
+        assert_eq!(reply["status"] == "ok", allowed, "{topic}: {reply}");
+    }
+    // A new handshake with other headers.
+    let mut other = node.channel_client(SerializerVersion::V2).await;
+    other.join_error("realtime:header:blue", private_join(&user.token)).await;
+}
+
+// docs/protocol/realtime.md, "Cached write permissions"
+async fn write_access_follows_the_current_token(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let user = User::new();
+    let token = |speaks: bool| {
+        mint_token(&json!({
+            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600),
+            "hears": true, "sees": true, "speaks": speaks,
+        }))
+    };
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let topic = "realtime:claims:1";
+    socket.join_private(topic, &token(true), json!({"broadcast": {"ack": true}})).await;
+    for speaks in [true, false, true] {
+        socket.set_token(topic, &token(speaks)).await;
+        for _ in 0..2 {
+            let reference = socket.broadcast(topic, "e", json!({})).await;
+            assert_eq!(socket.wait_for_reply(&reference).await["status"] == "ok", speaks);
+        }
+    }
+    socket.expect_no_frame().await;
+}
+
+/// Serves the public keys of the test key pairs as a JWKS; returns its URL.
+async fn start_key_server(keys: Vec<Value>) -> String {
+    let keys = json!({ "keys": keys }).to_string();
+    let router = axum::Router::new().route("/jwks", axum::routing::get(move || async move { keys.clone() }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let url = format!("http://{}/jwks", listener.local_addr().expect("is bound"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+// docs/protocol/realtime.md, "Signature algorithms"
+async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(world: Arc<TestDatabase>) {
+    world.execute(POLICIES, &[]).await;
+    let keys = [
+        ("rsa", Algorithm::RS256, EncodingKey::from_rsa_pem(RSA.as_bytes()).expect("a key")),
+        ("p256", Algorithm::ES256, EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key")),
+        ("ed", Algorithm::EdDSA, EncodingKey::from_ed_pem(ED25519.as_bytes()).expect("a key")),
+    ];
+    let public = keys.iter().map(|(kid, algorithm, key)| {
+        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public half");
+        jwk.common.key_id = Some((*kid).into());
+        serde_json::to_value(jwk).expect("JSON")
+    });
+    let url = start_key_server(public.collect()).await;
+    let node = world.start_server_with(|settings| settings.jwks_url = Some(url)).await;
+
+    let claims = json!({"sub": User::new().id, "role": "authenticated", "exp": unix_time_in(600)});
+    let sign = |algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey| {
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+        jsonwebtoken::encode(&header, &claims, key).expect("signed")
+    };
+    let secret = EncodingKey::from_secret(SECRET.as_bytes());
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    for (kid, algorithm, key) in &keys {
+        let token = sign(*algorithm, Some(kid), key);
+        assert_eq!(
+            socket.try_join("realtime:open:1", private_join(&token)).await["status"],
+            "ok",
+            "{algorithm:?}"
+        );
+        node.channel_client_with_key(SerializerVersion::V2, &token)
+            .await
+            .expect("it is a key too")
+            .heartbeat()
+            .await;
+        let reason =
+            socket.join_error("realtime:open:1", private_join(&sign(*algorithm, Some("unknown"), key))).await;
+        assert!(
+            reason.starts_with("JwtSignerError: ") || reason.starts_with("JwtSignatureError: "),
+            "{reason}"
+        );
+    }
+    for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+        for kid in [None, Some("unknown")] {
+            let token = sign(algorithm, kid, &secret);
+            assert_eq!(
+                socket.try_join("realtime:open:1", private_join(&token)).await["status"],
+                "ok",
+                "{algorithm:?}"
+            );
+        }
+    }
+    // The public key used as an HMAC secret, and a token without a signature.
+    let public_half = EncodingKey::from_secret(URL_SAFE_NO_PAD.encode(RSA).as_bytes());
+    let confused = sign(Algorithm::HS256, Some("rsa"), &public_half);
+    let reason = socket.join_error("realtime:open:1", private_join(&confused)).await;
+    assert!(reason.starts_with("Jwt"), "{reason}");
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let none = format!("{}.{}.", part(json!({"alg": "none", "typ": "JWT"})), part(claims.clone()));
+    let reason = socket.join_error("realtime:open:1", private_join(&none)).await;
+    assert!(reason.starts_with("JwtSignerError: ") || reason.starts_with("MalformedJWT: "), "{reason}");
+    assert_eq!(
+        node.channel_client_with_key(SerializerVersion::V2, &none).await.err().expect("refused").status,
+        401
+    );
+}
+
+// docs/protocol/realtime.md, "Expiry precision"
+async fn a_token_is_rejected_one_second_after_expiry(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let with_exp = |exp: Value| mint_token(&json!({"role": "authenticated", "exp": exp}));
+    for past in [json!(unix_time_in(-1)), json!(unix_time_in(0))] {
+        let join = json!({"config": {}, "access_token": with_exp(past)});
+        let reason = socket.join_error("realtime:room", join).await;
+        assert!(reason.starts_with("InvalidJWTToken: Token has expired "), "{reason}");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "seconds fit")]
+    let decimal = unix_time_in(600) as f64 + 0.5;
+    for fine in [json!(decimal), json!(unix_time_in(600))] {
+        let join = json!({"config": {}, "access_token": with_exp(fine.clone())});
+        assert_eq!(socket.try_join("realtime:room", join).await["status"], "ok", "{fine}");
+    }
+    let words = json!({"config": {}, "access_token": with_exp(json!("tomorrow"))});
+    let reason = socket.join_error("realtime:room", words).await;
+    assert!(reason.starts_with("InvalidJWTToken: "), "{reason}");
+    // Whitespace around a token is ignored.
+    let spaced = format!(" {}\n", with_exp(json!(unix_time_in(600))));
+    let join = json!({"config": {}, "access_token": spaced});
+    assert_eq!(socket.try_join("realtime:room", join).await["status"], "ok");
+}
+
+// docs/protocol/realtime.md, "Unknown role"
+async fn an_unknown_role_is_unauthorized(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    for role in ["nosuchrole", "pg_read_all_data", "'; drop table x; --"] {
+        let token = mint_token(&json!({"sub": User::new().id, "role": role, "exp": unix_time_in(600)}));
+        let reason = socket.join_error("realtime:open:1", private_join(&token)).await;
+        assert_eq!(
+            reason, "Unauthorized: You do not have permissions to read from this Channel topic: open:1",
+            "{role}"
+        );
+    }
+    // A public topic does not check the role.
+    let token = mint_token(&json!({"role": "nosuchrole", "exp": unix_time_in(600)}));
+    let reply = socket.try_join("realtime:room", json!({"config": {}, "access_token": token})).await;
+    assert_eq!(reply["status"], "ok");
+    // A subject that is not a UUID makes a policy fail, which denies access.
+    let token = mint_token(&json!({"sub": "not a uuid", "role": "authenticated", "exp": unix_time_in(600)}));
+    let reason = socket.join_error("realtime:members:1", private_join(&token)).await;
+    assert!(reason.starts_with("Unauthorized: "), "{reason}");
+}
+
+// docs/protocol/realtime.md, "Private channels only"
+async fn private_only_servers_reject_public_joins(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.realtime_private_only = Some("true".into())).await;
+    world.execute(POLICIES, &[]).await;
+    for vsn in SerializerVersion::BOTH {
+        let mut socket = node.channel_client(vsn).await;
+        for config in [json!({"config": {}}), json!({"config": {"private": false}}), json!({})] {
+            let reason = socket.join_error("realtime:open:1", config).await;
+            assert_eq!(reason, "PrivateOnly: This project only allows private channels");
+        }
+        socket.join_private("realtime:open:1", &User::new().token, json!({})).await;
+        socket.heartbeat().await;
+    }
+}
+
+// docs/protocol/realtime.md, "Service role"
+async fn the_service_role_reads_and_writes_every_channel(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let topic = "realtime:restricted";
+    let config =
+        json!({"broadcast": {"ack": true, "self": true}, "presence": {"enabled": true, "key": "service"}});
+    socket.join_private(topic, &service_user().token, config).await;
+    socket.wait_for(topic, "presence_state").await;
+    let reference = socket.broadcast(topic, "e", json!({})).await;
+    assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
+    socket.next_broadcast(topic).await;
+    socket.track(topic, json!({})).await;
+    socket.wait_for(topic, "presence_diff").await;
+}
+
+async fn losing_a_membership_closes_open_channels(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let (stays, goes) = (User::new(), User::new());
+    let ids = [("stays", stays.id), ("goes", goes.id)];
+    world
+        .execute("insert into public.members (room, user_id) values ('1', $stays), ('1', $goes)", &ids)
+        .await;
+    let topic = "realtime:members:1";
+    let mut sockets = Vec::new();
+    for user in [&stays, &goes, &goes] {
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
+        socket.join_private(topic, &user.token, json!({})).await;
+        socket.join("realtime:public", json!({})).await;
+        sockets.push(socket);
+    }
+    let began = Instant::now();
+    world.execute("delete from public.members where user_id = $goes", &ids).await;
+    for socket in &mut sockets[1..] {
+        let message = socket.expect_channel_error(topic).await;
+        assert_eq!(message, "You do not have permissions to read from this Channel topic: members:1");
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    world.execute("select realtime.send('{}', 'after', 'members:1')", &[]).await;
+    assert_eq!(sockets[0].next_broadcast(topic).await["event"], "after");
+    for socket in &mut sockets {
+        socket.expect_no_frame().await;
+    }
+    // The membership is restored.
+    world.execute("insert into public.members (room, user_id) values ('1', $goes)", &ids).await;
+    sockets[1].join_private(topic, &goes.token, json!({})).await;
+}
+
+async fn dropping_a_policy_closes_open_channels(world: Arc<TestDatabase>) {
+    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    world.execute(POLICIES, &[]).await;
+    let user = User::new();
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let own = format!("realtime:user:{}", user.id);
+    socket.join_private("realtime:readonly:1", &user.token, json!({})).await;
+    socket.join_private(&own, &user.token, json!({})).await;
+    world.execute(r#"drop policy "readonly: read" on realtime.messages"#, &[]).await;
+    let message = socket.expect_channel_error("realtime:readonly:1").await;
+    assert_eq!(message, "You do not have permissions to read from this Channel topic: readonly:1");
+    socket.expect_no_frame().await;
+    // The user loses one of two permissions: the channel stays open with the other, and receives the state when the
+    // permission returns.
+    let token = User::with_claims(json!({"hears": true, "sees": true})).token;
+    let topic = "realtime:claims:1";
+    socket.join_private(topic, &token, json!({"presence": {"enabled": true}})).await;
+    socket.wait_for(topic, "presence_state").await;
+    let mut speaker =
+        node.channel_client_with_key(SerializerVersion::V2, &service_user().token).await.expect("a key");
+    speaker.join_private(topic, &service_user().token, json!({"presence": {"key": "service"}})).await;
+    world.execute(r#"drop policy "claims: presence" on realtime.messages"#, &[]).await;
+    let (mut missed, mut tracked) = (0, 0);
+    let began = Instant::now();
+    while missed < 2 {
+        tracked += 1;
+        speaker.track(topic, json!({ "n": tracked })).await;
+        speaker.wait_for(topic, "presence_diff").await;
+        let heard = socket.frames_within(Duration::from_millis(100)).await;
+        missed = if heard.is_empty() { missed + 1 } else { 0 };
+        assert!(began.elapsed() < Duration::from_secs(2), "still received: {heard:?}");
+    }
+    speaker.broadcast(topic, "still", json!({})).await;
+    assert_eq!(socket.next_broadcast(topic).await["event"], "still");
+    world
+        .execute(
+            r#"create policy "claims: presence" on realtime.messages for select to authenticated
+                 using (realtime.topic() like 'claims:%' and extension = 'presence')"#,
+            &[],
+        )
+        .await;
+    let state = socket.wait_for(topic, "presence_state").await;
+    assert!(state.payload["service"].is_object(), "{state:?}");
+}
+
+async fn losing_write_access_takes_effect_at_once(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let user = User::new();
+    let ids = [("user", user.id)];
+    world.execute("insert into public.members (room, user_id) values ('1', $user)", &ids).await;
+    let topic = "realtime:members:1";
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    socket.join_private(topic, &user.token, json!({"broadcast": {"ack": true}})).await;
+    let mut may_speak = async |wanted: bool| {
+        let began = Instant::now();
+        loop {
+            let reference = socket.broadcast(topic, "e", json!({})).await;
+            if (socket.wait_for_reply(&reference).await["status"] == "ok") == wanted {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(1), "not noticed: {wanted}");
+        }
+    };
+    may_speak(true).await;
+    world.execute("update public.members set speaks = false where user_id = $user", &ids).await;
+    may_speak(false).await;
+    world.execute("update public.members set speaks = true where user_id = $user", &ids).await;
+    may_speak(true).await;
+}
+
+async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    world.execute(POLICIES, &[]).await;
+    let (stays, goes) = (User::new(), User::new());
+    let ids = [("stays", stays.id), ("goes", goes.id)];
+    world.execute("insert into public.members (room, user_id) values ('1', $stays)", &ids).await;
+    let (members, readers) = ("realtime:members:1", "realtime:readonly:1");
+    let mut staying = node.channel_client(SerializerVersion::V2).await;
+    staying.join_private(members, &stays.token, json!({})).await;
+    let mut going = node.channel_client(SerializerVersion::V2).await;
+    let read = "create policy \"readonly: read\" on realtime.messages for select to authenticated
+        using (realtime.topic() like 'readonly:%')";
+
+    for round in 0..25 {
+        // A row that names the user; every fifth round the policy itself.
+        let (topic, grant, revoke) = if round % 5 == 4 {
+            (readers, read, "drop policy \"readonly: read\" on realtime.messages")
+        } else {
+            let grant = "insert into public.members (room, user_id) values ('1', $goes)";
+            (members, grant, "delete from public.members where user_id = $goes")
+        };
+        if round != 4 {
+            world.execute(grant, &ids).await;
+        }
+        going.join_private(topic, &goes.token, json!({})).await;
+        // Each transaction commits before the next one starts.
+        world.execute(revoke, &ids).await;
+        let name = topic.strip_prefix("realtime:").expect("a topic");
+        world.execute(&format!("select realtime.send('{{}}', 'after {round}', '{name}')"), &[]).await;
+        // A message of an earlier round may arrive late, after access was restored.
+        let said = format!("after {round}");
+        let end = |frame: &Frame| frame.event == "phx_close" || frame.payload["event"] == *said;
+        let frame = going.wait_for_match("the end", end).await;
+        assert_eq!(frame.event, "phx_close", "round {round}: {frame:?}");
+        if topic == members {
+            assert_eq!(staying.next_broadcast(members).await["event"], said);
+        }
+        // No message arrives after the channel ended until access is restored.
+        going.heartbeat().await;
+        let later = going.frames_within(Duration::ZERO).await;
+        assert!(later.iter().all(|frame| frame.payload["event"] != *said), "round {round}: {later:?}");
+    }
+}

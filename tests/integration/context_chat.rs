@@ -1,0 +1,456 @@
+//! Chats: each message is saved once, whatever happens to client, model and engines.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    fake_llm::{FakeLlm, LlmBehavior},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
+};
+
+const CHAT_PATH: &str = "/api/v1/ai/chat";
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        a_chat_is_answered_and_saved_once,
+        an_idempotency_key_answers_once_and_rejects_another_message,
+        the_simple_engine_answers_on_request_and_as_fallback,
+        the_user_message_is_saved_on_every_failure,
+        a_stream_arrives_in_chunks_and_is_saved,
+        a_broken_stream_is_saved_as_partial,
+        a_disconnect_ends_the_call_and_keeps_the_partial_text,
+        transient_errors_are_retried_then_return_503,
+        repeated_provider_failures_open_the_circuit_breaker,
+        chats_check_the_caller_and_name_invalid_fields,
+        chats_are_rate_limited_and_accept_a_megabyte,
+        only_the_server_writes_assistant_messages,
+    ]
+}
+
+async fn server_with_llm(world: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
+    let url = model.url();
+    world
+        .start_server_with(|settings| {
+            settings.llm_base_url = Some(url);
+            settings.llm_model = Some("default-model".into());
+            settings.llm_timeout = Some("1s".into());
+            settings.chat_requests_per_minute = Some("0".into());
+        })
+        .await
+}
+
+async fn server_with_simple_engine(world: &TestDatabase) -> Arc<TestServer> {
+    world.start_server_with(|settings| settings.llm_provider = Some("echo".into())).await
+}
+
+async fn create_conversation(node: &TestServer, user: &User) -> Uuid {
+    let made = node.post(user, "/api/conversations", json!({"participant_ids": []})).await.expect_status(201);
+    made["id"].as_str().expect("an id").parse().expect("a UUID")
+}
+
+fn chat_body(conversation: Uuid, message: &str) -> Value {
+    json!({"conversationId": conversation, "messages": [{"role": "user", "content": message}]})
+}
+
+/// Returns role, state, content and token count of a conversation's messages.
+async fn saved_messages(
+    world: &TestDatabase,
+    conversation: Uuid,
+) -> Vec<(String, String, String, Option<i32>)> {
+    const SAVED: &str = "select role::text, state::text, content, token_count from public.messages
+        where conversation_id = $1 order by message_index";
+    let rows = world.sql.query(SAVED, &[&conversation]).await;
+    rows.expect("messages").iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+}
+
+async fn message_states(world: &TestDatabase, conversation: Uuid) -> Vec<String> {
+    saved_messages(world, conversation)
+        .await
+        .into_iter()
+        .map(|(role, state, ..)| format!("{role} {state}"))
+        .collect()
+}
+
+async fn wait_for_states(world: &TestDatabase, conversation: Uuid, expected: &[&str]) {
+    let started = Instant::now();
+    while message_states(world, conversation).await != expected {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "{:?}", saved_messages(world, conversation).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn a_chat_is_answered_and_saved_once(world: Arc<TestDatabase>) {
+    let node = server_with_simple_engine(&world).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    world.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
+    let mut body = chat_body(conversation, "How do I cut glass?");
+    body["userId"] = json!(user.id);
+    let answer = node.post(&user, CHAT_PATH, body).await.expect_status(200);
+    let data = &answer["data"];
+    assert_eq!((&data["engine"], &data["model"]), (&json!("dynamic"), &json!("echo")));
+    let said = data["content"].as_str().expect("text");
+    assert!(said.contains("How do I cut glass?") && said.contains("About This User"), "{said}");
+    let usage = &data["usage"];
+    let sum = usage["promptTokens"].as_u64().expect("a count")
+        + usage["completionTokens"].as_u64().expect("a count");
+    assert_eq!(usage["totalTokens"], json!(sum));
+    assert!(answer["metadata"]["assemblyTimeMs"].as_f64().expect("a time") > 0.0);
+    // No bundle exists yet.
+    assert_eq!(answer["metadata"]["cacheHitRate"], json!(0.0));
+    assert_eq!(data["contextStats"]["bundlesWanted"], json!(3));
+
+    let rows = saved_messages(&world, conversation).await;
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].0.as_str(), rows[0].2.as_str()), ("user", "How do I cut glass?"));
+    assert_eq!((rows[1].0.as_str(), rows[1].1.as_str(), rows[1].2.as_str()), ("assistant", "complete", said));
+    assert!(rows.iter().all(|row| row.3.is_some_and(|tokens| tokens > 0)));
+    let moved = "select last_message_at is not null from public.conversations where id = $c";
+    world.wait_until("the conversation moved", moved, &[("c", conversation)]).await;
+
+    // Identity and preferences are stored now; the conversation has changed since.
+    world
+        .wait_until(
+            "stored",
+            "select count(*) >= 2 from public.context_bundles where user_id = $u and not dirty",
+            &[("u", user.id)],
+        )
+        .await;
+    let again = node
+        .post(&user, CHAT_PATH, chat_body(conversation, "And how do I polish it?"))
+        .await
+        .expect_status(200);
+    assert!(again["metadata"]["cacheHitRate"].as_f64().expect("a rate") >= 0.6, "{again:#}");
+    assert_eq!(again["data"]["contextStats"]["historyMessages"], json!(2));
+}
+
+async fn an_idempotency_key_answers_once_and_rejects_another_message(world: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let node = server_with_llm(&world, &model).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    let body = |message: &str| {
+        let mut body = chat_body(conversation, message);
+        body["idempotencyKey"] = json!("one");
+        body
+    };
+    let first = node.post(&user, CHAT_PATH, body("Hello")).await.expect_status(200);
+    let second = node.post(&user, CHAT_PATH, body("Hello")).await.expect_status(200);
+    assert_eq!(first["data"]["content"], second["data"]["content"]);
+    assert_eq!(
+        (&first["data"]["messageId"], &second["data"]["replayed"]),
+        (&second["data"]["messageId"], &json!(true))
+    );
+    assert_eq!(second["data"]["usage"]["totalTokens"], json!(18));
+    node.post(&user, CHAT_PATH, body("Something else")).await.expect_error(422, "UNPROCESSABLE");
+    assert_eq!(model.requests().len(), 1);
+    assert_eq!(saved_messages(&world, conversation).await.len(), 2);
+
+    // Concurrent requests: one is answered, the others get a conflict.
+    model.enqueue([LlmBehavior::Answers { words: 3 }; 1]);
+    let racing = |_| {
+        let mut body = chat_body(conversation, "Race");
+        body["idempotencyKey"] = json!("race");
+        node.post(&user, CHAT_PATH, body)
+    };
+    let answers = futures_util::future::join_all((0..6).map(racing)).await;
+    assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status.as_u16())));
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    assert_eq!(model.requests().len(), 2);
+    assert_eq!(
+        message_states(&world, conversation).await,
+        ["user complete", "assistant complete", "user complete", "assistant complete"]
+    );
+}
+
+async fn the_simple_engine_answers_on_request_and_as_fallback(world: Arc<TestDatabase>) {
+    let node = server_with_simple_engine(&world).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    let mut body = chat_body(conversation, "Hi there");
+    body["useDynamicContext"] = json!(false);
+    assert_eq!(
+        node.post(&user, CHAT_PATH, body.clone()).await.expect_status(200)["data"]["engine"],
+        "legacy"
+    );
+    let by_header = |value: &'static str, body: Value| {
+        let request = reqwest::Client::new().post(format!("http://{}{CHAT_PATH}", node.address));
+        let request = request.bearer_auth(&user.token).header("x-use-dynamic-context", value);
+        crate::client::send(request.json(&body))
+    };
+    assert_eq!(
+        by_header("false", chat_body(conversation, "Hi")).await.expect_status(200)["data"]["engine"],
+        "legacy"
+    );
+    body["useDynamicContext"] = json!(true);
+    assert_eq!(
+        by_header("false", body).await.expect_status(200)["data"]["engine"],
+        "dynamic",
+        "the body is stronger"
+    );
+    by_header("perhaps", chat_body(conversation, "Hi")).await.expect_error(400, "INVALID_REQUEST");
+
+    world.execute("alter function rollcall.detect rename to detect_no_more", &[]).await;
+    let answer =
+        node.post(&user, CHAT_PATH, chat_body(conversation, "Still there?")).await.expect_status(200);
+    assert_eq!(
+        (&answer["data"]["engine"], &answer["data"]["contextStats"]["fellBack"]),
+        (&json!("legacy"), &json!(true))
+    );
+    let strict = world
+        .start_server_with(|settings| {
+            settings.llm_provider = Some("echo".into());
+            settings.context_fallback = Some("false".into());
+        })
+        .await;
+    strict
+        .post(&user, CHAT_PATH, chat_body(conversation, "Hm"))
+        .await
+        .expect_error(503, "CONTEXT_ENGINE_ERROR");
+}
+
+async fn the_user_message_is_saved_on_every_failure(world: Arc<TestDatabase>) {
+    let user = User::new();
+    let bare = world.start_server().await;
+    let one = create_conversation(&bare, &user).await;
+    bare.post(&user, CHAT_PATH, chat_body(one, "Anybody?")).await.expect_error(503, "SERVICE_UNAVAILABLE");
+    wait_for_states(&world, one, &["user complete"]).await;
+
+    let node = server_with_simple_engine(&world).await;
+    world
+        .execute(
+            "alter function rollcall.detect rename to detect_no_more;
+             alter function rollcall.assemble_simply rename to assemble_no_more",
+            &[],
+        )
+        .await;
+    let two = create_conversation(&node, &user).await;
+    node.post(&user, CHAT_PATH, chat_body(two, "Anybody?")).await.expect_error(500, "LEGACY_ENGINE_ERROR");
+    wait_for_states(&world, two, &["user complete"]).await;
+}
+
+/// Returns all events of a stream.
+async fn stream_events(node: &TestServer, user: &User, body: Value) -> Vec<Value> {
+    let request = reqwest::Client::new().post(format!("http://{}{CHAT_PATH}", node.address));
+    let response = request.bearer_auth(&user.token).json(&body).send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let text = response.text().await.expect("the whole stream");
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| json!(data))).collect()
+}
+
+fn streaming_body(conversation: Uuid, message: &str) -> Value {
+    let mut body = chat_body(conversation, message);
+    body["stream"] = json!(true);
+    body
+}
+
+fn text_of(events: &[Value]) -> String {
+    let deltas = events.iter().filter(|event| event["type"] == "delta");
+    deltas.map(|event| event["content"].as_str().expect("text")).collect()
+}
+
+async fn a_stream_arrives_in_chunks_and_is_saved(world: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let node = server_with_llm(&world, &model).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    model.enqueue([LlmBehavior::Answers { words: 20 }]);
+    let mut body = streaming_body(conversation, "Tell me");
+    body["idempotencyKey"] = json!("k");
+    let heard = stream_events(&node, &user, body.clone()).await;
+    assert_eq!((&heard[0]["type"], &heard[0]["engine"]), (&json!("context"), &json!("dynamic")));
+    assert_eq!(heard.iter().filter(|event| event["type"] == "delta").count(), 20);
+    let done = &heard[heard.len() - 2];
+    assert_eq!((&done["type"], &done["usage"]["totalTokens"]), (&json!("done"), &json!(18)));
+    assert_eq!(done["content"].as_str(), Some(text_of(&heard).as_str()));
+    assert_eq!(heard.last(), Some(&json!("[DONE]")));
+    assert_eq!(saved_messages(&world, conversation).await[1].2, text_of(&heard));
+    let request = &model.requests()[0];
+    assert_eq!((&request["model"], &request["stream"]), (&json!("default-model"), &json!(true)));
+
+    let again = stream_events(&node, &user, body).await;
+    assert_eq!(text_of(&again), text_of(&heard), "a repeated request gets the same answer");
+    assert_eq!(model.requests().len(), 1);
+}
+
+async fn a_broken_stream_is_saved_as_partial(world: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let node = server_with_llm(&world, &model).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    model.enqueue([LlmBehavior::BreaksOff { after: 4 }]);
+    let heard = stream_events(&node, &user, streaming_body(conversation, "Tell me")).await;
+    assert_eq!(text_of(&heard), "word0 word1 word2 word3 ");
+    let error = &heard[heard.len() - 2];
+    assert_eq!((&error["type"], &error["error"]), (&json!("error"), &json!("SERVICE_UNAVAILABLE")));
+    wait_for_states(&world, conversation, &["user complete", "assistant partial"]).await;
+    assert_eq!(saved_messages(&world, conversation).await[1].2, "word0 word1 word2 word3 ");
+}
+
+async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(world: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let node = server_with_llm(&world, &model).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    model.enqueue([LlmBehavior::Endless { every_ms: 20 }]);
+    let request = reqwest::Client::new().post(format!("http://{}{CHAT_PATH}", node.address));
+    let response = request
+        .bearer_auth(&user.token)
+        .json(&streaming_body(conversation, "Go on"))
+        .send()
+        .await
+        .expect("an answer");
+    let mut stream = response.bytes_stream();
+    let mut heard = String::new();
+    while heard.matches("\"delta\"").count() < 3 {
+        let bytes =
+            timeout(WAIT_TIMEOUT, stream.next()).await.expect("in time").expect("more").expect("bytes");
+        heard += &String::from_utf8_lossy(&bytes);
+    }
+    assert_eq!(model.open_streams(), 1);
+    drop(stream);
+    let started = Instant::now();
+    while model.open_streams() > 0 {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the call to the model is still open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    wait_for_states(&world, conversation, &["user complete", "assistant partial"]).await;
+    assert!(saved_messages(&world, conversation).await[1].2.starts_with("word0 word1 word2 "));
+}
+
+async fn transient_errors_are_retried_then_return_503(world: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let node = server_with_llm(&world, &model).await;
+    let user = User::new();
+    let one = create_conversation(&node, &user).await;
+    model.enqueue([LlmBehavior::RateLimited, LlmBehavior::Status(502), LlmBehavior::Answers { words: 2 }]);
+    let answer = node.post(&user, CHAT_PATH, chat_body(one, "Patience")).await.expect_status(200);
+    assert_eq!(
+        (&answer["data"]["content"], &answer["data"]["model"]),
+        (&json!("word0 word1"), &json!("model-of-our-own"))
+    );
+    assert_eq!(model.requests().len(), 3);
+
+    let two = create_conversation(&node, &user).await;
+    for mood in [LlmBehavior::NeverAnswers, LlmBehavior::InvalidBody] {
+        model.enqueue([mood]);
+        let answer = node.post(&user, CHAT_PATH, chat_body(two, "Hello?")).await;
+        assert!(answer.header("retry-after").is_some());
+        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    }
+    wait_for_states(&world, two, &["user complete", "user complete"]).await;
+    // A fault of the request, which does not count as a provider failure.
+    model.enqueue([LlmBehavior::Status(400)]);
+    node.post(&user, CHAT_PATH, chat_body(two, "Odd")).await.expect_error(400, "INVALID_REQUEST");
+}
+
+async fn repeated_provider_failures_open_the_circuit_breaker(world: Arc<TestDatabase>) {
+    let model = FakeLlm::start().await;
+    let node = server_with_llm(&world, &model).await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    model.enqueue([LlmBehavior::Status(500); 6]);
+    for _ in 0..3 {
+        node.post(&user, CHAT_PATH, chat_body(conversation, "Hello?"))
+            .await
+            .expect_error(503, "SERVICE_UNAVAILABLE");
+    }
+    let asked = model.requests().len();
+    assert_eq!(asked, 5, "five failures in a row, and it is left alone");
+    node.post(&user, CHAT_PATH, chat_body(conversation, "Hello?"))
+        .await
+        .expect_error(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(model.requests().len(), asked);
+}
+
+async fn chats_check_the_caller_and_name_invalid_fields(world: Arc<TestDatabase>) {
+    let node = server_with_simple_engine(&world).await;
+    let [user, other] = [User::new(), User::new()];
+    let conversation = create_conversation(&node, &user).await;
+    let with = |name: &str, value: Value| {
+        let mut body = chat_body(conversation, "Hi");
+        body[name] = value;
+        body
+    };
+    node.post(&user, CHAT_PATH, with("userId", json!(other.id))).await.expect_error(403, "FORBIDDEN");
+    node.post(&other, CHAT_PATH, chat_body(conversation, "Hi")).await.expect_error(400, "INVALID_REFERENCE");
+    node.post(&user, CHAT_PATH, chat_body(Uuid::new_v4(), "Hi")).await.expect_error(400, "INVALID_REFERENCE");
+    node.post(&service_user(), CHAT_PATH, with("userId", json!(user.id))).await.expect_status(200);
+    for (name, value, status) in [
+        ("messages", json!([]), 400),
+        ("messages", json!([{"role": "assistant", "content": "x"}]), 400),
+        ("messages", json!([{"role": "user", "content": "  "}]), 400),
+        ("messages", json!([{"role": "robot", "content": "x"}]), 422),
+        ("temperature", json!(3), 400),
+        ("maxTokens", json!(0), 400),
+        ("maxContextTokens", json!(10), 400),
+        ("provider", json!("nobody"), 400),
+        ("conversationId", json!("x"), 400),
+        ("idempotencyKey", json!(""), 400),
+    ] {
+        let answer = node.post(&user, CHAT_PATH, with(name, value.clone())).await;
+        assert_eq!(answer.status.as_u16(), status, "{name}: {value}: {:#}", answer.body);
+        assert!(
+            answer.body["details"][0]["field"].as_str().expect("a field").starts_with(name),
+            "{:#}",
+            answer.body
+        );
+    }
+    let rows = saved_messages(&world, conversation).await;
+    assert_eq!(rows.len(), 2, "nothing of what was refused is saved");
+}
+
+async fn chats_are_rate_limited_and_accept_a_megabyte(world: Arc<TestDatabase>) {
+    let node = world
+        .start_server_with(|settings| {
+            settings.llm_provider = Some("echo".into());
+            settings.chat_requests_per_minute = Some("2".into());
+        })
+        .await;
+    let user = User::new();
+    let conversation = create_conversation(&node, &user).await;
+    let long = "word ".repeat(60_000);
+    node.post(&user, CHAT_PATH, chat_body(conversation, &long)).await.expect_status(200);
+    node.post(&user, CHAT_PATH, chat_body(conversation, &"x".repeat(1_100_000)))
+        .await
+        .expect_error(413, "PAYLOAD_TOO_LARGE");
+    node.post(&user, CHAT_PATH, chat_body(conversation, "two")).await.expect_status(200);
+    let refused = node.post(&user, CHAT_PATH, chat_body(conversation, "three")).await;
+    assert!(refused.header("retry-after").is_some() && refused.header("ratelimit-limit") == Some("2"));
+    refused.expect_error(429, "RATE_LIMITED");
+}
+
+async fn only_the_server_writes_assistant_messages(world: Arc<TestDatabase>) {
+    let user = User::new();
+    world
+        .execute(
+            "insert into public.conversations (id, created_by) values ($u, $u);
+             insert into public.conversation_participants (conversation_id, user_id) values ($u, $u)",
+            &[("u", user.id)],
+        )
+        .await;
+    let sql = world.connect().await;
+    let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
+    sql.execute(
+        "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
+        &[&claims],
+    )
+    .await
+    .expect("acts");
+    let say = |role: &str| {
+        format!(
+            "insert into public.messages (conversation_id, user_id, role, content) values ('{0}', '{0}', '{role}', 'x')",
+            user.id
+        )
+    };
+    sql.batch_execute(&say("user")).await.expect("one's own words");
+    let refused = sql.batch_execute(&say("assistant")).await.expect_err("not a model's");
+    assert_eq!(refused.code().map(|code| code.code().to_owned()), Some("42501".into()));
+}

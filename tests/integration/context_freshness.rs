@@ -1,0 +1,727 @@
+//! Freshness of context bundles: no committed change leaves an affected bundle fresh, and no other change marks it
+//! stale.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::SinkExt;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use reqwest::Method;
+use rollcall::context::{
+    bundle::{Readiness, Subject, WantedBundle},
+    compile::compile,
+};
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    harness::{TestDatabase, TestServer, User},
+};
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        fresh_bundles_match_their_sources_under_concurrent_changes,
+        unrelated_changes_do_not_mark_a_bundle_stale,
+        a_change_blocked_during_the_first_compilation_is_not_missed,
+        restored_bundles_are_recompiled,
+        a_revoked_source_appears_in_no_bundle,
+        storing_bundles_yields_to_source_changes,
+    ]
+}
+
+const USER_COUNT: usize = 3;
+/// Minimum duration of the load, and the maximum on a slow machine.
+const MIN_LOAD_TIME: Duration = Duration::from_secs(12);
+const MAX_LOAD_TIME: Duration = Duration::from_secs(60);
+/// With fewer changes or fresh bundles the test would prove nothing.
+const MIN_CHECKS: usize = 100;
+
+/// Three users, each with two topics, an entity and a conversation, and one shared conversation.
+struct SeededData {
+    users: Vec<Uuid>,
+    topics: Vec<Uuid>,
+    entities: Vec<Uuid>,
+    conversations: Vec<Uuid>,
+}
+
+async fn seed_data(world: &TestDatabase) -> SeededData {
+    let ids = |count: usize| (0..count).map(|_| Uuid::new_v4()).collect::<Vec<_>>();
+    let town = SeededData {
+        users: ids(USER_COUNT),
+        topics: ids(USER_COUNT * 2),
+        entities: ids(USER_COUNT),
+        conversations: ids(USER_COUNT + 1),
+    };
+    for (at, user) in town.users.iter().enumerate() {
+        let ids = [
+            ("u", *user),
+            ("own", town.conversations[at]),
+            ("one", town.topics[at * 2]),
+            ("two", town.topics[at * 2 + 1]),
+            ("e", town.entities[at]),
+        ];
+        world
+            .execute(
+                "insert into public.conversations (id, title, created_by) values ($own, 'mine', $u);
+                 insert into public.conversation_participants (conversation_id, user_id) values ($own, $u);
+                 insert into public.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
+                 insert into public.entity_profiles (id, user_id, slug, name) values ($e, $u, 'mara', 'Mara')",
+                &ids,
+            )
+            .await;
+    }
+    let shared = town.conversations[USER_COUNT];
+    world
+        .execute(
+            "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
+            &[("c", shared), ("u", town.users[0])],
+        )
+        .await;
+    for user in &town.users {
+        world
+            .execute(
+                "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+                &[("c", shared), ("u", *user)],
+            )
+            .await;
+    }
+    town
+}
+
+impl SeededData {
+    /// All bundle subjects of a user.
+    fn bundle_subjects(&self, at: usize) -> Value {
+        let topic = |n: usize| json!({"type": "topic", "ref": self.topics[at * 2 + n]});
+        let conversation = |n: usize| json!({"type": "conversation", "ref": self.conversations[n]});
+        json!([{"type": "identity_core"}, {"type": "global_prefs"}, topic(0), topic(1),
+            {"type": "entity", "ref": self.entities[at]}, conversation(at), conversation(USER_COUNT)])
+    }
+
+    /// Returns a random change as SQL.
+    fn random_change(&self, random: &mut StdRng) -> String {
+        let at = random.random_range(0..USER_COUNT);
+        let user = self.users[at];
+        let other = self.users[(at + 1) % USER_COUNT];
+        let topic = self.topics[at * 2 + random.random_range(0..2)];
+        let entity = self.entities[at];
+        let conversation = self.conversations[if random.random_bool(0.5) { at } else { USER_COUNT }];
+        let n: u32 = random.random_range(0..1_000_000);
+        let word = ["rust", "bread", "nothing"][random.random_range(0..3)];
+        let category = ["identity", "preference", "general"][random.random_range(0..3)];
+        let importance = [0.3, 0.6, 0.8, 0.9][random.random_range(0..4)];
+        let some = |table: &str| {
+            format!("(select id from public.{table} where user_id = '{user}' order by random() limit 1)")
+        };
+        let (memory, unit, instruction, message) =
+            (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
+        match random.random_range(0..27) {
+            0 => format!("insert into public.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
+            1 => format!("update public.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
+            2 => format!("update public.memories set is_active = not is_active where id = {memory}"),
+            3 => format!("delete from public.memories where id = {memory}"),
+            // Moves to another user.
+            4 => format!("update public.memories set user_id = '{other}' where id = {memory}"),
+            5 => format!("insert into public.custom_instructions (user_id, content, priority) values ('{user}', 'do {n}', {})", n % 5),
+            6 => format!("insert into public.custom_instructions (user_id, content, scope, topic_id) values ('{user}', 'do {n}', 'topic', '{topic}')"),
+            // From one topic to another or to none.
+            7 => format!("update public.custom_instructions set scope = 'topic', topic_id = '{topic}' where id = {instruction}"),
+            8 => format!("update public.custom_instructions set scope = 'global', topic_id = null, content = 'always {n}' where id = {instruction}"),
+            9 => format!("delete from public.custom_instructions where id = {instruction}"),
+            10 => format!("insert into public.messages (conversation_id, user_id, content) values ('{conversation}', '{user}', 'said {n}')"),
+            11 => format!("update public.messages set content = 'corrected {n}' where id = {message}"),
+            12 => format!("update public.messages set conversation_id = '{conversation}' where id = {message}"),
+            13 => format!("delete from public.messages where id = {message}"),
+            14 => format!(
+                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into public.topic_units (topic_id, unit_id, user_id, relevance) select '{topic}', id, '{user}', 0.{} from u", n % 9 + 1),
+            15 => format!(
+                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into public.entity_units (entity_id, unit_id, user_id) select '{entity}', id, '{user}' from u"),
+            16 => format!("update public.atomic_chat_units set content = 'unit changed {n}' where id = {unit}"),
+            17 => format!("update public.atomic_chat_units set state = case state when 'active' then 'archived' else 'active' end::public.unit_state where id = {unit}"),
+            // Cascades to its links.
+            18 => format!("delete from public.atomic_chat_units where id = {unit}"),
+            19 => format!("update public.topic_units set topic_id = '{topic}' where unit_id = {unit} and not exists (select from public.topic_units o where o.topic_id = '{topic}' and o.unit_id = {unit})"),
+            20 => format!("update public.topic_profiles set aliases = array['alias {n}', '{word}'], streak_days = {} where id = '{topic}'", n % 9),
+            21 => format!("update public.topic_profiles set label = '{word} {}' where id = '{topic}'", n % 3),
+            22 => format!("update public.entity_profiles set facts = '[{{\"fact\": \"fact {n}\", \"confidence\": 0.9}}]' where id = '{entity}'"),
+            23 => format!("update public.conversations set title = 'title {n}' where id = '{conversation}'"),
+            24 => format!(
+                "insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
+                 on conflict (topic_id, conversation_id) do update set relevance = excluded.relevance", n % 9 + 1),
+            // Cascades to instructions, links and the bundle itself.
+            25 => format!(
+                "delete from public.topic_profiles where id = '{topic}';
+                 insert into public.topic_profiles (id, user_id, slug, label) values ('{topic}', '{user}', '{topic}', '{word}')"),
+            _ => format!("delete from public.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
+        }
+    }
+}
+
+/// Changes rows by COPY until stopped; returns the number of changes.
+async fn run_copy_loop(
+    sql: Client,
+    town: Arc<SeededData>,
+    mut random: StdRng,
+    over: Arc<AtomicBool>,
+) -> usize {
+    let mut changes = 0;
+    while !over.load(Ordering::Relaxed) {
+        let at = random.random_range(0..USER_COUNT);
+        let (user, n): (Uuid, u32) = (town.users[at], random.random());
+        let (table, rows) = if random.random_bool(0.5) {
+            let row = |word: &str, category: &str| format!("{user}\t{word} copied {n}\t{category}\t0.9\n");
+            (
+                "memories (user_id, content, category, importance)",
+                row("rust", "identity") + &row("bread", "preference"),
+            )
+        } else {
+            let row = |conversation: Uuid| format!("{conversation}\t{user}\tcopied {n}\n");
+            (
+                "messages (conversation_id, user_id, content)",
+                row(town.conversations[at]) + &row(town.conversations[USER_COUNT]),
+            )
+        };
+        let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
+        let mut sink = Box::pin(sink);
+        sink.send(bytes::Bytes::from(rows)).await.expect("takes rows");
+        // A conflict with another writer rolls back.
+        changes += usize::from(sink.as_mut().finish().await.is_ok());
+        tokio::time::sleep(Duration::from_millis(random.random_range(10..60))).await;
+    }
+    changes
+}
+
+/// Makes changes over the API until stopped: chats, and users who leave a conversation and return. Returns the number
+/// of changes.
+async fn run_api_loop(
+    node: Arc<TestServer>,
+    town: Arc<SeededData>,
+    mut random: StdRng,
+    over: Arc<AtomicBool>,
+) -> usize {
+    let people: Vec<User> = town.users.iter().map(|id| User::with_id(*id)).collect();
+    let shared = town.conversations[USER_COUNT];
+    let mut changes = 0;
+    while !over.load(Ordering::Relaxed) {
+        let at = random.random_range(0..USER_COUNT);
+        let conversation = town.conversations[if random.random_bool(0.5) { at } else { USER_COUNT }];
+        let body = json!({"conversationId": conversation, "messages": [{"role": "user", "content": format!("asked {changes}")}]});
+        // A request that loses a deadlock against the SQL writers is repeated.
+        let asked = node.post(&people[at], "/api/v1/ai/chat", body).await;
+        changes += 2 * usize::from(asked.status.is_success());
+        let seat = format!("/api/conversations/{shared}/participants/{}", people[1].id);
+        let left = node.send_json(Method::DELETE, &people[1], &seat, None).await;
+        changes += usize::from(left.status.is_success());
+        while !node.post(&people[0], &seat, json!({})).await.status.is_success() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        changes += 1;
+        tokio::time::sleep(Duration::from_millis(random.random_range(10..60))).await;
+    }
+    changes
+}
+
+/// Sets the user for the lifetime of the connection.
+async fn impersonate(sql: &Client, user: Uuid) {
+    let claims = json!({"sub": user, "role": "authenticated"}).to_string();
+    sql.execute(
+        "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
+        &[&claims],
+    )
+    .await
+    .expect("acts");
+}
+
+/// Wanted bundles and their sources in one statement, and so in one snapshot.
+const SELECT_FRESH_AND_COMPILED: &str = "select rollcall.wanted_bundles($1), rollcall.wanted_bundles($1, true), pg_current_snapshot()::text, clock_timestamp()";
+
+/// Compares fresh bundles with their sources; returns the number of fresh ones.
+async fn compare_bundles(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) {
+    let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[subjects]).await.expect("answers");
+    let (served, sources): (Value, Value) = (row.get(0), row.get(1));
+    let mut fresh = 0;
+    let mut missing = Vec::new();
+    for (served, sources) in
+        served.as_array().expect("a list").iter().zip(sources.as_array().expect("a list"))
+    {
+        let bundle: WantedBundle = serde_json::from_value(served.clone()).expect("of the shape");
+        let compiled = compile(bundle.subject, &sources["sources"], None).expect("can be read");
+        if bundle.reason == Readiness::Fresh {
+            fresh += 1;
+            assert_eq!(bundle.content, compiled.content, "a stale {:?} was served as fresh", bundle.subject);
+        } else {
+            missing.push(json!(compiled));
+        }
+    }
+    (fresh, missing)
+}
+
+async fn fresh_bundles_match_their_sources_under_concurrent_changes(world: Arc<TestDatabase>) {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let town = Arc::new(seed_data(&world).await);
+    // Two nodes whose workers compile stale bundles.
+    let node = world
+        .start_server_with(|settings| {
+            settings.llm_provider = Some("echo".into());
+            settings.chat_requests_per_minute = Some("0".into());
+            settings.manage_requests_per_minute = Some("0".into());
+        })
+        .await;
+    world.start_server().await;
+    for user in &town.users {
+        world.execute("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
+            &[("u", *user), ("c", town.conversations[USER_COUNT])]).await;
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let changes = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for writer in 0..3_u64 {
+        let (sql, town, over, changes) = (world.connect().await, town.clone(), over.clone(), changes.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut random = StdRng::seed_from_u64(seed + writer);
+            while !over.load(Ordering::Relaxed) {
+                // Several statements in one transaction that stays open for a while, in every isolation level; some
+                // roll back.
+                let level = ["read committed", "read committed", "repeatable read", "serializable"]
+                    [random.random_range(0..4)];
+                let mut text = format!("begin isolation level {level};");
+                let count = random.random_range(1..4);
+                for _ in 0..count {
+                    text += &town.random_change(&mut random);
+                    text.push(';');
+                }
+                let pause: u64 = random.random_range(0..40);
+                let ends = if random.random_bool(0.9) { "commit" } else { "rollback" };
+                // A conflict between two writers rolls back.
+                if sql.batch_execute(&text).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    if sql.batch_execute(ends).await.is_ok() {
+                        changes.fetch_add(count, Ordering::Relaxed);
+                        continue;
+                    }
+                }
+                sql.batch_execute("rollback").await.ok();
+            }
+        }));
+    }
+    let copying = tokio::spawn(run_copy_loop(
+        world.connect().await,
+        town.clone(),
+        StdRng::seed_from_u64(seed + 10),
+        over.clone(),
+    ));
+    let calling =
+        tokio::spawn(run_api_loop(node, town.clone(), StdRng::seed_from_u64(seed + 11), over.clone()));
+    let fresh = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
+    for at in 0..USER_COUNT {
+        let (sql, town, over) = (world.connect().await, town.clone(), over.clone());
+        let own = world.connect().await;
+        let (fresh, asked) = (fresh.clone(), asked.clone());
+        tasks.push(tokio::spawn(async move {
+            impersonate(&sql, town.users[at]).await;
+            let subjects = town.bundle_subjects(at);
+            while !over.load(Ordering::Relaxed) {
+                let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&subjects]).await.expect("answers");
+                let (seeing, read_at): (String, jiff::Timestamp) = (row.get(2), row.get(3));
+                // Old data is stored late, as by a slow server. It must not count as fresh if it is not.
+                let sources: Value = row.get(1);
+                let compiled: Vec<Value> = sources
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|it| {
+                        let subject: Subject = serde_json::from_value(it.clone()).expect("a subject");
+                        json!(compile(subject, &it["sources"], None).expect("can be read"))
+                    })
+                    .collect();
+                let (count, _) = compare_bundles(&sql, &subjects).await;
+                fresh.fetch_add(count, Ordering::Relaxed);
+                asked.fetch_add(7, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(15)).await;
+                own.query(
+                    "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+                    &[&town.users[at], &json!(compiled), &seeing, &read_at],
+                )
+                .await
+                .expect("stores");
+            }
+        }));
+    }
+    let begun = Instant::now();
+    let is_enough =
+        || fresh.load(Ordering::Relaxed) > MIN_CHECKS && changes.load(Ordering::Relaxed) > MIN_CHECKS;
+    while begun.elapsed() < MIN_LOAD_TIME || (!is_enough() && begun.elapsed() < MAX_LOAD_TIME) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no stale bundle was served");
+    }
+    let (changes, fresh, asked) =
+        (changes.load(Ordering::Relaxed), fresh.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
+    let (copied, called) = (copying.await.expect("no panic"), calling.await.expect("no panic"));
+    println!("{copied} of them by COPY, {called} by the API, the others by SQL");
+    let changes = changes + copied + called;
+    println!("{changes} changes, {asked} bundles requested, {fresh} of them fresh, none stale");
+    assert!(
+        changes > MIN_CHECKS && fresh > MIN_CHECKS,
+        "{changes} changes, {fresh} fresh: too few to prove anything"
+    );
+
+    // Without further changes every existing bundle becomes fresh. Bundles that were deleted with their source, or when
+    // the user left the conversation, are created when requested. All must match their sources.
+    const FRESH: &str = "select bool_and(rollcall.is_fresh(b)) from public.context_bundles b";
+    world.wait_until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
+    for at in 0..USER_COUNT {
+        compile_all(&world, &town, at).await;
+        let sql = world.connect().await;
+        impersonate(&sql, town.users[at]).await;
+        assert_eq!(compare_bundles(&sql, &town.bundle_subjects(at)).await.0, 7);
+    }
+}
+
+/// Compiles and stores all bundles of a user.
+async fn compile_all(world: &TestDatabase, town: &SeededData, at: usize) {
+    let sql = world.connect().await;
+    impersonate(&sql, town.users[at]).await;
+    let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&town.bundle_subjects(at)]).await.expect("answers");
+    let (sources, seeing, read_at): (Value, String, jiff::Timestamp) = (row.get(1), row.get(2), row.get(3));
+    let compiled: Vec<Value> = sources
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| {
+            let subject: Subject = serde_json::from_value(it.clone()).expect("a subject");
+            json!(compile(subject, &it["sources"], None).expect("can be read"))
+        })
+        .collect();
+    // A separate connection, because others may be waiting for the shared one.
+    world
+        .connect()
+        .await
+        .query(
+            "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+            &[&town.users[at], &json!(compiled), &seeing, &read_at],
+        )
+        .await
+        .expect("stores");
+}
+
+/// Returns the stale bundles as `type user`.
+async fn dirty_bundles(world: &TestDatabase, town: &SeededData) -> Vec<String> {
+    let rows = world
+        .sql
+        .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
+        .await;
+    let name = |user: Uuid| town.users.iter().position(|other| *other == user).expect("is of the town");
+    let mut all: Vec<String> = rows
+        .expect("bundles")
+        .iter()
+        .map(|row| format!("{} {}", row.get::<_, &str>(0), name(row.get(1))))
+        .collect();
+    all.sort();
+    all
+}
+
+async fn unrelated_changes_do_not_mark_a_bundle_stale(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
+    let [user, ..] = town.users[..] else { panic!("three") };
+    let (own, shared) = (town.conversations[0], town.conversations[USER_COUNT]);
+    let ids = [
+        ("u", user),
+        ("own", own),
+        ("shared", shared),
+        ("rust", town.topics[0]),
+        ("bread", town.topics[1]),
+        ("e", town.entities[0]),
+        ("m", Uuid::new_v4()),
+        ("item", Uuid::new_v4()),
+    ];
+    world
+        .execute(
+            "insert into public.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
+             insert into public.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
+             insert into public.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
+             insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'hello')",
+            &ids,
+        )
+        .await;
+    // Each change and the bundles it marks stale, of 21 bundles (7 for each of 3 users).
+    let changes: &[(&str, &[&str])] = &[
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.79)",
+            &[],
+        ),
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.59)",
+            &[],
+        ),
+        (
+            "insert into public.memories (user_id, content, category, importance, is_active) values ($u, 'x', 'identity', 0.9, false)",
+            &[],
+        ),
+        ("update public.memories set content = content where user_id = $u", &[]),
+        ("update public.memories set updated_at = now() where user_id = $u", &[]),
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.8)",
+            &["identity_core 0"],
+        ),
+        (
+            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.6)",
+            &["global_prefs 0"],
+        ),
+        ("insert into public.memories (user_id, content) values ($u, 'bread needs salt')", &["topic 0"]),
+        ("update public.memories set content = 'likes go' where id = $m", &["topic 0"]),
+        ("update public.memories set content = 'likes c' where id = $m", &[]),
+        ("insert into public.atomic_chat_units (user_id, content) values ($u, 'rust and bread')", &[]),
+        ("update public.atomic_chat_units set processed_at = now() where user_id = $u", &[]),
+        (
+            "update public.atomic_chat_units set content = 'about nothing' where id <> $item and user_id = $u",
+            &[],
+        ),
+        ("update public.atomic_chat_units set content = 'rust moves' where id = $item", &["topic 0"]),
+        (
+            "insert into public.entity_units (entity_id, unit_id, user_id) values ($e, $item, $u)",
+            &["entity 0"],
+        ),
+        ("update public.atomic_chat_units set quality = 0.9 where id = $item", &["entity 0", "topic 0"]),
+        ("update public.topic_profiles set version = version + 1, dirty = true where id = $rust", &[]),
+        ("update public.topic_profiles set streak_days = 3 where id = $rust", &["topic 0"]),
+        (
+            "insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
+            &["conversation 0", "topic 0"],
+        ),
+        ("update public.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
+        ("update public.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
+        ("update public.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
+        ("update public.conversations set last_message_at = now() where id = $own", &[]),
+        (
+            "update public.messages set metadata = '{\"seen\": true}', token_count = 2 where conversation_id = $own",
+            &[],
+        ),
+        (
+            "insert into public.messages (conversation_id, user_id, role, content, state) values ($own, $u, 'assistant', '', 'pending')",
+            &[],
+        ),
+        (
+            "insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'more')",
+            &["conversation 0"],
+        ),
+        (
+            "insert into public.messages (conversation_id, user_id, content) values ($shared, $u, 'to all')",
+            &["conversation 0", "conversation 1", "conversation 2"],
+        ),
+        (
+            "insert into public.custom_instructions (user_id, content, is_active) values ($u, 'never', false)",
+            &[],
+        ),
+        (
+            "insert into public.custom_instructions (user_id, content) values ($u, 'always')",
+            &["global_prefs 0"],
+        ),
+        (
+            "insert into public.custom_instructions (user_id, content, scope, topic_id) values ($u, 'here', 'topic', $bread)",
+            &["topic 0"],
+        ),
+        (
+            "update public.custom_instructions set topic_id = $rust where scope = 'topic'",
+            &["topic 0", "topic 0"],
+        ),
+        (
+            "insert into public.presence_devices (user_id, device_id, local_time) values ($u, 'web', '14:30')",
+            &[],
+        ),
+        (
+            "delete from public.conversation_participants where conversation_id = $shared and user_id = $u",
+            &["conversation 0"],
+        ),
+        ("truncate public.memories", &["everything"]),
+    ];
+    let (mut narrow, mut checked) = (0, 0);
+    for (change, expected) in changes {
+        for at in 0..USER_COUNT {
+            compile_all(&world, &town, at).await;
+        }
+        assert_eq!(dirty_bundles(&world, &town).await, Vec::<String>::new(), "before {change}");
+        world.execute(change, &ids).await;
+        let dirtied = dirty_bundles(&world, &town).await;
+        checked += 1;
+        narrow += usize::from(expected.is_empty());
+        if *expected == ["everything"] {
+            assert!(dirtied.len() >= 20, "{change}: {dirtied:?}");
+        } else {
+            assert_eq!(dirtied, *expected, "{change}");
+        }
+        let queued = world.query_row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
+        assert_eq!(
+            (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
+            (dirtied.len() as i64, dirtied.len() as i64),
+            "one entry a bundle: {change}"
+        );
+    }
+    println!("{checked} changes, each dirtied exactly what it affects; {narrow} of them nothing");
+}
+
+async fn a_change_blocked_during_the_first_compilation_is_not_missed(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
+    // The change is made before the bundle exists and committed after it was compiled.
+    let slow = world.connect().await;
+    let change = format!(
+        "begin; insert into public.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
+        town.users[0]
+    );
+    slow.batch_execute(&change).await.expect("a change");
+    compile_all(&world, &town, 0).await;
+    let sql = world.connect().await;
+    impersonate(&sql, town.users[0]).await;
+    assert_eq!(
+        compare_bundles(&sql, &town.bundle_subjects(0)).await.0,
+        7,
+        "what is not committed is not missing"
+    );
+    slow.batch_execute("commit").await.expect("commits");
+    let (fresh, missing) = compare_bundles(&sql, &town.bundle_subjects(0)).await;
+    assert_eq!((fresh, missing.len()), (6, 1));
+    // The stale flag follows.
+    world.execute("select rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty_bundles(&world, &town).await, ["identity_core 0"]);
+}
+
+async fn restored_bundles_are_recompiled(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
+    compile_all(&world, &town, 0).await;
+    // As if restored from a cluster with higher transaction IDs.
+    world.execute("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
+    let sql = world.connect().await;
+    impersonate(&sql, town.users[0]).await;
+    assert_eq!(compare_bundles(&sql, &town.bundle_subjects(0)).await.0, 0);
+}
+
+/// Returns whether a word occurs in any bundle of a user, and the number of fresh bundles.
+async fn reads_text(sql: &Client, subjects: &Value, word: &str) -> (bool, usize) {
+    let row = sql.query_one("select rollcall.wanted_bundles($1)", &[subjects]).await.expect("answers");
+    let served: Value = row.get(0);
+    let fresh = served.as_array().expect("a list").iter().filter(|bundle| bundle["reason"] == "fresh");
+    (served.to_string().contains(word), fresh.count())
+}
+
+async fn a_revoked_source_appears_in_no_bundle(world: Arc<TestDatabase>) {
+    let town = seed_data(&world).await;
+    let shared = town.conversations[USER_COUNT];
+    let ids = [("c", shared), ("one", town.users[0]), ("two", town.users[1]), ("t", town.topics[2])];
+    world
+        .execute(
+            "update public.conversations set title = 'the heist' where id = $c;
+             insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
+             insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
+            &ids,
+        )
+        .await;
+    for at in 0..USER_COUNT {
+        compile_all(&world, &town, at).await;
+    }
+    let mut readers = Vec::new();
+    for user in &town.users {
+        let sql = world.connect().await;
+        impersonate(&sql, *user).await;
+        readers.push(sql);
+    }
+    for (at, reader) in readers.iter().enumerate() {
+        assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (true, 7));
+    }
+
+    // After leaving the conversation: neither its messages, nor its title in a topic, nor a prompt in it.
+    world
+        .execute(
+            "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
+            &ids,
+        )
+        .await;
+    assert_eq!(reads_text(&readers[1], &town.bundle_subjects(1), "heist").await, (false, 5));
+    assert_eq!(
+        reads_text(&readers[2], &town.bundle_subjects(2), "heist").await,
+        (true, 7),
+        "the others stay"
+    );
+    let prompt = "select rollcall.assemble($1, 'what about the heist?', 10)";
+    let row = readers[1].query_one(prompt, &[&shared]).await.expect("answers");
+    assert_eq!(row.get::<_, Option<Value>>(0), None);
+    // After joining again, the missed message is included.
+    world.execute("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
+    world
+        .execute(
+            "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
+            &ids,
+        )
+        .await;
+    assert!(reads_text(&readers[1], &town.bundle_subjects(1), "the heist is off").await.0);
+
+    // A policy that limits users to their own messages applies to bundles from its commit on.
+    for at in 0..USER_COUNT {
+        compile_all(&world, &town, at).await;
+    }
+    world
+        .execute(
+            "update public.conversations set title = 'ours' where id = $c;
+             alter policy \"participants read messages\" on public.messages using (user_id = (select auth.uid()))",
+            &ids,
+        )
+        .await;
+    for (at, said) in [(0, true), (1, false), (2, false)] {
+        let (reads, fresh) = reads_text(&readers[at], &town.bundle_subjects(at), "heist").await;
+        assert_eq!((reads, fresh), (said, 0), "user {at}");
+    }
+    // The stale flags follow, and newly compiled bundles count as fresh.
+    world.execute("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty_bundles(&world, &town).await.len(), 7 * USER_COUNT);
+    for (at, reader) in readers.iter().enumerate() {
+        compile_all(&world, &town, at).await;
+        assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (at == 0, 7));
+    }
+    let settled = world.query_row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    assert_eq!(settled.get::<_, i64>(0), 0, "they are recorded once");
+}
+
+async fn storing_bundles_yields_to_source_changes(world: Arc<TestDatabase>) {
+    let town = Arc::new(seed_data(&world).await);
+    let user = town.users[0];
+    compile_all(&world, &town, 0).await;
+
+    // An open transaction has flagged a bundle.
+    let changing = world.connect().await;
+    let insert = format!(
+        "begin; insert into public.memories (user_id, content, category, importance) values ('{user}', 'x', 'identity', 0.9)"
+    );
+    changing.batch_execute(&insert).await.expect("changes");
+    let storing = {
+        let (world, town) = (world.clone(), town.clone());
+        tokio::spawn(async move { compile_all(&world, &town, 0).await })
+    };
+    world
+        .wait_until(
+            "storing waits for it",
+            "select exists (select from pg_stat_activity where datname = current_database()
+               and query like '%keep_bundles%' and wait_event_type = 'Lock')",
+            &[],
+        )
+        .await;
+
+    let delete = format!("delete from public.topic_profiles where id = '{}'; commit", town.topics[0]);
+    changing.batch_execute(&delete).await.expect("it is not what a deadlock ends");
+    storing.await.expect("storing does not fail");
+    let dirty = dirty_bundles(&world, &town).await;
+    assert!(
+        dirty.contains(&"identity_core 0".to_owned()),
+        "what was not stored is still to be made: {dirty:?}"
+    );
+}

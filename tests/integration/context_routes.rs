@@ -1,0 +1,325 @@
+//! Routes of the context engine: signals, warm-ups, roll-ups, invalidation, health and prompt preview.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    client::open_socket,
+    harness::{TestDatabase, User, service_user},
+};
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        presence_signals_warm_up_and_notify_the_user_sockets,
+        presence_signals_need_a_device_and_a_time,
+        a_warm_up_responds_when_finished,
+        a_roll_up_creates_profiles_and_runs_one_at_a_time,
+        invalidation_lists_valid_event_types,
+        health_reports_which_engine_is_available,
+        prompt_preview_returns_every_layer,
+        context_routes_check_the_owner_and_rate_limit,
+        repeated_failures_become_dead_letters,
+    ]
+}
+
+fn route(name: &str, user: &User) -> String {
+    format!("/api/v1/context/{name}/{}", user.id)
+}
+
+/// Creates a user with a conversation, a topic, units, memories and messages.
+async fn seed_user(world: &TestDatabase) -> (User, Uuid, Uuid) {
+    let (user, conversation, topic) = (User::new(), Uuid::new_v4(), Uuid::new_v4());
+    world
+        .execute(
+            "insert into public.conversations (id, title, created_by) values ($c, 'Bread', $u);
+             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
+             insert into public.messages (conversation_id, user_id, content) values ($c, $u, 'How long does sourdough rise?');
+             insert into public.memories (user_id, content, category, importance) values ($u, 'Is a baker.', 'identity', 0.9);
+             insert into public.custom_instructions (user_id, content) values ($u, 'Answer briefly.');
+             insert into public.topic_profiles (id, user_id, slug, label, importance, last_engaged_at)
+               values ($t, $u, 'sourdough', 'sourdough', 0.9, now());
+             insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ($t, $c, $u, 0.8);
+             insert into public.atomic_chat_units (id, user_id, conversation_id, content) values ($t, $u, $c, 'Sourdough rises overnight at ten degrees.');
+             insert into public.topic_units (topic_id, unit_id, user_id, relevance) values ($t, $t, $u, 0.9)",
+            &[("u", user.id), ("c", conversation), ("t", topic)],
+        )
+        .await;
+    (user, conversation, topic)
+}
+
+async fn presence_signals_warm_up_and_notify_the_user_sockets(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    // Another node may do the work; the socket is notified all the same.
+    world.start_server().await;
+    let (user, conversation, _) = seed_user(&world).await;
+    let path = format!("/api/v1/context/ws?token={}&device_id=web", user.token);
+    let mut socket = open_socket(node.address, &path, &[]).await.expect("opens");
+    socket.keeps_bundle_events = true;
+    let body = json!({"deviceId": "phone", "localTime": "2026-01-02T14:30:00+02:00", "activeConversationId": conversation,
+        "lastNavigationPath": "/chat/1"});
+    let first = node.post(&user, &route("presence", &user), body.clone()).await.expect_status(200);
+    assert_eq!((&first["success"], &first["message"]), (&json!(true), &json!("Presence updated")));
+    let again = node.post(&user, &route("presence", &user), body).await.expect_status(200);
+    assert_eq!(first["data"]["sessionId"], again["data"]["sessionId"]);
+
+    let mut ready = Vec::new();
+    while ready.len() < 4 {
+        let news = socket.find_message("a bundle is ready", |frame| frame["type"] == "bundle_ready").await;
+        ready.push(news["data"]["bundleType"].as_str().expect("a type").to_owned());
+    }
+    ready.sort_unstable();
+    ready.dedup();
+    assert_eq!(ready, ["conversation", "global_prefs", "identity_core", "topic"]);
+    let predicted =
+        "select cardinality(predicted_topic_ids) = 1 and navigation_history -> 0 ->> 'path' = '/chat/1'
+        from public.presence_devices where user_id = $u and device_id = 'phone'";
+    world.wait_until("the prediction is stored", predicted, &[("u", user.id)]).await;
+
+    // A changed source makes its bundle ready again.
+    world.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
+    socket
+        .find_message("identity again", |frame| {
+            frame["type"] == "bundle_ready" && frame["data"]["bundleType"] == "identity_core"
+        })
+        .await;
+    let content = world
+        .query_row(
+            "select content from public.context_bundles where user_id = $1 and bundle_type = 'identity_core'",
+            &[&user.id],
+        )
+        .await;
+    assert!(content.get::<_, &str>(0).contains("Has an oven."));
+}
+
+async fn presence_signals_need_a_device_and_a_time(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = User::new();
+    for (body, field) in [
+        (json!({"localTime": "14:30"}), "deviceId"),
+        (json!({"deviceId": "web"}), "localTime"),
+        (json!({"deviceId": "web", "localTime": null}), "localTime"),
+        (json!({"deviceId": "web", "localTime": "noon"}), "localTime"),
+        (json!({"deviceId": "web", "localTime": "14:30", "activeConversationId": 7}), "activeConversationId"),
+    ] {
+        let answer = node.post(&user, &route("presence", &user), body.clone()).await;
+        assert_eq!(answer.body["details"][0]["field"], field, "{body}: {:#}", answer.body);
+        answer.expect_error(400, "INVALID_REQUEST");
+    }
+}
+
+async fn a_warm_up_responds_when_finished(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, conversation, _) = seed_user(&world).await;
+    node.post(&user, &route("warmup", &user), json!({})).await.expect_error(404, "NOT_FOUND");
+    world
+        .execute(
+            "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
+            &[("u", user.id), ("c", conversation)],
+        )
+        .await;
+    let warmed =
+        node.post(&user, &route("warmup", &user), json!({"deviceId": "web"})).await.expect_status(200);
+    let expected = json!({"freshTopicBundles": 1, "freshEntityBundles": 0, "freshConversationBundles": 1, "dirtyBundles": 0,
+        "totalFreshBundles": 4});
+    assert_eq!(warmed["data"], expected);
+    let version = || world.query_row("select max(version) from public.context_bundles", &[]);
+    let before: i64 = version().await.get(0);
+    node.post(&user, &route("warmup", &user), json!({"force": true})).await.expect_status(200);
+    assert!(version().await.get::<_, i64>(0) > before, "forced, all are compiled again");
+    node.post(&user, &route("warmup", &user), json!({"deviceId": "other"}))
+        .await
+        .expect_error(404, "NOT_FOUND");
+    node.post(&user, &route("warmup", &user), json!({"deviceId": ""}))
+        .await
+        .expect_error(400, "INVALID_REQUEST");
+}
+
+async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = User::new();
+    world
+        .execute(
+            "insert into public.atomic_chat_units (user_id, content, created_at)
+             select $u, case when n % 2 = 0 then 'The greenhouse heating failed again, Mara Lind said.' else 'I asked Mara Lind about the greenhouse heating.' end,
+               now() - n * interval '1 hour'
+             from generate_series(1, 12) n",
+            &[("u", user.id)],
+        )
+        .await;
+    world.execute("insert into rollcall.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
+    node.post(&user, &route("rollup", &user), json!({})).await.expect_error(409, "CONFLICT");
+    let done = node
+        .post(&user, &route("rollup", &user), json!({"force": true, "limit": 10}))
+        .await
+        .expect_status(200);
+    let data = &done["data"];
+    assert_eq!(data["acusProcessed"], json!(10));
+    assert!(
+        data["topicsCreated"].as_i64().expect("a count") >= 1
+            && data["entitiesCreated"].as_i64().expect("a count") >= 1,
+        "{data:#}"
+    );
+    let topic = world.query_row("select unit_count, label, streak_days from public.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
+    assert_eq!(
+        topic.get::<_, i32>(0),
+        12,
+        "units that were not taken in yet count as well: {}",
+        topic.get::<_, &str>(1)
+    );
+    let entity = world
+        .query_row(
+            "select name, entity_type::text, mention_count from public.entity_profiles where user_id = $1",
+            &[&user.id],
+        )
+        .await;
+    assert_eq!(
+        (entity.get::<_, &str>(0), entity.get::<_, &str>(1), entity.get::<_, i32>(2)),
+        ("Mara Lind", "person", 12)
+    );
+    let rest = node.post(&user, &route("rollup", &user), json!({})).await.expect_status(200);
+    assert_eq!((&rest["data"]["acusProcessed"], &rest["data"]["topicsCreated"]), (&json!(2), &json!(0)));
+    for limit in [0, 501] {
+        node.post(&user, &route("rollup", &user), json!({"limit": limit}))
+            .await
+            .expect_error(400, "INVALID_REQUEST");
+    }
+}
+
+async fn invalidation_lists_valid_event_types(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, conversation, topic) = seed_user(&world).await;
+    world
+        .execute(
+            "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
+            &[("u", user.id), ("c", conversation)],
+        )
+        .await;
+    node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
+    let misses = || {
+        world.query_row("select coalesce(sum(miss_count), 0)::bigint from public.context_bundles where bundle_type = 'topic'", &[])
+    };
+    let before: i64 = misses().await.get(0);
+    let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": topic}});
+    let done = node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
+    assert_eq!(done, json!({"success": true, "message": "Invalidation queued"}));
+    assert_eq!(misses().await.get::<_, i64>(0), before + 1);
+    let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": Uuid::new_v4()}});
+    node.post(&user, &route("invalidate", &user), body).await.expect_status(200);
+    assert_eq!(misses().await.get::<_, i64>(0), before + 1, "another topic");
+
+    let refused = node.post(&user, &route("invalidate", &user), json!({"eventType": "everything"})).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["error"]), (400, &json!("INVALID_REQUEST")));
+    assert_eq!(refused.body["validTypes"].as_array().map(Vec::len), Some(14));
+    node.post(&user, &route("invalidate", &user), json!({})).await.expect_error(400, "INVALID_REQUEST");
+}
+
+async fn health_reports_which_engine_is_available(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, ..) = seed_user(&world).await;
+    let health = |user: &User| {
+        let user = user.clone();
+        let node = node.clone();
+        async move { node.get(&user, "/api/v1/context/health").await }
+    };
+    let well = health(&user).await.expect_status(200);
+    assert_eq!(
+        (&well["status"], &well["newEngineAvailable"], &well["topicProfiles"]),
+        (&json!("healthy"), &json!(true), &json!(1))
+    );
+    assert_eq!(health(&User::new()).await.expect_status(200)["topicProfiles"], json!(0), "one's own");
+    assert_eq!(health(&service_user()).await.expect_status(200)["topicProfiles"], json!(1), "of all users");
+    world.execute("alter function rollcall.context_counts rename to no_counts", &[]).await;
+    let ill = health(&user).await.expect_status(206);
+    assert_eq!(
+        (&ill["status"], &ill["newEngineAvailable"], &ill["oldEngineAvailable"]),
+        (&json!("degraded"), &json!(false), &json!(true))
+    );
+    world.execute("alter table public.memories rename to no_memories", &[]).await;
+    assert_eq!(health(&user).await.expect_status(503)["status"], "down");
+}
+
+async fn prompt_preview_returns_every_layer(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (user, conversation, _) = seed_user(&world).await;
+    let path = format!(
+        "/api/v1/ai/context/{conversation}?userId={}&message=Does+sourdough+need+salt%3F&maxContextTokens=4000",
+        user.id
+    );
+    let shown = node.get(&user, &path).await.expect_status(200);
+    let layers = shown["data"]["layers"].as_array().expect("layers");
+    let numbers: Vec<_> = layers.iter().map(|layer| layer["layer"].as_str().expect("a number")).collect();
+    assert_eq!(numbers, ["L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7"]);
+    let given: u64 = layers.iter().map(|layer| layer["given"].as_u64().expect("tokens")).sum();
+    assert!(given <= 4_000 && shown["data"]["budget"]["used"].as_u64().expect("tokens") <= 4_000);
+    let system = shown["data"]["systemPrompt"].as_str().expect("text");
+    for part in [
+        "## About This User\n- Is a baker.",
+        "## Response Guidelines\n- Answer briefly.",
+        "## Topic Context: sourdough",
+        "## Current Conversation",
+    ] {
+        assert!(system.contains(part), "{part} is not in\n{system}");
+    }
+    assert_eq!(shown["data"]["detected"][0]["reason"], "named");
+    let reasons = layers.iter().flat_map(|layer| layer["sections"].as_array().expect("sections"));
+    assert!(reasons.clone().all(|section| !section["reason"].as_str().expect("a reason").is_empty()));
+    assert_eq!(shown["data"]["messages"][0]["content"], "How long does sourdough rise?");
+
+    // The compiled bundle is stored, and its uses are counted.
+    let kept = "select count(*) = 1 from public.context_bundles where user_id = $u and bundle_type = 'topic'";
+    world.wait_until("the bundle is stored", kept, &[("u", user.id)]).await;
+    for _ in 0..2 {
+        node.get(&user, &path).await.expect_status(200);
+    }
+    let counted =
+        "select hit_count = 2 and use_count = 2 and last_used_at is not null from public.context_bundles
+        where user_id = $u and bundle_type = 'topic'";
+    world.wait_until("uses are counted", counted, &[("u", user.id)]).await;
+
+    let stranger = User::new();
+    node.get(&stranger, &format!("/api/v1/ai/context/{conversation}")).await.expect_error(404, "NOT_FOUND");
+    node.get(&user, &format!("/api/v1/ai/context/{}", Uuid::new_v4())).await.expect_error(404, "NOT_FOUND");
+    node.get(&stranger, &path).await.expect_error(403, "FORBIDDEN");
+    node.get(&user, &format!("/api/v1/ai/context/{conversation}?maxContextTokens=3"))
+        .await
+        .expect_error(400, "INVALID_REQUEST");
+}
+
+async fn context_routes_check_the_owner_and_rate_limit(world: Arc<TestDatabase>) {
+    let node =
+        world.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
+    let [user, other] = [User::new(), User::new()];
+    let body = json!({"deviceId": "web", "localTime": "14:30"});
+    for name in ["presence", "warmup", "rollup", "invalidate"] {
+        node.post(&other, &route(name, &user), json!({})).await.expect_error(403, "FORBIDDEN");
+    }
+    node.post(&user, "/api/v1/context/presence/nobody", body.clone())
+        .await
+        .expect_error(400, "INVALID_REQUEST");
+    for _ in 0..3 {
+        node.post(&user, &route("presence", &user), body.clone()).await.expect_status(200);
+    }
+    node.post(&user, &route("presence", &user), body.clone()).await.expect_error(429, "RATE_LIMITED");
+    node.post(&service_user(), &route("presence", &user), body.clone()).await.expect_status(200);
+    let admin = User::with_claims(json!({"permissions": ["context:admin"]}));
+    node.post(&admin, &route("presence", &other), body).await.expect_status(200);
+}
+
+async fn repeated_failures_become_dead_letters(world: Arc<TestDatabase>) {
+    let (user, ..) = seed_user(&world).await;
+    world.execute("alter function rollcall.context_signals rename to no_signals", &[]).await;
+    let node = world.start_server().await;
+    node.post(&user, &route("presence", &user), json!({"deviceId": "web", "localTime": "14:30"}))
+        .await
+        .expect_status(200);
+    // Shortens each wait for the next attempt.
+    let hurry = "with due as (update public.system_actions set run_after = now() where status = 'pending' returning 1)
+        select exists (select from public.system_actions where status = 'failed' and attempts = 5 and error is not null)
+          from (select count(*) from due) d";
+    world.wait_until_within(std::time::Duration::from_secs(40), "given up", hurry, &[]).await;
+    let health: Value = node.get(&user, "/api/v1/context/health").await.expect_status(200);
+    assert_eq!(health["deadLetters"], json!(1));
+}

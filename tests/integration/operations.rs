@@ -1,0 +1,180 @@
+//! Operations: readiness while stopping, logs, traces, and disconnecting a device by beacon.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::TcpListener,
+    process::Command,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    TestCase,
+    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT},
+};
+
+const HEALTH_PATH: &str = "/api/v1/system/health";
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        a_draining_server_is_not_ready_and_rejects_new_requests,
+        a_beacon_disconnects_a_device_with_a_token_in_its_body,
+        traces_reach_a_collector_and_logs_are_json,
+    ]
+}
+
+async fn a_draining_server_is_not_ready_and_rejects_new_requests(world: Arc<TestDatabase>) {
+    // Given a ready server and a client that does not disconnect when asked to.
+    let node = world.start_server().await;
+    let user = User::new();
+    assert_eq!(node.get(&user, HEALTH_PATH).await.expect_status(200)["status"], "ok");
+    let deaf = node.stalled_socket(&user).await;
+    let connected =
+        "select exists (select from public.presence_devices where user_id = $user and status = 'online')";
+    world.wait_until("connected", connected, &[("user", user.id)]).await;
+
+    // When the server is asked to stop, then its readiness fails at once.
+    let stopping = tokio::spawn({
+        let node = node.clone();
+        async move { node.stop().await }
+    });
+    let limit = tokio::time::Instant::now() + WAIT_TIMEOUT;
+    let report = loop {
+        let answer = node.get(&user, HEALTH_PATH).await;
+        if answer.status == 503 {
+            break answer.body;
+        }
+        assert!(tokio::time::Instant::now() < limit, "still ready");
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(report["status"], "draining");
+    // Then it stays live and rejects other requests with a retry time.
+    assert_eq!(node.get(&user, "/healthcheck").await.status, 200);
+    let refused = node.get(&user, "/api/presence/users").await;
+    assert!(refused.header("retry-after").is_some());
+    refused.expect_error(503, "SERVICE_UNAVAILABLE");
+
+    // Then it stops when the last client disconnects.
+    drop(deaf);
+    stopping.await.expect("no panic").expect("stops in order");
+}
+
+async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(world: Arc<TestDatabase>) {
+    // Given a user on a socket, with a grace period that a closed socket alone would take.
+    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("20s".into())).await;
+    let (viewer, leaver) = (User::new(), User::new());
+    world.add_contact(&viewer, &leaver).await;
+    let mut watching = node.socket(&viewer).await;
+    let mut page = node.socket_with(&leaver, "&device_id=tab").await;
+    watching.wait_until("online", |socket| socket.shows_online(leaver.id)).await;
+
+    // When the page closes: a text body without headers.
+    let beacon = |body: Value| {
+        let request = node.request(Method::POST, "/api/presence/sign-off");
+        crate::client::send(request.header("content-type", "text/plain;charset=UTF-8").body(body.to_string()))
+    };
+    beacon(json!({ "device_id": "tab", "token": leaver.token })).await.expect_status(204);
+
+    // Then the user is offline at once, and the socket is closed.
+    watching.wait_until("offline", |socket| socket.shows_offline(leaver.id)).await;
+    page.expect_close(1000).await;
+
+    // Then a beacon without a token, or for a device of another user, changes nothing.
+    beacon(json!({ "device_id": "tab" })).await.expect_error(401, "UNAUTHORIZED");
+    beacon(json!({ "device_id": "", "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
+    beacon(json!({ "token": leaver.token })).await.expect_error(400, "INVALID_REQUEST");
+    beacon(json!({ "device_id": "no such", "token": leaver.token })).await.expect_status(204);
+}
+
+/// Starts an OTLP collector that forwards the received traces and headers.
+async fn start_collector() -> (String, mpsc::Receiver<(HeaderMap, ExportTraceServiceRequest)>) {
+    type Sender = mpsc::Sender<(HeaderMap, ExportTraceServiceRequest)>;
+    let (sender, receiver) = mpsc::channel(64);
+    let take = async |State(sender): State<Sender>, headers: HeaderMap, body: Bytes| {
+        let request = ExportTraceServiceRequest::decode(body).expect("is OTLP");
+        sender.send((headers, request)).await.expect("the test listens");
+    };
+    let router = Router::new().route("/v1/traces", post(take)).with_state(sender);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, receiver)
+}
+
+async fn traces_reach_a_collector_and_logs_are_json(world: Arc<TestDatabase>) {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    // Given a collector and a server configured to use it.
+    let (url, mut collected) = start_collector().await;
+    let mut server = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+        .env_clear()
+        .args(["serve", "--port", "0", "--log-format", "json", "--otlp-endpoint", &url])
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2")
+        .env("DATABASE_URL", &world.url)
+        .env("JWT_SECRET", SECRET)
+        .current_dir(std::env::temp_dir())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(server.stderr.take().expect("is piped")).lines();
+    let mut log = Vec::new();
+    let base = loop {
+        let line =
+            timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("in time").expect("reads").expect("more");
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        let message = line["message"].as_str().expect("a message").to_owned();
+        log.push(message.clone());
+        if let Some((_, url)) = message.split_once("is ready at ") {
+            break url.to_owned();
+        }
+    };
+
+    // When a request belongs to a trace and the server is stopped.
+    let user = User::new();
+    let answer = reqwest::Client::new()
+        .get(format!("{base}/api/presence/devices"))
+        .bearer_auth(&user.token)
+        .header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))
+        .send()
+        .await
+        .expect("answers");
+    assert_eq!(answer.status(), 200);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id().expect("runs")).expect("fits"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the signal is sent");
+    assert!(timeout(3 * WAIT_TIMEOUT, server.wait()).await.expect("in time").expect("ends").success());
+    let mut rest = String::new();
+    lines.into_inner().read_to_string(&mut rest).await.expect("reads");
+    for line in rest.lines() {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+    }
+    assert!(rest.contains("not ready any more"), "{rest}");
+
+    // Then the collector has the request as a span of that trace, its statement as a child span, and the API key.
+    let mut spans = Vec::new();
+    while let Ok(Some((headers, request))) = timeout(Duration::from_millis(500), collected.recv()).await {
+        assert_eq!(headers["x-key"], "hunter2");
+        for resource in request.resource_spans {
+            let attributes = format!("{:?}", resource.resource);
+            assert!(attributes.contains("rollcall"), "{attributes}");
+            spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        }
+    }
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let of_trace: Vec<_> = spans.iter().filter(|span| hex(&span.trace_id) == TRACE).collect();
+    let named = |name: &str| {
+        let found = of_trace.iter().find(|span| span.name == name);
+        *found.unwrap_or_else(|| {
+            panic!("no span {name} in {:?}", spans.iter().map(|s| &s.name).collect::<Vec<_>>())
+        })
+    };
+    let request = named("GET /api/presence/devices");
+    assert_eq!(hex(&request.parent_span_id), "b7ad6b7169203331");
+    assert_eq!(named("db.query").parent_span_id, request.span_id);
+}

@@ -1,0 +1,166 @@
+//! Checks the README: its SQL runs, and its transcript matches the actual behavior.
+//!
+//! `ROLLCALL_README=write` writes the transcript into the README instead of comparing it.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use rollcall::{
+    config::Secret,
+    pg::migrate::{MigrationTarget, Sources, prepare},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    client::Socket,
+    harness::{TestDatabase, User, WAIT_TIMEOUT},
+};
+
+/// What the DBA types in the transcript. An empty line ends a step, and `:name` is the ID of a user.
+const SCRIPT: &str = include_str!("clients.sql");
+const BEGIN: &str = "<!-- The transcript: tests/integration/readme/clients.sql -->\n```\n";
+const END: &str = "```\n<!-- End of the transcript -->";
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        readme_sql_runs_on_the_demo_data,
+        readme_psql_commands_run_on_the_demo_data,
+        the_readme_transcript_matches_two_clients,
+    ]
+}
+
+fn readme() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
+}
+
+async fn readme_sql_runs_on_the_demo_data(world: Arc<TestDatabase>) {
+    let target = MigrationTarget {
+        url: Secret::new(world.url.clone()),
+        admin_url: Some(Secret::new(world.admin_url())),
+    };
+    assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
+    let text = std::fs::read_to_string(readme()).expect("the README");
+    let (_, rest) = text.split_once("## SQL for DBAs").expect("the chapter");
+    let (chapter, _) = rest.split_once("\n## ").expect("the next chapter");
+    let examples: Vec<&str> =
+        chapter.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
+    assert!(examples.len() >= 4, "the examples were found: {examples:?}");
+    for example in examples {
+        world.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
+    }
+}
+
+/// Runs every line of the README's shell examples that calls psql, with shell quoting.
+async fn readme_psql_commands_run_on_the_demo_data(world: Arc<TestDatabase>) {
+    let target = MigrationTarget {
+        url: Secret::new(world.url.clone()),
+        admin_url: Some(Secret::new(world.admin_url())),
+    };
+    assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
+    let text = std::fs::read_to_string(readme()).expect("the README");
+    let shell = |line: &&str| {
+        line.starts_with("psql ")
+            || ["ALICE=", "BOB=", "CONVERSATION="].iter().any(|name| line.starts_with(name))
+    };
+    let lines: Vec<&str> = text.lines().filter(shell).collect();
+    let calls = lines.iter().filter(|line| line.starts_with("psql ")).count();
+    assert!(calls >= 5, "they were found: {lines:?}");
+    let output = tokio::process::Command::new("bash")
+        .args(["-euxc", &lines.join("\n")])
+        .env("DATABASE_URL", &world.url)
+        .env("PGOPTIONS", "-c client_min_messages=warning")
+        .output()
+        .await
+        .expect("bash is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn the_readme_transcript_matches_two_clients(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let names = ["anna", "ben", "flora", "chef"];
+    let people: BTreeMap<&str, User> = names.map(|name| (name, User::new())).into();
+    let vendors = [("flora", people["flora"].id), ("chef", people["chef"].id)];
+    world.set_status(&people["flora"], "online").await;
+    world.set_status(&people["chef"], "online").await;
+    let query = format!("&user_ids={},{}", vendors[0].1, vendors[1].1);
+    let mut browsers = Vec::new();
+    for planner in ["anna", "ben"] {
+        let mut socket = node.socket_with(&people[planner], &query).await;
+        socket.next_message().await;
+        browsers.push((planner, people[planner].id, socket));
+    }
+
+    let mut transcript =
+        String::from("-- anna and ben plan weddings; their browsers ask for the vendors flora and chef\n");
+    append_views(&world, &mut browsers, &vendors, &mut transcript).await;
+    for step in SCRIPT.trim().split("\n\n") {
+        transcript += &format!("\n=> {}\n", step.replace('\n', "\n   "));
+        let typed = people.iter().fold(step.to_owned(), |text, (name, user)| {
+            text.replace(&format!(":{name}"), &format!("'{}'", user.id))
+        });
+        world.sql.batch_execute(&typed).await.unwrap_or_else(|error| panic!("{typed}: {error:?}"));
+        append_views(&world, &mut browsers, &vendors, &mut transcript).await;
+    }
+
+    let text = std::fs::read_to_string(readme()).expect("the README");
+    let (before, rest) = text.split_once(BEGIN).expect("the start of the transcript");
+    let (printed, after) = rest.split_once(END).expect("its end");
+    if std::env::var_os("ROLLCALL_README").is_some_and(|what| what == "write") {
+        std::fs::write(readme(), format!("{before}{BEGIN}{transcript}{END}{after}"))
+            .expect("the README is written");
+        return;
+    }
+    assert_eq!(printed, transcript, "run with ROLLCALL_README=write to update it");
+}
+
+/// Appends what each browser shows, once it equals what `select` as its user returns.
+async fn append_views(
+    world: &TestDatabase,
+    browsers: &mut [(&str, Uuid, Socket)],
+    vendors: &[(&str, Uuid)],
+    transcript: &mut String,
+) {
+    let ids: Vec<Uuid> = vendors.iter().map(|(_, id)| *id).collect();
+    for (planner, id, socket) in browsers {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        let list = loop {
+            socket.receive(Instant::now() + std::time::Duration::from_millis(20)).await;
+            let believed: BTreeMap<Uuid, String> = socket
+                .presences
+                .iter()
+                .filter(|(vendor, _)| !socket.hides(**vendor))
+                .map(|(vendor, face)| (*vendor, face["availability"].as_str().expect("a status").to_owned()))
+                .filter(|(vendor, _)| vendor != id)
+                .collect();
+            if believed == selected_statuses(world, *id, &ids).await {
+                break believed;
+            }
+            assert!(Instant::now() < deadline, "{planner} still shows {believed:?}");
+            sleep(std::time::Duration::from_millis(10)).await;
+        };
+        let shown: Vec<String> = vendors
+            .iter()
+            .filter_map(|(name, vendor)| list.get(vendor).map(|status| format!("{name} ({status})")))
+            .collect();
+        let shown = if shown.is_empty() { "nobody".to_owned() } else { shown.join(", ") };
+        *transcript += &format!("   {planner:<5} sees {shown}\n");
+    }
+}
+
+/// Returns what `select` as the viewer returns.
+async fn selected_statuses(world: &TestDatabase, viewer: Uuid, vendors: &[Uuid]) -> BTreeMap<Uuid, String> {
+    let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
+    let sql = &world.sql;
+    sql.batch_execute("begin").await.expect("begins");
+    let acting =
+        "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+    sql.query(acting, &[&claims]).await.expect("acts as the viewer");
+    let rows = sql
+        .query("select user_id, status::text from public.user_presence where user_id = any ($1)", &[&vendors])
+        .await
+        .expect("selects");
+    sql.batch_execute("rollback").await.expect("ends");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}

@@ -1,0 +1,299 @@
+//! Personal data: export, erasure, completeness and retention.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    harness::{TestDatabase, TestServer, User},
+};
+
+const SETTINGS_PATH: &str = "/api/presence/settings";
+const VISIBILITY_PATH: &str = "/api/presence/visibility";
+const BLOCKS_PATH: &str = "/api/blocks";
+const CONVERSATIONS_PATH: &str = "/api/conversations";
+const DEVICES_PATH: &str = "/api/presence/devices";
+const STATUS_PATH: &str = "/api/presence/status";
+const ME_PATH: &str = "/api/presence/me";
+const EXPORT_PATH: &str = "/api/presence/export";
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        an_export_contains_all_own_data_and_no_other,
+        an_erased_user_reads_as_never_seen,
+        every_column_that_names_a_user_is_accounted_for,
+        no_function_in_our_schema_is_executable_by_public,
+        data_past_its_retention_is_deleted,
+    ]
+}
+
+/// One row in every table of the context engine.
+const SEED_CONTEXT: &str = "
+    insert into public.personas (user_id, name) values ($user, 'p');
+    insert into public.notebooks (user_id, title) values ($user, 'n');
+    insert into public.memories (user_id, content) values ($user, 'm');
+    insert into public.topic_profiles (user_id, slug, label) values ($user, 't', 't');
+    insert into public.entity_profiles (user_id, slug, name) values ($user, 'e', 'e');
+    insert into public.custom_instructions (user_id, content) values ($user, 'i');
+    insert into public.messages (conversation_id, user_id, content)
+      select id, $user, 'hello' from public.conversations where created_by = $user;
+    insert into public.atomic_chat_units (user_id, content) values ($user, 'u');
+    insert into public.topic_conversations (topic_id, conversation_id, user_id)
+      select t.id, c.id, $user from public.topic_profiles t, public.conversations c where t.user_id = $user and c.created_by = $user;
+    insert into public.entity_conversations (entity_id, conversation_id, user_id)
+      select e.id, c.id, $user from public.entity_profiles e, public.conversations c where e.user_id = $user and c.created_by = $user;
+    insert into public.topic_units (topic_id, unit_id, user_id)
+      select t.id, u.id, $user from public.topic_profiles t, public.atomic_chat_units u where t.user_id = $user and u.user_id = $user;
+    insert into public.entity_units (entity_id, unit_id, user_id)
+      select e.id, u.id, $user from public.entity_profiles e, public.atomic_chat_units u where e.user_id = $user and u.user_id = $user;
+    insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at)
+      values ($user, 'identity_core', 'b', 1, now(), pg_current_snapshot(), now() + interval '1 day');
+    insert into public.system_actions (user_id, kind, trigger, status) values ($user, 'warm_up', 'presence', 'failed')";
+
+/// Creates a user with a row in every table, and two others: one on the user's visibility list, and one whose list has
+/// the user.
+async fn seed_user(world: &TestDatabase, node: &TestServer) -> [User; 3] {
+    let [user, friend, lister] = [User::new(), User::new(), User::new()];
+    let body = json!({"status": "busy", "custom_status": "hi", "device_id": "phone", "activity": "reading"});
+    node.post(&user, STATUS_PATH, body).await.expect_status(200);
+    node.patch(&user, SETTINGS_PATH, json!({"visibility": "everyone"})).await.expect_status(200);
+    node.post(&user, &format!("{VISIBILITY_PATH}/{}", friend.id), json!(null)).await.expect_status(201);
+    node.post(&lister, &format!("{VISIBILITY_PATH}/{}", user.id), json!(null)).await.expect_status(201);
+    node.post(&user, BLOCKS_PATH, json!({"user_id": Uuid::new_v4()})).await.expect_status(201);
+    node.post(&lister, BLOCKS_PATH, json!({"user_id": user.id})).await.expect_status(201);
+    world.add_contact(&user, &friend).await;
+    let made = node
+        .post(&user, CONVERSATIONS_PATH, json!({"participant_ids": [friend.id]}))
+        .await
+        .expect_status(201);
+    let typing = format!("{CONVERSATIONS_PATH}/{}/typing", made["id"].as_str().expect("an id"));
+    node.post(&user, &typing, json!({"is_typing": true})).await.expect_status(200);
+    world
+        .execute(
+            "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
+             insert into public.team_members (team_id, user_id) select id, $user from team;
+             insert into rollcall.presence
+                 (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
+               values (gen_random_uuid(), 1, 'lobby', false, 'k', 'ref', '{}', $user, now(), now())",
+            &[("user", user.id)],
+        )
+        .await;
+    world.execute(SEED_CONTEXT, &[("user", user.id)]).await;
+    [user, friend, lister]
+}
+
+async fn an_export_contains_all_own_data_and_no_other(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [user, friend, lister] = seed_user(&world, &node).await;
+    let answer = node.get(&user, EXPORT_PATH).await;
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let export = answer.expect_status(200);
+    assert_eq!(export["user_id"], json!(user.id));
+    let data = export["data"].as_object().expect("tables");
+    for (table, rows) in data {
+        assert_eq!(rows.as_array().map(Vec::len), Some(1), "{table}: {rows:#}");
+    }
+    let tables: Vec<&str> = data.keys().map(String::as_str).collect();
+    let expected = [
+        "atomic_chat_units",
+        "blocks",
+        "contacts",
+        "context_bundles",
+        "conversation_participants",
+        "conversations",
+        "custom_instructions",
+        "entity_conversations",
+        "entity_profiles",
+        "entity_units",
+        "memories",
+        "messages",
+        "notebooks",
+        "personas",
+        "presence",
+        "presence_choices",
+        "presence_devices",
+        "presence_settings",
+        "presence_visibility_list",
+        "system_actions",
+        "team_members",
+        "teams",
+        "topic_conversations",
+        "topic_profiles",
+        "topic_units",
+        "typing_indicators",
+        "user_last_seen",
+        "user_presence",
+    ];
+    assert_eq!(tables, expected);
+    assert_eq!(data["presence_devices"][0]["activity"], "reading");
+    assert_eq!(data["presence_visibility_list"][0]["viewer_id"], json!(friend.id));
+    // An export does not show who has the user on a list, or who blocks the user.
+    assert!(!export.to_string().contains(&lister.id.to_string()), "{export:#}");
+    let of_a_stranger = node.get(&User::new(), EXPORT_PATH).await.expect_status(200);
+    let empty = of_a_stranger["data"].as_object().expect("tables").values().all(|rows| *rows == json!([]));
+    assert!(empty, "{of_a_stranger:#}");
+}
+
+async fn an_erased_user_reads_as_never_seen(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let [user, friend, _] = seed_user(&world, &node).await;
+    let mut watcher = node.socket(&friend).await;
+    watcher.wait_until("the user is seen", |socket| socket.shows(user.id, "online", "busy")).await;
+    let mut own = node.socket_with(&user, "&device_id=web").await;
+    own.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
+    world
+        .wait_until(
+            "connected",
+            "select count(*) = 2 from public.presence_devices where user_id = $user",
+            &[("user", user.id)],
+        )
+        .await;
+
+    let erased = node.delete(&user, ME_PATH).await.expect_status(200);
+    let expected = json!({
+        "context_bundles": 1, "system_actions": 1, "presence_choices": 1, "presence_devices": 2, "presence_settings": 1, "presence_visibility_list": 1,
+        "typing_indicators": 1, "user_last_seen": 1, "user_presence": 2,
+    });
+    assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
+    own.expect_close(1000).await;
+    watcher.wait_until("the user is taken back", |socket| socket.hides(user.id)).await;
+
+    // Also after the grace period of the closed socket.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    for viewer in [&user, &friend] {
+        node.get(viewer, &format!("/api/presence/users/{}", user.id)).await.expect_error(404, "NOT_FOUND");
+        node.get(viewer, &format!("/{}", user.id)).await.expect_error(404, "NOT_FOUND");
+    }
+    assert_eq!(node.get(&user, SETTINGS_PATH).await.expect_status(200)["visibility"], "contacts");
+    assert_eq!(node.get(&user, DEVICES_PATH).await.expect_status(200), json!([]));
+    let again = node.delete(&user, ME_PATH).await.expect_status(200);
+    assert!(again["erased"].as_object().expect("counts").values().all(|count| *count == 0), "{again:#}");
+    // The same status as before the erasure does not count as a repeat.
+    node.post(&user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
+    watcher.wait_until("the user is back", |socket| socket.shows_online(user.id)).await;
+}
+
+/// UUID columns that hold no user ID.
+const NOT_USER_COLUMNS: &[&str] = &[
+    "public.presence_nodes.id",
+    "rollcall.channel_nodes.node",
+    "rollcall.presence.node",
+    "public.presence_devices.nodes",
+    "public.presence_devices.active_conversation_id",
+    "public.presence_devices.visible_conversation_ids",
+    "public.presence_devices.active_notebook_id",
+    "public.presence_devices.active_persona_id",
+    "public.teams.id",
+    "public.team_members.team_id",
+    "public.conversations.id",
+    "public.conversation_participants.conversation_id",
+    "public.typing_indicators.conversation_id",
+    "public.messages.id",
+    "public.messages.conversation_id",
+    "public.messages.reply_to",
+    "public.atomic_chat_units.id",
+    "public.atomic_chat_units.conversation_id",
+    "public.atomic_chat_units.message_id",
+    "public.memories.id",
+    "public.personas.id",
+    "public.notebooks.id",
+    "public.topic_profiles.id",
+    "public.topic_profiles.parent_id",
+    "public.entity_profiles.id",
+    "public.custom_instructions.id",
+    "public.custom_instructions.topic_id",
+    "public.topic_conversations.topic_id",
+    "public.topic_conversations.conversation_id",
+    "public.entity_conversations.entity_id",
+    "public.entity_conversations.conversation_id",
+    "public.topic_units.topic_id",
+    "public.topic_units.unit_id",
+    "public.entity_units.entity_id",
+    "public.entity_units.unit_id",
+    "public.context_bundles.id",
+    "public.context_bundles.topic_id",
+    "public.context_bundles.entity_id",
+    "public.context_bundles.conversation_id",
+    "public.context_bundles.persona_id",
+    "public.context_bundles.memory_ids",
+    "public.context_bundles.unit_ids",
+    "public.context_bundles.instruction_ids",
+    "public.context_bundles.conversation_ids",
+    "public.context_bundles.topic_ids",
+    "public.system_actions.bundle_id",
+    "public.presence_devices.predicted_topic_ids",
+    "public.presence_devices.predicted_entity_ids",
+    "rollcall.context_marks.key",
+    "rollcall.context_marks.refs",
+    "rollcall.topic_words.topic_id",
+    "rollcall.roll_ups.lease",
+];
+
+/// Every UUID column in our tables is a user ID listed in `rollcall.personal_data`, or is known to be something else. A
+/// new table with a user ID that the export omits fails here.
+async fn every_column_that_names_a_user_is_accounted_for(world: Arc<TestDatabase>) {
+    let rows = world.sql.query(
+        "select c.table_schema || '.' || c.table_name || '.' || c.column_name
+         from information_schema.columns c
+         join information_schema.tables t using (table_schema, table_name)
+         where t.table_type = 'BASE TABLE' and c.table_schema in ('public', 'rollcall')
+           and (c.udt_name in ('uuid', '_uuid') or c.column_name in ('user_id', 'owner_id', 'viewer_id'))
+           and not exists (
+             select from rollcall.personal_data d
+             where d.relation = format('%I.%I', c.table_schema, c.table_name)::regclass and d.column_name = c.column_name)",
+        &[],
+    );
+    let forgotten = rows.await.expect("catalogs can be read");
+    let forgotten: Vec<&str> =
+        forgotten.iter().map(|row| row.get(0)).filter(|name| !NOT_USER_COLUMNS.contains(name)).collect();
+    assert!(
+        forgotten.is_empty(),
+        "neither in rollcall.personal_data nor known to name no user: {forgotten:?}"
+    );
+}
+
+async fn no_function_in_our_schema_is_executable_by_public(world: Arc<TestDatabase>) {
+    let open = world.sql.query(
+        "select p.proname::text from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+         where p.pronamespace = 'rollcall'::regnamespace and a.grantee = 0",
+        &[],
+    );
+    let open = open.await.expect("catalogs can be read");
+    assert!(open.is_empty(), "{:?}", open.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>());
+}
+
+async fn data_past_its_retention_is_deleted(world: Arc<TestDatabase>) {
+    let [fresh, stale, ancient] = [User::new(), User::new(), User::new()];
+    for user in [&fresh, &stale, &ancient] {
+        world.set_status(user, "online").await;
+        world.set_status(user, "offline").await;
+    }
+    world
+        .execute(
+            "update public.presence_devices set last_heartbeat_at = now() - interval '100 days' where user_id = $stale;
+             update public.user_last_seen set last_seen = now() - interval '100 days' where user_id = $stale;
+             update public.presence_devices set last_heartbeat_at = now() - interval '2 years' where user_id = $ancient;
+             update public.user_last_seen set last_seen = now() - interval '2 years' where user_id = $ancient;
+             insert into rollcall.outbox (kind, recipients, body, posted_at)
+               values ('message', '{}', '{}', now() - interval '3 minutes');
+             select rollcall.sweep()",
+            &[("stale", stale.id), ("ancient", ancient.id)],
+        )
+        .await;
+    let kept = world.query_row(
+        "select array(select user_id from public.presence_devices) as devices,
+           array(select user_id from public.user_last_seen where last_seen is not null order by last_seen desc) as seen,
+           (select count(*) from public.user_presence where user_id = $1) as faces,
+           (select count(*) from rollcall.outbox) as outbox",
+        &[&ancient.id],
+    ).await;
+    assert_eq!(kept.get::<_, Vec<Uuid>>("devices"), [fresh.id]);
+    assert_eq!(kept.get::<_, Vec<Uuid>>("seen"), [fresh.id, stale.id]);
+    assert_eq!(
+        (kept.get::<_, i64>("faces"), kept.get::<_, i64>("outbox")),
+        (0, 0),
+        "equals a user who was never seen"
+    );
+}

@@ -1,0 +1,242 @@
+//! Changes of Rollcall's own tables, policies and grants at run time. After each statement and after the next presence
+//! change, open sockets, new sockets and REST must show what `select` as the viewer returns, or an error.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    client::Socket,
+    harness::{TestDatabase, TestServer, User},
+    phoenix::SerializerVersion,
+};
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        policies_and_grants_can_be_removed_and_restored,
+        tables_can_change_their_columns,
+        tables_can_be_dropped_and_restored,
+        grants_on_user_written_tables_apply_at_once,
+        revoking_a_grant_closes_private_channels,
+    ]
+}
+
+/// A viewer who follows a contact and a stranger.
+struct SchemaChangeTest {
+    world: Arc<TestDatabase>,
+    node: Arc<TestServer>,
+    viewer: User,
+    /// The observed users: a contact and a stranger.
+    subjects: [User; 2],
+    socket: Socket,
+    statuses_set: usize,
+}
+
+impl SchemaChangeTest {
+    async fn open(world: Arc<TestDatabase>) -> Self {
+        let node = world.start_server().await;
+        let (viewer, subjects) = (User::new(), [User::new(), User::new()]);
+        world.add_contact(&viewer, &subjects[0]).await;
+        for subject in &subjects {
+            world.set_status(subject, "busy").await;
+        }
+        let mut socket = node.socket_with(&viewer, &follow_query(&subjects)).await;
+        socket.next_message().await;
+        let mut scene = Self { world, node, viewer, subjects, socket, statuses_set: 0 };
+        scene.check_consistency("the beginning").await;
+        scene
+    }
+
+    /// Executes a statement as the DBA and checks consistency, then again after a new status of each observed user.
+    async fn execute_and_check(&mut self, statement: &str) {
+        self.world.execute(statement, &[]).await;
+        self.check_consistency(statement).await;
+        let word = ["dnd", "online", "busy", "away"][self.statuses_set % 4];
+        self.statuses_set += 1;
+        for subject in &self.subjects {
+            self.world.set_status(subject, word).await;
+        }
+        self.check_consistency(&format!("{word}, after {statement}")).await;
+    }
+
+    /// Checks that the open socket, a new socket and REST show what `select` as the viewer returns.
+    async fn check_consistency(&mut self, when: &str) {
+        let ids = self.subjects.each_ref().map(|subject| subject.id);
+        let truth = selected_presences(&self.world, self.viewer.id, &ids).await;
+        let shows = |socket: &Socket| shown_presences(socket, &ids) == truth;
+        self.socket.wait_until(&format!("{truth:?} after {when}"), shows).await;
+        let mut fresh = self.node.socket_with(&self.viewer, &follow_query(&self.subjects)).await;
+        fresh
+            .wait_until(&format!("a new socket: {truth:?} after {when}"), |socket| {
+                socket.frames > 0 && shows(socket)
+            })
+            .await;
+        fresh.close().await;
+        let path = format!("/api/presence/users?user_ids={},{}", ids[0], ids[1]);
+        let answer = self.node.get(&self.viewer, &path).await;
+        if answer.status == 200 {
+            let list = answer.body.as_array().expect("a list");
+            let told = ids.map(|id| {
+                list.iter()
+                    .find(|face| face["user_id"] == json!(id))
+                    .map(|face| describe_presence(&face["availability"]))
+            });
+            assert_eq!(told, truth, "REST, after {when}");
+        } else {
+            // If the query fails, REST returns an error and no old data.
+            assert_eq!(truth, [None, None], "{answer:?} after {when}");
+        }
+    }
+}
+
+fn follow_query(subjects: &[User; 2]) -> String {
+    format!("&user_ids={},{}", subjects[0].id, subjects[1].id)
+}
+
+fn describe_presence(word: &Value) -> String {
+    word.as_str().expect("a status").to_owned()
+}
+
+/// Returns the status of users as a socket shows it, if any.
+fn shown_presences(socket: &Socket, ids: &[Uuid; 2]) -> [Option<String>; 2] {
+    ids.map(|id| (!socket.hides(id)).then(|| describe_presence(&socket.presences[&id]["availability"])))
+}
+
+/// Returns the status of users that `select` as the viewer returns; none if it fails. Of two faces the trusted one is
+/// used.
+async fn selected_presences(world: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2]) -> [Option<String>; 2] {
+    let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
+    let sql = world.connect().await;
+    sql.batch_execute("begin").await.expect("begins");
+    let acting =
+        "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+    sql.query(acting, &[&claims]).await.expect("acts as the viewer");
+    let select =
+        "select user_id, status::text from public.user_presence where user_id = any ($1) order by face";
+    let rows = sql.query(select, &[&&ids[..]]).await.unwrap_or_default();
+    ids.map(|id| rows.iter().rev().find(|row| row.get::<_, Uuid>(0) == id).map(|row| row.get(1)))
+}
+
+async fn policies_and_grants_can_be_removed_and_restored(world: Arc<TestDatabase>) {
+    let mut scene = SchemaChangeTest::open(world).await;
+    for statement in [
+        "revoke select on public.user_presence from authenticated",
+        "grant select on public.user_presence to authenticated",
+        "revoke execute on function rollcall.my_sight() from authenticated",
+        "grant execute on function rollcall.my_sight() to authenticated",
+        r#"drop policy "a viewer sees the one face that is shown to them" on public.user_presence"#,
+        "create policy back on public.user_presence for select to authenticated
+           using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))",
+        "alter policy back on public.user_presence to service_role",
+        "alter policy back on public.user_presence to authenticated",
+        // A policy that fails for every viewer.
+        "create policy broken on public.user_presence as restrictive for select to authenticated using (1 / (length(user_id::text) - 36) = 1)",
+        "drop policy broken on public.user_presence",
+        "alter table public.user_presence force row level security",
+        "alter table public.user_presence no force row level security",
+    ] {
+        scene.execute_and_check(statement).await;
+    }
+
+    // The server queries as the viewer in this schema, so every query fails: nothing is shown, and errors are reported.
+    scene.world.execute("revoke usage on schema rollcall from authenticated", &[]).await;
+    scene.socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
+    let ids = scene.subjects.each_ref().map(|subject| subject.id);
+    scene.socket.wait_until("nothing is shown", |socket| shown_presences(socket, &ids) == [None, None]).await;
+    scene.execute_and_check("grant usage on schema rollcall to authenticated").await;
+}
+
+async fn tables_can_change_their_columns(world: Arc<TestDatabase>) {
+    let mut scene = SchemaChangeTest::open(world).await;
+    for statement in [
+        "alter table public.user_presence add column mood text default 'fine'",
+        "alter table public.user_presence drop column mood",
+        "alter table public.presence_devices add column battery int",
+        "alter table public.presence_choices add column colour text not null default 'red'",
+        "alter table public.presence_settings add column theme text",
+        "alter table public.contacts add column note text",
+        "alter table public.presence_devices drop column battery",
+        "create index on public.contacts (note)",
+        "cluster public.contacts using contacts_pkey",
+    ] {
+        scene.execute_and_check(statement).await;
+    }
+    // Every route still writes and reads.
+    let (node, user) = (scene.node.clone(), scene.subjects[0].clone());
+    node.post(&user, "/api/presence/status", json!({"status": "dnd", "custom_status": "x"}))
+        .await
+        .expect_status(200);
+    node.patch(&user, "/api/presence/settings", json!({"show_activity": false})).await.expect_status(200);
+    node.get(&user, "/api/presence/devices").await.expect_status(200);
+    node.get(&user, "/api/presence/export").await.expect_status(200);
+    node.get(&user, "/api/contacts").await.expect_status(200);
+    scene.check_consistency("the routes").await;
+}
+
+async fn tables_can_be_dropped_and_restored(world: Arc<TestDatabase>) {
+    let mut scene = SchemaChangeTest::open(world).await;
+    // The policy's function reads this table.
+    scene.world.execute("alter table public.contacts rename to elsewhere", &[]).await;
+    scene.check_consistency("contacts renamed").await;
+    scene.world.execute("alter table public.elsewhere rename to contacts", &[]).await;
+    scene.execute_and_check("select").await;
+
+    scene.world.execute("alter table public.user_presence rename to elsewhere", &[]).await;
+    let answer = scene.node.get(&scene.viewer, "/api/presence/users").await;
+    assert!(answer.status.as_u16() >= 500, "{answer:?}");
+    let said = scene.node.post(&scene.subjects[0], "/api/presence/status", json!({"status": "dnd"})).await;
+    assert!(said.status.as_u16() >= 500, "a failed write is not acknowledged: {said:?}");
+    scene.world.execute("alter table public.elsewhere rename to user_presence", &[]).await;
+    scene.execute_and_check("select").await;
+    scene
+        .node
+        .post(&scene.subjects[0], "/api/presence/status", json!({"status": "dnd"}))
+        .await
+        .expect_status(200);
+    scene.check_consistency("all is back").await;
+}
+
+async fn grants_on_user_written_tables_apply_at_once(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = User::new();
+    let settings = async || node.patch(&user, "/api/presence/settings", json!({"show_typing": false})).await;
+    let contacts = async || node.get(&user, "/api/contacts").await;
+    settings().await.expect_status(200);
+    contacts().await.expect_status(200);
+    world.execute("revoke insert, update on public.presence_settings from authenticated; revoke select on public.contacts from authenticated", &[]).await;
+    settings().await.expect_error(403, "FORBIDDEN");
+    contacts().await.expect_error(403, "FORBIDDEN");
+    world.execute("grant insert, update on public.presence_settings to authenticated; grant select on public.contacts to authenticated", &[]).await;
+    settings().await.expect_status(200);
+    contacts().await.expect_status(200);
+}
+
+async fn revoking_a_grant_closes_private_channels(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let user = User::new();
+    world
+        .execute("create policy everybody on realtime.messages for select to authenticated using (true)", &[])
+        .await;
+    for (taken, given) in [
+        (
+            "revoke select on realtime.messages from authenticated",
+            "grant select on realtime.messages to authenticated",
+        ),
+        (
+            "drop policy everybody on realtime.messages",
+            "create policy everybody on realtime.messages for select to authenticated using (true)",
+        ),
+    ] {
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
+        socket.join_private("realtime:room", &user.token, json!({})).await;
+        world.execute(taken, &[]).await;
+        socket.expect_channel_error("realtime:room").await;
+        let payload = json!({"config": {"private": true}, "access_token": user.token});
+        socket.join_error("realtime:room", payload).await;
+        world.execute(given, &[]).await;
+        let mut socket = node.channel_client(SerializerVersion::V2).await;
+        socket.join_private("realtime:room", &user.token, json!({})).await;
+    }
+}

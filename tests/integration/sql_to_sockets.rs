@@ -1,0 +1,376 @@
+//! Changes in SQL reach open sockets, whichever table changes.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    TestCase,
+    client::Socket,
+    harness::{TestDatabase, User},
+};
+
+pub fn cases() -> Vec<TestCase> {
+    crate::cases![
+        device_changes_reach_sockets,
+        choice_changes_reach_sockets,
+        setting_changes_reach_sockets,
+        contact_changes_reach_sockets,
+        block_changes_reach_sockets,
+        team_changes_reach_sockets,
+        visibility_list_changes_reach_sockets,
+        conversation_changes_reach_sockets,
+        manual_face_updates_reach_sockets,
+        policy_changes_reach_sockets,
+        a_custom_table_is_watched_once_a_policy_reads_it,
+        a_policy_that_reads_presence_is_checked_at_every_change,
+        a_user_erased_in_sql_is_hidden,
+        concurrent_changes_of_many_users_arrive,
+    ]
+}
+
+/// What a viewer must see of a user.
+#[derive(Debug, Clone, Copy)]
+enum Expectation {
+    /// This status and availability.
+    Shows(&'static str, &'static str),
+    /// Offline, with a last_seen.
+    ShownOffline,
+    /// Never sent, or hidden.
+    Hidden,
+    /// This field is present.
+    HasField(&'static str),
+    /// This field is null or absent.
+    LacksField(&'static str),
+}
+use Expectation::{HasField, Hidden, LacksField, ShownOffline, Shows};
+
+const ONLINE: Expectation = Shows("online", "online");
+
+impl Expectation {
+    fn is_met(self, socket: &Socket, subject: Uuid) -> bool {
+        let field = |name: &str| {
+            socket.presences.get(&subject).and_then(|face| face.get(name)).filter(|field| !field.is_null())
+        };
+        match self {
+            Shows(status, availability) => socket.shows(subject, status, availability),
+            ShownOffline => socket.shows_offline(subject),
+            Hidden => socket.hides(subject),
+            HasField(name) => field(name).is_some(),
+            LacksField(name) => field(name).is_none(),
+        }
+    }
+}
+
+/// Executes statements as the owner. After each, an open socket must meet its expectation. `$v` is the viewer, `$s` the
+/// online user it follows, `$o` another user.
+async fn run_script(world: &TestDatabase, script: &[(&str, Expectation)]) {
+    let node = world.start_server().await;
+    let (viewer, subject, other) = (User::new(), User::new(), User::new());
+    let ids = [("v", viewer.id), ("s", subject.id), ("o", other.id)];
+    world.set_status(&subject, "online").await;
+    let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
+    socket.next_message().await;
+    for (statement, belief) in script {
+        world.execute(statement, &ids).await;
+        let what = format!("{belief:?} after: {statement}");
+        socket.wait_until(&what, |socket| belief.is_met(socket, subject.id)).await;
+        // A new socket shows the same.
+        let mut fresh = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
+        fresh.next_message().await;
+        assert!(belief.is_met(&fresh, subject.id), "{what}; a new socket shows {:?}", fresh.presences);
+        assert_eq!(without_times(&fresh, subject.id), without_times(&socket, subject.id), "{what}");
+        fresh.close().await;
+    }
+}
+
+/// Returns the presence without fields that change without an update.
+fn without_times(socket: &Socket, subject: Uuid) -> Option<Value> {
+    let mut face = socket.presences.get(&subject).filter(|_| !socket.hides(subject))?.clone();
+    if face["status"] != "offline" && !face["last_seen"].is_null() {
+        face["last_seen"] = json!("some time");
+    }
+    Some(face)
+}
+
+const ADD_CONTACT: &str =
+    "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $s, now())";
+
+async fn device_changes_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(
+        &world,
+        &[
+            (ADD_CONTACT, ONLINE),
+            ("update public.presence_devices set status = 'away' where user_id = $s", Shows("away", "away")),
+            ("insert into public.presence_devices (user_id, device_id) values ($s, 'second')", ONLINE),
+            (
+                "update public.presence_devices set activity = 'a game' where device_id = 'second'",
+                HasField("activity"),
+            ),
+            (
+                "update public.presence_devices set current_page = '/x' where device_id = 'second'",
+                HasField("current_page"),
+            ),
+            ("update public.presence_devices set idle_since = now()", Shows("away", "away")),
+            ("update public.presence_devices set idle_since = null, activity = null", LacksField("activity")),
+            ("delete from public.presence_devices where device_id = 'second'", Shows("away", "away")),
+            ("update public.presence_devices set status = 'offline'", ShownOffline),
+            ("update public.presence_devices set status = 'online'", ONLINE),
+            ("delete from public.presence_devices", ShownOffline),
+            ("select rollcall.set_status($s, 'dnd', 'third')", Shows("online", "dnd")),
+        ],
+    )
+    .await;
+}
+
+async fn choice_changes_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(
+        &world,
+        &[
+            (ADD_CONTACT, ONLINE),
+            (
+                "insert into public.presence_choices (user_id, chosen) values ($s, 'dnd')",
+                Shows("online", "dnd"),
+            ),
+            ("update public.presence_choices set custom_status = 'out'", HasField("custom_status")),
+            ("update public.presence_choices set chosen = 'busy'", Shows("online", "busy")),
+            ("update public.presence_choices set chosen = 'invisible'", ShownOffline),
+            ("update public.presence_choices set chosen = null", ONLINE),
+            (
+                "update public.presence_choices set custom_status_expires_at = now() + interval '300 ms'",
+                HasField("custom_status"),
+            ),
+            ("select", LacksField("custom_status")),
+            ("update public.presence_choices set chosen = 'busy'", Shows("online", "busy")),
+            ("delete from public.presence_choices", ONLINE),
+        ],
+    )
+    .await;
+}
+
+async fn setting_changes_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(&world, &[
+        ("select", Hidden),
+        ("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", ONLINE),
+        ("update public.presence_settings set visibility = 'contacts'", Hidden),
+        (ADD_CONTACT, ONLINE),
+        ("update public.presence_settings set visibility = 'team'", Hidden),
+        ("update public.presence_settings set visibility = 'everyone'", ONLINE),
+        ("update public.presence_settings set show_last_seen = false", LacksField("last_seen")),
+        ("update public.presence_settings set show_last_seen = true", HasField("last_seen")),
+        ("update public.presence_choices set custom_status = 'x'; insert into public.presence_choices (user_id, custom_status) values ($s, 'x') on conflict do nothing", HasField("custom_status")),
+        ("update public.presence_settings set show_custom_status = false", LacksField("custom_status")),
+        ("update public.presence_settings set show_custom_status = true", HasField("custom_status")),
+        ("update public.presence_devices set activity = 'y'", HasField("activity")),
+        ("update public.presence_settings set show_activity = false", LacksField("activity")),
+        ("update public.presence_settings set visibility = 'nobody'", Hidden),
+        ("delete from public.presence_settings", ONLINE),
+    ])
+    .await;
+}
+
+async fn contact_changes_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(
+        &world,
+        &[
+            ("insert into public.contacts (requester_id, addressee_id) values ($s, $v)", Hidden),
+            ("update public.contacts set accepted_at = now()", ONLINE),
+            ("update public.contacts set accepted_at = null", Hidden),
+            ("update public.contacts set accepted_at = now()", ONLINE),
+            ("update public.contacts set addressee_id = $o", Hidden),
+            ("update public.contacts set addressee_id = $v", ONLINE),
+            ("delete from public.contacts", Hidden),
+            (ADD_CONTACT, ONLINE),
+            ("truncate public.contacts", Hidden),
+        ],
+    )
+    .await;
+}
+
+async fn block_changes_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(
+        &world,
+        &[
+            (ADD_CONTACT, ONLINE),
+            ("insert into public.blocks (blocker_id, blocked_id) values ($s, $v)", Hidden),
+            ("insert into public.presence_visibility_list (user_id, viewer_id) values ($s, $v)", Hidden),
+            ("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", Hidden),
+            ("delete from public.blocks", ONLINE),
+            ("insert into public.blocks (blocker_id, blocked_id) values ($v, $s)", Hidden),
+            ("update public.blocks set blocked_id = $o", ONLINE),
+            ("update public.blocks set blocked_id = $s", Hidden),
+            ("truncate public.blocks", ONLINE),
+        ],
+    )
+    .await;
+}
+
+async fn team_changes_reach_sockets(world: Arc<TestDatabase>) {
+    const JOIN: &str = "insert into public.team_members (team_id, user_id)
+        select id, unnest(array[$v, $s]::uuid[]) from public.teams where name = 'a'";
+    run_script(&world, &[
+        ("insert into public.teams (name, owner_id) values ('a', $o), ('b', $o)", Hidden),
+        ("insert into public.presence_settings (user_id, visibility) values ($s, 'team')", Hidden),
+        (JOIN, ONLINE),
+        ("delete from public.team_members where user_id = $v", Hidden),
+        ("insert into public.team_members (team_id, user_id) select id, $v from public.teams where name = 'a'", ONLINE),
+        ("update public.team_members set team_id = (select id from public.teams where name = 'b') where user_id = $s", Hidden),
+        ("update public.team_members set team_id = (select id from public.teams where name = 'b') where user_id = $v", ONLINE),
+        ("delete from public.teams where name = 'b'", Hidden),
+    ])
+    .await;
+}
+
+async fn visibility_list_changes_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(
+        &world,
+        &[
+            (ADD_CONTACT, ONLINE),
+            ("insert into public.presence_choices (user_id, chosen) values ($s, 'invisible')", ShownOffline),
+            (
+                "insert into public.presence_visibility_list (user_id, viewer_id) values ($s, $v)",
+                Shows("online", "invisible"),
+            ),
+            ("update public.presence_devices set status = 'away'", Shows("away", "invisible")),
+            ("update public.presence_visibility_list set viewer_id = $o", ShownOffline),
+            ("update public.presence_visibility_list set viewer_id = $v", Shows("away", "invisible")),
+            ("delete from public.presence_visibility_list", ShownOffline),
+        ],
+    )
+    .await;
+}
+
+async fn conversation_changes_reach_sockets(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let (viewer, subject) = (User::new(), User::new());
+    world.set_status(&subject, "online").await;
+    let ids = [("v", viewer.id), ("s", subject.id)];
+    world
+        .execute("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", &ids)
+        .await;
+    // Not followed: relevant only through the conversation.
+    let mut socket = node.socket(&viewer).await;
+    socket.next_message().await;
+    assert!(socket.hides(subject.id));
+    world
+        .execute(
+            "with room as (insert into public.conversations (created_by) values ($v) returning id)
+             insert into public.conversation_participants (conversation_id, user_id)
+             select id, unnest(array[$v, $s]::uuid[]) from room",
+            &ids,
+        )
+        .await;
+    socket.wait_until("related", |socket| socket.shows_online(subject.id)).await;
+    world.execute("delete from public.conversation_participants where user_id = $s", &ids).await;
+    socket.wait_until("not related", |socket| socket.hides(subject.id)).await;
+}
+
+async fn manual_face_updates_reach_sockets(world: Arc<TestDatabase>) {
+    run_script(&world, &[
+        (ADD_CONTACT, ONLINE),
+        ("update public.user_presence set status = 'dnd' where user_id = $s", Shows("online", "dnd")),
+        ("update public.user_presence set status = 'offline', reach = 'offline', last_seen = now() where user_id = $s", ShownOffline),
+        ("delete from public.user_presence where user_id = $s", Hidden),
+        ("select rollcall.refresh_faces(array[$s]::uuid[])", ONLINE),
+        ("truncate public.user_presence", Hidden),
+        ("select rollcall.set_status($s, 'busy')", Shows("online", "busy")),
+    ])
+    .await;
+}
+
+async fn policy_changes_reach_sockets(world: Arc<TestDatabase>) {
+    const DEFAULT_POLICY: &str =
+        r#""a viewer sees the one face that is shown to them" on public.user_presence"#;
+    run_script(&world, &[
+        ("select", Hidden),
+        ("create policy everybody on public.user_presence for select to authenticated using (face = 'public')", ONLINE),
+        ("alter policy everybody on public.user_presence using (false)", Hidden),
+        (ADD_CONTACT, ONLINE),
+        (&format!("drop policy {DEFAULT_POLICY}"), Hidden),
+        ("alter policy everybody on public.user_presence using (face = 'public')", ONLINE),
+        ("create policy nobody on public.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
+        ("drop policy nobody on public.user_presence", ONLINE),
+        ("drop policy everybody on public.user_presence", Hidden),
+        ("create policy again on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))", ONLINE),
+    ])
+    .await;
+}
+
+async fn a_custom_table_is_watched_once_a_policy_reads_it(world: Arc<TestDatabase>) {
+    run_script(&world, &[
+        ("create table public.guests (viewer uuid, host uuid); grant select on public.guests to authenticated", Hidden),
+        ("insert into public.guests values ($v, $s)", Hidden),
+        ("create policy guests on public.user_presence for select to authenticated using (face = 'public' and
+            exists (select from public.guests g where g.host = user_id and g.viewer = (select auth.uid())))", ONLINE),
+        ("delete from public.guests", Hidden),
+        ("insert into public.guests values ($v, $s)", ONLINE),
+        ("update public.guests set viewer = $o", Hidden),
+        ("update public.guests set viewer = $v", ONLINE),
+        ("truncate public.guests", Hidden),
+        // The table is named only inside a function body.
+        ("create function public.is_guest(p uuid) returns boolean language plpgsql stable security definer as
+            $$begin return exists (select from public.friends_of_hosts where friend = auth.uid() and host = p); end$$;
+          create table public.friends_of_hosts (friend uuid, host uuid);
+          create policy friends on public.user_presence for select to authenticated using (face = 'public' and public.is_guest(user_id))", Hidden),
+        ("insert into public.friends_of_hosts values ($v, $s)", ONLINE),
+        ("delete from public.friends_of_hosts", Hidden),
+    ])
+    .await;
+}
+
+async fn a_policy_that_reads_presence_is_checked_at_every_change(world: Arc<TestDatabase>) {
+    run_script(&world, &[
+        (ADD_CONTACT, ONLINE),
+        ("create policy awake on public.user_presence as restrictive for select to authenticated using (status <> 'busy')", ONLINE),
+        ("select rollcall.set_status($s, 'busy')", Hidden),
+        ("select rollcall.set_status($s, 'dnd')", Shows("online", "dnd")),
+        ("select rollcall.set_status($s, 'busy')", Hidden),
+        ("drop policy awake on public.user_presence", Shows("online", "busy")),
+    ])
+    .await;
+}
+
+async fn a_user_erased_in_sql_is_hidden(world: Arc<TestDatabase>) {
+    run_script(
+        &world,
+        &[
+            (ADD_CONTACT, ONLINE),
+            (
+                "begin;
+             delete from public.presence_devices where user_id = $s;
+             delete from public.presence_choices where user_id = $s;
+             delete from public.presence_settings where user_id = $s;
+             delete from public.user_last_seen where user_id = $s;
+             select rollcall.refresh_faces(array[$s]::uuid[]);
+             commit",
+                Hidden,
+            ),
+            ("select rollcall.set_status($s, 'online')", ONLINE),
+        ],
+    )
+    .await;
+}
+
+async fn concurrent_changes_of_many_users_arrive(world: Arc<TestDatabase>) {
+    let node = world.start_server().await;
+    let viewer = User::new();
+    let mut socket = node.socket(&viewer).await;
+    socket.next_message().await;
+    world
+        .execute(
+            "insert into public.contacts (requester_id, addressee_id, accepted_at)
+               select $v, gen_random_uuid(), now() from generate_series(1, 2500);
+             insert into public.presence_devices (user_id, device_id) select addressee_id, 'd' from public.contacts",
+            &[("v", viewer.id)],
+        )
+        .await;
+    let all = |status: &'static str| {
+        move |socket: &Socket| {
+            socket.presences.values().filter(|face| face["status"] == status).count() == 2_500
+        }
+    };
+    socket.wait_until_within(Duration::from_secs(30), "2,500 online", all("online")).await;
+    world.execute("update public.presence_devices set status = 'away'", &[]).await;
+    socket.wait_until_within(Duration::from_secs(30), "2,500 away", all("away")).await;
+}

@@ -1,0 +1,89 @@
+//! Replays sessions recorded from Supabase Realtime against Rollcall. Clients must receive the recorded frames, except
+//! for the listed [`deviations`].
+//!
+//! Run some with `cargo test --test recorded -- <part of a scenario's name>`.
+
+#[path = "../integration/client.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod client;
+#[path = "../integration/cluster.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod cluster;
+#[path = "../integration/harness.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod harness;
+#[path = "../integration/phoenix.rs"]
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
+mod phoenix;
+
+mod compare;
+mod deviations;
+mod recording;
+mod replay;
+mod tokens;
+
+use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::{runtime::Runtime, time::timeout};
+
+use crate::{cluster::Cluster, harness::TestDatabase, recording::Recording};
+
+/// Concurrent replays. They mostly wait.
+const CONCURRENT_REPLAYS: usize = 6;
+/// The longest recording has a minute of silence.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(180);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(CONCURRENT_REPLAYS);
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+    let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
+
+    let mut trials = vec![Trial::test("every_deviation_is_of_a_recording", || {
+        deviations::check(&Recording::all()).map_err(Failed::from)
+    })];
+    // Long recordings first, so that the others run in parallel.
+    let mut recordings = Recording::all();
+    recordings.sort_by_key(|recording| recording.scenario != "idle_timeout");
+    for recording in recordings {
+        let (runtime, cluster) = (runtime.clone(), cluster.clone());
+        let name = format!("{}::vsn_{}", recording.scenario, recording.version);
+        let reason = deviations::reason_not_replayed(&recording.scenario);
+        let trial = Trial::test(name, move || {
+            let cluster = cluster.expect("a cluster, unless tests are only listed");
+            runtime.block_on(execute(cluster, recording))
+        });
+        trials.push(match reason {
+            Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+            None => trial,
+        });
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(cluster) = cluster {
+        runtime.block_on(cluster.stop());
+    }
+    conclusion.exit_code()
+}
+
+async fn execute(cluster: Arc<Cluster>, recording: Recording) -> Result<(), Failed> {
+    let world = TestDatabase::new(cluster).await;
+    let setup = include_str!("recordings/schema.sql");
+    world.sql.batch_execute(setup).await.map_err(|error| format!("schema.sql: {error:?}"))?;
+    let recording = deviations::apply(recording);
+    let replayed =
+        timeout(REPLAY_TIMEOUT, AssertUnwindSafe(replay::replay(&world, &recording)).catch_unwind()).await;
+    let closed = world.close().await;
+    let wrong = match replayed {
+        Err(_) => return Err(format!("did not end within {REPLAY_TIMEOUT:?}").into()),
+        Ok(Err(panic)) => {
+            let text = panic.downcast_ref::<String>().map_or("panicked", String::as_str);
+            return Err(text.into());
+        }
+        Ok(Ok(wrong)) => wrong,
+    };
+    closed?;
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}

@@ -1,0 +1,492 @@
+//! One random history: a few users, some with sockets, and changes of every kind.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Client, error::SqlState};
+use uuid::Uuid;
+
+use crate::{
+    client::{Socket, SocketEvent as Said},
+    harness::{TestDatabase, TestServer, User},
+    oracle::{self, LogEntry, ReceivedStates, Rule, ShownState, is_hidden, state_of_frame, state_of_row},
+};
+
+/// Users per history, and how many of them have a socket.
+const USERS: usize = 5;
+const VIEWERS: usize = 3;
+/// Rounds, and the maximum number of concurrent changes in one.
+const ROUNDS: usize = 8;
+const MAX_CONCURRENT_STEPS: usize = 4;
+/// Time limit for sockets to reach the expected state at a quiet point.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Counters of a history.
+pub struct HistoryStats {
+    pub frames: usize,
+    pub steps: usize,
+}
+
+/// A change and the interface it uses.
+#[derive(Debug, Clone)]
+enum Step {
+    Rest { user: usize, status: &'static str, custom: String },
+    Type { user: usize, is_typing: bool },
+    Frame { viewer: usize, status: &'static str, custom: String },
+    Sql(String),
+    Reconnect { viewer: usize },
+}
+
+struct Viewer {
+    user: usize,
+    socket: Option<Socket>,
+    received: ReceivedStates,
+    /// Typing users according to the socket.
+    typists: HashSet<Uuid>,
+}
+
+struct History {
+    nodes: Arc<[Arc<TestServer>; 2]>,
+    rule: Rule,
+    rng: StdRng,
+    users: Vec<User>,
+    team: Uuid,
+    conversation: Uuid,
+    tag: u32,
+    viewers: Vec<Viewer>,
+    /// Frames of earlier sockets of the viewers.
+    past_connections: Vec<ReceivedStates>,
+    /// Commit log entries of these users have a higher number.
+    log_start: i64,
+    connections: Vec<Client>,
+}
+
+/// Connections of finished histories for reuse: opening one costs more than a history uses.
+pub type IdleConnections = Mutex<Vec<Vec<Client>>>;
+
+/// Runs the history of a seed.
+pub async fn execute(
+    world: Arc<TestDatabase>,
+    idle: Arc<IdleConnections>,
+    nodes: Arc<[Arc<TestServer>; 2]>,
+    rule: Rule,
+    seed: u64,
+) -> Result<HistoryStats, String> {
+    let taken = idle.lock().pop();
+    let connections = match taken {
+        Some(connections) => connections,
+        // One for each concurrent change of a round, since a connection executes one statement at a time.
+        None => join_all((0..MAX_CONCURRENT_STEPS).map(|_| world.connect())).await,
+    };
+    let mut history = History {
+        nodes,
+        rule,
+        rng: StdRng::seed_from_u64(seed),
+        users: (0..USERS).map(|_| User::new()).collect(),
+        team: Uuid::new_v4(),
+        conversation: Uuid::new_v4(),
+        tag: 0,
+        viewers: Vec::new(),
+        past_connections: Vec::new(),
+        log_start: 0,
+        connections,
+    };
+    history.set_up().await;
+    let mut steps = 0;
+    for _ in 0..ROUNDS {
+        steps += history.run_round().await;
+        if history.rng.random_bool(0.3) {
+            history.settle().await?;
+        }
+    }
+    history.settle().await?;
+    history.check_explanations().await?;
+    history.check_commit_log().await?;
+    let frames =
+        history.viewers.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
+    let frames = frames.sum();
+    for watching in &mut history.viewers {
+        if let Some(socket) = watching.socket.take() {
+            socket.close().await;
+        }
+    }
+    idle.lock().push(history.connections);
+    Ok(HistoryStats { frames, steps })
+}
+
+impl History {
+    async fn set_up(&mut self) {
+        let begins = "select coalesce(max(seq), 0) from public.commit_log";
+        self.log_start = self.connections[0].query_one(begins, &[]).await.expect("the log").get(0);
+        let owner = self.users[0].id;
+        let mut setup = format!(
+            "insert into public.teams (id, name, owner_id) values ('{}', 't', '{owner}');
+             insert into public.conversations (id, created_by) values ('{}', '{owner}');",
+            self.team, self.conversation
+        );
+        for _ in 0..14 {
+            setup += &self.random_relation_change();
+        }
+        execute_with_retry(&self.connections[0], &setup).await;
+        for user in 0..VIEWERS {
+            // The first viewer follows two users in addition to its relations.
+            let follows: HashSet<Uuid> = if user == 0 {
+                self.users[USERS - 2..].iter().map(|user| user.id).collect()
+            } else {
+                HashSet::new()
+            };
+            let viewer = self.users[user].id;
+            let heard = ReceivedStates { viewer, follows, frames: HashMap::new() };
+            self.viewers.push(Viewer { user, socket: None, received: heard, typists: HashSet::new() });
+            self.connect(user).await;
+        }
+    }
+
+    async fn connect(&mut self, viewer: usize) {
+        let node = self.nodes.choose(&mut self.rng).expect("there are two").clone();
+        let watching = &mut self.viewers[viewer];
+        let ids: Vec<String> = watching.received.follows.iter().map(Uuid::to_string).collect();
+        let query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
+        watching.socket = Some(node.socket_with(&self.users[watching.user], &query).await);
+    }
+
+    async fn run_round(&mut self) -> usize {
+        let steps: Vec<Step> =
+            (0..self.rng.random_range(1..=MAX_CONCURRENT_STEPS)).map(|_| self.random_step()).collect();
+        let mut concurrent = Vec::new();
+        for step in &steps {
+            match step {
+                Step::Reconnect { viewer } => {
+                    self.reconnect(*viewer).await;
+                }
+                Step::Frame { viewer, status, custom } => {
+                    let frame =
+                        json!({"type": "status", "data": {"status": status, "custom_status": custom}});
+                    let socket = self.viewers[*viewer].socket.as_mut().expect("is connected");
+                    socket.send_message(frame).await;
+                }
+                Step::Rest { .. } | Step::Type { .. } | Step::Sql(_) => concurrent.push(step),
+            }
+        }
+        let (this, node) = (&*self, self.nodes[steps.len() % 2].clone());
+        let tasks = concurrent.into_iter().enumerate().map(|(place, step)| {
+            let node = node.clone();
+            async move {
+                match step {
+                    Step::Rest { user, status, custom } => {
+                        let body = json!({"status": status, "custom_status": custom, "activity": custom, "device_id": "rest"});
+                        node.post(&this.users[*user], "/api/presence/status", body).await.expect_status(200);
+                    }
+                    Step::Type { user, is_typing } => {
+                        let path = format!("/api/conversations/{}/typing", this.conversation);
+                        let answer = node.post(&this.users[*user], &path, json!({ "is_typing": is_typing })).await;
+                        // A user who is not a participant at that moment gets 404.
+                        assert!([200, 404].contains(&answer.status.as_u16()), "{answer:?}");
+                    }
+                    Step::Sql(text) => execute_with_retry(&this.connections[place], text).await,
+                    Step::Frame { .. } | Step::Reconnect { .. } => {}
+                }
+            }
+        });
+        join_all(tasks).await;
+        steps.len()
+    }
+
+    async fn reconnect(&mut self, viewer: usize) {
+        // Pending frames are read first, so that the record is complete.
+        self.receive_until(viewer, Instant::now()).await;
+        if let Some(socket) = self.viewers[viewer].socket.take() {
+            socket.close().await;
+        }
+        let watching = &mut self.viewers[viewer];
+        let fresh = ReceivedStates {
+            frames: HashMap::new(),
+            follows: watching.received.follows.clone(),
+            ..watching.received
+        };
+        self.past_connections.push(std::mem::replace(&mut watching.received, fresh));
+        // A new socket starts with the users typing at that time; it does not report who stopped.
+        watching.typists.clear();
+        self.connect(viewer).await;
+    }
+
+    fn random_step(&mut self) -> Step {
+        match self.rng.random_range(0..100) {
+            0..25 => {
+                let (user, status, custom) =
+                    (self.random_user(), self.random_status(), self.next_custom_status());
+                Step::Rest { user, status, custom }
+            }
+            25..37 => {
+                let (viewer, status, custom) =
+                    (self.rng.random_range(0..VIEWERS), self.random_status(), self.next_custom_status());
+                Step::Frame { viewer, status, custom }
+            }
+            37..47 => {
+                let (user, status) = (self.random_user(), self.random_status());
+                Step::Sql(format!("select rollcall.set_status('{}', '{status}');", self.users[user].id))
+            }
+            47..52 => {
+                let user = self.random_user();
+                Step::Sql(format!(
+                    "delete from public.presence_devices where user_id = '{}';",
+                    self.users[user].id
+                ))
+            }
+            52..60 => Step::Type { user: self.random_user(), is_typing: self.rng.random_bool(0.7) },
+            60..64 => Step::Reconnect { viewer: self.rng.random_range(0..VIEWERS) },
+            64..72 => {
+                // In one transaction: visibility changes together with a new state.
+                let (user, status) = (self.random_user(), self.random_status());
+                let relation = self.random_relation_change();
+                let tag = self.next_custom_status();
+                let id = self.users[user].id;
+                Step::Sql(format!(
+                    "begin; {relation} select rollcall.set_status('{id}', '{status}');
+                     insert into public.presence_choices (user_id, custom_status) values ('{id}', '{tag}')
+                       on conflict (user_id) do update set custom_status = excluded.custom_status; commit;"
+                ))
+            }
+            _ => Step::Sql(self.random_relation_change()),
+        }
+    }
+
+    fn random_user(&mut self) -> usize {
+        self.rng.random_range(0..USERS)
+    }
+
+    fn random_status(&mut self) -> &'static str {
+        ["online", "away", "busy", "dnd", "invisible", "offline"].choose(&mut self.rng).expect("six")
+    }
+
+    /// Every state has a unique text, so that a frame identifies its state.
+    fn next_custom_status(&mut self) -> String {
+        self.tag += 1;
+        format!("state {}", self.tag)
+    }
+
+    /// Returns a random change of a relation or a visibility setting.
+    fn random_relation_change(&mut self) -> String {
+        let one = self.rng.random_range(0..USERS);
+        let other = (one + self.rng.random_range(1..USERS)) % USERS;
+        let (a, b) = (self.users[one].id, self.users[other].id);
+        let (team, conversation) = (self.team, self.conversation);
+        let on = self.rng.random_bool(0.6);
+        match self.rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 }) {
+            0 | 1 if on => format!(
+                "insert into public.contacts (requester_id, addressee_id, accepted_at) values ('{a}', '{b}', now())
+                 on conflict do nothing;"
+            ),
+            0 | 1 => format!(
+                "delete from public.contacts where (requester_id, addressee_id) in (('{a}', '{b}'), ('{b}', '{a}'));"
+            ),
+            2 if self.rng.random_bool(0.5) => {
+                format!("insert into public.blocks (blocker_id, blocked_id) values ('{a}', '{b}') on conflict do nothing;")
+            }
+            2 => format!("delete from public.blocks where blocker_id = '{a}';"),
+            3 if on => {
+                format!("insert into public.team_members (team_id, user_id) values ('{team}', '{a}') on conflict do nothing;")
+            }
+            3 => format!("delete from public.team_members where team_id = '{team}' and user_id = '{a}';"),
+            4 if on => format!(
+                "insert into public.conversation_participants (conversation_id, user_id)
+                 values ('{conversation}', '{a}') on conflict do nothing;"
+            ),
+            4 => format!(
+                "delete from public.conversation_participants where conversation_id = '{conversation}' and user_id = '{a}';"
+            ),
+            5 | 6 => {
+                let visibility = ["nobody", "team", "contacts", "everyone"].choose(&mut self.rng).expect("four");
+                let [seen, custom, activity, typing] = std::array::from_fn(|_| self.rng.random_bool(0.7));
+                format!(
+                    "insert into public.presence_settings
+                       (user_id, visibility, show_last_seen, show_custom_status, show_activity, show_typing)
+                     values ('{a}', '{visibility}', {seen}, {custom}, {activity}, {typing})
+                     on conflict (user_id) do update set visibility = excluded.visibility,
+                     show_last_seen = excluded.show_last_seen, show_custom_status = excluded.show_custom_status,
+                     show_activity = excluded.show_activity, show_typing = excluded.show_typing;"
+                )
+            }
+            7 if on => format!(
+                "insert into public.presence_visibility_list (user_id, viewer_id) values ('{a}', '{b}') on conflict do nothing;"
+            ),
+            7 => format!("delete from public.presence_visibility_list where user_id = '{a}';"),
+            _ if on => format!(
+                "insert into public.test_grants (viewer_id, subject_id) values ('{a}', '{b}') on conflict do nothing;"
+            ),
+            _ => format!("delete from public.test_grants where viewer_id = '{a}' and subject_id = '{b}';"),
+        }
+    }
+
+    /// Reads the frames that arrive until a deadline, and records them.
+    async fn receive_until(&mut self, viewer: usize, until: Instant) {
+        let Viewer { socket: Some(socket), received: heard, typists, .. } = &mut self.viewers[viewer] else {
+            return;
+        };
+        while let Some(said) = socket.receive(until).await {
+            let frame = match said {
+                Said::Frame(frame) => frame,
+                other => panic!("a socket ended: {other:?}"),
+            };
+            if frame["type"] == "typing_update" {
+                let typist =
+                    frame["data"]["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+                if frame["data"]["is_typing"] == true {
+                    typists.insert(typist)
+                } else {
+                    typists.remove(&typist)
+                };
+                continue;
+            }
+            let faces = match frame["type"].as_str() {
+                Some("initial_state") => frame["data"]["presences"].as_array().cloned().unwrap_or_default(),
+                Some("presence_update") => vec![frame["data"].clone()],
+                other => panic!("an unexpected frame {other:?}: {frame}"),
+            };
+            for face in faces {
+                let subject = face["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+                heard.frames.entry(subject).or_default().push(state_of_frame(&face));
+            }
+        }
+    }
+
+    /// A quiet point: every socket must reach the state that `SELECT` as its viewer returns, and keep it.
+    async fn settle(&mut self) -> Result<(), String> {
+        for viewer in 0..VIEWERS {
+            let deadline = Instant::now() + SETTLE_TIMEOUT;
+            loop {
+                self.receive_until(viewer, Instant::now() + Duration::from_millis(20)).await;
+                let (truth, typing) = self.selected_presences(viewer).await;
+                let (belief, typists) = (self.shown_presences(viewer), &self.viewers[viewer].typists);
+                if truth == belief && typing == *typists {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(format!(
+                        "viewer {} shows\n{belief:#?} {typists:?}\nbut select returns\n{truth:#?} {typing:?}",
+                        self.users[self.viewers[viewer].user].id
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shown_presences(&self, viewer: usize) -> HashMap<Uuid, ShownState> {
+        let heard = &self.viewers[viewer].received;
+        let last = heard.frames.iter().map(|(subject, frames)| (*subject, frames.last().cloned().flatten()));
+        last.filter(|(_, shown)| !is_hidden(shown)).collect()
+    }
+
+    /// Returns what `SELECT` as the viewer returns about the users of its socket, and which other users are typing.
+    async fn selected_presences(&self, viewer: usize) -> (HashMap<Uuid, ShownState>, HashSet<Uuid>) {
+        let Viewer { user, received: heard, .. } = &self.viewers[viewer];
+        let follows: Vec<Uuid> = heard.follows.iter().copied().collect();
+        let claims = json!({"sub": self.users[*user].id, "role": "authenticated"}).to_string();
+        let client = &self.connections[0];
+        client.batch_execute("begin").await.expect("begins");
+        let acting =
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+        client.query(acting, &[&claims]).await.expect("acts as the viewer");
+        let about = "select to_jsonb(p) from public.user_presence p
+            where p.user_id = any ($1) or p.user_id in (select rollcall.my_relations())";
+        let rows = client.query(about, &[&follows]).await.expect("selects");
+        let typing = "select user_id from public.typing_indicators where user_id <> auth.uid()";
+        let typing = client.query(typing, &[]).await.expect("selects");
+        client.batch_execute("commit").await.expect("commits");
+        let rows = rows.iter().map(|row| row.get::<_, Value>(0));
+        let seen = rows.map(|row| {
+            let subject = row["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
+            (subject, Some(state_of_row(&row)))
+        });
+        // An offline user without last_seen looks like a hidden user.
+        let seen = seen.filter(|(_, shown)| !is_hidden(shown)).collect();
+        (seen, typing.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Checks that `explain_visibility` agrees with `SELECT` as a user, for all users.
+    async fn check_explanations(&mut self) -> Result<(), String> {
+        let viewer = self.users[self.rng.random_range(0..USERS)].id;
+        let users: Vec<Uuid> = self.users.iter().map(|user| user.id).collect();
+        let client = &self.connections[0];
+        client.batch_execute("begin").await.expect("begins");
+        let acting =
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
+        let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
+        client.query(acting, &[&claims]).await.expect("acts as the viewer");
+        let faces = "select user_id, face::text from public.user_presence where user_id = any ($1)";
+        let faces = client.query(faces, &[&users]).await.expect("selects");
+        client.batch_execute("commit").await.expect("commits");
+        let seen: HashMap<Uuid, String> = faces.iter().map(|row| (row.get(0), row.get(1))).collect();
+
+        let explained = "select s.id, e.visible, e.face::text, e.decided_by, e.policy, e.reason
+            from unnest($1::uuid[]) as s (id) cross join lateral rollcall.explain_visibility($2, s.id) e";
+        let explained = client.query(explained, &[&users, &viewer]).await.expect("explains");
+        assert_eq!(explained.len(), USERS, "one row per user, since no user shows two faces here");
+        for row in explained {
+            let (subject, visible): (Uuid, bool) = (row.get("id"), row.get("visible"));
+            let (face, policy): (Option<String>, Option<String>) = (row.get("face"), row.get("policy"));
+            let (decided, reason): (String, String) = (row.get("decided_by"), row.get("reason"));
+            let by_policy = self.rule == Rule::ByGrant && subject != viewer && visible;
+            if face.as_ref() != seen.get(&subject)
+                || visible != face.is_some()
+                || visible != policy.is_some()
+                || by_policy != (policy.as_deref() == Some("by grant only"))
+            {
+                return Err(format!(
+                    "{viewer} sees {:?} of {subject}, but it is explained as {face:?}, by {decided} ({policy:?}): {reason}",
+                    seen.get(&subject)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks all received frames against the commit log.
+    async fn check_commit_log(&mut self) -> Result<(), String> {
+        let ids: Vec<String> = self.users.iter().map(|user| user.id.to_string()).collect();
+        let log = "select xid::text, source, old_row, new_row from public.commit_log
+            where seq > $2 and coalesce(new_row, old_row)::text ~ $1 order by seq";
+        let rows = self.connections[0].query(log, &[&ids.join("|"), &self.log_start]).await.expect("the log");
+        let entry = |row: &tokio_postgres::Row| LogEntry {
+            xid: row.get(0),
+            source: row.get(1),
+            old: row.get(2),
+            new: row.get(3),
+        };
+        let log: Vec<LogEntry> = rows.iter().map(entry).collect();
+        let mut heard = std::mem::take(&mut self.past_connections);
+        heard.extend(self.viewers.iter_mut().map(|watching| {
+            let empty = ReceivedStates {
+                viewer: watching.received.viewer,
+                follows: HashSet::new(),
+                frames: HashMap::new(),
+            };
+            std::mem::replace(&mut watching.received, empty)
+        }));
+        oracle::check(self.rule, &log, &heard)
+    }
+}
+
+/// Executes statements, and retries after a deadlock as every PostgreSQL client must.
+async fn execute_with_retry(client: &Client, text: &str) {
+    for _ in 0..20 {
+        let done = timeout(Duration::from_secs(30), client.batch_execute(text)).await.expect("in time");
+        match done {
+            Ok(()) => return,
+            Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+                client.batch_execute("rollback").await.expect("rolls back");
+            }
+            Err(error) => panic!("{text}: {error:?}"),
+        }
+    }
+    panic!("still a deadlock after 20 attempts: {text}");
+}
