@@ -1,5 +1,6 @@
 //! Tracing set-up, metric and field names.
 
+mod settings;
 pub mod traces;
 
 use std::io::IsTerminal;
@@ -10,7 +11,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry};
 
-use crate::config::{LogConfig, LogFormat, TracesConfig};
+pub use settings::{LogConfig, LogFormat, TracesConfig};
 use traces::Traces;
 
 /// What is logged unless `RUST_LOG` says otherwise. The pool warns of each connection that a restart of PostgreSQL

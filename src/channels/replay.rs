@@ -14,11 +14,11 @@ use std::{
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{
-    BroadcastPayload, LocalBroadcaster, Topic,
+    BroadcastPayload, LocalBroadcaster,
     authorization::Authorizer,
     broadcast_from_db::{BroadcastSink, DatabaseBroadcast, Payload},
 };
-use crate::protocol::phoenix::UserPayload;
+use crate::{model::Topic, protocol::phoenix::UserPayload};
 
 /// The most broadcasts that a window keeps, and their bytes; a join takes milliseconds.
 const MAX_BUFFERED: usize = 1_000;

@@ -6,7 +6,6 @@
 mod args;
 mod error;
 mod parse;
-mod secret;
 mod unknown_variables;
 mod validate;
 
@@ -20,12 +19,13 @@ use ipnet::IpNet;
 use crate::auth::Role;
 use crate::context::provider::{EmbedderConfig, Endpoint};
 
+pub use crate::model::Secret;
+pub use crate::telemetry::{LogConfig, LogFormat, TracesConfig};
 pub use args::{
     Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs, completions,
 };
 pub use error::{ConfigError, Problem};
 pub use parse::duration as parse_duration;
-pub use secret::Secret;
 pub use unknown_variables::check_process_environment;
 pub use validate::read_dotenv;
 
@@ -200,35 +200,4 @@ pub struct Timeouts {
     pub disconnect_grace: Duration,
     /// A node that was not heard of for so long counts as dead.
     pub node_lease: Duration,
-}
-
-/// What to log, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Directives of tracing's `EnvFilter`; `None` for the defaults.
-    pub filter: Option<String>,
-    /// The form of a line.
-    pub format: LogFormat,
-}
-
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// One JSON object a line, for machines.
-    Json,
-}
-
-/// Where traces go.
-#[derive(Debug, Clone)]
-pub struct TracesConfig {
-    /// The collector's base URL; traces go to `/v1/traces` under it.
-    pub endpoint: String,
-    /// What the collector wants to see in headers, such as its key.
-    pub headers: Vec<(String, Secret)>,
-    /// What the server calls itself.
-    pub service_name: String,
-    /// The share of traces that is kept, where the caller has not decided.
-    pub sample_ratio: f64,
 }

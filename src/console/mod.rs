@@ -3,8 +3,6 @@
 //! The pages are plain HTML, CSS and modules in `page/`, carried in the binary, and use nothing but the public API.
 //! [`demo`] hands out tokens of the demo data's people, where the server is a demo.
 
-pub mod demo_tokens;
-
 use axum::{
     Router,
     extract::FromRef,
@@ -14,8 +12,10 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::http::{ApiError, Path};
-use demo_tokens::DemoTokens;
+use crate::http::{
+    ApiError, Path,
+    demo_tokens::{self, DemoTokens},
+};
 
 /// A file of the pages.
 struct Asset {

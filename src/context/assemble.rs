@@ -1,6 +1,6 @@
 //! The prompt for one message: what the database found, fitted into the budget.
 //!
-//! Fetching is one round trip ([`crate::pg::queries::bundles::assemble`]) in one snapshot: a bundle that is fresh in it comes as
+//! Fetching is one round trip ([`crate::context::store::bundles::assemble`]) in one snapshot: a bundle that is fresh in it comes as
 //! text, any other with its sources and is compiled here. So whatever is in a prompt is as new as the moment at which
 //! its assembly began. [`fit`] is pure.
 

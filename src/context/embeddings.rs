@@ -13,11 +13,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{engine::ContextEngine, provider::Embedder};
-use crate::pg::{
-    PgError,
-    queries::embeddings::{self, PendingText},
+use super::{
+    engine::ContextEngine,
+    provider::Embedder,
+    store::embeddings::{self, PendingText},
 };
+use crate::pg::PgError;
 
 /// How long a prompt waits for its message's vector.
 const QUERY_EMBEDDING_TIMEOUT: Duration = Duration::from_millis(500);

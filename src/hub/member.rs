@@ -8,7 +8,7 @@ use std::sync::{
 use hashbrown::HashSet;
 use uuid::Uuid;
 
-use crate::channels::ChannelId;
+use crate::model::ChannelId;
 
 /// What a member is sent of what is said in its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

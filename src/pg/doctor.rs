@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::Connector;
 use super::migrate::{Sources, pending};
-use crate::config::Secret;
 use crate::lifecycle::ErrorChain;
+use crate::model::Secret;
 
 /// How long all checks together may take.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);

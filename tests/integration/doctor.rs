@@ -332,8 +332,7 @@ async fn faults_without_a_sql_remedy_say_what_to_do(_: Arc<TestDatabase>) {
 }
 
 /// Checks whose fault is tested elsewhere: check, test.
-const TESTED_ELSEWHERE: [(&str, &str); 1] =
-    [("notifications", "doctor_detects_an_undeclared_pooler")];
+const TESTED_ELSEWHERE: [(&str, &str); 1] = [("notifications", "doctor_detects_an_undeclared_pooler")];
 /// Tested in [`settings_that_need_a_restart_are_found_and_fixed`] and [`faults_without_a_sql_remedy_say_what_to_do`].
 const TESTED_WITH_RESTART: [&str; 5] =
     ["wal_level", "replication_slots", "wal_senders", "connection", "deadline"];

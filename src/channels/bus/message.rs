@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::channels::Topic;
+use crate::model::Topic;
 
 /// Says how the rest is written. A node that reads another version passes it over.
 const VERSION: u8 = 1;

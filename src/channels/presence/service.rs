@@ -20,10 +20,9 @@ use super::{
     store::{PresenceStore, TrackedPresence},
 };
 use crate::{
-    channels::{ChannelId, Topic},
     clock::Clock,
     hub::HubStopped,
-    model::{NodeId, UserId},
+    model::{ChannelId, NodeId, Topic, UserId},
 };
 
 /// Locks over the map of rooms, so that rooms hardly ever wait for each other.

@@ -8,10 +8,7 @@ use super::{
     PhxRef, PresencePayload,
     diff::{Diff, DiffEntry, write_groups},
 };
-use crate::{
-    channels::ChannelId,
-    model::{NodeId, UserId},
-};
+use crate::model::{ChannelId, NodeId, UserId};
 
 /// The name under which channels are present; several channels may use one. Cheap to clone.
 pub type PresenceKey = Arc<str>;

@@ -10,12 +10,10 @@ use crate::{
     context::{
         engine::ContextEngine,
         provider::{ProviderError, Usage},
+        store::turns::{self, AnswerStatus},
         tokens,
     },
-    pg::{
-        PgError,
-        queries::turns::{self, AnswerStatus},
-    },
+    pg::PgError,
 };
 
 /// One answer. Dropped before its end, it is saved as partial, or removed where nothing was written.

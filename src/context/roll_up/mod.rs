@@ -17,15 +17,14 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::engine::{ContextEngine, ContextError};
-use crate::{
-    auth::Principal,
-    model::UserId,
-    pg::queries::{
+use super::{
+    engine::{ContextEngine, ContextError},
+    store::{
         bundles::ReadError,
         roll_ups::{self, RollUpSummary},
     },
 };
+use crate::{auth::Principal, model::UserId};
 
 /// Units that are taken in at once, unless a request says otherwise, and at most.
 pub const DEFAULT_LIMIT: i32 = 50;

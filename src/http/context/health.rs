@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 
 use super::super::{ApiError, Authenticated, HttpState, Json};
 use crate::{
+    context::store::bundles::{self, ReadError},
     limits::LimitClass,
-    pg::{
-        PgError,
-        queries::bundles::{self, ReadError},
-    },
+    pg::PgError,
 };
 
 /// 200 where both engines can answer, 206 where one can, 503 where none. The counts are the caller's own; the

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     context::bundle::BundleType,
-    pg::queries::bundles::{self, RelatedIds},
+    context::store::bundles::{self, RelatedIds},
 };
 
 /// Every event, and the bundles that it makes dirty.

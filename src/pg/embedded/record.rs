@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::private_files::write_private;
 use super::{ADMIN_ROLE, EmbeddedError, SERVER_ROLE};
-use crate::config::Secret;
+use crate::model::Secret;
 
 /// Where a port is looked for: below the range that systems take for outgoing connections, so that a port
 /// once chosen is not likely to be taken while the cluster is down.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::ChannelsSession;
-use crate::{channels::Topic, hub::TopicDelivery};
+use crate::{hub::TopicDelivery, model::Topic};
 
 /// What is passed on together at most: a batch of the hub has room for several who say so much.
 const MAX_BATCH_POSTS: usize = 64;

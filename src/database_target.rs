@@ -2,8 +2,8 @@
 
 use crate::config::{Config, Secret};
 
-use super::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
-use super::migrate::MigrationTarget;
+use crate::pg::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
+use crate::pg::migrate::MigrationTarget;
 
 /// A database to work with, and the PostgreSQL behind it if it is ours to end.
 #[derive(Debug)]

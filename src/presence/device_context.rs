@@ -34,7 +34,7 @@ pub async fn store(
 ) -> Result<(), PgError> {
     let device = update.device_id.as_str();
     database
-        .query_as(caller, include_str!("../../../sql/context/note.sql"), &[&user, &device, &Json(update)])
+        .query_as(caller, include_str!("../../sql/context/note.sql"), &[&user, &device, &Json(update)])
         .await?;
     Ok(())
 }
@@ -47,7 +47,7 @@ pub async fn store(
 pub async fn latest(client: &Connection, heard: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
     let (users, versions): (Vec<_>, Vec<_>) =
         heard.iter().map(|heard| (heard.user_id, heard.version)).unzip();
-    let statement = include_str!("../../../sql/context/read.sql");
+    let statement = include_str!("../../sql/context/read.sql");
     Ok(client.query(statement, &[&users, &versions]).await?.iter().filter_map(device_context).collect())
 }
 
@@ -61,7 +61,7 @@ pub async fn recent(
     users: &[UserId],
     age: Duration,
 ) -> Result<Vec<DeviceContext>, PgError> {
-    let statement = include_str!("../../../sql/context/recent.sql");
+    let statement = include_str!("../../sql/context/recent.sql");
     Ok(client
         .query(statement, &[&users, &age.as_secs_f64()])
         .await?
