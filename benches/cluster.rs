@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 /// A single-row upsert for pgbench.
 const UPSERT: &str = include_str!("sql/upsert.sql");
-const BASELINE: &str = include_str!("sql/yardstick.sql");
+const BASELINE: &str = include_str!("sql/baseline.sql");
 
 /// A PostgreSQL cluster in a temporary directory.
 pub struct Cluster {

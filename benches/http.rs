@@ -56,20 +56,20 @@ impl Http {
             ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
         }
         self.body = body;
-        let answer = &self.buffer[self.body.clone()];
+        let response = &self.buffer[self.body.clone()];
         ensure!(
             self.buffer.starts_with(b"HTTP/1.1 200"),
             "the server answered {}",
             String::from_utf8_lossy(&self.buffer)
         );
-        Ok(answer)
+        Ok(response)
     }
 }
 
 /// Returns the range of the body once the header is complete.
-fn body_range(answer: &[u8]) -> Result<Option<Range<usize>>> {
-    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let text = std::str::from_utf8(&answer[..head])?;
+fn body_range(response: &[u8]) -> Result<Option<Range<usize>>> {
+    let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(&response[..head])?;
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
     let length: usize = length.context("an answer without content-length")?.parse()?;
     Ok(Some(head + 4..head + 4 + length))

@@ -54,10 +54,10 @@ impl RawRelay {
     /// relay.
     pub async fn round(&self) -> Result<(Duration, Duration)> {
         self.unread.store(self.sockets * FRAME.len(), Ordering::Relaxed);
-        let begun = Instant::now();
+        let started = Instant::now();
         self.start_signal.send(()).context("the relay ended")?;
         timeout(WAIT_TIMEOUT, self.all_read.notified()).await?;
-        let elapsed = begun.elapsed();
+        let elapsed = started.elapsed();
         Ok((elapsed, self.cpu_times.recv_timeout(WAIT_TIMEOUT)?))
     }
 

@@ -41,12 +41,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     Http::connect(server.address).await?.call(&status_request(&subject.token, "busy")).await?;
     let mut socket = PresenceSocket::open(server.address, &viewer, 0).await?;
     let mut background = JoinSet::new();
-    for (place, other) in others.into_iter().enumerate() {
+    for (index, other) in others.into_iter().enumerate() {
         let address = server.address;
         background.spawn(async move {
             let mut http = Http::connect(address).await?;
-            let requests = ["busy", "dnd"].map(|word| status_request(&other.token, word));
-            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(place)? / u32::try_from(OTHER_CONTACTS)?)
+            let requests = ["busy", "dnd"].map(|status| status_request(&other.token, status));
+            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(index)? / u32::try_from(OTHER_CONTACTS)?)
                 .await;
             let mut ticks = interval(REVOCATION_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,12 +73,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         let (committed, told) = tokio::try_join!(committed, told)?;
         let taken = told.saturating_duration_since(committed);
 
-        let begun = Instant::now();
+        let started = Instant::now();
         sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;
         timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""availability":"busy""#])).await??;
         if round >= 5 {
             gone.push(taken);
-            back.push(begun.elapsed());
+            back.push(started.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,4 +1,4 @@
-//! The words of the domain: ids, statuses, faces, presences. Pure: no tokio, no SQL, no axum.
+//! Domain types: IDs, statuses, faces, presences. No dependencies on tokio, axum or SQL statements.
 
 mod channel_id;
 mod context;
@@ -20,7 +20,7 @@ pub use channel_id::ChannelId;
 pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
-pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
+pub use ids::{ConversationId, InvalidUuid, NodeId, NotebookId, PersonaId, UserId};
 pub use operator::{NodeState, VisibilityExplanation};
 pub use presence::{Presence, PresenceSummary, TypingState, TypingUser};
 pub use relations::{Block, Contact, ContactStatus, Conversation};

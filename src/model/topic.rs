@@ -1,27 +1,24 @@
-//! What is joined.
+//! Topics of channels.
 
 use std::sync::Arc;
 
-/// A place where channels meet. A public and a private room of one name are two rooms, which never hear each other.
-/// Cheap to clone.
+/// The topic of a channel. The public and the private topic of one name are different topics. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic {
-    /// The name without `realtime:`; any characters.
+    /// The name without `realtime:`. May contain any characters.
     pub name: Arc<str>,
-    /// Whether policies on `realtime.messages` decide who may enter.
+    /// Whether policies on `realtime.messages` decide who may join.
     pub private: bool,
 }
 
 impl Topic {
-    /// A room that anybody may enter.
     #[must_use]
-    pub fn public(topic: impl Into<Arc<str>>) -> Self {
-        Self { name: topic.into(), private: false }
+    pub fn public(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), private: false }
     }
 
-    /// A room that policies guard.
     #[must_use]
-    pub fn private(topic: impl Into<Arc<str>>) -> Self {
-        Self { name: topic.into(), private: true }
+    pub fn private(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), private: true }
     }
 }

@@ -2,33 +2,31 @@
 
 use crate::model::Secret;
 
-/// What to log, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Directives of tracing's `EnvFilter`; `None` for the defaults.
+    /// Directives of `tracing_subscriber::EnvFilter`; `None` uses the default filter.
     pub filter: Option<String>,
-    /// The form of a line.
     pub format: LogFormat,
 }
 
-/// The form of a log line.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text, one line per event.
     Pretty,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line.
     Json,
 }
 
-/// Where traces go.
+/// Settings of the OTLP trace exporter.
 #[derive(Debug, Clone)]
 pub struct TracesConfig {
-    /// The collector's base URL; traces go to `/v1/traces` under it.
+    /// Base URL of the collector; traces are sent to `/v1/traces` under it.
     pub endpoint: String,
-    /// What the collector wants to see in headers, such as its key.
+    /// Headers sent to the collector, such as its API key.
     pub headers: Vec<(String, Secret)>,
-    /// What the server calls itself.
+    /// Service name in traces.
     pub service_name: String,
-    /// The share of traces that is kept, where the caller has not decided.
+    /// Share of traces to keep, from 0 to 1, when the caller has not decided.
     pub sample_ratio: f64,
 }

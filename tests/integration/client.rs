@@ -183,7 +183,7 @@ impl Socket {
     /// Returns the next event, or `None` at the deadline. Answers pings.
     pub async fn receive(&mut self, deadline: Instant) -> Option<SocketEvent> {
         loop {
-            let heard = match timeout_at(deadline, self.stream.next()).await.ok()? {
+            let received = match timeout_at(deadline, self.stream.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("the server sends JSON");
                     if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
@@ -202,7 +202,7 @@ impl Socket {
                 Some(Err(error)) => SocketEvent::Disconnected(error.to_string()),
                 None => SocketEvent::Disconnected("end of stream".into()),
             };
-            return Some(heard);
+            return Some(received);
         }
     }
 
@@ -256,8 +256,8 @@ impl Socket {
 
     /// Checks that no message arrives within `time`.
     pub async fn expect_no_message(&mut self, time: Duration) {
-        if let Some(heard) = self.receive(Instant::now() + time).await {
-            panic!("expected no message, received {heard:?}");
+        if let Some(received) = self.receive(Instant::now() + time).await {
+            panic!("expected no message, received {received:?}");
         }
     }
 
@@ -296,8 +296,8 @@ impl Socket {
 
     /// Whether the client has received this status and availability of a user.
     pub fn shows(&self, user: Uuid, status: &str, availability: &str) -> bool {
-        let belief = self.presences.get(&user);
-        belief.is_some_and(|face| face["status"] == status && face["availability"] == availability)
+        let presence = self.presences.get(&user);
+        presence.is_some_and(|face| face["status"] == status && face["availability"] == availability)
     }
 
     pub fn shows_online(&self, user: Uuid) -> bool {

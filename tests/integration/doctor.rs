@@ -55,9 +55,9 @@ async fn run_doctor(url: &str, args: &[&str]) -> (bool, String) {
 }
 
 async fn check_results(url: &str) -> Vec<CheckResult> {
-    let (is_well, said) = run_doctor(url, &["--json"]).await;
+    let (is_well, output) = run_doctor(url, &["--json"]).await;
     let checks: Vec<CheckResult> =
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
     assert_eq!(is_well, checks.iter().all(|check| check.ok), "the exit status agrees");
     assert!(
         checks.iter().all(|check| !check.ok || check.remedy_sql.is_none()),
@@ -198,7 +198,7 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
     cluster.create_database("patient").await;
     let url = cluster.url("patient");
     // Fixed by the remedy and the restart that it asks for; no other check fails before.
-    let mended = async |check: &str| {
+    let fixed = async |check: &str| {
         let checks = check_results(&url).await;
         assert_eq!(failed_checks(&checks), [check], "{checks:#?}");
         let remedy = checks.iter().find_map(|found| found.remedy_sql.clone()).expect("a remedy");
@@ -214,7 +214,7 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
     };
 
     set("wal_level = 'replica'").await;
-    mended("wal_level").await;
+    fixed("wal_level").await;
 
     set("max_replication_slots = 2").await;
     let admin = connect(&cluster.admin_url("patient")).await;
@@ -224,11 +224,11 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
         )
         .await
         .expect("there is room for two");
-    mended("replication_slots").await;
+    fixed("replication_slots").await;
 
     set("max_wal_senders = 1").await;
     let somebody = start_replication(&cluster.admin_url("patient")).await;
-    mended("wal_senders").await;
+    fixed("wal_senders").await;
     drop(somebody);
     cluster.stop().await;
 }
@@ -244,10 +244,10 @@ async fn start_replication(url: &str) -> ReplicationProcess {
         .stderr(Stdio::null())
         .spawn()
         .expect("psql is installed");
-    let (held, admin, began) = (ReplicationProcess(psql), connect(url).await, Instant::now());
+    let (held, admin, started) = (ReplicationProcess(psql), connect(url).await, Instant::now());
     let senders = "select count(*) from pg_stat_replication";
     while admin.query_one(senders, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
-        assert!(began.elapsed() < WAIT_TIMEOUT, "psql does not connect");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "psql does not connect");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     held
@@ -337,7 +337,7 @@ const TESTED_ELSEWHERE: [(&str, &str); 1] = [("notifications", "doctor_detects_a
 const TESTED_WITH_RESTART: [&str; 5] =
     ["wal_level", "replication_slots", "wal_senders", "connection", "deadline"];
 
-async fn every_check_has_a_fault_in_a_test(world: Arc<TestDatabase>) {
+async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
     let tests = pooler::cases();
     let elsewhere = TESTED_ELSEWHERE.iter().map(|(check, test)| {
         assert!(tests.iter().any(|case| case.name.ends_with(test)), "there is no test {test}");
@@ -348,7 +348,7 @@ async fn every_check_has_a_fault_in_a_test(world: Arc<TestDatabase>) {
         .chain(elsewhere)
         .chain(TESTED_WITH_RESTART)
         .collect();
-    let checks = check_results(&world.url).await;
+    let checks = check_results(&db.url).await;
     let mut names: BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
     assert_eq!(names.len(), checks.len(), "a name stands for one check: {checks:#?}");
     // Checks that are reported only on failure appear in the source code.
@@ -362,11 +362,14 @@ async fn every_check_has_a_fault_in_a_test(world: Arc<TestDatabase>) {
     assert_eq!(broken, names, "each check is broken by a test, and each test breaks a check");
 }
 
-async fn text_output_lists_the_same_checks(world: Arc<TestDatabase>) {
-    let (well, said) = run_doctor(&world.url, &[]).await;
-    assert!(well && said.lines().count() > 20 && said.lines().all(|line| line.starts_with("ok")), "{said}");
-    world.execute("alter table public.blocks disable trigger void_after_insert", &[]).await;
-    let (well, said) = run_doctor(&world.url, &[]).await;
+async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
+    let (well, output) = run_doctor(&db.url, &[]).await;
+    assert!(
+        well && output.lines().count() > 20 && output.lines().all(|line| line.starts_with("ok")),
+        "{output}"
+    );
+    db.execute("alter table public.blocks disable trigger void_after_insert", &[]).await;
+    let (well, output) = run_doctor(&db.url, &[]).await;
     assert!(!well);
-    assert!(said.contains("FAIL triggers") && said.contains("mend it with: alter table"), "{said}");
+    assert!(output.contains("FAIL triggers") && output.contains("fix: alter table"), "{output}");
 }

@@ -259,7 +259,7 @@ impl TestServer {
             port: text("0"),
             database_url: text(url),
             database_pool_size: text("4"),
-            shards: text("2"),
+            hub_shards: text("2"),
             jwt_secret: text(SECRET),
             presence_updates_per_minute: text("0"),
             disconnect_grace: text("300ms"),

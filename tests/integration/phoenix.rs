@@ -361,10 +361,10 @@ impl PhoenixClient {
 
     /// Sends a heartbeat; returns the time until its reply.
     pub async fn heartbeat(&mut self) -> Duration {
-        let (reference, began) = (self.new_ref(), Instant::now());
+        let (reference, started) = (self.new_ref(), Instant::now());
         self.push_as(Value::Null, json!(reference), "phoenix", "heartbeat", json!({})).await;
         assert_eq!(self.wait_for_reply(&reference).await, json!({"status": "ok", "response": {}}));
-        began.elapsed()
+        started.elapsed()
     }
 
     /// Waits for the reply to a push; returns its payload.
@@ -435,8 +435,8 @@ impl PhoenixClient {
     pub fn expect_no_frame(&mut self) -> impl Future<Output = ()> + '_ {
         let caller = std::panic::Location::caller();
         async move {
-            let heard = self.frames_within(QUIET_PERIOD).await;
-            assert!(heard.is_empty(), "{caller}: expected no frame, received {heard:?}");
+            let received = self.frames_within(QUIET_PERIOD).await;
+            assert!(received.is_empty(), "{caller}: expected no frame, received {received:?}");
             assert_eq!(self.closed, None, "{caller}: the socket was closed");
         }
     }
@@ -535,9 +535,9 @@ pub struct PresenceReducer(pub HashMap<String, Vec<Value>>);
 impl PresenceReducer {
     /// Starts with a `presence_state`.
     pub fn of_state(payload: &Value) -> Self {
-        let mut roster = Self::default();
-        roster.sync(payload);
-        roster
+        let mut state = Self::default();
+        state.sync(payload);
+        state
     }
 
     /// Replaces the state.

@@ -1,4 +1,5 @@
-//! One function a statement in `sql/`. Row structs are private to their file and become words of the model.
+//! One typed function per statement in `sql/`. Functions return [`PgError`](super::PgError) when the statement fails;
+//! functions that take a `Caller` run as that caller (see [`Database::query_as`](super::Database::query_as)).
 
 pub mod broadcast;
 pub mod bus;
