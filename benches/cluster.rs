@@ -123,7 +123,7 @@ impl Database {
             .kill_on_drop(true)
             .output()
             .await
-            .context("pgbench cannot be run; it comes with PostgreSQL")?;
+            .context("cannot run pgbench, which is part of PostgreSQL")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
         tps.with_context(|| format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))

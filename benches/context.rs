@@ -32,7 +32,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     prepare_bundles(&database, &admin, &user).await?;
     report.heading("The context engine");
     report.note(
-        "One user with 10,000 units, 1,000 memories, 200 bundles and 100 conversations, among 300 others; each message \
+        "One user with 10,000 units, 1,000 memories, 200 bundles and 100 conversations, among 300 other users. Each message \
          names two topics and a person.",
     );
     // Runs first, while no worker uses the queue.
@@ -42,9 +42,9 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     warm_ups(plan, &admin, &server, &user, report).await?;
     server.stop().await?;
     report.note(
-        "Inserts a second without and with the triggers that keep bundles from going stale (and, for messages, with \
-         `last_message_at` as well). Durable: each transaction waits for the disk. Not durable: the triggers against \
-         the bare work of the processor, which no application meets.",
+        "Inserts per second without and with the triggers that mark bundles stale (for messages also with \
+         `last_message_at`). Durable: each transaction waits for the disk. Not durable: the cost of the triggers \
+         compared with CPU work only, which does not occur in production.",
     );
     report.table(&cost);
     cluster.drop_database("bench_context").await
@@ -153,7 +153,7 @@ async fn assemblies(
     ensure!(response.contains("Topic Context"), "a prompt without a topic: {response}");
 
     let mut series: [Vec<LoadResult>; 4] = Default::default();
-    let mut dirty = Vec::new();
+    let mut stale = Vec::new();
     // The first round warms the caches.
     for round in 0..=rounds {
         // After bundles are prepared and tables analyzed, every connection plans its statements again.
@@ -179,11 +179,11 @@ async fn assemblies(
         prepare_bundles(database, admin, user).await?;
         if round > 0 {
             series.iter_mut().zip(measured).for_each(|(list, one)| list.push(one));
-            dirty.extend(times);
+            stale.extend(times);
         }
     }
-    dirty.sort_unstable();
-    let mut rows = vec![row(["", "median", "p99", "a second", "median ÷ the SELECT's"])];
+    stale.sort_unstable();
+    let mut rows = vec![row(["", "median", "p99", "per second", "median ÷ SELECT"])];
     let names = [
         "one indexed SELECT as the user, 1 client",
         "prompt over HTTP, bundles ready, 1 client",
@@ -196,7 +196,7 @@ async fn assemblies(
         quantile(&times, part)
     };
     for (at, (name, list)) in names.iter().zip(&series).enumerate() {
-        let yardstick = all(&series[at / 2 * 2], 0.5).as_secs_f64();
+        let baseline = all(&series[at / 2 * 2], 0.5).as_secs_f64();
         let rate = median(&list.iter().map(|one| one.rate).collect::<Vec<_>>());
         let middle = all(list, 0.5);
         rows.push([
@@ -204,15 +204,15 @@ async fn assemblies(
             ms(middle),
             ms(all(list, 0.99)),
             format!("{rate:.0}"),
-            ratio(middle.as_secs_f64(), yardstick),
+            ratio(middle.as_secs_f64(), baseline),
         ]);
     }
     rows.push([
-        "prompt over HTTP, everything dirty, 1 client".to_owned(),
-        ms(quantile(&dirty, 0.5)),
-        ms(quantile(&dirty, 0.99)),
+        "prompt over HTTP, all bundles stale, 1 client".to_owned(),
+        ms(quantile(&stale, 0.5)),
+        ms(quantile(&stale, 0.99)),
         "—".to_owned(),
-        ratio(quantile(&dirty, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
+        ratio(quantile(&stale, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
     ]);
     report.table(&rows);
     Ok(())
@@ -250,7 +250,7 @@ async fn warm_ups(
             .await?;
     let bundles: i64 = admin.query_one(versions, &[]).await?.get::<_, i64>(0) - before;
     report.note(&format!(
-        "Warm-ups with `force`, 4 at a time: **{:.0} a second**, {:.1} bundles stored by each, median {}, p99 {}.",
+        "Warm-ups with `force`, 4 concurrent: **{:.0} per second**, {:.1} bundles stored by each, median {}, p99 {}.",
         measured.rate,
         bundles as f64 / measured.times.len() as f64,
         ms(quantile(&measured.times, 0.5)),
@@ -273,7 +273,7 @@ async fn triggers(
     let mut rows =
         vec![row(["", "without", "with", "ratio", "with `last_message_at`", "ratio", "ratio, not durable"])];
     let scripts = [
-        ("messages, 1 row a transaction", "messages", include_str!("sql/context_insert_message.sql"), 1),
+        ("messages, 1 row per transaction", "messages", include_str!("sql/context_insert_message.sql"), 1),
         ("messages, 100 rows", "messages", include_str!("sql/context_insert_message.sql"), 100),
         ("memories against 120 topics, 1 row", "memories", include_str!("sql/context_insert_memory.sql"), 1),
         ("memories, 100 rows", "memories", include_str!("sql/context_insert_memory.sql"), 100),
@@ -313,7 +313,7 @@ async fn triggers(
             delete_inserted(admin).await?;
         }
     }
-    rows.push(table_row("messages, 1 row, each dirtying a bundle that was ready", &rates));
+    rows.push(table_row("messages, 1 row, each marking a ready bundle stale", &rates));
     Ok(rows)
 }
 

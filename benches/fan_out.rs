@@ -65,14 +65,14 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let (cost, raw_cost) = (mean(&costs), median(&raw_costs));
     report.heading(&format!("Fan-out to {user_count} sockets"));
     report.note(&format!(
-        "One status change by REST, {rounds} times, until the last follower has read the frame, commit included; the \
-         yardstick is one thread that writes as many bytes to {} bare sockets, scaled up. All were connected within \
-         {:.1} s.",
+        "{rounds} status changes by REST, each until the last client has read the frame, including the commit. The \
+         baseline is one thread that writes the same bytes to {} bare sockets, scaled up. All sockets were connected \
+         within {:.1} s.",
         relay.len(),
         joining.as_secs_f64()
     ));
     report.table(&[
-        row(["", "time to the last, median", "slowest round", "sender's CPU a delivery"]),
+        row(["", "time to the last client, median", "slowest round", "sender CPU per delivery"]),
         row(["bare relay", &ms(raw_middle), &ms(quantile(&raw_last, 1.0)), &format!("{raw_cost:.2} µs")]),
         row(["Rollcall", &ms(middle), &ms(quantile(&last, 1.0)), &format!("{cost:.2} µs")]),
         row(["ratio", &ratio(middle.as_secs_f64(), raw_middle.as_secs_f64()), "", &ratio(cost, raw_cost)]),

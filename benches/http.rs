@@ -8,7 +8,6 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A persistent connection.
 pub struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -47,13 +46,13 @@ impl Http {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let body = loop {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
             if let Some(body) = body_range(&self.buffer)? {
                 break body;
             }
         };
         while self.buffer.len() < body.end {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
         }
         self.body = body;
         let response = &self.buffer[self.body.clone()];
@@ -71,6 +70,6 @@ fn body_range(response: &[u8]) -> Result<Option<Range<usize>>> {
     let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&response[..head])?;
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let length: usize = length.context("an answer without content-length")?.parse()?;
+    let length: usize = length.context("a response without content-length")?.parse()?;
     Ok(Some(head + 4..head + 4 + length))
 }

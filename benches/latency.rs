@@ -100,11 +100,11 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         socket.send(frame).await?;
         timeout(WAIT_TIMEOUT, watching.wait_for(&[socket_id, fragment]))
             .await
-            .context("told by socket")??;
+            .context("update by socket")??;
         let socket_time = started.elapsed();
         if round >= 20 {
             for (list, time) in
-                series.iter_mut().zip([bare, durable, rest_time.context("told by REST")??, socket_time])
+                series.iter_mut().zip([bare, durable, rest_time.context("update by REST")??, socket_time])
             {
                 list.push(time);
             }
@@ -136,7 +136,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         ]);
     }
     report.heading("Latency of an idle system");
-    report.note(&format!("One writer, one watcher, {rounds} rounds of all four in turn."));
+    report.note(&format!("One writer and one watcher; {rounds} rounds, alternating between the four kinds."));
     report.table(&rows);
     cluster.drop_database("bench_latency").await
 }

@@ -13,7 +13,6 @@ pub trait LoadClient: Send + 'static {
 
 #[derive(Debug, Default, Clone)]
 pub struct LoadResult {
-    /// Operations per second.
     pub rate: f64,
     /// Duration of each operation, ascending.
     pub times: Vec<Duration>,

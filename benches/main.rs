@@ -56,8 +56,8 @@ const SECTIONS: [&str; 13] = [
     "channels.presence",
     "channels.joins",
     "channels.idle",
-    "channels.stalled",
-    "changes",
+    "channels.slow_readers",
+    "postgres_changes",
     "context",
 ];
 
@@ -112,7 +112,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,
             "channels.idle" => channels::idle::run(plan, cluster, &mut report).await,
-            "channels.stalled" => channels::slow_readers::run(plan, cluster, &mut report).await,
+            "channels.slow_readers" => channels::slow_readers::run(plan, cluster, &mut report).await,
             "context" => context::run(plan, cluster, &mut report).await,
             _ => postgres_changes::run(plan, cluster, &mut report).await,
         };

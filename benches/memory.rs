@@ -39,10 +39,11 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let join = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / rest.len() as f64;
     server.stop().await?;
 
-    report.heading("An idle socket");
+    report.heading("Memory of an idle socket");
     report.note(&format!(
-        "{user_count} presence sockets, authenticated, each with {CONTACTS} contacts who are online: **{:.1} kB** resident \
-         a socket, the edges included; {join:.0} µs of the server's CPU to join, telling {CONTACTS} contacts included.",
+        "{user_count} presence sockets, authenticated, each with {CONTACTS} online contacts: **{:.1} kB** of resident \
+         memory per socket, including visibility edges; {join:.0} µs of server CPU per join, including updates to \
+         {CONTACTS} contacts.",
         each as f64 / 1e3
     ));
     cluster.drop_database("bench_memory").await

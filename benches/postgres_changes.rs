@@ -74,7 +74,7 @@ struct SystemMessageLogger;
 impl SystemMessageSink for SystemMessageLogger {
     fn send(&self, is_ok: bool, message: &str) {
         if !is_ok {
-            eprintln!("a subscription was told: {message}");
+            eprintln!("system error: {message}");
         }
     }
 }
@@ -117,7 +117,7 @@ struct Bench {
 
 impl Bench {
     async fn measure(mut self, plan: Plan, report: &mut Report) -> Result<()> {
-        report.heading("Changes of tables");
+        report.heading("Postgres changes");
         self.latency(plan, report).await?;
         self.sustained(plan, report).await?;
         // A runtime must not be dropped inside another runtime.
@@ -152,7 +152,7 @@ impl Bench {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(WAIT_TIMEOUT, streams).await.context("changes are not streamed")?;
+        timeout(WAIT_TIMEOUT, streams).await.context("the replication stream did not start")?;
         Ok(subscriptions)
     }
 
@@ -184,7 +184,7 @@ impl Bench {
     /// hub.
     async fn latency(&mut self, plan: Plan, report: &mut Report) -> Result<()> {
         let rounds = plan.pick(1_000, 200);
-        let mut table = vec![row(["rule", "p50", "p99", "commit alone, p50"])];
+        let mut table = vec![row(["policy", "p50", "p99", "commit alone, p50"])];
         for (name, rule) in POLICIES {
             let _subscriptions = self.subscribe(name, 1).await?;
             // The first inserts plan their statements.
@@ -207,8 +207,8 @@ impl Bench {
                 self.insert(name, 1, 1).await?;
                 committed.push(started.elapsed());
                 self.wait_until_delivered(1).await?;
-                let came = self.counter.frames.lock().first().copied().context("a frame")?;
-                taken.push(came - started);
+                let received_at = self.counter.frames.lock().first().copied().context("a frame")?;
+                taken.push(received_at - started);
             }
             taken.sort_unstable();
             committed.sort_unstable();
@@ -219,7 +219,7 @@ impl Bench {
                 ms(quantile(&committed, 0.5)),
             ]);
         }
-        report.note("One subscriber, 100 changes a second, each in a transaction of its own; from sending the statement to handing the frame to the hub.");
+        report.note("One subscriber, 100 changes per second in separate transactions. Measured from sending the statement to handing the frame to the hub.");
         report.table(&table);
         Ok(())
     }
@@ -228,7 +228,7 @@ impl Bench {
     /// check per subscriber.
     async fn sustained(&mut self, plan: Plan, report: &mut Report) -> Result<()> {
         let mut table = vec![row([
-            "rule",
+            "policy",
             "subscribers",
             "changes/s",
             "checks/s",
@@ -267,7 +267,7 @@ impl Bench {
                 ]);
             }
         }
-        report.note("Transactions of 100 rows, one after the other, until every subscriber has been handed what it may see. The check per subscriber runs on one connection.");
+        report.note("Sequential transactions of 100 rows, until every subscriber has received the rows it may see. The baseline runs one SQL check per change and subscriber on one connection.");
         report.table(&table);
         Ok(())
     }

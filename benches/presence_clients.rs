@@ -31,7 +31,6 @@ struct ReceivedCounts {
     matching: AtomicUsize,
     goal: AtomicUsize,
     reached: Notify,
-    /// All messages.
     total: AtomicUsize,
 }
 
@@ -64,7 +63,7 @@ impl PresenceClients {
             if self.received.total.load(Ordering::Relaxed) == before {
                 return Ok(());
             }
-            ensure!(started.elapsed() < WAIT_TIMEOUT, "the sockets do not come to rest");
+            ensure!(started.elapsed() < WAIT_TIMEOUT, "the sockets keep receiving messages");
         }
     }
 

@@ -65,13 +65,16 @@ impl PresenceSocket {
         stream.write_all(head.as_bytes()).await?;
         let mut socket = Self { stream, buffer: Vec::with_capacity(512), consumed: 0 };
         let end = loop {
-            ensure!(socket.stream.read_buf(&mut socket.buffer).await? > 0, "the server hung up");
+            ensure!(
+                socket.stream.read_buf(&mut socket.buffer).await? > 0,
+                "the server closed the connection"
+            );
             if let Some(end) = socket.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
         };
         let response = String::from_utf8_lossy(&socket.buffer).into_owned();
-        ensure!(response.starts_with("HTTP/1.1 101"), "the server answered {response}");
+        ensure!(response.starts_with("HTTP/1.1 101"), "expected status 101, got {response}");
         socket.consumed = end;
         let first = socket.next_message().await?;
         ensure!(first.starts_with(br#"{"type":"initial_state""#), "{}", String::from_utf8_lossy(first));
@@ -97,7 +100,7 @@ impl PresenceSocket {
             }
             self.buffer.drain(..self.consumed);
             self.consumed = 0;
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
         }
     }
 

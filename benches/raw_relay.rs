@@ -61,7 +61,6 @@ impl RawRelay {
         Ok((elapsed, self.cpu_times.recv_timeout(WAIT_TIMEOUT)?))
     }
 
-    /// Number of readers.
     pub const fn len(&self) -> usize {
         self.sockets
     }
@@ -94,7 +93,7 @@ fn relay(listener: &TcpListener, sockets: usize, going: &mpsc::Receiver<()>, don
 
 /// Returns the CPU time (user and system) of the current thread.
 fn processor_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread may ask for its own use");
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("thread usage is available");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }

@@ -104,7 +104,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     server.stop().await?;
 
-    let mut rows = vec![row(["", "a second", "median", "p99"])];
+    let mut rows = vec![row(["", "per second", "median", "p99"])];
     for (kind, rounds) in KINDS.iter().zip(series) {
         let rate = median(&rounds.iter().map(|round| round.rate).collect::<Vec<_>>());
         let mut all: Vec<Duration> = rounds.into_iter().flat_map(|round| round.times).collect();
@@ -113,8 +113,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Reads");
     report.note(&format!(
-        "{users} users with 50 accepted contacts each; {CLIENTS} clients in closed loops, so the time of a request is \
-         mostly that of the {CLIENTS} before it. {rounds} rounds of {} s each.",
+        "{users} users with 50 accepted contacts each; {CLIENTS} clients in closed loops, so a request mostly waits \
+         for the {CLIENTS} before it. {rounds} rounds of {} s each.",
         time.as_secs()
     ));
     report.table(&rows);

@@ -66,12 +66,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             sql.execute(&block, &[&subject.id, &viewer.id]).await?;
             Ok::<_, anyhow::Error>(Instant::now())
         };
-        let told = async {
+        let hidden = async {
             timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""last_seen":null"#])).await??;
             Ok::<_, anyhow::Error>(Instant::now())
         };
-        let (committed, told) = tokio::try_join!(committed, told)?;
-        let taken = told.saturating_duration_since(committed);
+        let (committed, hidden) = tokio::try_join!(committed, hidden)?;
+        let taken = hidden.saturating_duration_since(committed);
 
         let started = Instant::now();
         sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;
@@ -88,15 +88,17 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     gone.sort_unstable();
     back.sort_unstable();
     let mut rows = vec![row(["", "median", "p99", "max"])];
-    let names =
-        ["commit of a block to the frame that takes back", "lifting it, to the frame that shows again"];
+    let names = [
+        "commit of a block to the frame that hides the user",
+        "commit of the unblock to the frame that shows the user",
+    ];
     for (name, list) in names.iter().zip([gone, back]) {
         let [middle, high, most] = [0.5, 0.99, 1.0].map(|part| ms(quantile(&list, part)));
         rows.push(row([name, &middle, &high, &most]));
     }
     report.heading("Revocation");
     report.note(&format!(
-        "{rounds} times, while {OTHER_CONTACTS} others whom the viewer sees change their status 200 times a second."
+        "{rounds} revocations, while {OTHER_CONTACTS} other users visible to the viewer change their status 200 times per second."
     ));
     report.table(&rows);
     cluster.drop_database("bench_revocation").await

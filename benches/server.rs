@@ -63,7 +63,7 @@ impl Server {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().context("a process that runs has an id")?;
+        let pid = child.id().context("a running process has an ID")?;
         let mut server = Self { child, pid, address: ([127, 0, 0, 1], port).into() };
         let started = Instant::now();
         while TcpStream::connect(server.address).await.is_err() {

@@ -128,7 +128,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     server.stop().await?;
 
     let [one, eight] = bare.map(|series| median(&series));
-    let mut rows = vec![row(["", "clients", "a second", "÷ pgbench, 1", "÷ pgbench, 8", "median", "p99"])];
+    let mut rows = vec![row(["", "clients", "per second", "÷ pgbench, 1", "÷ pgbench, 8", "median", "p99"])];
     for (clients, rate) in [("1", one), ("8", eight)] {
         rows.push(row([
             "pgbench, upsert of one row",
@@ -140,7 +140,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             "",
         ]));
     }
-    for (name, series) in [("status by REST", rest), ("status by socket, until it is told", socket)] {
+    for (name, series) in [("status by REST", rest), ("status by socket, until its update arrives", socket)] {
         for (clients, rounds) in CLIENTS.iter().zip(series) {
             let rate = median(&rounds.iter().map(|round| round.rate).collect::<Vec<_>>());
             let mut all: Vec<Duration> = rounds.into_iter().flat_map(|round| round.times).collect();
@@ -158,7 +158,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Writes");
     report.note(&format!(
-        "Each client is a user of its own and alternates between online and busy in a closed loop; {rounds} rounds of \
+        "Each client is a separate user that alternates between online and busy in a closed loop; {rounds} rounds of \
          {seconds} s each, alternating with pgbench (prepared, the same durability, the same cluster)."
     ));
     report.table(&rows);

@@ -49,10 +49,10 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let user = BenchUser::new()?;
     report.heading("Channels: broadcast");
     report.note(&format!(
-        "One sender, {PAYLOAD}-byte payloads, frames of serializer 2 as supabase-js sends and reads them. Beside it, in \
-         alternating rounds ({rounds} of {} s each; medians), a relay of the same bytes that is one thread with epoll and \
-         plain `send`, in a process of its own. Deliveries are counted for each second of the relaying process's \
-         processor time; every round delivered everything.",
+        "One sender, {PAYLOAD}-byte payloads, frames of serializer 2 as supabase-js sends and reads them. The \
+         baseline, in alternating rounds ({rounds} of {} s each; medians), is a relay of the same bytes: one thread with \
+         epoll and plain `send`, in its own process. Deliveries are counted per second of CPU time of the relaying \
+         process. Every round delivered all messages.",
         time.as_secs()
     ));
     let mut lines = vec![row(["", "deliveries / CPU s", "÷ raw", "deliveries / s", "p50", "p99"])];
@@ -89,8 +89,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 /// Returns the two table rows of one pace.
 fn table_rows(members: usize, pace: Pace, batches: bool, of_raw: &Runs, of_ours: &Runs) -> [[String; 6]; 2] {
     let what = match pace {
-        Pace::Rate(rate, _) => format!("{members} members, {rate} a second"),
-        Pace::Window(window, _) => format!("{members} members, {window} under way"),
+        Pace::Rate(rate, _) => format!("{members} members, {rate} per second"),
+        Pace::Window(window, _) => format!("{members} members, {window} in flight"),
     };
     let name = if batches { "raw relay that batches" } else { "raw relay" };
     [

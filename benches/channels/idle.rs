@@ -16,8 +16,7 @@ use crate::{
     users::BenchUser,
 };
 
-/// Members per channel.
-const CHANNELS_PER_SOCKET: usize = 10;
+const MEMBERS_PER_CHANNEL: usize = 10;
 /// Time after the load at which memory is measured again. Below one minute, after which idle sockets are closed.
 const SETTLE_TIME: Duration = Duration::from_secs(45);
 
@@ -39,8 +38,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Channels: memory");
     report.note(&format!(
-        "Each connection is a user of its own with a token, joined to a channel of {CHANNELS_PER_SOCKET}, present and tracked. The \
-         kernel's own memory is not in it."
+        "Each connection belongs to a separate user, joined to a channel of {MEMBERS_PER_CHANNEL} members, with tracked \
+         presence. Kernel memory is not included."
     ));
     report.table(&lines);
     after_load(plan, cluster, report).await
@@ -68,8 +67,8 @@ async fn after_load(plan: Plan, cluster: &Cluster, report: &mut Report) -> Resul
     let calm = server.resident_bytes()?;
     let each = |bytes: u64| (bytes.saturating_sub(fresh)) as f64 / members as f64 / 1e3;
     report.note(&format!(
-        "{members} members: {:.1} kB each before load, **{:.1} kB** right after a closed loop with 64 messages under way, \
-         {:.1} kB after {} s of rest (everything above what the process took before the first connection, divided by the \
+        "{members} members: {:.1} kB each before load, **{:.1} kB** right after a closed loop with 64 messages in flight, \
+         {:.1} kB after {} s without load (memory above the level before the first connection, divided by the number of \
          connections).",
         each(idle),
         each(loaded),
@@ -85,7 +84,7 @@ fn join_all(server: &Server, from: usize, to: usize) -> Result<Vec<WsClient>> {
     let join = |index| {
         let user = BenchUser::new()?;
         let mut client = WsClient::open(server.address, index, &user.token)?;
-        let topic = format!("room{}", index / CHANNELS_PER_SOCKET);
+        let topic = format!("room{}", index / MEMBERS_PER_CHANNEL);
         client
             .join(&topic, JoinOptions { presence: Some(&user.id.to_string()), ..JoinOptions::default() })?;
         client.track(&topic, "2")?;

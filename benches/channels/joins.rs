@@ -28,11 +28,11 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         drop(joined);
     }
     server.stop().await?;
-    report.heading("Channels: joining");
+    report.heading("Channels: joins");
     report.note(&format!(
-        "{user_count} users with a token each, one after the other: connecting, upgrading, verifying the token and joining a \
-         channel takes **{:.0} µs** of the server's CPU for a public channel, **{:.0} µs** for a private one whose policy \
-         asks a membership table.",
+        "{user_count} users with their own tokens, sequentially: connecting, upgrading, verifying the token and joining a \
+         channel takes **{:.0} µs** of server CPU for a public channel, **{:.0} µs** for a private one whose policy reads \
+         a membership table.",
         costs[0], costs[1]
     ));
     cluster.drop_database("bench_joins").await

@@ -159,7 +159,7 @@ impl LoadClients {
                 let kept = member.rest.len();
                 self.buffer[..kept].copy_from_slice(&member.rest);
                 let count = match member.stream.read(&mut self.buffer[kept..]) {
-                    Ok(0) => anyhow::bail!("a member was cut off"),
+                    Ok(0) => anyhow::bail!("a member was disconnected"),
                     Ok(count) => count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
@@ -194,7 +194,6 @@ impl LoadClients {
         Ok(())
     }
 
-    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }

@@ -18,7 +18,7 @@ use crate::{
     users::BenchUser,
 };
 
-const TOPIC: &str = "crowd";
+const TOPIC: &str = "presence";
 const MEMBERS: usize = 200;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,16 +49,16 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let (took, cpu) = (started.elapsed(), server.cpu()? - before);
     server.stop().await?;
     times.sort_unstable();
-    let sightings = (changes * MEMBERS) as f64;
+    let deliveries = (changes * MEMBERS) as f64;
     report.heading("Channels: presence");
     report.note(&format!(
-        "{MEMBERS} members of a public channel, all present. A change of one (`track`) has been read by all after {} \
-         (median), **{}** (p99). In a closed loop of ten changes under way: {:.0} k sightings a second, **{:.0} k** for each \
-         second of the server's CPU, which also writes the rows of `realtime.presence`.",
+        "{MEMBERS} members of a public channel, all present. All members have read a change of one member (`track`) after {} \
+         (median), **{}** (p99). In a closed loop with ten changes in flight: {:.0} k deliveries per second, **{:.0} k** per \
+         second of server CPU, which includes writing the rows of `realtime.presence`.",
         ms(quantile(&times, 0.5)),
         ms(quantile(&times, 0.99)),
-        sightings / took.as_secs_f64() / 1e3,
-        sightings / cpu.as_secs_f64() / 1e3,
+        deliveries / took.as_secs_f64() / 1e3,
+        deliveries / cpu.as_secs_f64() / 1e3,
     ));
     cluster.drop_database("bench_presence").await
 }
@@ -99,7 +99,7 @@ impl Members {
     /// Waits until `missing` diffs have been read.
     fn wait_for_diffs(&mut self, since: Instant, mut missing: usize) -> Result<()> {
         while missing > 0 {
-            ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members have not seen a change");
+            ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members did not receive a change");
             missing = missing.saturating_sub(self.read_available(100)?);
         }
         Ok(())
@@ -125,7 +125,7 @@ impl Members {
             let client = &mut self.clients[usize::try_from(event.data())?];
             loop {
                 match client.stream.read(&mut self.buffer) {
-                    Ok(0) => anyhow::bail!("a member was cut off"),
+                    Ok(0) => anyhow::bail!("a member was disconnected"),
                     Ok(count) => client.unread.extend_from_slice(&self.buffer[..count]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
@@ -140,7 +140,7 @@ impl Members {
                 {
                     seen += joins.matches(r#""phx_ref":"#).count();
                 }
-                ensure!(!text.contains(r#""status":"error""#), "the server refused: {text}");
+                ensure!(!text.contains(r#""status":"error""#), "the server returned an error: {text}");
                 client.unread.drain(..head + length);
             }
         }

@@ -45,11 +45,11 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let stalled = (0..STALLED).map(|index| open(READERS + 1 + index)).collect::<Result<Vec<_>>>()?;
     let among = round()?;
     let after = server.resident_bytes()? + kernel_socket_bytes()?;
-    report.heading("Channels: readers that stall");
+    report.heading("Channels: slow readers");
     report.note(&format!(
-        "{READERS} members, 200 messages of {PAYLOAD} bytes a second. With {STALLED} more that never read, one of them costs \
-         **{:.0} kB** (the server's memory and the kernel's for all sockets of the machine, both ends); the others' p99 is \
-         {} instead of {}.",
+        "{READERS} members, 200 messages of {PAYLOAD} bytes per second. With {STALLED} further members that never read, each of \
+         them costs **{:.0} kB** (memory of the server and of the kernel for all sockets of the machine, both ends). The \
+         p99 of the other members is {} instead of {}.",
         after.saturating_sub(before) as f64 / STALLED as f64 / 1e3,
         ms(quantile(&among.times, 0.99)),
         ms(quantile(&alone.times, 0.99)),

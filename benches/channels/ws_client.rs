@@ -60,7 +60,7 @@ impl WsClient {
             client.read_more()?;
         };
         let response = String::from_utf8_lossy(&client.unread[..end]).into_owned();
-        ensure!(response.starts_with("HTTP/1.1 101"), "the server answered {response}");
+        ensure!(response.starts_with("HTTP/1.1 101"), "expected status 101, got {response}");
         client.unread.drain(..end);
         Ok(client)
     }
@@ -92,7 +92,7 @@ impl WsClient {
             let frame = self.next_payload()?;
             let Ok(text) = std::str::from_utf8(&frame) else { continue };
             if text.contains(r#""status":"error""#) {
-                bail!("the server refused: {text}");
+                bail!("the server returned an error: {text}");
             }
             if is_wanted(text) {
                 return Ok(());
@@ -117,7 +117,7 @@ impl WsClient {
     fn read_more(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         let count = self.stream.read(&mut buffer)?;
-        ensure!(count > 0, "the server hung up");
+        ensure!(count > 0, "the server closed the connection");
         self.unread.extend_from_slice(&buffer[..count]);
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 
-/// A monotonic counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 

@@ -173,7 +173,6 @@ impl Hub {
         self.0.shards.iter().map(|(shard, _)| shard.len()).sum()
     }
 
-    /// The current counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();

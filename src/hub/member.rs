@@ -15,7 +15,6 @@ use crate::model::ChannelId;
 pub struct ReceiveMask(u8);
 
 impl ReceiveMask {
-    /// The empty set.
     pub const NONE: Self = Self(0);
     pub const BROADCASTS: Self = Self(1);
     pub const PRESENCE: Self = Self(2);
@@ -66,7 +65,6 @@ impl AllowedMask {
         self.0.fetch_and(mask.0, Ordering::AcqRel);
     }
 
-    /// The allowed kinds.
     #[must_use]
     pub fn get(&self) -> ReceiveMask {
         ReceiveMask(self.0.load(Ordering::Acquire))

@@ -197,7 +197,6 @@ impl TopicBatch {
         Self { deliveries, excluded, has_ids, shared_frames: Default::default() }
     }
 
-    /// Number of deliveries.
     pub fn len(&self) -> usize {
         self.deliveries.len()
     }

@@ -12,15 +12,10 @@ use super::{ConversationId, DeviceId, NotebookId, PersonaId, UserId};
 pub struct DeviceContext {
     /// The user who owns the device.
     pub user_id: UserId,
-    /// The device.
     pub device_id: DeviceId,
-    /// The open conversation.
     pub active_conversation_id: Option<ConversationId>,
-    /// The visible conversations.
     pub visible_conversation_ids: Vec<ConversationId>,
-    /// The open notebook.
     pub active_notebook_id: Option<NotebookId>,
-    /// The selected persona.
     pub active_persona_id: Option<PersonaId>,
     /// The page in the application.
     pub last_navigation_path: Option<String>,
@@ -45,7 +40,6 @@ impl LocalTime {
     /// Maximum length in bytes.
     pub const MAX_BYTES: usize = 64;
 
-    /// The unchanged text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

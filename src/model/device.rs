@@ -22,7 +22,6 @@ impl DeviceId {
         Self("default".into())
     }
 
-    /// The unchanged ID.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -69,7 +68,6 @@ impl fmt::Display for DeviceId {
 pub struct Device {
     /// The ID that the client chose.
     pub device_id: String,
-    /// Display name.
     pub device_name: Option<String>,
     /// Type as reported by the client, for example phone or desktop.
     pub device_type: Option<String>,

@@ -29,12 +29,10 @@ impl PartialEq for CustomEvent {
 pub enum Category {
     Presence,
     Typing,
-    /// Any other event.
     Custom,
 }
 
 impl Category {
-    /// All categories.
     pub const ALL: [Self; 3] = [Self::Presence, Self::Typing, Self::Custom];
 
     /// The value on the wire.

@@ -31,7 +31,6 @@ pub struct NodeState {
 pub struct VisibilityExplanation {
     /// Whether the viewer sees the user.
     pub visible: bool,
-    /// The visible face.
     pub face: Option<Face>,
     /// The deciding rule: self, block, list, setting, contact, team, policy, `never_seen`, grant, error, or
     /// `row_level_security` if it is disabled.
@@ -40,6 +39,5 @@ pub struct VisibilityExplanation {
     pub policy: Option<String>,
     /// The deciding row or setting.
     pub evidence: Option<Value>,
-    /// Explanation in English.
     pub reason: String,
 }

@@ -16,11 +16,8 @@ pub struct Presence {
     pub reach: Reach,
     /// When a device was last live; `None` if the user does not share it.
     pub last_seen: Option<Timestamp>,
-    /// Custom status text.
     pub custom_status: Option<String>,
-    /// Activity text.
     pub activity: Option<String>,
-    /// Current page.
     pub current_page: Option<String>,
     /// Since when all live devices have been idle.
     pub idle_since: Option<Timestamp>,
@@ -46,18 +43,14 @@ impl Presence {
 /// A user in a conversation, the key of a typing state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TypingUser {
-    /// The conversation.
     pub conversation_id: ConversationId,
-    /// The user.
     pub user_id: UserId,
 }
 
 /// Whether a user is typing in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypingState {
-    /// The user.
     pub user_id: UserId,
-    /// The conversation.
     pub conversation_id: ConversationId,
     /// `true` while typing, `false` after stopping.
     pub is_typing: bool,
@@ -68,9 +61,7 @@ pub struct TypingState {
 pub struct PresenceSummary {
     /// ID of the user.
     pub user_id: UserId,
-    /// The full status.
     pub online_status: Status,
-    /// Custom status text.
     pub custom_status: Option<String>,
     /// When a device was last live; `None` if the user does not share it.
     #[serde(serialize_with = "milliseconds::option")]

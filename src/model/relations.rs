@@ -32,7 +32,6 @@ impl ContactStatus {
 /// A contact or a contact request, as the caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Contact {
-    /// The other user.
     pub user_id: UserId,
     /// State of the contact.
     pub status: ContactStatus,
@@ -47,7 +46,6 @@ pub struct Contact {
 /// A user blocked by the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Block {
-    /// The blocked user.
     pub user_id: UserId,
     /// When the block was created.
     #[serde(serialize_with = "milliseconds::serialize")]
@@ -59,7 +57,6 @@ pub struct Block {
 pub struct Conversation {
     /// ID of the conversation.
     pub id: ConversationId,
-    /// Title.
     pub title: Option<String>,
     /// The user who created it.
     pub created_by: UserId,

@@ -18,14 +18,12 @@ pub enum Visibility {
     Team,
     /// The user's accepted contacts.
     Contacts,
-    /// All signed-in users.
     Everyone,
 }
 
 from_sql_text!(Visibility);
 
 impl Visibility {
-    /// All values.
     pub const ALL: [Self; 4] = [Self::Nobody, Self::Team, Self::Contacts, Self::Everyone];
 
     /// The value on the wire and in SQL.

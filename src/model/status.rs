@@ -12,7 +12,6 @@ use super::sql::from_sql_text;
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
 pub enum Status {
-    /// At the device.
     Online,
     /// Connected, but not using the device.
     Away,
@@ -22,7 +21,6 @@ pub enum Status {
     Dnd,
     /// Shown as offline except to the visibility list. Chosen by the user.
     Invisible,
-    /// No live device.
     Offline,
 }
 

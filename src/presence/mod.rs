@@ -1,6 +1,6 @@
-//! Presence: writing it in groups, keeping it alive, and knowing who may see it.
+//! Presence: batched writes, device liveness, and delivery to the viewers that may see it.
 //!
-//! Read [`writer`] first (how a change gets in), then [`visibility`] (how it gets out).
+//! [`writer`] is how a change is written, [`visibility`] how it reaches viewers.
 
 pub mod channel_users;
 pub mod context_sync;

@@ -13,19 +13,16 @@ use super::{ClientMessage, ErrorCode, ServerMessage, WireError, context, devices
 pub enum Frame<'a> {
     /// A text message, valid UTF-8.
     Text(&'a str),
-    /// A binary message.
     Binary(&'a [u8]),
 }
 
 /// The frame type of an encoded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// One text frame.
     Text,
     /// Several text frames: each line (ended by a line feed) is one frame. For messages that a dialect splits; the
     /// frames stay together and in order.
     TextLines,
-    /// One binary frame.
     Binary,
 }
 

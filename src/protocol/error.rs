@@ -35,7 +35,6 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// All codes.
     pub const ALL: [Self; 12] = [
         Self::InvalidRequest,
         Self::Unprocessable,
@@ -90,7 +89,6 @@ impl FieldError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct WireError {
-    /// Machine-readable code.
     pub code: ErrorCode,
     /// English text without SQL, paths or secrets.
     pub message: Cow<'static, str>,

@@ -92,7 +92,6 @@ impl<'a> Fields<'a> {
         self.required_enum(names)
     }
 
-    /// A required string.
     pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {
             None => {
@@ -119,7 +118,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A required boolean.
     pub fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names) {
             None => {

@@ -26,9 +26,7 @@ pub enum ServerMessage {
     Typing(TypingState),
     /// A custom event from the operator's back end.
     Custom(CustomEvent),
-    /// Acknowledges a heartbeat.
     HeartbeatAck {
-        /// The server's time.
         server_time: Timestamp,
     },
     /// Acknowledges a committed status; carries the user's own presence after it.
@@ -61,11 +59,9 @@ impl Encode for ServerMessage {
 pub struct Welcome {
     /// ID of the connection on its node, for logs on both sides.
     pub client_id: Box<str>,
-    /// The authenticated user.
     pub user_id: UserId,
     /// The device of the connection.
     pub device_id: DeviceId,
-    /// The server's time.
     pub server_time: Timestamp,
     /// Recommended interval between client heartbeats.
     pub heartbeat_interval: Duration,
@@ -76,14 +72,12 @@ pub struct Welcome {
 pub enum ClientMessage {
     /// Sets the status and its optional fields.
     Status(StatusUpdate),
-    /// A heartbeat.
     Heartbeat {
         /// Whether the device is in use; `None` if the client does not report it.
         active: Option<bool>,
     },
     /// The user started or stopped typing.
     Typing {
-        /// The conversation.
         conversation_id: ConversationId,
         /// `true` while typing, `false` after stopping.
         is_typing: bool,
@@ -139,7 +133,6 @@ impl Subscription {
 /// `null`) clears it.
 #[derive(Debug, Clone, PartialEq, Eq, Validate)]
 pub struct StatusUpdate {
-    /// The new status.
     #[garde(skip)]
     pub status: Status,
     /// The device that reports it; `None` for the device of the connection.
@@ -183,19 +176,15 @@ impl StatusUpdate {
 /// clears it. Serializes to the present fields, named as the columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContextUpdate {
-    /// The device.
     #[serde(skip)]
     pub device_id: DeviceId,
-    /// The open conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_conversation_id: Option<Option<ConversationId>>,
     /// The visible conversations, for example in a sidebar; at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible_conversation_ids: Option<Vec<ConversationId>>,
-    /// The open notebook.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_notebook_id: Option<Option<NotebookId>>,
-    /// The selected persona.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_persona_id: Option<Option<PersonaId>>,
     /// The page in the application: at most 2,048 characters after trimming.

@@ -3,7 +3,6 @@
 /// Close code of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
-    /// Normal closure.
     Normal,
     /// The server shuts down, or the peer leaves the page.
     GoingAway,
@@ -19,7 +18,6 @@ pub enum CloseCode {
     TooBig,
     /// An internal error of the server on this connection.
     InternalError,
-    /// The server restarts.
     ServiceRestart,
     /// The peer reads too slowly, or the server is at its maximum of connections.
     TryAgainLater,
@@ -86,7 +84,6 @@ impl CloseCode {
         self.row().number
     }
 
-    /// The default reason.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.row().reason

@@ -72,7 +72,6 @@ struct Output {
 /// Life-cycle stage of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Accepts frames.
     Open,
     /// The close frame is the last one in the outbox.
     Closing(CloseReason),

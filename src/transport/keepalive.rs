@@ -5,9 +5,7 @@ use super::Heartbeat;
 /// Result of a keepalive check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// No action needed.
     Alive,
-    /// Send a ping.
     Ping,
     /// The first ping was not answered.
     Unresponsive,

@@ -7,7 +7,6 @@ use super::MessageRateLimits;
 /// The decision about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateDecision {
-    /// Process the message.
     Allow,
     /// Drop the message. `notify` is true once a second.
     Reject {

@@ -61,12 +61,12 @@ pub(super) async fn run_connection<S: Session>(registration: Registration, mut s
     let Err(cause) = read_loop.run(&mut session).await;
     drop(read_loop);
     queue_close_frame(&conn, cause);
-    let why = conn.close_reason().unwrap_or(CloseReason::Aborted);
+    let close_reason = conn.close_reason().unwrap_or(CloseReason::Aborted);
     let settings = *conn.shard().settings();
     // Writing of the queued frames, the close frame last, continues meanwhile.
     match timeout(
         settings.session_close_timeout,
-        poll_with_writes(&conn, Box::pin(session.on_close(&conn, why))),
+        poll_with_writes(&conn, Box::pin(session.on_close(&conn, close_reason))),
     )
     .await
     {
@@ -75,10 +75,10 @@ pub(super) async fn run_connection<S: Session>(registration: Registration, mut s
         Err(_elapsed) => tracing::error!(conn.id = %conn.id(), "session close timed out"),
     }
     // Boxed, so that the future does not enlarge idle connections' tasks.
-    let finished = Box::pin(timeout(settings.close_timeout, flush_and_shut_down(&conn, why))).await;
+    let finished = Box::pin(timeout(settings.close_timeout, flush_and_shut_down(&conn, close_reason))).await;
     conn.shut_down(Shutdown::Both);
     tracing::debug!(
-        conn.id = %conn.id(), reason = why.as_str(), detail = ?why, in_time = finished.is_ok(), "connection closed"
+        conn.id = %conn.id(), reason = close_reason.as_str(), detail = ?close_reason, in_time = finished.is_ok(), "connection closed"
     );
 }
 
@@ -102,14 +102,14 @@ fn queue_close_frame(conn: &Connection, cause: EndCause) {
 
 /// Writes the queued frames and, unless the peer closed first, waits for the peer to disconnect. Closing the socket
 /// with unread bytes would reset the connection and could discard the close frame.
-async fn flush_and_shut_down(conn: &Connection, why: CloseReason) {
+async fn flush_and_shut_down(conn: &Connection, close_reason: CloseReason) {
     poll_fn(|cx| {
         conn.signals.register(cx.waker());
         conn.poll_flush(cx)
     })
     .await;
     conn.shut_down(Shutdown::Write);
-    if matches!(why, CloseReason::Peer(_)) {
+    if matches!(close_reason, CloseReason::Peer(_)) {
         return;
     }
     poll_fn(|cx| {

@@ -28,13 +28,11 @@ pub enum CloseReason {
     Peer(Option<u16>),
     /// The peer disconnected without a close frame.
     Lost,
-    /// The socket failed.
     Failed(io::ErrorKind),
     /// The server closed it.
     Server(CloseCode),
     /// Two pings went unanswered.
     PingTimeout,
-    /// The session panicked.
     Panicked,
     /// The hub aborted it after the shutdown timeout.
     Aborted,

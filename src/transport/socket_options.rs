@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
 /// The kernel probes an idle peer after this time.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-/// Interval between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Unanswered probes after which the kernel closes the connection.
 const KEEPALIVE_PROBES: u32 = 2;

@@ -87,7 +87,7 @@ test("the channel playground joins, tracks and broadcasts, frame by frame", asyn
 
 test("the playground shows database changes", async () => {
   psql(`create table public.tides (id int primary key, metres numeric); alter table public.tides enable row level security;
-    create policy "everybody" on public.tides for select using (true); grant select on public.tides to authenticated;
+    create policy "everyone" on public.tides for select using (true); grant select on public.tides to authenticated;
     alter publication supabase_realtime add table public.tides`);
   const page = await visit(browser, "/#channels");
   await page.getByLabel("Changes of table").fill("public.tides");

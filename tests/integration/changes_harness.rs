@@ -72,7 +72,6 @@ impl DeliverySink for RecordedDeliveries {
     }
 }
 
-/// A subscribed channel.
 pub struct Listener {
     topic: Arc<str>,
     conn: ConnId,

@@ -68,7 +68,7 @@ struct ChannelHarness {
 
 impl ChannelHarness {
     async fn new(db: &TestDatabase) -> Self {
-        let database = Database::new(&db.url, None, 2).expect("the URL is fine");
+        let database = Database::new(&db.url, None, 2).expect("a valid URL");
         let stop = CancellationToken::new();
         let received = Arc::<Mutex<Vec<DatabaseBroadcast>>>::default();
         let (authorizer, asker, rights_ears) = authorizer(database.clone());
@@ -233,8 +233,8 @@ async fn policies_decide_per_caller_and_topic(db: Arc<TestDatabase>) {
     assert_eq!(broken, AuthorizationError::Policy(*b"22012"));
     assert_eq!(harness.read(&user_principal(member), "room:1").await, Ok(ALL));
     let kept: i64 = db.query_row("select count(*) from realtime.messages", &[]).await.get(0);
-    assert_eq!(kept, 0, "probes leave nothing");
-    assert!(harness.received.lock().is_empty(), "and are no broadcasts");
+    assert_eq!(kept, 0, "checks leave no rows");
+    assert!(harness.received.lock().is_empty(), "and cause no broadcasts");
 }
 
 async fn concurrent_joins_each_get_the_correct_result(db: Arc<TestDatabase>) {
@@ -374,7 +374,7 @@ async fn write_access_follows_row_changes(db: Arc<TestDatabase>) {
     assert_eq!(harness.write(&user_principal(id), "room:1").await, Ok(WriteRights::NONE));
     db.execute("update public.members set writes = true", &[]).await;
     wait_until("the gain", || joined.subscription.write_rights() == Some(writes)).await;
-    assert_eq!(joined.rights_changes(), [], "what may be read has not changed");
+    assert_eq!(joined.rights_changes(), [], "read access has not changed");
 }
 
 /// Cuts the LISTEN connections and prevents reconnects while `meanwhile` runs.
@@ -389,10 +389,12 @@ async fn change_while_disconnected(
         where datname = current_database() and application_name = 'rollcall-listener'";
     let database: String = db.query_row("select current_database()", &[]).await.get(0);
     admin.batch_execute(&format!("alter database {database} connection limit 0; {cut}")).await.expect("cut");
-    wait_until("deaf", || !harness.messages.is_connected()).await;
+    wait_until("the listener is disconnected", || !harness.messages.is_connected()).await;
     db.execute(meanwhile, ids).await;
     admin.batch_execute(&format!("alter database {database} connection limit -1")).await.expect("open again");
-    timeout(WAIT_TIMEOUT, harness.messages.wait_until_connected()).await.expect("it listens again");
+    timeout(WAIT_TIMEOUT, harness.messages.wait_until_connected())
+        .await
+        .expect("the listener has reconnected");
 }
 
 async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDatabase>) {
@@ -457,7 +459,7 @@ async fn a_policy_that_never_returns_delays_only_its_caller(db: Arc<TestDatabase
         slowest = slowest.max(started.elapsed());
     }
     assert_eq!(sleeper.await.expect("no panic"), Err(AuthorizationError::QueryCanceled));
-    assert!(slowest < Duration::from_millis(950), "others waited {slowest:?}");
+    assert!(slowest < Duration::from_millis(950), "other callers waited {slowest:?}");
     assert_eq!(harness.read(&user_principal(id), "room:1").await, Ok(ALL));
 }
 
@@ -613,7 +615,7 @@ async fn replay_returns_the_newest_since_a_time_oldest_first(db: Arc<TestDatabas
         stored.broadcasts.iter().map(number).collect::<Vec<_>>()
     };
     let a_moment_ago = jiff::Timestamp::now().as_millisecond() - 30_000;
-    assert_eq!(replay(a_moment_ago, 3).await, [38, 39, 40], "in their order, although of one transaction");
+    assert_eq!(replay(a_moment_ago, 3).await, [38, 39, 40], "in order, although of one transaction");
     assert_eq!(replay(a_moment_ago, 1_000).await, (16..=40).collect::<Vec<_>>());
     assert_eq!(replay(a_moment_ago, 0).await, [40]);
     assert_eq!(replay(-1, -5).await, [40]);
@@ -843,7 +845,7 @@ async fn random_histories_match_select_and_insert_as_the_caller(db: Arc<TestData
                         .await;
                         joined.remove(&(caller, topic_index));
                     } else {
-                        wait_until("what may be written is known rightly or not at all", || {
+                        wait_until("cached write access is current or absent", || {
                             channel
                                 .subscription
                                 .write_rights()

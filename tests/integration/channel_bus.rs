@@ -56,7 +56,7 @@ struct BusNode {
 
 impl BusNode {
     async fn open(db: &TestDatabase) -> Self {
-        let database = Database::new(&db.url, None, 4).expect("the URL is fine");
+        let database = Database::new(&db.url, None, 4).expect("a valid URL");
         let (node, received, stop) =
             (NodeId::random(), ReceivedMessages::default(), CancellationToken::new());
         node::renew_lease(&database.server_connection().await.expect("a connection"), node, LEASE)
@@ -189,5 +189,5 @@ async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
         sleep(Duration::from_millis(100)).await;
     }
     let kept: i64 = db.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
-    assert_eq!(kept, 1, "what is young stays");
+    assert_eq!(kept, 1, "recent rows stay");
 }

@@ -29,14 +29,14 @@ create policy "column: by the row's own topic" on realtime.messages for select t
 
 -- Permissions that claims grant one by one.
 create policy "claims: broadcast" on realtime.messages for select to authenticated
-  using (realtime.topic() like 'claims:%' and extension = 'broadcast' and (auth.jwt() ->> 'hears')::boolean);
+  using (realtime.topic() like 'claims:%' and extension = 'broadcast' and (auth.jwt() ->> 'reads_broadcast')::boolean);
 create policy "claims: presence" on realtime.messages for select to authenticated
-  using (realtime.topic() like 'claims:%' and extension = 'presence' and (auth.jwt() ->> 'sees')::boolean);
+  using (realtime.topic() like 'claims:%' and extension = 'presence' and (auth.jwt() ->> 'reads_presence')::boolean);
 create policy "claims: write" on realtime.messages for insert to authenticated
-  with check (realtime.topic() like 'claims:%' and (auth.jwt() ->> 'speaks')::boolean);
+  with check (realtime.topic() like 'claims:%' and (auth.jwt() ->> 'can_write')::boolean);
 
 -- Members of a room in a typical application table.
-create table public.members (room text, user_id uuid, speaks boolean not null default true, primary key (room, user_id));
+create table public.members (room text, user_id uuid, can_write boolean not null default true, primary key (room, user_id));
 grant select on public.members to authenticated;
 alter table public.members enable row level security;
 create policy "own memberships" on public.members for select to authenticated using (user_id = (select auth.uid()));
@@ -45,4 +45,4 @@ create policy "members: read" on realtime.messages for select to authenticated
     where m.user_id = (select auth.uid()) and 'members:' || m.room = (select realtime.topic())));
 create policy "members: write" on realtime.messages for insert to authenticated
   with check (exists (select from public.members m
-    where m.user_id = (select auth.uid()) and m.speaks and 'members:' || m.room = (select realtime.topic())));
+    where m.user_id = (select auth.uid()) and m.can_write and 'members:' || m.room = (select realtime.topic())));

@@ -87,7 +87,7 @@ struct ChannelHarness {
 
 impl ChannelHarness {
     async fn open(db: &TestDatabase) -> Self {
-        let database = Database::new(&db.url, None, 4).expect("the URL is fine");
+        let database = Database::new(&db.url, None, 4).expect("a valid URL");
         let (node, stop, members) =
             (NodeId::random(), CancellationToken::new(), Arc::<LocalMembers>::default());
         let new_presence = |rows: &PresenceStore| {
@@ -131,7 +131,7 @@ impl ChannelHarness {
             tokio::spawn(listen),
             tokio::spawn(renew),
         ];
-        ready.wait_for(|ready| *ready).await.expect("the mirror runs");
+        ready.wait_for(|ready| *ready).await.expect("remote presence is ready");
         Self { node, database, presence, members, stop, tasks }
     }
 
@@ -298,14 +298,14 @@ async fn a_starting_node_loads_existing_presence(db: Arc<TestDatabase>) {
     let (there, ()) = futures_util::join!(ChannelHarness::open(&db), walk);
     wait_until("both agree", || there.state(&topic) == here.state(&topic)).await;
     let text = String::from_utf8(there.presence.encoded_state(&topic).to_vec()).expect("text");
-    assert!(text.contains(r#""z":12345678901234567890123, "a":1.0}"#), "as it was sent: {text}");
+    assert!(text.contains(r#""z":12345678901234567890123, "a":1.0}"#), "unchanged: {text}");
 }
 
 async fn entries_of_a_stopped_node_leave_at_once(db: Arc<TestDatabase>) {
     let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
     let topic = Topic::public("lobby");
     here.track(&presence_ref(&topic, "ann"), json!({})).await;
-    wait_until("ann is seen", || !there.state(&topic).is_empty()).await;
+    wait_until("ann is visible", || !there.state(&topic).is_empty()).await;
 
     here.stop.cancel();
     let started = Instant::now();
@@ -321,7 +321,7 @@ async fn entries_of_a_dead_node_leave_when_its_lease_expires(db: Arc<TestDatabas
     for n in 0..20 {
         here.track(&presence_ref(&topic, &format!("key-{n}")), json!({})).await;
     }
-    wait_until("all are seen", || watcher.lock().payloads().len() == 20).await;
+    wait_until("all are visible", || watcher.lock().payloads().len() == 20).await;
 
     here.crash();
     let diffs = watcher.lock().diff_count;
@@ -329,7 +329,7 @@ async fn entries_of_a_dead_node_leave_when_its_lease_expires(db: Arc<TestDatabas
     assert_eq!(watcher.lock().diff_count, diffs + 1, "in one diff");
     db.execute("select rollcall.sweep()", &[]).await;
     let left: i64 = db.query_row("select count(*) from rollcall.presence", &[]).await.get(0);
-    assert_eq!(left, 0, "the sweep takes the rows along");
+    assert_eq!(left, 0, "the sweep deletes the rows");
 }
 
 async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
@@ -338,7 +338,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     let watcher = there.watch(&topic);
     let row = json!([["lobby", false, "ann", {}]]);
     here.track(&presence_ref(&topic, "ann"), json!({})).await;
-    wait_until("ann is seen", || !watcher.lock().payloads().is_empty()).await;
+    wait_until("ann is visible", || !watcher.lock().payloads().is_empty()).await;
     let diffs = watcher.lock().diff_count;
 
     db.execute("truncate rollcall.presence", &[]).await;
@@ -347,7 +347,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     db.execute("delete from public.presence_nodes where id = $node", &[("node", here.node.0)]).await;
     wait_for_rows(&db, row).await;
     wait_until("ann is still there, or again", || there.state(&topic) == here.state(&topic)).await;
-    assert!(watcher.lock().diff_count <= diffs + 2, "at most once away and back");
+    assert!(watcher.lock().diff_count <= diffs + 2, "at most one leave and join");
 }
 
 async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
@@ -356,7 +356,7 @@ async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
     let (near, far) = (here.watch(&topic), there.watch(&topic));
     let (ann, bob) = (presence_ref(&topic, "ann"), presence_ref(&topic, "bob"));
     here.track(&ann, json!({"n": 0})).await;
-    wait_until("ann is seen", || !far.lock().payloads().is_empty()).await;
+    wait_until("ann is visible", || !far.lock().payloads().is_empty()).await;
 
     // Every statement on the table fails or blocks, and every connection is cut.
     db.execute("alter table rollcall.presence rename to presence_away", &[]).await;

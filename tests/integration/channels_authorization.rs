@@ -122,20 +122,20 @@ async fn write_access_follows_the_current_token(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
     let user = User::new();
-    let token = |speaks: bool| {
+    let token = |can_write: bool| {
         mint_token(&json!({
             "sub": user.id, "role": "authenticated", "exp": unix_time_in(600),
-            "hears": true, "sees": true, "speaks": speaks,
+            "reads_broadcast": true, "reads_presence": true, "can_write": can_write,
         }))
     };
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let topic = "realtime:claims:1";
     socket.join_private(topic, &token(true), json!({"broadcast": {"ack": true}})).await;
-    for speaks in [true, false, true] {
-        socket.set_token(topic, &token(speaks)).await;
+    for can_write in [true, false, true] {
+        socket.set_token(topic, &token(can_write)).await;
         for _ in 0..2 {
             let reference = socket.broadcast(topic, "e", json!({})).await;
-            assert_eq!(socket.wait_for_reply(&reference).await["status"] == "ok", speaks);
+            assert_eq!(socket.wait_for_reply(&reference).await["status"] == "ok", can_write);
         }
     }
     socket.expect_no_frame().await;
@@ -160,7 +160,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
         ("ed", Algorithm::EdDSA, EncodingKey::from_ed_pem(ED25519.as_bytes()).expect("a key")),
     ];
     let public = keys.iter().map(|(kid, algorithm, key)| {
-        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public half");
+        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public key");
         jwk.common.key_id = Some((*kid).into());
         serde_json::to_value(jwk).expect("JSON")
     });
@@ -183,7 +183,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
         );
         node.channel_client_with_key(SerializerVersion::V2, &token)
             .await
-            .expect("it is a key too")
+            .expect("it is also a valid API key")
             .heartbeat()
             .await;
         let reason =
@@ -342,25 +342,25 @@ async fn dropping_a_policy_closes_open_channels(db: Arc<TestDatabase>) {
     socket.expect_no_frame().await;
     // The user loses one of two permissions: the channel stays open with the other, and receives the state when the
     // permission returns.
-    let token = User::with_claims(json!({"hears": true, "sees": true})).token;
+    let token = User::with_claims(json!({"reads_broadcast": true, "reads_presence": true})).token;
     let topic = "realtime:claims:1";
     socket.join_private(topic, &token, json!({"presence": {"enabled": true}})).await;
     socket.wait_for(topic, "presence_state").await;
-    let mut speaker =
+    let mut service =
         node.channel_client_with_key(SerializerVersion::V2, &service_user().token).await.expect("a key");
-    speaker.join_private(topic, &service_user().token, json!({"presence": {"key": "service"}})).await;
+    service.join_private(topic, &service_user().token, json!({"presence": {"key": "service"}})).await;
     db.execute(r#"drop policy "claims: presence" on realtime.messages"#, &[]).await;
     let (mut missed, mut tracked) = (0, 0);
     let started = Instant::now();
     while missed < 2 {
         tracked += 1;
-        speaker.track(topic, json!({ "n": tracked })).await;
-        speaker.wait_for(topic, "presence_diff").await;
+        service.track(topic, json!({ "n": tracked })).await;
+        service.wait_for(topic, "presence_diff").await;
         let received = socket.frames_within(Duration::from_millis(100)).await;
         missed = if received.is_empty() { missed + 1 } else { 0 };
         assert!(started.elapsed() < Duration::from_secs(2), "still received: {received:?}");
     }
-    speaker.broadcast(topic, "still", json!({})).await;
+    service.broadcast(topic, "still", json!({})).await;
     assert_eq!(socket.next_broadcast(topic).await["event"], "still");
     db.execute(
         r#"create policy "claims: presence" on realtime.messages for select to authenticated
@@ -381,21 +381,21 @@ async fn losing_write_access_takes_effect_at_once(db: Arc<TestDatabase>) {
     let topic = "realtime:members:1";
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join_private(topic, &user.token, json!({"broadcast": {"ack": true}})).await;
-    let mut may_speak = async |wanted: bool| {
+    let mut expect_write_access = async |wanted: bool| {
         let started = Instant::now();
         loop {
             let reference = socket.broadcast(topic, "e", json!({})).await;
             if (socket.wait_for_reply(&reference).await["status"] == "ok") == wanted {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(1), "not noticed: {wanted}");
+            assert!(started.elapsed() < Duration::from_secs(1), "no effect: {wanted}");
         }
     };
-    may_speak(true).await;
-    db.execute("update public.members set speaks = false where user_id = $user", &ids).await;
-    may_speak(false).await;
-    db.execute("update public.members set speaks = true where user_id = $user", &ids).await;
-    may_speak(true).await;
+    expect_write_access(true).await;
+    db.execute("update public.members set can_write = false where user_id = $user", &ids).await;
+    expect_write_access(false).await;
+    db.execute("update public.members set can_write = true where user_id = $user", &ids).await;
+    expect_write_access(true).await;
 }
 
 async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(db: Arc<TestDatabase>) {

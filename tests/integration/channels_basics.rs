@@ -237,8 +237,8 @@ async fn broadcasts_over_http_are_delivered(db: Arc<TestDatabase>) {
     .await;
     let private = node.post(&user, &format!("{path}?private=true"), json!({})).await;
     assert_eq!((private.status.as_u16(), private.body), (403, json!({"message": "Unauthorized"})));
-    let nobody = send(node.request(Method::POST, path)).await;
-    assert_eq!((nobody.status.as_u16(), nobody.body), (401, json!({"message": "Unauthorized"})));
+    let unauthorized = send(node.request(Method::POST, path)).await;
+    assert_eq!((unauthorized.status.as_u16(), unauthorized.body), (401, json!({"message": "Unauthorized"})));
     let odd = send(
         node.request(Method::POST, path)
             .bearer_auth(&user.token)
@@ -378,5 +378,5 @@ async fn a_stopping_server_closes_channel_sockets_with_1012(db: Arc<TestDatabase
     let stopping = node.clone();
     let stopped = tokio::spawn(async move { stopping.stop().await });
     one.expect_close(1012).await;
-    stopped.await.expect("no panic").expect("it stops in order");
+    stopped.await.expect("no panic").expect("it stops gracefully");
 }

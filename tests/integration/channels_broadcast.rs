@@ -321,15 +321,15 @@ async fn sending_from_sql_without_access_raises_a_warning(db: Arc<TestDatabase>)
     let dba = db.connect().await;
     dba.batch_execute(&format!("{as_user} select realtime.send('{{}}', 'no', 'readonly:1', true); commit"))
         .await
-        .expect("a warning is no error");
+        .expect("a warning, not an error");
     dba.batch_execute(&format!("{as_user} select realtime.send('[1]', 'no', 'open:1', true); commit"))
         .await
-        .expect("a payload that is no object is one neither");
+        .expect("nor for a payload that is not an object");
     let count = db.query_row("select count(*) from realtime.messages", &[]).await;
     assert_eq!(count.get::<_, i64>(0), 0);
     dba.batch_execute(&format!("{as_user} select realtime.send('{{}}', 'yes', 'open:1', true); commit"))
         .await
-        .expect("this user may");
+        .expect("this user has access");
     assert_eq!(socket.next_broadcast(PRIVATE_TOPIC).await["event"], "yes");
     socket.expect_no_frame().await;
 }
@@ -347,7 +347,7 @@ async fn a_row_trigger_broadcasts_the_change(db: Arc<TestDatabase>) {
                perform realtime.broadcast_changes('open:1', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
                return null;
              end $f$;
-             create trigger tell after insert or update or delete on public.notes
+             create trigger broadcast_changes after insert or update or delete on public.notes
                for each row execute function public.tell_of_notes();",
             &[],
         )
@@ -419,7 +419,7 @@ async fn policies_read_the_topic_without_its_prefix(db: Arc<TestDatabase>) {
         sleep(QUIET_PERIOD).await;
     }
     let nothing = db.query_row("select realtime.topic()", &[]).await;
-    assert_eq!(nothing.get::<_, Option<String>>(0), None, "outside there is none");
+    assert_eq!(nothing.get::<_, Option<String>>(0), None, "outside a trigger there is none");
 }
 
 fn now_in_milliseconds() -> i64 {
@@ -597,7 +597,7 @@ async fn flooding_closes_the_sender_channel(db: Arc<TestDatabase>) {
         let reply = sender.try_join(TOPIC, json!({"config": {"broadcast": {"ack": true}}})).await;
         if reply["status"] == "ok" {
             let reference = sender.broadcast(TOPIC, "back", json!({})).await;
-            let frame = sender.wait_for_match("an answer or the end", |frame| {
+            let frame = sender.wait_for_match("a reply or a close", |frame| {
                 frame.reference == reference.as_str() || frame.event == "phx_close"
             });
             if frame.await.payload["status"] == "ok" {

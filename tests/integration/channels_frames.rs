@@ -194,7 +194,7 @@ impl RawSocket {
         use futures_util::{SinkExt, StreamExt};
         let join = json!(["1", "1", topic, "phx_join", {"config": {}}]);
         self.0.send(Message::text(join.to_string())).await.expect("it is open");
-        let reply = self.0.next().await.expect("an answer").expect("a frame");
+        let reply = self.0.next().await.expect("a response").expect("a frame");
         assert!(reply.to_text().expect("text").contains("\"ok\""), "{reply:?}");
     }
 

@@ -118,9 +118,9 @@ async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(db: Arc<Tes
     socket.heartbeat().await;
     let refusal =
         open(node.address, SerializerVersion::V2, &path(&anon_key()), &header("garbage")).await.err();
-    assert_eq!(refusal.expect("the header counts").status, 401);
+    assert_eq!(refusal.expect("the header is used").status, 401);
     let refusal = open(node.address, SerializerVersion::V2, &path("sb_publishable_unknown"), &[]).await.err();
-    assert_eq!(refusal.expect("not every opaque key is one").status, 401);
+    assert_eq!(refusal.expect("unknown opaque keys are rejected").status, 401);
 
     // No policy grants access; only service_role needs none.
     let private = json!({"config": {"private": true}});
@@ -154,7 +154,7 @@ async fn upgrades_above_the_connection_limit_are_rejected(db: Arc<TestDatabase>)
     one.abort();
     let started = Instant::now();
     while node.channel_client_with_key(SerializerVersion::V2, &anon_key()).await.is_err() {
-        assert!(started.elapsed() < WAIT_TIMEOUT, "the place of one who went is free again");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "a closed connection frees its slot");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -284,7 +284,7 @@ async fn a_single_json_broadcast_arrives_unchanged(db: Arc<TestDatabase>) {
 
         let frame = new.wait_for("realtime:room 1:ü", "broadcast").await;
         assert_eq!(frame.payload["event"], "new/msg");
-        assert_eq!(frame.data.as_deref(), Some(body.as_bytes()), "the very bytes");
+        assert_eq!(frame.data.as_deref(), Some(body.as_bytes()), "identical bytes");
         let frame = old.wait_for("realtime:room 1:ü", "broadcast").await;
         assert_eq!(frame.payload["event"], "new/msg");
         assert!(frame.text.contains(body), "{}", frame.text);

@@ -240,7 +240,7 @@ async fn a_channel_without_a_token_uses_the_socket_token(db: Arc<TestDatabase>) 
     let mut own = node
         .channel_client_with_key(SerializerVersion::V2, &user.token)
         .await
-        .expect("a user's token is a key");
+        .expect("a user token is a valid API key");
     let mut anonymous = node.channel_client(SerializerVersion::V2).await;
     for payload in [
         json!({"config": {"private": true}}),
@@ -336,7 +336,7 @@ async fn a_leave_gets_a_reply_and_a_close(db: Arc<TestDatabase>) {
         assert_eq!(reply.payload, json!({"status": "ok", "response": {}}));
         let close = socket.next_frame().await;
         assert_eq!((close.event.as_str(), &close.payload), ("phx_close", &json!({})));
-        assert_eq!(close.reference, json!(join_ref), "ref is the join's");
+        assert_eq!(close.reference, json!(join_ref), "ref equals the join's ref");
         if vsn == SerializerVersion::V2 {
             assert_eq!(close.join_ref, json!(join_ref));
         }
@@ -422,7 +422,7 @@ async fn an_expired_token_closes_only_its_channel(db: Arc<TestDatabase>) {
         assert!(message.starts_with("Token has expired ") && message.ends_with(" seconds ago"), "{message}");
     }
     let late = unix_time_in(0) - ends;
-    assert!((0..=1).contains(&late), "noticed within a second or so, not {late} s");
+    assert!((0..=1).contains(&late), "the expiry takes effect within about a second, not {late} s");
     let reference = socket.broadcast("realtime:lasting", "e", json!({})).await;
     assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
     let reference = socket.broadcast(TOPIC, "e", json!({})).await;
@@ -446,7 +446,7 @@ async fn a_refreshed_token_keeps_the_channel_open(db: Arc<TestDatabase>) {
             socket.set_token(topic, &user.token).await;
         }
         let frames = socket.frames_within(Duration::from_secs(5)).await;
-        assert!(frames.is_empty(), "neither an answer nor an end: {frames:?}");
+        assert!(frames.is_empty(), "neither a reply nor a close: {frames:?}");
         for topic in [TOPIC, "realtime:open:1"] {
             let reference = socket.broadcast(topic, "e", json!({})).await;
             assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
@@ -483,9 +483,9 @@ async fn a_refresh_without_read_access_closes_the_channel(db: Arc<TestDatabase>)
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
     let user = User::new();
-    let token = |hears: bool, sees: bool| {
+    let token = |reads_broadcast: bool, reads_presence: bool| {
         mint_token(&json!({
-            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600), "hears": hears, "sees": sees,
+            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600), "reads_broadcast": reads_broadcast, "reads_presence": reads_presence,
         }))
     };
     let config = json!({"presence": {"enabled": true}});
@@ -615,7 +615,7 @@ async fn an_idle_socket_is_closed_after_a_minute(db: Arc<TestDatabase>) {
     };
     let (closed, ()) = tokio::join!(silent.expect_close_within(Duration::from_secs(80)), beats);
     assert_eq!(closed.0, 1000, "{closed:?}");
-    assert!(started.elapsed() >= Duration::from_secs(58), "not before its time");
+    assert!(started.elapsed() >= Duration::from_secs(58), "not before its expiry");
     beating.expect_no_frame().await;
 }
 
@@ -666,7 +666,7 @@ async fn public_channels_stay_open_without_the_database(db: Arc<TestDatabase>) {
     db.allow_connections().await;
     let started = Instant::now();
     while socket.try_join("realtime:open:2", private.clone()).await["status"] != "ok" {
-        assert!(started.elapsed() < WAIT_TIMEOUT * 2, "private channels never come back");
+        assert!(started.elapsed() < WAIT_TIMEOUT * 2, "private channels did not recover");
         sleep(QUIET_PERIOD).await;
     }
     socket.heartbeat().await;

@@ -72,12 +72,12 @@ async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestData
     assert!(joins >= 5, "{joins}");
     assert_eq!(refused, "ClientJoinRateLimitReached: Too many joins per second");
     socket.heartbeat().await;
-    assert!(socket.frames_within(QUIET_PERIOD).await.is_empty(), "what is joined stays");
+    assert!(socket.frames_within(QUIET_PERIOD).await.is_empty(), "joined channels stay");
     let refused = node
         .channel_client_with_key(SerializerVersion::V2, &anon_key())
         .await
         .err()
-        .expect("the door is closed too");
+        .expect("new joins are rejected too");
     assert_eq!((refused.status, &refused.body["error"]), (429, &json!("Too many joins per second")));
 }
 

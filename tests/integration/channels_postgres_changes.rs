@@ -107,7 +107,7 @@ async fn the_join_reply_echoes_subscriptions_with_ids(db: Arc<TestDatabase>) {
             assert_eq!(&given, subscriptions, "verbatim");
         }
         assert!(ids.iter().all(|id| (1..=i64::from(i32::MAX)).contains(id)), "{ids:?}");
-        assert_eq!(ids[0], ids[2], "what is equal has equal ids");
+        assert_eq!(ids[0], ids[2], "equal subscriptions have equal IDs");
         assert!(ids[0] != ids[1] && ids[1] != ids[3] && ids[0] != ids[3], "{ids:?}");
         all.push(ids);
     }

@@ -128,7 +128,7 @@ impl TestServer {
         );
         stream.write_all(handshake.as_bytes()).await.expect("the handshake");
         let mut first = [0; 12];
-        stream.read_exact(&mut first).await.expect("an answer");
+        stream.read_exact(&mut first).await.expect("a response");
         assert_eq!(&first, b"HTTP/1.1 101");
         stream
     }
@@ -150,7 +150,7 @@ pub async fn open_socket(
 
 /// Sends a request and reads the response.
 pub async fn send(request: RequestBuilder) -> HttpResponse {
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("the whole body");
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -171,7 +171,6 @@ pub struct Socket {
 /// An event on a socket.
 #[derive(Debug)]
 pub enum SocketEvent {
-    /// A message.
     Frame(Value),
     /// The code and reason of a close frame.
     Closed(u16, String),
@@ -282,7 +281,6 @@ impl Socket {
         self.send_frame(Message::text(message.to_string())).await;
     }
 
-    /// Sends any frame.
     pub async fn send_frame(&mut self, message: Message) {
         self.stream.send(message).await.expect("the frame is sent");
     }

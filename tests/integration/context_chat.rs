@@ -113,7 +113,7 @@ async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
     );
     assert!(rows.iter().all(|row| row.3.is_some_and(|tokens| tokens > 0)));
     let moved = "select last_message_at is not null from public.conversations where id = $c";
-    db.wait_until("the conversation moved", moved, &[("c", conversation)]).await;
+    db.wait_until("the conversation was updated", moved, &[("c", conversation)]).await;
 
     // Identity and preferences are stored now; the conversation has changed since.
     db.wait_until(
@@ -237,7 +237,7 @@ async fn the_user_message_is_saved_on_every_failure(db: Arc<TestDatabase>) {
 /// Returns all events of a stream.
 async fn stream_events(node: &TestServer, user: &User, body: Value) -> Vec<Value> {
     let request = reqwest::Client::new().post(format!("http://{}{CHAT_PATH}", node.address));
-    let response = request.bearer_auth(&user.token).json(&body).send().await.expect("an answer");
+    let response = request.bearer_auth(&user.token).json(&body).send().await.expect("a response");
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let text = response.text().await.expect("the whole stream");
@@ -306,7 +306,7 @@ async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(db: Arc<TestDatab
         .json(&streaming_body(conversation, "Go on"))
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     let mut stream = response.bytes_stream();
     let mut received = String::new();
     while received.matches("\"delta\"").count() < 3 {
@@ -339,8 +339,8 @@ async fn transient_errors_are_retried_then_return_503(db: Arc<TestDatabase>) {
     assert_eq!(model.requests().len(), 3);
 
     let two = create_conversation(&node, &user).await;
-    for mood in [LlmBehavior::NeverAnswers, LlmBehavior::InvalidBody] {
-        model.enqueue([mood]);
+    for behavior in [LlmBehavior::NeverAnswers, LlmBehavior::InvalidBody] {
+        model.enqueue([behavior]);
         let response = node.post(&user, CHAT_PATH, chat_body(two, "Hello?")).await;
         assert!(response.header("retry-after").is_some());
         response.expect_error(503, "SERVICE_UNAVAILABLE");
@@ -363,7 +363,7 @@ async fn repeated_provider_failures_open_the_circuit_breaker(db: Arc<TestDatabas
             .expect_error(503, "SERVICE_UNAVAILABLE");
     }
     let request_count = model.requests().len();
-    assert_eq!(request_count, 5, "five failures in a row, and it is left alone");
+    assert_eq!(request_count, 5, "five consecutive failures open the circuit breaker");
     node.post(&user, CHAT_PATH, chat_body(conversation, "Hello?"))
         .await
         .expect_error(503, "SERVICE_UNAVAILABLE");
@@ -404,7 +404,7 @@ async fn chats_check_the_caller_and_name_invalid_fields(db: Arc<TestDatabase>) {
         );
     }
     let rows = saved_messages(&db, conversation).await;
-    assert_eq!(rows.len(), 2, "nothing of what was refused is saved");
+    assert_eq!(rows.len(), 2, "rejected requests save nothing");
 }
 
 async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
@@ -449,7 +449,7 @@ async fn only_the_server_writes_assistant_messages(db: Arc<TestDatabase>) {
             user.id
         )
     };
-    sql.batch_execute(&say("user")).await.expect("one's own words");
+    sql.batch_execute(&say("user")).await.expect("users may write their own messages");
     let refused = sql.batch_execute(&say("assistant")).await.expect_err("not a model's");
     assert_eq!(refused.code().map(|code| code.code().to_owned()), Some("42501".into()));
 }

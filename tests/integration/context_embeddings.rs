@@ -80,13 +80,12 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     assert_eq!(by_word.matches("automobile").count(), 1, "{by_word}");
     if !can_compare {
         let nothing = retrieved_context(&node, &user, conversation, "my car").await;
-        assert_eq!(nothing, "", "words are all that there is");
+        assert_eq!(nothing, "", "only words are used");
         assert!(db.query_row("select to_regclass('rollcall.vectors') is null", &[]).await.get::<_, bool>(0));
         return;
     }
 
-    db.wait_until("there is room for vectors", "select to_regclass('rollcall.vectors') is not null", &[])
-        .await;
+    db.wait_until("the vector table exists", "select to_regclass('rollcall.vectors') is not null", &[]).await;
     db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = retrieved_context(&node, &user, conversation, "my car").await;
     assert!(by_meaning.contains("automobile") && by_meaning.contains("vehicle"), "{by_meaning}");
@@ -108,7 +107,7 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     .await;
     assert_eq!(retrieved_context(&node, &stranger, elsewhere, "my car").await, "");
 
-    // A changed text is found by its new content, and a deleted one is not found, whoever changes it.
+    // A changed text is found by its new content, and a deleted one is not found, regardless of who changes it.
     db.execute(
         "update public.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
              delete from public.memories where user_id = $u",
@@ -127,22 +126,22 @@ async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<Tes
     let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;
     let (user, conversation) = seed_user(&db).await;
-    for sense in [EmbeddingBehavior::WrongLength, EmbeddingBehavior::Unavailable] {
-        model.set_embedding_behavior(sense);
+    for behavior in [EmbeddingBehavior::WrongLength, EmbeddingBehavior::Unavailable] {
+        model.set_embedding_behavior(behavior);
         let node = server_with_embeddings(&db, &model).await;
         if can_compare {
             let tried = "select exists (select from rollcall.vectors where attempts > 0)";
-            db.wait_until("vectors are wanted", "select to_regclass('rollcall.vectors') is not null", &[])
+            db.wait_until("vectors are requested", "select to_regclass('rollcall.vectors') is not null", &[])
                 .await;
             db.wait_until("it was tried", tried, &[]).await;
             let none =
                 db.query_row("select count(*) from rollcall.vectors where vector is not null", &[]).await;
-            assert_eq!(none.get::<_, i64>(0), 0, "{sense:?}: no vector is made up");
+            assert_eq!(none.get::<_, i64>(0), 0, "{behavior:?}: no vector is stored");
         }
-        assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{sense:?}");
+        assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{behavior:?}");
         assert!(
             retrieved_context(&node, &user, conversation, "automobile tyres").await.contains("automobile"),
-            "{sense:?}"
+            "{behavior:?}"
         );
     }
 }

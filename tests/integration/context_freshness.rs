@@ -420,7 +420,8 @@ async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
         .sql
         .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
         .await;
-    let name = |user: Uuid| data.users.iter().position(|other| *other == user).expect("is of the town");
+    let name =
+        |user: Uuid| data.users.iter().position(|other| *other == user).expect("belongs to the test data");
     let mut all: Vec<String> = rows
         .expect("bundles")
         .iter()
@@ -563,10 +564,10 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
         assert_eq!(
             (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
             (dirtied.len() as i64, dirtied.len() as i64),
-            "one entry a bundle: {change}"
+            "one entry per bundle: {change}"
         );
     }
-    println!("{checked} changes, each dirtied exactly what it affects; {narrow} of them nothing");
+    println!("{checked} changes, each marked exactly the affected bundles stale; {narrow} of them none");
 }
 
 async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<TestDatabase>) {
@@ -584,7 +585,7 @@ async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<Tes
     assert_eq!(
         compare_bundles(&sql, &data.bundle_subjects(0)).await.0,
         7,
-        "what is not committed is not missing"
+        "uncommitted changes are not missing"
     );
     slow.batch_execute("commit").await.expect("commits");
     let (fresh, missing) = compare_bundles(&sql, &data.bundle_subjects(0)).await;
@@ -711,11 +712,11 @@ async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     .await;
 
     let delete = format!("delete from public.topic_profiles where id = '{}'; commit", data.topics[0]);
-    changing.batch_execute(&delete).await.expect("it is not what a deadlock ends");
+    changing.batch_execute(&delete).await.expect("it does not lose a deadlock");
     storing.await.expect("storing does not fail");
     let dirty = dirty_bundles(&db, &data).await;
     assert!(
         dirty.contains(&"identity_core 0".to_owned()),
-        "what was not stored is still to be made: {dirty:?}"
+        "bundles that were not stored stay stale: {dirty:?}"
     );
 }

@@ -130,7 +130,7 @@ async fn roll_up_uses_model_hints_only_if_the_text_supports_them(db: Arc<TestDat
     assert_eq!(
         entities,
         ["Mara Lind person", "Verdant project"],
-        "its type is the model's; Napoleon is in no unit"
+        "the model's type is used; Napoleon is in no unit"
     );
     let made_up =
         "select count(*) filter (where label ~* 'gravity'), count(*) filter (where label ~* 'greenhouse')

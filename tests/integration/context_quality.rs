@@ -79,7 +79,7 @@ impl Score {
 
     fn table_row(self, what: &str) -> String {
         format!(
-            "| {what} | {:.2} | {:.2} | {} of {} found, {} there |",
+            "| {what} | {:.2} | {:.2} | {} of {} found, {} expected |",
             self.precision(),
             self.recall(),
             self.correct,
@@ -183,7 +183,7 @@ async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
         (entities, entities_original, 0.6),
         (retrieval, retrieval_original, 0.5),
     ] {
-        assert!(score.precision() >= least && score.recall() >= least, "worse than it was");
+        assert!(score.precision() >= least && score.recall() >= least, "worse than before");
         assert!(score.precision() > original.precision() && score.recall() > original.recall());
     }
 }

@@ -166,7 +166,7 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
     assert_eq!(
         topic.get::<_, i32>(0),
         12,
-        "units that were not taken in yet count as well: {}",
+        "units that are not processed yet count too: {}",
         topic.get::<_, &str>(1)
     );
     let entity = db

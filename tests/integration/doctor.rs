@@ -61,7 +61,7 @@ async fn check_results(url: &str) -> Vec<CheckResult> {
     assert_eq!(is_well, checks.iter().all(|check| check.ok), "the exit status agrees");
     assert!(
         checks.iter().all(|check| !check.ok || check.remedy_sql.is_none()),
-        "only what is wrong has a remedy"
+        "only failed checks have a remedy"
     );
     checks
 }
@@ -162,7 +162,7 @@ async fn each_fault_fails_its_check_and_its_remedy_fixes_it(_: Arc<TestDatabase>
     let cluster = Cluster::start_owner_only("doctor").await;
     cluster.create_database("patient").await;
     let (url, admin) = (cluster.url("patient"), connect(&cluster.admin_url("patient")).await);
-    assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "a migrated database is well");
+    assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "a migrated database passes");
     for Fault { check, cause: by, doctor_args: with, wait_for: after } in FAULTS {
         admin.batch_execute(by).await.unwrap_or_else(|error| panic!("{by}: {error:?}"));
         apply_remedy(&admin, &url, check, by, with).await;
@@ -176,7 +176,7 @@ async fn each_fault_fails_its_check_and_its_remedy_fixes_it(_: Arc<TestDatabase>
 /// Checks that only the expected checks fail, and applies the remedies until all succeed.
 async fn apply_remedy(admin: &Client, url: &str, check: &str, by: &str, with: &[&str]) {
     let mut checks = check_results(url).await;
-    assert!(failed_checks(&checks).contains(&check), "{by}: not found; {checks:#?}");
+    assert!(failed_checks(&checks).contains(&check), "{by}: no failed check; {checks:#?}");
     // One step per related check: some can be fixed only after another.
     for _ in 0..=with.len() {
         let wrong = checks.iter().filter(|found| !found.ok);
@@ -190,7 +190,7 @@ async fn apply_remedy(admin: &Client, url: &str, check: &str, by: &str, with: &[
         }
         checks = check_results(url).await;
     }
-    assert_eq!(failed_checks(&checks), [] as [&str; 0], "after {by}, and what mends it");
+    assert_eq!(failed_checks(&checks), [] as [&str; 0], "after {by} and its remedy");
 }
 
 async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) {
@@ -203,13 +203,17 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
         assert_eq!(failed_checks(&checks), [check], "{checks:#?}");
         let remedy = checks.iter().find_map(|found| found.remedy_sql.clone()).expect("a remedy");
         assert!(remedy.ends_with("; -- then restart PostgreSQL"), "{remedy}");
-        connect(&cluster.admin_url("patient")).await.batch_execute(&remedy).await.expect("a superuser may");
+        connect(&cluster.admin_url("patient"))
+            .await
+            .batch_execute(&remedy)
+            .await
+            .expect("a superuser may do this");
         cluster.restart().await;
         assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "after {remedy}");
     };
     let set = async |setting: &str| {
         let admin = connect(&cluster.admin_url("patient")).await;
-        admin.batch_execute(&format!("alter system set {setting}")).await.expect("a superuser may");
+        admin.batch_execute(&format!("alter system set {setting}")).await.expect("a superuser may do this");
         cluster.restart().await;
     };
 
@@ -223,13 +227,13 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
             "select pg_create_physical_replication_slot('of_somebody_' || n) from generate_series(1, 2) n",
         )
         .await
-        .expect("there is room for two");
+        .expect("two slots are free");
     fixed("replication_slots").await;
 
     set("max_wal_senders = 1").await;
-    let somebody = start_replication(&cluster.admin_url("patient")).await;
+    let replication = start_replication(&cluster.admin_url("patient")).await;
     fixed("wal_senders").await;
-    drop(somebody);
+    drop(replication);
     cluster.stop().await;
 }
 
@@ -324,7 +328,10 @@ async fn faults_without_a_sql_remedy_say_what_to_do(_: Arc<TestDatabase>) {
     assert_eq!(failed_checks(&checks), ["connection"]);
     assert!(checks[0].finding.contains("is DATABASE_URL right?") && !checks[0].finding.contains("hunter2"));
     let holder = connect(&cluster.admin_url("patient_1")).await;
-    holder.batch_execute("begin; lock table pg_catalog.pg_publication").await.expect("a superuser may");
+    holder
+        .batch_execute("begin; lock table pg_catalog.pg_publication")
+        .await
+        .expect("a superuser may do this");
     let checks = check_results(&cluster.url("patient_1")).await;
     assert_eq!(failed_checks(&checks), ["deadline"], "{checks:#?}");
     drop(holder);
@@ -340,7 +347,7 @@ const TESTED_WITH_RESTART: [&str; 5] =
 async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
     let tests = pooler::cases();
     let elsewhere = TESTED_ELSEWHERE.iter().map(|(check, test)| {
-        assert!(tests.iter().any(|case| case.name.ends_with(test)), "there is no test {test}");
+        assert!(tests.iter().any(|case| case.name.ends_with(test)), "unknown test {test}");
         *check
     });
     let broken: BTreeSet<&str> = (FAULTS.iter().map(|wrong| wrong.check))
@@ -350,7 +357,7 @@ async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
         .collect();
     let checks = check_results(&db.url).await;
     let mut names: BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
-    assert_eq!(names.len(), checks.len(), "a name stands for one check: {checks:#?}");
+    assert_eq!(names.len(), checks.len(), "check names are unique: {checks:#?}");
     // Checks that are reported only on failure appear in the source code.
     let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pg/doctor.rs"))
         .expect("the source");
@@ -359,7 +366,7 @@ async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
         .skip(1)
         .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     names.extend(made);
-    assert_eq!(broken, names, "each check is broken by a test, and each test breaks a check");
+    assert_eq!(broken, names, "every check has a fault and every fault has a check");
 }
 
 async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {

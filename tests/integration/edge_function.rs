@@ -74,7 +74,7 @@ impl EdgeFunction {
         let function = Self { process, address: free };
         let started = Instant::now();
         while tokio::net::TcpStream::connect(function.address).await.is_err() {
-            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not respond");
             sleep(std::time::Duration::from_millis(20)).await;
         }
         function
@@ -223,7 +223,7 @@ async fn settings_are_subject_to_row_level_security(db: Arc<TestDatabase>) {
         "the others stay"
     );
     assert_eq!(put(Method::PATCH, json!({})).await.expect_status(200), now);
-    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT is all of them");
+    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT replaces all settings");
     socket
         .wait_until("shown to contacts", |socket| {
             socket.presences.get(&user.id) == Some(&hidden_presence(user.id))
@@ -349,8 +349,8 @@ async fn errors_use_the_common_envelope(db: Arc<TestDatabase>) {
         (json!(["status"]), 400, "INVALID_REQUEST"),
         (json!(null), 400, "INVALID_REQUEST"),
     ] {
-        let told = function.post(&user, "/status", body.clone()).await.expect_error(status, code);
-        assert!(told["details"].as_array().is_some_and(|details| !details.is_empty()), "{body}: {told}");
+        let error = function.post(&user, "/status", body.clone()).await.expect_error(status, code);
+        assert!(error["details"].as_array().is_some_and(|details| !details.is_empty()), "{body}: {error}");
     }
     let raw = async |body: &str| function.call(Method::POST, Some(&user.token), "/status", Some(body)).await;
     raw("{").await.expect_error(400, "INVALID_REQUEST");
@@ -371,8 +371,8 @@ async fn errors_use_the_common_envelope(db: Arc<TestDatabase>) {
         ],
     )
     .await;
-    let told = away.get(&user, "/status").await.expect_error(503, "SERVICE_UNAVAILABLE");
-    assert!(!told.to_string().contains("hunter2"));
+    let error = away.get(&user, "/status").await.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(!error.to_string().contains("hunter2"));
 }
 
 async fn tokens_need_the_secret_or_a_published_key(db: Arc<TestDatabase>) {

@@ -27,14 +27,19 @@ use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 #[derive(Debug, Clone, Copy)]
 pub enum LlmBehavior {
     /// A correct answer of `words` words.
-    Answers { words: usize },
+    Answers {
+        words: usize,
+    },
     /// A correct answer with this text.
     AnswersWith(&'static str),
     /// Streams this many words and breaks the connection.
-    BreaksOff { after: usize },
+    BreaksOff {
+        after: usize,
+    },
     /// Streams one word per interval and never ends.
-    Endless { every_ms: u64 },
-    /// Does not answer.
+    Endless {
+        every_ms: u64,
+    },
     NeverAnswers,
     /// Answers with this HTTP status.
     Status(u16),
@@ -63,7 +68,6 @@ struct FakeLlmState {
     open_streams: AtomicUsize,
 }
 
-/// The running API.
 pub struct FakeLlm {
     address: SocketAddr,
     state: Arc<FakeLlmState>,

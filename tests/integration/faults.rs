@@ -71,7 +71,7 @@ async fn kill_listener(db: &TestDatabase) {
     db.wait_until("a listener is connected", &format!("select count(*) = 1 {LISTENERS}"), &[]).await;
     let gone: bool =
         db.query_row(&format!("select pg_terminate_backend(pid, 10000) {LISTENERS}"), &[]).await.get(0);
-    assert!(gone, "it does not end");
+    assert!(gone, "the process did not end");
 }
 
 async fn changes_without_a_listener_are_sent_later_and_once(db: Arc<TestDatabase>) {
@@ -114,7 +114,7 @@ async fn a_revocation_without_a_listener_takes_effect_later(db: Arc<TestDatabase
         &[("s", subject.id), ("v", viewer.id)],
     )
     .await;
-    socket.wait_until("taken back", |socket| socket.hides(subject.id)).await;
+    socket.wait_until("hidden", |socket| socket.hides(subject.id)).await;
     socket.expect_no_message(Duration::from_millis(300)).await;
 }
 
@@ -143,7 +143,7 @@ async fn set_status_with_retry(node: &TestServer, user: &User, body: Value) {
         if response.status == 200 {
             return;
         }
-        assert!(started.elapsed() < WAIT_TIMEOUT, "still refused: {response:?}");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "still rejected: {response:?}");
         assert_eq!(response.status, 503, "{response:?}");
         sleep(Duration::from_millis(50)).await;
     }
@@ -188,7 +188,7 @@ async fn repeated_connection_kills_lose_no_acknowledged_write(db: Arc<TestDataba
     });
     let acknowledged = futures_util::future::join_all(writing).await;
     killer.abort();
-    assert!(acknowledged.iter().any(Option::is_some), "nothing got through");
+    assert!(acknowledged.iter().any(Option::is_some), "no write succeeded");
     for (user, acknowledged) in users.iter().zip(acknowledged) {
         let Some(acknowledged) = acknowledged else { continue };
         // A later write whose response was lost may be stored instead.
@@ -199,10 +199,10 @@ async fn repeated_connection_kills_lose_no_acknowledged_write(db: Arc<TestDataba
             )
             .await;
         assert!(kept.get::<_, i32>(0) >= i32::try_from(acknowledged).expect("small"));
-        let truth: String = kept.get::<_, i32>(0).to_string();
+        let stored: String = kept.get::<_, i32>(0).to_string();
         socket
-            .wait_until("the truth", |socket| {
-                socket.presences.get(&user.id).is_some_and(|face| face["custom_status"] == *truth)
+            .wait_until("the stored status", |socket| {
+                socket.presences.get(&user.id).is_some_and(|face| face["custom_status"] == *stored)
             })
             .await;
     }
@@ -224,7 +224,7 @@ async fn an_immediate_postgres_restart_keeps_acknowledged_writes(_: Arc<TestData
         kill(before, Signal::SIGQUIT).expect("PostgreSQL runs");
         let down = Instant::now();
         while kill(before, None).is_ok() {
-            assert!(down.elapsed() < WAIT_TIMEOUT, "PostgreSQL does not go down");
+            assert!(down.elapsed() < WAIT_TIMEOUT, "PostgreSQL did not stop");
             sleep(Duration::from_millis(20)).await;
         }
         let response = node.get(&subject, STATUS_PATH).await;
@@ -232,7 +232,7 @@ async fn an_immediate_postgres_restart_keeps_acknowledged_writes(_: Arc<TestData
 
         // The test's own connection is lost too; a new one succeeds when PostgreSQL is back.
         let hand = loop {
-            assert!(down.elapsed() < Duration::from_secs(30), "PostgreSQL does not come back");
+            assert!(down.elapsed() < Duration::from_secs(30), "PostgreSQL did not restart");
             match tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await {
                 Ok((client, connection)) => {
                     tokio::spawn(connection);
@@ -401,7 +401,7 @@ async fn a_stopped_node_leaves_no_user_online(db: Arc<TestDatabase>) {
     let stopping = tokio::spawn(async move { two.stop().await });
     talking.expect_close(1001).await;
     drop(talking);
-    stopping.await.expect("no panic").expect("an orderly stop");
+    stopping.await.expect("no panic").expect("a graceful stop");
     watcher.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
     assert_eq!(
         connect(&db.url)
@@ -434,7 +434,7 @@ async fn a_killed_process_leaves_no_user_online_and_loses_no_acknowledged_write(
     let kept =
         "select chosen = 'dnd' and custom_status = 'written' from public.presence_choices where user_id = $1";
     assert!(db.query_row(kept, &[&subject.id]).await.get::<_, bool>(0));
-    watcher.stop().await.expect("an orderly stop on SIGTERM");
+    watcher.stop().await.expect("a graceful stop on SIGTERM");
     socket.expect_close(1001).await;
 }
 
@@ -452,7 +452,7 @@ async fn a_client_without_pongs_is_offline_within_30_s_until_its_next_frame(db: 
     let limit = Duration::from_secs(40);
     socket.wait_until_within(limit, "offline", |socket| socket.shows_offline(subject.id)).await;
     let took = last_word.elapsed();
-    println!("a peer that vanished was offline after {took:?}");
+    println!("an unresponsive client was offline after {took:?}");
     assert!(took < Duration::from_secs(30), "{took:?}");
     // last_seen is the time of the last frame, not of the timeout.
     let late = last_seen(&db, subject.id).await.duration_since(started).as_millis();

@@ -85,13 +85,13 @@ async fn a_policy_error_affects_only_its_viewer(db: Arc<TestDatabase>) {
     db.set_status(&subject, "dnd").await;
     for (_, socket) in &mut viewers {
         socket.wait_until("dnd", |socket| socket.shows(subject.id, "online", "dnd")).await;
-        assert_eq!(socket.frames, 2, "the others notice nothing");
+        assert_eq!(socket.frames, 2, "the others are not affected");
     }
     assert!(broken.hides(subject.id));
 
     db.execute("drop policy trap on public.user_presence", &[]).await;
     for socket in [&mut broken, &mut fresh] {
-        socket.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
+        socket.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
     }
 }
 
@@ -125,7 +125,7 @@ async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
     response.expect_error(503, "SERVICE_UNAVAILABLE");
     assert!(query.elapsed() < Duration::from_secs(9), "{:?}", query.elapsed());
     db.execute("drop policy trap on public.user_presence", &[]).await;
-    slow.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
+    slow.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
 async fn revoking_and_granting_read_access_for_all_takes_effect(db: Arc<TestDatabase>) {
@@ -154,7 +154,7 @@ async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     .await;
     let pass = "ok'; \"quoted\" é 🎈 \\ $1";
     let path = format!("/api/presence/users/{}", subject.id);
-    for (claims, sees) in [
+    for (claims, allowed) in [
         (json!({"pass": pass}), true),
         (json!({"pass": pass, "deep": {"a": [[[[{"b": null}]]]]}, "big": 1e300, "n": -0.0}), true),
         (json!({"pass": pass, "aud": ["a", "b"], "iss": null, "session_id": "x".repeat(2_000)}), true),
@@ -164,10 +164,10 @@ async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     ] {
         let viewer = User::with_claims(claims.clone());
         let response = node.get(&viewer, &path).await;
-        assert_eq!(response.status == 200, sees, "{claims}: {response:?}");
+        assert_eq!(response.status == 200, allowed, "{claims}: {response:?}");
         let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
         socket.next_message().await;
-        assert_eq!(socket.shows_online(subject.id), sees, "{claims}");
+        assert_eq!(socket.shows_online(subject.id), allowed, "{claims}");
     }
 }
 
@@ -236,7 +236,7 @@ async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
                     .iter()
                     .map(|one| one["user_id"].as_str().and_then(|id| id.parse().ok()).expect("an id"))
                     .collect();
-                assert_eq!(ids, [user.id], "each sees itself alone");
+                assert_eq!(ids, [user.id], "each sees only itself");
             }
         }
     });
@@ -293,10 +293,10 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
     db
         .execute(
             &format!(
-                "create temporary table crowd as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
+                "create temporary table subjects as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
                  insert into public.contacts (requester_id, addressee_id, accepted_at)
-                   select viewer, id, now() from crowd, unnest(array[$deaf, $fine]::uuid[]) as viewer;
-                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from crowd"
+                   select viewer, id, now() from subjects, unnest(array[$deaf, $fine]::uuid[]) as viewer;
+                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
             ),
             &[("deaf", stalled.id), ("fine", fine.id)],
         )
@@ -326,7 +326,7 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
     }
     let grown = resident_memory().saturating_sub(before);
     println!(
-        "beside 20 deaf sockets {SUBJECTS} changes at once took p50 {} ms, max {} ms; memory grew by {} KiB",
+        "{SUBJECTS} concurrent changes next to 20 stalled sockets took p50 {} ms, max {} ms; memory grew by {} KiB",
         latencies.value_at_quantile(0.5),
         latencies.max(),
         grown / 1_024

@@ -73,7 +73,6 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The async function of a test.
 pub type TestBody = fn(Arc<TestDatabase>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A registered test.
 pub struct TestCase {
     name: &'static str,
     body: TestBody,

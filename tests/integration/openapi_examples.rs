@@ -61,7 +61,7 @@ async fn run_operation(node: &TestServer, operation: &Operation) {
     if let Some(body) = operation.example_body() {
         request = request.json(body);
     }
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
 
     let name = operation.id;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -94,7 +94,7 @@ async fn run_operation(node: &TestServer, operation: &Operation) {
 async fn api_descriptions_are_served(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for (path, version) in [("/openapi.json", "openapi"), ("/asyncapi.json", "asyncapi")] {
-        let response = node.request(Method::GET, path).send().await.expect("an answer");
+        let response = node.request(Method::GET, path).send().await.expect("a response");
         assert_eq!(response.status(), 200);
         let body: Value = response.json().await.expect("is JSON");
         assert!(body[version].as_str().is_some_and(|version| version.starts_with('3')), "{path}");

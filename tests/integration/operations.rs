@@ -63,7 +63,7 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
 
     // Then it stops when the last client disconnects.
     drop(stalled);
-    stopping.await.expect("no panic").expect("stops in order");
+    stopping.await.expect("no panic").expect("stops gracefully");
 }
 
 async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestDatabase>) {
@@ -128,7 +128,7 @@ async fn traces_reach_a_collector_and_logs_are_json(db: Arc<TestDatabase>) {
     let base = loop {
         let line =
             timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("in time").expect("reads").expect("more");
-        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         let message = line["message"].as_str().expect("a message").to_owned();
         log.push(message.clone());
         if let Some((_, url)) = message.split_once("is ready at ") {
@@ -152,7 +152,7 @@ async fn traces_reach_a_collector_and_logs_are_json(db: Arc<TestDatabase>) {
     let mut rest = String::new();
     lines.into_inner().read_to_string(&mut rest).await.expect("reads");
     for line in rest.lines() {
-        serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
     assert!(rest.contains("shutdown started"), "{rest}");
 

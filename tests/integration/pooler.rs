@@ -49,7 +49,7 @@ impl Pooler {
         let config: tokio_postgres::Config = database.parse().expect("a URL");
         let (tokio_postgres::config::Host::Tcp(host), port) = (&config.get_hosts()[0], config.get_ports()[0])
         else {
-            panic!("the test's database listens on TCP");
+            panic!("the test database listens on TCP");
         };
         let name = config.get_dbname().expect("a database");
         let user = config.get_user().expect("a user");
@@ -77,7 +77,7 @@ impl Pooler {
         let pooler = Self { process, dir, url: format!("postgresql://{user}@127.0.0.1:{own}/{name}") };
         let started = Instant::now();
         while tokio_postgres::connect(&pooler.url, tokio_postgres::NoTls).await.is_err() {
-            assert!(started.elapsed() < WAIT_TIMEOUT, "PgBouncer does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT, "PgBouncer does not respond");
             sleep(Duration::from_millis(20)).await;
         }
         pooler
@@ -160,7 +160,7 @@ async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) 
     db.execute("delete from public.blocks", &[]).await;
     socket.wait_until("no block", |socket| socket.shows(other.id, "away", "away")).await;
     db
-        .execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
+        .execute("create policy restricted on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
         .await;
     socket.wait_until("a policy", |socket| others.iter().all(|other| socket.hides(other.id))).await;
 
@@ -168,15 +168,17 @@ async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) 
     let left = connect(&pooler.url).await;
     for _ in 0..10 {
         let row = left.simple_query("select current_user || ' ' || coalesce(current_setting('request.jwt.claims', true), '') as identity").await;
-        let row = row.expect("an answer");
+        let row = row.expect("a response");
         let identity = row.iter().find_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get("identity").map(str::to_owned),
             _ => None,
         });
         assert_eq!(identity.as_deref().map(str::trim), Some("postgres"));
     }
-    let prepared =
-        left.simple_query("select count(*)::text as n from pg_prepared_statements").await.expect("an answer");
+    let prepared = left
+        .simple_query("select count(*)::text as n from pg_prepared_statements")
+        .await
+        .expect("a response");
     let prepared = prepared.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get("n").map(str::to_owned),
         _ => None,

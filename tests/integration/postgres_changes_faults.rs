@@ -66,10 +66,7 @@ async fn a_failing_or_slow_policy_affects_only_its_subscriber(db: Arc<TestDataba
     db.execute("insert into todos select n, $well, 'x' from generate_series(1, 2) n", &ids).await;
     assert_eq!(one.next().await["data"]["record"]["id"], 1);
     assert_eq!(one.next().await["data"]["record"]["id"], 2);
-    assert!(
-        started.elapsed() < Duration::from_millis(1_400),
-        "the first time it is only as long as a question may take"
-    );
+    assert!(started.elapsed() < Duration::from_millis(1_400), "the first delay equals the check timeout");
     // The row without a policy error is delivered; the error is reported to the subscriber.
     assert_eq!(two.next().await["data"]["record"]["id"], 1);
     assert!(two.wait_for_system_message(false, "division by zero").await.contains("public.todos"));
@@ -130,7 +127,7 @@ async fn a_ten_second_policy_delays_only_its_subscriber(db: Arc<TestDatabase>) {
         assert_eq!(next_id(&mut one).await, id);
         assert!(sent.elapsed() < Duration::from_millis(900), "{id} arrived after {:?}", sent.elapsed());
     }
-    assert!(started.elapsed() < Duration::from_secs(8), "the others were done long before");
+    assert!(started.elapsed() < Duration::from_secs(8), "other subscribers received it long before");
     assert_eq!(two.try_next(), None);
     while two.try_next().is_none() {
         assert!(started.elapsed() < Duration::from_secs(25), "the slow subscriber is notified in the end");
@@ -286,7 +283,7 @@ async fn slots_of_dead_nodes_are_taken_over_or_dropped(_: Arc<TestDatabase>) {
     let harness = ChangesHarness::open_with(&db.url, settings);
     let mut one = harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("notes")).await;
     let active = "select active from pg_replication_slots where slot_name = 'it_gone'";
-    assert!(db.query_row(active, &[]).await.get::<_, bool>(0), "the first is taken over");
+    assert!(db.query_row(active, &[]).await.get::<_, bool>(0), "the first slot is taken over");
     db.execute("insert into notes (id) values (2)", &[]).await;
     assert_eq!(next_id(&mut one).await, 2, "it skipped changes of other users");
     // The second slot retains WAL until the limit is exceeded.
@@ -325,7 +322,7 @@ async fn a_stream_past_the_lag_limit_skips_ahead_and_reports_a_gap(_: Arc<TestDa
         db.execute(&row, &[]).await;
     }
     let ended = "select not exists (select from pg_replication_slots where database = current_database())";
-    db.wait_until("PostgreSQL keeps no log for it any more", ended, &[]).await;
+    db.wait_until("PostgreSQL retains no WAL for it", ended, &[]).await;
     drop(held);
     one.wait_for_system_message(false, "Changes may have been missed").await;
     one.wait_for_system_message(true, SUBSCRIBED_MESSAGE).await;

@@ -111,9 +111,9 @@ async fn many_users_can_be_queried_at_once(db: Arc<TestDatabase>) {
     let expected = json!({"user_id": friend.id, "status": "online", "availability": "dnd", "last_seen": ANY_TIME, "is_typing": false});
     assert_matches_pattern(&batch, &json!({"presences": {friend.id.to_string(): expected}}));
     let thousand: Vec<_> = (0..1_000).map(|_| Uuid::new_v4()).collect();
-    let nobody =
+    let empty =
         node.post(&user, "/api/presence/batch", json!({"user_ids": thousand})).await.expect_status(200);
-    assert_eq!(nobody, json!({"presences": {}}));
+    assert_eq!(empty, json!({"presences": {}}));
 }
 
 async fn last_seen_is_returned_only_where_it_is_shared(db: Arc<TestDatabase>) {

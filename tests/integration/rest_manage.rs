@@ -250,9 +250,9 @@ async fn a_contact_is_requested_accepted_and_removed(db: Arc<TestDatabase>) {
 
     node.post(&bob, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     let mut socket = node.socket(&ada).await;
-    socket.wait_until("bob is seen", |socket| socket.shows_online(bob.id)).await;
+    socket.wait_until("bob is visible", |socket| socket.shows_online(bob.id)).await;
     node.delete(&ada, &format!("{CONTACTS_PATH}/{}", bob.id)).await.expect_status(200);
-    socket.wait_until("bob is taken back", |socket| socket.hides(bob.id)).await;
+    socket.wait_until("bob is hidden", |socket| socket.hides(bob.id)).await;
     assert_eq!(node.get(&bob, CONTACTS_PATH).await.expect_status(200), json!([]));
 }
 
@@ -284,17 +284,17 @@ async fn a_block_hides_the_user_and_is_not_disclosed(db: Arc<TestDatabase>) {
     db.add_contact(&ada, &bob).await;
     node.post(&ada, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     let mut socket = node.socket(&bob).await;
-    socket.wait_until("ada is seen", |socket| socket.shows_online(ada.id)).await;
+    socket.wait_until("ada is visible", |socket| socket.shows_online(ada.id)).await;
 
     node.post(&ada, BLOCKS_PATH, json!({"user_id": bob.id})).await.expect_status(201);
     node.post(&ada, BLOCKS_PATH, json!({"user_id": bob.id})).await.expect_status(200);
-    socket.wait_until("ada is taken back", |socket| socket.hides(ada.id)).await;
+    socket.wait_until("ada is hidden", |socket| socket.hides(ada.id)).await;
     let blocks = node.get(&ada, BLOCKS_PATH).await.expect_status(200);
     assert_matches_pattern(&blocks, &json!([{"user_id": bob.id, "created_at": ANY_TIME}]));
     assert_eq!(node.get(&bob, BLOCKS_PATH).await.expect_status(200), json!([]));
     node.delete(&bob, &format!("{BLOCKS_PATH}/{}", ada.id)).await.expect_error(404, "NOT_FOUND");
     node.delete(&ada, &format!("{BLOCKS_PATH}/{}", bob.id)).await.expect_status(200);
-    socket.wait_until("ada is seen again", |socket| socket.shows_online(ada.id)).await;
+    socket.wait_until("ada is visible again", |socket| socket.shows_online(ada.id)).await;
 }
 
 async fn the_creator_manages_conversation_participants(db: Arc<TestDatabase>) {

@@ -139,7 +139,7 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [user, friend, _] = seed_user(&db, &node).await;
     let mut watcher = node.socket(&friend).await;
-    watcher.wait_until("the user is seen", |socket| socket.shows(user.id, "online", "busy")).await;
+    watcher.wait_until("the user is visible", |socket| socket.shows(user.id, "online", "busy")).await;
     let mut own = node.socket_with(&user, "&device_id=web").await;
     own.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
     db.wait_until(
@@ -156,7 +156,7 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
     });
     assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
     own.expect_close(1000).await;
-    watcher.wait_until("the user is taken back", |socket| socket.hides(user.id)).await;
+    watcher.wait_until("the user is hidden", |socket| socket.hides(user.id)).await;
 
     // Also after the grace period of the closed socket.
     tokio::time::sleep(Duration::from_millis(800)).await;
@@ -246,10 +246,7 @@ async fn every_column_that_names_a_user_is_accounted_for(db: Arc<TestDatabase>) 
     let forgotten = rows.await.expect("catalogs can be read");
     let forgotten: Vec<&str> =
         forgotten.iter().map(|row| row.get(0)).filter(|name| !NOT_USER_COLUMNS.contains(name)).collect();
-    assert!(
-        forgotten.is_empty(),
-        "neither in rollcall.personal_data nor known to name no user: {forgotten:?}"
-    );
+    assert!(forgotten.is_empty(), "neither in rollcall.personal_data nor in NOT_USER_COLUMNS: {forgotten:?}");
 }
 
 async fn no_function_in_our_schema_is_executable_by_public(db: Arc<TestDatabase>) {

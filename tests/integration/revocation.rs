@@ -139,9 +139,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>
             );
             let read = async {
                 socket
-                    .wait_until_within(Duration::from_secs(2), "taken back", |socket| {
-                        socket.hides(subject.id)
-                    })
+                    .wait_until_within(Duration::from_secs(2), "hidden", |socket| socket.hides(subject.id))
                     .await;
                 Instant::now()
             };
@@ -169,7 +167,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>
     took.sort();
     let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     let updates = written.load(Ordering::Relaxed);
-    println!("revocations took {median:?} in the median, at most {slowest:?}, amid {updates} updates");
+    println!("revocations took {median:?} (median), at most {slowest:?}, during {updates} updates");
     // The machine may be busy: one round may be late, but not more.
     assert!(took.iter().filter(|took| **took >= LIMIT).count() <= 1, "{took:?}");
 }

@@ -60,7 +60,7 @@ fn assert_refused(opened: Result<Socket, SocketError>, status: u16) {
 /// Waits for the reply to a heartbeat, after which all earlier messages have been processed.
 async fn skip_initial_messages(socket: &mut Socket) {
     socket.send_message(json!({"type": "heartbeat"})).await;
-    socket.find_message("the heartbeat's answer", |frame| frame["type"] == "heartbeat_ack").await;
+    socket.find_message("the heartbeat's reply", |frame| frame["type"] == "heartbeat_ack").await;
 }
 
 fn presence_json(user: &User, status: &str) -> Value {
@@ -184,7 +184,7 @@ async fn typing_uses_the_format_of_each_dialect(db: Arc<TestDatabase>) {
 
     let elsewhere = json!({"conversation_id": Uuid::new_v4(), "is_typing": true});
     of_d.send_message(json!({"type": "typing", "payload": elsewhere})).await;
-    let error = of_d.find_message("a refusal", |frame| frame["type"] == "error").await;
+    let error = of_d.find_message("a rejection", |frame| frame["type"] == "error").await;
     assert_eq!(error["payload"]["code"], "NOT_FOUND");
 }
 
@@ -287,20 +287,20 @@ async fn the_update_limit_is_shared_by_sockets_and_rest(db: Arc<TestDatabase>) {
     of_b.next_message().await;
     let update = |text: &str| json!({"type": "presence_update", "payload": {"online_status": "busy", "custom_status": text}});
     one.send_message(update("1")).await;
-    one.find_message("an answer", |frame| frame["type"] == "presence_update_ack").await;
+    one.find_message("a response", |frame| frame["type"] == "presence_update_ack").await;
     // A repeat does not count.
     one.send_message(update("1")).await;
-    one.find_message("an answer", |frame| frame["type"] == "presence_update_ack").await;
+    one.find_message("a response", |frame| frame["type"] == "presence_update_ack").await;
     other.send_message(update("2")).await;
-    other.find_message("an answer", |frame| frame["type"] == "presence_update_ack").await;
+    other.find_message("a response", |frame| frame["type"] == "presence_update_ack").await;
     node.post(&user, "/api/presence/status", json!({"status": "dnd"})).await.expect_status(200);
     of_b.send_message(json!({"type": "status", "data": {"status": "online"}})).await;
     of_b.send_message(json!({"type": "status", "data": {"status": "away"}})).await;
-    let error = of_b.find_message("a refusal", |frame| frame["type"] == "error").await;
+    let error = of_b.find_message("a rejection", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "RATE_LIMITED");
 
     one.send_message(update("3")).await;
-    let error = one.find_message("a refusal", |frame| frame["type"] == "error").await;
+    let error = one.find_message("a rejection", |frame| frame["type"] == "error").await;
     assert_eq!((&error["code"], &error["payload"]["code"]), (&json!("RATE_LIMITED"), &json!("RATE_LIMITED")));
     assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{error}");
     node.post(&user, "/api/presence/status", json!({"status": "away"}))
@@ -322,7 +322,7 @@ async fn tokens_expire_and_refresh_in_every_dialect(db: Arc<TestDatabase>) {
     }
     for (socket, _) in opened.iter_mut().filter(|(_, renewed)| *renewed) {
         socket.send_message(json!({"type": "auth", "token": User::new().token})).await;
-        let error = socket.find_message("a refusal", |frame| frame["type"] == "error").await;
+        let error = socket.find_message("a rejection", |frame| frame["type"] == "error").await;
         assert_eq!(error["code"], "FORBIDDEN");
         socket.send_message(json!({"type": "auth", "token": user.token})).await;
     }

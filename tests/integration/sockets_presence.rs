@@ -89,7 +89,7 @@ async fn typing_messages_are_accepted(db: Arc<TestDatabase>) {
     socket
         .send_message(json!({"type": "typing", "data": {"conversation_id": user.id, "is_typing": 1}}))
         .await;
-    let error = socket.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = socket.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(
         (&error["code"], &error["details"][0]["field"]),
         (&json!("INVALID_REQUEST"), &json!("data.is_typing"))
@@ -121,7 +121,7 @@ async fn more_users_can_be_followed_by_query_and_message(db: Arc<TestDatabase>) 
 
     let too_many: Vec<_> = (0..1_001).map(|_| User::new().id).collect();
     socket.send_message(json!({"type": "subscribe", "data": {"user_ids": too_many}})).await;
-    let error = socket.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = socket.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "INVALID_REQUEST");
     let refused = node.socket_for_token(&viewer.token, "&user_ids=bob").await;
     assert!(matches!(refused, Err(SocketError::Http(response)) if response.status() == 400));
@@ -260,7 +260,7 @@ async fn a_status_set_on_a_socket_is_sent_back_to_the_user(db: Arc<TestDatabase>
         assert_eq!(socket.presences[&subject.id]["custom_status"], "quiet");
     }
     own.send_message(json!({"type": "status", "data": {"status": "nope"}})).await;
-    let error = own.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = own.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(
         (&error["code"], &error["details"][0]["field"]),
         (&json!("UNPROCESSABLE"), &json!("data.status"))

@@ -30,7 +30,7 @@ async fn wait_for_close(socket: &mut Socket) -> (u16, String) {
         match socket.receive(Instant::now() + WAIT_TIMEOUT).await {
             Some(SocketEvent::Frame(_)) => {}
             Some(SocketEvent::Closed(number, reason)) => return (number, reason),
-            other => panic!("expected the end, got {other:?}"),
+            other => panic!("expected a close, got {other:?}"),
         }
     }
 }
@@ -209,7 +209,7 @@ async fn a_table_declaration_may_name_only_one_side(db: Arc<TestDatabase>) {
     db.set_status(&subject, "online").await;
     db.execute("create table public.stars (user_id uuid primary key);
         alter table public.stars enable row level security;
-        create policy everybody on public.stars for select to authenticated using (true);
+        create policy everyone on public.stars for select to authenticated using (true);
         grant select on public.stars to authenticated;
         create policy stars on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.user_id from public.stars s));
         select rollcall.watch('public.stars', null, 'user_id')", &[]).await;
@@ -313,12 +313,16 @@ async fn views_list_stale_bundles_and_pending_work(db: Arc<TestDatabase>) {
         &[],
     )
     .await;
-    assert_eq!(query_as(&db, None, dirty).await, json!([]), "what is fresh is not in it");
+    assert_eq!(query_as(&db, None, dirty).await, json!([]), "fresh bundles are not listed");
 
     let queue =
         "select user_id, kind, trigger, status, age >= interval '0' as aged from rollcall.invalidation_queue";
     let waits = json!([{"user_id": user.id, "kind": "warm_up", "trigger": "test", "status": "pending", "aged": true}]);
     assert_eq!(query_as(&db, None, queue).await, waits);
     assert_eq!(query_as(&db, Some(&user), queue).await, waits);
-    assert_eq!(query_as(&db, Some(&other), queue).await, json!([]), "what is done, and what is another's");
+    assert_eq!(
+        query_as(&db, Some(&other), queue).await,
+        json!([]),
+        "neither finished work nor that of other users"
+    );
 }

@@ -64,12 +64,12 @@ impl SchemaChangeTest {
     /// Checks that the open socket, a new socket and REST show what `select` as the viewer returns.
     async fn check_consistency(&mut self, when: &str) {
         let ids = self.subjects.each_ref().map(|subject| subject.id);
-        let truth = selected_presences(&self.db, self.viewer.id, &ids).await;
-        let shows = |socket: &Socket| shown_presences(socket, &ids) == truth;
-        self.socket.wait_until(&format!("{truth:?} after {when}"), shows).await;
+        let selected = selected_presences(&self.db, self.viewer.id, &ids).await;
+        let shows = |socket: &Socket| shown_presences(socket, &ids) == selected;
+        self.socket.wait_until(&format!("{selected:?} after {when}"), shows).await;
         let mut fresh = self.node.socket_with(&self.viewer, &follow_query(&self.subjects)).await;
         fresh
-            .wait_until(&format!("a new socket: {truth:?} after {when}"), |socket| {
+            .wait_until(&format!("a new socket: {selected:?} after {when}"), |socket| {
                 socket.frames > 0 && shows(socket)
             })
             .await;
@@ -83,10 +83,10 @@ impl SchemaChangeTest {
                     .find(|face| face["user_id"] == json!(id))
                     .map(|face| describe_presence(&face["availability"]))
             });
-            assert_eq!(rest, truth, "REST, after {when}");
+            assert_eq!(rest, selected, "REST, after {when}");
         } else {
             // If the query fails, REST returns an error and no old data.
-            assert_eq!(truth, [None, None], "{response:?} after {when}");
+            assert_eq!(selected, [None, None], "{response:?} after {when}");
         }
     }
 }
@@ -215,7 +215,7 @@ async fn grants_on_user_written_tables_apply_at_once(db: Arc<TestDatabase>) {
 async fn revoking_a_grant_closes_private_channels(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
-    db.execute("create policy everybody on realtime.messages for select to authenticated using (true)", &[])
+    db.execute("create policy everyone on realtime.messages for select to authenticated using (true)", &[])
         .await;
     for (taken, given) in [
         (
@@ -223,8 +223,8 @@ async fn revoking_a_grant_closes_private_channels(db: Arc<TestDatabase>) {
             "grant select on realtime.messages to authenticated",
         ),
         (
-            "drop policy everybody on realtime.messages",
-            "create policy everybody on realtime.messages for select to authenticated using (true)",
+            "drop policy everyone on realtime.messages",
+            "create policy everyone on realtime.messages for select to authenticated using (true)",
         ),
     ] {
         let mut socket = node.channel_client(SerializerVersion::V2).await;

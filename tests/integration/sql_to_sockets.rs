@@ -282,14 +282,14 @@ async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
         r#""a viewer sees the one face that is shown to them" on public.user_presence"#;
     run_script(&db, &[
         ("select", Hidden),
-        ("create policy everybody on public.user_presence for select to authenticated using (face = 'public')", ONLINE),
-        ("alter policy everybody on public.user_presence using (false)", Hidden),
+        ("create policy everyone on public.user_presence for select to authenticated using (face = 'public')", ONLINE),
+        ("alter policy everyone on public.user_presence using (false)", Hidden),
         (ADD_CONTACT, ONLINE),
         (&format!("drop policy {DEFAULT_POLICY}"), Hidden),
-        ("alter policy everybody on public.user_presence using (face = 'public')", ONLINE),
-        ("create policy nobody on public.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
-        ("drop policy nobody on public.user_presence", ONLINE),
-        ("drop policy everybody on public.user_presence", Hidden),
+        ("alter policy everyone on public.user_presence using (face = 'public')", ONLINE),
+        ("create policy restricted on public.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
+        ("drop policy restricted on public.user_presence", ONLINE),
+        ("drop policy everyone on public.user_presence", Hidden),
         ("create policy again on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))", ONLINE),
     ])
     .await;

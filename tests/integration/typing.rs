@@ -105,7 +105,7 @@ async fn typing_over_a_socket_matches_rest(db: Arc<TestDatabase>) {
         json!({"type": "typing", "data": {"conversation_id": Uuid::new_v4(), "is_typing": true}}),
     )
     .await;
-    let error = own.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = own.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "NOT_FOUND");
 }
 

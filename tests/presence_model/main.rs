@@ -118,7 +118,7 @@ fn cut_connections(db: Arc<TestDatabase>) -> JoinHandle<()> {
             sleep(CUT_INTERVAL).await;
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                 where datname = current_database() and pid not in (pg_backend_pid(), $1)";
-            sql.execute(cut, &[&own_pid]).await.expect("the own connection stays");
+            sql.execute(cut, &[&own_pid]).await.expect("the own connection stays open");
         }
     })
 }

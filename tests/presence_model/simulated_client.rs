@@ -108,7 +108,6 @@ impl SimulatedClient {
         }
     }
 
-    /// Tracks an object.
     pub async fn track(&mut self, payload: Value) {
         let (name, reference) = ("presence", self.next_ref());
         let push = json!({"type": "presence", "event": "track", "payload": payload});
@@ -117,7 +116,6 @@ impl SimulatedClient {
         self.tracked = Some(payload);
     }
 
-    /// Stops tracking.
     pub async fn untrack(&mut self) {
         let reference = self.next_ref();
         let response =
@@ -187,7 +185,7 @@ impl SimulatedClient {
 }
 
 async fn await_reply(response: oneshot::Receiver<Value>) -> Value {
-    timeout(WAIT_TIMEOUT, response).await.expect("an answer in time").expect("the socket stays open")
+    timeout(WAIT_TIMEOUT, response).await.expect("a reply in time").expect("the socket stays open")
 }
 
 async fn read(

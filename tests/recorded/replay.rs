@@ -82,7 +82,6 @@ struct OpenSocket {
     reader: JoinHandle<()>,
 }
 
-/// A running replay.
 pub struct Replay<'a> {
     recording: &'a Recording,
     db: &'a TestDatabase,
@@ -146,7 +145,7 @@ fn apply_setting(settings: &mut Settings, name: &str, value: &Value) {
         "max_events_per_second" => settings.realtime_max_events_per_second = value,
         "max_joins_per_second" => settings.realtime_max_joins_per_second = value,
         "max_payload_size_in_kb" => settings.realtime_max_payload_kb = value,
-        other => panic!("a server has no setting for {other}"),
+        other => panic!("no server setting for {other}"),
     }
 }
 
@@ -238,7 +237,7 @@ impl Replay<'_> {
                     Kind::Response { status, headers, body } => Some((*status, headers, body)),
                     _ => None,
                 });
-                self.compare_answer(path, recorded.expect("a request has an answer"), &response);
+                self.compare_answer(path, recorded.expect("a request has a response"), &response);
             }
             other => unreachable!("{other:?} is a result, not an action"),
         }
@@ -283,7 +282,7 @@ impl Replay<'_> {
                 let text = String::from_utf8_lossy(&given.1);
                 if given.0 != *status || json_or_text(&text) != json_or_text(body) {
                     self.differences
-                        .push(format!("{name}: refused with {} {text}, not {status} {body}", given.0));
+                        .push(format!("{name}: rejected with {} {text}, not {status} {body}", given.0));
                 }
             }
             (Ok(_), _) => self.differences.push(format!("{name}: opened, not {outcome:?}")),
@@ -364,7 +363,7 @@ impl Replay<'_> {
     ) {
         if ours.status.as_u16() != status || ours.body != json_or_text(body) {
             self.differences.push(format!(
-                "{path}: answered {} {}, not {status} {body}",
+                "{path}: response {} {}, not {status} {body}",
                 ours.status.as_u16(),
                 ours.body
             ));

@@ -366,14 +366,14 @@ impl History {
             let deadline = Instant::now() + SETTLE_TIMEOUT;
             loop {
                 self.receive_until(viewer, Instant::now() + Duration::from_millis(20)).await;
-                let (truth, typing) = self.selected_presences(viewer).await;
+                let (selected, typing) = self.selected_presences(viewer).await;
                 let (shown, typists) = (self.shown_presences(viewer), &self.viewers[viewer].typists);
-                if truth == shown && typing == *typists {
+                if selected == shown && typing == *typists {
                     break;
                 }
                 if Instant::now() > deadline {
                     return Err(format!(
-                        "viewer {} shows\n{shown:#?} {typists:?}\nbut select returns\n{truth:#?} {typing:?}",
+                        "viewer {} shows\n{shown:#?} {typists:?}\nbut select returns\n{selected:#?} {typing:?}",
                         self.users[self.viewers[viewer].user].id
                     ));
                 }

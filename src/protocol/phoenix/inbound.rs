@@ -26,7 +26,6 @@ pub struct Push<'a> {
     pub topic: Cow<'a, str>,
     /// The event: `phx_join`, `broadcast`, ….
     pub event: Cow<'a, str>,
-    /// The payload.
     pub payload: Payload<'a>,
 }
 
@@ -44,11 +43,9 @@ pub enum Payload<'a> {
 /// A user broadcast push. Its metadata is ignored, as in Supabase Realtime.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UserPush<'a> {
-    /// The application's event.
     pub event: &'a str,
     /// The payload as validated JSON; `None` if it is binary.
     pub json: Option<&'a str>,
-    /// The payload's bytes.
     pub bytes: &'a [u8],
 }
 

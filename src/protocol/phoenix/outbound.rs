@@ -11,7 +11,6 @@ use crate::protocol::{Dialect, Encode, FrameKind};
 /// Result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyStatus {
-    /// The request succeeded.
     Ok,
     /// The request failed; the response contains the reason.
     Error,
@@ -29,7 +28,6 @@ impl ReplyStatus {
 /// The payload of a [`Message`]. All texts are JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// A complete payload.
     Raw(&'a str),
     /// The status and the response of a reply.
     Reply(ReplyStatus, &'a str),
@@ -44,9 +42,7 @@ pub struct Message<'a> {
     pub reference: Option<&'a str>,
     /// The topic with its prefix.
     pub topic: &'a str,
-    /// The event.
     pub event: &'a str,
-    /// The payload.
     pub body: Body<'a>,
 }
 
@@ -96,9 +92,7 @@ impl Encode for TopicMessage {
 pub struct UserBroadcast {
     /// The topic's name without `realtime:`.
     pub topic: Arc<str>,
-    /// The application's event.
     pub event: Box<str>,
-    /// The application's payload.
     pub payload: UserPayload,
     /// Optional `meta`: a JSON object.
     pub meta: Option<Box<str>>,

@@ -65,7 +65,6 @@ pub struct CloseFrame<'a> {
 /// The result of one frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A complete message.
     Message(Frame<'a>),
     /// A fragment of a message that is not complete yet.
     Fragment {
@@ -76,7 +75,6 @@ pub enum Event<'a> {
     Ping(&'a [u8]),
     /// A pong, solicited or not.
     Pong,
-    /// A close frame.
     Close(Option<CloseFrame<'a>>),
 }
 

@@ -113,7 +113,6 @@ impl WireFrame {
         self.0.is_empty()
     }
 
-    /// The encoded bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

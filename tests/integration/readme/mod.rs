@@ -41,10 +41,10 @@ async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
     let text = std::fs::read_to_string(readme()).expect("the README");
     let (_, rest) = text.split_once("## SQL for DBAs").expect("the chapter");
-    let (chapter, _) = rest.split_once("\n## ").expect("the next chapter");
+    let (chapter, _) = rest.split_once("\n## ").expect("the next section");
     let examples: Vec<&str> =
         chapter.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
-    assert!(examples.len() >= 4, "the examples were found: {examples:?}");
+    assert!(examples.len() >= 4, "no examples found: {examples:?}");
     for example in examples {
         db.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
     }
@@ -62,7 +62,7 @@ async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
     };
     let lines: Vec<&str> = text.lines().filter(shell).collect();
     let calls = lines.iter().filter(|line| line.starts_with("psql ")).count();
-    assert!(calls >= 5, "they were found: {lines:?}");
+    assert!(calls >= 5, "no lines found: {lines:?}");
     let output = tokio::process::Command::new("bash")
         .args(["-euxc", &lines.join("\n")])
         .env("DATABASE_URL", &db.url)

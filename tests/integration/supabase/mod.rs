@@ -81,7 +81,7 @@ async fn migrations_run_as_the_project_role_and_change_no_supabase_objects(_: Ar
     socket.next_message().await;
     sql.execute("select rollcall.set_status($1, 'busy')", &[&subject.id]).await.expect("a status");
     socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
-    sql.batch_execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')")
+    sql.batch_execute("create policy restricted on public.user_presence as restrictive for select to authenticated using (face = 'trusted')")
         .await
         .expect("a policy");
     // There is no event trigger here; the next poll finds the policy.
@@ -218,5 +218,5 @@ async fn the_supabase_cli_can_read_the_project(_: Arc<TestDatabase>) {
     let count = versions.len();
     versions.sort();
     versions.dedup();
-    assert_eq!(versions.len(), count, "a version stands for one migration");
+    assert_eq!(versions.len(), count, "migration versions are unique");
 }
