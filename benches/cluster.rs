@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 /// A single-row upsert for pgbench.
 const UPSERT: &str = include_str!("sql/upsert.sql");
-const BASELINE: &str = include_str!("sql/yardstick.sql");
+const BASELINE: &str = include_str!("sql/baseline.sql");
 
 /// A PostgreSQL cluster in a temporary directory.
 pub struct Cluster {
@@ -123,7 +123,7 @@ impl Database {
             .kill_on_drop(true)
             .output()
             .await
-            .context("pgbench cannot be run; it comes with PostgreSQL")?;
+            .context("cannot run pgbench, which is part of PostgreSQL")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
         tps.with_context(|| format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))

@@ -25,36 +25,36 @@ const CONCURRENT_CLIENTS: usize = 50;
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_context").await?;
-    let person = BenchUser::new()?;
+    let user = BenchUser::new()?;
     let admin = database.connect().await?;
-    let fill = include_str!("sql/context_fill.sql").replace("$1", &format!("'{}'", person.id));
+    let fill = include_str!("sql/context_fill.sql").replace("$1", &format!("'{}'", user.id));
     admin.batch_execute(&fill).await?;
-    prepare_bundles(&database, &admin, &person).await?;
+    prepare_bundles(&database, &admin, &user).await?;
     report.heading("The context engine");
     report.note(
-        "One user with 10,000 units, 1,000 memories, 200 bundles and 100 conversations, among 300 others; each message \
+        "One user with 10,000 units, 1,000 memories, 200 bundles and 100 conversations, among 300 other users. Each message \
          names two topics and a person.",
     );
     // Runs first, while no worker uses the queue.
-    let cost = triggers(plan, &database, &admin, &person).await?;
+    let cost = triggers(plan, &database, &admin, &user).await?;
     let server = Server::start(&database).await?;
-    assemblies(plan, &database, &admin, &server, &person, report).await?;
-    warm_ups(plan, &admin, &server, &person, report).await?;
+    assemblies(plan, &database, &admin, &server, &user, report).await?;
+    warm_ups(plan, &admin, &server, &user, report).await?;
     server.stop().await?;
     report.note(
-        "Inserts a second without and with the triggers that keep bundles from going stale (and, for messages, with \
-         `last_message_at` as well). Durable: each transaction waits for the disk. Not durable: the triggers against \
-         the bare work of the processor, which no application meets.",
+        "Inserts per second without and with the triggers that mark bundles stale (for messages also with \
+         `last_message_at`). Durable: each transaction waits for the disk. Not durable: the cost of the triggers \
+         compared with CPU work only, which does not occur in production.",
     );
     report.table(&cost);
     cluster.drop_database("bench_context").await
 }
 
 /// Compiles and stores all bundles of the user.
-async fn prepare_bundles(database: &Database, admin: &Sql, person: &BenchUser) -> Result<()> {
+async fn prepare_bundles(database: &Database, admin: &Sql, user: &BenchUser) -> Result<()> {
     let subjects: Value =
-        admin.query_one(include_str!("sql/context_subjects.sql"), &[&person.id]).await?.get(0);
-    let reader = connect_as(database, person).await?;
+        admin.query_one(include_str!("sql/context_subjects.sql"), &[&user.id]).await?.get(0);
+    let reader = connect_as(database, user).await?;
     let read = reader.query_one(include_str!("sql/context_sources.sql"), &[&subjects]).await?;
     let (sources, seeing, read_at): (Value, String, jiff::Timestamp) =
         (read.get(0), read.get(1), read.get(2));
@@ -64,16 +64,16 @@ async fn prepare_bundles(database: &Database, admin: &Sql, person: &BenchUser) -
         compiled.push(compile(wanted.subject, &wanted.sources, None)?);
     }
     let keep = include_str!("sql/context_keep.sql");
-    let kept = admin.query(keep, &[&person.id, &json!(compiled), &seeing, &read_at]).await?;
+    let kept = admin.query(keep, &[&user.id, &json!(compiled), &seeing, &read_at]).await?;
     ensure!(kept.len() == 200, "{} bundles instead of 200", kept.len());
     // The state in which autovacuum leaves the tables.
     database.admin().await?.batch_execute("vacuum analyze").await?;
     Ok(())
 }
 
-async fn connect_as(database: &Database, person: &BenchUser) -> Result<Sql> {
+async fn connect_as(database: &Database, user: &BenchUser) -> Result<Sql> {
     let client = database.connect().await?;
-    let claims = json!({"sub": person.id, "role": "authenticated"}).to_string();
+    let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     client.query_one(include_str!("sql/context_act_as.sql"), &[&claims]).await?;
     Ok(client)
 }
@@ -88,14 +88,14 @@ struct PromptClient {
 impl PromptClient {
     async fn new(
         server: &Server,
-        person: &BenchUser,
+        user: &BenchUser,
         conversation: Uuid,
         messages: &[String],
         at: usize,
     ) -> Result<Self> {
         let requests = messages.iter().map(|message| {
             let query = message.replace(' ', "+").replace('?', "%3F").replace(',', "%2C");
-            request("GET", &format!("/api/v1/ai/context/{conversation}?message={query}"), &person.token, None)
+            request("GET", &format!("/api/v1/ai/context/{conversation}?message={query}"), &user.token, None)
         });
         Ok(Self { http: Http::connect(server.address).await?, requests: requests.collect(), next: at })
     }
@@ -129,61 +129,61 @@ async fn assemblies(
     database: &Database,
     admin: &Sql,
     server: &Server,
-    person: &BenchUser,
+    user: &BenchUser,
     report: &mut Report,
 ) -> Result<()> {
     let (rounds, time) = plan.pick((5, Duration::from_secs(3)), (2, Duration::from_secs(2)));
     let conversation: Uuid = admin.query_one(&format!("select {CONVERSATION}::uuid"), &[]).await?.get(0);
     let messages: Vec<String> = {
-        let rows = admin.query(include_str!("sql/context_words.sql"), &[&person.id]).await?;
+        let rows = admin.query(include_str!("sql/context_words.sql"), &[&user.id]).await?;
         rows.iter().map(|row| row.get(0)).collect()
     };
-    let mut askers = Vec::new();
-    let mut lookers = Vec::new();
+    let mut prompt_clients = Vec::new();
+    let mut statement_clients = Vec::new();
     for at in 0..CONCURRENT_CLIENTS {
-        askers.push(PromptClient::new(server, person, conversation, &messages, at * 7).await?);
-        let client = connect_as(database, person).await?;
+        prompt_clients.push(PromptClient::new(server, user, conversation, &messages, at * 7).await?);
+        let client = connect_as(database, user).await?;
         let statement = client.prepare(include_str!("sql/context_row.sql")).await?;
-        lookers.push(StatementClient { client, statement, next: at * 7 });
+        statement_clients.push(StatementClient { client, statement, next: at * 7 });
     }
-    let answer = {
-        let PromptClient { http, requests, .. } = &mut askers[0];
+    let response = {
+        let PromptClient { http, requests, .. } = &mut prompt_clients[0];
         String::from_utf8_lossy(http.call(&requests[0]).await?).into_owned()
     };
-    ensure!(answer.contains("Topic Context"), "a prompt without a topic: {answer}");
+    ensure!(response.contains("Topic Context"), "a prompt without a topic: {response}");
 
     let mut series: [Vec<LoadResult>; 4] = Default::default();
-    let mut dirty = Vec::new();
+    let mut stale = Vec::new();
     // The first round warms the caches.
     for round in 0..=rounds {
         // After bundles are prepared and tables analyzed, every connection plans its statements again.
-        (askers, _) = closed_loop(askers, time / 4).await?;
+        (prompt_clients, _) = closed_loop(prompt_clients, time / 4).await?;
         let mut measured = Vec::new();
         for clients in [1, CONCURRENT_CLIENTS] {
-            let some: Vec<StatementClient> = lookers.drain(..clients).collect();
+            let some: Vec<StatementClient> = statement_clients.drain(..clients).collect();
             let (some, looks) = closed_loop(some, time / 2).await?;
-            lookers.extend(some);
-            let some: Vec<PromptClient> = askers.drain(..clients).collect();
+            statement_clients.extend(some);
+            let some: Vec<PromptClient> = prompt_clients.drain(..clients).collect();
             let (some, asks) = closed_loop(some, time).await?;
-            askers.extend(some);
+            prompt_clients.extend(some);
             measured.extend([looks, asks]);
         }
         let mut times = Vec::new();
-        let begun = Instant::now();
-        while begun.elapsed() < time {
-            admin.execute(include_str!("sql/context_all_dirty.sql"), &[&person.id]).await?;
-            let asked = Instant::now();
-            askers[0].run_once().await?;
-            times.push(asked.elapsed());
+        let started = Instant::now();
+        while started.elapsed() < time {
+            admin.execute(include_str!("sql/context_all_dirty.sql"), &[&user.id]).await?;
+            let requested_at = Instant::now();
+            prompt_clients[0].run_once().await?;
+            times.push(requested_at.elapsed());
         }
-        prepare_bundles(database, admin, person).await?;
+        prepare_bundles(database, admin, user).await?;
         if round > 0 {
             series.iter_mut().zip(measured).for_each(|(list, one)| list.push(one));
-            dirty.extend(times);
+            stale.extend(times);
         }
     }
-    dirty.sort_unstable();
-    let mut rows = vec![row(["", "median", "p99", "a second", "median ÷ the SELECT's"])];
+    stale.sort_unstable();
+    let mut rows = vec![row(["", "median", "p99", "per second", "median ÷ SELECT"])];
     let names = [
         "one indexed SELECT as the user, 1 client",
         "prompt over HTTP, bundles ready, 1 client",
@@ -196,7 +196,7 @@ async fn assemblies(
         quantile(&times, part)
     };
     for (at, (name, list)) in names.iter().zip(&series).enumerate() {
-        let yardstick = all(&series[at / 2 * 2], 0.5).as_secs_f64();
+        let baseline = all(&series[at / 2 * 2], 0.5).as_secs_f64();
         let rate = median(&list.iter().map(|one| one.rate).collect::<Vec<_>>());
         let middle = all(list, 0.5);
         rows.push([
@@ -204,15 +204,15 @@ async fn assemblies(
             ms(middle),
             ms(all(list, 0.99)),
             format!("{rate:.0}"),
-            ratio(middle.as_secs_f64(), yardstick),
+            ratio(middle.as_secs_f64(), baseline),
         ]);
     }
     rows.push([
-        "prompt over HTTP, everything dirty, 1 client".to_owned(),
-        ms(quantile(&dirty, 0.5)),
-        ms(quantile(&dirty, 0.99)),
+        "prompt over HTTP, all bundles stale, 1 client".to_owned(),
+        ms(quantile(&stale, 0.5)),
+        ms(quantile(&stale, 0.99)),
         "—".to_owned(),
-        ratio(quantile(&dirty, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
+        ratio(quantile(&stale, 0.5).as_secs_f64(), all(&series[0], 0.5).as_secs_f64()),
     ]);
     report.table(&rows);
     Ok(())
@@ -235,22 +235,22 @@ async fn warm_ups(
     plan: Plan,
     admin: &Sql,
     server: &Server,
-    person: &BenchUser,
+    user: &BenchUser,
     report: &mut Report,
 ) -> Result<()> {
     let versions = "select last_value from rollcall.bundle_version";
     let before: i64 = admin.query_one(versions, &[]).await?.get(0);
-    let warmers = (0..4).map(|_| async {
-        let path = format!("/api/v1/context/warmup/{}", person.id);
-        let request = request("POST", &path, &person.token, Some(r#"{"force":true}"#));
+    let clients = (0..4).map(|_| async {
+        let path = format!("/api/v1/context/warmup/{}", user.id);
+        let request = request("POST", &path, &user.token, Some(r#"{"force":true}"#));
         Ok::<_, anyhow::Error>(WarmUpClient { http: Http::connect(server.address).await?, request })
     });
     let (_, measured) =
-        closed_loop(try_join_all(warmers).await?, plan.pick(Duration::from_secs(6), Duration::from_secs(3)))
+        closed_loop(try_join_all(clients).await?, plan.pick(Duration::from_secs(6), Duration::from_secs(3)))
             .await?;
     let bundles: i64 = admin.query_one(versions, &[]).await?.get::<_, i64>(0) - before;
     report.note(&format!(
-        "Warm-ups with `force`, 4 at a time: **{:.0} a second**, {:.1} bundles stored by each, median {}, p99 {}.",
+        "Warm-ups with `force`, 4 concurrent: **{:.0} per second**, {:.1} bundles stored by each, median {}, p99 {}.",
         measured.rate,
         bundles as f64 / measured.times.len() as f64,
         ms(quantile(&measured.times, 0.5)),
@@ -267,13 +267,13 @@ async fn triggers(
     plan: Plan,
     database: &Database,
     admin: &Sql,
-    person: &BenchUser,
+    user: &BenchUser,
 ) -> Result<Vec<[String; 7]>> {
     let (rounds, seconds) = plan.pick((5, 2), (2, 1));
     let mut rows =
         vec![row(["", "without", "with", "ratio", "with `last_message_at`", "ratio", "ratio, not durable"])];
     let scripts = [
-        ("messages, 1 row a transaction", "messages", include_str!("sql/context_insert_message.sql"), 1),
+        ("messages, 1 row per transaction", "messages", include_str!("sql/context_insert_message.sql"), 1),
         ("messages, 100 rows", "messages", include_str!("sql/context_insert_message.sql"), 100),
         ("memories against 120 topics, 1 row", "memories", include_str!("sql/context_insert_memory.sql"), 1),
         ("memories, 100 rows", "memories", include_str!("sql/context_insert_memory.sql"), 100),
@@ -281,7 +281,7 @@ async fn triggers(
         ("units, 100 rows", "atomic_chat_units", include_str!("sql/context_insert_unit.sql"), 100),
     ];
     for (name, table, script, count) in scripts {
-        let script = script.replace("$user", &person.id.to_string()).replace("$rows", &count.to_string());
+        let script = script.replace("$user", &user.id.to_string()).replace("$rows", &count.to_string());
         let mut rates: [Vec<f64>; 5] = Default::default();
         for _ in 0..rounds {
             for (at, (switch, options)) in [
@@ -313,7 +313,7 @@ async fn triggers(
             delete_inserted(admin).await?;
         }
     }
-    rows.push(table_row("messages, 1 row, each dirtying a bundle that was ready", &rates));
+    rows.push(table_row("messages, 1 row, each marking a ready bundle stale", &rates));
     Ok(rows)
 }
 
@@ -344,15 +344,15 @@ enum TriggerState {
 
 impl TriggerState {
     async fn set(self, admin: &Sql, table: &str) -> Result<()> {
-        let word = |on: bool| if on { "enable" } else { "disable" };
+        let action = |on: bool| if on { "enable" } else { "disable" };
         if table != "atomic_chat_units" {
-            let fresh = word(!matches!(self, Self::Off));
+            let fresh = action(!matches!(self, Self::Off));
             admin
                 .batch_execute(&format!("alter table public.{table} {fresh} trigger context_after_insert"))
                 .await?;
         }
         if table == "messages" {
-            let last = word(matches!(self, Self::All));
+            let last = action(matches!(self, Self::All));
             admin
                 .batch_execute(&format!("alter table public.messages {last} trigger keep_last_message"))
                 .await?;
@@ -374,10 +374,10 @@ async fn time_to_ready(database: &Database) -> Result<f64> {
     let client = database.connect().await?;
     let insert = client.prepare(include_str!("sql/context_message_in.sql")).await?;
     let others = client.query(include_str!("sql/context_others.sql"), &[]).await?;
-    let begun = Instant::now();
+    let started = Instant::now();
     for other in &others {
         let (conversation, user): (Uuid, Uuid) = (other.get(0), other.get(1));
         client.execute(&insert, &[&conversation, &user]).await?;
     }
-    Ok(others.len() as f64 / begun.elapsed().as_secs_f64())
+    Ok(others.len() as f64 / started.elapsed().as_secs_f64())
 }

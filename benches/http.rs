@@ -8,7 +8,6 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A persistent connection.
 pub struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -47,30 +46,30 @@ impl Http {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let body = loop {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
             if let Some(body) = body_range(&self.buffer)? {
                 break body;
             }
         };
         while self.buffer.len() < body.end {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
         }
         self.body = body;
-        let answer = &self.buffer[self.body.clone()];
+        let response = &self.buffer[self.body.clone()];
         ensure!(
             self.buffer.starts_with(b"HTTP/1.1 200"),
             "the server answered {}",
             String::from_utf8_lossy(&self.buffer)
         );
-        Ok(answer)
+        Ok(response)
     }
 }
 
 /// Returns the range of the body once the header is complete.
-fn body_range(answer: &[u8]) -> Result<Option<Range<usize>>> {
-    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let text = std::str::from_utf8(&answer[..head])?;
+fn body_range(response: &[u8]) -> Result<Option<Range<usize>>> {
+    let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(&response[..head])?;
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let length: usize = length.context("an answer without content-length")?.parse()?;
+    let length: usize = length.context("a response without content-length")?.parse()?;
     Ok(Some(head + 4..head + 4 + length))
 }

@@ -31,7 +31,7 @@ struct NotificationListener {
 impl NotificationListener {
     async fn open(database: &Database) -> Result<Self> {
         let (client, mut connection) = tokio_postgres::connect(&database.url, NoTls).await?;
-        let (sender, heard) = mpsc::channel(16);
+        let (sender, received) = mpsc::channel(16);
         tokio::spawn(async move {
             let mut messages = futures_util::stream::poll_fn(|context| connection.poll_message(context));
             while let Some(Ok(message)) = messages.next().await {
@@ -41,16 +41,16 @@ impl NotificationListener {
             }
         });
         client.batch_execute(include_str!("sql/listen.sql")).await?;
-        Ok(Self { received: heard, _client: client })
+        Ok(Self { received, _client: client })
     }
 
     /// Measures from sending the statement to receiving the notification.
     async fn time(&mut self, client: &Client, statement: &Statement) -> Result<Duration> {
-        let begun = Instant::now();
-        let (answered, heard) =
+        let started = Instant::now();
+        let (answered, received) =
             tokio::join!(client.query(statement, &[]), timeout(WAIT_TIMEOUT, self.received.recv()));
         answered?;
-        Ok(heard.context("no notification")?.context("the connection ended")? - begun)
+        Ok(received.context("no notification")?.context("the connection ended")? - started)
     }
 }
 
@@ -64,45 +64,47 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     add_contacts(&client, &writers.map(|writer| (watcher.id, writer.id)).collect::<Vec<_>>()).await?;
     let notify = client.prepare(include_str!("sql/notify.sql")).await?;
     let commit_and_notify = client.prepare(include_str!("sql/commit_and_notify.sql")).await?;
-    let mut ear = NotificationListener::open(&database).await?;
+    let mut listener = NotificationListener::open(&database).await?;
 
     let server = Server::start(&database).await?;
     let mut rest = Http::connect(server.address).await?;
     let mut sockets = Vec::new();
-    for person in &by_socket {
-        sockets.push((person.id.to_string(), PresenceSocket::open(server.address, person, 0).await?));
+    for user in &by_socket {
+        sockets.push((user.id.to_string(), PresenceSocket::open(server.address, user, 0).await?));
     }
     let mut watching = PresenceSocket::open(server.address, &watcher, 0).await?;
     let rest_id = by_rest.id.to_string();
-    let words = ["busy", "dnd"].map(|word| {
-        let said = format!(r#""availability":"{word}""#);
-        (status_request(&by_rest.token, word), status_frame(word), said)
+    let status_requests = ["busy", "dnd"].map(|status| {
+        let fragment = format!(r#""availability":"{status}""#);
+        (status_request(&by_rest.token, status), status_frame(status), fragment)
     });
 
     let mut series = [const { Vec::new() }; 4];
     // The first rounds warm caches and plans.
     for round in 0..rounds + 20 {
-        let (request, _, rest_said) = &words[round % 2];
-        let (_, frame, said) = &words[round / SOCKETS % 2];
-        let bare = ear.time(&client, &notify).await?;
-        let durable = ear.time(&client, &commit_and_notify).await?;
+        let (request, _, rest_fragment) = &status_requests[round % 2];
+        let (_, frame, fragment) = &status_requests[round / SOCKETS % 2];
+        let bare = listener.time(&client, &notify).await?;
+        let durable = listener.time(&client, &commit_and_notify).await?;
 
-        let begun = Instant::now();
+        let started = Instant::now();
         let seen = async {
-            watching.wait_for(&[&rest_id, rest_said]).await?;
-            Ok::<_, anyhow::Error>(begun.elapsed())
+            watching.wait_for(&[&rest_id, rest_fragment]).await?;
+            Ok::<_, anyhow::Error>(started.elapsed())
         };
         let (answered, rest_time) = tokio::join!(rest.call(request), timeout(WAIT_TIMEOUT, seen));
         answered?;
 
         let (socket_id, socket) = &mut sockets[round % SOCKETS];
-        let begun = Instant::now();
+        let started = Instant::now();
         socket.send(frame).await?;
-        timeout(WAIT_TIMEOUT, watching.wait_for(&[socket_id, said])).await.context("told by socket")??;
-        let socket_time = begun.elapsed();
+        timeout(WAIT_TIMEOUT, watching.wait_for(&[socket_id, fragment]))
+            .await
+            .context("update by socket")??;
+        let socket_time = started.elapsed();
         if round >= 20 {
             for (list, time) in
-                series.iter_mut().zip([bare, durable, rest_time.context("told by REST")??, socket_time])
+                series.iter_mut().zip([bare, durable, rest_time.context("update by REST")??, socket_time])
             {
                 list.push(time);
             }
@@ -134,7 +136,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         ]);
     }
     report.heading("Latency of an idle system");
-    report.note(&format!("One writer, one watcher, {rounds} rounds of all four in turn."));
+    report.note(&format!("One writer and one watcher; {rounds} rounds, alternating between the four kinds."));
     report.table(&rows);
     cluster.drop_database("bench_latency").await
 }

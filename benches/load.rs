@@ -13,7 +13,6 @@ pub trait LoadClient: Send + 'static {
 
 #[derive(Debug, Default, Clone)]
 pub struct LoadResult {
-    /// Operations per second.
     pub rate: f64,
     /// Duration of each operation, ascending.
     pub times: Vec<Duration>,
@@ -26,12 +25,12 @@ pub async fn closed_loop<C: LoadClient>(clients: Vec<C>, time: Duration) -> Resu
     for mut client in clients {
         tasks.spawn(async move {
             let mut times = Vec::new();
-            let mut begun = Instant::now();
-            while begun - started < time {
+            let mut operation_started = Instant::now();
+            while operation_started - started < time {
                 client.run_once().await?;
                 let done = Instant::now();
-                times.push(done - begun);
-                begun = done;
+                times.push(done - operation_started);
+                operation_started = done;
             }
             Ok::<_, anyhow::Error>((client, times))
         });

@@ -56,26 +56,26 @@ const SECTIONS: [&str; 13] = [
     "channels.presence",
     "channels.joins",
     "channels.idle",
-    "channels.stalled",
-    "changes",
+    "channels.slow_readers",
+    "postgres_changes",
     "context",
 ];
 
 fn main() -> Result<()> {
-    let mut words = std::env::args().skip(1);
-    if words.next().is_some_and(|word| word == channels::raw_relay::SUBCOMMAND) {
-        let mut number = || words.next().context("three more words");
+    let mut raw_args = std::env::args().skip(1);
+    if raw_args.next().is_some_and(|arg| arg == channels::raw_relay::SUBCOMMAND) {
+        let mut number = || raw_args.next().context("three more arguments");
         return channels::raw_relay::run(number()?.parse()?, number()?.parse()?, number()?.parse()?);
     }
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let means = |word: &str, section: &str| section == word || section.split('.').next() == Some(word);
-    let is_known = |word: &str| word == "quick" || SECTIONS.iter().any(|section| means(word, section));
-    if let Some(word) = words.iter().find(|word| !is_known(word)) {
-        anyhow::bail!("no section is called {word}; there are quick and {}", SECTIONS.join(", "));
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let matches = |arg: &str, section: &str| section == arg || section.split('.').next() == Some(arg);
+    let is_known = |arg: &str| arg == "quick" || SECTIONS.iter().any(|section| matches(arg, section));
+    if let Some(arg) = args.iter().find(|arg| !is_known(arg)) {
+        anyhow::bail!("unknown section {arg}; expected quick or one of {}", SECTIONS.join(", "));
     }
-    let plan = Plan { quick: words.iter().any(|word| word == "quick") };
+    let plan = Plan { quick: args.iter().any(|arg| arg == "quick") };
     let chosen: Vec<&str> =
-        SECTIONS.into_iter().filter(|section| words.iter().any(|word| means(word, section))).collect();
+        SECTIONS.into_iter().filter(|section| args.iter().any(|arg| matches(arg, section))).collect();
 
     // Ten thousand sockets need as many file descriptors.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -100,7 +100,7 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
         if !chosen.is_empty() && !chosen.contains(&section) {
             continue;
         }
-        let begun = Instant::now();
+        let section_started = Instant::now();
         let done = match section {
             "latency" => latency::run(plan, cluster, &mut report).await,
             "writes" => writes::run(plan, cluster, &mut report).await,
@@ -112,12 +112,12 @@ async fn run(plan: Plan, chosen: &[&str], cluster: &Cluster) -> Result<()> {
             "channels.presence" => channels::presence::run(plan, cluster, &mut report).await,
             "channels.joins" => channels::joins::run(plan, cluster, &mut report).await,
             "channels.idle" => channels::idle::run(plan, cluster, &mut report).await,
-            "channels.stalled" => channels::slow_readers::run(plan, cluster, &mut report).await,
+            "channels.slow_readers" => channels::slow_readers::run(plan, cluster, &mut report).await,
             "context" => context::run(plan, cluster, &mut report).await,
             _ => postgres_changes::run(plan, cluster, &mut report).await,
         };
         done.with_context(|| format!("section {section}"))?;
-        report.end_section(begun.elapsed());
+        report.end_section(section_started.elapsed());
         // Saves after each section, so that results survive a later failure.
         if !plan.quick {
             report.save()?;

@@ -15,20 +15,20 @@ use crate::{
 const CONTACTS: usize = 50;
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
-    let crowd = plan.pick(5_000, 1_000);
+    let user_count = plan.pick(5_000, 1_000);
     let database = cluster.database("bench_memory").await?;
-    let people = BenchUser::many(crowd)?;
+    let users = BenchUser::many(user_count)?;
     // A ring: each user is a contact of the 25 before and the 25 after.
-    let pairs: Vec<_> = (0..crowd)
-        .flat_map(|one| (1..=CONTACTS / 2).map(move |step| (one, (one + step) % crowd)))
-        .map(|(one, other)| (people[one].id, people[other].id))
+    let pairs: Vec<_> = (0..user_count)
+        .flat_map(|one| (1..=CONTACTS / 2).map(move |step| (one, (one + step) % user_count)))
+        .map(|(one, other)| (users[one].id, users[other].id))
         .collect();
     add_contacts(&database.connect().await?, &pairs).await?;
 
     let server = Server::start(&database).await?;
     let mut followers = PresenceClients::default();
     // The first sockets load code, pools and buffers that all sockets share.
-    let (first, rest) = people.split_at(crowd / 10);
+    let (first, rest) = users.split_at(user_count / 10);
     followers.join(server.address, first, "-").await?;
     followers.wait_until_quiet().await?;
     let (before, cpu_before) = (server.resident_bytes()?, server.cpu()?);
@@ -39,10 +39,11 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let join = (server.cpu()? - cpu_before).as_secs_f64() * 1e6 / rest.len() as f64;
     server.stop().await?;
 
-    report.heading("An idle socket");
+    report.heading("Memory of an idle socket");
     report.note(&format!(
-        "{crowd} presence sockets, authenticated, each with {CONTACTS} contacts who are online: **{:.1} kB** resident \
-         a socket, the edges included; {join:.0} µs of the server's CPU to join, telling {CONTACTS} contacts included.",
+        "{user_count} presence sockets, authenticated, each with {CONTACTS} online contacts: **{:.1} kB** of resident \
+         memory per socket, including visibility edges; {join:.0} µs of server CPU per join, including updates to \
+         {CONTACTS} contacts.",
         each as f64 / 1e3
     ));
     cluster.drop_database("bench_memory").await

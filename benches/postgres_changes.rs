@@ -17,13 +17,14 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
     channels::{
-        ChannelId, ChannelPrincipal,
+        ChannelPrincipal,
         postgres_changes::{
             ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
             StreamState, Subscription, SystemMessageSink,
         },
     },
     hub::ConnId,
+    model::ChannelId,
     pg::Database,
 };
 use serde_json::{json, value::RawValue};
@@ -58,10 +59,11 @@ struct Counter {
 }
 
 impl DeliverySink for Counter {
-    fn deliver(&self, told: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
+    fn deliver(&self, events: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
         let now = Instant::now();
-        self.delivered.fetch_add(told.iter().map(|told| told.recipients.len()).sum(), Ordering::Relaxed);
-        self.frames.lock().extend(told.iter().map(|_| now));
+        self.delivered
+            .fetch_add(events.iter().map(|events| events.recipients.len()).sum(), Ordering::Relaxed);
+        self.frames.lock().extend(events.iter().map(|_| now));
         *self.last.lock() = Some(now);
         async {}.boxed()
     }
@@ -72,7 +74,7 @@ struct SystemMessageLogger;
 impl SystemMessageSink for SystemMessageLogger {
     fn send(&self, is_ok: bool, message: &str) {
         if !is_ok {
-            eprintln!("a subscription was told: {message}");
+            eprintln!("system error: {message}");
         }
     }
 }
@@ -115,7 +117,7 @@ struct Bench {
 
 impl Bench {
     async fn measure(mut self, plan: Plan, report: &mut Report) -> Result<()> {
-        report.heading("Changes of tables");
+        report.heading("Postgres changes");
         self.latency(plan, report).await?;
         self.sustained(plan, report).await?;
         // A runtime must not be dropped inside another runtime.
@@ -124,20 +126,20 @@ impl Bench {
     }
 
     async fn subscribe(&self, table: &str, count: usize) -> Result<Vec<Subscription>> {
-        let asked = json!({"event": "INSERT", "schema": "public", "table": table});
-        let raw = RawValue::from_string(asked.to_string())?;
+        let subscription = json!({"event": "INSERT", "schema": "public", "table": table});
+        let raw = RawValue::from_string(subscription.to_string())?;
         let requested = [RequestedBinding::parse(&raw).context("an object")?];
         let mut subscriptions = Vec::with_capacity(count);
         for (number, user) in self.users.iter().take(count).enumerate() {
             let claims = json!({"role": "authenticated", "sub": user}).to_string();
-            let claimant = ChannelPrincipal {
+            let principal = ChannelPrincipal {
                 role: "authenticated".into(),
                 claims: claims.into(),
                 sub: Some(user.to_string().into()),
                 headers: "{}".into(),
                 expires_at: jiff::Timestamp::MAX,
             };
-            let prepared = self.changes.prepare("bench".into(), &requested, false, Arc::new(claimant)).await;
+            let prepared = self.changes.prepare("bench".into(), &requested, false, Arc::new(principal)).await;
             let conn = ConnId::new(0, u32::try_from(number)?, 1);
             subscriptions.push(prepared.activate(
                 (ChannelId::next(), conn),
@@ -150,7 +152,7 @@ impl Bench {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(WAIT_TIMEOUT, streams).await.context("changes are not streamed")?;
+        timeout(WAIT_TIMEOUT, streams).await.context("the replication stream did not start")?;
         Ok(subscriptions)
     }
 
@@ -182,7 +184,7 @@ impl Bench {
     /// hub.
     async fn latency(&mut self, plan: Plan, report: &mut Report) -> Result<()> {
         let rounds = plan.pick(1_000, 200);
-        let mut table = vec![row(["rule", "p50", "p99", "commit alone, p50"])];
+        let mut table = vec![row(["policy", "p50", "p99", "commit alone, p50"])];
         for (name, rule) in POLICIES {
             let _subscriptions = self.subscribe(name, 1).await?;
             // The first inserts plan their statements.
@@ -201,12 +203,12 @@ impl Bench {
                 // The first user is a member of 3 of 100 rooms. Moves to an ID whose room is one of them.
                 self.next_id += (100 - self.next_id % 100) % 100;
                 self.reset();
-                let begun = Instant::now();
+                let started = Instant::now();
                 self.insert(name, 1, 1).await?;
-                committed.push(begun.elapsed());
+                committed.push(started.elapsed());
                 self.wait_until_delivered(1).await?;
-                let came = self.counter.frames.lock().first().copied().context("a frame")?;
-                taken.push(came - begun);
+                let received_at = self.counter.frames.lock().first().copied().context("a frame")?;
+                taken.push(received_at - started);
             }
             taken.sort_unstable();
             committed.sort_unstable();
@@ -217,7 +219,7 @@ impl Bench {
                 ms(quantile(&committed, 0.5)),
             ]);
         }
-        report.note("One subscriber, 100 changes a second, each in a transaction of its own; from sending the statement to handing the frame to the hub.");
+        report.note("One subscriber, 100 changes per second in separate transactions. Measured from sending the statement to handing the frame to the hub.");
         report.table(&table);
         Ok(())
     }
@@ -226,7 +228,7 @@ impl Bench {
     /// check per subscriber.
     async fn sustained(&mut self, plan: Plan, report: &mut Report) -> Result<()> {
         let mut table = vec![row([
-            "rule",
+            "policy",
             "subscribers",
             "changes/s",
             "checks/s",
@@ -240,7 +242,7 @@ impl Bench {
                 let transactions = if count > 100 { plan.pick(20, 10) } else { plan.pick(100, 30) };
                 self.reset();
                 let first = self.next_id;
-                let begun = Instant::now();
+                let started = Instant::now();
                 for _ in 0..transactions {
                     self.insert(name, ROWS_PER_TRANSACTION, count).await?;
                 }
@@ -248,7 +250,7 @@ impl Bench {
                 let expected = self.expected(name, first, rows, count).await?;
                 self.wait_until_delivered(expected).await?;
                 let last = (*self.counter.last.lock()).context("a frame")?;
-                let rate = rows as f64 / (last - begun).as_secs_f64();
+                let rate = rows as f64 / (last - started).as_secs_f64();
                 ensure!(
                     self.counter.delivered.load(Ordering::Relaxed) == expected,
                     "more was delivered than is visible"
@@ -265,7 +267,7 @@ impl Bench {
                 ]);
             }
         }
-        report.note("Transactions of 100 rows, one after the other, until every subscriber has been handed what it may see. The check per subscriber runs on one connection.");
+        report.note("Sequential transactions of 100 rows, until every subscriber has received the rows it may see. The baseline runs one SQL check per change and subscriber on one connection.");
         report.table(&table);
         Ok(())
     }
@@ -289,9 +291,9 @@ impl Bench {
         let users = &self.users[..users];
         let mut rates = Vec::new();
         for _ in 0..3 {
-            let begun = Instant::now();
+            let started = Instant::now();
             self.sql.query_one(include_str!("sql/changes_baseline.sql"), &[&table, &ids, &users]).await?;
-            rates.push(changes as f64 / begun.elapsed().as_secs_f64());
+            rates.push(changes as f64 / started.elapsed().as_secs_f64());
         }
         Ok(crate::load::median(&rates))
     }

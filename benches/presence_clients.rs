@@ -31,7 +31,6 @@ struct ReceivedCounts {
     matching: AtomicUsize,
     goal: AtomicUsize,
     reached: Notify,
-    /// All messages.
     total: AtomicUsize,
 }
 
@@ -44,10 +43,10 @@ pub struct PresenceClients {
 
 impl PresenceClients {
     /// Opens a socket for each user. Messages that contain `marker` are counted.
-    pub async fn join(&mut self, server: SocketAddr, people: &[BenchUser], marker: &str) -> Result<()> {
+    pub async fn join(&mut self, server: SocketAddr, users: &[BenchUser], marker: &str) -> Result<()> {
         let first = self.tasks.len();
-        let mut opening = stream::iter(people.iter().enumerate())
-            .map(|(place, person)| PresenceSocket::open(server, person, first + place))
+        let mut opening = stream::iter(users.iter().enumerate())
+            .map(|(index, user)| PresenceSocket::open(server, user, first + index))
             .buffer_unordered(CONCURRENT_CONNECTS);
         while let Some(socket) = opening.try_next().await? {
             self.tasks.spawn(read_messages(socket, marker.to_owned(), self.received.clone()));
@@ -57,14 +56,14 @@ impl PresenceClients {
 
     /// Waits until no socket receives messages.
     pub async fn wait_until_quiet(&self) -> Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             let before = self.received.total.load(Ordering::Relaxed);
             sleep(QUIET_PERIOD).await;
             if self.received.total.load(Ordering::Relaxed) == before {
                 return Ok(());
             }
-            ensure!(begun.elapsed() < WAIT_TIMEOUT, "the sockets do not come to rest");
+            ensure!(started.elapsed() < WAIT_TIMEOUT, "the sockets keep receiving messages");
         }
     }
 
@@ -91,14 +90,14 @@ impl PresenceClients {
     }
 }
 
-async fn read_messages(mut socket: PresenceSocket, marker: String, heard: Arc<ReceivedCounts>) {
+async fn read_messages(mut socket: PresenceSocket, marker: String, received: Arc<ReceivedCounts>) {
     while let Ok(message) = socket.next_message().await {
-        heard.total.fetch_add(1, Ordering::Relaxed);
+        received.total.fetch_add(1, Ordering::Relaxed);
         let is_wanted = std::str::from_utf8(message).is_ok_and(|message| message.contains(&marker));
         if is_wanted
-            && heard.matching.fetch_add(1, Ordering::Relaxed) + 1 == heard.goal.load(Ordering::Relaxed)
+            && received.matching.fetch_add(1, Ordering::Relaxed) + 1 == received.goal.load(Ordering::Relaxed)
         {
-            heard.reached.notify_one();
+            received.reached.notify_one();
         }
     }
 }

@@ -42,36 +42,39 @@ pub fn status_frame(status: &str) -> Vec<u8> {
 impl PresenceSocket {
     /// Opens a presence socket and reads its initial state. Each 2,000 clients share a source address, because finding
     /// a free port becomes slow beyond that.
-    pub async fn open(server: SocketAddr, person: &BenchUser, seat: usize) -> Result<Self> {
-        Self::open_with(server, person, seat, "").await
+    pub async fn open(server: SocketAddr, user: &BenchUser, index: usize) -> Result<Self> {
+        Self::open_with(server, user, index, "").await
     }
 
     /// Like `open`, for a user who also follows their own presence.
-    pub async fn open_with_own_status(server: SocketAddr, person: &BenchUser, seat: usize) -> Result<Self> {
-        Self::open_with(server, person, seat, &format!("&user_ids={}", person.id)).await
+    pub async fn open_with_own_status(server: SocketAddr, user: &BenchUser, index: usize) -> Result<Self> {
+        Self::open_with(server, user, index, &format!("&user_ids={}", user.id)).await
     }
 
-    async fn open_with(server: SocketAddr, person: &BenchUser, seat: usize, query: &str) -> Result<Self> {
+    async fn open_with(server: SocketAddr, user: &BenchUser, index: usize, query: &str) -> Result<Self> {
         let tcp = TcpSocket::new_v4()?;
-        let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(seat / 2_000)?);
+        let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(index / 2_000)?);
         tcp.bind(SocketAddr::new(IpAddr::V4(own), 0))?;
         let mut stream = tcp.connect(server).await?;
         stream.set_nodelay(true)?;
         let head = format!(
             "GET /api/presence/subscribe?token={}{query} HTTP/1.1\r\nhost: bench\r\nconnection: upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-            person.token
+            user.token
         );
         stream.write_all(head.as_bytes()).await?;
         let mut socket = Self { stream, buffer: Vec::with_capacity(512), consumed: 0 };
         let end = loop {
-            ensure!(socket.stream.read_buf(&mut socket.buffer).await? > 0, "the server hung up");
+            ensure!(
+                socket.stream.read_buf(&mut socket.buffer).await? > 0,
+                "the server closed the connection"
+            );
             if let Some(end) = socket.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
         };
-        let answer = String::from_utf8_lossy(&socket.buffer).into_owned();
-        ensure!(answer.starts_with("HTTP/1.1 101"), "the server answered {answer}");
+        let response = String::from_utf8_lossy(&socket.buffer).into_owned();
+        ensure!(response.starts_with("HTTP/1.1 101"), "expected status 101, got {response}");
         socket.consumed = end;
         let first = socket.next_message().await?;
         ensure!(first.starts_with(br#"{"type":"initial_state""#), "{}", String::from_utf8_lossy(first));
@@ -97,7 +100,7 @@ impl PresenceSocket {
             }
             self.buffer.drain(..self.consumed);
             self.consumed = 0;
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
         }
     }
 

@@ -54,14 +54,13 @@ impl RawRelay {
     /// relay.
     pub async fn round(&self) -> Result<(Duration, Duration)> {
         self.unread.store(self.sockets * FRAME.len(), Ordering::Relaxed);
-        let begun = Instant::now();
+        let started = Instant::now();
         self.start_signal.send(()).context("the relay ended")?;
         timeout(WAIT_TIMEOUT, self.all_read.notified()).await?;
-        let elapsed = begun.elapsed();
+        let elapsed = started.elapsed();
         Ok((elapsed, self.cpu_times.recv_timeout(WAIT_TIMEOUT)?))
     }
 
-    /// Number of readers.
     pub const fn len(&self) -> usize {
         self.sockets
     }
@@ -94,7 +93,7 @@ fn relay(listener: &TcpListener, sockets: usize, going: &mpsc::Receiver<()>, don
 
 /// Returns the CPU time (user and system) of the current thread.
 fn processor_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread may ask for its own use");
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("thread usage is available");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }

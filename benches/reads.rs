@@ -36,10 +36,10 @@ struct Reader {
 }
 
 impl Reader {
-    async fn new(server: &Server, person: &BenchUser, contacts: &[Uuid]) -> Result<Self> {
+    async fn new(server: &Server, user: &BenchUser, contacts: &[Uuid]) -> Result<Self> {
         let list = contacts.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
         let expected = contacts.first().map(Uuid::to_string).unwrap_or_default();
-        let get = |path: &str| request("GET", path, &person.token, None);
+        let get = |path: &str| request("GET", path, &user.token, None);
         let requests = [
             get("/api/presence/users"),
             get(&format!("/api/presence/users?user_ids={list}")),
@@ -47,7 +47,7 @@ impl Reader {
             request(
                 "POST",
                 "/api/presence/heartbeat",
-                &person.token,
+                &user.token,
                 Some(r#"{"device_id":"rest","active":true}"#),
             ),
         ];
@@ -57,9 +57,13 @@ impl Reader {
     /// Sends each request once and checks the responses.
     async fn check(&mut self) -> Result<()> {
         for (kind, count) in [(0, 50), (1, 10), (2, 1)] {
-            let answer = String::from_utf8_lossy(self.http.call(&self.requests[kind]).await?).into_owned();
-            let shown = answer.matches("\"user_id\"").count();
-            anyhow::ensure!(shown == count && answer.contains(&self.expected), "{}: {answer}", KINDS[kind]);
+            let response = String::from_utf8_lossy(self.http.call(&self.requests[kind]).await?).into_owned();
+            let shown = response.matches("\"user_id\"").count();
+            anyhow::ensure!(
+                shown == count && response.contains(&self.expected),
+                "{}: {response}",
+                KINDS[kind]
+            );
         }
         Ok(())
     }
@@ -76,13 +80,13 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let (users, rounds) = plan.pick((100_000, 3), (20_000, 1));
     let time = Duration::from_secs(2);
     let database = cluster.database("bench_reads").await?;
-    let people = load(&database, users).await?;
+    let accounts = load(&database, users).await?;
     let server = Server::start(&database).await?;
-    let (viewer, contacts) = &people[0];
+    let (viewer, contacts) = &accounts[0];
     let plans = explain::explain(&database, viewer.id, contacts).await?;
 
     let mut readers =
-        try_join_all(people.iter().map(|(person, contacts)| Reader::new(&server, person, contacts))).await?;
+        try_join_all(accounts.iter().map(|(user, contacts)| Reader::new(&server, user, contacts))).await?;
     for reader in &mut readers {
         reader.check().await?;
     }
@@ -100,7 +104,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     server.stop().await?;
 
-    let mut rows = vec![row(["", "a second", "median", "p99"])];
+    let mut rows = vec![row(["", "per second", "median", "p99"])];
     for (kind, rounds) in KINDS.iter().zip(series) {
         let rate = median(&rounds.iter().map(|round| round.rate).collect::<Vec<_>>());
         let mut all: Vec<Duration> = rounds.into_iter().flat_map(|round| round.times).collect();
@@ -109,8 +113,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Reads");
     report.note(&format!(
-        "{users} users with 50 accepted contacts each; {CLIENTS} clients in closed loops, so the time of a request is \
-         mostly that of the {CLIENTS} before it. {rounds} rounds of {} s each.",
+        "{users} users with 50 accepted contacts each; {CLIENTS} clients in closed loops, so a request mostly waits \
+         for the {CLIENTS} before it. {rounds} rounds of {} s each.",
         time.as_secs()
     ));
     report.table(&rows);
@@ -121,9 +125,9 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 async fn load(database: &Database, users: i32) -> Result<Vec<(BenchUser, Vec<Uuid>)>> {
     let admin: Sql = database.admin().await?;
     let settings = format!("set bench.users = {users};");
-    admin.batch_execute(&(settings + include_str!("sql/people.sql"))).await?;
-    admin.batch_execute(include_str!("sql/settle.sql")).await?;
+    admin.batch_execute(&(settings + include_str!("sql/users.sql"))).await?;
+    admin.batch_execute(include_str!("sql/vacuum_analyze.sql")).await?;
     let count = i64::try_from(CLIENTS)?;
-    let rows = admin.query(include_str!("sql/some_people.sql"), &[&count]).await?;
+    let rows = admin.query(include_str!("sql/sample_users.sql"), &[&count]).await?;
     rows.iter().map(|row| Ok((BenchUser::with_id(row.get("id"))?, row.get("contacts")))).collect()
 }

@@ -32,8 +32,8 @@ impl Report {
         let head = format!(
             "# Benchmarks\n\n\
              {cores} × {} · {} GiB · Linux {} · PostgreSQL {}, durable, on the same machine · Rollcall {}\n\n\
-             Load, server and PostgreSQL share the machine, and others may use it too: read ratios, each taken in \
-             alternating rounds of one run, rather than absolute numbers. Medians of the rounds.\n",
+             Load, server and PostgreSQL share the machine, which may run other programs too. Compare the ratios, which \
+             come from alternating rounds of one run, rather than absolute numbers. Values are medians of the rounds.\n",
             model.map_or("unknown processor", |(_, name)| name),
             memory.unwrap_or_default(),
             read("/proc/sys/kernel/osrelease").trim(),
@@ -44,7 +44,6 @@ impl Report {
         Ok(Self { header: head, sections: Vec::new() })
     }
 
-    /// Starts a section.
     pub fn heading(&mut self, title: &str) {
         self.sections.push(String::new());
         self.print(&format!("{HEADING}{title}\n"));
@@ -61,7 +60,6 @@ impl Report {
         ));
     }
 
-    /// Adds a paragraph.
     pub fn note(&mut self, text: &str) {
         self.print(&format!("{text}\n"));
     }

@@ -41,12 +41,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     Http::connect(server.address).await?.call(&status_request(&subject.token, "busy")).await?;
     let mut socket = PresenceSocket::open(server.address, &viewer, 0).await?;
     let mut background = JoinSet::new();
-    for (place, other) in others.into_iter().enumerate() {
+    for (index, other) in others.into_iter().enumerate() {
         let address = server.address;
         background.spawn(async move {
             let mut http = Http::connect(address).await?;
-            let requests = ["busy", "dnd"].map(|word| status_request(&other.token, word));
-            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(place)? / u32::try_from(OTHER_CONTACTS)?)
+            let requests = ["busy", "dnd"].map(|status| status_request(&other.token, status));
+            tokio::time::sleep(REVOCATION_INTERVAL * u32::try_from(index)? / u32::try_from(OTHER_CONTACTS)?)
                 .await;
             let mut ticks = interval(REVOCATION_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,19 +66,19 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             sql.execute(&block, &[&subject.id, &viewer.id]).await?;
             Ok::<_, anyhow::Error>(Instant::now())
         };
-        let told = async {
+        let hidden = async {
             timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""last_seen":null"#])).await??;
             Ok::<_, anyhow::Error>(Instant::now())
         };
-        let (committed, told) = tokio::try_join!(committed, told)?;
-        let taken = told.saturating_duration_since(committed);
+        let (committed, hidden) = tokio::try_join!(committed, hidden)?;
+        let taken = hidden.saturating_duration_since(committed);
 
-        let begun = Instant::now();
+        let started = Instant::now();
         sql.execute(&unblock, &[&subject.id, &viewer.id]).await?;
         timeout(WAIT_TIMEOUT, socket.wait_for(&[&id, r#""availability":"busy""#])).await??;
         if round >= 5 {
             gone.push(taken);
-            back.push(begun.elapsed());
+            back.push(started.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -88,15 +88,17 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     gone.sort_unstable();
     back.sort_unstable();
     let mut rows = vec![row(["", "median", "p99", "max"])];
-    let names =
-        ["commit of a block to the frame that takes back", "lifting it, to the frame that shows again"];
+    let names = [
+        "commit of a block to the frame that hides the user",
+        "commit of the unblock to the frame that shows the user",
+    ];
     for (name, list) in names.iter().zip([gone, back]) {
         let [middle, high, most] = [0.5, 0.99, 1.0].map(|part| ms(quantile(&list, part)));
         rows.push(row([name, &middle, &high, &most]));
     }
     report.heading("Revocation");
     report.note(&format!(
-        "{rounds} times, while {OTHER_CONTACTS} others whom the viewer sees change their status 200 times a second."
+        "{rounds} revocations, while {OTHER_CONTACTS} other users visible to the viewer change their status 200 times per second."
     ));
     report.table(&rows);
     cluster.drop_database("bench_revocation").await

@@ -63,12 +63,12 @@ impl Server {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().context("a process that runs has an id")?;
+        let pid = child.id().context("a running process has an ID")?;
         let mut server = Self { child, pid, address: ([127, 0, 0, 1], port).into() };
-        let begun = Instant::now();
+        let started = Instant::now();
         while TcpStream::connect(server.address).await.is_err() {
             ensure!(server.child.try_wait()?.is_none(), "the server ended; see server.log");
-            ensure!(begun.elapsed() < START_TIMEOUT, "the server does not listen");
+            ensure!(started.elapsed() < START_TIMEOUT, "the server does not listen");
             sleep(Duration::from_millis(20)).await;
         }
         Ok(server)

@@ -35,9 +35,8 @@ impl BenchUser {
     }
 }
 
-/// Inserts accepted contacts.
 pub async fn add_contacts(client: &Client, pairs: &[(Uuid, Uuid)]) -> Result<()> {
     let (ones, others): (Vec<Uuid>, Vec<Uuid>) = pairs.iter().copied().unzip();
-    client.execute(include_str!("sql/befriend.sql"), &[&ones, &others]).await?;
+    client.execute(include_str!("sql/add_contacts.sql"), &[&ones, &others]).await?;
     Ok(())
 }

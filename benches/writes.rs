@@ -52,32 +52,32 @@ struct UserSocket {
 
 impl LoadClient for SocketWriter {
     async fn run_once(&mut self) -> Result<()> {
-        let place = self.calls % self.sockets.len();
+        let index = self.calls % self.sockets.len();
         self.calls += 1;
-        let UserSocket { socket, status_index: word } = &mut self.sockets[place];
-        *word = 1 - *word;
-        socket.send(&self.frames[*word]).await?;
-        socket.wait_for(&["presence_update", STATUS_FRAGMENTS[*word]]).await
+        let UserSocket { socket, status_index } = &mut self.sockets[index];
+        *status_index = 1 - *status_index;
+        socket.send(&self.frames[*status_index]).await?;
+        socket.wait_for(&["presence_update", STATUS_FRAGMENTS[*status_index]]).await
     }
 }
 
 /// Connects a client for each user.
-async fn rest_writers(server: SocketAddr, people: &[BenchUser]) -> Result<Vec<RestWriter>> {
-    let connecting = people.iter().map(|person| async {
-        let requests = STATUSES.map(|word| status_request(&person.token, word));
+async fn rest_writers(server: SocketAddr, users: &[BenchUser]) -> Result<Vec<RestWriter>> {
+    let connecting = users.iter().map(|user| async {
+        let requests = STATUSES.map(|status| status_request(&user.token, status));
         Ok(RestWriter { http: Http::connect(server).await?, requests, calls: 0 })
     });
     try_join_all(connecting).await
 }
 
 /// Distributes the sockets among `clients` clients.
-fn socket_writers(seats: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
+fn socket_writers(sockets: Vec<UserSocket>, clients: usize) -> Vec<SocketWriter> {
     let frames = STATUSES.map(status_frame);
     let mut all: Vec<_> = (0..clients)
         .map(|_| SocketWriter { sockets: Vec::new(), frames: frames.clone(), calls: 0 })
         .collect();
-    for (place, seat) in seats.into_iter().enumerate() {
-        all[place % clients].sockets.push(seat);
+    for (index, socket) in sockets.into_iter().enumerate() {
+        all[index % clients].sockets.push(socket);
     }
     all
 }
@@ -87,28 +87,28 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let time = Duration::from_secs(seconds);
     let database = cluster.database("bench_writes").await?;
     let server = Server::start(&database).await?;
-    let people = BenchUser::many(1_000)?;
+    let users = BenchUser::many(1_000)?;
     let mut bare: [Vec<f64>; 2] = Default::default();
     let mut rest: [Vec<LoadResult>; 3] = Default::default();
     let mut socket: [Vec<LoadResult>; 3] = Default::default();
     // Every user has a device before the first round.
-    closed_loop(rest_writers(server.address, &people).await?, time).await?;
+    closed_loop(rest_writers(server.address, &users).await?, time).await?;
     for _ in 0..rounds {
         for (series, clients) in bare.iter_mut().zip([1, 8]) {
             series.push(database.pgbench(clients, seconds).await?);
         }
         for (series, count) in rest.iter_mut().zip(CLIENTS) {
             // Connects again each time because the server closes idle connections.
-            let clients = rest_writers(server.address, &people[..count]).await?;
+            let clients = rest_writers(server.address, &users[..count]).await?;
             let (_, measured) = closed_loop(clients, time).await?;
             series.push(measured);
         }
     }
-    let mut seats = Vec::new();
-    for (seat, person) in people.iter().enumerate() {
-        let mut socket = PresenceSocket::open_with_own_status(server.address, person, seat).await?;
+    let mut sockets = Vec::new();
+    for (index, user) in users.iter().enumerate() {
+        let mut socket = PresenceSocket::open_with_own_status(server.address, user, index).await?;
         socket.send(&status_frame(STATUSES[0])).await?;
-        seats.push(UserSocket { socket, status_index: 0 });
+        sockets.push(UserSocket { socket, status_index: 0 });
     }
     for round in 0..=rounds {
         // The first round warms caches and plans.
@@ -118,8 +118,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             }
         }
         for (series, count) in socket.iter_mut().zip(CLIENTS) {
-            let (back, measured) = closed_loop(socket_writers(seats, count), time).await?;
-            seats = back.into_iter().flat_map(|client| client.sockets).collect();
+            let (back, measured) = closed_loop(socket_writers(sockets, count), time).await?;
+            sockets = back.into_iter().flat_map(|client| client.sockets).collect();
             if round > 0 {
                 series.push(measured);
             }
@@ -128,7 +128,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     server.stop().await?;
 
     let [one, eight] = bare.map(|series| median(&series));
-    let mut rows = vec![row(["", "clients", "a second", "÷ pgbench, 1", "÷ pgbench, 8", "median", "p99"])];
+    let mut rows = vec![row(["", "clients", "per second", "÷ pgbench, 1", "÷ pgbench, 8", "median", "p99"])];
     for (clients, rate) in [("1", one), ("8", eight)] {
         rows.push(row([
             "pgbench, upsert of one row",
@@ -140,7 +140,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
             "",
         ]));
     }
-    for (name, series) in [("status by REST", rest), ("status by socket, until it is told", socket)] {
+    for (name, series) in [("status by REST", rest), ("status by socket, until its update arrives", socket)] {
         for (clients, rounds) in CLIENTS.iter().zip(series) {
             let rate = median(&rounds.iter().map(|round| round.rate).collect::<Vec<_>>());
             let mut all: Vec<Duration> = rounds.into_iter().flat_map(|round| round.times).collect();
@@ -158,7 +158,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     report.heading("Writes");
     report.note(&format!(
-        "Each client is a user of its own and alternates between online and busy in a closed loop; {rounds} rounds of \
+        "Each client is a separate user that alternates between online and busy in a closed loop; {rounds} rounds of \
          {seconds} s each, alternating with pgbench (prepared, the same durability, the same cluster)."
     ));
     report.table(&rows);

@@ -1,4 +1,5 @@
-//! Builds every handle and spawns every long task; the only module that knows everyone.
+//! Assembles the server: builds the services, binds the ports and spawns the background tasks. Only this
+//! module depends on all others.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,18 +28,19 @@ use crate::{
     },
     clock::Clock,
     config::{self, AllowedOrigins, Config},
-    console::{self, demo_tokens::DemoTokens},
+    console,
     context::{
         ContextSettings, context_engine,
         provider::{Embedder, Providers},
     },
+    http::demo_tokens::DemoTokens,
     http::{
         self, GatewayPolicy, HttpState,
         middleware::{CorsOrigins, HttpSettings},
         sockets::Sockets,
         system::{CheckResult, HealthCheck, System},
     },
-    hub::{Hub, HubSettings, ShutdownPlan},
+    hub::{Hub, HubSettings, ShutdownPlan, UserIndex},
     lifecycle::{Shutdown, TaskFailure, Tasks},
     limits::{LimitSettings, RateLimiter},
     model::NodeId,
@@ -50,7 +52,6 @@ use crate::{
         devices::{DeviceTimeouts, DeviceTracker, NodeLease},
         outbox_relay::{OutboxNotifications, OutboxRelay, PendingIds},
         typing::run_expiry,
-        user_index::UserIndex,
         visibility::{PendingChanges, VisibilityNotifications, visibility},
         writer::writer,
     },
@@ -58,38 +59,37 @@ use crate::{
     transport::{self, AcceptSettings},
 };
 
-/// How long a node that starts waits for the others.
+/// Maximum time that startup waits for the channel state of the other nodes.
 const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long background tasks get to end after that.
+/// Maximum time that background tasks may take to end after the soft stop.
 const TASK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a running server needs from outside.
+/// Inputs of [`Server::start`] that do not come from the configuration.
 pub struct Environment {
-    /// The database; the configuration's own URL, or the embedded cluster's.
+    /// URL of the database: the configured one or that of the embedded cluster.
     pub database_url: String,
-    /// For LISTEN; the same unless a pooler stands between.
+    /// Direct URL for LISTEN and replication when `database_url` points at a pooler.
     pub direct_url: Option<String>,
-    /// The secret of HS256 tokens.
+    /// Secret of HS256 tokens.
     pub jwt_secret: Option<String>,
-    /// Prints the metrics, if a recorder is installed.
+    /// Renders the metrics; `None` when no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
-    /// Whether the server is a demo, whose console hands out tokens of its people; only with a secret, on loopback.
+    /// Whether the console may hand out tokens of the demo users. Has an effect only with `jwt_secret` and on
+    /// a loopback address.
     pub demo: bool,
-    /// Wall time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// A server with its port bound and its tasks running.
+/// A running server: its ports are bound and its tasks are spawned.
 pub struct Server {
-    /// Where it listens.
+    /// Address of the main port.
     pub address: SocketAddr,
-    /// Where it listens for context sockets alone, if it does.
+    /// Address of the second port, which serves only the context socket.
     pub context_address: Option<SocketAddr>,
-    /// Its id among the nodes.
     pub node: NodeId,
     tasks: Tasks,
-    /// Cancelled when no more connections are to be accepted: later than the soft stop, so that whoever asks in between
-    /// learns that this server is stopping.
+    /// Cancelled when no more connections are accepted. This happens after the soft stop, so that health
+    /// checks see the draining state.
     stop_accepting: CancellationToken,
     hub: Hub,
     lease: NodeLease,
@@ -97,11 +97,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Builds everything, binds the port and begins to serve.
+    /// Builds the services, binds the ports and starts serving.
     ///
     /// # Errors
     ///
-    /// When the port is taken, a setting cannot be used, or the database does not answer.
+    /// When a port is in use, a setting cannot be used, or the database does not respond.
     pub async fn start(
         config: &Config,
         environment: Environment,
@@ -121,20 +121,21 @@ impl Server {
 
         let sockets = TaskTracker::new();
         let hub = Hub::start(&HubSettings { shards: config.hub_shards, ..HubSettings::default() }, &sockets);
-        let inbox = Arc::new(PendingChanges::default());
+        let pending_changes = Arc::new(PendingChanges::default());
         let (writer, writer_task) = writer(database.clone());
-        let roster = UserIndex::default();
-        let guests = ChannelUsers::default();
-        let errands = Arc::new(PendingIds::default());
-        let (visibility, pump) = visibility(database.clone(), hub.clone(), inbox.clone());
-        let times = DeviceTimeouts {
+        let user_index = UserIndex::default();
+        let channel_users = ChannelUsers::default();
+        let outbox_ids = Arc::new(PendingIds::default());
+        let (visibility, visibility_task) =
+            visibility(database.clone(), hub.clone(), pending_changes.clone());
+        let device_timeouts = DeviceTimeouts {
             grace: config.timeouts.disconnect_grace,
             idle_after: config.timeouts.idle_after,
             lease: config.timeouts.node_lease,
         };
-        let liveness = DeviceTracker::new(writer.clone(), node, times);
-        let lease = NodeLease::new(database.clone(), liveness.clone(), inbox.clone());
-        lease.acquire().await.context("taking the node's lease")?;
+        let device_tracker = DeviceTracker::new(writer.clone(), node, device_timeouts);
+        let lease = NodeLease::new(database.clone(), device_tracker.clone(), pending_changes.clone());
+        lease.acquire().await.context("cannot acquire the node lease")?;
 
         let limits = Arc::new(RateLimiter::new(LimitSettings {
             presence_updates_per_minute: config.limits.presence_updates_per_minute,
@@ -142,64 +143,70 @@ impl Server {
             chat_requests_per_minute: config.limits.chat_requests_per_minute,
             manage_requests_per_minute: config.limits.manage_requests_per_minute,
         }));
-        let (context_ears, context_sync) = context_sync(database.clone(), hub.clone(), roster.clone());
-        let (context, context_bell, context_tasks) =
-            context_engine(database.clone(), hub.clone(), roster.clone(), context_settings(&config.context));
+        let (device_sync_handler, context_sync) =
+            context_sync(database.clone(), hub.clone(), user_index.clone());
+        let (context, context_handler, context_tasks) = context_engine(
+            database.clone(),
+            hub.clone(),
+            user_index.clone(),
+            context_settings(&config.context),
+        );
         let presence = Arc::new(PresenceService::new(
             database.clone(),
             writer,
-            liveness.clone(),
-            roster.clone(),
+            device_tracker.clone(),
+            user_index.clone(),
             visibility,
             limits.clone(),
         ));
-        let demo = jwt_secret.as_ref().filter(|_| demo && address.ip().is_loopback());
-        let demo =
-            demo.map(|secret| DemoTokens { secret: config::Secret::new(secret), clock: clock.clone() });
+        let demo_secret = jwt_secret.as_ref().filter(|_| demo && address.ip().is_loopback());
+        let demo_tokens = demo_secret
+            .map(|secret| DemoTokens { secret: config::Secret::new(secret), clock: clock.clone() });
         let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
-        let probes: Vec<Arc<dyn HealthCheck>> =
-            vec![Arc::new(DatabaseCheck(database.clone())), Arc::new(ListenerCheck(inbox.clone()))];
-        let rows = PresenceStore::default();
-        let outlet = Arc::new(HubDiffSink::new(hub.clone()));
-        let channel_presence = ChannelPresence::new(node, clock.clone(), outlet, rows.clone());
-        let mirror_inbox = Arc::new(RemoteChanges::default());
-        let neighbours = Peers::new(config.timeouts.node_lease);
-        let mirror = RemotePresence::new(
+        let health_checks: Vec<Arc<dyn HealthCheck>> =
+            vec![Arc::new(DatabaseCheck(database.clone())), Arc::new(ListenerCheck(pending_changes.clone()))];
+        let presence_store = PresenceStore::default();
+        let diff_sink = Arc::new(HubDiffSink::new(hub.clone()));
+        let channel_presence = ChannelPresence::new(node, clock.clone(), diff_sink, presence_store.clone());
+        let remote_changes = Arc::new(RemoteChanges::default());
+        let peers = Peers::new(config.timeouts.node_lease);
+        let remote_presence = RemotePresence::new(
             node,
             channel_presence.clone(),
-            rows.clone(),
+            presence_store.clone(),
             database.clone(),
-            mirror_inbox.clone(),
-            neighbours.clone(),
+            remote_changes.clone(),
+            peers.clone(),
             config.timeouts.node_lease,
         );
-        let local_rooms = LocalBroadcaster::new(hub.clone());
-        let (bus, bus_sender, bus_receiver, bus_ears) =
-            postgres_bus(node, &database, neighbours.clone(), local_rooms.clone());
-        let ready = (mirror.ready(), bus_receiver.ready());
-        let rows_task = PresenceRowWriter::new(rows, channel_presence.clone(), database.clone(), node);
-        let (authorizer, asker, rights_ears) = authorizer(database.clone());
-        let (partition_keeper, partition_ears) = partition_maintainer(database.clone());
-        let replays = ReplayBuffers::default();
+        let local_broadcaster = LocalBroadcaster::new(hub.clone());
+        let (bus, bus_sender, bus_receiver, bus_handler) =
+            postgres_bus(node, &database, peers.clone(), local_broadcaster.clone());
+        let ready = (remote_presence.ready(), bus_receiver.ready());
+        let presence_row_writer =
+            PresenceRowWriter::new(presence_store, channel_presence.clone(), database.clone(), node);
+        let (authorizer, authorization_worker, authorization_handler) = authorizer(database.clone());
+        let (partition_worker, partition_handler) = partition_maintainer(database.clone());
+        let replay_buffers = ReplayBuffers::default();
         let channel_limits = channel_limits(&config.limits);
-        let (messages_source, messages, messages_ears) = broadcast_reader(
+        let (broadcast_task, messages, broadcast_handler) = broadcast_reader(
             database.clone(),
             channel_limits.payload_bytes.unwrap_or(usize::MAX),
-            DatabaseBroadcastSink::new(local_rooms.clone(), replays.clone(), authorizer.clone()),
+            DatabaseBroadcastSink::new(local_broadcaster.clone(), replay_buffers.clone(), authorizer.clone()),
         );
         let (changes, changes_engine) =
             PostgresChanges::new(database.clone(), Arc::new(hub.clone()), changes_settings(config));
         let channels = Arc::new(Services {
             changes,
             hub: hub.clone(),
-            users: guests.clone(),
+            users: channel_users.clone(),
             verifier: verifier.clone(),
             clock: clock.clone(),
-            broadcaster: Broadcaster::new(local_rooms, Arc::new(bus), neighbours),
+            broadcaster: Broadcaster::new(local_broadcaster, Arc::new(bus), peers),
             presence: channel_presence,
             authorizer,
             messages,
-            replay_buffers: replays,
+            replay_buffers,
             private_only: config.private_channels_only,
             limits: Arc::new(NodeLimits::new(channel_limits, hub.clone())),
             tasks: sockets.clone(),
@@ -218,11 +225,12 @@ impl Server {
                 networks: config.gateway.networks.clone(),
             }),
             system: Arc::new(
-                System::new(probes, metrics, clock.clone()).with_shutdown(tasks.shutdown().soft().clone()),
+                System::new(health_checks, metrics, clock.clone())
+                    .with_shutdown(tasks.shutdown().soft().clone()),
             ),
             sockets: Sockets { hub: hub.clone(), shared },
             channels,
-            demo_tokens: demo,
+            demo_tokens,
             clock,
         };
         let settings = http_settings(config, tasks.shutdown().soft().clone())?;
@@ -231,75 +239,84 @@ impl Server {
         let router = http::middleware::apply(router().with_state(state), &settings);
 
         let stop = tasks.shutdown().soft().clone();
-        let expiry = run_expiry(database.clone(), inbox.clone(), stop.clone());
-        // Rights before broadcasts: what was taken away is noted before what comes after it is read.
-        let channel_ears = (
-            (RemotePresenceNotifications(mirror_inbox), bus_ears),
-            ((rights_ears, partition_ears), messages_ears),
+        let expiry = run_expiry(database.clone(), pending_changes.clone(), stop.clone());
+        // Authorization comes before broadcasts: an invalidation is recorded before a later message is read.
+        let channel_handlers = (
+            (RemotePresenceNotifications(remote_changes), bus_handler),
+            ((authorization_handler, partition_handler), broadcast_handler),
         );
-        let audience = (
-            (VisibilityNotifications(inbox), context_ears),
-            ((OutboxNotifications(errands.clone()), context_bell), channel_ears),
+        let notification_handlers = (
+            (VisibilityNotifications(pending_changes), device_sync_handler),
+            ((OutboxNotifications(outbox_ids.clone()), context_handler), channel_handlers),
         );
-        let courier =
-            OutboxRelay::new(database.clone(), hub.clone(), roster, guests, liveness.clone(), errands);
+        let outbox_relay = OutboxRelay::new(
+            database.clone(),
+            hub.clone(),
+            user_index,
+            channel_users,
+            device_tracker.clone(),
+            outbox_ids,
+        );
         tasks.spawn(
             "listener",
-            infallible(listener::run(database.direct_connector().clone(), audience, stop.clone())),
+            infallible(listener::run(
+                database.direct_connector().clone(),
+                notification_handlers,
+                stop.clone(),
+            )),
         );
-        tasks.spawn("visibility", infallible(pump.run(stop.clone())));
+        tasks.spawn("visibility", infallible(visibility_task.run(stop.clone())));
         tasks.spawn("typing", infallible(expiry));
-        tasks.spawn("context sync", infallible(context_sync.run(stop.clone())));
-        tasks.spawn("changes", infallible(changes_engine.run(stop.clone())));
+        tasks.spawn("context device sync", infallible(context_sync.run(stop.clone())));
+        tasks.spawn("postgres changes", infallible(changes_engine.run(stop.clone())));
         tasks.spawn("context engine", infallible(context_tasks.run(stop.clone())));
         tasks.spawn("context workers", infallible(context.clone().run_workers(stop.clone())));
-        tasks.spawn("context house", infallible(context.clone().run_maintenance(stop.clone())));
-        tasks.spawn("context meaning", infallible(context.clone().run_embedding_worker(stop.clone())));
+        tasks.spawn("context maintenance", infallible(context.clone().run_maintenance(stop.clone())));
+        tasks.spawn("context embeddings", infallible(context.clone().run_embedding_worker(stop.clone())));
         tasks.spawn("roll-ups", infallible(context.clone().run_roll_ups(stop.clone())));
-        tasks.spawn("chats", infallible(context.drain_turns(stop.clone())));
-        tasks.spawn("courier", infallible(courier.run(stop.clone())));
-        tasks.spawn("graces", infallible(liveness.run_grace_expiry(stop.clone())));
+        tasks.spawn("chat turns", infallible(context.drain_turns(stop.clone())));
+        tasks.spawn("outbox relay", infallible(outbox_relay.run(stop.clone())));
+        tasks.spawn("device grace expiry", infallible(device_tracker.run_grace_expiry(stop.clone())));
         tasks.spawn("lease", infallible(lease.clone().run(stop.clone())));
-        tasks.spawn("channel presence rows", infallible(rows_task.run(stop.clone())));
-        tasks.spawn("rights", infallible(asker.run(stop.clone())));
-        tasks.spawn("partitions of messages", infallible(partition_keeper.run(stop.clone())));
-        tasks.spawn("broadcasts from the database", infallible(messages_source.run(stop.clone())));
+        tasks.spawn("channel presence writer", infallible(presence_row_writer.run(stop.clone())));
+        tasks.spawn("channel authorization", infallible(authorization_worker.run(stop.clone())));
+        tasks.spawn("message partitions", infallible(partition_worker.run(stop.clone())));
+        tasks.spawn("broadcasts from the database", infallible(broadcast_task.run(stop.clone())));
         tasks.spawn("bus sender", infallible(bus_sender.run(stop.clone())));
         tasks.spawn("bus receiver", infallible(bus_receiver.run(stop.clone())));
-        tasks.spawn("channel presence mirror", infallible(mirror.run(stop.clone())));
-        tasks.spawn("writer", infallible(writer_task.run(stop.clone())));
+        tasks.spawn("remote channel presence", infallible(remote_presence.run(stop.clone())));
+        tasks.spawn("presence writer", infallible(writer_task.run(stop.clone())));
         wait_for_peers(ready).await;
-        let closing = CancellationToken::new();
+        let stop_accepting = CancellationToken::new();
         if let Some((listener, _)) = second {
-            let served =
-                transport::serve(listener, second_router, closing.clone(), AcceptSettings::default());
-            tasks.spawn("http on the second port", served);
+            let server =
+                transport::serve(listener, second_router, stop_accepting.clone(), AcceptSettings::default());
+            tasks.spawn("http on the second port", server);
         }
-        let served = transport::serve(listener, router, closing.clone(), AcceptSettings::default());
-        tasks.spawn("http", served);
-        Ok(Self { address, context_address, node, tasks, stop_accepting: closing, hub, lease, database })
+        let server = transport::serve(listener, router, stop_accepting.clone(), AcceptSettings::default());
+        tasks.spawn("http", server);
+        Ok(Self { address, context_address, node, tasks, stop_accepting, hub, lease, database })
     }
 
-    /// Serves until told to stop, then takes leave of the sockets and waits for the tasks.
+    /// Serves until the soft stop, then closes the sockets and waits for the tasks.
     ///
     /// # Errors
     ///
-    /// When a task died, or did not end in time.
+    /// When a task failed or did not end in time.
     pub async fn run(self) -> Result<(), TaskFailure> {
         self.tasks.shutdown().soft().cancelled().await;
         let sockets = self.hub.stats().connections;
-        tracing::info!(sockets, "not ready any more; telling sockets to come back elsewhere");
+        tracing::info!(sockets, "shutdown started; closing sockets");
         self.hub.shutdown(ShutdownPlan::default()).await;
-        tracing::info!("no socket is left; finishing requests and background work");
+        tracing::info!("sockets closed; finishing requests and background tasks");
         self.stop_accepting.cancel();
-        let ended = self.tasks.run(TASK_SHUTDOWN_TIMEOUT).await;
+        let result = self.tasks.run(TASK_SHUTDOWN_TIMEOUT).await;
         self.lease.release().await;
         self.database.close();
-        ended
+        result
     }
 }
 
-/// Every route.
 pub(crate) fn router() -> Router<HttpState> {
     Router::new()
         .merge(http::presence::routes())
@@ -320,10 +337,10 @@ pub(crate) fn router() -> Router<HttpState> {
 }
 
 async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind((host, port))
-        .await
-        .with_context(|| format!("cannot listen on {host}:{port}; set HOST or {setting} to another"))?;
-    let address = listener.local_addr().context("reading the bound address")?;
+    let listener = TcpListener::bind((host, port)).await.with_context(|| {
+        format!("cannot listen on {host}:{port}; set HOST or {setting} to a free address")
+    })?;
+    let address = listener.local_addr().context("cannot read the bound address")?;
     Ok((listener, address))
 }
 
@@ -354,7 +371,7 @@ fn channel_limits(limits: &config::Limits) -> ChannelLimits {
         client_events_per_second: limits.max_client_events_per_second,
         client_bytes_per_second: limits.max_client_bytes_per_second,
         channels_per_client: limits.max_channels_per_client,
-        // As in the original, half a kilobyte is for what surrounds the user's part.
+        // As in Supabase Realtime, 500 bytes are added for the envelope.
         payload_bytes: limits.max_payload_kb.map(|kb| kb.get() as usize * 1_000 + 500),
         presence_calls: limits.presence_calls,
         presence_window: limits.presence_window,
@@ -386,26 +403,26 @@ fn http_settings(config: &Config, stopping: CancellationToken) -> anyhow::Result
     })
 }
 
-/// Waits until this node knows who is present on the others and they know of it; not for long, because sockets of this
-/// node can do without them.
-async fn wait_for_peers((mut mirrored, mut announced): (watch::Receiver<bool>, watch::Receiver<bool>)) {
+/// Waits until the channel presence of the other nodes is read and this node is announced on the bus, for at
+/// most [`PEER_SYNC_TIMEOUT`]. Sockets work without either.
+async fn wait_for_peers((mut presence_ready, mut bus_ready): (watch::Receiver<bool>, watch::Receiver<bool>)) {
     let both = async {
-        // Should one of the tasks end, its owner notices.
-        drop(mirrored.wait_for(|ready| *ready).await);
-        drop(announced.wait_for(|ready| *ready).await);
+        // An error means that the task ended, which `Tasks` reports.
+        drop(presence_ready.wait_for(|ready| *ready).await);
+        drop(bus_ready.wait_for(|ready| *ready).await);
     };
     if timeout(PEER_SYNC_TIMEOUT, both).await.is_err() {
-        tracing::warn!("takes sockets before everything of the other nodes is known");
+        tracing::warn!("accepting connections before remote presence is synchronized");
     }
 }
 
-/// A task that only ends because it was told to.
+/// Adapts a task that cannot fail for [`Tasks::spawn`].
 async fn infallible(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
     task.await;
     Ok(())
 }
 
-/// Whether the database answers.
+/// Health check: the database responds.
 struct DatabaseCheck(Database);
 
 impl HealthCheck for DatabaseCheck {
@@ -415,17 +432,17 @@ impl HealthCheck for DatabaseCheck {
 
     fn check(&self) -> BoxFuture<'_, CheckResult> {
         async {
-            let answered = async { self.0.server_connection().await?.batch_execute("").await };
-            match answered.await {
+            let query = async { self.0.server_connection().await?.batch_execute("").await };
+            match query.await {
                 Ok(()) => CheckResult::healthy(),
-                Err(_) => CheckResult::unhealthy("out of reach"),
+                Err(_) => CheckResult::unhealthy("unreachable"),
             }
         }
         .boxed()
     }
 }
 
-/// Whether notifications arrive.
+/// Health check: the LISTEN connection is up.
 struct ListenerCheck(Arc<PendingChanges>);
 
 impl HealthCheck for ListenerCheck {
@@ -434,11 +451,11 @@ impl HealthCheck for ListenerCheck {
     }
 
     fn check(&self) -> BoxFuture<'_, CheckResult> {
-        let reading = if self.0.is_connected() {
+        let result = if self.0.is_connected() {
             CheckResult::healthy()
         } else {
-            CheckResult::unhealthy("not listening")
+            CheckResult::unhealthy("not connected")
         };
-        std::future::ready(reading).boxed()
+        std::future::ready(result).boxed()
     }
 }

@@ -1,13 +1,14 @@
-//! Lists the SQL files that the binary carries, so that a new file needs no line of Rust.
+//! Generates constants with the SQL files that are embedded in the binary, so that a new file needs no change
+//! in Rust.
 //!
-//! Cargo runs this again when a file is added, changed or removed; a macro would not notice the first.
+//! Cargo reruns this script when a file is added, changed or removed. A macro would not notice added files.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// Constants to make, and the directories whose `.sql` files they list.
-const LISTS: [(&str, &str); 3] =
+/// Names of the generated constants and the directories whose `.sql` files they hold.
+const SQL_DIRECTORIES: [(&str, &str); 3] =
     [("BOOTSTRAP", "sql/bootstrap"), ("AFTER", "sql/bootstrap/after"), ("MIGRATIONS", "supabase/migrations")];
 const SEED: &str = "supabase/seed.sql";
 
@@ -17,7 +18,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=src/build.rs");
 
     let mut code = String::new();
-    for (name, dir) in LISTS {
+    for (name, dir) in SQL_DIRECTORIES {
         let dir = root.join(dir);
         let _ = writeln!(code, "pub(super) const {name}: &[(&str, &str)] = &[");
         for file in sql_files(&dir)? {
@@ -26,7 +27,7 @@ fn main() -> io::Result<()> {
         code.push_str("];\n");
     }
     let seed = root.join(SEED);
-    if watch(&seed) {
+    if rerun_if_changed(&seed) {
         let _ = writeln!(code, "pub(super) const SEED: Option<&str> = Some(include_str!({seed:?}));");
     } else {
         code.push_str("pub(super) const SEED: Option<&str> = None;\n");
@@ -34,9 +35,9 @@ fn main() -> io::Result<()> {
     fs::write(out.join("sql_files.rs"), code)
 }
 
-/// The directory's files in order of their names.
+/// The `.sql` files of a directory, sorted by name.
 fn sql_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    if !watch(dir) {
+    if !rerun_if_changed(dir) {
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
@@ -50,8 +51,9 @@ fn sql_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Has Cargo look at a path from now on. False if it is not there: watching that would rebuild every time.
-fn watch(path: &Path) -> bool {
+/// Makes Cargo rerun this script when the path changes. Returns whether the path exists: watching a missing
+/// path would rebuild every time.
+fn rerun_if_changed(path: &Path) -> bool {
     let exists = path.exists();
     if exists {
         println!("cargo::rerun-if-changed={}", path.display());

@@ -1,17 +1,16 @@
-//! Wall time as an input, so that tests can hold it.
+//! Wall clock as a dependency, so that tests can control it.
 //!
-//! Leases, grace and expiry are judged by the database's clock, in SQL; what is left for this one are
-//! time stamps in frames and the age of tokens.
+//! Leases, grace periods and expiry use the database's clock in SQL. This clock is used for time stamps in
+//! frames and for token expiry.
 
 use jiff::Timestamp;
 
-/// Where the server takes the wall time from.
+/// Source of wall-clock time.
 pub trait Clock: Send + Sync + 'static {
-    /// Now.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// Reads the clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

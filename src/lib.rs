@@ -1,16 +1,18 @@
-//! Rollcall: who is here, what they are doing, what they will need next.
+//! Rollcall: presence, realtime channels and AI context over PostgreSQL.
 //!
-//! A presence change travels through these rooms, in this order:
+//! A presence change passes through these modules:
 //!
-//! 1. [`transport`] reads bytes from a socket, [`protocol`] turns them into a [`protocol::ClientMessage`]
-//!    (or [`http`] takes a REST request), and a [`session`] decides what that client may do.
-//! 2. [`presence::writer`] commits it together with whatever else is waiting: one transaction per batch.
-//! 3. Triggers in Postgres recompute the user's *faces* and `NOTIFY`; [`pg::listener`] hears it.
-//! 4. [`presence::visibility`] reads the changed faces and every visibility change in one snapshot, and knows
-//!    from row-level security which viewers on this node may see them.
-//! 5. [`hub`] encodes the frame once per dialect and puts it into the outboxes; one write per socket.
+//! 1. [`transport`] reads bytes from a socket and [`protocol`] decodes them into a
+//!    [`protocol::ClientMessage`] (or [`http`] accepts a REST request). A [`session`] decides what the client
+//!    may do.
+//! 2. [`presence::writer`] commits the change together with other pending changes: one transaction per batch.
+//! 3. Triggers recompute the user's rows in `user_presence` and notify; [`pg::listener`] receives the
+//!    notification.
+//! 4. [`presence::visibility`] reads the changed rows and all visibility changes in one snapshot, and
+//!    determines through row-level security which viewers on this node may see them.
+//! 5. [`hub`] encodes the frame once per dialect and queues it in the outboxes; each socket gets one write.
 //!
-//! [`model`] holds the words everybody uses and knows nothing of sockets, SQL or HTTP. Only [`app`] knows everyone.
+//! [`model`] holds the domain types and is independent of sockets, SQL and HTTP. Only [`app`] depends on all modules.
 
 pub mod app;
 pub mod auth;
@@ -19,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod context;
+pub mod database_target;
 pub mod http;
 pub mod hub;
 pub mod lifecycle;

@@ -1,8 +1,8 @@
-//! Signals, soft stop, hard stop, the set of tracked tasks.
+//! Shutdown in two stages (soft stop, hard stop), signal handling, and the set of tracked background tasks.
 //!
-//! A [`Shutdown`] is asked for once (finish what you hold) or twice (let go of everything). [`Tasks`] owns the
-//! long-running tasks by name: one that ends or panics while the server should be running is a fault, and asks
-//! for the soft stop itself, so that a server never limps on without its listener or its sweep.
+//! The first shutdown request lets running work finish, the second drops it. [`Tasks`] owns the long-running
+//! tasks: when one ends or panics before the soft stop, it requests the soft stop, so that the server never
+//! runs without its listener or sweep.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-/// The two stages of stopping. Cheap to clone; all clones mean the same stop.
+/// The two stages of shutdown. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     soft: CancellationToken,
@@ -25,22 +25,21 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nothing asked for yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when no new work is to be begun; what is under way may finish.
+    /// Soft stop: cancelled when no new work may start. Running work may finish.
     pub fn soft(&self) -> &CancellationToken {
         &self.soft
     }
 
-    /// Cancelled when even that has to be dropped. The soft stop always comes first.
+    /// Hard stop: cancelled when running work must be dropped. Always comes after the soft stop.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }
 
-    /// Asks for the soft stop; if that was done already, for the hard one.
+    /// Requests the soft stop, or the hard stop when the soft stop was requested before.
     pub fn request(&self) {
         if self.soft.is_cancelled() {
             self.hard.cancel();
@@ -48,10 +47,11 @@ impl Shutdown {
         self.soft.cancel();
     }
 
-    /// Turns SIGINT and SIGTERM into requests from now on: the first is the soft stop, the second the hard one.
+    /// Handles SIGINT and SIGTERM from now on: the first signal requests the soft stop, the second the hard
+    /// stop.
     ///
     /// # Errors
-    /// If the system does not let us listen to signals.
+    /// When the signal handlers cannot be installed.
     pub fn listen_for_signals(&self) -> io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -65,7 +65,11 @@ impl Shutdown {
                 let first = !shutdown.soft.is_cancelled();
                 info!(
                     "{}",
-                    if first { "stopping; a second signal stops at once" } else { "stopping at once" }
+                    if first {
+                        "shutdown requested; a second signal stops the server immediately"
+                    } else {
+                        "second signal received; stopping immediately"
+                    }
                 );
                 shutdown.request();
             }
@@ -74,32 +78,26 @@ impl Shutdown {
     }
 }
 
-/// Why the server stopped without being asked, or could not stop in order.
+/// Reason for an unrequested or incomplete stop.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskFailure {
-    /// A task came to its end while the server should be running.
-    #[error("the task \"{0}\" ended although the server was running")]
+    /// A task ended while the server was running.
+    #[error("task \"{0}\" ended unexpectedly")]
     Ended(&'static str),
-    /// A task gave up with an error.
-    #[error("the task \"{name}\" failed")]
-    Failed {
-        /// The task.
-        name: &'static str,
-        /// What it said.
-        source: BoxError,
-    },
-    /// A task panicked: a bug.
-    #[error("the task \"{0}\" panicked")]
+    /// A task failed with an error.
+    #[error("task \"{name}\" failed")]
+    Failed { name: &'static str, source: BoxError },
+    #[error("task \"{0}\" panicked")]
     Panicked(&'static str),
-    /// Tasks that did not end in time and were dropped.
-    #[error("did not stop in time: {0}")]
+    /// Names of the tasks that did not end in time and were dropped.
+    #[error("tasks did not stop in time: {0}")]
     StillRunning(String),
 }
 
-/// Any error of a task.
+/// Error of a background task.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The long-running tasks, by name. Cheap to clone; all clones are the same set.
+/// The long-running tasks by name. Clones share the same set.
 #[derive(Clone)]
 pub struct Tasks {
     shutdown: Shutdown,
@@ -111,23 +109,23 @@ pub struct Tasks {
 struct State {
     next_id: u64,
     running: BTreeMap<u64, &'static str>,
-    /// The first only: what fails after it fails because of it.
+    /// The first failure only; later ones are usually its consequence.
     failure: Option<TaskFailure>,
 }
 
 impl Tasks {
-    /// An empty set that stops with `shutdown`.
+    /// Creates an empty set that stops with `shutdown`.
     pub fn new(shutdown: Shutdown) -> Self {
         Self { shutdown, tracker: TaskTracker::new(), state: Arc::default() }
     }
 
-    /// The stop that the tasks heed.
+    /// The shutdown that the tasks follow.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// Runs a task until it ends, which it should do soon after the soft stop. Ending before that, failing or
-    /// panicking stops the server. The hard stop drops it at its next await.
+    /// Spawns a task. It should end soon after the soft stop; ending earlier, failing or panicking stops the
+    /// server. The hard stop drops it at its next await.
     pub fn spawn<F, E>(&self, name: &'static str, task: F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -136,7 +134,7 @@ impl Tasks {
         let id = self.state.lock().register(name);
         let this = self.clone();
         self.tracker.spawn(async move {
-            // A task of its own, so that its panic ends there and is seen here.
+            // A separate Tokio task, so that a panic ends only that task and is reported here.
             let mut running = tokio::spawn(task);
             let ended = tokio::select! {
                 biased;
@@ -159,16 +157,16 @@ impl Tasks {
     }
 
     fn fail(&self, failure: TaskFailure) {
-        error!(error = %ErrorChain(&failure), "a background task failed, stopping");
+        error!(error = %ErrorChain(&failure), "background task failed; stopping the server");
         self.state.lock().failure.get_or_insert(failure);
         self.shutdown.soft.cancel();
     }
 
-    /// Waits for the soft stop, then for all tasks, for at most `grace`; then drops those that are left.
+    /// Waits for the soft stop and then for all tasks, for at most `grace`. Drops the tasks that remain.
     ///
     /// # Errors
-    /// The first task that failed; else the names of those that had to be dropped, unless the operator asked
-    /// for just that with a second signal.
+    /// The first failed task; otherwise the names of the dropped tasks, unless a second signal requested the
+    /// drop.
     pub async fn run(&self, grace: Duration) -> Result<(), TaskFailure> {
         self.shutdown.soft.cancelled().await;
         self.tracker.close();
@@ -176,9 +174,9 @@ impl Tasks {
             () = self.tracker.wait() => {}
             () = self.shutdown.hard.cancelled() => {}
             () = tokio::time::sleep(grace) => {
-                let left = self.state.lock().running.values().copied().collect::<Vec<_>>().join(", ");
-                warn!(tasks = %left, "tasks did not stop in time and are dropped");
-                self.state.lock().failure.get_or_insert(TaskFailure::StillRunning(left));
+                let remaining = self.state.lock().running.values().copied().collect::<Vec<_>>().join(", ");
+                warn!(tasks = %remaining, "tasks did not stop in time and were dropped");
+                self.state.lock().failure.get_or_insert(TaskFailure::StillRunning(remaining));
             }
         }
         self.shutdown.hard.cancel();
@@ -195,20 +193,20 @@ impl State {
     }
 }
 
-/// An error with its causes on one line, for people: `could not listen: address in use`.
+/// Displays an error with its causes on one line, for example `could not listen: address in use`.
 pub struct ErrorChain<'a>(pub &'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
+        let mut text = self.0.to_string();
+        f.write_str(&text)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            let text = error.to_string();
-            // Transparent errors and some libraries repeat their cause.
-            if !said.contains(&text) {
-                write!(f, ": {text}")?;
-                said = text;
+            let cause_text = error.to_string();
+            // Transparent errors and some libraries repeat the text of their cause.
+            if !text.contains(&cause_text) {
+                write!(f, ": {cause_text}")?;
+                text = cause_text;
             }
             cause = error.source();
         }
@@ -231,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn tasks_end_on_soft_stop() {
         let tasks = Tasks::new(Shutdown::new());
-        tasks.spawn("good", wait_for_stop(tasks.shutdown().soft().clone()));
+        tasks.spawn("cooperative", wait_for_stop(tasks.shutdown().soft().clone()));
         tasks.shutdown().request();
         tasks.run(GRACE).await.unwrap();
     }
@@ -239,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn early_task_end_stops_the_server() {
         let tasks = Tasks::new(Shutdown::new());
-        tasks.spawn("good", wait_for_stop(tasks.shutdown().soft().clone()));
+        tasks.spawn("cooperative", wait_for_stop(tasks.shutdown().soft().clone()));
         tasks.spawn("short", async { Never::Ok(()) });
         assert!(matches!(tasks.run(GRACE).await, Err(TaskFailure::Ended("short"))));
     }
@@ -247,11 +245,11 @@ mod tests {
     #[tokio::test]
     async fn task_panic_stops_the_server() {
         let tasks = Tasks::new(Shutdown::new());
-        tasks.spawn("shaky", async {
-            assert!(std::env::args().count() == 0, "shaken");
+        tasks.spawn("panicking", async {
+            assert!(std::env::args().count() == 0, "panics");
             Never::Ok(())
         });
-        assert!(matches!(tasks.run(GRACE).await, Err(TaskFailure::Panicked("shaky"))));
+        assert!(matches!(tasks.run(GRACE).await, Err(TaskFailure::Panicked("panicking"))));
     }
 
     #[tokio::test]
@@ -259,7 +257,7 @@ mod tests {
         let tasks = Tasks::new(Shutdown::new());
         tasks.spawn("broken", async { Err(io::Error::other("pipe")) });
         let failure = tasks.run(GRACE).await.unwrap_err();
-        assert_eq!(ErrorChain(&failure).to_string(), "the task \"broken\" failed: pipe");
+        assert_eq!(ErrorChain(&failure).to_string(), "task \"broken\" failed: pipe");
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
-//! How often one user may do one kind of thing, over REST and all of the user's sockets together.
+//! Rate limits per user and class of request, shared by REST and all sockets of the user.
 //!
-//! A generic cell rate algorithm: per user and class one number, the moment at which the allowance will be whole
-//! again. Entries whose moment has passed say nothing and are dropped as the map grows, so memory follows the
-//! users of the last minute.
+//! A generic cell rate algorithm (GCRA). Each user and class has one number: the time at which the allowance
+//! is full again. Expired entries are removed as the map grows, so memory follows the users of the last
+//! minute.
 
 use std::{
     collections::HashMap,
@@ -24,32 +24,25 @@ const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remai
 const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 const SHARD_COUNT: usize = 16;
-/// Entries in a shard before the first look for idle ones.
+/// Number of entries in a shard at which expired entries are first removed.
 const MIN_SWEEP_THRESHOLD: usize = 256;
 
-/// What is counted apart.
+/// Class of requests with its own limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LimitClass {
-    /// Presence status updates.
     PresenceUpdate,
-    /// Context routes.
     Context,
-    /// Chat.
     Chat,
-    /// Writes of the routes that manage settings, lists, contacts and the like.
+    /// Writes to settings, visibility lists, contacts and similar resources.
     Manage,
 }
 
-/// How many a minute; as many may come at once. `None`: no limit.
+/// Requests per minute, which is also the burst size. `None` disables a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// For [`LimitClass::PresenceUpdate`].
     pub presence_updates_per_minute: Option<NonZeroU32>,
-    /// For [`LimitClass::Context`].
     pub context_requests_per_minute: Option<NonZeroU32>,
-    /// For [`LimitClass::Chat`].
     pub chat_requests_per_minute: Option<NonZeroU32>,
-    /// For [`LimitClass::Manage`].
     pub manage_requests_per_minute: Option<NonZeroU32>,
 }
 
@@ -64,12 +57,12 @@ impl Default for LimitSettings {
     }
 }
 
-/// It was allowed. As part of a response it writes the `RateLimit-*` headers, if there is a limit.
+/// The request is allowed. As part of a response it writes the `RateLimit-*` headers, if there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "add it to the response, so that clients see what is left"]
+#[must_use = "add it to the response, so that clients see the remaining allowance"]
 pub struct Allowance(Option<RateLimitState>);
 
-/// How full the allowance is.
+/// State of one user's allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RateLimitState {
     limit: u32,
@@ -86,7 +79,7 @@ impl RateLimitState {
 }
 
 impl Allowance {
-    /// How many more may come at once; `None` without a limit.
+    /// Number of requests that are allowed now; `None` without a limit.
     #[must_use]
     pub fn remaining(self) -> Option<u32> {
         self.0.map(|level| level.remaining)
@@ -104,11 +97,11 @@ impl IntoResponseParts for Allowance {
     }
 }
 
-/// It was too often.
+/// The request exceeds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many requests, try again in {} s", whole_seconds(*retry_after))]
+#[error("rate limit exceeded; retry in {} s", whole_seconds(*retry_after))]
 pub struct RateLimitExceeded {
-    /// From when on one more is allowed.
+    /// Time until the next request is allowed.
     pub retry_after: Duration,
     state: RateLimitState,
 }
@@ -120,7 +113,7 @@ impl RateLimitExceeded {
     }
 }
 
-/// The counters of one node. Share it in an [`std::sync::Arc`].
+/// The rate limiter of one node. Share it in an [`std::sync::Arc`].
 #[derive(Debug)]
 pub struct RateLimiter {
     settings: LimitSettings,
@@ -131,9 +124,9 @@ pub struct RateLimiter {
 
 #[derive(Debug)]
 struct Shard {
-    /// When the allowance is whole again, in nanoseconds since `started`.
+    /// Time at which the allowance is full again, in nanoseconds since `started`.
     replenished_at: HashMap<(LimitClass, UserId), u64>,
-    /// The size at which idle entries are looked for.
+    /// Number of entries at which expired entries are removed.
     sweep_threshold: usize,
 }
 
@@ -144,7 +137,7 @@ impl Default for Shard {
 }
 
 impl Shard {
-    /// Drops the entries that say nothing any more. The threshold doubles, so the cost per entry is constant.
+    /// Removes expired entries. The threshold doubles, so the cost per entry is constant.
     fn sweep(&mut self, now: u64) {
         self.replenished_at.retain(|_, whole_at| *whole_at > now);
         self.sweep_threshold = (self.replenished_at.len() * 2).max(MIN_SWEEP_THRESHOLD);
@@ -153,22 +146,22 @@ impl Shard {
 }
 
 impl RateLimiter {
-    /// Nobody has done anything yet.
+    /// Creates a limiter without recorded requests.
     #[must_use]
     pub fn new(settings: LimitSettings) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
         Self { settings, started: Instant::now(), hasher: RandomState::new(), shards }
     }
 
-    /// Counts one, if it is allowed.
+    /// Counts one request, if it is allowed.
     ///
     /// # Errors
-    /// [`Limited`] says when to come back; what is refused does not count.
+    /// [`RateLimitExceeded`] holds the time to wait. A rejected request does not count.
     pub fn check(&self, class: LimitClass, user: UserId) -> Result<Allowance, RateLimitExceeded> {
         self.check_at(class, user, Instant::now())
     }
 
-    /// [`Self::check`] at a given moment.
+    /// [`Self::check`] at a given time.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -216,13 +209,13 @@ impl RateLimiter {
     }
 }
 
-/// Whole seconds, rounded up, so that nobody comes back too early.
+/// Seconds, rounded up so that a client does not retry too early.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn nanoseconds(time: Duration) -> u64 {
-    // 584 years.
+    // Overflows after 584 years.
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
@@ -248,16 +241,16 @@ mod tests {
         assert_eq!(check(6.5).expect_err("is still over it").retry_after, Duration::from_millis(500));
         assert!(check(7.0).is_ok());
         assert!(check(7.0).is_err());
-        assert_eq!(check(1_000.0).expect("is whole again").remaining(), Some(9));
+        assert_eq!(check(1_000.0).expect("is full again").remaining(), Some(9));
     }
 
     #[test]
     fn users_and_classes_are_limited_separately() {
         let limits = RateLimiter::new(LimitSettings::default());
-        let (one, other) = (UserId::random(), UserId::random());
+        let (user, other) = (UserId::random(), UserId::random());
         let now = at_second(&limits, 0.0);
-        while limits.check_at(LimitClass::PresenceUpdate, one, now).is_ok() {}
-        assert!(limits.check_at(LimitClass::Chat, one, now).is_ok());
+        while limits.check_at(LimitClass::PresenceUpdate, user, now).is_ok() {}
+        assert!(limits.check_at(LimitClass::Chat, user, now).is_ok());
         assert!(limits.check_at(LimitClass::PresenceUpdate, other, now).is_ok());
     }
 
@@ -276,12 +269,12 @@ mod tests {
     fn idle_entries_are_removed() {
         let limits = RateLimiter::new(LimitSettings::default());
         for n in 0..200_000 {
-            // 1,000 users a second, each owing 6 s: 6,000 count at any time.
+            // 1,000 users per second, each with 6 s to wait: 6,000 entries are active at any time.
             let now = at_second(&limits, f64::from(n) / 1_000.0);
             assert!(limits.check_at(LimitClass::PresenceUpdate, UserId::random(), now).is_ok());
         }
-        let held: usize = limits.shards.iter().map(|shard| shard.lock().replenished_at.len()).sum();
-        assert!(held <= 4 * 6_000, "{held} entries are held");
+        let entries: usize = limits.shards.iter().map(|shard| shard.lock().replenished_at.len()).sum();
+        assert!(entries <= 4 * 6_000, "{entries} entries");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The `rollcall` command: reads what it was given, then runs a subcommand.
+//! The `rollcall` command: loads the settings and runs a subcommand.
 
 mod cli;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rollcall::lifecycle::ErrorChain;
 
-/// How long threads that block may take to end after everything else has.
+/// Maximum time that blocking threads may take to end after the subcommand.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {

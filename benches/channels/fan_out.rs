@@ -46,13 +46,13 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let time = Duration::from_secs(plan.pick(4, 2));
     let database = cluster.database("bench_channels").await?;
     let server = Server::start(&database).await?;
-    let person = BenchUser::new()?;
+    let user = BenchUser::new()?;
     report.heading("Channels: broadcast");
     report.note(&format!(
-        "One sender, {PAYLOAD}-byte payloads, frames of serializer 2 as supabase-js sends and reads them. Beside it, in \
-         alternating rounds ({rounds} of {} s each; medians), a relay of the same bytes that is one thread with epoll and \
-         plain `send`, in a process of its own. Deliveries are counted for each second of the relaying process's \
-         processor time; every round delivered everything.",
+        "One sender, {PAYLOAD}-byte payloads, frames of serializer 2 as supabase-js sends and reads them. The \
+         baseline, in alternating rounds ({rounds} of {} s each; medians), is a relay of the same bytes: one thread with \
+         epoll and plain `send`, in its own process. Deliveries are counted per second of CPU time of the relaying \
+         process. Every round delivered all messages.",
         time.as_secs()
     ));
     let mut lines = vec![row(["", "deliveries / CPU s", "÷ raw", "deliveries / s", "p50", "p99"])];
@@ -61,7 +61,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         [(Pace::Rate(50, time), false), (Pace::Rate(200, time), false), (Pace::Window(64, time), true)]
     {
         // Connects again for each pace: idle sockets are closed after a minute.
-        let mut ours = start_rollcall(&server, &person, members)?;
+        let mut ours = start_rollcall(&server, &user, members)?;
         let mut raw = start_raw_relay(members, batches)?;
         let (mut of_ours, mut of_raw) = (Runs::default(), Runs::default());
         for _ in 0..rounds {
@@ -77,7 +77,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         // Runs one relay after the other: the file descriptor limit does not allow the sockets of both.
         of_raw.add(start_raw_relay(members, false)?.relay.run(pace)?);
         wait_until_idle(&server).await?;
-        of_ours.add(start_rollcall(&server, &person, members)?.run(pace)?);
+        of_ours.add(start_rollcall(&server, &user, members)?.run(pace)?);
         wait_until_idle(&server).await?;
     }
     lines.extend(table_rows(members, pace, false, &of_raw, &of_ours));
@@ -89,8 +89,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
 /// Returns the two table rows of one pace.
 fn table_rows(members: usize, pace: Pace, batches: bool, of_raw: &Runs, of_ours: &Runs) -> [[String; 6]; 2] {
     let what = match pace {
-        Pace::Rate(rate, _) => format!("{members} members, {rate} a second"),
-        Pace::Window(window, _) => format!("{members} members, {window} under way"),
+        Pace::Rate(rate, _) => format!("{members} members, {rate} per second"),
+        Pace::Window(window, _) => format!("{members} members, {window} in flight"),
     };
     let name = if batches { "raw relay that batches" } else { "raw relay" };
     [
@@ -111,14 +111,14 @@ async fn wait_until_idle(server: &Server) -> Result<()> {
 }
 
 /// Connects `members` members and a sender to one topic of the server.
-fn start_rollcall(server: &Server, person: &BenchUser, members: usize) -> Result<RelayUnderTest> {
+fn start_rollcall(server: &Server, user: &BenchUser, members: usize) -> Result<RelayUnderTest> {
     let topic = format!("{TOPIC}{members:05}");
-    let open = |seat| {
-        let mut wire = WsClient::open(server.address, seat, &person.token)?;
-        wire.join(&topic, JoinOptions::default())?;
-        Ok(wire)
+    let open = |index| {
+        let mut client = WsClient::open(server.address, index, &user.token)?;
+        client.join(&topic, JoinOptions::default())?;
+        Ok(client)
     };
-    let wires = (0..members).map(open).collect::<Result<Vec<_>>>()?;
+    let clients = (0..members).map(open).collect::<Result<Vec<_>>>()?;
     let sender = open(members)?.stream;
     let said: fn(&[u8]) -> Vec<u8> = match members {
         1_000 => |payload| broadcast_frame("bench01000", EVENT, payload),
@@ -126,7 +126,7 @@ fn start_rollcall(server: &Server, person: &BenchUser, members: usize) -> Result
         _ => |payload| broadcast_frame("bench10000", EVENT, payload),
     };
     Ok(RelayUnderTest {
-        clients: LoadClients::new(wires, frame_bytes())?,
+        clients: LoadClients::new(clients, frame_bytes())?,
         sender,
         pid: server.pid(),
         encode: said,
@@ -142,11 +142,11 @@ struct RawRelayUnderTest {
 /// Connects the same number of members and a sender to a raw relay.
 fn start_raw_relay(members: usize, batch: bool) -> Result<RawRelayUnderTest> {
     let relay = RawRelay::start(members, frame_bytes(), batch)?;
-    let wires =
-        (0..members).map(|seat| WsClient::connect(relay.address, seat)).collect::<Result<Vec<_>>>()?;
+    let clients =
+        (0..members).map(|index| WsClient::connect(relay.address, index)).collect::<Result<Vec<_>>>()?;
     let sender = WsClient::connect(relay.address, members)?.stream;
     let relaying = RelayUnderTest {
-        clients: LoadClients::new(wires, frame_bytes())?,
+        clients: LoadClients::new(clients, frame_bytes())?,
         sender,
         pid: relay.pid(),
         encode: |payload| delivered_frame("bench00000", EVENT, payload),
@@ -164,19 +164,19 @@ impl RelayUnderTest {
     fn run(&mut self, pace: Pace) -> Result<(DeliveryStats, Duration)> {
         let before = cpu_of(self.pid)?;
         let said = self.encode;
-        let heard = self.clients.run(&mut self.sender, pace, |nanos| said(&payload(PAYLOAD, nanos)))?;
+        let received = self.clients.run(&mut self.sender, pace, |nanos| said(&payload(PAYLOAD, nanos)))?;
         let cpu = cpu_of(self.pid)?.saturating_sub(before);
-        ensure!(heard.deliveries == heard.sent * self.clients.len(), "some deliveries are missing");
-        Ok((heard, cpu))
+        ensure!(received.deliveries == received.sent * self.clients.len(), "some deliveries are missing");
+        Ok((received, cpu))
     }
 }
 
 impl Runs {
-    fn add(&mut self, (heard, cpu): (DeliveryStats, Duration)) {
-        self.per_cpu.push(heard.deliveries as f64 / cpu.as_secs_f64());
-        self.per_second.push(heard.deliveries as f64 / heard.elapsed.as_secs_f64());
-        self.p50.push(quantile(&heard.times, 0.5));
-        self.p99.push(quantile(&heard.times, 0.99));
+    fn add(&mut self, (received, cpu): (DeliveryStats, Duration)) {
+        self.per_cpu.push(received.deliveries as f64 / cpu.as_secs_f64());
+        self.per_second.push(received.deliveries as f64 / received.elapsed.as_secs_f64());
+        self.p50.push(quantile(&received.times, 0.5));
+        self.p99.push(quantile(&received.times, 0.99));
     }
 
     fn table_row(&self, name: &str, raw: &Self) -> [String; 6] {

@@ -8,7 +8,7 @@ use super::ws_client::{JoinOptions, WsClient};
 use crate::{Plan, cluster::Cluster, report::Report, server::Server, users::BenchUser};
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
-    let crowd = plan.pick(3_000, 1_000);
+    let user_count = plan.pick(3_000, 1_000);
     let database = cluster.database("bench_joins").await?;
     let sql = database.connect().await?;
     sql.batch_execute(include_str!("../sql/private_channels.sql")).await?;
@@ -20,36 +20,36 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     }
     let mut costs = Vec::new();
     for private in [false, true] {
-        let people = BenchUser::many(crowd)?;
-        add_members(&sql, &people).await?;
+        let users = BenchUser::many(user_count)?;
+        add_members(&sql, &users).await?;
         let before = server.cpu()?;
-        let joined = join_all(&server, &people, private)?;
-        costs.push((server.cpu()? - before).as_secs_f64() * 1e6 / crowd as f64);
+        let joined = join_all(&server, &users, private)?;
+        costs.push((server.cpu()? - before).as_secs_f64() * 1e6 / user_count as f64);
         drop(joined);
     }
     server.stop().await?;
-    report.heading("Channels: joining");
+    report.heading("Channels: joins");
     report.note(&format!(
-        "{crowd} users with a token each, one after the other: connecting, upgrading, verifying the token and joining a \
-         channel takes **{:.0} µs** of the server's CPU for a public channel, **{:.0} µs** for a private one whose policy \
-         asks a membership table.",
+        "{user_count} users with their own tokens, sequentially: connecting, upgrading, verifying the token and joining a \
+         channel takes **{:.0} µs** of server CPU for a public channel, **{:.0} µs** for a private one whose policy reads \
+         a membership table.",
         costs[0], costs[1]
     ));
     cluster.drop_database("bench_joins").await
 }
 
 /// Adds the users to every room.
-async fn add_members(sql: &Client, people: &[BenchUser]) -> Result<()> {
-    let ids: Vec<Uuid> = people.iter().map(|person| person.id).collect();
-    sql.execute(include_str!("../sql/admit.sql"), &[&ids]).await?;
+async fn add_members(sql: &Client, users: &[BenchUser]) -> Result<()> {
+    let ids: Vec<Uuid> = users.iter().map(|user| user.id).collect();
+    sql.execute(include_str!("../sql/add_members.sql"), &[&ids]).await?;
     Ok(())
 }
 
-fn join_all(server: &Server, people: &[BenchUser], private: bool) -> Result<Vec<WsClient>> {
-    let join = |(seat, person): (usize, &BenchUser)| {
-        let mut wire = WsClient::open(server.address, seat, &person.token)?;
-        wire.join(&format!("room{}", seat % 100), JoinOptions { private, ..JoinOptions::default() })?;
-        Ok(wire)
+fn join_all(server: &Server, users: &[BenchUser], private: bool) -> Result<Vec<WsClient>> {
+    let join = |(index, user): (usize, &BenchUser)| {
+        let mut client = WsClient::open(server.address, index, &user.token)?;
+        client.join(&format!("room{}", index % 100), JoinOptions { private, ..JoinOptions::default() })?;
+        Ok(client)
     };
-    people.iter().enumerate().map(join).collect()
+    users.iter().enumerate().map(join).collect()
 }

@@ -70,13 +70,13 @@ struct Member {
 
 impl LoadClients {
     /// Takes over joined sockets. From now on each frame on them has `frame` bytes.
-    pub fn new(wires: Vec<WsClient>, frame: usize) -> Result<Self> {
+    pub fn new(clients: Vec<WsClient>, frame: usize) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
-        let mut members = Vec::with_capacity(wires.len());
-        for (place, wire) in wires.into_iter().enumerate() {
-            wire.stream.set_nonblocking(true)?;
-            epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
-            members.push(Member { stream: wire.stream, rest: wire.unread, received: 0 });
+        let mut members = Vec::with_capacity(clients.len());
+        for (index, client) in clients.into_iter().enumerate() {
+            client.stream.set_nonblocking(true)?;
+            epoll.add(&client.stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
+            members.push(Member { stream: client.stream, rest: client.unread, received: 0 });
         }
         Ok(Self { epoll, members, buffer: vec![0; 64 * 1024], frame })
     }
@@ -95,7 +95,7 @@ impl LoadClients {
         }
         let started = Instant::now();
         let nanos = |started: Instant| u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut heard = DeliveryStats::default();
+        let mut received = DeliveryStats::default();
         // Number of members that have not received each message in flight, oldest first.
         let mut missing: VecDeque<usize> = VecDeque::new();
         let mut done = 0;
@@ -107,16 +107,16 @@ impl LoadClients {
                     (time.as_secs_f64() * f64::from(rate)) as usize
                 }
                 Pace::Window(window, time) if started.elapsed() < time => done + window,
-                Pace::Window(..) => heard.sent,
+                Pace::Window(..) => received.sent,
             };
             let mut together = Vec::new();
-            for _ in heard.sent..due {
+            for _ in received.sent..due {
                 together.extend_from_slice(&message(nanos(started)));
                 missing.push_back(self.members.len());
             }
             if !together.is_empty() {
                 sender.write_all(&together)?;
-                heard.sent = due;
+                received.sent = due;
                 last_word = Instant::now();
             }
             let over = match pace {
@@ -129,18 +129,18 @@ impl LoadClients {
                 last_word.elapsed() < WAIT_TIMEOUT,
                 "{} of {} deliveries are missing",
                 missing.iter().sum::<usize>(),
-                heard.sent * self.members.len()
+                received.sent * self.members.len()
             );
             thread::sleep(POLL_INTERVAL);
-            self.read_available(started, &mut missing, done, &mut heard)?;
+            self.read_available(started, &mut missing, done, &mut received)?;
             while missing.front() == Some(&0) {
                 missing.pop_front();
                 done += 1;
             }
         }
-        heard.elapsed = started.elapsed();
-        heard.times.sort_unstable();
-        Ok(heard)
+        received.elapsed = started.elapsed();
+        received.times.sort_unstable();
+        Ok(received)
     }
 
     /// Reads all available bytes.
@@ -149,7 +149,7 @@ impl LoadClients {
         started: Instant,
         missing: &mut VecDeque<usize>,
         done: usize,
-        heard: &mut DeliveryStats,
+        received: &mut DeliveryStats,
     ) -> Result<()> {
         let mut events = [EpollEvent::empty(); 512];
         let count = self.epoll.wait(&mut events, EpollTimeout::from(1_u8))?;
@@ -159,7 +159,7 @@ impl LoadClients {
                 let kept = member.rest.len();
                 self.buffer[..kept].copy_from_slice(&member.rest);
                 let count = match member.stream.read(&mut self.buffer[kept..]) {
-                    Ok(0) => anyhow::bail!("a member was cut off"),
+                    Ok(0) => anyhow::bail!("a member was disconnected"),
                     Ok(count) => count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
@@ -174,11 +174,11 @@ impl LoadClients {
                         std::str::from_utf8(stamp).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
                     let sent =
                         Duration::from_nanos(sent.ok_or_else(|| anyhow::anyhow!("a stranger's frame"))?);
-                    heard.times.push(now.saturating_sub(sent));
-                    heard.deliveries += 1;
+                    received.times.push(now.saturating_sub(sent));
+                    received.deliveries += 1;
                     // Frames arrive in order: the n-th frame of a member is the n-th message sent.
                     if let Some(missing) =
-                        member.received.checked_sub(done).and_then(|place| missing.get_mut(place))
+                        member.received.checked_sub(done).and_then(|index| missing.get_mut(index))
                     {
                         *missing -= 1;
                     }
@@ -194,7 +194,6 @@ impl LoadClients {
         Ok(())
     }
 
-    /// Number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }

@@ -18,7 +18,7 @@ use crate::{
     users::BenchUser,
 };
 
-const TOPIC: &str = "crowd";
+const TOPIC: &str = "presence";
 const MEMBERS: usize = 200;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -31,34 +31,34 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     // Sequential changes: each waits until the last member has received it.
     let mut times = Vec::new();
     for number in 0..changes {
-        let begun = Instant::now();
+        let started = Instant::now();
         members.change(number)?;
-        members.wait_for_diffs(begun, MEMBERS)?;
-        times.push(begun.elapsed());
+        members.wait_for_diffs(started, MEMBERS)?;
+        times.push(started.elapsed());
         std::thread::sleep(Duration::from_millis(3));
     }
     // Concurrent changes.
     let before = server.cpu()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     for number in 0..changes {
         members.change(changes + number)?;
         if number % 10 == 9 {
             members.wait_for_diffs(Instant::now(), 10 * MEMBERS)?;
         }
     }
-    let (took, cpu) = (begun.elapsed(), server.cpu()? - before);
+    let (took, cpu) = (started.elapsed(), server.cpu()? - before);
     server.stop().await?;
     times.sort_unstable();
-    let sightings = (changes * MEMBERS) as f64;
+    let deliveries = (changes * MEMBERS) as f64;
     report.heading("Channels: presence");
     report.note(&format!(
-        "{MEMBERS} members of a public channel, all present. A change of one (`track`) has been read by all after {} \
-         (median), **{}** (p99). In a closed loop of ten changes under way: {:.0} k sightings a second, **{:.0} k** for each \
-         second of the server's CPU, which also writes the rows of `realtime.presence`.",
+        "{MEMBERS} members of a public channel, all present. All members have read a change of one member (`track`) after {} \
+         (median), **{}** (p99). In a closed loop with ten changes in flight: {:.0} k deliveries per second, **{:.0} k** per \
+         second of server CPU, which includes writing the rows of `realtime.presence`.",
         ms(quantile(&times, 0.5)),
         ms(quantile(&times, 0.99)),
-        sightings / took.as_secs_f64() / 1e3,
-        sightings / cpu.as_secs_f64() / 1e3,
+        deliveries / took.as_secs_f64() / 1e3,
+        deliveries / cpu.as_secs_f64() / 1e3,
     ));
     cluster.drop_database("bench_presence").await
 }
@@ -71,23 +71,23 @@ struct Members {
 
 impl Members {
     fn join(server: &Server) -> Result<Self> {
-        let mut wires = Vec::with_capacity(MEMBERS);
-        for seat in 0..MEMBERS {
-            let person = BenchUser::new()?;
-            let mut wire = WsClient::open(server.address, seat, &person.token)?;
-            wire.join(
+        let mut clients = Vec::with_capacity(MEMBERS);
+        for index in 0..MEMBERS {
+            let user = BenchUser::new()?;
+            let mut client = WsClient::open(server.address, index, &user.token)?;
+            client.join(
                 TOPIC,
-                JoinOptions { presence: Some(&person.id.to_string()), ..JoinOptions::default() },
+                JoinOptions { presence: Some(&user.id.to_string()), ..JoinOptions::default() },
             )?;
-            wire.track(TOPIC, "2")?;
-            wires.push(wire);
+            client.track(TOPIC, "2")?;
+            clients.push(client);
         }
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
-        for (place, wire) in wires.iter().enumerate() {
-            wire.stream.set_nonblocking(true)?;
-            epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        for (index, client) in clients.iter().enumerate() {
+            client.stream.set_nonblocking(true)?;
+            epoll.add(&client.stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
         }
-        Ok(Self { clients: wires, epoll, buffer: vec![0; 64 * 1024] })
+        Ok(Self { clients, epoll, buffer: vec![0; 64 * 1024] })
     }
 
     /// Sends a new payload from one member.
@@ -99,7 +99,7 @@ impl Members {
     /// Waits until `missing` diffs have been read.
     fn wait_for_diffs(&mut self, since: Instant, mut missing: usize) -> Result<()> {
         while missing > 0 {
-            ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members have not seen a change");
+            ensure!(since.elapsed() < WAIT_TIMEOUT, "{missing} members did not receive a change");
             missing = missing.saturating_sub(self.read_available(100)?);
         }
         Ok(())
@@ -122,26 +122,26 @@ impl Members {
         let ready = self.epoll.wait(&mut events, EpollTimeout::from(wait_ms))?;
         let mut seen = 0;
         for event in &events[..ready] {
-            let wire = &mut self.clients[usize::try_from(event.data())?];
+            let client = &mut self.clients[usize::try_from(event.data())?];
             loop {
-                match wire.stream.read(&mut self.buffer) {
-                    Ok(0) => anyhow::bail!("a member was cut off"),
-                    Ok(count) => wire.unread.extend_from_slice(&self.buffer[..count]),
+                match client.stream.read(&mut self.buffer) {
+                    Ok(0) => anyhow::bail!("a member was disconnected"),
+                    Ok(count) => client.unread.extend_from_slice(&self.buffer[..count]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
                 }
             }
             while let Some((head, length)) =
-                frame_lengths(&wire.unread).filter(|(head, length)| wire.unread.len() >= head + length)
+                frame_lengths(&client.unread).filter(|(head, length)| client.unread.len() >= head + length)
             {
-                let text = std::str::from_utf8(&wire.unread[head..head + length]).unwrap_or_default();
+                let text = std::str::from_utf8(&client.unread[head..head + length]).unwrap_or_default();
                 if let Some((joins, _)) =
                     text.split_once("presence_diff").and_then(|(_, diff)| diff.split_once(r#""leaves""#))
                 {
                     seen += joins.matches(r#""phx_ref":"#).count();
                 }
-                ensure!(!text.contains(r#""status":"error""#), "the server refused: {text}");
-                wire.unread.drain(..head + length);
+                ensure!(!text.contains(r#""status":"error""#), "the server returned an error: {text}");
+                client.unread.drain(..head + length);
             }
         }
         Ok(seen)

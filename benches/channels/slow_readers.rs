@@ -26,30 +26,30 @@ const PAGE_SIZE: u64 = 4_096;
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_stalled").await?;
     let server = Server::start(&database).await?;
-    let person = BenchUser::new()?;
-    let open = |seat| {
-        let mut wire = WsClient::open(server.address, seat, &person.token)?;
-        wire.join(TOPIC, JoinOptions::default())?;
-        Ok(wire)
+    let user = BenchUser::new()?;
+    let open = |index| {
+        let mut client = WsClient::open(server.address, index, &user.token)?;
+        client.join(TOPIC, JoinOptions::default())?;
+        Ok(client)
     };
-    let wires = (0..READERS).map(open).collect::<Result<Vec<_>>>()?;
+    let clients = (0..READERS).map(open).collect::<Result<Vec<_>>>()?;
     let mut sender = open(READERS)?.stream;
-    let mut crowd = LoadClients::new(wires, delivered_frame(TOPIC, "m", &payload(PAYLOAD, 0)).len())?;
+    let mut load = LoadClients::new(clients, delivered_frame(TOPIC, "m", &payload(PAYLOAD, 0)).len())?;
     let pace = Pace::Rate(200, Duration::from_secs(plan.pick(5, 3)));
     let mut round =
-        || crowd.run(&mut sender, pace, |nanos| broadcast_frame(TOPIC, "m", &payload(PAYLOAD, nanos)));
+        || load.run(&mut sender, pace, |nanos| broadcast_frame(TOPIC, "m", &payload(PAYLOAD, nanos)));
     round()?;
     let alone = round()?;
     let before = server.resident_bytes()? + kernel_socket_bytes()?;
     // These clients join and then never read.
-    let stalled = (0..STALLED).map(|seat| open(READERS + 1 + seat)).collect::<Result<Vec<_>>>()?;
+    let stalled = (0..STALLED).map(|index| open(READERS + 1 + index)).collect::<Result<Vec<_>>>()?;
     let among = round()?;
     let after = server.resident_bytes()? + kernel_socket_bytes()?;
-    report.heading("Channels: readers that stall");
+    report.heading("Channels: slow readers");
     report.note(&format!(
-        "{READERS} members, 200 messages of {PAYLOAD} bytes a second. With {STALLED} more that never read, one of them costs \
-         **{:.0} kB** (the server's memory and the kernel's for all sockets of the machine, both ends); the others' p99 is \
-         {} instead of {}.",
+        "{READERS} members, 200 messages of {PAYLOAD} bytes per second. With {STALLED} further members that never read, each of \
+         them costs **{:.0} kB** (memory of the server and of the kernel for all sockets of the machine, both ends). The \
+         p99 of the other members is {} instead of {}.",
         after.saturating_sub(before) as f64 / STALLED as f64 / 1e3,
         ms(quantile(&among.times, 0.99)),
         ms(quantile(&alone.times, 0.99)),

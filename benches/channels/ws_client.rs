@@ -34,9 +34,9 @@ pub struct WsClient {
 
 impl WsClient {
     /// Connects the client with index `seat` and sends nothing.
-    pub fn connect(server: SocketAddr, seat: usize) -> Result<Self> {
+    pub fn connect(server: SocketAddr, index: usize) -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(seat / MAX_CLIENTS_PER_ADDRESS)?);
+        let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(index / MAX_CLIENTS_PER_ADDRESS)?);
         socket.bind(&SocketAddr::new(IpAddr::V4(own), 0).into())?;
         socket.connect(&server.into())?;
         let stream = TcpStream::from(socket);
@@ -46,23 +46,23 @@ impl WsClient {
     }
 
     /// Opens a channel socket with serializer 2.
-    pub fn open(server: SocketAddr, seat: usize, apikey: &str) -> Result<Self> {
-        let mut wire = Self::connect(server, seat)?;
+    pub fn open(server: SocketAddr, index: usize, apikey: &str) -> Result<Self> {
+        let mut client = Self::connect(server, index)?;
         let head = format!(
             "GET /realtime/v1/websocket?vsn=2.0.0&apikey={apikey} HTTP/1.1\r\nhost: bench\r\nconnection: upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         );
-        wire.stream.write_all(head.as_bytes())?;
+        client.stream.write_all(head.as_bytes())?;
         let end = loop {
-            if let Some(end) = wire.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = client.unread.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            wire.read_more()?;
+            client.read_more()?;
         };
-        let answer = String::from_utf8_lossy(&wire.unread[..end]).into_owned();
-        ensure!(answer.starts_with("HTTP/1.1 101"), "the server answered {answer}");
-        wire.unread.drain(..end);
-        Ok(wire)
+        let response = String::from_utf8_lossy(&client.unread[..end]).into_owned();
+        ensure!(response.starts_with("HTTP/1.1 101"), "expected status 101, got {response}");
+        client.unread.drain(..end);
+        Ok(client)
     }
 
     /// Joins `realtime:<topic>` and waits for the reply, and for the presence state if presence is enabled.
@@ -92,7 +92,7 @@ impl WsClient {
             let frame = self.next_payload()?;
             let Ok(text) = std::str::from_utf8(&frame) else { continue };
             if text.contains(r#""status":"error""#) {
-                bail!("the server refused: {text}");
+                bail!("the server returned an error: {text}");
             }
             if is_wanted(text) {
                 return Ok(());
@@ -117,7 +117,7 @@ impl WsClient {
     fn read_more(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         let count = self.stream.read(&mut buffer)?;
-        ensure!(count > 0, "the server hung up");
+        ensure!(count > 0, "the server closed the connection");
         self.unread.extend_from_slice(&buffer[..count]);
         Ok(())
     }

@@ -1,4 +1,4 @@
--- Deliveries that membership allows. $1 first id bigint, $2 rows bigint, $3 users uuid[].
+-- Number of deliveries that memberships allow. $1 first id bigint, $2 rows bigint, $3 users uuid[].
 select count(*)
 from public.bench_rooms r
 join public.bench_members m on m.room = r.room

@@ -1,5 +1,5 @@
--- Three tables with the same rows under three rules, and the check per subscriber that the original runs: for each
--- change and each subscriber the role and claims are set, and a prepared statement looks for the row.
+-- Three tables with the same rows under three policies, and the check that Supabase Realtime runs: for each change and
+-- each subscriber it sets the role and claims, and a prepared statement queries the row.
 create table public.bench_open (id bigint primary key, user_id uuid, room int, body text);
 create table public.bench_own (like public.bench_open including all);
 create table public.bench_rooms (like public.bench_open including all);

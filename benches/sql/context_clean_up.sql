@@ -1,4 +1,4 @@
--- What rounds of inserts left, and as if every bundle were ready.
+-- Deletes the rows of earlier rounds and marks every bundle ready.
 delete from public.messages m where m.content like 'A message of some words%';
 delete from public.memories m where m.content like 'The greenhouse%';
 delete from public.atomic_chat_units u where u.content like 'The greenhouse%';

@@ -1,5 +1,5 @@
--- $1: one user with 10,000 units, 1,000 memories, 120 topics, 77 entities, 100 conversations of 30 messages and a device,
--- among 300 others with 20 topics and 5 conversations each. Their words are made up, and some are in many units.
+-- Creates one user ($1) with 10,000 units, 1,000 memories, 120 topics, 77 entities, 100 conversations of 30 messages and
+-- a device, and 300 others with 20 topics and 5 conversations each. Words are generated; some occur in many units.
 create function pg_temp.word(n int) returns text language sql immutable as $$
   select ('{alpha,bravo,cargo,delta,ember,fjord,glint,haven,ivory,jolt,karma,lumen,mango,noble,ocean,pivot,quartz,raven,sable,torch,umber,vivid,willow,xenon,yonder,zephyr}'::text[])[1 + n % 26]
     || chr(97 + n / 26 % 26) || chr(97 + n / 7 % 26)

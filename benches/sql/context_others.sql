@@ -1,2 +1,2 @@
--- Conversations whose bundle is ready. Returns one row a conversation.
+-- Conversations whose bundle is ready. Returns one row per conversation.
 select c.id, c.created_by from public.conversations c where c.title like 'Other %' order by c.id

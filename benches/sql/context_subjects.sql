@@ -1,4 +1,4 @@
--- What the user's 200 bundles are about, as rollcall.wanted_bundles takes it. $1 user uuid. Returns one row.
+-- The subjects of the user's 200 bundles, in the format of rollcall.wanted_bundles. $1 user uuid. Returns one row.
 select jsonb_build_array(jsonb_build_object('type', 'identity_core'), jsonb_build_object('type', 'global_prefs'),
     jsonb_build_object('type', 'conversation', 'ref', md5('c1')::uuid))
   || (select jsonb_agg(jsonb_build_object('type', 'topic', 'ref', t.id)) from public.topic_profiles t where t.user_id = $1)

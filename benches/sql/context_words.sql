@@ -1,4 +1,4 @@
--- Messages that name two topics and a person of the user's. $1 user uuid. Returns one row a message.
+-- Messages that name two topics and one person of the user. $1 user uuid. Returns one row per message.
 select 'How do ' || one.label || ' and ' || other.label || ' go together, and what did ' || e.name || ' say of it?'
 from (select t.label, row_number() over (order by t.slug) as n from public.topic_profiles t where t.user_id = $1) one
 join (select t.label, row_number() over (order by t.slug desc) as n from public.topic_profiles t where t.user_id = $1) other using (n)

@@ -1,4 +1,4 @@
--- Tells the plan of every statement, also of those inside functions, as a notice.
+-- Sends the plan of every statement, including those inside functions, as a notice.
 load 'auto_explain';
 set auto_explain.log_min_duration = 0;
 set auto_explain.log_nested_statements = on;

@@ -1,4 +1,4 @@
--- The commonest policy of private channels: members read and write.
+-- The most common policy of private channels: members read and write.
 create table public.bench_members (
   user_id uuid,
   room text,

@@ -1,8 +1,8 @@
-//! Tokens that were verified a moment ago.
+//! Cache of verified tokens.
 //!
-//! A REST client sends the same token with every request; a verified one costs a hash and a look-up instead of a
-//! signature check. Entries are keyed by the SHA-256 of the whole token and belong to one verifier, so a changed
-//! byte, another secret or another issuer never meets an old verdict. Expiry is checked by the caller of `get`.
+//! A REST client sends the same token with every request; a cached one costs a hash and a lookup instead of a
+//! signature check. Keys are the SHA-256 of the whole token, and each verifier has its own cache, so an entry
+//! never applies to another token, secret or issuer. The caller of `get` checks the expiry.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,18 +10,18 @@ use parking_lot::Mutex;
 
 use super::{Principal, VerifiedChannelToken};
 
-/// SHA-256 of the token.
+/// SHA-256 of a token.
 pub(super) type Fingerprint = [u8; 32];
 
-/// The most entries, over both generations.
+/// Maximum number of entries in both generations together.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Claims over this many bytes are not kept: it bounds the whole cache at about 20 MB.
+/// Maximum size of cached claims in bytes; bounds the cache at about 20 MB.
 const MAX_CLAIMS_BYTES: usize = 2 * 1024;
 
-/// What is kept of a token.
+/// Cached result of a verification.
 pub(super) trait CachedToken: Clone {
-    /// The bytes of its claims, which are what can be large in it.
+    /// Size of the claims in bytes; the other fields are small.
     fn claims_bytes(&self) -> usize;
 }
 
@@ -37,8 +37,8 @@ impl CachedToken for Arc<VerifiedChannelToken> {
     }
 }
 
-/// A bounded map in two generations: when the young one is full, it becomes the old one, and what nobody asked
-/// for since is dropped. Each step is constant in time, and nothing is ever scanned.
+/// A bounded map with two generations. When the young one is full it becomes the old one, and old entries
+/// that were not read since are dropped. Each operation takes constant time.
 pub(super) struct TokenCache<V> {
     generations: Mutex<Generations<V>>,
 }
@@ -52,7 +52,7 @@ impl<V> Default for TokenCache<V> {
 struct Generations<V> {
     young: HashMap<Fingerprint, V>,
     old: HashMap<Fingerprint, V>,
-    /// Counts [`TokenCache::clear`], so that a verdict reached with keys since withdrawn is not put in.
+    /// Number of [`TokenCache::clear`] calls; keeps out results that were computed with withdrawn keys.
     epoch: u64,
 }
 
@@ -72,7 +72,6 @@ impl<V> Generations<V> {
 }
 
 impl<V: CachedToken> TokenCache<V> {
-    /// A verdict, if there is one.
     pub(super) fn get(&self, key: &Fingerprint) -> Option<V> {
         let mut generations = self.generations.lock();
         if let Some(verdict) = generations.young.get(key) {
@@ -83,12 +82,12 @@ impl<V: CachedToken> TokenCache<V> {
         Some(verdict)
     }
 
-    /// The epoch to hand to [`Self::put`]; read before the keys are.
+    /// The epoch to pass to [`Self::insert`]. Read it before the keys.
     pub(super) fn epoch(&self) -> u64 {
         self.generations.lock().epoch
     }
 
-    /// Keeps a verdict, unless the cache was cleared since `epoch`.
+    /// Stores a result, unless the cache was cleared since `epoch`.
     pub(super) fn insert(&self, epoch: u64, key: Fingerprint, verdict: &V) {
         let mut generations = self.generations.lock();
         if verdict.claims_bytes() <= MAX_CLAIMS_BYTES && generations.epoch == epoch {
@@ -96,14 +95,14 @@ impl<V: CachedToken> TokenCache<V> {
         }
     }
 
-    /// Drops one that has expired.
+    /// Removes an expired entry.
     pub(super) fn remove(&self, key: &Fingerprint) {
         let mut generations = self.generations.lock();
         generations.young.remove(key);
         generations.old.remove(key);
     }
 
-    /// Drops all, because the keys have changed.
+    /// Removes all entries, because the keys have changed.
     pub(super) fn clear(&self) {
         let mut generations = self.generations.lock();
         *generations = Generations { epoch: generations.epoch + 1, ..Generations::default() };

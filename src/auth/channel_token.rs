@@ -1,5 +1,5 @@
-//! Tokens of realtime channels: the same keys, looser claims. Any role name will do (the database judges it), `sub` is
-//! optional, `role` and `exp` are not.
+//! Tokens of realtime channels: the same keys with looser claims. Any role name is accepted (the database
+//! checks it), `sub` is optional, `role` and `exp` are required.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -11,21 +11,21 @@ use super::{
     claims::{self, ClaimRequirements},
 };
 
-/// A believed token of a channel.
+/// A verified token of a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub struct VerifiedChannelToken {
-    /// The role that it names.
+    /// Value of `role`.
     pub role: Box<str>,
-    /// The whole payload as it was signed: JSON. Never for logs.
+    /// The signed payload: JSON. Do not log it.
     pub claims: Arc<str>,
-    /// Whom it names, if anybody.
+    /// Value of `sub`.
     pub sub: Option<Box<str>>,
-    /// From this moment on it does not count; [`Timestamp::MAX`] for opaque keys.
+    /// Expiry; [`Timestamp::MAX`] for opaque keys.
     pub expires_at: Timestamp,
 }
 
 impl VerifiedChannelToken {
-    /// What an opaque key stands for.
+    /// The token that an opaque key stands for.
     pub(super) fn with_role(role: Role) -> Self {
         Self {
             role: role.as_str().into(),
@@ -36,28 +36,28 @@ impl VerifiedChannelToken {
     }
 }
 
-/// Why a channel's token is not believed. The texts are the original's, word for word: clients compare them.
+/// Why a channel token is rejected. The texts equal those of Supabase Realtime, because clients compare them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelTokenError {
-    /// No token, or none that can be read.
+    /// The token is missing or malformed.
     #[error("The token provided is not a valid JWT")]
     Malformed,
-    /// Over for so many seconds.
+    /// The token expired this many seconds ago.
     #[error("Token has expired {0} seconds ago")]
     Expired(i64),
     /// `role` or `exp` is missing.
     #[error("Fields `role` and `exp` are required in JWT")]
     MissingClaims,
-    /// `exp` is no number.
+    /// `exp` is not a number.
     #[error("Token expiration time is invalid")]
     InvalidExpiry,
-    /// The signature does not belong to the token and the key.
+    /// The signature does not match the token and the key.
     #[error("Failed to validate JWT signature")]
     Signature,
-    /// There is no key for the token's algorithm.
+    /// No key is configured for the token's algorithm.
     #[error("Failed to generate JWT signer, check your JWT secret or JWKS configuration")]
     Signer,
-    /// There is no key of the name that the token gives.
+    /// No key has the `kid` of the token.
     #[error(
         "Failed to generate JWT signer for key ID (kid) \"{0}\", check your JWT secret or JWKS configuration"
     )]
@@ -65,7 +65,7 @@ pub enum ChannelTokenError {
 }
 
 impl ChannelTokenError {
-    /// The code that stands before the text in replies to joins.
+    /// Code that precedes the text in replies to joins.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl ChannelTokenError {
         }
     }
 
-    /// The text in a refused handshake, which does not count the seconds.
+    /// Text in a rejected handshake, which omits the number of seconds.
     #[must_use]
     pub fn handshake_message(&self) -> Cow<'static, str> {
         match self {
@@ -85,7 +85,7 @@ impl ChannelTokenError {
         }
     }
 
-    /// What the verification of the signature ended with, in the words of channels.
+    /// Converts an error of the signature check.
     pub(super) fn from_auth(error: &AuthError, kid: Option<&str>) -> Self {
         match error {
             AuthError::BadSignature => Self::Signature,
@@ -98,7 +98,7 @@ impl ChannelTokenError {
     }
 }
 
-/// A token as clients hand it in, without what gets into it on the way: percent signs and white space.
+/// Removes white space and percent encoding, which tokens may pick up in URLs.
 pub(super) fn normalize(token: &str) -> Cow<'_, str> {
     if !token.contains(|c: char| c == '%' || c.is_whitespace()) {
         return Cow::Borrowed(token);
@@ -107,7 +107,7 @@ pub(super) fn normalize(token: &str) -> Cow<'_, str> {
     decoded.chars().filter(|c| !c.is_whitespace()).collect::<String>().into()
 }
 
-/// Reads a payload whose signature has been checked.
+/// Parses a payload whose signature is verified.
 pub(super) fn parse_claims(
     payload: &[u8],
     rules: &ClaimRequirements,
@@ -138,7 +138,7 @@ pub(super) fn parse_claims(
     Ok(VerifiedChannelToken { role, claims: text.into(), sub, expires_at })
 }
 
-/// No leeway: over at its very moment.
+/// Checks the expiry, without leeway.
 pub(super) fn check_expiry(expires_at: Timestamp, now: Timestamp) -> Result<(), ChannelTokenError> {
     if expires_at > now {
         return Ok(());
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn any_role_is_accepted_and_sub_is_optional() {
         let payload = r#"{"role":"moderator","exp":1000.5,"big":123456789012345678901}"#;
-        let token = parse_at_1000(payload).expect("is good");
+        let token = parse_at_1000(payload).expect("is valid");
         assert_eq!((&*token.role, &token.sub, &*token.claims), ("moderator", &None, payload));
-        let token = parse_at_1000(r#"{"role":"anon","exp":2000,"sub":"not a UUID"}"#).expect("is good");
+        let token = parse_at_1000(r#"{"role":"anon","exp":2000,"sub":"not a UUID"}"#).expect("is valid");
         assert_eq!(token.sub.as_deref(), Some("not a UUID"));
     }
 

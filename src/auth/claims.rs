@@ -1,4 +1,4 @@
-//! From a verified payload to a caller: which claims must be there, and what they must say.
+//! Validates the claims of a verified payload and builds the [`Principal`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,16 +8,16 @@ use serde_json::{Map, Number, Value, value::RawValue};
 use super::{AuthError, Permission, Principal, Role};
 use crate::model::UserId;
 
-/// What a deployment asks of every token.
+/// Claims that every token must have in this deployment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClaimRequirements {
-    /// `iss` must be this.
+    /// Required `iss`.
     pub(super) issuer: Option<String>,
-    /// `aud` must be this or hold it.
+    /// Required `aud`; a token may have several.
     pub(super) audience: Option<String>,
 }
 
-/// Reads the caller out of a payload whose signature has been checked.
+/// Builds the principal from a payload whose signature is verified.
 pub(super) fn parse_principal(
     payload: &[u8],
     rules: &ClaimRequirements,
@@ -27,8 +27,8 @@ pub(super) fn parse_principal(
     let claims: Map<String, Value> =
         serde_json::from_str(text).map_err(|_| AuthError::Malformed("payload is not a JSON object"))?;
     if claims_contain_nul(&claims) {
-        // jsonb has no U+0000: the caller's every statement would fail in `auth.jwt()`.
-        return Err(AuthError::Malformed("payload holds a NUL character"));
+        // jsonb cannot hold U+0000: every statement of the caller would fail in `auth.jwt()`.
+        return Err(AuthError::Malformed("payload contains a NUL character"));
     }
 
     let expires_at = expiry(&claims, now)?;
@@ -44,7 +44,7 @@ pub(super) fn parse_principal(
     Ok(Principal { user_id, role, permissions, expires_at, claims })
 }
 
-/// The value of a claim; JSON `null` counts as absent.
+/// Value of a claim; JSON `null` counts as absent.
 fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).filter(|value| !value.is_null())
 }
@@ -55,7 +55,7 @@ fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, Auth
         Some(_) => return Err(AuthError::Malformed("exp is not a number")),
         None => return Err(AuthError::MissingExp),
     };
-    // RFC 7519, 4.1.4: not accepted *on* or after that moment.
+    // RFC 7519, section 4.1.4: rejected on or after this time.
     if expires_at <= now {
         return Err(AuthError::Expired);
     }
@@ -66,7 +66,7 @@ fn expiry(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, Auth
     }
 }
 
-/// Seconds since 1970, whole or not, to the millisecond below; what is beyond the calendar is its end.
+/// Converts seconds since 1970, rounded down to milliseconds. Values out of range saturate.
 pub(super) fn timestamp_from_seconds(seconds: &Number) -> Timestamp {
     let milliseconds = match seconds.as_i64() {
         Some(whole) => whole.saturating_mul(1_000),
@@ -105,7 +105,7 @@ fn role(claims: &Map<String, Value>) -> Result<Role, AuthError> {
     }
 }
 
-/// `sub`, or its alias `userId`. The empty string is what some issuers write for "nobody".
+/// The user ID in `sub` or its alias `userId`. Some issuers write an empty string for no user.
 fn subject(claims: &Map<String, Value>) -> Result<Option<UserId>, AuthError> {
     for name in ["sub", "userId"] {
         match claim(claims, name) {
@@ -125,34 +125,34 @@ fn permissions(claims: &Map<String, Value>) -> Result<Arc<[Permission]>, AuthErr
     match claim(claims, "permissions") {
         None => Ok(Arc::default()),
         Some(Value::Array(all)) => {
-            let words = all.iter().map(|one| one.as_str().ok_or(MALFORMED));
-            words.filter_map(|word| word.map(Permission::from_claim).transpose()).collect()
+            let permissions = all.iter().map(|one| one.as_str().ok_or(MALFORMED));
+            permissions.filter_map(|permission| permission.map(Permission::from_claim).transpose()).collect()
         }
         Some(_) => Err(MALFORMED),
     }
 }
 
-/// The payload for `request.jwt.claims`. Values stay byte for byte as they were signed (no number is rounded);
-/// of names given twice the last counts, as it did above; `sub` and `role` are written as the server reads them,
-/// so that SQL that compares text cannot see another user than the server does.
+/// Builds the JSON for `request.jwt.claims`. Values keep their signed text (no number is rounded), and the
+/// last of duplicate claims counts, as above. `sub` and `role` are rewritten as the server read them, so that
+/// SQL that compares text sees the same user as the server.
 fn claims_for_sql(text: &str, user_id: Option<UserId>, role: Role) -> Result<Arc<str>, AuthError> {
-    let invariant = |_| AuthError::Malformed("payload is not a JSON object");
-    let mut claims: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(invariant)?;
+    let unparsable = |_| AuthError::Malformed("payload is not a JSON object");
+    let mut claims: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(unparsable)?;
     match user_id {
-        Some(id) => claims.insert("sub".into(), serde_json::value::to_raw_value(&id).map_err(invariant)?),
-        // Null or empty: auth.uid() of a caller without a user is null, whatever the payload spelled.
+        Some(id) => claims.insert("sub".into(), serde_json::value::to_raw_value(&id).map_err(unparsable)?),
+        // `sub` is null or empty: auth.uid() must be null.
         None => claims.remove("sub"),
     };
-    claims.insert("role".into(), serde_json::value::to_raw_value(&role).map_err(invariant)?);
-    serde_json::to_string(&claims).map(Arc::from).map_err(invariant)
+    claims.insert("role".into(), serde_json::value::to_raw_value(&role).map_err(unparsable)?);
+    serde_json::to_string(&claims).map(Arc::from).map_err(unparsable)
 }
 
-/// Whether any name or string of the claims holds U+0000.
+/// Whether any name or string of the claims contains U+0000.
 pub(super) fn claims_contain_nul(claims: &Map<String, Value>) -> bool {
     claims.iter().any(|(name, value)| name.contains('\0') || contains_nul(value))
 }
 
-/// Whether any string in there holds U+0000. No deeper than the parser let it be (128 levels).
+/// Whether any string in the value contains U+0000. The parser bounds the depth at 128 levels.
 fn contains_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
@@ -184,7 +184,7 @@ mod tests {
             r#"{{"userId":"{}","exp":2000.5,"big":123456789012345678901234567890,"app_metadata":{{"n":1.10}}}}"#,
             SUB.to_uppercase()
         );
-        let caller = parse_at_1000(&payload).expect("is a good payload");
+        let caller = parse_at_1000(&payload).expect("is valid");
         assert_eq!(caller.user_id, SUB.parse().ok());
         assert_eq!(caller.expires_at, Timestamp::from_millisecond(2_000_500).expect("within the calendar"));
         let claims: BTreeMap<&str, &RawValue> = serde_json::from_str(&caller.claims).expect("is JSON");
@@ -198,14 +198,14 @@ mod tests {
     fn duplicate_claims_use_the_last_value() {
         let payload =
             format!(r#"{{"exp":2000,"role":"service_role","sub":"x","sub":"{SUB}","role":"anon"}}"#);
-        let caller = parse_at_1000(&payload).expect("is a good payload");
+        let caller = parse_at_1000(&payload).expect("is valid");
         assert_eq!(caller.role, Role::Anon);
         assert_eq!(&*caller.claims, format!(r#"{{"exp":2000,"role":"anon","sub":"{SUB}"}}"#));
     }
 
     #[test]
     fn service_token_needs_no_user() {
-        let caller = parse_at_1000(r#"{"exp":2000,"role":"service_role","sub":""}"#).expect("is good");
+        let caller = parse_at_1000(r#"{"exp":2000,"role":"service_role","sub":""}"#).expect("is valid");
         assert_eq!((caller.user_id, caller.role), (None, Role::ServiceRole));
         assert_eq!(&*caller.claims, r#"{"exp":2000,"role":"service_role"}"#);
     }
@@ -228,13 +228,13 @@ mod tests {
             (r#"{"exp":-1e300,"sub":"SUB"}"#, "has expired"),
             (r#"{"exp":2000,"nbf":1001,"sub":"SUB"}"#, "not valid yet"),
             (r#"{"exp":2000,"nbf":"no","sub":"SUB"}"#, "nbf is not a number"),
-            (r#"{"exp":2000,"role":"postgres","sub":"SUB"}"#, "role is not one of"),
-            (r#"{"exp":2000,"role":"","sub":"SUB"}"#, "role is not one of"),
+            (r#"{"exp":2000,"role":"postgres","sub":"SUB"}"#, "role must be one of"),
+            (r#"{"exp":2000,"role":"","sub":"SUB"}"#, "role must be one of"),
             (r#"{"exp":2000,"role":["anon"],"sub":"SUB"}"#, "role is not a string"),
-            (r#"{"exp":2000}"#, "names no user"),
-            (r#"{"exp":2000,"sub":"bob"}"#, "is not a UUID"),
-            (r#"{"exp":2000,"sub":7}"#, "is not a UUID"),
-            (r#"{"exp":2000,"role":"anon","sub":"bob"}"#, "is not a UUID"),
+            (r#"{"exp":2000}"#, "has no user ID"),
+            (r#"{"exp":2000,"sub":"bob"}"#, "must be a UUID"),
+            (r#"{"exp":2000,"sub":7}"#, "must be a UUID"),
+            (r#"{"exp":2000,"role":"anon","sub":"bob"}"#, "must be a UUID"),
             (r#"{"exp":2000,"sub":"SUB","permissions":"presence:admin"}"#, "permissions is not a list"),
             (r#"{"exp":2000,"sub":"SUB","permissions":[1]}"#, "permissions is not a list"),
         ] {
@@ -255,7 +255,7 @@ mod tests {
     fn unknown_permissions_are_ignored() {
         let payload =
             format!(r#"{{"exp":2000,"sub":"{SUB}","permissions":["presence:admin","billing:read"]}}"#);
-        let caller = parse_at_1000(&payload).expect("is good");
+        let caller = parse_at_1000(&payload).expect("is valid");
         assert_eq!(&*caller.permissions, [Permission::PresenceAdmin]);
         assert!(caller.claims.contains("billing:read"));
     }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn configured_issuer_and_audience_are_required() {
         let rules = ClaimRequirements { issuer: Some("https://id".into()), audience: Some("chat".into()) };
-        for (rest, good) in [
+        for (rest, valid) in [
             (r#""iss":"https://id","aud":"chat""#, true),
             (r#""iss":"https://id","aud":["web","chat"]"#, true),
             (r#""iss":"https://id","aud":["web"]"#, false),
@@ -276,7 +276,7 @@ mod tests {
             let payload = format!(r#"{{"exp":2000,"role":"anon",{rest}}}"#);
             assert_eq!(
                 parse_principal(payload.as_bytes(), &rules, timestamp(1_000)).is_ok(),
-                good,
+                valid,
                 "{payload}"
             );
         }

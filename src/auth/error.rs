@@ -1,64 +1,61 @@
-//! Why a caller is not believed.
+//! Authentication errors.
 
 use std::sync::Arc;
 
 use super::jwks::JwksError;
 
-/// Why a token was refused. The texts are for people and stable; none of them carries the token or a part of it.
+/// Why a caller is not authenticated. The texts are stable and never contain the token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuthError {
-    /// Nothing was presented.
-    #[error("authentication is required")]
+    /// No credentials were sent.
+    #[error("credentials are missing; send Authorization: Bearer <token> or an apikey header")]
     Missing,
-    /// Not a token at all, or a claim of the wrong type; says which part.
+    /// Not a JWT, or a claim has the wrong type; says which part.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
-    /// Over [`super::token::MAX_BYTES`].
-    #[error("the token is too long")]
+    /// Longer than [`super::token::MAX_TOKEN_BYTES`].
+    #[error("the token is too long; the maximum is 8192 bytes")]
     TooLong,
-    /// `exp` is past; there is no leeway.
+    /// `exp` is in the past; there is no leeway.
     #[error("the token has expired")]
     Expired,
     /// `nbf` is in the future.
-    #[error("the token is not valid yet")]
+    #[error("the token is not valid yet (nbf)")]
     NotYetValid,
-    /// The signature does not belong to the token and the key.
-    #[error("the token's signature is not valid")]
+    /// The signature does not match the token and the key.
+    #[error("the token's signature is invalid")]
     BadSignature,
-    /// `alg` is `none`, is not supported, or is not what the key is for.
-    #[error("the token's signing algorithm is not allowed")]
+    /// `alg` is `none`, unsupported, or not allowed for the key.
+    #[error("the token's signing algorithm (alg) is not allowed")]
     AlgorithmNotAllowed,
-    /// `kid` names no key, or is absent where there are several keys.
-    #[error("the token's signing key is not known")]
+    /// `kid` matches no key, or is absent while there are several keys.
+    #[error("the token's signing key (kid) is unknown")]
     UnknownKey,
-    /// `exp` is absent.
     #[error("the token has no expiry (exp)")]
     MissingExp,
-    /// `iss` is not the configured issuer.
-    #[error("the token's issuer is not accepted")]
+    #[error("the token's issuer (iss) is not accepted")]
     WrongIssuer,
-    /// `aud` does not hold the configured audience.
-    #[error("the token's audience is not accepted")]
+    /// `aud` does not contain the configured audience.
+    #[error("the token's audience (aud) is not accepted")]
     WrongAudience,
-    /// `role` is none of the three.
-    #[error("the token's role is not one of anon, authenticated, service_role")]
+    /// `role` is not one of the three roles.
+    #[error("the token's role must be one of anon, authenticated, service_role")]
     UnknownRole,
-    /// An `authenticated` token without `sub`.
-    #[error("the token names no user (sub)")]
+    /// A token with role `authenticated` has no `sub`.
+    #[error("the token has no user ID (sub)")]
     NoSubject,
-    /// `sub` is not a UUID.
-    #[error("the token's user id (sub) is not a UUID")]
+    #[error("the token's user ID (sub) must be a UUID")]
     InvalidSubject,
-    /// The caller is believed, but is no user: an anon key, or the service itself.
-    #[error("this needs a signed-in user")]
+    /// The credentials are valid but name no user: an anon key or the service role.
+    #[error("this request requires the token of a user")]
     UserRequired,
-    /// The signing keys could not be fetched, so nothing can be said about the token.
-    #[error("the signing keys are out of reach, try again soon")]
+    /// The signing keys could not be fetched, so the token cannot be verified.
+    #[error("the signing keys are unavailable; try again later")]
     KeysUnavailable(#[source] Arc<JwksError>),
 }
 
 impl AuthError {
-    /// Whether another try with the same token may succeed: the fault is on the server's side.
+    /// Whether a retry with the same token may succeed, because the fault is on the server's side.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::KeysUnavailable(_))

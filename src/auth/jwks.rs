@@ -1,10 +1,11 @@
-//! The issuer's published keys: fetched when first needed, kept, and fetched again when a token names a new one.
+//! The issuer's public keys (JWKS): fetched on first use, cached, and refreshed when a token names an unknown
+//! key.
 //!
-//! - One fetch at a time; whoever needs it meanwhile waits for that one. It runs in a task of its own, so a client
-//!   that hangs up does not cancel it for the others.
-//! - Strangers choose `kid`, so an unknown one costs the issuer at most one request in 10 s.
-//! - A failed fetch leaves the keys as they were; the next try comes after a growing, jittered pause.
-//! - Keys older than 10 minutes are fetched again in the background, so that a withdrawn one ceases to count.
+//! - One fetch runs at a time; other callers wait for it. It runs in its own task, so a client that
+//!   disconnects does not cancel it.
+//! - Clients choose `kid`, so unknown ones cause at most one request per 10 s.
+//! - A failed fetch keeps the keys; retries back off exponentially with jitter.
+//! - Keys older than 10 minutes are refreshed in the background, so that withdrawn keys expire.
 
 use std::{
     sync::Arc,
@@ -22,46 +23,45 @@ use super::{
     token::SigningAlgorithm,
 };
 
-/// A whole fetch, from the name look-up to the last byte.
+/// Timeout of a fetch, including DNS lookup and body.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of that, for the connection.
+/// Timeout of the connection within a fetch.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest key set that is read, in bytes; the large ones in the wild have about 20,000.
+/// Maximum size of a key set in bytes; large public ones have about 20,000.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// The most keys that are kept.
+/// Maximum number of cached keys.
 const MAX_KEYS: usize = 64;
 
 /// Why the keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum JwksError {
-    /// No answer, or not a whole one.
+    /// The request failed or the body was incomplete.
     #[error("the key set could not be fetched")]
     Request(#[source] reqwest::Error),
-    /// An answer other than 200. Redirects are not followed.
-    #[error("the key set's server answered {0}")]
+    /// The status was not 200. Redirects are not followed.
+    #[error("the key set request was answered with status {0}")]
     Status(StatusCode),
-    /// Over 256 KiB.
-    #[error("the key set is too large")]
+    /// The body exceeds 256 KiB.
+    #[error("the key set exceeds 256 KiB")]
     TooLarge,
-    /// Not a JSON Web Key Set.
-    #[error("the key set does not parse")]
+    /// The body is not a JSON Web Key Set.
+    #[error("the key set is not a JSON Web Key Set")]
     InvalidKeySet(#[source] serde_json::Error),
-    /// The server is shutting down.
-    #[error("the fetch was aborted")]
+    #[error("the key set fetch was aborted")]
     Aborted,
 }
 
-/// How often the issuer is asked.
+/// How often keys are fetched.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RefreshPolicy {
-    /// After a success: the shortest time until an unknown `kid` causes another fetch. After a failure with keys
-    /// in hand: the first pause, doubled each time.
+    /// After a success: the minimum time until an unknown `kid` causes another fetch. After a failure with
+    /// cached keys: the first backoff delay, doubled each time.
     pub(super) retry_with_keys: Duration,
-    /// After a failure with no keys in hand yet: the first pause, doubled each time.
+    /// After a failure without cached keys: the first backoff delay, doubled each time.
     pub(super) retry_without_keys: Duration,
-    /// The longest pause, before jitter.
+    /// Maximum backoff delay before jitter.
     pub(super) max_retry: Duration,
-    /// The age from which keys are fetched again without anybody asking.
+    /// Age at which keys are refreshed in the background.
     pub(super) max_age: Duration,
 }
 
@@ -77,23 +77,23 @@ impl Default for RefreshPolicy {
 }
 
 impl RefreshPolicy {
-    /// The pause after the `failures`th failure in a row (0: a success), with up to a half on top at random, so
-    /// that nodes which failed together do not come back together.
+    /// Delay after `failures` failures in a row (0: after a success), with 0 to 50 % jitter, so that nodes do
+    /// not retry at the same time.
     fn delay(self, failures: u32, have_keys: bool) -> Duration {
         if failures == 0 {
             return self.retry_with_keys;
         }
         let first = if have_keys { self.retry_with_keys } else { self.retry_without_keys };
-        let doubled = first.saturating_mul(1 << (failures - 1).min(16)).min(self.max_retry);
-        doubled.mul_f64(1.0 + rand::random::<f64>() / 2.0)
+        let delay = first.saturating_mul(1 << (failures - 1).min(16)).min(self.max_retry);
+        delay.mul_f64(1.0 + rand::random::<f64>() / 2.0)
     }
 }
 
-/// The keys of one issuer.
+/// Keys of one issuer.
 #[derive(Clone)]
 pub(super) struct Jwks {
     shared: Arc<Shared>,
-    /// Held by whoever fetches.
+    /// Locked during a fetch.
     fetch_state: Arc<Mutex<FetchState>>,
 }
 
@@ -101,7 +101,7 @@ struct Shared {
     url: Url,
     client: Client,
     policy: RefreshPolicy,
-    /// Called whenever the keys change, to forget what was reached with the old ones.
+    /// Called when the keys change, to clear caches.
     on_change: Box<dyn Fn() + Send + Sync>,
     keys: RwLock<KeySet>,
 }
@@ -109,16 +109,16 @@ struct Shared {
 #[derive(Default)]
 struct KeySet {
     keys: Vec<(Option<String>, VerifyingKey)>,
-    /// The text they were read from; says whether anything changed.
+    /// The body they were parsed from, to detect changes.
     text: Vec<u8>,
-    /// `None` until the first success.
+    /// `None` before the first success.
     fetched_at: Option<Instant>,
 }
 
 struct FetchState {
     next_fetch_at: Instant,
     failures: u32,
-    /// Of the last fetch; `None` after a success.
+    /// Error of the last fetch; `None` after a success.
     error: Option<Arc<JwksError>>,
 }
 
@@ -134,7 +134,7 @@ struct KeySetDocument {
 }
 
 impl Jwks {
-    /// Knows no key yet; fetches nothing before somebody asks.
+    /// Creates an empty key set; the first lookup fetches the keys.
     pub(super) fn new(
         url: Url,
         on_change: impl Fn() + Send + Sync + 'static,
@@ -152,10 +152,10 @@ impl Jwks {
         Ok(Self { shared: Arc::new(shared), fetch_state: Arc::new(Mutex::new(fetching)) })
     }
 
-    /// The key that `kid` names, if it is for `algorithm`.
+    /// Finds the key that `kid` names, if it supports `algorithm`.
     ///
     /// # Errors
-    /// [`AuthError::KeysUnavailable`] where the keys would have to be fetched and cannot be.
+    /// [`AuthError::KeysUnavailable`] when the keys must be fetched and the fetch fails.
     pub(super) async fn find(
         &self,
         kid: Option<&str>,
@@ -163,13 +163,13 @@ impl Jwks {
     ) -> Result<VerifyingKey, AuthError> {
         match self.shared.look_up(kid, algorithm) {
             Err(AuthError::UnknownKey) => {}
-            known => return known,
+            found => return found,
         }
         let guard = Arc::clone(&self.fetch_state).lock_owned().await;
-        // Somebody may have fetched it while we waited.
+        // Another task may have fetched it in the meantime.
         match self.shared.look_up(kid, algorithm) {
             Err(AuthError::UnknownKey) => {}
-            known => return known,
+            found => return found,
         }
         if Instant::now() < guard.next_fetch_at {
             guard.outcome()?;
@@ -180,7 +180,7 @@ impl Jwks {
         self.shared.look_up(kid, algorithm)
     }
 
-    /// Starts a fetch in the background if the keys are old. Needs a Tokio runtime.
+    /// Starts a background fetch if the keys are stale. Must run in a Tokio runtime.
     pub(super) fn refresh_if_stale(&self) {
         let age = self.shared.keys.read().fetched_at.map(|at| at.elapsed());
         if age.is_none_or(|age| age < self.shared.policy.max_age) {
@@ -195,19 +195,24 @@ impl Jwks {
 }
 
 impl Shared {
-    /// [`AuthError::UnknownKey`] alone is worth a fetch.
+    /// Only [`AuthError::UnknownKey`] justifies a fetch.
     fn look_up(&self, kid: Option<&str>, algorithm: SigningAlgorithm) -> Result<VerifyingKey, AuthError> {
         let set = self.keys.read();
         if set.fetched_at.is_none() {
             return Err(AuthError::UnknownKey);
         }
-        let named = |entry: &&(Option<String>, VerifyingKey)| kid.is_none() || entry.0.as_deref() == kid;
-        let mut fitting = set.keys.iter().filter(named).filter(|(_, key)| key.supports(algorithm));
-        match (fitting.next(), fitting.next()) {
+        let matches_kid =
+            |entry: &&(Option<String>, VerifyingKey)| kid.is_none() || entry.0.as_deref() == kid;
+        let mut matching = set.keys.iter().filter(matches_kid).filter(|(_, key)| key.supports(algorithm));
+        match (matching.next(), matching.next()) {
             (Some((_, key)), None) => Ok(key.clone()),
-            // Trying one after the other would let a stranger choose how much work a token is.
-            (Some(_), Some(_)) => Err(AuthError::Malformed("header does not say which key (kid)")),
-            (None, _) if set.keys.iter().any(|entry| named(&entry)) => Err(AuthError::AlgorithmNotAllowed),
+            // Trying several keys would let a client multiply the cost of a token.
+            (Some(_), Some(_)) => {
+                Err(AuthError::Malformed("header has no key ID (kid), and several keys match"))
+            }
+            (None, _) if set.keys.iter().any(|entry| matches_kid(&entry)) => {
+                Err(AuthError::AlgorithmNotAllowed)
+            }
             (None, _) => Err(AuthError::UnknownKey),
         }
     }
@@ -217,13 +222,13 @@ impl Shared {
         let changed = set.text != text;
         *set = KeySet { keys, text, fetched_at: Some(Instant::now()) };
         if changed {
-            tracing::info!(keys = set.keys.len(), "the signing keys have changed");
+            tracing::info!(keys = set.keys.len(), "signing keys changed");
             (self.on_change)();
         }
     }
 
     async fn download(&self) -> Result<Vec<u8>, JwksError> {
-        // Without the URL, which may carry credentials.
+        // The URL is removed because it may hold credentials.
         let failed = |error: reqwest::Error| JwksError::Request(error.without_url());
         let mut response = self.client.get(self.url.clone()).send().await.map_err(failed)?;
         if response.status() != StatusCode::OK {
@@ -240,7 +245,7 @@ impl Shared {
     }
 }
 
-/// One fetch, and what follows from it.
+/// Fetches the keys and updates the key set and the fetch state.
 async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<FetchState>) -> Result<(), AuthError> {
     let fetched = shared.download().await.and_then(|text| Ok((parse_key_set(&text)?, text)));
     match fetched {
@@ -255,7 +260,7 @@ async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<FetchState>) -
             tracing::warn!(
                 error = &*error as &dyn std::error::Error,
                 failures = fetching.failures,
-                "the signing keys could not be fetched"
+                "signing key fetch failed"
             );
             fetching.error = Some(error);
         }
@@ -265,16 +270,16 @@ async fn fetch(shared: Arc<Shared>, mut fetching: OwnedMutexGuard<FetchState>) -
     fetching.outcome()
 }
 
-/// The usable keys of a set; a key that we cannot use is no reason to do without the others.
+/// Parses the usable keys of a set; unusable ones are skipped.
 fn parse_key_set(text: &[u8]) -> Result<Vec<(Option<String>, VerifyingKey)>, JwksError> {
     let document: KeySetDocument = serde_json::from_slice(text).map_err(JwksError::InvalidKeySet)?;
     let usable = document.keys.into_iter().filter_map(|entry| {
         let jwk: Jwk = serde_json::from_value(entry)
-            .inspect_err(|error| tracing::debug!(%error, "passing over what is no key"))
+            .inspect_err(|error| tracing::debug!(%error, "invalid JWK skipped"))
             .ok()?;
         let kid = jwk.kid().map(str::to_owned);
         jwk.verifying_key()
-            .inspect_err(|reason| tracing::debug!(%reason, kid, "passing over a key"))
+            .inspect_err(|reason| tracing::debug!(%reason, kid, "unusable JWK skipped"))
             .ok()
             .map(|key| (kid.clone(), key))
     });

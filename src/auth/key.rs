@@ -1,4 +1,4 @@
-//! One key, and the algorithms that it is for.
+//! A verification key and the algorithms that it may be used with.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
@@ -9,13 +9,13 @@ use super::{
     token::{SigningAlgorithm, TokenParts},
 };
 
-/// The smallest RSA modulus that is accepted, in bytes (2,048 bits, RFC 7518, 3.3).
+/// Minimum RSA modulus in bytes (2,048 bits; RFC 7518, section 3.3).
 const MIN_RSA_MODULUS_BYTES: usize = 256;
-/// The largest, in bytes (8,192 bits): beyond it a verification is a denial of service.
+/// Maximum RSA modulus in bytes (8,192 bits): verification with a larger one is too slow.
 const MAX_RSA_MODULUS_BYTES: usize = 1024;
 
-/// A key with what it is for pinned: a token never chooses what kind of key a key is. The algorithms of one key differ
-/// in nothing but the hash.
+/// A key pinned to its algorithms, so that a token cannot choose the kind of a key. The algorithms of one key
+/// differ only in the hash.
 #[derive(Clone)]
 pub(super) struct VerifyingKey {
     algorithms: &'static [SigningAlgorithm],
@@ -23,19 +23,19 @@ pub(super) struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// The shared secret, for HS256, HS384 and HS512 and nothing else.
+    /// The shared secret, for HS256, HS384 and HS512 only.
     pub(super) fn from_secret(secret: &str) -> Self {
         const HMAC: &[SigningAlgorithm] =
             &[SigningAlgorithm::Hs256, SigningAlgorithm::Hs384, SigningAlgorithm::Hs512];
         Self { algorithms: HMAC, key: DecodingKey::from_secret(secret.as_bytes()) }
     }
 
-    /// Whether it is for this algorithm.
+    /// Whether the key may be used with `algorithm`.
     pub(super) fn supports(&self, algorithm: SigningAlgorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
 
-    /// Checks the signature over a token's header and payload.
+    /// Verifies the signature over a token's header and payload.
     pub(super) fn verify(&self, parts: &TokenParts<'_>) -> Result<(), AuthError> {
         if !self.supports(parts.algorithm) {
             return Err(AuthError::AlgorithmNotAllowed);
@@ -48,13 +48,13 @@ impl VerifyingKey {
             algorithm,
         ) {
             Ok(true) => Ok(()),
-            // An error is a signature that is not even base64url, or a key that is no point on its curve.
+            // An error means that the signature is not base64url or that the key is not a point on its curve.
             Ok(false) | Err(_) => Err(AuthError::BadSignature),
         }
     }
 }
 
-/// One entry of a JSON Web Key Set (RFC 7517), as far as we use it.
+/// The fields of a JSON Web Key (RFC 7517) that are used.
 #[derive(Debug, Deserialize)]
 pub(super) struct Jwk {
     kty: String,
@@ -70,14 +70,14 @@ pub(super) struct Jwk {
     y: Option<String>,
 }
 
-/// Why an entry of the set is passed over.
+/// Why a key of the set is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnusableJwk {
-    #[error("not for verifying signatures")]
+    #[error("not usable for signature verification")]
     NotForVerification,
-    #[error("key type, curve or algorithm not supported")]
+    #[error("key type, curve or algorithm is not supported")]
     Unsupported,
-    #[error("key material missing or of the wrong size")]
+    #[error("key material is missing or has the wrong size")]
     InvalidKeyMaterial,
 }
 
@@ -86,11 +86,12 @@ impl Jwk {
         self.kid.as_deref()
     }
 
-    /// The key, for the one algorithm that it names, or those of its kind. Symmetric entries are passed over: a secret that is published is none.
+    /// Converts the entry to a key for its `alg`, or for all algorithms of its kind. Symmetric entries are
+    /// rejected, because a published secret is not secret.
     pub(super) fn verifying_key(&self) -> Result<VerifyingKey, UnusableJwk> {
-        let signs = self.public_use.as_deref().is_none_or(|purpose| purpose == "sig");
-        let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if !signs || !verifies {
+        let is_signature_key = self.public_use.as_deref().is_none_or(|purpose| purpose == "sig");
+        let allows_verify = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if !is_signature_key || !allows_verify {
             return Err(UnusableJwk::NotForVerification);
         }
         let alg = self.alg.as_deref();
@@ -126,7 +127,7 @@ impl Jwk {
         Ok(VerifyingKey { algorithms, key })
     }
 
-    /// A point on a curve whose coordinates have `N` bytes.
+    /// Builds an EC key; each coordinate has `N` bytes.
     fn ec<const N: usize>(
         &self,
         algorithms: &'static [SigningAlgorithm],

@@ -1,9 +1,9 @@
-//! Tokens: verification, keys, claims.
+//! Authentication: verifies tokens and API keys.
 //!
-//! [`Verifier::verify`] turns what a client presents (a JWT or an opaque API key) into a [`Caller`]: who that
-//! is, which database role it acts as, and the JSON text for `request.jwt.claims`. Read `verifier` first; then
-//! `token` (the three parts of a JWT), `key` and `jwks` (which key a token may use), `claims` (what the payload
-//! must say; those of realtime channels in `channel`). What a caller may do in the database is not decided here but by row-level security.
+//! [`Verifier::verify`] converts a JWT or an opaque API key to a [`Principal`]: the user, the database role
+//! and the JSON for `request.jwt.claims`. Start with `verifier`, then `token` (the parts of a JWT), `key` and
+//! `jwks` (which key may verify a token), `claims` and `channel_token` (required claims). Authorization is
+//! not decided here but by row-level security.
 
 mod cache;
 mod channel_token;

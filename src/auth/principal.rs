@@ -1,4 +1,4 @@
-//! Who somebody is, once they are believed.
+//! The authenticated caller: user, database role, permissions and claims.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -8,23 +8,22 @@ use serde::{Deserialize, Serialize};
 use super::AuthError;
 use crate::model::UserId;
 
-/// The database role that a caller's SQL runs as.
+/// Database role that the principal's SQL runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Nobody in particular.
+    /// A caller without a user.
     Anon,
-    /// A signed-in user.
+    /// A user with a token; has a user ID.
     Authenticated,
-    /// The operator's own back end; bypasses row-level security.
+    /// A backend service of the operator; bypasses row-level security.
     ServiceRole,
 }
 
 impl Role {
-    /// Every role.
     pub const ALL: [Self; 3] = [Self::Anon, Self::Authenticated, Self::ServiceRole];
 
-    /// The name in tokens and in SQL.
+    /// Name in tokens and SQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +40,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The text is none of the three roles.
+/// The text is not one of the three roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of anon, authenticated, service_role")]
 pub struct UnknownRole;
@@ -54,18 +53,18 @@ impl FromStr for Role {
     }
 }
 
-/// What a token's `permissions` may grant beyond its role. Others are left to the operator's policies, which
-/// read them from the claims.
+/// Permissions in a token's `permissions` claim that the server knows. Policies can read others from the
+/// claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Permission {
-    /// `presence:admin`: presence routes for any user, and pushing to sockets.
+    /// `presence:admin`: presence routes for any user, and sending custom events to sockets.
     PresenceAdmin,
     /// `context:admin`: context routes for any user.
     ContextAdmin,
 }
 
 impl Permission {
-    /// The word in the token, read back; `None` for words that mean nothing to the server.
+    /// Parses a permission; `None` for one that the server does not know.
     #[must_use]
     pub fn from_claim(text: &str) -> Option<Self> {
         match text {
@@ -76,24 +75,23 @@ impl Permission {
     }
 }
 
-/// A believed caller. Cheap to clone.
+/// An authenticated caller. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// Which user; always there for [`Role::Authenticated`].
+    /// The user; always set for [`Role::Authenticated`].
     pub user_id: Option<UserId>,
-    /// Which role its SQL runs as.
     pub role: Role,
-    /// What it may do beyond its role.
+    /// Permissions beyond the role.
     pub permissions: Arc<[Permission]>,
-    /// From this moment on the caller is no longer believed; [`Timestamp::MAX`] for API keys and gateways.
+    /// Expiry; [`Timestamp::MAX`] for API keys and gateways.
     pub expires_at: Timestamp,
-    /// The text for `request.jwt.claims`: the payload as it was, with `sub` and `role` always filled where
-    /// there is a user, so that `auth.uid()` and `auth.role()` work. Never for logs.
+    /// JSON for `request.jwt.claims`: the payload of the token, with `sub` and `role` always set where there
+    /// is a user, so that `auth.uid()` and `auth.role()` work. Do not log it.
     pub claims: Arc<str>,
 }
 
 impl Principal {
-    /// A caller who is known by role alone, by an opaque API key.
+    /// A principal without a user, as for an opaque API key.
     #[must_use]
     pub fn with_role(role: Role) -> Self {
         Self {
@@ -105,7 +103,7 @@ impl Principal {
         }
     }
 
-    /// A user vouched for by a trusted gateway, which has checked the credentials itself.
+    /// A user without a token, identified by a trusted gateway or by a caller that may act for the user.
     #[must_use]
     pub fn for_user(user_id: UserId) -> Self {
         let role = Role::Authenticated;
@@ -118,27 +116,26 @@ impl Principal {
         }
     }
 
-    /// The user.
+    /// The user, where one is required.
     ///
     /// # Errors
-    /// [`AuthError::UserRequired`] for an anon key or a service token that names no user.
+    /// [`AuthError::UserRequired`] for an anon key or a service token without a user.
     pub fn require_user(&self) -> Result<UserId, AuthError> {
         self.user_id.ok_or(AuthError::UserRequired)
     }
 
-    /// Whether this caller may speak for `user`: it is that user, the service, or holds `permission`.
+    /// Whether this principal may act for `user`: it is that user, the service role, or has `permission`.
     #[must_use]
     pub fn may_act_for(&self, user: UserId, permission: Permission) -> bool {
         self.is_service() || self.user_id == Some(user) || self.has_permission(permission)
     }
 
-    /// Whether the token grants `permission` by name.
     #[must_use]
     pub fn has_permission(&self, permission: Permission) -> bool {
         self.permissions.contains(&permission)
     }
 
-    /// Whether this is the operator's own back end.
+    /// Whether the role is [`Role::ServiceRole`].
     #[must_use]
     pub fn is_service(&self) -> bool {
         self.role == Role::ServiceRole

@@ -1,6 +1,6 @@
-//! Good and bad tokens of every algorithm, against a key server on loopback.
+//! Valid and invalid tokens of every algorithm, against a key server on loopback.
 //!
-//! The private keys in `tests/fixtures/keys` were made for these tests and sign nothing else.
+//! The private keys in `tests/fixtures/keys` were generated for these tests and are used nowhere else.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ const OTHER_RSA: &str = include_str!("../../tests/fixtures/keys/rsa-other.pem");
 const P256: &str = include_str!("../../tests/fixtures/keys/p256.pem");
 const ED25519: &str = include_str!("../../tests/fixtures/keys/ed25519.pem");
 
-/// A clock that stands where it is put.
+/// A clock that tests set.
 struct StoppedClock(Mutex<Timestamp>);
 
 impl Clock for StoppedClock {
@@ -41,10 +41,10 @@ fn clock_at(second: i64) -> Arc<StoppedClock> {
     Arc::new(StoppedClock(Mutex::new(Timestamp::from_second(second).expect("within the calendar"))))
 }
 
-/// What the key server answers, and how often it was asked.
+/// Key server with a configurable response and a request counter.
 #[derive(Default)]
 struct KeyServer {
-    answer: Mutex<(StatusCode, String)>,
+    response: Mutex<(StatusCode, String)>,
     requests: AtomicUsize,
     delay: Mutex<Duration>,
 }
@@ -64,15 +64,15 @@ impl KeyServer {
         server.requests.fetch_add(1, Ordering::SeqCst);
         let delay = *server.delay.lock();
         tokio::time::sleep(delay).await;
-        server.answer.lock().clone()
+        server.response.lock().clone()
     }
 
     fn publish(&self, keys: Vec<Value>) {
-        *self.answer.lock() = (StatusCode::OK, json!({ "keys": keys }).to_string());
+        *self.response.lock() = (StatusCode::OK, json!({ "keys": keys }).to_string());
     }
 
     fn fail(&self) {
-        *self.answer.lock() = (StatusCode::INTERNAL_SERVER_ERROR, "secret trouble".into());
+        *self.response.lock() = (StatusCode::INTERNAL_SERVER_ERROR, "internal detail".into());
     }
 
     fn requests(&self) -> usize {
@@ -103,7 +103,7 @@ fn every_key() -> Vec<Value> {
         jwk("p256", Algorithm::ES256, P256),
         jwk("ed", Algorithm::EdDSA, ED25519),
         json!({"kty": "oct", "kid": "oct", "k": B64.encode(SECRET)}),
-        json!("no key at all"),
+        json!("not a key"),
     ]
 }
 
@@ -119,7 +119,7 @@ fn sign_hmac(algorithm: Algorithm, secret: &[u8], kid: Option<&str>, claims: &Va
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret)).expect("signs")
 }
 
-/// A token of any header and signature.
+/// A token with the given header and signature.
 fn unsigned(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", B64.encode(header.to_string()), B64.encode(claims.to_string()))
 }
@@ -128,7 +128,7 @@ fn valid_claims() -> Value {
     json!({ "sub": SUB, "exp": 2_000 })
 }
 
-/// Generous where it does not matter, so that a slow machine changes nothing.
+/// Long delays, so that timing on a slow machine does not matter.
 fn refresh_policy() -> RefreshPolicy {
     let (long, short) = (Duration::from_secs(60), Duration::from_millis(50));
     RefreshPolicy { retry_with_keys: long, retry_without_keys: short, max_retry: long, max_age: long }
@@ -141,10 +141,10 @@ fn verifier_at_1000(jwks_url: Option<String>, pacing: RefreshPolicy) -> Verifier
         api_keys: HashMap::from([("sb_anon".into(), Role::Anon), ("sb_service".into(), Role::ServiceRole)]),
         ..VerifierSettings::default()
     };
-    Verifier::with_refresh_policy(settings, clock_at(1_000), pacing).expect("are good settings")
+    Verifier::with_refresh_policy(settings, clock_at(1_000), pacing).expect("are valid settings")
 }
 
-/// The name of the variant: what the tables below compare.
+/// Name of the error variant, or `ok`.
 fn outcome(result: Result<Principal, AuthError>) -> String {
     match result {
         Ok(_) => "ok".into(),
@@ -166,7 +166,7 @@ async fn valid_tokens_of_every_algorithm_are_accepted() {
         sign(Algorithm::RS256, RSA, Some("rsa"), &claims),
         sign(Algorithm::ES256, P256, Some("p256"), &claims),
         sign(Algorithm::EdDSA, ED25519, Some("ed"), &claims),
-        // Without `kid` there is just one key that fits.
+        // Without `kid`, exactly one key matches.
         sign(Algorithm::RS256, RSA, None, &claims),
     ] {
         for round in ["first", "cached"] {
@@ -202,19 +202,19 @@ async fn forged_tokens_are_rejected() {
         (unsigned(&json!({"alg": "ES256", "kid": "p256"}), &claims, &B64.encode([0; 64])), "BadSignature"),
         (unsigned(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, &B64.encode([0; 64])), "BadSignature"),
         (unsigned(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, "=!"), "BadSignature"),
-        // The public key used as an HMAC secret, in the two forms in which a victim might hold it.
+        // The public key used as an HMAC secret, in two encodings.
         (sign_hmac(Algorithm::HS256, &modulus, Some("rsa"), &claims), "BadSignature"),
         (sign_hmac(Algorithm::HS256, RSA.as_bytes(), Some("rsa"), &claims), "BadSignature"),
         (sign_hmac(Algorithm::HS256, b"another secret", None, &claims), "BadSignature"),
         (sign_hmac(Algorithm::HS512, SECRET.as_bytes(), None, &claims), "AlgorithmNotAllowed"),
         (sign(Algorithm::RS512, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
         (sign(Algorithm::PS256, RSA, Some("rsa"), &claims), "AlgorithmNotAllowed"),
-        // A key named for an algorithm that it is not for.
+        // `kid` names a key of another algorithm.
         (sign(Algorithm::RS256, RSA, Some("p256"), &claims), "AlgorithmNotAllowed"),
         (sign(Algorithm::EdDSA, ED25519, Some("rsa"), &claims), "AlgorithmNotAllowed"),
         (sign(Algorithm::RS256, RSA, Some("oct"), &claims), "UnknownKey"),
         (sign(Algorithm::RS256, OTHER_RSA, Some("rsa"), &claims), "BadSignature"),
-        (sign(Algorithm::RS256, RSA, Some("stranger"), &claims), "UnknownKey"),
+        (sign(Algorithm::RS256, RSA, Some("unknown"), &claims), "UnknownKey"),
         (tampered, "BadSignature"),
         (unsigned(&json!({"alg": "HS256", "crit": ["b64"], "b64": false}), &claims, "AA"), "Malformed"),
         (unsigned(&json!({"alg": 7}), &claims, "AA"), "Malformed"),
@@ -275,8 +275,8 @@ async fn channel_tokens_accept_more_algorithms() {
         format!(" {}\n", hs(Algorithm::HS256, SECRET.as_bytes())),
     ] {
         for round in ["first", "cached"] {
-            let believed = verifier.verify_channel_token(&token).await.expect(round);
-            assert_eq!((&*believed.role, believed.sub.as_deref()), ("moderator", None));
+            let token = verifier.verify_channel_token(&token).await.expect(round);
+            assert_eq!((&*token.role, token.sub.as_deref()), ("moderator", None));
         }
     }
     let service = verifier.verify_channel_token("sb_service").await.expect("is a key");
@@ -284,7 +284,7 @@ async fn channel_tokens_accept_more_algorithms() {
     for (token, expected) in [
         (unsigned(&json!({"alg": "none"}), &claims, ""), ChannelTokenError::Signer),
         (hs(Algorithm::HS512, b"another"), ChannelTokenError::Signature),
-        // The published key is for RS256 alone.
+        // The published key supports only RS256.
         (sign(Algorithm::RS512, RSA, Some("rsa"), &claims), ChannelTokenError::Signer),
         (
             sign(Algorithm::RS256, RSA, Some("other"), &claims),
@@ -301,7 +301,7 @@ async fn channel_tokens_accept_more_algorithms() {
 async fn cached_token_expires_on_time() {
     let clock = clock_at(1_000);
     let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };
-    let verifier = Verifier::new(settings, Arc::clone(&clock) as Arc<dyn Clock>).expect("are good settings");
+    let verifier = Verifier::new(settings, Arc::clone(&clock) as Arc<dyn Clock>).expect("are valid settings");
     let token = token::mint(SECRET, &valid_claims()).expect("signs");
     assert!(verifier.verify(&token).await.is_ok());
 
@@ -316,7 +316,7 @@ async fn cached_token_expires_on_time() {
 async fn algorithms_without_a_configured_key_are_rejected() {
     let (_server, url) = KeyServer::start(every_key()).await;
     let settings = VerifierSettings { jwks_url: Some(url), ..VerifierSettings::default() };
-    let only_keys = Verifier::new(settings, clock_at(1_000)).expect("are good settings");
+    let only_keys = Verifier::new(settings, clock_at(1_000)).expect("are valid settings");
     let modulus = B64.decode(every_key()[0]["n"].as_str().expect("has one")).expect("is base64url");
     let confused = sign_hmac(Algorithm::HS256, &modulus, Some("rsa"), &valid_claims());
     assert_eq!(outcome(only_keys.verify(&confused).await), "AlgorithmNotAllowed");
@@ -338,10 +338,10 @@ async fn api_keys_map_to_their_role() {
 #[tokio::test]
 async fn error_texts_do_not_contain_the_token() {
     let verifier = verifier_at_1000(None, refresh_policy());
-    let token = sign_hmac(Algorithm::HS256, b"wrong", Some("kid-of-note"), &valid_claims());
+    let token = sign_hmac(Algorithm::HS256, b"wrong", Some("distinctive-kid"), &valid_claims());
     let error = verifier.verify(&token).await.expect_err("is refused");
     let text = format!("{error} {error:?}");
-    assert!(token.split('.').all(|part| !text.contains(part)) && !text.contains("kid-of-note"));
+    assert!(token.split('.').all(|part| !text.contains(part)) && !text.contains("distinctive-kid"));
 }
 
 #[tokio::test]
@@ -349,13 +349,13 @@ async fn many_unknown_kids_cause_one_fetch() {
     let (server, url) = KeyServer::start(every_key()).await;
     *server.delay.lock() = Duration::from_millis(50);
     let verifier = Arc::new(verifier_at_1000(Some(url), refresh_policy()));
-    let asked = (0..50).map(|n| {
+    let requests = (0..50).map(|n| {
         let token = sign(Algorithm::EdDSA, ED25519, Some(&format!("kid-{n}")), &valid_claims());
         let verifier = Arc::clone(&verifier);
         tokio::spawn(async move { outcome(verifier.verify(&token).await) })
     });
-    for answer in asked.collect::<Vec<_>>() {
-        assert_eq!(answer.await.expect("does not panic"), "UnknownKey");
+    for request in requests.collect::<Vec<_>>() {
+        assert_eq!(request.await.expect("does not panic"), "UnknownKey");
     }
     assert_eq!(server.requests(), 1);
 }
@@ -366,8 +366,8 @@ async fn cancelled_caller_does_not_cancel_the_fetch() {
     *server.delay.lock() = Duration::from_millis(100);
     let verifier = verifier_at_1000(Some(url), refresh_policy());
     let token = sign(Algorithm::ES256, P256, Some("p256"), &valid_claims());
-    let hasty = tokio::time::timeout(Duration::from_millis(20), verifier.verify(&token)).await;
-    assert!(hasty.is_err(), "the key server is slower than that");
+    let timed_out = tokio::time::timeout(Duration::from_millis(20), verifier.verify(&token)).await;
+    assert!(timed_out.is_err(), "the key server is slower than that");
     assert_eq!(outcome(verifier.verify(&token).await), "ok");
     assert_eq!(server.requests(), 1);
 }
@@ -375,8 +375,8 @@ async fn cancelled_caller_does_not_cancel_the_fetch() {
 #[tokio::test]
 async fn key_rotation_replaces_cached_tokens() {
     let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
-    let quick = RefreshPolicy { retry_with_keys: Duration::ZERO, ..refresh_policy() };
-    let verifier = verifier_at_1000(Some(url), quick);
+    let policy = RefreshPolicy { retry_with_keys: Duration::ZERO, ..refresh_policy() };
+    let verifier = verifier_at_1000(Some(url), policy);
     let old = sign(Algorithm::RS256, RSA, Some("old"), &valid_claims());
     let new = sign(Algorithm::RS256, OTHER_RSA, Some("new"), &valid_claims());
     assert_eq!(outcome(verifier.verify(&old).await), "ok");
@@ -390,15 +390,15 @@ async fn key_rotation_replaces_cached_tokens() {
 #[tokio::test]
 async fn stale_keys_are_refreshed_in_the_background() {
     let (server, url) = KeyServer::start(vec![jwk("old", Algorithm::RS256, RSA)]).await;
-    let restless =
+    let policy =
         RefreshPolicy { retry_with_keys: Duration::ZERO, max_age: Duration::ZERO, ..refresh_policy() };
-    let verifier = verifier_at_1000(Some(url), restless);
+    let verifier = verifier_at_1000(Some(url), policy);
     let old = sign(Algorithm::RS256, RSA, Some("old"), &valid_claims());
     assert_eq!(outcome(verifier.verify(&old).await), "ok");
     server.publish(vec![]);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     while outcome(verifier.verify(&old).await) == "ok" {
-        assert!(tokio::time::Instant::now() < deadline, "the withdrawn key still counts");
+        assert!(tokio::time::Instant::now() < deadline, "the withdrawn key is still accepted");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -406,8 +406,8 @@ async fn stale_keys_are_refreshed_in_the_background() {
 #[tokio::test]
 async fn known_keys_work_while_the_key_server_is_down() {
     let (server, url) = KeyServer::start(every_key()).await;
-    let quick = RefreshPolicy { retry_with_keys: Duration::ZERO, ..refresh_policy() };
-    let verifier = verifier_at_1000(Some(url), quick);
+    let policy = RefreshPolicy { retry_with_keys: Duration::ZERO, ..refresh_policy() };
+    let verifier = verifier_at_1000(Some(url), policy);
     let known = |sub: &str| {
         sign(Algorithm::EdDSA, ED25519, Some("ed"), &json!({"sub": sub, "exp": 2_000, "role": "anon"}))
     };
@@ -416,14 +416,14 @@ async fn known_keys_work_while_the_key_server_is_down() {
     server.fail();
     let unknown = sign(Algorithm::EdDSA, ED25519, Some("new"), &valid_claims());
     let error = verifier.verify(&unknown).await.expect_err("cannot be known");
-    assert!(error.is_transient() && !error.to_string().contains("secret trouble"), "{error}");
+    assert!(error.is_transient() && !error.to_string().contains("internal detail"), "{error}");
     let another = "6f1c2b1e-0000-4000-8000-000000000002";
     assert_eq!(outcome(verifier.verify(&known(another)).await), "ok");
 }
 
 #[tokio::test]
 async fn failed_first_fetch_is_retried() {
-    for bad in [
+    for failure in [
         (StatusCode::BAD_GATEWAY, String::new()),
         (StatusCode::FOUND, String::new()),
         (StatusCode::OK, "<html>".into()),
@@ -431,18 +431,18 @@ async fn failed_first_fetch_is_retried() {
         (StatusCode::OK, format!(r#"{{"keys":[],"x":"{}"}}"#, "x".repeat(300_000))),
     ] {
         let (server, url) = KeyServer::start(every_key()).await;
-        *server.answer.lock() = bad.clone();
+        *server.response.lock() = failure.clone();
         let verifier = verifier_at_1000(Some(url), refresh_policy());
         let token = sign(Algorithm::EdDSA, ED25519, Some("ed"), &valid_claims());
-        assert_eq!(outcome(verifier.verify(&token).await), "KeysUnavailable", "{bad:?}");
+        assert_eq!(outcome(verifier.verify(&token).await), "KeysUnavailable", "{failure:?}");
         server.publish(every_key());
-        // Within the pause (50 ms, plus up to a half) nobody asks again; after it somebody does.
+        // Within the backoff (50 to 75 ms) there is no request; after it there is one.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         while outcome(verifier.verify(&token).await) != "ok" {
-            assert!(tokio::time::Instant::now() < deadline, "is not tried again");
+            assert!(tokio::time::Instant::now() < deadline, "is not retried");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(server.requests(), 2, "{bad:?}");
+        assert_eq!(server.requests(), 2, "{failure:?}");
     }
 }
 

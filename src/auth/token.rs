@@ -1,4 +1,5 @@
-//! The three parts of a JWT: taken apart without trusting any of them, and put together for the CLI and tests.
+//! JWT encoding: parses the three parts of a token without trusting them, and signs tokens for the CLI and
+//! tests.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -6,10 +7,9 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::AuthError;
 
-/// The longest token that is looked at, in bytes. Tokens travel in headers and URLs, where proxies cut at 8 KiB.
+/// Maximum size of a token in bytes. Tokens travel in headers and URLs, where proxies limit them to 8 KiB.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A token could not be signed.
 #[derive(Debug, thiserror::Error)]
 #[error("the token could not be signed")]
 pub struct MintError(#[from] jsonwebtoken::errors::Error);
@@ -17,13 +17,12 @@ pub struct MintError(#[from] jsonwebtoken::errors::Error);
 /// Signs `claims` with HS256 and `secret`.
 ///
 /// # Errors
-/// When `claims` do not serialize to JSON.
+/// When `claims` cannot be serialized to JSON.
 pub fn mint<C: Serialize>(secret: &str, claims: &C) -> Result<String, MintError> {
     let header = Header::new(Algorithm::HS256);
     Ok(jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes()))?)
 }
 
-/// The algorithms that a token may be signed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum SigningAlgorithm {
     Hs256,
@@ -38,7 +37,7 @@ pub(super) enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// Reads `alg`. Exact, as RFC 7515 has it: `none` in whatever case is refused like any other stranger.
+    /// Parses `alg`, case-sensitively as RFC 7515 requires. `none` is rejected like any unknown algorithm.
     fn from_header(text: &str) -> Result<Self, AuthError> {
         match text {
             "HS256" => Ok(Self::Hs256),
@@ -54,17 +53,16 @@ impl SigningAlgorithm {
         }
     }
 
-    /// Whether it is made with a shared secret.
+    /// Whether it uses a shared secret.
     pub(super) const fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
-    /// Whether callers may use it; the others are for channels alone, whose clients bring whatever their issuer signs.
+    /// Whether API tokens may use it. Channel tokens accept all algorithms.
     pub(super) const fn is_allowed_for_api(self) -> bool {
         matches!(self, Self::Hs256 | Self::Rs256 | Self::Es256 | Self::EdDsa)
     }
 
-    /// The same in the words of the library.
     pub(super) const fn as_jwa(self) -> Algorithm {
         match self {
             Self::Hs256 => Algorithm::HS256,
@@ -80,18 +78,18 @@ impl SigningAlgorithm {
     }
 }
 
-/// A token taken apart; nothing of it is verified.
+/// Parts of a token that is not verified yet.
 #[derive(Debug)]
 pub(super) struct TokenParts<'a> {
-    /// What the header says it is signed with. Never decides by itself which key is used.
+    /// Algorithm in the header. It does not select the key by itself.
     pub(super) algorithm: SigningAlgorithm,
-    /// Which key it claims.
+    /// Key ID in the header.
     pub(super) kid: Option<String>,
-    /// Header and payload as sent: what the signature is over.
+    /// Header and payload as sent: the text that is signed.
     pub(super) signing_input: &'a str,
-    /// Base64url.
+    /// Signature in base64url.
     pub(super) signature: &'a str,
-    /// The payload's JSON, in bytes.
+    /// Payload: JSON in bytes.
     pub(super) payload: Vec<u8>,
 }
 
@@ -99,11 +97,11 @@ pub(super) struct TokenParts<'a> {
 struct RawHeader {
     alg: String,
     kid: Option<String>,
-    /// RFC 7515, 4.1.11: what is marked critical and not understood has to be refused, and we understand none.
+    /// RFC 7515, section 4.1.11: unknown critical extensions must be rejected; none are supported.
     crit: Option<IgnoredAny>,
 }
 
-/// Takes a token apart.
+/// Splits and decodes a token.
 pub(super) fn parse(token: &str) -> Result<TokenParts<'_>, AuthError> {
     let (signed, signature) = token.rsplit_once('.').ok_or(AuthError::Malformed("not a JWT"))?;
     let (header, payload) = signed.split_once('.').ok_or(AuthError::Malformed("not a JWT"))?;

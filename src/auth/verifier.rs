@@ -1,4 +1,4 @@
-//! From what a client presents to who it is.
+//! Verifies credentials and caches the results.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -16,21 +16,21 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// The shortest secret that RFC 7518, 3.2 allows for HS256, in bytes.
+/// Minimum secret for HS256 in bytes (RFC 7518, section 3.2).
 const RECOMMENDED_SECRET_BYTES: usize = 32;
 
-/// What tokens are checked against. Whatever is `None` is not accepted, or not asked for.
+/// What tokens are checked against. `None` disables a kind of token or a check.
 #[derive(Clone, Default)]
 pub struct VerifierSettings {
-    /// The secret of HS256 tokens; without it none is accepted.
+    /// Secret of HS256 tokens; without it they are rejected.
     pub jwt_secret: Option<String>,
-    /// Where the keys of RS256, ES256 and EdDSA tokens are published; without it none is accepted.
+    /// URL of the JSON Web Key Set for RS256, ES256 and EdDSA tokens; without it they are rejected.
     pub jwks_url: Option<String>,
-    /// What `iss` must be.
+    /// Required `iss`.
     pub issuer: Option<String>,
-    /// What `aud` must be or hold.
+    /// Required `aud`; a token may have several.
     pub audience: Option<String>,
-    /// Opaque keys, and the role that each stands for: `anon` or `service_role`.
+    /// Opaque API keys and their role: `anon` or `service_role`.
     pub api_keys: HashMap<String, Role>,
 }
 
@@ -46,32 +46,32 @@ impl fmt::Debug for VerifierSettings {
     }
 }
 
-/// Settings that no verifier can be built from.
+/// The settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifierError {
-    /// Anybody can sign with an empty secret.
+    /// The JWT secret is empty.
     #[error("the JWT secret must not be empty")]
     EmptySecret,
-    /// Not `http://…` or `https://…`.
+    /// The JWKS URL is not an absolute `http` or `https` URL.
     #[error("the JWKS URL must be an absolute http or https URL")]
     BadJwksUrl,
-    /// An empty key would be presented by everybody.
+    /// An API key is empty.
     #[error("an API key must not be empty")]
     EmptyApiKey,
-    /// A key names no user, and `authenticated` needs one.
-    #[error("an API key stands for anon or service_role, not for authenticated")]
+    /// An API key has role `authenticated`, which needs a user.
+    #[error("the role of an API key must be anon or service_role")]
     ApiKeyWithoutUser,
     /// The HTTP client for the key set could not be built.
-    #[error("the client for the key set could not be built")]
+    #[error("the HTTP client for the key set could not be built")]
     Client(#[source] reqwest::Error),
 }
 
-/// Believes callers, or does not. One per process; share it in an [`Arc`].
+/// Verifies JWTs and API keys. One per process; share it in an [`Arc`].
 pub struct Verifier {
     secret: Option<VerifyingKey>,
     jwks: Option<Jwks>,
     requirements: ClaimRequirements,
-    /// By the keys' SHA-256, so that the time of a look-up says nothing about a key.
+    /// By SHA-256 of the key, so that the time of a lookup reveals nothing about it.
     api_keys: HashMap<Fingerprint, Role>,
     principal_cache: Arc<TokenCache<Principal>>,
     channel_token_cache: Arc<TokenCache<Arc<VerifiedChannelToken>>>,
@@ -85,10 +85,10 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Builds the verifier; fetches nothing yet.
+    /// Builds the verifier. Does not fetch keys yet.
     ///
     /// # Errors
-    /// When the settings do not make sense, see [`VerifierError`].
+    /// [`VerifierError`] when the settings are invalid.
     pub fn new(settings: VerifierSettings, clock: Arc<dyn Clock>) -> Result<Self, VerifierError> {
         Self::with_refresh_policy(settings, clock, RefreshPolicy::default())
     }
@@ -98,7 +98,7 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         pacing: RefreshPolicy,
     ) -> Result<Self, VerifierError> {
-        // Err means that another part of the process was first, with the same provider.
+        // An error means that a provider is already installed; it is the same one.
         rustls::crypto::ring::default_provider().install_default().ok();
 
         let VerifierSettings { jwt_secret, jwks_url, issuer, audience, api_keys } = settings;
@@ -109,7 +109,7 @@ impl Verifier {
                     tracing::warn!(
                         bytes = secret.len(),
                         recommended = RECOMMENDED_SECRET_BYTES,
-                        "the JWT secret is short enough to be guessed"
+                        "JWT secret is shorter than recommended"
                     );
                 }
                 Some(VerifyingKey::from_secret(secret))
@@ -122,12 +122,12 @@ impl Verifier {
             Some(url) => {
                 let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
                 let url = url.ok_or(VerifierError::BadJwksUrl)?;
-                let (callers, tokens) = (Arc::clone(&verdicts), Arc::clone(&channel_verdicts));
-                let forget = move || {
-                    TokenCache::clear(&callers);
-                    TokenCache::clear(&tokens);
+                let (principals, channel_tokens) = (Arc::clone(&verdicts), Arc::clone(&channel_verdicts));
+                let clear_caches = move || {
+                    TokenCache::clear(&principals);
+                    TokenCache::clear(&channel_tokens);
                 };
-                Some(Jwks::new(url, forget, pacing).map_err(VerifierError::Client)?)
+                Some(Jwks::new(url, clear_caches, pacing).map_err(VerifierError::Client)?)
             }
             None => None,
         };
@@ -150,10 +150,10 @@ impl Verifier {
         })
     }
 
-    /// Who presents `token`, a JWT or an API key.
+    /// Verifies `token`, a JWT or an API key.
     ///
     /// # Errors
-    /// Says why it is not believed. [`AuthError::KeysUnavailable`] is the one that may pass by itself.
+    /// The reason of the rejection. Only [`AuthError::KeysUnavailable`] is transient.
     pub async fn verify(&self, token: &str) -> Result<Principal, AuthError> {
         if token.is_empty() {
             return Err(AuthError::Missing);
@@ -180,7 +180,7 @@ impl Verifier {
         if !parts.algorithm.is_allowed_for_api() {
             return Err(AuthError::AlgorithmNotAllowed);
         }
-        // Read before the key: what is verified with a key withdrawn meanwhile is not kept.
+        // Read before the key: a result of a key that is withdrawn meanwhile is not cached.
         let epoch = self.principal_cache.epoch();
         self.check(&parts).await?;
         let caller = claims::parse_principal(&parts.payload, &self.requirements, self.clock.now())?;
@@ -188,10 +188,10 @@ impl Verifier {
         Ok(caller)
     }
 
-    /// What a channel's `token` says, a JWT or an API key.
+    /// Verifies a channel token, a JWT or an API key.
     ///
     /// # Errors
-    /// Says why it is not believed, in the words of realtime clients.
+    /// The reason of the rejection, with the texts of Supabase Realtime.
     pub async fn verify_channel_token(
         &self,
         token: &str,
@@ -222,7 +222,8 @@ impl Verifier {
         Ok(read)
     }
 
-    /// Checks a signature. An HMAC meets the secret whatever its `kid`, and never a published key.
+    /// Verifies a signature. HMAC tokens use only the secret, whatever their `kid`; others only published
+    /// keys.
     async fn check(&self, parts: &TokenParts<'_>) -> Result<(), AuthError> {
         let key = if parts.algorithm.is_symmetric() {
             self.secret.clone().ok_or(AuthError::AlgorithmNotAllowed)?

@@ -1,4 +1,4 @@
-//! What is broadcast, and its way to everybody in a room.
+//! Publishes broadcasts to the members of a topic on all nodes.
 
 use std::sync::Arc;
 
@@ -6,46 +6,42 @@ use bytes::{Buf, BufMut, Bytes};
 use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
-use super::{
-    ChannelId, Topic,
-    bus::{Bus, BusMessage, BusSubscriber, Peers},
-};
+use super::bus::{Bus, BusMessage, BusSubscriber, Peers};
 use crate::{
     hub::{Encodable, Hub, HubStopped, ReceiveMask, TopicDelivery},
+    model::{ChannelId, Topic},
     protocol::phoenix::{TopicMessage, UserBroadcast, UserPayload},
 };
 
-/// What is said. Payloads are the bytes that somebody sent.
+/// Content of a broadcast. Payloads are the bytes that the client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BroadcastPayload {
-    /// A text broadcast: the whole payload, an object, goes on verbatim.
+    /// The complete payload as a JSON object, forwarded verbatim.
     Json(Box<str>),
-    /// A user broadcast.
+    /// A broadcast with its event outside of the payload.
     User {
-        /// The user's event.
         event: Box<str>,
-        /// The user's payload.
         payload: UserPayload,
-        /// A JSON object that goes beside it.
+        /// JSON object with further metadata.
         meta: Option<Box<str>>,
     },
 }
 
-/// How contents are told apart on the bus.
+/// Type byte of an encoded payload.
 mod kind {
-    pub const TEXT: u8 = 0;
+    pub const JSON: u8 = 0;
     pub const USER_JSON: u8 = 1;
     pub const USER_BINARY: u8 = 2;
 }
 
 impl BroadcastPayload {
-    /// For the bus.
+    /// Encodes the payload for the bus.
     #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
     fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
             Self::Json(payload) => {
-                out.put_u8(kind::TEXT);
+                out.put_u8(kind::JSON);
                 out.put_slice(payload.as_bytes());
             }
             Self::User { event, payload, meta } => {
@@ -65,10 +61,10 @@ impl BroadcastPayload {
         out.into()
     }
 
-    /// From the bus; `None` for what another version of this server may have written.
+    /// Decodes a payload from the bus. `None` if another version of the server wrote it.
     fn decode(mut body: Bytes) -> Option<Self> {
         let kind = body.try_get_u8().ok()?;
-        if kind == kind::TEXT {
+        if kind == kind::JSON {
             return Some(Self::Json(into_text(body)?));
         }
         let (event, meta) = (read_part(&mut body)?, read_part(&mut body)?);
@@ -91,7 +87,7 @@ fn into_text(bytes: Bytes) -> Option<Box<str>> {
     String::from_utf8(bytes.into()).ok().map(String::into_boxed_str)
 }
 
-/// Says things in rooms, on all nodes.
+/// Publishes broadcasts on all nodes.
 #[derive(Clone)]
 pub struct Broadcaster {
     local: LocalBroadcaster,
@@ -100,81 +96,87 @@ pub struct Broadcaster {
 }
 
 impl Broadcaster {
-    /// Over the connections of this node and, where `neighbours` are, over the bus.
+    /// Publishes on this node and, while there are other live nodes, on the bus.
     #[must_use]
-    pub fn new(local: LocalBroadcaster, bus: Arc<dyn Bus>, neighbours: Peers) -> Self {
-        Self { local, bus, peers: neighbours }
+    pub fn new(local: LocalBroadcaster, bus: Arc<dyn Bus>, peers: Peers) -> Self {
+        Self { local, bus, peers }
     }
 
-    /// Says something to everybody in a room.
+    /// Publishes a broadcast to all members of a topic.
     ///
     /// # Errors
+    ///
     /// The hub has stopped.
-    pub async fn publish(&self, room: &Topic, content: BroadcastPayload) -> Result<(), HubStopped> {
-        let post = self.publish_remote(room, content, None);
-        self.publish_local(room, Arc::new([post])).await
+    pub async fn publish(&self, topic: &Topic, payload: BroadcastPayload) -> Result<(), HubStopped> {
+        let delivery = self.publish_remote(topic, payload, None);
+        self.publish_local(topic, Arc::new([delivery])).await
     }
 
-    /// Says something to everybody in a room but `except`, on the other nodes; on this one when [`Self::finish`] is
-    /// told to.
+    /// Publishes a broadcast on the other nodes, and returns what [`Self::publish_local`] publishes on this
+    /// one to all members but `except`.
     #[must_use]
     pub fn publish_remote(
         &self,
-        room: &Topic,
-        content: BroadcastPayload,
+        topic: &Topic,
+        payload: BroadcastPayload,
         except: Option<ChannelId>,
     ) -> TopicDelivery {
         if !self.peers.is_single_node() {
-            self.bus.publish(BusMessage { topic: room.clone(), body: content.encode() });
+            self.bus.publish(BusMessage { topic: topic.clone(), body: payload.encode() });
         }
-        topic_post(room, content, except, None)
+        topic_delivery(topic, payload, except, None)
     }
 
-    /// Says on this node what was begun. Waits while mailboxes are full, which is what slows down who says too much.
+    /// Publishes broadcasts on this node. Waits while mailboxes are full, which slows down senders.
     ///
     /// # Errors
+    ///
     /// The hub has stopped.
-    pub async fn publish_local(&self, room: &Topic, posts: Arc<[TopicDelivery]>) -> Result<(), HubStopped> {
-        self.local.hub.publish(room, posts).await
+    pub async fn publish_local(
+        &self,
+        topic: &Topic,
+        deliveries: Arc<[TopicDelivery]>,
+    ) -> Result<(), HubStopped> {
+        self.local.hub.publish(topic, deliveries).await
     }
 }
 
-/// The rooms of this node.
+/// Publishes broadcasts on this node only.
 #[derive(Debug, Clone)]
 pub struct LocalBroadcaster {
     hub: Hub,
 }
 
 impl LocalBroadcaster {
-    /// Over the connections of this node.
     #[must_use]
     pub const fn new(hub: Hub) -> Self {
         Self { hub }
     }
 
-    /// Says something to those in a room who are connected to this node. `id` is by what those know it who may have
-    /// had it replayed.
+    /// Publishes a broadcast to the members on this node. Members that received the broadcast `id` in a
+    /// replay are skipped.
     ///
     /// # Errors
+    ///
     /// The hub has stopped.
     pub async fn deliver(
         &self,
-        room: &Topic,
-        content: BroadcastPayload,
+        topic: &Topic,
+        payload: BroadcastPayload,
         id: Option<Uuid>,
     ) -> Result<(), HubStopped> {
-        self.hub.publish(room, Arc::new([topic_post(room, content, None, id)])).await
+        self.hub.publish(topic, Arc::new([topic_delivery(topic, payload, None, id)])).await
     }
 }
 
-fn topic_post(
-    room: &Topic,
-    content: BroadcastPayload,
+fn topic_delivery(
+    topic: &Topic,
+    payload: BroadcastPayload,
     except: Option<ChannelId>,
     id: Option<Uuid>,
 ) -> TopicDelivery {
-    let topic = room.name.clone();
-    let message = match content {
+    let topic = topic.name.clone();
+    let message = match payload {
         BroadcastPayload::Json(payload) => {
             Encodable::new(TopicMessage { topic, event: "broadcast".into(), payload }) as _
         }
@@ -186,12 +188,12 @@ fn topic_post(
 }
 
 impl BusSubscriber for LocalBroadcaster {
-    fn on_message(&self, BusMessage { topic: room, body }: BusMessage) -> BoxFuture<'_, ()> {
+    fn on_message(&self, BusMessage { topic, body }: BusMessage) -> BoxFuture<'_, ()> {
         async move {
             match BroadcastPayload::decode(body) {
-                // It fails only when the server stops.
-                Some(content) => drop(self.deliver(&room, content, None).await),
-                None => tracing::warn!("another node said something that this one cannot read"),
+                // This fails only when the server is stopping.
+                Some(payload) => drop(self.deliver(&topic, payload, None).await),
+                None => tracing::warn!("cannot decode a broadcast from another node"),
             }
         }
         .boxed()
@@ -203,20 +205,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_over_the_bus_comes_out_as_it_went_in_and_cut_short_as_nothing() {
+    fn payloads_round_trip_and_truncated_ones_are_rejected() {
         let user = |payload, meta: Option<&str>| BroadcastPayload::User {
             event: "é".into(),
             payload,
             meta: meta.map(Box::from),
         };
-        for content in [
+        for payload in [
             BroadcastPayload::Json(r#"{"a":1.10}"#.into()),
             user(UserPayload::Json("[1]".into()), None),
             user(UserPayload::Binary(Bytes::from_static(b"\0\xff")), Some(r#"{"id":"x"}"#)),
             user(UserPayload::Binary(Bytes::new()), None),
         ] {
-            let body = content.encode();
-            assert_eq!(BroadcastPayload::decode(body.clone()), Some(content));
+            let body = payload.encode();
+            assert_eq!(BroadcastPayload::decode(body.clone()), Some(payload));
             for cut in 0..body.len().min(6) {
                 let read = BroadcastPayload::decode(body.slice(..cut));
                 assert!(matches!(read, None | Some(BroadcastPayload::Json(_))), "{read:?}");

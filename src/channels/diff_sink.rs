@@ -1,25 +1,22 @@
-//! Where differences in presence go: through the hub, to those in the room who hear presence.
+//! Sends presence diffs through the hub to the members of a topic that receive presence.
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{
-    Topic,
-    presence::{DiffSink, ReservedDiff},
-};
+use super::presence::{DiffSink, ReservedDiff};
 use crate::{
     hub::{Encodable, Hub, HubStopped, ReceiveMask, ReservedCommands, TopicDelivery},
+    model::Topic,
     protocol::phoenix::TopicMessage,
 };
 
-/// The hub, as presence sees it.
+/// Sends presence diffs to the connections of this node.
 #[derive(Debug, Clone)]
 pub struct HubDiffSink {
     hub: Hub,
 }
 
 impl HubDiffSink {
-    /// Over the connections of this node.
     #[must_use]
     pub const fn new(hub: Hub) -> Self {
         Self { hub }
@@ -33,16 +30,16 @@ impl DiffSink for HubDiffSink {
 }
 
 impl ReservedDiff for ReservedCommands<'_> {
-    fn send(mut self: Box<Self>, room: &Topic, payload: Bytes) {
-        // Presence writes JSON, which is text.
+    fn send(mut self: Box<Self>, topic: &Topic, payload: Bytes) {
+        // The payload is JSON and so valid UTF-8.
         let payload = String::from_utf8_lossy(&payload).into_owned().into();
-        let diff = TopicMessage { topic: room.name.clone(), event: "presence_diff".into(), payload };
-        let post = TopicDelivery {
+        let diff = TopicMessage { topic: topic.name.clone(), event: "presence_diff".into(), payload };
+        let delivery = TopicDelivery {
             message: Encodable::new(diff),
             kind: ReceiveMask::PRESENCE,
             except: None,
             id: None,
         };
-        self.publish(room, post);
+        self.publish(topic, delivery);
     }
 }

@@ -1,7 +1,8 @@
-//! How much channels may do. What is over a limit costs the one who is over it, never those who listen.
+//! Rate and size limits of channels. A client over a limit is rejected or closed; the receivers are not
+//! affected.
 //!
-//! Rates are means over the last minute in steps of five seconds, as in the original: a short burst passes, and who has
-//! only just begun is measured over five seconds at least.
+//! As in Supabase Realtime, rates are means over the last minute in steps of five seconds. A new meter is
+//! measured over at least five seconds, so short bursts pass.
 
 use std::{
     num::NonZeroU32,
@@ -17,28 +18,28 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 
-/// The bounds. `None` stands for no limit.
+/// Limits of channels. `None` disables a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelLimits {
-    /// Channel sockets open at once on this node.
+    /// Maximum open channel sockets on this node.
     pub connections: Option<NonZeroU32>,
-    /// Joins a second on this node.
+    /// Maximum joins per second on this node.
     pub joins_per_second: Option<NonZeroU32>,
-    /// Messages a second on this node, sent and delivered.
+    /// Maximum messages per second on this node, sent and delivered.
     pub events_per_second: Option<NonZeroU32>,
-    /// Messages a second that one socket sends.
+    /// Maximum messages per second sent by one socket.
     pub client_events_per_second: Option<NonZeroU32>,
-    /// Bytes a second that one socket sends in its channels.
+    /// Maximum bytes per second sent by one socket in its channels.
     pub client_bytes_per_second: Option<NonZeroU32>,
-    /// Channels of one socket.
+    /// Maximum channels per socket.
     pub channels_per_client: Option<NonZeroU32>,
-    /// Bytes of one payload.
+    /// Maximum bytes of one payload.
     pub payload_bytes: Option<usize>,
-    /// Presence pushes of one channel within [`presence_window`](Self::presence_window).
+    /// Maximum presence pushes of one channel within [`presence_window`](Self::presence_window).
     pub presence_calls: Option<NonZeroU32>,
-    /// That window.
+    /// Window of [`presence_calls`](Self::presence_calls).
     pub presence_window: Duration,
-    /// Presence pushes a second on this node.
+    /// Maximum presence pushes per second on this node.
     pub presence_events_per_second: Option<NonZeroU32>,
 }
 
@@ -59,57 +60,57 @@ impl Default for ChannelLimits {
     }
 }
 
-/// Seconds of one bucket.
+/// Seconds per bucket.
 const BUCKET_SECONDS: u32 = 5;
 const BUCKETS: usize = 12;
 
-/// Counts events and says how many there were a second.
+/// Counts events and returns their mean rate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RateMeter {
     buckets: [u32; BUCKETS],
-    /// The step of the first event since the last quiet minute.
+    /// Bucket of the first event since the last minute without events.
     first_bucket: u32,
-    /// The step of the last event.
+    /// Bucket of the last event.
     last_bucket: u32,
 }
 
 impl RateMeter {
-    /// Counts `events` that happen at `now`, in seconds of any clock that does not go backwards.
+    /// Counts `events` at `now`, in seconds of a monotonic clock.
     pub fn count(&mut self, now: u32, events: u32) {
-        let step = now / BUCKET_SECONDS;
-        self.advance(step);
-        let bucket = &mut self.buckets[step as usize % BUCKETS];
+        let bucket_number = now / BUCKET_SECONDS;
+        self.advance(bucket_number);
+        let bucket = &mut self.buckets[bucket_number as usize % BUCKETS];
         *bucket = bucket.saturating_add(events);
     }
 
-    /// Events a second, on average.
+    /// Mean events per second.
     #[must_use]
     pub fn per_second(&self, now: u32) -> f64 {
-        let mut seen = *self;
-        seen.advance(now / BUCKET_SECONDS);
-        let events: u64 = seen.buckets.iter().map(|events| u64::from(*events)).sum();
-        let steps =
-            (now / BUCKET_SECONDS).saturating_sub(seen.first_bucket).saturating_add(1).min(BUCKETS as u32);
+        let mut current = *self;
+        current.advance(now / BUCKET_SECONDS);
+        let events: u64 = current.buckets.iter().map(|events| u64::from(*events)).sum();
+        let bucket_count =
+            (now / BUCKET_SECONDS).saturating_sub(current.first_bucket).saturating_add(1).min(BUCKETS as u32);
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact beyond 2^53")]
         let events = events as f64;
-        events / f64::from(steps * BUCKET_SECONDS)
+        events / f64::from(bucket_count * BUCKET_SECONDS)
     }
 
-    /// Empties the buckets of the steps since the last event.
-    fn advance(&mut self, step: u32) {
-        let passed = step.saturating_sub(self.last_bucket);
+    /// Clears the buckets between the last event and `step`.
+    fn advance(&mut self, bucket_number: u32) {
+        let passed = bucket_number.saturating_sub(self.last_bucket);
         if passed as usize >= BUCKETS {
-            *self = Self { first_bucket: step, last_bucket: step, ..Self::default() };
+            *self = Self { first_bucket: bucket_number, last_bucket: bucket_number, ..Self::default() };
             return;
         }
         for old in 1..=passed {
             self.buckets[(self.last_bucket + old) as usize % BUCKETS] = 0;
         }
-        self.last_bucket = self.last_bucket.max(step);
+        self.last_bucket = self.last_bucket.max(bucket_number);
     }
 }
 
-/// What the channels of one node have used up. Share it in an [`Arc`].
+/// Current rates of the channels of one node.
 #[derive(Debug)]
 pub struct NodeLimits {
     limits: ChannelLimits,
@@ -120,11 +121,11 @@ pub struct NodeLimits {
     pushes: Mutex<RateMeter>,
     presence: Mutex<RateMeter>,
     deliveries: Mutex<RateMeter>,
-    /// Deliveries of the hub that have been counted.
+    /// Deliveries of the hub already counted.
     counted_deliveries: AtomicU64,
 }
 
-/// The right to hold one channel socket open.
+/// Permit for one open channel socket. Released when dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit(Arc<AtomicU32>);
 
@@ -134,11 +135,10 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// A socket with at least this part of the node's messages is one of those that make them too many.
+/// Share of the node's messages from which a socket is closed when the node exceeds its limit.
 const HEAVY_SENDER_SHARE: f64 = 0.1;
 
 impl NodeLimits {
-    /// Nobody has done anything yet.
     #[must_use]
     pub fn new(limits: ChannelLimits, hub: Hub) -> Self {
         Self {
@@ -154,7 +154,6 @@ impl NodeLimits {
         }
     }
 
-    /// The bounds.
     #[must_use]
     pub const fn limits(&self) -> &ChannelLimits {
         &self.limits
@@ -166,63 +165,61 @@ impl NodeLimits {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Milliseconds since the start, for what is finer than that; they start over after 49 days.
+    /// Milliseconds since the start. Wraps around after 49 days.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "it starts over")]
+    #[expect(clippy::cast_possible_truncation, reason = "it wraps around")]
     pub fn elapsed_ms(&self) -> u32 {
         self.started.elapsed().as_millis() as u32
     }
 
-    /// Takes a place for a socket; `None` if there is none left.
+    /// Acquires a permit for a socket; `None` if the maximum is reached.
     #[must_use]
     pub fn acquire_connection(&self) -> Option<ConnectionPermit> {
         let limit = self.limits.connections.map_or(u32::MAX, NonZeroU32::get);
-        let taken = self.connections.fetch_add(1, Ordering::Relaxed);
-        let place = ConnectionPermit(Arc::clone(&self.connections));
-        (taken < limit).then_some(place)
+        let open = self.connections.fetch_add(1, Ordering::Relaxed);
+        let permit = ConnectionPermit(Arc::clone(&self.connections));
+        (open < limit).then_some(permit)
     }
 
-    /// How many channel sockets are open.
+    /// Number of open channel sockets.
     #[must_use]
     pub fn connection_count(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Whether joins come faster than they may.
     #[must_use]
     pub fn join_rate_exceeded(&self) -> bool {
         is_exceeded(self.limits.joins_per_second, || self.joins.lock().per_second(self.elapsed_secs()))
     }
 
-    /// Counts a join.
     pub fn count_join(&self) {
         if self.limits.joins_per_second.is_some() {
             self.joins.lock().count(self.elapsed_secs(), 1);
         }
     }
 
-    /// Counts messages that somebody sends.
+    /// Counts messages sent by clients.
     pub fn count_pushes(&self, pushes: u32) {
         if self.limits.events_per_second.is_some() {
             self.pushes.lock().count(self.elapsed_secs(), pushes);
         }
     }
 
-    /// Messages a second, sent and delivered, as far as they are counted.
+    /// Messages per second, sent and delivered. Only counted while limited.
     #[must_use]
     pub fn events_per_second(&self) -> f64 {
         let now = self.elapsed_secs();
         self.pushes.lock().per_second(now) + self.deliveries_per_second(now)
     }
 
-    /// Whether the node has too many messages, with `more` of them in the next second.
+    /// Whether the node exceeds its message rate with `more` messages in the next second.
     #[must_use]
     pub fn exceeds_node_event_rate(&self, more: u32) -> bool {
         is_exceeded(self.limits.events_per_second, || self.events_per_second() + f64::from(more))
     }
 
-    /// Whether a socket that sends so many messages a second is to be stopped: it sends more than it may, or the node
-    /// has too many and this socket sends a good part of them.
+    /// Whether a socket with this message rate is to be closed: it exceeds its limit, or the node exceeds its
+    /// limit and this socket sends a large share.
     #[must_use]
     pub fn exceeds_message_rate(&self, per_second: f64) -> bool {
         is_exceeded(self.limits.client_events_per_second, || per_second)
@@ -230,25 +227,25 @@ impl NodeLimits {
                 && per_second >= HEAVY_SENDER_SHARE * self.pushes.lock().per_second(self.elapsed_secs()))
     }
 
-    /// Whether a socket that sends so many bytes a second is to be stopped.
+    /// Whether a socket with this byte rate is to be closed.
     #[must_use]
     pub fn exceeds_byte_rate(&self, per_second: f64) -> bool {
         is_exceeded(self.limits.client_bytes_per_second, || per_second)
     }
 
-    /// Whether anybody counts the messages that a socket sends.
+    /// Whether messages of a socket need to be counted.
     #[must_use]
     pub const fn limits_messages(&self) -> bool {
         self.limits.client_events_per_second.is_some() || self.limits.events_per_second.is_some()
     }
 
-    /// Whether anybody counts the bytes that a socket sends.
+    /// Whether bytes of a socket need to be counted.
     #[must_use]
     pub const fn limits_bytes(&self) -> bool {
         self.limits.client_bytes_per_second.is_some()
     }
 
-    /// Counts a presence push, and says whether there were too many before it.
+    /// Counts a presence push. Returns whether the node exceeded its limit before it.
     #[must_use]
     pub fn presence_rate_exceeded(&self) -> bool {
         if self.limits.presence_events_per_second.is_none() {
@@ -283,13 +280,13 @@ mod tests {
     use crate::hub::HubSettings;
 
     #[test]
-    fn a_fresh_meter_takes_five_seconds_worth_and_a_quiet_one_a_minute_s() {
+    fn a_new_meter_averages_over_five_seconds_and_an_old_one_over_a_minute() {
         let mut meter = RateMeter::default();
         meter.count(1_000, 49);
         assert!(meter.per_second(1_000) < 10.0);
         meter.count(1_004, 1);
         assert!(meter.per_second(1_004) >= 10.0);
-        assert!(meter.per_second(1_009) < 10.0, "the mean falls as time goes by");
+        assert!(meter.per_second(1_009) < 10.0, "the mean falls over time");
 
         let mut quiet = RateMeter::default();
         quiet.count(100, 1);
@@ -297,11 +294,11 @@ mod tests {
         assert!(quiet.per_second(155) < 10.0);
         quiet.count(155, 1);
         assert!(quiet.per_second(155) >= 10.0);
-        assert!(quiet.per_second(215) < f64::EPSILON, "after a minute it is forgotten");
+        assert!(quiet.per_second(215) < f64::EPSILON, "events expire after a minute");
     }
 
     #[test]
-    fn old_seconds_leave_the_mean_one_step_at_a_time() {
+    fn old_buckets_leave_the_mean_one_at_a_time() {
         let mut meter = RateMeter::default();
         for second in 0..600 {
             meter.count(second, 7);
@@ -317,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_are_given_back() {
+    async fn dropped_permits_are_released() {
         let node = limits(|limits| limits.connections = NonZeroU32::new(2));
         let (one, _two) =
             (node.acquire_connection().expect("is free"), node.acquire_connection().expect("is free"));
@@ -327,12 +324,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loud_node_stops_those_who_are_loud_and_nobody_else() {
+    async fn only_heavy_senders_are_closed_when_the_node_exceeds_its_limit() {
         let node = limits(|limits| limits.events_per_second = NonZeroU32::new(10));
         node.count_pushes(100);
         assert!(node.exceeds_node_event_rate(0));
         assert!(node.exceeds_message_rate(15.0));
         assert!(!node.exceeds_message_rate(1.0));
-        assert!(!limits(|_| {}).exceeds_node_event_rate(u32::MAX), "without a limit nothing is too much");
+        assert!(!limits(|_| {}).exceeds_node_event_rate(u32::MAX), "no limit is configured");
     }
 }

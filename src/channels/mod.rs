@@ -1,27 +1,23 @@
-//! Realtime channels: rooms that clients join by name, what they say to each other there, and who may.
+//! Realtime channels: broadcast, presence and Postgres changes per topic, with authorization.
 //!
-//! - [`Room`] is what is joined: a name, public or private. [`ChannelId`] is one client's place in one.
-//! - [`Claimant`] is as whom a channel acts in the database: a role and claims. Row-level security on
-//!   `realtime.messages` decides what it may read and write there.
+//! - [`Topic`] is the name that clients join, public or private. [`ChannelId`] identifies one join.
+//! - [`ChannelPrincipal`] is the role and claims with which a channel acts in the database. Row-level
+//!   security on `realtime.messages` decides what it may read and write.
 //!
-//! Frames are in [`crate::protocol::phoenix`], what one socket's channels do in [`crate::session::channels`], and
-//! who is in a room on this node in the [`crate::hub`].
+//! Frames are in [`crate::protocol::phoenix`], the state of a socket's channels in
+//! [`crate::session::channels`], and the members of a topic on this node in [`crate::hub`].
 
 pub mod authorization;
 mod broadcast;
 pub mod broadcast_from_db;
 pub mod bus;
-mod channel_id;
 pub mod diff_sink;
 mod limits;
 pub mod postgres_changes;
 pub mod presence;
 mod principal;
 pub mod replay;
-mod topic;
 
 pub use broadcast::{BroadcastPayload, Broadcaster, LocalBroadcaster};
-pub use channel_id::ChannelId;
 pub use limits::{ChannelLimits, ConnectionPermit, NodeLimits, RateMeter};
 pub use principal::ChannelPrincipal;
-pub use topic::Topic;

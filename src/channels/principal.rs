@@ -1,4 +1,4 @@
-//! As whom a channel acts.
+//! The principal of a channel.
 
 use std::{
     fmt,
@@ -13,24 +13,24 @@ use crate::{
     model::UserId,
 };
 
-/// Whose token a channel holds, as far as policies can see it. Two claimants are equal if no policy can tell them
-/// apart: verdicts are shared between them. Not for logs.
+/// The role and claims with which a channel acts in the database. Two principals are equal if no policy can
+/// distinguish them: equal principals share authorization results. `Debug` leaves out the claims.
 #[derive(Clone)]
 pub struct ChannelPrincipal {
-    /// The token's `role`; any name, also one that the database does not know.
+    /// The token's `role`. May be unknown to the database.
     pub role: Box<str>,
-    /// The whole payload of the token as JSON, for `request.jwt.claims`.
+    /// The token's complete payload as JSON, for `request.jwt.claims`.
     pub claims: Arc<str>,
     /// The token's `sub`, for `request.jwt.claim.sub`.
     pub sub: Option<Box<str>>,
-    /// The headers that policies may see, as a JSON object, for `request.headers`.
+    /// Request headers visible to policies as a JSON object, for `request.headers`.
     pub headers: Arc<str>,
-    /// From this moment on the token does not count; [`Timestamp::MAX`] for opaque keys.
+    /// When the token expires; [`Timestamp::MAX`] for opaque keys.
     pub expires_at: Timestamp,
 }
 
 impl ChannelPrincipal {
-    /// Who holds a token and came with these headers.
+    /// The principal of a verified token and the headers of its request.
     #[must_use]
     pub fn new(token: &VerifiedChannelToken, headers: Arc<str>) -> Self {
         let VerifiedChannelToken { role, claims, sub, expires_at } = token;
@@ -43,16 +43,17 @@ impl ChannelPrincipal {
         }
     }
 
-    /// Which user it is, if it is one.
+    /// The user, if `sub` is a user ID.
     #[must_use]
     pub fn user_id(&self) -> Option<UserId> {
         self.sub.as_deref()?.parse().ok()
     }
 
-    /// Whether the token still counts.
+    /// Checks that the token has not expired.
     ///
     /// # Errors
-    /// It has expired, and how long ago.
+    ///
+    /// The token has expired; the error has the seconds since then.
     pub fn check_expiry(&self, now: Timestamp) -> Result<(), ChannelTokenError> {
         if self.expires_at > now {
             return Ok(());
@@ -77,6 +78,9 @@ impl Hash for ChannelPrincipal {
 
 impl fmt::Debug for ChannelPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claimant").field("role", &self.role).field("sub", &self.sub).finish_non_exhaustive()
+        f.debug_struct("ChannelPrincipal")
+            .field("role", &self.role)
+            .field("sub", &self.sub)
+            .finish_non_exhaustive()
     }
 }

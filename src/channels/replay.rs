@@ -1,9 +1,10 @@
-//! No gap between what is sent again to somebody who joins and what they hear live.
+//! Buffers that close the gap between replayed and live broadcasts.
 //!
-//! A replay is read before its channel is a member, so a broadcast that comes in between would be in neither. Whoever
-//! replays opens a [`Window`] first: it keeps what comes for that room from then on. The other way round, what had been
-//! committed before the replay was read and is told here only after that would come after newer ones; so whoever is
-//! replayed to hears none of it live ([`Stored::others`](super::database::Stored)).
+//! A replay is read before its channel becomes a member, so a broadcast in between would be in neither. The
+//! join therefore opens a [`ReplayBuffer`] first, which holds all later broadcasts to the topic. Conversely,
+//! a broadcast that was committed before the replay was read but is delivered later would arrive after newer
+//! ones. The channel does not receive these live
+//! ([`StoredBroadcasts`](super::broadcast_from_db::StoredBroadcasts)).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,64 +15,64 @@ use std::{
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{
-    BroadcastPayload, LocalBroadcaster, Topic,
+    BroadcastPayload, LocalBroadcaster,
     authorization::Authorizer,
     broadcast_from_db::{BroadcastSink, DatabaseBroadcast, Payload},
 };
-use crate::protocol::phoenix::UserPayload;
+use crate::{model::Topic, protocol::phoenix::UserPayload};
 
-/// The most broadcasts that a window keeps, and their bytes; a join takes milliseconds.
+/// Maximum broadcasts of a buffer and their bytes. A join takes milliseconds.
 const MAX_BUFFERED: usize = 1_000;
 const MAX_BUFFERED_BYTES: usize = 8 * 1024 * 1024;
-/// How long broadcasts wait until those have been asked again from whom a change may have taken the right to hear them.
+/// Maximum delay of broadcasts until subscribers that may have lost the right to read were checked again.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The windows that are open. Cheap to clone; all clones are one.
+/// The open buffers. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayBuffers(Arc<Mutex<HashMap<Topic, Buffer>>>);
 
 #[derive(Debug, Default)]
 struct Buffer {
     handles: usize,
-    /// What came since the first of them was opened, oldest first.
+    /// Broadcasts since the first handle was opened, oldest first.
     broadcasts: VecDeque<DatabaseBroadcast>,
     bytes: usize,
 }
 
-/// What comes for a room from its opening on is kept until it is dropped.
+/// Holds the broadcasts to a topic from its creation until it is dropped.
 #[derive(Debug)]
 pub struct ReplayBuffer {
     buffers: ReplayBuffers,
-    room: Topic,
+    topic: Topic,
 }
 
 impl ReplayBuffers {
-    /// Opens a window.
+    /// Opens a buffer for a topic.
     #[must_use]
-    pub fn open(&self, room: &Topic) -> ReplayBuffer {
-        self.0.lock().entry(room.clone()).or_default().handles += 1;
-        ReplayBuffer { buffers: self.clone(), room: room.clone() }
+    pub fn open(&self, topic: &Topic) -> ReplayBuffer {
+        self.0.lock().entry(topic.clone()).or_default().handles += 1;
+        ReplayBuffer { buffers: self.clone(), topic: topic.clone() }
     }
 
     fn append(&self, broadcast: &DatabaseBroadcast) {
-        if let Some(open) = self.0.lock().get_mut(&broadcast.topic) {
-            open.bytes += broadcast.payload.size_bytes();
-            open.broadcasts.push_back(broadcast.clone());
-            while open.broadcasts.len() > MAX_BUFFERED
-                || (open.bytes > MAX_BUFFERED_BYTES && open.broadcasts.len() > 1)
+        if let Some(buffer) = self.0.lock().get_mut(&broadcast.topic) {
+            buffer.bytes += broadcast.payload.size_bytes();
+            buffer.broadcasts.push_back(broadcast.clone());
+            while buffer.broadcasts.len() > MAX_BUFFERED
+                || (buffer.bytes > MAX_BUFFERED_BYTES && buffer.broadcasts.len() > 1)
             {
-                open.bytes -= open.broadcasts.pop_front().map_or(0, |oldest| oldest.payload.size_bytes());
+                buffer.bytes -= buffer.broadcasts.pop_front().map_or(0, |oldest| oldest.payload.size_bytes());
             }
         }
     }
 }
 
 impl ReplayBuffer {
-    /// What came so far. While this is held nothing is told to anybody: to be let go of when the membership is on its way,
-    /// so that what comes later is heard live.
+    /// The buffered broadcasts. No broadcast is delivered while the guard is held. Drop it once the
+    /// membership is queued, so that later broadcasts are received live.
     pub fn buffered(&self) -> MappedMutexGuard<'_, VecDeque<DatabaseBroadcast>> {
         MutexGuard::map(self.buffers.0.lock(), |all| {
-            &mut all.entry(self.room.clone()).or_default().broadcasts
+            &mut all.entry(self.topic.clone()).or_default().broadcasts
         })
     }
 }
@@ -79,16 +80,16 @@ impl ReplayBuffer {
 impl Drop for ReplayBuffer {
     fn drop(&mut self) {
         let mut all = self.buffers.0.lock();
-        if let Some(open) = all.get_mut(&self.room) {
-            open.handles -= 1;
-            if open.handles == 0 {
-                all.remove(&self.room);
+        if let Some(buffer) = all.get_mut(&self.topic) {
+            buffer.handles -= 1;
+            if buffer.handles == 0 {
+                all.remove(&self.topic);
             }
         }
     }
 }
 
-/// Takes broadcasts from the database to the rooms of this node.
+/// Delivers broadcasts from the database to the members on this node.
 #[derive(Clone)]
 pub struct DatabaseBroadcastSink {
     local: LocalBroadcaster,
@@ -97,30 +98,32 @@ pub struct DatabaseBroadcastSink {
 }
 
 impl DatabaseBroadcastSink {
-    /// Into these rooms, past these windows, once `authorizer` knows who may hear them.
+    /// Delivers to `local` and `buffers` once `authorizer` knows who may receive.
     #[must_use]
-    pub const fn new(rooms: LocalBroadcaster, replays: ReplayBuffers, authorizer: Authorizer) -> Self {
-        Self { local: rooms, buffers: replays, authorizer }
+    pub const fn new(local: LocalBroadcaster, buffers: ReplayBuffers, authorizer: Authorizer) -> Self {
+        Self { local, buffers, authorizer }
     }
 }
 
 impl BroadcastSink for DatabaseBroadcastSink {
     async fn deliver(&self, broadcasts: Vec<DatabaseBroadcast>) {
-        // What was committed before these was announced before them: whoever lost a right by it must not hear them.
+        // Changes committed before these broadcasts were announced before them: a subscriber that lost a
+        // right must not receive them.
         let private = broadcasts.iter().filter(|broadcast| broadcast.topic.private);
         let topics: Vec<&str> = private.map(|broadcast| &*broadcast.topic.name).collect();
         self.authorizer.wait_until_settled(&topics, SETTLE_TIMEOUT).await;
         for broadcast in broadcasts {
-            // Kept before it is posted: whoever becomes a member in between has it twice and is told once.
+            // Before the delivery: a member that joins in between gets the broadcast from the buffer, and the
+            // live copy is skipped.
             self.buffers.append(&broadcast);
             let meta = serde_json::json!({ "id": broadcast.id }).to_string();
             let payload = match broadcast.payload {
                 Payload::Json(json) => UserPayload::Json(json.get().into()),
                 Payload::Binary(bytes) => UserPayload::Binary(bytes),
             };
-            let content = BroadcastPayload::User { event: broadcast.event, payload, meta: Some(meta.into()) };
-            // It fails only when the server stops.
-            let _ = self.local.deliver(&broadcast.topic, content, Some(broadcast.id)).await;
+            let payload = BroadcastPayload::User { event: broadcast.event, payload, meta: Some(meta.into()) };
+            // This fails only when the server is stopping.
+            let _ = self.local.deliver(&broadcast.topic, payload, Some(broadcast.id)).await;
         }
     }
 }
@@ -133,41 +136,41 @@ mod tests {
 
     use super::*;
 
-    fn broadcast(room: &Topic, id: u128) -> DatabaseBroadcast {
+    fn broadcast(topic: &Topic, id: u128) -> DatabaseBroadcast {
         DatabaseBroadcast {
             id: Uuid::from_u128(id),
-            topic: room.clone(),
+            topic: topic.clone(),
             event: "e".into(),
             payload: Payload::Binary(Bytes::new()),
             inserted_at: Timestamp::UNIX_EPOCH,
         }
     }
 
-    fn ids(window: &ReplayBuffer) -> Vec<u128> {
-        window.buffered().iter().map(|one| one.id.as_u128()).collect()
+    fn ids(buffer: &ReplayBuffer) -> Vec<u128> {
+        buffer.buffered().iter().map(|broadcast| broadcast.id.as_u128()).collect()
     }
 
     #[test]
-    fn a_window_keeps_what_comes_for_its_room_while_it_is_open() {
-        let (replays, a, b) = (ReplayBuffers::default(), Topic::private("a"), Topic::private("b"));
-        replays.append(&broadcast(&a, 1));
-        let window = replays.open(&a);
-        replays.append(&broadcast(&a, 2));
-        replays.append(&broadcast(&b, 3));
-        let second = replays.open(&a);
+    fn a_buffer_holds_the_broadcasts_to_its_topic_while_open() {
+        let (buffers, a, b) = (ReplayBuffers::default(), Topic::private("a"), Topic::private("b"));
+        buffers.append(&broadcast(&a, 1));
+        let buffer = buffers.open(&a);
+        buffers.append(&broadcast(&a, 2));
+        buffers.append(&broadcast(&b, 3));
+        let second = buffers.open(&a);
         drop(second);
-        replays.append(&broadcast(&a, 4));
-        assert_eq!(ids(&window), [2, 4]);
+        buffers.append(&broadcast(&a, 4));
+        assert_eq!(ids(&buffer), [2, 4]);
         for id in 0..1_200 {
-            replays.append(&broadcast(&a, id));
+            buffers.append(&broadcast(&a, id));
         }
-        assert_eq!(ids(&window), (200..1_200).collect::<Vec<_>>());
+        assert_eq!(ids(&buffer), (200..1_200).collect::<Vec<_>>());
         let large = Payload::Binary(vec![0; MAX_BUFFERED_BYTES / 2].into());
         for id in 0..3 {
-            replays.append(&DatabaseBroadcast { payload: large.clone(), ..broadcast(&a, id) });
+            buffers.append(&DatabaseBroadcast { payload: large.clone(), ..broadcast(&a, id) });
         }
-        assert_eq!(ids(&window), [1, 2]);
-        drop(window);
-        assert!(replays.0.lock().is_empty());
+        assert_eq!(ids(&buffer), [1, 2]);
+        drop(buffer);
+        assert!(buffers.0.lock().is_empty());
     }
 }

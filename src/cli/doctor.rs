@@ -1,18 +1,18 @@
-//! `rollcall doctor`
+//! `rollcall doctor`: checks the database and prints findings with the SQL that fixes them.
 
 use std::process::ExitCode;
 
 use rollcall::config::{Config, DoctorArgs};
-use rollcall::pg::database_target::DatabaseTarget;
+use rollcall::database_target::DatabaseTarget;
 use rollcall::pg::doctor::{Check, run_checks};
 use rollcall::pg::embedded::has_cluster;
 use rollcall::pg::migrate::Sources;
 
-/// Succeeds if every check does.
+/// Returns success when every check passes.
 pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if config.database.url.is_none() && !has_cluster(&config.data_dir) {
         anyhow::bail!(
-            "there is no database yet: set DATABASE_URL, or run `rollcall serve`, which makes one in {}",
+            "no database: set DATABASE_URL, or run `rollcall serve` to create one in {}",
             config.data_dir.display()
         );
     }
@@ -24,13 +24,13 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
     } else {
         checks.iter().for_each(print_check);
     }
-    let all_well = checks.iter().all(|check| check.ok);
-    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_ok = checks.iter().all(|check| check.ok);
+    Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_check(check: &Check) {
     println!("{:<4} {}: {}", if check.ok { "ok" } else { "FAIL" }, check.name, check.finding);
     if let Some(remedy) = &check.remedy_sql {
-        println!("     mend it with: {remedy}");
+        println!("     fix: {remedy}");
     }
 }

@@ -1,4 +1,4 @@
-//! The subcommands. Results go to standard output, everything else to standard error.
+//! Subcommands of `rollcall`. Results go to standard output, logs and errors to standard error.
 
 mod doctor;
 mod migrate;
@@ -9,7 +9,6 @@ use std::process::ExitCode;
 
 use rollcall::config::{Cli, Command, Config, completions};
 
-/// Runs what the command line asks for.
 pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(&args, config)).await,
@@ -23,7 +22,7 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Reads and checks everything that the process was given.
+/// Reads `.env`, the command line and the environment, and validates the settings.
 pub fn load() -> anyhow::Result<(Command, Config)> {
     rollcall::config::read_dotenv()?;
     let Cli { command, settings } = Cli::from_process();

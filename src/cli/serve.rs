@@ -1,4 +1,4 @@
-//! `rollcall serve`
+//! `rollcall serve`: prepares the database and runs the server until it is stopped.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use anyhow::bail;
 use rollcall::app::{Environment, Server};
 use rollcall::clock::SystemClock;
 use rollcall::config::{Config, Secret, ServeArgs};
+use rollcall::database_target::DatabaseTarget;
 use rollcall::lifecycle::Shutdown;
-use rollcall::pg::database_target::DatabaseTarget;
 use rollcall::pg::embedded::Keys;
 use rollcall::pg::migrate::{Sources, prepare};
 use rollcall::telemetry;
@@ -18,19 +18,19 @@ pub(super) async fn run(args: &ServeArgs, config: Config) -> anyhow::Result<Exit
     let shutdown = Shutdown::new();
     shutdown.listen_for_signals()?;
     let metrics = telemetry::install_metrics()?;
-    let folding = tokio::spawn(telemetry::run_upkeep(metrics.clone()));
+    let metrics_upkeep = tokio::spawn(telemetry::run_upkeep(metrics.clone()));
 
     let database = tokio::select! {
-        // A second signal does not wait for a PostgreSQL that takes its time; the next start goes on with it.
+        // A second signal does not wait for PostgreSQL to start. The next start continues with it.
         () = shutdown.hard().cancelled() => bail!("stopped while PostgreSQL was starting"),
         database = DatabaseTarget::for_server(&config) => database?,
     };
     let served = Box::pin(serve(args, &config, &database, metrics, shutdown)).await;
-    folding.abort();
-    // Whatever came of it, a PostgreSQL that belongs to this server ends with it.
+    metrics_upkeep.abort();
+    // An embedded PostgreSQL is stopped on success and on failure.
     database.stop().await?;
     served?;
-    info!("stopped");
+    info!("server stopped");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,7 +50,7 @@ async fn serve(
         direct_url: database.direct_url.as_ref().map(text),
         jwt_secret: jwt_secret.map(text),
         metrics: Some(metrics),
-        // The demo data's people are nobody: their tokens open nothing but the demo.
+        // The demo users exist only in the demo data, so their tokens give access to nothing else.
         demo: args.seed
             && database.cluster.is_some()
             && config.auth.issuer.is_none()
@@ -62,20 +62,21 @@ async fn serve(
     if let (Some(cluster), Some(keys)) = (&database.cluster, &keys) {
         cluster.write_env(keys, &url)?;
         let env = config.data_dir.join("env");
-        info!("keys and URLs for your shell: set -a; . {}; set +a", env.display());
+        info!("to load keys and URLs into your shell: set -a; . {}; set +a", env.display());
     }
     info!("rollcall is ready at {url}");
     Ok(server.run().await?)
 }
 
-/// The keys of a server with a PostgreSQL of its own. With another one the operator has to say whom to believe.
+/// The generated keys of an embedded PostgreSQL. With another database, the operator must configure how
+/// tokens are verified.
 fn keys(config: &Config, database: &DatabaseTarget) -> anyhow::Result<Option<Keys>> {
     if let Some(cluster) = &database.cluster {
         return Ok(Some(cluster.keys(config.auth.jwt_secret.as_ref())?));
     }
     let auth = &config.auth;
     if auth.jwt_secret.is_none() && auth.jwks_url.is_none() && auth.api_keys.is_empty() {
-        bail!("JWT_SECRET: with DATABASE_URL the server needs to know whom to believe; set it, or JWKS_URL");
+        bail!("JWT_SECRET: is required with DATABASE_URL, unless JWKS_URL or API_KEYS is set");
     }
     Ok(None)
 }

@@ -1,4 +1,4 @@
-//! `rollcall token`
+//! `rollcall token`: prints a signed token.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use rollcall::config::{Config, TokenArgs, parse_duration};
 use rollcall::pg::embedded::Keys;
 use serde_json::{Map, Value};
 
-/// Who issues, where the operator did not name an issuer.
+/// Value of `iss` when `JWT_ISSUER` is not set.
 const DEFAULT_ISSUER: &str = "rollcall";
 
 pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -18,7 +18,7 @@ pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode>
     };
     let secret = secret.with_context(|| {
         format!(
-            "there is no secret to sign with: set JWT_SECRET, or run `rollcall serve` once, which makes one in {}",
+            "no signing secret: set JWT_SECRET, or run `rollcall serve` once to generate one in {}",
             config.data_dir.display()
         )
     })?;
@@ -29,9 +29,9 @@ pub(super) fn run(args: &TokenArgs, config: &Config) -> anyhow::Result<ExitCode>
 
 fn claims(args: &TokenArgs, config: &Config, now: i64) -> anyhow::Result<Map<String, Value>> {
     let role: Role = args.role.parse().context("--role")?;
-    let lifetime = parse_duration(&args.ttl).map_err(|why| anyhow::anyhow!("--ttl: {why}"))?;
+    let lifetime = parse_duration(&args.ttl).map_err(|error| anyhow::anyhow!("--ttl: {error}"))?;
     let expiry = i64::try_from(lifetime.as_secs()).ok().and_then(|seconds| now.checked_add(seconds));
-    let expiry = expiry.context("--ttl: is longer than time itself")?;
+    let expiry = expiry.context("--ttl: is too long")?;
 
     let mut claims = Map::new();
     match args.sub {
@@ -39,7 +39,7 @@ fn claims(args: &TokenArgs, config: &Config, now: i64) -> anyhow::Result<Map<Str
             claims.insert("sub".into(), sub.to_string().into());
         }
         None if role == Role::Authenticated => {
-            bail!("--sub is needed: whose token is it? Give the user's id")
+            bail!("--sub: is required for role authenticated; give a user ID (UUID)")
         }
         None => {}
     }
@@ -54,7 +54,7 @@ fn claims(args: &TokenArgs, config: &Config, now: i64) -> anyhow::Result<Map<Str
         let (name, value) = claim
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
-            .with_context(|| format!("--claim {claim}: is not of the form NAME=VALUE"))?;
+            .with_context(|| format!("--claim: must have the form NAME=VALUE (got \"{claim}\")"))?;
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         claims.insert(name.to_owned(), value);
     }
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn extra_claims_are_parsed_as_json_when_valid() {
-        let given = ["permissions=[\"presence:admin\"]", "name=Ada", "exp=5"];
-        let args = TokenArgs { claims: given.map(String::from).into(), ..args() };
+        let extra = ["permissions=[\"presence:admin\"]", "name=Ada", "exp=5"];
+        let args = TokenArgs { claims: extra.map(String::from).into(), ..args() };
         let claims = claims(&args, &config(), 1_000).unwrap();
         assert_eq!(claims["permissions"], json!(["presence:admin"]));
         assert_eq!(claims["name"], json!("Ada"));

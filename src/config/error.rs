@@ -1,35 +1,34 @@
-//! What is wrong with the settings: everything at once, one line for each.
+//! Errors of the settings: all problems of one start, one line each.
 
 use std::fmt;
 
-/// A setting and why it cannot be used. Never holds the value of a secret.
+/// A setting and the reason why it is invalid. Never holds the value of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The environment variable.
+    /// Name of the environment variable.
     pub variable: String,
-    /// Why, as the second half of a sentence.
+    /// Reason, as the second half of a sentence that begins with the variable's name.
     pub message: String,
 }
 
 impl Problem {
-    pub(super) fn new(variable: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { variable: variable.into(), message: why.into() }
+    pub(super) fn new(variable: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { variable: variable.into(), message: message.into() }
     }
 }
 
-/// Settings that the server refuses to start with.
+/// The settings are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
 impl ConfigError {
-    /// `Ok` if there are none.
+    /// Returns `Ok` when there are no problems.
     pub(super) fn from_problems(problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
     }
 
-    /// Each setting that is wrong.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

@@ -1,5 +1,5 @@
-//! From text to value, one function for each kind of setting. An error is the second half of a sentence that
-//! begins with the variable's name.
+//! Parsers of setting values, one function per kind. An error is the second half of a sentence that begins
+//! with the variable's name.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -9,35 +9,35 @@ use ipnet::IpNet;
 
 use super::Secret;
 
-/// What a parser answers.
+/// Result of a parser; the error is the reason.
 pub(super) type ParseResult<T> = Result<T, String>;
 
 pub(super) fn port(text: &str) -> ParseResult<u16> {
-    text.parse().map_err(|_| format!("`{text}` is not a port: give a number from 0 to 65535"))
+    text.parse().map_err(|_| format!("must be a port number from 0 to 65535 (got \"{text}\")"))
 }
 
 pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> ParseResult<usize> {
     let (low, high) = (*range.start(), *range.end());
     match text.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("`{text}` does not fit: give a whole number from {low} to {high}")),
+        _ => Err(format!("must be a whole number from {low} to {high} (got \"{text}\")")),
     }
 }
 
-/// A limit; 0 stands for none.
+/// Parses a limit; 0 disables it.
 pub(super) fn limit(text: &str) -> ParseResult<Option<NonZeroU32>> {
     text.parse()
         .map(NonZeroU32::new)
-        .map_err(|_| format!("`{text}` is not a limit: give a whole number from 0 (none) to {}", u32::MAX))
+        .map_err(|_| format!("must be a whole number from 0 (no limit) to {} (got \"{text}\")", u32::MAX))
 }
 
-/// A name of replication slots, with room for a number behind it.
+/// Parses a name of replication slots. 60 characters leave room for a suffix within PostgreSQL's 63.
 pub(super) fn slot_name(text: &str) -> ParseResult<String> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if (1..=60).contains(&text.len()) && text.chars().all(fits) {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if (1..=60).contains(&text.len()) && text.chars().all(is_allowed) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` cannot name a slot: give at most 60 of the characters a-z, 0-9 and _"))
+        Err(format!("must have 1 to 60 characters of a-z, 0-9 and _ (got \"{text}\")"))
     }
 }
 
@@ -45,11 +45,11 @@ pub(super) fn boolean(text: &str) -> ParseResult<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(format!("`{text}` is neither true nor false")),
+        _ => Err(format!("must be true or false (got \"{text}\")")),
     }
 }
 
-/// A time span: a number of seconds, or a number with one of the units `ms`, `s`, `m`, `h`, `d`.
+/// Parses a duration: a number of seconds, or a number with one of the units `ms`, `s`, `m`, `h`, `d`.
 pub fn duration(text: &str) -> ParseResult<Duration> {
     let unit_start = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_start);
@@ -66,7 +66,7 @@ pub fn duration(text: &str) -> ParseResult<Duration> {
 }
 
 fn not_a_duration(text: &str) -> String {
-    format!("`{text}` is not a time span: give seconds, or a number with a unit (500ms, 90s, 5m, 1h, 30d)")
+    format!("must be seconds, or a number with a unit such as 500ms, 90s, 5m, 1h, 30d (got \"{text}\")")
 }
 
 pub(super) fn duration_within(text: &str, range: RangeInclusive<Duration>) -> ParseResult<Duration> {
@@ -75,46 +75,51 @@ pub(super) fn duration_within(text: &str, range: RangeInclusive<Duration>) -> Pa
         return Ok(value);
     }
     let (low, high) = (range.start().as_secs_f64(), range.end().as_secs_f64());
-    Err(format!("`{text}` does not fit: give {low} to {high} seconds"))
+    Err(format!("must be from {low} to {high} seconds (got \"{text}\")"))
 }
 
 pub(super) fn host(text: &str) -> ParseResult<String> {
-    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c));
-    if !fits {
-        return Err(format!("`{text}` is not an address or host name"));
+    let is_valid = text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c));
+    if !is_valid {
+        return Err(format!("must be an IP address or a host name (got \"{text}\")"));
     }
-    // `[::1]` is how an IPv6 address stands in a URL; sockets want it bare.
+    // URLs write IPv6 addresses as `[::1]`; sockets need them without brackets.
     Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-/// Networks in CIDR form, or single addresses, parted by commas.
+/// Parses a comma-separated list of networks in CIDR form or single addresses.
 pub(super) fn networks(text: &str) -> ParseResult<Vec<IpNet>> {
     comma_separated(text)
         .map(|item| {
-            item.parse::<IpNet>()
-                .or_else(|_| item.parse::<std::net::IpAddr>().map(IpNet::from))
-                .map_err(|_| format!("`{item}` is not a network: give CIDR, as in 10.0.0.0/8 or ::1/128"))
+            item.parse::<IpNet>().or_else(|_| item.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(
+                |_| {
+                    format!(
+                        "must be networks in CIDR notation such as 10.0.0.0/8 or ::1/128 (got \"{item}\")"
+                    )
+                },
+            )
         })
         .collect()
 }
 
-/// A URL of one of the schemes. Credentials may be in it, so the value is not repeated.
+/// Parses a URL with one of the schemes. Errors do not repeat the value, which may hold credentials.
 pub(super) fn url(text: &str, schemes: &[&str]) -> ParseResult<String> {
     let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)?.strip_prefix("://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => {
             Ok(text.to_owned())
         }
-        _ => Err(format!("is not a URL that begins with {}://", schemes.join(":// or "))),
+        _ => Err(format!("must be a URL that begins with {}://", schemes.join(":// or "))),
     }
 }
 
-/// The parts of a comma-separated list, trimmed, empty ones left out.
+/// Splits a comma-separated list: items are trimmed, empty ones are skipped.
 pub(super) fn comma_separated(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
-/// `name=value` pairs, as OpenTelemetry writes headers. Values may be secrets, so that no message repeats them.
+/// Parses `name=value` pairs, the OpenTelemetry form of headers. Errors do not repeat values, which may be
+/// secrets.
 pub(super) fn headers(text: &str) -> ParseResult<Vec<(String, Secret)>> {
     let is_name =
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
@@ -123,16 +128,16 @@ pub(super) fn headers(text: &str) -> ParseResult<Vec<(String, Secret)>> {
             Some((name, value)) if is_name(name) && value.chars().all(|c| matches!(c, ' '..='~')) => {
                 Ok((name.to_owned(), Secret::new(value)))
             }
-            _ => Err("is not of the form name=value,name=value".to_owned()),
+            _ => Err("must have the form name=value,name=value".to_owned()),
         })
         .collect()
 }
 
-/// A part of the whole.
+/// Parses a number from 0 to 1.
 pub(super) fn ratio(text: &str) -> ParseResult<f64> {
     match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err(format!("`{text}` is not a share: give a number from 0 to 1")),
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err(format!("must be a number from 0 to 1 (got \"{text}\")")),
     }
 }
 
@@ -142,10 +147,10 @@ mod tests {
 
     #[test]
     fn header_errors_do_not_repeat_values() {
-        let read = headers("api-key=a=b , x=").unwrap();
-        assert_eq!(read, [("api-key".to_owned(), Secret::new("a=b")), ("x".to_owned(), Secret::new(""))]);
-        for wrong in ["hunter2", "=hunter2", "a b=hunter2", "a=hunter2\u{7}"] {
-            assert!(!headers(wrong).unwrap_err().contains("hunter2"), "{wrong}");
+        let parsed = headers("api-key=a=b , x=").unwrap();
+        assert_eq!(parsed, [("api-key".to_owned(), Secret::new("a=b")), ("x".to_owned(), Secret::new(""))]);
+        for invalid in ["hunter2", "=hunter2", "a b=hunter2", "a=hunter2\u{7}"] {
+            assert!(!headers(invalid).unwrap_err().contains("hunter2"), "{invalid}");
         }
         assert_eq!((ratio("0.25"), ratio("2").is_err(), ratio("NaN").is_err()), (Ok(0.25), true, true));
     }

@@ -1,19 +1,17 @@
-//! Finds environment variables that look like settings but are none: most often a typing mistake, which
-//! would otherwise leave a default in force without a word.
+//! Rejects environment variables that look like settings but are unknown. They are usually misspelled, and
+//! the default would apply silently.
 
 use super::args;
 use super::error::{ConfigError, Problem};
 
-/// Whoever sets a variable that begins so means this server.
+/// Variables with these prefixes are meant for this server.
 const PREFIXES: [&str; 3] = ["ROLLCALL_", "REALTIME_", "PRESENCE_"];
 
-/// Not settings, but rightly in the environment of somebody who sourced the data directory's `env` file.
+/// Variables that are not settings but are set by the generated `env` file.
 const ALLOWED: [&str; 1] = ["ROLLCALL_URL"];
 
-/// Checks the names of the process's environment variables.
-///
 /// # Errors
-/// Names each unknown variable and the known one that is nearest to it.
+/// Names each unknown variable and the most similar setting.
 pub fn check_process_environment() -> Result<(), ConfigError> {
     check(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))
 }
@@ -26,7 +24,7 @@ fn check(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {
         .map(|name| {
             let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
             let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
-            Problem::new(name, format!("there is no such setting{hint}"))
+            Problem::new(name, format!("unknown setting{hint}"))
         })
         .collect();
     ConfigError::from_problems(problems)

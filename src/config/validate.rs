@@ -1,4 +1,4 @@
-//! Settings as text to a [`Config`], collecting every problem on the way.
+//! Converts [`Settings`] to a [`Config`] and collects all problems.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -16,41 +16,42 @@ use crate::auth::Role;
 use crate::context::provider::{EmbedderConfig, Endpoint};
 use crate::pg::Connector;
 
-/// The shortest `JWT_SECRET`, in bytes: RFC 7518, 3.2 wants a key as long as the hash (256 bits).
+/// Minimum length of `JWT_SECRET` in bytes: RFC 7518, section 3.2, requires a key as long as the hash (256
+/// bits).
 const MIN_JWT_SECRET_BYTES: usize = 32;
-/// The longest time that a device may stay idle unnoticed, and the longest grace.
+/// Maximum of `IDLE_AFTER` and of `CONTEXT_ROLLUP_EVERY`.
 const MAX_IDLE: Duration = Duration::from_secs(24 * 3_600);
-/// A dead device has to be offline within 30 s, so neither grace nor lease may be longer.
+/// Maximum of `DISCONNECT_GRACE` and `NODE_LEASE`: a dead device must be offline within 30 s.
 const MAX_GRACE: Duration = Duration::from_secs(30);
-/// The longest that a model may be silent.
+/// Maximum of `LLM_TIMEOUT`.
 const MAX_LLM_TIMEOUT: Duration = Duration::from_secs(600);
-/// A shorter lease would make a busy database look like a dead node.
+/// Minimum of `NODE_LEASE` and `LLM_TIMEOUT`: with a shorter lease, a slow database makes live nodes look dead.
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
-/// Reads `.env` of the working directory into the process's environment; what is already set stays. To be
-/// called before any thread is started and before the command line is read.
+/// Loads `.env` of the working directory into the process's environment; variables that are already set are
+/// kept. Call it before any thread starts and before the command line is parsed.
 ///
 /// # Errors
-/// Names the line that is not `NAME=value`.
+/// Names the line that is not of the form `NAME=value`.
 pub fn read_dotenv() -> Result<(), ConfigError> {
     match dotenvy::from_path(Path::new(".env")) {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
         Err(dotenvy::Error::LineParse(line, _)) => {
-            // What follows the name may be a secret.
+            // The rest of the line may be a secret.
             let name = line.split(['=', ' ']).next().unwrap_or_default();
-            let why = format!("the line that begins with `{name}` is not of the form NAME=value");
-            Err(ConfigError::from(Problem::new(".env", why)))
+            let message = format!("line `{name}…`: must have the form NAME=value");
+            Err(ConfigError::from(Problem::new(".env", message)))
         }
         Err(error) => Err(ConfigError::from(Problem::new(".env", format!("cannot be read: {error}")))),
     }
 }
 
 impl Config {
-    /// Checks the settings and gives them types.
+    /// Validates the settings and converts them to typed values.
     ///
     /// # Errors
-    /// Every setting that is malformed or does not fit together with another, each with the reason.
+    /// Every malformed or inconsistent setting, with the reason.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let mut reader = SettingsReader::default();
         let config = Self {
@@ -72,14 +73,23 @@ impl Config {
                 false,
                 parse::boolean,
             ),
-            slot_name: reader.optional("REALTIME_SLOT", &settings.realtime_slot, parse::slot_name),
+            slot_name: reader.optional_with_alias(
+                ("REALTIME_SLOT_NAME", &settings.realtime_slot_name),
+                ("REALTIME_SLOT", &settings.realtime_slot),
+                parse::slot_name,
+            ),
             max_wal_bytes: reader.read("REALTIME_MAX_WAL_MB", &settings.realtime_max_wal_mb, 1_024, |text| {
                 parse::count(text, 1..=1_048_576)
             }) as u64
                 * 1_048_576,
             timeouts: timeouts(settings, &mut reader),
             hub_shards: reader
-                .read("SHARDS", &settings.shards, core_count(), |text| parse::count(text, 1..=1_024)),
+                .optional_with_alias(
+                    ("HUB_SHARDS", &settings.hub_shards),
+                    ("SHARDS", &settings.shards),
+                    |text| parse::count(text, 1..=1_024),
+                )
+                .unwrap_or_else(core_count),
             nats_url: reader
                 .optional("NATS_URL", &settings.nats_url, |text| parse::url(text, &["nats", "tls"]))
                 .map(Secret::new),
@@ -91,14 +101,14 @@ impl Config {
     }
 }
 
-/// Reads values one by one and remembers what was wrong.
+/// Parses settings and collects their problems.
 #[derive(Default)]
 struct SettingsReader {
     problems: Vec<Problem>,
 }
 
 impl SettingsReader {
-    /// The value, or `None` where the setting is not given, empty or wrong.
+    /// The parsed value; `None` when the setting is unset, empty or invalid.
     fn optional<T>(
         &mut self,
         variable: &str,
@@ -106,7 +116,17 @@ impl SettingsReader {
         parse: impl FnOnce(&str) -> ParseResult<T>,
     ) -> Option<T> {
         let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
-        parse(text).map_err(|why| self.add_problem(variable, why)).ok()
+        parse(text).map_err(|message| self.add_problem(variable, message)).ok()
+    }
+
+    /// Like [`optional`](Self::optional) for a setting with an alias. The alias counts when the setting is unset.
+    fn optional_with_alias<T>(
+        &mut self,
+        (variable, text): (&str, &Option<String>),
+        (alias, alias_text): (&str, &Option<String>),
+        parse: impl Fn(&str) -> ParseResult<T>,
+    ) -> Option<T> {
+        self.optional(variable, text, &parse).or_else(|| self.optional(alias, alias_text, &parse))
     }
 
     fn read<T>(
@@ -127,8 +147,8 @@ impl SettingsReader {
         self.optional(variable, text, |text| Ok(text.to_owned()))
     }
 
-    fn add_problem(&mut self, variable: &str, why: impl Into<String>) {
-        self.problems.push(Problem::new(variable, why));
+    fn add_problem(&mut self, variable: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(variable, message));
     }
 }
 
@@ -143,7 +163,10 @@ fn listen(settings: &Settings, reader: &mut SettingsReader) -> Listen {
         ws_port: reader.optional("WS_PORT", &settings.ws_port, parse::port),
     };
     if listen.port != 0 && listen.ws_port == Some(listen.port) {
-        reader.add_problem("WS_PORT", "is the same as PORT; the context socket is served there anyway");
+        reader.add_problem(
+            "WS_PORT",
+            "must differ from PORT, which serves the context socket at /api/v1/context/ws",
+        );
     }
     listen
 }
@@ -152,26 +175,26 @@ fn database(settings: &Settings, reader: &mut SettingsReader) -> DatabaseConfig 
     let url = reader.optional("DATABASE_URL", &settings.database_url, database_url);
     let direct_url = reader.optional("DATABASE_DIRECT_URL", &settings.database_direct_url, database_url);
     if url.is_none() && direct_url.is_some() && reader.problems.iter().all(|p| p.variable != "DATABASE_URL") {
-        reader.add_problem("DATABASE_DIRECT_URL", "is of use only together with DATABASE_URL");
+        reader.add_problem("DATABASE_DIRECT_URL", "requires DATABASE_URL");
     }
     let pool_size = reader
         .read("DATABASE_POOL_SIZE", &settings.database_pool_size, 8, |text| parse::count(text, 1..=1_000));
     DatabaseConfig { url, direct_url, pool_size }
 }
 
-/// Checks the form without repeating the value, which holds a password.
+/// Parses a database URL. Errors do not repeat the value, which holds a password.
 fn database_url(text: &str) -> ParseResult<Secret> {
-    parse::url(text, &["postgres", "postgresql"]).or_else(|why| {
-        // The form without a host, which means a local socket: postgresql:///name?host=/run/postgresql.
+    parse::url(text, &["postgres", "postgresql"]).or_else(|error| {
+        // A URL without a host means a local socket: postgresql:///name?host=/run/postgresql.
         if text.starts_with("postgresql:///") || text.starts_with("postgres:///") {
             Ok(text.to_owned())
         } else {
-            Err(why)
+            Err(error)
         }
     })?;
     match Connector::new(text) {
         Ok(_) => Ok(Secret::new(text)),
-        Err(error) => Err(format!("is not a usable PostgreSQL URL: {}", root_cause(&error))),
+        Err(error) => Err(format!("must be a valid PostgreSQL URL: {}", root_cause(&error))),
     }
 }
 
@@ -180,9 +203,11 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 }
 
 fn auth(settings: &Settings, reader: &mut SettingsReader) -> AuthConfig {
-    let jwt_secret = reader
-        .optional("JWT_SECRET", &settings.jwt_secret, jwt_secret)
-        .or_else(|| reader.optional("SUPABASE_JWT_SECRET", &settings.supabase_jwt_secret, jwt_secret));
+    let jwt_secret = reader.optional_with_alias(
+        ("JWT_SECRET", &settings.jwt_secret),
+        ("SUPABASE_JWT_SECRET", &settings.supabase_jwt_secret),
+        jwt_secret,
+    );
     AuthConfig {
         jwt_secret,
         jwks_url: reader
@@ -196,27 +221,28 @@ fn auth(settings: &Settings, reader: &mut SettingsReader) -> AuthConfig {
 fn jwt_secret(text: &str) -> ParseResult<Secret> {
     if text.len() < MIN_JWT_SECRET_BYTES {
         return Err(format!(
-            "has {} characters and needs {MIN_JWT_SECRET_BYTES} or more; `openssl rand -hex 32` makes one",
+            "must have at least {MIN_JWT_SECRET_BYTES} characters (got {}); generate one with `openssl rand -hex 32`",
             text.len()
         ));
     }
     Ok(Secret::new(text))
 }
 
-/// `key:role,key:role`. A key may hold colons, a role does not. Errors count entries instead of showing keys.
+/// Parses `key:role,key:role`. A key may hold colons, a role does not. Errors number the entries instead of
+/// showing the keys.
 fn api_keys(text: &str) -> ParseResult<HashMap<Secret, Role>> {
     let mut keys = HashMap::new();
     for (index, entry) in parse::comma_separated(text).enumerate() {
-        let nth = index + 1;
+        let number = index + 1;
         let (key, role) = entry
             .rsplit_once(':')
             .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| format!("entry {nth} is not of the form key:role"))?;
-        let role: Role = role.parse().map_err(|_| {
-            format!("entry {nth} names no role that there is: give anon, authenticated or service_role")
-        })?;
+            .ok_or_else(|| format!("entry {number}: must have the form key:role"))?;
+        let role: Role = role
+            .parse()
+            .map_err(|_| format!("entry {number}: role must be one of anon, authenticated, service_role"))?;
         if keys.insert(Secret::new(key), role).is_some() {
-            return Err(format!("entry {nth} has a key that came before"));
+            return Err(format!("entry {number}: duplicate key"));
         }
     }
     Ok(keys)
@@ -249,10 +275,10 @@ fn context(settings: &Settings, reader: &mut SettingsReader) -> ContextConfig {
         reader.optional("LLM_BASE_URL", &settings.llm_base_url, |text| parse::url(text, &["https", "http"]));
     let api_key = reader.text("LLM_API_KEY", &settings.llm_api_key).map(Secret::new);
     let model = reader.text("LLM_MODEL", &settings.llm_model);
-    let named = reader.text("LLM_PROVIDER", &settings.llm_provider);
-    let echo = named.as_deref() == Some("echo");
-    // A URL alone is a provider too.
-    let name = named.or_else(|| base_url.as_ref().map(|_| "custom".to_owned())).filter(|_| !echo);
+    let provider = reader.text("LLM_PROVIDER", &settings.llm_provider);
+    let echo = provider.as_deref() == Some("echo");
+    // A base URL without a name defines a provider too.
+    let name = provider.or_else(|| base_url.as_ref().map(|_| "custom".to_owned())).filter(|_| !echo);
     let mut providers = Vec::new();
     if let Some(name) = name {
         let preset = Endpoint::preset(&name);
@@ -265,12 +291,10 @@ fn context(settings: &Settings, reader: &mut SettingsReader) -> ContextConfig {
             (None, _) => reader.add_problem(
                 "LLM_PROVIDER",
                 format!(
-                    "`{name}` is none that is known: give openai, zai, ollama or echo, or set LLM_BASE_URL"
+                    "must be one of openai, zai, ollama, echo (got \"{name}\"), unless LLM_BASE_URL is set"
                 ),
             ),
-            (_, None) => {
-                reader.add_problem("LLM_MODEL", "has to be set for a provider that is not known by name")
-            }
+            (_, None) => reader.add_problem("LLM_MODEL", "is required for a custom provider"),
         }
     }
     for (name, variable, key) in [
@@ -297,7 +321,7 @@ fn context(settings: &Settings, reader: &mut SettingsReader) -> ContextConfig {
             Duration::from_secs(300),
             |text| parse::duration_within(text, Duration::ZERO..=MAX_IDLE),
         ))
-        .filter(|every| !every.is_zero()),
+        .filter(|interval| !interval.is_zero()),
     }
 }
 
@@ -309,11 +333,11 @@ fn embeddings(settings: &Settings, reader: &mut SettingsReader, timeout: Duratio
     let model = reader.text("EMBEDDINGS_MODEL", &settings.embeddings_model);
     let dimensions =
         reader.read("EMBEDDINGS_DIMENSIONS", &settings.embeddings_dimensions, 1_536_u16, |text| {
-            // The most that pgvector takes.
+            // The maximum of pgvector.
             let number: Option<u16> = text.parse().ok();
             number
                 .filter(|number| (1..=16_000).contains(number))
-                .ok_or_else(|| "must be from 1 to 16000".to_owned())
+                .ok_or_else(|| format!("must be a whole number from 1 to 16000 (got \"{text}\")"))
         });
     let model = model.unwrap_or_else(|| "text-embedding-3-small".to_owned());
     let name = "embeddings".to_owned();
@@ -324,15 +348,21 @@ fn embeddings(settings: &Settings, reader: &mut SettingsReader, timeout: Duratio
 }
 
 fn cors(settings: &Settings, reader: &mut SettingsReader) -> CorsConfig {
-    let origin = reader.read("CORS_ORIGIN", &settings.cors_origin, AllowedOrigins::Any, allowed_origins);
+    let origins = reader
+        .optional_with_alias(
+            ("CORS_ORIGINS", &settings.cors_origins),
+            ("CORS_ORIGIN", &settings.cors_origin),
+            allowed_origins,
+        )
+        .unwrap_or(AllowedOrigins::Any);
     let credentials = reader.read("CORS_CREDENTIALS", &settings.cors_credentials, false, parse::boolean);
-    if credentials && origin == AllowedOrigins::Any {
+    if credentials && origins == AllowedOrigins::Any {
         reader.add_problem(
             "CORS_CREDENTIALS",
-            "needs CORS_ORIGIN to name the origins: browsers refuse it with *",
+            "requires CORS_ORIGINS to list origins, because browsers reject * with credentials",
         );
     }
-    CorsConfig { origins: origin, credentials }
+    CorsConfig { origins, credentials }
 }
 
 fn allowed_origins(text: &str) -> ParseResult<AllowedOrigins> {
@@ -340,13 +370,11 @@ fn allowed_origins(text: &str) -> ParseResult<AllowedOrigins> {
         return Ok(AllowedOrigins::Any);
     }
     let origins = parse::comma_separated(text).map(|item| {
-        // Browsers send no slash at the end, people like to write one.
+        // Browsers send origins without a trailing slash, but users often write one.
         let item = item.strip_suffix('/').unwrap_or(item);
         let host = item.split_once("://").map(|(_, host)| host).unwrap_or_default();
         if host.is_empty() || host.contains(['/', '*', '?', '#']) || !item.is_ascii() {
-            return Err(format!(
-                "`{item}` is not an origin: give *, or scheme and host as in https://example.org"
-            ));
+            return Err(format!("must be * or origins such as https://example.org (got \"{item}\")"));
         }
         Ok(item.to_ascii_lowercase())
     });
@@ -433,14 +461,14 @@ fn log(settings: &Settings, reader: &mut SettingsReader) -> LogConfig {
             |text| match tracing_subscriber::EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(_) => {
-                    Err(format!("`{text}` is not a log filter: give for example info or rollcall=debug"))
+                    Err(format!("must be a log filter such as info or rollcall=debug (got \"{text}\")"))
                 }
             },
         ),
         format: reader.read("LOG_FORMAT", &settings.log_format, LogFormat::Pretty, |text| match text {
             "pretty" => Ok(LogFormat::Pretty),
             "json" => Ok(LogFormat::Json),
-            _ => Err(format!("`{text}` is not a log format: give pretty or json")),
+            _ => Err(format!("must be pretty or json (got \"{text}\")")),
         }),
     }
 }
@@ -466,7 +494,7 @@ mod tests {
     }
 
     fn problems(settings: &Settings) -> String {
-        Config::from_settings(settings).expect_err("is refused").to_string()
+        Config::from_settings(settings).expect_err("is rejected").to_string()
     }
 
     #[test]
@@ -534,13 +562,39 @@ mod tests {
 
     #[test]
     fn jwt_secret_takes_precedence_over_its_alias() {
-        let (ours, other) = ("a".repeat(32), "b".repeat(32));
-        let mut settings =
-            Settings { supabase_jwt_secret: some(&other), jwt_secret: some(&ours), ..Settings::default() };
+        let (secret_text, alias_text) = ("a".repeat(32), "b".repeat(32));
+        let mut settings = Settings {
+            supabase_jwt_secret: some(&alias_text),
+            jwt_secret: some(&secret_text),
+            ..Settings::default()
+        };
         let secret = |settings: &Settings| Config::from_settings(settings).unwrap().auth.jwt_secret;
-        assert_eq!(secret(&settings), Some(Secret::new(ours)));
+        assert_eq!(secret(&settings), Some(Secret::new(secret_text)));
         settings.jwt_secret = None;
-        assert_eq!(secret(&settings), Some(Secret::new(other)));
+        assert_eq!(secret(&settings), Some(Secret::new(alias_text)));
+    }
+
+    #[test]
+    fn settings_take_precedence_over_their_aliases() {
+        let mut settings = Settings {
+            shards: some("3"),
+            cors_origin: some("https://a.example"),
+            realtime_slot: some("old"),
+            ..Settings::default()
+        };
+        let list = |origin: &str| AllowedOrigins::List(vec![origin.to_owned()]);
+        let config = Config::from_settings(&settings).unwrap();
+        assert_eq!(config.hub_shards, 3);
+        assert_eq!(config.cors.origins, list("https://a.example"));
+        assert_eq!(config.slot_name.as_deref(), Some("old"));
+
+        settings.hub_shards = some("4");
+        settings.cors_origins = some("https://b.example");
+        settings.realtime_slot_name = some("new");
+        let config = Config::from_settings(&settings).unwrap();
+        assert_eq!(config.hub_shards, 4);
+        assert_eq!(config.cors.origins, list("https://b.example"));
+        assert_eq!(config.slot_name.as_deref(), Some("new"));
     }
 
     #[test]
@@ -580,12 +634,12 @@ mod tests {
         assert!(problems(&settings).starts_with("CORS_CREDENTIALS: "));
         let settings = Settings {
             cors_credentials: some("true"),
-            cors_origin: some("https://Example.org/, http://localhost:3000"),
+            cors_origins: some("https://Example.org/, http://localhost:3000"),
             ..Settings::default()
         };
-        let origin = Config::from_settings(&settings).unwrap().cors.origins;
+        let origins = Config::from_settings(&settings).unwrap().cors.origins;
         assert_eq!(
-            origin,
+            origins,
             AllowedOrigins::List(vec!["https://example.org".into(), "http://localhost:3000".into()])
         );
     }

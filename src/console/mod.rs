@@ -1,9 +1,7 @@
-//! The console: a page at `/` that shows what the server does, and one at `/docs` to try the API.
+//! The console: a page at `/` that shows the state of the server, and API documentation at `/docs`.
 //!
-//! The pages are plain HTML, CSS and modules in `page/`, carried in the binary, and use nothing but the public API.
-//! [`demo`] hands out tokens of the demo data's people, where the server is a demo.
-
-pub mod demo_tokens;
+//! The pages in `page/` are plain HTML, CSS and JavaScript modules embedded in the binary. They use only the
+//! public API. [`demo_tokens`] serves tokens of the demo users on a demo server.
 
 use axum::{
     Router,
@@ -14,10 +12,12 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::http::{ApiError, Path};
-use demo_tokens::DemoTokens;
+use crate::http::{
+    ApiError, Path,
+    demo_tokens::{self, DemoTokens},
+};
 
-/// A file of the pages.
+/// A file of the console, embedded in the binary.
 struct Asset {
     name: &'static str,
     media_type: &'static str,
@@ -48,11 +48,11 @@ static ASSETS: [Asset; 11] = assets! {
     "icon.svg": "image/svg+xml",
 };
 
-/// Nothing from elsewhere, nothing inline, no frame around it.
+/// Allows only resources of this server: no inline scripts, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `/`, `/docs`, `/console/…`.
+/// Routes of the console: `/`, `/docs` and `/console/…`.
 pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -68,23 +68,24 @@ where
         )
 }
 
-/// A file, or that the browser has it already.
+/// Serves an embedded file, or 304 when the browser's copy is current.
 fn serve_asset(name: &str, request: &HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return ApiError::NotFound.into_response();
     };
     let tag = format!("\"{:x}\"", Sha256::digest(asset.text));
-    let known = request.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes());
+    let is_current =
+        request.get(header::IF_NONE_MATCH).is_some_and(|client_tag| client_tag.as_bytes() == tag.as_bytes());
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type)),
-        // Asked for every time, sent only when it has changed: a new server never meets an old page.
+        // Browsers revalidate every time, so a new server version never runs with an old page.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits")),
     ];
-    if known {
+    if is_current {
         (StatusCode::NOT_MODIFIED, headers).into_response()
     } else {
         (headers, asset.text).into_response()

@@ -1,8 +1,7 @@
-//! The prompt for one message: what the database found, fitted into the budget.
+//! Builds the prompt for one message from what [`crate::context::store::bundles::assemble`] read.
 //!
-//! Fetching is one round trip ([`crate::pg::queries::bundles::assemble`]) in one snapshot: a bundle that is fresh in it comes as
-//! text, any other with its sources and is compiled here. So whatever is in a prompt is as new as the moment at which
-//! its assembly began. [`fit`] is pure.
+//! That query takes one round trip in one snapshot: fresh bundles come as text, others with their sources and are
+//! compiled here. A prompt is therefore as current as that snapshot. [`build_prompt`] is pure.
 
 use std::collections::HashSet;
 
@@ -17,30 +16,29 @@ use super::{
     tokens,
 };
 
-/// The messages of a conversation that are read for the history.
+/// Messages that are read for the history.
 pub const MAX_HISTORY: i32 = 120;
-/// Units and memories of the just-in-time layer.
+/// Maximum units and memories in the just-in-time layer.
 const MAX_UNITS: usize = 10;
 const MAX_MEMORIES: usize = 8;
-/// What is less alike is left out: the share of the message's weight that was found, see `rollcall.match_words`.
+/// Minimum score of a match; see `rollcall.match_words`.
 const MIN_UNIT_SCORE: f64 = 0.35;
 const MIN_MEMORY_SCORE: f64 = 0.40;
-/// What a message of the history costs beyond its text, in tokens.
+/// Tokens of a message beyond its text.
 const MESSAGE_OVERHEAD: usize = 4;
 
-/// What the database found for a message: `rollcall.assemble`.
+/// Result of `rollcall.assemble`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AssemblySources {
     conversation: ConversationSize,
     detected: Vec<Detected>,
-    /// The wanted bundles.
     pub bundles: Vec<WantedBundle>,
     units: Vec<ScoredText>,
     memories: Vec<ScoredText>,
     history: Vec<HistoryMessage>,
     #[serde(default)]
     paths: Vec<PageVisit>,
-    /// When all of it was read.
+    /// Snapshot in which everything was read.
     #[serde(flatten)]
     pub point: ReadPoint,
 }
@@ -51,16 +49,14 @@ struct ConversationSize {
     tokens: usize,
 }
 
-/// A topic or an entity that a message is about, and why.
+/// A topic or entity detected in a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detected {
     /// `topic` or `entity`.
     pub kind: String,
-    /// Which.
     pub id: Uuid,
-    /// Its name.
     pub name: String,
-    /// How sure, from 0 to 1.
+    /// Confidence, from 0 to 1.
     pub score: f64,
     /// `conversation`, `named`, `misspelt` or `meaning`.
     pub reason: String,
@@ -73,133 +69,120 @@ struct ScoredText {
     score: f64,
 }
 
-/// A message of the conversation.
+/// A stored message of the conversation.
 #[derive(Debug, Clone, Deserialize)]
 pub struct HistoryMessage {
-    /// Which.
     pub id: Uuid,
     /// `user`, `assistant` or `system`.
     pub role: String,
-    /// What it says.
     pub content: String,
 }
 
-/// What the request says about its prompt.
+/// Options of a prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct PromptOptions<'a> {
-    /// What the user typed.
     pub message: &'a str,
-    /// The whole prompt's tokens.
+    /// Maximum tokens of the prompt.
     pub max_tokens: usize,
-    /// Whether the conversation's earlier messages are to be in it.
+    /// Whether the prompt includes earlier messages of the conversation.
     pub with_history: bool,
 }
 
-/// A part of the prompt, or why it is none.
+/// A section of the prompt, or the reason why it was left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Section {
-    /// Its layer.
     pub layer: Layer,
-    /// What it is about.
+    /// Heading of the section.
     pub title: String,
-    /// Its text; empty where it was left out.
+    /// Text; empty if the section was left out.
     pub content: String,
-    /// The text's tokens.
     pub tokens: usize,
-    /// Why it is here, or is not, in words.
+    /// Human-readable reason why the section is included, cut or left out.
     pub reason: String,
-    /// Of a bundle, whether it was ready.
+    /// State of the bundle; `None` if the section is no bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Readiness>,
-    /// Of a bundle, its row.
+    /// ID of the stored bundle, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_id: Option<Uuid>,
-    /// Whether it is only the beginning.
+    /// Whether the text was truncated.
     pub cut: bool,
 }
 
-/// One message as a model takes it.
+/// A message in a provider's format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What it says.
     pub content: String,
 }
 
-/// An assembled prompt.
 #[derive(Debug, Clone)]
 pub struct Prompt {
-    /// Everything that is known, as Markdown; empty where nothing is.
+    /// System prompt in Markdown; may be empty.
     pub system: String,
-    /// The last messages, oldest first.
     pub history: Vec<ChatMessage>,
-    /// What it consists of, by priority.
+    /// Sections in order of priority.
     pub sections: Vec<Section>,
-    /// What the message is about.
+    /// Detected topics and entities.
     pub detected: Vec<Detected>,
-    /// Who got how much.
     pub budget: Budget,
-    /// The depth that was chosen.
     pub depth: Depth,
-    /// Bundles that were wanted and are compiled now, to be stored.
+    /// Bundles that were compiled for this prompt and are to be stored.
     pub compiled: Vec<CompiledBundle>,
-    /// Rows of bundles that were ready.
+    /// IDs of stored bundles that were fresh.
     pub hits: Vec<Uuid>,
-    /// Rows of bundles that were not.
+    /// IDs of stored bundles that were not fresh.
     pub misses: Vec<Uuid>,
-    /// How many bundles were wanted, ready or not.
+    /// Number of wanted bundles.
     pub wanted: usize,
-    /// Bundles that were ready.
+    /// Number of fresh bundles.
     pub ready: usize,
-    /// Bundles that are in the prompt.
+    /// Number of bundles in the prompt.
     pub used: usize,
-    /// When it was read.
+    /// Snapshot in which everything was read.
     pub point: ReadPoint,
 }
 
 impl Prompt {
-    /// Bundles that were ready and fresh over bundles wanted; 1 where none was wanted.
+    /// Fresh bundles divided by wanted bundles; 1 if none was wanted.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
         if self.wanted == 0 { 1.0 } else { self.ready as f64 / self.wanted as f64 }
     }
 
-    /// The tokens of the whole prompt.
+    /// Tokens of the whole prompt.
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.sections.iter().map(|section| section.tokens).sum()
     }
 }
 
-/// A bundle's text, however it came about.
+/// Text of a bundle, stored or just compiled.
 struct BundleText<'a> {
     wanted: &'a WantedBundle,
     content: String,
     tokens: usize,
 }
 
-/// Fits what was found into the budget of the wish.
-///
-/// # Errors
-/// When the sources of a bundle cannot be read.
-pub fn build_prompt(found: AssemblySources, wish: PromptOptions<'_>) -> Result<Prompt, InvalidSources> {
+/// Compiles stale bundles and fits everything into the token budget.
+pub fn build_prompt(found: AssemblySources, options: PromptOptions<'_>) -> Result<Prompt, InvalidSources> {
     let mut compiled = Vec::new();
     let mut texts = Vec::new();
     let (mut hits, mut misses) = (Vec::new(), Vec::new());
-    let mut held: HashSet<Uuid> = HashSet::new();
+    let mut bundled: HashSet<Uuid> = HashSet::new();
     let mut ready = 0;
     for wanted in &found.bundles {
         let text = if let (Readiness::Fresh, Some(content)) = (wanted.reason, &wanted.content) {
             ready += 1;
             hits.extend(wanted.id);
-            held.extend(wanted.unit_ids.iter().chain(&wanted.memory_ids));
+            bundled.extend(wanted.unit_ids.iter().chain(&wanted.memory_ids));
             BundleText { wanted, content: content.clone(), tokens: wanted.tokens }
         } else {
             misses.extend(wanted.id);
             let bundle = compile::compile(wanted.subject, &wanted.sources, None)?;
-            held.extend(bundle.unit_ids.iter().chain(&bundle.memory_ids));
+            bundled.extend(bundle.unit_ids.iter().chain(&bundle.memory_ids));
             let text = BundleText {
                 wanted,
                 content: bundle.content.clone().unwrap_or_default(),
@@ -211,28 +194,28 @@ pub fn build_prompt(found: AssemblySources, wish: PromptOptions<'_>) -> Result<P
         texts.push(text);
     }
 
-    let situation = budget_input(&found, &texts, wish);
-    let budget = budget::allocate(&situation);
+    let input = budget_input(&found, &texts, options);
+    let budget = budget::allocate(&input);
     let mut sections = Vec::new();
     for layer in [Layer::Identity, Layer::Preferences, Layer::Conversation, Layer::Topic, Layer::Entity] {
         add_layer(layer, &texts, &found.detected, budget.layer(layer).given, &mut sections);
     }
-    add_just_in_time(&found, &held, budget.layer(Layer::JustInTime).given, &mut sections);
+    add_just_in_time(&found, &bundled, budget.layer(Layer::JustInTime).given, &mut sections);
     let system = sections.iter().filter(|section| !section.content.is_empty());
     let system = system.map(|section| section.content.as_str()).collect::<Vec<_>>().join("\n\n");
 
-    // What the sections have left of their room is the history's, up to its maximum.
+    // Tokens that the sections did not use go to the history, up to its maximum.
     let spent: usize = sections.iter().map(|section| section.tokens).sum();
-    let room = wish.max_tokens.saturating_sub(spent + budget.layer(Layer::Message).given);
+    let room = options.max_tokens.saturating_sub(spent + budget.layer(Layer::Message).given);
     let room = room.min(budget.layer(Layer::History).maximum.max(budget.layer(Layer::History).given));
     let history =
-        if wish.with_history { add_history(&found.history, room, &mut sections) } else { Vec::new() };
+        if options.with_history { add_history(&found.history, room, &mut sections) } else { Vec::new() };
     sections.push(Section {
         layer: Layer::Message,
         title: "Message".into(),
-        content: wish.message.to_owned(),
-        tokens: situation.message_tokens,
-        reason: "what the user typed".into(),
+        content: options.message.to_owned(),
+        tokens: input.message_tokens,
+        reason: "the message of the user".into(),
         readiness: None,
         bundle_id: None,
         cut: false,
@@ -243,7 +226,7 @@ pub fn build_prompt(found: AssemblySources, wish: PromptOptions<'_>) -> Result<P
         system,
         history,
         sections,
-        depth: situation.depth,
+        depth: input.depth,
         detected: found.detected,
         budget,
         compiled,
@@ -256,32 +239,36 @@ pub fn build_prompt(found: AssemblySources, wish: PromptOptions<'_>) -> Result<P
     })
 }
 
-fn budget_input(found: &AssemblySources, texts: &[BundleText<'_>], wish: PromptOptions<'_>) -> BudgetInput {
+fn budget_input(
+    found: &AssemblySources,
+    texts: &[BundleText<'_>],
+    options: PromptOptions<'_>,
+) -> BudgetInput {
     let about = |kind: &str| found.detected.iter().filter(|detected| detected.kind == kind).count();
     let of_topics = texts.iter().filter(|text| text.wanted.subject.bundle_type == BundleType::Topic);
     let ConversationSize { messages, tokens: conversation_tokens } = found.conversation;
     BudgetInput {
-        tokens: wish.max_tokens,
-        depth: depth(found, wish.message),
-        message_tokens: tokens::count(wish.message) + MESSAGE_OVERHEAD,
+        tokens: options.max_tokens,
+        depth: depth(found, options.message),
+        message_tokens: tokens::count(options.message) + MESSAGE_OVERHEAD,
         topic_count: about("topic"),
         topic_tokens: of_topics.map(|text| text.tokens).sum(),
         entity_count: about("entity"),
         has_conversation: true,
         message_count: messages,
-        conversation_tokens: if wish.with_history {
+        conversation_tokens: if options.with_history {
             conversation_tokens + messages * MESSAGE_OVERHEAD
         } else {
             0
         },
-        history_preferred: refers_back(wish.message),
+        history_preferred: refers_back(options.message),
         dialogue_heavy: messages >= 10 && conversation_tokens / messages.max(1) < 80,
     }
 }
 
-/// Deep while the user is researching; minimal for a greeting, which nothing is found for.
+/// Deep while the user switches between notebooks and chats; minimal for a short message without matches.
 fn depth(found: &AssemblySources, message: &str) -> Depth {
-    if is_researching(found.paths.iter().map(|place| place.path.as_str())) {
+    if is_researching(found.paths.iter().map(|visit| visit.path.as_str())) {
         return Depth::Deep;
     }
     let words = message.split_whitespace().count();
@@ -292,7 +279,7 @@ fn depth(found: &AssemblySources, message: &str) -> Depth {
     }
 }
 
-/// Whether a message speaks of what was said before.
+/// Whether a message refers to earlier messages.
 fn refers_back(message: &str) -> bool {
     const SIGNS: [&str; 12] = [
         "earlier",
@@ -319,7 +306,7 @@ fn add_layer(
     room: usize,
     sections: &mut Vec<Section>,
 ) {
-    let mut left = room;
+    let mut remaining = room;
     for text in texts.iter().filter(|text| text.wanted.subject.bundle_type.layer() == layer) {
         let WantedBundle { subject, reason: readiness, id, .. } = text.wanted;
         let mut section = Section {
@@ -333,23 +320,23 @@ fn add_layer(
             cut: false,
         };
         if text.content.is_empty() {
-            section.reason = format!("{}; nothing is known", section.reason);
-        } else if text.tokens <= left {
+            section.reason = format!("{}; it is empty", section.reason);
+        } else if text.tokens <= remaining {
             section.content.clone_from(&text.content);
             section.tokens = text.tokens;
-        } else if left > tokens::MIN_CUT_TOKENS
-            && let Some(cut) = tokens::truncate(&text.content, left)
+        } else if remaining > tokens::MIN_CUT_TOKENS
+            && let Some(cut) = tokens::truncate(&text.content, remaining)
         {
             section.content = cut.to_owned();
             section.tokens = tokens::count(cut);
             section.cut = true;
-            section.reason = format!("{}; cut to its room", section.reason);
+            section.reason = format!("{}; truncated to its budget", section.reason);
         } else {
             section.reason =
-                format!("{}; left out: {left} tokens of room for {}", section.reason, text.tokens);
+                format!("{}; left out: needs {} tokens, {remaining} are left", section.reason, text.tokens);
         }
-        // The blank line between sections costs one.
-        left = left.saturating_sub(section.tokens + usize::from(section.tokens > 0));
+        // The blank line between sections costs one token.
+        remaining = remaining.saturating_sub(section.tokens + usize::from(section.tokens > 0));
         sections.push(section);
     }
 }
@@ -371,49 +358,56 @@ fn section_reason(subject: Subject, readiness: Readiness, detected: &[Detected])
             "named" => "the message names it".to_owned(),
             "misspelt" => "the message seems to name it".to_owned(),
             "conversation" => format!("the conversation is about it ({score:.2})"),
-            _ => format!("what matches the message is about it ({score:.2})"),
+            _ => format!("units that match the message are about it ({score:.2})"),
         },
-        None if subject.bundle_type == BundleType::Conversation => "it is the conversation".to_owned(),
-        None => "always".to_owned(),
+        None if subject.bundle_type == BundleType::Conversation => {
+            "it is the current conversation".to_owned()
+        }
+        None => "included in every prompt".to_owned(),
     };
-    let came = match readiness {
-        Readiness::Fresh => "ready",
-        Readiness::Missing => "compiled now: there was none",
+    let state = match readiness {
+        Readiness::Fresh => "stored and fresh",
+        Readiness::Missing => "compiled now: none was stored",
         Readiness::Dirty => "compiled now: a source had changed",
-        Readiness::Expired => "compiled now: it had expired",
-        Readiness::Forced => "compiled now, as asked",
+        Readiness::Expired => "compiled now: the stored one had expired",
+        Readiness::Forced => "compiled now: the request forces it",
     };
-    format!("{wanted}; {came}")
+    format!("{wanted}; {state}")
 }
 
-/// What matches this very message and is in no bundle above.
-fn add_just_in_time(found: &AssemblySources, held: &HashSet<Uuid>, room: usize, sections: &mut Vec<Section>) {
+/// Adds matching units and memories that are in none of the bundles.
+fn add_just_in_time(
+    found: &AssemblySources,
+    bundled: &HashSet<Uuid>,
+    room: usize,
+    sections: &mut Vec<Section>,
+) {
     const HEADING: &str = "## Just-In-Time Knowledge";
-    let good = |threshold: f64, most: usize, matches: &[ScoredText]| -> Vec<ScoredText> {
-        let good = matches.iter().filter(|it| it.score >= threshold && !held.contains(&it.id));
-        good.take(most).cloned().collect()
+    let best = |threshold: f64, max: usize, matches: &[ScoredText]| -> Vec<ScoredText> {
+        let best = matches.iter().filter(|it| it.score >= threshold && !bundled.contains(&it.id));
+        best.take(max).cloned().collect()
     };
-    let units = good(MIN_UNIT_SCORE, MAX_UNITS, &found.units);
-    let memories = good(MIN_MEMORY_SCORE, MAX_MEMORIES, &found.memories);
+    let units = best(MIN_UNIT_SCORE, MAX_UNITS, &found.units);
+    let memories = best(MIN_MEMORY_SCORE, MAX_MEMORIES, &found.memories);
     let matched = units.len() + memories.len();
     let mut matches: Vec<_> = units.into_iter().chain(memories).collect();
     matches.sort_by(|one, other| other.score.total_cmp(&one.score));
     let mut content = String::new();
-    let mut left = room.saturating_sub(tokens::count(HEADING) + 1);
+    let mut remaining = room.saturating_sub(tokens::count(HEADING) + 1);
     let mut included = 0;
     let mut was_cut = false;
     for it in &matches {
         let line = format!("\n- {}", it.content.split_whitespace().collect::<Vec<_>>().join(" "));
         let cost = tokens::count(&line);
-        if cost <= left {
+        if cost <= remaining {
             content += &line;
-            left -= cost;
+            remaining -= cost;
             included += 1;
-        } else if left > tokens::MIN_CUT_TOKENS
-            && let Some(cut) = tokens::truncate(&line, left)
+        } else if remaining > tokens::MIN_CUT_TOKENS
+            && let Some(cut) = tokens::truncate(&line, remaining)
         {
             content += cut;
-            left = left.saturating_sub(tokens::count(cut));
+            remaining = remaining.saturating_sub(tokens::count(cut));
             included += 1;
             was_cut = true;
         }
@@ -435,23 +429,23 @@ fn add_just_in_time(found: &AssemblySources, held: &HashSet<Uuid>, room: usize, 
     });
 }
 
-/// The newest messages that fit, oldest first; the first that does not fit is cut where enough room remains.
-fn add_history(earlier: &[HistoryMessage], room: usize, sections: &mut Vec<Section>) -> Vec<ChatMessage> {
-    let mut left = room;
+/// The newest messages that fit, oldest first. The first message that does not fit is truncated if enough room remains.
+fn add_history(stored: &[HistoryMessage], room: usize, sections: &mut Vec<Section>) -> Vec<ChatMessage> {
+    let mut remaining = room;
     let mut chosen = Vec::new();
     let mut was_cut = false;
-    for message in earlier.iter().rev().filter(|message| !message.content.trim().is_empty()) {
+    for message in stored.iter().rev().filter(|message| !message.content.trim().is_empty()) {
         let cost = tokens::count(&message.content) + MESSAGE_OVERHEAD;
-        let content = if cost <= left {
-            left -= cost;
+        let content = if cost <= remaining {
+            remaining -= cost;
             message.content.clone()
         } else {
             was_cut = true;
-            let fits = (left > tokens::MIN_CUT_TOKENS + MESSAGE_OVERHEAD)
-                .then(|| tokens::truncate(&message.content, left - MESSAGE_OVERHEAD))
+            let fits = (remaining > tokens::MIN_CUT_TOKENS + MESSAGE_OVERHEAD)
+                .then(|| tokens::truncate(&message.content, remaining - MESSAGE_OVERHEAD))
                 .flatten();
             let Some(cut) = fits else { break };
-            left = left.saturating_sub(tokens::count(cut) + MESSAGE_OVERHEAD);
+            remaining = remaining.saturating_sub(tokens::count(cut) + MESSAGE_OVERHEAD);
             chosen.push(ChatMessage { role: message.role.clone(), content: cut.to_owned() });
             break;
         };
@@ -466,8 +460,8 @@ fn add_history(earlier: &[HistoryMessage], room: usize, sections: &mut Vec<Secti
             .map(|message| format!("{}: {}", message.role, message.content))
             .collect::<Vec<_>>()
             .join("\n"),
-        tokens: room - left,
-        reason: format!("the last {} of {} messages that were read", chosen.len(), earlier.len()),
+        tokens: room - remaining,
+        reason: format!("the last {} of {} messages read", chosen.len(), stored.len()),
         readiness: None,
         bundle_id: None,
         cut: was_cut,

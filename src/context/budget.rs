@@ -1,36 +1,36 @@
-//! How many tokens of a prompt each layer gets: a pure function of what there is.
+//! Divides the tokens of a prompt among its layers. Pure.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The whole prompt's tokens, unless the request says otherwise.
+/// Default maximum tokens of a prompt.
 pub const DEFAULT_TOKENS: usize = 12_000;
 
 /// A layer of the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
-    /// L0: who the user is.
+    /// L0: the user's identity.
     Identity,
-    /// L1: how the user wants to be answered.
+    /// L1: the user's instructions and preferences.
     Preferences,
-    /// L2: what the message is about.
+    /// L2: topics of the message.
     Topic,
-    /// L3: whom and what it mentions.
+    /// L3: entities that the message mentions.
     Entity,
-    /// L4: the arc of the conversation.
+    /// L4: summary of the conversation.
     Conversation,
-    /// L5: what matches this very message and is in no bundle.
+    /// L5: units and memories that match the message and are in no bundle.
     JustInTime,
-    /// L6: the last messages.
+    /// L6: the last messages of the conversation.
     History,
-    /// L7: what the user typed.
+    /// L7: the user's message.
     Message,
 }
 
 impl Layer {
-    /// Every layer, by number.
+    /// All layers, in order of their number.
     pub const ALL: [Self; 8] = [
         Self::Identity,
         Self::Preferences,
@@ -42,7 +42,7 @@ impl Layer {
         Self::Message,
     ];
 
-    /// From 0, rigid, to 1, liquid.
+    /// How much the layer's size may vary, from 0 (fixed) to 1.
     #[must_use]
     pub const fn elasticity(self) -> f64 {
         match self {
@@ -63,15 +63,14 @@ impl fmt::Display for Layer {
     }
 }
 
-/// How much is looked for.
+/// How much context a message needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Depth {
-    /// A greeting.
+    /// For example a greeting.
     Minimal,
-    /// Most messages.
     Standard,
-    /// The user is researching.
+    /// The user switches between notebooks and chats.
     Deep,
 }
 
@@ -85,93 +84,92 @@ impl Depth {
     }
 }
 
-/// What a prompt is for, as far as the budget depends on it. Sizes are in tokens.
+/// Input of [`allocate`]. Sizes are in tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BudgetInput {
-    /// The whole prompt.
+    /// Maximum tokens of the prompt.
     pub tokens: usize,
-    /// How much is looked for.
+    /// How much context the message needs.
     pub depth: Depth,
-    /// The message.
+    /// Tokens of the message.
     pub message_tokens: usize,
-    /// Topics that it is about.
+    /// Number of detected topics.
     pub topic_count: usize,
-    /// The bundles of these topics together.
+    /// Tokens of all topic bundles together.
     pub topic_tokens: usize,
-    /// Entities that it is about.
+    /// Number of detected entities.
     pub entity_count: usize,
-    /// Whether there is a conversation.
     pub has_conversation: bool,
-    /// Messages in it.
+    /// Number of messages in the conversation.
     pub message_count: usize,
-    /// All its messages together.
+    /// Tokens of all messages in the conversation.
     pub conversation_tokens: usize,
-    /// Whether the message refers to what was said before.
+    /// Whether the message refers to earlier messages.
     pub history_preferred: bool,
-    /// Whether it goes back and forth in short messages.
+    /// Whether the conversation consists of many short messages.
     pub dialogue_heavy: bool,
 }
 
-/// What one layer gets, and between which bounds.
+/// Bounds and allocated tokens of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LayerBudget {
-    /// Which.
     pub layer: Layer,
-    /// It is not of use with less.
+    /// With fewer tokens the layer is useless.
     pub minimum: usize,
-    /// It is as wished.
     pub ideal: usize,
-    /// It never gets more.
     pub maximum: usize,
-    /// Who goes first, from 0 to 100.
+    /// Order of allocation, from 0 to 100; the highest is first.
     pub priority: usize,
-    /// Its tokens.
+    /// Allocated tokens.
     pub given: usize,
 }
 
-/// All layers' tokens; together never more than the prompt's.
+/// Allocation of all layers. The total never exceeds the prompt's maximum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Budget(pub [LayerBudget; 8]);
 
 impl Budget {
-    /// What a layer gets.
+    /// Allocation of one layer.
     #[must_use]
     pub const fn layer(&self, layer: Layer) -> &LayerBudget {
         &self.0[layer as usize]
     }
 
-    /// What all get.
+    /// Allocated tokens of all layers.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.0.iter().map(|allotment| allotment.given).sum()
+        self.0.iter().map(|layer_budget| layer_budget.given).sum()
     }
 }
 
-/// Divides a prompt's tokens among the layers: message, identity and preferences first; then each of the others its
-/// minimum, from the highest priority down; then the rest in proportion to what each lacks of its ideal, weighed by
-/// priority; and what is still left to the highest priority below its maximum.
+/// Divides a prompt's tokens among the layers, in four steps:
+///
+/// 1. Message, identity and preferences get their ideal.
+/// 2. The other layers get their minimum, highest priority first.
+/// 3. The rest is distributed in proportion to missing tokens times priority.
+/// 4. What still remains goes to the layers below their maximum, highest priority first.
 #[must_use]
-pub fn allocate(situation: &BudgetInput) -> Budget {
-    let mut layers = Layer::ALL.map(|layer| layer_bounds(layer, situation));
-    let mut left = situation.tokens;
+pub fn allocate(input: &BudgetInput) -> Budget {
+    let mut layers = Layer::ALL.map(|layer| layer_bounds(layer, input));
+    let mut remaining = input.tokens;
     for layer in [Layer::Message, Layer::Identity, Layer::Preferences] {
-        let allotment = &mut layers[layer as usize];
-        allotment.given = allotment.ideal.min(left);
-        left -= allotment.given;
+        let layer_budget = &mut layers[layer as usize];
+        layer_budget.given = layer_budget.ideal.min(remaining);
+        remaining -= layer_budget.given;
     }
     let mut by_priority = Layer::ALL;
     by_priority.sort_by_key(|layer| std::cmp::Reverse(layers[*layer as usize].priority));
     for layer in by_priority.into_iter().filter(|layer| layer.is_flexible()) {
-        let allotment = &mut layers[layer as usize];
-        allotment.given = allotment.minimum.min(left);
-        left -= allotment.given;
+        let layer_budget = &mut layers[layer as usize];
+        layer_budget.given = layer_budget.minimum.min(remaining);
+        remaining -= layer_budget.given;
     }
-    left = distribute(&mut layers, left);
+    remaining = distribute(&mut layers, remaining);
     for layer in by_priority {
-        let allotment = &mut layers[layer as usize];
-        let more = (allotment.maximum - allotment.given).min(left);
-        allotment.given += more;
-        left -= more;
+        let layer_budget = &mut layers[layer as usize];
+        let more = (layer_budget.maximum - layer_budget.given).min(remaining);
+        layer_budget.given += more;
+        remaining -= more;
     }
     Budget(layers)
 }
@@ -182,67 +180,67 @@ impl Layer {
     }
 }
 
-/// Gives in proportion to lack and priority; a share that is more than is lacked goes round again. Returns the rest.
-fn distribute(layers: &mut [LayerBudget; 8], mut left: usize) -> usize {
+/// Distributes tokens in proportion to missing tokens times priority, repeatedly, because no layer gets more than it
+/// misses. Returns the remaining tokens.
+fn distribute(layers: &mut [LayerBudget; 8], mut remaining: usize) -> usize {
     loop {
-        let weight = |allotment: &LayerBudget| {
-            (allotment.ideal - allotment.given.min(allotment.ideal)) * allotment.priority
+        let weight = |layer_budget: &LayerBudget| {
+            (layer_budget.ideal - layer_budget.given.min(layer_budget.ideal)) * layer_budget.priority
         };
         let whole: usize = layers.iter().map(weight).sum();
-        if whole == 0 || left == 0 {
-            return left;
+        if whole == 0 || remaining == 0 {
+            return remaining;
         }
-        let round = left;
-        for allotment in layers.iter_mut() {
-            let lack = allotment.ideal - allotment.given.min(allotment.ideal);
-            let more = (round * weight(allotment) / whole).min(lack).min(left);
-            allotment.given += more;
-            left -= more;
+        let round = remaining;
+        for layer_budget in layers.iter_mut() {
+            let missing = layer_budget.ideal - layer_budget.given.min(layer_budget.ideal);
+            let more = (round * weight(layer_budget) / whole).min(missing).min(remaining);
+            layer_budget.given += more;
+            remaining -= more;
         }
-        if left == round {
-            // Less than a token each.
-            return left;
+        if remaining == round {
+            // Every share rounds down to zero.
+            return remaining;
         }
     }
 }
 
-/// The table of the layers: minimum, ideal, maximum and priority.
-fn layer_bounds(layer: Layer, situation: &BudgetInput) -> LayerBudget {
-    let whole = situation.tokens as f64;
-    let depth = situation.depth.factor();
-    let pressure = (situation.conversation_tokens as f64 / (0.7 * whole).max(1.0)).min(1.0);
-    let (topics, entities) = (situation.topic_count as f64, situation.entity_count as f64);
+/// Minimum, ideal, maximum and priority of a layer.
+fn layer_bounds(layer: Layer, input: &BudgetInput) -> LayerBudget {
+    let whole = input.tokens as f64;
+    let depth = input.depth.factor();
+    let pressure = (input.conversation_tokens as f64 / (0.7 * whole).max(1.0)).min(1.0);
+    let (topics, entities) = (input.topic_count as f64, input.entity_count as f64);
     let (minimum, ideal, maximum) = match layer {
         Layer::Identity => (150.0, (0.02 * whole).min(400.0), 500.0),
         Layer::Preferences => (100.0, (0.03 * whole).min(600.0), 800.0),
-        Layer::Topic if situation.topic_count == 0 => (0.0, 0.0, 0.0),
+        Layer::Topic if input.topic_count == 0 => (0.0, 0.0, 0.0),
         Layer::Topic => {
             let several = (1.0 + 0.3 * (topics - 1.0)).min(2.0);
             (300.0, 0.12 * whole * depth * several * (1.0 - 0.4 * pressure), 0.25 * whole)
         }
-        Layer::Entity if situation.entity_count == 0 => (0.0, 0.0, 0.0),
+        Layer::Entity if input.entity_count == 0 => (0.0, 0.0, 0.0),
         Layer::Entity => {
             let several = (1.0 + 0.4 * (entities - 1.0)).min(2.0);
             (150.0, (0.06 * whole * several).min(400.0 * entities), 0.12 * whole)
         }
-        Layer::Conversation if !situation.has_conversation => (0.0, 0.0, 0.0),
+        Layer::Conversation if !input.has_conversation => (0.0, 0.0, 0.0),
         Layer::Conversation => {
-            let long = (situation.message_count as f64 + 1.0).log2();
+            let long = (input.message_count as f64 + 1.0).log2();
             (200.0, (150.0 * long * depth).min(0.15 * whole), 0.20 * whole)
         }
         Layer::JustInTime => {
-            let bundled = situation.topic_tokens as f64 / (0.15 * whole).max(1.0);
+            let bundled = input.topic_tokens as f64 / (0.15 * whole).max(1.0);
             (200.0, 0.10 * whole * (1.0 - bundled).max(0.3) * depth, 0.18 * whole)
         }
-        Layer::History if !situation.has_conversation => (0.0, 0.0, 0.0),
-        Layer::History => history_bounds(situation, whole),
+        Layer::History if !input.has_conversation => (0.0, 0.0, 0.0),
+        Layer::History => history_bounds(input, whole),
         Layer::Message => {
-            let message = situation.message_tokens as f64;
+            let message = input.message_tokens as f64;
             (message, message, message)
         }
     };
-    // In a small prompt shares of it fall below the minimum, and the minimum above the maximum: the bounds stay in order,
-    // and no layer is wished for at less than it needs to be of use.
+    // In a small prompt the shares fall below the minimum. Keep minimum ≤ ideal ≤ maximum.
     let maximum = maximum.min(whole).floor();
     let minimum = minimum.min(maximum).floor();
     let ideal = ideal.clamp(minimum, maximum).floor();
@@ -251,36 +249,36 @@ fn layer_bounds(layer: Layer, situation: &BudgetInput) -> LayerBudget {
         minimum: minimum as usize,
         ideal: ideal as usize,
         maximum: maximum as usize,
-        priority: priority(layer, situation),
+        priority: priority(layer, input),
         given: 0,
     }
 }
 
-fn history_bounds(situation: &BudgetInput, whole: f64) -> (f64, f64, f64) {
-    let there_is = situation.conversation_tokens as f64;
-    let share = match situation.conversation_tokens {
-        0..=3_000 => there_is,
+fn history_bounds(input: &BudgetInput, whole: f64) -> (f64, f64, f64) {
+    let available = input.conversation_tokens as f64;
+    let share = match input.conversation_tokens {
+        0..=3_000 => available,
         3_001..=10_000 => 0.35 * whole,
         10_001..=50_000 => 0.30 * whole,
         _ => 0.25 * whole,
     };
-    let preferred = if situation.history_preferred { 1.3 } else { 1.0 };
-    let heavy = if situation.dialogue_heavy { 1.2 } else { 1.0 };
-    let maximum = (0.60 * whole).min(there_is);
-    (500_f64.min(there_is), (share * preferred * heavy).min(there_is), maximum)
+    let preferred = if input.history_preferred { 1.3 } else { 1.0 };
+    let heavy = if input.dialogue_heavy { 1.2 } else { 1.0 };
+    let maximum = (0.60 * whole).min(available);
+    (500_f64.min(available), (share * preferred * heavy).min(available), maximum)
 }
 
-const fn priority(layer: Layer, situation: &BudgetInput) -> usize {
+const fn priority(layer: Layer, input: &BudgetInput) -> usize {
     match layer {
         Layer::Identity | Layer::Message => 100,
         Layer::Preferences => 95,
-        Layer::Topic if situation.topic_count >= 2 || matches!(situation.depth, Depth::Deep) => 85,
+        Layer::Topic if input.topic_count >= 2 || matches!(input.depth, Depth::Deep) => 85,
         Layer::Topic => 70,
         Layer::Entity => 65,
-        Layer::Conversation if situation.has_conversation => 88,
+        Layer::Conversation if input.has_conversation => 88,
         Layer::Conversation => 30,
         Layer::JustInTime => 75,
-        Layer::History if situation.message_count > 20 && situation.history_preferred => 90,
+        Layer::History if input.message_count > 20 && input.history_preferred => 90,
         Layer::History => 80,
     }
 }

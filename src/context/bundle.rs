@@ -1,4 +1,4 @@
-//! Bundles: what they are about, how they come out of the database, and how they go back.
+//! Types of bundles as they are read from and stored in the database.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,24 +7,24 @@ use uuid::Uuid;
 
 use super::budget::Layer;
 
-/// What kind of bundle; `bundle_type` in SQL.
+/// Type of a bundle; `bundle_type` in SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BundleType {
-    /// Who the user is.
+    /// The user's identity.
     IdentityCore,
-    /// How the user wants to be answered.
+    /// The user's instructions and preferences.
     GlobalPrefs,
-    /// One topic.
+    /// A topic.
     Topic,
-    /// One person, project, organisation, tool or concept.
+    /// A person, project, organization, tool or concept.
     Entity,
-    /// The arc of one conversation.
+    /// Summary of a conversation.
     Conversation,
 }
 
 impl BundleType {
-    /// The word in SQL and JSON.
+    /// Name in SQL and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,14 +36,14 @@ impl BundleType {
         }
     }
 
-    /// The type that the word names.
+    /// Parses the name in SQL and JSON.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::IdentityCore, Self::GlobalPrefs, Self::Topic, Self::Entity, Self::Conversation];
-        all.into_iter().find(|bundle_type| bundle_type.as_str() == word)
+        all.into_iter().find(|bundle_type| bundle_type.as_str() == name)
     }
 
-    /// The layer of the prompt that it fills.
+    /// Layer of the prompt.
     #[must_use]
     pub const fn layer(self) -> Layer {
         match self {
@@ -55,7 +55,7 @@ impl BundleType {
         }
     }
 
-    /// Where it stands in the prompt, from 0 to 100.
+    /// Priority in the prompt, from 0 to 100.
     #[must_use]
     pub const fn priority(self) -> u8 {
         match self {
@@ -68,102 +68,93 @@ impl BundleType {
     }
 }
 
-/// What a bundle is about: its type, and which topic, entity or conversation.
+/// Subject of a bundle: its type and the topic, entity or conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Subject {
-    /// What kind.
     #[serde(rename = "type")]
     pub bundle_type: BundleType,
-    /// Of which; none of identity and preferences.
+    /// ID of the topic, entity or conversation; `None` for identity and preferences.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     pub ref_id: Option<Uuid>,
 }
 
 impl Subject {
-    /// Who the user is.
+    /// The user's identity.
     pub const IDENTITY: Self = Self { bundle_type: BundleType::IdentityCore, ref_id: None };
-    /// How the user wants to be answered.
+    /// The user's instructions and preferences.
     pub const PREFERENCES: Self = Self { bundle_type: BundleType::GlobalPrefs, ref_id: None };
 
-    /// Of a topic, an entity or a conversation.
+    /// The bundle of a topic, an entity or a conversation.
     #[must_use]
     pub const fn new(bundle_type: BundleType, about: Uuid) -> Self {
         Self { bundle_type, ref_id: Some(about) }
     }
 }
 
-/// Why a bundle was served from the database, or not.
+/// Whether the stored bundle can be used, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Readiness {
-    /// Not dirty, not expired.
+    /// Neither dirty nor expired.
     Fresh,
-    /// There is none.
+    /// No bundle is stored.
     Missing,
-    /// A source has changed since.
+    /// A source changed after the compilation.
     Dirty,
-    /// It is older than its time to live.
+    /// The time to live is exceeded.
     Expired,
-    /// It was asked to be compiled again.
+    /// The request demands a new compilation.
     Forced,
 }
 
-/// A bundle as `rollcall.wanted_bundles` answers for it: the content of a fresh one, the sources of any other.
+/// A row of `rollcall.wanted_bundles`: the content of a fresh bundle, the sources of any other.
 #[derive(Debug, Clone, Deserialize)]
 pub struct WantedBundle {
-    /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Whether it is ready.
     pub reason: Readiness,
-    /// Its row, where there is one.
+    /// ID of the stored bundle, if any.
     pub id: Option<Uuid>,
-    /// The compiled text, of a fresh one.
+    /// Text of a fresh bundle.
     pub content: Option<String>,
-    /// The text's tokens.
     #[serde(default)]
     pub tokens: usize,
-    /// Which compilation.
+    /// Increases with each compilation.
     pub version: Option<i64>,
-    /// The units in it.
+    /// Units in the text.
     #[serde(default)]
     pub unit_ids: Vec<Uuid>,
-    /// The memories in it.
+    /// Memories in the text.
     #[serde(default)]
     pub memory_ids: Vec<Uuid>,
-    /// When it was compiled.
     pub compiled_at: Option<Timestamp>,
-    /// What to compile it from; null where there is nothing such (any more).
+    /// Input for the compiler; null if the subject does not exist (any more).
     #[serde(default)]
     pub sources: Value,
 }
 
-/// A compiled bundle as `rollcall.keep_bundles` stores it.
+/// A compiled bundle, as `rollcall.keep_bundles` stores it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompiledBundle {
-    /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
-    /// The text; none says that there is nothing to make a bundle of, and the row goes.
+    /// Text; `None` deletes the stored bundle because its subject does not exist.
     pub content: Option<String>,
-    /// The text's tokens.
     pub tokens: usize,
-    /// The memories that went in.
+    /// Memories in the text.
     pub memory_ids: Vec<Uuid>,
-    /// The units that went in.
+    /// Units in the text.
     pub unit_ids: Vec<Uuid>,
-    /// The instructions that went in.
+    /// Instructions in the text.
     pub instruction_ids: Vec<Uuid>,
-    /// The conversations that it names.
     pub conversation_ids: Vec<Uuid>,
-    /// The topics that it names.
     pub topic_ids: Vec<Uuid>,
-    /// Where it stands in the prompt.
+    /// Priority in the prompt, from 0 to 100.
     pub priority: u8,
 }
 
 impl CompiledBundle {
-    /// There is nothing to make a bundle of.
+    /// Result for a subject that does not exist.
     #[must_use]
     pub const fn absent(subject: Subject) -> Self {
         Self {
@@ -180,21 +171,20 @@ impl CompiledBundle {
     }
 }
 
-/// The moment that something was read at: what was committed later is not in it.
+/// Snapshot in which sources were read. Storing compares later changes with it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ReadPoint {
-    /// PostgreSQL's snapshot, as text.
+    /// `pg_current_snapshot()` as text.
     pub seeing: String,
-    /// By the database's clock.
+    /// Clock of the database.
     pub read_at: Timestamp,
 }
 
-/// Bundles that were wanted, and when the answer was read.
+/// Wanted bundles, and the snapshot in which they were read.
 #[derive(Debug, Clone, Deserialize)]
 pub struct WantedBundles {
-    /// In the order in which they were wanted.
+    /// In the order of the request.
     pub bundles: Vec<WantedBundle>,
-    /// When.
     #[serde(flatten)]
     pub point: ReadPoint,
 }

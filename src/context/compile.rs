@@ -1,4 +1,4 @@
-//! From sources to a bundle's text: one compiler a type, each a pure function of what the database gave.
+//! Compiles bundles: one pure function per bundle type from sources (JSON from the database) to Markdown.
 
 use std::fmt::Write as _;
 
@@ -12,18 +12,18 @@ use super::{
     tokens,
 };
 
-/// A conversation of so many messages is told word for word.
+/// Conversations of up to so many messages are quoted instead of summarized.
 const MAX_VERBATIM_MESSAGES: usize = 6;
-/// The characters of a message that is told word for word.
+/// Characters of a quoted message.
 const MAX_VERBATIM_CHARS: usize = 100;
-/// Facts that are less certain are left out.
+/// Facts need a higher confidence than this.
 const MIN_CONFIDENCE: f64 = 0.5;
-/// The characters of a unit in a bundle.
+/// Characters of a unit, memory or fact in a bundle.
 const MAX_UNIT_CHARS: usize = 600;
 
-/// The database gave something else than these compilers know.
+/// The sources have an unexpected shape.
 #[derive(Debug, thiserror::Error)]
-#[error("the sources of a {0:?} bundle cannot be read")]
+#[error("the sources of a {0:?} bundle have an unexpected format")]
 pub struct InvalidSources(BundleType, #[source] serde_json::Error);
 
 #[derive(Deserialize)]
@@ -85,7 +85,7 @@ struct EntityProfile {
     aliases: Vec<String>,
     relationship: Option<String>,
     sentiment: f64,
-    /// Also written by users, so not every entry need be a fact.
+    /// Users can write this column, so entries may have any shape.
     facts: Vec<Value>,
     mentions: i64,
     last_mentioned: Option<String>,
@@ -109,14 +109,13 @@ struct LabelledTopic {
     label: String,
 }
 
-/// A message of a conversation's sources.
+/// A message in the sources of a conversation bundle.
 #[derive(Debug, Deserialize)]
 pub struct SourceMessage {
     /// `user`, `assistant` or `system`.
     pub role: String,
-    /// What it says.
     pub content: String,
-    /// Whether the one whose bundle it is wrote or asked for it.
+    /// Whether the owner of the bundle wrote the message or asked for it.
     pub mine: bool,
 }
 
@@ -128,19 +127,13 @@ struct ConversationSources {
     messages: Vec<SourceMessage>,
 }
 
-/// The messages of a conversation that is too long to be told word for word, for a model to sum up; `None` for others.
-///
-/// # Errors
-/// When the sources cannot be read.
+/// The messages of a conversation that needs a summary; `None` if it is short enough to be quoted.
 pub fn long_conversation(sources: &Value) -> Result<Option<Vec<SourceMessage>>, InvalidSources> {
     let conversation: ConversationSources = parse(BundleType::Conversation, sources)?;
     Ok((conversation.messages.len() > MAX_VERBATIM_MESSAGES).then_some(conversation.messages))
 }
 
-/// Compiles a bundle; `arc`, of a long conversation, is a model's words for what is otherwise found by [`extract`].
-///
-/// # Errors
-/// When the sources cannot be read.
+/// Compiles a bundle. `arc` is a model's summary of a long conversation; without it, [`extract`] selects sentences.
 pub fn compile(
     subject: Subject,
     sources: &Value,
@@ -234,10 +227,10 @@ fn compile_entity(sources: &EntitySources, bundle: &mut CompiledBundle) -> Strin
         });
     }
     let _ = writeln!(text, "{}.", facts.join("; "));
-    let certain = profile.facts.iter().filter_map(|fact| Fact::deserialize(fact).ok());
-    let certain = certain.filter(|fact| fact.confidence > MIN_CONFIDENCE);
-    let known =
-        certain.fold(String::new(), |known, fact| known + "- " + &shorten(&fact.fact, MAX_UNIT_CHARS) + "\n");
+    let confident = profile.facts.iter().filter_map(|fact| Fact::deserialize(fact).ok());
+    let confident = confident.filter(|fact| fact.confidence > MIN_CONFIDENCE);
+    let known = confident
+        .fold(String::new(), |known, fact| known + "- " + &shorten(&fact.fact, MAX_UNIT_CHARS) + "\n");
     text += &subsection("Known", &known);
     text + &subsection("What came up", &bullet_list(&sources.units))
 }
@@ -260,20 +253,20 @@ fn compile_conversation(
         let _ = writeln!(text, "Topics: {}.", labels.join(", "));
     }
     if sources.messages.len() <= MAX_VERBATIM_MESSAGES {
-        let said = sources.messages.iter().fold(String::new(), |said, message| {
-            said + "- " + speaker(message) + ": " + &shorten(&message.content, MAX_VERBATIM_CHARS) + "\n"
+        let quotes = sources.messages.iter().fold(String::new(), |quotes, message| {
+            quotes + "- " + speaker(message) + ": " + &shorten(&message.content, MAX_VERBATIM_CHARS) + "\n"
         });
-        return text + &subsection("So far", &said);
+        return text + &subsection("So far", &quotes);
     }
     if let Some(arc) = arc {
         return text + "\n" + arc.trim() + "\n";
     }
-    let said: Vec<_> = sources.messages.iter().filter(|message| message.role != "system").collect();
-    let said: Vec<_> = said
+    let messages: Vec<_> = sources.messages.iter().filter(|message| message.role != "system").collect();
+    let messages: Vec<_> = messages
         .iter()
         .map(|message| TranscriptMessage { from_user: message.role == "user", content: &message.content })
         .collect();
-    let arc = extract::extract_arc(&said);
+    let arc = extract::extract_arc(&messages);
     let list = |lines: &[String]| lines.iter().fold(String::new(), |all, line| all + "- " + line + "\n");
     text += &subsection("What happened", &list(&arc.key_sentences));
     text += &subsection("Open questions", &list(&arc.open_questions));
@@ -281,7 +274,7 @@ fn compile_conversation(
     text + &subsection("Current focus", &list(&arc.focus.into_iter().collect::<Vec<_>>()))
 }
 
-/// Who said it, in the words of a prompt for the one whose bundle it is.
+/// Name of the author of a message in the prompt of the bundle's owner.
 #[must_use]
 pub fn speaker(message: &SourceMessage) -> &'static str {
     match (message.role.as_str(), message.mine) {
@@ -300,7 +293,7 @@ fn bullet_list(lines: &[SourceText]) -> String {
     lines.iter().fold(String::new(), |all, line| all + "- " + &shorten(&line.content, MAX_UNIT_CHARS) + "\n")
 }
 
-/// A section, or nothing where there is nothing in it.
+/// A section with a heading; empty if the body is empty.
 fn section(heading: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!("## {heading}\n{body}\n") }
 }
@@ -369,9 +362,9 @@ mod tests {
     #[test]
     fn up_to_six_messages_are_quoted_and_cut_to_a_hundred_characters() {
         let text = compiled(BundleType::Conversation, &conversation_of(6)).content.expect("text");
-        let told: Vec<_> = text.lines().filter(|line| line.starts_with("- ")).collect();
-        assert_eq!(told.len(), 6);
-        assert!(told.iter().all(|line| line.chars().count() <= 100 + "- Assistant: …".len()), "{told:?}");
+        let quotes: Vec<_> = text.lines().filter(|line| line.starts_with("- ")).collect();
+        assert_eq!(quotes.len(), 6);
+        assert!(quotes.iter().all(|line| line.chars().count() <= 100 + "- Assistant: …".len()), "{quotes:?}");
         assert!(text.contains("Topics: Testing."));
     }
 

@@ -1,7 +1,7 @@
-//! Finding by meaning, where an embeddings API is configured and the database has pgvector; else words decide alone.
+//! Semantic search with an embeddings API and pgvector. Without either, only full-text search is used.
 //!
-//! Units and memories get their vectors in the background; a message gets one when its prompt is assembled, if the API
-//! answers in time. What has no vector is found by its words.
+//! Units and memories get embeddings in the background. A message gets one when its prompt is assembled, if the API
+//! answers in time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,61 +13,62 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{engine::ContextEngine, provider::Embedder};
-use crate::pg::{
-    PgError,
-    queries::embeddings::{self, PendingText},
+use super::{
+    engine::ContextEngine,
+    provider::Embedder,
+    store::embeddings::{self, PendingText},
 };
+use crate::pg::PgError;
 
-/// How long a prompt waits for its message's vector.
+/// Maximum wait of an assembly for the embedding of its message.
 const QUERY_EMBEDDING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Between looks for texts without a vector, and for pgvector where it is missing.
+/// Intervals between polls for texts without an embedding, and between checks for a missing pgvector.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const PGVECTOR_CHECK_INTERVAL: Duration = Duration::from_secs(300);
-/// Texts that are taken at once, that go into one request, and requests at a time.
+/// Texts claimed at once, texts per request, and concurrent requests.
 const CLAIM_BATCH_SIZE: i32 = 128;
 const REQUEST_BATCH_SIZE: usize = 16;
 const REQUEST_CONCURRENCY: usize = 4;
-/// Counter: texts that were to get a vector, by `outcome`.
+/// Counter: processed texts, by `outcome`.
 const EMBEDDINGS_TOTAL: &str = "rollcall_context_embeddings_total";
 
 impl ContextEngine {
-    /// A message's vector; `None` where there is nothing to compare it with, or no answer in time.
+    /// Embedding of a message. `None` without pgvector, after an error or after the timeout.
     pub(super) async fn embed_query(&self, message: &str) -> Option<String> {
         let embedder = self.settings.embedder.as_ref().filter(|_| self.pgvector.is_ready())?;
         match timeout(QUERY_EMBEDDING_TIMEOUT, embedder.embed(&[message])).await {
             Ok(Ok(vectors)) => vectors.into_iter().next(),
             Ok(Err(error)) => {
-                tracing::info!(error = %error, "no vector of a message; its words decide");
+                tracing::info!(error = %error, "message embedding failed, using full-text search only");
                 None
             }
             Err(_) => {
-                tracing::info!("no vector of a message in time; its words decide");
+                tracing::info!("message embedding timed out, using full-text search only");
                 None
             }
         }
     }
 
-    /// Gives units and memories their vectors, until stopped.
+    /// Embeds units and memories until `stop` is cancelled.
     pub async fn run_embedding_worker(self: Arc<Self>, stop: CancellationToken) {
         let Some(embedder) = self.settings.embedder.clone() else { return stop.cancelled().await };
         loop {
-            let pause = select! {
+            let delay = select! {
                 () = stop.cancelled() => return,
-                pause = self.embed_pending_texts(&embedder) => pause,
+                delay = self.embed_pending_texts(&embedder) => delay,
             };
-            let pause = pause.unwrap_or_else(|error| {
-                tracing::warn!(error = ?error, "could not look for texts without a vector");
+            let delay = delay.unwrap_or_else(|error| {
+                tracing::warn!(error = ?error, "claiming texts to embed failed");
                 POLL_INTERVAL
             });
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(pause.mul_f64(rand::rng().random_range(0.75..1.25))) => {}
+                () = sleep(delay.mul_f64(rand::rng().random_range(0.75..1.25))) => {}
             }
         }
     }
 
-    /// One look. Returns how long to wait for the next.
+    /// Processes one batch; returns the delay before the next.
     async fn embed_pending_texts(&self, embedder: &Embedder) -> Result<Duration, PgError> {
         if !self.pgvector.is_ready() {
             if !embeddings::prepare_storage(
@@ -78,7 +79,7 @@ impl ContextEngine {
             .await?
             {
                 tracing::warn!(
-                    "embeddings are configured, and the database has no pgvector: words decide alone"
+                    "embeddings are configured but the database has no pgvector, using full-text search only"
                 );
                 return Ok(PGVECTOR_CHECK_INTERVAL);
             }
@@ -89,23 +90,23 @@ impl ContextEngine {
             return Ok(POLL_INTERVAL);
         }
         stream::iter(texts.chunks(REQUEST_BATCH_SIZE))
-            .for_each_concurrent(REQUEST_CONCURRENCY, |some| self.embed_batch(embedder, some))
+            .for_each_concurrent(REQUEST_CONCURRENCY, |batch| self.embed_batch(embedder, batch))
             .await;
         Ok(Duration::ZERO)
     }
 
-    /// What fails here is taken again later.
+    /// Embeds and stores one batch. Failed texts are claimed again later.
     async fn embed_batch(&self, embedder: &Embedder, texts: &[PendingText]) {
         let contents: Vec<&str> = texts.iter().map(|text| text.content.as_str()).collect();
         let outcome = match embedder.embed(&contents).await {
             Err(error) => {
-                tracing::info!(error = %error, "some texts have no vector yet");
+                tracing::info!(error = %error, "embedding texts failed, retrying later");
                 "failed"
             }
-            Ok(found) => match embeddings::store_vectors(&self.database, texts, &found).await {
+            Ok(embeddings) => match embeddings::store_vectors(&self.database, texts, &embeddings).await {
                 Ok(()) => "done",
                 Err(error) => {
-                    tracing::warn!(error = ?error, "could not store vectors");
+                    tracing::warn!(error = ?error, "storing embeddings failed");
                     "failed"
                 }
             },
@@ -114,7 +115,7 @@ impl ContextEngine {
     }
 }
 
-/// Whether the database can compare vectors.
+/// Whether pgvector is available and the storage for embeddings exists.
 #[derive(Debug, Default)]
 pub(super) struct PgvectorState(std::sync::atomic::AtomicBool);
 

@@ -1,4 +1,4 @@
-//! The engine's handle: assembling on request, and what is left to do afterwards.
+//! The context engine's handle, its notification handler, and the tasks that store and count after assembly.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,59 +18,56 @@ use super::{
     embeddings::PgvectorState,
     provider::{Embedder, Providers},
     simple::{self, SimplePrompt},
+    store::bundles::{self, ReadError},
 };
 use crate::{
     auth::Principal,
-    hub::{Delivery, Encodable, Hub},
+    hub::{Delivery, Encodable, Hub, UserIndex},
     model::{ConversationId, UserId},
     pg::{
         Database, PgError,
         listener::{BUNDLES, CONTEXT, NotificationHandler},
-        queries::bundles::{self, ReadError},
     },
-    presence::user_index::UserIndex,
     protocol::ServerMessage,
 };
 
-/// What assemblies compiled and used that may wait to be stored and counted. Over it they are dropped, and counted: the
-/// next assembly compiles again.
+/// Queue size for storing what assembly compiled. When it is full, entries are dropped and counted; the next assembly
+/// compiles those bundles again.
 const MAX_DEFERRED_WRITES: usize = 256;
-/// News for sockets that may wait. State: a client that misses one finds the bundle in its next request.
+/// Queue size of `bundle_ready` messages. A client that misses one gets the bundle with its next request.
 const MAX_PENDING_READY_MESSAGES: usize = 1_024;
-/// Between looks at what has gathered.
+/// Interval of [`ContextEngine::run_maintenance`], with 50 % jitter.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
-/// Between counts of which bundles were used.
+/// Interval between writes of usage counts.
 const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
-/// So many bundles are counted at once at the latest.
+/// Usage counts are written earlier when so many bundles have one.
 const MAX_COUNTED_BUNDLES: usize = 10_000;
-/// Counter: left-overs and news that were dropped because too many waited.
+/// Counter: deferred writes and `bundle_ready` messages dropped because a queue was full, by `what`.
 const DROPPED_TOTAL: &str = "rollcall_context_dropped_total";
 
-/// What the operator decides.
+/// Configuration of the context engine.
 #[derive(Clone)]
 pub struct ContextSettings {
-    /// Whether the dynamic engine answers where a request does not say.
+    /// Whether requests use the dynamic engine by default.
     pub use_dynamic: bool,
-    /// Whether the simple engine answers when the dynamic one fails.
     pub fall_back_to_simple: bool,
-    /// The models.
     pub providers: Providers,
-    /// What turns texts into vectors, to find by meaning.
+    /// Embeddings client for semantic search; `None` disables it.
     pub embedder: Option<Arc<Embedder>>,
-    /// Between roll-ups of everybody; none without.
+    /// Interval between scheduled roll-ups; `None` disables them.
     pub roll_up_interval: Option<Duration>,
 }
 
-/// A prompt could not be made.
+/// Assembling or compiling failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
-    /// There is no such conversation, as far as the caller may know.
-    #[error("not found")]
+    /// The conversation does not exist or the caller cannot see it.
+    #[error("the conversation does not exist, or the caller cannot see it")]
     NotFound,
-    /// What the database gave cannot be read, or it gave nothing.
+    /// A query failed or its result has an unexpected shape.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The sources of a bundle cannot be read.
+    /// The sources of a bundle have an unexpected shape.
     #[error(transparent)]
     Sources(#[from] InvalidSources),
 }
@@ -81,7 +78,7 @@ impl From<PgError> for ContextError {
     }
 }
 
-/// What an assembly leaves to be done.
+/// What is stored after an assembly, without delaying it.
 struct DeferredWrite {
     user: UserId,
     compiled: Vec<CompiledBundle>,
@@ -90,8 +87,7 @@ struct DeferredWrite {
     misses: Vec<Uuid>,
 }
 
-/// How often prompts used bundles since it was last told to the database: counting each time would write a new version
-/// of every bundle for every prompt.
+/// Usage counts since the last write. Writing them per prompt would create a new row version of every bundle each time.
 #[derive(Default)]
 struct BundleUsage(HashMap<Uuid, UsageCount>);
 
@@ -111,53 +107,53 @@ impl BundleUsage {
         }
     }
 
-    /// Best effort: what cannot be told is forgotten.
+    /// Writes the counts. On failure they are lost.
     async fn flush(&mut self, database: &Database) {
         if self.0.is_empty() {
             return;
         }
-        let (ids, uses): (Vec<Uuid>, Vec<UsageCount>) = self.0.drain().unzip();
-        let (hits, misses): (Vec<i32>, Vec<i32>) = uses.iter().map(|one| (one.hits, one.misses)).unzip();
+        let (ids, counts): (Vec<Uuid>, Vec<UsageCount>) = self.0.drain().unzip();
+        let (hits, misses): (Vec<i32>, Vec<i32>) = counts.iter().map(|one| (one.hits, one.misses)).unzip();
         if let Err(error) = bundles::count_uses(database, &ids, &hits, &misses).await {
-            tracing::warn!(error = ?error, "could not count which bundles were used");
+            tracing::warn!(error = ?error, "storing bundle usage failed");
         }
     }
 }
 
-/// The context engine. Share it in an [`Arc`].
+/// The context engine, shared in an [`Arc`].
 pub struct ContextEngine {
     pub(super) database: Database,
     pub(super) settings: ContextSettings,
     pub(super) wake: Arc<Notify>,
-    /// Turns of chats that outlive their request.
+    /// Tasks of chat turns, which may outlive their request.
     pub(super) turns: TaskTracker,
-    /// Cancelled when turns have to end.
+    /// Cancelled when the remaining turns must end.
     pub(super) cancel_turns: CancellationToken,
     pub(super) pgvector: PgvectorState,
     deferred_writes: mpsc::Sender<DeferredWrite>,
 }
 
-/// The listener's end: bells for the workers, and news for sockets.
+/// Handles notifications: wakes the queue workers and queues `bundle_ready` messages.
 pub struct ContextNotifications {
     wake: Arc<Notify>,
-    roster: UserIndex,
+    user_index: UserIndex,
     ready_messages: mpsc::Sender<(UserId, ServerMessage)>,
 }
 
 impl NotificationHandler for ContextNotifications {
     fn on_notification(&self, channel: &str, payload: &str) {
         match channel {
-            // Signals queue a warm-up in the same transaction.
+            // New signals enqueue a warm-up in the same transaction.
             CONTEXT => self.wake.notify_one(),
             BUNDLES => match payload.strip_prefix("ready|") {
-                Some(news) => self.on_bundles_ready(news),
+                Some(ready) => self.on_bundles_ready(ready),
                 None => self.wake.notify_one(),
             },
             _ => {}
         }
     }
 
-    // What was missed lies in the queue, which is looked at every few seconds.
+    // Missed notifications do no harm: the queue is polled every few seconds.
     fn on_connected(&self) {
         self.wake.notify_one();
     }
@@ -166,13 +162,13 @@ impl NotificationHandler for ContextNotifications {
 }
 
 impl ContextNotifications {
-    /// `user|type:id:version,…`
-    fn on_bundles_ready(&self, news: &str) {
-        let Some((user, bundles)) = news.split_once('|') else { return };
-        let Some(user) = user.parse().ok().filter(|user| self.roster.is_connected(*user)) else { return };
+    /// Parses `user|type:id:version,…`.
+    fn on_bundles_ready(&self, payload: &str) {
+        let Some((user, bundles)) = payload.split_once('|') else { return };
+        let Some(user) = user.parse().ok().filter(|user| self.user_index.is_connected(*user)) else { return };
         for message in bundles.split(',').filter_map(parse_ready) {
             if self.ready_messages.try_send((user, message)).is_err() {
-                metrics::counter!(DROPPED_TOTAL, "what" => "news").increment(1);
+                metrics::counter!(DROPPED_TOTAL, "what" => "ready_messages").increment(1);
             }
         }
     }
@@ -188,25 +184,25 @@ fn parse_ready(bundle: &str) -> Option<ServerMessage> {
     })
 }
 
-/// The engine's smaller tasks, to be spawned by whoever owns it.
+/// Task that stores compiled bundles, writes usage counts and sends `bundle_ready` messages.
 pub struct ContextTasks {
     engine: Arc<ContextEngine>,
     hub: Hub,
-    roster: UserIndex,
+    user_index: UserIndex,
     deferred_writes: mpsc::Receiver<DeferredWrite>,
     ready_messages: mpsc::Receiver<(UserId, ServerMessage)>,
 }
 
-/// Makes the engine, its ears and its tasks.
+/// Creates the engine, its notification handler and its background task.
 #[must_use]
 pub fn context_engine(
     database: Database,
     hub: Hub,
-    roster: UserIndex,
+    user_index: UserIndex,
     settings: ContextSettings,
 ) -> (Arc<ContextEngine>, ContextNotifications, ContextTasks) {
-    let (left_overs, left_overs_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
-    let (news, news_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
+    let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
+    let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
     let wake = Arc::new(Notify::new());
     let engine = Arc::new(ContextEngine {
         database,
@@ -215,27 +211,26 @@ pub fn context_engine(
         turns: TaskTracker::new(),
         cancel_turns: CancellationToken::new(),
         pgvector: PgvectorState::default(),
-        deferred_writes: left_overs,
+        deferred_writes,
     });
-    let bell = ContextNotifications { wake, roster: roster.clone(), ready_messages: news };
+    let notifications = ContextNotifications { wake, user_index: user_index.clone(), ready_messages };
     let tasks = ContextTasks {
         engine: engine.clone(),
         hub,
-        roster,
-        deferred_writes: left_overs_receiver,
-        ready_messages: news_receiver,
+        user_index,
+        deferred_writes: deferred_writes_receiver,
+        ready_messages: ready_receiver,
     };
-    (engine, bell, tasks)
+    (engine, notifications, tasks)
 }
 
 impl ContextEngine {
-    /// The models.
     #[must_use]
     pub const fn providers(&self) -> &Providers {
         &self.settings.providers
     }
 
-    /// Whether the dynamic engine answers where a request does not say.
+    /// Whether requests use the dynamic engine by default.
     #[must_use]
     pub const fn uses_dynamic(&self) -> bool {
         self.settings.use_dynamic
@@ -247,78 +242,81 @@ impl ContextEngine {
         self.settings.fall_back_to_simple
     }
 
-    /// The database.
     #[must_use]
     pub const fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Assembles the prompt for a message of `user`, as the caller: one round trip, and
-    /// one to the embeddings API where there is one. What had to be compiled is stored
-    /// afterwards, without anybody waiting for it.
+    /// Assembles the prompt for a message of `user`, as the caller. Takes one database round trip, and one to the embeddings
+    /// API if configured. Newly compiled bundles are stored in the background.
     ///
     /// # Errors
     ///
-    /// [`ContextError::NotFound`] where the caller sees no such conversation.
+    /// [`ContextError::NotFound`] if the caller cannot see the conversation.
     pub async fn assemble(
         &self,
         caller: &Principal,
         user: UserId,
         conversation: ConversationId,
-        wish: PromptOptions<'_>,
+        options: PromptOptions<'_>,
     ) -> Result<Prompt, ContextError> {
-        let history = if wish.with_history { assemble::MAX_HISTORY } else { 0 };
-        let vector = self.embed_query(wish.message).await;
-        let found =
-            bundles::assemble(&self.database, caller, conversation, wish.message, history, vector.as_deref())
-                .await?;
-        let mut prompt = assemble::build_prompt(found.ok_or(ContextError::NotFound)?, wish)?;
-        let left_over = DeferredWrite {
+        let history = if options.with_history { assemble::MAX_HISTORY } else { 0 };
+        let vector = self.embed_query(options.message).await;
+        let found = bundles::assemble(
+            &self.database,
+            caller,
+            conversation,
+            options.message,
+            history,
+            vector.as_deref(),
+        )
+        .await?;
+        let mut prompt = assemble::build_prompt(found.ok_or(ContextError::NotFound)?, options)?;
+        let write = DeferredWrite {
             user,
             compiled: std::mem::take(&mut prompt.compiled),
             point: prompt.point.clone(),
             hits: prompt.hits.clone(),
             misses: prompt.misses.clone(),
         };
-        if self.deferred_writes.try_send(left_over).is_err() {
+        if self.deferred_writes.try_send(write).is_err() {
             metrics::counter!(DROPPED_TOTAL, "what" => "bundles").increment(1);
         }
         Ok(prompt)
     }
 
-    /// The same by the simple engine.
+    /// As [`assemble`](Self::assemble), with the simple engine.
     ///
     /// # Errors
     ///
-    /// [`ContextError::NotFound`] where the caller sees no such conversation.
+    /// [`ContextError::NotFound`] if the caller cannot see the conversation.
     pub async fn assemble_simple(
         &self,
         caller: &Principal,
         conversation: ConversationId,
-        wish: PromptOptions<'_>,
+        options: PromptOptions<'_>,
     ) -> Result<SimplePrompt, ContextError> {
         let found =
             bundles::assemble_simple(&self.database, caller, conversation, simple::MAX_HISTORY).await?;
-        Ok(simple::fit(&found.ok_or(ContextError::NotFound)?, wish))
+        Ok(simple::fit(&found.ok_or(ContextError::NotFound)?, options))
     }
 
-    /// Keeps house now and then, one node at a time.
+    /// Deletes expired rows periodically until `stop` is cancelled. The database lets one node do it at a time.
     pub async fn run_maintenance(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let pause = MAINTENANCE_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.5));
+            let delay = MAINTENANCE_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.5));
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(pause) => {}
+                () = sleep(delay) => {}
             }
             if let Err(error) = bundles::purge(&self.database).await {
-                tracing::warn!(error = ?error, "could not keep the context engine's house");
+                tracing::warn!(error = ?error, "context maintenance failed");
             }
         }
     }
 
-    /// After the stop lets chats that are under way come to an end, or saves what they have.
+    /// After `stop`, waits for chats in progress, then interrupts them, which saves what was written.
     pub async fn drain_turns(self: Arc<Self>, stop: CancellationToken) {
-        /// How long they may go on.
         const GRACE: Duration = Duration::from_secs(4);
         stop.cancelled().await;
         self.turns.close();
@@ -330,49 +328,49 @@ impl ContextEngine {
 }
 
 impl ContextTasks {
-    /// Stores what assemblies compiled, counts what they used, and tells sockets of bundles, until stopped.
+    /// Runs the task until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut uses = BundleUsage::default();
-        let mut count = interval(USAGE_FLUSH_INTERVAL);
-        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut usage = BundleUsage::default();
+        let mut flush = interval(USAGE_FLUSH_INTERVAL);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
                 () = stop.cancelled() => break,
-                Some(left_over) = self.deferred_writes.recv() => {
-                    self.store(left_over, &mut uses).await;
-                    if uses.0.len() >= MAX_COUNTED_BUNDLES {
-                        uses.flush(&self.engine.database).await;
+                Some(write) = self.deferred_writes.recv() => {
+                    self.store(write, &mut usage).await;
+                    if usage.0.len() >= MAX_COUNTED_BUNDLES {
+                        usage.flush(&self.engine.database).await;
                     }
                 }
                 Some((user, message)) = self.ready_messages.recv() => self.send_to_user(user, message).await,
-                _ = count.tick(), if !uses.0.is_empty() => uses.flush(&self.engine.database).await,
+                _ = flush.tick(), if !usage.0.is_empty() => usage.flush(&self.engine.database).await,
             }
         }
-        timeout(USAGE_FLUSH_INTERVAL, uses.flush(&self.engine.database)).await.ok();
+        timeout(USAGE_FLUSH_INTERVAL, usage.flush(&self.engine.database)).await.ok();
     }
 
     async fn store(
         &self,
         DeferredWrite { user, compiled, point, hits, misses }: DeferredWrite,
-        uses: &mut BundleUsage,
+        usage: &mut BundleUsage,
     ) {
-        uses.add(hits, misses);
+        usage.add(hits, misses);
         if compiled.is_empty() {
             return;
         }
         if let Err(error) = bundles::store(&self.engine.database, user, &compiled, &point, false).await {
-            tracing::warn!(error = ?error, "could not store what an assembly compiled");
+            tracing::warn!(error = ?error, "storing compiled bundles failed");
         }
     }
 
     async fn send_to_user(&self, user: UserId, message: ServerMessage) {
-        let to = self.roster.connections_of(&[user]);
+        let to = self.user_index.connections_of(&[user]);
         if to.is_empty() {
             return;
         }
         let delivery = Delivery { key: None, message: Encodable::new(message), to };
         if self.hub.fan_out(vec![delivery]).await.is_err() {
-            tracing::debug!("nobody is left to tell");
+            tracing::debug!("bundle_ready not delivered: the hub has stopped");
         }
     }
 }
@@ -387,11 +385,11 @@ mod tests {
         let Some(ServerMessage::BundleReady { bundle_type, bundle_id, version }) =
             parse_ready(&format!("topic:{id}:7"))
         else {
-            panic!("that is news");
+            panic!("the payload is valid");
         };
         assert_eq!((&*bundle_type, bundle_id, version), ("topic", id, 7));
-        for nonsense in ["", "topic", "topic:x:7", &format!("topic:{id}:x")] {
-            assert!(parse_ready(nonsense).is_none(), "{nonsense}");
+        for malformed in ["", "topic", "topic:x:7", &format!("topic:{id}:x")] {
+            assert!(parse_ready(malformed).is_none(), "{malformed}");
         }
     }
 }

@@ -1,39 +1,33 @@
-//! What a long conversation comes to, without a model: sentences chosen from what was really said.
-//!
-//! Nothing is rephrased, so nothing can be made up: questions that nobody has answered yet, sentences that say a
-//! decision, and what the last messages were about.
+//! Summarizes a long conversation without a model by selecting sentences verbatim: key sentences, unanswered questions,
+//! decisions and the current focus.
 
 use std::collections::HashMap;
 
-/// One message, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
 pub struct TranscriptMessage<'a> {
-    /// Whether a person wrote it, not a model.
+    /// True for user messages, false for model messages.
     pub from_user: bool,
-    /// What it says.
     pub content: &'a str,
 }
 
-/// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConversationArc {
-    /// What happened, in order.
+    /// Representative sentences, in order.
     pub key_sentences: Vec<String>,
-    /// Questions without an answer.
     pub open_questions: Vec<String>,
-    /// What was decided.
+    /// Sentences that state a decision.
     pub decisions: Vec<String>,
-    /// What it is about now.
+    /// Longest sentence of the last user message.
     pub focus: Option<String>,
 }
 
 const MAX_KEY_SENTENCES: usize = 6;
 const MAX_QUESTIONS: usize = 4;
 const MAX_DECISIONS: usize = 5;
-/// The longest sentence that is quoted, in characters.
+/// Longer sentences are cut.
 const MAX_SENTENCE_CHARS: usize = 240;
 
-/// Phrases that say a decision.
+/// Phrases that mark a decision.
 const DECISION_PHRASES: [&str; 20] = [
     "we decided",
     "i decided",
@@ -56,20 +50,20 @@ const DECISION_PHRASES: [&str; 20] = [
     "we're going with",
     "going to use",
 ];
-/// Words of an answer to a question that was asked of the one who asks.
+/// Phrases in a reply that leave a question open.
 const UNANSWERED_PHRASES: [&str; 7] =
     ["not sure", "don't know", "do not know", "unclear", "still open", "to be decided", "need to find out"];
 
-/// Reads a conversation, in order.
+/// Selects sentences from messages in chronological order.
 #[must_use]
 pub fn extract_arc(messages: &[TranscriptMessage<'_>]) -> ConversationArc {
-    let decisions = messages.iter().flat_map(|said| sentences(said.content)).filter(|sentence| {
+    let decisions = messages.iter().flat_map(|message| sentences(message.content)).filter(|sentence| {
         let lower = sentence.to_lowercase();
         !sentence.ends_with('?') && DECISION_PHRASES.iter().any(|phrase| lower.contains(phrase))
     });
     let decisions = last_distinct(decisions, MAX_DECISIONS);
-    let focus = messages.iter().rev().find(|said| said.from_user).and_then(|said| {
-        sentences(said.content)
+    let focus = messages.iter().rev().find(|message| message.from_user).and_then(|message| {
+        sentences(message.content)
             .max_by_key(|sentence| sentence.len().min(MAX_SENTENCE_CHARS))
             .map(shorten_sentence)
     });
@@ -81,23 +75,23 @@ pub fn extract_arc(messages: &[TranscriptMessage<'_>]) -> ConversationArc {
     }
 }
 
-/// The person's sentences that hold most of the conversation's own words: those that occur in several messages.
+/// The user's sentences with the most words that occur in several messages.
 fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<String> {
-    let mut spread: HashMap<String, usize> = HashMap::new();
-    for said in messages {
-        let mut words: Vec<String> = words(said.content).collect();
+    let mut frequency: HashMap<String, usize> = HashMap::new();
+    for message in messages {
+        let mut words: Vec<String> = words(message.content).collect();
         words.sort_unstable();
         words.dedup();
         for word in words {
-            *spread.entry(word).or_default() += 1;
+            *frequency.entry(word).or_default() += 1;
         }
     }
     let mut scored: Vec<(usize, f64, &str)> = Vec::new();
-    for (at, said) in messages.iter().enumerate().filter(|(_, said)| said.from_user) {
-        let best = sentences(said.content)
+    for (at, message) in messages.iter().enumerate().filter(|(_, message)| message.from_user) {
+        let best = sentences(message.content)
             .map(|sentence| {
                 let (count, sum) = words(sentence).fold((0_usize, 0.0), |(count, sum), word| {
-                    let in_messages = spread.get(&word).copied().unwrap_or(1) as f64;
+                    let in_messages = frequency.get(&word).copied().unwrap_or(1) as f64;
                     (count + 1, sum + in_messages.ln())
                 });
                 (sum / (count as f64 + 3.0), sentence)
@@ -107,7 +101,7 @@ fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<String> {
             scored.push((at, score, sentence));
         }
     }
-    // The first thing that was asked says what it began with.
+    // The first user message always contributes: it says how the conversation began.
     let first = scored.first().map(|(at, ..)| *at);
     scored.sort_by(|one, other| {
         (Some(other.0) == first).cmp(&(Some(one.0) == first)).then(other.1.total_cmp(&one.1))
@@ -120,33 +114,32 @@ fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<String> {
     chosen
 }
 
-/// A person's question is open while nobody said anything after it, or what was said only says that it is open. A
-/// model's question is open while the person has not come back.
+/// Questions without a reply from the other side, or with a reply that leaves them open.
 fn find_open_questions<'a>(messages: &[TranscriptMessage<'a>]) -> Vec<&'a str> {
     let mut open = Vec::new();
-    for (at, said) in messages.iter().enumerate() {
-        let reply = messages[at + 1..].iter().find(|other| other.from_user != said.from_user);
+    for (at, message) in messages.iter().enumerate() {
+        let reply = messages[at + 1..].iter().find(|other| other.from_user != message.from_user);
         let answered = reply.is_some_and(|reply| {
             let lower = reply.content.to_lowercase();
             !UNANSWERED_PHRASES.iter().any(|phrase| lower.contains(phrase))
         });
         if !answered {
-            open.extend(sentences(said.content).filter(|sentence| sentence.ends_with('?')));
+            open.extend(sentences(message.content).filter(|sentence| sentence.ends_with('?')));
         }
     }
     open
 }
 
-fn last_distinct<'a>(sentences: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
+fn last_distinct<'a>(sentences: impl Iterator<Item = &'a str>, max: usize) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for sentence in sentences.map(shorten_sentence) {
         all.retain(|other| *other != sentence);
         all.push(sentence);
     }
-    all.split_off(all.len().saturating_sub(most))
+    all.split_off(all.len().saturating_sub(max))
 }
 
-/// The sentences of a text, without code blocks.
+/// The sentences of a text, excluding code blocks.
 pub fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let prose = text.split("```").step_by(2);
     prose.flat_map(|part| part.split('\n')).flat_map(split_line).map(str::trim).filter(|part| part.len() > 3)
@@ -173,16 +166,15 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     words.map(str::to_lowercase)
 }
 
-/// At most so many characters, cut at a word.
 fn shorten_sentence(sentence: &str) -> String {
     shorten(sentence, MAX_SENTENCE_CHARS)
 }
 
-/// The text with at most so many characters, cut at a word and marked where it was.
+/// Collapses white space and cuts the text at a word to at most `max` characters plus an ellipsis.
 #[must_use]
-pub fn shorten(text: &str, most: usize) -> String {
+pub fn shorten(text: &str, max: usize) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let Some((end, _)) = text.char_indices().nth(most) else { return text };
+    let Some((end, _)) = text.char_indices().nth(max) else { return text };
     let cut = text[..end].rfind(' ').filter(|at| at * 2 > end).unwrap_or(end);
     format!("{}…", text[..cut].trim_end())
 }

@@ -1,10 +1,12 @@
-//! The context engine: the right prompt, ready before it is typed, and never stale.
+//! The context engine: assembles prompts from precompiled knowledge about a user.
 //!
-//! What is known of a user is compiled ahead of time into [`bundle`]s. [`predict`] guesses from presence which will be
-//! wanted, and [`warm_up`] compiles those; a change of a source makes a bundle dirty in the same transaction (in SQL,
-//! `context_freshness`), and the warm-up's workers compile it again. [`assemble`] fetches what one message needs in one
-//! round trip and fits it into a [`budget`]; [`legacy`] is the simple engine that answers when that fails. [`chat`]
-//! talks to a [`provider`] and saves what was said; [`roll_up`] makes profiles of units.
+//! Knowledge is compiled into [`bundle`]s ahead of time. [`predict`] guesses from presence which bundles will be needed,
+//! and [`warm_up`] compiles them. A change of a source marks a bundle dirty in the same transaction (in SQL), and the
+//! queue workers compile it again.
+//!
+//! [`assemble`] reads everything for one message in one round trip and fits it into a [`budget`]; [`simple`] is the
+//! fallback engine. [`chat`] calls a [`provider`] and saves questions and answers. [`roll_up`] derives topic and entity
+//! profiles from units.
 
 pub mod assemble;
 pub mod budget;
@@ -18,6 +20,7 @@ pub mod predict;
 pub mod provider;
 pub mod roll_up;
 pub mod simple;
+pub mod store;
 pub mod tokens;
 pub mod warm_up;
 

@@ -1,4 +1,4 @@
-//! What a user will want next, guessed from what their presence says: pure.
+//! Predicts from presence signals which bundles a user will need next. Pure.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,12 @@ use uuid::Uuid;
 
 use super::bundle::{BundleType, Subject};
 
-/// The most predictions.
 const MAX_PREDICTIONS: usize = 8;
-/// What is less likely is not built.
+/// Less likely bundles are not compiled ahead.
 const MIN_PROBABILITY: f64 = 0.15;
-/// Conversations of the sidebar that count.
+/// Visible conversations (sidebar) that are considered.
 const MAX_VISIBLE_CONVERSATIONS: usize = 3;
-/// Paths that are looked at, and how many there have to be.
+/// Recent paths that are considered, and the minimum number for a decision.
 const RECENT_PATHS: usize = 5;
 const MIN_PATHS: usize = 3;
 
@@ -24,59 +23,56 @@ const PEAK_HOUR_PROBABILITY: f64 = 0.20;
 const RECENT_TOPIC_PROBABILITY: f64 = 0.15;
 const RECENT_ENTITY_PROBABILITY: f64 = 0.10;
 
-/// Something of a user with its importance.
+/// A topic or entity of a user with its importance.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct WeightedItem {
-    /// A topic or an entity.
+    /// ID of the topic or entity.
     pub id: Uuid,
-    /// From 0 to 1.
+    /// Importance, from 0 to 1.
     pub importance: f64,
 }
 
-/// What a device and the last days say: `rollcall.context_signals`.
+/// Result of `rollcall.context_signals`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Signals {
-    /// Which device.
     pub device_id: String,
-    /// The conversation that is open.
+    /// The open conversation.
     pub active_conversation_id: Option<Uuid>,
-    /// Its topics.
+    /// Topics of the open conversation.
     #[serde(default)]
     pub active_topics: Vec<Uuid>,
-    /// The conversations in view.
+    /// Conversations in view, for example in a sidebar.
     #[serde(default)]
     pub visible_conversation_ids: Vec<Uuid>,
-    /// Where the user has been, oldest first: `[{"path", "at"}]`.
+    /// Visited paths, oldest first: `[{"path", "at"}]`.
     #[serde(default)]
     pub navigation_history: Vec<PageVisit>,
-    /// Topics whose peak hour is now.
+    /// Topics whose usual hour is the current local hour.
     #[serde(default)]
     pub hours: Vec<WeightedItem>,
-    /// Topics of the last two days.
+    /// Topics used in the last two days.
     #[serde(default)]
     pub hot: Vec<WeightedItem>,
-    /// Entities of the last three days.
+    /// Entities mentioned in the last three days.
     #[serde(default)]
     pub entities: Vec<WeightedItem>,
 }
 
-/// A place in the application.
+/// An entry of the navigation history.
 #[derive(Debug, Clone, Deserialize)]
 pub struct PageVisit {
-    /// Where.
     pub path: String,
 }
 
-/// A bundle that may be wanted.
+/// A bundle that may be needed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
-    /// Which.
     pub subject: Subject,
-    /// How likely, from 0 to 1.
+    /// From 0 to 1.
     pub probability: f64,
 }
 
-/// What is likely to be wanted, likeliest first.
+/// Predicts needed bundles, most likely first.
 #[must_use]
 pub fn predict(signals: &Signals) -> Vec<Prediction> {
     let topic = |id| Subject::new(BundleType::Topic, id);
@@ -94,7 +90,7 @@ pub fn predict(signals: &Signals) -> Vec<Prediction> {
     };
     let entities = signals.entities.iter().map(entity);
 
-    // Several independent signs of one thing: it is wanted unless all of them err.
+    // Signals are treated as independent: a bundle is needed unless all its signals are wrong.
     let mut misses: HashMap<Subject, f64> = HashMap::new();
     for (subject, probability) in active.chain(visible).chain(hours).chain(hot).chain(entities) {
         *misses.entry(subject).or_insert(1.0) *= 1.0 - probability;
@@ -108,21 +104,21 @@ pub fn predict(signals: &Signals) -> Vec<Prediction> {
     all
 }
 
-/// Those that are worth building ahead.
+/// Subjects that are likely enough to be compiled ahead.
 pub fn likely_subjects(predictions: &[Prediction]) -> impl Iterator<Item = Subject> {
-    // 0.15 is not quite 0.15 after a round of multiplications.
+    // Tolerance for floating-point error.
     predictions.iter().filter(|it| it.probability >= MIN_PROBABILITY - 1e-9).map(|it| it.subject)
 }
 
-/// Whether the user goes between notebooks and chats, and so wants more to be looked for.
+/// Whether the user switches between notebooks and chats, which selects [`Depth::Deep`](super::budget::Depth::Deep).
 #[must_use]
 pub fn is_researching<'a>(paths: impl DoubleEndedIterator<Item = &'a str>) -> bool {
     let recent: Vec<_> = paths.rev().take(RECENT_PATHS).collect();
-    let goes = |word: &str| recent.iter().any(|path| path.contains(word));
-    recent.len() >= MIN_PATHS && goes("notebook") && (goes("chat") || goes("conversation"))
+    let visited = |part: &str| recent.iter().any(|path| path.contains(part));
+    recent.len() >= MIN_PATHS && visited("notebook") && (visited("chat") || visited("conversation"))
 }
 
-/// The hour of a time of day as devices write it (see [`crate::model::LocalTime`]); none of what names no place.
+/// Parses the hour of a device's local time (see [`crate::model::LocalTime`]). `None` if it has no valid time.
 #[must_use]
 pub fn local_hour(text: &str) -> Option<i32> {
     if let Ok(time) = text.parse::<civil::Time>() {
@@ -149,12 +145,14 @@ mod tests {
             visible_conversation_ids: vec![one, two, three, four],
             ..signals()
         });
-        let of =
+        let probability_of =
             |id: Uuid| predictions.iter().find(|it| it.subject.ref_id == Some(id)).map(|it| it.probability);
-        assert!(of(open).is_some_and(|p| (p - 0.85).abs() < 1e-9));
-        assert!(of(topic).is_some_and(|p| (p - 0.85).abs() < 1e-9));
-        assert!(of(one).is_some_and(|p| (p - 0.30).abs() < 1e-9) && of(three).is_some());
-        assert_eq!(of(four), None, "only the first three of the sidebar");
+        assert!(probability_of(open).is_some_and(|p| (p - 0.85).abs() < 1e-9));
+        assert!(probability_of(topic).is_some_and(|p| (p - 0.85).abs() < 1e-9));
+        assert!(
+            probability_of(one).is_some_and(|p| (p - 0.30).abs() < 1e-9) && probability_of(three).is_some()
+        );
+        assert_eq!(probability_of(four), None, "only the first three visible conversations count");
     }
 
     #[test]
@@ -191,7 +189,7 @@ mod tests {
         assert!(is_researching(["/notebook/1", "/chat/2", "/notebook/1"].into_iter()));
         assert!(!is_researching(["/notebook/1", "/chat/2"].into_iter()), "too few");
         let long_ago = ["/notebook/1", "/chat/1", "/chat/2", "/chat/3", "/chat/4", "/chat/5"];
-        assert!(!is_researching(long_ago.into_iter()), "five back and no further");
+        assert!(!is_researching(long_ago.into_iter()), "only the last five paths count");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The simple engine: instructions, the most important memories, the last messages. It needs none of the other's
-//! bundles and profiles, and answers when that one fails.
+//! The simple engine: instructions, the most important memories and the last messages. It needs no bundles or profiles
+//! and is the fallback when the dynamic engine fails.
 
 use serde::Deserialize;
 
@@ -8,12 +8,12 @@ use super::{
     tokens,
 };
 
-/// The messages that are read for it.
+/// Messages that are read.
 pub const MAX_HISTORY: i32 = 20;
-/// The share of the prompt that what is known may take.
+/// The system prompt gets 1/4 of the tokens.
 const SYSTEM_SHARE_DIVISOR: usize = 4;
 
-/// What the database found: `rollcall.assemble_simply`.
+/// Result of `rollcall.assemble_simply`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SimpleSources {
     instructions: Vec<String>,
@@ -21,43 +21,43 @@ pub struct SimpleSources {
     history: Vec<HistoryMessage>,
 }
 
-/// A prompt without layers.
+/// A prompt of the simple engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimplePrompt {
-    /// What is known, as Markdown.
+    /// System prompt in Markdown.
     pub system: String,
-    /// The last messages, oldest first.
     pub history: Vec<ChatMessage>,
-    /// The tokens of the whole.
+    /// Tokens of the whole prompt.
     pub tokens: usize,
 }
 
-/// Fits what was found into the wish's tokens: a quarter for what is known, the rest for what was said.
+/// Builds a prompt of at most `max_tokens`: a quarter for the system prompt, the rest for message and history.
 #[must_use]
-pub fn fit(found: &SimpleSources, wish: PromptOptions<'_>) -> SimplePrompt {
-    let list = |heading: &str, lines: &[String]| {
+pub fn fit(sources: &SimpleSources, options: PromptOptions<'_>) -> SimplePrompt {
+    let section = |heading: &str, lines: &[String]| {
         let lines: String = lines.iter().map(|line| format!("- {}\n", line.trim())).collect();
         if lines.is_empty() { lines } else { format!("## {heading}\n{lines}\n") }
     };
-    let known = list("Response Guidelines", &found.instructions) + &list("About This User", &found.memories);
-    let message = tokens::count(wish.message);
-    let room = wish.max_tokens.saturating_sub(message);
+    let system = section("Response Guidelines", &sources.instructions)
+        + &section("About This User", &sources.memories);
+    let message = tokens::count(options.message);
+    let room = options.max_tokens.saturating_sub(message);
     let system =
-        tokens::truncate(known.trim_end(), room / SYSTEM_SHARE_DIVISOR).unwrap_or_default().to_owned();
-    let mut left = room - tokens::count(&system).min(room);
+        tokens::truncate(system.trim_end(), room / SYSTEM_SHARE_DIVISOR).unwrap_or_default().to_owned();
+    let mut remaining = room - tokens::count(&system).min(room);
     let mut history = Vec::new();
-    if wish.with_history {
-        for earlier in found.history.iter().rev() {
+    if options.with_history {
+        for earlier in sources.history.iter().rev() {
             let cost = tokens::count(&earlier.content) + 4;
-            if cost > left {
+            if cost > remaining {
                 break;
             }
-            left -= cost;
+            remaining -= cost;
             history.push(ChatMessage { role: earlier.role.clone(), content: earlier.content.clone() });
         }
         history.reverse();
     }
-    SimplePrompt { system, history, tokens: wish.max_tokens.max(message) - left }
+    SimplePrompt { system, history, tokens: options.max_tokens.max(message) - remaining }
 }
 
 #[cfg(test)]

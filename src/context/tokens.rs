@@ -1,4 +1,4 @@
-//! Tokens as models count them (`o200k_base`), and texts cut to them.
+//! Counts tokens (`o200k_base`) and truncates text to a number of tokens.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -10,13 +10,13 @@ use std::{
 
 use bpe_openai::o200k_base;
 
-/// A section that has to be cut is dropped instead where no more room than this is left, in tokens.
+/// With less room than this (in tokens), text is dropped instead of truncated.
 pub const MIN_CUT_TOKENS: usize = 100;
 
-/// Texts shorter than this are counted as quickly as they are remembered, in bytes.
+/// Counting a shorter text is as fast as a cache look-up.
 const MIN_CACHED_BYTES: usize = 48;
 
-/// How many tokens a text has. A conversation's messages are counted for each prompt, so counts are remembered.
+/// Counts the tokens of a text. Counts are cached, because each prompt counts the messages of a conversation again.
 #[must_use]
 pub fn count(text: &str) -> usize {
     if text.len() < MIN_CACHED_BYTES {
@@ -26,8 +26,8 @@ pub fn count(text: &str) -> usize {
     COUNTS.get_or_count(text, |text| o200k_base().count(text))
 }
 
-/// Counts of texts that were counted of late: a hash of each text and its count in one word, the newest in each place.
-/// The hash has a key of this process, so that nobody can make texts that are taken for each other.
+/// Cache of token counts. Each slot is one word with a hash and a count; a new entry replaces the old one. The hash has a
+/// random key per process, so that clients cannot construct collisions.
 struct CountCache {
     slots: Box<[AtomicU64]>,
     key: RandomState,
@@ -41,45 +41,45 @@ impl Default for CountCache {
 }
 
 impl CountCache {
-    /// Half a megabyte.
+    /// 2^16 slots of 8 bytes are 512 KiB.
     const SLOTS: usize = 1 << 16;
-    /// The bits of a word that hold the count; longer texts are counted each time.
+    /// Bits of a slot that hold the count; larger counts are not cached.
     const COUNT_MASK: u64 = (1 << 20) - 1;
 
     fn get_or_count(&self, text: &str, count: impl Fn(&str) -> usize) -> usize {
         let hash = self.key.hash_one(text);
-        // The place takes bits that the word does not keep.
-        let place = &self.slots[usize::try_from(hash & Self::COUNT_MASK).unwrap_or(0) % Self::SLOTS];
-        let known = place.load(Relaxed);
+        // The slot index uses the hash bits that the slot does not store.
+        let slot = &self.slots[usize::try_from(hash & Self::COUNT_MASK).unwrap_or(0) % Self::SLOTS];
+        let known = slot.load(Relaxed);
         if known != 0 && known & !Self::COUNT_MASK == hash & !Self::COUNT_MASK {
             return usize::try_from(known & Self::COUNT_MASK).unwrap_or(usize::MAX);
         }
         let counted = count(text);
         if let Some(short) = u64::try_from(counted).ok().filter(|counted| *counted <= Self::COUNT_MASK) {
-            place.store(hash & !Self::COUNT_MASK | short, Relaxed);
+            slot.store(hash & !Self::COUNT_MASK | short, Relaxed);
         }
         counted
     }
 }
 
-/// Loads the vocabulary, which takes a moment, so that no request has to.
+/// Loads the vocabulary, so that the first request does not wait for it.
 pub fn preload() {
     let _ = o200k_base();
 }
 
-/// The text if it fits; else its beginning up to the end of a sentence (or of a line, or of a word where there is
-/// neither) that fits. `None` where nothing does.
+/// Truncates a text to at most `max` tokens, at the end of a sentence or line if possible, otherwise at a word. `None` if
+/// nothing fits.
 #[must_use]
-pub fn truncate(text: &str, most: usize) -> Option<&str> {
-    if text.len() <= most || count(text) <= most {
+pub fn truncate(text: &str, max: usize) -> Option<&str> {
+    if text.len() <= max || count(text) <= max {
         return Some(text);
     }
     for ends in [sentence_ends(text), word_ends(text)] {
-        // The most ends whose text fits: tokens grow with the text.
-        let fitting = ends.partition_point(|end| count(&text[..*end]) <= most);
+        // Token counts grow with the text, so a binary search finds the last end that fits.
+        let fitting = ends.partition_point(|end| count(&text[..*end]) <= max);
         if let Some(end) = fitting.checked_sub(1).map(|last| ends[last]) {
-            // A crumb of a sentence is worse than half of the next one.
-            if count(&text[..end]) * 2 >= most || ends.len() > 1 && end > 0 && is_word_end(text, end) {
+            // A very short sentence is worse than half of the next one.
+            if count(&text[..end]) * 2 >= max || ends.len() > 1 && end > 0 && is_word_end(text, end) {
                 return Some(text[..end].trim_end());
             }
         }
@@ -91,7 +91,7 @@ fn is_word_end(text: &str, end: usize) -> bool {
     text[end..].starts_with(char::is_whitespace)
 }
 
-/// Where sentences and lines end, in bytes.
+/// Byte offsets of the ends of sentences and lines.
 fn sentence_ends(text: &str) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut chars = text.char_indices().peekable();
@@ -125,10 +125,10 @@ mod tests {
     #[test]
     fn counts_are_cached() {
         let counts = CountCache::default();
-        let asked = Cell::new(0);
+        let calls = Cell::new(0);
         let count = |text: &str| {
             counts.get_or_count(text, |text| {
-                asked.set(asked.get() + 1);
+                calls.set(calls.get() + 1);
                 text.len()
             })
         };
@@ -136,14 +136,14 @@ mod tests {
         for text in texts.iter().chain(&texts).chain(&texts) {
             assert_eq!(count(text), text.len());
         }
-        assert!(asked.get() < 200, "{} of 300 were counted", asked.get());
+        assert!(calls.get() < 200, "{} of 300 were counted", calls.get());
         let long = "x".repeat(2_000_000);
         assert_eq!((count(&long), count(&long)), (long.len(), long.len()), "too long to be remembered");
     }
 
     #[test]
     fn counts_match_the_vocabulary() {
-        // As the models' makers count them.
+        // Reference values of OpenAI's tokenizer.
         assert_eq!(count("Hello, world!"), 4);
         assert_eq!(count(""), 0);
     }
@@ -165,9 +165,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn truncated_text_fits_and_is_a_prefix(text in "[a-zé ,.!?\n]{0,300}", most in 0_usize..60) {
-            if let Some(cut) = truncate(&text, most) {
-                prop_assert!(count(cut) <= most);
+        fn truncated_text_fits_and_is_a_prefix(text in "[a-zé ,.!?\n]{0,300}", max in 0_usize..60) {
+            if let Some(cut) = truncate(&text, max) {
+                prop_assert!(count(cut) <= max);
                 prop_assert!(text.starts_with(cut));
             }
         }

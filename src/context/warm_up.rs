@@ -1,7 +1,7 @@
-//! Warming up: presence says what will be wanted, and what is not fresh of that is compiled before it is.
+//! Warm-ups and the queue workers: compiles bundles that presence predicts, and recompiles dirty ones.
 //!
-//! The queue lies in the database and is shared by all nodes; an entry is taken with `SKIP LOCKED`, tried again with
-//! backoff, and after its last attempt stays among the dead letters, with its error.
+//! The queue is a table shared by all nodes. Entries are claimed with `SKIP LOCKED` and retried with backoff; after the
+//! last attempt an entry stays as a dead letter with its error.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,58 +26,48 @@ use super::{
     engine::{ContextEngine, ContextError},
     predict::{self, Signals},
     provider::{CompletionRequest, Provider},
+    store::bundles::{self, QueuedAction},
 };
 use crate::{
     auth::Principal,
     model::UserId,
-    pg::{
-        Database, PgError,
-        queries::bundles::{self, QueuedAction},
-    },
+    pg::{Database, PgError},
 };
 
-/// Entries taken at once, and users served at a time.
+/// Queue entries claimed at once, and users processed concurrently.
 const CLAIM_BATCH_SIZE: i32 = 32;
 const USER_CONCURRENCY: usize = 3;
-/// The queue is looked at at least so often: entries that wait for another attempt ring no bell.
+/// Maximum interval between polls of the queue: entries due for a retry send no notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
-/// How often an entry is tried, and the pauses between: doubling, with jitter.
+/// Attempts per entry. Delays between them double from the first to the maximum, with jitter.
 const MAX_ATTEMPTS: i32 = 5;
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(120);
-/// How long the entries of one user may take.
+/// Timeout of one warm-up, or of one batch of recompilations, of a user.
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Predictions that are built in one round trip.
+/// Predicted bundles that are read in one round trip.
 const PREDICTION_BATCH_SIZE: usize = 3;
-/// The messages of a conversation that a model sums up, and the tokens of its summary.
+/// Newest messages that a model summarizes, and the maximum tokens of the summary.
 const MAX_SUMMARY_MESSAGES: usize = 60;
 const MAX_SUMMARY_TOKENS: u32 = 600;
-/// Counter: warm-ups and recompilations, by `what` and `outcome`.
+/// Counter: processed queue entries, by `what` and `outcome`.
 const ACTIONS_TOTAL: &str = "rollcall_context_actions_total";
 
-/// How a user's bundles stand.
+/// Counts of a user's bundles by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BundleCounts {
-    /// Fresh ones of topics.
     pub fresh_topic_bundles: i64,
-    /// Fresh ones of entities.
     pub fresh_entity_bundles: i64,
-    /// Fresh ones of conversations.
     pub fresh_conversation_bundles: i64,
-    /// Those that are not.
+    /// Bundles that are not fresh.
     pub dirty_bundles: i64,
-    /// Fresh ones of all types.
     pub total_fresh_bundles: i64,
 }
 
 impl ContextEngine {
-    /// Compiles what the user's presence says will be wanted and is not fresh; with `force` also what is. Answers when
-    /// it is done; `None` where the user has no device.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
+    /// Compiles the bundles that the user's presence predicts, unless they are fresh; with `force` also fresh ones. `None`
+    /// if the user has no device.
     pub async fn warm_up(
         &self,
         user: UserId,
@@ -93,31 +83,28 @@ impl ContextEngine {
             bundles::context_signals(&self.database, &caller, device, hour).await?;
         let Some(signals) = signals else { return Ok(None) };
         let predictions = predict::predict(&signals);
-        let mut touched = Vec::new();
-        touched.extend(
-            self.compile_stale(&caller, user, &[Subject::IDENTITY, Subject::PREFERENCES], force).await?,
-        );
+        self.compile_stale(&caller, user, &[Subject::IDENTITY, Subject::PREFERENCES], force).await?;
         let wanted: Vec<Subject> = predict::likely_subjects(&predictions).collect();
-        for some in wanted.chunks(PREDICTION_BATCH_SIZE) {
-            touched.extend(self.compile_stale(&caller, user, some, force).await?);
+        for batch in wanted.chunks(PREDICTION_BATCH_SIZE) {
+            self.compile_stale(&caller, user, batch, force).await?;
         }
-        let of = |bundle_type: BundleType| -> Vec<Uuid> {
-            let all = predictions.iter().filter(|it| it.subject.bundle_type == bundle_type);
-            all.filter_map(|it| it.subject.ref_id).collect()
+        let ids_of = |bundle_type: BundleType| -> Vec<Uuid> {
+            let matching = predictions.iter().filter(|it| it.subject.bundle_type == bundle_type);
+            matching.filter_map(|it| it.subject.ref_id).collect()
         };
-        let (topics, entities) = (of(BundleType::Topic), of(BundleType::Entity));
+        let (topics, entities) = (ids_of(BundleType::Topic), ids_of(BundleType::Entity));
         bundles::store_predictions(&self.database, user, &signals.device_id, &topics, &entities).await?;
         Ok(Some(bundles::counts(&self.database, &caller).await?))
     }
 
-    /// Compiles those of some bundles that are not fresh, and stores them. Returns their subjects.
+    /// Compiles and stores those bundles that are not fresh.
     async fn compile_stale(
         &self,
         caller: &Principal,
         user: UserId,
         subjects: &[Subject],
         force: bool,
-    ) -> Result<Vec<Subject>, ContextError> {
+    ) -> Result<(), ContextError> {
         let wanted = bundles::wanted(&self.database, caller, subjects, force).await?;
         let mut compiled: Vec<CompiledBundle> = Vec::new();
         for bundle in wanted.bundles.iter().filter(|bundle| bundle.reason != Readiness::Fresh) {
@@ -126,10 +113,10 @@ impl ContextEngine {
         if !compiled.is_empty() {
             bundles::store(&self.database, user, &compiled, &wanted.point, true).await?;
         }
-        Ok(compiled.into_iter().map(|bundle| bundle.subject).collect())
+        Ok(())
     }
 
-    /// Compiles a bundle; a long conversation in a model's words where there is a model and it answers.
+    /// Compiles a bundle. A long conversation is summarized by a model if one is configured and answers.
     async fn compile_bundle(&self, wanted: &WantedBundle) -> Result<CompiledBundle, ContextError> {
         let mut arc = None;
         if wanted.subject.bundle_type == BundleType::Conversation
@@ -142,25 +129,25 @@ impl ContextEngine {
         Ok(compile::compile(wanted.subject, &wanted.sources, arc.as_deref())?)
     }
 
-    /// Takes work from the queue until stopped.
+    /// Processes the queue until `stop` is cancelled.
     pub async fn run_workers(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let look = POLL_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.0));
+            let interval = POLL_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.0));
             select! {
                 () = stop.cancelled() => return,
                 () = self.wake.notified() => {}
-                () = sleep(look) => {}
+                () = sleep(interval) => {}
             }
             loop {
-                let worked = select! {
+                let result = select! {
                     () = stop.cancelled() => return,
-                    worked = self.process_queue() => worked,
+                    result = self.process_queue() => result,
                 };
-                match worked {
+                match result {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
-                        tracing::warn!(error = ?error, "could not take work of the context engine");
+                        tracing::warn!(error = ?error, "claiming context work failed");
                         break;
                     }
                 }
@@ -168,12 +155,12 @@ impl ContextEngine {
         }
     }
 
-    /// Sets left flags, takes what is due and does it. False when nothing was.
+    /// Applies pending invalidations, claims due entries and processes them. False if there was nothing to do.
     async fn process_queue(&self) -> Result<bool, PgError> {
-        let settled = bundles::mark_stale(&self.database).await?;
+        let marked = bundles::mark_stale(&self.database).await?;
         let actions = bundles::claim_actions(&self.database, CLAIM_BATCH_SIZE).await?;
         if actions.is_empty() {
-            return Ok(settled > 0);
+            return Ok(marked > 0);
         }
         let mut by_user: BTreeMap<UserId, Vec<QueuedAction>> = BTreeMap::new();
         for action in actions {
@@ -189,37 +176,38 @@ impl ContextEngine {
         let (warm_ups, recompilations): (Vec<_>, Vec<_>) =
             actions.into_iter().partition(|action| action.subject.is_none());
         if !warm_ups.is_empty() {
-            let warmed = with_user_timeout(Box::pin(self.warm_up(user, None, false))).await;
-            self.record_outcome("warm_up", &warm_ups, warmed.map(drop)).await;
+            let result = with_user_timeout(Box::pin(self.warm_up(user, None, false))).await;
+            self.record_outcome("warm_up", &warm_ups, result.map(drop)).await;
         }
         if !recompilations.is_empty() {
             let subjects: HashSet<Subject> =
                 recompilations.iter().filter_map(|action| action.subject).collect();
             let subjects: Vec<Subject> = subjects.into_iter().collect();
             let caller = Principal::for_user(user);
-            let built =
+            let result =
                 with_user_timeout(Box::pin(self.compile_stale(&caller, user, &subjects, false))).await;
-            self.record_outcome("compile", &recompilations, built.map(drop)).await;
+            self.record_outcome("compile", &recompilations, result).await;
         }
     }
 
-    /// Ends entries, or puts them back. What the database does not take now stays under way, and is taken back later.
+    /// Completes entries or schedules a retry. If the database fails here, the entries' claim expires and they are claimed
+    /// again.
     async fn record_outcome(
         &self,
-        what: &'static str,
+        kind: &'static str,
         actions: &[QueuedAction],
         outcome: Result<(), ContextError>,
     ) {
-        let word = if outcome.is_ok() { "done" } else { "failed" };
-        metrics::counter!(ACTIONS_TOTAL, "what" => what, "outcome" => word).increment(actions.len() as u64);
-        let accounts = async {
+        let label = if outcome.is_ok() { "done" } else { "failed" };
+        metrics::counter!(ACTIONS_TOTAL, "what" => kind, "outcome" => label).increment(actions.len() as u64);
+        let updates = async {
             match &outcome {
                 Ok(()) => {
                     let ids: Vec<i64> = actions.iter().map(|action| action.id).collect();
                     bundles::complete_actions(&self.database, &ids).await?;
                 }
                 Err(error) => {
-                    tracing::warn!(error = ?error, what, "background work of the context engine failed");
+                    tracing::warn!(error = ?error, kind, "context work failed");
                     for action in actions {
                         fail_action(&self.database, action, error).await?;
                     }
@@ -227,8 +215,8 @@ impl ContextEngine {
             }
             Ok::<_, PgError>(())
         };
-        if let Err(error) = accounts.await {
-            tracing::warn!(error = ?error, "could not note what became of background work");
+        if let Err(error) = updates.await {
+            tracing::warn!(error = ?error, "storing the outcome of context work failed");
         }
     }
 }
@@ -238,11 +226,11 @@ async fn fail_action(
     action: &QueuedAction,
     error: &ContextError,
 ) -> Result<(), PgError> {
-    let doubled = 2_u32.saturating_pow(action.attempts.clamp(1, 16).unsigned_abs() - 1);
-    let pause = FIRST_RETRY_DELAY.saturating_mul(doubled).min(MAX_RETRY_DELAY);
-    let pause = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-    // The user may read the entry: no SQL, no addresses.
-    bundles::fail_action(database, action.id, &error.to_string(), pause, MAX_ATTEMPTS).await
+    let factor = 2_u32.saturating_pow(action.attempts.clamp(1, 16).unsigned_abs() - 1);
+    let delay = FIRST_RETRY_DELAY.saturating_mul(factor).min(MAX_RETRY_DELAY);
+    let delay = delay.mul_f64(rand::rng().random_range(0.5..1.0));
+    // The user can read the entry, so it must not contain SQL or addresses.
+    bundles::fail_action(database, action.id, &error.to_string(), delay, MAX_ATTEMPTS).await
 }
 
 async fn with_user_timeout<T>(
@@ -250,22 +238,22 @@ async fn with_user_timeout<T>(
 ) -> Result<T, ContextError> {
     timeout(USER_TIMEOUT, work)
         .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("the work took too long".into()).into()))
+        .unwrap_or_else(|_| Err(PgError::Unavailable("no result in time".into()).into()))
 }
 
-/// A model's words for a long conversation; `None` where it does not answer, which costs nothing but its words.
+/// A model's summary of a long conversation; `None` if the model fails.
 async fn summarize(model: &Provider, messages: &[SourceMessage]) -> Option<String> {
     const TASK: &str = "Sum up the conversation for an assistant that is to go on with it. Answer in Markdown with \
         these headings and at most five short bullets each, leaving out empty ones: ### What happened, ### Open \
         questions, ### Decisions, ### Current focus. State only what was said.";
     let recent = &messages[messages.len().saturating_sub(MAX_SUMMARY_MESSAGES)..];
-    let said = recent.iter().fold(String::new(), |said, message| {
-        let cut: String = message.content.chars().take(1_000).collect();
-        said + compile::speaker(message) + ": " + &cut + "\n\n"
+    let transcript = recent.iter().fold(String::new(), |transcript, message| {
+        let content: String = message.content.chars().take(1_000).collect();
+        transcript + compile::speaker(message) + ": " + &content + "\n\n"
     });
     let message = |role: &str, content: String| ChatMessage { role: role.into(), content };
     let request = CompletionRequest {
-        messages: vec![message("system", TASK.into()), message("user", said)],
+        messages: vec![message("system", TASK.into()), message("user", transcript)],
         model: None,
         max_tokens: Some(MAX_SUMMARY_TOKENS),
         temperature: Some(0.2),
@@ -274,7 +262,7 @@ async fn summarize(model: &Provider, messages: &[SourceMessage]) -> Option<Strin
         Ok(completion) if !completion.content.trim().is_empty() => Some(completion.content),
         Ok(_) => None,
         Err(error) => {
-            tracing::info!(error = %error, "no summary by the model; its sentences are chosen instead");
+            tracing::info!(error = %error, "summary by the model failed, sentences are extracted instead");
             None
         }
     }

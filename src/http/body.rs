@@ -1,4 +1,4 @@
-//! Request bodies: how long they may be, and what is done about one that is longer.
+//! Size limits of request bodies.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 
 use super::ApiError;
 
-/// The longest body that a route takes, in bytes. `layers::wrap` sets the default for all; a route that takes
-/// more says so with `.layer(BodyLimit(1024 * 1024).layer())`.
+/// Maximum body size of a route in bytes. [`middleware::apply`](super::middleware::apply) sets the default; a
+/// route overrides it with `.layer(BodyLimit(1024 * 1024).layer())`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimit(pub usize);
 
@@ -24,21 +24,21 @@ impl Default for BodyLimit {
 }
 
 impl BodyLimit {
-    /// The layer that sets it; the innermost counts.
+    /// Layer that sets the limit; the innermost one counts.
     pub const fn layer(self) -> Extension<Self> {
         Extension(self)
     }
 }
 
-/// How much of an oversized body is read and thrown away, in bytes, and for how long. Without it the connection is
-/// reset while the client still writes, and the client sees that instead of the 413.
+/// Bytes and time for which an oversized body is read and discarded. Without this, the connection is reset
+/// while the client still writes, and the client does not see the 413 response.
 const MAX_DRAIN_BYTES: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads a body up to the route's [`BodyLimit`]. The time is bounded by the request's time-out.
+/// Reads a body up to the route's [`BodyLimit`]. The request timeout bounds the time.
 ///
 /// # Errors
-/// [`ApiError::PayloadTooLarge`], or [`ApiError::InvalidRequest`] where the client broke off.
+/// [`ApiError::PayloadTooLarge`], or [`ApiError::InvalidRequest`] when the client disconnects.
 pub async fn read(request: Request) -> Result<Bytes, ApiError> {
     let BodyLimit(limit) = request.extensions().get().copied().unwrap_or_default();
     read_up_to(limit, request.into_body()).await
@@ -48,9 +48,9 @@ async fn read_up_to(limit: usize, body: Body) -> Result<Bytes, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut read = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| ApiError::bad_request("the body could not be read to its end"))?;
+        let chunk = chunk.map_err(|_| ApiError::bad_request("the body is incomplete"))?;
         if read.len() + chunk.len() > limit {
-            // Running out of time is one of the two ends it is meant to have.
+            // A timeout is an expected end of the drain.
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain(chunks)).await;
             return Err(ApiError::PayloadTooLarge { limit });
         }
@@ -84,7 +84,7 @@ mod tests {
     async fn endless_body_is_rejected() {
         let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
         let endless = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
-        let answer = read_up_to(100, Body::from_stream(endless)).await;
-        assert!(matches!(answer, Err(ApiError::PayloadTooLarge { .. })));
+        let result = read_up_to(100, Body::from_stream(endless)).await;
+        assert!(matches!(result, Err(ApiError::PayloadTooLarge { .. })));
     }
 }

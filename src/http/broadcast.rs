@@ -1,4 +1,4 @@
-//! Events that the operator's back end pushes to sockets.
+//! Custom events that a backend sends to sockets.
 
 use axum::{Router, extract::State, response::IntoResponse, routing::post};
 use serde::Deserialize;
@@ -11,10 +11,10 @@ use crate::{
     pg::{Database, queries::broadcast},
 };
 
-/// The longest name of an event, in characters.
+/// Maximum length of an event name in characters.
 pub(super) const MAX_EVENT_CHARS: usize = 255;
 
-/// `/api/presence/broadcast`.
+/// Route `/api/presence/broadcast`.
 pub fn routes() -> Router<HttpState> {
     Router::new().route("/api/presence/broadcast", post(send))
 }
@@ -27,14 +27,17 @@ struct BroadcastBody {
     payload: Box<RawValue>,
 }
 
-/// At most once: recipients who have no socket open now miss it. `delivered_to` counts those who have one.
+/// Delivers at most once: recipients without an open socket miss the event. `delivered_to` counts those with
+/// one.
 async fn send(
     State(database): State<Database>,
     Authenticated(caller): Authenticated,
     Json(body): Json<BroadcastBody>,
 ) -> Result<impl IntoResponse, ApiError> {
     if !caller.is_service() && !caller.has_permission(Permission::PresenceAdmin) {
-        return Err(ApiError::forbidden("only the service and holders of presence:admin push to sockets"));
+        return Err(ApiError::forbidden(
+            "custom events require role service_role or permission presence:admin",
+        ));
     }
     let (event, recipients) = validate(body)?;
     let connected = broadcast::send(&database, &event, &recipients).await?;
@@ -43,24 +46,24 @@ async fn send(
 
 fn validate(body: BroadcastBody) -> Result<(CustomEvent, Vec<UserId>), ApiError> {
     let BroadcastBody { category, event, recipients, payload } = body;
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     if event.is_empty() || event.chars().count() > MAX_EVENT_CHARS {
-        wrong.push(FieldError::new("event", format!("must have 1 to {MAX_EVENT_CHARS} characters")));
+        errors.push(FieldError::new("event", format!("must have 1 to {MAX_EVENT_CHARS} characters")));
     }
     if recipients.is_empty() || recipients.len() > MAX_IDS {
-        wrong.push(FieldError::new("recipients", format!("must name 1 to {MAX_IDS} users")));
+        errors.push(FieldError::new("recipients", format!("must have 1 to {MAX_IDS} user IDs")));
     }
-    // Read for its errors only: raw JSON may be nested as deep as the body is long, which neither the database nor
-    // every client can read.
+    // Parsed only for its errors: raw JSON may be nested so deep that the database and some clients cannot
+    // parse it.
     if let Err(error) = serde_json::from_str::<Map<String, Value>>(payload.get()) {
         let message =
-            if error.is_data() { "must be an object" } else { "holds JSON that cannot be passed on" };
-        wrong.push(FieldError::new("payload", message));
+            if error.is_data() { "must be an object" } else { "contains JSON that cannot be forwarded" };
+        errors.push(FieldError::new("payload", message));
     }
-    if wrong.is_empty() {
+    if errors.is_empty() {
         Ok((CustomEvent { category, event, payload }, recipients))
     } else {
-        Err(ApiError::invalid_fields(wrong))
+        Err(ApiError::invalid_fields(errors))
     }
 }
 
@@ -78,7 +81,7 @@ mod tests {
         let text = format!(
             r#"{{"category":"custom","event":"e","recipients":["{user}"],"payload": {{"n": 1.50}} }}"#
         );
-        let (event, recipients) = parse(&text).expect("is fine");
+        let (event, recipients) = parse(&text).expect("is valid");
         assert_eq!(
             (event.category, event.payload.get(), recipients),
             (Category::Custom, r#"{"n": 1.50}"#, vec![user])
@@ -90,7 +93,7 @@ mod tests {
         let Err(ApiError::InvalidRequest { details, .. }) =
             parse(r#"{"category":"custom","event":"","recipients":[],"payload":[1]}"#)
         else {
-            panic!("refused")
+            panic!("is rejected")
         };
         assert_eq!(
             details.iter().map(|error| &*error.field).collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-//! Contacts and blocks: the minimum to manage who may see whom.
+//! Routes for contacts and blocks.
 
 use axum::{
     Router,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// `/api/contacts` and `/api/blocks`.
+/// Routes `/api/contacts` and `/api/blocks`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/contacts", get(list).post(send_request))
@@ -39,7 +39,8 @@ async fn list(
     Ok(Json(contacts::list(&database, &caller).await?))
 }
 
-/// 201 for a new request; asking somebody who has asked before accepts, and asking again changes nothing.
+/// Answers 201 for a new request. A request to a user who already sent one accepts it; a repeated request
+/// changes nothing.
 async fn send_request(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
@@ -47,11 +48,12 @@ async fn send_request(
 ) -> Result<impl IntoResponse, ApiError> {
     let other = user_id_from_body(&body)?;
     reject_self(user, other, "user_id")?;
-    let asked = contacts::request(&database, &caller, other).await?;
-    let (status, contact) = match asked.ok_or(ApiError::Conflict("the contact is being ended".into()))? {
-        ContactRequest::Created(contact) => (StatusCode::CREATED, contact),
-        ContactRequest::Existing(contact) => (StatusCode::OK, contact),
-    };
+    let outcome = contacts::request(&database, &caller, other).await?;
+    let (status, contact) =
+        match outcome.ok_or(ApiError::Conflict("the contact is being removed; try again".into()))? {
+            ContactRequest::Created(contact) => (StatusCode::CREATED, contact),
+            ContactRequest::Existing(contact) => (StatusCode::OK, contact),
+        };
     Ok((status, allowance, Json(contact)))
 }
 
@@ -69,8 +71,8 @@ async fn remove(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let was_there = contacts::remove(&database, &caller, other).await?;
-    if was_there { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
+    let existed = contacts::remove(&database, &caller, other).await?;
+    if existed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
 
 async fn list_blocks(
@@ -96,6 +98,6 @@ async fn unblock(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let was_there = contacts::unblock(&database, &caller, other).await?;
-    if was_there { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
+    let existed = contacts::unblock(&database, &caller, other).await?;
+    if existed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }

@@ -1,4 +1,4 @@
-//! Conversations and who takes part.
+//! Routes for conversations and their participants.
 
 use std::collections::BTreeSet;
 
@@ -26,10 +26,10 @@ use crate::{
     protocol::Fields,
 };
 
-/// The longest title, in characters; the database's rule.
+/// Maximum length of a title in characters; the database has the same limit.
 const MAX_TITLE_CHARS: usize = 255;
 
-/// `/api/conversations`.
+/// Routes under `/api/conversations`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/conversations", get(list).post(create))
@@ -43,7 +43,7 @@ async fn list(
     Ok(Json(conversations::list(&database, &caller).await?))
 }
 
-/// Whoever begins a conversation takes part in it.
+/// The creator becomes a participant.
 async fn create(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
@@ -86,7 +86,7 @@ async fn remove(
     match conversations::remove_participant(&database, &caller, id, user_id).await? {
         RemovalOutcome::Removed => Ok((allowance, success())),
         RemovalOutcome::Forbidden => {
-            Err(ApiError::forbidden("only who began the conversation removes others"))
+            Err(ApiError::forbidden("only the creator of a conversation may remove other participants"))
         }
         RemovalOutcome::NotFound => Err(ApiError::NotFound),
     }

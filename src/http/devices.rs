@@ -1,4 +1,4 @@
-//! A user's own devices.
+//! Routes for the devices of a user.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     pg::{Database, queries::devices},
 };
 
-/// `/api/presence/devices`, and `/api/presence/sign-off` for pages that are being closed.
+/// Routes `/api/presence/devices`, and `/api/presence/sign-off` for pages that are closing.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/presence/devices", get(list))
@@ -40,7 +40,7 @@ async fn list(
     Ok(Json(devices::list(&database, &caller).await?))
 }
 
-/// Offline at once; every node closes the device's sockets as soon as it hears of it.
+/// Sets the device offline. Each node closes the device's sockets when it is notified.
 async fn sign_off(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
@@ -48,11 +48,11 @@ async fn sign_off(
 ) -> Result<impl IntoResponse, ApiError> {
     let device =
         DeviceId::try_from(device).map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
-    let was_there = devices::sign_off(&database, &caller, &device).await?;
-    if was_there { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
+    let existed = devices::sign_off(&database, &caller, &device).await?;
+    if existed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
 
-/// What a page says as it is closed.
+/// Body of a sign-off by `navigator.sendBeacon`.
 #[derive(Deserialize)]
 struct SignOffBody {
     #[serde(alias = "deviceId")]
@@ -60,8 +60,8 @@ struct SignOffBody {
     token: Option<String>,
 }
 
-/// For `navigator.sendBeacon`, which can neither set headers nor read an answer: the token may be in the body, whose
-/// media type does not matter. As in the Edge Function, so that clients may send it to either.
+/// Signs a device off with `navigator.sendBeacon`, which cannot set headers or read the response: the token
+/// may be in the body, whose media type is ignored. The Edge Function accepts the same request.
 async fn sign_off_by_beacon(
     State(database): State<Database>,
     State(verifier): State<Arc<Verifier>>,

@@ -1,13 +1,14 @@
-//! Everything an HTTP route can answer instead of what was asked for, and the one envelope it is answered in.
+//! Errors of HTTP routes and their common JSON envelope.
 //!
 //! | family | variants |
 //! | --- | --- |
-//! | the request is wrong | `InvalidRequest`, `Unprocessable`, `InvalidReference`, `PayloadTooLarge`, `UnsupportedMediaType`, `MethodNotAllowed` |
-//! | the caller may not, or not now | `Auth`, `Forbidden`, `NotFound`, `RateLimited` |
-//! | somebody else was first | `Conflict`, `DuplicatePresence` |
-//! | the server cannot | `Internal`, `ServiceUnavailable`, `DatabaseUnavailable`, `ContextEngine`, `LegacyEngine` |
+//! | the request is invalid | `InvalidRequest`, `Unprocessable`, `InvalidReference`, `PayloadTooLarge`, `UnsupportedMediaType`, `MethodNotAllowed` |
+//! | the caller is not allowed to, or not now | `Auth`, `Forbidden`, `NotFound`, `RateLimited` |
+//! | the request conflicts with another | `Conflict`, `DuplicatePresence` |
+//! | the server failed | `Internal`, `ServiceUnavailable`, `DatabaseUnavailable`, `ContextEngine`, `SimpleEngine` |
 //!
-//! The last family keeps its cause, logs it when it becomes a response, and tells nobody.
+//! Errors of the last family keep their cause; it is logged when the response is built and never sent to the
+//! client.
 
 use std::borrow::Cow;
 
@@ -21,101 +22,82 @@ use crate::limits::RateLimitExceeded;
 pub use crate::protocol::FieldError;
 use crate::{
     auth::AuthError,
+    context::store::bundles::ReadError,
     context::{ContextError, chat::ChatError, provider::ProviderError, roll_up::RollUpError},
-    pg::{PgError, queries::bundles::ReadError},
+    pg::PgError,
     presence::{PresenceError, WriteError},
     protocol::{ErrorCode, WireError},
     transport::UpgradeRejected,
 };
 
-/// How long a client should wait before it comes back to a server that could not serve it, in seconds: at random
-/// in this range, so that those who were turned away together do not come back together.
+/// Range of `Retry-After` in seconds for 503 responses. The value is random, so that clients do not retry at
+/// the same time.
 const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
 
-/// An error answer. Its `Display` is the `message` that the client reads.
+/// An error response. `Display` is the `message` for the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// 400: missing or malformed.
+    /// 400: a parameter or field is missing or malformed.
     #[error("{message}")]
     InvalidRequest {
-        /// For a person.
         message: Cow<'static, str>,
-        /// Which fields, where it is about fields.
+        /// The invalid fields; empty when the error is not about fields.
         details: Vec<FieldError>,
     },
-    /// 422: well-formed, but a value outside its set.
+    /// 422: a value is well-formed but not one of the allowed values.
     #[error("{message}")]
-    Unprocessable {
-        /// For a person.
-        message: Cow<'static, str>,
-        /// Which fields.
-        details: Vec<FieldError>,
-    },
-    /// 401, or 503 where the signing keys are out of reach.
+    Unprocessable { message: Cow<'static, str>, details: Vec<FieldError> },
+    /// 401, or 503 when the signing keys cannot be fetched.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// 403.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
-    /// 404: not there, or not visible to the caller. Carries nothing, so that the two cannot be told apart.
+    /// 404: the resource does not exist or is not visible to the caller. Has no fields, so that the two cases
+    /// look the same.
     #[error("not found")]
     NotFound,
-    /// 405.
-    #[error("this method is not supported here")]
+    #[error("method not allowed; see the Allow header")]
     MethodNotAllowed,
-    /// 426, or 400 where the handshake is malformed: the route is a WebSocket.
+    /// 426, or 400 when the handshake is malformed: the route is a WebSocket.
     #[error(transparent)]
     UpgradeRejected(#[from] UpgradeRejected),
-    /// 409: it is being done already.
+    /// 409: the request conflicts with another one or with the current state.
     #[error("{0}")]
     Conflict(Cow<'static, str>),
-    /// 409: a unique violation on (user, device) that an upsert could not settle.
-    #[error("this device's presence was changed at the same time, try again")]
+    /// 409: a unique violation on (user, device) that an upsert could not resolve.
+    #[error("the presence of this device was changed concurrently; try again")]
     DuplicatePresence,
-    /// 400: something that the request refers to does not exist.
+    /// 400: the request refers to something that does not exist.
     #[error("{0}")]
     InvalidReference(Cow<'static, str>),
-    /// 413.
-    #[error("the body is longer than {limit} bytes")]
+    #[error("the body exceeds the maximum of {limit} bytes")]
     PayloadTooLarge {
-        /// The longest body that the route takes, in bytes.
+        /// Maximum body size of the route in bytes.
         limit: usize,
     },
-    /// 415.
-    #[error("the body must be JSON, with Content-Type: application/json")]
+    #[error("Content-Type: must be application/json")]
     UnsupportedMediaType,
-    /// 429.
     #[error(transparent)]
     RateLimited(#[from] RateLimitExceeded),
-    /// 500: anything else.
-    #[error("something went wrong on our side")]
+    /// 500: any other error.
+    #[error("internal server error; include x-request-id when you report it")]
     Internal(#[from] anyhow::Error),
-    /// 503: something that the route depends on is out of reach, or too slow.
+    /// 503: a dependency of the route is unreachable or too slow.
     #[error("{message}")]
     ServiceUnavailable {
-        /// For a person.
         message: Cow<'static, str>,
-        /// The cause, where there is more to log than the message.
+        /// Cause to log, if there is more than the message.
         source: Option<anyhow::Error>,
     },
-    /// 503: no connection to Postgres.
-    #[error("the database is out of reach, try again soon")]
-    DatabaseUnavailable {
-        /// The cause.
-        source: anyhow::Error,
-    },
-    /// 503: the dynamic context engine failed, and falling back is switched off.
-    #[error("the context engine failed")]
-    ContextEngine {
-        /// The cause.
-        source: anyhow::Error,
-    },
+    /// 503: PostgreSQL is unreachable.
+    #[error("the database is unavailable; try again later")]
+    DatabaseUnavailable { source: anyhow::Error },
+    /// 503: the dynamic context engine failed and the fallback is disabled.
+    #[error("the context engine failed; try again later")]
+    ContextEngine { source: anyhow::Error },
     /// 500: both context engines failed.
-    #[error("both context engines failed")]
-    SimpleEngine {
-        /// The cause.
-        source: anyhow::Error,
-    },
+    #[error("both context engines failed; try again later")]
+    SimpleEngine { source: anyhow::Error },
 }
 
 #[derive(Serialize)]
@@ -130,39 +112,38 @@ struct ErrorEnvelope<'a> {
 }
 
 impl ApiError {
-    /// 400 without a field to blame.
+    /// 400 that is not about a field.
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::InvalidRequest { message: message.into(), details: Vec::new() }
     }
 
-    /// 400 because of one field.
+    /// 400 for one field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid_fields(vec![FieldError::new(field.into(), message.into())])
     }
 
-    /// 400 because of several fields.
+    /// 400 for several fields.
     #[must_use]
     pub fn invalid_fields(details: Vec<FieldError>) -> Self {
         Self::InvalidRequest { message: summary(&details), details }
     }
 
-    /// 422: the field is well-formed, but its value is outside its set.
+    /// 422: the field is well-formed, but its value is not one of the allowed values.
     pub fn unprocessable(field: impl Into<String>, message: impl Into<String>) -> Self {
         let details = vec![FieldError::new(field.into(), message.into())];
         Self::Unprocessable { message: summary(&details), details }
     }
 
-    /// 403.
     pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
         Self::Forbidden(message.into())
     }
 
-    /// 503 with nothing to log beyond the message.
+    /// 503 without a cause to log.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::ServiceUnavailable { message: message.into(), source: None }
     }
 
-    /// The stable code and the status: the contract's table.
+    /// The stable error code and the HTTP status.
     #[must_use]
     pub const fn code_and_status(&self) -> (&'static str, StatusCode) {
         match self {
@@ -203,7 +184,7 @@ impl ApiError {
         }
     }
 
-    /// The stable code alone, for sockets, which have no status.
+    /// The stable error code, for sockets, which have no status.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.code_and_status().0
@@ -216,12 +197,12 @@ impl ApiError {
         }
     }
 
-    /// Writes the cause to the log, in the span of the request, which carries its id.
+    /// Logs the cause in the span of the request, which carries its ID.
     fn log(&self) {
         let error = self as &dyn std::error::Error;
         match self {
             Self::Internal(source) | Self::SimpleEngine { source } => {
-                tracing::error!(error = format!("{source:#}"), code = self.code(), "a request failed");
+                tracing::error!(error = format!("{source:#}"), code = self.code(), "request failed");
             }
             Self::DatabaseUnavailable { source }
             | Self::ContextEngine { source }
@@ -229,11 +210,11 @@ impl ApiError {
                 tracing::warn!(
                     error = format!("{source:#}"),
                     code = self.code(),
-                    "a request was turned away"
+                    "request failed: dependency unavailable"
                 );
             }
-            // Logged once by the task that fetches the keys.
-            _ => tracing::debug!(error, code = self.code(), "a request was refused"),
+            // Fetch errors of the keys are logged by the task that fetches them.
+            _ => tracing::debug!(error, code = self.code(), "request rejected"),
         }
     }
 }
@@ -246,12 +227,12 @@ impl From<garde::Report> for ApiError {
     }
 }
 
-/// One sentence over the details, for clients that show nothing else.
+/// Message for clients that do not show the details.
 fn summary(details: &[FieldError]) -> Cow<'static, str> {
     match details {
         [FieldError { field, message }] if field.is_empty() => message.clone(),
         [FieldError { field, message }] => format!("{field}: {message}").into(),
-        _ => "several fields are not valid".into(),
+        _ => "several fields are invalid; see details".into(),
     }
 }
 
@@ -295,16 +276,16 @@ impl From<PgError> for ApiError {
                 Self::DatabaseUnavailable { source: error.into() }
             }
             PgError::StatementTimeout(_) => Self::ServiceUnavailable {
-                message: "the database took too long".into(),
+                message: "the database did not respond in time; try again later".into(),
                 source: Some(error.into()),
             },
-            PgError::PermissionDenied(_) => Self::forbidden("the database's policies do not allow this"),
+            PgError::PermissionDenied(_) => Self::forbidden("row-level security policies deny this request"),
             PgError::ForeignKeyViolation(_) => {
-                Self::InvalidReference("something that the request refers to does not exist".into())
+                Self::InvalidReference("the request refers to a resource that does not exist".into())
             }
             PgError::UniqueViolation(_) => Self::DuplicatePresence,
-            // What the routes know of is refused before, with the field; this is a rule that the operator has added.
-            PgError::CheckViolation(_) => Self::bad_request("the database does not take one of the values"),
+            // The routes validate their own rules first; this is a constraint that the operator added.
+            PgError::CheckViolation(_) => Self::bad_request("a value violates a constraint of the database"),
             PgError::Failed(_) => Self::Internal(error.into()),
         }
     }
@@ -346,7 +327,9 @@ impl From<ContextError> for ApiError {
 impl From<RollUpError> for ApiError {
     fn from(error: RollUpError) -> Self {
         match error {
-            RollUpError::AlreadyRunning => Self::Conflict("a roll-up of this user is running".into()),
+            RollUpError::AlreadyRunning => {
+                Self::Conflict("a roll-up of this user is already running; try again later".into())
+            }
             RollUpError::Context(error) => error.into(),
         }
     }
@@ -356,17 +339,19 @@ impl From<ChatError> for ApiError {
     fn from(error: ChatError) -> Self {
         match error {
             ChatError::ConversationNotFound => {
-                Self::InvalidReference("conversationId: there is no such conversation".into())
+                Self::InvalidReference("conversationId: must be an existing conversation".into())
             }
             ChatError::UnknownProvider(unknown) => Self::invalid("provider", unknown.to_string()),
-            ChatError::NoProviderConfigured => {
-                Self::unavailable("no model is configured: set LLM_PROVIDER, or LLM_BASE_URL and LLM_MODEL")
+            ChatError::NoProviderConfigured => Self::unavailable(
+                "no model provider is configured; set LLM_PROVIDER, or LLM_BASE_URL and LLM_MODEL",
+            ),
+            ChatError::InProgress => {
+                Self::Conflict("a request with this idempotency key is in progress; try again later".into())
             }
-            ChatError::InProgress => Self::Conflict("this request is being answered already".into()),
             ChatError::IdempotencyKeyReused => {
-                Self::unprocessable("idempotencyKey", "was used for another message")
+                Self::unprocessable("idempotencyKey", "was already used for another message; use a new key")
             }
-            // Without the database there is no engine to blame.
+            // The database is the cause, not the engine.
             ChatError::DynamicEngine(ContextError::Read(ReadError::Database(
                 error @ PgError::Unavailable(_),
             )))
@@ -377,13 +362,13 @@ impl From<ChatError> for ApiError {
             ChatError::SimpleEngine(source) => Self::SimpleEngine { source: source.into() },
             ChatError::Save(error) => error.into(),
             ChatError::Provider(error @ ProviderError::Rejected { status: 400 | 404 | 413 | 422, .. }) => {
-                tracing::info!(error = %error, "a model refused a request");
+                tracing::info!(error = %error, "model provider rejected a request");
                 Self::bad_request(
-                    "the model's provider does not take this request; see model, maxTokens and temperature",
+                    "the model provider rejected the request; check model, maxTokens and temperature",
                 )
             }
             ChatError::Provider(error) => Self::ServiceUnavailable {
-                message: "the model does not answer, try again soon".into(),
+                message: "the model provider is unavailable; try again later".into(),
                 source: Some(error.into()),
             },
         }

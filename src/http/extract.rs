@@ -1,4 +1,4 @@
-//! Extractors for what a request says. Each refuses in the envelope, and names the field.
+//! Extractors for body, query string and path. Rejections use the error envelope and name the field.
 
 use std::{borrow::Cow, error::Error as _};
 
@@ -17,22 +17,20 @@ use serde_json::error::Category;
 
 use super::{ApiError, FieldError, body};
 
-/// The most of a parser's message that is told, in characters: it may quote the input.
+/// Maximum length of a parser's message in characters, because it may quote the input.
 const MAX_MESSAGE_CHARS: usize = 200;
 
-/// A JSON body, no longer than the route's [`body::BodyLimit`]. Unknown fields are ignored. Also a response.
+/// A JSON body, limited by the route's [`body::BodyLimit`]. Unknown fields are ignored. Also a response.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json<T>(pub T);
 
-/// A [`Json`] body that has passed its own validation.
+/// A [`Json`] body that passed its `garde` validation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ValidJson<T>(pub T);
 
-/// The query string.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Query<T>(pub T);
 
-/// The parameters in the path.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Path<T>(pub T);
 
@@ -73,7 +71,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         if parts.uri.query().is_some_and(|query| query.contains("%00")) {
-            return Err(ApiError::bad_request("the query string holds a NUL character"));
+            return Err(ApiError::bad_request("the query string contains a NUL character"));
         }
         let axum::extract::Query(value) = axum::extract::Query::<T>::try_from_uri(&parts.uri)
             .map_err(|rejection| query_error(&rejection))?;
@@ -86,7 +84,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         if parts.uri.path().contains("%00") {
-            return Err(ApiError::bad_request("the path holds a NUL character"));
+            return Err(ApiError::bad_request("the path contains a NUL character"));
         }
         let axum::extract::Path(value) =
             axum::extract::Path::<T>::from_request_parts(parts, state).await.map_err(path_error)?;
@@ -94,7 +92,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// `application/json`, or a type built on it, as `application/problem+json`.
+/// Accepts `application/json` and types with the suffix `+json`, such as `application/problem+json`.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -102,23 +100,23 @@ fn is_json(headers: &HeaderMap) -> bool {
     subtype == "json" || subtype.ends_with("+json")
 }
 
-/// Reads JSON that came from outside.
+/// Parses JSON from a client.
 ///
 /// # Errors
-/// [`ApiError::InvalidRequest`] for what is no JSON (also: not UTF-8, nested deeper than 128 levels, or holding
-/// U+0000, which Postgres cannot store) and for a field of the wrong type; [`ApiError::Unprocessable`] for a field
-/// whose value is not one of an enum's.
+/// [`ApiError::InvalidRequest`] for invalid JSON (also for text that is not UTF-8, is nested deeper than 128
+/// levels, or contains U+0000, which PostgreSQL cannot store) and for a field of the wrong type;
+/// [`ApiError::Unprocessable`] for an unknown enum value.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // Up front, because the parser does not look into the fields that it skips.
+    // Checked first, because the parser does not look into skipped fields.
     if simdutf8::basic::from_utf8(bytes).is_err() {
         return Err(ApiError::bad_request("the body is not valid UTF-8"));
     }
     if contains_escaped_nul(bytes) {
         return Err(ApiError::bad_request(
-            "the body holds a NUL character (\\u0000), which cannot be stored",
+            "the body contains a NUL character (\\u0000), which cannot be stored",
         ));
     }
-    // serde would read an array into a struct, field by field.
+    // serde would deserialize an array into a struct, field by field.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte == b'[') {
         return Err(ApiError::invalid("", "must be an object"));
     }
@@ -136,10 +134,10 @@ fn json_error(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError 
     let field = if field == "." { "" } else { field };
     match error.classify() {
         Category::Data => {
-            // Where it happened is said by the field; a line and column of one's own JSON help nobody.
+            // The field locates the error, so the line and column are dropped.
             let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
             let message = truncate(message);
-            // Serde says so for enums in its own words, and gives it no kind of its own.
+            // serde reports unknown enum values only in the text of the message.
             if message.starts_with("unknown variant") {
                 ApiError::unprocessable(field, message)
             } else {
@@ -147,11 +145,11 @@ fn json_error(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError 
             }
         }
         Category::Eof if text.starts_with("EOF while parsing a value at line 1 column 0") => {
-            ApiError::bad_request("the body is empty, and should be JSON")
+            ApiError::bad_request("the body is empty; send JSON")
         }
-        // A list where an enum should be is a syntax error to the parser, although the text is good JSON.
+        // The parser reports a list in place of an enum as a syntax error, although the JSON is valid.
         Category::Syntax if text.starts_with("expected value") && is_well_formed(bytes) => {
-            ApiError::invalid(field, "is of the wrong type")
+            ApiError::invalid(field, "has the wrong type")
         }
         Category::Syntax | Category::Eof | Category::Io => {
             ApiError::bad_request(format!("the body is not valid JSON: {}", truncate(&text)))
@@ -163,14 +161,14 @@ fn is_well_formed(json: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok()
 }
 
-/// The field that is meant. "missing field `name`" and "duplicate field `name`" are reported against the object
-/// around it.
+/// Path of the invalid field. The parser reports "missing field `name`" and "duplicate field `name`" with the
+/// path of the enclosing object.
 fn field_path(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
-    let named = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `"));
-    match named.and_then(|name| name.strip_suffix('`')) {
+    let name = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `"));
+    match name.and_then(|name| name.strip_suffix('`')) {
         Some(name) if path.is_empty() => name.to_owned(),
-        // The parser had read the second of two when it saw that it was one too many.
+        // For a duplicate, the parser has already read the second value.
         Some(name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
         Some(name) => format!("{path}.{name}"),
         None => path.to_owned(),
@@ -184,7 +182,8 @@ fn truncate(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether JSON text holds `\u0000`. Backslashes stand in strings alone and come in pairs or before a letter.
+/// Whether JSON text contains `\u0000`. In JSON, backslashes occur only in strings, in pairs or before a
+/// letter.
 fn contains_escaped_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
@@ -208,7 +207,7 @@ fn query_error(rejection: &QueryRejection) -> ApiError {
         }
         source = error.source();
     }
-    ApiError::bad_request("the query string cannot be read")
+    ApiError::bad_request("the query string is malformed")
 }
 
 fn path_error(rejection: PathRejection) -> ApiError {
@@ -219,19 +218,19 @@ fn path_error(rejection: PathRejection) -> ApiError {
     };
     match failed.into_kind() {
         ErrorKind::ParseErrorAtKey { key, expected_type, .. } => {
-            ApiError::invalid(key, format!("is not a valid {expected_type}"))
+            ApiError::invalid(key, format!("must be a valid {expected_type}"))
         }
-        ErrorKind::InvalidUtf8InPathParam { key } => ApiError::invalid(key, "is not valid UTF-8"),
+        ErrorKind::InvalidUtf8InPathParam { key } => ApiError::invalid(key, "must be valid UTF-8"),
         ErrorKind::DeserializeError { key, message, .. } => ApiError::invalid(key, truncate(&message)),
         ErrorKind::ParseError { .. } | ErrorKind::ParseErrorAtIndex { .. } | ErrorKind::Message(_) => {
-            ApiError::bad_request("a parameter in the path is not valid")
+            ApiError::bad_request("a path parameter is invalid")
         }
-        // The route and its handler disagree.
+        // The route does not match its handler.
         other => ApiError::Internal(anyhow::anyhow!("path parameters: {other}")),
     }
 }
 
-/// One wrong field, for handlers that check what no derive can.
+/// For handlers that validate a field themselves.
 impl From<FieldError> for ApiError {
     fn from(error: FieldError) -> Self {
         Self::invalid_fields(vec![error])

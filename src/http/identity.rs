@@ -1,4 +1,4 @@
-//! Extractors for who a request is from.
+//! Extractors for the identity of the caller: token, trusted gateway and device.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,22 +14,22 @@ use crate::{
     model::{DeviceId, UserId},
 };
 
-/// Supabase clients send the project's key here, and the user's token as `Authorization`.
+/// Supabase clients send the project's key in this header and the user's token in `Authorization`.
 const API_KEY_HEADER: HeaderName = HeaderName::from_static("apikey");
 const USER_ID_HEADER: HeaderName = HeaderName::from_static("x-user-id");
 const DEVICE_ID_HEADER: HeaderName = HeaderName::from_static("x-device-id");
 
-/// Whether a gateway in front of the server may say who the caller is.
+/// Policy for identity headers of a gateway in front of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayPolicy {
-    /// Whether `X-User-ID` counts at all.
+    /// Whether `X-User-ID` is accepted.
     pub trust: bool,
-    /// The addresses that it counts from: those of the direct peer, never those in a forwarding header.
+    /// Networks it is accepted from. The address of the direct peer counts, not a forwarding header.
     pub networks: Vec<IpNet>,
 }
 
 impl Default for GatewayPolicy {
-    /// Nobody is trusted; if somebody were, then loopback.
+    /// Trusts no gateway; the networks are loopback.
     fn default() -> Self {
         let loopback = [[127, 0, 0, 0].into(), std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
         let networks = loopback.into_iter().zip([8, 128]);
@@ -39,32 +39,33 @@ impl Default for GatewayPolicy {
 }
 
 impl GatewayPolicy {
-    /// Whether `peer` may vouch for users.
+    /// Whether identity headers of `peer` are accepted.
     #[must_use]
     pub fn is_trusted_peer(&self, peer: SocketAddr) -> bool {
-        // On a dual-stack socket 127.0.0.1 arrives as ::ffff:127.0.0.1.
+        // On a dual-stack socket, 127.0.0.1 appears as ::ffff:127.0.0.1.
         let address = peer.ip().to_canonical();
         self.trust && self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// The user that a trusted gateway names, if this is one and it does.
+    /// The user named by a trusted gateway, if any.
     fn gateway_user(&self, parts: &Parts) -> Result<Option<UserId>, ApiError> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         if !peer.is_some_and(|ConnectInfo(peer)| self.is_trusted_peer(*peer)) {
             return Ok(None);
         }
         let Some(value) = single_header(&parts.headers, &USER_ID_HEADER)
-            // Two values: the client sent one, and the gateway added its own instead of replacing it.
-            .map_err(|()| ApiError::invalid("X-User-ID", "is given more than once"))?
+            // With two values, the client sent one and the gateway appended its own instead of replacing it.
+            .map_err(|()| ApiError::invalid("X-User-ID", "must be given once"))?
         else {
             return Ok(None);
         };
         let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-        id.map(Some).ok_or_else(|| ApiError::invalid("X-User-ID", "is not a UUID"))
+        id.map(Some).ok_or_else(|| ApiError::invalid("X-User-ID", "must be a UUID"))
     }
 }
 
-/// A believed caller: by a trusted gateway's word, `Authorization: Bearer`, or the `apikey` header, in this order.
+/// An authenticated caller: by a trusted gateway's header, `Authorization: Bearer`, or the `apikey` header,
+/// in this order.
 #[derive(Debug, Clone)]
 pub struct Authenticated(pub Principal);
 
@@ -82,11 +83,11 @@ where
     }
 }
 
-/// Who sent a request; for sockets also by a token in the query string, which counts last.
+/// Authenticates a request. `query_token` is the token in a socket's query string; it is used last.
 ///
 /// # Errors
-/// [`ApiError::Auth`] where nothing is presented or it is not believed; [`ApiError::InvalidRequest`] for a trusted
-/// gateway's header that does not parse.
+/// [`ApiError::Auth`] when credentials are missing or invalid; [`ApiError::InvalidRequest`] for a malformed
+/// header of a trusted gateway.
 pub async fn authenticate(
     parts: &Parts,
     verifier: &Verifier,
@@ -105,13 +106,13 @@ pub async fn authenticate(
 
 /// The token in the headers, if any.
 fn token_from_headers(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
-    const REPEATED: AuthError = AuthError::Malformed("the header is given more than once");
-    const NOT_TEXT: AuthError = AuthError::Malformed("the header is not text");
+    const REPEATED: AuthError = AuthError::Malformed("the header is repeated");
+    const NOT_TEXT: AuthError = AuthError::Malformed("the header is not ASCII text");
     if let Some(value) = single_header(headers, &header::AUTHORIZATION).map_err(|()| REPEATED)? {
         let (scheme, token) =
             value.to_str().map_err(|_| NOT_TEXT)?.trim().split_once(' ').unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(AuthError::Malformed("the Authorization header is not of the form Bearer <token>"));
+            return Err(AuthError::Malformed("Authorization must have the form Bearer <token>"));
         }
         return Ok(Some(token.trim()));
     }
@@ -121,7 +122,8 @@ fn token_from_headers(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     }
 }
 
-/// The one value of a header; an error where there are several, because then others may read another one.
+/// The only value of a header; an error if there are several, because another component might use a different
+/// one.
 fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -130,7 +132,7 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option
     }
 }
 
-/// The device that `X-Device-ID` names, if it does. It says nothing about who the user is.
+/// The device in `X-Device-ID`, if any. It does not identify the user.
 #[derive(Debug, Clone)]
 pub struct DeviceHeader(pub Option<DeviceId>);
 
@@ -138,13 +140,14 @@ impl<S: Send + Sync> FromRequestParts<S> for DeviceHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let refused = |message: String| ApiError::invalid("X-Device-ID", message);
+        let invalid = |message: String| ApiError::invalid("X-Device-ID", message);
         let value = single_header(&parts.headers, &DEVICE_ID_HEADER);
-        let Some(value) = value.map_err(|()| refused("is given more than once".into()))? else {
+        let Some(value) = value.map_err(|()| invalid("must be given once".into()))? else {
             return Ok(Self(None));
         };
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| refused("is not valid UTF-8".into()))?;
-        let device = DeviceId::try_from(text).map_err(|error| refused(error.to_string()))?;
+        let text =
+            std::str::from_utf8(value.as_bytes()).map_err(|_| invalid("must be valid UTF-8".into()))?;
+        let device = DeviceId::try_from(text).map_err(|error| invalid(error.to_string()))?;
         Ok(Self(Some(device)))
     }
 }
@@ -166,23 +169,23 @@ mod tests {
 
     #[test]
     fn tokens_are_read_from_supported_headers() {
-        for (given, expected) in [
+        for (pairs, expected) in [
             (&[("authorization", "Bearer abc")][..], Some("abc")),
             (&[("authorization", "bearer  abc ")], Some("abc")),
             (&[("authorization", "BEARER abc"), ("apikey", "key")], Some("abc")),
             (&[("apikey", "key")], Some("key")),
             (&[], None),
         ] {
-            assert_eq!(token_from_headers(&headers(given)).expect("is fine"), expected, "{given:?}");
+            assert_eq!(token_from_headers(&headers(pairs)).expect("is fine"), expected, "{pairs:?}");
         }
-        for given in [
+        for pairs in [
             &[("authorization", "Basic abc")][..],
             &[("authorization", "abc")],
             &[("authorization", "Bearer")],
             &[("authorization", "")],
             &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
         ] {
-            assert!(matches!(token_from_headers(&headers(given)), Err(AuthError::Malformed(_))), "{given:?}");
+            assert!(matches!(token_from_headers(&headers(pairs)), Err(AuthError::Malformed(_))), "{pairs:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What every request passes through, in one order: [`wrap`].
+//! Middleware of all requests: see [`apply`].
 
 use std::{str::FromStr, time::Duration};
 
@@ -19,73 +19,66 @@ use tracing::{Instrument, field};
 use uuid::Uuid;
 
 use super::{ApiError, body::BodyLimit};
-use crate::telemetry::traces;
-
-/// Counter: answered requests, by `route`, `method` and `status`.
-pub const REQUESTS_TOTAL: &str = "rollcall_http_requests_total";
-/// Histogram: seconds until the response's head, by `route`.
-pub const REQUEST_SECONDS: &str = "rollcall_http_request_seconds";
+use crate::telemetry::{metric, traces};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest request id that is taken over from a client, in bytes.
+/// Maximum length in bytes of a request ID that a client sends.
 const MAX_REQUEST_ID_BYTES: usize = 64;
-/// How long a browser may keep the answer to a preflight, in seconds.
+/// Time that browsers may cache a preflight response.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Which pages may read answers.
+/// Origins that browsers may call from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// `*`: all.
+    /// All origins (`*`).
     Any,
-    /// These.
     List(Vec<HeaderValue>),
 }
 
 /// The text is neither `*` nor a list of origins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be * or a comma-separated list of origins such as https://app.example.com, not {0:?}")]
+#[error("must be * or a comma-separated list of origins such as https://app.example.com (got {0:?})")]
 pub struct InvalidOrigin(String);
 
 impl FromStr for CorsOrigins {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        if words.clone().eq(["*"]) {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        if items.clone().eq(["*"]) {
             return Ok(Self::Any);
         }
-        let origins: Vec<_> = words.map(parse_origin).collect::<Result<_, _>>()?;
+        let origins: Vec<_> = items.map(parse_origin).collect::<Result<_, _>>()?;
         if origins.is_empty() { Err(InvalidOrigin(text.into())) } else { Ok(Self::List(origins)) }
     }
 }
 
-/// Scheme, host and perhaps port, as browsers send it: what differs in anything would never match.
-fn parse_origin(word: &str) -> Result<HeaderValue, InvalidOrigin> {
-    let invalid = || InvalidOrigin(word.into());
-    let (scheme, host) = word.split_once("://").ok_or_else(invalid)?;
+/// Parses an origin as browsers send it: scheme, host and optional port.
+fn parse_origin(origin: &str) -> Result<HeaderValue, InvalidOrigin> {
+    let invalid = || InvalidOrigin(origin.into());
+    let (scheme, host) = origin.split_once("://").ok_or_else(invalid)?;
     let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', '*', ' ']);
     let is_scheme =
         !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     if !is_host || !is_scheme {
         return Err(invalid());
     }
-    HeaderValue::from_str(&word.to_ascii_lowercase()).map_err(|_| invalid())
+    HeaderValue::from_str(&origin.to_ascii_lowercase()).map_err(|_| invalid())
 }
 
-/// What [`wrap`] applies.
+/// Settings of the middleware; see [`apply`].
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Which pages may read answers.
+    /// Origins that browsers may call from.
     pub cors_origins: CorsOrigins,
-    /// Whether browsers may send credentials; with [`CorsOrigins::Any`] the page's own origin is echoed.
+    /// Whether browsers may send credentials. With [`CorsOrigins::Any`], the request's origin is echoed.
     pub cors_credentials: bool,
-    /// The longest body, where a route sets no other.
     pub body_limit: BodyLimit,
-    /// The longest time until the response's head; streams and sockets may go on after it.
+    /// Timeout until the response head; streams and sockets may continue after it.
     pub request_timeout: Duration,
-    /// Routes, as registered (`/api/v1/ai/chat`), that may take longer.
+    /// Routes (as registered, such as `/api/v1/ai/chat`) with a longer timeout.
     pub slow_routes: Vec<(&'static str, Duration)>,
-    /// From when on no new work is taken.
+    /// Cancelled when the server stops accepting new work.
     pub stopping: CancellationToken,
 }
 
@@ -102,27 +95,27 @@ impl Default for HttpSettings {
     }
 }
 
-/// The id of a request, in its extensions and in the answer's `x-request-id`.
+/// ID of a request, in its extensions and in the response header `x-request-id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub String);
 
-/// Wraps a finished router. From the outside in:
+/// Applies the middleware to a complete router. From outermost to innermost:
 ///
-/// 1. id, span and metrics, which are to see every answer, also the refusals of what follows;
-/// 2. CORS, because a page must be able to read errors too;
-/// 3. refusals of a server that stops, 4. panics, 5. the time limit, 6. the body limit, 7. the routes, and 404 and 405
-///    in the envelope.
+/// 1. ID, span and metrics, which cover all responses, including rejections;
+/// 2. CORS, so that pages can read errors too;
+/// 3. rejection while stopping, 4. panics, 5. timeout, 6. body limit, 7. routes, with 404 and 405 in the
+///    error envelope.
 ///
-/// Call it last: routes added later are not wrapped.
+/// Call it last: routes added later do not get the middleware.
 pub fn apply(router: Router, settings: &HttpSettings) -> Router {
-    let deadlines = RequestTimeouts { default: settings.request_timeout, slow: settings.slow_routes.clone() };
+    let timeouts = RequestTimeouts { default: settings.request_timeout, slow: settings.slow_routes.clone() };
     router
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(settings.body_limit.layer())
-        // For axum's own extractors, should a route use one.
+        // For axum's own extractors.
         .layer(DefaultBodyLimit::max(settings.body_limit.0))
-        .layer(middleware::from_fn_with_state(deadlines, enforce_timeout))
+        .layer(middleware::from_fn_with_state(timeouts, enforce_timeout))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(middleware::from_fn_with_state(settings.stopping.clone(), reject_while_stopping))
         .layer(cors(settings))
@@ -131,7 +124,7 @@ pub fn apply(router: Router, settings: &HttpSettings) -> Router {
 
 fn cors(settings: &HttpSettings) -> CorsLayer {
     let origin = match &settings.cors_origins {
-        // Browsers refuse a literal `*` together with credentials.
+        // Browsers reject `*` together with credentials.
         CorsOrigins::Any if settings.cors_credentials => AllowOrigin::mirror_request(),
         CorsOrigins::Any => AllowOrigin::any(),
         CorsOrigins::List(origins) => AllowOrigin::list(origins.iter().cloned()),
@@ -163,11 +156,11 @@ fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("of an unknown kind");
+        .unwrap_or("unknown panic payload");
     ApiError::Internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
 }
 
-/// What a server that stops still tells: whoever asks is looking for another one.
+/// Routes that still work while the server stops: load balancers and scrapers need them.
 const SERVED_WHILE_STOPPING: [&str; 5] = [
     "/healthcheck",
     "/metrics",
@@ -176,7 +169,7 @@ const SERVED_WHILE_STOPPING: [&str; 5] = [
     "/realtime/v1/api/health",
 ];
 
-/// Requests that come after the stop are sent elsewhere, before they have begun anything.
+/// Rejects requests after the soft stop, before a handler runs.
 async fn reject_while_stopping(
     State(stopping): State<CancellationToken>,
     request: Request,
@@ -186,9 +179,12 @@ async fn reject_while_stopping(
     if !stopping.is_cancelled() || route.is_some_and(|route| SERVED_WHILE_STOPPING.contains(&route)) {
         return next.run(request).await;
     }
-    let refusal = ApiError::ServiceUnavailable { message: "the server is stopping".into(), source: None };
-    let mut response = refusal.into_response();
-    // HTTP/2 has no such header, and says it by its own means when the drain ends.
+    let error = ApiError::ServiceUnavailable {
+        message: "the server is shutting down; try again".into(),
+        source: None,
+    };
+    let mut response = error.into_response();
+    // HTTP/2 has no such header; the drain closes its connections.
     if request.version() <= Version::HTTP_11 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -201,27 +197,27 @@ struct RequestTimeouts {
     slow: Vec<(&'static str, Duration)>,
 }
 
-async fn enforce_timeout(State(deadlines): State<RequestTimeouts>, request: Request, next: Next) -> Response {
+async fn enforce_timeout(State(timeouts): State<RequestTimeouts>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let slow = deadlines.slow.iter().find(|(path, _)| route == Some(*path));
-    let limit = slow.map_or(deadlines.default, |(_, limit)| *limit);
+    let slow = timeouts.slow.iter().find(|(path, _)| route == Some(*path));
+    let limit = slow.map_or(timeouts.default, |(_, limit)| *limit);
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::ServiceUnavailable {
-            message: "the request took too long".into(),
-            source: Some(anyhow::anyhow!("no answer within {limit:?}")),
+            message: "the request timed out; try again later".into(),
+            source: Some(anyhow::anyhow!("no response within {limit:?}")),
         }
         .into_response(),
     }
 }
 
-/// Gives the request an id and a span, and counts it. The span holds the route's pattern, never the path or the
-/// query string, which may carry ids and tokens.
+/// Assigns an ID and a span and records metrics. The span holds the route's pattern, not the path or query
+/// string, which may contain IDs and tokens.
 async fn instrument_request(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = method_label(request.method());
-    // A pattern from the router: strangers cannot make up new ones.
+    // The pattern comes from the router, so clients cannot create label values.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!(
@@ -246,9 +242,9 @@ async fn instrument_request(mut request: Request, next: Next) -> Response {
     if status >= 500 {
         traces::mark_failed(&span);
     }
-    span.in_scope(|| tracing::debug!("answered a request"));
-    metrics::histogram!(REQUEST_SECONDS, "route" => route.clone()).record(elapsed);
-    metrics::counter!(REQUESTS_TOTAL, "route" => route, "method" => method, "status" => status.to_string())
+    span.in_scope(|| tracing::debug!("request completed"));
+    metrics::histogram!(metric::HTTP_REQUEST_SECONDS, "route" => route.clone()).record(elapsed);
+    metrics::counter!(metric::HTTP_REQUESTS, "route" => route, "method" => method, "status" => status.to_string())
         .increment(1);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID_HEADER, id);
@@ -256,17 +252,19 @@ async fn instrument_request(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The client's own id if it is a plain word, so that nothing it writes can disturb a log; else a new one.
+/// The client's request ID if it consists of safe characters, otherwise a new one.
 fn request_id(request: &Request) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let given = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.chars().all(plain) => id.to_owned(),
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let client_id = request.headers().get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+    match client_id {
+        Some(id) if (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.chars().all(is_safe) => {
+            id.to_owned()
+        }
         _ => Uuid::now_v7().to_string(),
     }
 }
 
-/// The method as a label; HTTP lets clients invent methods.
+/// Method label; bounded, because clients can invent methods.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

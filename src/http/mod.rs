@@ -1,15 +1,15 @@
-//! REST foundations: what every route shares, whatever its area.
+//! The REST API and the upgrade to sockets.
 //!
-//! A request passes [`layers::wrap`] (id, span, metrics, CORS, panics, time and body limits), then the extractors
-//! of its handler ([`extract`] for what it says, [`identity`] for who says it), perhaps [`limits`], and whatever
-//! fails on the way ends as one [`error::ApiError`], which alone knows the envelope. [`system`] holds the routes
-//! about the server itself.
+//! A request passes [`middleware::apply`] (ID, span, metrics, CORS, panics, timeout and body limit), then the
+//! extractors of its handler ([`extract`] for its content, [`identity`] for the caller) and
+//! [`limits`](crate::limits). Every failure becomes an [`error::ApiError`], which renders the error envelope.
 
 pub mod body;
 pub mod broadcast;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
+pub mod demo_tokens;
 pub mod devices;
 pub mod error;
 pub mod extract;

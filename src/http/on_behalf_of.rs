@@ -1,4 +1,5 @@
-//! Extractors for whom a request is about: oneself, or somebody else where the caller may act for them.
+//! Extractors for the user that a request acts for: the caller, or another user if the caller may act for
+//! that user.
 
 use std::sync::Arc;
 
@@ -15,42 +16,45 @@ use crate::{
     model::UserId,
 };
 
-/// Whom a presence request acts for: the caller, or `?user_id=` where the caller is the service or holds
-/// `presence:admin`. The SQL of somebody acted for runs as that user, so that it does exactly what they could do.
+/// The user that a presence request acts for: the caller, or `?user_id=` if the caller is the service role or
+/// has `presence:admin`. SQL for another user runs as that user, so row-level security applies as for that
+/// user.
 #[derive(Debug, Clone)]
 pub struct OnBehalfOf {
-    /// As whom the SQL runs.
+    /// Principal that the SQL runs as.
     pub caller: Principal,
-    /// Which user.
     pub user: UserId,
 }
 
 impl OnBehalfOf {
-    /// The caller acting for `named`, or without one for itself.
+    /// The caller acting for `user_id`, or for itself without one.
     ///
     /// # Errors
     ///
-    /// [`ApiError::Forbidden`] for somebody else's id; [`ApiError::Auth`] for a caller who is no user and names none.
-    pub fn new(caller: Principal, named: Option<UserId>) -> Result<Self, ApiError> {
-        Self::with_permission(caller, named, Permission::PresenceAdmin)
+    /// [`ApiError::Forbidden`] for another user without permission; [`ApiError::Auth`] if no user is named
+    /// and the caller is not a user.
+    pub fn new(caller: Principal, user_id: Option<UserId>) -> Result<Self, ApiError> {
+        Self::with_permission(caller, user_id, Permission::PresenceAdmin)
     }
 
-    /// The same where another permission than `presence:admin` lets a caller act for others.
+    /// Like [`new`](Self::new), with another permission than `presence:admin`.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// As for [`new`](Self::new).
     pub fn with_permission(
         caller: Principal,
-        named: Option<UserId>,
+        user_id: Option<UserId>,
         permission: Permission,
     ) -> Result<Self, ApiError> {
-        match named {
+        match user_id {
             Some(user) if caller.user_id == Some(user) => Ok(Self { caller, user }),
             Some(user) if caller.may_act_for(user, permission) => {
                 Ok(Self { caller: Principal::for_user(user), user })
             }
-            Some(_) => Err(ApiError::forbidden("that is another user")),
+            Some(_) => Err(ApiError::forbidden(
+                "you cannot act for another user; use a token with role service_role or an admin permission",
+            )),
             None => {
                 let user = caller.require_user()?;
                 Ok(Self { caller, user })
@@ -80,14 +84,14 @@ where
     }
 }
 
-/// [`Acting`] for a write that counts against [`LimitClass::Manage`] of whom it is for. The service has no limit.
+/// [`OnBehalfOf`] for a write that counts against the [`LimitClass::Manage`] limit of the user. The service
+/// role has no limit.
 #[derive(Debug)]
 pub struct RateLimitedWrite {
-    /// As whom the SQL runs.
+    /// Principal that the SQL runs as.
     pub caller: Principal,
-    /// Which user.
     pub user: UserId,
-    /// What is left; for the response's headers.
+    /// Remaining allowance, for the response headers.
     pub allowance: Option<Allowance>,
 }
 
@@ -120,13 +124,13 @@ mod tests {
     fn acting_for_another_user_requires_admin() {
         let (me, other) = (UserId::random(), UserId::random());
         let user = Principal::for_user(me);
-        assert_eq!(OnBehalfOf::new(user.clone(), None).expect("oneself").user, me);
-        assert_eq!(OnBehalfOf::new(user.clone(), Some(me)).expect("oneself, by name").caller, user);
+        assert_eq!(OnBehalfOf::new(user.clone(), None).expect("own user").user, me);
+        assert_eq!(OnBehalfOf::new(user.clone(), Some(me)).expect("own user ID").caller, user);
         assert!(matches!(OnBehalfOf::new(user.clone(), Some(other)), Err(ApiError::Forbidden(_))));
 
         let admin = Principal { permissions: Arc::new([Permission::PresenceAdmin]), ..user };
         for allowed in [admin, Principal::with_role(Role::ServiceRole)] {
-            let acting = OnBehalfOf::new(allowed, Some(other)).expect("may");
+            let acting = OnBehalfOf::new(allowed, Some(other)).expect("is allowed");
             assert_eq!((acting.user, acting.caller.role), (other, Role::Authenticated));
         }
         assert!(matches!(

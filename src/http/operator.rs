@@ -1,4 +1,4 @@
-//! What only the operator may ask: which servers there are, and why somebody sees somebody.
+//! Routes for the service role: nodes, and the explanation of visibility.
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use serde::Deserialize;
@@ -10,13 +10,17 @@ use crate::{
     pg::{Database, queries::operator},
 };
 
-/// `/api/v1/system/nodes` and `/api/v1/system/explain`.
+/// Routes `/api/v1/system/nodes` and `/api/v1/system/explain`.
 pub fn routes() -> Router<HttpState> {
     Router::new().route("/api/v1/system/nodes", get(nodes)).route("/api/v1/system/explain", get(explain))
 }
 
 fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
-    if caller.is_service() { Ok(()) } else { Err(ApiError::forbidden("this is for the service role")) }
+    if caller.is_service() {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden("this route requires role service_role"))
+    }
 }
 
 async fn nodes(

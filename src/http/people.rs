@@ -1,4 +1,4 @@
-//! Looking at others in the shapes of sources C, D and E.
+//! Routes that read the presence of other users: batch, last seen and the user card.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     protocol::presence::PresenceJson,
 };
 
-/// `/api/presence/batch`, `/api/presence/last-seen` and `/{user_id}`.
+/// Routes `/api/presence/batch`, `/api/presence/last-seen` and `/{user_id}`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/presence/batch", post(batch))
@@ -35,11 +35,14 @@ async fn batch(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let users = user_ids_from_body(&body, &["user_ids", "userIds"], 1)?;
-    let listed = presence.list(&caller, Some(&users)).await?;
-    let shown: BTreeMap<UserId, PresenceJson<'_>> = listed
+    let presences = presence.list(&caller, Some(&users)).await?;
+    let shown: BTreeMap<UserId, PresenceJson<'_>> = presences
         .iter()
-        .map(|one| {
-            (one.face.presence.user_id, PresenceJson::from(&*one.face.presence).with_typing(one.is_typing))
+        .map(|entry| {
+            (
+                entry.face.presence.user_id,
+                PresenceJson::from(&*entry.face.presence).with_typing(entry.is_typing),
+            )
         })
         .collect();
     Ok(Json(json!({ "presences": shown })))
@@ -57,23 +60,25 @@ struct LastSeen {
     last_seen: Option<jiff::Timestamp>,
 }
 
-/// Of those named, or of everybody related to the caller. `null` where it is not shared.
+/// Returns the last activity of the named users, or of all related users. `null` when a user does not share
+/// it.
 async fn last_seen(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
     Query(query): Query<LastSeenQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let named = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
-    if named.is_none() {
+    let requested = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
+    if requested.is_none() {
         caller.require_user()?;
     }
-    let listed = presence.list(&caller, named.as_deref()).await?;
-    let seen = listed.iter().map(|one| &one.face.presence);
-    let seen: Vec<_> = seen.map(|one| LastSeen { user_id: one.user_id, last_seen: one.last_seen }).collect();
-    Ok(Json(seen))
+    let presences = presence.list(&caller, requested.as_deref()).await?;
+    let entries = presences.iter().map(|entry| &entry.face.presence);
+    let entries: Vec<_> =
+        entries.map(|entry| LastSeen { user_id: entry.user_id, last_seen: entry.last_seen }).collect();
+    Ok(Json(entries))
 }
 
-/// A path that is no UUID is a route that does not exist, whoever asks.
+/// Parses the user ID. A path that is not a UUID is an unknown route, before authentication.
 fn parse_user_path(text: &str) -> Result<UserId, ApiError> {
     text.parse().map_err(|_| ApiError::NotFound)
 }

@@ -1,4 +1,4 @@
-//! Presence over REST: the routes of source B.
+//! Routes for presence status, heartbeats and typing.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// `/api/presence/…`.
+/// Routes under `/api/presence` and the typing routes.
 pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -56,11 +56,11 @@ async fn set_status(
     Ok((allowance, Json(PresenceJson::from(&*own)).into_response()))
 }
 
-/// Whom the body is about: the caller, unless it names somebody else.
+/// The user in the body; the caller if there is none.
 fn user_from_body(caller: Principal, body: &Map<String, Value>) -> Result<OnBehalfOf, ApiError> {
     let mut fields = Fields::new(body, "");
-    let named = fields.optional::<UserId>(&["user_id", "userId"]);
-    OnBehalfOf::new(caller, fields.finish_plain(Some(named))?)
+    let requested = fields.optional::<UserId>(&["user_id", "userId"]);
+    OnBehalfOf::new(caller, fields.finish_plain(Some(requested))?)
 }
 
 async fn own_status(
@@ -68,9 +68,9 @@ async fn own_status(
     OnBehalfOf { caller, user }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
     let own = presence.list(&caller, Some(&[user])).await?;
-    // Whoever was never here is offline to themselves, as to everybody else.
-    let never = || Arc::new(Presence::hidden(user));
-    let own = own.first().map_or_else(never, |own| own.face.presence.clone());
+    // A user without a presence row is `offline`.
+    let offline = || Arc::new(Presence::hidden(user));
+    let own = own.first().map_or_else(offline, |own| own.face.presence.clone());
     Ok(Json(PresenceJson::from(&*own)).into_response())
 }
 
@@ -84,13 +84,15 @@ async fn list_users(
     Authenticated(caller): Authenticated,
     Query(query): Query<UsersQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let named = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
-    if named.is_none() {
+    let requested = query.user_ids.as_deref().map(parse_user_ids).transpose()?;
+    if requested.is_none() {
         caller.require_user()?;
     }
-    let listed = presence.list(&caller, named.as_deref()).await?;
-    let shown: Vec<_> =
-        listed.iter().map(|one| PresenceJson::from(&*one.face.presence).with_typing(one.is_typing)).collect();
+    let presences = presence.list(&caller, requested.as_deref()).await?;
+    let shown: Vec<_> = presences
+        .iter()
+        .map(|one| PresenceJson::from(&*one.face.presence).with_typing(one.is_typing))
+        .collect();
     Ok(Json(shown).into_response())
 }
 
@@ -99,8 +101,8 @@ async fn get_user(
     Authenticated(caller): Authenticated,
     Path(user): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let listed = presence.list(&caller, Some(&[user])).await?;
-    let one = listed.first().ok_or(ApiError::NotFound)?;
+    let presences = presence.list(&caller, Some(&[user])).await?;
+    let one = presences.first().ok_or(ApiError::NotFound)?;
     Ok(Json(PresenceJson::from(&*one.face.presence).with_typing(one.is_typing)).into_response())
 }
 
@@ -113,10 +115,10 @@ async fn heartbeat(
 ) -> Result<impl IntoResponse, ApiError> {
     let OnBehalfOf { user, .. } = user_from_body(caller, &body)?;
     let mut fields = Fields::new(&body, "");
-    let named = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
+    let requested = fields.optional::<ParsedDeviceId>(&["device_id", "deviceId"]).map(|device| device.0);
     let active = fields.optional_bool(&["active"]);
-    let (named, active) = fields.finish_plain(Some((named, active)))?;
-    presence.heartbeat(user, named.or(device), active.unwrap_or(false)).await?;
+    let (requested, active) = fields.finish_plain(Some((requested, active)))?;
+    presence.heartbeat(user, requested.or(device), active.unwrap_or(false)).await?;
     Ok(Json(json!({
         "success": true,
         "server_time": clock.now().to_string(),

@@ -1,4 +1,4 @@
-//! What is kept on a person: out as JSON, or gone.
+//! Routes for export and erasure of a user's data.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     pg::{Database, queries::privacy},
 };
 
-/// `/api/presence/export` and `/api/presence/me`.
+/// Routes `/api/presence/export` and `/api/presence/me`.
 pub fn routes() -> Router<HttpState> {
     Router::new().route("/api/presence/export", get(export)).route("/api/presence/me", delete(erase))
 }
@@ -32,12 +32,13 @@ async fn export(
 ) -> Result<impl IntoResponse, ApiError> {
     let data = privacy::export(&database, &caller).await?;
     let exported_at = format!("{:.3}", clock.now());
-    // Nobody else's to keep a copy of.
+    // Caches must not keep personal data.
     let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((headers, Json(json!({ "user_id": user, "exported_at": exported_at, "data": data }))))
 }
 
-/// Closes the user's sockets as well: one that stayed open would soon say again that the user is here.
+/// Erases the user's data and closes the user's sockets, because an open socket would soon report presence
+/// again.
 async fn erase(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,

@@ -1,4 +1,4 @@
-//! What a user shares, and with whom: settings and the visibility list.
+//! Routes for privacy settings and the visibility list.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::{
     protocol::{Fields, WireError},
 };
 
-/// `/api/presence/settings` and `/api/presence/visibility`.
+/// Routes `/api/presence/settings` and `/api/presence/visibility`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/presence/settings", get(read).put(replace).patch(update))
@@ -37,7 +37,7 @@ async fn read(
     Ok(Json(settings::get(&database, &caller).await?))
 }
 
-/// What is not named goes back to its default.
+/// Replaces the settings: absent fields get their default.
 async fn replace(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
@@ -47,7 +47,7 @@ async fn replace(
     Ok((allowance, Json(settings::save(&database, &caller, update, true).await?)))
 }
 
-/// What is not named stays.
+/// Updates the settings: absent fields are kept.
 async fn update(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
@@ -82,8 +82,8 @@ async fn replace_list(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let users = user_ids_from_body(&body, &["user_ids", "userIds"], 0)?;
-    for listed in &users {
-        reject_self(user, *listed, "user_ids")?;
+    for target in &users {
+        reject_self(user, *target, "user_ids")?;
     }
     let users: Vec<UserId> = BTreeSet::from_iter(users).into_iter().collect();
     settings::replace_visibility_list(&database, &caller, &users).await?;
@@ -93,10 +93,10 @@ async fn replace_list(
 async fn add_to_list(
     State(database): State<Database>,
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
-    Path(listed): Path<UserId>,
+    Path(target): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    reject_self(user, listed, "user_id")?;
-    let is_new = settings::add_to_visibility_list(&database, &caller, listed).await?;
+    reject_self(user, target, "user_id")?;
+    let is_new = settings::add_to_visibility_list(&database, &caller, target).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, allowance, success()))
 }
@@ -104,10 +104,10 @@ async fn add_to_list(
 async fn remove_from_list(
     State(database): State<Database>,
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
-    Path(listed): Path<UserId>,
+    Path(target): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let was_listed = settings::remove_from_visibility_list(&database, &caller, listed).await?;
-    if was_listed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
+    let existed = settings::remove_from_visibility_list(&database, &caller, target).await?;
+    if existed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Where requests become sockets: who it is is settled here, over HTTP; what is said, in the session.
+//! Upgrades requests to presence and context sockets. Authentication happens here over HTTP, the rest in the
+//! session.
 
 use std::sync::Arc;
 
@@ -19,36 +20,36 @@ use crate::{
     transport::{CloseCode, CloseReason, Connection, Flow, Session, Upgrade},
 };
 
-/// Where upgraded sockets go.
+/// Services that upgraded sockets need.
 #[derive(Clone)]
 pub struct Sockets {
-    /// Who is connected here.
+    /// The hub that the connections register with.
     pub hub: Hub,
-    /// What their sessions need.
+    /// Services of the sessions.
     pub shared: PresenceServices,
 }
 
-/// Where a dialect is spoken.
+/// A socket path and its dialect.
 #[derive(Debug)]
 struct Endpoint {
     path: &'static str,
     dialect: Dialect,
-    /// Whether somebody who is no valid user gets a socket, to be told so by its close code, instead of a 401.
+    /// Whether an unauthenticated client gets a socket with a close code instead of a 401 response.
     upgrades_unauthenticated: bool,
 }
 
-/// One line a dialect.
+/// Socket paths of the main port.
 static ENDPOINTS: [Endpoint; 3] = [
     Endpoint { path: "/api/presence/subscribe", dialect: Dialect::Presence, upgrades_unauthenticated: false },
     Endpoint { path: "/ws", dialect: Dialect::Devices, upgrades_unauthenticated: false },
     Endpoint { path: "/api/v1/context/ws", dialect: Dialect::Context, upgrades_unauthenticated: true },
 ];
 
-/// What the second port has; old clients of source A know no other.
+/// The only path of the second port, for old context clients.
 static SECOND_PORT: Endpoint =
     Endpoint { path: "/", dialect: Dialect::Context, upgrades_unauthenticated: true };
 
-/// The socket routes.
+/// Socket routes of the main port.
 pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -58,7 +59,6 @@ where
     ENDPOINTS.iter().fold(Router::new(), route)
 }
 
-/// The routes of the second port.
 pub fn second_port_routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -77,14 +77,14 @@ where
     let handler = move |State(sockets): State<Sockets>,
                         State(gateway): State<Arc<GatewayPolicy>>,
                         DeviceHeader(device): DeviceHeader,
-                        Query(asked): Query<SocketQuery>,
+                        Query(query): Query<SocketQuery>,
                         request: Request| async move {
-        upgrade(endpoint, sockets, &gateway, device, asked, request).await
+        upgrade(endpoint, sockets, &gateway, device, query, request).await
     };
     router.route(endpoint.path, get(handler))
 }
 
-/// What a client asks for in the query string.
+/// Query parameters of a socket.
 #[derive(Deserialize)]
 struct SocketQuery {
     token: Option<String>,
@@ -98,16 +98,16 @@ async fn upgrade(
     Sockets { hub, shared }: Sockets,
     gateway: &GatewayPolicy,
     device: Option<DeviceId>,
-    asked: SocketQuery,
+    query: SocketQuery,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
     let options = endpoint.dialect.into();
-    let identified = authenticate(&parts, &shared.verifier, gateway, asked.token.as_deref()).await;
-    let identified = identified.and_then(|caller| Ok(caller.require_user().map(|_| caller)?));
-    let caller = match identified {
+    let result = authenticate(&parts, &shared.verifier, gateway, query.token.as_deref()).await;
+    let result = result.and_then(|caller| Ok(caller.require_user().map(|_| caller)?));
+    let caller = match result {
         Ok(caller) => caller,
-        // Keys that are out of reach are the server's trouble, which a status tells better than a close code.
+        // Unreachable signing keys are a server error, which a status describes better than a close code.
         Err(ApiError::Auth(error)) if endpoint.upgrades_unauthenticated && !error.is_transient() => {
             return Ok(Upgrade::from_parts(&mut parts)?.accept(
                 &hub,
@@ -117,15 +117,15 @@ async fn upgrade(
         }
         Err(error) => return Err(error),
     };
-    let follows = asked.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
-    let named = asked.device_id.map(DeviceId::try_from).transpose();
-    let named = named.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
-    let device = device.or(named).unwrap_or_else(DeviceId::unnamed);
-    let session = PresenceSession::new(shared, caller, device, follows)?;
+    let followed = query.user_ids.as_deref().map(parse_user_ids).transpose()?.unwrap_or_default();
+    let query_device = query.device_id.map(DeviceId::try_from).transpose();
+    let query_device = query_device.map_err(|error| ApiError::invalid("device_id", error.to_string()))?;
+    let device = device.or(query_device).unwrap_or_else(DeviceId::unnamed);
+    let session = PresenceSession::new(shared, caller, device, followed)?;
     Ok(Upgrade::from_parts(&mut parts)?.accept(&hub, options, session))
 }
 
-/// A socket that is only opened to say why it is closed.
+/// A socket that is closed immediately, to send a close code.
 struct RejectedSession(CloseCode);
 
 impl Session for RejectedSession {

@@ -1,4 +1,4 @@
-//! What the routes share.
+//! State shared by the routes.
 
 use std::sync::Arc;
 
@@ -6,33 +6,26 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, console::demo_tokens::DemoTokens, context::ContextEngine,
-    limits::RateLimiter, pg::Database, presence::PresenceService, session::channels::Services,
+    auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
+    pg::Database, presence::PresenceService, session::channels::Services,
 };
 
-/// The state of the router; each extractor takes the part that it needs.
+/// State of the router. Each extractor takes the part that it needs.
 #[derive(Clone, FromRef)]
 pub struct HttpState {
-    /// The one model of presence.
     pub presence: Arc<PresenceService>,
-    /// For the routes whose whole work is a statement.
+    /// For routes that only run a statement.
     pub database: Database,
-    /// The context engine.
     pub context: Arc<ContextEngine>,
-    /// How often one may.
     pub limits: Arc<RateLimiter>,
-    /// Believes tokens.
+    /// Verifies JWTs and API keys.
     pub verifier: Arc<Verifier>,
-    /// Whose identity headers count.
     pub gateway: Arc<GatewayPolicy>,
-    /// Health and metrics.
     pub system: Arc<System>,
-    /// Where upgraded sockets go.
     pub sockets: Sockets,
-    /// What channel sockets share.
+    /// Services of channel sockets.
     pub channels: Arc<Services>,
-    /// Hands out the demo's tokens, where the server is a demo.
+    /// Signs tokens of the demo users; set only on a demo server.
     pub demo_tokens: Option<DemoTokens>,
-    /// For time stamps.
     pub clock: Arc<dyn Clock>,
 }

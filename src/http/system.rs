@@ -1,4 +1,4 @@
-//! Routes about the server itself: is it well, and what does it count.
+//! Routes for health and metrics.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,44 +23,42 @@ use tokio_util::sync::CancellationToken;
 use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
 use crate::{auth::Verifier, clock::Clock};
 
-/// The longest that one probe may take.
+/// Timeout of one health check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a report is handed out again: anybody may ask, and nobody should be able to keep the database busy so.
+/// Time for which a health report is reused. The route is public, so requests must not load the database.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(1);
 
-/// Something that the server depends on and can be asked after.
+/// Health check of a dependency.
 pub trait HealthCheck: Send + Sync + 'static {
-    /// The key in the report, such as `database`.
+    /// Key in the report, such as `database`.
     fn name(&self) -> &'static str;
 
-    /// Asks. May take two seconds, then it counts as not well.
+    /// Runs the check. After two seconds it counts as failed.
     fn check(&self) -> BoxFuture<'_, CheckResult>;
 }
 
-/// What a probe found. The report is public: no addresses, no SQL, no error texts of others.
+/// Result of a health check. It is public: it must not contain addresses, SQL or error texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckResult {
-    /// Whether the server can do its work with this.
+    /// Whether the dependency is available.
     pub ok: bool,
-    /// Whatever else may be told, as `lag_ms`.
+    /// Further fields, such as `lag_ms`.
     #[serde(flatten)]
     pub details: Map<String, Value>,
 }
 
 impl CheckResult {
-    /// All is well.
     #[must_use]
     pub fn healthy() -> Self {
         Self { ok: true, details: Map::new() }
     }
 
-    /// Not well, in words that may be told.
+    /// A failed check with a public message.
     #[must_use]
     pub fn unhealthy(message: &'static str) -> Self {
         Self { ok: false, details: Map::new() }.with("message", message)
     }
 
-    /// The same with one more fact.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
@@ -76,7 +74,7 @@ struct Report {
     timestamp: Timestamp,
 }
 
-/// What the routes here need.
+/// State of the health and metrics routes.
 pub struct System {
     health_checks: Vec<Arc<dyn HealthCheck>>,
     metrics: Option<PrometheusHandle>,
@@ -86,7 +84,7 @@ pub struct System {
 }
 
 impl System {
-    /// With the probes to ask, and the metrics to print if a recorder is installed.
+    /// Creates the state; `metrics` is `None` when no recorder is installed.
     #[must_use]
     pub fn new(
         probes: Vec<Arc<dyn HealthCheck>>,
@@ -102,24 +100,24 @@ impl System {
         }
     }
 
-    /// The same, and not ready any more once the server is asked to stop.
+    /// Reports `draining` once `stopping` is cancelled.
     #[must_use]
     pub fn with_shutdown(self, stopping: CancellationToken) -> Self {
         Self { stopping, ..self }
     }
 
-    /// Whether the server can do its work with what a probe looks after.
+    /// Whether the health check with this name passes.
     pub async fn is_healthy(&self, probe: &str) -> bool {
         self.report().await.checks.get(probe).is_some_and(|reading| reading.ok)
     }
 
-    /// The report; one of a server that stops says so, however well it is.
+    /// The report, with status `draining` while the server stops.
     async fn readiness(&self) -> Report {
         let report = self.report().await;
         if self.stopping.is_cancelled() { Report { status: "draining", ..report } } else { report }
     }
 
-    /// What was found, at most a second ago; those who ask at the same time share one.
+    /// The latest report, at most [`MAX_REPORT_AGE`] old. Concurrent callers share one.
     async fn report(&self) -> Report {
         let mut latest = self.latest.lock().await;
         if let Some((at, report)) = &*latest
@@ -127,17 +125,17 @@ impl System {
         {
             return report.clone();
         }
-        let asked = self.health_checks.iter().map(|probe| async {
+        let checks = self.health_checks.iter().map(|probe| async {
             let started = Instant::now();
             let reading = timeout(CHECK_TIMEOUT, probe.check()).await;
-            let reading = reading.unwrap_or_else(|_| CheckResult::unhealthy("no answer in time"));
+            let reading = reading.unwrap_or_else(|_| CheckResult::unhealthy("timed out"));
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             (probe.name(), reading.with("latency_ms", milliseconds))
         });
-        let checks: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
-        let well = checks.values().all(|reading| reading.ok);
+        let checks: BTreeMap<_, _> = join_all(checks).await.into_iter().collect();
+        let is_healthy = checks.values().all(|reading| reading.ok);
         let report = Report {
-            status: if well { "ok" } else { "unavailable" },
+            status: if is_healthy { "ok" } else { "unavailable" },
             version: env!("CARGO_PKG_VERSION"),
             checks,
             timestamp: self.clock.now(),
@@ -147,9 +145,10 @@ impl System {
     }
 }
 
-/// `GET /healthcheck`, `/realtime/v1/api/health`, `/api/v1/system/health`, `/api/v1/system/metrics` and `/metrics`.
+/// Routes `/healthcheck`, `/realtime/v1/api/health`, `/api/v1/system/health`, `/api/v1/system/metrics` and
+/// `/metrics`.
 ///
-/// The first two and the last are open, as balancers and scrapers have no token; `/api/v1` asks for one.
+/// Only `/api/v1/system/metrics` requires a token; load balancers and scrapers have none.
 pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,

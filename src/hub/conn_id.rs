@@ -1,12 +1,12 @@
-//! How the hub names a connection.
+//! IDs of connections.
 
 use std::fmt;
 
-/// One connection of this process: where it sits, and which of those that sat there it is. An old id never
-/// reaches a newer connection: each shard counts its epochs on, 4 billion of them.
+/// ID of one connection of this process: shard, slot and epoch. The epoch counts the connections of a shard, so an old
+/// ID never reaches a newer connection in the same slot. It wraps after 2^32 connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
-    /// The shard in the upper 8 bits, the place in it in the lower 24.
+    /// The shard in the upper 8 bits, the slot in the lower 24.
     shard_and_slot: u32,
     epoch: u32,
 }
@@ -14,19 +14,19 @@ pub struct ConnId {
 const SLOT_BITS: u32 = 24;
 
 impl ConnId {
-    /// The most shards.
+    /// Maximum number of shards.
     pub const MAX_SHARDS: usize = 1 << (u32::BITS - SLOT_BITS);
-    /// The most connections in one shard.
+    /// Maximum number of connections in one shard.
     pub const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 
-    /// The name of a seat. Reaches nobody unless the hub has given it to somebody.
+    /// Builds an ID from its parts. Only IDs that the hub assigned reach a connection.
     #[must_use]
     pub fn new(shard: u8, slot: u32, epoch: u32) -> Self {
         debug_assert!(slot < Self::MAX_SLOTS);
         Self { shard_and_slot: u32::from(shard) << SLOT_BITS | slot, epoch }
     }
 
-    /// An id that no connection has.
+    /// An ID that no connection has.
     #[cfg(test)]
     pub(crate) fn for_test(slot: u32) -> Self {
         Self::new(0, slot, 0)

@@ -1,18 +1,16 @@
-//! What a shard counts, and how the sum reaches the metrics.
+//! Counters of a shard and their export as metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 
-/// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Counts `more`.
-    pub fn add(&self, more: u64) {
-        if more > 0 {
-            self.0.fetch_add(more, Ordering::Relaxed);
+    pub fn add(&self, amount: u64) {
+        if amount > 0 {
+            self.0.fetch_add(amount, Ordering::Relaxed);
         }
     }
 
@@ -21,44 +19,43 @@ impl Count {
     }
 }
 
-/// One shard's counts. Kept here and not in the metrics registry, so that a delivery costs an addition.
+/// The counters of one shard. They are plain atomics and not metrics, so that a delivery costs one addition.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Frames put into outboxes by fan-out.
+    /// Frames that fan-out put into outboxes.
     pub deliveries: Count,
-    /// Frames that nobody saw, because a newer one of the same key came first.
+    /// Frames replaced in the outbox by a newer one with the same key.
     pub coalesced: Count,
-    /// Deliveries to connections that had gone.
+    /// Deliveries to closed connections.
     pub undeliverable: Count,
     /// Connections closed because their outbox was full.
     pub slow_consumers_closed: Count,
-    /// Messages of clients over their rate, which were not heard.
+    /// Client messages rejected by the rate limit.
     pub rate_limited_messages: Count,
-    /// Bytes written.
+    /// Bytes written to sockets.
     pub bytes_sent: Count,
 }
 
-/// A hub's numbers at one moment.
+/// A snapshot of a hub's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Open connections.
     pub connections: u64,
-    /// Frames put into outboxes by fan-out.
+    /// Frames that fan-out put into outboxes.
     pub deliveries: u64,
-    /// Frames that nobody saw, because a newer one of the same key came first.
+    /// Frames replaced in the outbox by a newer one with the same key.
     pub coalesced: u64,
-    /// Deliveries to connections that had gone.
+    /// Deliveries to closed connections.
     pub undeliverable: u64,
     /// Connections closed because their outbox was full.
     pub slow_consumers_closed: u64,
-    /// Messages of clients over their rate, which were not heard.
+    /// Client messages rejected by the rate limit.
     pub rate_limited_messages: u64,
-    /// Bytes written.
+    /// Bytes written to sockets.
     pub bytes_sent: u64,
 }
 
 impl Stats {
-    /// Adds one shard's numbers.
+    /// Adds the counters of one shard.
     pub(super) fn add(&mut self, connections: usize, counters: &Counters) {
         self.connections += connections as u64;
         self.deliveries += counters.deliveries.get();
@@ -70,7 +67,7 @@ impl Stats {
     }
 }
 
-/// Where one shard's numbers are published, with the shard's number as label.
+/// The metrics of one shard, labelled with the shard's number.
 pub(super) struct ShardMetrics {
     connections: Gauge,
     deliveries: Counter,
@@ -91,12 +88,12 @@ impl ShardMetrics {
             connections: metrics::gauge!("rollcall_hub_connections", "shard" => shard.clone()),
             deliveries: counter("rollcall_hub_deliveries_total"),
             coalesced: counter("rollcall_hub_coalesced_total"),
-            undeliverable: counter("rollcall_hub_missed_total"),
-            slow_consumers_closed: counter("rollcall_hub_slow_closed_total"),
-            rate_limited_messages: counter("rollcall_hub_refused_messages_total"),
+            undeliverable: counter("rollcall_hub_undeliverable_total"),
+            slow_consumers_closed: counter("rollcall_hub_slow_consumers_closed_total"),
+            rate_limited_messages: counter("rollcall_hub_rate_limited_messages_total"),
             bytes_sent: counter("rollcall_hub_sent_bytes_total"),
-            topics: metrics::gauge!("rollcall_hub_rooms", "shard" => shard.clone()),
-            topic_members: metrics::gauge!("rollcall_hub_members", "shard" => shard.clone()),
+            topics: metrics::gauge!("rollcall_hub_topics", "shard" => shard.clone()),
+            topic_members: metrics::gauge!("rollcall_hub_topic_members", "shard" => shard.clone()),
         }
     }
 
@@ -114,8 +111,8 @@ impl ShardMetrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 members")]
-    pub fn publish_topics(&self, rooms: usize, members: usize) {
-        self.topics.set(rooms as f64);
+    pub fn publish_topics(&self, topics: usize, members: usize) {
+        self.topics.set(topics as f64);
         self.topic_members.set(members as f64);
     }
 }

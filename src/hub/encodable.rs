@@ -1,4 +1,4 @@
-//! A message that is encoded at most once per dialect, however many shards and connections it goes to.
+//! Messages that are encoded at most once per dialect.
 
 use std::{
     fmt,
@@ -11,27 +11,27 @@ use crate::{
     transport::frame::WireFrame,
 };
 
-/// A message with its frames. An `Arc<Encodable<ServerMessage>>` turns into an `Arc<Encodable>` by itself.
+/// A message with its encoded frames. An `Arc<Encodable<ServerMessage>>` coerces to an `Arc<Encodable>`.
 pub struct Encodable<M: ?Sized = dyn Encode> {
     frames: [OnceLock<Option<WireFrame>>; Dialect::COUNT],
     message: M,
 }
 
 impl<M: Encode> Encodable<M> {
-    /// A message that nobody has asked for yet.
+    /// Wraps a message. Nothing is encoded yet.
     pub fn new(message: M) -> Arc<Self> {
         Arc::new(Self { frames: [const { OnceLock::new() }; Dialect::COUNT], message })
     }
 }
 
 impl<M: Encode + ?Sized> Encodable<M> {
-    /// The whole frame, header included; `None` where the dialect does not say that.
+    /// The complete frame with its header; `None` if the dialect does not have this message.
     pub fn frame(&self, dialect: Dialect) -> Option<&WireFrame> {
         let frame = self.frames[dialect.index()].get_or_init(|| {
-            // A message that cannot be encoded must not take the shard with it.
+            // A panic while encoding must not end the shard's task.
             catch_unwind(AssertUnwindSafe(|| WireFrame::encode(&self.message, dialect))).unwrap_or_else(
                 |_| {
-                    tracing::error!(dialect = dialect.as_str(), "a message could not be encoded");
+                    tracing::error!(dialect = dialect.as_str(), "message encoding panicked");
                     None
                 },
             )
@@ -42,7 +42,7 @@ impl<M: Encode + ?Sized> Encodable<M> {
 
 impl<M: ?Sized> fmt::Debug for Encodable<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Payloads are not for logs.
+        // Payloads are not logged.
         f.debug_struct("Encodable").finish_non_exhaustive()
     }
 }
@@ -68,7 +68,7 @@ mod tests {
 
     impl Encode for Broken {
         fn encode_into(&self, _dialect: Dialect, _out: &mut Vec<u8>) -> Option<FrameKind> {
-            panic!("on purpose, in a test")
+            panic!("intended panic in a test")
         }
     }
 

@@ -1,4 +1,4 @@
-//! The hub's handle: cheap to clone, verbs only.
+//! The hub's handle. Clones ids the hub.
 
 use std::{
     sync::{
@@ -17,18 +17,18 @@ use super::{
     shard::{self, Command, Shard, ShardDelivery},
 };
 use crate::{
-    channels::Topic,
+    model::Topic,
     transport::{CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket, frame::WireFrame},
 };
 
-/// How a hub is built.
+/// Settings of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HubSettings {
-    /// Shards, each a task; one per core is right. 1 to 256, default 2.
+    /// Number of shards, one task each; 1 to 256, default 2. One per core is recommended.
     pub shards: usize,
-    /// Commands that may wait in a shard's mailbox before `fan_out` waits; default 1,024.
+    /// Capacity of a shard's command queue; default 1,024. Senders wait while it is full.
     pub mailbox_capacity: usize,
-    /// What all connections have in common.
+    /// Settings of all connections.
     pub connections: ConnectionSettings,
 }
 
@@ -38,26 +38,26 @@ impl Default for HubSettings {
     }
 }
 
-/// One message for some connections.
+/// One message for a list of connections.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// What it is the state of: a reader that has not got round to the last one gets this one instead.
-    /// `None`: it is one of a stream, and never replaced.
+    /// The key of a state message: it replaces an unsent message with the same key. `None` for a stream message, which
+    /// is never replaced.
     pub key: Option<StateKey>,
     /// The message, encoded at most once per dialect.
     pub message: Arc<Encodable>,
-    /// Who gets it. Connections that have gone are passed over.
+    /// The recipients. Closed connections are skipped.
     pub to: Vec<ConnId>,
 }
 
-/// How a hub is emptied.
+/// How the hub closes its connections at shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShutdownPlan {
-    /// After this time the rest is cut off.
+    /// Time after which the remaining connections are aborted; default 20 s.
     pub timeout: Duration,
-    /// Clients are told to come back after a random time up to this.
+    /// Maximum reconnect delay sent to clients; each gets a random one. Default 5 s.
     pub max_reconnect_delay: Duration,
-    /// So many connections leave at the same time: each may have something to write to the database.
+    /// Connections closed at the same time; default 512. Each may cause a database write.
     pub batch_size: usize,
 }
 
@@ -71,12 +71,12 @@ impl Default for ShutdownPlan {
     }
 }
 
-/// The hub does not take connections or deliveries any more.
+/// The hub accepts no connections or deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the hub has stopped, or is full")]
+#[error("the hub is stopped or has reached its maximum number of connections")]
 pub struct HubStopped;
 
-/// Who is connected to this process. Clones share the hub.
+/// The connections of this process. Clones ids the hub.
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -90,7 +90,7 @@ struct Inner {
 }
 
 impl Hub {
-    /// Starts the shards' tasks on `tasks`, on which the connections' tasks will run too.
+    /// Starts the shards' tasks on `tasks`. The tasks of connections run there too.
     #[must_use]
     pub fn start(settings: &HubSettings, tasks: &TaskTracker) -> Self {
         let stop = CancellationToken::new();
@@ -111,11 +111,11 @@ impl Hub {
         }))
     }
 
-    /// Delivers in order: of two deliveries to one connection, in one call or in consecutive ones, the earlier
-    /// arrives first, unless the later replaces it. Waits while a shard's mailbox is full.
+    /// Delivers in order: of two deliveries to one connection, in one call or in consecutive calls, the earlier arrives
+    /// first unless the later replaces it. Waits while a shard's queue is full.
     ///
     /// # Errors
-    /// The hub has stopped.
+    /// [`HubStopped`] if the hub has stopped.
     pub async fn fan_out(&self, deliveries: Vec<Delivery>) -> Result<(), HubStopped> {
         for ((_, sender), part) in self.0.shards.iter().zip(self.split_by_shard(deliveries)) {
             if !part.is_empty() {
@@ -125,34 +125,34 @@ impl Hub {
         Ok(())
     }
 
-    /// Says things to all members of a room on this node, in order with everything else that is said there, and in
-    /// one write where they are said together. Waits while a shard's mailbox is full.
+    /// Publishes to all members of a topic on this node, in order with all other messages of the topic. Messages
+    /// published together ids one write. Waits while a shard's queue is full.
     ///
     /// # Errors
-    /// The hub has stopped.
-    pub async fn publish(&self, room: &Topic, posts: Arc<[TopicDelivery]>) -> Result<(), HubStopped> {
+    /// [`HubStopped`] if the hub has stopped.
+    pub async fn publish(&self, topic: &Topic, deliveries: Arc<[TopicDelivery]>) -> Result<(), HubStopped> {
         for (_, sender) in &self.0.shards {
-            let command = Command::Publish(room.clone(), Arc::clone(&posts));
+            let command = Command::Publish(topic.clone(), Arc::clone(&deliveries));
             sender.send(command).await.map_err(|_| HubStopped)?;
         }
         Ok(())
     }
 
-    /// Says something to one connection, in order with what rooms say to it. Waits while its shard's mailbox is full.
+    /// Sends a frame to one connection, in order with messages of topics. Waits while its shard's queue is full.
     ///
     /// # Errors
-    /// The hub has stopped.
+    /// [`HubStopped`] if the hub has stopped.
     pub async fn send(&self, connection: &Arc<Connection>, frame: WireFrame) -> Result<(), HubStopped> {
         let (_, sender) = self.0.shards.get(connection.id().shard()).ok_or(HubStopped)?;
         sender.send(Command::Send(Arc::clone(connection), frame)).await.map_err(|_| HubStopped)
     }
 
-    /// Keeps room in every shard's mailbox for `commands` commands, waiting until there is. What is sent with the
-    /// slots follows without anything else of the same sender in between, and without a wait: so an order that is
-    /// settled under a lock is the order in which members hear of it.
+    /// Reserves `commands` commands in every shard's queue, waiting until they are available. Reserved commands are
+    /// sent without waiting and without other commands of the same sender in between, so an order decided under a lock
+    /// is the order that members see.
     ///
     /// # Errors
-    /// The hub has stopped.
+    /// [`HubStopped`] if the hub has stopped.
     pub async fn reserve(&self, commands: usize) -> Result<ReservedCommands<'_>, HubStopped> {
         let mut permits = SmallVec::new();
         for (_, sender) in &self.0.shards {
@@ -161,19 +161,18 @@ impl Hub {
         Ok(ReservedCommands::new(permits))
     }
 
-    /// The connection of that id, to say something to it alone, or to close it.
+    /// The connection with this ID, if it is open.
     #[must_use]
     pub fn connection(&self, id: ConnId) -> Option<Arc<Connection>> {
         self.0.shards.get(id.shard())?.0.get(id)
     }
 
-    /// How many connections are open.
+    /// Number of open connections.
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.0.shards.iter().map(|(shard, _)| shard.len()).sum()
     }
 
-    /// The numbers of this moment.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
@@ -183,57 +182,60 @@ impl Hub {
         stats
     }
 
-    /// Takes leave of everybody, with a random time after which to come back, a bounded number at once, and
-    /// stops. Returns how many had to be cut off.
+    /// Closes all connections in batches with a random reconnect delay, then stops the hub. Returns how many
+    /// connections were aborted.
     pub async fn shutdown(&self, plan: ShutdownPlan) -> usize {
         self.0.is_closing.store(true, Ordering::SeqCst);
-        let in_time = tokio::time::timeout(plan.timeout, self.close_all(&plan)).await;
-        let late: Vec<_> = self.0.shards.iter().flat_map(|(shard, _)| shard.connections()).collect();
-        for connection in &late {
+        let closed = tokio::time::timeout(plan.timeout, self.close_all(&plan)).await;
+        let remaining: Vec<_> = self.0.shards.iter().flat_map(|(shard, _)| shard.connections()).collect();
+        for connection in &remaining {
             connection.abort(CloseReason::Aborted);
         }
-        if in_time.is_err() {
-            tracing::warn!(connections = late.len(), "some connections had to be cut off");
+        if closed.is_err() {
+            tracing::warn!(
+                connections = remaining.len(),
+                "shutdown timed out; remaining connections aborted"
+            );
         }
         self.0.stop.cancel();
-        late.len()
+        remaining.len()
     }
 
     async fn close_all(&self, plan: &ShutdownPlan) {
-        let spread_ms = u64::try_from(plan.max_reconnect_delay.as_millis()).unwrap_or(u64::MAX - 1);
-        // Twice, for those who were just registering when the door closed.
+        let max_delay_ms = u64::try_from(plan.max_reconnect_delay.as_millis()).unwrap_or(u64::MAX - 1);
+        // Twice, for connections that were registering when `is_closing` was set.
         for _ in 0..2 {
-            let mut leaving =
+            let mut closing =
                 self.0.shards.iter().flat_map(|(shard, _)| shard.connections()).collect::<Vec<_>>();
-            while !leaving.is_empty() {
-                let rest = leaving.split_off(plan.batch_size.max(1).min(leaving.len()));
-                for connection in &leaving {
-                    connection.close_for_shutdown(rand::random_range(0..=spread_ms));
+            while !closing.is_empty() {
+                let rest = closing.split_off(plan.batch_size.max(1).min(closing.len()));
+                for connection in &closing {
+                    connection.close_for_shutdown(rand::random_range(0..=max_delay_ms));
                 }
-                self.wait_until_unregistered(leaving).await;
-                leaving = rest;
+                self.wait_until_unregistered(closing).await;
+                closing = rest;
             }
         }
     }
 
-    /// Waits until these are not registered any more.
-    async fn wait_until_unregistered(&self, leaving: Vec<Arc<Connection>>) {
-        let ids: Vec<_> = leaving.iter().map(|connection| connection.id()).collect();
-        drop(leaving);
+    /// Waits until these connections are unregistered.
+    async fn wait_until_unregistered(&self, closing: Vec<Arc<Connection>>) {
+        let ids: Vec<_> = closing.iter().map(|connection| connection.id()).collect();
+        drop(closing);
         for id in ids {
-            // Looked at rather than signalled: it happens once in a process's life.
+            // Polling is sufficient: this runs once per process.
             while self.connection(id).is_some() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
     }
 
-    /// The tracker on which connections run.
+    /// The tracker that runs the connections' tasks.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.0.tasks
     }
 
-    /// Seats an upgraded socket.
+    /// Registers an upgraded socket as a connection.
     pub(crate) fn register(
         &self,
         socket: Socket,
@@ -248,22 +250,22 @@ impl Hub {
         Ok(Registration { shard, connection })
     }
 
-    /// One part per shard, in the order of the deliveries.
+    /// Splits deliveries by shard, keeping their order.
     fn split_by_shard(&self, deliveries: Vec<Delivery>) -> Vec<Vec<ShardDelivery>> {
         let shards = self.0.shards.len();
         let mut parts: Vec<Vec<ShardDelivery>> = (0..shards).map(|_| Vec::new()).collect();
         for Delivery { key, message, to } in deliveries {
-            let mut shares = vec![Vec::new(); shards];
-            if let [only] = shares.as_mut_slice() {
+            let mut ids_by_shard = vec![Vec::new(); shards];
+            if let [only] = ids_by_shard.as_mut_slice() {
                 *only = to;
             } else {
                 for id in to {
-                    if let Some(share) = shares.get_mut(id.shard()) {
-                        share.push(id);
+                    if let Some(ids) = ids_by_shard.get_mut(id.shard()) {
+                        ids.push(id);
                     }
                 }
             }
-            for (part, to) in parts.iter_mut().zip(shares) {
+            for (part, to) in parts.iter_mut().zip(ids_by_shard) {
                 if !to.is_empty() {
                     part.push(ShardDelivery { key, message: Arc::clone(&message), to });
                 }
@@ -273,7 +275,7 @@ impl Hub {
     }
 }
 
-/// A seat in the hub, given back when dropped: also if the connection's task panics or is cancelled.
+/// A registered connection. Dropping it unregisters the connection, also if its task panics or is cancelled.
 #[derive(Debug)]
 pub(crate) struct Registration {
     shard: Arc<Shard>,
@@ -281,7 +283,6 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Who sits there.
     pub(crate) const fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }

@@ -1,4 +1,4 @@
-//! One place in a room, as a shard sees it.
+//! Members of topics and what they receive.
 
 use std::sync::{
     Arc,
@@ -8,38 +8,34 @@ use std::sync::{
 use hashbrown::HashSet;
 use uuid::Uuid;
 
-use crate::channels::ChannelId;
+use crate::model::ChannelId;
 
-/// What a member is sent of what is said in its room.
+/// A set of message kinds that a member receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceiveMask(u8);
 
 impl ReceiveMask {
-    /// Nothing.
     pub const NONE: Self = Self(0);
-    /// Broadcasts.
     pub const BROADCASTS: Self = Self(1);
-    /// Presence.
     pub const PRESENCE: Self = Self(2);
-    /// All of it.
     pub const ALL: Self = Self(3);
 
-    /// Both.
+    /// The kinds in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in both.
+    /// The kinds in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether any of `wanted` is in it.
+    /// Whether the sets have a kind in common.
     #[must_use]
-    pub const fn intersects(self, wanted: Self) -> bool {
-        self.0 & wanted.0 != 0
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     pub(super) const fn index(self) -> usize {
@@ -47,48 +43,46 @@ impl ReceiveMask {
     }
 }
 
-/// What a member may hear at this moment, as far as somebody may change that while it is a member. A change holds for
-/// everything that has not been put into the member's outbox yet, whatever waits in a mailbox.
+/// The kinds that a member is authorized to receive, changeable while it is a member. A change applies to every
+/// delivery that is not yet in the member's outbox, including those in command queues.
 #[derive(Debug)]
 pub struct AllowedMask(AtomicU8);
 
 impl AllowedMask {
-    /// Open for this much.
+    /// Creates a mask that allows these kinds.
     #[must_use]
-    pub fn new(hears: ReceiveMask) -> Arc<Self> {
-        Arc::new(Self(AtomicU8::new(hears.0)))
+    pub fn new(mask: ReceiveMask) -> Arc<Self> {
+        Arc::new(Self(AtomicU8::new(mask.0)))
     }
 
-    /// Opens and closes it at once, from any thread.
-    pub fn set(&self, hears: ReceiveMask) {
-        self.0.store(hears.0, Ordering::Release);
+    /// Replaces the allowed kinds at once, from any thread.
+    pub fn set(&self, mask: ReceiveMask) {
+        self.0.store(mask.0, Ordering::Release);
     }
 
-    /// Closes it for everything that is not in `hears`, at once, from any thread.
-    pub fn restrict_to(&self, hears: ReceiveMask) {
-        self.0.fetch_and(hears.0, Ordering::AcqRel);
+    /// Removes all kinds that are not in `mask` at once, from any thread.
+    pub fn restrict_to(&self, mask: ReceiveMask) {
+        self.0.fetch_and(mask.0, Ordering::AcqRel);
     }
 
-    /// How far it is open.
     #[must_use]
     pub fn get(&self) -> ReceiveMask {
         ReceiveMask(self.0.load(Ordering::Acquire))
     }
 }
 
-/// What a room knows of one of its members. `C` is the connection; generic, so that the rules are tested without
-/// sockets.
+/// A member of a topic. `C` is the connection; generic, so that tests need no sockets.
 #[derive(Debug)]
 pub struct Member<C> {
-    /// Which channel this is.
+    /// The channel of this membership.
     pub channel: ChannelId,
-    /// Whose socket it is on.
+    /// The connection that carries the channel.
     pub connection: C,
-    /// What it wants to hear.
+    /// The kinds that the channel subscribed to.
     pub mask: ReceiveMask,
-    /// What it may hear, where that can change.
+    /// The kinds that it is authorized to receive; `None` if that cannot change.
     pub allowed: Option<Arc<AllowedMask>>,
-    /// Broadcasts that it was sent when it joined, and that are not to come again. Boxed: most never have one.
+    /// IDs of broadcasts replayed at the join, which are not delivered again. Boxed, because most members have none.
     pub replayed: Option<Box<HashSet<Uuid>>>,
 }
 
@@ -96,7 +90,7 @@ impl<C> Member<C> {
     pub(super) fn effective_mask(&self) -> ReceiveMask {
         match &self.allowed {
             None => self.mask,
-            Some(gate) => self.mask.intersection(gate.get()),
+            Some(allowed) => self.mask.intersection(allowed.get()),
         }
     }
 }

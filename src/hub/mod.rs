@@ -1,16 +1,14 @@
-//! Who is connected here: shards, outboxes, fan-out.
+//! Connections of this node: shards, outboxes, fan-out.
 //!
-//! A [`Hub`] has a few shards. A shard knows its connections (`registry`), looks after their timers
-//! (`wheel`), and has one task that puts frames into their [`Outbox`]es and writes each socket once per batch
-//! (`shard`). A frame is encoded once per dialect for everybody ([`Encodable`]).
+//! A [`Hub`] has a few shards. A shard holds its connections (`registry`), runs their timers (`timer_wheel`), and has
+//! one task that puts frames into their [`Outbox`]es and writes each socket once per batch (`shard`). A message is
+//! encoded once per dialect for all connections ([`Encodable`]).
 //!
-//! Who gets what is decided elsewhere: the hub is told [`ConnId`]s, or a [`Room`](crate::channels::Room) whose members
-//! the shards keep themselves (`rooms`). It knows no message by name, and the only thing it knows of state is its
-//! [`StateKey`].
+//! Callers decide the recipients: they name [`ConnId`]s, or a [`Topic`](crate::channels::Topic) whose members the
+//! shards store (`topics`). The hub does not interpret messages; for state it uses only the [`StateKey`].
 //!
-//! What is said in rooms travels through the shards' mailboxes, joining and leaving too, so that all members see one
-//! order. Whoever needs several commands to follow each other without a gap, decided under a lock of its own, takes
-//! [`Slots`] first.
+//! Messages to topics, joins and leaves pass through the shards' command queues, so all members see one order. A caller
+//! that needs several consecutive commands, ordered under its own lock, takes [`ReservedCommands`] first.
 
 mod conn_id;
 mod counters;
@@ -24,6 +22,7 @@ mod shard;
 mod state_key;
 mod timer_wheel;
 mod topics;
+mod user_index;
 
 pub use conn_id::ConnId;
 pub use counters::Stats;
@@ -36,3 +35,4 @@ pub use reserved_commands::ReservedCommands;
 pub(crate) use shard::Shard;
 pub use state_key::StateKey;
 pub use topics::TopicDelivery;
+pub use user_index::{DeviceSocket, UserIndex};

@@ -1,10 +1,10 @@
-//! What one connection has yet to be sent: bounded, in order, and for state only the latest.
+//! Frames queued for one connection: bounded, in order, and for state only the latest.
 //!
-//! Two kinds of frames go in. A **state** frame replaces the queued frame of the same key, so a slow reader
-//! finds the present when it gets round to reading, not the past. A **stream** frame says something that no
-//! later frame repeats; it is never dropped, and if too many pile up, the connection ends as slow.
+//! There are two kinds of frames. A **state** frame replaces the queued frame with the same key, so a slow reader
+//! receives the current state. A **stream** frame is never replaced or dropped. If stream frames exceed their limit,
+//! the connection is closed as a slow consumer.
 //!
-//! Pure data: no socket, no lock, no clock. The connection holds it behind its mutex.
+//! Plain data without socket, lock or clock. The connection keeps it behind its mutex.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -13,15 +13,15 @@ use hashbrown::HashMap;
 use super::StateKey;
 use crate::transport::frame::WireFrame;
 
-/// How much one connection may have queued.
+/// Limits of the bytes queued for one connection. Each frame counts with the size of its queue entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxLimits {
-    /// Bytes of stream frames, each counted with its place in the queue; default 256 KiB. A single frame may be
-    /// larger, if nothing of its kind is queued before it.
+    /// Maximum bytes of stream frames; default 256 KiB. A single frame may be larger if no other stream frame is
+    /// queued.
     pub stream_bytes: usize,
-    /// The same for a reader that keeps on reading, who is given time for a burst; default 8 MiB.
+    /// Maximum bytes of stream frames while the reader makes progress, to absorb a burst; default 8 MiB.
     pub stream_bytes_active_reader: usize,
-    /// Bytes of state frames, counted the same way; default 1 MiB.
+    /// Maximum bytes of state frames; default 1 MiB.
     pub state_bytes: usize,
 }
 
@@ -35,17 +35,17 @@ impl Default for OutboxLimits {
     }
 }
 
-/// The reader is too slow: the frame would have exceeded a limit and was not queued.
+/// The frame would have exceeded a limit and was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("outbox is full")]
 pub struct Overflow;
 
-/// How a frame was taken in.
+/// How a frame was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queued {
-    /// As one more frame.
+    /// The frame was appended.
     Added,
-    /// Instead of an older frame of the same key, which nobody will see.
+    /// The frame replaced an unsent frame with the same key.
     Coalesced,
 }
 
@@ -54,34 +54,35 @@ pub enum Queued {
 pub struct Outbox {
     limits: OutboxLimits,
     entries: VecDeque<Entry>,
-    /// Bytes of the first entry that are on the wire already.
+    /// Bytes of the first entry that are already written to the socket.
     front_written: usize,
-    /// The number of the first entry; numbers never repeat, so the index survives what leaves at the front.
+    /// Sequence number of the first entry. Numbers are never reused, so the index stays valid when entries leave the
+    /// front.
     first_number: u64,
-    /// The number after the last stream frame: state frames from here on may be replaced where they stand.
+    /// Sequence number after the last stream frame. State frames from here on are replaced in position.
     barrier: u64,
-    /// Where each key's frame is, once there are too many to look through. Boxed: most never need it.
+    /// Sequence number by key, present above [`INDEX_THRESHOLD`] entries. Boxed, because most outboxes never need it.
     index: Option<Box<HashMap<StateKey, u64>>>,
     stream_bytes: usize,
     state_bytes: usize,
-    /// Emptied places in the middle.
+    /// Number of emptied entries.
     gaps: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` where a newer frame has been queued further back.
+    /// `None` after a newer frame of the same key was appended.
     frame: Option<WireFrame>,
     key: Option<StateKey>,
 }
 
-/// From how many entries on state frames are found by an index; looking through fewer costs less than hashing.
+/// Number of entries from which state frames are found by index. A linear search is faster below it.
 const INDEX_THRESHOLD: usize = 32;
-/// The most room that an empty outbox keeps, in entries.
+/// Maximum capacity in entries that an empty outbox keeps.
 const MAX_RETAINED_ENTRIES: usize = 8;
 
 impl Outbox {
-    /// An empty outbox, which has allocated nothing.
+    /// Creates an empty outbox. It allocates nothing.
     #[must_use]
     pub const fn new(limits: OutboxLimits) -> Self {
         Self {
@@ -97,28 +98,28 @@ impl Outbox {
         }
     }
 
-    /// Whether everything has been written.
+    /// Whether all frames have been written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes that wait, counted with their places in the queue.
+    /// Bytes queued, including the size of the queue entries.
     #[must_use]
     pub const fn queued_bytes(&self) -> usize {
         self.stream_bytes + self.state_bytes
     }
 
-    /// Whether a stream frame is within the limit, whoever reads.
+    /// Whether a stream frame is within `stream_bytes`, the limit that applies to every reader.
     #[must_use]
     pub fn fits(&self, frame: &WireFrame) -> bool {
         self.stream_bytes == 0 || self.stream_bytes + cost(frame) <= self.limits.stream_bytes
     }
 
-    /// Queues a frame that no later one repeats. `is_reading`: whether the reader took something a moment ago.
+    /// Queues a stream frame. `is_reading` returns whether the reader made progress recently.
     ///
     /// # Errors
-    /// [`Overflow`] if stream frames are queued already and this one would exceed their limit.
+    /// [`Overflow`] if stream frames are queued and this one would exceed their limit.
     pub fn push(&mut self, frame: WireFrame, is_reading: impl FnOnce() -> bool) -> Result<(), Overflow> {
         let bytes = self.stream_bytes + cost(&frame);
         let is_over = !self.fits(&frame);
@@ -130,13 +131,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues the state of `key`; a queued frame of the same key that has not been started goes.
+    /// Queues the state of `key`. It replaces an unsent frame with the same key.
     ///
-    /// The new frame takes the old one's place, so that what changes often does not starve, unless a stream
-    /// frame was queued in between: then it goes to the back, and never overtakes it.
+    /// The new frame takes the old one's position, so that a state that changes often is still sent. If a stream frame
+    /// was queued in between, the new frame goes to the back and never overtakes it.
     ///
     /// # Errors
-    /// [`Overflow`] if state frames are queued already and this one would exceed their limit.
+    /// [`Overflow`] if state frames are queued and this one would exceed their limit.
     pub fn push_state(&mut self, key: StateKey, frame: WireFrame) -> Result<Queued, Overflow> {
         if self.index.is_none() && self.entries.len() >= INDEX_THRESHOLD {
             self.rebuild_index();
@@ -169,12 +170,12 @@ impl Outbox {
         }
     }
 
-    /// Queues the connection's last frame, whatever the limits, after what is there.
+    /// Appends the connection's last frame, without checking limits.
     pub fn push_last(&mut self, frame: WireFrame) {
         self.append(frame, None);
     }
 
-    /// Forgets what has not been started, to make room at once when a reader is given up.
+    /// Drops all frames that are not partly written, to free memory when a slow reader is closed.
     pub fn drop_unsent(&mut self) {
         let keep = usize::from(self.front_written > 0);
         self.entries.truncate(keep);
@@ -189,12 +190,12 @@ impl Outbox {
         self.barrier = self.next_number();
     }
 
-    /// Fills `slices` with what is next, in order, and says how many it filled.
+    /// Fills `slices` with the next frames, in order. Returns how many slices it filled.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let frames = self.entries.iter().filter_map(|entry| entry.frame.as_ref());
         let mut filled = 0;
         for (slice, frame) in slices.iter_mut().zip(frames) {
-            // The first entry is never a gap, so the first frame is the one that may have been started.
+            // The first entry is never empty, so the first frame is the one that may be partly written.
             let from = if filled == 0 { self.front_written } else { 0 };
             *slice = IoSlice::new(&frame.as_bytes()[from..]);
             filled += 1;
@@ -202,7 +203,7 @@ impl Outbox {
         filled
     }
 
-    /// Notes that `written` bytes of what [`Self::fill`] gave are on the wire.
+    /// Records that `written` bytes of the slices from [`Self::fill`] were written.
     pub fn advance(&mut self, written: usize) {
         let mut written = written + self.front_written;
         self.front_written = 0;
@@ -226,7 +227,7 @@ impl Outbox {
         }
     }
 
-    /// Gives back the room that an empty outbox keeps for its next frames.
+    /// Frees the capacity that an empty outbox keeps.
     pub fn release(&mut self) {
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
@@ -246,19 +247,19 @@ impl Outbox {
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        let place = self.position_of(number)?;
-        self.entries.get_mut(place)
+        let position = self.position_of(number)?;
+        self.entries.get_mut(position)
     }
 
-    /// The number of the replaceable frame of `key`.
+    /// The sequence number of the replaceable frame of `key`.
     fn find(&self, key: StateKey) -> Option<u64> {
         let number = if let Some(index) = &self.index {
             *index.get(&key)?
         } else {
-            let place = self.entries.iter().rposition(|entry| entry.key == Some(key))?;
-            self.first_number + place as u64
+            let position = self.entries.iter().rposition(|entry| entry.key == Some(key))?;
+            self.first_number + position as u64
         };
-        // What is half on the wire has to be finished.
+        // A partly written frame must be finished.
         (number != self.first_number || self.front_written == 0).then_some(number)
     }
 
@@ -283,7 +284,7 @@ impl Outbox {
         self.index = Some(Box::new(index));
     }
 
-    /// Empties the place of a state frame; at the front the place goes too, since the front is never a gap.
+    /// Empties the entry of a state frame. Empty entries at the front are removed, since the front is never empty.
     fn clear_entry(&mut self, number: u64) {
         let Some(entry) = self.entry_mut(number) else {
             return;
@@ -308,7 +309,7 @@ impl Outbox {
         match (entry.frame, entry.key) {
             (Some(frame), Some(key)) => {
                 self.state_bytes -= cost(&frame);
-                // A frame that had been started may have been followed by a newer one of its key.
+                // A newer frame of the same key may follow a partly written one.
                 if let Some(index) = &mut self.index
                     && index.get(&key) == Some(&number)
                 {
@@ -320,13 +321,13 @@ impl Outbox {
         }
     }
 
-    /// Closes the gaps once they are the larger half, which costs a constant per frame over time.
+    /// Removes empty entries once they are the majority. The amortized cost per frame is constant.
     fn compact(&mut self) {
         if self.gaps <= INDEX_THRESHOLD || self.gaps * 2 <= self.entries.len() {
             return;
         }
-        let before_barrier = self.position_of(self.barrier).unwrap_or(0).min(self.entries.len());
-        let kept = self.entries.range(..before_barrier).filter(|entry| entry.frame.is_some()).count();
+        let entries_before_barrier = self.position_of(self.barrier).unwrap_or(0).min(self.entries.len());
+        let kept = self.entries.range(..entries_before_barrier).filter(|entry| entry.frame.is_some()).count();
         self.barrier = self.first_number + kept as u64;
         self.entries.retain(|entry| entry.frame.is_some());
         self.gaps = 0;
@@ -334,7 +335,7 @@ impl Outbox {
     }
 }
 
-/// What a queued frame counts: its bytes and its place, so that tiny frames are bounded too.
+/// The bytes that a queued frame counts: its length and its queue entry, so that small frames are bounded too.
 fn cost(frame: &WireFrame) -> usize {
     frame.len() + size_of::<Entry>()
 }

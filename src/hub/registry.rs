@@ -1,17 +1,17 @@
-//! Who sits where in a shard, and when each is to be looked at. Plain data behind the shard's lock.
+//! The connections of a shard by slot, and the tick of each one's next check. The shard's lock protects this data.
 
 use std::sync::Arc;
 
 use super::{ConnId, timer_wheel::TimerWheel};
 use crate::transport::PingState;
 
-/// The connections of one shard. Generic, so that its rules are tested without sockets.
+/// The connections of one shard. Generic over the connection, so that tests need no sockets.
 #[derive(Debug)]
 pub(super) struct Registry<C> {
     shard: u8,
     slots: Vec<Slot<C>>,
     free: Vec<u32>,
-    /// The epoch of the next connection; 0 is never used.
+    /// The epoch of the next connection. 0 is never used.
     epoch: u32,
     wheel: TimerWheel<ConnId>,
     len: usize,
@@ -19,16 +19,15 @@ pub(super) struct Registry<C> {
 
 #[derive(Debug)]
 struct Slot<C> {
-    /// Of the connection that sits here, or sat here last.
+    /// The epoch of the current or the last connection in this slot.
     epoch: u32,
     connection: Option<Arc<C>>,
     ping_state: PingState,
-    /// The tick of the wheel's entry that counts; an entry for another tick is stale.
+    /// The tick of the valid wheel entry. Entries with another tick are stale.
     next_check: u64,
 }
 
-/// Ticks that the wheel tells apart: with half-second ticks a bit more than a minute, which is further than
-/// the heartbeat ever looks ahead by default.
+/// Slots of the wheel. With ticks of 500 ms they cover 64 s, longer than the default heartbeat looks ahead.
 const WHEEL_SLOTS: usize = 128;
 
 impl<C> Registry<C> {
@@ -43,12 +42,12 @@ impl<C> Registry<C> {
         }
     }
 
-    /// How many there are.
+    /// Number of open connections.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Seats a connection that is made knowing its id, and visits it at `tick`. `None` if there is no seat.
+    /// Creates a connection with its ID and schedules its first check at `tick`. `None` if all slots are occupied.
     pub fn insert(&mut self, tick: u64, make: impl FnOnce(ConnId) -> C) -> Option<Arc<C>> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -58,22 +57,22 @@ impl<C> Registry<C> {
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
         let id = ConnId::new(self.shard, slot, epoch);
         let connection = Arc::new(make(id));
-        let visit = self.wheel.schedule(tick, id);
-        let taken = Slot {
+        let next_check = self.wheel.schedule(tick, id);
+        let occupied = Slot {
             epoch,
             connection: Some(Arc::clone(&connection)),
             ping_state: PingState::default(),
-            next_check: visit,
+            next_check,
         };
         match self.slots.get_mut(id.slot()) {
-            Some(free) => *free = taken,
-            None => self.slots.push(taken),
+            Some(free) => *free = occupied,
+            None => self.slots.push(occupied),
         }
         self.len += 1;
         Some(connection)
     }
 
-    /// Frees the seat if it is still this connection's.
+    /// Frees the slot if it still holds this connection.
     pub fn remove(&mut self, id: ConnId) {
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
             return;
@@ -85,17 +84,16 @@ impl<C> Registry<C> {
         }
     }
 
-    /// The connection of that id, if it still sits here.
+    /// The connection with this ID, if it is still open.
     pub fn get(&self, id: ConnId) -> Option<&Arc<C>> {
         self.slots.get(id.slot()).filter(|slot| slot.epoch == id.epoch())?.connection.as_ref()
     }
 
-    /// All connections.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<C>> {
         self.slots.iter().filter_map(|slot| slot.connection.as_ref())
     }
 
-    /// Sees to it that the connection is visited at `tick` at the latest.
+    /// Makes sure that the connection is checked at `tick` or earlier.
     pub fn check_by(&mut self, id: ConnId, tick: u64) {
         let Some(slot) = self.slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
             return;
@@ -105,10 +103,10 @@ impl<C> Registry<C> {
         }
     }
 
-    /// Visits everybody who is due up to `tick`; `visit` returns the tick of the next visit.
-    pub fn check_due(&mut self, tick: u64, mut visit: impl FnMut(&Arc<C>, &mut PingState) -> u64) {
+    /// Checks every connection due up to `tick`. `check` returns the tick of the next check.
+    pub fn check_due(&mut self, tick: u64, mut check: impl FnMut(&Arc<C>, &mut PingState) -> u64) {
         let slots = &mut self.slots;
-        let mut again = Vec::new();
+        let mut rescheduled = Vec::new();
         self.wheel.advance(tick, |tick, id| {
             let Some(slot) = slots.get_mut(id.slot()).filter(|slot| slot.epoch == id.epoch()) else {
                 return;
@@ -116,9 +114,9 @@ impl<C> Registry<C> {
             let Some(connection) = slot.connection.as_ref().filter(|_| slot.next_check == tick) else {
                 return;
             };
-            again.push((visit(connection, &mut slot.ping_state), id));
+            rescheduled.push((check(connection, &mut slot.ping_state), id));
         });
-        for (tick, id) in again {
+        for (tick, id) in rescheduled {
             let scheduled = self.wheel.schedule(tick, id);
             if let Some(slot) = self.slots.get_mut(id.slot()) {
                 slot.next_check = scheduled;
@@ -132,7 +130,7 @@ mod tests {
     use super::*;
 
     fn insert(registry: &mut Registry<ConnId>, tick: u64) -> ConnId {
-        *registry.insert(tick, |id| id).expect("there is a seat")
+        *registry.insert(tick, |id| id).expect("a free slot")
     }
 
     fn checked(registry: &mut Registry<ConnId>, tick: u64, next: u64) -> Vec<ConnId> {

@@ -1,4 +1,4 @@
-//! Room kept in the shards' mailboxes, so that sending needs no wait.
+//! Capacity reserved in the shards' command queues, so that commands are sent without waiting.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::{
     shard::{Command, NewMember},
 };
 use crate::{
-    channels::{ChannelId, Topic},
+    model::{ChannelId, Topic},
     transport::{Connection, frame::WireFrame},
 };
 
-/// So many commands as were asked for, in each shard's mailbox. None of its methods waits, so they may be called under
-/// a lock. What is sent beyond that is lost, which is a mistake of the caller's and is logged.
+/// A number of reserved commands in each shard's queue. The methods never wait, so they may be called under a lock. A
+/// command beyond the reservation is dropped and logged; it indicates a bug in the caller.
 #[derive(Debug)]
 pub struct ReservedCommands<'a>(SmallVec<[PermitIterator<'a, Command>; 4]>);
 
@@ -24,54 +24,55 @@ impl<'a> ReservedCommands<'a> {
         Self(permits)
     }
 
-    /// Says something to all members of a room on this node: one command of each shard.
-    pub fn publish(&mut self, room: &Topic, post: TopicDelivery) {
-        let posts: Arc<[TopicDelivery]> = Arc::new([post]);
+    /// Publishes to all members of a topic on this node. Uses one command per shard.
+    pub fn publish(&mut self, topic: &Topic, delivery: TopicDelivery) {
+        let deliveries: Arc<[TopicDelivery]> = Arc::new([delivery]);
         for shard in 0..self.0.len() {
-            self.enqueue(shard, Command::Publish(room.clone(), Arc::clone(&posts)));
+            self.enqueue(shard, Command::Publish(topic.clone(), Arc::clone(&deliveries)));
         }
     }
 
-    /// Says something to one connection: one command.
+    /// Sends a frame to one connection. Uses one command.
     pub fn send(&mut self, connection: &Arc<Connection>, frame: WireFrame) {
         self.enqueue(connection.id().shard(), Command::Send(Arc::clone(connection), frame));
     }
 
-    /// Seats a member in a room, after these frames, which come before everything else of its channel: one command.
-    pub fn join(&mut self, room: Topic, member: Member<Arc<Connection>>, first: WireFrame) {
+    /// Adds a member to a topic. `first_frame` precedes everything else of its channel. Uses one command.
+    pub fn join(&mut self, topic: Topic, member: Member<Arc<Connection>>, first_frame: WireFrame) {
         let shard = member.connection.id().shard();
-        self.enqueue(shard, Command::Join(Box::new(NewMember { topic: room, member, first_frame: first })));
+        self.enqueue(shard, Command::Join(Box::new(NewMember { topic, member, first_frame })));
     }
 
-    /// Ends a membership; nothing of the room reaches the connection for this channel after `last`. One command.
+    /// Removes a member from a topic. Nothing of the topic reaches the connection for this channel after `last_frame`.
+    /// Uses one command.
     pub fn leave(
         &mut self,
-        room: &Topic,
+        topic: &Topic,
         channel: ChannelId,
         connection: &Arc<Connection>,
-        last: Option<WireFrame>,
+        last_frame: Option<WireFrame>,
     ) {
-        let last = last.map(|frame| (Arc::clone(connection), frame));
-        self.enqueue(connection.id().shard(), Command::Leave(room.clone(), channel, last));
+        let last = last_frame.map(|frame| (Arc::clone(connection), frame));
+        self.enqueue(connection.id().shard(), Command::Leave(topic.clone(), channel, last));
     }
 
-    /// Changes what a member wants to hear, after these frames: one command.
+    /// Changes a member's receive mask after `first_frame`. Uses one command.
     pub fn set_mask(
         &mut self,
-        room: &Topic,
+        topic: &Topic,
         channel: ChannelId,
-        hears: ReceiveMask,
+        mask: ReceiveMask,
         connection: &Arc<Connection>,
-        first: Option<WireFrame>,
+        first_frame: Option<WireFrame>,
     ) {
-        let first = first.map(|frame| (Arc::clone(connection), frame));
-        self.enqueue(connection.id().shard(), Command::SetMask(room.clone(), channel, hears, first));
+        let first = first_frame.map(|frame| (Arc::clone(connection), frame));
+        self.enqueue(connection.id().shard(), Command::SetMask(topic.clone(), channel, mask, first));
     }
 
     fn enqueue(&mut self, shard: usize, command: Command) {
         match self.0.get_mut(shard).and_then(Iterator::next) {
             Some(permit) => permit.send(command),
-            None => tracing::error!(shard, "more was to be sent than there is room kept for"),
+            None => tracing::error!(shard, "more commands sent than reserved; command dropped"),
         }
     }
 }

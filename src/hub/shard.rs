@@ -1,9 +1,8 @@
-//! One shard: the connections that sit in it, and the task that writes to them.
+//! One shard: its connections and the task that writes to them.
 //!
-//! The task takes everything that waits in its mailbox (at most [`BATCH`] commands), queues the frames in the
-//! outboxes, and then writes to each socket that got something **once**. So a batch forms by itself while
-//! the previous one is being written: no timer, no added latency when idle, and under pressure many frames
-//! in one write, which costs hardly more than one frame.
+//! The task takes all waiting commands (up to [`MAX_BATCH_WEIGHT`]), queues the frames in the outboxes, and then writes
+//! **once** to each socket that received frames. A batch collects while the previous one is written, so there is no
+//! timer and no added latency when idle. Under load many frames share one write.
 
 use std::sync::Arc;
 
@@ -22,22 +21,22 @@ use super::{
     topics::TopicTable,
 };
 use crate::{
-    channels::{ChannelId, Topic},
+    model::{ChannelId, Topic},
     transport::{
         Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, frame::WireFrame, millis,
     },
 };
 
-/// Commands that one batch takes at most, each of several posts counted by its posts; the last may exceed it.
+/// Maximum weight of a batch in commands. A publish counts one per delivery; the last command may exceed the maximum.
 const MAX_BATCH_WEIGHT: usize = 256;
-/// After so many writes others get a turn: a large fan-out must not hold its thread for tens of milliseconds.
+/// Writes before the task yields, so that a large fan-out does not hold its thread for tens of milliseconds.
 const YIELD_AFTER_WRITES: usize = 64;
-/// Connections looked up under one hold of the lock, so that those who join need not wait for long.
+/// Connections looked up under one hold of the registry lock, so that new connections do not wait long.
 const LOOKUP_CHUNK: usize = 64;
-/// Deliveries queued (which is about 30 times cheaper than writing) before others get a turn.
+/// Queued deliveries before the task yields. Queueing is about 30 times cheaper than writing.
 const YIELD_AFTER_QUEUED: usize = 2048;
 
-/// One message for the connections of one shard.
+/// One message for connections of one shard.
 #[derive(Debug)]
 pub(super) struct ShardDelivery {
     pub key: Option<StateKey>,
@@ -45,47 +44,47 @@ pub(super) struct ShardDelivery {
     pub to: Vec<ConnId>,
 }
 
-/// What a shard is asked to do; in order.
+/// A command for a shard. Commands run in order.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// One call's deliveries, in order.
+    /// Deliveries of one `fan_out` call, in order.
     Deliver(Vec<ShardDelivery>),
-    /// Says things in a room.
+    /// Publishes messages to a topic.
     Publish(Topic, Arc<[TopicDelivery]>),
-    /// Says something to one connection, in order with what rooms say to it.
+    /// Sends a frame to one connection, in order with messages of topics.
     Send(Arc<Connection>, WireFrame),
-    /// Seats a member, after these frames.
+    /// Adds a member after its first frame.
     Join(Box<NewMember>),
-    /// Ends a membership, with these last frames.
+    /// Removes a member, then sends the last frame.
     Leave(Topic, ChannelId, Option<(Arc<Connection>, WireFrame)>),
-    /// Changes what a member wants to hear, after these frames.
+    /// Sends the frame, then changes the member's receive mask.
     SetMask(Topic, ChannelId, ReceiveMask, Option<(Arc<Connection>, WireFrame)>),
 }
 
 impl Command {
-    /// How much of a batch it is.
+    /// The command's weight in a batch.
     fn weight(&self) -> usize {
-        if let Self::Publish(_, posts) = self { posts.len().max(1) } else { 1 }
+        if let Self::Publish(_, deliveries) = self { deliveries.len().max(1) } else { 1 }
     }
 }
 
-/// A member on its way in.
+/// A member to be added to a topic.
 #[derive(Debug)]
 pub(super) struct NewMember {
     pub topic: Topic,
     pub member: Member<Arc<Connection>>,
-    /// What it is told before anything else: the reply, what is replayed, the state.
+    /// Sent before anything else: the join reply, replayed messages and the presence state.
     pub first_frame: WireFrame,
 }
 
-/// The part of a shard that its connections and the hub share.
+/// The part of a shard shared by its connections and the hub.
 #[derive(Debug)]
 pub(crate) struct Shard {
     number: u8,
     registry: Mutex<Registry<Connection>>,
     settings: ConnectionSettings,
     counters: Counters,
-    /// The zero of all of the shard's times.
+    /// Start time; all times of the shard are milliseconds since then.
     started: Instant,
 }
 
@@ -95,12 +94,11 @@ impl Shard {
         Self { number, registry, settings, counters: Counters::default(), started: Instant::now() }
     }
 
-    /// What all connections have in common.
+    /// Settings of all connections.
     pub(crate) const fn settings(&self) -> &ConnectionSettings {
         &self.settings
     }
 
-    /// What is counted here.
     pub(crate) const fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -110,12 +108,12 @@ impl Shard {
         self.uptime_ms_at(Instant::now())
     }
 
-    /// The same for another moment; 0 if that was before.
+    /// Milliseconds from the shard's start to `when`; 0 if `when` is earlier.
     pub(crate) fn uptime_ms_at(&self, when: Instant) -> u64 {
         millis(when.saturating_duration_since(self.started))
     }
 
-    /// Sees to it that a connection is visited when `due_ms` has come, or up to one tick later.
+    /// Makes sure that a connection is checked at `due_ms` or up to one tick later.
     pub(crate) fn check_by(&self, id: ConnId, due_ms: u64) {
         self.registry.lock().check_by(id, self.tick_after(due_ms));
     }
@@ -125,8 +123,8 @@ impl Shard {
         socket: Socket,
         options: ConnectionOptions,
     ) -> Option<Arc<Connection>> {
-        let first_visit = self.uptime_ms() + millis(self.settings.heartbeat.ping_interval);
-        let tick = self.tick_after(first_visit);
+        let first_check = self.uptime_ms() + millis(self.settings.heartbeat.ping_interval);
+        let tick = self.tick_after(first_check);
         let make = |id| Connection::new(id, socket, options, Arc::clone(self));
         self.registry.lock().insert(tick, make)
     }
@@ -155,29 +153,29 @@ impl Shard {
         due_ms.div_ceil(self.tick_ms())
     }
 
-    /// Visits the connections that are due: pings, verdicts, timers.
+    /// Checks the connections that are due: pings, timeouts, timers.
     async fn tick(&self) {
         let now = self.uptime_ms();
-        let mut to_do = Vec::new();
-        self.registry.lock().check_due(now / self.tick_ms(), |connection, liveness| {
-            let (check, next) = connection.check(now, liveness);
-            to_do.push((Arc::clone(connection), check));
+        let mut checked = Vec::new();
+        self.registry.lock().check_due(now / self.tick_ms(), |connection, ping_state| {
+            let (check, next) = connection.check(now, ping_state);
+            checked.push((Arc::clone(connection), check));
             self.tick_after(next)
         });
-        for (place, (connection, check)) in to_do.into_iter().enumerate() {
+        for (index, (connection, check)) in checked.into_iter().enumerate() {
             connection.apply_check(check);
-            if check != Check::Alive && place % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
+            if check != Check::Alive && index % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
                 yield_now().await;
             }
         }
     }
 }
 
-/// Runs a shard until `stop`, or until nobody can send to it any more.
+/// Runs a shard until `stop` is cancelled or all senders are dropped.
 pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>, stop: CancellationToken) {
     let mut ticks = interval(shard.settings.heartbeat.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let published = ShardMetrics::for_shard(shard.number);
+    let shard_metrics = ShardMetrics::for_shard(shard.number);
     let mut writer = ShardWriter {
         shard: &shard,
         topics: TopicTable::default(),
@@ -192,31 +190,31 @@ pub(super) async fn run(shard: Arc<Shard>, mut mailbox: mpsc::Receiver<Command>,
             () = stop.cancelled() => break,
             _ = ticks.tick() => {
                 shard.tick().await;
-                published.publish(shard.len(), &shard.counters);
-                published.publish_topics(writer.topics.len(), writer.topics.member_count());
+                shard_metrics.publish(shard.len(), &shard.counters);
+                shard_metrics.publish_topics(writer.topics.len(), writer.topics.member_count());
             }
-            is_more = receive_batch(&mut batch, &mut mailbox) => {
-                if !is_more {
+            is_open = receive_batch(&mut batch, &mut mailbox) => {
+                if !is_open {
                     break;
                 }
                 writer.execute(batch.drain(..)).await;
             }
         }
     }
-    published.publish(shard.len(), &shard.counters);
+    shard_metrics.publish(shard.len(), &shard.counters);
 }
 
-/// What becomes of frames for the members of a room.
+/// How frames reach the members of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WriteMode {
-    /// They are queued, to go out with what else the batch brings.
+    /// Frames are queued and written at the end of the batch.
     Queue,
-    /// They are written.
+    /// Frames are written at once.
     Write,
 }
 
 impl WriteMode {
-    /// How much of a turn one member takes, in queued deliveries.
+    /// The cost of one member before the next yield, in queued deliveries.
     const fn cost(self) -> usize {
         match self {
             Self::Queue => 1,
@@ -225,7 +223,7 @@ impl WriteMode {
     }
 }
 
-/// Waits for a command and takes a batch of what waits behind it; `false` if nothing will come any more.
+/// Waits for a command and takes a batch of the waiting ones. `false` once all senders are dropped.
 async fn receive_batch(batch: &mut Vec<Command>, mailbox: &mut mpsc::Receiver<Command>) -> bool {
     let mut next = mailbox.recv().await;
     let mut weight = 0;
@@ -240,13 +238,13 @@ async fn receive_batch(batch: &mut Vec<Command>, mailbox: &mut mpsc::Receiver<Co
 struct ShardWriter<'a> {
     shard: &'a Shard,
     topics: TopicTable<Arc<Connection>>,
-    /// The rooms that something waits for, in the order in which it was said.
+    /// Topics with pending deliveries, in order of their first delivery.
     pending_topics: Vec<Topic>,
-    /// What single connections are to be told after what waits for rooms: most often that it was said there.
+    /// Frames for single connections, queued after the pending deliveries of topics. Most are replies to a publish.
     pending_sends: Vec<(Arc<Connection>, WireFrame)>,
-    /// Who got something in the batch at hand.
+    /// Connections that received frames in the current batch.
     dirty: Vec<Arc<Connection>>,
-    /// How much was queued since others had a turn.
+    /// Deliveries queued since the last yield.
     queued_since_yield: usize,
 }
 
@@ -255,111 +253,111 @@ impl ShardWriter<'_> {
         for command in commands {
             match command {
                 Command::Deliver(deliveries) => self.deliver(deliveries).await,
-                Command::Publish(room, posts) => {
-                    if self.topics.publish(&room, &posts) {
-                        self.pending_topics.push(room);
+                Command::Publish(topic, deliveries) => {
+                    if self.topics.publish(&topic, &deliveries) {
+                        self.pending_topics.push(topic);
                     }
                 }
                 Command::Send(connection, frame) => self.pending_sends.push((connection, frame)),
-                Command::Join(joining) => {
-                    let NewMember { topic: room, member, first_frame: first } = *joining;
-                    self.deliver_pending_before(&room).await;
-                    self.queue_frame(&member.connection, first);
-                    self.topics.join(room, member);
+                Command::Join(new_member) => {
+                    let NewMember { topic, member, first_frame } = *new_member;
+                    self.deliver_pending_before(&topic).await;
+                    self.queue_frame(&member.connection, first_frame);
+                    self.topics.join(topic, member);
                 }
-                Command::Leave(room, channel, last) => {
-                    self.deliver_pending_before(&room).await;
-                    self.topics.leave(&room, channel);
-                    if let Some((connection, frame)) = last {
+                Command::Leave(topic, channel, last_frame) => {
+                    self.deliver_pending_before(&topic).await;
+                    self.topics.leave(&topic, channel);
+                    if let Some((connection, frame)) = last_frame {
                         self.queue_frame(&connection, frame);
                     }
                 }
-                Command::SetMask(room, channel, hears, first) => {
-                    self.deliver_pending_before(&room).await;
-                    if let Some((connection, frame)) = first {
+                Command::SetMask(topic, channel, mask, first_frame) => {
+                    self.deliver_pending_before(&topic).await;
+                    if let Some((connection, frame)) = first_frame {
                         self.queue_frame(&connection, frame);
                     }
-                    if let Some(member) = self.topics.member_mut(&room, channel) {
-                        member.mask = hears;
+                    if let Some(member) = self.topics.member_mut(&topic, channel) {
+                        member.mask = mask;
                     }
                 }
             }
         }
-        // Nobody gets anything but what was said in one room: there is nothing to wait for.
-        if let ([room], true, true) =
+        // The batch holds deliveries of one topic only, so they are written directly.
+        if let ([topic], true, true) =
             (&*self.pending_topics, self.pending_sends.is_empty(), self.dirty.is_empty())
         {
-            let room = room.clone();
+            let topic = topic.clone();
             self.pending_topics.clear();
-            return self.deliver_topic(&room, WriteMode::Write).await;
+            return self.deliver_topic(&topic, WriteMode::Write).await;
         }
         self.deliver_all_pending().await;
-        for (place, connection) in self.dirty.drain(..).enumerate() {
+        for (index, connection) in self.dirty.drain(..).enumerate() {
             connection.flush_dirty();
-            if place % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
+            if index % YIELD_AFTER_WRITES == YIELD_AFTER_WRITES - 1 {
                 yield_now().await;
             }
         }
-        // A fan-out to everybody is rare; its room is not kept.
+        // A fan-out to all connections is rare; its capacity is not kept.
         self.dirty.shrink_to(MAX_BATCH_WEIGHT);
     }
 
-    /// Queues what comes before a change of who is in a room.
-    async fn deliver_pending_before(&mut self, room: &Topic) {
+    /// Queues everything that precedes a change of the topic's membership.
+    async fn deliver_pending_before(&mut self, topic: &Topic) {
         if self.pending_sends.is_empty() {
-            self.deliver_topic(room, WriteMode::Queue).await;
+            self.deliver_topic(topic, WriteMode::Queue).await;
         } else {
             self.deliver_all_pending().await;
         }
     }
 
-    /// Queues all that waits, for rooms first.
+    /// Queues all pending frames, those of topics first.
     async fn deliver_all_pending(&mut self) {
-        for room in std::mem::take(&mut self.pending_topics) {
-            self.deliver_topic(&room, WriteMode::Queue).await;
+        for topic in std::mem::take(&mut self.pending_topics) {
+            self.deliver_topic(&topic, WriteMode::Queue).await;
         }
         for (connection, frame) in std::mem::take(&mut self.pending_sends) {
             self.queue_frame(&connection, frame);
         }
     }
 
-    /// Queues or writes what waits for a room, for each member in one piece.
-    async fn deliver_topic(&mut self, room: &Topic, how: WriteMode) {
-        let Some((members, mut bundle)) = self.topics.take_pending(room) else {
+    /// Queues or writes the pending deliveries of a topic, joined per member.
+    async fn deliver_topic(&mut self, topic: &Topic, mode: WriteMode) {
+        let Some((members, mut batch)) = self.topics.take_pending(topic) else {
             return;
         };
-        let (mut delivered, mut missed) = (0, 0);
-        for some in members.chunks(YIELD_AFTER_QUEUED / how.cost()) {
-            for member in some {
+        let (mut delivered, mut undeliverable) = (0, 0);
+        for chunk in members.chunks(YIELD_AFTER_QUEUED / mode.cost()) {
+            for member in chunk {
                 let connection = &member.connection;
-                let frames = bundle.frames(member, connection.dialect());
+                let frames = batch.frames(member, connection.dialect());
                 if frames.is_empty() {
                     continue;
                 }
-                let taken = match how {
+                let result = match mode {
                     WriteMode::Write => connection.send_all(&frames),
                     WriteMode::Queue => connection.queue_all(&frames),
                 };
-                match taken {
-                    Ok(()) => delivered += bundle.len() as u64,
-                    Err(SendError::Closed | SendError::Slow) => missed += bundle.len() as u64,
+                match result {
+                    Ok(()) => delivered += batch.len() as u64,
+                    Err(SendError::Closed | SendError::Slow) => undeliverable += batch.len() as u64,
                 }
-                if how == WriteMode::Queue && connection.mark_dirty() {
+                if mode == WriteMode::Queue && connection.mark_dirty() {
                     self.dirty.push(Arc::clone(connection));
                 }
             }
-            self.queued_since_yield += some.len() * how.cost();
+            self.queued_since_yield += chunk.len() * mode.cost();
             if self.queued_since_yield >= YIELD_AFTER_QUEUED {
                 self.queued_since_yield = 0;
                 yield_now().await;
             }
         }
         self.shard.counters.deliveries.add(delivered);
-        self.shard.counters.undeliverable.add(missed);
+        self.shard.counters.undeliverable.add(undeliverable);
     }
 
     fn queue_frame(&mut self, connection: &Arc<Connection>, frame: WireFrame) {
-        // Should it not get through, the connection is ending, and its session will leave.
+        // On failure the connection is closing, and its session leaves its topics.
         let _ = connection.queue(None, frame);
         if connection.mark_dirty() {
             self.dirty.push(Arc::clone(connection));
@@ -380,11 +378,11 @@ impl ShardWriter<'_> {
     }
 
     fn queue_for(&mut self, delivery: &ShardDelivery, ids: &[ConnId]) {
-        let (mut delivered, mut coalesced, mut missed) = (0, 0, 0);
+        let (mut delivered, mut coalesced, mut undeliverable) = (0, 0, 0);
         let registry = self.shard.registry.lock();
         for id in ids {
             let Some(connection) = registry.get(*id) else {
-                missed += 1;
+                undeliverable += 1;
                 continue;
             };
             let Some(frame) = delivery.message.frame(connection.dialect()) else {
@@ -397,7 +395,7 @@ impl ShardWriter<'_> {
                     coalesced += 1;
                 }
                 Err(SendError::Closed | SendError::Slow) => {
-                    missed += 1;
+                    undeliverable += 1;
                     continue;
                 }
             }
@@ -409,6 +407,6 @@ impl ShardWriter<'_> {
         let counters = &self.shard.counters;
         counters.deliveries.add(delivered);
         counters.coalesced.add(coalesced);
-        counters.undeliverable.add(missed);
+        counters.undeliverable.add(undeliverable);
     }
 }

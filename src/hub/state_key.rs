@@ -1,16 +1,16 @@
-//! What a state frame is about.
+//! Keys of state frames.
 
 use crate::model::{ConversationId, UserId};
 
-/// Names the thing whose state a frame tells; of two frames with the same key the later one is enough.
+/// Identifies the state that a frame carries. A newer frame with the same key replaces an older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StateKey {
-    /// One user's presence.
+    /// The presence of one user.
     Presence(UserId),
-    /// Whether one user types in one conversation.
+    /// Whether one user is typing in one conversation.
     Typing(ConversationId, UserId),
-    /// What one user does on one device, whose id stands here as a hash.
+    /// The context of one user's device. The second field is a hash of the device ID.
     Context(UserId, u64),
-    /// The answer to the peer's latest ping (RFC 6455 section 5.5.3: only the latest needs one).
+    /// The pong for the peer's latest ping. RFC 6455 section 5.5.3 requires only the latest one.
     Pong,
 }

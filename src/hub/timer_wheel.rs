@@ -1,23 +1,23 @@
-//! A timer wheel: one cheap entry per connection instead of one timer of the runtime each.
+//! A timer wheel. It costs one small entry per connection instead of one runtime timer.
 
-/// Items by the tick at which they are due. Time is whatever the caller counts in ticks.
+/// Items by the tick at which they are due. The caller defines the length of a tick.
 #[derive(Debug)]
 pub struct TimerWheel<T> {
     slots: Box<[Vec<T>]>,
-    /// The last tick that was taken out.
+    /// The last tick passed to `advance`.
     last_tick: u64,
 }
 
 impl<T> TimerWheel<T> {
-    /// A wheel that tells apart `slots` ticks (at least 2); what is due later than that comes out early, after
-    /// `slots - 1` ticks, and has to be put back.
+    /// Creates a wheel with `slots` ticks (at least 2). An item scheduled later than `slots - 1` ticks from now is due
+    /// early, and the caller schedules it again.
     #[must_use]
     pub fn new(slots: usize) -> Self {
         Self { slots: (0..slots.max(2)).map(|_| Vec::new()).collect(), last_tick: 0 }
     }
 
-    /// Puts `item` in for `tick` and returns the tick at which it will come out: never before the next one, and
-    /// never after what the wheel can tell apart.
+    /// Schedules `item` for `tick`. Returns the tick at which it is due: at least the next one, at most `slots - 1`
+    /// ticks from now.
     pub fn schedule(&mut self, tick: u64, item: T) -> u64 {
         let horizon = self.last_tick + self.slots.len() as u64 - 1;
         let tick = tick.clamp(self.last_tick + 1, horizon);
@@ -26,12 +26,12 @@ impl<T> TimerWheel<T> {
         tick
     }
 
-    /// Takes out everything that is due up to and including `tick`, with the tick each was due at.
+    /// Removes every item due up to and including `tick` and passes it to `due` with its tick.
     pub fn advance(&mut self, tick: u64, mut due: impl FnMut(u64, T)) {
         while self.last_tick < tick {
             self.last_tick += 1;
             let slot = self.slot(self.last_tick);
-            // Taken out whole, so that a slot which was once crowded does not keep its room.
+            // Takes the whole vector, so that a slot does not retain the capacity of its largest use.
             for item in std::mem::take(&mut self.slots[slot]) {
                 due(self.last_tick, item);
             }

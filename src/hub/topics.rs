@@ -1,9 +1,8 @@
-//! Who is in which room of a shard, and what has been said there and not been passed on yet. Plain data: the shard's
-//! task owns it, so there is no lock.
+//! The topics of one shard: members and pending deliveries. The shard's task owns this data, so there is no lock.
 //!
-//! What waits for a room is passed on in one go, joined into one piece per dialect for all who hear the same of it: a
-//! write costs by the write, hardly by the byte. Somebody who is left out of a part (who said it, who had it replayed)
-//! gets the frames one by one; they still go out in one write.
+//! Pending deliveries of a topic are flushed together. Frames are joined into one buffer per dialect and receive mask,
+//! because the cost of a write hardly depends on its size. A member excluded from some deliveries (its sender, or a
+//! member that got them by replay) gets separate frames, still in one write.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -16,45 +15,45 @@ use super::{
     member::{Member, ReceiveMask},
 };
 use crate::{
-    channels::{ChannelId, Topic},
+    model::{ChannelId, Topic},
     protocol::Dialect,
     transport::frame::WireFrame,
 };
 
-/// Something said in a room.
+/// A message for the members of a topic.
 #[derive(Debug, Clone)]
 pub struct TopicDelivery {
-    /// What is said, encoded at most once per dialect.
+    /// The message, encoded at most once per dialect.
     pub message: Arc<Encodable>,
-    /// To whom: those who hear this.
+    /// The kind of message. Members whose mask includes it receive it.
     pub kind: ReceiveMask,
-    /// Who is left out.
+    /// A channel that does not receive it, usually the sender's.
     pub except: Option<ChannelId>,
-    /// By what those know it who may have had it replayed.
+    /// Message ID. Members that received this ID by replay are skipped.
     pub id: Option<Uuid>,
 }
 
 /// The frames of one flush for one member, in order.
 type Frames = SmallVec<[WireFrame; 2]>;
 
-/// The rooms of one shard.
+/// The topics of one shard. `C` is the connection type.
 #[derive(Debug)]
 pub(super) struct TopicTable<C> {
     topics: HashMap<Topic, TopicState<C>>,
     member_count: usize,
 }
 
-/// Members of a room before they are found by an index; looking through fewer costs less than hashing.
+/// Number of members above which they are found by index. A linear search is faster below it.
 const INDEX_THRESHOLD: usize = 32;
-/// The most bytes that are joined into one piece. More in a piece saves nothing, and a piece counts as one frame
-/// against the outbox's limit.
+/// Maximum bytes joined into one buffer. Larger buffers save nothing, and a buffer counts as one frame against the
+/// outbox's limit.
 const MAX_JOINED_BYTES: usize = 64 * 1024;
 
-/// One room: its members and what waits for them.
+/// The members of one topic and its pending deliveries.
 #[derive(Debug)]
 pub(super) struct TopicState<C> {
     members: Vec<Member<C>>,
-    /// Where each is, once there are too many to look through.
+    /// Member index by channel, present above [`INDEX_THRESHOLD`] members.
     index: Option<Box<HashMap<ChannelId, u32>>>,
     pending: Vec<TopicDelivery>,
 }
@@ -66,28 +65,28 @@ impl<C> Default for TopicTable<C> {
 }
 
 impl<C> TopicTable<C> {
-    /// How many rooms have somebody in them.
+    /// Number of topics that have members.
     pub fn len(&self) -> usize {
         self.topics.len()
     }
 
-    /// How many places are taken in all of them.
+    /// Number of members of all topics.
     pub const fn member_count(&self) -> usize {
         self.member_count
     }
 
-    /// Adds a member. What waits for the room has to be passed on before.
-    pub fn join(&mut self, room: Topic, member: Member<C>) {
-        let in_room = self.topics.entry(room).or_insert_with(TopicState::new);
-        debug_assert!(in_room.pending.is_empty(), "what was said before is not for who joins now");
-        in_room.add(member);
+    /// Adds a member. Pending deliveries of the topic must be flushed before.
+    pub fn join(&mut self, topic: Topic, member: Member<C>) {
+        let state = self.topics.entry(topic).or_insert_with(TopicState::new);
+        debug_assert!(state.pending.is_empty(), "pending deliveries must be flushed before a join");
+        state.add(member);
         self.member_count += 1;
     }
 
-    /// Removes a member. What waits for the room has to be passed on before.
-    pub fn leave(&mut self, room: &Topic, channel: ChannelId) -> Option<Member<C>> {
-        // By entry, so that the name is hashed once.
-        let Entry::Occupied(mut entry) = self.topics.entry(room.clone()) else {
+    /// Removes a member. Pending deliveries of the topic must be flushed before.
+    pub fn leave(&mut self, topic: &Topic, channel: ChannelId) -> Option<Member<C>> {
+        // The entry API hashes the name once.
+        let Entry::Occupied(mut entry) = self.topics.entry(topic.clone()) else {
             return None;
         };
         let member = entry.get_mut().remove(channel)?;
@@ -101,28 +100,28 @@ impl<C> TopicTable<C> {
         Some(member)
     }
 
-    /// A member.
-    pub fn member_mut(&mut self, room: &Topic, channel: ChannelId) -> Option<&mut Member<C>> {
-        let in_room = self.topics.get_mut(room)?;
-        let place = in_room.index_of(channel)?;
-        in_room.members.get_mut(place)
+    pub fn member_mut(&mut self, topic: &Topic, channel: ChannelId) -> Option<&mut Member<C>> {
+        let state = self.topics.get_mut(topic)?;
+        let position = state.position_of(channel)?;
+        state.members.get_mut(position)
     }
 
-    /// Has something wait for the room; `true` if it is the first that does. Nobody there: nothing waits.
-    pub fn publish(&mut self, room: &Topic, posts: &[TopicDelivery]) -> bool {
-        let Some(in_room) = self.topics.get_mut(room) else {
+    /// Appends deliveries to the topic. Returns `true` if it had none pending before. Does nothing if the topic has no
+    /// members.
+    pub fn publish(&mut self, topic: &Topic, deliveries: &[TopicDelivery]) -> bool {
+        let Some(state) = self.topics.get_mut(topic) else {
             return false;
         };
-        let is_first = in_room.pending.is_empty();
-        in_room.pending.extend_from_slice(posts);
-        is_first && !posts.is_empty()
+        let is_first = state.pending.is_empty();
+        state.pending.extend_from_slice(deliveries);
+        is_first && !deliveries.is_empty()
     }
 
-    /// What waits for a room, with those it is for; whatever is not asked for is dropped.
-    pub fn take_pending(&mut self, room: &Topic) -> Option<(&[Member<C>], TopicBatch)> {
-        let in_room = self.topics.get_mut(room)?;
-        let waiting = std::mem::take(&mut in_room.pending);
-        (!waiting.is_empty()).then(|| (in_room.members.as_slice(), TopicBatch::new(waiting)))
+    /// Takes the pending deliveries of a topic with its members. Deliveries not encoded by the caller are dropped.
+    pub fn take_pending(&mut self, topic: &Topic) -> Option<(&[Member<C>], TopicBatch)> {
+        let state = self.topics.get_mut(topic)?;
+        let pending = std::mem::take(&mut state.pending);
+        (!pending.is_empty()).then(|| (state.members.as_slice(), TopicBatch::new(pending)))
     }
 }
 
@@ -131,9 +130,9 @@ impl<C> TopicState<C> {
         Self { members: Vec::new(), index: None, pending: Vec::new() }
     }
 
-    fn index_of(&self, channel: ChannelId) -> Option<usize> {
+    fn position_of(&self, channel: ChannelId) -> Option<usize> {
         match &self.index {
-            Some(index) => index.get(&channel).map(|place| *place as usize),
+            Some(index) => index.get(&channel).map(|position| *position as usize),
             None => self.members.iter().position(|member| member.channel == channel),
         }
     }
@@ -147,20 +146,21 @@ impl<C> TopicState<C> {
                 index.insert(channel, self.members.len() as u32 - 1);
             }
             None if self.members.len() > INDEX_THRESHOLD => {
-                let places = self.members.iter().zip(0..).map(|(member, place)| (member.channel, place));
-                self.index = Some(Box::new(places.collect()));
+                let positions =
+                    self.members.iter().zip(0..).map(|(member, position)| (member.channel, position));
+                self.index = Some(Box::new(positions.collect()));
             }
             None => {}
         }
     }
 
     fn remove(&mut self, channel: ChannelId) -> Option<Member<C>> {
-        let place = self.index_of(channel)?;
-        let member = self.members.swap_remove(place);
+        let position = self.position_of(channel)?;
+        let member = self.members.swap_remove(position);
         if let Some(index) = &mut self.index {
             index.remove(&channel);
-            if let (Some(moved), Ok(place)) = (self.members.get(place), u32::try_from(place)) {
-                index.insert(moved.channel, place);
+            if let (Some(moved), Ok(position)) = (self.members.get(position), u32::try_from(position)) {
+                index.insert(moved.channel, position);
             }
         }
         if self.members.len() < self.members.capacity() / 4 {
@@ -175,89 +175,90 @@ impl<C> TopicState<C> {
     }
 }
 
-/// What waits for a room, and the pieces that were made of it so far.
+/// Deliveries of one topic and the frames encoded from them so far.
 #[derive(Debug)]
 pub(super) struct TopicBatch {
     deliveries: Vec<TopicDelivery>,
-    /// Who is left out of something, sorted.
+    /// Channels excluded from some delivery, sorted.
     excluded: SmallVec<[ChannelId; 8]>,
-    /// Whether anything may have been replayed to somebody.
+    /// Whether some delivery has an ID, and so may have been replayed to a member.
     has_ids: bool,
-    /// The pieces for those who hear the same, by dialect and what they hear.
+    /// Joined frames by dialect and receive mask.
     shared_frames: [[Option<Frames>; ReceiveMask::ALL.index() + 1]; Dialect::COUNT],
 }
 
 impl TopicBatch {
-    fn new(posts: Vec<TopicDelivery>) -> Self {
-        let mut left_out: SmallVec<[ChannelId; 8]> = posts.iter().filter_map(|post| post.except).collect();
-        left_out.sort_unstable();
-        left_out.dedup();
-        let has_ids = posts.iter().any(|post| post.id.is_some());
-        Self { deliveries: posts, excluded: left_out, has_ids, shared_frames: Default::default() }
+    fn new(deliveries: Vec<TopicDelivery>) -> Self {
+        let mut excluded: SmallVec<[ChannelId; 8]> =
+            deliveries.iter().filter_map(|delivery| delivery.except).collect();
+        excluded.sort_unstable();
+        excluded.dedup();
+        let has_ids = deliveries.iter().any(|delivery| delivery.id.is_some());
+        Self { deliveries, excluded, has_ids, shared_frames: Default::default() }
     }
 
-    /// How many things were said.
     pub fn len(&self) -> usize {
         self.deliveries.len()
     }
 
-    /// The frames for one member.
+    /// Returns the frames for one member in its dialect.
     pub fn frames<C>(&mut self, member: &Member<C>, dialect: Dialect) -> Cow<'_, [WireFrame]> {
-        let hears = member.effective_mask();
-        let is_left_out = self.excluded.binary_search(&member.channel).is_ok();
-        if is_left_out || (self.has_ids && member.replayed.is_some()) {
-            return self.individual_frames(member, hears, dialect).into();
+        let mask = member.effective_mask();
+        let is_excluded = self.excluded.binary_search(&member.channel).is_ok();
+        if is_excluded || (self.has_ids && member.replayed.is_some()) {
+            return self.individual_frames(member, mask, dialect).into();
         }
-        let pieces = self.shared_frames[dialect.index()][hears.index()].get_or_insert_with(|| {
-            let heard = self.deliveries.iter().filter(|post| hears.intersects(post.kind));
-            join_frames(heard.filter_map(|post| post.message.frame(dialect)))
+        let frames = self.shared_frames[dialect.index()][mask.index()].get_or_insert_with(|| {
+            let matching = self.deliveries.iter().filter(|delivery| mask.intersects(delivery.kind));
+            join_frames(matching.filter_map(|delivery| delivery.message.frame(dialect)))
         });
-        pieces.as_slice().into()
+        frames.as_slice().into()
     }
 
     fn individual_frames<C>(
         &self,
         member: &Member<C>,
-        hears: ReceiveMask,
+        mask: ReceiveMask,
         dialect: Dialect,
     ) -> Vec<WireFrame> {
-        let was_replayed = |post: &&TopicDelivery| match (&member.replayed, post.id) {
+        let is_replayed = |delivery: &&TopicDelivery| match (&member.replayed, delivery.id) {
             (Some(replayed), Some(id)) => replayed.contains(&id),
             _ => false,
         };
-        let posts = self.deliveries.iter().filter(|post| hears.intersects(post.kind));
-        let posts =
-            posts.filter(|post| post.except != Some(member.channel)).filter(|post| !was_replayed(post));
-        posts.filter_map(|post| post.message.frame(dialect)).cloned().collect()
+        let deliveries = self.deliveries.iter().filter(|delivery| mask.intersects(delivery.kind));
+        let deliveries = deliveries
+            .filter(|delivery| delivery.except != Some(member.channel))
+            .filter(|delivery| !is_replayed(delivery));
+        deliveries.filter_map(|delivery| delivery.message.frame(dialect)).cloned().collect()
     }
 }
 
-/// Joins frames into as few pieces as may be.
+/// Joins frames into buffers of at most [`MAX_JOINED_BYTES`]. A larger single frame stays whole.
 fn join_frames<'a>(frames: impl Iterator<Item = &'a WireFrame>) -> Frames {
-    let mut pieces = Frames::new();
-    let mut piece: SmallVec<[WireFrame; 32]> = SmallVec::new();
+    let mut joined = Frames::new();
+    let mut chunk: SmallVec<[WireFrame; 32]> = SmallVec::new();
     let mut bytes = 0;
-    let mut close = |piece: &mut SmallVec<[WireFrame; 32]>| match piece.as_slice() {
+    let mut flush = |chunk: &mut SmallVec<[WireFrame; 32]>| match chunk.as_slice() {
         [] => {}
         [only] => {
-            pieces.push(only.clone());
-            piece.clear();
+            joined.push(only.clone());
+            chunk.clear();
         }
         several => {
-            pieces.push(WireFrame::concat(several));
-            piece.clear();
+            joined.push(WireFrame::concat(several));
+            chunk.clear();
         }
     };
     for frame in frames {
         if bytes + frame.len() > MAX_JOINED_BYTES {
-            close(&mut piece);
+            flush(&mut chunk);
             bytes = 0;
         }
         bytes += frame.len();
-        piece.push(frame.clone());
+        chunk.push(frame.clone());
     }
-    close(&mut piece);
-    pieces
+    flush(&mut chunk);
+    joined
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a user does on a device, as far as the user's other devices and the context engine want to know.
+//! The context of a device: what its user is doing, for the user's other devices and the context engine.
 
 use std::{fmt, str::FromStr};
 
@@ -7,45 +7,39 @@ use serde::Serialize;
 
 use super::{ConversationId, DeviceId, NotebookId, PersonaId, UserId};
 
-/// The context signals of one device: a row of `presence_devices`.
+/// The context of one device: a row of `presence_devices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceContext {
-    /// Whose device.
+    /// The user who owns the device.
     pub user_id: UserId,
-    /// Which one.
     pub device_id: DeviceId,
-    /// The conversation that is open.
     pub active_conversation_id: Option<ConversationId>,
-    /// The conversations that are in view.
     pub visible_conversation_ids: Vec<ConversationId>,
-    /// The notebook that is open.
     pub active_notebook_id: Option<NotebookId>,
-    /// The persona that is chosen.
     pub active_persona_id: Option<PersonaId>,
-    /// Where in the application the user is.
+    /// The page in the application.
     pub last_navigation_path: Option<String>,
-    /// The time of day where the user is, as the device wrote it.
+    /// The user's local time of day, as sent by the device.
     pub local_time: Option<String>,
-    /// When any of it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
 impl DeviceContext {
-    /// The most conversations in view; in SQL `presence_devices_visible_conversations_count`.
+    /// Maximum number of visible conversations; in SQL `presence_devices_visible_conversations_count`.
     pub const MAX_VISIBLE: usize = 100;
 }
 
-/// A time of day as a device writes it: `14:30`, `2024-06-15T14:30:00+02:00`, or what `Date.toISOString` gives. Kept
-/// as it came, so that the other devices read what this one wrote.
+/// A time of day as sent by a device: `14:30`, `2024-06-15T14:30:00+02:00`, or the output of `Date.toISOString`. The
+/// text is kept unchanged for the user's other devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct LocalTime(Box<str>);
 
 impl LocalTime {
-    /// The longest text, in bytes.
+    /// Maximum length in bytes.
     pub const MAX_BYTES: usize = 64;
 
-    /// The text as it came.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -58,16 +52,16 @@ impl fmt::Display for LocalTime {
     }
 }
 
-/// The text is no time of day.
+/// The text is not a time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a time as in 14:30 or 2024-06-15T14:30:00+02:00")]
+#[error("must be a time of day, for example 14:30 or 2024-06-15T14:30:00+02:00")]
 pub struct InvalidLocalTime;
 
 impl FromStr for LocalTime {
     type Err = InvalidLocalTime;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A civil time is read from anything that shows one, but not with a `Z`, which says that the place is unknown.
+        // `civil::Time` parses every text with a time of day except one ending in `Z`, which means an unknown offset.
         let is_time = text.len() <= Self::MAX_BYTES
             && (text.parse::<civil::Time>().is_ok() || text.parse::<Timestamp>().is_ok());
         if is_time { Ok(Self(text.into())) } else { Err(InvalidLocalTime) }

@@ -1,4 +1,4 @@
-//! Devices and their ids.
+//! Devices and their IDs.
 
 use std::fmt;
 
@@ -7,31 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{Status, milliseconds};
 
-/// A device of one user: 1 to 255 characters, chosen by the client.
+/// ID of a device of one user: 1 to 255 characters, chosen by the client.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceId(Box<str>);
 
 impl DeviceId {
-    /// The longest id, in characters.
+    /// Maximum length in characters.
     pub const MAX_CHARS: usize = 255;
 
-    /// The device of a client that names none.
+    /// The ID for clients that do not name a device.
     #[must_use]
     pub fn unnamed() -> Self {
         Self("default".into())
     }
 
-    /// The id as it came.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The text is empty, too long, or holds control characters.
+/// The text is empty, too long, or contains control characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to 255 characters, none of them a control character")]
+#[error("must have 1 to 255 characters without control characters")]
 pub struct InvalidDeviceId;
 
 impl TryFrom<&str> for DeviceId {
@@ -39,7 +38,7 @@ impl TryFrom<&str> for DeviceId {
 
     fn try_from(text: &str) -> Result<Self, Self::Error> {
         let fits = !text.is_empty() && text.chars().count() <= Self::MAX_CHARS;
-        // NUL cannot be stored in Postgres at all, and none of the others belongs into an identifier.
+        // PostgreSQL cannot store NUL, and other control characters do not belong in an ID.
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(InvalidDeviceId) }
     }
 }
@@ -64,31 +63,30 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// A device as its owner sees it.
+/// A device as shown to its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// As the client named it.
+    /// The ID that the client chose.
     pub device_id: String,
-    /// For people.
     pub device_name: Option<String>,
-    /// Phone, desktop and the like, in the client's words.
+    /// Type as reported by the client, for example phone or desktop.
     pub device_type: Option<String>,
-    /// iOS, web and the like, in the client's words.
+    /// Platform as reported by the client, for example iOS or web.
     pub platform: Option<String>,
-    /// The client's version.
+    /// Version of the client application.
     pub app_version: Option<String>,
-    /// Online, away or offline.
+    /// Status: online, away or offline.
     pub status: Status,
-    /// When it was last known to be live.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// When the device was last known to be live.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub last_heartbeat_at: Timestamp,
-    /// Since when nobody has looked at it.
+    /// Since when the device has been idle.
     #[serde(serialize_with = "milliseconds::option")]
     pub idle_since: Option<Timestamp>,
-    /// Since when it has been live, or was the last time.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// Start of the current or last live session.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub session_started_at: Timestamp,
-    /// Whether a running server holds a socket of it.
+    /// Whether a running node holds a socket of the device.
     pub connected: bool,
 }
 

@@ -1,18 +1,18 @@
-//! What the operator's back end says to sockets.
+//! Custom events from the operator's back end.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// An event that the operator's back end pushes to sockets: `POST /api/presence/broadcast`.
+/// A custom event that the operator's back end sends to sockets: `POST /api/presence/broadcast`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CustomEvent {
-    /// What it is about, roughly.
+    /// Category of the event.
     pub category: Category,
-    /// Its name, 1 to 255 characters.
+    /// Name of the event, 1 to 255 characters.
     pub event: String,
-    /// A JSON object, passed on as it came.
+    /// A JSON object, forwarded unchanged.
     pub payload: Box<RawValue>,
 }
 
@@ -23,23 +23,19 @@ impl PartialEq for CustomEvent {
     }
 }
 
-/// What a [`CustomEvent`] is about.
+/// The category of a [`CustomEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Category {
-    /// Presence.
     Presence,
-    /// Typing.
     Typing,
-    /// Anything else.
     Custom,
 }
 
 impl Category {
-    /// Every category.
     pub const ALL: [Self; 3] = [Self::Presence, Self::Typing, Self::Custom];
 
-    /// The word on the wire.
+    /// The value on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +46,7 @@ impl Category {
     }
 }
 
-/// The text is no category.
+/// The text is not a category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of presence, typing, custom")]
 pub struct UnknownCategory;

@@ -1,10 +1,15 @@
-//! Ids as newtypes over UUIDs, so that a conversation is never taken for a user.
+//! IDs as newtypes over UUIDs, so that an ID of one kind cannot be used as another.
 
 use std::{fmt, str::FromStr};
 
 use postgres_types::{FromSql, ToSql};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// The text is not a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a UUID")]
+pub struct InvalidUuid;
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -17,7 +22,7 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A fresh random id.
+            /// Generates a random ID.
             #[must_use]
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
@@ -31,10 +36,10 @@ macro_rules! uuid_id {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
+            type Err = InvalidUuid;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Uuid::parse_str(text).map(Self)
+                Uuid::parse_str(text).map(Self).map_err(|_| InvalidUuid)
             }
         }
 
@@ -47,22 +52,22 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// A person: the `sub` of a token, `auth.uid()` in SQL.
+    /// ID of a user: the `sub` claim of a token, `auth.uid()` in SQL.
     UserId
 );
 uuid_id!(
-    /// A conversation that people type in.
+    /// ID of a conversation.
     ConversationId
 );
 uuid_id!(
-    /// A notebook of the application; the server knows nothing else of it.
+    /// ID of a notebook of the application. The server stores nothing else about notebooks.
     NotebookId
 );
 uuid_id!(
-    /// A persona that answers in the application.
+    /// ID of a persona of the application.
     PersonaId
 );
 uuid_id!(
-    /// One running server process; the owner of a lease.
+    /// ID of one running node (server process), the owner of a lease.
     NodeId
 );

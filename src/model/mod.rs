@@ -1,5 +1,6 @@
-//! The words of the domain: ids, statuses, faces, presences. Pure: no tokio, no SQL, no axum.
+//! Domain types: IDs, statuses, faces, presences. No dependencies on tokio, axum or SQL statements.
 
+mod channel_id;
 mod context;
 mod device;
 mod event;
@@ -8,18 +9,23 @@ pub mod milliseconds;
 mod operator;
 mod presence;
 mod relations;
+mod secret;
 mod settings;
 mod sql;
 mod status;
 mod text;
+mod topic;
 
+pub use channel_id::ChannelId;
 pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
-pub use ids::{ConversationId, NodeId, NotebookId, PersonaId, UserId};
+pub use ids::{ConversationId, InvalidUuid, NodeId, NotebookId, PersonaId, UserId};
 pub use operator::{NodeState, VisibilityExplanation};
 pub use presence::{Presence, PresenceSummary, TypingState, TypingUser};
 pub use relations::{Block, Contact, ContactStatus, Conversation};
+pub use secret::Secret;
 pub use settings::{Settings, SettingsUpdate, UnknownVisibility, Visibility};
 pub use status::{Face, Reach, Status, UnknownStatus};
 pub use text::sanitize;
+pub use topic::Topic;

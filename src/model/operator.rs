@@ -1,4 +1,4 @@
-//! What the operator is told.
+//! Responses of the operator API.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,40 +6,38 @@ use serde_json::Value;
 
 use super::{Face, NodeId, milliseconds};
 
-/// A server on the database.
+/// A node (server process) and its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeState {
-    /// Which.
+    /// ID of the node.
     pub id: NodeId,
-    /// Since when.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// When the node started.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub started_at: Timestamp,
     /// When it last renewed its lease.
-    #[serde(serialize_with = "milliseconds::always")]
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub renewed_at: Timestamp,
-    /// Until when it counts as alive without renewing again.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// When the lease expires if it is not renewed.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub lease_expires_at: Timestamp,
-    /// Whether the lease runs.
+    /// Whether the lease is valid.
     pub alive: bool,
-    /// Devices whose sockets it holds.
+    /// Number of devices whose sockets the node holds.
     pub devices: i64,
 }
 
-/// One face that somebody sees of somebody, or that there is none, and why.
+/// Explains why a viewer sees a face of a user, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VisibilityExplanation {
-    /// Whether there is something to see.
+    /// Whether the viewer sees the user.
     pub visible: bool,
-    /// Which face.
     pub face: Option<Face>,
-    /// What decides: self, block, list, setting, contact, team, policy, `never_seen`, grant, error, or
-    /// `row_level_security` where it is off.
+    /// The deciding rule: self, block, list, setting, contact, team, policy, `never_seen`, grant, error, or
+    /// `row_level_security` if it is disabled.
     pub decided_by: String,
-    /// The policies that allow it, or the one that forbids it.
+    /// The policies that allow it, or the policy that denies it.
     pub policy: Option<String>,
-    /// The row or setting that decides.
+    /// The deciding row or setting.
     pub evidence: Option<Value>,
-    /// In words.
     pub reason: String,
 }

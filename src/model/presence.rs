@@ -1,4 +1,4 @@
-//! What one viewer is told of one user.
+//! Presence and typing as shown to one viewer.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,26 +8,23 @@ use super::{ConversationId, Reach, Status, UserId, milliseconds};
 /// One face of one user: a row of `user_presence` as row-level security returned it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
-    /// Whose.
+    /// ID of the user.
     pub user_id: UserId,
-    /// The full value (`availability` in source B, `online_status` in D).
+    /// The full status: `availability` in the presence dialect, `online_status` in the devices dialect.
     pub status: Status,
-    /// The three-valued one (`status` in source B).
+    /// The reach: `status` in the presence dialect.
     pub reach: Reach,
-    /// The last moment at which any device was live; `None` where it is not shared.
+    /// When a device was last live; `None` if the user does not share it.
     pub last_seen: Option<Timestamp>,
-    /// What the user wrote.
     pub custom_status: Option<String>,
-    /// What the user does.
     pub activity: Option<String>,
-    /// Where the user does it.
     pub current_page: Option<String>,
-    /// Since when every live device has been idle.
+    /// Since when all live devices have been idle.
     pub idle_since: Option<Timestamp>,
 }
 
 impl Presence {
-    /// What a viewer is told of somebody who ceased to be visible: nothing that a never-seen user would not show.
+    /// The presence shown for a user who is no longer visible. It equals that of a user who was never seen.
     #[must_use]
     pub fn hidden(user_id: UserId) -> Self {
         Self {
@@ -43,38 +40,32 @@ impl Presence {
     }
 }
 
-/// A user in a conversation, typing or not.
+/// A user in a conversation, the key of a typing state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TypingUser {
-    /// Where.
     pub conversation_id: ConversationId,
-    /// Who.
     pub user_id: UserId,
 }
 
-/// Somebody types, or has stopped.
+/// Whether a user is typing in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypingState {
-    /// Who.
     pub user_id: UserId,
-    /// Where.
     pub conversation_id: ConversationId,
-    /// Typing, or stopped.
+    /// `true` while typing, `false` after stopping.
     pub is_typing: bool,
 }
 
-/// One user as source D's clients know them.
+/// The presence of one user in the format of the devices API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PresenceSummary {
-    /// Whose.
+    /// ID of the user.
     pub user_id: UserId,
-    /// The full value.
     pub online_status: Status,
-    /// What the user wrote.
     pub custom_status: Option<String>,
-    /// The last moment at which any device was live; `None` where it is not shared.
+    /// When a device was last live; `None` if the user does not share it.
     #[serde(serialize_with = "milliseconds::option")]
     pub last_seen_at: Option<Timestamp>,
-    /// How many devices are live; one to whoever may not see them.
+    /// Number of live devices; 1 if the viewer may not see the user's devices.
     pub devices_online: i64,
 }

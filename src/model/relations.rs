@@ -1,27 +1,27 @@
-//! How people are related: contacts, blocks, conversations.
+//! Relations between users: contacts, blocks, conversations.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{ConversationId, UserId, milliseconds};
 
-/// How far a contact has come, as one side sees it.
+/// State of a contact, as seen by one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContactStatus {
-    /// The other side asks; the caller may accept.
+    /// The other side sent a request that the caller may accept.
     PendingIn,
-    /// The caller asked.
+    /// The caller sent a request.
     PendingOut,
-    /// Both agreed.
+    /// The request was accepted.
     Accepted,
 }
 
 impl ContactStatus {
-    /// From who asked, and whether the other side accepted.
+    /// Derives the state from the requesting side and the acceptance.
     #[must_use]
-    pub const fn from_request(asked_by_me: bool, accepted: bool) -> Self {
-        match (accepted, asked_by_me) {
+    pub const fn from_request(requested_by_caller: bool, accepted: bool) -> Self {
+        match (accepted, requested_by_caller) {
             (true, _) => Self::Accepted,
             (false, true) => Self::PendingOut,
             (false, false) => Self::PendingIn,
@@ -29,44 +29,41 @@ impl ContactStatus {
     }
 }
 
-/// A contact or a request, as the caller sees it.
+/// A contact or a contact request, as the caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Contact {
-    /// The other side.
     pub user_id: UserId,
-    /// How far it has come.
+    /// State of the contact.
     pub status: ContactStatus,
-    /// When it was asked for.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// When it was requested.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub created_at: Timestamp,
     /// When it was accepted.
     #[serde(serialize_with = "milliseconds::option")]
     pub accepted_at: Option<Timestamp>,
 }
 
-/// Somebody whom the caller blocks.
+/// A user blocked by the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Block {
-    /// Whom.
     pub user_id: UserId,
-    /// Since when.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// When the block was created.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub created_at: Timestamp,
 }
 
-/// A conversation as one of its participants sees it.
+/// A conversation as seen by a participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conversation {
-    /// Which.
+    /// ID of the conversation.
     pub id: ConversationId,
-    /// What it is called.
     pub title: Option<String>,
-    /// Who began it.
+    /// The user who created it.
     pub created_by: UserId,
-    /// When.
-    #[serde(serialize_with = "milliseconds::always")]
+    /// When it was created.
+    #[serde(serialize_with = "milliseconds::serialize")]
     pub created_at: Timestamp,
-    /// Who takes part, in order of joining.
+    /// IDs of the participants, in order of joining.
     pub participant_ids: Vec<UserId>,
 }
 
@@ -75,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_reads_in_or_out_until_it_is_accepted() {
+    fn a_request_is_pending_until_it_is_accepted() {
         assert_eq!(ContactStatus::from_request(true, false), ContactStatus::PendingOut);
         assert_eq!(ContactStatus::from_request(false, false), ContactStatus::PendingIn);
         assert_eq!(ContactStatus::from_request(true, true), ContactStatus::Accepted);

@@ -1,34 +1,32 @@
-//! What a user shares, and with whom.
+//! Privacy settings of a user.
 
 use std::{fmt, str::FromStr};
 
 use postgres_types::ToSql;
 use serde::{Deserialize, Serialize};
 
-use super::sql::from_sql_word;
+use super::sql::from_sql_text;
 
-/// Who may see a user at all; in SQL the enum `public.presence_visibility`.
+/// Who may see a user; in SQL the enum `public.presence_visibility`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_visibility", rename_all = "lowercase")]
 pub enum Visibility {
-    /// Nobody but the visibility list.
+    /// Only users on the visibility list.
     Nobody,
-    /// Whoever shares a team.
+    /// Members of the user's teams.
     Team,
-    /// Accepted contacts.
+    /// The user's accepted contacts.
     Contacts,
-    /// Everyone who is signed in.
     Everyone,
 }
 
-from_sql_word!(Visibility);
+from_sql_text!(Visibility);
 
 impl Visibility {
-    /// Every value.
     pub const ALL: [Self; 4] = [Self::Nobody, Self::Team, Self::Contacts, Self::Everyone];
 
-    /// The word on the wire and in SQL.
+    /// The value on the wire and in SQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,7 +44,7 @@ impl fmt::Display for Visibility {
     }
 }
 
-/// The text is none of the four.
+/// The text is not a visibility.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of nobody, team, contacts, everyone")]
 pub struct UnknownVisibility;
@@ -59,22 +57,22 @@ impl FromStr for Visibility {
     }
 }
 
-/// A user's settings. Their defaults are the database's.
+/// A user's privacy settings. The database defines the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// Who may see the user.
     pub visibility: Visibility,
-    /// Whether they learn when the user was last seen.
+    /// Whether viewers see when the user was last seen.
     pub show_last_seen: bool,
-    /// Whether they see what the user does, and where.
+    /// Whether viewers see the user's activity and page.
     pub show_activity: bool,
-    /// Whether they see what the user wrote.
+    /// Whether viewers see the custom status.
     pub show_custom_status: bool,
-    /// Whether participants of a conversation see the user type.
+    /// Whether participants of a conversation see the user's typing.
     pub show_typing: bool,
 }
 
-/// Some of the settings; `None` where nothing is said.
+/// A partial update of the settings; `None` keeps the current value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SettingsUpdate {
     /// See [`Settings::visibility`].

@@ -1,37 +1,35 @@
-//! Statuses that a user may set, and the two ways in which one is shown.
+//! Statuses that a user may set, and the two forms in which they are shown.
 
 use std::{fmt, str::FromStr};
 
 use postgres_types::ToSql;
 use serde::{Deserialize, Serialize};
 
-use super::sql::from_sql_word;
+use super::sql::from_sql_text;
 
-/// What a user may set; in SQL the enum `public.presence_status`.
+/// A status that a user may set; in SQL the enum `public.presence_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
 pub enum Status {
-    /// Here.
     Online,
-    /// Here, not looking.
+    /// Connected, but not using the device.
     Away,
-    /// Chosen: holds across devices until changed.
+    /// Busy. Chosen by the user; holds on all devices until changed.
     Busy,
-    /// Chosen: do not disturb.
+    /// Do not disturb. Chosen by the user.
     Dnd,
-    /// Chosen: offline to everybody but the visibility list.
+    /// Shown as offline except to the visibility list. Chosen by the user.
     Invisible,
-    /// Not here.
     Offline,
 }
 
 impl Status {
-    /// Every status, in the order in which the contract lists them.
+    /// All statuses, in the order of the API documentation.
     pub const ALL: [Self; 6] =
         [Self::Online, Self::Away, Self::Busy, Self::Dnd, Self::Invisible, Self::Offline];
 
-    /// The word on the wire and in SQL.
+    /// The value on the wire and in SQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +55,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// The text is none of the six statuses.
+/// The text is not a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of online, away, busy, dnd, invisible, offline")]
 pub struct UnknownStatus;
@@ -70,22 +68,21 @@ impl FromStr for Status {
     }
 }
 
-/// Whether a user can be reached, in the three words that source B's clients know;
-/// in SQL the enum `public.presence_reach`.
+/// Whether a user is reachable, in the three values of the presence dialect; in SQL the enum `public.presence_reach`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_reach", rename_all = "lowercase")]
 pub enum Reach {
     /// At least one live device is online.
     Online,
-    /// Live devices, all away.
+    /// All live devices are away.
     Away,
-    /// No live device, or none that the viewer may know of.
+    /// No live device, or none that the viewer may see.
     Offline,
 }
 
 impl Reach {
-    /// The word on the wire and in SQL.
+    /// The value on the wire and in SQL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -96,20 +93,20 @@ impl Reach {
     }
 }
 
-/// Which of a user's two rows in `user_presence` a viewer gets; in SQL the enum `public.presence_face`.
+/// One of a user's two rows in `user_presence`; in SQL the enum `public.presence_face`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_face", rename_all = "lowercase")]
 pub enum Face {
-    /// For whoever the settings let see the user, with the fields that are shared.
+    /// For viewers allowed by the settings, with the shared fields.
     Public,
-    /// For the user and the people on the visibility list: everything.
+    /// For the user and the users on the visibility list, with all fields.
     Trusted,
 }
 
-from_sql_word!(Status);
-from_sql_word!(Reach);
-from_sql_word!(Face);
+from_sql_text!(Status);
+from_sql_text!(Reach);
+from_sql_text!(Face);
 
 #[cfg(test)]
 mod tests {

@@ -1,18 +1,18 @@
-//! Text that people write and other people's clients show.
+//! Sanitizes user-written text that other clients display.
 
-/// Neutralises what a text could do to whoever shows it: control characters and bidirectional overrides go, angle
-/// brackets become look-alikes that no browser takes for markup. Trims the ends.
+/// Removes control characters and bidirectional overrides, replaces angle brackets with look-alikes that browsers do
+/// not parse as markup, and trims white space.
 #[must_use]
 pub fn sanitize(text: &str) -> String {
-    let shown = text.chars().filter(|c| !c.is_control() && !is_bidi_control(*c)).map(|c| match c {
+    let sanitized = text.chars().filter(|c| !c.is_control() && !is_bidi_control(*c)).map(|c| match c {
         '<' => '‹',
         '>' => '›',
         other => other,
     });
-    shown.collect::<String>().trim().to_owned()
+    sanitized.collect::<String>().trim().to_owned()
 }
 
-/// Unicode's explicit directional formatting characters, which can make a text read as something else (UAX #9).
+/// Unicode's explicit directional formatting characters, which can change how text reads (UAX #9).
 const fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,4 +1,4 @@
-//! How connections are made: the URL, encryption by `sslmode`, the name under which a connection shows itself.
+//! Creates PostgreSQL connections: URL parsing, TLS by `sslmode`, timeouts and `application_name`.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -10,25 +10,26 @@ use rustls::{
 };
 use tokio_postgres::{Client, Config, Connection, Socket, tls::MakeTlsConnect};
 
-/// What an encrypted connection runs over; the library does not name it.
+/// `tokio_postgres_rustls` does not export the name of its stream type.
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How long a connection may take to come about.
+/// Used unless the URL sets `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The database URL cannot be used.
+/// The connection settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Not a PostgreSQL URL or key-value string.
-    #[error("DATABASE_URL is not a PostgreSQL connection string")]
+    #[error("DATABASE_URL: must be a PostgreSQL connection URL or key-value string")]
     InvalidUrl(#[source] tokio_postgres::Error),
-    /// The certificates that `sslmode=verify-full` needs cannot be loaded.
-    #[error("the system has no root certificates, which sslmode=verify-full needs")]
+    /// The system certificate store is empty; `sslmode=verify-full` and `verify-ca` need it.
+    #[error(
+        "DATABASE_URL: sslmode=verify-full needs root certificates and the system has none; install ca-certificates"
+    )]
     NoRootCertificates,
 }
 
-/// Makes connections to one database, each under a name that says what it is for.
+/// Opens connections to one database.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Config>,
@@ -36,12 +37,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Reads a connection URL. `sslmode` means what it means to libpq: `prefer` and `require` encrypt without
-    /// looking at the certificate, `verify-full` (and `verify-ca`) check it against the system's roots.
-    ///
-    /// # Errors
-    ///
-    /// When the URL does not parse, or certificates are asked for that the system does not have.
+    /// Parses a connection URL. `prefer` and `require` encrypt without verifying the certificate. `verify-full` and
+    /// `verify-ca` both verify certificate and host name against the system's root certificates.
     pub fn new(url: &str) -> Result<Self, ConnectError> {
         let verify = ["sslmode=verify-full", "sslmode=verify-ca"].iter().any(|mode| url.contains(mode));
         let url = url
@@ -51,7 +48,7 @@ impl Connector {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
-        // A database host that vanished without a word is noticed within half a minute.
+        // A host that stops responding is detected within 30 seconds.
         config
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(5))
@@ -60,7 +57,7 @@ impl Connector {
         Ok(Self { config: Arc::new(config), tls: MakeRustlsConnect::new(tls_config(verify)?) })
     }
 
-    /// The configuration for a connection that shows itself as `rollcall-<purpose>`.
+    /// Configuration with `application_name` set to `rollcall-<purpose>`.
     pub(super) fn config(&self, purpose: &str) -> Config {
         let mut config = Config::clone(&self.config);
         config.application_name(format!("rollcall-{purpose}"));
@@ -71,11 +68,7 @@ impl Connector {
         self.tls.clone()
     }
 
-    /// Opens a connection outside of the pool. The caller drives the second half.
-    ///
-    /// # Errors
-    ///
-    /// When the database is out of reach or refuses.
+    /// Opens a connection outside the pools. The caller must poll the returned [`Connection`].
     pub async fn connect(
         &self,
         purpose: &str,
@@ -83,16 +76,12 @@ impl Connector {
         self.config(purpose).connect(self.tls.clone()).await
     }
 
-    /// Opens a connection whose second half runs as a task of its own and ends with the client.
-    ///
-    /// # Errors
-    ///
-    /// When the database is out of reach or refuses.
+    /// Opens a connection outside the pools and polls it in a spawned task, which ends when the client is dropped.
     pub async fn client(&self, purpose: &str) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = self.connect(purpose).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a database connection ended");
+                tracing::debug!(%error, "database connection failed");
             }
         });
         Ok(client)
@@ -116,7 +105,7 @@ fn tls_config(verify: bool) -> Result<ClientConfig, ConnectError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Encrypts and does not ask who is at the other end, which is what libpq's `require` says.
+/// Accepts any server certificate, as libpq does for `sslmode=require`.
 #[derive(Debug)]
 struct EncryptWithoutVerification(Arc<CryptoProvider>);
 

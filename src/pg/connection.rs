@@ -1,8 +1,8 @@
-//! A pooled connection, and the two ways in which statements travel on one.
+//! A pooled connection that hides whether statements are prepared by name.
 //!
-//! On a connection of its own the server prepares each statement once, by name. Behind a pooler in transaction mode a
-//! name belongs to whichever connection carried it, so there each statement goes without one, all of it in one message;
-//! the types of its parameters, which that takes, are learned once on the direct connection.
+//! On a direct connection each statement is prepared once by name. A pooler in transaction mode may switch the server
+//! connection, so there each statement is sent unnamed in one message. That requires the parameter types, which are
+//! read once over the direct connection.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,30 +14,29 @@ use tokio_postgres::{Client, Row, Statement, error::SqlState};
 
 use super::{Connector, PgError};
 
-/// How long learning the types of a statement may take.
+/// Timeout for reading the parameter types of a statement.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Statements whose types are remembered. Ours are far fewer; over it all are learned again.
+/// The server has far fewer statements. When the cache reaches this size, it is cleared.
 const MAX_CACHED_STATEMENTS: usize = 2_000;
 
-/// A pooled connection.
 pub struct Connection {
     client: Object,
     parameter_types: Option<Arc<ParameterTypes>>,
 }
 
-/// A statement that is ready to run on the connection that prepared it.
+/// A statement that can run on the connection that prepared it.
 pub(super) enum Prepared<'a> {
     Named(Statement),
     Unnamed(&'a str, Arc<[Type]>),
 }
 
 impl Connection {
-    /// With `types`, statements go unnamed.
+    /// With `types`, statements are sent unnamed.
     pub(super) const fn new(client: Object, types: Option<Arc<ParameterTypes>>) -> Self {
         Self { client, parameter_types: types }
     }
 
-    /// Closes the connection instead of giving it back to the pool.
+    /// Closes the connection instead of returning it to the pool.
     pub(super) fn discard(self) {
         drop(Object::take(self.client));
     }
@@ -68,35 +67,22 @@ impl Connection {
         }
     }
 
-    /// Runs a statement.
-    ///
-    /// # Errors
-    ///
-    /// When it fails, or the database does not answer.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
         self.query_prepared(&self.prepare(statement).await?, params).await
     }
 
     /// Runs a statement that returns exactly one row.
     ///
-    /// # Errors
-    ///
-    /// As [`query`](Self::query).
-    ///
     /// # Panics
     ///
-    /// When it returns none: the statement is not what it says.
+    /// If the statement returns another number of rows.
     pub async fn query_one(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, PgError> {
         let mut rows = self.query(statement, params).await?;
-        assert!(rows.len() == 1, "one row was expected of: {statement}");
+        assert!(rows.len() == 1, "expected exactly one row from: {statement}");
         Ok(rows.remove(0))
     }
 
     /// Runs a statement that returns at most one row.
-    ///
-    /// # Errors
-    ///
-    /// As [`query`](Self::query).
     pub async fn query_opt(
         &self,
         statement: &str,
@@ -105,21 +91,17 @@ impl Connection {
         Ok(self.query(statement, params).await?.into_iter().next())
     }
 
-    /// Runs statements without parameters or rows.
-    ///
-    /// # Errors
-    ///
-    /// As [`query`](Self::query).
+    /// Runs statements without parameters and discards their rows.
     pub async fn batch_execute(&self, statements: &str) -> Result<(), PgError> {
         Ok(self.client.batch_execute(statements).await?)
     }
 }
 
-/// The types of statements' parameters, learned from the database itself.
+/// Cache of the parameter types of statements.
 pub(super) struct ParameterTypes {
     direct: Connector,
     cache: Mutex<HashMap<Box<str>, Arc<[Type]>>>,
-    /// Opened when there is something to learn, and kept.
+    /// Connection for describing statements, opened on first use and kept.
     describe_client: tokio::sync::Mutex<Option<Client>>,
 }
 
@@ -132,39 +114,39 @@ impl ParameterTypes {
         if let Some(types) = self.cache.lock().get(statement) {
             return Ok(types.clone());
         }
-        timeout(DESCRIBE_TIMEOUT, self.describe(statement))
-            .await
-            .unwrap_or_else(|_| Err(PgError::Unavailable("the direct connection does not answer".into())))
+        timeout(DESCRIBE_TIMEOUT, self.describe(statement)).await.unwrap_or_else(|_| {
+            Err(PgError::Unavailable("no response in time on the direct connection".into()))
+        })
     }
 
     async fn describe(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {
-        let mut teacher = self.describe_client.lock().await;
+        let mut describe_client = self.describe_client.lock().await;
         if let Some(types) = self.cache.lock().get(statement) {
             return Ok(types.clone());
         }
-        let client = match teacher.take().filter(|client| !client.is_closed()) {
+        let client = match describe_client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.direct.client("types").await?,
         };
         let types: Arc<[Type]> = client.prepare(statement).await?.params().into();
-        *teacher = Some(client);
-        let mut learned = self.cache.lock();
-        if learned.len() >= MAX_CACHED_STATEMENTS {
-            learned.clear();
+        *describe_client = Some(client);
+        let mut cache = self.cache.lock();
+        if cache.len() >= MAX_CACHED_STATEMENTS {
+            cache.clear();
         }
-        learned.insert(statement.into(), types.clone());
+        cache.insert(statement.into(), types.clone());
         Ok(types)
     }
 
-    /// Forgets what a failure may come from: a type that a migration made anew has another number.
+    /// Drops cached parameter types after a type error: a recreated type has a new OID.
     fn invalidate_on_type_error(&self, statement: &str, error: &tokio_postgres::Error) {
-        let doubtful = [
+        let type_errors = [
             SqlState::UNDEFINED_OBJECT,
             SqlState::UNDEFINED_FUNCTION,
             SqlState::DATATYPE_MISMATCH,
             SqlState::INTERNAL_ERROR,
         ];
-        if error.code().is_some_and(|code| doubtful.contains(code)) {
+        if error.code().is_some_and(|code| type_errors.contains(code)) {
             self.cache.lock().remove(statement);
         }
     }

@@ -1,5 +1,5 @@
-//! Three pools: one that requests share, one for the server's own work and one for asking policies, so that no number of
-//! slow requests or joins can keep a presence change from being written or told.
+//! The database handle with three connection pools: for requests, for the server's own work and for channel
+//! authorization. Slow requests or joins therefore cannot delay writes or deliveries.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,36 +9,32 @@ use deadpool_postgres::{
 
 use super::{ConnectError, Connection, Connector, PgError, connection::ParameterTypes};
 
-/// How long a request waits for a connection.
+/// Maximum wait for a pooled connection, and for creating or recycling one.
 const POOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 const SESSION_SETTINGS: &str = include_str!("../../sql/node/plan_once.sql");
 
-/// Connections for the server's own work: the writer, the pump, the lease, and the look-ups of visibility.
+/// Pool size for the server's own work: writer, visibility look-ups, lease, context engine.
 const SERVER_CONNECTIONS: usize = 6;
 
-/// Connections for asking the policies of private channels: joins must not wait for requests, nor requests for joins.
+/// Pool size for authorization of private channels.
 pub const AUTHORIZATION_CONNECTIONS: usize = 5;
 
-/// The database: pools for statements, a connector for the connections that last.
+/// Connection pools, and a connector for long-lived connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     request_pool: Pool,
     server_pool: Pool,
     authorization_pool: Pool,
     direct_connector: Connector,
-    /// Where a pooler stands between: statements go unnamed.
+    /// Set behind a pooler in transaction mode: statements are then sent unnamed.
     parameter_types: Option<Arc<ParameterTypes>>,
 }
 
 impl Database {
-    /// Prepares a pool of at most `size` connections to `url` for requests, beside the server's own; `direct_url` is where LISTEN and replication go,
-    /// which a pooler in transaction mode cannot carry: where it is another, `url` is taken for such a pooler's.
-    /// Opens nothing yet.
+    /// Configures the pools without opening a connection. `size` is the maximum size of the request pool.
     ///
-    /// # Errors
-    ///
-    /// When a URL cannot be used.
+    /// LISTEN and replication use `direct_url`. If it differs from `url`, `url` is taken for a pooler in transaction mode.
     pub fn new(url: &str, direct_url: Option<&str>, size: usize) -> Result<Self, ConnectError> {
         let connector = Connector::new(url)?;
         let direct_url = direct_url.filter(|direct| *direct != url);
@@ -54,32 +50,32 @@ impl Database {
         })
     }
 
-    /// A pooled connection with the login role's own rights, for the server's own bookkeeping.
+    /// A connection for the server's own work, with the rights of the login role.
     ///
     /// # Errors
     ///
-    /// [`PgError::Unavailable`] when none comes free in time.
+    /// [`PgError::Unavailable`] when no connection becomes free within 3 seconds.
     pub async fn server_connection(&self) -> Result<Connection, PgError> {
         Ok(Connection::new(self.server_pool.get().await?, self.parameter_types.clone()))
     }
 
-    /// A pooled connection for a request. Use it through `tx`, which takes on the caller's role.
+    /// A connection for a request. Only `tx` uses it, after setting the caller's role.
     pub(super) async fn request_connection(&self) -> Result<Connection, PgError> {
         Ok(Connection::new(self.request_pool.get().await?, self.parameter_types.clone()))
     }
 
-    /// A pooled connection for asking policies. Use it through `tx`, which takes back what a probe writes.
+    /// A connection for policy checks. Only `tx` uses it, in a transaction that is rolled back.
     pub(super) async fn authorization_connection(&self) -> Result<Connection, PgError> {
         Ok(Connection::new(self.authorization_pool.get().await?, self.parameter_types.clone()))
     }
 
-    /// Makes connections outside of the pool.
+    /// Opens connections outside the pools.
     #[must_use]
     pub const fn direct_connector(&self) -> &Connector {
         &self.direct_connector
     }
 
-    /// Closes every connection as it comes back.
+    /// Closes the pools; connections in use close when they are returned.
     pub fn close(&self) {
         self.request_pool.close();
         self.server_pool.close();
@@ -88,15 +84,15 @@ impl Database {
 }
 
 fn pool(connector: &Connector, purpose: &str, size: usize, is_pooled: bool) -> Pool {
-    // Every use is a transaction that sets what it needs for itself (see `tx`), so there is nothing to reset.
+    // Every use is a transaction with its own settings (see `tx`), so a returned connection needs no reset.
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(connector.config(purpose), connector.tls(), manager_config);
     let plan_once = Hook::async_fn(|connection: &mut ClientWrapper, _| {
         Box::pin(async move { connection.batch_execute(SESSION_SETTINGS).await.map_err(HookError::Backend) })
     });
     let mut builder = Pool::builder(manager).max_size(size);
-    // A setting of the session would be left to whoever gets the pooler's connection next; and without names there are no
-    // plans to keep.
+    // Behind a pooler, session settings would leak to the next client of the server connection, and unnamed statements
+    // have no cached plans.
     if !is_pooled {
         builder = builder.post_create(plan_once);
     }
@@ -106,5 +102,5 @@ fn pool(connector: &Connector, purpose: &str, size: usize, is_pooled: bool) -> P
         .recycle_timeout(Some(POOL_TIMEOUT))
         .runtime(Runtime::Tokio1)
         .build()
-        .expect("a runtime is given, which is all that the builder asks")
+        .expect("a pool with timeouts has a runtime")
 }

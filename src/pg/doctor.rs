@@ -1,4 +1,4 @@
-//! Says what is wrong with a database and how to mend it.
+//! `rollcall doctor`: checks a database and reports problems with the SQL that fixes them.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -9,24 +9,21 @@ use uuid::Uuid;
 
 use super::Connector;
 use super::migrate::{Sources, pending};
-use crate::config::Secret;
-use crate::lifecycle::ErrorChain;
+use crate::lifecycle::{BoxError, ErrorChain};
+use crate::model::Secret;
 
-/// How long all checks together may take.
+/// Timeout of all checks together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a notification may be on its way.
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// A stable name, for programs.
+    /// Stable machine-readable name.
     pub name: String,
-    /// Whether it is as it should be.
     pub ok: bool,
-    /// What was found, for people.
     pub finding: String,
-    /// SQL that mends it, if SQL does.
+    /// SQL that fixes a failed check, if SQL can.
     pub remedy_sql: Option<String>,
 }
 
@@ -36,15 +33,12 @@ impl Check {
     }
 }
 
-/// What can go wrong before the database answers.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Looks at the database behind `url`, as the role that the server uses; past a pooler by `direct_url`, where there is
-/// one. Whatever fails becomes a finding.
+/// Checks the database as the role in `url`. If `direct_url` is set, `url` leads through a pooler and the checks use
+/// `direct_url`. Errors become failed checks.
 pub async fn run_checks(url: &Secret, direct_url: Option<&Secret>, sources: &Sources) -> Vec<Check> {
     let mut checks = Vec::new();
-    let examined = collect_checks(&mut checks, url, direct_url.unwrap_or(url), sources);
-    if tokio::time::timeout(TOTAL_TIMEOUT, examined).await.is_err() {
+    let collected = collect_checks(&mut checks, url, direct_url.unwrap_or(url), sources);
+    if tokio::time::timeout(TOTAL_TIMEOUT, collected).await.is_err() {
         let finding = format!("the database did not answer within {} s", TOTAL_TIMEOUT.as_secs());
         checks.push(Check::new("deadline", false, finding));
     }
@@ -60,9 +54,9 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         }
     };
     checks.push(Check::new("connection", true, "the database answers"));
-    let heard = notifications_arrive(url, direct_url).await;
-    let is_pooled = matches!(heard, Ok(false));
-    checks.push(match heard {
+    let arrived = notifications_arrive(url, direct_url).await;
+    let is_pooled = matches!(arrived, Ok(false));
+    checks.push(match arrived {
         Ok(true) => Check::new("notifications", true, "notifications arrive"),
         Ok(false) => Check::new(
             "notifications",
@@ -73,11 +67,11 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         Err(error) => Check::new("notifications", false, ErrorChain(&*error).to_string()),
     });
     if is_pooled {
-        // What else there is to ask would not come through either.
+        // The remaining checks need a direct connection.
         return;
     }
     match query_checks(&client, include_str!("../../sql/doctor/check.sql")).await {
-        Ok(found) => checks.extend(found),
+        Ok(results) => checks.extend(results),
         Err(error) => checks.push(Check::new("catalog", false, ErrorChain(&error).to_string())),
     }
     let migrations = match pending(&client, &sources.migrations).await {
@@ -88,36 +82,36 @@ async fn collect_checks(checks: &mut Vec<Check>, url: &Secret, direct_url: &Secr
         }
         Err(error) => Check::new("migrations", false, ErrorChain(&error).to_string()),
     };
-    // Rights of roles that are missing cannot be asked for.
+    // Privileges of missing roles cannot be checked.
     let has_roles = checks.iter().all(|check| check.ok || check.name != "roles");
     let is_migrated = migrations.ok;
     checks.push(migrations);
     if is_migrated && has_roles {
         match query_checks(&client, include_str!("../../sql/doctor/schema.sql")).await {
-            Ok(found) => checks.extend(found),
+            Ok(results) => checks.extend(results),
             Err(error) => checks.push(Check::new("schema", false, ErrorChain(&error).to_string())),
         }
     }
 }
 
-/// Whether a notification that is sent by `url` is heard by `direct_url`, as the server needs it.
+/// Whether a notification sent over `url` arrives on `direct_url`.
 async fn notifications_arrive(url: &Secret, direct_url: &Secret) -> Result<bool, BoxError> {
     let (listener, mut connection) = Connector::new(direct_url.expose())?.connect("doctor").await?;
-    let (heard, mut hears) = mpsc::channel(16);
-    let hearing = tokio::spawn(async move {
+    let (sender, mut receiver) = mpsc::channel(16);
+    let forwarder = tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message {
-                // A full channel holds what is needed.
-                heard.try_send(notification.payload().to_owned()).ok();
+                // If the channel is full, it already holds the expected payload.
+                sender.try_send(notification.payload().to_owned()).ok();
             }
         }
     });
-    let word = Uuid::new_v4().to_string();
+    let token = Uuid::new_v4().to_string();
     listener.batch_execute("listen rollcall_doctor").await?;
-    connect(url).await?.batch_execute(&format!("notify rollcall_doctor, '{word}'")).await?;
+    connect(url).await?.batch_execute(&format!("notify rollcall_doctor, '{token}'")).await?;
     let arrived = async {
-        while let Some(payload) = hears.recv().await {
-            if payload == word {
+        while let Some(payload) = receiver.recv().await {
+            if payload == token {
                 return true;
             }
         }
@@ -125,7 +119,7 @@ async fn notifications_arrive(url: &Secret, direct_url: &Secret) -> Result<bool,
     };
     let arrived = tokio::time::timeout(NOTIFICATION_TIMEOUT, arrived).await.unwrap_or(false);
     drop(listener);
-    hearing.abort();
+    forwarder.abort();
     Ok(arrived)
 }
 
@@ -178,12 +172,12 @@ mod tests {
         assert_eq!(failed(&checks), expected, "{checks:#?}");
 
         let admin = Connector::new(urls.admin_url.expose()).unwrap().client("test").await.unwrap();
-        // Memberships can be mended only once the roles are.
+        // Memberships can be granted only after the roles exist.
         for _ in 0..2 {
             apply_remedies(&admin, &run_checks(&urls.url, None, &sources).await).await;
         }
-        let not_by_sql = ["messages", "migrations"];
-        assert_eq!(failed(&run_checks(&urls.url, None, &sources).await), not_by_sql);
+        let without_remedy = ["messages", "migrations"];
+        assert_eq!(failed(&run_checks(&urls.url, None, &sources).await), without_remedy);
 
         admin
             .batch_execute("create table public.open (); grant select on public.open to anon")
@@ -193,7 +187,7 @@ mod tests {
         let exposed = checks.iter().find(|check| check.name == "row_level_security").unwrap();
         assert!(!exposed.ok && exposed.finding.ends_with("public.open"), "{exposed:?}");
         apply_remedies(&admin, &checks).await;
-        assert_eq!(failed(&run_checks(&urls.url, None, &sources).await), not_by_sql);
+        assert_eq!(failed(&run_checks(&urls.url, None, &sources).await), without_remedy);
 
         cluster.stop().await.unwrap();
         std::fs::remove_dir_all(dir).unwrap();

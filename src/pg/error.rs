@@ -1,47 +1,44 @@
-//! What can go wrong with the database. SQLSTATE is read here and nowhere else.
+//! Database errors by kind. The only place that interprets SQLSTATE codes.
 
 use tokio_postgres::error::SqlState;
 
-/// A statement did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum PgError {
-    /// No connection in time, or it was lost.
-    #[error("the database is out of reach")]
+    /// No connection within the timeout, the connection was lost, or the server lacks resources.
+    #[error("the database is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Two transactions wanted each other's rows; it may be tried again.
-    #[error("the transaction collided with another")]
+    /// Serialization failure or deadlock; may be retried.
+    #[error("the transaction conflicts with another one")]
     Conflict(#[source] tokio_postgres::Error),
-    /// Another transaction holds a row for longer than one waits.
-    #[error("another transaction holds a row for too long")]
+    /// `lock_timeout` expired while another transaction held a row.
+    #[error("lock timeout: another transaction holds the row")]
     LockTimeout(#[source] tokio_postgres::Error),
-    /// Row-level security or a missing grant.
-    #[error("not allowed")]
+    /// Row-level security or a missing grant rejected the statement.
+    #[error("permission denied")]
     PermissionDenied(#[source] tokio_postgres::Error),
-    /// It took longer than it may.
-    #[error("the statement took too long")]
+    /// The statement was cancelled, usually by `statement_timeout`.
+    #[error("the statement was cancelled by its timeout")]
     StatementTimeout(#[source] tokio_postgres::Error),
-    /// A row that must be there is not.
-    #[error("a row that it refers to does not exist")]
+    #[error("the referenced row does not exist")]
     ForeignKeyViolation(#[source] tokio_postgres::Error),
-    /// A row that must not be there is.
-    #[error("there is one already")]
+    #[error("the row already exists")]
     UniqueViolation(#[source] tokio_postgres::Error),
-    /// A value breaks a rule of its table.
-    #[error("a value breaks a rule of its table")]
+    /// A check constraint failed, or a value is too long for its column.
+    #[error("a value violates a check constraint or is too long")]
     CheckViolation(#[source] tokio_postgres::Error),
-    /// Anything else: a fault of ours, or of a policy.
+    /// Any other error: a bug in the server or in a policy.
     #[error("the statement failed")]
     Failed(#[source] tokio_postgres::Error),
 }
 
 impl PgError {
-    /// Whether the same statement may well succeed when sent again.
+    /// Whether the same statement may succeed when it is sent again.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Conflict(_))
     }
 
-    /// Whether the database is there but takes no further connection.
+    /// Whether the server rejected the connection because `max_connections` is reached.
     #[must_use]
     pub fn is_too_many_connections(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
@@ -55,18 +52,18 @@ impl PgError {
         false
     }
 
-    /// Whether the database answered, and the answer is that it will not do this.
+    /// Whether the database answered and rejected the statement.
     #[must_use]
     pub const fn is_rejected(&self) -> bool {
         matches!(self, Self::PermissionDenied(_) | Self::CheckViolation(_) | Self::Failed(_))
     }
 
-    /// Whether it was a value that the database cannot take, so that other values might do.
+    /// Whether a parameter value caused the error, so that other values may succeed.
     #[must_use]
     pub fn is_invalid_value(&self) -> bool {
         match self {
             Self::CheckViolation(_) => true,
-            // Class 22: data exceptions. Class 54: something is too large. Without a code the value was not even sent.
+            // Class 22: data exception. Class 54: program limit exceeded. Without a code the value could not be encoded.
             Self::Failed(error) => error
                 .code()
                 .is_none_or(|state| ["22", "54"].iter().any(|class| state.code().starts_with(class))),
@@ -74,7 +71,7 @@ impl PgError {
         }
     }
 
-    /// A word for logs and metrics.
+    /// Label for logs and metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -94,7 +91,7 @@ impl PgError {
 impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(state) = error.code() else {
-            // No SQLSTATE: the conversation itself broke, or a value could not be read.
+            // No SQLSTATE: the connection broke, or a value could not be encoded or decoded.
             let broken = error.is_closed()
                 || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>());
             return if broken { Self::Unavailable(error.into()) } else { Self::Failed(error) };
@@ -107,7 +104,7 @@ impl From<tokio_postgres::Error> for PgError {
             SqlState::FOREIGN_KEY_VIOLATION => Self::ForeignKeyViolation(error),
             SqlState::UNIQUE_VIOLATION => Self::UniqueViolation(error),
             SqlState::CHECK_VIOLATION | SqlState::STRING_DATA_RIGHT_TRUNCATION => Self::CheckViolation(error),
-            // Class 57P: shut down, crashed, starting up. Class 53: out of connections, memory, disk. Class 08: wire.
+            // Class 57P: shutdown, crash or startup. Class 53: insufficient resources. Class 08: connection exception.
             ref other if ["57P", "53", "08"].iter().any(|class| other.code().starts_with(class)) => {
                 Self::Unavailable(error.into())
             }

@@ -1,8 +1,7 @@
-//! The one LISTEN connection of a node.
+//! The LISTEN connection of a node.
 //!
-//! It owns a connection outside of the pool, reconnects with capped, jittered back-off, and after every reconnect
-//! tells its audience that notifications were lost. What arrives is handed over at once and never waits: the
-//! audience merges, so a burst cannot pile up here.
+//! It reconnects with jittered exponential backoff and reports every gap to its handlers. Handlers receive each
+//! notification synchronously and must not block, so no notification queues here.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -15,54 +14,55 @@ use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
 use super::{Connector, PgError};
+use crate::lifecycle::ErrorChain;
 
-/// Ids of users whose faces changed.
+/// Payload: IDs of users whose `user_presence` rows changed.
 pub const PRESENCE: &str = "rollcall_presence";
-/// Pairs of user and version: what the user does on a device has changed.
+/// Payload: pairs of user ID and context version.
 pub const CONTEXT: &str = "rollcall_context";
-/// Bundles of the context engine: some became dirty, or a user's became ready.
+/// Payload: `ready|…` with the compiled bundles of a user; anything else means that bundles became stale.
 pub const BUNDLES: &str = "rollcall_bundles";
-/// Pairs of conversation and user: somebody types, or has stopped.
+/// Payload: pairs of conversation ID and user ID whose typing state changed.
 pub const TYPING: &str = "rollcall_typing";
-/// Somebody's sight became void.
+/// Payload: users whose visible presences must be computed again.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
-/// Ids of entries in `rollcall.outbox`, which sockets are to be told.
+/// Payload: IDs of new rows in `rollcall.outbox`.
 pub const BROADCAST: &str = "rollcall_broadcast";
-/// Where on the bus a node has said something, or a word of its own.
+/// Payload: position of new bus entries, or a control message of a node.
 pub const BUS: &str = "rollcall_bus";
-/// A node, and which of its rows in `rollcall.presence` to read again.
+/// Payload: a node ID and which of its rows in `rollcall.presence` changed.
 pub const CHANNEL_PRESENCE: &str = "rollcall_channels";
 
-/// Ids of new rows in `realtime.messages`.
+/// Payload: IDs of new rows in `realtime.messages`.
 pub const MESSAGES: &str = "rollcall_messages";
-/// Answers about private channels became void.
+/// Payload: which cached authorizations of private channels are no longer valid.
 pub const AUTHORIZATION: &str = "rollcall_rights";
 
-/// LISTEN takes an identifier, not a parameter; these are constants.
+/// A constant, because LISTEN takes identifiers and no parameters.
 const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bundles; listen rollcall_bus; listen rollcall_channels; \
     listen rollcall_context; listen rollcall_messages; listen rollcall_presence; listen rollcall_rights; \
     listen rollcall_typing; listen rollcall_visibility";
 
-/// How often a silent connection is asked whether it is alive, and how long it may take to say so.
+/// Interval between liveness checks of the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between attempts to connect: doubling from the first to the last, each with jitter of half its length.
+/// Delays between connection attempts double from the first to the maximum, with 50 % jitter.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Who hears notifications, and leaves alone those that are for others. Must not block.
+/// Receives every notification and ignores those of other channels. Methods must not block.
 pub trait NotificationHandler: Send + Sync + 'static {
-    /// A notification, in commit order.
+    /// Called for each notification, in commit order.
     fn on_notification(&self, channel: &str, payload: &str);
-    /// From now on nothing is missed; what was before may have been.
+    /// Called when LISTEN succeeded: notifications sent earlier may be lost, later ones are not.
     fn on_connected(&self);
-    /// From now on everything is missed, until `listening`.
+    /// Called when the connection is lost: notifications are lost until `on_connected`.
     fn on_disconnected(&self);
 }
 
-/// Both hear everything.
+/// Forwards each call to both handlers.
 impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A, B) {
     fn on_notification(&self, channel: &str, payload: &str) {
         self.0.on_notification(channel, payload);
@@ -80,47 +80,47 @@ impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A,
     }
 }
 
-/// Listens until stopped. Never ends because of the database.
-pub async fn run(connector: Connector, audience: impl NotificationHandler, stop: CancellationToken) {
-    let mut retry = FIRST_RETRY_DELAY;
+/// Runs the LISTEN connection until `stop` is cancelled; reconnects after every failure.
+pub async fn run(connector: Connector, handler: impl NotificationHandler, stop: CancellationToken) {
+    let mut delay = FIRST_RETRY_DELAY;
     loop {
         let started = Instant::now();
-        let ended = select! {
+        let error = select! {
             () = stop.cancelled() => return,
-            ended = run_connection(&connector, &audience) => ended,
+            error = run_connection(&connector, &handler) => error,
         };
-        audience.on_disconnected();
+        handler.on_disconnected();
         if started.elapsed() > MAX_RETRY_DELAY {
-            retry = FIRST_RETRY_DELAY;
+            delay = FIRST_RETRY_DELAY;
         }
-        tracing::warn!(error = %Cause(&ended), retry_ms = retry.as_millis(), "lost the LISTEN connection");
-        let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+        tracing::warn!(error = %ErrorChain(&error), retry_ms = delay.as_millis(), "LISTEN connection lost, reconnecting");
+        let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
         select! {
             () = stop.cancelled() => return,
-            () = sleep(pause) => {}
+            () = sleep(jittered) => {}
         }
-        retry = (retry * 2).min(MAX_RETRY_DELAY);
+        delay = (delay * 2).min(MAX_RETRY_DELAY);
     }
 }
 
-/// One connection's life; returns why it ended.
-async fn run_connection(connector: &Connector, audience: &impl NotificationHandler) -> PgError {
+/// Runs one connection and returns the error that ended it.
+async fn run_connection(connector: &Connector, handler: &impl NotificationHandler) -> PgError {
     let (client, mut connection) = match connector.connect("listener").await {
-        Ok(both) => both,
+        Ok(pair) => pair,
         Err(error) => return error.into(),
     };
-    // The client's requests progress only while the connection is polled, so both go on in one loop.
+    // Requests of the client progress only while the connection is polled, so one loop drives both.
     let requests = async {
         client.batch_execute(LISTEN).await?;
-        tracing::info!("listening for notifications");
-        audience.on_connected();
+        tracing::info!("LISTEN connection established");
+        handler.on_connected();
         loop {
             sleep(PING_INTERVAL).await;
             match timeout(PING_TIMEOUT, client.batch_execute("")).await {
-                Ok(answer) => answer?,
+                Ok(result) => result?,
                 Err(_) => {
                     return Err::<std::convert::Infallible, PgError>(PgError::Unavailable(
-                        "it stopped answering".into(),
+                        "no response in time".into(),
                     ));
                 }
             }
@@ -131,31 +131,16 @@ async fn run_connection(connector: &Connector, audience: &impl NotificationHandl
         select! {
             message = poll_fn(|cx| connection.poll_message(cx)) => match message {
                 Some(Ok(AsyncMessage::Notification(notification))) => {
-                    audience.on_notification(notification.channel(), notification.payload());
+                    handler.on_notification(notification.channel(), notification.payload());
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return error.into(),
                 None => return PgError::Unavailable("the server closed the connection".into()),
             },
-            ended = &mut requests => match ended {
+            result = &mut requests => match result {
                 Ok(never) => match never {},
                 Err(error) => return error,
             },
         }
-    }
-}
-
-/// An error with its causes on one line.
-struct Cause<'a>(&'a PgError);
-
-impl std::fmt::Display for Cause<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = std::error::Error::source(self.0);
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }

@@ -1,12 +1,11 @@
-//! PostgreSQL: connections, acting as the caller, notifications, migrations, the embedded cluster.
+//! PostgreSQL: connections, statements as the caller, notifications, replication, migrations, the embedded cluster.
 //!
-//! Statements live in `sql/`, one file each; [`queries`] gives each a typed function. Nothing else in the crate
-//! speaks to the database.
+//! Statements are files in `sql/`; [`queries`] has a typed function for each. Other modules do not access the database
+//! directly.
 
 mod connect;
 mod connection;
 mod database;
-pub mod database_target;
 pub mod doctor;
 pub mod embedded;
 mod error;

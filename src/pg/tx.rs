@@ -1,4 +1,4 @@
-//! Acting as the caller: the one place that takes on a role.
+//! Runs statements as the caller: the only place that sets a role and claims.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::auth::Principal;
 
 const ACT_AS: &str = include_str!("../../sql/node/act_as.sql");
 
-/// How long a statement on behalf of a caller may run.
+/// `statement_timeout` of statements that run as a caller.
 pub const CALLER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A pooled connection inside a transaction. Unless it came to its end, the connection is thrown away instead of
-/// going back: nobody inherits a role or claims, also when the request was dropped half-way.
+/// A pooled connection inside a transaction. If the transaction does not finish, for example because the request was
+/// dropped, the connection is closed instead of returned, so no later user inherits its role or claims.
 struct TransactionGuard(Option<Connection>);
 
 impl TransactionGuard {
     fn connection(&self) -> &Connection {
-        self.0.as_ref().expect("taken only when the guard ends")
+        self.0.as_ref().expect("the connection is taken only when the guard ends")
     }
 
-    /// The transaction is over, whichever way: the connection may serve others.
+    /// Returns the connection to the pool; the transaction has ended.
     fn finish(mut self) {
         self.0.take();
     }
@@ -38,65 +38,73 @@ impl Drop for TransactionGuard {
 }
 
 impl Database {
-    /// Runs one statement as the caller: that role, those claims, in a transaction of its own.
+    /// Runs one statement with the caller's role and claims in its own transaction.
     ///
     /// # Errors
     ///
-    /// Whatever the statement, or a policy in it, raises; [`PgError::Unavailable`] without a connection.
+    /// Errors of the statement or of a policy; [`PgError::Unavailable`] without a connection.
     pub async fn query_as(
         &self,
         caller: &Principal,
         statement: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
-        let limit = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
+        let timeout_ms = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
-        run_in_transaction(self.request_connection().await?, &[&role, &claims, &limit], statement, params)
-            .await
+        run_in_transaction(
+            self.request_connection().await?,
+            &[&role, &claims, &timeout_ms],
+            statement,
+            params,
+        )
+        .await
     }
 
-    /// Begins a transaction for several statements as the caller: that role, those claims, and for each statement the
-    /// same limit of time as in [`query_as`](Self::query_as).
+    /// Begins a transaction with the caller's role and claims. Each statement has the same timeout as in
+    /// [`query_as`](Self::query_as).
     ///
     /// # Errors
     ///
     /// [`PgError::Unavailable`] without a connection.
     pub async fn begin_as(&self, caller: &Principal) -> Result<CallerTx, PgError> {
-        let limit = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
+        let timeout_ms = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
         let connection = self.request_connection().await?;
         let act_as = connection.prepare(ACT_AS).await?;
         let tx = TransactionGuard(Some(connection));
         let client = tx.connection();
-        let acting: [&(dyn ToSql + Sync); 3] = [&role, &claims, &limit];
-        let (begin, act) =
-            futures_util::join!(client.batch_execute("begin"), client.query_prepared(&act_as, &acting));
+        let role_settings: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout_ms];
+        let (begin, act) = futures_util::join!(
+            client.batch_execute("begin"),
+            client.query_prepared(&act_as, &role_settings)
+        );
         begin?;
         act?;
         Ok(CallerTx(tx))
     }
 
-    /// Runs one statement with the login role's own rights that may not take longer than `limit`.
+    /// Runs one statement with the rights of the login role and a `statement_timeout`.
     ///
     /// # Errors
     ///
-    /// [`PgError::TimedOut`] when it did; otherwise as [`query_as`](Self::query_as).
+    /// [`PgError::StatementTimeout`] after `limit`; otherwise as [`query_as`](Self::query_as).
     pub async fn query_with_timeout(
         &self,
         limit: Duration,
         statement: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
-        let limit = limit.as_millis().to_string();
-        run_in_transaction(self.server_connection().await?, &[&"none", &"", &limit], statement, params).await
+        let timeout_ms = limit.as_millis().to_string();
+        run_in_transaction(self.server_connection().await?, &[&"none", &"", &timeout_ms], statement, params)
+            .await
     }
 
-    /// Runs one statement with the login role's own rights, within `limit`, and takes back whatever it did. It costs one
-    /// round trip, and no disk has to be waited for.
+    /// Runs one statement with the rights of the login role and a `statement_timeout`, then rolls back. Takes one round
+    /// trip and no disk flush.
     ///
     /// # Errors
     ///
-    /// [`PgError::TimedOut`] when it took longer; otherwise as [`query_as`](Self::query_as).
+    /// [`PgError::StatementTimeout`] after `limit`; otherwise as [`query_as`](Self::query_as).
     pub async fn query_and_roll_back(
         &self,
         limit: Duration,
@@ -108,13 +116,13 @@ impl Database {
         let tx = TransactionGuard(Some(connection));
         let client = tx.connection();
         let begin = format!("begin; set local statement_timeout = {}", limit.as_millis());
-        // All three must have been answered before the connection is anybody else's.
+        // Not `try_join`: all three responses must arrive before the connection is returned.
         let (begin, rows, rollback) = futures_util::join!(
             client.batch_execute(&begin),
             client.query_prepared(&statement, params),
             client.batch_execute("rollback"),
         );
-        // Where the rollback was not confirmed the guard throws the connection away.
+        // Without a confirmed rollback the guard closes the connection.
         rollback?;
         tx.finish();
         begin?;
@@ -122,25 +130,17 @@ impl Database {
     }
 }
 
-/// A transaction in which every statement runs as the caller. Dropped before [`commit`](Self::commit), its connection
-/// is thrown away, and with it whatever was done.
+/// A transaction with the caller's role and claims. If it is dropped before [`commit`](Self::commit), its connection is
+/// closed, which rolls it back.
 pub struct CallerTx(TransactionGuard);
 
 impl CallerTx {
-    /// Runs one statement as the caller.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the statement, or a policy in it, raises; the transaction cannot be used after that.
+    /// Runs one statement as the caller. After an error the transaction cannot be used.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
         self.0.connection().query(statement, params).await
     }
 
-    /// Makes it so.
-    ///
-    /// # Errors
-    ///
-    /// When the commit fails, nothing was done.
+    /// Commits the transaction. After an error nothing was committed.
     pub async fn commit(self) -> Result<(), PgError> {
         self.0.connection().batch_execute("commit").await?;
         self.0.finish();
@@ -148,22 +148,22 @@ impl CallerTx {
     }
 }
 
-/// Begin, take on the role, the statement, commit. The four messages travel together, so it costs one round trip.
+/// Sends begin, role and claims, the statement and commit together, so it takes one round trip.
 #[tracing::instrument(name = "db.query", level = "debug", skip_all, fields(db.system = "postgresql", otel.kind = "client"))]
 async fn run_in_transaction(
     connection: Connection,
-    acting: &[&(dyn ToSql + Sync); 3],
+    role_settings: &[&(dyn ToSql + Sync); 3],
     statement: &str,
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, PgError> {
     let (act_as, statement) = try_join!(connection.prepare(ACT_AS), connection.prepare(statement))?;
     let tx = TransactionGuard(Some(connection));
     let client = tx.connection();
-    // `join`, not `try_join`: all four must have been answered before the connection is anybody else's. A failed
-    // transaction answers `commit` with a rollback.
+    // `join`, not `try_join`: all four responses must arrive before the connection is returned. PostgreSQL answers
+    // `commit` of a failed transaction with a rollback.
     let (begin, act, rows, commit) = futures_util::join!(
         client.batch_execute("begin"),
-        client.query_prepared(&act_as, acting),
+        client.query_prepared(&act_as, role_settings),
         client.query_prepared(&statement, params),
         client.batch_execute("commit"),
     );

@@ -1,7 +1,7 @@
-//! Whose channel sockets are open on this node: what an administrator's word to a user goes by there.
+//! Index from users to their channel sockets on this node, used to disconnect a user.
 //!
-//! Sockets of presence are in the [roster](super::roster), by device. A channel socket has no device, and may act as
-//! several users: as whoever opened it, and in each channel as the holder of the token that the join brought.
+//! Presence sockets are in the [`UserIndex`](super::user_index::UserIndex), by device. A channel socket has no device
+//! and may act as several users: the user of the socket's token, and in each channel the user of the join's token.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,30 +10,30 @@ use smallvec::SmallVec;
 
 use crate::{hub::ConnId, model::UserId};
 
-/// A user whose sockets an administrator ends.
+/// A user to be disconnected by an administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForcedDisconnect {
-    /// Who.
+    /// ID of the user.
     pub user: UserId,
-    /// What the user is told.
+    /// The reason sent to the user.
     pub reason: Arc<str>,
 }
 
-/// The users behind the channel sockets of this node. Clones share it.
+/// The users of the channel sockets on this node. Clones share the index.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelUsers(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// On which sockets a user acts, and how often on each: nearly everybody on one.
+    /// The sockets of each user, with a reference count per socket. Almost all users have one socket.
     sockets: HashMap<UserId, SmallVec<[(ConnId, u32); 1]>>,
-    /// What sockets have not heard yet. No longer than there is somebody whom it is about.
+    /// Disconnects that the sockets' sessions have not taken yet. An entry is removed with its user.
     pending_disconnects: HashMap<ConnId, Vec<ForcedDisconnect>>,
 }
 
-/// Somebody acts as a user on a socket, until this is dropped.
+/// Registers that a user acts on a socket until dropped.
 #[derive(Debug)]
-#[must_use = "the user is gone when this is dropped"]
+#[must_use = "dropping this unregisters the user"]
 pub struct UserGuard {
     users: ChannelUsers,
     user: UserId,
@@ -41,54 +41,54 @@ pub struct UserGuard {
 }
 
 impl ChannelUsers {
-    /// Somebody acts as a user on a socket from now on.
+    /// Registers that a user acts on a socket.
     pub fn register(&self, user: UserId, conn: ConnId) -> UserGuard {
-        let mut book = self.0.lock();
-        let sockets = book.sockets.entry(user).or_default();
-        match sockets.iter_mut().find(|(known, _)| *known == conn) {
-            Some((_, times)) => *times += 1,
+        let mut inner = self.0.lock();
+        let sockets = inner.sockets.entry(user).or_default();
+        match sockets.iter_mut().find(|(other, _)| *other == conn) {
+            Some((_, count)) => *count += 1,
             None => sockets.push((conn, 1)),
         }
         UserGuard { users: self.clone(), user, conn }
     }
 
-    /// Leaves word for the sockets on which a user acts; returns which, so that they are woken.
+    /// Requests a disconnect for all sockets of a user. Returns the sockets to wake.
     #[must_use]
-    pub fn request_disconnect(&self, dismissal: &ForcedDisconnect) -> Vec<ConnId> {
-        let mut book = self.0.lock();
-        let sockets = book.sockets.get(&dismissal.user).into_iter().flatten();
+    pub fn request_disconnect(&self, disconnect: &ForcedDisconnect) -> Vec<ConnId> {
+        let mut inner = self.0.lock();
+        let sockets = inner.sockets.get(&disconnect.user).into_iter().flatten();
         let conns: Vec<ConnId> = sockets.map(|(conn, _)| *conn).collect();
         for conn in &conns {
-            let waiting = book.pending_disconnects.entry(*conn).or_default();
-            // The last word about a user counts.
-            waiting.retain(|earlier| earlier.user != dismissal.user);
-            waiting.push(dismissal.clone());
+            let pending = inner.pending_disconnects.entry(*conn).or_default();
+            // A newer request for the same user replaces the older one.
+            pending.retain(|previous| previous.user != disconnect.user);
+            pending.push(disconnect.clone());
         }
         conns
     }
 
-    /// What a socket has not heard yet.
+    /// Takes the disconnects requested for a socket.
     #[must_use]
     pub fn take_disconnects(&self, conn: ConnId) -> Vec<ForcedDisconnect> {
         self.0.lock().pending_disconnects.remove(&conn).unwrap_or_default()
     }
 
     fn unregister(&self, user: UserId, conn: ConnId) {
-        let mut book = self.0.lock();
-        let Some(sockets) = book.sockets.get_mut(&user) else { return };
-        let Some(place) = sockets.iter().position(|(known, _)| *known == conn) else { return };
-        sockets[place].1 -= 1;
-        if sockets[place].1 > 0 {
+        let mut inner = self.0.lock();
+        let Some(sockets) = inner.sockets.get_mut(&user) else { return };
+        let Some(position) = sockets.iter().position(|(other, _)| *other == conn) else { return };
+        sockets[position].1 -= 1;
+        if sockets[position].1 > 0 {
             return;
         }
-        sockets.swap_remove(place);
+        sockets.swap_remove(position);
         if sockets.is_empty() {
-            book.sockets.remove(&user);
+            inner.sockets.remove(&user);
         }
-        if let Some(waiting) = book.pending_disconnects.get_mut(&conn) {
-            waiting.retain(|dismissal| dismissal.user != user);
-            if waiting.is_empty() {
-                book.pending_disconnects.remove(&conn);
+        if let Some(pending) = inner.pending_disconnects.get_mut(&conn) {
+            pending.retain(|disconnect| disconnect.user != user);
+            if pending.is_empty() {
+                inner.pending_disconnects.remove(&conn);
             }
         }
     }
@@ -106,33 +106,37 @@ mod tests {
 
     #[test]
     fn a_disconnect_reaches_only_the_users_sockets() {
-        let guests = ChannelUsers::default();
+        let users = ChannelUsers::default();
         let (ada, bob) = (UserId::random(), UserId::random());
         let [one, two, three] = [1, 2, 3].map(|slot| ConnId::new(0, slot, 1));
-        let _held = [guests.register(ada, one), guests.register(ada, one), guests.register(ada, two)];
-        let _other = [guests.register(bob, two), guests.register(bob, three)];
+        let _held = [users.register(ada, one), users.register(ada, one), users.register(ada, two)];
+        let _other = [users.register(bob, two), users.register(bob, three)];
 
-        let dismissal = ForcedDisconnect { user: ada, reason: "first".into() };
-        assert_eq!(guests.request_disconnect(&dismissal), [one, two]);
-        let dismissal = ForcedDisconnect { user: ada, reason: "second".into() };
-        assert_eq!(guests.request_disconnect(&dismissal), [one, two]);
-        assert_eq!(guests.take_disconnects(one), std::slice::from_ref(&dismissal), "the last word counts");
-        assert_eq!(guests.take_disconnects(one), [], "and is heard once");
-        assert_eq!(guests.take_disconnects(two), [dismissal]);
-        assert_eq!(guests.take_disconnects(three), []);
+        let disconnect = ForcedDisconnect { user: ada, reason: "first".into() };
+        assert_eq!(users.request_disconnect(&disconnect), [one, two]);
+        let disconnect = ForcedDisconnect { user: ada, reason: "second".into() };
+        assert_eq!(users.request_disconnect(&disconnect), [one, two]);
+        assert_eq!(
+            users.take_disconnects(one),
+            std::slice::from_ref(&disconnect),
+            "the latest request replaces the earlier one"
+        );
+        assert_eq!(users.take_disconnects(one), [], "requests are taken once");
+        assert_eq!(users.take_disconnects(two), [disconnect]);
+        assert_eq!(users.take_disconnects(three), []);
     }
 
     #[test]
     fn nothing_is_kept_after_the_last_guard_is_dropped() {
-        let guests = ChannelUsers::default();
+        let users = ChannelUsers::default();
         let (ada, one) = (UserId::random(), ConnId::new(0, 1, 1));
-        let (opened, joined) = (guests.register(ada, one), guests.register(ada, one));
+        let (opened, joined) = (users.register(ada, one), users.register(ada, one));
         drop(opened);
-        let dismissal = ForcedDisconnect { user: ada, reason: "".into() };
-        assert_eq!(guests.request_disconnect(&dismissal), [one], "a channel is left");
+        let disconnect = ForcedDisconnect { user: ada, reason: "".into() };
+        assert_eq!(users.request_disconnect(&disconnect), [one], "one channel remains");
         drop(joined);
-        assert_eq!(guests.request_disconnect(&dismissal), []);
-        let book = guests.0.lock();
-        assert!(book.sockets.is_empty() && book.pending_disconnects.is_empty());
+        assert_eq!(users.request_disconnect(&disconnect), []);
+        let inner = users.0.lock();
+        assert!(inner.sockets.is_empty() && inner.pending_disconnects.is_empty());
     }
 }

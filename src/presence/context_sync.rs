@@ -1,7 +1,7 @@
-//! What a user does on one device reaches the user's other devices, on whichever node their sockets are.
+//! Sends the context of a device to the user's other devices, on every node.
 //!
-//! A notification names the user and the version of the state; the node reads the row, unless nobody here wants to
-//! know. What was missed while the listener was deaf is read by time: telling a state twice does no harm.
+//! A notification names the user and the version of the state. The node reads the row if the user has a socket here.
+//! States missed while the listener was disconnected are read by time; delivering a state twice is harmless.
 
 use std::{
     collections::HashSet,
@@ -19,46 +19,45 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::user_index::UserIndex;
+use super::device_context::{self, ContextVersion};
 use crate::{
-    hub::{Delivery, Encodable, Hub, StateKey},
+    hub::{Delivery, Encodable, Hub, StateKey, UserIndex},
     model::{DeviceContext, DeviceId, UserId},
     pg::{
         Database, PgError,
         listener::{CONTEXT, NotificationHandler},
-        queries::context::{self, ContextVersion},
     },
     protocol::ServerMessage,
 };
 
-/// States that are remembered one by one. Past it everything of late is read, which costs less than the list.
+/// Maximum number of pending versions. Above it, all recent states are read, which costs less than the list.
 const MAX_PENDING: usize = 10_000;
-/// States, or users, in one read.
+/// States or users per read.
 const READ_BATCH_SIZE: usize = 1_000;
-/// How long a read may take.
+/// Timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection may have been dead for so long before the listener noticed: its ping, and the time to answer it.
+/// Maximum time until the listener detects a dead connection: its ping interval plus the ping timeout.
 const MAX_DETECTION_DELAY: Duration = Duration::from_secs(20);
-/// Between attempts to read: doubling, with jitter.
+/// Pauses between read attempts: doubling, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Pending {
     versions: HashSet<ContextVersion>,
-    /// What was told since then may have been missed.
+    /// Notifications since this time may have been missed.
     missed_since: Option<Instant>,
     is_disconnected: bool,
 }
 
-/// The meeting point of listener and task. Bounded, because it merges.
+/// Pending notifications, shared by the listener and the task. Bounded.
 #[derive(Default)]
 struct PendingContexts {
-    pending: Mutex<Pending>,
+    state: Mutex<Pending>,
     wake: Notify,
 }
 
-/// The listener's end.
+/// Adds notified versions to the pending ones.
 pub struct ContextNotifications {
     pending: Arc<PendingContexts>,
     user_index: UserIndex,
@@ -70,36 +69,38 @@ impl NotificationHandler for ContextNotifications {
             return;
         }
         let pairs = payload.split_once('|').map_or(payload, |(_sent_at, pairs)| pairs);
-        let wanted =
-            pairs.split(',').filter_map(version).filter(|heard| self.user_index.is_connected(heard.user_id));
-        let mut heard = self.pending.pending.lock();
-        heard.versions.extend(wanted);
-        if heard.versions.len() > MAX_PENDING {
-            heard.versions.clear();
-            heard.missed_since.get_or_insert_with(Instant::now);
+        let versions = pairs
+            .split(',')
+            .filter_map(parse_version)
+            .filter(|version| self.user_index.is_connected(version.user_id));
+        let mut pending = self.pending.state.lock();
+        pending.versions.extend(versions);
+        if pending.versions.len() > MAX_PENDING {
+            pending.versions.clear();
+            pending.missed_since.get_or_insert_with(Instant::now);
         }
-        drop(heard);
+        drop(pending);
         self.pending.wake.notify_one();
     }
 
     fn on_connected(&self) {
-        self.pending.pending.lock().is_disconnected = false;
+        self.pending.state.lock().is_disconnected = false;
         self.pending.wake.notify_one();
     }
 
     fn on_disconnected(&self) {
-        let mut heard = self.pending.pending.lock();
-        heard.is_disconnected = true;
-        heard.missed_since.get_or_insert_with(Instant::now);
+        let mut pending = self.pending.state.lock();
+        pending.is_disconnected = true;
+        pending.missed_since.get_or_insert_with(Instant::now);
     }
 }
 
-fn version(pair: &str) -> Option<ContextVersion> {
+fn parse_version(pair: &str) -> Option<ContextVersion> {
     let (user, version) = pair.split_once(':')?;
     Some(ContextVersion { user_id: user.parse().ok()?, version: version.parse().ok()? })
 }
 
-/// Passes context on to the user's other devices; [`run`](Self::run) is its task.
+/// Delivers contexts to the user's other devices; [`run`](Self::run) is its task.
 pub struct ContextSync {
     database: Database,
     hub: Hub,
@@ -107,63 +108,69 @@ pub struct ContextSync {
     pending: Arc<PendingContexts>,
 }
 
-/// Makes the task and its ears.
+/// Creates the task and its notification handler.
 #[must_use]
-pub fn context_sync(database: Database, hub: Hub, roster: UserIndex) -> (ContextNotifications, ContextSync) {
-    let inbox = Arc::new(PendingContexts::default());
-    let ears = ContextNotifications { pending: inbox.clone(), user_index: roster.clone() };
-    (ears, ContextSync { database, hub, user_index: roster, pending: inbox })
+pub fn context_sync(
+    database: Database,
+    hub: Hub,
+    user_index: UserIndex,
+) -> (ContextNotifications, ContextSync) {
+    let pending = Arc::new(PendingContexts::default());
+    let notifications = ContextNotifications { pending: pending.clone(), user_index: user_index.clone() };
+    (notifications, ContextSync { database, hub, user_index, pending })
 }
 
 impl ContextSync {
-    /// Passes on until stopped.
+    /// Delivers contexts until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let mut retry = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
-            let pause = select! {
+            let result = select! {
                 () = stop.cancelled() => return,
-                () = self.pending.wake.notified() => self.run_pass().await.err(),
+                () = self.pending.wake.notified() => self.run_pass().await,
             };
-            let Some(error) = pause else {
-                retry = INITIAL_BACKOFF;
+            let Err(error) = result else {
+                backoff = INITIAL_BACKOFF;
                 continue;
             };
-            tracing::warn!(error = ?error, retry_ms = retry.as_millis(), "could not read context signals");
+            tracing::warn!(error = ?error, retry_ms = backoff.as_millis(), "context read failed");
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(retry.mul_f64(rand::rng().random_range(0.5..1.0))) => self.pending.wake.notify_one(),
+                () = sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.0))) => self.pending.wake.notify_one(),
             }
-            retry = (retry * 2).min(MAX_BACKOFF);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// Reads and passes on what was heard; what could not be read is heard again.
+    /// Reads and delivers pending contexts; failed ones become pending again.
     async fn run_pass(&self) -> Result<(), PgError> {
         let (versions, missed_since) = {
-            let mut heard = self.pending.pending.lock();
-            // While deaf there is no end of what is missed.
-            let missed_since = if heard.is_disconnected { None } else { heard.missed_since.take() };
-            (std::mem::take(&mut heard.versions).into_iter().collect::<Vec<_>>(), missed_since)
+            let mut pending = self.pending.state.lock();
+            // While disconnected, more is being missed.
+            let missed_since = if pending.is_disconnected { None } else { pending.missed_since.take() };
+            (std::mem::take(&mut pending.versions).into_iter().collect::<Vec<_>>(), missed_since)
         };
         let read = self.read(&versions, missed_since).await;
         if read.is_err() {
-            let mut heard = self.pending.pending.lock();
-            heard.versions.extend(versions);
-            heard.missed_since = missed_since.into_iter().chain(heard.missed_since).min();
+            let mut pending = self.pending.state.lock();
+            pending.versions.extend(versions);
+            pending.missed_since = missed_since.into_iter().chain(pending.missed_since).min();
         }
         read
     }
 
     async fn read(&self, versions: &[ContextVersion], missed_since: Option<Instant>) -> Result<(), PgError> {
         for chunk in versions.chunks(READ_BATCH_SIZE) {
-            let contexts = async { context::latest(&self.database.server_connection().await?, chunk).await };
+            let contexts =
+                async { device_context::latest(&self.database.server_connection().await?, chunk).await };
             self.deliver(with_timeout(contexts).await?).await;
         }
         if let Some(since) = missed_since {
             for chunk in self.user_index.users().chunks(READ_BATCH_SIZE) {
                 let age = since.elapsed() + MAX_DETECTION_DELAY;
-                let contexts =
-                    async { context::recent(&self.database.server_connection().await?, chunk, age).await };
+                let contexts = async {
+                    device_context::recent(&self.database.server_connection().await?, chunk, age).await
+                };
                 self.deliver(with_timeout(contexts).await?).await;
             }
         }
@@ -172,12 +179,14 @@ impl ContextSync {
 
     async fn deliver(&self, contexts: Vec<DeviceContext>) {
         let deliveries = contexts.into_iter().filter_map(|context| {
-            let seats = self.user_index.sockets(context.user_id).into_iter();
-            let to: Vec<_> =
-                seats.filter(|seat| seat.device != context.device_id).map(|seat| seat.conn).collect();
-            let key = Some(key(context.user_id, &context.device_id));
-            let told = !to.is_empty();
-            told.then(|| Delivery {
+            let sockets = self.user_index.sockets(context.user_id).into_iter();
+            let to: Vec<_> = sockets
+                .filter(|socket| socket.device != context.device_id)
+                .map(|socket| socket.conn)
+                .collect();
+            let key = Some(state_key(context.user_id, &context.device_id));
+            let has_recipients = !to.is_empty();
+            has_recipients.then(|| Delivery {
                 key,
                 message: Encodable::new(ServerMessage::ContextSync(Arc::new(context))),
                 to,
@@ -185,12 +194,12 @@ impl ContextSync {
         });
         let deliveries: Vec<_> = deliveries.collect();
         if !deliveries.is_empty() && self.hub.fan_out(deliveries).await.is_err() {
-            tracing::debug!("nobody is left to tell");
+            tracing::debug!("hub stopped; contexts dropped");
         }
     }
 }
 
-fn key(user: UserId, device: &DeviceId) -> StateKey {
+fn state_key(user: UserId, device: &DeviceId) -> StateKey {
     let mut hasher = DefaultHasher::new();
     device.hash(&mut hasher);
     StateKey::Context(user, hasher.finish())
@@ -199,7 +208,7 @@ fn key(user: UserId, device: &DeviceId) -> StateKey {
 async fn with_timeout<T>(read: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
     timeout(READ_TIMEOUT, read)
         .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
+        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
 }
 
 #[cfg(test)]
@@ -208,41 +217,41 @@ mod tests {
     use crate::hub::ConnId;
 
     fn notifications() -> (ContextNotifications, UserId) {
-        let (roster, user) = (UserIndex::default(), UserId::random());
-        roster.add(user, &DeviceId::unnamed(), ConnId::for_test(1));
-        (ContextNotifications { pending: Arc::default(), user_index: roster }, user)
+        let (user_index, user) = (UserIndex::default(), UserId::random());
+        user_index.add(user, &DeviceId::unnamed(), ConnId::for_test(1));
+        (ContextNotifications { pending: Arc::default(), user_index }, user)
     }
 
     #[test]
     fn only_users_with_sockets_on_this_node_are_pending() {
-        let (ears, user) = notifications();
-        ears.on_notification(CONTEXT, &format!("1700000000000|{user}:7,{}:8", UserId::random()));
-        ears.on_notification("rollcall_presence", &format!("1700000000000|{user}"));
-        let heard = ears.pending.pending.lock();
-        assert_eq!(heard.versions, HashSet::from([ContextVersion { user_id: user, version: 7 }]));
-        assert!(heard.missed_since.is_none());
+        let (notifications, user) = notifications();
+        notifications.on_notification(CONTEXT, &format!("1700000000000|{user}:7,{}:8", UserId::random()));
+        notifications.on_notification("rollcall_presence", &format!("1700000000000|{user}"));
+        let pending = notifications.pending.state.lock();
+        assert_eq!(pending.versions, HashSet::from([ContextVersion { user_id: user, version: 7 }]));
+        assert!(pending.missed_since.is_none());
     }
 
     #[test]
     fn invalid_payloads_are_ignored() {
-        let (ears, user) = notifications();
+        let (notifications, user) = notifications();
         for payload in ["", "|", ":", "1|:", "1|x:1", &format!("1|{user}:"), &format!("1|{user}:x")] {
-            ears.on_notification(CONTEXT, payload);
+            notifications.on_notification(CONTEXT, payload);
         }
-        assert!(ears.pending.pending.lock().versions.is_empty());
+        assert!(notifications.pending.state.lock().versions.is_empty());
     }
 
     #[test]
     fn disconnects_and_overflow_count_as_missed() {
-        let (ears, user) = notifications();
+        let (notifications, user) = notifications();
         let many: Vec<String> = (0..=MAX_PENDING).map(|version| format!("{user}:{version}")).collect();
-        ears.on_notification(CONTEXT, &format!("1|{}", many.join(",")));
-        assert!(ears.pending.pending.lock().missed_since.take().is_some());
-        assert!(ears.pending.pending.lock().versions.is_empty());
+        notifications.on_notification(CONTEXT, &format!("1|{}", many.join(",")));
+        assert!(notifications.pending.state.lock().missed_since.take().is_some());
+        assert!(notifications.pending.state.lock().versions.is_empty());
 
-        ears.on_disconnected();
-        ears.on_connected();
-        let heard = ears.pending.pending.lock();
-        assert!(!heard.is_disconnected && heard.missed_since.is_some());
+        notifications.on_disconnected();
+        notifications.on_connected();
+        let pending = notifications.pending.state.lock();
+        assert!(!pending.is_disconnected && pending.missed_since.is_some());
     }
 }

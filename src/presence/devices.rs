@@ -1,8 +1,8 @@
-//! Which devices have sockets on this node, the grace of those that have just closed, and the node's lease.
+//! Devices with sockets on this node, their grace period after the last socket closed, and the node's lease.
 //!
-//! The first socket of a device is written, the second is not; the last one to close starts the grace, and only
-//! after it is written. So a page reload makes no noise and costs no write. A connected device costs the database
-//! nothing: the node's lease stands for all of them.
+//! A device's first socket is written to the database, further ones are not. When the last one closes, a grace period
+//! starts, and only its end is written. So a page reload causes no events and no writes. A connected device costs the
+//! database nothing: the node's lease covers all of them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,26 +31,26 @@ use crate::{
     },
 };
 
-/// How often graces are looked at; the precision of [`Times::grace`].
+/// Interval of checks for expired grace periods; the precision of [`DeviceTimeouts::grace`].
 const GRACE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// A device without a socket is offline when it has not been heard of for this long. With the sweep's rhythm it
-/// stays below the 30 s that the contract promises.
+/// A device without a socket is offline this long after its last heartbeat. Together with the interval of the sweep,
+/// this stays below the documented 30 s.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(25);
-/// When a REST-only device should send its next heartbeat: two may get lost.
+/// Interval at which REST-only devices should send heartbeats; two may be lost.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// How long one of the lease's statements may take.
+/// Timeout of a lease or sweep statement.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Devices that say at once that they are still connected.
+/// Devices per batch when connections are written again.
 const ASSERT_BATCH_SIZE: usize = 1_024;
 
-/// The times that liveness goes by.
+/// Timeouts of devices and the lease.
 #[derive(Debug, Clone, Copy)]
 pub struct DeviceTimeouts {
-    /// From the close of a device's last socket until it is offline.
+    /// Time from the close of a device's last socket until it is offline.
     pub grace: Duration,
-    /// From a device's last activity until it is idle.
+    /// Time from a device's last activity until it is idle.
     pub idle_after: Duration,
-    /// From a node's death until its devices may be swept. Renewed three times in it.
+    /// Time from a node's failure until its devices may be swept. The lease is renewed three times within it.
     pub lease: Duration,
 }
 
@@ -58,23 +58,23 @@ type DeviceKey = (UserId, DeviceId);
 
 struct DeviceState {
     sockets: u32,
-    /// Whether the database knows that the device is connected here.
+    /// Whether the database has the device as connected to this node.
     is_recorded: bool,
     closed_at: Option<Instant>,
-    /// When the database last heard that somebody looks at the device.
+    /// When activity of the device was last written.
     active_at: Instant,
-    /// Offline by the user's word, although its sockets may not all have closed yet.
+    /// The user signed the device off, although its sockets may not all be closed yet.
     is_signed_off: bool,
 }
 
 #[derive(Default)]
 struct State {
     devices: HashMap<DeviceKey, DeviceState>,
-    /// Devices in their grace, oldest first.
+    /// Devices in their grace period, oldest first.
     in_grace: VecDeque<(Instant, DeviceKey)>,
 }
 
-/// A handle to the devices of this node.
+/// Tracks the devices of this node. Clones share the state.
 #[derive(Clone)]
 pub struct DeviceTracker {
     state: Arc<Mutex<State>>,
@@ -84,25 +84,26 @@ pub struct DeviceTracker {
 }
 
 impl DeviceTracker {
-    /// No devices yet.
+    /// Creates a tracker without devices.
     #[must_use]
-    pub fn new(writer: Writer, node: NodeId, times: DeviceTimeouts) -> Self {
-        Self { state: Arc::default(), writer, node, timeouts: times }
+    pub fn new(writer: Writer, node: NodeId, timeouts: DeviceTimeouts) -> Self {
+        Self { state: Arc::default(), writer, node, timeouts }
     }
 
-    /// A socket opened. Writes when it is the device's first on this node and not a reload within the grace.
+    /// Records an opened socket. Writes if it is the device's first on this node and not a reload within the grace
+    /// period.
     ///
     /// # Errors
     ///
-    /// When the write fails; the socket counts all the same, and it is written with the next lease.
+    /// If the write fails. The socket counts anyway, and the next lease renewal writes it.
     pub async fn socket_opened(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
         {
             let mut state = self.state.lock();
             let now = Instant::now();
-            let live = state.devices.entry((user, device.clone()));
-            let mut known = true;
-            let live = live.or_insert_with(|| {
-                known = false;
+            let entry = state.devices.entry((user, device.clone()));
+            let mut is_known = true;
+            let device_state = entry.or_insert_with(|| {
+                is_known = false;
                 DeviceState {
                     sockets: 0,
                     is_recorded: false,
@@ -111,44 +112,48 @@ impl DeviceTracker {
                     is_signed_off: false,
                 }
             });
-            known &= !std::mem::take(&mut live.is_signed_off);
-            live.sockets += 1;
-            live.closed_at = None;
-            if known {
+            is_known &= !std::mem::take(&mut device_state.is_signed_off);
+            device_state.sockets += 1;
+            device_state.closed_at = None;
+            if is_known {
                 return Ok(());
             }
         }
         self.connect(user, device, true).await
     }
 
-    /// A socket closed. The last one of a device starts the grace.
+    /// Records a closed socket. A device's last one starts its grace period.
     pub fn socket_closed(&self, user: UserId, device: &DeviceId) {
         let mut state = self.state.lock();
         let key = (user, device.clone());
-        let Some(live) = state.devices.get_mut(&key) else { return };
-        live.sockets = live.sockets.saturating_sub(1);
-        if live.sockets == 0 {
+        let Some(device_state) = state.devices.get_mut(&key) else { return };
+        device_state.sockets = device_state.sockets.saturating_sub(1);
+        if device_state.sockets == 0 {
             let now = Instant::now();
-            live.closed_at = Some(now);
+            device_state.closed_at = Some(now);
             state.in_grace.push_back((now, key));
         }
     }
 
-    /// A device's socket has said nothing for so long that it must be taken for dead.
+    /// Marks a device as unresponsive after its socket missed a pong.
     ///
     /// # Errors
     ///
-    /// When the write fails.
+    /// If the write fails.
     pub async fn mark_unresponsive(
         &self,
         user: UserId,
         device: &DeviceId,
         age: Duration,
     ) -> Result<(), WriteError> {
-        let alone =
-            self.state.lock().devices.get(&(user, device.clone())).is_none_or(|live| live.sockets <= 1);
-        // Another tab of the device may well be awake.
-        if alone {
+        let is_only_socket = self
+            .state
+            .lock()
+            .devices
+            .get(&(user, device.clone()))
+            .is_none_or(|device_state| device_state.sockets <= 1);
+        // Another socket of the device may be responsive.
+        if is_only_socket {
             let change =
                 Change::Unresponsive { device: device.clone(), node: self.node, age: age.as_secs_f64() };
             self.writer.apply(user, change).await?;
@@ -156,42 +161,48 @@ impl DeviceTracker {
         Ok(())
     }
 
-    /// A device that was taken for dead said something.
+    /// Marks a device as responsive after it sent data again.
     ///
     /// # Errors
     ///
-    /// When the write fails.
+    /// If the write fails.
     pub async fn mark_responsive(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
-        if self.state.lock().devices.get(&(user, device.clone())).is_some_and(|live| live.is_signed_off) {
+        if self
+            .state
+            .lock()
+            .devices
+            .get(&(user, device.clone()))
+            .is_some_and(|device_state| device_state.is_signed_off)
+        {
             return Ok(());
         }
         self.connect(user, device, false).await
     }
 
-    /// Somebody looks at the device. Written only so often that the device does not become idle.
+    /// Records that the device is in use. Written only as often as needed to keep the device from becoming idle.
     ///
     /// # Errors
     ///
-    /// When the write fails.
+    /// If the write fails.
     pub async fn mark_active(&self, user: UserId, device: &DeviceId) -> Result<(), WriteError> {
         {
             let mut state = self.state.lock();
-            let Some(live) = state.devices.get_mut(&(user, device.clone())) else { return Ok(()) };
-            if live.is_signed_off || live.active_at.elapsed() < self.timeouts.idle_after / 2 {
+            let Some(device_state) = state.devices.get_mut(&(user, device.clone())) else { return Ok(()) };
+            if device_state.is_signed_off || device_state.active_at.elapsed() < self.timeouts.idle_after / 2 {
                 return Ok(());
             }
-            live.active_at = Instant::now();
+            device_state.active_at = Instant::now();
         }
         self.writer.apply(user, Change::Heartbeat { device: Some(device.clone()), active: true }).await?;
         Ok(())
     }
 
-    /// A device, or all of the user's, was signed off: it is offline already, and stays so until a socket opens anew.
+    /// Marks a device, or all devices of the user, as signed off: offline until a new socket opens.
     pub fn mark_signed_off(&self, user: UserId, device: Option<&DeviceId>) {
         self.set_signed_off(user, device, true);
     }
 
-    /// A device, or all of the user's, said that it is here after all.
+    /// Clears the sign-off of a device, or of all devices of the user.
     pub fn mark_signed_on(&self, user: UserId, device: Option<&DeviceId>) {
         self.set_signed_off(user, device, false);
     }
@@ -200,14 +211,14 @@ impl DeviceTracker {
         let mut state = self.state.lock();
         match device {
             Some(device) => {
-                if let Some(live) = state.devices.get_mut(&(user, device.clone())) {
-                    live.is_signed_off = signed_off;
+                if let Some(device_state) = state.devices.get_mut(&(user, device.clone())) {
+                    device_state.is_signed_off = signed_off;
                 }
             }
-            // Naming no device is rare: a walk over the map costs less than an index by user.
+            // Rare: scanning the map costs less than an index by user.
             None => {
-                let theirs = state.devices.iter_mut().filter(|((owner, _), _)| *owner == user);
-                theirs.for_each(|(_, live)| live.is_signed_off = signed_off);
+                let devices_of_user = state.devices.iter_mut().filter(|((owner, _), _)| *owner == user);
+                devices_of_user.for_each(|(_, device_state)| device_state.is_signed_off = signed_off);
             }
         }
     }
@@ -217,13 +228,13 @@ impl DeviceTracker {
             .writer
             .apply(user, Change::Connect { device: device.clone(), node: self.node, opened })
             .await;
-        if let Some(live) = self.state.lock().devices.get_mut(&(user, device.clone())) {
-            live.is_recorded = written.is_ok();
+        if let Some(device_state) = self.state.lock().devices.get_mut(&(user, device.clone())) {
+            device_state.is_recorded = written.is_ok();
         }
         written.map(drop)
     }
 
-    /// Ends graces as they run out; the task of this node's devices.
+    /// Ends expired grace periods until `stop` is cancelled.
     pub async fn run_grace_expiry(self, stop: CancellationToken) {
         let mut tick = interval(GRACE_CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,30 +243,28 @@ impl DeviceTracker {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let over = self.expired_graces(Instant::now());
-            join_all(over.into_iter().map(|(closed_at, key)| self.end_grace(closed_at, key))).await;
+            let expired = self.expired_graces(Instant::now());
+            join_all(expired.into_iter().map(|(closed_at, key)| self.end_grace(closed_at, key))).await;
         }
     }
 
     fn expired_graces(&self, now: Instant) -> Vec<(Instant, DeviceKey)> {
         let mut state = self.state.lock();
-        let mut over = Vec::new();
+        let mut expired = Vec::new();
         while let Some((closed_at, _)) = state.in_grace.front() {
             if now.duration_since(*closed_at) < self.timeouts.grace {
                 break;
             }
-            let (closed_at, key) = state.in_grace.pop_front().expect("there was a front");
-            // Opened again meanwhile, or closed again later: then this grace is not the one that counts.
-            if state
-                .devices
-                .get(&key)
-                .is_some_and(|live| live.sockets == 0 && live.closed_at == Some(closed_at))
-            {
+            let (closed_at, key) = state.in_grace.pop_front().expect("front is not empty");
+            // If the device opened or closed a socket since, another grace period applies.
+            if state.devices.get(&key).is_some_and(|device_state| {
+                device_state.sockets == 0 && device_state.closed_at == Some(closed_at)
+            }) {
                 state.devices.remove(&key);
-                over.push((closed_at, key));
+                expired.push((closed_at, key));
             }
         }
-        over
+        expired
     }
 
     async fn end_grace(&self, closed_at: Instant, key: DeviceKey) {
@@ -264,36 +273,36 @@ impl DeviceTracker {
         let change = Change::Disconnect { device: device.clone(), node: self.node, age };
         if self.writer.apply(*user, change).await.is_err() {
             let mut state = self.state.lock();
-            // Tried again with the next tick, unless the device is back.
+            // Retried at the next check, unless the device is back.
             if !state.devices.contains_key(&key) {
-                let live = DeviceState {
+                let device_state = DeviceState {
                     sockets: 0,
                     is_recorded: true,
                     closed_at: Some(closed_at),
                     active_at: closed_at,
                     is_signed_off: false,
                 };
-                state.devices.insert(key.clone(), live);
+                state.devices.insert(key.clone(), device_state);
                 state.in_grace.push_front((closed_at, key));
             }
             return;
         }
-        // A socket that opened while the write was under way wrote its connection before or after it: say it again.
-        let back = self.state.lock().devices.get(&key).is_some_and(|live| live.sockets > 0);
-        if back && let Err(error) = self.connect(*user, device, true).await {
-            tracing::debug!(%error, "a device that came back will be written with the next lease");
+        // A socket that opened meanwhile may have been written before the disconnect, so it is written again.
+        let is_back =
+            self.state.lock().devices.get(&key).is_some_and(|device_state| device_state.sockets > 0);
+        if is_back && let Err(error) = self.connect(*user, device, true).await {
+            tracing::debug!(%error, "connect failed; the next lease renewal retries it");
         }
     }
 
-    /// Says which devices are connected here: all of them, or those of which the database does not know yet.
+    /// Writes the connections of all devices, or of those not recorded in the database.
     async fn assert_connected(&self, all: bool) {
         let connected: Vec<DeviceKey> = {
             let state = self.state.lock();
-            let unknown = state
-                .devices
-                .iter()
-                .filter(|(_, live)| live.sockets > 0 && !live.is_signed_off && (all || !live.is_recorded));
-            unknown.map(|(key, _)| key.clone()).collect()
+            let unrecorded = state.devices.iter().filter(|(_, device_state)| {
+                device_state.sockets > 0 && !device_state.is_signed_off && (all || !device_state.is_recorded)
+            });
+            unrecorded.map(|(key, _)| key.clone()).collect()
         };
         for chunk in connected.chunks(ASSERT_BATCH_SIZE) {
             join_all(chunk.iter().map(|(user, device)| self.connect(*user, device, false))).await;
@@ -301,7 +310,7 @@ impl DeviceTracker {
     }
 }
 
-/// The node's lease and its share of the sweep. All clones are the same lease.
+/// The node's lease and its share of the sweep. Clones share the lease.
 #[derive(Clone)]
 pub struct NodeLease {
     database: Database,
@@ -310,25 +319,25 @@ pub struct NodeLease {
 }
 
 impl NodeLease {
-    /// Makes a lease; [`run`](Self::run) keeps it.
+    /// Creates a lease; [`run`](Self::run) renews it.
     #[must_use]
-    pub const fn new(database: Database, liveness: DeviceTracker, inbox: Arc<PendingChanges>) -> Self {
-        Self { database, devices: liveness, pending: inbox }
+    pub const fn new(database: Database, devices: DeviceTracker, pending: Arc<PendingChanges>) -> Self {
+        Self { database, devices, pending }
     }
 
-    /// Takes the lease for the first time.
+    /// Acquires the lease for the first time.
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
+    /// If the database does not answer.
     pub async fn acquire(&self) -> Result<(), PgError> {
         self.renew().await.map(drop)
     }
 
-    /// Renews the lease three times in its length, sweeps, and keeps the pump's snapshot young.
+    /// Renews the lease three times per lease duration, sweeps, and requests a new visibility snapshot.
     pub async fn run(self, stop: CancellationToken) {
         let mut failing_since = None;
-        // Others may be as alive as this node and only as cut off as it was: they get a lease's length to say so.
+        // After an outage, other nodes may be alive too and get one lease duration to renew before the first sweep.
         let mut sweeps_from = Instant::now() + self.devices.timeouts.lease;
         loop {
             let pause = (self.devices.timeouts.lease / 3).mul_f64(rand::rng().random_range(0.8..1.0));
@@ -342,7 +351,7 @@ impl NodeLease {
                         sweeps_from = Instant::now() + self.devices.timeouts.lease;
                     }
                     if !held {
-                        tracing::info!("the lease had lapsed; saying again who is connected here");
+                        tracing::info!("lease expired; writing all connections again");
                     }
                     self.devices.assert_connected(!held).await;
                     if Instant::now() >= sweeps_from {
@@ -352,30 +361,30 @@ impl NodeLease {
                 }
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
-                    tracing::warn!(error = ?error, for_ms = since.elapsed().as_millis(), "could not renew the lease");
+                    tracing::warn!(error = ?error, failing_ms = since.elapsed().as_millis(), "lease renewal failed");
                 }
             }
         }
     }
 
     async fn renew(&self) -> Result<bool, PgError> {
-        let DeviceTracker { node, timeouts: times, .. } = &self.devices;
+        let DeviceTracker { node, timeouts, .. } = &self.devices;
         with_timeout(async {
-            node::renew_lease(&self.database.server_connection().await?, *node, times.lease).await
+            node::renew_lease(&self.database.server_connection().await?, *node, timeouts.lease).await
         })
         .await
     }
 
-    /// Gives the lease up, and with it every device that is connected nowhere else. To be called when nothing is
-    /// written any more: a connection that is written later would keep its device online with nobody behind it.
+    /// Releases the lease. Devices connected to no other node go offline. Call it after the last write: a later connect
+    /// would keep its device online without a socket.
     pub async fn release(&self) {
-        let DeviceTracker { node, timeouts: times, .. } = &self.devices;
+        let DeviceTracker { node, timeouts, .. } = &self.devices;
         let release = async {
-            node::release_lease(&self.database.server_connection().await?, *node, times.grace).await
+            node::release_lease(&self.database.server_connection().await?, *node, timeouts.grace).await
         };
         let released = with_timeout(release).await;
         if let Err(error) = released {
-            tracing::warn!(error = ?error, "could not release the lease; it will lapse");
+            tracing::warn!(error = ?error, "lease release failed; the lease expires by itself");
         }
     }
 
@@ -386,15 +395,15 @@ impl NodeLease {
         })
         .await;
         match swept {
-            Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "swept"),
+            Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "sweep finished"),
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = ?error, "could not sweep"),
+            Err(error) => tracing::warn!(error = ?error, "sweep failed"),
         }
     }
 }
 
-async fn with_timeout<T>(work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(LEASE_TIMEOUT, work)
+async fn with_timeout<T>(query: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
+    timeout(LEASE_TIMEOUT, query)
         .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
+        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
 }

@@ -1,14 +1,14 @@
-//! Presence: writing it in groups, keeping it alive, and knowing who may see it.
+//! Presence: batched writes, device liveness, and delivery to the viewers that may see it.
 //!
-//! Read [`writer`] first (how a change gets in), then [`visibility`] (how it gets out).
+//! [`writer`] is how a change is written, [`visibility`] how it reaches viewers.
 
 pub mod channel_users;
 pub mod context_sync;
+pub mod device_context;
 pub mod devices;
 pub mod outbox_relay;
 mod service;
 pub mod typing;
-pub mod user_index;
 pub mod visibility;
 pub mod writer;
 

@@ -1,9 +1,8 @@
-//! What goes straight to sockets, whichever node they are on: events that the operator's back end sends, devices
-//! that were signed off, and users whom an administrator disconnects.
+//! Delivers outbox messages to sockets on every node: custom events, device sign-offs and forced disconnects.
 //!
-//! An entry in `rollcall.outbox` holds the content, a notification carries its id, and each node's courier reads it
-//! and does its part. At most once: whoever is not connected at the moment misses it, and so does a node that has
-//! lost its LISTEN connection. State does not travel this way.
+//! A row in `rollcall.outbox` holds the content, a notification carries its ID, and each node's relay reads the row and
+//! handles it. Delivery is at most once: clients that are not connected miss the message, and so does a node that lost
+//! its LISTEN connection. State is not delivered this way.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     channel_users::{ChannelUsers, ForcedDisconnect},
     devices::DeviceTracker,
-    user_index::UserIndex,
 };
 use crate::{
-    hub::{Delivery, Encodable, Hub},
+    hub::{Delivery, Encodable, Hub, UserIndex},
     model::{DeviceId, UserId},
     pg::{
         Database, PgError,
@@ -30,17 +28,17 @@ use crate::{
     transport::CloseCode,
 };
 
-/// Errands that may wait. Over it the oldest is given up, and counted.
+/// Maximum number of pending IDs. The oldest ones over it are dropped and counted.
 const MAX_PENDING: usize = 10_000;
-/// Errands read at once: each may have 64 KiB.
+/// Messages per read; each may have 64 KiB.
 const READ_BATCH_SIZE: usize = 64;
-/// How long a read may take.
+/// Timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between attempts to read: doubling, with jitter. Entries are kept for two minutes.
+/// Pauses between read attempts: doubling, with jitter. Rows are kept for two minutes.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Ids that were heard and not yet looked at. Bounded.
+/// IDs of outbox rows that were notified and not read yet. Bounded.
 #[derive(Default)]
 pub struct PendingIds {
     ids: Mutex<VecDeque<i64>>,
@@ -52,10 +50,10 @@ impl PendingIds {
         loop {
             let woken = self.wake.notified();
             {
-                let mut waiting = self.ids.lock();
-                if !waiting.is_empty() {
-                    let now = waiting.len().min(READ_BATCH_SIZE);
-                    return waiting.drain(..now).collect();
+                let mut ids = self.ids.lock();
+                if !ids.is_empty() {
+                    let count = ids.len().min(READ_BATCH_SIZE);
+                    return ids.drain(..count).collect();
                 }
             }
             woken.await;
@@ -63,19 +61,19 @@ impl PendingIds {
     }
 
     fn add(&self, payload: &str) {
-        let mut waiting = self.ids.lock();
-        waiting.extend(payload.split(',').filter_map(|id| id.parse::<i64>().ok()));
-        let over = waiting.len().saturating_sub(MAX_PENDING);
-        if over > 0 {
-            waiting.drain(..over);
-            metrics::counter!(metric::OUTBOX_MESSAGES_DROPPED).increment(over as u64);
+        let mut ids = self.ids.lock();
+        ids.extend(payload.split(',').filter_map(|id| id.parse::<i64>().ok()));
+        let excess = ids.len().saturating_sub(MAX_PENDING);
+        if excess > 0 {
+            ids.drain(..excess);
+            metrics::counter!(metric::OUTBOX_MESSAGES_DROPPED).increment(excess as u64);
         }
-        drop(waiting);
+        drop(ids);
         self.wake.notify_one();
     }
 }
 
-/// The listener's end of [`Errands`].
+/// Adds notified IDs to [`PendingIds`].
 pub struct OutboxNotifications(pub Arc<PendingIds>);
 
 impl NotificationHandler for OutboxNotifications {
@@ -85,13 +83,13 @@ impl NotificationHandler for OutboxNotifications {
         }
     }
 
-    // What was missed is missed: see the module.
+    // Missed messages are not recovered; see the module's documentation.
     fn on_connected(&self) {}
 
     fn on_disconnected(&self) {}
 }
 
-/// The task that runs errands.
+/// The relay; [`run`](Self::run) is its task.
 pub struct OutboxRelay {
     database: Database,
     hub: Hub,
@@ -102,20 +100,20 @@ pub struct OutboxRelay {
 }
 
 impl OutboxRelay {
-    /// Makes a courier; [`run`](Self::run) is its task.
+    /// Creates a relay; [`run`](Self::run) is its task.
     #[must_use]
     pub const fn new(
         database: Database,
         hub: Hub,
-        roster: UserIndex,
-        guests: ChannelUsers,
-        liveness: DeviceTracker,
-        errands: Arc<PendingIds>,
+        user_index: UserIndex,
+        channel_users: ChannelUsers,
+        devices: DeviceTracker,
+        pending: Arc<PendingIds>,
     ) -> Self {
-        Self { database, hub, user_index: roster, channel_users: guests, devices: liveness, pending: errands }
+        Self { database, hub, user_index, channel_users, devices, pending }
     }
 
-    /// Runs errands until stopped.
+    /// Delivers outbox messages until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let ids = select! {
@@ -130,8 +128,8 @@ impl OutboxRelay {
     }
 
     async fn process(&self, ids: &[i64]) {
-        for errand in self.read(ids).await {
-            match errand {
+        for message in self.read(ids).await {
+            match message {
                 OutboxMessage::SendEvent(users, event) => {
                     self.send_to_users(&users, ServerMessage::Custom(event)).await
                 }
@@ -143,20 +141,20 @@ impl OutboxRelay {
         }
     }
 
-    /// Reads until the database answers: there is nothing else to do for a courier.
+    /// Reads the rows, retrying until the database answers.
     async fn read(&self, ids: &[i64]) -> Vec<OutboxMessage> {
-        let mut retry = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
             let read = async { broadcast::read(&self.database.server_connection().await?, ids).await };
             let error = match timeout(READ_TIMEOUT, read).await {
-                Ok(Ok(errands)) => return errands,
+                Ok(Ok(messages)) => return messages,
                 Ok(Err(error)) => error,
-                Err(_) => PgError::Unavailable("no answer in time".into()),
+                Err(_) => PgError::Unavailable("no response within the timeout".into()),
             };
-            tracing::warn!(error = ?error, "could not read what sockets are to be told");
-            let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+            tracing::warn!(error = ?error, retry_ms = backoff.as_millis(), "outbox read failed");
+            let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
             tokio::time::sleep(pause).await;
-            retry = (retry * 2).min(MAX_BACKOFF);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
@@ -167,7 +165,7 @@ impl OutboxRelay {
         }
         let delivery = Delivery { key: None, message: Encodable::new(message), to };
         if self.hub.fan_out(vec![delivery]).await.is_err() {
-            tracing::debug!("nobody is left to tell");
+            tracing::debug!("hub stopped; outbox message dropped");
         }
     }
 
@@ -177,13 +175,13 @@ impl OutboxRelay {
         {
             connection.close(CloseCode::Disconnected, reason);
         }
-        // A channel socket may act as others too, so its session ends what is this user's.
+        // A channel socket may act as other users too, so its session closes only this user's channels.
         let reason: Arc<str> = reason.into();
         for user in users {
-            let dismissal = ForcedDisconnect { user: *user, reason: Arc::clone(&reason) };
+            let request = ForcedDisconnect { user: *user, reason: Arc::clone(&reason) };
             for connection in self
                 .channel_users
-                .request_disconnect(&dismissal)
+                .request_disconnect(&request)
                 .into_iter()
                 .filter_map(|conn| self.hub.connection(conn))
             {
@@ -193,7 +191,7 @@ impl OutboxRelay {
     }
 
     fn sign_off(&self, user: UserId, device: Option<&DeviceId>) {
-        // First the device, then its sockets: one that comes back at once must find it signed off.
+        // The device is marked first: a socket that reconnects at once must find it signed off.
         self.devices.mark_signed_off(user, device);
         for conn in self.user_index.connections_on(user, device) {
             if let Some(connection) = self.hub.connection(conn) {
@@ -209,20 +207,20 @@ mod tests {
 
     #[tokio::test]
     async fn ids_are_returned_in_order_and_in_bounded_batches() {
-        let errands = Arc::new(PendingIds::default());
-        let ears = OutboxNotifications(errands.clone());
-        (0..100).for_each(|id| ears.on_notification(BROADCAST, &id.to_string()));
-        ears.on_notification("another_channel", "7");
-        ears.on_notification(BROADCAST, "not an id");
+        let pending = Arc::new(PendingIds::default());
+        let notifications = OutboxNotifications(pending.clone());
+        (0..100).for_each(|id| notifications.on_notification(BROADCAST, &id.to_string()));
+        notifications.on_notification("another_channel", "7");
+        notifications.on_notification(BROADCAST, "not an id");
 
-        assert_eq!(errands.next_batch().await, (0..64).collect::<Vec<_>>());
-        assert_eq!(errands.next_batch().await, (64..100).collect::<Vec<_>>());
+        assert_eq!(pending.next_batch().await, (0..64).collect::<Vec<_>>());
+        assert_eq!(pending.next_batch().await, (64..100).collect::<Vec<_>>());
     }
 
     #[tokio::test]
     async fn the_oldest_ids_over_the_maximum_are_dropped() {
-        let errands = PendingIds::default();
-        (0..=MAX_PENDING as i64).for_each(|id| errands.add(&id.to_string()));
-        assert_eq!(errands.next_batch().await[0], 1);
+        let pending = PendingIds::default();
+        (0..=MAX_PENDING as i64).for_each(|id| pending.add(&id.to_string()));
+        assert_eq!(pending.next_batch().await[0], 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What sessions and routes may ask of presence, whatever the dialect.
+//! The presence operations that sessions and routes use, independent of the dialect.
 
 use std::{
     collections::HashMap,
@@ -10,19 +10,19 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
+    device_context,
     devices::DeviceTracker,
-    user_index::UserIndex,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
     auth::Principal,
+    hub::UserIndex,
     limits::{Allowance, LimitClass, RateLimitExceeded, RateLimiter},
     model::{ConversationId, DeviceId, Presence, PresenceSummary, Status, UserId, sanitize},
     pg::{
         Database, PgError,
         queries::{
-            context,
             presence::{self, Change, ListedPresence, VersionedFace},
             typing,
         },
@@ -30,24 +30,22 @@ use crate::{
     protocol::{ContextUpdate, StatusUpdate},
 };
 
-/// A repeat of the same state within this is acknowledged without a write (source B).
+/// Repeats of the same status within this time are acknowledged without a write.
 const REPEAT_WINDOW: Duration = Duration::from_secs(5);
-/// Repeats that are remembered before the old ones are looked for.
+/// Maximum number of remembered statuses; expired ones are removed when it is reached.
 const MAX_RECENT_STATUSES: usize = 10_000;
 
 /// Presence could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PresenceError {
-    /// Too many updates.
+    /// The rate limit is exceeded.
     #[error(transparent)]
     Limited(#[from] RateLimitExceeded),
-    /// The write did not happen.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// There is no such conversation, as far as the caller may know.
+    /// The conversation does not exist or is not visible to the caller.
     #[error("not found")]
     NotFound,
-    /// The read did not happen.
     #[error(transparent)]
     Read(#[from] PgError),
 }
@@ -59,7 +57,7 @@ struct RecentStatus {
     face: VersionedFace,
 }
 
-/// The one model of presence behind every dialect and route.
+/// The presence service behind all dialects and routes.
 pub struct PresenceService {
     database: Database,
     writer: Writer,
@@ -71,47 +69,39 @@ pub struct PresenceService {
 }
 
 impl PresenceService {
-    /// Puts the parts together.
+    /// Creates the service from its parts.
     #[must_use]
     pub fn new(
         database: Database,
         writer: Writer,
-        liveness: DeviceTracker,
-        roster: UserIndex,
+        devices: DeviceTracker,
+        user_index: UserIndex,
         visibility: Visibility,
         limits: Arc<RateLimiter>,
     ) -> Self {
-        Self {
-            database,
-            writer,
-            devices: liveness,
-            user_index: roster,
-            visibility,
-            limits,
-            recent_statuses: Mutex::default(),
-        }
+        Self { database, writer, devices, user_index, visibility, limits, recent_statuses: Mutex::default() }
     }
 
-    /// Which devices have sockets here.
+    /// The devices with sockets on this node.
     #[must_use]
     pub const fn devices(&self) -> &DeviceTracker {
         &self.devices
     }
 
-    /// Whose sockets are open here.
+    /// The users with sockets on this node.
     #[must_use]
     pub const fn user_index(&self) -> &UserIndex {
         &self.user_index
     }
 
-    /// Who hears of whom.
+    /// Handle of the visibility task.
     #[must_use]
     pub const fn visibility(&self) -> &Visibility {
         &self.visibility
     }
 
-    /// Sets a user's status, for one device or, without one, for all live ones. Returns the user's own presence after
-    /// the commit, and what is left of the limit (`None` for a repeat, which does not count).
+    /// Sets a user's status for one device, or for all live devices if `device` is `None`. Returns the user's own
+    /// presence after the commit and the remaining rate limit (`None` for a repeat, which does not count).
     ///
     /// # Errors
     ///
@@ -150,8 +140,8 @@ impl PresenceService {
         Ok((presence, Some(allowance)))
     }
 
-    /// The presence to acknowledge, where the user said the same a moment ago and nothing has changed since, here or
-    /// on another node or in psql.
+    /// Returns the presence to acknowledge if the user set the same status recently and nothing has changed since,
+    /// including on other nodes or in psql.
     async fn unchanged_repeat(
         &self,
         user: UserId,
@@ -159,12 +149,14 @@ impl PresenceService {
         update: &StatusUpdate,
     ) -> Result<Option<Arc<Presence>>, PgError> {
         let version = {
-            let said = self.recent_statuses.lock();
-            let same = said.get(&user).filter(|said| {
-                said.at.elapsed() < REPEAT_WINDOW && said.device.as_ref() == device && said.update == *update
+            let recent_statuses = self.recent_statuses.lock();
+            let same = recent_statuses.get(&user).filter(|recent| {
+                recent.at.elapsed() < REPEAT_WINDOW
+                    && recent.device.as_ref() == device
+                    && recent.update == *update
             });
             match same {
-                Some(said) => said.face.version,
+                Some(recent) => recent.face.version,
                 None => return Ok(None),
             }
         };
@@ -172,21 +164,21 @@ impl PresenceService {
         Ok(now.filter(|face| face.version == version).map(|face| face.presence))
     }
 
-    fn remember_status(&self, user: UserId, new: RecentStatus) {
-        let mut said = self.recent_statuses.lock();
-        if said.len() >= MAX_RECENT_STATUSES {
-            said.retain(|_, old| old.at.elapsed() < REPEAT_WINDOW);
+    fn remember_status(&self, user: UserId, status: RecentStatus) {
+        let mut recent_statuses = self.recent_statuses.lock();
+        if recent_statuses.len() >= MAX_RECENT_STATUSES {
+            recent_statuses.retain(|_, old| old.at.elapsed() < REPEAT_WINDOW);
         }
-        if said.len() < MAX_RECENT_STATUSES {
-            said.insert(user, new);
+        if recent_statuses.len() < MAX_RECENT_STATUSES {
+            recent_statuses.insert(user, status);
         }
     }
 
-    /// Notes that a device without a socket is alive.
+    /// Records a heartbeat of a device without a socket.
     ///
     /// # Errors
     ///
-    /// When it could not be written.
+    /// If the write fails.
     pub async fn heartbeat(
         &self,
         user: UserId,
@@ -197,20 +189,20 @@ impl PresenceService {
         Ok(())
     }
 
-    /// Counts a context update, before [`set_context`](Self::set_context).
+    /// Counts a context update against the rate limit. Call it before [`set_context`](Self::set_context).
     ///
     /// # Errors
     ///
-    /// [`PresenceError::Limited`] when there were too many.
+    /// [`PresenceError::Limited`] if the limit is exceeded.
     pub fn check_context_limit(&self, user: UserId) -> Result<Allowance, PresenceError> {
         Ok(self.limits.check(LimitClass::Context, user)?)
     }
 
-    /// Notes what a user does on a device; the user's other devices hear of it.
+    /// Stores a device's context; the user's other devices receive it.
     ///
     /// # Errors
     ///
-    /// When it could not be written.
+    /// If the write fails.
     pub async fn set_context(
         &self,
         caller: &Principal,
@@ -220,14 +212,14 @@ impl PresenceService {
         update.last_navigation_path = update
             .last_navigation_path
             .map(|path| path.map(|path| sanitize(&path)).filter(|path| !path.is_empty()));
-        Ok(context::store(&self.database, caller, user, &update).await?)
+        Ok(device_context::store(&self.database, caller, user, &update).await?)
     }
 
-    /// One user as the caller may see them, for source D.
+    /// The presence of one user as the caller may see it, in the format of the devices API.
     ///
     /// # Errors
     ///
-    /// When it could not be read.
+    /// If the read fails.
     pub async fn summary(
         &self,
         caller: &Principal,
@@ -236,11 +228,11 @@ impl PresenceService {
         Ok(presence::summary(&self.database, caller, user).await?)
     }
 
-    /// Presences as the caller may see them: of those named, or of everybody related to the caller.
+    /// Presences as the caller may see them: of the given users, or of all users related to the caller.
     ///
     /// # Errors
     ///
-    /// When they could not be read.
+    /// If the read fails.
     pub async fn list(
         &self,
         caller: &Principal,
@@ -249,11 +241,11 @@ impl PresenceService {
         Ok(presence::list(&self.database, caller, users).await?)
     }
 
-    /// The caller types in a conversation, or has stopped.
+    /// Records that the caller started or stopped typing in a conversation.
     ///
     /// # Errors
     ///
-    /// [`PresenceError::NotFound`] where the caller takes no part in it.
+    /// [`PresenceError::NotFound`] if the caller does not participate in the conversation.
     pub async fn set_typing(
         &self,
         caller: &Principal,
@@ -273,11 +265,11 @@ impl PresenceService {
         }
     }
 
-    /// Who types in a conversation, as far as the caller may see.
+    /// Users typing in a conversation, as far as the caller may see them.
     ///
     /// # Errors
     ///
-    /// [`PresenceError::NotFound`] where the caller takes no part in it.
+    /// [`PresenceError::NotFound`] if the caller does not participate in the conversation.
     pub async fn typing(
         &self,
         caller: &Principal,

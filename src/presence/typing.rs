@@ -1,4 +1,4 @@
-//! Typing ends by itself: whoever does not refresh it within five seconds has stopped.
+//! Ends typing that is not refreshed within five seconds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,17 +11,18 @@ use tokio_util::sync::CancellationToken;
 use super::visibility::PendingChanges;
 use crate::pg::{Database, PgError, queries::typing};
 
-/// Ends of typing within this time of each other are done together; well below the contract's ±0.5 s.
+/// Typing that expires within this time of each other is ended together. It is well below the promised precision of
+/// ±0.5 s.
 const EXPIRY_COALESCE_WINDOW: Duration = Duration::from_millis(50);
-/// How long the database may take, and the pause after it failed.
+/// Timeout of the query, and the pause after a failure.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Ends typing when it is due. Costs nothing while nobody types: the first notification of typing wakes it.
-pub async fn run_expiry(database: Database, inbox: Arc<PendingChanges>, stop: CancellationToken) {
+/// Ends typing when it expires. Idle while nobody types: the first typing notification wakes the task.
+pub async fn run_expiry(database: Database, pending: Arc<PendingChanges>, stop: CancellationToken) {
     loop {
         select! {
             () = stop.cancelled() => return,
-            () = inbox.typing_notified() => {}
+            () = pending.typing_notified() => {}
         }
         loop {
             let pause = match timeout(EXPIRY_TIMEOUT, expire(&database)).await {
@@ -30,7 +31,7 @@ pub async fn run_expiry(database: Database, inbox: Arc<PendingChanges>, stop: Ca
                     Duration::from_secs_f64(milliseconds.max(0.0) / 1000.0) + EXPIRY_COALESCE_WINDOW
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(error = ?error, "could not end typing");
+                    tracing::warn!(error = ?error, "typing expiry failed");
                     EXPIRY_TIMEOUT
                 }
                 Err(_) => EXPIRY_TIMEOUT,

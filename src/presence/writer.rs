@@ -1,7 +1,7 @@
-//! The group-commit writer: one a node, through which every presence write goes.
+//! The group-commit writer: one per node, used by all presence writes.
 //!
-//! What arrives while a batch is in flight becomes the next batch. There is no timer: an idle system answers after
-//! one transaction, and a busy one batches by itself. Callers are answered after the commit.
+//! Writes that arrive while a batch is in flight form the next batch. There is no timer: an idle system responds after
+//! one transaction, and a busy one batches. Callers are answered after the commit.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -25,28 +25,29 @@ use crate::{
     telemetry::metric,
 };
 
-/// Writes that may wait for the next batch. Over it callers wait for room.
+/// Capacity of the queue for the next batch. Callers wait while it is full.
 const QUEUE_CAPACITY: usize = 16_384;
-/// Writes in one batch. At a thousand a batch takes about 50 ms on the development machine; more only adds latency.
+/// Maximum number of writes in one batch. A batch of 1,000 takes about 50 ms on the development machine; larger batches
+/// only add latency.
 const MAX_BATCH_SIZE: usize = 512;
-/// How long a batch may take before it is given up.
+/// Timeout of a batch.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a batch that collided with another node's, or with psql, is tried again.
+/// Retries of a batch after a conflict with another node or psql.
 const MAX_RETRIES: u32 = 5;
-/// How long a caller waits for room in the queue and for the commit.
+/// Maximum time that a caller waits for the queue and the commit.
 const CALLER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A write did not happen, or nobody knows whether it did.
+/// The write failed, or its outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The database is out of reach, or too slow.
-    #[error("the database is out of reach")]
+    /// The database is unavailable or too slow.
+    #[error("the database is unavailable")]
     Unavailable,
-    /// This one write is not acceptable to the database.
-    #[error("the database refused the write")]
+    /// The database rejected this write.
+    #[error("the database rejected the write")]
     Rejected,
-    /// The server is stopping.
-    #[error("the server is stopping")]
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
     Stopping,
 }
 
@@ -57,19 +58,19 @@ struct Request {
     reply: oneshot::Sender<Result<Option<VersionedFace>, WriteError>>,
 }
 
-/// A handle to the writer.
+/// Handle of the writer. Clones share it.
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Request>,
 }
 
-/// The writer's task, to be spawned by whoever owns it.
+/// The writer's task, spawned by its owner.
 pub struct WriterTask {
     database: Database,
     queue: mpsc::Receiver<Request>,
 }
 
-/// Makes a writer and its task.
+/// Creates a writer and its task.
 #[must_use]
 pub fn writer(database: Database) -> (Writer, WriterTask) {
     let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
@@ -77,8 +78,8 @@ pub fn writer(database: Database) -> (Writer, WriterTask) {
 }
 
 impl Writer {
-    /// Applies a change and returns the user's trusted face after it, once committed; `None` where the change left
-    /// nothing to see (a disconnect of a device that is not there).
+    /// Applies a change and returns the user's trusted face after the commit. `None` if the change left no presence (a
+    /// disconnect of an unknown device).
     ///
     /// # Errors
     ///
@@ -86,16 +87,16 @@ impl Writer {
     pub async fn apply(&self, user: UserId, change: Change) -> Result<Option<VersionedFace>, WriteError> {
         let (reply, answer) = oneshot::channel();
         let request = Request { user, change, queued_at: Instant::now(), reply };
-        let whole = async {
+        let write = async {
             self.queue.send(request).await.map_err(|_| WriteError::Stopping)?;
             answer.await.map_err(|_| WriteError::Stopping)?
         };
-        timeout(CALLER_TIMEOUT, whole).await.unwrap_or(Err(WriteError::Unavailable))
+        timeout(CALLER_TIMEOUT, write).await.unwrap_or(Err(WriteError::Unavailable))
     }
 }
 
 impl WriterTask {
-    /// Writes until told to stop and nothing is waiting.
+    /// Writes until `stop` is cancelled and the queue is empty.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut waiting: VecDeque<Request> = VecDeque::new();
         loop {
@@ -104,7 +105,7 @@ impl WriterTask {
                     biased;
                     first = self.queue.recv() => first,
                     () = stop.cancelled() => {
-                        // What was accepted is written; what comes later is told that the server stops.
+                        // Accepted writes are completed; later ones fail with `Stopping`.
                         self.queue.close();
                         self.queue.recv().await
                     }
@@ -132,14 +133,13 @@ impl WriterTask {
                 for request in batch {
                     metrics::histogram!(metric::WRITER_LATENCY)
                         .record(request.queued_at.elapsed().as_secs_f64());
-                    // A caller that gave up does not need the answer.
+                    // The caller may have timed out.
                     drop(request.reply.send(Ok(faces.remove(&request.user))));
                 }
             }
             Err(error @ (PgError::Failed(_) | PgError::LockTimeout(_))) if batch.len() > 1 => {
-                // One write that the database refuses, or a user whom somebody in psql holds, must not take the others
-                // along.
-                tracing::warn!(error = ?error, batch = batch.len(), "a batch failed; writing one by one");
+                // A write that the database rejects, or a row locked in psql, must not fail the other writes.
+                tracing::warn!(error = ?error, batch = batch.len(), "batch failed; retrying writes one by one");
                 for request in batch {
                     Box::pin(self.commit(vec![request])).await;
                 }
@@ -147,7 +147,7 @@ impl WriterTask {
             Err(error) => {
                 tracing::warn!(
                     error = ?error, batch = batch.len(), duration_ms = started.elapsed().as_millis(),
-                    "presence could not be written"
+                    "presence write failed"
                 );
                 let answer = if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
                     WriteError::Rejected
@@ -165,13 +165,13 @@ impl WriterTask {
     async fn write(&self, batch: &[Request]) -> Result<Vec<VersionedFace>, PgError> {
         let mut attempt = 0;
         loop {
-            let once = async {
+            let attempt_write = async {
                 let connection = self.database.server_connection().await?;
                 write_batch(&connection, batch.iter().map(|request| (request.user, &request.change))).await
             };
-            let result = match timeout(BATCH_TIMEOUT, once).await {
+            let result = match timeout(BATCH_TIMEOUT, attempt_write).await {
                 Ok(result) => result,
-                Err(_) => Err(PgError::Unavailable("the batch took too long".into())),
+                Err(_) => Err(PgError::Unavailable("no response within the timeout".into())),
             };
             match result {
                 Err(PgError::Conflict(_)) if attempt < MAX_RETRIES => {
@@ -185,25 +185,25 @@ impl WriterTask {
     }
 }
 
-/// Takes up to a batch of requests, at most one a user: the second write of a user waits for the next batch, so that
-/// writes of one user happen in the order in which they came.
+/// Takes a batch of requests with at most one per user. A user's second write waits for the next batch, so that the
+/// writes of one user keep their order.
 fn take_batch(waiting: &mut VecDeque<Request>) -> Vec<Request> {
     let mut users = HashSet::new();
     let mut batch = Vec::new();
-    let mut later = VecDeque::new();
+    let mut deferred = VecDeque::new();
     while let Some(request) = waiting.pop_front() {
         if batch.len() == MAX_BATCH_SIZE {
-            later.push_back(request);
+            deferred.push_back(request);
             break;
         }
         if users.insert(request.user) {
             batch.push(request);
         } else {
-            later.push_back(request);
+            deferred.push_back(request);
         }
     }
-    later.append(waiting);
-    *waiting = later;
+    deferred.append(waiting);
+    *waiting = deferred;
     batch
 }
 

@@ -1,7 +1,7 @@
-//! Source A: the socket of the context engine's clients, `/api/v1/context/ws`.
+//! The socket of the context engine's clients, `/api/v1/context/ws`.
 //!
-//! It carries what the user does on a device to the user's other devices, and says when context is ready. It has no
-//! words for other people's presence. Times are milliseconds since 1970, names are camelCase.
+//! It sends the context of a device to the user's other devices and announces compiled bundles. It has no messages
+//! about other users' presence. Times are milliseconds since 1970, names are camelCase.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -14,7 +14,6 @@ use super::{
 };
 use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
 
-/// The dialect.
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "context",
     max_message_bytes: 64 * 1024,
@@ -22,13 +21,13 @@ pub(super) const SPEC: DialectSpec = DialectSpec {
     presence_codec: Some(PresenceCodec { includes_other_users: false, decode, encode_into }),
 };
 
-/// As long as a page of a status.
+/// The same maximum as for the page of a status.
 const MAX_PATH_CHARS: usize = StatusUpdate::MAX_PAGE_CHARS;
 
-/// Reads one frame of a client.
+/// Decodes one client frame.
 ///
 /// # Errors
-/// `INVALID_REQUEST` for whatever is not one of the dialect's messages; the message names the field.
+/// `INVALID_REQUEST` unless the frame is one of the dialect's messages. The message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     let envelope = Envelope::read(frame, BodyField::DATA)?;
     match envelope.message_type()? {
@@ -42,10 +41,10 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     }
 }
 
-/// Reads a context update; REST bodies have the same fields, with an empty `prefix`.
+/// Reads a context update. REST bodies have the same fields, with an empty `prefix`.
 ///
 /// # Errors
-/// Names every field that is wrong, as `prefix` + name.
+/// Names every invalid field as `prefix` + name.
 pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Result<ContextUpdate, WireError> {
     let mut fields = Fields::new(object, prefix);
     let device_id = fields.required::<ParsedDeviceId>(&["deviceId", "device_id"]);
@@ -69,9 +68,9 @@ pub fn context_update(object: &Map<String, Value>, prefix: &'static str) -> Resu
     fields.finish_plain(update)
 }
 
-/// Appends a message's JSON; `None` for what belongs to another dialect.
+/// Appends a message as JSON; `None` for messages that this dialect does not have.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-    let spoken = match message {
+    let frame = match message {
         ServerMessage::HeartbeatAck { server_time } => {
             ServerFrame::HeartbeatAck { timestamp: server_time.as_millisecond() }
         }
@@ -91,7 +90,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         | ServerMessage::StatusAck(_)
         | ServerMessage::Pong => return None,
     };
-    Some(json::write_json(&spoken, out))
+    Some(json::write_json(&frame, out))
 }
 
 #[derive(Serialize)]
@@ -104,7 +103,7 @@ enum ServerFrame<'a> {
     Error(&'a WireError),
 }
 
-/// The whole context of another device; what it does not say is `null`.
+/// The complete context of another device; unset fields are `null`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ContextPayload<'a> {

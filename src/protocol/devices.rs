@@ -1,9 +1,8 @@
-//! Source D: the socket of services and devices, `/ws`, with source C's message names.
+//! The socket of services and devices, `/ws`.
 //!
-//! Every message is `{"type", "payload"}`. The full status goes by `online_status`. There is no frame for the initial
-//! state: everybody whom the viewer sees arrives as a `presence_update`, right after `connection_ack`, whoever is
-//! offline included, as in source B's list. An error says its code beside the type too, where the other dialects have
-//! it.
+//! Every message is `{"type", "payload"}`. The full status is named `online_status`. There is no frame for the initial
+//! state: the presence of each visible user, offline users included, is sent as a `presence_update` after
+//! `connection_ack`. An error also has its code next to the type, as in the other dialects.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,7 +17,6 @@ use crate::model::{
     ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,
 };
 
-/// The dialect.
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "devices",
     max_message_bytes: 64 * 1024,
@@ -26,11 +24,11 @@ pub(super) const SPEC: DialectSpec = DialectSpec {
     presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
 };
 
-/// Reads one frame of a client.
+/// Decodes one client frame.
 ///
 /// # Errors
-/// `INVALID_REQUEST` for whatever is not one of the dialect's messages, `UNPROCESSABLE` for a status that does
-/// not exist; the message names the field.
+/// `INVALID_REQUEST` unless the frame is one of the dialect's messages, `UNPROCESSABLE` for an unknown status. The
+/// message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     let envelope = Envelope::read(frame, BodyField::PAYLOAD)?;
     match envelope.message_type()? {
@@ -51,9 +49,9 @@ fn presence_update(payload: &Map<String, Value>) -> Result<ClientMessage, WireEr
     fields.finish(update).map(ClientMessage::Status)
 }
 
-/// Appends a message's JSON; `None` for what belongs to another dialect.
+/// Appends a message as JSON; `None` for messages that this dialect does not have.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-    let spoken = match message {
+    let frame = match message {
         ServerMessage::Connected(welcome) => ServerFrame::ConnectionAck(ConnectionAckPayload::from(welcome)),
         ServerMessage::InitialState(presences) => {
             for presence in presences {
@@ -82,7 +80,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         }
         ServerMessage::ContextSync(_) | ServerMessage::BundleReady { .. } => return None,
     };
-    Some(json::write_json(&spoken, out))
+    Some(json::write_json(&frame, out))
 }
 
 #[derive(Serialize)]
@@ -94,7 +92,7 @@ enum ServerFrame<'a> {
         custom_status: Option<&'a str>,
     },
     HeartbeatAck {
-        #[serde(serialize_with = "milliseconds::always")]
+        #[serde(serialize_with = "milliseconds::serialize")]
         server_time: Timestamp,
     },
     PresenceUpdate(PresenceJson<'a>),
@@ -118,7 +116,7 @@ struct ConnectionAckPayload<'a> {
     client_id: &'a str,
     user_id: UserId,
     device_id: &'a DeviceId,
-    #[serde(serialize_with = "milliseconds::always")]
+    #[serde(serialize_with = "milliseconds::serialize")]
     server_time: Timestamp,
     heartbeat_interval_ms: u64,
 }
@@ -135,7 +133,7 @@ impl<'a> From<&'a Welcome> for ConnectionAckPayload<'a> {
     }
 }
 
-/// A presence in source D's shape.
+/// A presence in the format of this dialect.
 #[derive(Debug, Serialize)]
 pub struct PresenceJson<'a> {
     user_id: UserId,

@@ -1,123 +1,121 @@
-//! Which language a connection speaks.
+//! The dialects of the WebSocket endpoints.
 //!
-//! A dialect of presence is one file that ends in a `LANGUAGE`. To add one: write that file, give it a variant of
-//! [`Dialect`], and a route in `http::sockets`. The two versions of Phoenix channels are dialects too, with messages
-//! of their own ([`super::phoenix`]): what they have in common with the others is [`Encode`] and their [`Manners`].
+//! A presence dialect is one file that defines a `SPEC`. To add one: write that file, add a variant to [`Dialect`], and
+//! add a route in `http::sockets`. The two versions of Phoenix channels are dialects with their own messages
+//! ([`super::phoenix`]). They share [`Encode`] and [`ConnectionPolicy`] with the others.
 
 use std::time::Duration;
 
 use super::{ClientMessage, ErrorCode, ServerMessage, WireError, context, devices, phoenix, presence};
 
-/// One complete message as it came off a socket.
+/// One complete WebSocket message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// Text, valid UTF-8.
+    /// A text message, valid UTF-8.
     Text(&'a str),
-    /// Bytes.
     Binary(&'a [u8]),
 }
 
-/// How an encoded message travels.
+/// The frame type of an encoded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// As text.
     Text,
-    /// As several texts: every line (ended by a line feed) is a frame of its own. For what a dialect can only say
-    /// piece by piece; the pieces stay together and in order.
+    /// Several text frames: each line (ended by a line feed) is one frame. For messages that a dialect splits; the
+    /// frames stay together and in order.
     TextLines,
-    /// As bytes.
     Binary,
 }
 
-/// Something that can be said in a dialect. The hub fans out whatever implements this.
+/// A message that dialects can encode. The hub delivers any implementation.
 pub trait Encode: Send + Sync {
-    /// Appends the payload for `dialect` to `out` and says how it travels; `None` (and nothing appended) where
-    /// the dialect has no words for it.
+    /// Appends the payload for `dialect` to `out` and returns the frame type. `None` (with nothing appended) if the
+    /// dialect does not have the message.
     fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind>;
 }
 
-/// What a dialect consists of.
+/// The definition of a dialect.
 #[derive(Debug)]
 pub struct DialectSpec {
-    /// The name in logs and metrics.
+    /// Name in logs and metrics.
     pub name: &'static str,
-    /// The largest message of a client in bytes, unless configured otherwise.
+    /// Default maximum size of a client message, in bytes.
     pub max_message_bytes: usize,
-    /// How its connections behave.
+    /// The behavior of its connections.
     pub policy: ConnectionPolicy,
-    /// Its words for presence; `None` for a dialect whose messages are no [`ClientMessage`]s.
+    /// The codec of presence messages; `None` for a dialect whose messages are not [`ClientMessage`]s.
     pub presence_codec: Option<PresenceCodec>,
 }
 
-/// How a dialect says what [`ClientMessage`] and [`ServerMessage`] mean.
+/// The codec of a dialect for [`ClientMessage`] and [`ServerMessage`].
 #[derive(Debug)]
 pub struct PresenceCodec {
-    /// Whether it has words for other people's presence. Sockets of one that has none watch nobody, and cost the
-    /// database no look-ups.
+    /// Whether the dialect has messages about other users' presence. Sockets of a dialect without them watch nobody and
+    /// cause no visibility lookups.
     pub includes_other_users: bool,
-    /// Reads one frame of a client.
+    /// Decodes one client frame.
     pub decode: fn(Frame<'_>) -> Result<ClientMessage, WireError>,
-    /// Appends the payload of a message; `None` (and nothing appended) where there are no words for it.
+    /// Appends the payload of a message. `None` (with nothing appended) if the dialect does not have it.
     pub encode_into: fn(&ServerMessage, &mut Vec<u8>) -> Option<FrameKind>,
 }
 
-/// How connections of a dialect behave beside what they say.
+/// The behavior of a dialect's connections apart from its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionPolicy {
-    /// What is done about a client that says nothing.
+    /// How silent clients are handled.
     pub idle: IdlePolicy,
-    /// Whether the transport bounds how many messages a client may send. If not, the session does.
+    /// Whether the transport limits the client's message rate. Otherwise the session does.
     pub is_rate_limited: bool,
-    /// What a server that stops closes with.
+    /// How connections are closed at shutdown.
     pub shutdown_close: ShutdownClose,
 }
 
 impl ConnectionPolicy {
-    /// Those of the presence dialects.
+    /// The policy of the presence dialects.
     pub const PRESENCE: Self =
         Self { idle: IdlePolicy::Ping, is_rate_limited: true, shutdown_close: ShutdownClose::GoingAway };
 }
 
-/// What is done about a client that says nothing.
+/// How silent clients are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdlePolicy {
-    /// It is pinged, and given up if it does not answer.
+    /// The client is pinged and disconnected if it does not answer.
     Ping,
-    /// It is closed with 1000 and no reason after so long: its own heartbeats keep it open.
+    /// The connection is closed with code 1000 and no reason after this time without data. The client keeps it open
+    /// with heartbeats.
     CloseAfter(Duration),
 }
 
-/// What a server that stops closes with.
+/// How connections are closed at shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownClose {
-    /// 1001, with a hint when to come back.
+    /// Close code 1001 with a reconnect delay in the reason.
     GoingAway,
-    /// 1012: there are clients that never come back after a 1001.
+    /// Close code 1012: some clients never reconnect after 1001.
     ServiceRestart,
 }
 
-/// A language that connections speak.
+/// The protocol of a WebSocket endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Dialect {
-    /// Source B: `/api/presence/subscribe`.
+    /// `/api/presence/subscribe`.
     Presence,
-    /// Source D, with C's message names: `/ws`.
+    /// `/ws`.
     Devices,
-    /// Source A: `/api/v1/context/ws`.
+    /// `/api/v1/context/ws`.
     Context,
-    /// Source S: Phoenix channels, serializer 1.0.0.
+    /// Phoenix channels, serializer 1.0.0.
     PhoenixV1,
-    /// Source S: Phoenix channels, serializer 2.0.0.
+    /// Phoenix channels, serializer 2.0.0.
     PhoenixV2,
 }
 
 impl Dialect {
-    /// Every dialect, in the order of [`Self::index`].
+    /// All dialects, in the order of [`Self::index`].
     pub const ALL: [Self; 5] =
         [Self::Presence, Self::Devices, Self::Context, Self::PhoenixV1, Self::PhoenixV2];
 
-    /// How many there are; whoever caches one encoding per dialect needs so many places.
+    /// Number of dialects, for caches with one encoding per dialect.
     pub const COUNT: usize = Self::ALL.len();
 
     const fn spec(self) -> &'static DialectSpec {
@@ -130,51 +128,54 @@ impl Dialect {
         }
     }
 
-    /// The place of this dialect among [`Self::ALL`].
+    /// Index of this dialect in [`Self::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The name in logs and metrics.
+    /// Name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.spec().name
     }
 
-    /// The largest message of a client in bytes, unless configured otherwise.
+    /// Default maximum size of a client message, in bytes.
     #[must_use]
     pub const fn max_message_bytes(self) -> usize {
         self.spec().max_message_bytes
     }
 
-    /// How its connections behave beside what they say.
+    /// The behavior of its connections.
     #[must_use]
     pub const fn connection_policy(self) -> ConnectionPolicy {
         self.spec().policy
     }
 
-    /// Whether it has words for other people's presence.
+    /// Whether it has messages about other users' presence.
     #[must_use]
     pub fn includes_other_users(self) -> bool {
-        self.spec().presence_codec.as_ref().is_some_and(|words| words.includes_other_users)
+        self.spec().presence_codec.as_ref().is_some_and(|codec| codec.includes_other_users)
     }
 
-    /// Reads a client's message.
+    /// Decodes a client's message.
     ///
     /// # Errors
-    /// Whatever is wrong with the frame, in a form to send back; the socket stays open.
+    /// The error to send to the client. The socket stays open.
     pub fn decode(self, frame: Frame<'_>) -> Result<ClientMessage, WireError> {
         match &self.spec().presence_codec {
-            Some(words) => (words.decode)(frame),
-            None => Err(WireError::new(ErrorCode::InvalidRequest, "This dialect has no words for presence.")),
+            Some(codec) => (codec.decode)(frame),
+            None => Err(WireError::new(
+                ErrorCode::InvalidRequest,
+                "This endpoint does not accept presence messages.",
+            )),
         }
     }
 
-    /// Appends the payload of a message; `None` where this dialect does not say that.
+    /// Appends the payload of a message; `None` if the dialect does not have it.
     pub fn encode_into(self, message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-        let words = self.spec().presence_codec.as_ref()?;
-        (words.encode_into)(message, out)
+        let codec = self.spec().presence_codec.as_ref()?;
+        (codec.encode_into)(message, out)
     }
 }
 
@@ -185,8 +186,8 @@ mod tests {
     #[test]
     fn dialect_indices_and_names_are_distinct() {
         let mut names: Vec<_> = Dialect::ALL.iter().map(|dialect| dialect.as_str()).collect();
-        for (place, dialect) in Dialect::ALL.into_iter().enumerate() {
-            assert_eq!(dialect.index(), place);
+        for (index, dialect) in Dialect::ALL.into_iter().enumerate() {
+            assert_eq!(dialect.index(), index);
         }
         names.sort_unstable();
         names.dedup();

@@ -1,41 +1,40 @@
-//! What a client is told when something is wrong.
+//! Errors sent to WebSocket clients.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
-/// The stable codes of the contract that can appear on a socket.
+/// Machine-readable error codes of the sockets. They are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
-    /// Missing or malformed parameters, JSON that does not parse.
+    /// Parameters are missing or malformed, or the JSON is invalid.
     InvalidRequest,
-    /// Well-formed, but a value outside its set.
+    /// A value is well-formed but not one of the allowed values.
     Unprocessable,
-    /// No token.
+    /// No token was sent.
     Unauthorized,
-    /// A bad token.
+    /// The token is invalid.
     InvalidToken,
-    /// The token of an open socket has run out.
+    /// The token of an open socket expired.
     TokenExpired,
-    /// Not allowed.
+    /// The caller lacks permission.
     Forbidden,
-    /// Not there, or not visible to the caller.
+    /// The object does not exist or is not visible to the caller.
     NotFound,
-    /// A conversation, topic or entity that is referred to does not exist.
+    /// The request refers to a conversation, topic or entity that does not exist.
     InvalidReference,
-    /// More than the limit allows; comes with `retry_after_ms`.
+    /// A rate limit was exceeded; `retry_after_ms` is set.
     RateLimited,
-    /// Anything else; logged with its cause, told without it.
+    /// An internal error. Its cause is logged and not sent.
     InternalError,
-    /// The database is out of reach.
+    /// The database is unavailable.
     ServiceUnavailable,
-    /// The policies that decide whom this viewer sees raise an error for this viewer.
+    /// A row-level security policy raised an error for this viewer.
     VisibilityFailed,
 }
 
 impl ErrorCode {
-    /// Every code.
     pub const ALL: [Self; 12] = [
         Self::InvalidRequest,
         Self::Unprocessable,
@@ -51,7 +50,7 @@ impl ErrorCode {
         Self::VisibilityFailed,
     ];
 
-    /// The code on the wire.
+    /// The code as sent to clients.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,34 +70,32 @@ impl ErrorCode {
     }
 }
 
-/// One field and what is wrong with it.
+/// An error in one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The field, by its path from the message's root: `data.status`.
+    /// Path of the field from the message's root, for example `data.status`.
     pub field: Cow<'static, str>,
-    /// What is wrong, for a person.
+    /// What is wrong, in English.
     pub message: Cow<'static, str>,
 }
 
 impl FieldError {
-    /// A complaint about one field.
     pub fn new(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// An error frame in the making: what dialects say of an error, each in its own frame.
+/// An error to send to a client. Each dialect encodes it in its own frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct WireError {
-    /// For programs.
     pub code: ErrorCode,
-    /// For a person; never SQL, paths or secrets.
+    /// English text without SQL, paths or secrets.
     pub message: Cow<'static, str>,
-    /// Milliseconds after which trying again makes sense.
+    /// Milliseconds after which the client may retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// Which fields are wrong; empty unless the message was read and refused.
+    /// The invalid fields; empty if the error is not about fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<FieldError>,
 }
@@ -109,12 +106,12 @@ impl WireError {
         Self { code, message: message.into(), retry_after_ms: None, details: Vec::new() }
     }
 
-    /// An error about one field, which the message names too.
+    /// An error about one field. The message names the field.
     pub fn field(code: ErrorCode, error: FieldError) -> Self {
         Self::fields(code, vec![error])
     }
 
-    /// An error about some fields; the message speaks of the first.
+    /// An error about several fields. The message names the first.
     pub fn fields(code: ErrorCode, details: Vec<FieldError>) -> Self {
         let message = match details.first() {
             Some(first) => format!("{}: {}", first.field, first.message).into(),
@@ -123,10 +120,10 @@ impl WireError {
         Self { code, message, retry_after_ms: None, details }
     }
 
-    /// Too much in too short a time.
+    /// The error for an exceeded message rate.
     #[must_use]
     pub fn rate_limited(retry_after_ms: u64) -> Self {
-        let message = "Too many messages; slow down.";
+        let message = format!("Message rate limit exceeded. Retry after {retry_after_ms} ms.");
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(ErrorCode::RateLimited, message) }
     }
 }

@@ -1,7 +1,7 @@
-//! Reads the fields of a JSON object so that every complaint names the field.
+//! Reads the fields of a JSON object and names the field in each error.
 //!
-//! `serde` would stop at the first error and say at which column it was, not in which field. Here all
-//! complaints about one object are collected, and an alias counts as the field it stands for.
+//! `serde` stops at the first error and reports a column instead of a field. This reader collects all errors of an
+//! object and treats an alias as the field it stands for.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -10,24 +10,24 @@ use serde_json::{Map, Value};
 
 use super::{ErrorCode, FieldError, WireError};
 
-/// One JSON object that is being read, with what was found wrong so far.
+/// A JSON object being read, with the errors found so far.
 #[derive(Debug)]
 pub struct Fields<'a> {
     object: &'a Map<String, Value>,
-    /// Stands before each field in complaints: `data.` or nothing.
+    /// Prefix of field names in errors: `data.` or empty.
     prefix: &'static str,
     malformed: Vec<FieldError>,
     unprocessable: Vec<FieldError>,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads `object`, whose fields are called `prefix` + name in complaints.
+    /// Reads `object`. Errors name fields as `prefix` + name.
     #[must_use]
     pub fn new(object: &'a Map<String, Value>, prefix: &'static str) -> Self {
         Self { object, prefix, malformed: Vec::new(), unprocessable: Vec::new() }
     }
 
-    /// A text that may be absent; `Some(None)` for `null`.
+    /// An optional string; `Some(None)` for `null`.
     pub fn nullable_text(&mut self, names: &[&'static str]) -> Option<Option<&'a str>> {
         match self.find(names)? {
             Value::Null => Some(None),
@@ -39,7 +39,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text that may be absent or `null`, read as a `T`.
+    /// An optional or `null` string, parsed as a `T`.
     pub fn optional<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
         self.nullable(names).flatten()
     }
 
-    /// A text that may be absent, read as a `T`; `Some(None)` for `null`.
+    /// An optional string, parsed as a `T`; `Some(None)` for `null`.
     pub fn nullable<T>(&mut self, names: &[&'static str]) -> Option<Option<T>>
     where
         T: FromStr<Err: Display>,
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text that must be there, read as a `T`.
+    /// A required string, parsed as a `T`.
     pub fn required<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
         self.parse(names, text)
     }
 
-    /// A text that must be there and be one of a closed set of words, else 422 in HTTP's terms.
+    /// A required string from a closed set of values. Other values are `UNPROCESSABLE` (HTTP 422).
     pub fn required_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text that may be absent or `null`, and otherwise is one of a closed set of words, else 422 in HTTP's terms.
+    /// An optional or `null` string from a closed set of values. Other values are `UNPROCESSABLE` (HTTP 422).
     pub fn optional_enum<T>(&mut self, names: &[&'static str]) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -92,7 +92,6 @@ impl<'a> Fields<'a> {
         self.required_enum(names)
     }
 
-    /// A text that must be there.
     pub fn required_text(&mut self, names: &[&'static str]) -> Option<&'a str> {
         match self.find(names) {
             None => {
@@ -107,7 +106,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// `true` or `false`, or absent, or `null`.
+    /// An optional or `null` boolean.
     pub fn optional_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names)? {
             Value::Null => None,
@@ -119,7 +118,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// `true` or `false`.
     pub fn required_bool(&mut self, names: &[&'static str]) -> Option<bool> {
         match self.find(names) {
             None => {
@@ -134,8 +132,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts, each read as a `T`; stops at the first that is none. Its length is checked before
-    /// anything is read.
+    /// A required array of at most `max` strings, each parsed as a `T`. Reading stops at the first invalid item. The
+    /// length is checked before the items.
     pub fn required_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
     where
         T: FromStr<Err: Display>,
@@ -149,7 +147,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same where the list may be absent; `null` reads as an empty one.
+    /// As [`Self::required_list`] for an optional array; `null` reads as an empty one.
     pub fn optional_list<T>(&mut self, names: &[&'static str], max: usize) -> Option<Vec<T>>
     where
         T: FromStr<Err: Display>,
@@ -172,11 +170,11 @@ impl<'a> Fields<'a> {
             self.add_error(names, format!("must have at most {max} items"));
             return None;
         }
-        let mut read = Vec::with_capacity(items.len());
-        for (place, item) in items.iter().enumerate() {
-            let path = format!("{}[{place}]", self.path(names));
+        let mut values = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{}[{index}]", self.path(names));
             match item.as_str().map(str::parse::<T>) {
-                Some(Ok(value)) => read.push(value),
+                Some(Ok(value)) => values.push(value),
                 Some(Err(error)) => {
                     self.malformed.push(FieldError::new(path, error.to_string()));
                     return None;
@@ -188,13 +186,13 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-        Some(read)
+        Some(values)
     }
 
-    /// Ends the reading: the value, if all of its fields were read and it keeps its own rules.
+    /// Finishes reading: returns the value if all fields are valid and its own validation succeeds.
     ///
     /// # Errors
-    /// Everything that was found wrong; `INVALID_REQUEST` if any of it is malformed, else `UNPROCESSABLE`.
+    /// All errors found: `INVALID_REQUEST` if any field is malformed, else `UNPROCESSABLE`.
     pub fn finish<T: Validate<Context = ()>>(mut self, value: Option<T>) -> Result<T, WireError> {
         if let Some(Err(report)) = value.as_ref().map(Validate::validate) {
             self.add_validation_errors(&report);
@@ -205,7 +203,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Like [`Self::finish`], for values without rules of their own.
+    /// As [`Self::finish`] for values without their own validation.
     ///
     /// # Errors
     /// As [`Self::finish`].
@@ -233,13 +231,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value under the field's name or an alias; both at once is a complaint, since they may disagree.
+    /// The value under the field's name or an alias. Giving both is an error, since they may differ.
     fn find(&mut self, names: &[&'static str]) -> Option<&'a Value> {
         let object = self.object;
         let mut present = names.iter().filter_map(|name| object.get(*name).map(|value| (name, value)));
         let (_, value) = present.next()?;
         if let Some((alias, _)) = present.next() {
-            self.add_error(names, format!("is given a second time as {alias}"));
+            self.add_error(names, format!("must not be given together with its alias {alias}"));
         }
         Some(value)
     }
@@ -257,8 +255,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn add_type_error(&mut self, names: &[&'static str], wanted: &str, got: &Value) {
-        self.add_error(names, format!("must be {wanted}, not {}", json_type(got)));
+    fn add_type_error(&mut self, names: &[&'static str], expected: &str, got: &Value) {
+        self.add_error(names, format!("must be {expected}, not {}", json_type(got)));
     }
 
     fn add_error(&mut self, names: &[&'static str], message: impl Into<std::borrow::Cow<'static, str>>) {
@@ -271,7 +269,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What a JSON value is, in words that fit behind "not".
+/// The type of a JSON value with an article, for use after "not".
 pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -304,10 +302,10 @@ mod tests {
         let b = fields.required_bool(&["b"]);
         let c = fields.required_text(&["c"]);
         assert_eq!((a, b, c), (None, None, None));
-        let error = fields.finish_plain::<()>(None).expect_err("three complaints");
+        let error = fields.finish_plain::<()>(None).expect_err("three errors");
         assert_eq!(error.code, ErrorCode::InvalidRequest);
-        let named: Vec<_> = error.details.iter().map(|detail| detail.field.as_ref()).collect();
-        assert_eq!(named, ["data.a", "data.b", "data.c"]);
+        let names: Vec<_> = error.details.iter().map(|detail| detail.field.as_ref()).collect();
+        assert_eq!(names, ["data.a", "data.b", "data.c"]);
         assert_eq!(error.message, "data.a: must be a string, not a number");
     }
 
@@ -317,6 +315,6 @@ mod tests {
         let mut fields = Fields::new(&map, "");
         fields.nullable_text(&["device_id", "deviceId"]);
         let error = fields.finish_plain(Some(())).expect_err("given twice");
-        assert_eq!(error.message, "device_id: is given a second time as deviceId");
+        assert_eq!(error.message, "device_id: must not be given together with its alias deviceId");
     }
 }

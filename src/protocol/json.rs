@@ -1,4 +1,4 @@
-//! What the dialects that speak JSON objects with a `type` have in common.
+//! Shared code of the dialects that use JSON objects with a `type`.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -8,22 +8,22 @@ use super::{
 };
 use crate::model::{ConversationId, DeviceId, InvalidDeviceId};
 
-/// Where a message has its fields.
+/// The key of a message's fields.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyField {
     name: &'static str,
-    /// Stands before each field in complaints.
+    /// Prefix of field names in errors.
     pub prefix: &'static str,
 }
 
 impl BodyField {
-    /// Sources A and B.
+    /// Used by the context and presence dialects.
     pub const DATA: Self = Self { name: "data", prefix: "data." };
-    /// Source D.
+    /// Used by the devices dialect.
     pub const PAYLOAD: Self = Self { name: "payload", prefix: "payload." };
 }
 
-/// A client's message as far as all dialects agree: an object with a `type`, and the rest in one part of it.
+/// The common form of client messages: an object with a `type` and an object of fields under one key.
 #[derive(Debug)]
 pub(super) struct Envelope {
     object: Map<String, Value>,
@@ -31,47 +31,47 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// Reads a frame.
+    /// Parses a frame.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` for whatever is not a JSON object in a text frame.
-    pub fn read(frame: Frame<'_>, part: BodyField) -> Result<Self, WireError> {
-        let refused = |message: String| Err(WireError::new(ErrorCode::InvalidRequest, message));
+    /// `INVALID_REQUEST` unless the frame is text with a JSON object.
+    pub fn read(frame: Frame<'_>, body: BodyField) -> Result<Self, WireError> {
+        let invalid = |message: String| Err(WireError::new(ErrorCode::InvalidRequest, message));
         let Frame::Text(text) = frame else {
-            return refused("Binary frames are not part of this protocol.".to_owned());
+            return invalid("Binary frames are not part of this protocol.".to_owned());
         };
         match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => Ok(Self { object, body: part }),
-            Ok(other) => refused(format!("The message must be a JSON object, not {}.", json_type(&other))),
-            Err(error) => refused(format!("The message is not valid JSON: {error}.")),
+            Ok(Value::Object(object)) => Ok(Self { object, body }),
+            Ok(other) => invalid(format!("The message must be a JSON object, not {}.", json_type(&other))),
+            Err(error) => invalid(format!("The message is not valid JSON: {error}.")),
         }
     }
 
-    /// The message's type.
+    /// Returns the `type` field.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where there is none.
+    /// `INVALID_REQUEST` if it is missing.
     pub fn message_type(&self) -> Result<&str, WireError> {
         let mut fields = Fields::new(&self.object, "");
         let kind = fields.required_text(&["type"]);
         fields.finish_plain(kind)
     }
 
-    /// The fields.
+    /// Returns the object of fields.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` where they are missing.
+    /// `INVALID_REQUEST` if it is missing or not an object.
     pub fn fields(&self) -> Result<&Map<String, Value>, WireError> {
         let BodyField { name, .. } = self.body;
-        let wrong = |what| Err(WireError::field(ErrorCode::InvalidRequest, FieldError::new(name, what)));
+        let invalid = |what| Err(WireError::field(ErrorCode::InvalidRequest, FieldError::new(name, what)));
         match self.object.get(name) {
             Some(Value::Object(fields)) => Ok(fields),
-            Some(other) => wrong(format!("must be an object, not {}", json_type(other))),
-            None => wrong("is required".to_owned()),
+            Some(other) => invalid(format!("must be an object, not {}", json_type(other))),
+            None => invalid("is required".to_owned()),
         }
     }
 
-    /// A heartbeat: bare as a rule, or with `active`.
+    /// Decodes a heartbeat, with or without `active`.
     pub fn heartbeat(&self) -> Result<ClientMessage, WireError> {
         if matches!(self.object.get(self.body.name), None | Some(Value::Null)) {
             return Ok(ClientMessage::Heartbeat { active: None });
@@ -81,7 +81,7 @@ impl Envelope {
         fields.finish_plain(Some(ClientMessage::Heartbeat { active }))
     }
 
-    /// Who types where.
+    /// Decodes a typing message.
     pub fn typing(&self) -> Result<ClientMessage, WireError> {
         let mut fields = Fields::new(self.fields()?, self.body.prefix);
         let conversation_id = fields.required::<ConversationId>(&["conversation_id", "conversationId"]);
@@ -92,7 +92,7 @@ impl Envelope {
         fields.finish_plain(message)
     }
 
-    /// A fresh token, which stands beside the type in every dialect.
+    /// Decodes a new token, which is next to the type in all dialects.
     pub fn auth(&self) -> Result<ClientMessage, WireError> {
         let mut fields = Fields::new(&self.object, "");
         let token = fields.required_text(&["token"]);
@@ -100,12 +100,12 @@ impl Envelope {
     }
 }
 
-/// What a client is told whose message is of no type that its dialect has.
+/// The error for an unknown message type.
 pub(super) fn unknown_type(types: &str) -> WireError {
     WireError::field(ErrorCode::InvalidRequest, FieldError::new("type", format!("must be one of {types}")))
 }
 
-/// Lets a device id be read like every other text.
+/// Parses a device ID through `FromStr`.
 pub struct ParsedDeviceId(pub DeviceId);
 
 impl std::str::FromStr for ParsedDeviceId {
@@ -116,10 +116,10 @@ impl std::str::FromStr for ParsedDeviceId {
     }
 }
 
-/// A text of at most so many characters after trimming.
+/// A text of at most `MAX` characters after trimming.
 pub(super) struct BoundedText<const MAX: usize>(pub String);
 
-/// The text is longer.
+/// The text is too long.
 #[derive(Debug, thiserror::Error)]
 #[error("must have at most {0} characters")]
 pub(super) struct TooLong(usize);
@@ -132,13 +132,13 @@ impl<const MAX: usize> std::str::FromStr for BoundedText<MAX> {
     }
 }
 
-/// Appends a message's JSON.
-pub(super) fn write_json(spoken: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
-    serde_json::to_writer(out, spoken).expect("strings, ids and numbers written to memory cannot fail");
+/// Serializes a message as JSON and appends it.
+pub(super) fn write_json(frame: &impl Serialize, out: &mut Vec<u8>) -> FrameKind {
+    serde_json::to_writer(out, frame).expect("strings, ids and numbers written to memory cannot fail");
     FrameKind::Text
 }
 
-/// Any JSON, made of the names and values that mean something somewhere: what property tests feed to readers.
+/// Arbitrary JSON with the given keys and some meaningful values, for property tests of decoders.
 #[cfg(test)]
 pub(super) fn any_json(keys: &'static [&'static str]) -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! What clients and server can say to each other, whatever the dialect.
+//! Messages between clients and server, independent of the dialect.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -13,40 +13,38 @@ use crate::model::{
     TypingState, UserId,
 };
 
-/// What the server says.
+/// A message of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerMessage {
-    /// The socket is open; before everything else.
+    /// The first message of a socket.
     Connected(Welcome),
-    /// Everybody the viewer may see: the first frame of a socket, and after a resync.
+    /// All presences visible to the viewer: the first state of a socket, and after a resync.
     InitialState(Vec<Arc<Presence>>),
-    /// One user's presence has changed.
+    /// The presence of one user changed.
     Presence(Arc<Presence>),
-    /// Somebody types, or has stopped.
+    /// A user started or stopped typing.
     Typing(TypingState),
-    /// Something that the operator's back end sends, in its own words.
+    /// A custom event from the operator's back end.
     Custom(CustomEvent),
-    /// A heartbeat has been noted.
     HeartbeatAck {
-        /// The server's wall time.
         server_time: Timestamp,
     },
-    /// A status has been committed; carries the user's own presence after it.
+    /// Acknowledges a committed status; carries the user's own presence after it.
     StatusAck(Arc<Presence>),
-    /// The answer to a client's [`ClientMessage::Ping`].
+    /// The response to [`ClientMessage::Ping`].
     Pong,
-    /// What the user does on another of the user's own devices.
+    /// The context of another device of the same user.
     ContextSync(Arc<DeviceContext>),
-    /// A piece of context has been compiled ahead of the next question.
+    /// A context bundle was compiled.
     BundleReady {
-        /// Which kind: `identity_core`, `topic`, ….
+        /// Bundle type: `identity_core`, `topic`, ….
         bundle_type: Cow<'static, str>,
-        /// Which one.
+        /// ID of the bundle.
         bundle_id: Uuid,
-        /// Rises with every compilation.
+        /// Version, increased by every compilation.
         version: i64,
     },
-    /// Something was wrong with what the client said, or with its session.
+    /// An error in a client message or in the session.
     Error(WireError),
 }
 
@@ -56,60 +54,56 @@ impl Encode for ServerMessage {
     }
 }
 
-/// What a client is told of its own connection.
+/// Information about the client's own connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// The connection's id on its node, for logs on both sides.
+    /// ID of the connection on its node, for logs on both sides.
     pub client_id: Box<str>,
-    /// Who the client is.
     pub user_id: UserId,
-    /// On which device.
+    /// The device of the connection.
     pub device_id: DeviceId,
-    /// The server's wall time.
     pub server_time: Timestamp,
-    /// How often the client does well to say something.
+    /// Recommended interval between client heartbeats.
     pub heartbeat_interval: Duration,
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientMessage {
-    /// Sets the status and what goes with it.
+    /// Sets the status and its optional fields.
     Status(StatusUpdate),
-    /// The client is alive.
     Heartbeat {
-        /// Whether somebody is using the device; `None` where the client does not say.
+        /// Whether the device is in use; `None` if the client does not report it.
         active: Option<bool>,
     },
-    /// The user types, or has stopped.
+    /// The user started or stopped typing.
     Typing {
-        /// Where.
         conversation_id: ConversationId,
-        /// Typing, or stopped.
+        /// `true` while typing, `false` after stopping.
         is_typing: bool,
     },
-    /// Wants a [`ServerMessage::Pong`].
+    /// Requests a [`ServerMessage::Pong`].
     Ping,
-    /// What the user does on the device, for the user's other devices and for what is prepared ahead.
+    /// The device's context, for the user's other devices and for context prediction.
     Context(ContextUpdate),
-    /// Follows further users, as far as they are visible.
+    /// Subscribes to more users, as far as they are visible.
     Subscribe(Subscription),
-    /// Brings a fresh token before the old one runs out.
+    /// A new token before the current one expires.
     Authenticate(Token),
 }
 
-/// A token on its way to verification; it does not print.
+/// A token that is not verified yet. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// Takes the token as it came.
+    /// Wraps the token text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The token itself, for whoever verifies it.
+    /// The token text, for verification.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -122,50 +116,49 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The users that a client wants to follow beyond those it is related to.
+/// Users that a client subscribes to in addition to its relations.
 #[derive(Debug, Clone, PartialEq, Eq, Validate)]
 pub struct Subscription {
-    /// 1 to 1,000 of them.
+    /// 1 to 1,000 user IDs.
     #[garde(length(min = 1, max = Self::MAX_USERS))]
     pub user_ids: Vec<UserId>,
 }
 
 impl Subscription {
-    /// The most ids in one message.
+    /// Maximum number of IDs in one message.
     pub const MAX_USERS: usize = 1_000;
 }
 
-/// A status with what goes with it. In the optional fields the outer `None` leaves what is there as it is,
-/// and `Some(None)` (JSON `null`) clears it.
+/// A status with its optional fields. In those, the outer `None` keeps the current value, and `Some(None)` (JSON
+/// `null`) clears it.
 #[derive(Debug, Clone, PartialEq, Eq, Validate)]
 pub struct StatusUpdate {
-    /// The new status.
     #[garde(skip)]
     pub status: Status,
-    /// Which device says so; `None` for the device of the connection.
+    /// The device that reports it; `None` for the device of the connection.
     #[garde(skip)]
     pub device_id: Option<DeviceId>,
-    /// What the user writes: at most 140 characters after trimming.
-    #[garde(inner(inner(custom(at_most::<{ Self::MAX_TEXT_CHARS }>))))]
+    /// Custom status text: at most 140 characters after trimming.
+    #[garde(inner(inner(custom(max_chars::<{ Self::MAX_TEXT_CHARS }>))))]
     pub custom_status: Option<Option<String>>,
-    /// When the custom status ends.
+    /// Expiry time of the custom status.
     #[garde(skip)]
     pub custom_status_expires_at: Option<Option<Timestamp>>,
-    /// What the user does: at most 140 characters after trimming.
-    #[garde(inner(inner(custom(at_most::<{ Self::MAX_TEXT_CHARS }>))))]
+    /// Activity text: at most 140 characters after trimming.
+    #[garde(inner(inner(custom(max_chars::<{ Self::MAX_TEXT_CHARS }>))))]
     pub activity: Option<Option<String>>,
-    /// Where the user does it: at most 2,048 characters after trimming.
-    #[garde(inner(inner(custom(at_most::<{ Self::MAX_PAGE_CHARS }>))))]
+    /// Current page: at most 2,048 characters after trimming.
+    #[garde(inner(inner(custom(max_chars::<{ Self::MAX_PAGE_CHARS }>))))]
     pub current_page: Option<Option<String>>,
 }
 
 impl StatusUpdate {
-    /// The longest custom status and activity, in characters after trimming.
+    /// Maximum length of custom status and activity, in characters after trimming.
     pub const MAX_TEXT_CHARS: usize = 140;
-    /// The longest page, in characters after trimming; what browsers agree on for a URL.
+    /// Maximum length of a page, in characters after trimming: the URL length that all browsers support.
     pub const MAX_PAGE_CHARS: usize = 2_048;
 
-    /// A bare status.
+    /// An update of the status only.
     #[must_use]
     pub const fn with_status(status: Status) -> Self {
         Self {
@@ -179,36 +172,32 @@ impl StatusUpdate {
     }
 }
 
-/// What the user does on a device. A field that is not there (the outer `None`) leaves what is known as it is, and
-/// `Some(None)` (JSON `null`) clears it. Serialises to the fields that are there, in the columns' names.
+/// The context of a device. An absent field (outer `None`) keeps the current value, and `Some(None)` (JSON `null`)
+/// clears it. Serializes to the present fields, named as the columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContextUpdate {
-    /// Which device.
     #[serde(skip)]
     pub device_id: DeviceId,
-    /// The conversation that is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_conversation_id: Option<Option<ConversationId>>,
-    /// The conversations that are in view, as in a sidebar; at most 100.
+    /// The visible conversations, for example in a sidebar; at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible_conversation_ids: Option<Vec<ConversationId>>,
-    /// The notebook that is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_notebook_id: Option<Option<NotebookId>>,
-    /// The persona that is chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_persona_id: Option<Option<PersonaId>>,
-    /// Where in the application the user is: at most 2,048 characters after trimming.
+    /// The page in the application: at most 2,048 characters after trimming.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_navigation_path: Option<Option<String>>,
-    /// The time of day where the user is.
+    /// The user's local time of day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_time: Option<Option<LocalTime>>,
 }
 
-// The signature is garde's.
+// garde defines the signature.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "garde passes the context by reference")]
-fn at_most<const MAX: usize>(text: &str, _context: &()) -> garde::Result {
+fn max_chars<const MAX: usize>(text: &str, _context: &()) -> garde::Result {
     if text.trim().chars().count() <= MAX {
         Ok(())
     } else {
@@ -227,7 +216,7 @@ mod tests {
             ..StatusUpdate::with_status(Status::Online)
         };
         assert!(update(format!("  {}  ", "é".repeat(140))).validate().is_ok());
-        let report = update("é".repeat(141)).validate().expect_err("one too many");
+        let report = update("é".repeat(141)).validate().expect_err("141 characters");
         assert!(report.to_string().starts_with("custom_status"), "{report}");
     }
 

@@ -1,14 +1,13 @@
-//! Dialects: codecs between frames and the messages that sessions speak.
+//! Dialects: codecs between frames and the messages that sessions handle.
 //!
-//! - [`ClientMessage`] and [`ServerMessage`] are what can be said at all, whatever the dialect.
-//! - [`Dialect`] turns frames into the one and the other into frames. It has no behaviour of its own: what a
-//!   message does is decided once, in the session.
-//! - [`presence`] is source B, `/api/presence/subscribe`; [`devices`] is source D, `/ws`; [`context`] is source A,
-//!   `/api/v1/context/ws`. Each is one file; what they share is in `json`.
-//! - [`phoenix`] is source S: Phoenix channels in two versions, with messages of their own.
-//! - [`Fields`] reads JSON objects so that every complaint names the field.
+//! - [`ClientMessage`] and [`ServerMessage`] are the messages, independent of the dialect.
+//! - [`Dialect`] decodes frames into the former and encodes the latter. It has no behavior: sessions handle messages.
+//! - [`presence`] is `/api/presence/subscribe`, [`devices`] is `/ws`, [`context`] is `/api/v1/context/ws`. What they
+//!   share is in `json`.
+//! - [`phoenix`] is Phoenix channels in two serializer versions, with its own messages.
+//! - [`Fields`] reads JSON objects and names the field in each error.
 //!
-//! Nothing here knows sockets, tasks or SQL.
+//! This module does not depend on sockets, tasks or SQL.
 
 pub mod context;
 pub mod devices;

@@ -1,7 +1,7 @@
-//! Source B: the presence socket of iOS and web clients, `/api/presence/subscribe`.
+//! The presence socket of iOS and web clients, `/api/presence/subscribe`.
 //!
-//! Its clients know three statuses, so `status` is the reach and `availability` the full value. It has no
-//! acknowledgements: whoever wants to hear of the own status follows oneself.
+//! Its clients know three statuses, so `status` carries the reach and `availability` the full status. There are no
+//! acknowledgements: a client that wants to receive its own status subscribes to its own user.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,7 +15,6 @@ use super::{
 };
 use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
 
-/// The dialect.
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
     max_message_bytes: 64 * 1024,
@@ -23,11 +22,11 @@ pub(super) const SPEC: DialectSpec = DialectSpec {
     presence_codec: Some(PresenceCodec { includes_other_users: true, decode, encode_into }),
 };
 
-/// Reads one frame of a client.
+/// Decodes one client frame.
 ///
 /// # Errors
-/// `INVALID_REQUEST` for whatever is not one of the dialect's messages, `UNPROCESSABLE` for a status that does
-/// not exist; the message names the field.
+/// `INVALID_REQUEST` unless the frame is one of the dialect's messages, `UNPROCESSABLE` for an unknown status. The
+/// message names the field.
 pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     let envelope = Envelope::read(frame, BodyField::DATA)?;
     match envelope.message_type()? {
@@ -40,10 +39,10 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientMessage, WireError> {
     }
 }
 
-/// Reads a status with what goes with it; REST bodies have the same fields, with an empty `prefix`.
+/// Reads a status with its optional fields. REST bodies have the same fields, with an empty `prefix`.
 ///
 /// # Errors
-/// Names every field that is wrong, as `prefix` + name.
+/// Names every invalid field as `prefix` + name.
 pub fn status_update(object: &Map<String, Value>, prefix: &'static str) -> Result<StatusUpdate, WireError> {
     let mut fields = Fields::new(object, prefix);
     let status = fields.required_enum(&["status"]);
@@ -69,9 +68,9 @@ fn subscribe(data: &Map<String, Value>) -> Result<ClientMessage, WireError> {
     fields.finish(user_ids.map(|user_ids| Subscription { user_ids })).map(ClientMessage::Subscribe)
 }
 
-/// Appends a message's JSON; `None` for acknowledgements and what else this dialect does not have.
+/// Appends a message as JSON; `None` for acknowledgements and other messages that this dialect does not have.
 pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKind> {
-    let spoken = match message {
+    let frame = match message {
         ServerMessage::InitialState(presences) => ServerFrame::InitialState {
             data: InitialState {
                 presences: presences.iter().map(|presence| PresenceJson::from(&**presence)).collect(),
@@ -90,7 +89,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         | ServerMessage::ContextSync(_)
         | ServerMessage::BundleReady { .. } => return None,
     };
-    Some(json::write_json(&spoken, out))
+    Some(json::write_json(&frame, out))
 }
 
 #[derive(Serialize)]
@@ -108,7 +107,7 @@ struct InitialState<'a> {
     presences: Vec<PresenceJson<'a>>,
 }
 
-/// A presence in source B's shape, on sockets and in REST.
+/// A presence in the format of this dialect, on the socket and in REST.
 #[derive(Debug, Serialize)]
 pub struct PresenceJson<'a> {
     user_id: UserId,
@@ -116,7 +115,7 @@ pub struct PresenceJson<'a> {
     availability: &'static str,
     #[serde(serialize_with = "milliseconds::option")]
     last_seen: Option<Timestamp>,
-    /// Only in lists over REST; on sockets typing has frames of its own.
+    /// Present only in REST lists; on sockets, typing has its own frames.
     #[serde(skip_serializing_if = "Option::is_none")]
     is_typing: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,7 +145,7 @@ impl<'a> From<&'a Presence> for PresenceJson<'a> {
 }
 
 impl PresenceJson<'_> {
-    /// The same with whether the user types.
+    /// Sets `is_typing`.
     #[must_use]
     pub const fn with_typing(self, is_typing: bool) -> Self {
         Self { is_typing: Some(is_typing), ..self }

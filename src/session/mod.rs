@@ -1,8 +1,8 @@
-//! What one client is and may do, whatever the dialect.
+//! Protocol-independent sessions: the state and the permissions of one client.
 //!
-//! A session hears messages, not frames, and answers with messages: [`crate::protocol`] translates both ways, and
-//! [`crate::transport`] moves the bytes. [`presence`] is the session behind the presence dialects, [`channels`] the one
-//! behind Phoenix channels.
+//! A session receives and sends messages. [`crate::protocol`] converts them to frames, and
+//! [`crate::transport`] moves the bytes. [`presence`] is the session of the presence dialects, [`channels`]
+//! that of Phoenix channels.
 
 pub mod channels;
 pub mod presence;

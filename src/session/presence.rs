@@ -1,4 +1,4 @@
-//! The session behind the presence dialects: one user on one device, over one socket.
+//! The session of the presence dialects: one user on one device over one socket.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -17,49 +17,50 @@ use crate::{
     transport::{CloseCode, CloseReason, Connection, Flow, SendError, Session},
 };
 
-/// What sessions need, shared by all of them.
+/// Dependencies shared by all presence sessions.
 #[derive(Clone)]
 pub struct PresenceServices {
-    /// The one model of presence.
     pub presence: Arc<PresenceService>,
-    /// Believes fresh tokens.
+    /// Verifies refreshed tokens.
     pub verifier: Arc<Verifier>,
-    /// For time stamps and the age of tokens.
+    /// Clock for time stamps and token expiry.
     pub clock: Arc<dyn Clock>,
 }
 
-/// One user on one device.
+/// Session of one user on one device.
 pub struct PresenceSession {
     services: PresenceServices,
-    caller: Principal,
+    principal: Principal,
     user: UserId,
     device: DeviceId,
     follows: Vec<UserId>,
 }
 
 impl PresenceSession {
-    /// A session for a caller who is a user.
+    /// Creates a session for a user.
     ///
     /// # Errors
     ///
-    /// When the token names no user.
+    /// The token names no user.
     pub fn new(
-        shared: PresenceServices,
-        caller: Principal,
+        services: PresenceServices,
+        principal: Principal,
         device: DeviceId,
         follows: Vec<UserId>,
     ) -> Result<Self, AuthError> {
-        let user = caller.require_user()?;
-        Ok(Self { services: shared, caller, user, device, follows })
+        let user = principal.require_user()?;
+        Ok(Self { services, principal, user, device, follows })
     }
 
-    /// Wakes the session when its token runs out.
+    /// Wakes the session when its token expires.
     fn arm_expiry_timer(&self, conn: &Connection) {
-        let left = self.caller.expires_at.duration_since(self.services.clock.now());
-        // A token without an end in sight (an API key) needs no timer.
-        let left = Duration::try_from(left).unwrap_or_default();
+        let remaining = self.principal.expires_at.duration_since(self.services.clock.now());
+        // Tokens that expire in more than ten years (API keys) need no timer.
+        let remaining = Duration::try_from(remaining).unwrap_or_default();
         conn.set_timer(
-            Instant::now().checked_add(left).filter(|_| left < Duration::from_secs(10 * 365 * 86_400)),
+            Instant::now()
+                .checked_add(remaining)
+                .filter(|_| remaining < Duration::from_secs(10 * 365 * 86_400)),
         );
     }
 
@@ -79,7 +80,7 @@ impl PresenceSession {
             }
             ClientMessage::Authenticate(token) => self.on_authenticate(&token, conn).await,
             ClientMessage::Typing { conversation_id, is_typing } => {
-                self.services.presence.set_typing(&self.caller, conversation_id, is_typing).await?;
+                self.services.presence.set_typing(&self.principal, conversation_id, is_typing).await?;
                 self.services
                     .presence
                     .devices()
@@ -106,32 +107,32 @@ impl PresenceSession {
         Ok(conn.send_message(&ServerMessage::HeartbeatAck { server_time: self.now() })?)
     }
 
-    /// Somebody uses the device.
+    /// Records that the user is active on the device.
     async fn mark_active(&self) -> Result<(), PresenceError> {
         Ok(self.services.presence.devices().mark_active(self.user, &self.device).await?)
     }
 
     async fn on_context(&mut self, update: ContextUpdate, conn: &Connection) -> Result<(), MessageError> {
-        // What is left of the allowance is a header's business.
+        // The remaining quota is only returned in HTTP headers.
         let _ = self.services.presence.check_context_limit(self.user)?;
-        // First, because a device does not hear of itself.
+        // Before the write: a device does not receive its own changes.
         self.switch_device(update.device_id.clone(), conn).await?;
-        self.services.presence.set_context(&self.caller, self.user, update).await?;
+        self.services.presence.set_context(&self.principal, self.user, update).await?;
         Ok(self.mark_active().await?)
     }
 
-    /// The client says which device this is, if only now: that one lives by this socket from now on, and the one
-    /// that it was taken for before does not any more.
+    /// The client names its device in a later message: from now on the socket keeps this device online and no
+    /// longer the assumed one.
     async fn switch_device(&mut self, device: DeviceId, conn: &Connection) -> Result<(), PresenceError> {
         if device == self.device {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.device, device);
+        let previous = std::mem::replace(&mut self.device, device);
         let presence = &self.services.presence;
         presence.user_index().set_device(self.user, &self.device, conn.id());
-        let opened = presence.devices().socket_opened(self.user, &self.device).await;
-        presence.devices().socket_closed(self.user, &before);
-        Ok(opened?)
+        let result = presence.devices().socket_opened(self.user, &self.device).await;
+        presence.devices().socket_closed(self.user, &previous);
+        Ok(result?)
     }
 
     fn welcome(&self, conn: &Connection) -> Welcome {
@@ -145,14 +146,14 @@ impl PresenceSession {
     }
 
     async fn on_authenticate(&mut self, token: &Token, conn: &Connection) -> Result<(), MessageError> {
-        let caller = self.services.verifier.verify(token.expose()).await?;
-        if caller.user_id != Some(self.user) {
-            return Err(WireError::new(ErrorCode::Forbidden, "the token is of another user").into());
+        let principal = self.services.verifier.verify(token.expose()).await?;
+        if principal.user_id != Some(self.user) {
+            return Err(WireError::new(ErrorCode::Forbidden, "the token belongs to another user").into());
         }
-        self.caller = caller;
+        self.principal = principal;
         self.arm_expiry_timer(conn);
-        // Unknown to visibility where the dialect has no words for others: then this does nothing.
-        self.services.presence.visibility().set_principal(conn.id(), self.caller.clone()).await;
+        // No effect on dialects without other users' presence, which are not registered there.
+        self.services.presence.visibility().set_principal(conn.id(), self.principal.clone()).await;
         Ok(())
     }
 
@@ -164,7 +165,7 @@ impl PresenceSession {
 impl Session for PresenceSession {
     async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
         self.arm_expiry_timer(conn);
-        // Should it not get through, the connection is ending, and the transport says why.
+        // If this fails the connection is closing, and the transport reports why.
         let _ = conn.send_message(&ServerMessage::Connected(self.welcome(conn)));
         self.services.presence.user_index().add(self.user, &self.device, conn.id());
         if conn.dialect().includes_other_users() {
@@ -172,38 +173,38 @@ impl Session for PresenceSession {
             self.services
                 .presence
                 .visibility()
-                .join(conn.id(), self.user, self.caller.clone(), follows)
+                .join(conn.id(), self.user, self.principal.clone(), follows)
                 .await;
         }
         match self.services.presence.devices().socket_opened(self.user, &self.device).await {
             Ok(()) => Flow::Continue,
-            // The socket stays: it is written as connected as soon as the database is back.
+            // The socket stays open: the device is written as connected once the database is back.
             Err(error) => send_error(conn, MessageError::from(PresenceError::from(error))),
         }
     }
 
     async fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> Flow {
-        let done = match conn.dialect().decode(frame) {
+        let result = match conn.dialect().decode(frame) {
             Ok(message) => self.on_client_message(message, conn).await,
             Err(error) => Err(error.into()),
         };
-        done.map_or_else(|complaint| send_error(conn, complaint), |()| Flow::Continue)
+        result.map_or_else(|error| send_error(conn, error), |()| Flow::Continue)
     }
 
-    async fn on_unresponsive_change(&mut self, silent: bool, conn: &Arc<Connection>) {
-        let liveness = self.services.presence.devices();
-        let written = if silent {
-            liveness.mark_unresponsive(self.user, &self.device, conn.idle_time()).await
+    async fn on_unresponsive_change(&mut self, unresponsive: bool, conn: &Arc<Connection>) {
+        let devices = self.services.presence.devices();
+        let result = if unresponsive {
+            devices.mark_unresponsive(self.user, &self.device, conn.idle_time()).await
         } else {
-            liveness.mark_responsive(self.user, &self.device).await
+            devices.mark_responsive(self.user, &self.device).await
         };
-        if let Err(error) = written {
-            tracing::warn!(%error, silent, "could not write that a device fell silent or woke up");
+        if let Err(error) = result {
+            tracing::warn!(%error, unresponsive, "writing device responsiveness failed");
         }
     }
 
     async fn on_timer(&mut self, conn: &Arc<Connection>) -> Flow {
-        if self.caller.expires_at > self.now() {
+        if self.principal.expires_at > self.now() {
             self.arm_expiry_timer(conn);
             return Flow::Continue;
         }
@@ -213,18 +214,18 @@ impl Session for PresenceSession {
         }
     }
 
-    async fn on_close(self, conn: &Arc<Connection>, _why: CloseReason) {
+    async fn on_close(self, conn: &Arc<Connection>, _reason: CloseReason) {
         self.services.presence.user_index().remove(self.user, conn.id());
         self.services.presence.devices().socket_closed(self.user, &self.device);
         self.services.presence.visibility().leave(conn.id()).await;
     }
 }
 
-/// Why a message was not obeyed.
+/// Why a message was not processed.
 enum MessageError {
-    /// The client is told, and goes on.
+    /// Report the error to the client and continue.
     Reply(WireError),
-    /// There is nobody to tell any more.
+    /// The connection is closed.
     ConnectionClosed,
 }
 
@@ -249,7 +250,7 @@ impl From<AuthError> for MessageError {
 
 impl From<PresenceError> for MessageError {
     fn from(error: PresenceError) -> Self {
-        let told = match error {
+        let error = match error {
             PresenceError::Limited(limited) => {
                 let millis = u64::try_from(limited.retry_after.as_millis()).unwrap_or(u64::MAX);
                 WireError::rate_limited(millis.max(1))
@@ -262,13 +263,13 @@ impl From<PresenceError> for MessageError {
                 WireError::new(ErrorCode::ServiceUnavailable, "the database is out of reach, try again soon")
             }
         };
-        Self::Reply(told)
+        Self::Reply(error)
     }
 }
 
-fn send_error(conn: &Connection, complaint: MessageError) -> Flow {
-    match complaint {
-        // Should it not get through, the connection is ending, and the transport says why.
+fn send_error(conn: &Connection, error: MessageError) -> Flow {
+    match error {
+        // If this fails the connection is closing, and the transport reports why.
         MessageError::Reply(error) => drop(conn.send_message(&ServerMessage::Error(error))),
         MessageError::ConnectionClosed => {}
     }

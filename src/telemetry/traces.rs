@@ -1,7 +1,7 @@
-//! Traces for an OpenTelemetry collector, where the operator names one.
+//! Exports traces to an OpenTelemetry collector, when one is configured.
 //!
-//! Spans go out in batches from a thread of their own; what a collector that is out of reach leaves behind is bounded
-//! and then dropped, and nothing waits for it but the end of the process, for a moment.
+//! A separate thread exports spans in batches. The queue is bounded: when the collector is unreachable, spans
+//! are dropped. Only the end of the process waits for the exporter.
 
 use std::{
     collections::HashMap,
@@ -26,15 +26,15 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{filter::filter_fn, layer::Layer, registry::LookupSpan};
 
 use super::TelemetryError;
-use crate::config::TracesConfig;
+use super::settings::TracesConfig;
 
-/// How long the collector may take for a batch, and how long the process waits for the last one.
+/// Timeout of one export and of the final export at shutdown.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether anybody collects: what a trace needs and a log does not is left out otherwise.
+/// Whether a collector is configured. Without one, fields that only traces use are not recorded.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// What has to be told to the collector before the process ends.
+/// Guard of the exporter. [`finish`](Self::finish) sends the remaining spans.
 #[must_use = "the last traces are sent when this is finished"]
 pub struct Traces(Option<SdkTracerProvider>);
 
@@ -43,7 +43,7 @@ impl Traces {
         Self(None)
     }
 
-    /// Prepares the way to the collector, and the layer that listens to spans.
+    /// Creates the exporter and the layer that records spans.
     pub(super) fn start<S>(config: &TracesConfig) -> Result<(Self, impl Layer<S>), TelemetryError>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -73,22 +73,22 @@ impl Traces {
         Ok((Self(Some(provider)), layer))
     }
 
-    /// Sends what is left. Not from within a runtime: it blocks.
+    /// Exports the remaining spans. Blocks, so it must not run inside a runtime.
     pub fn finish(self) {
         let Some(provider) = self.0 else { return };
         if let Err(error) = provider.shutdown_with_timeout(EXPORT_TIMEOUT) {
-            tracing::warn!(%error, "the last traces did not reach the collector");
+            tracing::warn!(%error, "final trace export failed");
         }
     }
 }
 
-/// The server's own spans, and what went wrong in them.
+/// Whether a span or event is exported: the server's own spans, and its events of level WARN or above.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
-    let is_ours = metadata.target().starts_with("rollcall");
-    is_ours && (metadata.is_span() || *metadata.level() <= LevelFilter::WARN)
+    let is_rollcall = metadata.target().starts_with("rollcall");
+    is_rollcall && (metadata.is_span() || *metadata.level() <= LevelFilter::WARN)
 }
 
-/// Makes a request's span part of the caller's trace, and names it as collectors expect.
+/// Makes the caller's trace the parent of a request span and sets the fields that collectors expect.
 pub fn set_remote_parent(span: &Span, headers: &HeaderMap, method: &str, route: &str) {
     if !ENABLED.load(Ordering::Relaxed) {
         return;
@@ -96,11 +96,11 @@ pub fn set_remote_parent(span: &Span, headers: &HeaderMap, method: &str, route: 
     span.record("otel.name", format!("{method} {route}"));
     span.record("otel.kind", "server");
     let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    // Fails where the span is not sampled or not listened to; then it needs no parent.
+    // Fails when the span is not sampled; then it needs no parent.
     let _ = span.set_parent(caller);
 }
 
-/// Marks a request's span as failed.
+/// Sets the error status of a request span.
 pub fn mark_failed(span: &Span) {
     if ENABLED.load(Ordering::Relaxed) {
         span.record("otel.status_code", "ERROR");

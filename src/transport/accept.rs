@@ -1,4 +1,4 @@
-//! The accept loop: TCP connections in, HTTP on each, bounded, and drained at the end.
+//! The accept loop: accepts a bounded number of TCP connections, serves HTTP on them, and drains them at shutdown.
 
 use std::{
     future::pending,
@@ -32,15 +32,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-/// Bounds of the accept loop.
+/// Limits of the accept loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptSettings {
-    /// Open sockets, upgraded ones included; who comes when it is full gets a 503. Default 20,000.
+    /// Maximum number of open sockets, upgraded ones included; default 20,000. Further connections get a 503.
     pub max_connections: usize,
-    /// A client has so long for the head of each request, the pause before it included; default 75 s, longer than
-    /// proxies keep idle connections (60 s is common), so that theirs are not closed under their hands.
+    /// Timeout for the head of each request, including the idle time before it; default 75 s. It is longer than the
+    /// idle timeout of common proxies (60 s), so that a proxy closes the connection first.
     pub header_timeout: Duration,
-    /// After the stop, requests under way have so long to finish; default 10 s.
+    /// Time for requests to finish after the shutdown signal; default 10 s.
     pub drain_timeout: Duration,
 }
 
@@ -54,32 +54,32 @@ impl Default for AcceptSettings {
     }
 }
 
-/// The right to hold one socket open; an upgraded connection takes it along.
+/// Permit for one open socket. An upgraded connection keeps it.
 #[derive(Debug, Clone)]
 pub struct Permit {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// Connections that are being told that the server is full; beyond that they are just closed.
+/// Maximum number of concurrent 503 responses. Further connections are closed without a response.
 const MAX_REJECTIONS: usize = 64;
-/// How long such a connection may take.
+/// Timeout of such a response.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pauses after an accept that failed for lack of descriptors or memory.
+/// Initial and maximum pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 const SERVER_FULL_RESPONSE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
-    content-length: 122\r\n\
+    content-length: 148\r\n\
     retry-after: 5\r\n\
     connection: close\r\n\r\n\
-    {\"success\":false,\"error\":\"SERVICE_UNAVAILABLE\",\"message\":\"The server has no room for more connections.\",\"statusCode\":503}\n";
+    {\"success\":false,\"error\":\"SERVICE_UNAVAILABLE\",\"message\":\"The server has reached its maximum number of connections. Retry later.\",\"statusCode\":503}\n";
 
-/// Accepts connections and serves `router` on them (HTTP/1.1 with upgrades, and HTTP/2) until `shutdown`; then
-/// lets requests under way finish. Handlers find the peer in `ConnectInfo<SocketAddr>`. Upgraded connections
-/// belong to the hub and are not waited for.
+/// Accepts connections and serves `router` on them (HTTP/1.1 with upgrades, and HTTP/2) until `shutdown` is cancelled,
+/// then waits for requests to finish. Handlers find the peer in `ConnectInfo<SocketAddr>`. Upgraded connections belong
+/// to the hub and are not waited for.
 ///
 /// # Errors
-/// None so far: what goes wrong with one connection is logged, and a failing accept is tried again.
+/// None at present: errors of one connection are logged, and a failed accept is retried.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -87,10 +87,10 @@ pub async fn serve(
     settings: AcceptSettings,
 ) -> io::Result<()> {
     let http = Arc::new(http(&settings));
-    let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
-    let refusals = Arc::new(Semaphore::new(MAX_REJECTIONS));
+    let permits = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let tasks = TaskTracker::new();
-    let mut back_off = ACCEPT_BACKOFF.0;
+    let mut backoff = ACCEPT_BACKOFF.0;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -98,26 +98,26 @@ pub async fn serve(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            // This client hung up before its turn; the next one is not to blame.
+            // The client disconnected before it was accepted.
             Err(error) if is_client_error(&error) => continue,
             Err(error) => {
-                tracing::warn!(%error, pause_ms = back_off.as_millis(), "cannot accept connections");
+                tracing::warn!(%error, retry_ms = backoff.as_millis(), "accept failed");
                 tokio::select! {
                     () = shutdown.cancelled() => break,
-                    () = sleep(back_off) => {}
+                    () = sleep(backoff) => {}
                 }
-                back_off = (back_off * 2).min(ACCEPT_BACKOFF.1);
+                backoff = (backoff * 2).min(ACCEPT_BACKOFF.1);
                 continue;
             }
         };
-        back_off = ACCEPT_BACKOFF.0;
-        if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
+        backoff = ACCEPT_BACKOFF.0;
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             let permit = Permit { _permit: Arc::new(permit) };
             let (http, router, shutdown) = (Arc::clone(&http), router.clone(), shutdown.clone());
             tasks.spawn(async move {
                 serve_connection(&http, stream, peer, router, permit, settings.header_timeout, shutdown).await
             });
-        } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+        } else if let Ok(permit) = Arc::clone(&rejections).try_acquire_owned() {
             tasks.spawn(async move {
                 let _ = timeout(REJECT_TIMEOUT, reject_connection(stream)).await;
                 drop(permit);
@@ -127,7 +127,7 @@ pub async fn serve(
     drop(listener);
     tasks.close();
     if timeout(settings.drain_timeout, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "requests were still under way at the end");
+        tracing::warn!(connections = tasks.len(), "drain timed out; open connections dropped");
     }
     Ok(())
 }
@@ -148,10 +148,10 @@ async fn serve_connection(
     header_within: Duration,
     shutdown: CancellationToken,
 ) {
-    // Small answers go out at once; a failure shows again in the first read.
+    // Sends small responses at once. A failure shows again in the first read.
     let _ = stream.set_nodelay(true);
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let first_request = Arc::clone(&has_asked);
+    let has_request = Arc::new(AtomicBool::new(false));
+    let first_request = Arc::clone(&has_request);
     let service = service_fn(move |request: Request<Incoming>| {
         first_request.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
@@ -162,11 +162,11 @@ async fn serve_connection(
     let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        // hyper's own time limit starts when it knows whether this is HTTP/1 or 2, which a client that sends
-        // nothing never tells it.
+        // hyper starts its own timeout after it detected HTTP/1 or HTTP/2, which needs at least one byte from the
+        // client.
         () = async {
             sleep(header_within).await;
-            if has_asked.load(Ordering::Relaxed) {
+            if has_request.load(Ordering::Relaxed) {
                 pending::<()>().await;
             }
         } => return,
@@ -176,7 +176,7 @@ async fn serve_connection(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, client.address = %peer, "an HTTP connection failed");
+        tracing::debug!(%error, client.address = %peer, "HTTP connection failed");
     }
 }
 
@@ -188,8 +188,8 @@ async fn respond(
     router.call(request).await
 }
 
-/// Says that the server is full. The request is read first: closing with bytes unread would reset the
-/// connection, and the answer would be lost.
+/// Responds that the maximum is reached. The request is read first: closing with unread bytes would reset the
+/// connection and discard the response.
 async fn reject_connection(mut stream: TcpStream) {
     let mut head = [0; 4096];
     if stream.read(&mut head).await.is_ok() && stream.write_all(SERVER_FULL_RESPONSE.as_bytes()).await.is_ok()
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_server_full_response_has_the_right_content_length() {
-        let (head, body) = SERVER_FULL_RESPONSE.split_once("\r\n\r\n").expect("a head and a body");
+        let (head, body) = SERVER_FULL_RESPONSE.split_once("\r\n\r\n").expect("head and body");
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
     }
 }

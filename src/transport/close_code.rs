@@ -1,39 +1,37 @@
-//! Close codes: the one table of what they mean and whether coming back makes sense.
+//! Close codes, their default reasons, and whether clients should reconnect.
 
-/// Why a WebSocket is closed, as the peer is told.
+/// Close code of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
-    /// Done.
     Normal,
-    /// The server goes away, or the peer leaves the page.
+    /// The server shuts down, or the peer leaves the page.
     GoingAway,
-    /// A frame that RFC 6455 does not allow.
+    /// A frame violates RFC 6455.
     ProtocolError,
-    /// A kind of message that this endpoint does not take.
+    /// A message type that this endpoint does not accept.
     Unsupported,
-    /// Text that is not UTF-8.
+    /// A text message that is not valid UTF-8.
     InvalidPayload,
-    /// A message against the endpoint's rules.
+    /// A message violates the endpoint's rules.
     PolicyViolation,
-    /// A message over the size limit.
+    /// A message exceeds the size limit.
     TooBig,
-    /// The server failed on this connection.
+    /// An internal error of the server on this connection.
     InternalError,
-    /// The server restarts.
     ServiceRestart,
-    /// The peer reads too slowly, or the server is full.
+    /// The peer reads too slowly, or the server is at its maximum of connections.
     TryAgainLater,
-    /// There is no valid user.
+    /// The connection has no valid user.
     Unauthorized,
-    /// The token ran out and no fresh one came.
+    /// The token expired and no new one was sent.
     TokenExpired,
-    /// An administrator ended the user's sockets.
+    /// An administrator disconnected the user.
     Disconnected,
-    /// The peer keeps sending more than the limit allows.
+    /// The peer exceeded the message rate for several seconds.
     RateLimitExceeded,
 }
 
-/// One row of the table.
+/// Properties of one code.
 struct Row {
     number: u16,
     reason: &'static str,
@@ -41,7 +39,7 @@ struct Row {
 }
 
 impl CloseCode {
-    /// Every code that this server sends.
+    /// All codes that this server sends.
     pub const ALL: [Self; 14] = [
         Self::Normal,
         Self::GoingAway,
@@ -71,29 +69,27 @@ impl CloseCode {
             Self::InternalError => (1011, "internal error", true),
             Self::ServiceRestart => (1012, "service restart", true),
             Self::TryAgainLater => (1013, "slow consumer", true),
-            // As source A's clients expect it.
+            // Clients of the context socket expect this capitalization.
             Self::Unauthorized => (4001, "Unauthorized", false),
             Self::TokenExpired => (4401, "token expired", false),
-            // The token may still be good: who is to stay out must lose that too.
+            // The token may still be valid. To keep a user out, also revoke the token.
             Self::Disconnected => (4403, "disconnected by an administrator", true),
             Self::RateLimitExceeded => (4429, "too many messages", true),
         };
         Row { number, reason, reconnect }
     }
 
-    /// The number on the wire.
     #[must_use]
     pub const fn number(self) -> u16 {
         self.row().number
     }
 
-    /// The reason that is sent where nobody gives a better one.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.row().reason
     }
 
-    /// Whether a client does well to connect again (after a pause) with the same credentials.
+    /// Whether a client should reconnect (after a pause) with the same credentials.
     #[must_use]
     pub const fn reconnect(self) -> bool {
         self.row().reconnect
@@ -118,7 +114,7 @@ mod tests {
         assert_eq!(numbers.len(), CloseCode::ALL.len());
         for code in CloseCode::ALL {
             assert!(CloseCode::is_valid_number(code.number()));
-            // A control frame has 125 bytes, two of which are the number.
+            // A control frame has at most 125 bytes, two of which are the code.
             assert!(code.reason().len() <= 123);
         }
     }

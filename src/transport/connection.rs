@@ -1,8 +1,8 @@
-//! The half of a connection that everybody shares: what can be sent to it and how it is ended.
+//! The shared half of a connection: sending frames and closing it.
 //!
-//! Frames come from two sides, the session (`send`) and the hub's shard (`queue`, then `flush` once a batch).
-//! Both go through the outbox under one short lock and are written by whoever has it, so frames never
-//! interleave. If the socket takes no more, the connection's task waits until it does and writes the rest.
+//! Frames come from the session (`send`) and from the hub's shard (`queue`, then `flush` once per batch). Both go
+//! through the outbox under one short lock, and the lock holder writes them, so frames never interleave. If the socket
+//! is not writable, the connection's task writes the rest later.
 
 use std::{
     io::{self, IoSlice},
@@ -30,18 +30,18 @@ use crate::{
     protocol::{Dialect, Encode, IdlePolicy, ShutdownClose},
 };
 
-/// The frame was not queued, because the connection is ending.
+/// The frame was not queued because the connection is closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// It was closed before.
+    /// The connection was closed before.
     #[error("connection is closed")]
     Closed,
-    /// Its outbox is full: it is being closed as slow.
+    /// The outbox is full; the connection is being closed as a slow consumer.
     #[error("connection is too slow")]
     Slow,
 }
 
-/// One open socket, as the session, the hub and others hold it.
+/// One open socket, shared by its session, the hub and other parts.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnId,
@@ -50,14 +50,14 @@ pub struct Connection {
     stream: TcpStream,
     output: Mutex<Output>,
     pub(super) signals: Signals,
-    /// When the peer was last heard, in milliseconds of the hub's uptime.
+    /// When data was last received, in milliseconds of the shard's uptime.
     last_received: AtomicU64,
-    /// When the session wants to be woken, in the same milliseconds; `u64::MAX` for never.
+    /// When the session's timer is due, in the same milliseconds; `u64::MAX` for never.
     timer: AtomicU64,
-    /// Whether the shard has queued something in the batch at hand; only the shard uses it.
+    /// Whether the shard queued frames in the current batch. Used only by the shard.
     dirty: AtomicBool,
     shard: Arc<Shard>,
-    /// Held for as long as the socket is open, so that the accept loop counts upgraded sockets too.
+    /// Held while the socket is open, so that the accept loop counts upgraded sockets.
     _permit: Option<Permit>,
 }
 
@@ -65,22 +65,21 @@ pub struct Connection {
 struct Output {
     outbox: Outbox,
     stage: Stage,
-    /// When the socket last took something while more was waiting, in milliseconds of the hub's uptime.
+    /// When the socket last accepted data while more was queued, in milliseconds of the shard's uptime.
     last_progress: u64,
 }
 
-/// How far a connection's life has gone.
+/// Life-cycle stage of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Takes frames.
     Open,
-    /// The close frame is the last in the outbox.
+    /// The close frame is the last one in the outbox.
     Closing(CloseReason),
     /// Nothing can be written any more.
     Ended(CloseReason),
 }
 
-/// An upgraded socket on its way into the hub.
+/// An upgraded socket that the hub has not registered yet.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub stream: TcpStream,
@@ -88,11 +87,11 @@ pub(crate) struct Socket {
     pub permit: Option<Permit>,
 }
 
-/// Frames handed to one vectored write.
+/// Maximum number of frames per vectored write.
 const MAX_SLICES: usize = 64;
 const NEVER: u64 = u64::MAX;
-/// A reader whose socket took something within so many milliseconds is reading. Longer than most round trips; a reader
-/// that stalls is found out in half a second.
+/// A reader is active if its socket accepted data within this time, in milliseconds. It is longer than most round
+/// trips, so a stalled reader is detected within half a second.
 const ACTIVE_READER_MS: u64 = 500;
 
 impl Connection {
@@ -117,47 +116,46 @@ impl Connection {
         }
     }
 
-    /// The id by which the hub delivers to it.
+    /// The ID that the hub uses for deliveries.
     #[must_use]
     pub const fn id(&self) -> ConnId {
         self.id
     }
 
-    /// The language it speaks.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {
         self.options.dialect
     }
 
-    /// The peer's address.
+    /// The peer's address and port.
     #[must_use]
     pub const fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Whether it still takes frames.
+    /// Whether the connection accepts frames.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.output.lock().stage == Stage::Open
     }
 
-    /// A peer that says nothing for so long is pinged; one that says something more often never is.
+    /// Time without data after which the peer is pinged.
     #[must_use]
     pub fn ping_interval(&self) -> Duration {
         self.shard.settings().heartbeat.ping_interval
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes queued, including the size of the queue entries.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.output.lock().outbox.queued_bytes()
     }
 
-    /// Says a message in the connection's dialect, at once if nothing is waiting. Where the dialect does not
-    /// say that, nothing happens.
+    /// Encodes a message in the connection's dialect and sends it. Does nothing if the dialect does not have the
+    /// message.
     ///
     /// # Errors
-    /// The connection is ending.
+    /// [`SendError`] if the connection is closing.
     pub fn send_message<M: Encode + ?Sized>(&self, message: &M) -> Result<(), SendError> {
         match WireFrame::encode(message, self.dialect()) {
             Some(frame) => self.send(frame),
@@ -165,21 +163,21 @@ impl Connection {
         }
     }
 
-    /// Sends a frame that no later one repeats, at once if nothing is waiting.
+    /// Sends a stream frame, which is never replaced. It is written at once if nothing is queued.
     ///
     /// # Errors
-    /// The connection is ending.
+    /// [`SendError`] if the connection is closing.
     pub fn send(&self, frame: WireFrame) -> Result<(), SendError> {
-        let mut out = self.output.lock();
-        self.enqueue(&mut out, None, frame)?;
-        self.write(&mut out);
+        let mut output = self.output.lock();
+        self.enqueue(&mut output, None, frame)?;
+        self.write(&mut output);
         Ok(())
     }
 
-    /// Queues a frame without writing; with a key it replaces the waiting frame of the same key.
+    /// Queues a frame without writing. With a key, it replaces an unsent frame with the same key.
     ///
     /// # Errors
-    /// The connection is ending.
+    /// [`SendError`] if the connection is closing.
     pub(crate) fn queue(&self, key: Option<StateKey>, frame: WireFrame) -> Result<Queued, SendError> {
         self.enqueue(&mut self.output.lock(), key, frame)
     }
@@ -187,23 +185,24 @@ impl Connection {
     /// Queues several frames without writing.
     ///
     /// # Errors
-    /// The connection is ending.
+    /// [`SendError`] if the connection is closing.
     pub(crate) fn queue_all(&self, frames: &[WireFrame]) -> Result<(), SendError> {
-        let mut out = self.output.lock();
-        frames.iter().try_for_each(|frame| self.enqueue(&mut out, None, frame.clone()).map(drop))
+        let mut output = self.output.lock();
+        frames.iter().try_for_each(|frame| self.enqueue(&mut output, None, frame.clone()).map(drop))
     }
 
-    /// Sends several frames, at once if nothing is waiting.
+    /// Sends several frames. They are written at once if nothing is queued.
     ///
     /// # Errors
-    /// The connection is ending.
+    /// [`SendError`] if the connection is closing.
     pub(crate) fn send_all(&self, frames: &[WireFrame]) -> Result<(), SendError> {
-        let mut out = self.output.lock();
+        let mut output = self.output.lock();
         let mut written = 0;
-        // Most often there is one and the socket takes it: it never sees the queue. An error will show again.
+        // Fast path: usually there is one frame and the socket accepts it, so it bypasses the queue. A write error
+        // shows again below.
         if let [only] = frames
-            && out.stage == Stage::Open
-            && out.outbox.is_empty()
+            && output.stage == Stage::Open
+            && output.outbox.is_empty()
         {
             written = self.stream.try_write(only.as_bytes()).unwrap_or_default();
             self.shard.counters().bytes_sent.add(written as u64);
@@ -211,40 +210,40 @@ impl Connection {
                 return Ok(());
             }
         }
-        frames.iter().try_for_each(|frame| self.enqueue(&mut out, None, frame.clone()).map(drop))?;
-        out.outbox.advance(written);
-        self.write(&mut out);
+        frames.iter().try_for_each(|frame| self.enqueue(&mut output, None, frame.clone()).map(drop))?;
+        output.outbox.advance(written);
+        self.write(&mut output);
         Ok(())
     }
 
-    /// Writes what is queued, as far as the socket takes it.
+    /// Writes queued frames until the socket is not writable.
     pub(crate) fn flush(&self) {
         self.write(&mut self.output.lock());
     }
 
-    /// Notes that the batch at hand has something for it; `true` the first time.
+    /// Marks that the current batch queued frames; `true` the first time.
     pub(crate) fn mark_dirty(&self) -> bool {
         !self.dirty.swap(true, Ordering::Relaxed)
     }
 
-    /// Writes the batch.
+    /// Clears the mark and writes the queued frames.
     pub(crate) fn flush_dirty(&self) {
         self.dirty.store(false, Ordering::Relaxed);
         self.flush();
     }
 
-    /// Closes with a code and a reason of at most 123 bytes, after what is queued; what comes after that is
-    /// refused. A second call changes nothing.
+    /// Closes with a code and a reason of at most 123 bytes, after the queued frames. Later frames are rejected. A
+    /// second call has no effect.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.close_with_frame(CloseReason::Server(code), WireFrame::close(code, reason));
     }
 
-    /// Closes because the server stops; the peer does well to come back after `pause_ms`, as far as its dialect can
-    /// say so.
-    pub(crate) fn close_for_shutdown(&self, pause_ms: u64) {
+    /// Closes because the server shuts down. If the dialect supports it, the reason tells the peer to reconnect after
+    /// `delay_ms`.
+    pub(crate) fn close_for_shutdown(&self, delay_ms: u64) {
         match self.dialect().connection_policy().shutdown_close {
             ShutdownClose::GoingAway => {
-                self.close(CloseCode::GoingAway, &format!("going away; reconnect in {pause_ms} ms"));
+                self.close(CloseCode::GoingAway, &format!("going away; reconnect in {delay_ms} ms"));
             }
             ShutdownClose::ServiceRestart => {
                 self.close(CloseCode::ServiceRestart, CloseCode::ServiceRestart.reason())
@@ -252,18 +251,18 @@ impl Connection {
         }
     }
 
-    /// Has the session's `on_nudge` called soon, once however often this is said before.
+    /// Makes the session's `on_wake` run soon. Several calls before it runs count once.
     pub fn wake(&self) {
         self.signals.raise(Signal::WAKE);
     }
 
-    /// Ends it at once, without a handshake.
-    pub(crate) fn abort(&self, why: CloseReason) {
-        self.fail(&mut self.output.lock(), why);
+    /// Ends the connection at once, without a close handshake.
+    pub(crate) fn abort(&self, reason: CloseReason) {
+        self.fail(&mut self.output.lock(), reason);
     }
 
-    /// Has the session's `on_timer` called at `when`, or up to one tick later; replaces what was set before,
-    /// and `None` cancels it.
+    /// Makes the session's `on_timer` run at `when` or up to one tick later. Replaces the previous timer; `None`
+    /// cancels it.
     pub fn set_timer(&self, when: Option<Instant>) {
         let due = when.map_or(NEVER, |when| self.shard.uptime_ms_at(when));
         self.timer.store(due, Ordering::Release);
@@ -272,20 +271,20 @@ impl Connection {
         }
     }
 
-    /// Ends it with this last frame and for this reason.
-    pub(super) fn close_with_frame(&self, why: CloseReason, last: WireFrame) {
-        let mut out = self.output.lock();
-        if out.stage == Stage::Open {
-            out.outbox.push_last(last);
-            self.begin_closing(&mut out, why);
+    /// Closes with this last frame and reason.
+    pub(super) fn close_with_frame(&self, reason: CloseReason, last: WireFrame) {
+        let mut output = self.output.lock();
+        if output.stage == Stage::Open {
+            output.outbox.push_last(last);
+            self.begin_closing(&mut output, reason);
         }
     }
 
-    /// How it ended, once it has.
+    /// Why the connection closed; `None` while it is open.
     pub(super) fn close_reason(&self) -> Option<CloseReason> {
         match self.output.lock().stage {
             Stage::Open => None,
-            Stage::Closing(why) | Stage::Ended(why) => Some(why),
+            Stage::Closing(reason) | Stage::Ended(reason) => Some(reason),
         }
     }
 
@@ -297,18 +296,18 @@ impl Connection {
         &self.shard
     }
 
-    /// How long ago the peer was last heard.
+    /// Time since data was last received.
     #[must_use]
     pub fn idle_time(&self) -> Duration {
         Duration::from_millis(self.idle_ms())
     }
 
-    /// Milliseconds since the peer was last heard.
+    /// Milliseconds since data was last received.
     pub(super) fn idle_ms(&self) -> u64 {
         self.shard.uptime_ms().saturating_sub(self.last_received.load(Ordering::Relaxed))
     }
 
-    /// Reads what is there; `WouldBlock` if nothing is.
+    /// Reads available bytes; `WouldBlock` if there are none.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.try_read(buffer)?;
         self.last_received.store(self.shard.uptime_ms(), Ordering::Relaxed);
@@ -319,36 +318,36 @@ impl Connection {
         self.stream.poll_read_ready(cx)
     }
 
-    /// Writes on if the socket was full and takes more now; ready when nothing is left to write. For the
-    /// connection's task only, since the socket wakes one.
+    /// Continues writing when the socket is writable again. Ready when nothing is left to write. Only for the
+    /// connection's task, since the socket wakes one task.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         while self.signals.is_set(Signal::BLOCKED) {
             match self.stream.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => self.abort(CloseReason::Failed(error.kind())),
                 Poll::Ready(Ok(())) => {
-                    let mut out = self.output.lock();
+                    let mut output = self.output.lock();
                     self.signals.take(Signal::BLOCKED);
-                    self.write(&mut out);
+                    self.write(&mut output);
                 }
             }
         }
         Poll::Ready(())
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down one or both directions of the socket.
     pub(super) fn shut_down(&self, how: Shutdown) {
-        // Fails only if the peer has hung up before, which is as good.
+        // Fails only if the peer has already disconnected.
         let _ = SockRef::from(&self.stream).shutdown(how);
     }
 
-    /// What the heartbeat and the timer ask for now, and the time of the next look.
-    pub(crate) fn check(&self, now: u64, liveness: &mut PingState) -> (Check, u64) {
-        let heard = self.last_received.load(Ordering::Relaxed);
+    /// Runs the keepalive check and the timer. Returns the resulting check and the time of the next one.
+    pub(crate) fn check(&self, now: u64, ping_state: &mut PingState) -> (Check, u64) {
+        let last_received = self.last_received.load(Ordering::Relaxed);
         let heartbeat = &self.shard.settings().heartbeat;
         let (check, next) = match self.dialect().connection_policy().idle {
-            IdlePolicy::Ping => liveness.check(now, heard, heartbeat),
-            IdlePolicy::CloseAfter(limit) => check_idle(now, heard, millis(limit), heartbeat),
+            IdlePolicy::Ping => ping_state.check(now, last_received, heartbeat),
+            IdlePolicy::CloseAfter(limit) => check_idle(now, last_received, millis(limit), heartbeat),
         };
         let timer = self.timer.load(Ordering::Acquire);
         if timer > now {
@@ -360,11 +359,11 @@ impl Connection {
         (check, next)
     }
 
-    /// Does what a visit asked for; outside of the registry's lock, since it writes.
+    /// Applies the result of a check. Call it without the registry's lock, since it writes to the socket.
     pub(crate) fn apply_check(&self, check: Check) {
         match check {
             Check::Alive => self.output.lock().outbox.release(),
-            // Had it been closed, nothing would be lost.
+            // A failure means that the connection is closing.
             Check::Ping => drop(self.send(WireFrame::ping())),
             Check::Unresponsive => self.signals.raise(Signal::PING_TIMEOUT),
             Check::Dead => self.abort(CloseReason::PingTimeout),
@@ -374,77 +373,77 @@ impl Connection {
 
     fn enqueue(
         &self,
-        out: &mut Output,
+        output: &mut Output,
         key: Option<StateKey>,
         frame: WireFrame,
     ) -> Result<Queued, SendError> {
-        // One batch may bring more than the limit: it is the socket that says who is slow.
-        if key.is_none() && !out.outbox.fits(&frame) {
-            self.write(out);
+        // A batch may exceed the limit, so the socket is tried before the reader counts as slow.
+        if key.is_none() && !output.outbox.fits(&frame) {
+            self.write(output);
         }
-        if out.stage != Stage::Open {
+        if output.stage != Stage::Open {
             return Err(SendError::Closed);
         }
         let queued = match key {
-            Some(key) => out.outbox.push_state(key, frame),
+            Some(key) => output.outbox.push_state(key, frame),
             None => {
-                let is_reading = || self.shard.uptime_ms() < out.last_progress + ACTIVE_READER_MS;
-                out.outbox.push(frame, is_reading).map(|()| Queued::Added)
+                let is_reading = || self.shard.uptime_ms() < output.last_progress + ACTIVE_READER_MS;
+                output.outbox.push(frame, is_reading).map(|()| Queued::Added)
             }
         };
         queued.map_err(|Overflow| {
             self.shard.counters().slow_consumers_closed.add(1);
-            // What is queued would not be read in time; its memory is wanted back now.
+            // The queued frames would not be read in time, so their memory is freed now.
             let code = CloseCode::TryAgainLater;
-            out.outbox.drop_unsent();
-            out.outbox.push_last(WireFrame::close(code, code.reason()));
-            self.begin_closing(out, CloseReason::Server(code));
+            output.outbox.drop_unsent();
+            output.outbox.push_last(WireFrame::close(code, code.reason()));
+            self.begin_closing(output, CloseReason::Server(code));
             SendError::Slow
         })
     }
 
-    fn begin_closing(&self, out: &mut Output, why: CloseReason) {
-        out.stage = Stage::Closing(why);
-        self.write(out);
+    fn begin_closing(&self, output: &mut Output, reason: CloseReason) {
+        output.stage = Stage::Closing(reason);
+        self.write(output);
         self.signals.raise(Signal::CLOSE);
     }
 
-    fn write(&self, out: &mut Output) {
+    fn write(&self, output: &mut Output) {
         let mut written = 0;
         let was_blocked = self.signals.is_set(Signal::BLOCKED);
-        while !out.outbox.is_empty() && !self.signals.is_set(Signal::BLOCKED) {
+        while !output.outbox.is_empty() && !self.signals.is_set(Signal::BLOCKED) {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let filled = out.outbox.fill(&mut slices);
+            let filled = output.outbox.fill(&mut slices);
             let result = match &slices[..filled] {
                 [only] => self.stream.try_write(only),
-                several => self.stream.try_write_vectored(several),
+                frames => self.stream.try_write_vectored(frames),
             };
             match result {
-                Ok(0) => self.fail(out, CloseReason::Failed(io::ErrorKind::WriteZero)),
+                Ok(0) => self.fail(output, CloseReason::Failed(io::ErrorKind::WriteZero)),
                 Ok(bytes) => {
-                    out.outbox.advance(bytes);
+                    output.outbox.advance(bytes);
                     written += bytes as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.signals.raise(Signal::BLOCKED)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.fail(out, CloseReason::Failed(error.kind())),
+                Err(error) => self.fail(output, CloseReason::Failed(error.kind())),
             }
         }
-        if !out.outbox.is_empty() && (written > 0 || !was_blocked) {
-            out.last_progress = self.shard.uptime_ms();
+        if !output.outbox.is_empty() && (written > 0 || !was_blocked) {
+            output.last_progress = self.shard.uptime_ms();
         }
         self.shard.counters().bytes_sent.add(written);
     }
 
-    fn fail(&self, out: &mut Output, why: CloseReason) {
-        if !matches!(out.stage, Stage::Ended(_)) {
-            // Whoever closed before knows better why.
-            let why = if let Stage::Closing(earlier) = out.stage { earlier } else { why };
-            out.stage = Stage::Ended(why);
+    fn fail(&self, output: &mut Output, reason: CloseReason) {
+        if !matches!(output.stage, Stage::Ended(_)) {
+            // The previous reason is more precise.
+            let reason = if let Stage::Closing(previous) = output.stage { previous } else { reason };
+            output.stage = Stage::Ended(reason);
         }
-        out.outbox = Outbox::new(self.shard.settings().outbox);
+        output.outbox = Outbox::new(self.shard.settings().outbox);
         self.signals.take(Signal::BLOCKED);
         self.signals.raise(Signal::ABORT);
     }

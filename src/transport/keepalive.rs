@@ -1,86 +1,87 @@
-//! When to ping a quiet peer, when to call it silent, when to give it up. Pure: time comes in as numbers.
+//! Rules for pinging silent peers and closing dead ones. Pure functions: times are passed in as numbers.
 
 use super::Heartbeat;
 
-/// What the heartbeat asks for.
+/// Result of a keepalive check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing.
     Alive,
-    /// Send a ping.
     Ping,
     /// The first ping was not answered.
     Unresponsive,
-    /// Nor was the second.
+    /// The second ping was not answered either.
     Dead,
-    /// A client that has to keep its connection open by itself did not.
+    /// A client that must send heartbeats itself did not.
     Idle,
 }
 
-/// How far the questioning of one peer has gone.
+/// Ping state of one peer.
 ///
 /// ```text
-/// Talking --ping_every--> Pinged --answer_within--> Silent --ping_every--> PingedAgain --answer_within--> dead
-///    ^-------------------- any byte from the peer ---------------------------------'
-/// ```
+/// Responsive --ping_interval--> Pinged --pong_timeout--> Unresponsive --ping_interval--> PingedAgain --pong_timeout-->
+/// dead
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PingState {
-    /// Heard of lately.
+    /// Data was received recently.
     #[default]
     Responsive,
-    /// Pinged; judged at this time.
+    /// Pinged; times out at this time.
     Pinged(u64),
-    /// Has not answered.
+    /// The first ping was not answered.
     Unresponsive,
-    /// Pinged a second time; judged at this time.
+    /// Pinged a second time; times out at this time.
     PingedAgain(u64),
 }
 
 impl PingState {
-    /// Looks at a peer that was last heard at `heard`, and says what to do and when to look again.
-    /// All times are milliseconds on one clock.
+    /// Checks a peer that last sent data at `last_received`. Returns the result and the time of the next check. All
+    /// times are milliseconds on one clock.
     ///
-    /// A peer is judged only after it had half of `answer_within` to answer: if this process was stopped for
-    /// a minute, the peers are not to blame.
-    pub fn check(&mut self, now: u64, heard: u64, heartbeat: &Heartbeat) -> (Check, u64) {
-        let ping_every = millis(heartbeat.ping_interval);
-        let answer_within = millis(heartbeat.pong_timeout);
-        if now < heard + ping_every {
+    /// A ping never times out before half of `pong_timeout` has passed since it was sent. So peers are not closed
+    /// because this process was paused.
+    pub fn check(&mut self, now: u64, last_received: u64, heartbeat: &Heartbeat) -> (Check, u64) {
+        let ping_interval = millis(heartbeat.ping_interval);
+        let pong_timeout = millis(heartbeat.pong_timeout);
+        if now < last_received + ping_interval {
             *self = Self::Responsive;
-            return (Check::Alive, heard + ping_every);
+            return (Check::Alive, last_received + ping_interval);
         }
-        let judged = |after: u64| (heard + after + answer_within).max(now + answer_within / 2);
+        let deadline = |after: u64| (last_received + after + pong_timeout).max(now + pong_timeout / 2);
         match *self {
             Self::Responsive => {
-                let judged = judged(ping_every);
-                *self = Self::Pinged(judged);
-                (Check::Ping, judged)
+                let deadline = deadline(ping_interval);
+                *self = Self::Pinged(deadline);
+                (Check::Ping, deadline)
             }
-            Self::Pinged(judged) | Self::PingedAgain(judged) if now < judged => (Check::Alive, judged),
+            Self::Pinged(deadline) | Self::PingedAgain(deadline) if now < deadline => {
+                (Check::Alive, deadline)
+            }
             Self::Pinged(_) => {
                 *self = Self::Unresponsive;
-                (Check::Unresponsive, heard + 2 * ping_every)
+                (Check::Unresponsive, last_received + 2 * ping_interval)
             }
-            Self::Unresponsive if now < heard + 2 * ping_every => (Check::Alive, heard + 2 * ping_every),
+            Self::Unresponsive if now < last_received + 2 * ping_interval => {
+                (Check::Alive, last_received + 2 * ping_interval)
+            }
             Self::Unresponsive => {
-                let judged = judged(2 * ping_every);
-                *self = Self::PingedAgain(judged);
-                (Check::Ping, judged)
+                let deadline = deadline(2 * ping_interval);
+                *self = Self::PingedAgain(deadline);
+                (Check::Ping, deadline)
             }
-            Self::PingedAgain(_) => (Check::Dead, now + ping_every),
+            Self::PingedAgain(_) => (Check::Dead, now + ping_interval),
         }
     }
 }
 
-/// Looks at a peer that is not pinged but closed when it says nothing for `limit`, and looks again after `ping_every`
-/// at the latest.
-pub fn check_idle(now: u64, heard: u64, limit: u64, heartbeat: &Heartbeat) -> (Check, u64) {
-    let due = heard + limit;
+/// Checks a peer that is not pinged but closed after `limit` without data. The next check is at most `ping_interval`
+/// later.
+pub fn check_idle(now: u64, last_received: u64, limit: u64, heartbeat: &Heartbeat) -> (Check, u64) {
+    let due = last_received + limit;
     let check = if now < due { Check::Alive } else { Check::Idle };
     (check, due.max(now + 1).min(now + millis(heartbeat.ping_interval)))
 }
 
-/// Whole milliseconds; durations beyond reason are cut, so that sums of a few do not overflow.
+/// Whole milliseconds, capped so that sums of a few do not overflow.
 pub(crate) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(u64::MAX / 8)
 }
@@ -94,25 +95,26 @@ mod tests {
     #[test]
     fn a_silent_peer_is_unresponsive_after_28_and_dead_after_53_seconds() {
         let heartbeat = Heartbeat::default();
-        let mut liveness = PingState::default();
+        let mut state = PingState::default();
         let mut now = 0;
-        let mut story = Vec::new();
-        while !matches!(story.last(), Some((_, Check::Dead))) {
-            let (check, next) = liveness.check(now, 0, &heartbeat);
+        let mut checks = Vec::new();
+        while !matches!(checks.last(), Some((_, Check::Dead))) {
+            let (check, next) = state.check(now, 0, &heartbeat);
             if check != Check::Alive {
-                story.push((now / SECOND, check));
+                checks.push((now / SECOND, check));
             }
             assert!(next > now);
             now = next;
         }
         let expected = [(25, Check::Ping), (28, Check::Unresponsive), (50, Check::Ping), (53, Check::Dead)];
-        assert_eq!(story, expected);
+        assert_eq!(checks, expected);
     }
 
     #[test]
     fn a_peer_that_is_never_pinged_is_idle_after_the_limit() {
         let heartbeat = Heartbeat::default();
-        let check = |now, heard| check_idle(now * SECOND, heard * SECOND, 60 * SECOND, &heartbeat);
+        let check =
+            |now, last_received| check_idle(now * SECOND, last_received * SECOND, 60 * SECOND, &heartbeat);
         assert_eq!(check(25, 0), (Check::Alive, 50 * SECOND));
         assert_eq!(check(50, 0), (Check::Alive, 60 * SECOND));
         assert_eq!(check(60, 1), (Check::Alive, 61 * SECOND));
@@ -122,19 +124,19 @@ mod tests {
     #[test]
     fn any_byte_resets_the_state() {
         let heartbeat = Heartbeat::default();
-        let mut liveness = PingState::default();
-        assert_eq!(liveness.check(25 * SECOND, 0, &heartbeat).0, Check::Ping);
-        assert_eq!(liveness.check(28 * SECOND, 25 * SECOND, &heartbeat), (Check::Alive, 50 * SECOND));
-        assert_eq!(liveness, PingState::Responsive);
+        let mut state = PingState::default();
+        assert_eq!(state.check(25 * SECOND, 0, &heartbeat).0, Check::Ping);
+        assert_eq!(state.check(28 * SECOND, 25 * SECOND, &heartbeat), (Check::Alive, 50 * SECOND));
+        assert_eq!(state, PingState::Responsive);
     }
 
     #[test]
     fn peers_are_pinged_before_a_timeout_even_after_a_process_pause() {
         let heartbeat = Heartbeat::default();
-        let mut liveness = PingState::default();
-        let (check, next) = liveness.check(600 * SECOND, 0, &heartbeat);
+        let mut state = PingState::default();
+        let (check, next) = state.check(600 * SECOND, 0, &heartbeat);
         assert_eq!((check, next), (Check::Ping, 601 * SECOND + SECOND / 2));
-        assert_eq!(liveness.check(601 * SECOND, 0, &heartbeat).0, Check::Alive);
-        assert_eq!(liveness.check(601 * SECOND + SECOND / 2, 0, &heartbeat).0, Check::Unresponsive);
+        assert_eq!(state.check(601 * SECOND, 0, &heartbeat).0, Check::Alive);
+        assert_eq!(state.check(601 * SECOND + SECOND / 2, 0, &heartbeat).0, Check::Unresponsive);
     }
 }

@@ -1,12 +1,13 @@
-//! Sockets: how they are accepted, upgraded, read, written, kept alive and closed.
+//! Sockets: accepting, upgrading, reading, writing, keepalive and closing.
 //!
-//! - [`serve`] accepts TCP connections and speaks HTTP on them.
-//! - [`Upgrade`] turns a request into a WebSocket: a [`Connection`] in the [`Hub`](crate::hub::Hub) and a task
-//!   that reads from it (`drive`) and calls a [`Session`].
-//! - [`frame`] is the wire format, [`CloseCode`] the table of endings.
-//! - `liveness` and `budget` are the rules for peers that say too little or too much: pure, and tested so.
+//! - [`serve`] accepts TCP connections and serves HTTP on them.
+//! - [`Upgrade`] turns a request into a WebSocket: a [`Connection`] in the [`Hub`](crate::hub::Hub) and a task that
+//!   reads from it (`read_loop`) and calls a [`Session`].
+//! - [`frame`] is the wire format, [`CloseCode`] the table of close codes.
+//! - `keepalive` and `rate_limit` are the rules for silent peers and for peers that send too much. They are pure
+//!   functions of time.
 //!
-//! The dialects are elsewhere ([`crate::protocol`]), and so is what a message does ([`crate::session`]).
+//! Dialects are in [`crate::protocol`], the handling of messages is in [`crate::session`].
 
 mod accept;
 mod close_code;

@@ -1,9 +1,10 @@
-//! The task of one connection: reads, hands messages to the session, writes what the socket did not take.
+//! The task of one connection: reads frames, passes messages to the session, and writes what the socket did not accept
+//! at once.
 //!
-//! The task waits for four things at once ([`poll_wake`]): the end (somebody closed the connection), room in
-//! the socket for what is queued, the session's timer or a heartbeat's verdict, and bytes from the peer.
-//! While the session works, only the second goes on. Idle, the task holds no buffer: bytes are read into one
-//! buffer per thread, and what is kept of them is exactly what is not handled yet.
+//! The task waits for four things at once ([`poll_wake`]): a close from elsewhere, writability of the socket while
+//! frames are queued, the session's timer or a ping timeout, and bytes from the peer. While the session works, only
+//! writing continues. An idle task holds no buffer: reads go to one buffer per thread, and only bytes not processed yet
+//! are kept.
 
 use std::{
     cell::RefCell,
@@ -26,64 +27,64 @@ use super::{
 };
 use crate::hub::{Registration, StateKey};
 
-/// Bytes read at once; one buffer of this size per thread.
+/// Bytes per read; one buffer of this size per thread.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
 }
 
-/// Why reading stops.
+/// Why the read loop ends.
 #[derive(Debug, thiserror::Error)]
 enum EndCause {
     #[error("the peer closed")]
     Peer(Option<u16>),
-    #[error("the peer broke the protocol")]
+    #[error("the peer violated the protocol")]
     Protocol(#[from] ProtocolError),
     #[error("the session closed")]
     Session(Flow),
     #[error("the session panicked")]
     Panicked,
-    #[error("the peer hung up")]
+    #[error("the peer disconnected")]
     Lost,
     #[error("the socket failed")]
     Failed(#[from] io::Error),
-    #[error("somebody else closed")]
+    #[error("the connection was closed elsewhere")]
     AlreadyClosing,
 }
 
-/// Carries `session` over a registered connection until it ends; `early` is what the client sent before the
-/// upgrade was done.
+/// Runs `session` on a registered connection until it closes. `early` holds the bytes that the client sent before the
+/// upgrade was complete.
 pub(super) async fn run_connection<S: Session>(registration: Registration, mut session: S, early: Vec<u8>) {
     let conn = Arc::clone(registration.connection());
-    let mut reader = ReadLoop::new(Arc::clone(&conn), early);
-    let Err(ending) = reader.run(&mut session).await;
-    drop(reader);
-    queue_close_frame(&conn, ending);
-    let why = conn.close_reason().unwrap_or(CloseReason::Aborted);
+    let mut read_loop = ReadLoop::new(Arc::clone(&conn), early);
+    let Err(cause) = read_loop.run(&mut session).await;
+    drop(read_loop);
+    queue_close_frame(&conn, cause);
+    let close_reason = conn.close_reason().unwrap_or(CloseReason::Aborted);
     let settings = *conn.shard().settings();
-    // What is queued, the close frame last, goes on being written meanwhile.
+    // Writing of the queued frames, the close frame last, continues meanwhile.
     match timeout(
         settings.session_close_timeout,
-        poll_with_writes(&conn, Box::pin(session.on_close(&conn, why))),
+        poll_with_writes(&conn, Box::pin(session.on_close(&conn, close_reason))),
     )
     .await
     {
         Ok(Ok(())) => {}
-        Ok(Err(_panicked)) => tracing::error!(conn.id = %conn.id(), "a session panicked while leaving"),
-        Err(_elapsed) => tracing::error!(conn.id = %conn.id(), "a session did not leave in time"),
+        Ok(Err(_panicked)) => tracing::error!(conn.id = %conn.id(), "session panicked while closing"),
+        Err(_elapsed) => tracing::error!(conn.id = %conn.id(), "session close timed out"),
     }
-    // Boxed, so that idle connections have no room for it.
-    let finished = Box::pin(timeout(settings.close_timeout, flush_and_shut_down(&conn, why))).await;
+    // Boxed, so that the future does not enlarge idle connections' tasks.
+    let finished = Box::pin(timeout(settings.close_timeout, flush_and_shut_down(&conn, close_reason))).await;
     conn.shut_down(Shutdown::Both);
     tracing::debug!(
-        conn.id = %conn.id(), reason = why.as_str(), detail = ?why, in_time = finished.is_ok(), "connection closed"
+        conn.id = %conn.id(), reason = close_reason.as_str(), detail = ?close_reason, in_time = finished.is_ok(), "connection closed"
     );
 }
 
-/// Queues the last frame that goes with an ending.
-fn queue_close_frame(conn: &Connection, ending: EndCause) {
-    match ending {
+/// Queues the close frame for an end cause.
+fn queue_close_frame(conn: &Connection, cause: EndCause) {
+    match cause {
         EndCause::Peer(number) => {
             conn.close_with_frame(CloseReason::Peer(number), WireFrame::close_echo(number))
         }
@@ -99,16 +100,16 @@ fn queue_close_frame(conn: &Connection, ending: EndCause) {
     }
 }
 
-/// Writes what is queued and, unless the peer closed first, waits for it to hang up. Hanging up with bytes
-/// unread would reset the connection and could take the close frame with it.
-async fn flush_and_shut_down(conn: &Connection, why: CloseReason) {
+/// Writes the queued frames and, unless the peer closed first, waits for the peer to disconnect. Closing the socket
+/// with unread bytes would reset the connection and could discard the close frame.
+async fn flush_and_shut_down(conn: &Connection, close_reason: CloseReason) {
     poll_fn(|cx| {
         conn.signals.register(cx.waker());
         conn.poll_flush(cx)
     })
     .await;
     conn.shut_down(Shutdown::Write);
-    if matches!(why, CloseReason::Peer(_)) {
+    if matches!(close_reason, CloseReason::Peer(_)) {
         return;
     }
     poll_fn(|cx| {
@@ -119,11 +120,11 @@ async fn flush_and_shut_down(conn: &Connection, why: CloseReason) {
                 Poll::Ready(Err(_)) => break,
                 Poll::Ready(Ok(())) => {
                     let read = READ_BUFFER.with_borrow_mut(|buffer| conn.try_read(buffer));
-                    let is_over = match read {
+                    let is_closed = match read {
                         Ok(bytes) => bytes == 0,
                         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
                     };
-                    if is_over {
+                    if is_closed {
                         break;
                     }
                 }
@@ -134,7 +135,7 @@ async fn flush_and_shut_down(conn: &Connection, why: CloseReason) {
     .await;
 }
 
-/// Lets the session work while the writing goes on, and catches its panics.
+/// Polls the session's future while writing continues, and catches its panics.
 async fn poll_with_writes<F: Future>(
     conn: &Connection,
     mut work: Pin<Box<F>>,
@@ -161,7 +162,7 @@ async fn poll_flow_with_writes<F: Future<Output = Flow>>(
     }
 }
 
-/// What the task woke up for.
+/// Why the task woke up.
 enum WakeReason {
     Readable(io::Result<()>),
     Timer,
@@ -179,11 +180,11 @@ fn poll_wake(conn: &Connection, cx: &mut Context<'_>) -> Poll<WakeReason> {
     if conn.signals.take(Signal::TIMER) {
         return Poll::Ready(WakeReason::Timer);
     }
-    // Before what the peer says: what has happened elsewhere may decide how that is taken.
+    // Checked before reading: external events may change how the next message is handled.
     if conn.signals.take(Signal::WAKE) {
         return Poll::Ready(WakeReason::Notified);
     }
-    // Before the heartbeat's verdict: bytes that wait here acquit.
+    // Reading precedes the ping timeout: bytes waiting here show that the peer is alive.
     if let Poll::Ready(result) = conn.poll_readable(cx) {
         return Poll::Ready(WakeReason::Readable(result));
     }
@@ -194,7 +195,7 @@ struct ReadLoop {
     conn: Arc<Connection>,
     decoder: Decoder,
     rate_limiter: MessageRateLimiter,
-    /// What has been read and not been handled: empty, unless a frame is half here.
+    /// Bytes read and not processed yet. Empty unless a frame is incomplete.
     inbound: Vec<u8>,
     is_unresponsive: bool,
 }
@@ -205,7 +206,7 @@ impl ReadLoop {
         Self { conn, decoder, rate_limiter: MessageRateLimiter::default(), inbound, is_unresponsive: false }
     }
 
-    /// Runs until something ends it.
+    /// Runs until the connection ends; returns the cause.
     async fn run<S: Session>(&mut self, session: &mut S) -> Result<std::convert::Infallible, EndCause> {
         poll_flow_with_writes(&self.conn, Box::pin(session.on_open(&self.conn))).await?;
         self.process_frames(session).await?;
@@ -230,7 +231,7 @@ impl ReadLoop {
         }
     }
 
-    /// Reads what is there; `false` if nothing was.
+    /// Reads available bytes; `false` if there are none.
     fn read(&mut self) -> Result<bool, EndCause> {
         READ_BUFFER.with_borrow_mut(|buffer| match self.conn.try_read(buffer) {
             Ok(0) => Err(EndCause::Lost),
@@ -245,23 +246,23 @@ impl ReadLoop {
         })
     }
 
-    /// Handles every whole frame that has been read, and keeps the rest.
+    /// Processes every complete frame and keeps the remaining bytes.
     async fn process_frames<S: Session>(&mut self, session: &mut S) -> Result<(), EndCause> {
-        let Self { conn, decoder, rate_limiter: budget, inbound, .. } = self;
-        let mut handled = 0;
-        while let Some(Decoded { consumed, event }) = decoder.decode(&mut inbound[handled..])? {
-            handled += consumed;
+        let Self { conn, decoder, rate_limiter, inbound, .. } = self;
+        let mut consumed_bytes = 0;
+        while let Some(Decoded { consumed, event }) = decoder.decode(&mut inbound[consumed_bytes..])? {
+            consumed_bytes += consumed;
             if let Event::Close(close) = event {
                 return Err(EndCause::Peer(close.map(|close| close.number)));
             }
-            // A part of a message is paid for by its bytes, unless it has none.
+            // A fragment does not count unless it is empty: the message size limit bounds its bytes.
             let is_counted = conn.dialect().connection_policy().is_rate_limited;
             if is_counted && !matches!(event, Event::Fragment { bytes: 1.. }) {
-                match budget.check(conn.shard().uptime_ms(), &conn.shard().settings().message_rate) {
+                match rate_limiter.check(conn.shard().uptime_ms(), &conn.shard().settings().message_rate) {
                     RateDecision::Allow => {}
-                    RateDecision::Reject { retry_after, notify: tell } => {
+                    RateDecision::Reject { retry_after, notify } => {
                         conn.shard().counters().rate_limited_messages.add(1);
-                        if tell {
+                        if notify {
                             poll_with_writes(conn, Box::pin(session.on_rate_limited(retry_after, conn)))
                                 .await?;
                         }
@@ -277,7 +278,7 @@ impl ReadLoop {
                     poll_flow_with_writes(conn, Box::pin(session.on_message(frame, conn))).await?
                 }
                 Event::Ping(payload) => {
-                    // If it cannot be queued, the connection is ending and the loop hears of it.
+                    // On failure the connection is closing, which the check below finds.
                     let _ = conn.queue(Some(StateKey::Pong), WireFrame::pong(payload));
                     conn.flush();
                 }
@@ -289,18 +290,19 @@ impl ReadLoop {
             if conn.signals.take(Signal::WAKE) {
                 poll_flow_with_writes(conn, Box::pin(session.on_wake(conn))).await?;
             }
-            // A read may hold thousands of small frames; others want the thread too.
+            // A read may hold thousands of small frames, so other tasks need a chance to run.
             consume_budget().await;
         }
-        // Not `drain`: what is left is small, and would keep the room of what was read.
-        *inbound = if handled == inbound.len() { Vec::new() } else { inbound.split_off(handled) };
+        // Not `drain`: the rest is small and would keep the capacity of the whole read.
+        *inbound =
+            if consumed_bytes == inbound.len() { Vec::new() } else { inbound.split_off(consumed_bytes) };
         poll_with_writes(conn, Box::pin(session.on_batch_end())).await
     }
 
     async fn on_ping_timeout<S: Session>(&mut self, session: &mut S) -> Result<(), EndCause> {
         let heartbeat = &self.conn.shard().settings().heartbeat;
-        let is_quiet = u128::from(self.conn.idle_ms()) >= heartbeat.ping_interval.as_millis();
-        if self.is_unresponsive || !is_quiet {
+        let is_idle = u128::from(self.conn.idle_ms()) >= heartbeat.ping_interval.as_millis();
+        if self.is_unresponsive || !is_idle {
             return Ok(());
         }
         self.is_unresponsive = true;

@@ -1,20 +1,20 @@
-//! How connections behave: heartbeat, flood protection, the end.
+//! Settings of connections: heartbeat, message rate, timeouts.
 
 use std::time::Duration;
 
 use crate::{hub::OutboxLimits, protocol::Dialect};
 
-/// When a quiet peer is asked, and when it is given up.
+/// When a silent peer is pinged and when its connection is closed.
 ///
-/// With the defaults a peer that vanished is silent (its presence goes offline) 28 to 28.5 s after its last
-/// byte, and its connection is closed after 53 to 53.5 s.
+/// With the defaults, a vanished peer is unresponsive (its presence goes offline) 28 to 28.5 s after its last byte. Its
+/// connection is closed after 53 to 53.5 s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// A peer that sent nothing for so long is pinged, and once more after twice that; default 25 s.
+    /// A peer is pinged after this time without data, and again after twice this time; default 25 s.
     pub ping_interval: Duration,
-    /// How long it may take to answer, whatever it answers; default 3 s, less than `ping_every`.
+    /// Time to respond to a ping with any data; default 3 s. Must be less than `ping_interval`.
     pub pong_timeout: Duration,
-    /// How exact all timers of connections are: they fire up to so much late; default 500 ms.
+    /// Resolution of all connection timers: they fire up to one tick late; default 500 ms.
     pub tick: Duration,
 }
 
@@ -28,14 +28,14 @@ impl Default for Heartbeat {
     }
 }
 
-/// How much one connection may send.
+/// Message rate limit of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageRateLimits {
-    /// Messages a second, control frames included; 0 for no limit; default 100.
+    /// Messages per second, control frames included; default 100. 0 disables the limit.
     pub messages_per_second: u32,
-    /// Messages at once after a pause; default 200.
+    /// Burst size in messages; default 200.
     pub burst: u32,
-    /// Seconds in a row above twice the rate after which the connection is closed; default 5.
+    /// Consecutive seconds above twice the rate after which the connection is closed; default 5.
     pub close_after_seconds: u8,
 }
 
@@ -45,18 +45,16 @@ impl Default for MessageRateLimits {
     }
 }
 
-/// What all connections of a hub have in common.
+/// Settings of all connections of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionSettings {
-    /// Pings and timers.
     pub heartbeat: Heartbeat,
-    /// Flood protection.
     pub message_rate: MessageRateLimits,
-    /// Bounds of what waits to be written.
+    /// Limits of queued frames.
     pub outbox: OutboxLimits,
-    /// How long a close handshake may take, the flushing of what is queued included; default 5 s.
+    /// Timeout of the close handshake, including the flush of queued frames; default 5 s.
     pub close_timeout: Duration,
-    /// How long a session may take to say goodbye; default 10 s.
+    /// Timeout of [`Session::on_close`](super::Session::on_close); default 10 s.
     pub session_close_timeout: Duration,
 }
 
@@ -72,12 +70,12 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// What the connections of one route have in common.
+/// Options of the connections of one route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// The language spoken.
+    /// The dialect of the endpoint.
     pub dialect: Dialect,
-    /// The largest message of a client, in bytes; more closes with 1009.
+    /// Maximum size of a client message in bytes. A larger one closes the connection with 1009.
     pub max_message_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How others reach a connection's task: a few bits and a waker.
+//! Signals to a connection's task: a few bits and a waker.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
@@ -7,26 +7,26 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// One bit each; several may be up at once.
+/// One bit each; several may be set at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Signal(u8);
 
 impl Signal {
-    /// The close frame is queued: no more reading, finish writing.
+    /// The close frame is queued: stop reading, finish writing.
     pub const CLOSE: Self = Self(1);
-    /// The socket failed, or the connection has to end without more ado.
+    /// The socket failed, or the connection is aborted.
     pub const ABORT: Self = Self(1 << 1);
-    /// The socket takes no more for now; stays up until the task has written the rest.
+    /// The socket is not writable. Set until the task has written the rest.
     pub const BLOCKED: Self = Self(1 << 2);
     /// The session's timer is due.
     pub const TIMER: Self = Self(1 << 3);
     /// The peer did not answer a ping.
     pub const PING_TIMEOUT: Self = Self(1 << 4);
-    /// Something that the session waits for outside of the socket has happened.
+    /// Something outside the socket changed that the session waits for.
     pub const WAKE: Self = Self(1 << 5);
 }
 
-/// The bits of one connection.
+/// The signals of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     bits: AtomicU8,
@@ -34,24 +34,23 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Raises a signal and wakes the task.
+    /// Sets a signal and wakes the task.
     pub fn raise(&self, signal: Signal) {
         self.bits.fetch_or(signal.0, Ordering::AcqRel);
         self.waker.wake();
     }
 
-    /// Whether a signal is up.
     pub fn is_set(&self, signal: Signal) -> bool {
         self.bits.load(Ordering::Acquire) & signal.0 != 0
     }
 
-    /// Whether a signal is up; lowers it.
+    /// Whether a signal is set; clears it.
     pub fn take(&self, signal: Signal) -> bool {
-        // The load spares an idle poll the read-modify-write.
+        // The load saves the read-modify-write of an idle poll.
         self.is_set(signal) && self.bits.fetch_and(!signal.0, Ordering::AcqRel) & signal.0 != 0
     }
 
-    /// Has signals raised from now on wake `waker`. To be called before the bits are looked at.
+    /// Registers the waker for signals raised from now on. Call it before checking the bits.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }

@@ -1,4 +1,4 @@
-//! Connections as a client sees them: a real server on a loopback port, real sockets, no database.
+//! Tests of connections from the client's side: a real server on a loopback port, real sockets, no database.
 
 mod accepting;
 mod closing;

@@ -1,4 +1,4 @@
-//! From an HTTP request to a connection: the handshake of RFC 6455 section 4.2.
+//! The WebSocket handshake of RFC 6455 section 4.2: turns an HTTP request into a connection.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -25,21 +25,21 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// How long the 101 response may take to reach the socket.
+/// Timeout for the 101 response to reach the socket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What RFC 6455 section 1.3 has every server append to the key.
+/// The GUID that RFC 6455 section 1.3 appends to the key.
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The request is no WebSocket handshake that this server can answer.
+/// The request is not a WebSocket handshake that this server accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UpgradeRejected {
-    /// Not a GET.
-    #[error("a WebSocket is opened with GET")]
+    /// The method is not GET.
+    #[error("a WebSocket handshake must use method GET")]
     Method,
     /// `Connection: upgrade` or `Upgrade: websocket` is missing.
-    #[error("this is a WebSocket; send Connection: Upgrade and Upgrade: websocket")]
+    #[error("this endpoint is a WebSocket; send the headers Connection: Upgrade and Upgrade: websocket")]
     NotUpgrade,
-    /// Not version 13.
+    /// The version is not 13.
     #[error("Sec-WebSocket-Version must be 13")]
     Version,
     /// `Sec-WebSocket-Key` is missing or not 16 bytes in base64.
@@ -54,7 +54,7 @@ pub enum UpgradeRejected {
 }
 
 impl UpgradeRejected {
-    /// The HTTP status to answer with.
+    /// The HTTP status of the error response.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
@@ -65,7 +65,7 @@ impl UpgradeRejected {
         }
     }
 
-    /// The headers that have to go with the answer, so that a client can do better.
+    /// Headers of the error response that name what the server expects.
     pub fn headers(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let headers: &[(HeaderName, &'static str)] = match self {
             Self::NotUpgrade => &[(UPGRADE, "websocket"), (CONNECTION, "upgrade")],
@@ -78,7 +78,8 @@ impl UpgradeRejected {
     }
 }
 
-/// A checked handshake, not yet answered: the time to authenticate and to refuse in plain HTTP.
+/// A validated handshake before the response. The caller can still authenticate the client or reject it with an HTTP
+/// response.
 #[derive(Debug)]
 pub struct Upgrade {
     accept: HeaderValue,
@@ -90,10 +91,10 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Checks a request. Takes out of its extensions what makes the upgrade possible, so it works once.
+    /// Validates a request. Works once, since it removes the upgrade from the request's extensions.
     ///
     /// # Errors
-    /// What is missing, with the status and headers to answer with.
+    /// [`UpgradeRejected`] names what is missing, with the status and headers of the response.
     pub fn from_parts(parts: &mut Parts) -> Result<Self, UpgradeRejected> {
         if parts.method != Method::GET {
             return Err(UpgradeRejected::Method);
@@ -116,13 +117,13 @@ impl Upgrade {
         Ok(Self { accept, on_upgrade, peer, permit, protocols, protocol: None })
     }
 
-    /// The subprotocols that the client offers, the one it likes best first.
+    /// The subprotocols that the client offers, in its order of preference.
     #[must_use]
     pub fn protocols(&self) -> &[String] {
         &self.protocols
     }
 
-    /// Agrees on one of the subprotocols that the client offers; ignored if it does not offer it.
+    /// Selects one of the offered subprotocols. Ignored if the client did not offer it.
     #[must_use]
     pub fn with_protocol(mut self, protocol: &str) -> Self {
         if self.protocols.iter().any(|offered| offered == protocol) {
@@ -131,8 +132,8 @@ impl Upgrade {
         self
     }
 
-    /// Answers 101. Once that is on its way, the connection is registered with `hub` and `session` is opened
-    /// on it; if the client vanishes before, `session` is dropped.
+    /// Responds with 101. After the response is sent, the connection is registered with `hub` and `session` is opened
+    /// on it. If the client disconnects before, `session` is dropped.
     #[must_use]
     pub fn accept<S: Session>(self, hub: &Hub, options: ConnectionOptions, session: S) -> Response<Body> {
         let Self { accept, on_upgrade, peer, permit, protocol, .. } = self;
@@ -141,16 +142,16 @@ impl Upgrade {
         tasks.spawn(async move {
             match timeout(UPGRADE_TIMEOUT, take_socket(on_upgrade)).await {
                 Ok(Ok((stream, early))) => {
-                    // A task of its own, so that nothing of the handshake stays in the connection's.
+                    // A separate task, so that no handshake state stays in the connection's task.
                     match hub.register(Socket { stream, peer, permit }, options) {
                         Ok(registration) => {
                             drop(hub.tasks().spawn(run_connection(registration, session, early)))
                         }
-                        Err(stopped) => tracing::debug!(%stopped, "a connection came too late"),
+                        Err(error) => tracing::debug!(%error, "connection not registered"),
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
-                Err(_elapsed) => tracing::debug!("an upgrade took too long"),
+                Ok(Err(error)) => tracing::debug!(%error, "WebSocket upgrade failed"),
+                Err(_elapsed) => tracing::debug!("WebSocket upgrade timed out"),
             }
         });
         let mut response = Response::new(Body::empty());
@@ -166,35 +167,35 @@ impl Upgrade {
     }
 }
 
-/// Why no socket came out of an upgrade.
+/// Why an upgrade did not produce a socket.
 #[derive(Debug, thiserror::Error)]
 enum UpgradeFailed {
-    #[error("the client vanished")]
+    #[error("the client disconnected")]
     Hyper(#[from] hyper::Error),
     #[error("the connection is not a plain TCP socket")]
     NotTcp,
-    #[error("the socket refused its options")]
+    #[error("the socket rejected its options")]
     Socket(#[from] std::io::Error),
 }
 
-/// Waits for the socket and what the client sent on it already.
+/// Waits for the upgraded socket and the bytes that the client already sent.
 async fn take_socket(on_upgrade: OnUpgrade) -> Result<(TcpStream, Vec<u8>), UpgradeFailed> {
     let upgraded = on_upgrade.await?;
     let parts = downcast::<TokioIo<TcpStream>>(upgraded).map_err(|_| UpgradeFailed::NotTcp)?;
     let stream = parts.io.into_inner();
     socket_options::configure(&stream)?;
-    // Copied, because even an empty `Bytes` of hyper's would keep its 8 KiB buffer for as long as it lives.
+    // Copied, because even an empty `Bytes` of hyper's keeps its 8 KiB buffer alive.
     Ok((stream, parts.read_buf.to_vec()))
 }
 
-/// The comma-separated tokens of a header that may come several times.
+/// The comma-separated tokens of a header that may occur several times.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
-    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+fn has_token(headers: &HeaderMap, name: &HeaderName, expected: &str) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(expected))
 }
 
 fn accept_key(key: &HeaderValue) -> Option<HeaderValue> {
@@ -217,7 +218,7 @@ mod tests {
             .header(SEC_WEBSOCKET_VERSION, "13")
             .header(SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
             .body(())
-            .expect("a request");
+            .expect("valid request");
         let mut parts = request.into_parts().0;
         change(&mut parts);
         Upgrade::from_parts(&mut parts).expect_err("there is no socket behind this request")

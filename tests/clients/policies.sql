@@ -1,5 +1,5 @@
--- Policies of private channels for the clients' tests. `open:` is for everybody signed in, `readonly:` to be read only,
--- `members:` for those who are in the table.
+-- Policies of private channels for the client tests. `open:` allows signed-in users everything, `readonly:` only reading,
+-- `members:` is limited to the users in the table.
 create policy "clients: open, read" on realtime.messages for select to authenticated
   using (realtime.topic() like 'open:%' and extension in ('broadcast', 'presence'));
 create policy "clients: open, write" on realtime.messages for insert to authenticated
@@ -18,7 +18,7 @@ create policy "clients: members, write" on realtime.messages for insert to authe
   with check (exists (select from public.client_members m
     where m.user_id = (select auth.uid()) and m.topic = (select realtime.topic())));
 
--- What the tests of changes change: a table of everybody's, and one of everybody's own.
+-- Tables for the postgres_changes tests: one that every user may read, and one where users read their own rows.
 create table public.client_notes (id bigint generated always as identity primary key, room text, title text, rank int);
 grant select on public.client_notes to anon, authenticated;
 create table public.client_todos (id bigint generated always as identity primary key, user_id uuid not null, body text);
@@ -34,14 +34,14 @@ end
 $$;
 alter publication supabase_realtime add table public.client_notes, public.client_todos;
 
--- A trigger as the guides write it.
+-- A broadcast trigger as in the Supabase guides.
 create table public.client_messages (id int generated always as identity primary key, topic text not null, body text);
-create function public.tell_of_client_messages() returns trigger language plpgsql security definer set search_path = ''
+create function public.broadcast_client_messages() returns trigger language plpgsql security definer set search_path = ''
 as $$
 begin
   perform realtime.broadcast_changes(coalesce(new.topic, old.topic), tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
   return null;
 end
 $$;
-create trigger tell after insert or update or delete on public.client_messages
-  for each row execute function public.tell_of_client_messages();
+create trigger broadcast after insert or update or delete on public.client_messages
+  for each row execute function public.broadcast_client_messages();

@@ -1,4 +1,4 @@
-// Chromium from the system's packages, and what the tests ask of every page.
+// Starts Chromium from the system packages; checks that apply to every page.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -8,15 +8,15 @@ import { chromium } from "playwright-core";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 export const url = process.env.ROLLCALL_URL;
-const pictures = process.env.SCREENSHOTS;
+const screenshots = process.env.SCREENSHOTS;
 
 export function launch() {
   const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-  assert.ok(executablePath, "there is no Chromium: apt-get install chromium");
+  assert.ok(executablePath, "Chromium is not installed: apt-get install chromium");
   return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"] });
 }
 
-// A page that fails the test when a script fails, the console complains, or something comes from elsewhere.
+// Opens a page and records script errors, console errors and requests to other hosts in page.errors.
 export async function visit(browser, path, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   await context.addInitScript(() => {
@@ -26,23 +26,23 @@ export async function visit(browser, path, options = {}) {
     }).observe({ type: "layout-shift", buffered: true });
   });
   const page = await context.newPage();
-  page.complaints = [];
-  page.on("pageerror", (error) => page.complaints.push(error.message));
-  page.on("console", (message) => message.type() === "error" && page.complaints.push(message.text()));
+  page.errors = [];
+  page.on("pageerror", (error) => page.errors.push(error.message));
+  page.on("console", (message) => message.type() === "error" && page.errors.push(message.text()));
   page.on("request", (request) => {
-    if (!request.url().startsWith(url) && !request.url().startsWith("data:")) page.complaints.push(`asked ${request.url()}`);
+    if (!request.url().startsWith(url) && !request.url().startsWith("data:")) page.errors.push(`request to ${request.url()}`);
   });
   await page.goto(url + path);
   return page;
 }
 
-// No serious fault of accessibility.
+// Checks that the page has no serious accessibility violation.
 export async function accessible(page, what) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
   const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-  const said = serious.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.target.join(" ")).join(", ")}`);
-  assert.deepEqual(said, [], what);
+  const descriptions = serious.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.target.join(" ")).join(", ")}`);
+  assert.deepEqual(descriptions, [], what);
 }
 
-export const picture = (page, name) => page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true });
+export const screenshot = (page, name) => page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });

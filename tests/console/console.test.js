@@ -1,10 +1,10 @@
-// The console as a person uses it, in Chromium.
+// Tests the console in Chromium.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 
-import { accessible, launch, picture, url, visit } from "./browser.js";
+import { accessible, launch, screenshot, url, visit } from "./browser.js";
 
 const BOB = "a0000000-0000-4000-8000-000000000002";
 let browser;
@@ -17,7 +17,7 @@ const pane = (page, name) => page.locator(`[data-pane=${name}]`);
 const row = (page, name, user) => pane(page, name).locator(`li[data-user="${user}"]`);
 const sees = (page, name, user, status) => row(page, name, user).and(page.locator(`[data-status=${status}]`)).waitFor();
 
-test("two users see each other live, and privacy shows at once", async () => {
+test("two users see each other live, and privacy settings apply at once", async () => {
   const page = await visit(browser, "/");
   await sees(page, "first", BOB, "busy");
   assert.match(await row(page, "first", BOB).innerText(), /At lunch/);
@@ -28,7 +28,7 @@ test("two users see each other live, and privacy shows at once", async () => {
   await second.getByLabel("Custom status").first().fill("Back at <b>two</b>");
   await second.getByRole("button", { name: "Set" }).click();
   await page.waitForFunction((bob) => document.querySelector(`[data-pane=first] li[data-user="${bob}"]`).innerText.includes("Back at ‹b›two‹/b›"), BOB);
-  await picture(page, "people");
+  await screenshot(page, "people");
 
   await second.getByLabel("invisible", { exact: true }).check();
   await sees(page, "first", BOB, "offline");
@@ -48,25 +48,25 @@ test("two users see each other live, and privacy shows at once", async () => {
   await row(page, "first", BOB).getByRole("button", { name: "Unblock" }).click();
   await sees(page, "first", BOB, "online");
   await accessible(page, "people");
-  assert.deepEqual(page.complaints, []);
+  assert.deepEqual(page.errors, []);
   await page.context().close();
 });
 
-test("somebody without a demo token signs in with a pasted one, and a bad one is refused in words", async () => {
+test("a user signs in with a pasted token, and an invalid token shows an error", async () => {
   const page = await visit(browser, "/");
   await row(page, "first", BOB).waitFor();
   const first = pane(page, "first");
   await first.getByRole("button", { name: "Change user" }).click();
   await first.getByLabel("Or with a token").fill("nonsense");
   await first.getByRole("button", { name: "Sign in" }).click();
-  await first.locator(".note[data-bad=true]").waitFor();
-  page.complaints = page.complaints.filter((text) => !text.includes("401"));
+  await first.locator(".note[data-error=true]").waitFor();
+  page.errors = page.errors.filter((text) => !text.includes("401"));
 
   const { people } = await page.evaluate(() => fetch("/console/demo").then((response) => response.json()));
   await first.getByLabel("Or with a token").fill(people[3].token);
   await first.getByRole("button", { name: "Sign in" }).click();
   await first.getByRole("heading", { name: "Dave", exact: true }).waitFor();
-  assert.deepEqual(page.complaints, []);
+  assert.deepEqual(page.errors, []);
   await page.context().close();
 });
 
@@ -75,67 +75,67 @@ test("the channel playground joins, tracks and broadcasts, frame by frame", asyn
   await page.getByRole("button", { name: "Join" }).click();
   await page.getByText("Joined harbour.").waitFor();
   await page.getByRole("button", { name: "Broadcast" }).click();
-  await page.locator("ol.frames li[data-way=in]").filter({ hasText: '"event":"tide"' }).waitFor();
+  await page.locator("ol.frames li[data-direction=in]").filter({ hasText: '"event":"tide"' }).waitFor();
   await page.getByRole("button", { name: "Track", exact: true }).click();
-  await page.locator("ol.frames li[data-way=in]").filter({ hasText: "presence_diff" }).waitFor();
+  await page.locator("ol.frames li[data-direction=in]").filter({ hasText: "presence_diff" }).waitFor();
   await page.locator("li").filter({ hasText: '[{"metres":3.2}]' }).first().waitFor();
-  await picture(page, "channels");
+  await screenshot(page, "channels");
   await accessible(page, "channels");
-  assert.deepEqual(page.complaints, []);
+  assert.deepEqual(page.errors, []);
   await page.context().close();
 });
 
 test("the playground shows database changes", async () => {
   psql(`create table public.tides (id int primary key, metres numeric); alter table public.tides enable row level security;
-    create policy "everybody" on public.tides for select using (true); grant select on public.tides to authenticated;
+    create policy "everyone" on public.tides for select using (true); grant select on public.tides to authenticated;
     alter publication supabase_realtime add table public.tides`);
   const page = await visit(browser, "/#channels");
   await page.getByLabel("Changes of table").fill("public.tides");
   await page.getByRole("button", { name: "Join" }).click();
-  await page.locator("ol.frames li[data-way=in]").filter({ hasText: "Subscribed to PostgreSQL" }).waitFor();
+  await page.locator("ol.frames li[data-direction=in]").filter({ hasText: "Subscribed to PostgreSQL" }).waitFor();
   psql("insert into public.tides values (1, 3.2)");
-  await page.locator("ol.frames li[data-way=in]").filter({ hasText: '"type":"INSERT"' }).waitFor();
-  assert.deepEqual(page.complaints, []);
+  await page.locator("ol.frames li[data-direction=in]").filter({ hasText: '"type":"INSERT"' }).waitFor();
+  assert.deepEqual(page.errors, []);
   await page.context().close();
 });
 
-test("the operator sees rates, nodes and why somebody sees somebody", async () => {
+test("the operator view shows rates, nodes and why a user sees another", async () => {
   const page = await visit(browser, "/#operator");
-  await page.locator("tbody td").filter({ hasText: "runs" }).first().waitFor();
+  await page.locator("tbody td").filter({ hasText: "expires in" }).first().waitFor();
   await page.waitForFunction(() => [...document.querySelectorAll("figure")].every((figure) => figure.querySelector("path").getAttribute("d")));
-  await page.getByRole("button", { name: "Ask" }).click();
+  await page.getByRole("button", { name: "Explain" }).click();
   await page.getByText("Alice sees the trusted face of Frank").waitFor();
 
-  // What the model would be told: the layers with their budget, what was not ready, and what did not fit.
+  // The prompt preview: layers with their budget, bundles that were not ready, and what did not fit.
   psql(`insert into public.custom_instructions (user_id, content)
     select 'a0000000-0000-4000-8000-000000000001', repeat('Answer briefly, and in the words of sailors. ', 60)`);
   await page.getByLabel("Message").fill("When is the next tide?");
-  await page.getByLabel("Tokens in all").fill("500");
-  await page.getByRole("button", { name: "Look" }).click();
+  await page.getByLabel("Maximum tokens").fill("500");
+  await page.getByRole("button", { name: "Assemble" }).click();
   await page.locator("tr.layer").filter({ hasText: "L1 preferences" }).waitFor();
   assert.equal(await page.locator("tr.layer").count(), 8);
   await page.locator(".mark[data-kind=cut]").first().waitFor();
   await page.locator(".mark:is([data-kind=missing], [data-kind=dirty])").first().waitFor();
-  await picture(page, "operator");
+  await screenshot(page, "operator");
   await accessible(page, "operator");
-  assert.deepEqual(page.complaints, []);
+  assert.deepEqual(page.errors, []);
   await page.context().close();
 });
 
-test("every route can be read and tried", async () => {
+test("every route is documented and can be tried", async () => {
   const page = await visit(browser, "/docs");
   const described = await (await fetch(`${url}/openapi.json`)).json();
   const routes = Object.values(described.paths).flatMap(Object.keys).length;
   await page.locator("details").first().waitFor();
   assert.equal(await page.locator("main details").count(), routes);
-  await page.getByLabel("As somebody of the demo").selectOption({ label: "Alice" });
+  await page.getByLabel("Demo user").selectOption({ label: "Alice" });
   const status = page.locator("#setStatus");
   await status.locator("summary").click();
   await status.getByRole("button", { name: "Try it" }).click();
   await status.getByText("200 OK").waitFor();
-  await picture(page, "docs");
+  await screenshot(page, "docs");
   await accessible(page, "docs");
-  assert.deepEqual(page.complaints, []);
+  assert.deepEqual(page.errors, []);
   await page.context().close();
 });
 
@@ -144,7 +144,7 @@ for (const [name, options] of [
   ["phone-dark", { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, colorScheme: "dark" }],
   ["dark", { colorScheme: "dark" }],
 ]) {
-  test(`the console holds on: ${name}`, async () => {
+  test(`the console is usable on: ${name}`, async () => {
     for (const view of ["people", "channels", "operator", "docs"]) {
       const page = await visit(browser, view === "docs" ? "/docs" : `/#${view}`, options);
       await page.locator("button:visible, summary:visible").first().waitFor();
@@ -153,14 +153,14 @@ for (const [name, options] of [
       assert.ok(overflow <= 0, `${view} is ${overflow} px wider than the screen`);
       const shift = await page.evaluate(() => globalThis.shift);
       assert.ok(shift < 0.1, `${view}: layout shift ${shift}`);
-      await picture(page, `${view}-${name}`);
+      await screenshot(page, `${view}-${name}`);
       await accessible(page, `${view}, ${name}`);
       await page.context().close();
     }
   });
 }
 
-test("the first visit is small, and nothing jumps", async () => {
+test("the first page load is small, without layout shifts", async () => {
   const page = await visit(browser, "/");
   await row(page, "first", BOB).waitFor();
   await pane(page, "second").locator("li[data-user]").first().waitFor();

@@ -30,8 +30,8 @@ pub fn cases() -> Vec<TestCase> {
 }
 
 /// Returns the row count and a hash of each table, except tables that servers write on their own.
-async fn count_rows(world: &TestDatabase) -> Vec<(String, i64, String)> {
-    let tables = world
+async fn count_rows(db: &TestDatabase) -> Vec<(String, i64, String)> {
+    let tables = db
         .sql
         .query(
             "select c.oid::regclass::text from pg_class c where c.relkind = 'r'
@@ -47,7 +47,7 @@ async fn count_rows(world: &TestDatabase) -> Vec<(String, i64, String)> {
         let statement = format!(
             "select count(*), coalesce(md5(string_agg(t::text, ',' order by t::text)), '') from {table} t"
         );
-        let row = world.query_row(&statement, &[]).await;
+        let row = db.query_row(&statement, &[]).await;
         rows.push((table, row.get(0), row.get(1)));
     }
     assert!(rows.len() > 10, "{rows:?}");
@@ -55,23 +55,22 @@ async fn count_rows(world: &TestDatabase) -> Vec<(String, i64, String)> {
 }
 
 /// Creates a user with rows in every table that a request could change.
-async fn user_with_status(world: &TestDatabase, node: &TestServer) -> User {
+async fn user_with_status(db: &TestDatabase, node: &TestServer) -> User {
     let user = User::new();
-    world
-        .execute(
-            "insert into public.presence_settings (user_id) values ($user);
+    db.execute(
+        "insert into public.presence_settings (user_id) values ($user);
              insert into public.contacts values ($user, gen_random_uuid(), now());",
-            &[("user", user.id)],
-        )
-        .await;
+        &[("user", user.id)],
+    )
+    .await;
     node.post(&user, STATUS_PATH, json!({"status": "busy", "custom_status": "x"})).await.expect_status(200);
     user
 }
 
-async fn rejected_bodies_change_nothing(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let user = user_with_status(&world, &node).await;
-    let before = count_rows(&world).await;
+async fn rejected_bodies_change_nothing(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let user = user_with_status(&db, &node).await;
+    let before = count_rows(&db).await;
     let deep = format!(r#"{{"status":"online","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     let giant = format!(r#"{{"status":"online","x":"{}"}}"#, "x".repeat(64 * 1024));
     let huge = format!(r#"{{"status":"online","x":"{}"}}"#, "x".repeat(3 * 1024 * 1024));
@@ -146,22 +145,26 @@ async fn rejected_bodies_change_nothing(world: Arc<TestDatabase>) {
             .request(Method::POST, STATUS_PATH)
             .bearer_auth(&user.token)
             .header("content-type", content_type);
-        let answer = send(request.body(body)).await;
-        assert_eq!(answer.status.as_u16(), status, "{what}: {}", answer.body);
-        let error = answer.expect_error(status, code);
+        let response = send(request.body(body)).await;
+        assert_eq!(response.status.as_u16(), status, "{what}: {}", response.body);
+        let error = response.expect_error(status, code);
         assert!(error["message"].as_str().is_some_and(|message| message.len() < 500), "{what}: {error}");
     }
     for method in [Method::PUT, Method::DELETE, Method::PATCH] {
-        let answer = send(node.request(method, STATUS_PATH).bearer_auth(&user.token)).await;
-        assert!(answer.header("allow").is_some_and(|allow| allow.contains("POST")), "{:?}", answer.headers);
-        answer.expect_error(405, "METHOD_NOT_ALLOWED");
+        let response = send(node.request(method, STATUS_PATH).bearer_auth(&user.token)).await;
+        assert!(
+            response.header("allow").is_some_and(|allow| allow.contains("POST")),
+            "{:?}",
+            response.headers
+        );
+        response.expect_error(405, "METHOD_NOT_ALLOWED");
     }
-    assert_eq!(count_rows(&world).await, before);
+    assert_eq!(count_rows(&db).await, before);
 }
 
-async fn sql_in_text_fields_is_stored_as_text(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let user = user_with_status(&world, &node).await;
+async fn sql_in_text_fields_is_stored_as_text(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let user = user_with_status(&db, &node).await;
     for text in
         ["'; drop table public.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
     {
@@ -171,17 +174,16 @@ async fn sql_in_text_fields_is_stored_as_text(world: Arc<TestDatabase>) {
             (&set["custom_status"], &set["activity"], &set["current_page"]),
             (&json!(text), &json!(text), &json!(text))
         );
-        let kept = world
-            .query_row("select count(*) from public.presence_devices where device_id = $1", &[&text])
-            .await;
+        let kept =
+            db.query_row("select count(*) from public.presence_devices where device_id = $1", &[&text]).await;
         assert_eq!(kept.get::<_, i64>(0), 1, "{text}");
         node.post(&user, STATUS_PATH, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
     }
-    assert_eq!(world.query_row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(db.query_row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
 }
 
-async fn unknown_fields_are_ignored(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn unknown_fields_are_ignored(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let body = json!({
         "status": "online", "__proto__": {"admin": true}, "face": "trusted", "version": 9, "nodes": ["x"],
@@ -192,10 +194,10 @@ async fn unknown_fields_are_ignored(world: Arc<TestDatabase>) {
     assert_ne!(set["last_seen"], "1970-01-01T00:00:00.000Z");
 }
 
-async fn invalid_paths_and_queries_are_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let user = user_with_status(&world, &node).await;
-    let before = count_rows(&world).await;
+async fn invalid_paths_and_queries_are_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let user = user_with_status(&db, &node).await;
+    let before = count_rows(&db).await;
     let id = user.id;
     for (path, status, code) in [
         ("/api/presence/users/bob".to_owned(), 400, "INVALID_REQUEST"),
@@ -212,16 +214,16 @@ async fn invalid_paths_and_queries_are_rejected(world: Arc<TestDatabase>) {
         ("/nothing".to_owned(), 404, "NOT_FOUND"),
         ("/api/presence/subscribe".to_owned(), 426, "UPGRADE_REQUIRED"),
     ] {
-        let answer = node.get(&user, &path).await;
+        let response = node.get(&user, &path).await;
         // The HTTP client resolves dot segments itself.
         if path.contains("..") {
-            assert!(answer.status.is_client_error() || answer.status == 200, "{path}");
+            assert!(response.status.is_client_error() || response.status == 200, "{path}");
             continue;
         }
-        assert_eq!(answer.status.as_u16(), status, "{path}: {}", answer.body);
-        answer.expect_error(status, code);
+        assert_eq!(response.status.as_u16(), status, "{path}: {}", response.body);
+        response.expect_error(status, code);
     }
-    assert_eq!(count_rows(&world).await, before);
+    assert_eq!(count_rows(&db).await, before);
 }
 
 /// Builds a token from its parts.
@@ -230,10 +232,10 @@ fn forged_token(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", part(header), part(claims))
 }
 
-async fn invalid_tokens_are_rejected_everywhere(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let user = user_with_status(&world, &node).await;
-    let before = count_rows(&world).await;
+async fn invalid_tokens_are_rejected_everywhere(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let user = user_with_status(&db, &node).await;
+    let before = count_rows(&db).await;
     let claims = json!({"sub": user.id, "role": "authenticated", "exp": unix_time_in(3_600)});
     let with = |name: &str, value: Value| {
         let mut claims = claims.clone();
@@ -275,62 +277,61 @@ async fn invalid_tokens_are_rejected_everywhere(world: Arc<TestDatabase>) {
         ("9 KiB", with("name", json!("x".repeat(9 * 1024)))),
         ("not a token", "x".to_owned()),
     ] {
-        let asked: [RequestBuilder; 3] = [
+        let requests: [RequestBuilder; 3] = [
             node.request(Method::GET, STATUS_PATH),
             node.request(Method::POST, STATUS_PATH).json(&json!({"status": "away"})),
             node.request(Method::GET, "/api/presence/users"),
         ];
-        for request in asked {
-            let answer = send(request.bearer_auth(&token)).await;
-            assert_eq!(answer.status.as_u16(), 401, "{what}: {}", answer.body);
-            let error = answer.expect_error(401, "INVALID_TOKEN").to_string();
+        for request in requests {
+            let response = send(request.bearer_auth(&token)).await;
+            assert_eq!(response.status.as_u16(), 401, "{what}: {}", response.body);
+            let error = response.expect_error(401, "INVALID_TOKEN").to_string();
             assert!(!error.contains(SECRET) && !error.contains(&token), "{what}: {error}");
         }
         match node.socket_for_token(&token, "").await {
-            Err(SocketError::Http(answer)) => assert_eq!(answer.status(), 401, "{what}"),
+            Err(SocketError::Http(response)) => assert_eq!(response.status(), 401, "{what}"),
             Err(error) => panic!("{what}: {error}"),
             Ok(_) => panic!("{what} opened a socket"),
         }
     }
     for header in ["Basic dXNlcjpwYXNz", "Bearer", "bearer: x", ""] {
-        let answer = send(node.request(Method::GET, STATUS_PATH).header("authorization", header)).await;
-        answer.expect_error(401, "INVALID_TOKEN");
+        let response = send(node.request(Method::GET, STATUS_PATH).header("authorization", header)).await;
+        response.expect_error(401, "INVALID_TOKEN");
     }
     let twice = node
         .request(Method::GET, STATUS_PATH)
         .bearer_auth(&good)
         .header("authorization", format!("Bearer {good}"));
     send(twice).await.expect_error(401, "INVALID_TOKEN");
-    assert_eq!(count_rows(&world).await, before);
+    assert_eq!(count_rows(&db).await, before);
     send(node.request(Method::GET, STATUS_PATH).bearer_auth(&good)).await.expect_status(200);
 }
 
-async fn unsigned_role_claims_grant_no_rights(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let hidden = user_with_status(&world, &node).await;
+async fn unsigned_role_claims_grant_no_rights(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let hidden = user_with_status(&db, &node).await;
     // Only `role` determines the role; policies may read the other claims.
-    let liar = User::with_claims(json!({
+    let user = User::with_claims(json!({
         "Role": "service_role", "roles": ["service_role"], "app_metadata": {"role": "service_role"},
         "permissions": ["Presence:Admin", "*", "service_role"], "is_admin": true,
     }));
-    node.get(&liar, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(404, "NOT_FOUND");
+    node.get(&user, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(404, "NOT_FOUND");
     let anon = User::with_claims(json!({"role": "anon"}));
     node.get(&anon, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(403, "FORBIDDEN");
 }
 
-async fn rejected_socket_messages_change_nothing(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let user = user_with_status(&world, &node).await;
+async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let user = user_with_status(&db, &node).await;
     let mut socket = node.socket_with(&user, "&device_id=default").await;
     socket.next_message().await;
-    world
-        .wait_until(
-            "connected",
-            "select cardinality(nodes) = 1 from public.presence_devices where user_id = $u",
-            &[("u", user.id)],
-        )
-        .await;
-    let before = count_rows(&world).await;
+    db.wait_until(
+        "connected",
+        "select cardinality(nodes) = 1 from public.presence_devices where user_id = $u",
+        &[("u", user.id)],
+    )
+    .await;
+    let before = count_rows(&db).await;
     for message in [
         r#"{"type":"status","data":{"status":"sleeping"}}"#,
         r#"{"type":"status","data":{"status":"away","device_id":""}}"#,
@@ -344,26 +345,25 @@ async fn rejected_socket_messages_change_nothing(world: Arc<TestDatabase>) {
         let error = socket.next_message().await;
         assert_eq!(error["type"], "error", "{message}: {error}");
     }
-    assert_eq!(count_rows(&world).await, before);
+    assert_eq!(count_rows(&db).await, before);
 
     // NUL is handled like other control characters in texts.
     let nul = r#"{"type":"status","data":{"status":"dnd","custom_status":"a\u0000b"}}"#;
     socket.send_frame(Message::text(nul)).await;
-    world
-        .wait_until(
-            "the text without it",
-            "select custom_status = 'ab' from public.presence_choices where user_id = $u",
-            &[("u", user.id)],
-        )
-        .await;
+    db.wait_until(
+        "the text without it",
+        "select custom_status = 'ab' from public.presence_choices where user_id = $u",
+        &[("u", user.id)],
+    )
+    .await;
 }
 
-async fn gateway_headers_are_ignored_unless_trusted(world: Arc<TestDatabase>) {
+async fn gateway_headers_are_ignored_unless_trusted(db: Arc<TestDatabase>) {
     let (plain, trusting) = (
-        world.start_server().await,
-        world.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
+        db.start_server().await,
+        db.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
     );
-    let user = user_with_status(&world, &plain).await;
+    let user = user_with_status(&db, &plain).await;
     let vouched =
         |node: &TestServer, id: &str| node.request(Method::GET, STATUS_PATH).header("x-user-id", id);
     send(vouched(&plain, &user.id.to_string())).await.expect_error(401, "UNAUTHORIZED");

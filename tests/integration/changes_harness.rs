@@ -13,13 +13,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rollcall::{
     channels::{
-        ChannelId, ChannelPrincipal,
+        ChannelPrincipal,
         postgres_changes::{
             ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
             SUBSCRIBED_MESSAGE, Subscription, SystemMessageSink,
         },
     },
     hub::ConnId,
+    model::ChannelId,
     pg::Database,
 };
 use serde_json::{Value, json, value::RawValue};
@@ -62,16 +63,15 @@ struct RecordedDeliveries {
 }
 
 impl DeliverySink for RecordedDeliveries {
-    fn deliver(&self, told: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
+    fn deliver(&self, events: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
         async move {
             let _open = self.gate.lock().await;
-            self.events.lock().extend(told);
+            self.events.lock().extend(events);
         }
         .boxed()
     }
 }
 
-/// A subscribed channel.
 pub struct Listener {
     topic: Arc<str>,
     conn: ConnId,
@@ -92,7 +92,7 @@ impl SystemMessageSink for SystemMessages {
 }
 
 /// Builds the principal of a role and user.
-pub fn claimant(role: &str, sub: Option<Uuid>) -> Arc<ChannelPrincipal> {
+pub fn principal(role: &str, sub: Option<Uuid>) -> Arc<ChannelPrincipal> {
     let claims = json!({"role": role, "sub": sub}).to_string();
     Arc::new(ChannelPrincipal {
         role: role.into(),
@@ -110,11 +110,11 @@ impl ChangesHarness {
 
     pub fn open_with(url: &str, settings: PostgresChangesSettings) -> Self {
         let database = Database::new(url, None, 4).expect("a URL");
-        let heard = Arc::new(RecordedDeliveries::default());
-        let (changes, engine) = PostgresChanges::new(database, heard.clone(), settings);
+        let received = Arc::new(RecordedDeliveries::default());
+        let (changes, engine) = PostgresChanges::new(database, received.clone(), settings);
         let stop = CancellationToken::new();
         tokio::spawn(engine.run(stop.clone()));
-        Self { changes, deliveries: heard, stop }
+        Self { changes, deliveries: received, stop }
     }
 
     /// Blocks deliveries until the guard is dropped.
@@ -123,14 +123,19 @@ impl ChangesHarness {
     }
 
     /// Subscribes without waiting for the confirmation.
-    pub async fn subscribe(&self, topic: &str, who: Arc<ChannelPrincipal>, asked: Value) -> Listener {
+    pub async fn subscribe(
+        &self,
+        topic: &str,
+        principal: Arc<ChannelPrincipal>,
+        subscriptions: Value,
+    ) -> Listener {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let conn = ConnId::new(0, NEXT.fetch_add(1, Ordering::Relaxed), 0);
-        let asked = asked.as_array().expect("a list").iter();
-        let raw = asked.map(|one| RawValue::from_string(one.to_string()).expect("JSON"));
+        let subscriptions = subscriptions.as_array().expect("a list").iter();
+        let raw = subscriptions.map(|one| RawValue::from_string(one.to_string()).expect("JSON"));
         let requested: Vec<_> = raw.filter_map(|raw| RequestedBinding::parse(&raw)).collect();
         let topic: Arc<str> = topic.into();
-        let prepared = self.changes.prepare(topic.clone(), &requested, false, who).await;
+        let prepared = self.changes.prepare(topic.clone(), &requested, false, principal).await;
         let system = Arc::new(SystemMessages::default());
         let read = self.deliveries.events.lock().len();
         let subscription = prepared.activate((ChannelId::next(), conn), system.clone(), || {});
@@ -150,10 +155,10 @@ impl ChangesHarness {
     pub async fn subscribe_and_wait(
         &self,
         topic: &str,
-        who: Arc<ChannelPrincipal>,
-        asked: Value,
+        principal: Arc<ChannelPrincipal>,
+        subscriptions: Value,
     ) -> Listener {
-        let listener = self.subscribe(topic, who, asked).await;
+        let listener = self.subscribe(topic, principal, subscriptions).await;
         listener.wait_for_system_message(true, SUBSCRIBED_MESSAGE).await;
         listener
     }
@@ -195,11 +200,11 @@ impl Listener {
 
     /// Returns the next delivered payload, if any.
     pub fn try_next(&mut self) -> Option<String> {
-        let heard = self.deliveries.events.lock();
-        while let Some(told) = heard.get(self.position) {
+        let received = self.deliveries.events.lock();
+        while let Some(events) = received.get(self.position) {
             self.position += 1;
-            if told.topic == self.topic && told.recipients.contains(&self.conn) {
-                return Some(told.payload.to_string());
+            if events.topic == self.topic && events.recipients.contains(&self.conn) {
+                return Some(events.payload.to_string());
             }
         }
         None

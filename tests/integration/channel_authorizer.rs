@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rollcall::{
     channels::{
-        ChannelPrincipal, Topic,
+        ChannelPrincipal,
         authorization::{
             AuthorizationError, Authorizer, ReadRights, RightsSubscriber, RightsSubscription, WriteRights,
             authorizer,
@@ -17,6 +17,7 @@ use rollcall::{
             DatabaseBroadcast, Payload, StoredMessages, broadcast_reader, partitions::partition_maintainer,
         },
     },
+    model::Topic,
     pg::{Database, listener},
 };
 use serde_json::json;
@@ -66,18 +67,18 @@ struct ChannelHarness {
 }
 
 impl ChannelHarness {
-    async fn new(world: &TestDatabase) -> Self {
-        let database = Database::new(&world.url, None, 2).expect("the URL is fine");
+    async fn new(db: &TestDatabase) -> Self {
+        let database = Database::new(&db.url, None, 2).expect("a valid URL");
         let stop = CancellationToken::new();
         let received = Arc::<Mutex<Vec<DatabaseBroadcast>>>::default();
         let (authorizer, asker, rights_ears) = authorizer(database.clone());
         let (keeper, partition_ears) = partition_maintainer(database.clone());
         let into = received.clone();
-        let (source, messages, ears) = broadcast_reader(database.clone(), 100_000, move |broadcasts| {
+        let (source, messages, handler) = broadcast_reader(database.clone(), 100_000, move |broadcasts| {
             into.lock().extend::<Vec<DatabaseBroadcast>>(broadcasts);
             std::future::ready(())
         });
-        let audience = ((rights_ears, partition_ears), ears);
+        let audience = ((rights_ears, partition_ears), handler);
         tokio::spawn(asker.run(stop.clone()));
         tokio::spawn(keeper.run(stop.clone()));
         tokio::spawn(source.run(stop.clone()));
@@ -86,25 +87,29 @@ impl ChannelHarness {
         Self { authorizer, messages, received, _stop: stop.drop_guard() }
     }
 
-    async fn read(&self, who: &Arc<ChannelPrincipal>, topic: &str) -> Result<ReadRights, AuthorizationError> {
-        self.authorizer.read_rights(who, &Topic::private(topic)).await
+    async fn read(
+        &self,
+        principal: &Arc<ChannelPrincipal>,
+        topic: &str,
+    ) -> Result<ReadRights, AuthorizationError> {
+        self.authorizer.read_rights(principal, &Topic::private(topic)).await
     }
 
     async fn write(
         &self,
-        who: &Arc<ChannelPrincipal>,
+        principal: &Arc<ChannelPrincipal>,
         topic: &str,
     ) -> Result<WriteRights, AuthorizationError> {
-        self.authorizer.write_rights(who, &Topic::private(topic)).await
+        self.authorizer.write_rights(principal, &Topic::private(topic)).await
     }
 
     /// Joins like a session and records changes of access.
-    async fn join(&self, who: &Arc<ChannelPrincipal>, topic: &str) -> JoinedChannel {
-        let room = Topic::private(topic);
-        let rights = self.authorizer.read_rights(who, &room).await.expect("may join");
-        let told = Arc::<RightsLog>::default();
-        let watch = self.authorizer.subscribe(who, &room, rights, told.clone());
-        JoinedChannel { rights_log: told, subscription: watch }
+    async fn join(&self, principal: &Arc<ChannelPrincipal>, topic: &str) -> JoinedChannel {
+        let private_topic = Topic::private(topic);
+        let rights = self.authorizer.read_rights(principal, &private_topic).await.expect("may join");
+        let notified = Arc::<RightsLog>::default();
+        let watch = self.authorizer.subscribe(principal, &private_topic, rights, notified.clone());
+        JoinedChannel { rights_log: notified, subscription: watch }
     }
 
     /// Waits for `count` broadcasts and takes the `n` of their payloads.
@@ -183,61 +188,60 @@ const MEMBERS: &str = "
       with check (extension = 'broadcast' and exists (
         select from public.members m where m.user_id = (select auth.uid()) and m.room = (select realtime.topic()) and m.writes));";
 
-async fn add_member(world: &TestDatabase, user: Uuid, room: &str) {
-    world.execute(&format!("insert into public.members values ($user, '{room}')"), &[("user", user)]).await;
+async fn add_member(db: &TestDatabase, user: Uuid, topic: &str) {
+    db.execute(&format!("insert into public.members values ($user, '{topic}')"), &[("user", user)]).await;
 }
 
-async fn policies_decide_per_caller_and_topic(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
+async fn policies_decide_per_caller_and_topic(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
     let (member, stranger) = (Uuid::new_v4(), Uuid::new_v4());
     assert_eq!(
-        desk.read(&user_principal(member), "room:1").await,
+        harness.read(&user_principal(member), "room:1").await,
         Err(UNAUTHORIZED),
         "without policies all is closed"
     );
-    world.execute(MEMBERS, &[]).await;
-    add_member(&world, member, "room:1").await;
+    db.execute(MEMBERS, &[]).await;
+    add_member(&db, member, "room:1").await;
 
-    assert_eq!(desk.read(&user_principal(member), "room:1").await, Ok(ALL));
-    assert_eq!(desk.read(&user_principal(member), "room:2").await, Err(UNAUTHORIZED));
-    assert_eq!(desk.read(&user_principal(stranger), "room:1").await, Err(UNAUTHORIZED));
+    assert_eq!(harness.read(&user_principal(member), "room:1").await, Ok(ALL));
+    assert_eq!(harness.read(&user_principal(member), "room:2").await, Err(UNAUTHORIZED));
+    assert_eq!(harness.read(&user_principal(stranger), "room:1").await, Err(UNAUTHORIZED));
     assert_eq!(
-        desk.write(&user_principal(member), "room:1").await,
+        harness.write(&user_principal(member), "room:1").await,
         Ok(WriteRights { broadcast: true, presence: false })
     );
-    assert_eq!(desk.write(&user_principal(stranger), "room:1").await, Ok(WriteRights::NONE));
+    assert_eq!(harness.write(&user_principal(stranger), "room:1").await, Ok(WriteRights::NONE));
     for role in ["anon", "none", "", "nosuch", "postgres;", "pg_read_all_data\0"] {
-        let who = principal(role, Some(member));
-        assert_eq!(desk.read(&who, "room:1").await, Err(UNAUTHORIZED), "{role:?}");
+        let unknown = principal(role, Some(member));
+        assert_eq!(harness.read(&unknown, "room:1").await, Err(UNAUTHORIZED), "{role:?}");
     }
-    assert_eq!(desk.read(&principal("service_role", None), "anything").await, Ok(ALL));
-    assert_eq!(desk.write(&principal("service_role", None), "anything").await, Ok(WriteRights::ALL));
-    assert_eq!(desk.read(&user_principal(member), "room:1\0").await, Err(UNAUTHORIZED));
+    assert_eq!(harness.read(&principal("service_role", None), "anything").await, Ok(ALL));
+    assert_eq!(harness.write(&principal("service_role", None), "anything").await, Ok(WriteRights::ALL));
+    assert_eq!(harness.read(&user_principal(member), "room:1\0").await, Err(UNAUTHORIZED));
     assert_eq!(
-        desk.authorizer.read_rights(&user_principal(stranger), &Topic::public("room:1")).await,
+        harness.authorizer.read_rights(&user_principal(stranger), &Topic::public("room:1")).await,
         Ok(ALL)
     );
 
-    world
-        .execute(
-            "create policy broken on realtime.messages for select to authenticated
+    db.execute(
+        "create policy broken on realtime.messages for select to authenticated
                using (case when realtime.topic() = 'broken' then 1 / (length(topic) - 6) = 1 else false end)",
-            &[],
-        )
-        .await;
-    let broken = desk.read(&user_principal(member), "broken").await.unwrap_err();
+        &[],
+    )
+    .await;
+    let broken = harness.read(&user_principal(member), "broken").await.unwrap_err();
     assert_eq!(broken, AuthorizationError::Policy(*b"22012"));
-    assert_eq!(desk.read(&user_principal(member), "room:1").await, Ok(ALL));
-    let kept: i64 = world.query_row("select count(*) from realtime.messages", &[]).await.get(0);
-    assert_eq!(kept, 0, "probes leave nothing");
-    assert!(desk.received.lock().is_empty(), "and are no broadcasts");
+    assert_eq!(harness.read(&user_principal(member), "room:1").await, Ok(ALL));
+    let kept: i64 = db.query_row("select count(*) from realtime.messages", &[]).await.get(0);
+    assert_eq!(kept, 0, "checks leave no rows");
+    assert!(harness.received.lock().is_empty(), "and cause no broadcasts");
 }
 
-async fn concurrent_joins_each_get_the_correct_result(world: Arc<TestDatabase>) {
+async fn concurrent_joins_each_get_the_correct_result(db: Arc<TestDatabase>) {
     const CALLERS: u128 = 400;
-    let desk = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
-    world
+    let harness = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
+    db
         .execute(
             "insert into public.members select ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, 'room:' || n % 10
                from generate_series(0, 399) n",
@@ -245,56 +249,56 @@ async fn concurrent_joins_each_get_the_correct_result(world: Arc<TestDatabase>) 
         )
         .await;
     let reads = (0..CALLERS * 4).map(|n| {
-        let (caller, desk) = (n / 4, &desk);
+        let (caller, harness) = (n / 4, &harness);
         async move {
-            let room = format!("room:{}", (caller + n % 2) % 10);
+            let topic = format!("room:{}", (caller + n % 2) % 10);
             let expected = if n % 2 == 0 { Ok(ALL) } else { Err(UNAUTHORIZED) };
             assert_eq!(
-                desk.read(&user_principal(Uuid::from_u128(caller)), &room).await,
+                harness.read(&user_principal(Uuid::from_u128(caller)), &topic).await,
                 expected,
-                "{caller} in {room}"
+                "{caller} in {topic}"
             );
         }
     });
     join_all(reads).await;
 }
 
-async fn losing_a_membership_notifies_only_that_user(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    let other_node = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
+async fn losing_a_membership_notifies_only_that_user(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    let other_node = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
     let users: Vec<Uuid> = (0..20).map(|_| Uuid::new_v4()).collect();
     let mut joined = HashMap::new();
     for id in &users {
-        add_member(&world, *id, "room:1").await;
+        add_member(&db, *id, "room:1").await;
         joined.insert(
             *id,
             (
-                desk.join(&user_principal(*id), "room:1").await,
+                harness.join(&user_principal(*id), "room:1").await,
                 other_node.join(&user_principal(*id), "room:1").await,
             ),
         );
     }
-    for loser in &users[..5] {
-        world.execute("delete from public.members where user_id = $loser", &[("loser", *loser)]).await;
-        for on in [&joined[loser].0, &joined[loser].1] {
+    for user in &users[..5] {
+        db.execute("delete from public.members where user_id = $affected", &[("affected", *user)]).await;
+        for on in [&joined[user].0, &joined[user].1] {
             on.wait_for_rights(Err(UNAUTHORIZED)).await;
         }
-        assert_eq!(desk.read(&user_principal(*loser), "room:1").await, Err(UNAUTHORIZED));
+        assert_eq!(harness.read(&user_principal(*user), "room:1").await, Err(UNAUTHORIZED));
     }
     // After access is restored the user may join again; the old channel stays denied.
-    add_member(&world, users[0], "room:1").await;
-    assert_eq!(desk.read(&user_principal(users[0]), "room:1").await, Ok(ALL));
-    world.execute("update public.members set room = 'room:2' where user_id = $u", &[("u", users[5])]).await;
+    add_member(&db, users[0], "room:1").await;
+    assert_eq!(harness.read(&user_principal(users[0]), "room:1").await, Ok(ALL));
+    db.execute("update public.members set room = 'room:2' where user_id = $u", &[("u", users[5])]).await;
     joined[&users[5]].0.wait_for_rights(Err(UNAUTHORIZED)).await;
     // This is the last change, so all affected channels have been checked when it is reported.
-    world.execute("delete from public.members where user_id = $u", &[("u", users[6])]).await;
+    db.execute("delete from public.members where user_id = $u", &[("u", users[6])]).await;
     joined[&users[6]].1.wait_for_rights(Err(UNAUTHORIZED)).await;
     for id in &users[7..] {
         assert_eq!(joined[id].0.rights_changes(), [], "no other channel is notified");
-        assert_eq!(desk.read(&user_principal(*id), "room:1").await, Ok(ALL));
+        assert_eq!(harness.read(&user_principal(*id), "room:1").await, Ok(ALL));
     }
-    world.execute("truncate public.members", &[]).await;
+    db.execute("truncate public.members", &[]).await;
     for id in &users[7..] {
         joined[id].0.wait_for_rights(Err(UNAUTHORIZED)).await;
         joined[id].1.wait_for_rights(Err(UNAUTHORIZED)).await;
@@ -302,10 +306,10 @@ async fn losing_a_membership_notifies_only_that_user(world: Arc<TestDatabase>) {
     assert_eq!(joined[&users[0]].0.rights_changes().len(), 1, "a notified channel is not notified again");
 }
 
-async fn policy_grant_and_function_changes_apply_at_once(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    let who = user_principal(Uuid::new_v4());
-    world
+async fn policy_grant_and_function_changes_apply_at_once(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    let principal = user_principal(Uuid::new_v4());
+    db
         .execute(
             "create function public.open_to(topic text) returns boolean language sql stable as 'select topic like ''room:%''';
              create policy open on realtime.messages for select to authenticated
@@ -330,16 +334,16 @@ async fn policy_grant_and_function_changes_apply_at_once(world: Arc<TestDatabase
             Err(UNAUTHORIZED),
         ),
     ] {
-        let joined = desk.join(&who, "room:1").await;
-        world.execute(&format!("begin; {statement}; rollback"), &[]).await;
-        world.execute(statement, &[]).await;
+        let joined = harness.join(&principal, "room:1").await;
+        db.execute(&format!("begin; {statement}; rollback"), &[]).await;
+        db.execute(statement, &[]).await;
         joined.wait_for_rights(expected).await;
         // The join may precede the notification that restored access.
-        let told = joined.rights_changes();
-        let told = told.strip_prefix(&[Ok(ALL)]).unwrap_or(&told);
-        assert_eq!(told, [expected], "a rolled back change is not notified");
+        let notified = joined.rights_changes();
+        let notified = notified.strip_prefix(&[Ok(ALL)]).unwrap_or(&notified);
+        assert_eq!(notified, [expected], "a rolled back change is not notified");
         drop(joined);
-        world
+        db
             .execute(
                 "drop policy if exists open on realtime.messages; drop policy if exists closed on realtime.messages;
                  create or replace function public.open_to(topic text) returns boolean language sql stable as 'select topic like ''room:%''';
@@ -350,156 +354,152 @@ async fn policy_grant_and_function_changes_apply_at_once(world: Arc<TestDatabase
             )
             .await;
     }
-    let joined = desk.join(&who, "room:1").await;
-    world.execute("drop policy open on realtime.messages", &[]).await;
+    let joined = harness.join(&principal, "room:1").await;
+    db.execute("drop policy open on realtime.messages", &[]).await;
     joined.wait_for_rights(Err(UNAUTHORIZED)).await;
 }
 
-async fn write_access_follows_row_changes(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
+async fn write_access_follows_row_changes(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
     let id = Uuid::new_v4();
-    add_member(&world, id, "room:1").await;
-    let joined = desk.join(&user_principal(id), "room:1").await;
+    add_member(&db, id, "room:1").await;
+    let joined = harness.join(&user_principal(id), "room:1").await;
     assert_eq!(joined.subscription.write_rights(), None, "write access was not checked yet");
     let writes = WriteRights { broadcast: true, presence: false };
-    assert_eq!(desk.write(&user_principal(id), "room:1").await, Ok(writes));
+    assert_eq!(harness.write(&user_principal(id), "room:1").await, Ok(writes));
     assert_eq!(joined.subscription.write_rights(), Some(writes));
-    world.execute("update public.members set writes = false", &[]).await;
+    db.execute("update public.members set writes = false", &[]).await;
     wait_until("the loss", || joined.subscription.write_rights() == Some(WriteRights::NONE)).await;
-    assert_eq!(desk.write(&user_principal(id), "room:1").await, Ok(WriteRights::NONE));
-    world.execute("update public.members set writes = true", &[]).await;
+    assert_eq!(harness.write(&user_principal(id), "room:1").await, Ok(WriteRights::NONE));
+    db.execute("update public.members set writes = true", &[]).await;
     wait_until("the gain", || joined.subscription.write_rights() == Some(writes)).await;
-    assert_eq!(joined.rights_changes(), [], "what may be read has not changed");
+    assert_eq!(joined.rights_changes(), [], "read access has not changed");
 }
 
 /// Cuts the LISTEN connections and prevents reconnects while `meanwhile` runs.
 async fn change_while_disconnected(
-    world: &TestDatabase,
-    desk: &ChannelHarness,
+    db: &TestDatabase,
+    harness: &ChannelHarness,
     meanwhile: &str,
     ids: &[(&str, Uuid)],
 ) {
-    let admin = crate::cluster::connect(&world.admin_url()).await;
+    let admin = crate::cluster::connect(&db.admin_url()).await;
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'rollcall-listener'";
-    let database: String = world.query_row("select current_database()", &[]).await.get(0);
+    let database: String = db.query_row("select current_database()", &[]).await.get(0);
     admin.batch_execute(&format!("alter database {database} connection limit 0; {cut}")).await.expect("cut");
-    wait_until("deaf", || !desk.messages.is_connected()).await;
-    world.execute(meanwhile, ids).await;
+    wait_until("the listener is disconnected", || !harness.messages.is_connected()).await;
+    db.execute(meanwhile, ids).await;
     admin.batch_execute(&format!("alter database {database} connection limit -1")).await.expect("open again");
-    timeout(WAIT_TIMEOUT, desk.messages.wait_until_connected()).await.expect("it listens again");
+    timeout(WAIT_TIMEOUT, harness.messages.wait_until_connected())
+        .await
+        .expect("the listener has reconnected");
 }
 
-async fn changes_during_a_lost_connection_are_detected_afterwards(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
-    let (loser, keeper) = (Uuid::new_v4(), Uuid::new_v4());
-    add_member(&world, loser, "room:1").await;
-    add_member(&world, keeper, "room:1").await;
-    let lost = desk.join(&user_principal(loser), "room:1").await;
-    let kept = desk.join(&user_principal(keeper), "room:1").await;
-    change_while_disconnected(
-        &world,
-        &desk,
-        "delete from public.members where user_id = $u",
-        &[("u", loser)],
-    )
-    .await;
+async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
+    let (user, keeper) = (Uuid::new_v4(), Uuid::new_v4());
+    add_member(&db, user, "room:1").await;
+    add_member(&db, keeper, "room:1").await;
+    let lost = harness.join(&user_principal(user), "room:1").await;
+    let kept = harness.join(&user_principal(keeper), "room:1").await;
+    change_while_disconnected(&db, &harness, "delete from public.members where user_id = $u", &[("u", user)])
+        .await;
     lost.wait_for_rights(Err(UNAUTHORIZED)).await;
-    world.execute("delete from public.members where user_id = $u", &[("u", keeper)]).await;
+    db.execute("delete from public.members where user_id = $u", &[("u", keeper)]).await;
     kept.wait_for_rights(Err(UNAUTHORIZED)).await;
     assert_eq!(kept.rights_changes().len(), 1);
 }
 
-async fn policy_changes_are_polled_without_an_event_trigger(world: Arc<TestDatabase>) {
-    let admin = crate::cluster::connect(&world.admin_url()).await;
+async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase>) {
+    let admin = crate::cluster::connect(&db.admin_url()).await;
     admin
         .batch_execute("drop event trigger rollcall_rights_watch; drop event trigger rollcall_policy_watch")
         .await
         .expect("dropped");
-    world.execute(MEMBERS, &[]).await;
-    let desk = ChannelHarness::new(&world).await;
+    db.execute(MEMBERS, &[]).await;
+    let harness = ChannelHarness::new(&db).await;
     let id = Uuid::new_v4();
-    add_member(&world, id, "room:1").await;
-    let joined = desk.join(&user_principal(id), "room:1").await;
+    add_member(&db, id, "room:1").await;
+    let joined = harness.join(&user_principal(id), "room:1").await;
     // The table is watched although no notification announced the policy that reads it.
-    world
+    db
         .wait_until(
             "the table is watched",
             "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_rights_delete')",
             &[],
         )
         .await;
-    world.execute("create policy shut on realtime.messages as restrictive for select to authenticated using (extension = 'broadcast')", &[]).await;
+    db.execute("create policy shut on realtime.messages as restrictive for select to authenticated using (extension = 'broadcast')", &[]).await;
     joined.wait_for_rights(Ok(ReadRights { broadcast: true, presence: false })).await;
-    world.execute("delete from public.members", &[]).await;
+    db.execute("delete from public.members", &[]).await;
     joined.wait_for_rights(Err(UNAUTHORIZED)).await;
 }
 
-async fn a_policy_that_never_returns_delays_only_its_caller(world: Arc<TestDatabase>) {
-    let desk = Arc::new(ChannelHarness::new(&world).await);
-    world.execute(MEMBERS, &[]).await;
-    world
-        .execute(
-            "create policy slow on realtime.messages for select to authenticated
+async fn a_policy_that_never_returns_delays_only_its_caller(db: Arc<TestDatabase>) {
+    let harness = Arc::new(ChannelHarness::new(&db).await);
+    db.execute(MEMBERS, &[]).await;
+    db.execute(
+        "create policy slow on realtime.messages for select to authenticated
                using (case when realtime.topic() = 'slow' then pg_sleep(3600) is null else false end)",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     let (id, slow) = (Uuid::new_v4(), Uuid::new_v4());
-    add_member(&world, id, "room:1").await;
-    let asking = desk.clone();
+    add_member(&db, id, "room:1").await;
+    let asking = harness.clone();
     let sleeper = tokio::spawn(async move { asking.read(&user_principal(slow), "slow").await });
     let mut slowest = Duration::ZERO;
     while !sleeper.is_finished() {
         let started = Instant::now();
         // Each user needs a separate check.
-        assert_eq!(desk.read(&user_principal(Uuid::new_v4()), "room:1").await, Err(UNAUTHORIZED));
+        assert_eq!(harness.read(&user_principal(Uuid::new_v4()), "room:1").await, Err(UNAUTHORIZED));
         slowest = slowest.max(started.elapsed());
     }
     assert_eq!(sleeper.await.expect("no panic"), Err(AuthorizationError::QueryCanceled));
-    assert!(slowest < Duration::from_millis(950), "others waited {slowest:?}");
-    assert_eq!(desk.read(&user_principal(id), "room:1").await, Ok(ALL));
+    assert!(slowest < Duration::from_millis(950), "other callers waited {slowest:?}");
+    assert_eq!(harness.read(&user_principal(id), "room:1").await, Ok(ALL));
 }
 
-async fn a_missing_partition_is_created_at_once(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
+async fn a_missing_partition_is_created_at_once(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
     let id = Uuid::new_v4();
-    add_member(&world, id, "room:1").await;
+    add_member(&db, id, "room:1").await;
     let drop_today = "do $$ begin execute 'drop table realtime.messages_' || to_char(now() at time zone 'utc', 'YYYY_MM_DD'); end $$";
-    world.execute(drop_today, &[]).await;
-    assert_eq!(desk.read(&user_principal(id), "room:1").await, Ok(ALL), "joins are not affected");
-    world.execute(drop_today, &[]).await;
+    db.execute(drop_today, &[]).await;
+    assert_eq!(harness.read(&user_principal(id), "room:1").await, Ok(ALL), "joins are not affected");
+    db.execute(drop_today, &[]).await;
     let is_there = "select to_regclass('realtime.messages_' || to_char(now() at time zone 'utc', 'YYYY_MM_DD')) is not null";
-    world.wait_until("nor are later messages", is_there, &[]).await;
-    world.execute("select realtime.send('{\"n\": 1}', 'e', 'room:1')", &[]).await;
-    assert_eq!(desk.take_numbers(1).await, [1]);
+    db.wait_until("nor are later messages", is_there, &[]).await;
+    db.execute("select realtime.send('{\"n\": 1}', 'e', 'room:1')", &[]).await;
+    assert_eq!(harness.take_numbers(1).await, [1]);
 }
 
-async fn several_nodes_maintain_partitions_concurrently(world: Arc<TestDatabase>) {
+async fn several_nodes_maintain_partitions_concurrently(db: Arc<TestDatabase>) {
     let drop_all = "do $$ declare t regclass; begin
         for t in select inhrelid::regclass from pg_inherits where inhparent = 'realtime.messages'::regclass loop
           execute 'drop table ' || t;
         end loop; end $$";
-    world.execute(drop_all, &[]).await;
+    db.execute(drop_all, &[]).await;
     let keep = (0..8).map(|_| async {
-        let client = world.connect().await;
+        let client = db.connect().await;
         let row = client.query_one("select created from rollcall.keep_message_partitions()", &[]).await;
         row.expect("it works").get::<_, i32>(0)
     });
     assert_eq!(join_all(keep).await.into_iter().sum::<i32>(), 5, "each is created once, without an error");
 }
 
-async fn broadcasts_follow_commit_order_and_skip_rollbacks(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    let (early, late) = (world.connect().await, world.connect().await);
+async fn broadcasts_follow_commit_order_and_skip_rollbacks(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    let (early, late) = (db.connect().await, db.connect().await);
     let send = |n: u32| format!("select realtime.send('{{\"n\": {n}}}', 'e', 'room:1')");
     // Messages committed before the listener started are read in time order; from this one on in commit order.
     early.batch_execute(&send(0)).await.expect("sent");
-    wait_until("the first", || !desk.received.lock().is_empty()).await;
-    desk.received.lock().clear();
+    wait_until("the first", || !harness.received.lock().is_empty()).await;
+    harness.received.lock().clear();
     early.batch_execute(&format!("begin; {}; {}", send(3), send(4))).await.expect("sent");
     late.batch_execute(&format!(
         "begin; {}; {}; savepoint a; {}; rollback to a; commit",
@@ -519,8 +519,8 @@ async fn broadcasts_follow_commit_order_and_skip_rollbacks(world: Arc<TestDataba
     )
     .await
     .expect("sent");
-    wait_until("all", || desk.received.lock().len() >= 11).await;
-    let received: Vec<DatabaseBroadcast> = desk.received.lock().drain(..).collect();
+    wait_until("all", || harness.received.lock().len() >= 11).await;
+    let received: Vec<DatabaseBroadcast> = harness.received.lock().drain(..).collect();
     assert_eq!(received[..10].iter().map(number).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
     assert_eq!(received[0].topic, Topic::private("room:1"));
     assert_eq!(received[9].topic, Topic::public("room:1"));
@@ -530,20 +530,20 @@ async fn broadcasts_follow_commit_order_and_skip_rollbacks(world: Arc<TestDataba
     assert_eq!(&*received[10].event, "bytes");
 }
 
-async fn missed_broadcasts_arrive_once_in_order(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    world.execute("select realtime.send('{\"n\": 1}', 'e', 'room:1')", &[]).await;
-    wait_until("the first", || desk.received.lock().len() == 1).await;
+async fn missed_broadcasts_arrive_once_in_order(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    db.execute("select realtime.send('{\"n\": 1}', 'e', 'room:1')", &[]).await;
+    wait_until("the first", || harness.received.lock().len() == 1).await;
     for round in 0..3 {
         let from = 2 + round * 100;
         // Messages sent without a listener, including one whose transaction started earlier.
-        let open = world.connect().await;
+        let open = db.connect().await;
         open.batch_execute(&format!("begin; select realtime.send('{{\"n\": {from}}}', 'e', 'room:1')"))
             .await
             .expect("sent");
         change_while_disconnected(
-            &world,
-            &desk,
+            &db,
+            &harness,
             &format!(
                 "select realtime.send(jsonb_build_object('n', n), 'e', 'room:1') from generate_series({}, {}) n",
                 from + 1,
@@ -553,10 +553,10 @@ async fn missed_broadcasts_arrive_once_in_order(world: Arc<TestDatabase>) {
         )
         .await;
         open.batch_execute("commit").await.expect("committed");
-        world.execute(&format!("select realtime.send('{{\"n\": {}}}', 'e', 'room:1')", from + 99), &[]).await;
-        wait_until("all of it", || desk.received.lock().len() > (round as usize + 1) * 100).await;
+        db.execute(&format!("select realtime.send('{{\"n\": {}}}', 'e', 'room:1')", from + 99), &[]).await;
+        wait_until("all of it", || harness.received.lock().len() > (round as usize + 1) * 100).await;
     }
-    let numbers = desk.take_numbers(301).await;
+    let numbers = harness.take_numbers(301).await;
     let mut sorted = numbers.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, (1..=301).collect::<Vec<_>>(), "each once");
@@ -566,21 +566,21 @@ async fn missed_broadcasts_arrive_once_in_order(world: Arc<TestDatabase>) {
     assert!(in_order.is_sorted(), "{in_order:?}");
 }
 
-async fn a_thousand_rows_of_one_statement_arrive_in_order(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    world
+async fn a_thousand_rows_of_one_statement_arrive_in_order(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    db
         .execute(
             "insert into realtime.messages (topic, extension, event, payload, private)
                select 'room:1', 'broadcast', 'e', json_build_object('n', n, 'filler', repeat('x', 30000)), true from generate_series(1, 1000) n",
             &[],
         )
         .await;
-    assert_eq!(desk.take_numbers(1_000).await, (1..=1_000).collect::<Vec<_>>());
+    assert_eq!(harness.take_numbers(1_000).await, (1..=1_000).collect::<Vec<_>>());
 }
 
-async fn rows_that_are_not_broadcasts_are_skipped(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    world
+async fn rows_that_are_not_broadcasts_are_skipped(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    db
         .execute(
             "insert into realtime.messages (topic, extension, event, payload, private) values
                ('t', 'broadcast', 'e', '{\"n\": 1}', true), ('t', 'broadcast', null, '{\"n\": 2}', true),
@@ -593,13 +593,13 @@ async fn rows_that_are_not_broadcasts_are_skipped(world: Arc<TestDatabase>) {
             &[],
         )
         .await;
-    assert_eq!(desk.take_numbers(3).await, [1, 6, 8]);
+    assert_eq!(harness.take_numbers(3).await, [1, 6, 8]);
 }
 
-async fn replay_returns_the_newest_since_a_time_oldest_first(world: Arc<TestDatabase>) {
-    let desk = ChannelHarness::new(&world).await;
-    let room = Topic::private("room:1");
-    world
+async fn replay_returns_the_newest_since_a_time_oldest_first(db: Arc<TestDatabase>) {
+    let harness = ChannelHarness::new(&db).await;
+    let topic = Topic::private("room:1");
+    db
         .execute(
             "begin; select realtime.send(jsonb_build_object('n', n), 'e', 'room:1') from generate_series(1, 40) n;
              select realtime.send('{\"n\": 98}', 'e', 'room:2'), realtime.send('{\"n\": 99}', 'e', 'room:1', false); commit;
@@ -611,54 +611,60 @@ async fn replay_returns_the_newest_since_a_time_oldest_first(world: Arc<TestData
         )
         .await;
     let replay = async |since, limit| {
-        let stored = desk.messages.replay(&room, since, limit).await.expect("it works");
+        let stored = harness.messages.replay(&topic, since, limit).await.expect("it works");
         stored.broadcasts.iter().map(number).collect::<Vec<_>>()
     };
     let a_moment_ago = jiff::Timestamp::now().as_millisecond() - 30_000;
-    assert_eq!(replay(a_moment_ago, 3).await, [38, 39, 40], "in their order, although of one transaction");
+    assert_eq!(replay(a_moment_ago, 3).await, [38, 39, 40], "in order, although of one transaction");
     assert_eq!(replay(a_moment_ago, 1_000).await, (16..=40).collect::<Vec<_>>());
     assert_eq!(replay(a_moment_ago, 0).await, [40]);
     assert_eq!(replay(-1, -5).await, [40]);
     assert_eq!(replay(a_moment_ago + 3_600_000, 25).await, [] as [i64; 0]);
     assert_eq!(replay(i64::MAX, 25).await, [] as [i64; 0]);
-    world.execute("delete from realtime.messages where payload ->> 'n' <> '0'", &[]).await;
+    db.execute("delete from realtime.messages where payload ->> 'n' <> '0'", &[]).await;
     assert_eq!(replay(a_moment_ago, 25).await, [] as [i64; 0], "older than requested");
     assert_eq!(replay(a_moment_ago - 60_000, 25).await, [0]);
     assert!(
-        desk.messages.replay(&Topic::public("room:1"), 0, 25).await.expect("it works").broadcasts.is_empty()
+        harness
+            .messages
+            .replay(&Topic::public("room:1"), 0, 25)
+            .await
+            .expect("it works")
+            .broadcasts
+            .is_empty()
     );
 }
 
-async fn a_revocation_among_a_thousand_channels_takes_under_250_ms(world: Arc<TestDatabase>) {
+async fn a_revocation_among_a_thousand_channels_takes_under_250_ms(db: Arc<TestDatabase>) {
     const CHANNELS: usize = 1_000;
     const LIMIT: Duration = Duration::from_millis(250);
-    let desk = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
+    let harness = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
     let users: Vec<Uuid> = (0..CHANNELS).map(|_| Uuid::new_v4()).collect();
-    world
+    db
         .sql
         .execute("insert into public.members select u, 'room:' || n % 50 from unnest($1::uuid[]) with ordinality u (u, n)", &[&users])
         .await
         .expect("inserted");
     let joins = users.iter().enumerate().map(|(n, id)| {
-        let desk = &desk;
-        async move { desk.join(&user_principal(*id), &format!("room:{}", (n + 1) % 50)).await }
+        let harness = &harness;
+        async move { harness.join(&user_principal(*id), &format!("room:{}", (n + 1) % 50)).await }
     });
     let joined = join_all(joins).await;
     let mut slowest = Duration::ZERO;
     for n in 0..20 {
         let started = Instant::now();
-        world.execute("delete from public.members where user_id = $u", &[("u", users[n])]).await;
-        let told = joined[n].wait_for_rights(Err(UNAUTHORIZED)).await;
-        slowest = slowest.max(told - started);
+        db.execute("delete from public.members where user_id = $u", &[("u", users[n])]).await;
+        let notified = joined[n].wait_for_rights(Err(UNAUTHORIZED)).await;
+        slowest = slowest.max(notified - started);
     }
     println!("a row: slowest of 20 among {CHANNELS}: {slowest:?}");
     assert!(slowest < LIMIT, "{slowest:?}");
-    let told = joined.iter().filter(|joined| !joined.rights_changes().is_empty()).count();
-    assert_eq!(told, 20, "no other channel is notified");
+    let notified = joined.iter().filter(|joined| !joined.rights_changes().is_empty()).count();
+    assert_eq!(notified, 20, "no other channel is notified");
 
     let started = Instant::now();
-    world.execute("alter policy members_read on realtime.messages using (realtime.topic() <> 'room:7' and exists (
+    db.execute("alter policy members_read on realtime.messages using (realtime.topic() <> 'room:7' and exists (
         select from public.members m where m.user_id = (select auth.uid()) and m.room = (select realtime.topic())))", &[]).await;
     let mut slowest = Duration::ZERO;
     for (_, joined) in joined.iter().enumerate().filter(|(n, _)| *n >= 20 && (n + 1) % 50 == 7) {
@@ -669,14 +675,14 @@ async fn a_revocation_among_a_thousand_channels_takes_under_250_ms(world: Arc<Te
 }
 
 /// Over sockets of a whole server: access is removed by a row, by a policy, and by a row that affects no channel.
-async fn a_revocation_closes_only_the_affected_channel_within_250_ms(world: Arc<TestDatabase>) {
+async fn a_revocation_closes_only_the_affected_channel_within_250_ms(db: Arc<TestDatabase>) {
     const LIMIT: Duration = Duration::from_millis(250);
-    let node = world.start_server().await;
-    world.execute(MEMBERS, &[]).await;
+    let node = db.start_server().await;
+    db.execute(MEMBERS, &[]).await;
     let mut sockets = Vec::new();
     for _ in 0..10 {
         let user = User::new();
-        add_member(&world, user.id, "room:1").await;
+        add_member(&db, user.id, "room:1").await;
         let path = format!("/realtime/v1/websocket?apikey={}&vsn=2.0.0", user.token);
         let mut socket = open_socket(node.address, &path, &[]).await.expect("the socket opens");
         socket
@@ -686,16 +692,17 @@ async fn a_revocation_closes_only_the_affected_channel_within_250_ms(world: Arc<
         assert_eq!(reply[4]["status"], "ok", "{reply}");
         sockets.push((user.id, socket));
     }
-    let without = "alter policy members_read on realtime.messages using (auth.uid() <> $loser and exists (
+    let without = "alter policy members_read on realtime.messages using (auth.uid() <> $affected and exists (
         select from public.members m where m.user_id = (select auth.uid()) and m.room = (select realtime.topic())))";
-    for change in ["delete from public.members where user_id = $loser", without] {
-        let (loser, mut losing) = sockets.pop().expect("a socket is left");
+    for change in ["delete from public.members where user_id = $affected", without] {
+        let (affected, mut revoked) = sockets.pop().expect("a socket is left");
         let started = Instant::now();
-        world.execute(change, &[("loser", loser)]).await;
+        db.execute(change, &[("affected", affected)]).await;
         let message = "You do not have permissions to read from this Channel topic: room:1";
-        let told = json!({"message": message, "status": "error", "extension": "system", "channel": "room:1"});
-        losing.expect_message(json!(["1", null, "realtime:room:1", "system", told])).await;
-        losing.expect_message(json!(["1", "1", "realtime:room:1", "phx_close", {}])).await;
+        let system =
+            json!({"message": message, "status": "error", "extension": "system", "channel": "room:1"});
+        revoked.expect_message(json!(["1", null, "realtime:room:1", "system", system])).await;
+        revoked.expect_message(json!(["1", "1", "realtime:room:1", "phx_close", {}])).await;
         assert!(started.elapsed() < LIMIT, "{change}: {:?}", started.elapsed());
     }
     for (_, socket) in &mut sockets {
@@ -704,7 +711,7 @@ async fn a_revocation_closes_only_the_affected_channel_within_250_ms(world: Arc<
             .expect_message(json!([null, "2", "phoenix", "phx_reply", {"status": "ok", "response": {}}]))
             .await;
     }
-    world.execute("select realtime.send('{\"n\": 1}', repeat('e', 300), 'room:1')", &[]).await;
+    db.execute("select realtime.send('{\"n\": 1}', repeat('e', 300), 'room:1')", &[]).await;
     for (_, socket) in &mut sockets {
         let frame = socket.next_message().await;
         assert_eq!((&frame[3], &frame[4]["payload"]["n"]), (&json!("broadcast"), &json!(1)), "{frame}");
@@ -713,15 +720,15 @@ async fn a_revocation_closes_only_the_affected_channel_within_250_ms(world: Arc<
 
 /// Random members, policies and callers. After every few changes the cached rights, the notifications and new answers
 /// must equal what `select` and `insert` as the caller return.
-async fn random_histories_match_select_and_insert_as_the_caller(world: Arc<TestDatabase>) {
+async fn random_histories_match_select_and_insert_as_the_caller(db: Arc<TestDatabase>) {
     const ROUNDS: usize = 60;
     let seed: u64 =
         std::env::var("ROLLCALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("ROLLCALL_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let desk = ChannelHarness::new(&world).await;
-    world.execute(MEMBERS, &[]).await;
-    world
+    let harness = ChannelHarness::new(&db).await;
+    db.execute(MEMBERS, &[]).await;
+    db
         .execute(
             "create table public.bans (user_id uuid);
              create function public.banned() returns boolean language sql stable security definer set search_path = ''
@@ -753,9 +760,9 @@ async fn random_histories_match_select_and_insert_as_the_caller(world: Arc<TestD
         ),
     ];
     let users: Vec<Uuid> = (0..5).map(|_| Uuid::new_v4()).collect();
-    let mut claimants: Vec<Arc<ChannelPrincipal>> = users.iter().map(|id| user_principal(*id)).collect();
-    claimants.push(principal("anon", None));
-    claimants.push(principal("service_role", None));
+    let mut principals: Vec<Arc<ChannelPrincipal>> = users.iter().map(|id| user_principal(*id)).collect();
+    principals.push(principal("anon", None));
+    principals.push(principal("service_role", None));
     let mut topics: Vec<String> = (0..3).map(|n| format!("room:{n}")).collect();
     topics.extend(users[..2].iter().map(|id| format!("user:{id}")));
     let mut joined: HashMap<(usize, usize), JoinedChannel> = HashMap::new();
@@ -784,24 +791,26 @@ async fn random_histories_match_select_and_insert_as_the_caller(world: Arc<TestD
                     "begin; delete from public.members where user_id = '{user}'; insert into public.bans values ('{user}'); rollback"
                 ),
             };
-            world.execute(&statement, &[]).await;
+            db.execute(&statement, &[]).await;
         }
         // Some callers join or leave before the changes are noticed.
         for _ in 0..3 {
-            let (who, topic) =
-                (random.random_range(0..claimants.len()), random.random_range(0..topics.len()));
-            if joined.remove(&(who, topic)).is_none() {
+            let (caller, topic) =
+                (random.random_range(0..principals.len()), random.random_range(0..topics.len()));
+            if joined.remove(&(caller, topic)).is_none() {
                 let room = Topic::private(&*topics[topic]);
-                if let Ok(rights) = desk.authorizer.read_rights(&claimants[who], &room).await {
-                    let told = Arc::<RightsLog>::default();
-                    let watch = desk.authorizer.subscribe(&claimants[who], &room, rights, told.clone());
-                    joined.insert((who, topic), JoinedChannel { rights_log: told, subscription: watch });
+                if let Ok(rights) = harness.authorizer.read_rights(&principals[caller], &room).await {
+                    let notified = Arc::<RightsLog>::default();
+                    let watch =
+                        harness.authorizer.subscribe(&principals[caller], &room, rights, notified.clone());
+                    joined
+                        .insert((caller, topic), JoinedChannel { rights_log: notified, subscription: watch });
                 }
             }
         }
-        for (who, claimant) in claimants.iter().enumerate() {
-            for (place, topic) in topics.iter().enumerate() {
-                let (read, write) = expected_rights(&world, claimant, topic).await;
+        for (caller, principal) in principals.iter().enumerate() {
+            for (topic_index, topic) in topics.iter().enumerate() {
+                let (read, write) = expected_rights(&db, principal, topic).await;
                 let expected = match read {
                     (false, false) => Err(()),
                     (broadcast, presence) => Ok(ReadRights { broadcast, presence }),
@@ -809,34 +818,34 @@ async fn random_histories_match_select_and_insert_as_the_caller(world: Arc<TestD
                 // A loss takes effect once its notification arrives.
                 let started = Instant::now();
                 loop {
-                    let known = desk.read(claimant, topic).await;
+                    let known = harness.read(principal, topic).await;
                     if known.map_err(drop) == expected {
                         break;
                     }
                     assert!(
                         started.elapsed() < WAIT_TIMEOUT,
-                        "{claimant:?} reads {topic}: {known:?}, not {expected:?}"
+                        "{principal:?} reads {topic}: {known:?}, not {expected:?}"
                     );
                 }
                 loop {
-                    let known = desk.write(claimant, topic).await.unwrap_or(WriteRights::NONE);
+                    let known = harness.write(principal, topic).await.unwrap_or(WriteRights::NONE);
                     if (known.broadcast, known.presence) == write {
                         break;
                     }
                     assert!(
                         started.elapsed() < WAIT_TIMEOUT,
-                        "{claimant:?} writes {topic}: {known:?}, not {write:?}"
+                        "{principal:?} writes {topic}: {known:?}, not {write:?}"
                     );
                 }
-                if let Some(channel) = joined.get(&(who, place)) {
+                if let Some(channel) = joined.get(&(caller, topic_index)) {
                     if expected.is_err() {
                         wait_until("the loss is notified", || {
                             matches!(channel.rights_changes().last(), Some(Err(_)))
                         })
                         .await;
-                        joined.remove(&(who, place));
+                        joined.remove(&(caller, topic_index));
                     } else {
-                        wait_until("what may be written is known rightly or not at all", || {
+                        wait_until("cached write access is current or absent", || {
                             channel
                                 .subscription
                                 .write_rights()
@@ -847,7 +856,7 @@ async fn random_histories_match_select_and_insert_as_the_caller(world: Arc<TestD
                         // ended.
                         match channel.rights_changes().last() {
                             None => {}
-                            Some(Err(_)) => drop(joined.remove(&(who, place))),
+                            Some(Err(_)) => drop(joined.remove(&(caller, topic_index))),
                             Some(Ok(_)) => {
                                 let now = expected.map_err(|()| UNAUTHORIZED);
                                 wait_until("the last notification is current", || {
@@ -865,13 +874,13 @@ async fn random_histories_match_select_and_insert_as_the_caller(world: Arc<TestD
 
 /// Returns whether `select` and `insert` as the caller are allowed, for broadcast and presence.
 async fn expected_rights(
-    world: &TestDatabase,
-    claimant: &ChannelPrincipal,
+    db: &TestDatabase,
+    principal: &ChannelPrincipal,
     topic: &str,
 ) -> ((bool, bool), (bool, bool)) {
     let as_caller = format!(
         "set local role {}; select set_config('request.jwt.claims', '{}', true), set_config('realtime.topic', '{topic}', true)",
-        claimant.role, claimant.claims
+        principal.role, principal.claims
     );
     let mut read = (false, false);
     let mut write = (false, false);
@@ -882,15 +891,15 @@ async fn expected_rights(
         let row = format!(
             "insert into realtime.messages (id, topic, extension) values ('{id}', '{topic}', '{extension}')"
         );
-        world.execute(&format!("begin; {row}; {as_caller}"), &[]).await;
-        let seen = world.sql.query("select from realtime.messages where id = $1", &[&id]).await;
+        db.execute(&format!("begin; {row}; {as_caller}"), &[]).await;
+        let seen = db.sql.query("select from realtime.messages where id = $1", &[&id]).await;
         *read = seen.is_ok_and(|rows| !rows.is_empty());
-        world.execute("rollback", &[]).await;
-        world.execute(&format!("begin; {as_caller}"), &[]).await;
+        db.execute("rollback", &[]).await;
+        db.execute(&format!("begin; {as_caller}"), &[]).await;
         let row =
             format!("insert into realtime.messages (topic, extension) values ('{topic}', '{extension}')");
-        *write = world.sql.execute(&row, &[]).await.is_ok();
-        world.execute("rollback", &[]).await;
+        *write = db.sql.execute(&row, &[]).await.is_ok();
+        db.execute("rollback", &[]).await;
     }
     (read, write)
 }

@@ -6,14 +6,11 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
-    channels::{
-        Topic,
-        bus::{
-            Bus, BusMessage, BusSubscriber, Peers,
-            postgres::{PostgresBus, postgres_bus},
-        },
+    channels::bus::{
+        Bus, BusMessage, BusSubscriber, Peers,
+        postgres::{PostgresBus, postgres_bus},
     },
-    model::NodeId,
+    model::{NodeId, Topic},
     pg::{Database, listener, queries::node},
 };
 use tokio::{
@@ -58,21 +55,23 @@ struct BusNode {
 }
 
 impl BusNode {
-    async fn open(world: &TestDatabase) -> Self {
-        let database = Database::new(&world.url, None, 4).expect("the URL is fine");
-        let (node, heard, stop) = (NodeId::random(), ReceivedMessages::default(), CancellationToken::new());
+    async fn open(db: &TestDatabase) -> Self {
+        let database = Database::new(&db.url, None, 4).expect("a valid URL");
+        let (node, received, stop) =
+            (NodeId::random(), ReceivedMessages::default(), CancellationToken::new());
         node::renew_lease(&database.server_connection().await.expect("a connection"), node, LEASE)
             .await
             .expect("a lease");
-        let (bus, sender, receiver, ears) = postgres_bus(node, &database, Peers::new(LEASE), heard.clone());
+        let (bus, sender, receiver, handler) =
+            postgres_bus(node, &database, Peers::new(LEASE), received.clone());
         let mut ready = receiver.ready();
         let tasks = vec![
             tokio::spawn(sender.run(stop.clone())),
             tokio::spawn(receiver.run(stop.clone())),
-            tokio::spawn(listener::run(database.direct_connector().clone(), ears, stop)),
+            tokio::spawn(listener::run(database.direct_connector().clone(), handler, stop)),
         ];
         ready.wait_for(|ready| *ready).await.expect("it runs");
-        Self { bus, received: heard, node, database, tasks }
+        Self { bus, received, node, database, tasks }
     }
 
     fn publish(&self, body: impl Into<Bytes>) {
@@ -101,14 +100,14 @@ impl Drop for BusNode {
     }
 }
 
-async fn messages_reach_other_nodes_in_order(world: Arc<TestDatabase>) {
-    let stops = [BusNode::open(&world).await, BusNode::open(&world).await, BusNode::open(&world).await];
-    let said: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
+async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
+    let stops = [BusNode::open(&db).await, BusNode::open(&db).await, BusNode::open(&db).await];
+    let sent: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
     let started = Instant::now();
     stops[0].publish("first");
     stops[1].wait_for_messages(1).await;
     println!("a message crossed the nodes in {:?}", started.elapsed());
-    for (n, text) in said.iter().enumerate() {
+    for (n, text) in sent.iter().enumerate() {
         stops[0].publish(text.clone());
         if n % 50 == 0 {
             sleep(Duration::from_millis(1)).await;
@@ -116,45 +115,44 @@ async fn messages_reach_other_nodes_in_order(world: Arc<TestDatabase>) {
     }
     stops[2].publish(vec![b'x'; 3_000_000]);
     for stop in &stops[1..2] {
-        let mut heard = stop.wait_for_messages(5_002).await;
-        heard.retain(|text| text.len() < 100);
-        assert_eq!(heard[1..], said);
+        let mut received = stop.wait_for_messages(5_002).await;
+        received.retain(|text| text.len() < 100);
+        assert_eq!(received[1..], sent);
     }
     assert_eq!(stops[0].wait_for_messages(1).await[0].len(), 3_000_000);
     assert!(stops[1].received.0.lock().iter().all(|message| message.topic == Topic::private("lobby")));
 }
 
-async fn a_single_node_writes_no_bus_rows(world: Arc<TestDatabase>) {
-    let stop = BusNode::open(&world).await;
+async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
+    let stop = BusNode::open(&db).await;
     (0..100).for_each(|_| stop.publish("anybody?"));
-    let other = BusNode::open(&world).await;
+    let other = BusNode::open(&db).await;
     stop.publish("hello");
     assert_eq!(other.wait_for_messages(1).await, ["hello"]);
-    let row = world
+    let row = db
         .query_row("select count(*), (select last_value from rollcall.bus_id) from rollcall.bus", &[])
         .await;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
 
-async fn peers_know_a_starting_node_before_it_is_ready(world: Arc<TestDatabase>) {
-    let mut stops = vec![BusNode::open(&world).await];
+async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
+    let mut stops = vec![BusNode::open(&db).await];
     for _ in 0..4 {
-        let newcomer = BusNode::open(&world).await;
+        let newcomer = BusNode::open(&db).await;
         stops.iter().for_each(|stop| stop.publish("welcome"));
         assert_eq!(newcomer.wait_for_messages(stops.len()).await.len(), stops.len());
         stops.push(newcomer);
     }
 }
 
-async fn a_lost_connection_loses_only_messages_sent_meanwhile(world: Arc<TestDatabase>) {
-    let (here, there) = (BusNode::open(&world).await, BusNode::open(&world).await);
-    world
-        .execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity
+async fn a_lost_connection_loses_only_messages_sent_meanwhile(db: Arc<TestDatabase>) {
+    let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
+    db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity
              where datname = current_database() and pid <> pg_backend_pid()",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     let started = Instant::now();
     while there.received_texts().is_empty() {
         assert!(started.elapsed() < WAIT_TIMEOUT);
@@ -171,8 +169,8 @@ async fn a_lost_connection_loses_only_messages_sent_meanwhile(world: Arc<TestDat
     assert_eq!(good, 1);
 }
 
-async fn old_bus_rows_are_deleted(world: Arc<TestDatabase>) {
-    let (here, there) = (BusNode::open(&world).await, BusNode::open(&world).await);
+async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
+    let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
     here.publish("soon forgotten");
     there.wait_for_messages(1).await;
     assert_ne!(here.node, there.node);
@@ -181,17 +179,15 @@ async fn old_bus_rows_are_deleted(world: Arc<TestDatabase>) {
         "insert into rollcall.bus (slot, payload) values ((rollcall.bus_slot() + 1) % 3, '') returning id";
     let started = Instant::now();
     loop {
-        let id: i64 = world.query_row(put, &[]).await.get(0);
-        let emptied: bool = world.query_row("select rollcall.tidy_bus()", &[]).await.get(0);
-        let left: i64 =
-            world.query_row("select count(*) from rollcall.bus where id = $1", &[&id]).await.get(0);
+        let id: i64 = db.query_row(put, &[]).await.get(0);
+        let emptied: bool = db.query_row("select rollcall.tidy_bus()", &[]).await.get(0);
+        let left: i64 = db.query_row("select count(*) from rollcall.bus where id = $1", &[&id]).await.get(0);
         if emptied && left == 0 {
             break;
         }
         assert!(started.elapsed() < WAIT_TIMEOUT * 3, "old rows are deleted");
         sleep(Duration::from_millis(100)).await;
     }
-    let kept: i64 =
-        world.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
-    assert_eq!(kept, 1, "what is young stays");
+    let kept: i64 = db.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
+    assert_eq!(kept, 1, "recent rows stay");
 }

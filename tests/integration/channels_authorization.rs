@@ -42,8 +42,8 @@ fn private_join(token: &str) -> Value {
 }
 
 // docs/protocol/realtime.md, "Private channel without policies"
-async fn private_channels_are_denied_without_policies(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn private_channels_are_denied_without_policies(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         for token in [User::new().token, anon_key()] {
@@ -59,9 +59,9 @@ async fn private_channels_are_denied_without_policies(world: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Read and write permissions"
-async fn access_to_one_extension_allows_the_join(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn access_to_one_extension_allows_the_join(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let config = |key: &str| json!({"broadcast": {"ack": true}, "presence": {"key": key, "enabled": true}});
     let mut sockets =
         [node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V2).await];
@@ -85,16 +85,16 @@ async fn access_to_one_extension_allows_the_join(world: Arc<TestDatabase>) {
     }
     let reference = one.broadcast("realtime:presence:1", "e", json!({})).await;
     assert_eq!(one.wait_for_reply(&reference).await["status"], "error");
-    world.execute("select realtime.send('{}', 'e', 'presence:1', true)", &[]).await;
+    db.execute("select realtime.send('{}', 'e', 'presence:1', true)", &[]).await;
     for socket in [one, two] {
         socket.expect_no_frame().await;
     }
 }
 
 // docs/protocol/realtime.md, "Policy context"
-async fn policies_read_user_claims_topic_and_headers(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn policies_read_user_claims_topic_and_headers(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::with_claims(json!({"app_metadata": {"team": "red"}}));
     let path = format!("/realtime/v1/websocket?vsn=2.0.0&apikey={}", anon_key());
     let headers = [("x-room", "blue".to_owned()), ("y-room", "green".to_owned())];
@@ -118,24 +118,24 @@ async fn policies_read_user_claims_topic_and_headers(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Cached write permissions"
-async fn write_access_follows_the_current_token(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn write_access_follows_the_current_token(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
-    let token = |speaks: bool| {
+    let token = |can_write: bool| {
         mint_token(&json!({
             "sub": user.id, "role": "authenticated", "exp": unix_time_in(600),
-            "hears": true, "sees": true, "speaks": speaks,
+            "reads_broadcast": true, "reads_presence": true, "can_write": can_write,
         }))
     };
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let topic = "realtime:claims:1";
     socket.join_private(topic, &token(true), json!({"broadcast": {"ack": true}})).await;
-    for speaks in [true, false, true] {
-        socket.set_token(topic, &token(speaks)).await;
+    for can_write in [true, false, true] {
+        socket.set_token(topic, &token(can_write)).await;
         for _ in 0..2 {
             let reference = socket.broadcast(topic, "e", json!({})).await;
-            assert_eq!(socket.wait_for_reply(&reference).await["status"] == "ok", speaks);
+            assert_eq!(socket.wait_for_reply(&reference).await["status"] == "ok", can_write);
         }
     }
     socket.expect_no_frame().await;
@@ -152,20 +152,20 @@ async fn start_key_server(keys: Vec<Value>) -> String {
 }
 
 // docs/protocol/realtime.md, "Signature algorithms"
-async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(world: Arc<TestDatabase>) {
-    world.execute(POLICIES, &[]).await;
+async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>) {
+    db.execute(POLICIES, &[]).await;
     let keys = [
         ("rsa", Algorithm::RS256, EncodingKey::from_rsa_pem(RSA.as_bytes()).expect("a key")),
         ("p256", Algorithm::ES256, EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key")),
         ("ed", Algorithm::EdDSA, EncodingKey::from_ed_pem(ED25519.as_bytes()).expect("a key")),
     ];
     let public = keys.iter().map(|(kid, algorithm, key)| {
-        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public half");
+        let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public key");
         jwk.common.key_id = Some((*kid).into());
         serde_json::to_value(jwk).expect("JSON")
     });
     let url = start_key_server(public.collect()).await;
-    let node = world.start_server_with(|settings| settings.jwks_url = Some(url)).await;
+    let node = db.start_server_with(|settings| settings.jwks_url = Some(url)).await;
 
     let claims = json!({"sub": User::new().id, "role": "authenticated", "exp": unix_time_in(600)});
     let sign = |algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey| {
@@ -183,7 +183,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(world: Arc<TestDataba
         );
         node.channel_client_with_key(SerializerVersion::V2, &token)
             .await
-            .expect("it is a key too")
+            .expect("it is also a valid API key")
             .heartbeat()
             .await;
         let reason =
@@ -219,8 +219,8 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(world: Arc<TestDataba
 }
 
 // docs/protocol/realtime.md, "Expiry precision"
-async fn a_token_is_rejected_one_second_after_expiry(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_token_is_rejected_one_second_after_expiry(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let with_exp = |exp: Value| mint_token(&json!({"role": "authenticated", "exp": exp}));
     for past in [json!(unix_time_in(-1)), json!(unix_time_in(0))] {
@@ -244,9 +244,9 @@ async fn a_token_is_rejected_one_second_after_expiry(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Unknown role"
-async fn an_unknown_role_is_unauthorized(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn an_unknown_role_is_unauthorized(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     for role in ["nosuchrole", "pg_read_all_data", "'; drop table x; --"] {
         let token = mint_token(&json!({"sub": User::new().id, "role": role, "exp": unix_time_in(600)}));
@@ -267,9 +267,9 @@ async fn an_unknown_role_is_unauthorized(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Private channels only"
-async fn private_only_servers_reject_public_joins(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_private_only = Some("true".into())).await;
-    world.execute(POLICIES, &[]).await;
+async fn private_only_servers_reject_public_joins(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_private_only = Some("true".into())).await;
+    db.execute(POLICIES, &[]).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         for config in [json!({"config": {}}), json!({"config": {"private": false}}), json!({})] {
@@ -282,8 +282,8 @@ async fn private_only_servers_reject_public_joins(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Service role"
-async fn the_service_role_reads_and_writes_every_channel(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_service_role_reads_and_writes_every_channel(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let topic = "realtime:restricted";
     let config =
@@ -297,14 +297,12 @@ async fn the_service_role_reads_and_writes_every_channel(world: Arc<TestDatabase
     socket.wait_for(topic, "presence_diff").await;
 }
 
-async fn losing_a_membership_closes_open_channels(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn losing_a_membership_closes_open_channels(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let (stays, goes) = (User::new(), User::new());
     let ids = [("stays", stays.id), ("goes", goes.id)];
-    world
-        .execute("insert into public.members (room, user_id) values ('1', $stays), ('1', $goes)", &ids)
-        .await;
+    db.execute("insert into public.members (room, user_id) values ('1', $stays), ('1', $goes)", &ids).await;
     let topic = "realtime:members:1";
     let mut sockets = Vec::new();
     for user in [&stays, &goes, &goes] {
@@ -313,100 +311,99 @@ async fn losing_a_membership_closes_open_channels(world: Arc<TestDatabase>) {
         socket.join("realtime:public", json!({})).await;
         sockets.push(socket);
     }
-    let began = Instant::now();
-    world.execute("delete from public.members where user_id = $goes", &ids).await;
+    let started = Instant::now();
+    db.execute("delete from public.members where user_id = $goes", &ids).await;
     for socket in &mut sockets[1..] {
         let message = socket.expect_channel_error(topic).await;
         assert_eq!(message, "You do not have permissions to read from this Channel topic: members:1");
     }
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    world.execute("select realtime.send('{}', 'after', 'members:1')", &[]).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    db.execute("select realtime.send('{}', 'after', 'members:1')", &[]).await;
     assert_eq!(sockets[0].next_broadcast(topic).await["event"], "after");
     for socket in &mut sockets {
         socket.expect_no_frame().await;
     }
     // The membership is restored.
-    world.execute("insert into public.members (room, user_id) values ('1', $goes)", &ids).await;
+    db.execute("insert into public.members (room, user_id) values ('1', $goes)", &ids).await;
     sockets[1].join_private(topic, &goes.token, json!({})).await;
 }
 
-async fn dropping_a_policy_closes_open_channels(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
-    world.execute(POLICIES, &[]).await;
+async fn dropping_a_policy_closes_open_channels(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let own = format!("realtime:user:{}", user.id);
     socket.join_private("realtime:readonly:1", &user.token, json!({})).await;
     socket.join_private(&own, &user.token, json!({})).await;
-    world.execute(r#"drop policy "readonly: read" on realtime.messages"#, &[]).await;
+    db.execute(r#"drop policy "readonly: read" on realtime.messages"#, &[]).await;
     let message = socket.expect_channel_error("realtime:readonly:1").await;
     assert_eq!(message, "You do not have permissions to read from this Channel topic: readonly:1");
     socket.expect_no_frame().await;
     // The user loses one of two permissions: the channel stays open with the other, and receives the state when the
     // permission returns.
-    let token = User::with_claims(json!({"hears": true, "sees": true})).token;
+    let token = User::with_claims(json!({"reads_broadcast": true, "reads_presence": true})).token;
     let topic = "realtime:claims:1";
     socket.join_private(topic, &token, json!({"presence": {"enabled": true}})).await;
     socket.wait_for(topic, "presence_state").await;
-    let mut speaker =
+    let mut service =
         node.channel_client_with_key(SerializerVersion::V2, &service_user().token).await.expect("a key");
-    speaker.join_private(topic, &service_user().token, json!({"presence": {"key": "service"}})).await;
-    world.execute(r#"drop policy "claims: presence" on realtime.messages"#, &[]).await;
+    service.join_private(topic, &service_user().token, json!({"presence": {"key": "service"}})).await;
+    db.execute(r#"drop policy "claims: presence" on realtime.messages"#, &[]).await;
     let (mut missed, mut tracked) = (0, 0);
-    let began = Instant::now();
+    let started = Instant::now();
     while missed < 2 {
         tracked += 1;
-        speaker.track(topic, json!({ "n": tracked })).await;
-        speaker.wait_for(topic, "presence_diff").await;
-        let heard = socket.frames_within(Duration::from_millis(100)).await;
-        missed = if heard.is_empty() { missed + 1 } else { 0 };
-        assert!(began.elapsed() < Duration::from_secs(2), "still received: {heard:?}");
+        service.track(topic, json!({ "n": tracked })).await;
+        service.wait_for(topic, "presence_diff").await;
+        let received = socket.frames_within(Duration::from_millis(100)).await;
+        missed = if received.is_empty() { missed + 1 } else { 0 };
+        assert!(started.elapsed() < Duration::from_secs(2), "still received: {received:?}");
     }
-    speaker.broadcast(topic, "still", json!({})).await;
+    service.broadcast(topic, "still", json!({})).await;
     assert_eq!(socket.next_broadcast(topic).await["event"], "still");
-    world
-        .execute(
-            r#"create policy "claims: presence" on realtime.messages for select to authenticated
+    db.execute(
+        r#"create policy "claims: presence" on realtime.messages for select to authenticated
                  using (realtime.topic() like 'claims:%' and extension = 'presence')"#,
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     let state = socket.wait_for(topic, "presence_state").await;
     assert!(state.payload["service"].is_object(), "{state:?}");
 }
 
-async fn losing_write_access_takes_effect_at_once(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn losing_write_access_takes_effect_at_once(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let ids = [("user", user.id)];
-    world.execute("insert into public.members (room, user_id) values ('1', $user)", &ids).await;
+    db.execute("insert into public.members (room, user_id) values ('1', $user)", &ids).await;
     let topic = "realtime:members:1";
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join_private(topic, &user.token, json!({"broadcast": {"ack": true}})).await;
-    let mut may_speak = async |wanted: bool| {
-        let began = Instant::now();
+    let mut expect_write_access = async |wanted: bool| {
+        let started = Instant::now();
         loop {
             let reference = socket.broadcast(topic, "e", json!({})).await;
             if (socket.wait_for_reply(&reference).await["status"] == "ok") == wanted {
                 return;
             }
-            assert!(began.elapsed() < Duration::from_secs(1), "not noticed: {wanted}");
+            assert!(started.elapsed() < Duration::from_secs(1), "no effect: {wanted}");
         }
     };
-    may_speak(true).await;
-    world.execute("update public.members set speaks = false where user_id = $user", &ids).await;
-    may_speak(false).await;
-    world.execute("update public.members set speaks = true where user_id = $user", &ids).await;
-    may_speak(true).await;
+    expect_write_access(true).await;
+    db.execute("update public.members set can_write = false where user_id = $user", &ids).await;
+    expect_write_access(false).await;
+    db.execute("update public.members set can_write = true where user_id = $user", &ids).await;
+    expect_write_access(true).await;
 }
 
-async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let (stays, goes) = (User::new(), User::new());
     let ids = [("stays", stays.id), ("goes", goes.id)];
-    world.execute("insert into public.members (room, user_id) values ('1', $stays)", &ids).await;
+    db.execute("insert into public.members (room, user_id) values ('1', $stays)", &ids).await;
     let (members, readers) = ("realtime:members:1", "realtime:readonly:1");
     let mut staying = node.channel_client(SerializerVersion::V2).await;
     staying.join_private(members, &stays.token, json!({})).await;
@@ -423,24 +420,24 @@ async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(world: Arc<Tes
             (members, grant, "delete from public.members where user_id = $goes")
         };
         if round != 4 {
-            world.execute(grant, &ids).await;
+            db.execute(grant, &ids).await;
         }
         going.join_private(topic, &goes.token, json!({})).await;
         // Each transaction commits before the next one starts.
-        world.execute(revoke, &ids).await;
+        db.execute(revoke, &ids).await;
         let name = topic.strip_prefix("realtime:").expect("a topic");
-        world.execute(&format!("select realtime.send('{{}}', 'after {round}', '{name}')"), &[]).await;
+        db.execute(&format!("select realtime.send('{{}}', 'after {round}', '{name}')"), &[]).await;
         // A message of an earlier round may arrive late, after access was restored.
-        let said = format!("after {round}");
-        let end = |frame: &Frame| frame.event == "phx_close" || frame.payload["event"] == *said;
+        let event = format!("after {round}");
+        let end = |frame: &Frame| frame.event == "phx_close" || frame.payload["event"] == *event;
         let frame = going.wait_for_match("the end", end).await;
         assert_eq!(frame.event, "phx_close", "round {round}: {frame:?}");
         if topic == members {
-            assert_eq!(staying.next_broadcast(members).await["event"], said);
+            assert_eq!(staying.next_broadcast(members).await["event"], event);
         }
         // No message arrives after the channel ended until access is restored.
         going.heartbeat().await;
         let later = going.frames_within(Duration::ZERO).await;
-        assert!(later.iter().all(|frame| frame.payload["event"] != *said), "round {round}: {later:?}");
+        assert!(later.iter().all(|frame| frame.payload["event"] != *event), "round {round}: {later:?}");
     }
 }

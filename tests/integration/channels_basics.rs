@@ -53,8 +53,8 @@ fn join_error_reply(topic: &str, join_ref: &str, reason: &str) -> Value {
     json!([join_ref, join_ref, topic, "phx_reply", {"status": "error", "response": {"reason": reason}}])
 }
 
-async fn broadcasts_are_delivered_over_both_serializers(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn broadcasts_are_delivered_over_both_serializers(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (mut one, mut two) = (channel_socket(&node, "2.0.0").await, channel_socket(&node, "1.0.0").await);
     let mut elsewhere = channel_socket(&node, "2.0.0").await;
     let ack = json!({"broadcast": {"ack": true}});
@@ -77,8 +77,8 @@ async fn broadcasts_are_delivered_over_both_serializers(world: Arc<TestDatabase>
     elsewhere.expect_no_message(Duration::from_millis(50)).await;
 }
 
-async fn a_second_join_replaces_the_first(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_second_join_replaces_the_first(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     let hears_itself = json!({"broadcast": {"self": true}});
     assert_eq!(join(&mut one, "realtime:a", "1", hears_itself.clone()).await, join_reply("realtime:a", "1"));
@@ -94,8 +94,8 @@ async fn a_second_join_replaces_the_first(world: Arc<TestDatabase>) {
         .await;
 }
 
-async fn invalid_frames_are_dropped_and_the_socket_stays_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn invalid_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     assert_eq!(join(&mut one, "realtime:a", "1", json!({})).await, join_reply("realtime:a", "1"));
     for frame in
@@ -110,8 +110,8 @@ async fn invalid_frames_are_dropped_and_the_socket_stays_open(world: Arc<TestDat
     assert_eq!(join(&mut one, "realtime:", "2", json!({})).await, no_name);
 }
 
-async fn private_topics_are_denied_without_policies(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn private_topics_are_denied_without_policies(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     let reason = "Unauthorized: You do not have permissions to read from this Channel topic: a";
     let reply = join(&mut one, "realtime:a", "1", json!({"private": true})).await;
@@ -133,14 +133,16 @@ async fn user_channel_socket(node: &TestServer, user: &User) -> Socket {
     open_socket(node.address, &path, &[]).await.expect("the socket opens")
 }
 
-async fn policies_open_and_close_private_topics_while_in_use(world: Arc<TestDatabase>) {
-    world.execute(MEMBERS, &[]).await;
-    let node = world.start_server().await;
+async fn policies_open_and_close_private_topics_while_in_use(db: Arc<TestDatabase>) {
+    db.execute(MEMBERS, &[]).await;
+    let node = db.start_server().await;
     let (writer, reader) = (User::new(), User::new());
     let ids = [("writer", writer.id), ("reader", reader.id)];
-    world
-        .execute("insert into public.members values ('a', $writer, true), ('a', $reader, false), ('b', $reader, true)", &ids)
-        .await;
+    db.execute(
+        "insert into public.members values ('a', $writer, true), ('a', $reader, false), ('b', $reader, true)",
+        &ids,
+    )
+    .await;
     let (mut one, mut two) =
         (user_channel_socket(&node, &writer).await, user_channel_socket(&node, &reader).await);
     let private = json!({"private": true, "broadcast": {"ack": true}});
@@ -156,7 +158,7 @@ async fn policies_open_and_close_private_topics_while_in_use(world: Arc<TestData
     let why = refusal[4]["response"]["reason"].as_str().expect("a reason");
     assert!(refusal[4]["status"] == "error" && why.starts_with("Unauthorized: "), "{refusal}");
 
-    world.execute("delete from public.members where user_id = $reader and room = 'a'", &ids).await;
+    db.execute("delete from public.members where user_id = $reader and room = 'a'", &ids).await;
     expect_channel_closed(
         &mut two,
         "realtime:a",
@@ -170,38 +172,41 @@ async fn policies_open_and_close_private_topics_while_in_use(world: Arc<TestData
     assert_eq!(two.next_message().await, ok_reply("2", "4", "realtime:b"));
 }
 
-async fn broadcasts_from_the_database_are_delivered_and_replayed(world: Arc<TestDatabase>) {
-    world.execute(MEMBERS, &[]).await;
-    let node = world.start_server().await;
+async fn broadcasts_from_the_database_are_delivered_and_replayed(db: Arc<TestDatabase>) {
+    db.execute(MEMBERS, &[]).await;
+    let node = db.start_server().await;
     let user = User::new();
-    world.execute("insert into public.members values ('a', $user)", &[("user", user.id)]).await;
+    db.execute("insert into public.members values ('a', $user)", &[("user", user.id)]).await;
     let mut one = user_channel_socket(&node, &user).await;
     let private = json!({"private": true, "broadcast": {"replication_ready": true}});
     assert_eq!(join(&mut one, "realtime:a", "1", private).await, join_reply("realtime:a", "1"));
     let ready = json!({"message": "Replication connection established", "status": "ok", "extension": "system", "channel": "a"});
     one.expect_message(json!(["1", null, "realtime:a", "system", ready])).await;
-    world.execute(r#"select realtime.send('{"n": 1}', repeat('e', 300), 'a', true)"#, &[]).await;
-    let heard = one.next_message().await;
-    let said = &heard[4];
-    assert_eq!((&heard[0], &heard[3], &said["payload"]["n"]), (&Value::Null, &json!("broadcast"), &json!(1)));
-    assert_eq!(said["payload"]["id"], said["meta"]["id"]);
+    db.execute(r#"select realtime.send('{"n": 1}', repeat('e', 300), 'a', true)"#, &[]).await;
+    let received = one.next_message().await;
+    let message = &received[4];
+    assert_eq!(
+        (&received[0], &received[3], &message["payload"]["n"]),
+        (&Value::Null, &json!("broadcast"), &json!(1))
+    );
+    assert_eq!(message["payload"]["id"], message["meta"]["id"]);
 
     one.send_message(json!(["1", "2", "realtime:a", "phx_leave", {}])).await;
     one.find_message("the close", |frame| frame[3] == "phx_close").await;
     let replay = json!({"private": true, "broadcast": {"replay": {"since": 0}}});
     assert_eq!(join(&mut one, "realtime:a", "3", replay.clone()).await, join_reply("realtime:a", "3"));
     let again = one.next_message().await;
-    let meta = json!({"replayed": true, "id": said["meta"]["id"]});
+    let meta = json!({"replayed": true, "id": message["meta"]["id"]});
     let expected =
-        json!({"type": "broadcast", "event": said["event"], "payload": said["payload"], "meta": meta});
+        json!({"type": "broadcast", "event": message["event"], "payload": message["payload"], "meta": meta});
     assert_eq!(again, json!(["3", null, "realtime:a", "broadcast", expected]));
     let reason = "UnableToReplayMessages: Replay is not allowed for public channels";
     let public = join(&mut one, "realtime:p", "4", json!({"broadcast": {"replay": {"since": 0}}})).await;
     assert_eq!(public, join_error_reply("realtime:p", "4", reason));
 }
 
-async fn broadcasts_over_http_are_delivered(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn broadcasts_over_http_are_delivered(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut one = user_channel_socket(&node, &user).await;
     let mut old = channel_socket(&node, "1.0.0").await;
@@ -213,23 +218,27 @@ async fn broadcasts_over_http_are_delivered(world: Arc<TestDatabase>) {
     old.next_message().await;
     let batch = json!({"messages": [{"topic": "r:1", "event": "e", "payload": {"n": 1}, "id": "x"},
         {"topic": "r:1", "event": "e", "payload": {"n": 2}, "private": true}]});
-    let answer = node.post(&user, "/realtime/v1/api/broadcast", batch).await;
-    assert_eq!((answer.status.as_u16(), &answer.body), (202, &json!("")));
-    assert!(answer.header("x-rate-limit-remaining").is_some());
-    let said = json!({"type": "broadcast", "event": "e", "payload": {"n": 1}, "meta": {"id": "x"}});
-    one.expect_message(json!([null, null, "realtime:r:1", "broadcast", said])).await;
-    old.expect_message(json!({"ref": null, "event": "broadcast", "payload": said, "topic": "realtime:r:1"}))
-        .await;
+    let response = node.post(&user, "/realtime/v1/api/broadcast", batch).await;
+    assert_eq!((response.status.as_u16(), &response.body), (202, &json!("")));
+    assert!(response.header("x-rate-limit-remaining").is_some());
+    let message = json!({"type": "broadcast", "event": "e", "payload": {"n": 1}, "meta": {"id": "x"}});
+    one.expect_message(json!([null, null, "realtime:r:1", "broadcast", message])).await;
+    old.expect_message(
+        json!({"ref": null, "event": "broadcast", "payload": message, "topic": "realtime:r:1"}),
+    )
+    .await;
 
     let path = "/api/broadcast/r%3A1/events/msg%20one";
     assert_eq!(node.post(&user, path, json!([1])).await.status, 202);
-    let said = json!({"type": "broadcast", "event": "msg one", "payload": {"_json": [1]}});
-    old.expect_message(json!({"ref": null, "event": "broadcast", "payload": said, "topic": "realtime:r:1"}))
-        .await;
+    let message = json!({"type": "broadcast", "event": "msg one", "payload": {"_json": [1]}});
+    old.expect_message(
+        json!({"ref": null, "event": "broadcast", "payload": message, "topic": "realtime:r:1"}),
+    )
+    .await;
     let private = node.post(&user, &format!("{path}?private=true"), json!({})).await;
     assert_eq!((private.status.as_u16(), private.body), (403, json!({"message": "Unauthorized"})));
-    let nobody = send(node.request(Method::POST, path)).await;
-    assert_eq!((nobody.status.as_u16(), nobody.body), (401, json!({"message": "Unauthorized"})));
+    let unauthorized = send(node.request(Method::POST, path)).await;
+    assert_eq!((unauthorized.status.as_u16(), unauthorized.body), (401, json!({"message": "Unauthorized"})));
     let odd = send(
         node.request(Method::POST, path)
             .bearer_auth(&user.token)
@@ -252,8 +261,8 @@ fn ok_reply(join_ref: &str, reference: &str, topic: &str) -> Value {
     json!([join_ref, reference, topic, "phx_reply", {"status": "ok", "response": {}}])
 }
 
-async fn presence_reaches_new_and_existing_members(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn presence_reaches_new_and_existing_members(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (mut one, mut two) = (channel_socket(&node, "2.0.0").await, channel_socket(&node, "2.0.0").await);
     let config = |key: &str| json!({"presence": {"key": key, "enabled": true}});
     assert_eq!(join(&mut one, "realtime:p", "1", config("alice")).await, join_reply("realtime:p", "1"));
@@ -272,8 +281,8 @@ async fn presence_reaches_new_and_existing_members(world: Arc<TestDatabase>) {
         .await;
 }
 
-async fn presence_pushes_over_the_limit_close_only_that_channel(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn presence_pushes_over_the_limit_close_only_that_channel(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     assert_eq!(join(&mut one, "realtime:p", "1", json!({})).await, join_reply("realtime:p", "1"));
     assert_eq!(
@@ -298,8 +307,8 @@ async fn expect_channel_closed(socket: &mut Socket, topic: &str, join_ref: &str,
     socket.expect_message(json!([join_ref, join_ref, topic, "phx_close", {}])).await;
 }
 
-async fn an_expired_token_closes_its_channel_and_a_refresh_keeps_it(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn an_expired_token_closes_its_channel_and_a_refresh_keeps_it(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     let token = |seconds| mint_token(&json!({"role": "authenticated", "exp": unix_time_in(seconds)}));
     for (join_ref, topic) in [("1", "realtime:a"), ("2", "realtime:b")] {
@@ -321,8 +330,8 @@ async fn an_expired_token_closes_its_channel_and_a_refresh_keeps_it(world: Arc<T
     expect_channel_closed(&mut one, "realtime:b", "2", "The token provided is not a valid JWT").await;
 }
 
-async fn joins_with_invalid_tokens_return_the_reason(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn joins_with_invalid_tokens_return_the_reason(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     for (token, reason) in [
         ("garbage".to_owned(), "MalformedJWT: The token provided is not a valid JWT"),
@@ -343,18 +352,18 @@ async fn joins_with_invalid_tokens_return_the_reason(world: Arc<TestDatabase>) {
     assert_eq!(one.next_message().await, join_reply("realtime:a", "1"));
 }
 
-async fn flooding_closes_only_the_sender_channel(world: Arc<TestDatabase>) {
-    let node = world
+async fn flooding_closes_only_the_sender_channel(db: Arc<TestDatabase>) {
+    let node = db
         .start_server_with(|settings| settings.realtime_max_events_per_second = Some("20".to_owned()))
         .await;
-    let (mut flooder, mut listener) =
+    let (mut sender, mut listener) =
         (channel_socket(&node, "2.0.0").await, channel_socket(&node, "2.0.0").await);
     assert_eq!(join(&mut listener, "realtime:a", "1", json!({})).await, join_reply("realtime:a", "1"));
-    assert_eq!(join(&mut flooder, "realtime:a", "1", json!({})).await, join_reply("realtime:a", "1"));
+    assert_eq!(join(&mut sender, "realtime:a", "1", json!({})).await, join_reply("realtime:a", "1"));
     for n in 0..200 {
-        flooder.send_message(json!(["1", "2", "realtime:a", "broadcast", {"n": n}])).await;
+        sender.send_message(json!(["1", "2", "realtime:a", "broadcast", {"n": n}])).await;
     }
-    expect_channel_closed(&mut flooder, "realtime:a", "1", "Too many messages per second").await;
+    expect_channel_closed(&mut sender, "realtime:a", "1", "Too many messages per second").await;
     listener.send_message(json!([null, "3", "phoenix", "heartbeat", {}])).await;
     let last = listener
         .find_message("its heartbeat", |frame| frame[2] == "phoenix" || frame[3] != "broadcast")
@@ -362,12 +371,12 @@ async fn flooding_closes_only_the_sender_channel(world: Arc<TestDatabase>) {
     assert_eq!(last[2], "phoenix", "{last}");
 }
 
-async fn a_stopping_server_closes_channel_sockets_with_1012(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_stopping_server_closes_channel_sockets_with_1012(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
     assert_eq!(join(&mut one, "realtime:a", "1", json!({})).await, join_reply("realtime:a", "1"));
     let stopping = node.clone();
     let stopped = tokio::spawn(async move { stopping.stop().await });
     one.expect_close(1012).await;
-    stopped.await.expect("no panic").expect("it stops in order");
+    stopped.await.expect("no panic").expect("it stops gracefully");
 }

@@ -54,8 +54,8 @@ async fn join_private(node: &TestServer, vsn: SerializerVersion, config: Value) 
 }
 
 // docs/protocol/realtime.md, "Broadcast delivery"
-async fn the_sender_receives_its_broadcast_only_with_self(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_sender_receives_its_broadcast_only_with_self(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let user = User::new();
         let mut first = node.channel_client_with_key(vsn, &user.token).await.expect("a key");
@@ -76,8 +76,8 @@ async fn the_sender_receives_its_broadcast_only_with_self(world: Arc<TestDatabas
 }
 
 // docs/protocol/realtime.md, "Broadcast acknowledgement"
-async fn only_broadcasts_with_ack_get_a_reply(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn only_broadcasts_with_ack_get_a_reply(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         for own in [false, true] {
             let mut quiet = join_public(&node, vsn, json!({"broadcast": {"self": own}})).await;
@@ -100,8 +100,8 @@ async fn only_broadcasts_with_ack_get_a_reply(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Oversized broadcast"
-async fn an_oversized_broadcast_is_not_delivered(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_max_payload_kb = Some("1".into())).await;
+async fn an_oversized_broadcast_is_not_delivered(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_max_payload_kb = Some("1".into())).await;
     let mut listener = join_public(&node, SerializerVersion::V2, json!({})).await;
     let large = json!({"s": "x".repeat(2_000)});
     for vsn in SerializerVersion::BOTH {
@@ -129,9 +129,9 @@ async fn an_oversized_broadcast_is_not_delivered(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Public and private topics of one name"
-async fn public_and_private_topics_of_one_name_are_separate(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn public_and_private_topics_of_one_name_are_separate(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut public = node.channel_client(SerializerVersion::V2).await;
     public.join(PRIVATE_TOPIC, json!({"presence": {"enabled": true, "key": "public"}})).await;
@@ -160,8 +160,7 @@ async fn public_and_private_topics_of_one_name_are_separate(world: Arc<TestDatab
             json!({"messages": [{"topic": "open:1", "event": "rest", "payload": {}, "private": is_private}]});
         let request = node.request(reqwest::Method::POST, "/api/broadcast").bearer_auth(&user.token);
         assert_eq!(send(request.json(&body)).await.status, 202);
-        world
-            .sql
+        db.sql
             .execute("select realtime.send('{}', 'sql', 'open:1', $1)", &[&is_private])
             .await
             .expect("sent");
@@ -174,9 +173,9 @@ async fn public_and_private_topics_of_one_name_are_separate(world: Arc<TestDatab
 }
 
 // docs/protocol/realtime.md, "Broadcast without write permission"
-async fn a_broadcast_without_write_access_is_refused_and_not_delivered(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_broadcast_without_write_access_is_refused_and_not_delivered(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let topic = "realtime:readonly:1";
     for vsn in SerializerVersion::BOTH {
         let mut sockets = Vec::new();
@@ -198,7 +197,7 @@ async fn a_broadcast_without_write_access_is_refused_and_not_delivered(world: Ar
             socket.expect_no_frame().await;
         }
         // The sender still receives messages.
-        world.sql.execute("select realtime.send('{}', 'sql', 'readonly:1')", &[]).await.expect("sent");
+        db.sql.execute("select realtime.send('{}', 'sql', 'readonly:1')", &[]).await.expect("sent");
         for socket in &mut sockets {
             assert_eq!(socket.next_broadcast(topic).await["event"], "sql");
         }
@@ -206,9 +205,9 @@ async fn a_broadcast_without_write_access_is_refused_and_not_delivered(world: Ar
 }
 
 // docs/protocol/realtime.md, "Broadcast order"
-async fn a_thousand_messages_arrive_in_order(world: Arc<TestDatabase>) {
+async fn a_thousand_messages_arrive_in_order(db: Arc<TestDatabase>) {
     let node =
-        world.start_server_with(|settings| settings.realtime_max_events_per_second = Some("0".into())).await;
+        db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("0".into())).await;
     let mut listeners = [
         join_public(&node, SerializerVersion::V1, json!({})).await,
         join_public(&node, SerializerVersion::V2, json!({})).await,
@@ -231,8 +230,8 @@ async fn a_thousand_messages_arrive_in_order(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Broadcast order"
-async fn later_actions_arrive_after_earlier_messages(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn later_actions_arrive_after_earlier_messages(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut other = join_public(&node, vsn, json!({})).await;
         let mut sender = join_public(&node, vsn, json!({"broadcast": {"self": true}})).await;
@@ -258,22 +257,22 @@ async fn later_actions_arrive_after_earlier_messages(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Delivery after commit"
-async fn a_message_from_sql_is_delivered_after_commit(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_message_from_sql_is_delivered_after_commit(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let mut socket = join_private(&node, SerializerVersion::V2, json!({})).await;
-    let dba = world.connect().await;
+    let dba = db.connect().await;
     dba.batch_execute("begin; select realtime.send('{\"n\": 1}', 'e', 'open:1', true)").await.expect("sent");
     socket.expect_no_frame().await;
     dba.batch_execute("rollback").await.expect("undone");
     socket.expect_no_frame().await;
     dba.batch_execute("begin; select realtime.send('{\"n\": 2}', 'e', 'open:1', true)").await.expect("sent");
     dba.batch_execute("select realtime.send('{\"n\": 3}', 'e', 'open:1', true); commit").await.expect("sent");
-    let began = Instant::now();
+    let started = Instant::now();
     for n in [2, 3] {
         assert_eq!(socket.next_broadcast(PRIVATE_TOPIC).await["payload"]["n"], n, "in order");
     }
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     socket.expect_no_frame().await;
 
     // A direct insert is broadcast; one without an event is not.
@@ -283,63 +282,63 @@ async fn a_message_from_sql_is_delivered_after_commit(world: Arc<TestDatabase>) 
     )
     .await
     .expect("inserted");
-    let heard = socket.next_broadcast(PRIVATE_TOPIC).await;
-    assert_eq!((&heard["event"], &heard["payload"]), (&json!("direct"), &json!({"d": 1})));
+    let received = socket.next_broadcast(PRIVATE_TOPIC).await;
+    assert_eq!((&received["event"], &received["payload"]), (&json!("direct"), &json!({"d": 1})));
     socket.expect_no_frame().await;
 }
 
 // docs/protocol/realtime.md, "Message ID"
-async fn a_message_from_sql_carries_its_row_id(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_message_from_sql_carries_its_row_id(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = join_private(&node, vsn, json!({})).await;
-        world.execute("select realtime.send('{\"a\": 1}', 'one', 'open:1')", &[]).await;
-        world.execute("select realtime.send('{\"id\": \"mine\"}', 'two', 'open:1', true)", &[]).await;
-        let heard = socket.next_broadcast(PRIVATE_TOPIC).await;
-        let row = world
+        db.execute("select realtime.send('{\"a\": 1}', 'one', 'open:1')", &[]).await;
+        db.execute("select realtime.send('{\"id\": \"mine\"}', 'two', 'open:1', true)", &[]).await;
+        let received = socket.next_broadcast(PRIVATE_TOPIC).await;
+        let row = db
             .query_row("select id::text from realtime.messages where event = 'one' order by inserted_at desc limit 1", &[])
             .await;
         let id: String = row.get(0);
         let expected =
             json!({"type": "broadcast", "event": "one", "payload": {"a": 1, "id": id}, "meta": {"id": id}});
-        assert_eq!(heard, expected);
-        let heard = socket.next_broadcast(PRIVATE_TOPIC).await;
-        assert_eq!(heard["payload"], json!({"id": "mine"}));
-        let id = heard["meta"]["id"].as_str().expect("the row's id");
+        assert_eq!(received, expected);
+        let received = socket.next_broadcast(PRIVATE_TOPIC).await;
+        assert_eq!(received["payload"], json!({"id": "mine"}));
+        let id = received["meta"]["id"].as_str().expect("the row's id");
         id.parse::<uuid::Uuid>().expect("a uuid");
     }
 }
 
 // docs/protocol/realtime.md, "Sending without insert permission"
-async fn sending_from_sql_without_access_raises_a_warning(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn sending_from_sql_without_access_raises_a_warning(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let mut socket = join_private(&node, SerializerVersion::V2, json!({})).await;
     let user = User::new();
     let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     let as_user = format!("begin; set local role authenticated; set local request.jwt.claims = '{claims}';");
-    let dba = world.connect().await;
+    let dba = db.connect().await;
     dba.batch_execute(&format!("{as_user} select realtime.send('{{}}', 'no', 'readonly:1', true); commit"))
         .await
-        .expect("a warning is no error");
+        .expect("a warning, not an error");
     dba.batch_execute(&format!("{as_user} select realtime.send('[1]', 'no', 'open:1', true); commit"))
         .await
-        .expect("a payload that is no object is one neither");
-    let count = world.query_row("select count(*) from realtime.messages", &[]).await;
+        .expect("nor for a payload that is not an object");
+    let count = db.query_row("select count(*) from realtime.messages", &[]).await;
     assert_eq!(count.get::<_, i64>(0), 0);
     dba.batch_execute(&format!("{as_user} select realtime.send('{{}}', 'yes', 'open:1', true); commit"))
         .await
-        .expect("this user may");
+        .expect("this user has access");
     assert_eq!(socket.next_broadcast(PRIVATE_TOPIC).await["event"], "yes");
     socket.expect_no_frame().await;
 }
 
 // docs/protocol/realtime.md, "Row triggers"
-async fn a_row_trigger_broadcasts_the_change(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
-    world
+async fn a_row_trigger_broadcasts_the_change(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
+    db
         .execute(
             "create table public.notes (id int primary key, title text);
              create function public.tell_of_notes() returns trigger language plpgsql security definer
@@ -348,7 +347,7 @@ async fn a_row_trigger_broadcasts_the_change(world: Arc<TestDatabase>) {
                perform realtime.broadcast_changes('open:1', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
                return null;
              end $f$;
-             create trigger tell after insert or update or delete on public.notes
+             create trigger broadcast_changes after insert or update or delete on public.notes
                for each row execute function public.tell_of_notes();",
             &[],
         )
@@ -369,59 +368,58 @@ async fn a_row_trigger_broadcasts_the_change(world: Arc<TestDatabase>) {
         ),
         ("delete from public.notes", "DELETE", Value::Null, json!({"id": 1, "title": "two"})),
     ] {
-        world.execute(statement, &[]).await;
-        let heard = socket.next_broadcast(PRIVATE_TOPIC).await;
-        assert_eq!(heard["event"], operation);
-        let mut payload = heard["payload"].clone();
+        db.execute(statement, &[]).await;
+        let received = socket.next_broadcast(PRIVATE_TOPIC).await;
+        assert_eq!(received["event"], operation);
+        let mut payload = received["payload"].clone();
         let id = payload.as_object_mut().expect("an object").remove("id");
-        assert_eq!(id, Some(heard["meta"]["id"].clone()));
+        assert_eq!(id, Some(received["meta"]["id"].clone()));
         let expected = json!({
             "operation": operation, "table": "notes", "schema": "public", "record": record, "old_record": old,
         });
         assert_eq!(payload, expected);
     }
     let odd = "select realtime.broadcast_changes('open:1', 'e', 'TRUNCATE', 'notes', 'public', null::public.notes, null::public.notes)";
-    world.sql.batch_execute(odd).await.expect_err("another operation is an error");
+    db.sql.batch_execute(odd).await.expect_err("another operation is an error");
     socket.expect_no_frame().await;
 }
 
 // docs/protocol/realtime.md, "Binary messages from SQL"
-async fn bytes_from_sql_reach_version_2_clients(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn bytes_from_sql_reach_version_2_clients(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let mut new = join_private(&node, SerializerVersion::V2, json!({})).await;
     let mut old = join_private(&node, SerializerVersion::V1, json!({})).await;
-    world.execute(r"select realtime.send_binary('\x00ff10'::bytea, 'blob', 'open:1', true)", &[]).await;
-    let heard = new.wait_for(PRIVATE_TOPIC, "broadcast").await;
-    assert_eq!(heard.data, Some(vec![0, 255, 16]));
-    assert_eq!(heard.payload["event"], "blob");
-    assert!(heard.payload["meta"]["id"].is_string(), "{heard:?}");
+    db.execute(r"select realtime.send_binary('\x00ff10'::bytea, 'blob', 'open:1', true)", &[]).await;
+    let received = new.wait_for(PRIVATE_TOPIC, "broadcast").await;
+    assert_eq!(received.data, Some(vec![0, 255, 16]));
+    assert_eq!(received.payload["event"], "blob");
+    assert!(received.payload["meta"]["id"].is_string(), "{received:?}");
     old.expect_no_frame().await;
     new.expect_no_frame().await;
 }
 
 // docs/protocol/realtime.md, "Topic in policies"
-async fn policies_read_the_topic_without_its_prefix(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn policies_read_the_topic_without_its_prefix(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, topic) = (User::new(), "realtime:exactly: thîs");
     let private = json!({"config": {"private": true}, "access_token": user.token});
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join_error(topic, private.clone()).await;
-    world
-        .execute(
-            "create policy exact on realtime.messages for select to authenticated
+    db.execute(
+        "create policy exact on realtime.messages for select to authenticated
                using (realtime.topic() = 'exactly: thîs')",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     // The change may take a moment to arrive.
-    let began = Instant::now();
+    let started = Instant::now();
     while socket.try_join(topic, private.clone()).await["status"] != "ok" {
-        assert!(began.elapsed() < WAIT_TIMEOUT);
+        assert!(started.elapsed() < WAIT_TIMEOUT);
         sleep(QUIET_PERIOD).await;
     }
-    let nothing = world.query_row("select realtime.topic()", &[]).await;
-    assert_eq!(nothing.get::<_, Option<String>>(0), None, "outside there is none");
+    let nothing = db.query_row("select realtime.topic()", &[]).await;
+    assert_eq!(nothing.get::<_, Option<String>>(0), None, "outside a trigger there is none");
 }
 
 fn now_in_milliseconds() -> i64 {
@@ -437,41 +435,40 @@ async fn replayed_numbers(socket: &mut PhoenixClient, user: &User, replay: Value
         )
         .await;
     let frames = socket.frames_within(QUIET_PERIOD * 2).await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let reply = frames.iter().position(|frame| frame.reference == json!(reference)).expect("a reply");
     assert_eq!(frames[reply].payload["status"], "ok", "{frames:?}");
     for (at, frame) in frames.iter().enumerate().filter(|(_, frame)| frame.event == "broadcast") {
         assert!(at > reply, "nothing precedes the reply: {frames:?}");
         assert_eq!(frame.payload["meta"]["replayed"], true, "{frame:?}");
         assert!(frame.payload["meta"]["id"].is_string(), "{frame:?}");
-        heard.push(frame.payload["payload"]["n"].as_i64().expect("a number"));
+        received.push(frame.payload["payload"]["n"].as_i64().expect("a number"));
     }
     socket.leave(PRIVATE_TOPIC).await;
-    heard
+    received
 }
 
 // docs/protocol/realtime.md, "Replay"
-async fn a_replay_returns_the_newest_messages_in_order(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_replay_returns_the_newest_messages_in_order(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let before = now_in_milliseconds() - 1_000;
     // Rows of one transaction have the same time and still arrive in order.
-    world
-        .execute(
-            "select realtime.send(jsonb_build_object('n', n), 'e', 'open:1') from generate_series(1, 20) n",
-            &[],
-        )
-        .await;
+    db.execute(
+        "select realtime.send(jsonb_build_object('n', n), 'e', 'open:1') from generate_series(1, 20) n",
+        &[],
+    )
+    .await;
     sleep(Duration::from_millis(20)).await;
     let between = now_in_milliseconds();
     sleep(Duration::from_millis(20)).await;
     for n in 21..=30 {
         let message = json!({ "n": n });
-        world.sql.execute("select realtime.send($1, 'e', 'open:1')", &[&message]).await.expect("sent");
+        db.sql.execute("select realtime.send($1, 'e', 'open:1')", &[&message]).await.expect("sent");
     }
-    world.execute("select realtime.send('{\"n\": 99}', 'e', 'open:1', false)", &[]).await;
-    world.execute("select realtime.send('{\"n\": 98}', 'e', 'open:2')", &[]).await;
+    db.execute("select realtime.send('{\"n\": 99}', 'e', 'open:1', false)", &[]).await;
+    db.execute("select realtime.send('{\"n\": 98}', 'e', 'open:2')", &[]).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         for (replay, expected) in [
@@ -491,18 +488,18 @@ async fn a_replay_returns_the_newest_messages_in_order(world: Arc<TestDatabase>)
         assert_eq!(replayed_numbers(&mut socket, &user, json!({ "since": later })).await, Vec::<i64>::new());
     }
     // Binary messages too, for version 2 clients.
-    world.execute(r"select realtime.send_binary('\x0102'::bytea, 'blob', 'open:1')", &[]).await;
+    db.execute(r"select realtime.send_binary('\x0102'::bytea, 'blob', 'open:1')", &[]).await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let config = json!({"broadcast": {"replay": {"since": before, "limit": 1}}});
     socket.join_private(PRIVATE_TOPIC, &user.token, config).await;
-    let heard = socket.wait_for(PRIVATE_TOPIC, "broadcast").await;
-    assert_eq!((heard.data, &heard.payload["meta"]["replayed"]), (Some(vec![1, 2]), &json!(true)));
+    let received = socket.wait_for(PRIVATE_TOPIC, "broadcast").await;
+    assert_eq!((received.data, &received.payload["meta"]["replayed"]), (Some(vec![1, 2]), &json!(true)));
 }
 
 // docs/protocol/realtime.md, "Invalid replay"
-async fn an_invalid_replay_is_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn an_invalid_replay_is_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let token = User::new().token;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let join = |private: bool, replay: Value| json!({"config": {"private": private, "broadcast": {"replay": replay}}, "access_token": token});
@@ -528,16 +525,16 @@ async fn an_invalid_replay_is_rejected(world: Arc<TestDatabase>) {
     socket.join_private(PRIVATE_TOPIC, &token, json!({})).await;
     socket.broadcast(PRIVATE_TOPIC, "e", json!({})).await;
     socket.leave(PRIVATE_TOPIC).await;
-    let stored = world.query_row("select count(*) from realtime.messages", &[]).await;
+    let stored = db.query_row("select count(*) from realtime.messages", &[]).await;
     assert_eq!(stored.get::<_, i64>(0), 0);
 }
 
 // docs/protocol/realtime.md, "Replay and live messages"
-async fn replayed_and_live_messages_form_one_sequence(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn replayed_and_live_messages_form_one_sequence(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let (user, since) = (User::new(), now_in_milliseconds() - 1_000);
-    let dba = world.connect().await;
+    let dba = db.connect().await;
     let writing = tokio::spawn(async move {
         for n in 0_i64..200 {
             let message = json!({ "n": n });
@@ -552,74 +549,74 @@ async fn replayed_and_live_messages_form_one_sequence(world: Arc<TestDatabase>) 
             let mut socket = node.channel_client(SerializerVersion::V2).await;
             let config = json!({"broadcast": {"replay": {"since": since, "limit": 25}}});
             socket.join_private(PRIVATE_TOPIC, &user.token, config).await;
-            let mut heard = Vec::new();
-            while heard.last() != Some(&199) {
+            let mut received = Vec::new();
+            while received.last() != Some(&199) {
                 let message = socket.next_broadcast(PRIVATE_TOPIC).await;
-                heard.push(message["payload"]["n"].as_i64().expect("a number"));
+                received.push(message["payload"]["n"].as_i64().expect("a number"));
             }
-            heard
+            received
         }));
     }
     writing.await.expect("all sent");
     for task in tasks {
-        let heard = task.await.expect("all messages arrived");
-        let expected: Vec<_> = (heard[0]..200).collect();
-        assert_eq!(heard, expected, "each once, in order, without a gap");
+        let received = task.await.expect("all messages arrived");
+        let expected: Vec<_> = (received[0]..200).collect();
+        assert_eq!(received, expected, "each once, in order, without a gap");
     }
 }
 
 // docs/protocol/realtime.md, "Message rate limit"
-async fn flooding_closes_the_sender_channel(world: Arc<TestDatabase>) {
+async fn flooding_closes_the_sender_channel(db: Arc<TestDatabase>) {
     let node =
-        world.start_server_with(|settings| settings.realtime_max_events_per_second = Some("5".into())).await;
+        db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("5".into())).await;
     let mut listener = join_public(&node, SerializerVersion::V2, json!({})).await;
-    let mut flooder = join_public(&node, SerializerVersion::V2, json!({})).await;
-    let began = Instant::now();
+    let mut sender = join_public(&node, SerializerVersion::V2, json!({})).await;
+    let started = Instant::now();
     let message = loop {
         for _ in 0..50 {
-            flooder.push(TOPIC, "broadcast", broadcast("flood", json!({}))).await;
+            sender.push(TOPIC, "broadcast", broadcast("flood", json!({}))).await;
         }
-        let frames = flooder.frames_within(Duration::from_millis(100)).await;
+        let frames = sender.frames_within(Duration::from_millis(100)).await;
         if let Some(system) = frames.iter().find(|frame| frame.event == "system") {
             assert!(frames.iter().any(|frame| frame.event == "phx_close"), "{frames:?}");
             break system.payload["message"].clone();
         }
-        assert!(began.elapsed() < WAIT_TIMEOUT, "five per second must be accepted");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "five per second must be accepted");
     };
     assert_eq!(message, "Too many messages per second");
-    flooder.frames_within(QUIET_PERIOD).await;
-    flooder.heartbeat().await;
+    sender.frames_within(QUIET_PERIOD).await;
+    sender.heartbeat().await;
     // A member that only receives stays joined.
-    let heard = listener.frames_within(QUIET_PERIOD).await;
-    assert!(heard.iter().all(|frame| frame.event == "broadcast"), "{:?}", heard.last());
+    let received = listener.frames_within(QUIET_PERIOD).await;
+    assert!(received.iter().all(|frame| frame.event == "broadcast"), "{:?}", received.last());
     listener.heartbeat().await;
     // The sender may rejoin and send later.
-    let began = Instant::now();
+    let started = Instant::now();
     loop {
         sleep(Duration::from_millis(500)).await;
-        let reply = flooder.try_join(TOPIC, json!({"config": {"broadcast": {"ack": true}}})).await;
+        let reply = sender.try_join(TOPIC, json!({"config": {"broadcast": {"ack": true}}})).await;
         if reply["status"] == "ok" {
-            let reference = flooder.broadcast(TOPIC, "back", json!({})).await;
-            let frame = flooder.wait_for_match("an answer or the end", |frame| {
+            let reference = sender.broadcast(TOPIC, "back", json!({})).await;
+            let frame = sender.wait_for_match("a reply or a close", |frame| {
                 frame.reference == reference.as_str() || frame.event == "phx_close"
             });
             if frame.await.payload["status"] == "ok" {
                 break;
             }
         }
-        assert!(began.elapsed() < Duration::from_secs(90), "never forgiven");
+        assert!(started.elapsed() < Duration::from_secs(90), "never forgiven");
     }
     listener.wait_for_match("the message after the pause", |frame| frame.payload["event"] == "back").await;
 }
 
 // docs/protocol/realtime.md, "Replication ready"
-async fn replication_ready_is_sent_once(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn replication_ready_is_sent_once(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join(TOPIC, json!({"broadcast": {"replication_ready": true}})).await;
     let ready = socket.wait_for(TOPIC, "system").await;
     assert_eq!(ready.payload["message"], "Replication connection established");
-    world.execute("select realtime.send('{}', 'now', 'room', false)", &[]).await;
+    db.execute("select realtime.send('{}', 'now', 'room', false)", &[]).await;
     assert_eq!(socket.next_broadcast(TOPIC).await["event"], "now");
     let more = socket.frames_within(Duration::from_secs(2)).await;
     assert!(more.is_empty(), "{more:?}");

@@ -35,8 +35,8 @@ async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) ->
 }
 
 // docs/protocol/realtime.md, "Malformed frames"
-async fn malformed_frames_are_dropped_and_the_socket_stays_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn malformed_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let odd = [
         "{",
         "not json",
@@ -90,8 +90,8 @@ async fn malformed_frames_are_dropped_and_the_socket_stays_open(world: Arc<TestD
 }
 
 // docs/protocol/realtime.md, "Maximum frame size"
-async fn a_frame_over_five_megabytes_closes_with_1009(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_frame_over_five_megabytes_closes_with_1009(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = join_topic(&node, vsn, json!({"broadcast": {"ack": true}})).await;
         let large = socket.broadcast(TOPIC, "large", json!({"s": "x".repeat(2_900_000)})).await;
@@ -109,8 +109,8 @@ async fn a_frame_over_five_megabytes_closes_with_1009(world: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "vsn 1 frames"
-async fn version_1_frames_have_a_null_ref_and_no_join_ref(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn version_1_frames_have_a_null_ref_and_no_join_ref(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let config = json!({"broadcast": {"self": true}, "presence": {"key": "me", "enabled": true}});
     let mut socket = join_topic(&node, SerializerVersion::V1, config).await;
     socket.track(TOPIC, json!({"a": 1})).await;
@@ -124,8 +124,8 @@ async fn version_1_frames_have_a_null_ref_and_no_join_ref(world: Arc<TestDatabas
 }
 
 // docs/protocol/realtime.md, "vsn 2 frames"
-async fn version_2_replies_carry_refs_and_fan_out_carries_none(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn version_2_replies_carry_refs_and_fan_out_carries_none(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let config = json!({"config": {"broadcast": {"self": true, "ack": true}, "presence": {"enabled": true}}});
     socket.push_as(json!("j"), json!("r"), TOPIC, "phx_join", config).await;
@@ -137,8 +137,8 @@ async fn version_2_replies_carry_refs_and_fan_out_carries_none(world: Arc<TestDa
     socket.push_as(json!("j"), json!("2"), TOPIC, "broadcast", broadcast("e", json!({}))).await;
     let reply = socket.wait_for(TOPIC, "phx_reply").await;
     assert_eq!((reply.join_ref, reply.reference), (json!("j"), json!("2")));
-    let heard = socket.wait_for(TOPIC, "broadcast").await;
-    assert_eq!((heard.join_ref, heard.reference), (Value::Null, Value::Null));
+    let received = socket.wait_for(TOPIC, "broadcast").await;
+    assert_eq!((received.join_ref, received.reference), (Value::Null, Value::Null));
 
     socket.push_as(json!("j"), json!("3"), TOPIC, "presence", json!({"event": "track"})).await;
     let diff = socket.wait_for(TOPIC, "presence_diff").await;
@@ -146,8 +146,8 @@ async fn version_2_replies_carry_refs_and_fan_out_carries_none(world: Arc<TestDa
 }
 
 // docs/protocol/realtime.md, "Binary user broadcast"
-async fn binary_broadcasts_keep_their_bytes(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn binary_broadcasts_keep_their_bytes(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut sender = join_topic(&node, SerializerVersion::V2, json!({"broadcast": {"self": true}})).await;
     let mut other = join_topic(&node, SerializerVersion::V2, json!({})).await;
     let odd = r#"{"z":1.10, "a":[12345678901234567890123,-0.0,1E40], "é":"\u0041\/"}"#;
@@ -165,13 +165,13 @@ async fn binary_broadcasts_keep_their_bytes(world: Arc<TestDatabase>) {
 
     // The bytes of the worked example in docs/protocol/realtime.md.
     let pushed = "0301010a03000131327265616c74696d653a616375727b2278223a317d";
-    let heard = "040a0300017265616c74696d653a616375727b2278223a317d";
+    let received = "040a0300017265616c74696d653a616375727b2278223a317d";
     assert_eq!(hex(&user_broadcast_push("1", "2", "realtime:a", "cur", "", 1, br#"{"x":1}"#)), pushed);
     let mut raw = RawSocket::open(&node).await;
     raw.join("realtime:a").await;
     sender.join("realtime:a", json!({})).await;
     sender.broadcast("realtime:a", "cur", json!({"x": 1})).await;
-    assert_eq!(hex(&raw.next_binary().await), heard);
+    assert_eq!(hex(&raw.next_binary().await), received);
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -194,7 +194,7 @@ impl RawSocket {
         use futures_util::{SinkExt, StreamExt};
         let join = json!(["1", "1", topic, "phx_join", {"config": {}}]);
         self.0.send(Message::text(join.to_string())).await.expect("it is open");
-        let reply = self.0.next().await.expect("an answer").expect("a frame");
+        let reply = self.0.next().await.expect("a response").expect("a frame");
         assert!(reply.to_text().expect("text").contains("\"ok\""), "{reply:?}");
     }
 
@@ -206,8 +206,8 @@ impl RawSocket {
 }
 
 // docs/protocol/realtime.md, "Binary string lengths"
-async fn lengths_count_utf8_bytes(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn lengths_count_utf8_bytes(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let topic = "realtime:ro😀m ü:1";
     let mut sockets =
         [node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V2).await];
@@ -220,17 +220,17 @@ async fn lengths_count_utf8_bytes(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Broadcasts across versions"
-async fn broadcasts_reach_clients_of_the_other_version(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn broadcasts_reach_clients_of_the_other_version(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut old = join_topic(&node, SerializerVersion::V1, json!({})).await;
     let mut new = join_topic(&node, SerializerVersion::V2, json!({})).await;
     let message = broadcast("e", json!({"n": [1, 2.5, null], "o": {"ü": "😀"}}));
     new.broadcast(TOPIC, "e", message["payload"].clone()).await;
     assert_eq!(old.next_broadcast(TOPIC).await, message);
     old.broadcast(TOPIC, "e", message["payload"].clone()).await;
-    let heard = new.wait_for(TOPIC, "broadcast").await;
-    assert!(!heard.is_binary(), "text stays text");
-    assert_eq!(heard.payload, message);
+    let received = new.wait_for(TOPIC, "broadcast").await;
+    assert!(!received.is_binary(), "text stays text");
+    assert_eq!(received.payload, message);
     // Version 1 has no format for bytes.
     new.broadcast_bytes(TOPIC, "bytes", 0, &[1, 2]).await;
     old.expect_no_frame().await;
@@ -238,8 +238,8 @@ async fn broadcasts_reach_clients_of_the_other_version(world: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Binary kinds sent by the server"
-async fn the_server_sends_only_binary_kind_4(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_server_sends_only_binary_kind_4(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut sender =
         join_topic(&node, SerializerVersion::V2, json!({"broadcast": {"ack": true, "self": true}})).await;
     let mut others = [
@@ -272,8 +272,8 @@ async fn the_server_sends_only_binary_kind_4(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Text broadcast payloads"
-async fn text_broadcasts_are_forwarded_verbatim(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn text_broadcasts_are_forwarded_verbatim(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut listeners = [
         join_topic(&node, SerializerVersion::V1, json!({})).await,
         join_topic(&node, SerializerVersion::V2, json!({})).await,
@@ -297,8 +297,8 @@ async fn text_broadcasts_are_forwarded_verbatim(world: Arc<TestDatabase>) {
             };
             sender.send_text(&frame).await;
             for listener in &mut listeners {
-                let heard = listener.wait_for(TOPIC, "broadcast").await;
-                assert!(heard.text.contains(payload), "{payload} became {}", heard.text);
+                let received = listener.wait_for(TOPIC, "broadcast").await;
+                assert!(received.text.contains(payload), "{payload} became {}", received.text);
             }
         }
         sender.leave(TOPIC).await;
@@ -306,8 +306,8 @@ async fn text_broadcasts_are_forwarded_verbatim(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Long names in binary frames"
-async fn a_long_event_name_closes_nothing(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_long_event_name_closes_nothing(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [mut old, mut new] = [
         join_topic(&node, SerializerVersion::V1, json!({})).await,
         join_topic(&node, SerializerVersion::V2, json!({})).await,
@@ -327,14 +327,13 @@ async fn a_long_event_name_closes_nothing(world: Arc<TestDatabase>) {
             assert_eq!(socket.next_broadcast(TOPIC).await, broadcast(&name, json!({"n": length})));
         }
         sender.next_broadcast(TOPIC).await;
-        world
-            .sql
+        db.sql
             .execute("select realtime.send('{\"id\":\"own\"}', $1, 'room', false)", &[&name])
             .await
             .expect("sent");
         for socket in [&mut old, &mut new, &mut sender] {
-            let heard = socket.next_broadcast(TOPIC).await;
-            assert_eq!((&heard["event"], &heard["payload"]), (&json!(name), &json!({"id": "own"})));
+            let received = socket.next_broadcast(TOPIC).await;
+            assert_eq!((&received["event"], &received["payload"]), (&json!(name), &json!({"id": "own"})));
         }
     }
     let topic = format!("realtime:{}", "t".repeat(300));

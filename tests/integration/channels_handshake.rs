@@ -52,8 +52,8 @@ async fn join_with_both_versions(node: &TestServer, topic: &str) -> [PhoenixClie
 }
 
 // docs/protocol/realtime.md, "Socket paths and serializer version"
-async fn both_paths_upgrade_and_the_default_version_is_1(world: Arc<TestDatabase>) {
-    let (node, key) = (world.start_server().await, anon_key());
+async fn both_paths_upgrade_and_the_default_version_is_1(db: Arc<TestDatabase>) {
+    let (node, key) = (db.start_server().await, anon_key());
     for path in ["/realtime/v1/websocket", "/socket/websocket"] {
         for (query, vsn) in [
             ("", SerializerVersion::V1),
@@ -74,8 +74,8 @@ async fn both_paths_upgrade_and_the_default_version_is_1(world: Arc<TestDatabase
 }
 
 // docs/protocol/realtime.md, "Missing API key"
-async fn a_handshake_without_a_key_is_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_handshake_without_a_key_is_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let refusal =
         open(node.address, SerializerVersion::V2, "/realtime/v1/websocket?vsn=2.0.0", &[]).await.err();
     let refusal = refusal.expect("it is refused");
@@ -83,8 +83,8 @@ async fn a_handshake_without_a_key_is_rejected(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Invalid token at the handshake"
-async fn invalid_keys_are_rejected_with_a_reason(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn invalid_keys_are_rejected_with_a_reason(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let foreign = rollcall::auth::token::mint(
         "another-secret-of-more-than-32-characters",
         &json!({"role": "anon", "exp": unix_time_in(60)}),
@@ -106,9 +106,9 @@ async fn invalid_keys_are_rejected_with_a_reason(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "API key sources and opaque keys"
-async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(world: Arc<TestDatabase>) {
+async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(db: Arc<TestDatabase>) {
     let keys = "sb_publishable_tests:anon,sb_secret_tests:service_role";
-    let node = world.start_server_with(|settings| settings.api_keys = Some(keys.into())).await;
+    let node = db.start_server_with(|settings| settings.api_keys = Some(keys.into())).await;
     let path = |key: &str| format!("/realtime/v1/websocket?vsn=2.0.0&apikey={key}");
     let header = |key: &str| [("x-api-key", key.to_owned())];
 
@@ -118,9 +118,9 @@ async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(world: Arc<
     socket.heartbeat().await;
     let refusal =
         open(node.address, SerializerVersion::V2, &path(&anon_key()), &header("garbage")).await.err();
-    assert_eq!(refusal.expect("the header counts").status, 401);
+    assert_eq!(refusal.expect("the header is used").status, 401);
     let refusal = open(node.address, SerializerVersion::V2, &path("sb_publishable_unknown"), &[]).await.err();
-    assert_eq!(refusal.expect("not every opaque key is one").status, 401);
+    assert_eq!(refusal.expect("unknown opaque keys are rejected").status, 401);
 
     // No policy grants access; only service_role needs none.
     let private = json!({"config": {"private": true}});
@@ -143,8 +143,8 @@ async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(world: Arc<
 }
 
 // docs/protocol/realtime.md, "Connection limit"
-async fn upgrades_above_the_connection_limit_are_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_max_connections = Some("2".into())).await;
+async fn upgrades_above_the_connection_limit_are_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_max_connections = Some("2".into())).await;
     let (one, _two) =
         (node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V1).await);
     let refusal =
@@ -152,16 +152,16 @@ async fn upgrades_above_the_connection_limit_are_rejected(world: Arc<TestDatabas
     assert_eq!((refusal.status, refusal.body), (429, json!({"error": "Too many connected users"})));
 
     one.abort();
-    let began = Instant::now();
+    let started = Instant::now();
     while node.channel_client_with_key(SerializerVersion::V2, &anon_key()).await.is_err() {
-        assert!(began.elapsed() < WAIT_TIMEOUT, "the place of one who went is free again");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "a closed connection frees its slot");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 // docs/protocol/realtime.md, "Health and ping"
-async fn health_and_ping_respond(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn health_and_ping_respond(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let health = send(node.request(Method::GET, "/healthcheck")).await;
     assert_eq!(health.status, 200);
     for path in ["/api/ping", "/realtime/v1/api/ping"] {
@@ -171,8 +171,8 @@ async fn health_and_ping_respond(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Batch broadcast"
-async fn a_batch_reaches_clients_of_both_versions(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_batch_reaches_clients_of_both_versions(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let sockets = join_with_both_versions(&node, "realtime:news").await;
     let messages = json!({"messages": [
         {"topic": "news", "event": "one", "payload": {"n": 1}},
@@ -180,8 +180,8 @@ async fn a_batch_reaches_clients_of_both_versions(world: Arc<TestDatabase>) {
         {"topic": "news", "event": "two", "payload": {"n": 2}, "private": false},
     ]});
     for path in ["/realtime/v1/api/broadcast", "/api/broadcast"] {
-        let answer = send(node.request(Method::POST, path).bearer_auth(anon_key()).json(&messages)).await;
-        assert_eq!((answer.status.as_u16(), answer.body), (202, json!("")), "{path}");
+        let response = send(node.request(Method::POST, path).bearer_auth(anon_key()).json(&messages)).await;
+        assert_eq!((response.status.as_u16(), response.body), (202, json!("")), "{path}");
     }
     for mut socket in sockets {
         for _ in 0..2 {
@@ -193,8 +193,8 @@ async fn a_batch_reaches_clients_of_both_versions(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Batch validation"
-async fn one_invalid_message_rejects_the_batch(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn one_invalid_message_rejects_the_batch(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let sockets = join_with_both_versions(&node, "realtime:news").await;
     let good = json!({"topic": "news", "event": "e", "payload": {}});
     let cases = [
@@ -219,8 +219,8 @@ async fn one_invalid_message_rejects_the_batch(world: Arc<TestDatabase>) {
         (json!({"messages": "x"}), json!({"messages": ["is invalid"]})),
     ];
     for (body, errors) in cases {
-        let answer = post_batch(&node, &anon_key(), body.clone()).await;
-        assert_eq!(answer.expect_status(422), json!({ "errors": errors }), "{body}");
+        let response = post_batch(&node, &anon_key(), body.clone()).await;
+        assert_eq!(response.expect_status(422), json!({ "errors": errors }), "{body}");
     }
     let broken = node
         .request(Method::POST, BATCH_PATH)
@@ -233,8 +233,8 @@ async fn one_invalid_message_rejects_the_batch(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "REST authentication"
-async fn a_batch_needs_a_token_in_either_header(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_batch_needs_a_token_in_either_header(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [mut socket, _] = join_with_both_versions(&node, "realtime:news").await;
     let body = json!({"messages": [{"topic": "news", "event": "e", "payload": {}}]});
     let request = || node.request(Method::POST, BATCH_PATH).json(&body);
@@ -254,9 +254,9 @@ async fn a_batch_needs_a_token_in_either_header(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Private batch messages"
-async fn a_private_message_without_access_is_dropped_silently(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_private_message_without_access_is_dropped_silently(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     for topic in ["realtime:open:1", "realtime:readonly:1"] {
@@ -272,19 +272,19 @@ async fn a_private_message_without_access_is_dropped_silently(world: Arc<TestDat
 }
 
 // docs/protocol/realtime.md, "Single JSON broadcast"
-async fn a_single_json_broadcast_arrives_unchanged(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_single_json_broadcast_arrives_unchanged(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [mut old, mut new] = join_with_both_versions(&node, "realtime:room 1:ü").await;
     let body = r#"{"z":1,"a":12345678901234567890123,"f":1.50}"#;
     for prefix in ["/realtime/v1/api", "/api"] {
         let path = format!("{prefix}/broadcast/room%201%3A%C3%BC/events/new%2Fmsg");
         let request = node.request(Method::POST, &path).bearer_auth(anon_key());
-        let answer = send(request.header("content-type", "application/json").body(body)).await;
-        assert_eq!((answer.status.as_u16(), answer.body), (202, json!("")));
+        let response = send(request.header("content-type", "application/json").body(body)).await;
+        assert_eq!((response.status.as_u16(), response.body), (202, json!("")));
 
         let frame = new.wait_for("realtime:room 1:ü", "broadcast").await;
         assert_eq!(frame.payload["event"], "new/msg");
-        assert_eq!(frame.data.as_deref(), Some(body.as_bytes()), "the very bytes");
+        assert_eq!(frame.data.as_deref(), Some(body.as_bytes()), "identical bytes");
         let frame = old.wait_for("realtime:room 1:ü", "broadcast").await;
         assert_eq!(frame.payload["event"], "new/msg");
         assert!(frame.text.contains(body), "{}", frame.text);
@@ -293,7 +293,7 @@ async fn a_single_json_broadcast_arrives_unchanged(world: Arc<TestDatabase>) {
     // A body that is not an object is wrapped, an empty body becomes an empty object, and a body without a content type
     // is JSON.
     let path = "/api/broadcast/room%201%3A%C3%BC/events/e";
-    for (body, type_, heard) in [
+    for (body, type_, received) in [
         (r#"["a"]"#, Some("application/json"), json!({"_json": ["a"]})),
         ("", Some("application/json"), json!({})),
         (r#"{"n":1}"#, None, json!({"n": 1})),
@@ -303,15 +303,15 @@ async fn a_single_json_broadcast_arrives_unchanged(world: Arc<TestDatabase>) {
             request = request.header("content-type", type_);
         }
         assert_eq!(send(request).await.status, 202, "{body}");
-        assert_eq!(new.next_broadcast("realtime:room 1:ü").await, broadcast("e", heard.clone()));
-        assert_eq!(old.next_broadcast("realtime:room 1:ü").await, broadcast("e", heard));
+        assert_eq!(new.next_broadcast("realtime:room 1:ü").await, broadcast("e", received.clone()));
+        assert_eq!(old.next_broadcast("realtime:room 1:ü").await, broadcast("e", received));
     }
 }
 
 // docs/protocol/realtime.md, "Single binary broadcast"
-async fn a_single_binary_broadcast_reaches_only_version_2(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_single_binary_broadcast_reaches_only_version_2(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let [mut old, mut new] = join_with_both_versions(&node, "realtime:bytes").await;
     let send_as = |path: &str, type_: &'static str, key: String| {
         let request = node.request(Method::POST, path).bearer_auth(key).header("content-type", type_);
@@ -344,8 +344,8 @@ async fn a_single_binary_broadcast_reaches_only_version_2(world: Arc<TestDatabas
 }
 
 // docs/protocol/realtime.md, "Batch message ID"
-async fn the_message_id_arrives_as_meta(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_message_id_arrives_as_meta(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let sockets = join_with_both_versions(&node, "realtime:news").await;
     let body = json!({"messages": [{"topic": "news", "event": "e", "payload": {"id": "own"}, "id": "abc"}]});
     post_batch(&node, &anon_key(), body).await.expect_status(202);
@@ -357,9 +357,9 @@ async fn the_message_id_arrives_as_meta(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Rate headers"
-async fn rate_limit_headers_are_present_and_excess_is_rejected(world: Arc<TestDatabase>) {
+async fn rate_limit_headers_are_present_and_excess_is_rejected(db: Arc<TestDatabase>) {
     let node =
-        world.start_server_with(|settings| settings.realtime_max_events_per_second = Some("2".into())).await;
+        db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("2".into())).await;
     let body = json!({"messages": [{"topic": "nobody", "event": "e", "payload": {}}]});
     let first = post_batch(&node, &anon_key(), body.clone()).await;
     assert_eq!(first.status, 202);
@@ -369,44 +369,44 @@ async fn rate_limit_headers_are_present_and_excess_is_rejected(world: Arc<TestDa
     }
     assert_eq!(first.header("x-rate-limit"), Some("2"));
 
-    let began = Instant::now();
+    let started = Instant::now();
     loop {
-        let answer = post_batch(&node, &anon_key(), body.clone()).await;
-        if answer.status == 429 {
+        let response = post_batch(&node, &anon_key(), body.clone()).await;
+        if response.status == 429 {
             // The message depends on whether the limit is reached or almost reached.
             let exceeded = "You have exceeded your rate limit";
             let too_many = "Too many messages to broadcast, please reduce the batch size";
             assert!(
-                [exceeded, too_many].map(|text| json!({ "message": text })).contains(&answer.body),
-                "{answer:?}"
+                [exceeded, too_many].map(|text| json!({ "message": text })).contains(&response.body),
+                "{response:?}"
             );
             break;
         }
-        assert_eq!(answer.status, 202);
-        assert!(began.elapsed() < WAIT_TIMEOUT, "two per second must be accepted");
+        assert_eq!(response.status, 202);
+        assert!(started.elapsed() < WAIT_TIMEOUT, "two per second must be accepted");
     }
 }
 
 // docs/protocol/realtime.md, "CORS preflight"
-async fn cors_preflight_requests_are_answered(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn cors_preflight_requests_are_answered(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for path in [BATCH_PATH, "/realtime/v1/api/broadcast/room/events/e", "/api/broadcast"] {
-        let answer = send(
+        let response = send(
             node.request(Method::OPTIONS, path)
                 .header("origin", "http://app.example")
                 .header("access-control-request-method", "POST")
                 .header("access-control-request-headers", "authorization,apikey,content-type,x-client-info"),
         )
         .await;
-        assert!(answer.status.is_success(), "{path}: {}", answer.status);
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{path}");
-        let allowed = answer.header("access-control-allow-headers").expect("which headers").to_lowercase();
+        assert!(response.status.is_success(), "{path}: {}", response.status);
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{path}");
+        let allowed = response.header("access-control-allow-headers").expect("which headers").to_lowercase();
         for header in ["authorization", "apikey", "content-type", "x-client-info"] {
             assert!(
                 allowed == "*" && header != "authorization" || allowed.contains(header),
                 "{path}: {allowed}"
             );
         }
-        assert!(answer.header("access-control-allow-methods").expect("which methods").contains("POST"));
+        assert!(response.header("access-control-allow-methods").expect("which methods").contains("POST"));
     }
 }

@@ -45,8 +45,8 @@ pub fn cases() -> Vec<TestCase> {
 }
 
 // docs/protocol/realtime.md, "Join"
-async fn a_join_reply_lists_its_postgres_changes(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_join_reply_lists_its_postgres_changes(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         for (topic, config) in [
@@ -65,8 +65,8 @@ async fn a_join_reply_lists_its_postgres_changes(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Lenient join values"
-async fn loosely_typed_join_values_are_accepted(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn loosely_typed_join_values_are_accepted(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     for (topic, config) in [
         ("realtime:a", json!({"postgres_changes": null})),
@@ -94,8 +94,8 @@ async fn loosely_typed_join_values_are_accepted(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Wrong types in a join"
-async fn wrong_types_fall_back_and_keep_the_socket_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn wrong_types_fall_back_and_keep_the_socket_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let accepted = [
         json!({"config": {"broadcast": {"ack": 5, "self": []}}}),
@@ -136,8 +136,8 @@ async fn wrong_types_fall_back_and_keep_the_socket_open(world: Arc<TestDatabase>
 }
 
 // docs/protocol/realtime.md, "Wrong types in a join"
-async fn private_of_a_wrong_type_is_not_public(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn private_of_a_wrong_type_is_not_public(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let mut public = node.channel_client(SerializerVersion::V2).await;
     public.join(TOPIC, json!({})).await;
@@ -151,8 +151,8 @@ async fn private_of_a_wrong_type_is_not_public(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Topic names"
-async fn topics_without_a_name_or_prefix_are_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn topics_without_a_name_or_prefix_are_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         let reason = socket.join_error("realtime:", json!({"config": {}})).await;
@@ -165,8 +165,8 @@ async fn topics_without_a_name_or_prefix_are_rejected(world: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Pushes to unjoined topics"
-async fn pushes_to_unjoined_topics_get_unmatched_topic(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn pushes_to_unjoined_topics_get_unmatched_topic(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     for (event, payload) in [
         ("broadcast", broadcast("e", json!({}))),
@@ -189,8 +189,8 @@ async fn pushes_to_unjoined_topics_get_unmatched_topic(world: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Join errors"
-async fn a_join_error_starts_with_its_code(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_join_error_starts_with_its_code(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let foreign = rollcall::auth::token::mint(
         "another-secret-of-more-than-32-characters",
         &json!({"role": "authenticated", "exp": unix_time_in(60)}),
@@ -217,8 +217,8 @@ async fn a_join_error_starts_with_its_code(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Expired token at a join"
-async fn a_join_with_an_expired_token_is_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_join_with_an_expired_token_is_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     for seconds in [2, 110] {
         let token = User::new().token_for(-seconds);
@@ -232,15 +232,15 @@ async fn a_join_with_an_expired_token_is_rejected(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token of a channel"
-async fn a_channel_without_a_token_uses_the_socket_token(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_channel_without_a_token_uses_the_socket_token(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let topic = format!("realtime:user:{}", user.id);
     let mut own = node
         .channel_client_with_key(SerializerVersion::V2, &user.token)
         .await
-        .expect("a user's token is a key");
+        .expect("a user token is a valid API key");
     let mut anonymous = node.channel_client(SerializerVersion::V2).await;
     for payload in [
         json!({"config": {"private": true}}),
@@ -259,8 +259,8 @@ async fn a_channel_without_a_token_uses_the_socket_token(world: Arc<TestDatabase
 }
 
 // docs/protocol/realtime.md, "Channel limit"
-async fn channels_per_socket_are_limited(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn channels_per_socket_are_limited(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let mut refs = Vec::new();
     for n in 0..100 {
@@ -278,9 +278,8 @@ async fn channels_per_socket_are_limited(world: Arc<TestDatabase>) {
     // The limit applies per socket.
     node.channel_client(SerializerVersion::V1).await.join("realtime:101", json!({})).await;
 
-    let node = world
-        .start_server_with(|settings| settings.realtime_max_channels_per_client = Some("2".into()))
-        .await;
+    let node =
+        db.start_server_with(|settings| settings.realtime_max_channels_per_client = Some("2".into())).await;
     let mut socket = node.channel_client(SerializerVersion::V1).await;
     socket.join("realtime:a", json!({})).await;
     socket.join("realtime:b", json!({})).await;
@@ -288,25 +287,25 @@ async fn channels_per_socket_are_limited(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Heartbeat"
-async fn heartbeats_and_other_channels_do_not_wait_for_a_join(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn heartbeats_and_other_channels_do_not_wait_for_a_join(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join(TOPIC, json!({"broadcast": {"ack": true}})).await;
     // Policy checks block from here on.
-    let dba = world.connect().await;
+    let dba = db.connect().await;
     dba.batch_execute("begin; lock table realtime.messages in access exclusive mode").await.expect("a lock");
     let payload = json!({"config": {"private": true}, "access_token": user.token});
     let pending = socket.send_join("realtime:open:1", payload).await;
     sleep(QUIET_PERIOD).await;
     let took = socket.heartbeat().await;
     assert!(took < Duration::from_millis(100), "{took:?}");
-    let began = Instant::now();
+    let started = Instant::now();
     let reference = socket.broadcast(TOPIC, "e", json!({})).await;
     assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
     socket.join("realtime:another", json!({})).await;
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     // A null ref is returned as null.
     socket.push_as(Value::Null, Value::Null, "phoenix", "heartbeat", json!({})).await;
     let frame = socket.wait_for("phoenix", "phx_reply").await;
@@ -316,17 +315,17 @@ async fn heartbeats_and_other_channels_do_not_wait_for_a_join(world: Arc<TestDat
     dba.batch_execute("rollback").await.expect("unlocked");
     assert_eq!(socket.wait_for_reply(&pending).await["status"], "ok");
     // A rejected join delays no other channel, however long the reply takes.
-    let began = Instant::now();
+    let started = Instant::now();
     let pending = socket.send_join("realtime:restricted", json!({"config": {"private": true}})).await;
     let took = socket.heartbeat().await;
     assert!(took < Duration::from_millis(100), "{took:?}");
     assert_eq!(socket.wait_for_reply(&pending).await["status"], "error");
-    assert!(began.elapsed() < WAIT_TIMEOUT);
+    assert!(started.elapsed() < WAIT_TIMEOUT);
 }
 
 // docs/protocol/realtime.md, "Leave"
-async fn a_leave_gets_a_reply_and_a_close(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_leave_gets_a_reply_and_a_close(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         socket.join(TOPIC, json!({"broadcast": {"self": true}})).await;
@@ -337,7 +336,7 @@ async fn a_leave_gets_a_reply_and_a_close(world: Arc<TestDatabase>) {
         assert_eq!(reply.payload, json!({"status": "ok", "response": {}}));
         let close = socket.next_frame().await;
         assert_eq!((close.event.as_str(), &close.payload), ("phx_close", &json!({})));
-        assert_eq!(close.reference, json!(join_ref), "ref is the join's");
+        assert_eq!(close.reference, json!(join_ref), "ref equals the join's ref");
         if vsn == SerializerVersion::V2 {
             assert_eq!(close.join_ref, json!(join_ref));
         }
@@ -351,8 +350,8 @@ async fn a_leave_gets_a_reply_and_a_close(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Leave"
-async fn a_leave_without_a_join_ref_works(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_leave_without_a_join_ref_works(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         socket.join(TOPIC, json!({})).await;
@@ -368,8 +367,8 @@ async fn a_leave_without_a_join_ref_works(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Duplicate join"
-async fn a_second_join_of_a_topic_replaces_the_first(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_second_join_of_a_topic_replaces_the_first(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         let mut other = node.channel_client(vsn).await;
@@ -407,9 +406,9 @@ async fn a_second_join_of_a_topic_replaces_the_first(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token expiry"
-async fn an_expired_token_closes_only_its_channel(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn an_expired_token_closes_only_its_channel(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join("realtime:lasting", json!({"broadcast": {"ack": true}})).await;
@@ -423,7 +422,7 @@ async fn an_expired_token_closes_only_its_channel(world: Arc<TestDatabase>) {
         assert!(message.starts_with("Token has expired ") && message.ends_with(" seconds ago"), "{message}");
     }
     let late = unix_time_in(0) - ends;
-    assert!((0..=1).contains(&late), "noticed within a second or so, not {late} s");
+    assert!((0..=1).contains(&late), "the expiry takes effect within about a second, not {late} s");
     let reference = socket.broadcast("realtime:lasting", "e", json!({})).await;
     assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
     let reference = socket.broadcast(TOPIC, "e", json!({})).await;
@@ -432,9 +431,9 @@ async fn an_expired_token_closes_only_its_channel(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token refresh"
-async fn a_refreshed_token_keeps_the_channel_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_refreshed_token_keeps_the_channel_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
@@ -447,7 +446,7 @@ async fn a_refreshed_token_keeps_the_channel_open(world: Arc<TestDatabase>) {
             socket.set_token(topic, &user.token).await;
         }
         let frames = socket.frames_within(Duration::from_secs(5)).await;
-        assert!(frames.is_empty(), "neither an answer nor an end: {frames:?}");
+        assert!(frames.is_empty(), "neither a reply nor a close: {frames:?}");
         for topic in [TOPIC, "realtime:open:1"] {
             let reference = socket.broadcast(topic, "e", json!({})).await;
             assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
@@ -456,9 +455,9 @@ async fn a_refreshed_token_keeps_the_channel_open(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token refresh without a new token"
-async fn refreshing_with_the_same_token_changes_nothing(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn refreshing_with_the_same_token_changes_nothing(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join_private("realtime:open:1", &user.token, json!({"broadcast": {"ack": true}})).await;
@@ -480,13 +479,13 @@ async fn refreshing_with_the_same_token_changes_nothing(world: Arc<TestDatabase>
 }
 
 // docs/protocol/realtime.md, "Token refresh that loses read permission"
-async fn a_refresh_without_read_access_closes_the_channel(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn a_refresh_without_read_access_closes_the_channel(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
-    let token = |hears: bool, sees: bool| {
+    let token = |reads_broadcast: bool, reads_presence: bool| {
         mint_token(&json!({
-            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600), "hears": hears, "sees": sees,
+            "sub": user.id, "role": "authenticated", "exp": unix_time_in(600), "reads_broadcast": reads_broadcast, "reads_presence": reads_presence,
         }))
     };
     let config = json!({"presence": {"enabled": true}});
@@ -509,8 +508,8 @@ async fn a_refresh_without_read_access_closes_the_channel(world: Arc<TestDatabas
 }
 
 // docs/protocol/realtime.md, "Token refresh with an invalid token"
-async fn a_refresh_with_an_invalid_token_closes_the_channel(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_refresh_with_an_invalid_token_closes_the_channel(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let foreign = rollcall::auth::token::mint(
         "another-secret-of-more-than-32-characters",
         &json!({"role": "authenticated", "exp": unix_time_in(60)}),
@@ -532,8 +531,8 @@ async fn a_refresh_with_an_invalid_token_closes_the_channel(world: Arc<TestDatab
 }
 
 // docs/protocol/realtime.md, "System messages"
-async fn system_messages_have_exactly_four_fields(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn system_messages_have_exactly_four_fields(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         socket.join("realtime:a:b", json!({"broadcast": {"replication_ready": true}})).await;
@@ -559,8 +558,8 @@ async fn system_messages_have_exactly_four_fields(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Unknown events"
-async fn unknown_events_are_ignored(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn unknown_events_are_ignored(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     socket.join(TOPIC, json!({"broadcast": {"ack": true, "self": true}})).await;
     for event in
@@ -574,8 +573,8 @@ async fn unknown_events_are_ignored(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Socket loss"
-async fn a_lost_socket_ends_its_channels(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_lost_socket_ends_its_channels(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut watcher = node.channel_client(SerializerVersion::V2).await;
     watcher.join(TOPIC, json!({"presence": {"enabled": true}})).await;
     watcher.wait_for(TOPIC, "presence_state").await;
@@ -592,19 +591,19 @@ async fn a_lost_socket_ends_its_channels(world: Arc<TestDatabase>) {
         if way == "closed" {
             socket.send(tokio_tungstenite::tungstenite::Message::Close(None)).await;
         }
-        let began = Instant::now();
+        let started = Instant::now();
         socket.abort();
         let leaves = watcher.wait_for(TOPIC, "presence_diff").await;
         assert!(leaves.payload["leaves"][way].is_object(), "{leaves:?}");
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
     watcher.expect_no_frame().await;
 }
 
 // docs/protocol/realtime.md, "Idle timeout"
-async fn an_idle_socket_is_closed_after_a_minute(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let began = Instant::now();
+async fn an_idle_socket_is_closed_after_a_minute(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let started = Instant::now();
     let mut silent = node.channel_client(SerializerVersion::V2).await;
     let mut beating = node.channel_client(SerializerVersion::V2).await;
     beating.join(TOPIC, json!({})).await;
@@ -616,13 +615,13 @@ async fn an_idle_socket_is_closed_after_a_minute(world: Arc<TestDatabase>) {
     };
     let (closed, ()) = tokio::join!(silent.expect_close_within(Duration::from_secs(80)), beats);
     assert_eq!(closed.0, 1000, "{closed:?}");
-    assert!(began.elapsed() >= Duration::from_secs(58), "not before its time");
+    assert!(started.elapsed() >= Duration::from_secs(58), "not before its expiry");
     beating.expect_no_frame().await;
 }
 
 // docs/protocol/realtime.md, "Server shutdown"
-async fn a_stopping_server_closes_with_1012(world: Arc<TestDatabase>) {
-    let node: Arc<TestServer> = world.start_server().await;
+async fn a_stopping_server_closes_with_1012(db: Arc<TestDatabase>) {
+    let node: Arc<TestServer> = db.start_server().await;
     let mut sockets = [
         node.channel_client(SerializerVersion::V1).await,
         node.channel_client(SerializerVersion::V2).await,
@@ -638,9 +637,9 @@ async fn a_stopping_server_closes_with_1012(world: Arc<TestDatabase>) {
     // tests/clients checks that official clients reconnect.
 }
 
-async fn public_channels_stay_open_without_the_database(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn public_channels_stay_open_without_the_database(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut other = node.channel_client(SerializerVersion::V1).await;
     other.join(TOPIC, json!({"presence": {"enabled": true}})).await;
@@ -649,25 +648,25 @@ async fn public_channels_stay_open_without_the_database(world: Arc<TestDatabase>
     socket.join_private("realtime:open:1", &user.token, json!({})).await;
     other.wait_for(TOPIC, "presence_state").await;
 
-    world.disconnect_clients().await;
-    let began = Instant::now();
+    db.disconnect_clients().await;
+    let started = Instant::now();
     let reference = socket.broadcast(TOPIC, "down", json!({})).await;
     assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
     assert_eq!(other.next_broadcast(TOPIC).await["event"], "down");
     socket.track(TOPIC, json!({"still": "here"})).await;
     other.wait_for(TOPIC, "presence_diff").await;
     socket.join("realtime:another", json!({})).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     let private = json!({"config": {"private": true}, "access_token": User::new().token});
     let pending = socket.send_join("realtime:open:2", private.clone()).await;
     assert!(socket.heartbeat().await < Duration::from_millis(500));
     let refused = socket.wait_for_reply(&pending).await;
     assert_eq!(refused["status"], "error", "access cannot be checked: {refused}");
 
-    world.allow_connections().await;
-    let began = Instant::now();
+    db.allow_connections().await;
+    let started = Instant::now();
     while socket.try_join("realtime:open:2", private.clone()).await["status"] != "ok" {
-        assert!(began.elapsed() < WAIT_TIMEOUT * 2, "private channels never come back");
+        assert!(started.elapsed() < WAIT_TIMEOUT * 2, "private channels did not recover");
         sleep(QUIET_PERIOD).await;
     }
     socket.heartbeat().await;

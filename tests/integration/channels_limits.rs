@@ -32,8 +32,8 @@ async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) ->
 /// push exceeds it, or the tenth if a period ends in between.
 const MAX_CONNECTIONS: i32 = 10;
 
-async fn exceeding_the_byte_limit_closes_the_channel(world: Arc<TestDatabase>) {
-    let node = world
+async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
+    let node = db
         .start_server_with(|settings| settings.realtime_max_client_bytes_per_second = Some("10000".into()))
         .await;
     for vsn in SerializerVersion::BOTH {
@@ -46,9 +46,9 @@ async fn exceeding_the_byte_limit_closes_the_channel(world: Arc<TestDatabase>) {
         }
         assert_eq!(sender.expect_channel_error(TOPIC).await, "Too many bytes per second");
         sender.heartbeat().await;
-        let heard = listener.frames_within(QUIET_PERIOD).await;
-        assert!((4..=MAX_CONNECTIONS as usize).contains(&heard.len()), "{}", heard.len());
-        assert!(heard.iter().all(|frame| frame.event == "broadcast"), "who listens stays");
+        let received = listener.frames_within(QUIET_PERIOD).await;
+        assert!((4..=MAX_CONNECTIONS as usize).contains(&received.len()), "{}", received.len());
+        assert!(received.iter().all(|frame| frame.event == "broadcast"), "who listens stays");
         // The other member and the sender's other channel are not affected.
         let reference = listener.push(TOPIC, "presence", json!({"event": "untrack"})).await;
         assert_eq!(listener.wait_for_reply(&reference).await["status"], "ok");
@@ -56,9 +56,9 @@ async fn exceeding_the_byte_limit_closes_the_channel(world: Arc<TestDatabase>) {
     }
 }
 
-async fn joins_over_the_rate_limit_are_rejected_without_a_close(world: Arc<TestDatabase>) {
+async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestDatabase>) {
     let node =
-        world.start_server_with(|settings| settings.realtime_max_joins_per_second = Some("1".into())).await;
+        db.start_server_with(|settings| settings.realtime_max_joins_per_second = Some("1".into())).await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let mut joins = 0;
     let refused = loop {
@@ -72,17 +72,17 @@ async fn joins_over_the_rate_limit_are_rejected_without_a_close(world: Arc<TestD
     assert!(joins >= 5, "{joins}");
     assert_eq!(refused, "ClientJoinRateLimitReached: Too many joins per second");
     socket.heartbeat().await;
-    assert!(socket.frames_within(QUIET_PERIOD).await.is_empty(), "what is joined stays");
+    assert!(socket.frames_within(QUIET_PERIOD).await.is_empty(), "joined channels stay");
     let refused = node
         .channel_client_with_key(SerializerVersion::V2, &anon_key())
         .await
         .err()
-        .expect("the door is closed too");
+        .expect("new joins are rejected too");
     assert_eq!((refused.status, &refused.body["error"]), (429, &json!("Too many joins per second")));
 }
 
-async fn exceeding_the_shared_presence_limit_closes_the_next_pushing_channel(world: Arc<TestDatabase>) {
-    let node = world
+async fn exceeding_the_shared_presence_limit_closes_the_next_pushing_channel(db: Arc<TestDatabase>) {
+    let node = db
         .start_server_with(|settings| {
             settings.realtime_max_presence_events_per_second = Some("1".into());
             settings.realtime_presence_calls = Some("0".into());
@@ -96,9 +96,9 @@ async fn exceeding_the_shared_presence_limit_closes_the_next_pushing_channel(wor
     }
     assert_eq!(socket.expect_channel_error(TOPIC).await, "Too many presence messages per second");
     socket.heartbeat().await;
-    let heard = watcher.frames_within(QUIET_PERIOD).await;
+    let received = watcher.frames_within(QUIET_PERIOD).await;
     assert!(
-        heard.iter().all(|frame| frame.event.starts_with("presence_")),
-        "the watcher stays joined: {heard:?}"
+        received.iter().all(|frame| frame.event.starts_with("presence_")),
+        "the watcher stays joined: {received:?}"
     );
 }

@@ -54,10 +54,10 @@ async fn subscribed_client(
     node: &TestServer,
     vsn: SerializerVersion,
     token: Option<&str>,
-    asked: Value,
+    subscriptions: Value,
 ) -> (PhoenixClient, Vec<i64>) {
     let mut socket = node.channel_client(vsn).await;
-    let mut join = json!({"config": {"postgres_changes": asked}});
+    let mut join = json!({"config": {"postgres_changes": subscriptions}});
     if let Some(token) = token {
         join["access_token"] = json!(token);
     }
@@ -86,10 +86,10 @@ fn notes_subscription() -> Value {
 }
 
 // docs/protocol/realtime.md, "Subscription echo and IDs"
-async fn the_join_reply_echoes_subscriptions_with_ids(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
-    let asked = json!([
+async fn the_join_reply_echoes_subscriptions_with_ids(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
+    let subscriptions = json!([
         {"event": "INSERT", "schema": "public", "table": "notes", "filter": "rank=gt.1"},
         {"table": "notes", "schema": "public", "event": "*"},
         {"event": "INSERT", "schema": "public", "table": "notes", "filter": "rank=gt.1"},
@@ -98,16 +98,16 @@ async fn the_join_reply_echoes_subscriptions_with_ids(world: Arc<TestDatabase>) 
     let mut all = Vec::new();
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
-        let reply = socket.join(TOPIC, json!({"postgres_changes": asked})).await;
+        let reply = socket.join(TOPIC, json!({"postgres_changes": subscriptions})).await;
         let given = reply["postgres_changes"].as_array().expect("a list").clone();
         let mut ids = Vec::new();
-        for (asked, mut given) in asked.as_array().expect("a list").iter().zip(given) {
+        for (subscriptions, mut given) in subscriptions.as_array().expect("a list").iter().zip(given) {
             let id = given.as_object_mut().expect("an object").remove("id").and_then(|id| id.as_i64());
             ids.push(id.expect("an integer"));
-            assert_eq!(&given, asked, "verbatim");
+            assert_eq!(&given, subscriptions, "verbatim");
         }
         assert!(ids.iter().all(|id| (1..=i64::from(i32::MAX)).contains(id)), "{ids:?}");
-        assert_eq!(ids[0], ids[2], "what is equal has equal ids");
+        assert_eq!(ids[0], ids[2], "equal subscriptions have equal IDs");
         assert!(ids[0] != ids[1] && ids[1] != ids[3] && ids[0] != ids[3], "{ids:?}");
         all.push(ids);
     }
@@ -115,9 +115,9 @@ async fn the_join_reply_echoes_subscriptions_with_ids(world: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Legacy join"
-async fn a_legacy_join_receives_bare_changes(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn a_legacy_join_receives_bare_changes(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
         let topic = "realtime:public:notes";
@@ -128,22 +128,22 @@ async fn a_legacy_join_receives_bare_changes(world: Arc<TestDatabase>) {
         };
         assert_eq!((&given["schema"], &given["table"]), (&json!("public"), &json!("notes")));
         socket.wait_for(topic, "system").await;
-        world.execute("insert into public.notes values (1, 'one')", &[]).await;
-        let heard = socket.wait_for(topic, "INSERT").await;
-        assert_eq!(heard.payload["record"], json!({"id": 1, "title": "one", "rank": null}));
-        assert_eq!(heard.payload["type"], "INSERT");
-        world.execute("delete from public.notes", &[]).await;
+        db.execute("insert into public.notes values (1, 'one')", &[]).await;
+        let received = socket.wait_for(topic, "INSERT").await;
+        assert_eq!(received.payload["record"], json!({"id": 1, "title": "one", "rank": null}));
+        assert_eq!(received.payload["type"], "INSERT");
+        db.execute("delete from public.notes", &[]).await;
         socket.wait_for(topic, "DELETE").await;
     }
 }
 
 // docs/protocol/realtime.md, "Change frame"
-async fn changes_carry_the_ids_from_the_join(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn changes_carry_the_ids_from_the_join(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     for vsn in SerializerVersion::BOTH {
         let (mut socket, ids) = subscribed_client(&node, vsn, None, notes_subscription()).await;
-        world.execute("insert into public.notes values (1, 'one', 5)", &[]).await;
+        db.execute("insert into public.notes values (1, 'one', 5)", &[]).await;
         let mut insert = next_change(&mut socket).await;
         insert["data"].as_object_mut().expect("data").remove("commit_timestamp");
         let columns = json!([
@@ -154,13 +154,13 @@ async fn changes_carry_the_ids_from_the_join(world: Arc<TestDatabase>) {
             "record": {"id": 1, "title": "one", "rank": 5}, "errors": null,
         }});
         assert_eq!(insert, expected);
-        world.execute("update public.notes set rank = 6", &[]).await;
+        db.execute("update public.notes set rank = 6", &[]).await;
         let update = next_change(&mut socket).await;
         assert_eq!(
             (&update["data"]["record"]["rank"], &update["data"]["old_record"]),
             (&json!(6), &json!({"id": 1}))
         );
-        world.execute("delete from public.notes", &[]).await;
+        db.execute("delete from public.notes", &[]).await;
         let delete = next_change(&mut socket).await;
         assert_eq!(
             (&delete["data"]["type"], &delete["data"]["old_record"]),
@@ -172,24 +172,24 @@ async fn changes_carry_the_ids_from_the_join(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Event filter"
-async fn one_frame_lists_every_matching_subscription(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn one_frame_lists_every_matching_subscription(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     let on = |event: &str| json!({"event": event, "schema": "public", "table": "notes"});
-    let asked = json!([on("INSERT"), on("*"), on("UPDATE"), on("DELETE")]);
-    let (mut socket, ids) = subscribed_client(&node, SerializerVersion::V2, None, asked).await;
+    let subscriptions = json!([on("INSERT"), on("*"), on("UPDATE"), on("DELETE")]);
+    let (mut socket, ids) = subscribed_client(&node, SerializerVersion::V2, None, subscriptions).await;
     let matching = async |socket: &mut PhoenixClient| {
-        let mut heard: Vec<i64> =
+        let mut received: Vec<i64> =
             serde_json::from_value(next_change(socket).await["ids"].clone()).expect("ids");
-        heard.sort_unstable();
-        heard
+        received.sort_unstable();
+        received
     };
     for (statement, mut expected) in [
         ("insert into public.notes values (1)", vec![ids[0], ids[1]]),
         ("update public.notes set rank = 1", vec![ids[1], ids[2]]),
         ("delete from public.notes", vec![ids[1], ids[3]]),
     ] {
-        world.execute(statement, &[]).await;
+        db.execute(statement, &[]).await;
         expected.sort_unstable();
         assert_eq!(matching(&mut socket).await, expected, "{statement}");
     }
@@ -197,15 +197,14 @@ async fn one_frame_lists_every_matching_subscription(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Unpublished tables"
-async fn changes_arrive_once_a_table_is_published(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
-    world
-        .execute("create table public.later (id int primary key); grant select on public.later to anon", &[])
+async fn changes_arrive_once_a_table_is_published(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
+    db.execute("create table public.later (id int primary key); grant select on public.later to anon", &[])
         .await;
-    let asked = json!([{"event": "*", "schema": "public", "table": "later"}]);
+    let subscriptions = json!([{"event": "*", "schema": "public", "table": "later"}]);
     let mut socket = node.channel_client(SerializerVersion::V2).await;
-    socket.join(TOPIC, json!({ "postgres_changes": asked })).await;
+    socket.join(TOPIC, json!({ "postgres_changes": subscriptions })).await;
     let error = socket.wait_for(TOPIC, "system").await;
     assert_eq!(
         (&error.payload["status"], &error.payload["extension"]),
@@ -215,23 +214,24 @@ async fn changes_arrive_once_a_table_is_published(world: Arc<TestDatabase>) {
                 connect parameters: [event: *, schema: public, table: later, filters: [], select: nil]";
     assert_eq!(error.payload["message"], text);
     socket.heartbeat().await;
-    world.execute("alter publication supabase_realtime add table public.later", &[]).await;
+    db.execute("alter publication supabase_realtime add table public.later", &[]).await;
     socket.leave(TOPIC).await;
-    let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, asked).await;
-    world.execute("insert into public.later values (1)", &[]).await;
+    let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, subscriptions).await;
+    db.execute("insert into public.later values (1)", &[]).await;
     assert_eq!(next_change(&mut socket).await["data"]["record"], json!({"id": 1}));
 }
 
 // docs/protocol/realtime.md, "Row visibility"
-async fn only_visible_rows_are_sent_and_policy_changes_apply_at_once(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn only_visible_rows_are_sent_and_policy_changes_apply_at_once(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     let (ann, bob) = (User::new(), User::new());
-    let asked = json!([{"event": "*", "schema": "public", "table": "todos"}]);
+    let subscriptions = json!([{"event": "*", "schema": "public", "table": "todos"}]);
     let (mut hers, _) =
-        subscribed_client(&node, SerializerVersion::V2, Some(&ann.token), asked.clone()).await;
-    let (mut his, _) = subscribed_client(&node, SerializerVersion::V1, Some(&bob.token), asked.clone()).await;
-    let (mut nobodys, _) = subscribed_client(&node, SerializerVersion::V2, None, asked).await;
+        subscribed_client(&node, SerializerVersion::V2, Some(&ann.token), subscriptions.clone()).await;
+    let (mut his, _) =
+        subscribed_client(&node, SerializerVersion::V1, Some(&bob.token), subscriptions.clone()).await;
+    let (mut nobodys, _) = subscribed_client(&node, SerializerVersion::V2, None, subscriptions).await;
     let note = nobodys.wait_for(TOPIC, "system").await.payload;
     assert_eq!(note["status"], "ok", "{note}");
     assert!(
@@ -239,14 +239,14 @@ async fn only_visible_rows_are_sent_and_policy_changes_apply_at_once(world: Arc<
         "{note}"
     );
     let ids = [("ann", ann.id), ("bob", bob.id)];
-    world.execute("insert into public.todos values (1, $ann, 'hers'), (2, $bob, 'his')", &ids).await;
+    db.execute("insert into public.todos values (1, $ann, 'hers'), (2, $bob, 'his')", &ids).await;
     assert_eq!(next_change(&mut hers).await["data"]["record"]["body"], "hers");
     assert_eq!(next_change(&mut his).await["data"]["record"]["body"], "his");
     for socket in [&mut hers, &mut his, &mut nobodys] {
         socket.expect_no_frame().await;
     }
-    world.execute("alter policy own on public.todos using (true)", &[]).await;
-    world.execute("update public.todos set body = 'ours' where id = 1", &[]).await;
+    db.execute("alter policy own on public.todos using (true)", &[]).await;
+    db.execute("update public.todos set body = 'ours' where id = 1", &[]).await;
     for socket in [&mut hers, &mut his] {
         assert_eq!(next_change(socket).await["data"]["record"]["body"], "ours");
     }
@@ -254,25 +254,22 @@ async fn only_visible_rows_are_sent_and_policy_changes_apply_at_once(world: Arc<
 }
 
 // docs/protocol/realtime.md, "Deletes"
-async fn deletes_carry_only_the_key_under_rls(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
-    world
-        .execute(
-            "alter table public.todos replica identity full; alter table public.notes replica identity full",
-            &[],
-        )
-        .await;
+async fn deletes_carry_only_the_key_under_rls(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
+    db.execute(
+        "alter table public.todos replica identity full; alter table public.notes replica identity full",
+        &[],
+    )
+    .await;
     let user = User::new();
-    let asked = json!([{"event": "DELETE", "schema": "public", "table": "*"}]);
+    let subscriptions = json!([{"event": "DELETE", "schema": "public", "table": "*"}]);
     let (mut socket, _) =
-        subscribed_client(&node, SerializerVersion::V2, Some(&User::new().token), asked).await;
+        subscribed_client(&node, SerializerVersion::V2, Some(&User::new().token), subscriptions).await;
     let ids = [("user", user.id)];
-    world
-        .execute("insert into public.todos values (1, $user, 'secret'); delete from public.todos", &ids)
-        .await;
+    db.execute("insert into public.todos values (1, $user, 'secret'); delete from public.todos", &ids).await;
     assert_eq!(next_change(&mut socket).await["data"]["old_record"], json!({"id": 1}));
-    world.execute("insert into public.notes values (1, 'open', 2); delete from public.notes", &[]).await;
+    db.execute("insert into public.notes values (1, 'open', 2); delete from public.notes", &[]).await;
     assert_eq!(
         next_change(&mut socket).await["data"]["old_record"],
         json!({"id": 1, "title": "open", "rank": 2})
@@ -280,9 +277,9 @@ async fn deletes_carry_only_the_key_under_rls(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Old record of an update"
-async fn updates_carry_the_replica_identity_columns(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn updates_carry_the_replica_identity_columns(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     let (mut socket, _) = subscribed_client(
         &node,
         SerializerVersion::V2,
@@ -290,13 +287,9 @@ async fn updates_carry_the_replica_identity_columns(world: Arc<TestDatabase>) {
         json!([{"event": "UPDATE", "schema": "public", "table": "notes"}]),
     )
     .await;
-    world
-        .execute("insert into public.notes values (1, 'one', 1); update public.notes set rank = 2", &[])
-        .await;
+    db.execute("insert into public.notes values (1, 'one', 1); update public.notes set rank = 2", &[]).await;
     assert_eq!(next_change(&mut socket).await["data"]["old_record"], json!({"id": 1}));
-    world
-        .execute("alter table public.notes replica identity full; update public.notes set rank = 3", &[])
-        .await;
+    db.execute("alter table public.notes replica identity full; update public.notes set rank = 3", &[]).await;
     assert_eq!(
         next_change(&mut socket).await["data"]["old_record"],
         json!({"id": 1, "title": "one", "rank": 2})
@@ -304,38 +297,34 @@ async fn updates_carry_the_replica_identity_columns(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Column privileges"
-async fn columns_without_a_grant_are_absent(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
-    world
-        .execute(
-            "revoke all on public.notes from anon; grant select (id, title) on public.notes to anon",
-            &[],
-        )
+async fn columns_without_a_grant_are_absent(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
+    db.execute("revoke all on public.notes from anon; grant select (id, title) on public.notes to anon", &[])
         .await;
     let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, notes_subscription()).await;
-    world.execute("insert into public.notes values (1, 'open', 42)", &[]).await;
-    let heard = next_change(&mut socket).await;
-    assert_eq!(heard["data"]["record"], json!({"id": 1, "title": "open"}));
-    let names = heard["data"]["columns"].as_array().expect("columns").iter().map(|column| &column["name"]);
+    db.execute("insert into public.notes values (1, 'open', 42)", &[]).await;
+    let received = next_change(&mut socket).await;
+    assert_eq!(received["data"]["record"], json!({"id": 1, "title": "open"}));
+    let names = received["data"]["columns"].as_array().expect("columns").iter().map(|column| &column["name"]);
     assert_eq!(names.collect::<Vec<_>>(), ["id", "title"]);
 }
 
 // docs/protocol/realtime.md, "Large rows"
-async fn a_large_row_is_sent_with_its_small_columns(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn a_large_row_is_sent_with_its_small_columns(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, notes_subscription()).await;
-    world.execute("insert into public.notes values (1, repeat('x', 1100000), 7)", &[]).await;
-    let heard = next_change(&mut socket).await;
-    assert_eq!(heard["data"]["errors"], json!(["Error 413: Payload Too Large"]));
-    assert_eq!(heard["data"]["record"], json!({"id": 1, "rank": 7}));
+    db.execute("insert into public.notes values (1, repeat('x', 1100000), 7)", &[]).await;
+    let received = next_change(&mut socket).await;
+    assert_eq!(received["data"]["errors"], json!(["Error 413: Payload Too Large"]));
+    assert_eq!(received["data"]["record"], json!({"id": 1, "rank": 7}));
 }
 
 // docs/protocol/realtime.md, "Subscription confirmation"
-async fn commits_after_the_confirmation_are_delivered(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn commits_after_the_confirmation_are_delivered(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     for n in 0..10 {
         let mut socket = node.channel_client(SerializerVersion::V2).await;
         let reference =
@@ -343,28 +332,27 @@ async fn commits_after_the_confirmation_are_delivered(world: Arc<TestDatabase>) 
         let first = socket.next_frame().await;
         assert_eq!(first.reference, json!(reference), "the reply comes first: {first:?}");
         wait_until_subscribed(&mut socket).await;
-        world.execute(&format!("insert into public.notes values ({n})"), &[]).await;
+        db.execute(&format!("insert into public.notes values ({n})"), &[]).await;
         assert_eq!(next_change(&mut socket).await["data"]["record"]["id"], n);
     }
 }
 
 // docs/protocol/realtime.md, "Commit order"
-async fn changes_arrive_in_commit_order(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
-    world.execute("alter table public.todos disable row level security", &[]).await;
-    let asked = json!([{"event": "*", "schema": "public", "table": "*"}]);
-    let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, asked).await;
-    let early = world.connect().await;
+async fn changes_arrive_in_commit_order(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
+    db.execute("alter table public.todos disable row level security", &[]).await;
+    let subscriptions = json!([{"event": "*", "schema": "public", "table": "*"}]);
+    let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, subscriptions).await;
+    let early = db.connect().await;
     early.batch_execute("begin; insert into public.notes values (1, 'begun first')").await.expect("inserted");
-    world.execute("insert into public.notes values (2, 'committed first')", &[]).await;
+    db.execute("insert into public.notes values (2, 'committed first')", &[]).await;
     early.batch_execute("insert into public.todos values (3); commit").await.expect("committed");
-    world
-        .execute(
-            "begin; insert into public.todos values (4); insert into public.notes values (5); commit",
-            &[],
-        )
-        .await;
+    db.execute(
+        "begin; insert into public.todos values (4); insert into public.notes values (5); commit",
+        &[],
+    )
+    .await;
     let mut order = Vec::new();
     for _ in 0..5 {
         order.push(next_change(&mut socket).await["data"]["record"]["id"].as_i64().expect("an id"));
@@ -373,48 +361,49 @@ async fn changes_arrive_in_commit_order(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Claims after a token refresh"
-async fn a_refreshed_token_is_used_for_later_changes(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn a_refreshed_token_is_used_for_later_changes(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     let (before, after) = (User::new(), User::new());
-    let asked = json!([{"event": "INSERT", "schema": "public", "table": "todos"}]);
-    let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, Some(&before.token), asked).await;
+    let subscriptions = json!([{"event": "INSERT", "schema": "public", "table": "todos"}]);
+    let (mut socket, _) =
+        subscribed_client(&node, SerializerVersion::V2, Some(&before.token), subscriptions).await;
     socket.set_token(TOPIC, &after.token).await;
     wait_until_subscribed(&mut socket).await;
     let ids = [("before", before.id), ("after", after.id)];
-    world.execute("insert into public.todos values (1, $before, 'before'), (2, $after, 'after')", &ids).await;
+    db.execute("insert into public.todos values (1, $before, 'before'), (2, $after, 'after')", &ids).await;
     assert_eq!(next_change(&mut socket).await["data"]["record"]["body"], "after");
     socket.expect_no_frame().await;
     // A token with equal claims causes no new check.
     let same = mint_token(&json!({"sub": after.id, "role": "authenticated", "exp": unix_time_in(7_200)}));
     socket.set_token(TOPIC, &same).await;
     socket.frames_within(Duration::from_millis(500)).await;
-    world.execute("insert into public.todos values (3, $after, 'still')", &ids).await;
+    db.execute("insert into public.todos values (3, $after, 'still')", &ids).await;
     assert_eq!(next_change(&mut socket).await["data"]["record"]["body"], "still");
 }
 
 // docs/protocol/realtime.md, "Truncate"
-async fn truncate_sends_nothing_and_keeps_the_subscription(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
+async fn truncate_sends_nothing_and_keeps_the_subscription(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
     let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, notes_subscription()).await;
-    world.execute("insert into public.notes values (1)", &[]).await;
+    db.execute("insert into public.notes values (1)", &[]).await;
     next_change(&mut socket).await;
-    world.execute("truncate public.notes", &[]).await;
+    db.execute("truncate public.notes", &[]).await;
     socket.expect_no_frame().await;
-    world.execute("insert into public.notes values (2)", &[]).await;
+    db.execute("insert into public.notes values (2)", &[]).await;
     assert_eq!(next_change(&mut socket).await["data"]["record"]["id"], 2);
 }
 
 // docs/protocol/realtime.md, "Commit timestamp"
-async fn the_commit_timestamp_has_milliseconds_in_utc(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(TABLES, &[]).await;
-    world.execute("set time zone 'Asia/Tokyo'", &[]).await;
+async fn the_commit_timestamp_has_milliseconds_in_utc(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(TABLES, &[]).await;
+    db.execute("set time zone 'Asia/Tokyo'", &[]).await;
     let (mut socket, _) = subscribed_client(&node, SerializerVersion::V2, None, notes_subscription()).await;
-    world.execute("insert into public.notes values (1)", &[]).await;
-    let heard = next_change(&mut socket).await;
-    let text = heard["data"]["commit_timestamp"].as_str().expect("a time");
+    db.execute("insert into public.notes values (1)", &[]).await;
+    let received = next_change(&mut socket).await;
+    let text = received["data"]["commit_timestamp"].as_str().expect("a time");
     assert_eq!((text.len(), &text[10..11], &text[19..20], &text[23..]), (24, "T", ".", "Z"), "{text}");
     let time: jiff::Timestamp = text.parse().expect("a time");
     assert!(

@@ -58,8 +58,8 @@ fn only_entry<'a>(diff: &'a Value, side: &str, key: &str) -> &'a Value {
 }
 
 // docs/protocol/realtime.md, "Presence state"
-async fn a_join_with_presence_gets_one_state(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_join_with_presence_gets_one_state(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
         let mut first = node.channel_client(vsn).await;
         first.join(TOPIC, presence_config("first")).await;
@@ -84,8 +84,8 @@ async fn a_join_with_presence_gets_one_state(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence without a listener"
-async fn a_join_without_presence_gets_diffs_but_no_state(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_join_without_presence_gets_diffs_but_no_state(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut without = node.channel_client(SerializerVersion::V2).await;
     without.join(TOPIC, json!({"presence": {"key": "without", "enabled": false}})).await;
     let mut with = join_with_key(&node, SerializerVersion::V2, "with").await;
@@ -101,8 +101,8 @@ async fn a_join_without_presence_gets_diffs_but_no_state(world: Arc<TestDatabase
 }
 
 // docs/protocol/realtime.md, "Track"
-async fn a_track_reaches_every_member(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_track_reaches_every_member(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = join_with_key(&node, SerializerVersion::V2, "one").await;
     let mut other = join_with_key(&node, SerializerVersion::V1, "other").await;
     let payload = r#"{"z":1,"a":12345678901234567890123,"name":"Ä"}"#;
@@ -125,8 +125,8 @@ async fn a_track_reaches_every_member(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Track with a new payload"
-async fn only_a_changed_payload_sends_an_update(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn only_a_changed_payload_sends_an_update(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut one = join_with_key(&node, SerializerVersion::V2, "one").await;
     let mut other = join_with_key(&node, SerializerVersion::V2, "other").await;
     one.track(TOPIC, json!({"n": 1})).await;
@@ -148,8 +148,8 @@ async fn only_a_changed_payload_sends_an_update(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence leave"
-async fn every_way_to_leave_sends_one_leave(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn every_way_to_leave_sends_one_leave(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     for way in ["untrack", "leave", "drop", "rejoin"] {
         let mut socket = join_with_key(&node, SerializerVersion::V2, way).await;
@@ -186,38 +186,38 @@ async fn every_way_to_leave_sends_one_leave(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Several metas under one key"
-async fn two_sockets_with_one_key_have_two_metas(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn two_sockets_with_one_key_have_two_metas(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
-    let mut roster = PresenceReducer::default();
+    let mut reduced = PresenceReducer::default();
     let mut tabs = Vec::new();
     for tab in 1..=2 {
         let mut socket = join_with_key(&node, SerializerVersion::V2, "user").await;
         socket.track(TOPIC, json!({"tab": tab})).await;
         let came = next_diff(&mut watcher).await;
         only_entry(&came, "joins", "user");
-        roster.apply(&came);
+        reduced.apply(&came);
         tabs.push(socket);
     }
-    assert_eq!(roster.payloads(), json!({"user": [{"tab": 1}, {"tab": 2}]}));
+    assert_eq!(reduced.payloads(), json!({"user": [{"tab": 1}, {"tab": 2}]}));
     let mut late = node.channel_client(SerializerVersion::V2).await;
     late.join(TOPIC, presence_config("late")).await;
     let state = late.wait_for(TOPIC, "presence_state").await;
-    assert_eq!(PresenceReducer::of_state(&state.payload), roster);
+    assert_eq!(PresenceReducer::of_state(&state.payload), reduced);
 
     tabs.remove(0).leave(TOPIC).await;
     let went = next_diff(&mut watcher).await;
     assert_eq!(only_entry(&went, "leaves", "user")["tab"], 1);
-    roster.apply(&went);
-    assert_eq!(roster.payloads(), json!({"user": [{"tab": 2}]}));
+    reduced.apply(&went);
+    assert_eq!(reduced.payloads(), json!({"user": [{"tab": 2}]}));
     tabs.remove(0).abort();
-    roster.apply(&next_diff(&mut watcher).await);
-    assert_eq!(roster, PresenceReducer::default());
+    reduced.apply(&next_diff(&mut watcher).await);
+    assert_eq!(reduced, PresenceReducer::default());
 }
 
 // docs/protocol/realtime.md, "Presence key"
-async fn a_channel_without_a_key_gets_a_generated_key(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_channel_without_a_key_gets_a_generated_key(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut keys = HashSet::new();
     let mut sockets = Vec::new();
@@ -237,8 +237,8 @@ async fn a_channel_without_a_key_gets_a_generated_key(world: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Presence refs"
-async fn every_meta_has_a_unique_ref(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut refs = HashSet::new();
     for key in ["a", "b", "a"] {
@@ -256,8 +256,8 @@ async fn every_meta_has_a_unique_ref(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Invalid presence pushes"
-async fn unusual_presence_pushes_get_replies(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+async fn unusual_presence_pushes_get_replies(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = join_with_key(&node, vsn, "me").await;
         for payload in [json!("x"), json!([1]), json!(null), json!(5)] {
@@ -296,8 +296,8 @@ async fn unusual_presence_pushes_get_replies(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence event names"
-async fn presence_event_names_are_case_insensitive(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn presence_event_names_are_case_insensitive(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = join_with_key(&node, SerializerVersion::V2, "me").await;
     let push = json!({"type": "presence", "event": "TRACK", "payload": {"up": 1}});
     let reference = socket.push(TOPIC, "presence", push).await;
@@ -309,9 +309,9 @@ async fn presence_event_names_are_case_insensitive(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Private presence"
-async fn private_presence_follows_its_policies(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    world.execute(POLICIES, &[]).await;
+async fn private_presence_follows_its_policies(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    db.execute(POLICIES, &[]).await;
     let (user, refused) = (User::new(), json!({"status": "error", "response": {}}));
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     // Broadcast access only.
@@ -338,8 +338,8 @@ async fn private_presence_follows_its_policies(world: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence rate limit"
-async fn presence_pushes_over_the_limit_close_the_channel(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut socket = join_with_key(&node, SerializerVersion::V2, "me").await;
     for n in 0..4 {
@@ -351,11 +351,11 @@ async fn presence_pushes_over_the_limit_close_the_channel(world: Arc<TestDatabas
     socket.heartbeat().await;
     let seen = watcher.frames_within(QUIET_PERIOD).await;
     assert!(seen.iter().all(|frame| frame.event == "presence_diff"), "others stay: {seen:?}");
-    let mut roster = PresenceReducer::default();
-    seen.iter().for_each(|frame| roster.apply(&frame.payload));
-    assert_eq!(roster, PresenceReducer::default());
+    let mut state = PresenceReducer::default();
+    seen.iter().for_each(|frame| state.apply(&frame.payload));
+    assert_eq!(state, PresenceReducer::default());
 
-    let node = world
+    let node = db
         .start_server_with(|settings| {
             settings.realtime_presence_calls = Some("1".into());
             settings.realtime_presence_window_ms = Some("300".into());
@@ -372,8 +372,8 @@ async fn presence_pushes_over_the_limit_close_the_channel(world: Arc<TestDatabas
 }
 
 // docs/protocol/realtime.md, "Late joiner"
-async fn a_late_joiner_gets_the_sum_of_all_diffs(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut sockets = Vec::new();
     for n in 0..6 {
@@ -386,24 +386,24 @@ async fn a_late_joiner_gets_the_sum_of_all_diffs(world: Arc<TestDatabase>) {
     sockets[1].track(TOPIC, json!({"n": "again"})).await;
     sockets[2].untrack(TOPIC).await;
     sockets.remove(0).abort();
-    let mut roster = PresenceReducer::default();
+    let mut reduced = PresenceReducer::default();
     for frame in watcher.frames_within(QUIET_PERIOD * 2).await {
-        roster.apply(&frame.payload);
+        reduced.apply(&frame.payload);
     }
     let mut late = node.channel_client(SerializerVersion::V2).await;
     late.join(TOPIC, presence_config("late")).await;
     let state = late.wait_for(TOPIC, "presence_state").await;
-    assert_eq!(PresenceReducer::of_state(&state.payload), roster);
+    assert_eq!(PresenceReducer::of_state(&state.payload), reduced);
     let expected = json!({"ann": [{"n": 3}], "bob": [{"n": "again"}, {"n": 4}], "cy": [{"n": 5}]});
-    let sorted = roster.payloads();
+    let sorted = reduced.payloads();
     assert_eq!(sorted["ann"], expected["ann"]);
     assert_eq!(sorted["cy"], expected["cy"]);
     assert_eq!(sorted["bob"].as_array().map(Vec::len), Some(2));
 }
 
 // docs/protocol/realtime.md, "Diffs around a join"
-async fn diffs_around_a_join_stay_consistent(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+async fn diffs_around_a_join_stay_consistent(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     let restless = {
         let node = node.clone();
         tokio::spawn(async move {
@@ -443,21 +443,21 @@ async fn diffs_around_a_join_stay_consistent(world: Arc<TestDatabase>) {
     for joiner in joiners {
         let mut socket = joiner.await.expect("joined");
         // Like the clients: diffs before the state wait for it; afterwards a leave names only known metas.
-        let mut roster = PresenceReducer::default();
+        let mut state = PresenceReducer::default();
         let mut states = 0;
         let mut waiting = Vec::new();
         for frame in socket.frames_within(QUIET_PERIOD).await {
             match frame.event.as_str() {
                 "presence_state" => {
                     states += 1;
-                    roster.sync(&frame.payload);
-                    std::mem::take(&mut waiting).iter().for_each(|diff| roster.apply(diff));
+                    state.sync(&frame.payload);
+                    std::mem::take(&mut waiting).iter().for_each(|diff| state.apply(diff));
                 }
                 "presence_diff" if states == 0 => waiting.push(frame.payload),
-                "presence_diff" => roster.apply(&frame.payload),
+                "presence_diff" => state.apply(&frame.payload),
                 _ => panic!("{frame:?}"),
             }
         }
-        assert_eq!((states, roster.payloads()), (1, expected.clone()));
+        assert_eq!((states, state.payloads()), (1, expected.clone()));
     }
 }

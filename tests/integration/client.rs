@@ -128,7 +128,7 @@ impl TestServer {
         );
         stream.write_all(handshake.as_bytes()).await.expect("the handshake");
         let mut first = [0; 12];
-        stream.read_exact(&mut first).await.expect("an answer");
+        stream.read_exact(&mut first).await.expect("a response");
         assert_eq!(&first, b"HTTP/1.1 101");
         stream
     }
@@ -150,7 +150,7 @@ pub async fn open_socket(
 
 /// Sends a request and reads the response.
 pub async fn send(request: RequestBuilder) -> HttpResponse {
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("the whole body");
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -171,7 +171,6 @@ pub struct Socket {
 /// An event on a socket.
 #[derive(Debug)]
 pub enum SocketEvent {
-    /// A message.
     Frame(Value),
     /// The code and reason of a close frame.
     Closed(u16, String),
@@ -183,7 +182,7 @@ impl Socket {
     /// Returns the next event, or `None` at the deadline. Answers pings.
     pub async fn receive(&mut self, deadline: Instant) -> Option<SocketEvent> {
         loop {
-            let heard = match timeout_at(deadline, self.stream.next()).await.ok()? {
+            let received = match timeout_at(deadline, self.stream.next()).await.ok()? {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("the server sends JSON");
                     if frame["type"] == "bundle_ready" && !self.keeps_bundle_events {
@@ -202,7 +201,7 @@ impl Socket {
                 Some(Err(error)) => SocketEvent::Disconnected(error.to_string()),
                 None => SocketEvent::Disconnected("end of stream".into()),
             };
-            return Some(heard);
+            return Some(received);
         }
     }
 
@@ -256,8 +255,8 @@ impl Socket {
 
     /// Checks that no message arrives within `time`.
     pub async fn expect_no_message(&mut self, time: Duration) {
-        if let Some(heard) = self.receive(Instant::now() + time).await {
-            panic!("expected no message, received {heard:?}");
+        if let Some(received) = self.receive(Instant::now() + time).await {
+            panic!("expected no message, received {received:?}");
         }
     }
 
@@ -282,7 +281,6 @@ impl Socket {
         self.send_frame(Message::text(message.to_string())).await;
     }
 
-    /// Sends any frame.
     pub async fn send_frame(&mut self, message: Message) {
         self.stream.send(message).await.expect("the frame is sent");
     }
@@ -296,8 +294,8 @@ impl Socket {
 
     /// Whether the client has received this status and availability of a user.
     pub fn shows(&self, user: Uuid, status: &str, availability: &str) -> bool {
-        let belief = self.presences.get(&user);
-        belief.is_some_and(|face| face["status"] == status && face["availability"] == availability)
+        let presence = self.presences.get(&user);
+        presence.is_some_and(|face| face["status"] == status && face["availability"] == availability)
     }
 
     pub fn shows_online(&self, user: Uuid) -> bool {

@@ -88,7 +88,6 @@ impl Cluster {
         prepare(&target, &Sources::built_in(), false).await.expect("the migrations apply");
     }
 
-    /// Copies the template.
     pub async fn create_database(&self, name: &str) {
         self.create_from_template(name, TEMPLATE).await;
     }
@@ -140,7 +139,9 @@ impl Cluster {
     /// Process ID of the postmaster.
     pub fn postmaster_pid(&self) -> Pid {
         let file = std::fs::read_to_string(self.dir.join("pg/postmaster.pid")).expect("it runs");
-        Pid::from_raw(file.lines().next().and_then(|line| line.parse().ok()).expect("begins with the id"))
+        Pid::from_raw(
+            file.lines().next().and_then(|line| line.parse().ok()).expect("starts with the process ID"),
+        )
     }
 
     /// Restarts PostgreSQL and waits until it accepts connections. Open connections are lost.
@@ -169,7 +170,7 @@ impl Cluster {
     pub async fn stop(&self) {
         let Some(server) = self.server.lock().await.take() else { return };
         server.stop().await.expect("PostgreSQL stops");
-        std::fs::remove_dir_all(&self.dir).expect("the files go");
+        std::fs::remove_dir_all(&self.dir).expect("the files are deleted");
     }
 
     /// Stops the cluster on SIGINT and SIGTERM.
@@ -205,7 +206,7 @@ pub async fn connect(url: &str) -> Client {
 
 /// Returns the URL with another database name.
 pub fn with_database(url: &str, database: &str) -> String {
-    let (server, _) = url.rsplit_once('/').expect("a URL ends with its database");
+    let (server, _) = url.rsplit_once('/').expect("a URL with a database name");
     format!("{server}/{database}")
 }
 

@@ -32,20 +32,19 @@ pub fn cases() -> Vec<TestCase> {
     ]
 }
 
-async fn server_with_llm(world: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
+async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
-    world
-        .start_server_with(|settings| {
-            settings.llm_base_url = Some(url);
-            settings.llm_model = Some("default-model".into());
-            settings.llm_timeout = Some("1s".into());
-            settings.chat_requests_per_minute = Some("0".into());
-        })
-        .await
+    db.start_server_with(|settings| {
+        settings.llm_base_url = Some(url);
+        settings.llm_model = Some("default-model".into());
+        settings.llm_timeout = Some("1s".into());
+        settings.chat_requests_per_minute = Some("0".into());
+    })
+    .await
 }
 
-async fn server_with_simple_engine(world: &TestDatabase) -> Arc<TestServer> {
-    world.start_server_with(|settings| settings.llm_provider = Some("echo".into())).await
+async fn server_with_simple_engine(db: &TestDatabase) -> Arc<TestServer> {
+    db.start_server_with(|settings| settings.llm_provider = Some("echo".into())).await
 }
 
 async fn create_conversation(node: &TestServer, user: &User) -> Uuid {
@@ -58,69 +57,71 @@ fn chat_body(conversation: Uuid, message: &str) -> Value {
 }
 
 /// Returns role, state, content and token count of a conversation's messages.
-async fn saved_messages(
-    world: &TestDatabase,
-    conversation: Uuid,
-) -> Vec<(String, String, String, Option<i32>)> {
+async fn saved_messages(db: &TestDatabase, conversation: Uuid) -> Vec<(String, String, String, Option<i32>)> {
     const SAVED: &str = "select role::text, state::text, content, token_count from public.messages
         where conversation_id = $1 order by message_index";
-    let rows = world.sql.query(SAVED, &[&conversation]).await;
+    let rows = db.sql.query(SAVED, &[&conversation]).await;
     rows.expect("messages").iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
 }
 
-async fn message_states(world: &TestDatabase, conversation: Uuid) -> Vec<String> {
-    saved_messages(world, conversation)
+async fn message_states(db: &TestDatabase, conversation: Uuid) -> Vec<String> {
+    saved_messages(db, conversation)
         .await
         .into_iter()
         .map(|(role, state, ..)| format!("{role} {state}"))
         .collect()
 }
 
-async fn wait_for_states(world: &TestDatabase, conversation: Uuid, expected: &[&str]) {
+async fn wait_for_states(db: &TestDatabase, conversation: Uuid, expected: &[&str]) {
     let started = Instant::now();
-    while message_states(world, conversation).await != expected {
-        assert!(started.elapsed() < WAIT_TIMEOUT, "{:?}", saved_messages(world, conversation).await);
+    while message_states(db, conversation).await != expected {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "{:?}", saved_messages(db, conversation).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn a_chat_is_answered_and_saved_once(world: Arc<TestDatabase>) {
-    let node = server_with_simple_engine(&world).await;
+async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
+    let node = server_with_simple_engine(&db).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
-    world.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
+    db.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
     let mut body = chat_body(conversation, "How do I cut glass?");
     body["userId"] = json!(user.id);
-    let answer = node.post(&user, CHAT_PATH, body).await.expect_status(200);
-    let data = &answer["data"];
+    let response = node.post(&user, CHAT_PATH, body).await.expect_status(200);
+    let data = &response["data"];
     assert_eq!((&data["engine"], &data["model"]), (&json!("dynamic"), &json!("echo")));
-    let said = data["content"].as_str().expect("text");
-    assert!(said.contains("How do I cut glass?") && said.contains("About This User"), "{said}");
+    let answer_text = data["content"].as_str().expect("text");
+    assert!(
+        answer_text.contains("How do I cut glass?") && answer_text.contains("About This User"),
+        "{answer_text}"
+    );
     let usage = &data["usage"];
     let sum = usage["promptTokens"].as_u64().expect("a count")
         + usage["completionTokens"].as_u64().expect("a count");
     assert_eq!(usage["totalTokens"], json!(sum));
-    assert!(answer["metadata"]["assemblyTimeMs"].as_f64().expect("a time") > 0.0);
+    assert!(response["metadata"]["assemblyTimeMs"].as_f64().expect("a time") > 0.0);
     // No bundle exists yet.
-    assert_eq!(answer["metadata"]["cacheHitRate"], json!(0.0));
+    assert_eq!(response["metadata"]["cacheHitRate"], json!(0.0));
     assert_eq!(data["contextStats"]["bundlesWanted"], json!(3));
 
-    let rows = saved_messages(&world, conversation).await;
+    let rows = saved_messages(&db, conversation).await;
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[0].0.as_str(), rows[0].2.as_str()), ("user", "How do I cut glass?"));
-    assert_eq!((rows[1].0.as_str(), rows[1].1.as_str(), rows[1].2.as_str()), ("assistant", "complete", said));
+    assert_eq!(
+        (rows[1].0.as_str(), rows[1].1.as_str(), rows[1].2.as_str()),
+        ("assistant", "complete", answer_text)
+    );
     assert!(rows.iter().all(|row| row.3.is_some_and(|tokens| tokens > 0)));
     let moved = "select last_message_at is not null from public.conversations where id = $c";
-    world.wait_until("the conversation moved", moved, &[("c", conversation)]).await;
+    db.wait_until("the conversation was updated", moved, &[("c", conversation)]).await;
 
     // Identity and preferences are stored now; the conversation has changed since.
-    world
-        .wait_until(
-            "stored",
-            "select count(*) >= 2 from public.context_bundles where user_id = $u and not dirty",
-            &[("u", user.id)],
-        )
-        .await;
+    db.wait_until(
+        "stored",
+        "select count(*) >= 2 from public.context_bundles where user_id = $u and not dirty",
+        &[("u", user.id)],
+    )
+    .await;
     let again = node
         .post(&user, CHAT_PATH, chat_body(conversation, "And how do I polish it?"))
         .await
@@ -129,9 +130,9 @@ async fn a_chat_is_answered_and_saved_once(world: Arc<TestDatabase>) {
     assert_eq!(again["data"]["contextStats"]["historyMessages"], json!(2));
 }
 
-async fn an_idempotency_key_answers_once_and_rejects_another_message(world: Arc<TestDatabase>) {
+async fn an_idempotency_key_answers_once_and_rejects_another_message(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
     let body = |message: &str| {
@@ -149,7 +150,7 @@ async fn an_idempotency_key_answers_once_and_rejects_another_message(world: Arc<
     assert_eq!(second["data"]["usage"]["totalTokens"], json!(18));
     node.post(&user, CHAT_PATH, body("Something else")).await.expect_error(422, "UNPROCESSABLE");
     assert_eq!(model.requests().len(), 1);
-    assert_eq!(saved_messages(&world, conversation).await.len(), 2);
+    assert_eq!(saved_messages(&db, conversation).await.len(), 2);
 
     // Concurrent requests: one is answered, the others get a conflict.
     model.enqueue([LlmBehavior::Answers { words: 3 }; 1]);
@@ -158,18 +159,18 @@ async fn an_idempotency_key_answers_once_and_rejects_another_message(world: Arc<
         body["idempotencyKey"] = json!("race");
         node.post(&user, CHAT_PATH, body)
     };
-    let answers = futures_util::future::join_all((0..6).map(racing)).await;
-    assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status.as_u16())));
-    assert!(answers.iter().any(|answer| answer.status == 200));
+    let responses = futures_util::future::join_all((0..6).map(racing)).await;
+    assert!(responses.iter().all(|response| [200, 409].contains(&response.status.as_u16())));
+    assert!(responses.iter().any(|response| response.status == 200));
     assert_eq!(model.requests().len(), 2);
     assert_eq!(
-        message_states(&world, conversation).await,
+        message_states(&db, conversation).await,
         ["user complete", "assistant complete", "user complete", "assistant complete"]
     );
 }
 
-async fn the_simple_engine_answers_on_request_and_as_fallback(world: Arc<TestDatabase>) {
-    let node = server_with_simple_engine(&world).await;
+async fn the_simple_engine_answers_on_request_and_as_fallback(db: Arc<TestDatabase>) {
+    let node = server_with_simple_engine(&db).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
     let mut body = chat_body(conversation, "Hi there");
@@ -195,14 +196,14 @@ async fn the_simple_engine_answers_on_request_and_as_fallback(world: Arc<TestDat
     );
     by_header("perhaps", chat_body(conversation, "Hi")).await.expect_error(400, "INVALID_REQUEST");
 
-    world.execute("alter function rollcall.detect rename to detect_no_more", &[]).await;
-    let answer =
+    db.execute("alter function rollcall.detect rename to detect_no_more", &[]).await;
+    let response =
         node.post(&user, CHAT_PATH, chat_body(conversation, "Still there?")).await.expect_status(200);
     assert_eq!(
-        (&answer["data"]["engine"], &answer["data"]["contextStats"]["fellBack"]),
+        (&response["data"]["engine"], &response["data"]["contextStats"]["fellBack"]),
         (&json!("legacy"), &json!(true))
     );
-    let strict = world
+    let strict = db
         .start_server_with(|settings| {
             settings.llm_provider = Some("echo".into());
             settings.context_fallback = Some("false".into());
@@ -214,30 +215,29 @@ async fn the_simple_engine_answers_on_request_and_as_fallback(world: Arc<TestDat
         .expect_error(503, "CONTEXT_ENGINE_ERROR");
 }
 
-async fn the_user_message_is_saved_on_every_failure(world: Arc<TestDatabase>) {
+async fn the_user_message_is_saved_on_every_failure(db: Arc<TestDatabase>) {
     let user = User::new();
-    let bare = world.start_server().await;
+    let bare = db.start_server().await;
     let one = create_conversation(&bare, &user).await;
     bare.post(&user, CHAT_PATH, chat_body(one, "Anybody?")).await.expect_error(503, "SERVICE_UNAVAILABLE");
-    wait_for_states(&world, one, &["user complete"]).await;
+    wait_for_states(&db, one, &["user complete"]).await;
 
-    let node = server_with_simple_engine(&world).await;
-    world
-        .execute(
-            "alter function rollcall.detect rename to detect_no_more;
+    let node = server_with_simple_engine(&db).await;
+    db.execute(
+        "alter function rollcall.detect rename to detect_no_more;
              alter function rollcall.assemble_simply rename to assemble_no_more",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     let two = create_conversation(&node, &user).await;
     node.post(&user, CHAT_PATH, chat_body(two, "Anybody?")).await.expect_error(500, "LEGACY_ENGINE_ERROR");
-    wait_for_states(&world, two, &["user complete"]).await;
+    wait_for_states(&db, two, &["user complete"]).await;
 }
 
 /// Returns all events of a stream.
 async fn stream_events(node: &TestServer, user: &User, body: Value) -> Vec<Value> {
     let request = reqwest::Client::new().post(format!("http://{}{CHAT_PATH}", node.address));
-    let response = request.bearer_auth(&user.token).json(&body).send().await.expect("an answer");
+    let response = request.bearer_auth(&user.token).json(&body).send().await.expect("a response");
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let text = response.text().await.expect("the whole stream");
@@ -256,47 +256,47 @@ fn text_of(events: &[Value]) -> String {
     deltas.map(|event| event["content"].as_str().expect("text")).collect()
 }
 
-async fn a_stream_arrives_in_chunks_and_is_saved(world: Arc<TestDatabase>) {
+async fn a_stream_arrives_in_chunks_and_is_saved(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
     model.enqueue([LlmBehavior::Answers { words: 20 }]);
     let mut body = streaming_body(conversation, "Tell me");
     body["idempotencyKey"] = json!("k");
-    let heard = stream_events(&node, &user, body.clone()).await;
-    assert_eq!((&heard[0]["type"], &heard[0]["engine"]), (&json!("context"), &json!("dynamic")));
-    assert_eq!(heard.iter().filter(|event| event["type"] == "delta").count(), 20);
-    let done = &heard[heard.len() - 2];
+    let received = stream_events(&node, &user, body.clone()).await;
+    assert_eq!((&received[0]["type"], &received[0]["engine"]), (&json!("context"), &json!("dynamic")));
+    assert_eq!(received.iter().filter(|event| event["type"] == "delta").count(), 20);
+    let done = &received[received.len() - 2];
     assert_eq!((&done["type"], &done["usage"]["totalTokens"]), (&json!("done"), &json!(18)));
-    assert_eq!(done["content"].as_str(), Some(text_of(&heard).as_str()));
-    assert_eq!(heard.last(), Some(&json!("[DONE]")));
-    assert_eq!(saved_messages(&world, conversation).await[1].2, text_of(&heard));
+    assert_eq!(done["content"].as_str(), Some(text_of(&received).as_str()));
+    assert_eq!(received.last(), Some(&json!("[DONE]")));
+    assert_eq!(saved_messages(&db, conversation).await[1].2, text_of(&received));
     let request = &model.requests()[0];
     assert_eq!((&request["model"], &request["stream"]), (&json!("default-model"), &json!(true)));
 
     let again = stream_events(&node, &user, body).await;
-    assert_eq!(text_of(&again), text_of(&heard), "a repeated request gets the same answer");
+    assert_eq!(text_of(&again), text_of(&received), "a repeated request gets the same answer");
     assert_eq!(model.requests().len(), 1);
 }
 
-async fn a_broken_stream_is_saved_as_partial(world: Arc<TestDatabase>) {
+async fn a_broken_stream_is_saved_as_partial(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
     model.enqueue([LlmBehavior::BreaksOff { after: 4 }]);
-    let heard = stream_events(&node, &user, streaming_body(conversation, "Tell me")).await;
-    assert_eq!(text_of(&heard), "word0 word1 word2 word3 ");
-    let error = &heard[heard.len() - 2];
+    let received = stream_events(&node, &user, streaming_body(conversation, "Tell me")).await;
+    assert_eq!(text_of(&received), "word0 word1 word2 word3 ");
+    let error = &received[received.len() - 2];
     assert_eq!((&error["type"], &error["error"]), (&json!("error"), &json!("SERVICE_UNAVAILABLE")));
-    wait_for_states(&world, conversation, &["user complete", "assistant partial"]).await;
-    assert_eq!(saved_messages(&world, conversation).await[1].2, "word0 word1 word2 word3 ");
+    wait_for_states(&db, conversation, &["user complete", "assistant partial"]).await;
+    assert_eq!(saved_messages(&db, conversation).await[1].2, "word0 word1 word2 word3 ");
 }
 
-async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(world: Arc<TestDatabase>) {
+async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
     model.enqueue([LlmBehavior::Endless { every_ms: 20 }]);
@@ -306,13 +306,13 @@ async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(world: Arc<TestDa
         .json(&streaming_body(conversation, "Go on"))
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     let mut stream = response.bytes_stream();
-    let mut heard = String::new();
-    while heard.matches("\"delta\"").count() < 3 {
+    let mut received = String::new();
+    while received.matches("\"delta\"").count() < 3 {
         let bytes =
             timeout(WAIT_TIMEOUT, stream.next()).await.expect("in time").expect("more").expect("bytes");
-        heard += &String::from_utf8_lossy(&bytes);
+        received += &String::from_utf8_lossy(&bytes);
     }
     assert_eq!(model.open_streams(), 1);
     drop(stream);
@@ -321,39 +321,39 @@ async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(world: Arc<TestDa
         assert!(started.elapsed() < WAIT_TIMEOUT, "the call to the model is still open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    wait_for_states(&world, conversation, &["user complete", "assistant partial"]).await;
-    assert!(saved_messages(&world, conversation).await[1].2.starts_with("word0 word1 word2 "));
+    wait_for_states(&db, conversation, &["user complete", "assistant partial"]).await;
+    assert!(saved_messages(&db, conversation).await[1].2.starts_with("word0 word1 word2 "));
 }
 
-async fn transient_errors_are_retried_then_return_503(world: Arc<TestDatabase>) {
+async fn transient_errors_are_retried_then_return_503(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let user = User::new();
     let one = create_conversation(&node, &user).await;
     model.enqueue([LlmBehavior::RateLimited, LlmBehavior::Status(502), LlmBehavior::Answers { words: 2 }]);
-    let answer = node.post(&user, CHAT_PATH, chat_body(one, "Patience")).await.expect_status(200);
+    let response = node.post(&user, CHAT_PATH, chat_body(one, "Patience")).await.expect_status(200);
     assert_eq!(
-        (&answer["data"]["content"], &answer["data"]["model"]),
+        (&response["data"]["content"], &response["data"]["model"]),
         (&json!("word0 word1"), &json!("model-of-our-own"))
     );
     assert_eq!(model.requests().len(), 3);
 
     let two = create_conversation(&node, &user).await;
-    for mood in [LlmBehavior::NeverAnswers, LlmBehavior::InvalidBody] {
-        model.enqueue([mood]);
-        let answer = node.post(&user, CHAT_PATH, chat_body(two, "Hello?")).await;
-        assert!(answer.header("retry-after").is_some());
-        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    for behavior in [LlmBehavior::NeverAnswers, LlmBehavior::InvalidBody] {
+        model.enqueue([behavior]);
+        let response = node.post(&user, CHAT_PATH, chat_body(two, "Hello?")).await;
+        assert!(response.header("retry-after").is_some());
+        response.expect_error(503, "SERVICE_UNAVAILABLE");
     }
-    wait_for_states(&world, two, &["user complete", "user complete"]).await;
+    wait_for_states(&db, two, &["user complete", "user complete"]).await;
     // A fault of the request, which does not count as a provider failure.
     model.enqueue([LlmBehavior::Status(400)]);
     node.post(&user, CHAT_PATH, chat_body(two, "Odd")).await.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn repeated_provider_failures_open_the_circuit_breaker(world: Arc<TestDatabase>) {
+async fn repeated_provider_failures_open_the_circuit_breaker(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
     model.enqueue([LlmBehavior::Status(500); 6]);
@@ -362,16 +362,16 @@ async fn repeated_provider_failures_open_the_circuit_breaker(world: Arc<TestData
             .await
             .expect_error(503, "SERVICE_UNAVAILABLE");
     }
-    let asked = model.requests().len();
-    assert_eq!(asked, 5, "five failures in a row, and it is left alone");
+    let request_count = model.requests().len();
+    assert_eq!(request_count, 5, "five consecutive failures open the circuit breaker");
     node.post(&user, CHAT_PATH, chat_body(conversation, "Hello?"))
         .await
         .expect_error(503, "SERVICE_UNAVAILABLE");
-    assert_eq!(model.requests().len(), asked);
+    assert_eq!(model.requests().len(), request_count);
 }
 
-async fn chats_check_the_caller_and_name_invalid_fields(world: Arc<TestDatabase>) {
-    let node = server_with_simple_engine(&world).await;
+async fn chats_check_the_caller_and_name_invalid_fields(db: Arc<TestDatabase>) {
+    let node = server_with_simple_engine(&db).await;
     let [user, other] = [User::new(), User::new()];
     let conversation = create_conversation(&node, &user).await;
     let with = |name: &str, value: Value| {
@@ -395,20 +395,20 @@ async fn chats_check_the_caller_and_name_invalid_fields(world: Arc<TestDatabase>
         ("conversationId", json!("x"), 400),
         ("idempotencyKey", json!(""), 400),
     ] {
-        let answer = node.post(&user, CHAT_PATH, with(name, value.clone())).await;
-        assert_eq!(answer.status.as_u16(), status, "{name}: {value}: {:#}", answer.body);
+        let response = node.post(&user, CHAT_PATH, with(name, value.clone())).await;
+        assert_eq!(response.status.as_u16(), status, "{name}: {value}: {:#}", response.body);
         assert!(
-            answer.body["details"][0]["field"].as_str().expect("a field").starts_with(name),
+            response.body["details"][0]["field"].as_str().expect("a field").starts_with(name),
             "{:#}",
-            answer.body
+            response.body
         );
     }
-    let rows = saved_messages(&world, conversation).await;
-    assert_eq!(rows.len(), 2, "nothing of what was refused is saved");
+    let rows = saved_messages(&db, conversation).await;
+    assert_eq!(rows.len(), 2, "rejected requests save nothing");
 }
 
-async fn chats_are_rate_limited_and_accept_a_megabyte(world: Arc<TestDatabase>) {
-    let node = world
+async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
+    let node = db
         .start_server_with(|settings| {
             settings.llm_provider = Some("echo".into());
             settings.chat_requests_per_minute = Some("2".into());
@@ -427,16 +427,15 @@ async fn chats_are_rate_limited_and_accept_a_megabyte(world: Arc<TestDatabase>) 
     refused.expect_error(429, "RATE_LIMITED");
 }
 
-async fn only_the_server_writes_assistant_messages(world: Arc<TestDatabase>) {
+async fn only_the_server_writes_assistant_messages(db: Arc<TestDatabase>) {
     let user = User::new();
-    world
-        .execute(
-            "insert into public.conversations (id, created_by) values ($u, $u);
+    db.execute(
+        "insert into public.conversations (id, created_by) values ($u, $u);
              insert into public.conversation_participants (conversation_id, user_id) values ($u, $u)",
-            &[("u", user.id)],
-        )
-        .await;
-    let sql = world.connect().await;
+        &[("u", user.id)],
+    )
+    .await;
+    let sql = db.connect().await;
     let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     sql.execute(
         "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",
@@ -450,7 +449,7 @@ async fn only_the_server_writes_assistant_messages(world: Arc<TestDatabase>) {
             user.id
         )
     };
-    sql.batch_execute(&say("user")).await.expect("one's own words");
+    sql.batch_execute(&say("user")).await.expect("users may write their own messages");
     let refused = sql.batch_execute(&say("assistant")).await.expect_err("not a model's");
     assert_eq!(refused.code().map(|code| code.code().to_owned()), Some("42501".into()));
 }

@@ -22,8 +22,8 @@ pub fn cases() -> Vec<TestCase> {
 }
 
 /// Returns whether pgvector is available, and creates the extension as an operator would.
-async fn has_pgvector(world: &TestDatabase) -> bool {
-    let admin = connect(&world.admin_url()).await;
+async fn has_pgvector(db: &TestDatabase) -> bool {
+    let admin = connect(&db.admin_url()).await;
     const AVAILABLE: &str = "select exists (select from pg_available_extensions where name = 'vector')";
     let available = admin.query_one(AVAILABLE, &[]).await.expect("answers").get(0);
     if available {
@@ -32,22 +32,21 @@ async fn has_pgvector(world: &TestDatabase) -> bool {
     available
 }
 
-async fn server_with_embeddings(world: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
+async fn server_with_embeddings(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
-    world
-        .start_server_with(|settings| {
-            settings.embeddings_base_url = Some(url);
-            settings.embeddings_dimensions = Some("4".into());
-            settings.llm_timeout = Some("1s".into());
-            settings.context_requests_per_minute = Some("0".into());
-        })
-        .await
+    db.start_server_with(|settings| {
+        settings.embeddings_base_url = Some(url);
+        settings.embeddings_dimensions = Some("4".into());
+        settings.llm_timeout = Some("1s".into());
+        settings.context_requests_per_minute = Some("0".into());
+    })
+    .await
 }
 
 /// Creates a user with a conversation, two units and a memory; none contains the word "car".
-async fn seed_user(world: &TestDatabase) -> (User, Uuid) {
+async fn seed_user(db: &TestDatabase) -> (User, Uuid) {
     let (user, conversation) = (User::new(), Uuid::new_v4());
-    world
+    db
         .execute(
             "insert into public.conversations (id, created_by) values ($c, $u);
              insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
@@ -72,26 +71,22 @@ async fn retrieved_context(node: &TestServer, user: &User, conversation: Uuid, m
 const ALL_HAVE_VECTORS: &str =
     "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall.vectors";
 
-async fn retrieval_uses_vectors_with_pgvector_and_words_without(world: Arc<TestDatabase>) {
-    let can_compare = has_pgvector(&world).await;
+async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestDatabase>) {
+    let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;
-    let (user, conversation) = seed_user(&world).await;
-    let node = server_with_embeddings(&world, &model).await;
+    let (user, conversation) = seed_user(&db).await;
+    let node = server_with_embeddings(&db, &model).await;
     let by_word = retrieved_context(&node, &user, conversation, "automobile tyres").await;
     assert_eq!(by_word.matches("automobile").count(), 1, "{by_word}");
     if !can_compare {
         let nothing = retrieved_context(&node, &user, conversation, "my car").await;
-        assert_eq!(nothing, "", "words are all that there is");
-        assert!(
-            world.query_row("select to_regclass('rollcall.vectors') is null", &[]).await.get::<_, bool>(0)
-        );
+        assert_eq!(nothing, "", "only words are used");
+        assert!(db.query_row("select to_regclass('rollcall.vectors') is null", &[]).await.get::<_, bool>(0));
         return;
     }
 
-    world
-        .wait_until("there is room for vectors", "select to_regclass('rollcall.vectors') is not null", &[])
-        .await;
-    world.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
+    db.wait_until("the vector table exists", "select to_regclass('rollcall.vectors') is not null", &[]).await;
+    db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = retrieved_context(&node, &user, conversation, "my car").await;
     assert!(by_meaning.contains("automobile") && by_meaning.contains("vehicle"), "{by_meaning}");
     assert!(!by_meaning.contains("loaf"), "{by_meaning}");
@@ -104,52 +99,49 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(world: Arc<TestD
 
     // Other users do not find it.
     let (stranger, elsewhere) = (User::new(), Uuid::new_v4());
-    world
-        .execute(
-            "insert into public.conversations (id, created_by) values ($c, $u);
+    db.execute(
+        "insert into public.conversations (id, created_by) values ($c, $u);
              insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
-            &[("u", stranger.id), ("c", elsewhere)],
-        )
-        .await;
+        &[("u", stranger.id), ("c", elsewhere)],
+    )
+    .await;
     assert_eq!(retrieved_context(&node, &stranger, elsewhere, "my car").await, "");
 
-    // A changed text is found by its new content, and a deleted one is not found, whoever changes it.
-    world
-        .execute(
-            "update public.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
+    // A changed text is found by its new content, and a deleted one is not found, regardless of who changes it.
+    db.execute(
+        "update public.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
              delete from public.memories where user_id = $u",
-            &[("u", user.id), ("c", conversation)],
-        )
-        .await;
+        &[("u", user.id), ("c", conversation)],
+    )
+    .await;
     assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "");
-    world.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
+    db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let bread = retrieved_context(&node, &user, conversation, "bread").await;
     assert!(bread.contains("sourdough") && bread.contains("loaf"), "{bread}");
-    let left = world.query_row("select count(*), max(version) from rollcall.vectors", &[]).await;
+    let left = db.query_row("select count(*), max(version) from rollcall.vectors", &[]).await;
     assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (2, 2));
 }
 
-async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(world: Arc<TestDatabase>) {
-    let can_compare = has_pgvector(&world).await;
+async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<TestDatabase>) {
+    let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;
-    let (user, conversation) = seed_user(&world).await;
-    for sense in [EmbeddingBehavior::WrongLength, EmbeddingBehavior::Unavailable] {
-        model.set_embedding_behavior(sense);
-        let node = server_with_embeddings(&world, &model).await;
+    let (user, conversation) = seed_user(&db).await;
+    for behavior in [EmbeddingBehavior::WrongLength, EmbeddingBehavior::Unavailable] {
+        model.set_embedding_behavior(behavior);
+        let node = server_with_embeddings(&db, &model).await;
         if can_compare {
             let tried = "select exists (select from rollcall.vectors where attempts > 0)";
-            world
-                .wait_until("vectors are wanted", "select to_regclass('rollcall.vectors') is not null", &[])
+            db.wait_until("vectors are requested", "select to_regclass('rollcall.vectors') is not null", &[])
                 .await;
-            world.wait_until("it was tried", tried, &[]).await;
+            db.wait_until("it was tried", tried, &[]).await;
             let none =
-                world.query_row("select count(*) from rollcall.vectors where vector is not null", &[]).await;
-            assert_eq!(none.get::<_, i64>(0), 0, "{sense:?}: no vector is made up");
+                db.query_row("select count(*) from rollcall.vectors where vector is not null", &[]).await;
+            assert_eq!(none.get::<_, i64>(0), 0, "{behavior:?}: no vector is stored");
         }
-        assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{sense:?}");
+        assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{behavior:?}");
         assert!(
             retrieved_context(&node, &user, conversation, "automobile tyres").await.contains("automobile"),
-            "{sense:?}"
+            "{behavior:?}"
         );
     }
 }

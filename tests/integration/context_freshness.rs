@@ -51,23 +51,23 @@ struct SeededData {
     conversations: Vec<Uuid>,
 }
 
-async fn seed_data(world: &TestDatabase) -> SeededData {
+async fn seed_data(db: &TestDatabase) -> SeededData {
     let ids = |count: usize| (0..count).map(|_| Uuid::new_v4()).collect::<Vec<_>>();
-    let town = SeededData {
+    let data = SeededData {
         users: ids(USER_COUNT),
         topics: ids(USER_COUNT * 2),
         entities: ids(USER_COUNT),
         conversations: ids(USER_COUNT + 1),
     };
-    for (at, user) in town.users.iter().enumerate() {
+    for (at, user) in data.users.iter().enumerate() {
         let ids = [
             ("u", *user),
-            ("own", town.conversations[at]),
-            ("one", town.topics[at * 2]),
-            ("two", town.topics[at * 2 + 1]),
-            ("e", town.entities[at]),
+            ("own", data.conversations[at]),
+            ("one", data.topics[at * 2]),
+            ("two", data.topics[at * 2 + 1]),
+            ("e", data.entities[at]),
         ];
-        world
+        db
             .execute(
                 "insert into public.conversations (id, title, created_by) values ($own, 'mine', $u);
                  insert into public.conversation_participants (conversation_id, user_id) values ($own, $u);
@@ -77,22 +77,20 @@ async fn seed_data(world: &TestDatabase) -> SeededData {
             )
             .await;
     }
-    let shared = town.conversations[USER_COUNT];
-    world
-        .execute(
-            "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
-            &[("c", shared), ("u", town.users[0])],
+    let shared = data.conversations[USER_COUNT];
+    db.execute(
+        "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
+        &[("c", shared), ("u", data.users[0])],
+    )
+    .await;
+    for user in &data.users {
+        db.execute(
+            "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+            &[("c", shared), ("u", *user)],
         )
         .await;
-    for user in &town.users {
-        world
-            .execute(
-                "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
-                &[("c", shared), ("u", *user)],
-            )
-            .await;
     }
-    town
+    data
 }
 
 impl SeededData {
@@ -168,14 +166,14 @@ impl SeededData {
 /// Changes rows by COPY until stopped; returns the number of changes.
 async fn run_copy_loop(
     sql: Client,
-    town: Arc<SeededData>,
+    data: Arc<SeededData>,
     mut random: StdRng,
     over: Arc<AtomicBool>,
 ) -> usize {
     let mut changes = 0;
     while !over.load(Ordering::Relaxed) {
         let at = random.random_range(0..USER_COUNT);
-        let (user, n): (Uuid, u32) = (town.users[at], random.random());
+        let (user, n): (Uuid, u32) = (data.users[at], random.random());
         let (table, rows) = if random.random_bool(0.5) {
             let row = |word: &str, category: &str| format!("{user}\t{word} copied {n}\t{category}\t0.9\n");
             (
@@ -186,7 +184,7 @@ async fn run_copy_loop(
             let row = |conversation: Uuid| format!("{conversation}\t{user}\tcopied {n}\n");
             (
                 "messages (conversation_id, user_id, content)",
-                row(town.conversations[at]) + &row(town.conversations[USER_COUNT]),
+                row(data.conversations[at]) + &row(data.conversations[USER_COUNT]),
             )
         };
         let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
@@ -203,24 +201,24 @@ async fn run_copy_loop(
 /// of changes.
 async fn run_api_loop(
     node: Arc<TestServer>,
-    town: Arc<SeededData>,
+    data: Arc<SeededData>,
     mut random: StdRng,
     over: Arc<AtomicBool>,
 ) -> usize {
-    let people: Vec<User> = town.users.iter().map(|id| User::with_id(*id)).collect();
-    let shared = town.conversations[USER_COUNT];
+    let users: Vec<User> = data.users.iter().map(|id| User::with_id(*id)).collect();
+    let shared = data.conversations[USER_COUNT];
     let mut changes = 0;
     while !over.load(Ordering::Relaxed) {
         let at = random.random_range(0..USER_COUNT);
-        let conversation = town.conversations[if random.random_bool(0.5) { at } else { USER_COUNT }];
+        let conversation = data.conversations[if random.random_bool(0.5) { at } else { USER_COUNT }];
         let body = json!({"conversationId": conversation, "messages": [{"role": "user", "content": format!("asked {changes}")}]});
         // A request that loses a deadlock against the SQL writers is repeated.
-        let asked = node.post(&people[at], "/api/v1/ai/chat", body).await;
-        changes += 2 * usize::from(asked.status.is_success());
-        let seat = format!("/api/conversations/{shared}/participants/{}", people[1].id);
-        let left = node.send_json(Method::DELETE, &people[1], &seat, None).await;
+        let checked = node.post(&users[at], "/api/v1/ai/chat", body).await;
+        changes += 2 * usize::from(checked.status.is_success());
+        let participant_path = format!("/api/conversations/{shared}/participants/{}", users[1].id);
+        let left = node.send_json(Method::DELETE, &users[1], &participant_path, None).await;
         changes += usize::from(left.status.is_success());
-        while !node.post(&people[0], &seat, json!({})).await.status.is_success() {
+        while !node.post(&users[0], &participant_path, json!({})).await.status.is_success() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         changes += 1;
@@ -264,28 +262,28 @@ async fn compare_bundles(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) 
     (fresh, missing)
 }
 
-async fn fresh_bundles_match_their_sources_under_concurrent_changes(world: Arc<TestDatabase>) {
+async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<TestDatabase>) {
     let seed: u64 = rand::random();
     println!("seed {seed}");
-    let town = Arc::new(seed_data(&world).await);
+    let data = Arc::new(seed_data(&db).await);
     // Two nodes whose workers compile stale bundles.
-    let node = world
+    let node = db
         .start_server_with(|settings| {
             settings.llm_provider = Some("echo".into());
             settings.chat_requests_per_minute = Some("0".into());
             settings.manage_requests_per_minute = Some("0".into());
         })
         .await;
-    world.start_server().await;
-    for user in &town.users {
-        world.execute("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
-            &[("u", *user), ("c", town.conversations[USER_COUNT])]).await;
+    db.start_server().await;
+    for user in &data.users {
+        db.execute("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
+            &[("u", *user), ("c", data.conversations[USER_COUNT])]).await;
     }
     let over = Arc::new(AtomicBool::new(false));
     let changes = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     for writer in 0..3_u64 {
-        let (sql, town, over, changes) = (world.connect().await, town.clone(), over.clone(), changes.clone());
+        let (sql, data, over, changes) = (db.connect().await, data.clone(), over.clone(), changes.clone());
         tasks.push(tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(seed + writer);
             while !over.load(Ordering::Relaxed) {
@@ -296,7 +294,7 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(world: Arc<T
                 let mut text = format!("begin isolation level {level};");
                 let count = random.random_range(1..4);
                 for _ in 0..count {
-                    text += &town.random_change(&mut random);
+                    text += &data.random_change(&mut random);
                     text.push(';');
                 }
                 let pause: u64 = random.random_range(0..40);
@@ -314,22 +312,22 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(world: Arc<T
         }));
     }
     let copying = tokio::spawn(run_copy_loop(
-        world.connect().await,
-        town.clone(),
+        db.connect().await,
+        data.clone(),
         StdRng::seed_from_u64(seed + 10),
         over.clone(),
     ));
     let calling =
-        tokio::spawn(run_api_loop(node, town.clone(), StdRng::seed_from_u64(seed + 11), over.clone()));
+        tokio::spawn(run_api_loop(node, data.clone(), StdRng::seed_from_u64(seed + 11), over.clone()));
     let fresh = Arc::new(AtomicUsize::new(0));
-    let asked = Arc::new(AtomicUsize::new(0));
+    let checked = Arc::new(AtomicUsize::new(0));
     for at in 0..USER_COUNT {
-        let (sql, town, over) = (world.connect().await, town.clone(), over.clone());
-        let own = world.connect().await;
-        let (fresh, asked) = (fresh.clone(), asked.clone());
+        let (sql, data, over) = (db.connect().await, data.clone(), over.clone());
+        let own = db.connect().await;
+        let (fresh, checked) = (fresh.clone(), checked.clone());
         tasks.push(tokio::spawn(async move {
-            impersonate(&sql, town.users[at]).await;
-            let subjects = town.bundle_subjects(at);
+            impersonate(&sql, data.users[at]).await;
+            let subjects = data.bundle_subjects(at);
             while !over.load(Ordering::Relaxed) {
                 let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&subjects]).await.expect("answers");
                 let (seeing, read_at): (String, jiff::Timestamp) = (row.get(2), row.get(3));
@@ -346,33 +344,33 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(world: Arc<T
                     .collect();
                 let (count, _) = compare_bundles(&sql, &subjects).await;
                 fresh.fetch_add(count, Ordering::Relaxed);
-                asked.fetch_add(7, Ordering::Relaxed);
+                checked.fetch_add(7, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(15)).await;
                 own.query(
                     "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
-                    &[&town.users[at], &json!(compiled), &seeing, &read_at],
+                    &[&data.users[at], &json!(compiled), &seeing, &read_at],
                 )
                 .await
                 .expect("stores");
             }
         }));
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     let is_enough =
         || fresh.load(Ordering::Relaxed) > MIN_CHECKS && changes.load(Ordering::Relaxed) > MIN_CHECKS;
-    while begun.elapsed() < MIN_LOAD_TIME || (!is_enough() && begun.elapsed() < MAX_LOAD_TIME) {
+    while started.elapsed() < MIN_LOAD_TIME || (!is_enough() && started.elapsed() < MAX_LOAD_TIME) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     over.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await.expect("no stale bundle was served");
     }
-    let (changes, fresh, asked) =
-        (changes.load(Ordering::Relaxed), fresh.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
+    let (changes, fresh, checked) =
+        (changes.load(Ordering::Relaxed), fresh.load(Ordering::Relaxed), checked.load(Ordering::Relaxed));
     let (copied, called) = (copying.await.expect("no panic"), calling.await.expect("no panic"));
     println!("{copied} of them by COPY, {called} by the API, the others by SQL");
     let changes = changes + copied + called;
-    println!("{changes} changes, {asked} bundles requested, {fresh} of them fresh, none stale");
+    println!("{changes} changes, {checked} bundles requested, {fresh} of them fresh, none stale");
     assert!(
         changes > MIN_CHECKS && fresh > MIN_CHECKS,
         "{changes} changes, {fresh} fresh: too few to prove anything"
@@ -381,20 +379,20 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(world: Arc<T
     // Without further changes every existing bundle becomes fresh. Bundles that were deleted with their source, or when
     // the user left the conversation, are created when requested. All must match their sources.
     const FRESH: &str = "select bool_and(rollcall.is_fresh(b)) from public.context_bundles b";
-    world.wait_until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
+    db.wait_until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
     for at in 0..USER_COUNT {
-        compile_all(&world, &town, at).await;
-        let sql = world.connect().await;
-        impersonate(&sql, town.users[at]).await;
-        assert_eq!(compare_bundles(&sql, &town.bundle_subjects(at)).await.0, 7);
+        compile_all(&db, &data, at).await;
+        let sql = db.connect().await;
+        impersonate(&sql, data.users[at]).await;
+        assert_eq!(compare_bundles(&sql, &data.bundle_subjects(at)).await.0, 7);
     }
 }
 
 /// Compiles and stores all bundles of a user.
-async fn compile_all(world: &TestDatabase, town: &SeededData, at: usize) {
-    let sql = world.connect().await;
-    impersonate(&sql, town.users[at]).await;
-    let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&town.bundle_subjects(at)]).await.expect("answers");
+async fn compile_all(db: &TestDatabase, data: &SeededData, at: usize) {
+    let sql = db.connect().await;
+    impersonate(&sql, data.users[at]).await;
+    let row = sql.query_one(SELECT_FRESH_AND_COMPILED, &[&data.bundle_subjects(at)]).await.expect("answers");
     let (sources, seeing, read_at): (Value, String, jiff::Timestamp) = (row.get(1), row.get(2), row.get(3));
     let compiled: Vec<Value> = sources
         .as_array()
@@ -406,24 +404,24 @@ async fn compile_all(world: &TestDatabase, town: &SeededData, at: usize) {
         })
         .collect();
     // A separate connection, because others may be waiting for the shared one.
-    world
-        .connect()
+    db.connect()
         .await
         .query(
             "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
-            &[&town.users[at], &json!(compiled), &seeing, &read_at],
+            &[&data.users[at], &json!(compiled), &seeing, &read_at],
         )
         .await
         .expect("stores");
 }
 
 /// Returns the stale bundles as `type user`.
-async fn dirty_bundles(world: &TestDatabase, town: &SeededData) -> Vec<String> {
-    let rows = world
+async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
+    let rows = db
         .sql
         .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
         .await;
-    let name = |user: Uuid| town.users.iter().position(|other| *other == user).expect("is of the town");
+    let name =
+        |user: Uuid| data.users.iter().position(|other| *other == user).expect("belongs to the test data");
     let mut all: Vec<String> = rows
         .expect("bundles")
         .iter()
@@ -433,21 +431,21 @@ async fn dirty_bundles(world: &TestDatabase, town: &SeededData) -> Vec<String> {
     all
 }
 
-async fn unrelated_changes_do_not_mark_a_bundle_stale(world: Arc<TestDatabase>) {
-    let town = seed_data(&world).await;
-    let [user, ..] = town.users[..] else { panic!("three") };
-    let (own, shared) = (town.conversations[0], town.conversations[USER_COUNT]);
+async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
+    let data = seed_data(&db).await;
+    let [user, ..] = data.users[..] else { panic!("three") };
+    let (own, shared) = (data.conversations[0], data.conversations[USER_COUNT]);
     let ids = [
         ("u", user),
         ("own", own),
         ("shared", shared),
-        ("rust", town.topics[0]),
-        ("bread", town.topics[1]),
-        ("e", town.entities[0]),
+        ("rust", data.topics[0]),
+        ("bread", data.topics[1]),
+        ("e", data.entities[0]),
         ("m", Uuid::new_v4()),
         ("item", Uuid::new_v4()),
     ];
-    world
+    db
         .execute(
             "insert into public.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
              insert into public.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
@@ -550,11 +548,11 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(world: Arc<TestDatabase>) 
     let (mut narrow, mut checked) = (0, 0);
     for (change, expected) in changes {
         for at in 0..USER_COUNT {
-            compile_all(&world, &town, at).await;
+            compile_all(&db, &data, at).await;
         }
-        assert_eq!(dirty_bundles(&world, &town).await, Vec::<String>::new(), "before {change}");
-        world.execute(change, &ids).await;
-        let dirtied = dirty_bundles(&world, &town).await;
+        assert_eq!(dirty_bundles(&db, &data).await, Vec::<String>::new(), "before {change}");
+        db.execute(change, &ids).await;
+        let dirtied = dirty_bundles(&db, &data).await;
         checked += 1;
         narrow += usize::from(expected.is_empty());
         if *expected == ["everything"] {
@@ -562,49 +560,49 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(world: Arc<TestDatabase>) 
         } else {
             assert_eq!(dirtied, *expected, "{change}");
         }
-        let queued = world.query_row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
+        let queued = db.query_row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
         assert_eq!(
             (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
             (dirtied.len() as i64, dirtied.len() as i64),
-            "one entry a bundle: {change}"
+            "one entry per bundle: {change}"
         );
     }
-    println!("{checked} changes, each dirtied exactly what it affects; {narrow} of them nothing");
+    println!("{checked} changes, each marked exactly the affected bundles stale; {narrow} of them none");
 }
 
-async fn a_change_blocked_during_the_first_compilation_is_not_missed(world: Arc<TestDatabase>) {
-    let town = seed_data(&world).await;
+async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<TestDatabase>) {
+    let data = seed_data(&db).await;
     // The change is made before the bundle exists and committed after it was compiled.
-    let slow = world.connect().await;
+    let slow = db.connect().await;
     let change = format!(
         "begin; insert into public.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
-        town.users[0]
+        data.users[0]
     );
     slow.batch_execute(&change).await.expect("a change");
-    compile_all(&world, &town, 0).await;
-    let sql = world.connect().await;
-    impersonate(&sql, town.users[0]).await;
+    compile_all(&db, &data, 0).await;
+    let sql = db.connect().await;
+    impersonate(&sql, data.users[0]).await;
     assert_eq!(
-        compare_bundles(&sql, &town.bundle_subjects(0)).await.0,
+        compare_bundles(&sql, &data.bundle_subjects(0)).await.0,
         7,
-        "what is not committed is not missing"
+        "uncommitted changes are not missing"
     );
     slow.batch_execute("commit").await.expect("commits");
-    let (fresh, missing) = compare_bundles(&sql, &town.bundle_subjects(0)).await;
+    let (fresh, missing) = compare_bundles(&sql, &data.bundle_subjects(0)).await;
     assert_eq!((fresh, missing.len()), (6, 1));
     // The stale flag follows.
-    world.execute("select rollcall.settle_bundles()", &[]).await;
-    assert_eq!(dirty_bundles(&world, &town).await, ["identity_core 0"]);
+    db.execute("select rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty_bundles(&db, &data).await, ["identity_core 0"]);
 }
 
-async fn restored_bundles_are_recompiled(world: Arc<TestDatabase>) {
-    let town = seed_data(&world).await;
-    compile_all(&world, &town, 0).await;
+async fn restored_bundles_are_recompiled(db: Arc<TestDatabase>) {
+    let data = seed_data(&db).await;
+    compile_all(&db, &data, 0).await;
     // As if restored from a cluster with higher transaction IDs.
-    world.execute("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
-    let sql = world.connect().await;
-    impersonate(&sql, town.users[0]).await;
-    assert_eq!(compare_bundles(&sql, &town.bundle_subjects(0)).await.0, 0);
+    db.execute("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
+    let sql = db.connect().await;
+    impersonate(&sql, data.users[0]).await;
+    assert_eq!(compare_bundles(&sql, &data.bundle_subjects(0)).await.0, 0);
 }
 
 /// Returns whether a word occurs in any bundle of a user, and the number of fresh bundles.
@@ -615,11 +613,11 @@ async fn reads_text(sql: &Client, subjects: &Value, word: &str) -> (bool, usize)
     (served.to_string().contains(word), fresh.count())
 }
 
-async fn a_revoked_source_appears_in_no_bundle(world: Arc<TestDatabase>) {
-    let town = seed_data(&world).await;
-    let shared = town.conversations[USER_COUNT];
-    let ids = [("c", shared), ("one", town.users[0]), ("two", town.users[1]), ("t", town.topics[2])];
-    world
+async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
+    let data = seed_data(&db).await;
+    let shared = data.conversations[USER_COUNT];
+    let ids = [("c", shared), ("one", data.users[0]), ("two", data.users[1]), ("t", data.topics[2])];
+    db
         .execute(
             "update public.conversations set title = 'the heist' where id = $c;
              insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
@@ -628,28 +626,27 @@ async fn a_revoked_source_appears_in_no_bundle(world: Arc<TestDatabase>) {
         )
         .await;
     for at in 0..USER_COUNT {
-        compile_all(&world, &town, at).await;
+        compile_all(&db, &data, at).await;
     }
     let mut readers = Vec::new();
-    for user in &town.users {
-        let sql = world.connect().await;
+    for user in &data.users {
+        let sql = db.connect().await;
         impersonate(&sql, *user).await;
         readers.push(sql);
     }
     for (at, reader) in readers.iter().enumerate() {
-        assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (true, 7));
+        assert_eq!(reads_text(reader, &data.bundle_subjects(at), "heist").await, (true, 7));
     }
 
     // After leaving the conversation: neither its messages, nor its title in a topic, nor a prompt in it.
-    world
-        .execute(
-            "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
-            &ids,
-        )
-        .await;
-    assert_eq!(reads_text(&readers[1], &town.bundle_subjects(1), "heist").await, (false, 5));
+    db.execute(
+        "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
+        &ids,
+    )
+    .await;
+    assert_eq!(reads_text(&readers[1], &data.bundle_subjects(1), "heist").await, (false, 5));
     assert_eq!(
-        reads_text(&readers[2], &town.bundle_subjects(2), "heist").await,
+        reads_text(&readers[2], &data.bundle_subjects(2), "heist").await,
         (true, 7),
         "the others stay"
     );
@@ -657,71 +654,69 @@ async fn a_revoked_source_appears_in_no_bundle(world: Arc<TestDatabase>) {
     let row = readers[1].query_one(prompt, &[&shared]).await.expect("answers");
     assert_eq!(row.get::<_, Option<Value>>(0), None);
     // After joining again, the missed message is included.
-    world.execute("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
-    world
-        .execute(
-            "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
-            &ids,
-        )
-        .await;
-    assert!(reads_text(&readers[1], &town.bundle_subjects(1), "the heist is off").await.0);
+    db.execute("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
+    db.execute(
+        "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
+        &ids,
+    )
+    .await;
+    assert!(reads_text(&readers[1], &data.bundle_subjects(1), "the heist is off").await.0);
 
     // A policy that limits users to their own messages applies to bundles from its commit on.
     for at in 0..USER_COUNT {
-        compile_all(&world, &town, at).await;
+        compile_all(&db, &data, at).await;
     }
-    world
+    db
         .execute(
             "update public.conversations set title = 'ours' where id = $c;
              alter policy \"participants read messages\" on public.messages using (user_id = (select auth.uid()))",
             &ids,
         )
         .await;
-    for (at, said) in [(0, true), (1, false), (2, false)] {
-        let (reads, fresh) = reads_text(&readers[at], &town.bundle_subjects(at), "heist").await;
-        assert_eq!((reads, fresh), (said, 0), "user {at}");
+    for (at, expected) in [(0, true), (1, false), (2, false)] {
+        let (reads, fresh) = reads_text(&readers[at], &data.bundle_subjects(at), "heist").await;
+        assert_eq!((reads, fresh), (expected, 0), "user {at}");
     }
     // The stale flags follow, and newly compiled bundles count as fresh.
-    world.execute("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
-    assert_eq!(dirty_bundles(&world, &town).await.len(), 7 * USER_COUNT);
+    db.execute("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    assert_eq!(dirty_bundles(&db, &data).await.len(), 7 * USER_COUNT);
     for (at, reader) in readers.iter().enumerate() {
-        compile_all(&world, &town, at).await;
-        assert_eq!(reads_text(reader, &town.bundle_subjects(at), "heist").await, (at == 0, 7));
+        compile_all(&db, &data, at).await;
+        assert_eq!(reads_text(reader, &data.bundle_subjects(at), "heist").await, (at == 0, 7));
     }
-    let settled = world.query_row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    let settled = db.query_row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
     assert_eq!(settled.get::<_, i64>(0), 0, "they are recorded once");
 }
 
-async fn storing_bundles_yields_to_source_changes(world: Arc<TestDatabase>) {
-    let town = Arc::new(seed_data(&world).await);
-    let user = town.users[0];
-    compile_all(&world, &town, 0).await;
+async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
+    let data = Arc::new(seed_data(&db).await);
+    let user = data.users[0];
+    compile_all(&db, &data, 0).await;
 
     // An open transaction has flagged a bundle.
-    let changing = world.connect().await;
+    let changing = db.connect().await;
     let insert = format!(
         "begin; insert into public.memories (user_id, content, category, importance) values ('{user}', 'x', 'identity', 0.9)"
     );
     changing.batch_execute(&insert).await.expect("changes");
     let storing = {
-        let (world, town) = (world.clone(), town.clone());
-        tokio::spawn(async move { compile_all(&world, &town, 0).await })
+        let (db, data) = (db.clone(), data.clone());
+        tokio::spawn(async move { compile_all(&db, &data, 0).await })
     };
-    world
-        .wait_until(
-            "storing waits for it",
-            "select exists (select from pg_stat_activity where datname = current_database()
+    db.wait_until(
+        "storing waits for it",
+        "select exists (select from pg_stat_activity where datname = current_database()
                and query like '%keep_bundles%' and wait_event_type = 'Lock')",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
 
-    let delete = format!("delete from public.topic_profiles where id = '{}'; commit", town.topics[0]);
-    changing.batch_execute(&delete).await.expect("it is not what a deadlock ends");
+    let delete = format!("delete from public.topic_profiles where id = '{}'; commit", data.topics[0]);
+    changing.batch_execute(&delete).await.expect("it does not lose a deadlock");
     storing.await.expect("storing does not fail");
-    let dirty = dirty_bundles(&world, &town).await;
+    let dirty = dirty_bundles(&db, &data).await;
     assert!(
         dirty.contains(&"identity_core 0".to_owned()),
-        "what was not stored is still to be made: {dirty:?}"
+        "bundles that were not stored stay stale: {dirty:?}"
     );
 }

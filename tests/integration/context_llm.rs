@@ -18,31 +18,30 @@ pub fn cases() -> Vec<TestCase> {
     ]
 }
 
-async fn server_with_llm(world: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
+async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
-    world
-        .start_server_with(|settings| {
-            settings.llm_base_url = Some(url);
-            settings.llm_model = Some("default-model".into());
-            settings.llm_timeout = Some("1s".into());
-            settings.context_requests_per_minute = Some("0".into());
-        })
-        .await
+    db.start_server_with(|settings| {
+        settings.llm_base_url = Some(url);
+        settings.llm_model = Some("default-model".into());
+        settings.llm_timeout = Some("1s".into());
+        settings.context_requests_per_minute = Some("0".into());
+    })
+    .await
 }
 
 /// Returns the content of the conversation's bundle once it is ready.
-async fn conversation_summary(world: &TestDatabase, conversation: Uuid) -> String {
+async fn conversation_summary(db: &TestDatabase, conversation: Uuid) -> String {
     const READY: &str = "select count(*) = 1 from public.context_bundles b
         where b.conversation_id = $c and rollcall.is_fresh(b)";
-    world.wait_until("the bundle is ready", READY, &[("c", conversation)]).await;
+    db.wait_until("the bundle is ready", READY, &[("c", conversation)]).await;
     const CONTENT: &str = "select content from public.context_bundles where conversation_id = $1";
-    world.query_row(CONTENT, &[&conversation]).await.get(0)
+    db.query_row(CONTENT, &[&conversation]).await.get(0)
 }
 
-async fn the_model_summarizes_long_conversations_with_a_local_fallback(world: Arc<TestDatabase>) {
+async fn the_model_summarizes_long_conversations_with_a_local_fallback(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let (user, conversation) = (User::new(), Uuid::new_v4());
-    world
+    db
         .execute(
             "insert into public.conversations (id, title, created_by) values ($c, 'The table', $u);
              insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
@@ -55,10 +54,10 @@ async fn the_model_summarizes_long_conversations_with_a_local_fallback(world: Ar
         )
         .await;
     model.enqueue([LlmBehavior::AnswersWith("### What happened\n- A table is planned.\n\n### Decisions\n- Oak.\n\n### Open questions\n- The varnish."); 4]);
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let warm_up = format!("/api/v1/context/warmup/{}", user.id);
     node.post(&user, &warm_up, json!({})).await.expect_status(200);
-    let text = conversation_summary(&world, conversation).await;
+    let text = conversation_summary(&db, conversation).await;
     assert!(
         text.contains("A table is planned.") && text.contains("### Open questions\n- The varnish."),
         "{text}"
@@ -71,35 +70,35 @@ async fn the_model_summarizes_long_conversations_with_a_local_fallback(world: Ar
     );
 
     // Whatever the failure, the bundle is created from the messages and nothing else.
-    for mood in [
+    for behavior in [
         LlmBehavior::Status(429),
         LlmBehavior::InvalidBody,
         LlmBehavior::NeverAnswers,
         LlmBehavior::Status(500),
     ] {
-        model.enqueue([mood; 12]);
-        world
+        model.enqueue([behavior; 12]);
+        db
             .execute(
                 "insert into public.messages (conversation_id, user_id, content) values ($c, $u, 'One more thing.')",
                 &[("u", user.id), ("c", conversation)],
             )
             .await;
-        let text = conversation_summary(&world, conversation).await;
-        for said in [
+        let text = conversation_summary(&db, conversation).await;
+        for part in [
             "### Decisions\n- We decided to build the table from oak.",
             "### Open questions\n- Which varnish should we take?",
         ] {
-            assert!(text.contains(said), "{mood:?}: {text}");
+            assert!(text.contains(part), "{behavior:?}: {text}");
         }
-        assert!(!text.contains("A table is planned."), "{mood:?}: {text}");
+        assert!(!text.contains("A table is planned."), "{behavior:?}: {text}");
         model.clear_queue();
     }
 }
 
 /// Creates a user with ten units on one subject, with two names.
-async fn seed_user(world: &TestDatabase) -> User {
+async fn seed_user(db: &TestDatabase) -> User {
     let user = User::new();
-    world
+    db
         .execute(
             "insert into public.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again at Verdant, said Mara Lind.'
@@ -111,46 +110,46 @@ async fn seed_user(world: &TestDatabase) -> User {
     user
 }
 
-async fn roll_up_uses_model_hints_only_if_the_text_supports_them(world: Arc<TestDatabase>) {
+async fn roll_up_uses_model_hints_only_if_the_text_supports_them(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
-    let node = server_with_llm(&world, &model).await;
+    let node = server_with_llm(&db, &model).await;
     let roll_up = async |user: &User| -> Value {
         let path = format!("/api/v1/context/rollup/{}", user.id);
         node.post(user, &path, json!({})).await.expect_status(200)["data"].clone()
     };
     const ENTITIES: &str = "select coalesce(array_agg(name || ' ' || entity_type order by name), '{}')
         from public.entity_profiles where user_id = $1";
-    let hinted = seed_user(&world).await;
+    let hinted = seed_user(&db).await;
     model.enqueue([LlmBehavior::AnswersWith(
         "Here: {\"topics\": [\"greenhouse heating\", \"quantum gravity\"], \"entities\": [
           {\"name\": \"Verdant\", \"type\": \"project\"}, {\"name\": \"Mara Lind\", \"type\": \"person\"},
           {\"name\": \"Napoleon\", \"type\": \"person\"}]}",
     )]);
     assert_eq!(roll_up(&hinted).await["acusProcessed"], json!(10));
-    let entities: Vec<String> = world.query_row(ENTITIES, &[&hinted.id]).await.get(0);
+    let entities: Vec<String> = db.query_row(ENTITIES, &[&hinted.id]).await.get(0);
     assert_eq!(
         entities,
         ["Mara Lind person", "Verdant project"],
-        "its type is the model's; Napoleon is in no unit"
+        "the model's type is used; Napoleon is in no unit"
     );
     let made_up =
         "select count(*) filter (where label ~* 'gravity'), count(*) filter (where label ~* 'greenhouse')
         from public.topic_profiles where user_id = $1";
-    let topics = world.query_row(made_up, &[&hinted.id]).await;
+    let topics = db.query_row(made_up, &[&hinted.id]).await;
     assert_eq!((topics.get::<_, i64>(0), topics.get::<_, i64>(1) > 0), (0, true));
 
-    for mood in [
+    for behavior in [
         LlmBehavior::InvalidBody,
         LlmBehavior::Status(429),
         LlmBehavior::NeverAnswers,
         LlmBehavior::AnswersWith("I would rather not."),
     ] {
-        let user = seed_user(&world).await;
-        model.enqueue([mood; 3]);
+        let user = seed_user(&db).await;
+        model.enqueue([behavior; 3]);
         let done = roll_up(&user).await;
-        assert_eq!(done["acusProcessed"], json!(10), "{mood:?}: {done}");
-        let entities: Vec<String> = world.query_row(ENTITIES, &[&user.id]).await.get(0);
-        assert!(entities.iter().any(|name| name.starts_with("Mara Lind ")), "{mood:?}: {entities:?}");
+        assert_eq!(done["acusProcessed"], json!(10), "{behavior:?}: {done}");
+        let entities: Vec<String> = db.query_row(ENTITIES, &[&user.id]).await.get(0);
+        assert!(entities.iter().any(|name| name.starts_with("Mara Lind ")), "{behavior:?}: {entities:?}");
         model.clear_queue();
     }
 }

@@ -79,7 +79,7 @@ impl Score {
 
     fn table_row(self, what: &str) -> String {
         format!(
-            "| {what} | {:.2} | {:.2} | {} of {} found, {} there |",
+            "| {what} | {:.2} | {:.2} | {} of {} found, {} expected |",
             self.precision(),
             self.recall(),
             self.correct,
@@ -118,16 +118,15 @@ fn reference_topic(text: &str) -> Option<&'static str> {
     WORDS.into_iter().find(|word| lower.contains(word))
 }
 
-async fn extraction_quality_on_labelled_units(world: Arc<TestDatabase>) {
-    let node =
-        world.start_server_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
+async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
     let mut random = StdRng::seed_from_u64(1);
     let [mut topics, mut topics_original, mut entities, mut entities_original] = [Score::default(); 4];
     let [mut retrieval, mut retrieval_original, mut recall_at_ten] = [Score::default(); 3];
     let mut noise_topics = 0;
     for (_, (units, questions)) in corpus() {
         let user = User::new();
-        save_units(&world, &user, &units).await;
+        save_units(&db, &user, &units).await;
         for _ in 0..20 {
             let done = node
                 .post(&user, &format!("/api/v1/context/rollup/{}", user.id), json!({"limit": 50}))
@@ -137,8 +136,8 @@ async fn extraction_quality_on_labelled_units(world: Arc<TestDatabase>) {
                 break;
             }
         }
-        noise_topics += score_topics(&world, &user, &units, &mut topics).await;
-        score_entities(&world, &user, &units, &mut entities).await;
+        noise_topics += score_topics(&db, &user, &units, &mut topics).await;
+        score_entities(&db, &user, &units, &mut entities).await;
         // The words of the reference method are not labels. Each word counts as the label that most of its units have.
         let mut by_word: BTreeMap<&str, HashSet<Uuid>> = BTreeMap::new();
         for unit in &units {
@@ -161,7 +160,7 @@ async fn extraction_quality_on_labelled_units(world: Arc<TestDatabase>) {
                 })
                 .map(|unit| unit.id)
                 .collect();
-            let ranked = retrieve(&world, &user, &question.text).await;
+            let ranked = retrieve(&db, &user, &question.text).await;
             let found: HashSet<Uuid> = ranked.iter().take(relevant.len()).copied().collect();
             retrieval.add(&found, &relevant);
             recall_at_ten.add(&ranked.iter().take(10).copied().collect(), &relevant);
@@ -184,12 +183,12 @@ async fn extraction_quality_on_labelled_units(world: Arc<TestDatabase>) {
         (entities, entities_original, 0.6),
         (retrieval, retrieval_original, 0.5),
     ] {
-        assert!(score.precision() >= least && score.recall() >= least, "worse than it was");
+        assert!(score.precision() >= least && score.recall() >= least, "worse than before");
         assert!(score.precision() > original.precision() && score.recall() > original.recall());
     }
 }
 
-async fn save_units(world: &TestDatabase, user: &User, units: &[Unit]) {
+async fn save_units(db: &TestDatabase, user: &User, units: &[Unit]) {
     let mut conversations: BTreeMap<&str, Uuid> = BTreeMap::new();
     for (at, unit) in units.iter().enumerate() {
         let conversation = *conversations.entry(&unit.conversation).or_insert_with(Uuid::new_v4);
@@ -197,8 +196,7 @@ async fn save_units(world: &TestDatabase, user: &User, units: &[Unit]) {
               p as (insert into public.conversation_participants (conversation_id, user_id) values ($3, $2) on conflict do nothing)
             insert into public.atomic_chat_units (id, user_id, conversation_id, content, created_at)
             values ($1, $2, $3, $4, now() - interval '20 days' + $5 * interval '1 hour')";
-        world
-            .sql
+        db.sql
             .execute(statement, &[&unit.id, &user.id, &conversation, &unit.text, &(at as f64)])
             .await
             .expect("a unit");
@@ -235,8 +233,8 @@ fn add_by_best_label(
     unlabelled
 }
 
-async fn score_topics(world: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) -> usize {
-    let rows = world
+async fn score_topics(db: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) -> usize {
+    let rows = db
         .sql
         .query(
             "select t.label || ' ' || t.aliases::text, array_agg(l.unit_id) from public.topic_profiles t
@@ -253,8 +251,8 @@ async fn score_topics(world: &TestDatabase, user: &User, units: &[Unit], score: 
     add_by_best_label(units, &found, score, |unit| &unit.topics)
 }
 
-async fn score_entities(world: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) {
-    let rows = world.sql.query(
+async fn score_entities(db: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) {
+    let rows = db.sql.query(
         "select e.name || ' ' || e.entity_type || ' ' || coalesce(e.relationship, '-') || ' ' || e.aliases::text, array_agg(l.unit_id)
          from public.entity_profiles e join public.entity_units l on l.entity_id = e.id where e.user_id = $1 group by e.id",
         &[&user.id],
@@ -268,8 +266,8 @@ async fn score_entities(world: &TestDatabase, user: &User, units: &[Unit], score
 }
 
 /// Returns the units that retrieval finds for a message, best first.
-async fn retrieve(world: &TestDatabase, user: &User, message: &str) -> Vec<Uuid> {
-    let sql = world.connect().await;
+async fn retrieve(db: &TestDatabase, user: &User, message: &str) -> Vec<Uuid> {
+    let sql = db.connect().await;
     let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     sql.execute(
         "select set_config('role', 'authenticated', false), set_config('request.jwt.claims', $1, false)",

@@ -30,9 +30,9 @@ fn route(name: &str, user: &User) -> String {
 }
 
 /// Creates a user with a conversation, a topic, units, memories and messages.
-async fn seed_user(world: &TestDatabase) -> (User, Uuid, Uuid) {
+async fn seed_user(db: &TestDatabase) -> (User, Uuid, Uuid) {
     let (user, conversation, topic) = (User::new(), Uuid::new_v4(), Uuid::new_v4());
-    world
+    db
         .execute(
             "insert into public.conversations (id, title, created_by) values ($c, 'Bread', $u);
              insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
@@ -50,11 +50,11 @@ async fn seed_user(world: &TestDatabase) -> (User, Uuid, Uuid) {
     (user, conversation, topic)
 }
 
-async fn presence_signals_warm_up_and_notify_the_user_sockets(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn presence_signals_warm_up_and_notify_the_user_sockets(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     // Another node may do the work; the socket is notified all the same.
-    world.start_server().await;
-    let (user, conversation, _) = seed_user(&world).await;
+    db.start_server().await;
+    let (user, conversation, _) = seed_user(&db).await;
     let path = format!("/api/v1/context/ws?token={}&device_id=web", user.token);
     let mut socket = open_socket(node.address, &path, &[]).await.expect("opens");
     socket.keeps_bundle_events = true;
@@ -76,16 +76,16 @@ async fn presence_signals_warm_up_and_notify_the_user_sockets(world: Arc<TestDat
     let predicted =
         "select cardinality(predicted_topic_ids) = 1 and navigation_history -> 0 ->> 'path' = '/chat/1'
         from public.presence_devices where user_id = $u and device_id = 'phone'";
-    world.wait_until("the prediction is stored", predicted, &[("u", user.id)]).await;
+    db.wait_until("the prediction is stored", predicted, &[("u", user.id)]).await;
 
     // A changed source makes its bundle ready again.
-    world.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
+    db.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
     socket
         .find_message("identity again", |frame| {
             frame["type"] == "bundle_ready" && frame["data"]["bundleType"] == "identity_core"
         })
         .await;
-    let content = world
+    let content = db
         .query_row(
             "select content from public.context_bundles where user_id = $1 and bundle_type = 'identity_core'",
             &[&user.id],
@@ -94,8 +94,8 @@ async fn presence_signals_warm_up_and_notify_the_user_sockets(world: Arc<TestDat
     assert!(content.get::<_, &str>(0).contains("Has an oven."));
 }
 
-async fn presence_signals_need_a_device_and_a_time(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn presence_signals_need_a_device_and_a_time(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     for (body, field) in [
         (json!({"localTime": "14:30"}), "deviceId"),
@@ -104,17 +104,17 @@ async fn presence_signals_need_a_device_and_a_time(world: Arc<TestDatabase>) {
         (json!({"deviceId": "web", "localTime": "noon"}), "localTime"),
         (json!({"deviceId": "web", "localTime": "14:30", "activeConversationId": 7}), "activeConversationId"),
     ] {
-        let answer = node.post(&user, &route("presence", &user), body.clone()).await;
-        assert_eq!(answer.body["details"][0]["field"], field, "{body}: {:#}", answer.body);
-        answer.expect_error(400, "INVALID_REQUEST");
+        let response = node.post(&user, &route("presence", &user), body.clone()).await;
+        assert_eq!(response.body["details"][0]["field"], field, "{body}: {:#}", response.body);
+        response.expect_error(400, "INVALID_REQUEST");
     }
 }
 
-async fn a_warm_up_responds_when_finished(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (user, conversation, _) = seed_user(&world).await;
+async fn a_warm_up_responds_when_finished(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (user, conversation, _) = seed_user(&db).await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_error(404, "NOT_FOUND");
-    world
+    db
         .execute(
             "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
             &[("u", user.id), ("c", conversation)],
@@ -125,7 +125,7 @@ async fn a_warm_up_responds_when_finished(world: Arc<TestDatabase>) {
     let expected = json!({"freshTopicBundles": 1, "freshEntityBundles": 0, "freshConversationBundles": 1, "dirtyBundles": 0,
         "totalFreshBundles": 4});
     assert_eq!(warmed["data"], expected);
-    let version = || world.query_row("select max(version) from public.context_bundles", &[]);
+    let version = || db.query_row("select max(version) from public.context_bundles", &[]);
     let before: i64 = version().await.get(0);
     node.post(&user, &route("warmup", &user), json!({"force": true})).await.expect_status(200);
     assert!(version().await.get::<_, i64>(0) > before, "forced, all are compiled again");
@@ -137,10 +137,10 @@ async fn a_warm_up_responds_when_finished(world: Arc<TestDatabase>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
-async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
-    world
+    db
         .execute(
             "insert into public.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again, Mara Lind said.' else 'I asked Mara Lind about the greenhouse heating.' end,
@@ -149,7 +149,7 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(world: Arc<TestDataba
             &[("u", user.id)],
         )
         .await;
-    world.execute("insert into rollcall.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
+    db.execute("insert into rollcall.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
     node.post(&user, &route("rollup", &user), json!({})).await.expect_error(409, "CONFLICT");
     let done = node
         .post(&user, &route("rollup", &user), json!({"force": true, "limit": 10}))
@@ -162,14 +162,14 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(world: Arc<TestDataba
             && data["entitiesCreated"].as_i64().expect("a count") >= 1,
         "{data:#}"
     );
-    let topic = world.query_row("select unit_count, label, streak_days from public.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
+    let topic = db.query_row("select unit_count, label, streak_days from public.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
     assert_eq!(
         topic.get::<_, i32>(0),
         12,
-        "units that were not taken in yet count as well: {}",
+        "units that are not processed yet count too: {}",
         topic.get::<_, &str>(1)
     );
-    let entity = world
+    let entity = db
         .query_row(
             "select name, entity_type::text, mention_count from public.entity_profiles where user_id = $1",
             &[&user.id],
@@ -188,10 +188,10 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(world: Arc<TestDataba
     }
 }
 
-async fn invalidation_lists_valid_event_types(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (user, conversation, topic) = seed_user(&world).await;
-    world
+async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (user, conversation, topic) = seed_user(&db).await;
+    db
         .execute(
             "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
             &[("u", user.id), ("c", conversation)],
@@ -199,7 +199,7 @@ async fn invalidation_lists_valid_event_types(world: Arc<TestDatabase>) {
         .await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
     let misses = || {
-        world.query_row("select coalesce(sum(miss_count), 0)::bigint from public.context_bundles where bundle_type = 'topic'", &[])
+        db.query_row("select coalesce(sum(miss_count), 0)::bigint from public.context_bundles where bundle_type = 'topic'", &[])
     };
     let before: i64 = misses().await.get(0);
     let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": topic}});
@@ -216,9 +216,9 @@ async fn invalidation_lists_valid_event_types(world: Arc<TestDatabase>) {
     node.post(&user, &route("invalidate", &user), json!({})).await.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn health_reports_which_engine_is_available(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (user, ..) = seed_user(&world).await;
+async fn health_reports_which_engine_is_available(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (user, ..) = seed_user(&db).await;
     let health = |user: &User| {
         let user = user.clone();
         let node = node.clone();
@@ -231,19 +231,19 @@ async fn health_reports_which_engine_is_available(world: Arc<TestDatabase>) {
     );
     assert_eq!(health(&User::new()).await.expect_status(200)["topicProfiles"], json!(0), "one's own");
     assert_eq!(health(&service_user()).await.expect_status(200)["topicProfiles"], json!(1), "of all users");
-    world.execute("alter function rollcall.context_counts rename to no_counts", &[]).await;
+    db.execute("alter function rollcall.context_counts rename to no_counts", &[]).await;
     let ill = health(&user).await.expect_status(206);
     assert_eq!(
         (&ill["status"], &ill["newEngineAvailable"], &ill["oldEngineAvailable"]),
         (&json!("degraded"), &json!(false), &json!(true))
     );
-    world.execute("alter table public.memories rename to no_memories", &[]).await;
+    db.execute("alter table public.memories rename to no_memories", &[]).await;
     assert_eq!(health(&user).await.expect_status(503)["status"], "down");
 }
 
-async fn prompt_preview_returns_every_layer(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (user, conversation, _) = seed_user(&world).await;
+async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (user, conversation, _) = seed_user(&db).await;
     let path = format!(
         "/api/v1/ai/context/{conversation}?userId={}&message=Does+sourdough+need+salt%3F&maxContextTokens=4000",
         user.id
@@ -270,14 +270,14 @@ async fn prompt_preview_returns_every_layer(world: Arc<TestDatabase>) {
 
     // The compiled bundle is stored, and its uses are counted.
     let kept = "select count(*) = 1 from public.context_bundles where user_id = $u and bundle_type = 'topic'";
-    world.wait_until("the bundle is stored", kept, &[("u", user.id)]).await;
+    db.wait_until("the bundle is stored", kept, &[("u", user.id)]).await;
     for _ in 0..2 {
         node.get(&user, &path).await.expect_status(200);
     }
     let counted =
         "select hit_count = 2 and use_count = 2 and last_used_at is not null from public.context_bundles
         where user_id = $u and bundle_type = 'topic'";
-    world.wait_until("uses are counted", counted, &[("u", user.id)]).await;
+    db.wait_until("uses are counted", counted, &[("u", user.id)]).await;
 
     let stranger = User::new();
     node.get(&stranger, &format!("/api/v1/ai/context/{conversation}")).await.expect_error(404, "NOT_FOUND");
@@ -288,9 +288,8 @@ async fn prompt_preview_returns_every_layer(world: Arc<TestDatabase>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
-async fn context_routes_check_the_owner_and_rate_limit(world: Arc<TestDatabase>) {
-    let node =
-        world.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
+async fn context_routes_check_the_owner_and_rate_limit(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
     let [user, other] = [User::new(), User::new()];
     let body = json!({"deviceId": "web", "localTime": "14:30"});
     for name in ["presence", "warmup", "rollup", "invalidate"] {
@@ -308,10 +307,10 @@ async fn context_routes_check_the_owner_and_rate_limit(world: Arc<TestDatabase>)
     node.post(&admin, &route("presence", &other), body).await.expect_status(200);
 }
 
-async fn repeated_failures_become_dead_letters(world: Arc<TestDatabase>) {
-    let (user, ..) = seed_user(&world).await;
-    world.execute("alter function rollcall.context_signals rename to no_signals", &[]).await;
-    let node = world.start_server().await;
+async fn repeated_failures_become_dead_letters(db: Arc<TestDatabase>) {
+    let (user, ..) = seed_user(&db).await;
+    db.execute("alter function rollcall.context_signals rename to no_signals", &[]).await;
+    let node = db.start_server().await;
     node.post(&user, &route("presence", &user), json!({"deviceId": "web", "localTime": "14:30"}))
         .await
         .expect_status(200);
@@ -319,7 +318,7 @@ async fn repeated_failures_become_dead_letters(world: Arc<TestDatabase>) {
     let hurry = "with due as (update public.system_actions set run_after = now() where status = 'pending' returning 1)
         select exists (select from public.system_actions where status = 'failed' and attempts = 5 and error is not null)
           from (select count(*) from due) d";
-    world.wait_until_within(std::time::Duration::from_secs(40), "given up", hurry, &[]).await;
+    db.wait_until_within(std::time::Duration::from_secs(40), "given up", hurry, &[]).await;
     let health: Value = node.get(&user, "/api/v1/context/health").await.expect_status(200);
     assert_eq!(health["deadLetters"], json!(1));
 }

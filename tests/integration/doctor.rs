@@ -55,13 +55,13 @@ async fn run_doctor(url: &str, args: &[&str]) -> (bool, String) {
 }
 
 async fn check_results(url: &str) -> Vec<CheckResult> {
-    let (is_well, said) = run_doctor(url, &["--json"]).await;
+    let (is_well, output) = run_doctor(url, &["--json"]).await;
     let checks: Vec<CheckResult> =
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
     assert_eq!(is_well, checks.iter().all(|check| check.ok), "the exit status agrees");
     assert!(
         checks.iter().all(|check| !check.ok || check.remedy_sql.is_none()),
-        "only what is wrong has a remedy"
+        "only failed checks have a remedy"
     );
     checks
 }
@@ -162,7 +162,7 @@ async fn each_fault_fails_its_check_and_its_remedy_fixes_it(_: Arc<TestDatabase>
     let cluster = Cluster::start_owner_only("doctor").await;
     cluster.create_database("patient").await;
     let (url, admin) = (cluster.url("patient"), connect(&cluster.admin_url("patient")).await);
-    assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "a migrated database is well");
+    assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "a migrated database passes");
     for Fault { check, cause: by, doctor_args: with, wait_for: after } in FAULTS {
         admin.batch_execute(by).await.unwrap_or_else(|error| panic!("{by}: {error:?}"));
         apply_remedy(&admin, &url, check, by, with).await;
@@ -176,7 +176,7 @@ async fn each_fault_fails_its_check_and_its_remedy_fixes_it(_: Arc<TestDatabase>
 /// Checks that only the expected checks fail, and applies the remedies until all succeed.
 async fn apply_remedy(admin: &Client, url: &str, check: &str, by: &str, with: &[&str]) {
     let mut checks = check_results(url).await;
-    assert!(failed_checks(&checks).contains(&check), "{by}: not found; {checks:#?}");
+    assert!(failed_checks(&checks).contains(&check), "{by}: no failed check; {checks:#?}");
     // One step per related check: some can be fixed only after another.
     for _ in 0..=with.len() {
         let wrong = checks.iter().filter(|found| !found.ok);
@@ -190,7 +190,7 @@ async fn apply_remedy(admin: &Client, url: &str, check: &str, by: &str, with: &[
         }
         checks = check_results(url).await;
     }
-    assert_eq!(failed_checks(&checks), [] as [&str; 0], "after {by}, and what mends it");
+    assert_eq!(failed_checks(&checks), [] as [&str; 0], "after {by} and its remedy");
 }
 
 async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) {
@@ -198,23 +198,27 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
     cluster.create_database("patient").await;
     let url = cluster.url("patient");
     // Fixed by the remedy and the restart that it asks for; no other check fails before.
-    let mended = async |check: &str| {
+    let fixed = async |check: &str| {
         let checks = check_results(&url).await;
         assert_eq!(failed_checks(&checks), [check], "{checks:#?}");
         let remedy = checks.iter().find_map(|found| found.remedy_sql.clone()).expect("a remedy");
         assert!(remedy.ends_with("; -- then restart PostgreSQL"), "{remedy}");
-        connect(&cluster.admin_url("patient")).await.batch_execute(&remedy).await.expect("a superuser may");
+        connect(&cluster.admin_url("patient"))
+            .await
+            .batch_execute(&remedy)
+            .await
+            .expect("a superuser may do this");
         cluster.restart().await;
         assert_eq!(failed_checks(&check_results(&url).await), [] as [&str; 0], "after {remedy}");
     };
     let set = async |setting: &str| {
         let admin = connect(&cluster.admin_url("patient")).await;
-        admin.batch_execute(&format!("alter system set {setting}")).await.expect("a superuser may");
+        admin.batch_execute(&format!("alter system set {setting}")).await.expect("a superuser may do this");
         cluster.restart().await;
     };
 
     set("wal_level = 'replica'").await;
-    mended("wal_level").await;
+    fixed("wal_level").await;
 
     set("max_replication_slots = 2").await;
     let admin = connect(&cluster.admin_url("patient")).await;
@@ -223,13 +227,13 @@ async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) 
             "select pg_create_physical_replication_slot('of_somebody_' || n) from generate_series(1, 2) n",
         )
         .await
-        .expect("there is room for two");
-    mended("replication_slots").await;
+        .expect("two slots are free");
+    fixed("replication_slots").await;
 
     set("max_wal_senders = 1").await;
-    let somebody = start_replication(&cluster.admin_url("patient")).await;
-    mended("wal_senders").await;
-    drop(somebody);
+    let replication = start_replication(&cluster.admin_url("patient")).await;
+    fixed("wal_senders").await;
+    drop(replication);
     cluster.stop().await;
 }
 
@@ -244,10 +248,10 @@ async fn start_replication(url: &str) -> ReplicationProcess {
         .stderr(Stdio::null())
         .spawn()
         .expect("psql is installed");
-    let (held, admin, began) = (ReplicationProcess(psql), connect(url).await, Instant::now());
+    let (held, admin, started) = (ReplicationProcess(psql), connect(url).await, Instant::now());
     let senders = "select count(*) from pg_stat_replication";
     while admin.query_one(senders, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
-        assert!(began.elapsed() < WAIT_TIMEOUT, "psql does not connect");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "psql does not connect");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     held
@@ -324,7 +328,10 @@ async fn faults_without_a_sql_remedy_say_what_to_do(_: Arc<TestDatabase>) {
     assert_eq!(failed_checks(&checks), ["connection"]);
     assert!(checks[0].finding.contains("is DATABASE_URL right?") && !checks[0].finding.contains("hunter2"));
     let holder = connect(&cluster.admin_url("patient_1")).await;
-    holder.batch_execute("begin; lock table pg_catalog.pg_publication").await.expect("a superuser may");
+    holder
+        .batch_execute("begin; lock table pg_catalog.pg_publication")
+        .await
+        .expect("a superuser may do this");
     let checks = check_results(&cluster.url("patient_1")).await;
     assert_eq!(failed_checks(&checks), ["deadline"], "{checks:#?}");
     drop(holder);
@@ -332,16 +339,15 @@ async fn faults_without_a_sql_remedy_say_what_to_do(_: Arc<TestDatabase>) {
 }
 
 /// Checks whose fault is tested elsewhere: check, test.
-const TESTED_ELSEWHERE: [(&str, &str); 1] =
-    [("notifications", "doctor_detects_an_undeclared_pooler")];
+const TESTED_ELSEWHERE: [(&str, &str); 1] = [("notifications", "doctor_detects_an_undeclared_pooler")];
 /// Tested in [`settings_that_need_a_restart_are_found_and_fixed`] and [`faults_without_a_sql_remedy_say_what_to_do`].
 const TESTED_WITH_RESTART: [&str; 5] =
     ["wal_level", "replication_slots", "wal_senders", "connection", "deadline"];
 
-async fn every_check_has_a_fault_in_a_test(world: Arc<TestDatabase>) {
+async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
     let tests = pooler::cases();
     let elsewhere = TESTED_ELSEWHERE.iter().map(|(check, test)| {
-        assert!(tests.iter().any(|case| case.name.ends_with(test)), "there is no test {test}");
+        assert!(tests.iter().any(|case| case.name.ends_with(test)), "unknown test {test}");
         *check
     });
     let broken: BTreeSet<&str> = (FAULTS.iter().map(|wrong| wrong.check))
@@ -349,9 +355,9 @@ async fn every_check_has_a_fault_in_a_test(world: Arc<TestDatabase>) {
         .chain(elsewhere)
         .chain(TESTED_WITH_RESTART)
         .collect();
-    let checks = check_results(&world.url).await;
+    let checks = check_results(&db.url).await;
     let mut names: BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
-    assert_eq!(names.len(), checks.len(), "a name stands for one check: {checks:#?}");
+    assert_eq!(names.len(), checks.len(), "check names are unique: {checks:#?}");
     // Checks that are reported only on failure appear in the source code.
     let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pg/doctor.rs"))
         .expect("the source");
@@ -360,14 +366,17 @@ async fn every_check_has_a_fault_in_a_test(world: Arc<TestDatabase>) {
         .skip(1)
         .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     names.extend(made);
-    assert_eq!(broken, names, "each check is broken by a test, and each test breaks a check");
+    assert_eq!(broken, names, "every check has a fault and every fault has a check");
 }
 
-async fn text_output_lists_the_same_checks(world: Arc<TestDatabase>) {
-    let (well, said) = run_doctor(&world.url, &[]).await;
-    assert!(well && said.lines().count() > 20 && said.lines().all(|line| line.starts_with("ok")), "{said}");
-    world.execute("alter table public.blocks disable trigger void_after_insert", &[]).await;
-    let (well, said) = run_doctor(&world.url, &[]).await;
+async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
+    let (well, output) = run_doctor(&db.url, &[]).await;
+    assert!(
+        well && output.lines().count() > 20 && output.lines().all(|line| line.starts_with("ok")),
+        "{output}"
+    );
+    db.execute("alter table public.blocks disable trigger void_after_insert", &[]).await;
+    let (well, output) = run_doctor(&db.url, &[]).await;
     assert!(!well);
-    assert!(said.contains("FAIL triggers") && said.contains("mend it with: alter table"), "{said}");
+    assert!(output.contains("FAIL triggers") && output.contains("fix: alter table"), "{output}");
 }

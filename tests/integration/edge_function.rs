@@ -46,11 +46,11 @@ struct EdgeFunction {
 }
 
 impl EdgeFunction {
-    async fn start(world: &TestDatabase) -> Self {
-        Self::start_with(world, &[("SUPABASE_JWT_SECRET", SECRET)]).await
+    async fn start(db: &TestDatabase) -> Self {
+        Self::start_with(db, &[("SUPABASE_JWT_SECRET", SECRET)]).await
     }
 
-    async fn start_with(world: &TestDatabase, env: &[(&str, &str)]) -> Self {
+    async fn start_with(db: &TestDatabase, env: &[(&str, &str)]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = root.join("supabase/functions/presence-manager");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
@@ -66,11 +66,7 @@ impl EdgeFunction {
             ])
             .arg(folder.join("deno.json"))
             .arg(folder.join("index.ts"))
-            .envs([
-                ("SUPABASE_DB_URL", &*world.url),
-                ("HOST", "127.0.0.1"),
-                ("PORT", &free.port().to_string()),
-            ])
+            .envs([("SUPABASE_DB_URL", &*db.url), ("HOST", "127.0.0.1"), ("PORT", &free.port().to_string())])
             .envs(env.iter().copied())
             .stdout(Stdio::null())
             .spawn()
@@ -78,7 +74,7 @@ impl EdgeFunction {
         let function = Self { process, address: free };
         let started = Instant::now();
         while tokio::net::TcpStream::connect(function.address).await.is_err() {
-            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT * 2, "the function does not respond");
             sleep(std::time::Duration::from_millis(20)).await;
         }
         function
@@ -121,11 +117,11 @@ impl Drop for EdgeFunction {
     }
 }
 
-async fn writes_reach_open_sockets(world: Arc<TestDatabase>) {
-    let function = EdgeFunction::start(&world).await;
-    let node = world.start_server().await;
+async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&db).await;
+    let node = db.start_server().await;
     let (user, friend, stranger) = (User::new(), User::new(), User::new());
-    world.add_contact(&user, &friend).await;
+    db.add_contact(&user, &friend).await;
     assert_matches_pattern(
         &function.get(&user, "/status").await.expect_status(200),
         &json!({"user_id": user.id, "status": "offline", "availability": "offline", "last_seen": null}),
@@ -136,14 +132,17 @@ async fn writes_reach_open_sockets(world: Arc<TestDatabase>) {
     other.next_message().await;
 
     let said = json!({"status": "busy", "deviceId": "phone", "custom_status": " <b>at work</b>\u{202e} ", "activity": "a call"});
-    let answer = function.post(&user, "/status", said).await.expect_status(200);
-    assert_eq!((&answer["status"], &answer["availability"]), (&json!("online"), &json!("busy")));
-    assert_eq!((&answer["custom_status"], &answer["activity"]), (&json!("‹b›at work‹/b›"), &json!("a call")));
+    let response = function.post(&user, "/status", said).await.expect_status(200);
+    assert_eq!((&response["status"], &response["availability"]), (&json!("online"), &json!("busy")));
+    assert_eq!(
+        (&response["custom_status"], &response["activity"]),
+        (&json!("‹b›at work‹/b›"), &json!("a call"))
+    );
     socket.wait_until("busy", |socket| socket.shows(user.id, "online", "busy")).await;
     assert_eq!(socket.presences[&user.id]["custom_status"], "‹b›at work‹/b›");
     assert_eq!(
         function.get(&user, "/status").await.expect_status(200),
-        answer_without_time(&answer, &function, &user).await
+        answer_without_time(&response, &function, &user).await
     );
 
     // Omitted fields stay, null clears a field.
@@ -164,25 +163,23 @@ async fn writes_reach_open_sockets(world: Arc<TestDatabase>) {
         .post(&user, "/status", json!({"status": "offline", "device_id": "phone"}))
         .await
         .expect_status(200);
-    world
-        .wait_until(
-            "signed off",
-            "select signed_off_at is not null from public.presence_devices where user_id = $u",
-            &[("u", user.id)],
-        )
-        .await;
+    db.wait_until(
+        "signed off",
+        "select signed_off_at is not null from public.presence_devices where user_id = $u",
+        &[("u", user.id)],
+    )
+    .await;
     // A late heartbeat does not bring the device back; a new device appears.
     function
         .post(&user, "/heartbeat", json!({"device_id": "phone", "active": true}))
         .await
         .expect_status(200);
-    world
-        .wait_until(
-            "still off",
-            "select not live from public.presence_devices where user_id = $u",
-            &[("u", user.id)],
-        )
-        .await;
+    db.wait_until(
+        "still off",
+        "select not live from public.presence_devices where user_id = $u",
+        &[("u", user.id)],
+    )
+    .await;
     let beat = function.post(&user, "/heartbeat", json!({"device_id": "laptop"})).await.expect_status(200);
     assert_eq!((&beat["success"], &beat["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
     function
@@ -194,17 +191,17 @@ async fn writes_reach_open_sockets(world: Arc<TestDatabase>) {
 }
 
 /// Returns the body without `last_seen`, which is the present time while a user is online.
-async fn answer_without_time(answer: &Value, function: &EdgeFunction, user: &User) -> Value {
-    let mut answer = answer.clone();
-    answer["last_seen"] = function.get(user, "/status").await.expect_status(200)["last_seen"].clone();
-    answer
+async fn answer_without_time(response: &Value, function: &EdgeFunction, user: &User) -> Value {
+    let mut response = response.clone();
+    response["last_seen"] = function.get(user, "/status").await.expect_status(200)["last_seen"].clone();
+    response
 }
 
-async fn settings_are_subject_to_row_level_security(world: Arc<TestDatabase>) {
-    let function = EdgeFunction::start(&world).await;
-    let node = world.start_server().await;
+async fn settings_are_subject_to_row_level_security(db: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&db).await;
+    let node = db.start_server().await;
     let (user, viewer) = (User::new(), User::new());
-    world.set_status(&user, "online").await;
+    db.set_status(&user, "online").await;
     let defaults = json!({"visibility": "contacts", "show_last_seen": true, "show_activity": true,
         "show_custom_status": true, "show_typing": true});
     assert_eq!(function.get(&user, "/settings").await.expect_status(200), defaults);
@@ -226,7 +223,7 @@ async fn settings_are_subject_to_row_level_security(world: Arc<TestDatabase>) {
         "the others stay"
     );
     assert_eq!(put(Method::PATCH, json!({})).await.expect_status(200), now);
-    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT is all of them");
+    assert_eq!(put(Method::PUT, json!({})).await.expect_status(200), defaults, "PUT replaces all settings");
     socket
         .wait_until("shown to contacts", |socket| {
             socket.presences.get(&user.id) == Some(&hidden_presence(user.id))
@@ -241,15 +238,15 @@ async fn settings_are_subject_to_row_level_security(world: Arc<TestDatabase>) {
     put(Method::PATCH, json!({"show_typing": "yes"})).await.expect_error(400, "INVALID_REQUEST");
 
     // A custom policy applies here too.
-    world.execute("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
+    db.execute("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
     put(Method::PUT, json!({})).await.expect_error(403, "FORBIDDEN");
 }
 
-async fn a_beacon_without_headers_disconnects_a_device(world: Arc<TestDatabase>) {
-    let function = EdgeFunction::start(&world).await;
-    let node = world.start_server().await;
+async fn a_beacon_without_headers_disconnects_a_device(db: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&db).await;
+    let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
-    world.add_contact(&user, &friend).await;
+    db.add_contact(&user, &friend).await;
     let mut tab = node.socket_with(&user, "&device_id=tab").await;
     tab.next_message().await;
     let mut socket = node.socket(&friend).await;
@@ -257,8 +254,8 @@ async fn a_beacon_without_headers_disconnects_a_device(world: Arc<TestDatabase>)
     socket.wait_until("online", |socket| socket.shows_online(user.id)).await;
 
     let beacon = json!({"device_id": "tab", "token": user.token}).to_string();
-    let answer = function.call(Method::POST, None, "/sign-off", Some(&beacon)).await;
-    assert_eq!((answer.status.as_u16(), &answer.body), (204, &json!("")));
+    let response = function.call(Method::POST, None, "/sign-off", Some(&beacon)).await;
+    assert_eq!((response.status.as_u16(), &response.body), (204, &json!("")));
     tab.expect_close(1000).await;
     socket.wait_until("offline at once", |socket| socket.shows_offline(user.id)).await;
 
@@ -268,32 +265,32 @@ async fn a_beacon_without_headers_disconnects_a_device(world: Arc<TestDatabase>)
         .expect_status(200);
     socket.wait_until("online again", |socket| socket.shows_online(user.id)).await;
     let path = format!("/sign-off?token={}", user.token);
-    let answer = function.call(Method::POST, None, &path, Some(r#"{"device_id":"phone"}"#)).await;
-    assert_eq!(answer.status.as_u16(), 204);
+    let response = function.call(Method::POST, None, &path, Some(r#"{"device_id":"phone"}"#)).await;
+    assert_eq!(response.status.as_u16(), 204);
     socket.wait_until("offline again", |socket| socket.shows_offline(user.id)).await;
     function.call(Method::POST, None, "/sign-off", Some("{}")).await.expect_error(401, "UNAUTHORIZED");
 }
 
-async fn the_status_limit_is_shared_by_all_instances(world: Arc<TestDatabase>) {
-    let (one, two) = tokio::join!(EdgeFunction::start(&world), EdgeFunction::start(&world));
+async fn the_status_limit_is_shared_by_all_instances(db: Arc<TestDatabase>) {
+    let (one, two) = tokio::join!(EdgeFunction::start(&db), EdgeFunction::start(&db));
     let (user, other) = (User::new(), User::new());
     let say = async |function: &EdgeFunction, user: &User, status: &str| {
         function.post(user, "/status", json!({"status": status, "device_id": "phone"})).await
     };
-    let words = ["busy", "dnd"];
-    let began = Instant::now();
+    let statuses = ["busy", "dnd"];
+    let started = Instant::now();
     let mut said = 0;
     let refused = loop {
-        let answer = say([&one, &two][said / 2 % 2], &user, words[said % 2]).await;
-        if answer.status == 429 {
-            break answer;
+        let response = say([&one, &two][said / 2 % 2], &user, statuses[said % 2]).await;
+        if response.status == 429 {
+            break response;
         }
-        answer.expect_status(200);
+        response.expect_status(200);
         said += 1;
     };
     // On a slow machine one more update is allowed every six seconds.
-    let earned = began.elapsed().as_secs() as usize / 6;
-    assert!((10..=10 + earned).contains(&said), "{said} in {:?}", began.elapsed());
+    let extra = started.elapsed().as_secs() as usize / 6;
+    assert!((10..=10 + extra).contains(&said), "{said} in {:?}", started.elapsed());
     let header = |name: &str| -> u64 {
         refused
             .header(name)
@@ -306,22 +303,22 @@ async fn the_status_limit_is_shared_by_all_instances(world: Arc<TestDatabase>) {
     refused.expect_error(429, "RATE_LIMITED");
     // Rejected everywhere, and nothing has changed.
     say(&two, &user, "away").await.expect_error(429, "RATE_LIMITED");
-    let last = words[(said - 1) % 2];
+    let last = statuses[(said - 1) % 2];
     assert_eq!(two.get(&user, "/status").await.expect_status(200)["availability"], last);
     // Heartbeats and other users are not affected, and a repeat does not count.
     one.post(&user, "/heartbeat", json!({"device_id": "phone", "active": true})).await.expect_status(200);
     assert_eq!(say(&two, &user, last).await.expect_status(200)["availability"], last);
     say(&one, &other, "busy").await.expect_status(200);
     // The limit is configurable in SQL.
-    world.execute("update rollcall.limits set per_minute = 0", &[]).await;
+    db.execute("update rollcall.limits set per_minute = 0", &[]).await;
     say(&one, &user, "online").await.expect_status(200);
 }
 
-async fn only_the_schedule_may_sweep(world: Arc<TestDatabase>) {
-    let function = EdgeFunction::start(&world).await;
+async fn only_the_schedule_may_sweep(db: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&db).await;
     let user = User::new();
-    world.set_status(&user, "online").await;
-    world
+    db.set_status(&user, "online").await;
+    db
         .execute(
             "update public.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
             &[],
@@ -338,8 +335,8 @@ async fn only_the_schedule_may_sweep(world: Arc<TestDatabase>) {
         .expect_error(403, "FORBIDDEN");
 }
 
-async fn errors_use_the_common_envelope(world: Arc<TestDatabase>) {
-    let function = EdgeFunction::start(&world).await;
+async fn errors_use_the_common_envelope(db: Arc<TestDatabase>) {
+    let function = EdgeFunction::start(&db).await;
     let user = User::new();
     for (body, status, code) in [
         (json!({"status": "asleep"}), 422, "UNPROCESSABLE"),
@@ -352,8 +349,8 @@ async fn errors_use_the_common_envelope(world: Arc<TestDatabase>) {
         (json!(["status"]), 400, "INVALID_REQUEST"),
         (json!(null), 400, "INVALID_REQUEST"),
     ] {
-        let told = function.post(&user, "/status", body.clone()).await.expect_error(status, code);
-        assert!(told["details"].as_array().is_some_and(|details| !details.is_empty()), "{body}: {told}");
+        let error = function.post(&user, "/status", body.clone()).await.expect_error(status, code);
+        assert!(error["details"].as_array().is_some_and(|details| !details.is_empty()), "{body}: {error}");
     }
     let raw = async |body: &str| function.call(Method::POST, Some(&user.token), "/status", Some(body)).await;
     raw("{").await.expect_error(400, "INVALID_REQUEST");
@@ -367,25 +364,25 @@ async fn errors_use_the_common_envelope(world: Arc<TestDatabase>) {
 
     // An unreachable database is reported without details.
     let away = EdgeFunction::start_with(
-        &world,
+        &db,
         &[
             ("SUPABASE_JWT_SECRET", SECRET),
             ("SUPABASE_DB_URL", "postgresql://postgres:hunter2@127.0.0.1:1/x"),
         ],
     )
     .await;
-    let told = away.get(&user, "/status").await.expect_error(503, "SERVICE_UNAVAILABLE");
-    assert!(!told.to_string().contains("hunter2"));
+    let error = away.get(&user, "/status").await.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(!error.to_string().contains("hunter2"));
 }
 
-async fn tokens_need_the_secret_or_a_published_key(world: Arc<TestDatabase>) {
+async fn tokens_need_the_secret_or_a_published_key(db: Arc<TestDatabase>) {
     let key = EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key");
     let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).expect("a public key");
     jwk.common.key_id = Some("p256".into());
     let keys = serve_text(serde_json::to_string(&JwkSet { keys: vec![jwk] }).expect("JSON")).await;
     let url = format!("http://{keys}/keys");
     let function =
-        EdgeFunction::start_with(&world, &[("SUPABASE_JWT_SECRET", SECRET), ("JWKS_URL", &url)]).await;
+        EdgeFunction::start_with(&db, &[("SUPABASE_JWT_SECRET", SECRET), ("JWKS_URL", &url)]).await;
     let user = User::new();
     let claims = json!({"sub": user.id, "role": "authenticated", "exp": unix_time_in(60)});
     let header = Header { kid: Some("p256".into()), ..Header::new(Algorithm::ES256) };
@@ -433,8 +430,8 @@ async fn serve_text(text: String) -> SocketAddr {
             }
             let head =
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ";
-            let answer = format!("{head}{}\r\n\r\n{text}", text.len());
-            stream.write_all(answer.as_bytes()).await.ok();
+            let response = format!("{head}{}\r\n\r\n{text}", text.len());
+            stream.write_all(response.as_bytes()).await.ok();
         }
     });
     address

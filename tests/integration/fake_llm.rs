@@ -27,14 +27,19 @@ use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 #[derive(Debug, Clone, Copy)]
 pub enum LlmBehavior {
     /// A correct answer of `words` words.
-    Answers { words: usize },
+    Answers {
+        words: usize,
+    },
     /// A correct answer with this text.
     AnswersWith(&'static str),
     /// Streams this many words and breaks the connection.
-    BreaksOff { after: usize },
+    BreaksOff {
+        after: usize,
+    },
     /// Streams one word per interval and never ends.
-    Endless { every_ms: u64 },
-    /// Does not answer.
+    Endless {
+        every_ms: u64,
+    },
     NeverAnswers,
     /// Answers with this HTTP status.
     Status(u16),
@@ -63,7 +68,6 @@ struct FakeLlmState {
     open_streams: AtomicUsize,
 }
 
-/// The running API.
 pub struct FakeLlm {
     address: SocketAddr,
     state: Arc<FakeLlmState>,
@@ -79,7 +83,7 @@ impl Drop for FakeLlm {
 impl FakeLlm {
     /// Starts an API that answers correctly.
     pub async fn start() -> Self {
-        let inner = Arc::new(FakeLlmState {
+        let state = Arc::new(FakeLlmState {
             embedding_behavior: Mutex::new(EmbeddingBehavior::Topical),
             next_behaviors: Mutex::default(),
             requests: Mutex::default(),
@@ -90,9 +94,9 @@ impl FakeLlm {
         let router = Router::new()
             .route("/v1/chat/completions", post(complete_chat))
             .route("/v1/embeddings", post(create_embeddings))
-            .with_state(inner.clone());
+            .with_state(state.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
-        Self { address, state: inner, server }
+        Self { address, state, server }
     }
 
     /// URL for `LLM_BASE_URL`.
@@ -101,8 +105,8 @@ impl FakeLlm {
     }
 
     /// Queues the behaviors of the next requests. After them the API answers correctly.
-    pub fn enqueue(&self, moods: impl IntoIterator<Item = LlmBehavior>) {
-        self.state.next_behaviors.lock().extend(moods);
+    pub fn enqueue(&self, behaviors: impl IntoIterator<Item = LlmBehavior>) {
+        self.state.next_behaviors.lock().extend(behaviors);
     }
 
     /// Clears the queue, so that the API answers correctly.
@@ -111,8 +115,8 @@ impl FakeLlm {
     }
 
     /// Sets the behavior of embedding requests.
-    pub fn set_embedding_behavior(&self, sense: EmbeddingBehavior) {
-        *self.state.embedding_behavior.lock() = sense;
+    pub fn set_embedding_behavior(&self, behavior: EmbeddingBehavior) {
+        *self.state.embedding_behavior.lock() = behavior;
     }
 
     /// Returns the requests received so far.
@@ -127,11 +131,11 @@ impl FakeLlm {
 }
 
 async fn create_embeddings(
-    State(inner): State<Arc<FakeLlmState>>,
+    State(state): State<Arc<FakeLlmState>>,
     axum::Json(request): axum::Json<Value>,
 ) -> Response {
-    let sense = *inner.embedding_behavior.lock();
-    if sense == EmbeddingBehavior::Unavailable {
+    let behavior = *state.embedding_behavior.lock();
+    if behavior == EmbeddingBehavior::Unavailable {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let vector = |text: &str| -> Vec<f64> {
@@ -139,7 +143,7 @@ async fn create_embeddings(
         let (vehicles, bread) =
             (about(&["car", "automobile", "vehicle"]), about(&["bread", "loaf", "sourdough"]));
         let else_ = f64::from(vehicles + bread == 0.0);
-        if sense == EmbeddingBehavior::WrongLength {
+        if behavior == EmbeddingBehavior::WrongLength {
             vec![vehicles, bread]
         } else {
             vec![vehicles, bread, else_, 0.1]
@@ -161,12 +165,12 @@ impl Drop for OpenStreamGuard {
     }
 }
 
-async fn complete_chat(State(inner): State<Arc<FakeLlmState>>, body: Bytes) -> Response {
+async fn complete_chat(State(state): State<Arc<FakeLlmState>>, body: Bytes) -> Response {
     let request: Value = serde_json::from_slice(&body).expect("the server sends JSON");
     let streams = request["stream"] == true;
-    inner.requests.lock().push(request);
-    let mood = inner.next_behaviors.lock().pop_front().unwrap_or(LlmBehavior::Answers { words: 5 });
-    match mood {
+    state.requests.lock().push(request);
+    let behavior = state.next_behaviors.lock().pop_front().unwrap_or(LlmBehavior::Answers { words: 5 });
+    match behavior {
         LlmBehavior::Status(status) => {
             (StatusCode::from_u16(status).expect("a status"), "{\"error\":\"no\"}").into_response()
         }
@@ -183,31 +187,31 @@ async fn complete_chat(State(inner): State<Arc<FakeLlmState>>, body: Bytes) -> R
             completion_response(&content.join(" "))
         }
         LlmBehavior::AnswersWith(content) => completion_response(content),
-        LlmBehavior::Answers { words } => streamed_response(inner, words, false, 1),
-        LlmBehavior::BreaksOff { after } => streamed_response(inner, after, true, 1),
-        LlmBehavior::Endless { every_ms } => streamed_response(inner, usize::MAX, false, every_ms),
+        LlmBehavior::Answers { words } => streamed_response(state, words, false, 1),
+        LlmBehavior::BreaksOff { after } => streamed_response(state, after, true, 1),
+        LlmBehavior::Endless { every_ms } => streamed_response(state, usize::MAX, false, every_ms),
     }
 }
 
 fn completion_response(content: &str) -> Response {
-    let answer = json!({
+    let response = json!({
         "model": "model-of-our-own", "choices": [{"message": {"role": "assistant", "content": content}}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
     });
-    axum::Json(answer).into_response()
+    axum::Json(response).into_response()
 }
 
-fn streamed_response(inner: Arc<FakeLlmState>, words: usize, breaks: bool, every_ms: u64) -> Response {
-    inner.open_streams.fetch_add(1, Ordering::SeqCst);
-    let open = OpenStreamGuard(inner);
+fn streamed_response(state: Arc<FakeLlmState>, words: usize, breaks: bool, every_ms: u64) -> Response {
+    state.open_streams.fetch_add(1, Ordering::SeqCst);
+    let open = OpenStreamGuard(state);
     let chunks = stream::unfold((0_usize, open), move |(at, open)| async move {
         sleep(Duration::from_millis(every_ms)).await;
         let event = |event: Value| format!("data: {event}\n\n");
-        let said = |text: &str| {
+        let chunk_event = |text: &str| {
             event(json!({"model": "model-of-our-own", "choices": [{"delta": {"content": text}}]}))
         };
         let chunk: Result<String, std::io::Error> = if at < words {
-            Ok(said(&format!("word{at} ")))
+            Ok(chunk_event(&format!("word{at} ")))
         } else if breaks {
             if at > words {
                 return None;

@@ -224,7 +224,6 @@ pub fn unix_time_in(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
 }
 
-/// A running server.
 pub struct TestServer {
     /// Address it listens on.
     pub address: SocketAddr,
@@ -259,7 +258,7 @@ impl TestServer {
             port: text("0"),
             database_url: text(url),
             database_pool_size: text("4"),
-            shards: text("2"),
+            hub_shards: text("2"),
             jwt_secret: text(SECRET),
             presence_updates_per_minute: text("0"),
             disconnect_grace: text("300ms"),
@@ -267,7 +266,7 @@ impl TestServer {
             ..Settings::default()
         };
         change(&mut settings);
-        let config = Config::from_settings(&settings).expect("the settings are fine");
+        let config = Config::from_settings(&settings).expect("the settings are valid");
         let environment = Environment {
             database_url: url.to_owned(),
             direct_url: direct_url.map(str::to_owned),
@@ -314,7 +313,7 @@ impl TestServer {
                     return rest[..end].parse().expect("an address");
                 }
             }
-            panic!("the binary ended instead of getting ready");
+            panic!("the binary ended before it was ready");
         };
         let address = timeout(WAIT_TIMEOUT * 2, ready).await.expect("ready in time");
         // The log is read on, because a full pipe would block the server.
@@ -343,8 +342,10 @@ impl TestServer {
                 })
             }
             Some(Running::ChildProcess(mut child)) => {
-                let pid =
-                    child.id().and_then(|id| i32::try_from(id).ok()).expect("it has not been waited for");
+                let pid = child
+                    .id()
+                    .and_then(|id| i32::try_from(id).ok())
+                    .expect("the child was not waited for yet");
                 kill(Pid::from_raw(pid), Signal::SIGTERM)
                     .map_err(|error| format!("the process has ended: {error}"))?;
                 timeout(STOP_TIMEOUT, child.wait()).await.map(|ended| match ended {

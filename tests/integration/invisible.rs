@@ -35,19 +35,19 @@ fn hide_times(value: &mut Value) {
 
 /// Returns all REST responses about a user, with their codes.
 async fn rest_responses(node: &TestServer, viewer: &User, user: Uuid) -> Vec<String> {
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for path in [
         format!("/api/presence/users/{user}"),
         format!("/api/presence/users?user_ids={user}"),
         format!("/api/presence/last-seen?user_ids={user}"),
         format!("/{user}"),
     ] {
-        let answer = send(node.request(Method::GET, &path).bearer_auth(&viewer.token)).await;
-        answers.push(format!("{} {}", answer.status, without_user_id(&answer.body, user)));
+        let response = send(node.request(Method::GET, &path).bearer_auth(&viewer.token)).await;
+        responses.push(format!("{} {}", response.status, without_user_id(&response.body, user)));
     }
-    let answer = node.post(viewer, "/api/presence/batch", json!({"user_ids": [user]})).await;
-    answers.push(format!("{} {}", answer.status, without_user_id(&answer.body, user)));
-    answers
+    let response = node.post(viewer, "/api/presence/batch", json!({"user_ids": [user]})).await;
+    responses.push(format!("{} {}", response.status, without_user_id(&response.body, user)));
+    responses
 }
 
 /// Returns what a socket receives about two users, in order, until it has been quiet for a while.
@@ -56,19 +56,19 @@ async fn received_frames(socket: &mut Socket, users: [Uuid; 2]) -> [Vec<String>;
     while let Some(SocketEvent::Frame(frame)) =
         socket.receive(tokio::time::Instant::now() + Duration::from_millis(700)).await
     {
-        let place =
+        let index =
             users.iter().position(|user| frame["data"]["user_id"] == json!(user)).expect("of one of them");
-        frames[place].push(without_user_id(&frame, users[place]));
+        frames[index].push(without_user_id(&frame, users[index]));
     }
     frames
 }
 
-async fn an_invisible_user_looks_offline_to_others(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, gone, hidden) = (User::new(), User::new(), User::new());
     let conversation = Uuid::new_v4();
     let ids = [("c", conversation), ("v", viewer.id), ("g", gone.id), ("h", hidden.id)];
-    world
+    db
         .execute(
             "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
              insert into public.conversations (id, created_by) values ($c, $v);
@@ -108,7 +108,7 @@ async fn an_invisible_user_looks_offline_to_others(world: Arc<TestDatabase>) {
     // From now on no action of the invisible user changes anything for other users.
     let before = rest_responses(&node, &viewer, hidden.id).await;
     assert_eq!(before, rest_responses(&node, &viewer, gone.id).await);
-    let moment = world
+    let moment = db
         .query_row(
             "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
@@ -135,14 +135,12 @@ async fn an_invisible_user_looks_offline_to_others(world: Arc<TestDatabase>) {
         )
         .await;
     phone.close().await;
-    world
-        .execute("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids)
-        .await;
+    db.execute("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids).await;
 
     let [of_gone, of_hidden] = received_frames(&mut socket, [gone.id, hidden.id]).await;
     assert_eq!((of_gone.len(), of_hidden.len()), (0, 0), "{of_hidden:?}");
     assert_eq!(rest_responses(&node, &viewer, hidden.id).await, before);
-    let still = world
+    let still = db
         .query_row(
             "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
@@ -161,23 +159,22 @@ async fn an_invisible_user_looks_offline_to_others(world: Arc<TestDatabase>) {
     assert!(face(gone.id).is_some());
 }
 
-async fn users_on_the_visibility_list_see_an_invisible_user(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn users_on_the_visibility_list_see_an_invisible_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (friend, outsider, hidden) = (User::new(), User::new(), User::new());
-    world.add_contact(&friend, &hidden).await;
-    world.add_contact(&outsider, &hidden).await;
-    world
-        .execute(
-            "insert into public.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
-            &[("h", hidden.id), ("f", friend.id)],
-        )
-        .await;
+    db.add_contact(&friend, &hidden).await;
+    db.add_contact(&outsider, &hidden).await;
+    db.execute(
+        "insert into public.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
+        &[("h", hidden.id), ("f", friend.id)],
+    )
+    .await;
     let (mut near, mut far) = (node.socket(&friend).await, node.socket(&outsider).await);
     near.next_message().await;
     far.next_message().await;
-    world.set_status(&hidden, "online").await;
+    db.set_status(&hidden, "online").await;
     far.wait_until("online", |socket| socket.shows_online(hidden.id)).await;
-    world.set_status(&hidden, "invisible").await;
+    db.set_status(&hidden, "invisible").await;
     near.wait_until("invisible", |socket| {
         socket
             .presences

@@ -36,32 +36,27 @@ pub fn cases() -> Vec<TestCase> {
 }
 
 /// Creates a restrictive policy with an effect on one viewer; `$victim` is its ID.
-async fn add_policy_trap(world: &TestDatabase, victim: &User, does: &str) {
-    world
-        .execute(
-            &format!(
-                "create function public.trap() returns boolean language plpgsql stable as
+async fn add_policy_trap(db: &TestDatabase, victim: &User, does: &str) {
+    db.execute(
+        &format!(
+            "create function public.trap() returns boolean language plpgsql stable as
                    $$begin if auth.uid() = $victim then {does} end if; return true; end$$;
                  create policy trap on public.user_presence as restrictive for select to authenticated
                    using ((select public.trap()))"
-            ),
-            &[("victim", victim.id)],
-        )
-        .await;
+        ),
+        &[("victim", victim.id)],
+    )
+    .await;
 }
 
 /// Connects `size` viewers of one online user.
-async fn connect_viewers(
-    world: &TestDatabase,
-    node: &TestServer,
-    size: usize,
-) -> (Vec<(User, Socket)>, User) {
+async fn connect_viewers(db: &TestDatabase, node: &TestServer, size: usize) -> (Vec<(User, Socket)>, User) {
     let subject = User::new();
-    world.set_status(&subject, "online").await;
+    db.set_status(&subject, "online").await;
     let mut viewers = Vec::new();
     for _ in 0..size {
         let viewer = User::new();
-        world.add_contact(&viewer, &subject).await;
+        db.add_contact(&viewer, &subject).await;
         let mut socket = node.socket(&viewer).await;
         socket.next_message().await;
         assert!(socket.shows_online(subject.id));
@@ -70,11 +65,11 @@ async fn connect_viewers(
     (viewers, subject)
 }
 
-async fn a_policy_error_affects_only_its_viewer(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (mut viewers, subject) = connect_viewers(&world, &node, 4).await;
+async fn a_policy_error_affects_only_its_viewer(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&db, &node, 4).await;
     let (victim, mut broken) = viewers.remove(0);
-    add_policy_trap(&world, &victim, "raise exception 'secret of the policy';").await;
+    add_policy_trap(&db, &victim, "raise exception 'secret of the policy';").await;
     broken.wait_until("no user is visible", |socket| socket.hides(subject.id)).await;
     let error = broken.find_message("an error", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "VISIBILITY_FAILED");
@@ -87,37 +82,37 @@ async fn a_policy_error_affects_only_its_viewer(world: Arc<TestDatabase>) {
     let rest = rest.expect_error(500, "INTERNAL_ERROR");
     assert!(!rest.to_string().contains("secret"), "{rest}");
 
-    world.set_status(&subject, "dnd").await;
+    db.set_status(&subject, "dnd").await;
     for (_, socket) in &mut viewers {
         socket.wait_until("dnd", |socket| socket.shows(subject.id, "online", "dnd")).await;
-        assert_eq!(socket.frames, 2, "the others notice nothing");
+        assert_eq!(socket.frames, 2, "the others are not affected");
     }
     assert!(broken.hides(subject.id));
 
-    world.execute("drop policy trap on public.user_presence", &[]).await;
+    db.execute("drop policy trap on public.user_presence", &[]).await;
     for socket in [&mut broken, &mut fresh] {
-        socket.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
+        socket.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
     }
 }
 
-async fn a_slow_policy_delays_only_its_viewer(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (mut viewers, subject) = connect_viewers(&world, &node, 4).await;
+async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&db, &node, 4).await;
     let (victim, mut slow) = viewers.remove(0);
-    add_policy_trap(&world, &victim, "perform pg_sleep(60);").await;
+    add_policy_trap(&db, &victim, "perform pg_sleep(60);").await;
     slow.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
     let mut slowest = Duration::ZERO;
     for availability in ["busy", "dnd", "busy", "dnd"] {
         let changed = Instant::now();
-        world.set_status(&subject, availability).await;
+        db.set_status(&subject, availability).await;
         for (_, socket) in &mut viewers {
             socket.wait_until(availability, |socket| socket.shows(subject.id, "online", availability)).await;
         }
         slowest = slowest.max(changed.elapsed());
         // Contacts change too; they are checked next to the slow viewer.
         let newcomer = User::new();
-        world.add_contact(&viewers[0].0, &newcomer).await;
-        world.set_status(&newcomer, "online").await;
+        db.add_contact(&viewers[0].0, &newcomer).await;
+        db.set_status(&newcomer, "online").await;
         let changed = Instant::now();
         viewers[0].1.wait_until("a newcomer", |socket| socket.shows_online(newcomer.id)).await;
         slowest = slowest.max(changed.elapsed());
@@ -125,42 +120,41 @@ async fn a_slow_policy_delays_only_its_viewer(world: Arc<TestDatabase>) {
     println!("with one viewer whose policy sleeps, others waited at most {slowest:?}");
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 
-    let asked = Instant::now();
-    let answer = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
-    answer.expect_error(503, "SERVICE_UNAVAILABLE");
-    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
-    world.execute("drop policy trap on public.user_presence", &[]).await;
-    slow.wait_until("all is well again", |socket| socket.shows(subject.id, "online", "dnd")).await;
+    let query = Instant::now();
+    let response = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
+    response.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(query.elapsed() < Duration::from_secs(9), "{:?}", query.elapsed());
+    db.execute("drop policy trap on public.user_presence", &[]).await;
+    slow.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
-async fn revoking_and_granting_read_access_for_all_takes_effect(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (mut viewers, subject) = connect_viewers(&world, &node, 3).await;
-    world.execute("revoke select on public.user_presence from authenticated", &[]).await;
+async fn revoking_and_granting_read_access_for_all_takes_effect(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&db, &node, 3).await;
+    db.execute("revoke select on public.user_presence from authenticated", &[]).await;
     for (_, socket) in &mut viewers {
         socket.wait_until("no user is visible", |socket| socket.hides(subject.id)).await;
         socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
     }
-    world.execute("grant select on public.user_presence to authenticated", &[]).await;
+    db.execute("grant select on public.user_presence to authenticated", &[]).await;
     for (_, socket) in &mut viewers {
         socket.wait_until("visible again", |socket| socket.shows_online(subject.id)).await;
     }
 }
 
-async fn unusual_claims_reach_policies_unchanged(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let subject = User::new();
-    world.set_status(&subject, "online").await;
-    world
-        .execute(
-            "create policy passed on public.user_presence for select to authenticated using
+    db.set_status(&subject, "online").await;
+    db.execute(
+        "create policy passed on public.user_presence for select to authenticated using
                (face = 'public' and (select auth.jwt() ->> 'pass') = 'ok''; \"quoted\" é 🎈 \\ $1')",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     let pass = "ok'; \"quoted\" é 🎈 \\ $1";
     let path = format!("/api/presence/users/{}", subject.id);
-    for (claims, sees) in [
+    for (claims, allowed) in [
         (json!({"pass": pass}), true),
         (json!({"pass": pass, "deep": {"a": [[[[{"b": null}]]]]}, "big": 1e300, "n": -0.0}), true),
         (json!({"pass": pass, "aud": ["a", "b"], "iss": null, "session_id": "x".repeat(2_000)}), true),
@@ -169,30 +163,29 @@ async fn unusual_claims_reach_policies_unchanged(world: Arc<TestDatabase>) {
         (json!({"request.jwt.claims": pass}), false),
     ] {
         let viewer = User::with_claims(claims.clone());
-        let answer = node.get(&viewer, &path).await;
-        assert_eq!(answer.status == 200, sees, "{claims}: {answer:?}");
+        let response = node.get(&viewer, &path).await;
+        assert_eq!(response.status == 200, allowed, "{claims}: {response:?}");
         let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
         socket.next_message().await;
-        assert_eq!(socket.shows_online(subject.id), sees, "{claims}");
+        assert_eq!(socket.shows_online(subject.id), allowed, "{claims}");
     }
 }
 
-async fn claims_that_fail_a_policy_cast_affect_only_their_owner(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let (mut viewers, subject) = connect_viewers(&world, &node, 2).await;
-    world
-        .execute(
-            "create policy level on public.user_presence as restrictive for select to authenticated
+async fn claims_that_fail_a_policy_cast_affect_only_their_owner(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let (mut viewers, subject) = connect_viewers(&db, &node, 2).await;
+    db.execute(
+        "create policy level on public.user_presence as restrictive for select to authenticated
                using (coalesce((select (auth.jwt() ->> 'level')::int), 1) > 0)",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
     let odd = User::with_claims(json!({"level": "high"}));
-    world.add_contact(&odd, &subject).await;
+    db.add_contact(&odd, &subject).await;
     let mut broken = node.socket(&odd).await;
     broken.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
     assert_eq!(broken.next_message().await["code"], "VISIBILITY_FAILED");
-    world.set_status(&subject, "busy").await;
+    db.set_status(&subject, "busy").await;
     for (_, socket) in &mut viewers {
         socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
     }
@@ -202,16 +195,16 @@ async fn claims_that_fail_a_policy_cast_affect_only_their_owner(world: Arc<TestD
     broken.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
 }
 
-async fn pooled_connections_never_leak_claims(world: Arc<TestDatabase>) {
+async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
     const USERS: usize = 12;
     const ROUNDS: usize = 25;
-    let node = world.start_server_with(|settings| settings.database_pool_size = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.database_pool_size = Some("2".into())).await;
     let users: Vec<User> = (0..USERS).map(|_| User::new()).collect();
     for user in &users {
         node.post(user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     }
     // A policy slow enough that requests can be dropped in the middle of a statement.
-    world
+    db
         .execute(
             "create function public.dawdle() returns boolean language plpgsql volatile as
                $$begin perform pg_sleep(0.004); return true; end$$;
@@ -219,65 +212,64 @@ async fn pooled_connections_never_leak_claims(world: Arc<TestDatabase>) {
             &[],
         )
         .await;
-    let everybody = users.iter().map(|user| user.id.to_string()).collect::<Vec<_>>().join(",");
-    let path = format!("/api/presence/users?user_ids={everybody}");
+    let all_ids = users.iter().map(|user| user.id.to_string()).collect::<Vec<_>>().join(",");
+    let path = format!("/api/presence/users?user_ids={all_ids}");
     let asking = users.iter().enumerate().map(|(n, user)| {
         let (node, path) = (&node, &path);
         async move {
             for round in 0..ROUNDS {
                 if (n + round) % 3 == 0 {
                     // Disconnects at some point of the request.
-                    let patience = Duration::from_millis(1 + ((n * 7 + round * 3) % 12) as u64);
-                    drop(timeout(patience, node.get(user, path)).await);
+                    let timeout_after = Duration::from_millis(1 + ((n * 7 + round * 3) % 12) as u64);
+                    drop(timeout(timeout_after, node.get(user, path)).await);
                     continue;
                 }
-                let answer = node.get(user, path).await;
+                let response = node.get(user, path).await;
                 // A pool of two may be exhausted for a moment, but must not return wrong data.
-                if answer.status == 503 {
+                if response.status == 503 {
                     continue;
                 }
-                let seen = answer.expect_status(200);
+                let seen = response.expect_status(200);
                 let ids: Vec<Uuid> = seen
                     .as_array()
                     .expect("a list")
                     .iter()
                     .map(|one| one["user_id"].as_str().and_then(|id| id.parse().ok()).expect("an id"))
                     .collect();
-                assert_eq!(ids, [user.id], "each sees itself alone");
+                assert_eq!(ids, [user.id], "each sees only itself");
             }
         }
     });
     join_all(asking).await;
     // No connection is left in a transaction, with a role or with claims.
-    world
-        .wait_until(
-            "idle connections",
-            "select not exists (select from pg_stat_activity where datname = current_database()
+    db.wait_until(
+        "idle connections",
+        "select not exists (select from pg_stat_activity where datname = current_database()
                and application_name like 'rollcall-%' and state like 'idle in transaction%')",
-            &[],
-        )
-        .await;
+        &[],
+    )
+    .await;
 }
 
-async fn an_abandoned_connection_is_not_reused(world: Arc<TestDatabase>) {
+async fn an_abandoned_connection_is_not_reused(db: Arc<TestDatabase>) {
     const OWN_CONNECTIONS: usize = 6;
-    let database = rollcall::pg::Database::new(&world.url, None, 2).expect("a pool");
-    let take_on = "select set_config('role', 'authenticated', true),
+    let database = rollcall::pg::Database::new(&db.url, None, 2).expect("a pool");
+    let act_as = "select set_config('role', 'authenticated', true),
         set_config('request.jwt.claims', '{\"sub\":\"x\"}', true), pg_sleep($1)";
     for round in 0..30_u64 {
         let seconds = if round % 2 == 0 { 0.0 } else { 1.0 };
         let limit = Duration::from_millis(50);
         let params: [&(dyn ToSql + Sync); 1] = [&seconds];
-        let asked = database.query_with_timeout(limit, take_on, &params);
+        let query = database.query_with_timeout(limit, act_as, &params);
         // Some requests finish, some are cancelled by the database, some are dropped.
-        drop(timeout(Duration::from_millis(round * 3), asked).await);
+        drop(timeout(Duration::from_millis(round * 3), query).await);
     }
     let mut held = Vec::new();
     for _ in 0..OWN_CONNECTIONS {
         let connection = database.server_connection().await.expect("a connection");
-        let who = "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''),
+        let identity = "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''),
             current_setting('statement_timeout')";
-        let row = connection.query_one(who, &[]).await.expect("not in a failed transaction");
+        let row = connection.query_one(identity, &[]).await.expect("not in a failed transaction");
         assert_eq!(
             (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, &str>(2)),
             ("postgres", "", "0")
@@ -293,25 +285,25 @@ fn resident_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1_024
 }
 
-async fn a_client_that_never_reads_delays_none_and_uses_little_memory(world: Arc<TestDatabase>) {
+async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<TestDatabase>) {
     const SUBJECTS: usize = 300;
     const ROUNDS: usize = 40;
-    let node = world.start_server().await;
-    let (deaf, fine) = (User::new(), User::new());
-    world
+    let node = db.start_server().await;
+    let (stalled, fine) = (User::new(), User::new());
+    db
         .execute(
             &format!(
-                "create temporary table crowd as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
+                "create temporary table subjects as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
                  insert into public.contacts (requester_id, addressee_id, accepted_at)
-                   select viewer, id, now() from crowd, unnest(array[$deaf, $fine]::uuid[]) as viewer;
-                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from crowd"
+                   select viewer, id, now() from subjects, unnest(array[$deaf, $fine]::uuid[]) as viewer;
+                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
             ),
-            &[("deaf", deaf.id), ("fine", fine.id)],
+            &[("deaf", stalled.id), ("fine", fine.id)],
         )
         .await;
     let mut held = Vec::new();
     for _ in 0..20 {
-        held.push(node.stalled_socket(&deaf).await);
+        held.push(node.stalled_socket(&stalled).await);
     }
     let mut socket = node.socket(&fine).await;
     socket.next_message().await;
@@ -322,12 +314,11 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(world: Arc
     for round in 0..ROUNDS {
         let mark = format!("{round:0>200}");
         let changed = Instant::now();
-        world
-            .execute(
-                &format!("update public.presence_devices set activity = '{mark}' where device_id = 'd'"),
-                &[],
-            )
-            .await;
+        db.execute(
+            &format!("update public.presence_devices set activity = '{mark}' where device_id = 'd'"),
+            &[],
+        )
+        .await;
         socket
             .wait_until("the round", |socket| socket.presences.values().all(|face| face["activity"] == *mark))
             .await;
@@ -335,7 +326,7 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(world: Arc
     }
     let grown = resident_memory().saturating_sub(before);
     println!(
-        "beside 20 deaf sockets {SUBJECTS} changes at once took p50 {} ms, max {} ms; memory grew by {} KiB",
+        "{SUBJECTS} concurrent changes next to 20 stalled sockets took p50 {} ms, max {} ms; memory grew by {} KiB",
         latencies.value_at_quantile(0.5),
         latencies.max(),
         grown / 1_024

@@ -73,7 +73,6 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The async function of a test.
 pub type TestBody = fn(Arc<TestDatabase>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A registered test.
 pub struct TestCase {
     name: &'static str,
     body: TestBody,
@@ -93,7 +92,7 @@ macro_rules! cases {
     ($($name:ident),+ $(,)?) => {
         vec![$($crate::TestCase {
             name: concat!(module_path!(), "::", stringify!($name)),
-            body: |world| Box::pin($name(world)),
+            body: |db| Box::pin($name(db)),
             exclusive: false,
         }),+]
     };
@@ -186,9 +185,9 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
 
 /// Runs a test with its own database, which is dropped in any case.
 async fn run(cluster: &Arc<Cluster>, body: TestBody) -> Result<(), Failed> {
-    let world = TestDatabase::new(cluster.clone()).await;
-    let ended = timeout(TEST_TIMEOUT, AssertUnwindSafe(body(world.clone())).catch_unwind()).await;
-    let closed = world.close().await;
+    let db = TestDatabase::new(cluster.clone()).await;
+    let ended = timeout(TEST_TIMEOUT, AssertUnwindSafe(body(db.clone())).catch_unwind()).await;
+    let closed = db.close().await;
     match ended {
         Err(_) => Err(format!("did not end within {TEST_TIMEOUT:?}").into()),
         Ok(Err(panic)) => Err(panic_text(&*panic).into()),

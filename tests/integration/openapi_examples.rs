@@ -25,10 +25,10 @@ fn demo_user(number: u8) -> User {
     User { id, token }
 }
 
-async fn every_documented_example_gets_its_documented_response(world: Arc<TestDatabase>) {
-    world.execute(include_str!("../../supabase/seed.sql"), &[]).await;
+async fn every_documented_example_gets_its_documented_response(db: Arc<TestDatabase>) {
+    db.execute(include_str!("../../supabase/seed.sql"), &[]).await;
     // A separate process, because only that counts metrics.
-    let node = world.start_server_process().await;
+    let node = db.start_server_process().await;
     let mut carried_out = 0;
     for operation in operations().iter().filter(|operation| operation.is_example) {
         run_operation(&node, operation).await;
@@ -61,7 +61,7 @@ async fn run_operation(node: &TestServer, operation: &Operation) {
     if let Some(body) = operation.example_body() {
         request = request.json(body);
     }
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("a response");
 
     let name = operation.id;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -91,12 +91,12 @@ async fn run_operation(node: &TestServer, operation: &Operation) {
     }
 }
 
-async fn api_descriptions_are_served(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn api_descriptions_are_served(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for (path, version) in [("/openapi.json", "openapi"), ("/asyncapi.json", "asyncapi")] {
-        let answer = node.request(Method::GET, path).send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-        let body: Value = answer.json().await.expect("is JSON");
+        let response = node.request(Method::GET, path).send().await.expect("a response");
+        assert_eq!(response.status(), 200);
+        let body: Value = response.json().await.expect("is JSON");
         assert!(body[version].as_str().is_some_and(|version| version.starts_with('3')), "{path}");
     }
 }

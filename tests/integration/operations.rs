@@ -30,15 +30,15 @@ pub fn cases() -> Vec<TestCase> {
     ]
 }
 
-async fn a_draining_server_is_not_ready_and_rejects_new_requests(world: Arc<TestDatabase>) {
+async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDatabase>) {
     // Given a ready server and a client that does not disconnect when asked to.
-    let node = world.start_server().await;
+    let node = db.start_server().await;
     let user = User::new();
     assert_eq!(node.get(&user, HEALTH_PATH).await.expect_status(200)["status"], "ok");
-    let deaf = node.stalled_socket(&user).await;
+    let stalled = node.stalled_socket(&user).await;
     let connected =
         "select exists (select from public.presence_devices where user_id = $user and status = 'online')";
-    world.wait_until("connected", connected, &[("user", user.id)]).await;
+    db.wait_until("connected", connected, &[("user", user.id)]).await;
 
     // When the server is asked to stop, then its readiness fails at once.
     let stopping = tokio::spawn({
@@ -47,9 +47,9 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(world: Arc<Test
     });
     let limit = tokio::time::Instant::now() + WAIT_TIMEOUT;
     let report = loop {
-        let answer = node.get(&user, HEALTH_PATH).await;
-        if answer.status == 503 {
-            break answer.body;
+        let response = node.get(&user, HEALTH_PATH).await;
+        if response.status == 503 {
+            break response.body;
         }
         assert!(tokio::time::Instant::now() < limit, "still ready");
         sleep(Duration::from_millis(10)).await;
@@ -62,15 +62,15 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(world: Arc<Test
     refused.expect_error(503, "SERVICE_UNAVAILABLE");
 
     // Then it stops when the last client disconnects.
-    drop(deaf);
-    stopping.await.expect("no panic").expect("stops in order");
+    drop(stalled);
+    stopping.await.expect("no panic").expect("stops gracefully");
 }
 
-async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(world: Arc<TestDatabase>) {
+async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestDatabase>) {
     // Given a user on a socket, with a grace period that a closed socket alone would take.
-    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("20s".into())).await;
+    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("20s".into())).await;
     let (viewer, leaver) = (User::new(), User::new());
-    world.add_contact(&viewer, &leaver).await;
+    db.add_contact(&viewer, &leaver).await;
     let mut watching = node.socket(&viewer).await;
     let mut page = node.socket_with(&leaver, "&device_id=tab").await;
     watching.wait_until("online", |socket| socket.shows_online(leaver.id)).await;
@@ -108,7 +108,7 @@ async fn start_collector() -> (String, mpsc::Receiver<(HeaderMap, ExportTraceSer
     (url, receiver)
 }
 
-async fn traces_reach_a_collector_and_logs_are_json(world: Arc<TestDatabase>) {
+async fn traces_reach_a_collector_and_logs_are_json(db: Arc<TestDatabase>) {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     // Given a collector and a server configured to use it.
     let (url, mut collected) = start_collector().await;
@@ -116,7 +116,7 @@ async fn traces_reach_a_collector_and_logs_are_json(world: Arc<TestDatabase>) {
         .env_clear()
         .args(["serve", "--port", "0", "--log-format", "json", "--otlp-endpoint", &url])
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2")
-        .env("DATABASE_URL", &world.url)
+        .env("DATABASE_URL", &db.url)
         .env("JWT_SECRET", SECRET)
         .current_dir(std::env::temp_dir())
         .stderr(Stdio::piped())
@@ -128,7 +128,7 @@ async fn traces_reach_a_collector_and_logs_are_json(world: Arc<TestDatabase>) {
     let base = loop {
         let line =
             timeout(WAIT_TIMEOUT, lines.next_line()).await.expect("in time").expect("reads").expect("more");
-        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         let message = line["message"].as_str().expect("a message").to_owned();
         log.push(message.clone());
         if let Some((_, url)) = message.split_once("is ready at ") {
@@ -138,23 +138,23 @@ async fn traces_reach_a_collector_and_logs_are_json(world: Arc<TestDatabase>) {
 
     // When a request belongs to a trace and the server is stopped.
     let user = User::new();
-    let answer = reqwest::Client::new()
+    let response = reqwest::Client::new()
         .get(format!("{base}/api/presence/devices"))
         .bearer_auth(&user.token)
         .header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))
         .send()
         .await
         .expect("answers");
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id().expect("runs")).expect("fits"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the signal is sent");
     assert!(timeout(3 * WAIT_TIMEOUT, server.wait()).await.expect("in time").expect("ends").success());
     let mut rest = String::new();
     lines.into_inner().read_to_string(&mut rest).await.expect("reads");
     for line in rest.lines() {
-        serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
-    assert!(rest.contains("not ready any more"), "{rest}");
+    assert!(rest.contains("shutdown started"), "{rest}");
 
     // Then the collector has the request as a span of that trace, its statement as a child span, and the API key.
     let mut spans = Vec::new();

@@ -38,7 +38,6 @@ pub enum SerializerVersion {
 }
 
 impl SerializerVersion {
-    /// Both versions.
     pub const BOTH: [Self; 2] = [Self::V1, Self::V2];
 
     /// Value of `vsn` in the query string.
@@ -87,7 +86,7 @@ impl Frame {
                 }
             }
             SerializerVersion::V2 => {
-                assert_eq!(frame.as_array().map(Vec::len), Some(5), "five members: {text}");
+                assert_eq!(frame.as_array().map(Vec::len), Some(5), "five elements: {text}");
                 Self {
                     join_ref: frame[0].clone(),
                     reference: frame[1].clone(),
@@ -106,7 +105,7 @@ impl Frame {
         let [kind, topic, event, metadata, encoding, rest @ ..] = bytes else {
             panic!("too short: {bytes:?}")
         };
-        assert_eq!(*kind, USER_BROADCAST, "no client decodes this kind: {bytes:?}");
+        assert_eq!(*kind, USER_BROADCAST, "clients cannot decode this kind: {bytes:?}");
         let (topic, rest) = rest.split_at((*topic).into());
         let (event, rest) = rest.split_at((*event).into());
         let (metadata, data) = rest.split_at((*metadata).into());
@@ -211,7 +210,6 @@ fn refused_upgrade(response: Response<Option<Vec<u8>>>) -> RefusedUpgrade {
     RefusedUpgrade { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 
-/// A channel socket.
 pub struct PhoenixClient {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     vsn: SerializerVersion,
@@ -301,7 +299,7 @@ impl PhoenixClient {
     pub async fn join_error(&mut self, topic: &str, payload: Value) -> String {
         let reply = self.try_join(topic, payload.clone()).await;
         assert_eq!(reply["status"], "error", "{topic} {payload}: {reply}");
-        let response = reply["response"].as_object().expect("an object, as Dart needs it");
+        let response = reply["response"].as_object().expect("an object, as the Dart client requires");
         assert_eq!(response.len(), 1, "{reply}");
         response["reason"].as_str().expect("a reason").to_owned()
     }
@@ -361,10 +359,10 @@ impl PhoenixClient {
 
     /// Sends a heartbeat; returns the time until its reply.
     pub async fn heartbeat(&mut self) -> Duration {
-        let (reference, began) = (self.new_ref(), Instant::now());
+        let (reference, started) = (self.new_ref(), Instant::now());
         self.push_as(Value::Null, json!(reference), "phoenix", "heartbeat", json!({})).await;
         assert_eq!(self.wait_for_reply(&reference).await, json!({"status": "ok", "response": {}}));
-        began.elapsed()
+        started.elapsed()
     }
 
     /// Waits for the reply to a push; returns its payload.
@@ -435,8 +433,8 @@ impl PhoenixClient {
     pub fn expect_no_frame(&mut self) -> impl Future<Output = ()> + '_ {
         let caller = std::panic::Location::caller();
         async move {
-            let heard = self.frames_within(QUIET_PERIOD).await;
-            assert!(heard.is_empty(), "{caller}: expected no frame, received {heard:?}");
+            let received = self.frames_within(QUIET_PERIOD).await;
+            assert!(received.is_empty(), "{caller}: expected no frame, received {received:?}");
             assert_eq!(self.closed, None, "{caller}: the socket was closed");
         }
     }
@@ -449,7 +447,7 @@ impl PhoenixClient {
             let what = format!("a system error of {topic} ({caller})");
             let wanted = |frame: &Frame| frame.is(topic, "system") && frame.payload["status"] == "error";
             let system = self.wait_for_match(&what, wanted).await;
-            let name = topic.strip_prefix("realtime:").expect("topics have it");
+            let name = topic.strip_prefix("realtime:").expect("a topic prefix");
             assert_eq!(system.payload["extension"], "system", "{system:?}");
             assert_eq!(system.payload["channel"], name, "{system:?}");
             let close = self.wait_for(topic, "phx_close").await;
@@ -535,12 +533,11 @@ pub struct PresenceReducer(pub HashMap<String, Vec<Value>>);
 impl PresenceReducer {
     /// Starts with a `presence_state`.
     pub fn of_state(payload: &Value) -> Self {
-        let mut roster = Self::default();
-        roster.sync(payload);
-        roster
+        let mut state = Self::default();
+        state.sync(payload);
+        state
     }
 
-    /// Replaces the state.
     pub fn sync(&mut self, state: &Value) {
         let entries = state.as_object().expect("a map of keys");
         self.0 = entries.iter().map(|(key, presence)| (key.clone(), metas(presence).clone())).collect();

@@ -49,7 +49,7 @@ impl Pooler {
         let config: tokio_postgres::Config = database.parse().expect("a URL");
         let (tokio_postgres::config::Host::Tcp(host), port) = (&config.get_hosts()[0], config.get_ports()[0])
         else {
-            panic!("the test's database listens on TCP");
+            panic!("the test database listens on TCP");
         };
         let name = config.get_dbname().expect("a database");
         let user = config.get_user().expect("a user");
@@ -77,7 +77,7 @@ impl Pooler {
         let pooler = Self { process, dir, url: format!("postgresql://{user}@127.0.0.1:{own}/{name}") };
         let started = Instant::now();
         while tokio_postgres::connect(&pooler.url, tokio_postgres::NoTls).await.is_err() {
-            assert!(started.elapsed() < WAIT_TIMEOUT, "PgBouncer does not answer");
+            assert!(started.elapsed() < WAIT_TIMEOUT, "PgBouncer does not respond");
             sleep(Duration::from_millis(20)).await;
         }
         pooler
@@ -100,26 +100,26 @@ fn pgbouncer_path() -> &'static Path {
         .expect(".ci/install --test installs pgbouncer")
 }
 
-async fn every_feature_works_behind_a_transaction_pooler(world: Arc<TestDatabase>) {
-    let pooler = Pooler::start(&world.url).await;
-    let start = async || Arc::new(TestServer::start_pooled(&pooler.url, &world.url, |_| {}).await);
+async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) {
+    let pooler = Pooler::start(&db.url).await;
+    let start = async || Arc::new(TestServer::start_pooled(&pooler.url, &db.url, |_| {}).await);
     let (here, there) = (start().await, start().await);
     let users: Vec<User> = (0..12).map(|_| User::new()).collect();
     let (viewer, others) = (&users[0], &users[1..]);
     for other in others {
-        world.add_contact(viewer, other).await;
+        db.add_contact(viewer, other).await;
     }
 
     // Many requests of two servers over two connections: prepared statements do not collide.
     let mut socket = here.socket(viewer).await;
     socket.next_message().await;
     for round in ["busy", "online", "dnd", "away"] {
-        let said = others.iter().enumerate().map(|(number, other)| {
+        let requests = others.iter().enumerate().map(|(number, other)| {
             let node = if number % 2 == 0 { &here } else { &there };
             node.post(other, "/api/presence/status", json!({"status": round, "custom_status": round}))
         });
-        for answer in join_all(said).await {
-            assert_eq!(answer.expect_status(200)["availability"], round);
+        for response in join_all(requests).await {
+            assert_eq!(response.expect_status(200)["availability"], round);
         }
         let reach = if round == "away" { "away" } else { "online" };
         socket
@@ -129,7 +129,7 @@ async fn every_feature_works_behind_a_transaction_pooler(world: Arc<TestDatabase
 
     // Concurrent reads and writes of every kind, as different users and roles.
     let other = &others[0];
-    let asked = join_all((0..20).map(|number| {
+    let requests_of_all = join_all((0..20).map(|number| {
         let node = if number % 2 == 0 { &here } else { &there };
         async move {
             node.get(viewer, "/api/presence/users").await.expect_status(200);
@@ -144,40 +144,41 @@ async fn every_feature_works_behind_a_transaction_pooler(world: Arc<TestDatabase
             node.get(other, "/api/presence/visibility").await.expect_status(200);
         }
     }));
-    asked.await;
+    requests_of_all.await;
     let event =
         json!({"category": "custom", "event": "hello", "recipients": [viewer.id], "payload": {"n": 1}});
-    let told = there.post(&service_user(), "/api/presence/broadcast", event).await.expect_status(200);
-    assert_eq!(told["delivered_to"], 1);
+    let result = there.post(&service_user(), "/api/presence/broadcast", event).await.expect_status(200);
+    assert_eq!(result["delivered_to"], 1);
 
     // Changes in SQL, including policies, arrive past the pooler.
-    world
-        .execute(
-            "insert into public.blocks (blocker_id, blocked_id) values ($o, $v)",
-            &[("o", other.id), ("v", viewer.id)],
-        )
-        .await;
+    db.execute(
+        "insert into public.blocks (blocker_id, blocked_id) values ($o, $v)",
+        &[("o", other.id), ("v", viewer.id)],
+    )
+    .await;
     socket.wait_until("a block", |socket| socket.hides(other.id)).await;
-    world.execute("delete from public.blocks", &[]).await;
+    db.execute("delete from public.blocks", &[]).await;
     socket.wait_until("no block", |socket| socket.shows(other.id, "away", "away")).await;
-    world
-        .execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
+    db
+        .execute("create policy restricted on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
         .await;
     socket.wait_until("a policy", |socket| others.iter().all(|other| socket.hides(other.id))).await;
 
     // No request leaves state on the pooler's connections.
     let left = connect(&pooler.url).await;
     for _ in 0..10 {
-        let row = left.simple_query("select current_user || ' ' || coalesce(current_setting('request.jwt.claims', true), '') as who").await;
-        let row = row.expect("an answer");
-        let who = row.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get("who").map(str::to_owned),
+        let row = left.simple_query("select current_user || ' ' || coalesce(current_setting('request.jwt.claims', true), '') as identity").await;
+        let row = row.expect("a response");
+        let identity = row.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get("identity").map(str::to_owned),
             _ => None,
         });
-        assert_eq!(who.as_deref().map(str::trim), Some("postgres"));
+        assert_eq!(identity.as_deref().map(str::trim), Some("postgres"));
     }
-    let prepared =
-        left.simple_query("select count(*)::text as n from pg_prepared_statements").await.expect("an answer");
+    let prepared = left
+        .simple_query("select count(*)::text as n from pg_prepared_statements")
+        .await
+        .expect("a response");
     let prepared = prepared.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get("n").map(str::to_owned),
         _ => None,
@@ -189,7 +190,7 @@ async fn every_feature_works_behind_a_transaction_pooler(world: Arc<TestDatabase
 }
 
 /// tokio-postgres looks up unknown types with a named statement, which does not survive a pooler.
-async fn statements_return_only_built_in_types(world: Arc<TestDatabase>) {
+async fn statements_return_only_built_in_types(db: Arc<TestDatabase>) {
     // Bootstrap, migrations and setup use direct connections.
     const DIRECT: [&str; 4] = ["sql/bootstrap", "sql/embedded", "sql/migrate", "sql/doctor"];
     // Functions that exist only with pgvector.
@@ -207,7 +208,7 @@ async fn statements_return_only_built_in_types(world: Arc<TestDatabase>) {
                 continue;
             }
             let text = std::fs::read_to_string(&path).expect("text");
-            let statement = match world.sql.prepare(&text).await {
+            let statement = match db.sql.prepare(&text).await {
                 Ok(statement) => statement,
                 // Several statements, which take no parameters and return no rows.
                 Err(error) if error.code().is_some_and(|code| code.code() == "42601") => continue,
@@ -235,9 +236,9 @@ async fn statements_return_only_built_in_types(world: Arc<TestDatabase>) {
     assert!(looked_at > 30, "only {looked_at} statements were found");
 }
 
-async fn doctor_detects_an_undeclared_pooler(world: Arc<TestDatabase>) {
-    let pooler = Pooler::start(&world.url).await;
-    let (pooled, direct) = (Secret::new(pooler.url.clone()), Secret::new(world.url.clone()));
+async fn doctor_detects_an_undeclared_pooler(db: Arc<TestDatabase>) {
+    let pooler = Pooler::start(&db.url).await;
+    let (pooled, direct) = (Secret::new(pooler.url.clone()), Secret::new(db.url.clone()));
     let checks = run_checks(&pooled, None, &Sources::built_in()).await;
     let wrong: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
     assert!(wrong.len() == 1 && wrong[0].finding.contains("set DATABASE_DIRECT_URL"), "{checks:#?}");

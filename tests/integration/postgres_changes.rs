@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     TestCase, cases,
-    changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, claimant},
+    changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, principal},
     client::{Socket, open_socket},
     harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
@@ -39,40 +39,44 @@ fn without_commit_time(mut payload: Value) -> Value {
     payload
 }
 
-async fn inserts_updates_and_deletes_match_supabase_realtime(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let desk = ChangesHarness::open(&world.url);
-    let mut one = desk
-        .subscribe_and_wait("pgb", claimant("authenticated", Some(Uuid::new_v4())), all_changes_of("notes"))
+async fn inserts_updates_and_deletes_match_supabase_realtime(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness
+        .subscribe_and_wait("pgb", principal("authenticated", Some(Uuid::new_v4())), all_changes_of("notes"))
         .await;
     let columns = json!([{"name": "id", "type": "int8"}, {"name": "title", "type": "text"}, {"name": "rank", "type": "int4"},
         {"name": "price", "type": "numeric"}, {"name": "tags", "type": "_text"}, {"name": "created_at", "type": "timestamptz"}]);
     let id = one.ids[0];
 
-    world.execute("insert into notes (id, title, rank, price, tags) values (1001, 'one ü', 1, 12.50, array['a', 'b'])", &[]).await;
+    db.execute(
+        "insert into notes (id, title, rank, price, tags) values (1001, 'one ü', 1, 12.50, array['a', 'b'])",
+        &[],
+    )
+    .await;
     let text = one.next_text().await;
     assert!(text.contains(
         r#""record":{"id": 1001, "rank": 1, "tags": ["a", "b"], "price": 12.50, "title": "one ü", "created_at": "2026-01-02T03:04:05.678901+00:00"}"#
     ), "{text}");
-    world.execute("update notes set rank = 2, title = null where id = 1001", &[]).await;
+    db.execute("update notes set rank = 2, title = null where id = 1001", &[]).await;
     let record = json!({"id": 1001, "rank": 2, "tags": ["a", "b"], "price": 12.50, "title": null, "created_at": "2026-01-02T03:04:05.678901+00:00"});
     assert_eq!(
         without_commit_time(one.next().await),
         json!({"ids": [id], "data": {"table": "notes", "schema": "public", "type": "UPDATE", "errors": null,
             "columns": columns, "record": record, "old_record": {"id": 1001}}})
     );
-    world.execute("begin; insert into notes (id, title) values (1002, 'two'), (1003, 'three'); update notes set rank = 9 where id = 1003; commit", &[]).await;
+    db.execute("begin; insert into notes (id, title) values (1002, 'two'), (1003, 'three'); update notes set rank = 9 where id = 1003; commit", &[]).await;
     for (kind, id) in [("INSERT", 1002), ("INSERT", 1003), ("UPDATE", 1003)] {
         let payload = one.next().await;
         assert_eq!((&payload["data"]["type"], &payload["data"]["record"]["id"]), (&json!(kind), &json!(id)));
     }
-    world.execute("update notes set id = 1004 where id = 1003", &[]).await;
+    db.execute("update notes set id = 1004 where id = 1003", &[]).await;
     let moved = one.next().await;
     assert_eq!(
         (&moved["data"]["record"]["id"], &moved["data"]["old_record"]),
         (&json!(1004), &json!({"id": 1003}))
     );
-    world.execute("truncate notes; insert into notes (id) values (1); delete from notes", &[]).await;
+    db.execute("truncate notes; insert into notes (id) values (1); delete from notes", &[]).await;
     assert_eq!(one.next().await["data"]["type"], "INSERT");
     assert_eq!(
         without_commit_time(one.next().await),
@@ -81,8 +85,8 @@ async fn inserts_updates_and_deletes_match_supabase_realtime(world: Arc<TestData
     );
 }
 
-async fn every_type_is_rendered_like_to_jsonb(world: Arc<TestDatabase>) {
-    world
+async fn every_type_is_rendered_like_to_jsonb(db: Arc<TestDatabase>) {
+    db
         .execute(
             "create type public.mood as enum ('sad', 'so so');
             create type public.pair as (a int, \"b c\" text, moods public.mood[]);
@@ -100,10 +104,10 @@ async fn every_type_is_rendered_like_to_jsonb(world: Arc<TestDatabase>) {
             &[],
         )
         .await;
-    world.execute("set timezone = 'UTC'", &[]).await;
-    let desk = ChangesHarness::open(&world.url);
+    db.execute("set timezone = 'UTC'", &[]).await;
+    let harness = ChangesHarness::open(&db.url);
     let mut one =
-        desk.subscribe_and_wait("types", claimant("authenticated", None), all_changes_of("types")).await;
+        harness.subscribe_and_wait("types", principal("authenticated", None), all_changes_of("types")).await;
     let rows = [
         "(1)",
         r#"(2, -32768, 9223372036854775807, 0.1, 1e300, 123456789012345678901234567890.5000, '{1,NULL,2.5}', true, E'q"uo\\te\nnl\t\u0001ü', 'v', 'c', 'n',
@@ -119,8 +123,8 @@ async fn every_type_is_rendered_like_to_jsonb(world: Arc<TestDatabase>) {
         "(5, 1, -1, 1e-40, 5e-324, -0.0, '[2:3]={1,2}')",
     ];
     for row in rows {
-        world.execute(&format!("insert into public.types values {row}"), &[]).await;
-        let expected: String = world
+        db.execute(&format!("insert into public.types values {row}"), &[]).await;
+        let expected: String = db
             .query_row("select to_jsonb(shown)::text from public.types shown order by id desc limit 1", &[])
             .await
             .get(0);
@@ -132,12 +136,10 @@ async fn every_type_is_rendered_like_to_jsonb(world: Arc<TestDatabase>) {
             .0;
         assert_eq!(record, expected);
     }
-    world.execute("update public.types set i2 = 7 where id = 2", &[]).await;
+    db.execute("update public.types set i2 = 7 where id = 2", &[]).await;
     let updated = one.next().await;
-    let expected: String = world
-        .query_row("select to_jsonb(shown)::text from public.types shown where id = 2", &[])
-        .await
-        .get(0);
+    let expected: String =
+        db.query_row("select to_jsonb(shown)::text from public.types shown where id = 2", &[]).await.get(0);
     let mut expected: Value = serde_json::from_str(&expected).expect("JSON");
     assert_eq!(updated["data"]["record"], expected);
     expected["i2"] = json!(-32768);
@@ -192,8 +194,8 @@ const FILTERS: [(&str, &str); 44] = [
     ("j=eq.[1.0]", "2 2"),
 ];
 
-async fn every_filter_operator_matches_supabase_realtime(world: Arc<TestDatabase>) {
-    world
+async fn every_filter_operator_matches_supabase_realtime(db: Arc<TestDatabase>) {
+    db
         .execute(
             "create table public.ftypes (id int primary key, t text collate \"C\", n int, b boolean, f float8, u uuid, ts timestamptz, d date, j jsonb, nul text);
             alter table public.ftypes replica identity full; grant all on public.ftypes to authenticated;
@@ -201,14 +203,18 @@ async fn every_filter_operator_matches_supabase_realtime(world: Arc<TestDatabase
             &[],
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
-    let who = claimant("authenticated", None);
+    let harness = ChangesHarness::open(&db.url);
+    let authenticated = principal("authenticated", None);
     let mut listeners = Vec::new();
     for (filter, rows) in FILTERS {
-        let asked = json!([{"event": "*", "schema": "public", "table": "ftypes", "filter": filter}]);
-        listeners.push((filter, rows, desk.subscribe_and_wait(filter, who.clone(), asked).await));
+        let subscription = json!([{"event": "*", "schema": "public", "table": "ftypes", "filter": filter}]);
+        listeners.push((
+            filter,
+            rows,
+            harness.subscribe_and_wait(filter, authenticated.clone(), subscription).await,
+        ));
     }
-    world
+    db
         .execute(
             "insert into ftypes values (1, 'five', 5, true, 2.5, '11111111-1111-4111-8111-111111111111', '2026-02-03 04:05:06.123456+00', '2026-03-04', '{\"a\":[1,2]}', null);
             insert into ftypes values (2, 'six', 6, false, 1.0, '22222222-2222-4222-8222-222222222222', '2025-02-03 04:05:06+00', '2026-03-05', '[1]', 'x');
@@ -226,14 +232,14 @@ async fn every_filter_operator_matches_supabase_realtime(world: Arc<TestDatabase
     }
     listeners[everything].2.rewind();
     for (filter, rows, listener) in &mut listeners {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(text) = listener.try_next() {
             let payload: Value = serde_json::from_str(&text).expect("JSON");
-            heard.push(payload["data"]["record"]["id"].to_string());
+            received.push(payload["data"]["record"]["id"].to_string());
         }
-        assert_eq!(heard.join(" "), *rows, "{filter}");
+        assert_eq!(received.join(" "), *rows, "{filter}");
     }
-    world.execute("delete from ftypes where id = 2", &[]).await;
+    db.execute("delete from ftypes where id = 2", &[]).await;
     listeners[everything].2.next().await;
     for (filter, _, listener) in &mut listeners {
         let holds = ["n=eq.5", "t=eq.five", "b=is.false", "j=eq.[1.0]", "n=lte.5"].contains(filter);
@@ -244,17 +250,19 @@ async fn every_filter_operator_matches_supabase_realtime(world: Arc<TestDatabase
     }
 }
 
-async fn rows_are_delivered_to_subscribers_who_may_select_them(world: Arc<TestDatabase>) {
-    world.execute(TODOS, &[]).await;
-    let desk = ChangesHarness::open(&world.url);
+async fn rows_are_delivered_to_subscribers_who_may_select_them(db: Arc<TestDatabase>) {
+    db.execute(TODOS, &[]).await;
+    let harness = ChangesHarness::open(&db.url);
     let (u1, u2) = (Uuid::new_v4(), Uuid::new_v4());
-    let mut one =
-        desk.subscribe_and_wait("rls", claimant("authenticated", Some(u1)), all_changes_of("todos")).await;
-    let mut two =
-        desk.subscribe_and_wait("rls", claimant("authenticated", Some(u2)), all_changes_of("todos")).await;
-    let mut anon = desk.subscribe_and_wait("rls", claimant("anon", None), all_changes_of("todos")).await;
+    let mut one = harness
+        .subscribe_and_wait("rls", principal("authenticated", Some(u1)), all_changes_of("todos"))
+        .await;
+    let mut two = harness
+        .subscribe_and_wait("rls", principal("authenticated", Some(u2)), all_changes_of("todos"))
+        .await;
+    let mut anon = harness.subscribe_and_wait("rls", principal("anon", None), all_changes_of("todos")).await;
     let mut service =
-        desk.subscribe_and_wait("rls", claimant("service_role", None), all_changes_of("todos")).await;
+        harness.subscribe_and_wait("rls", principal("service_role", None), all_changes_of("todos")).await;
     let ids = [("u1", u1), ("u2", u2)];
     // One step at a time: visibility is checked after the change, when the next one may have been made.
     let steps = [
@@ -274,17 +282,17 @@ async fn rows_are_delivered_to_subscribers_who_may_select_them(world: Arc<TestDa
         ("update todos set done = true where id = 502", "UPDATE 502", "", "UPDATE 502"),
     ];
     for (statements, for_one, for_two, for_service) in steps {
-        world.execute(statements, &ids).await;
+        db.execute(statements, &ids).await;
         for (listener, expected) in [(&mut service, for_service), (&mut one, for_one), (&mut two, for_two)] {
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             for _ in 0..expected.split_whitespace().count() / 2 {
                 let data = listener.next().await["data"].take();
-                heard.push(format!("{} {}", data["type"].as_str().expect("a type"), data["record"]["id"]));
+                received.push(format!("{} {}", data["type"].as_str().expect("a type"), data["record"]["id"]));
             }
-            assert_eq!(heard.join(" "), expected, "{statements}");
+            assert_eq!(received.join(" "), expected, "{statements}");
         }
     }
-    world.execute("delete from todos where id = 501", &[]).await;
+    db.execute("delete from todos where id = 501", &[]).await;
     // Subscribers that may not have seen the row get the delete with the key only.
     for listener in [&mut one, &mut two, &mut anon, &mut service] {
         let data = listener.next().await["data"].take();
@@ -293,8 +301,8 @@ async fn rows_are_delivered_to_subscribers_who_may_select_them(world: Arc<TestDa
     }
 }
 
-async fn payloads_contain_only_granted_columns(world: Arc<TestDatabase>) {
-    world
+async fn payloads_contain_only_granted_columns(db: Arc<TestDatabase>) {
+    db
         .execute(
             "create table public.secret_cols (id int primary key, pub text, secret text);
             revoke all on public.secret_cols from anon, authenticated; grant select (id, pub) on public.secret_cols to anon, authenticated;
@@ -304,11 +312,13 @@ async fn payloads_contain_only_granted_columns(world: Arc<TestDatabase>) {
             &[],
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
-    let mut one = desk.subscribe_and_wait("a", claimant("anon", None), all_changes_of("secret_cols")).await;
-    let mut keyless = desk.subscribe_and_wait("b", claimant("anon", None), all_changes_of("keyless")).await;
-    let mut hidden = desk.subscribe_and_wait("c", claimant("anon", None), all_changes_of("hidden")).await;
-    world.execute("insert into secret_cols values (1, 'p', 's'); delete from secret_cols", &[]).await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one =
+        harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("secret_cols")).await;
+    let mut keyless =
+        harness.subscribe_and_wait("b", principal("anon", None), all_changes_of("keyless")).await;
+    let mut hidden = harness.subscribe_and_wait("c", principal("anon", None), all_changes_of("hidden")).await;
+    db.execute("insert into secret_cols values (1, 'p', 's'); delete from secret_cols", &[]).await;
     let inserted = one.next().await;
     assert_eq!(inserted["data"]["record"], json!({"id": 1, "pub": "p"}));
     assert_eq!(
@@ -318,27 +328,27 @@ async fn payloads_contain_only_granted_columns(world: Arc<TestDatabase>) {
     assert_eq!(one.next().await["data"]["old_record"], json!({"id": 1}));
 
     // The message is sent once.
-    world.execute("insert into keyless values ('a'), ('b'); delete from keyless where v = 'a'", &[]).await;
+    db.execute("insert into keyless values ('a'), ('b'); delete from keyless where v = 'a'", &[]).await;
     let error = without_commit_time(keyless.next().await);
     assert_eq!(error["data"]["errors"], json!(["Error 400: Bad Request, no primary key"]));
     assert_eq!((&error["data"]["record"], &error["data"]["columns"]), (&json!({}), &json!([])));
     assert_eq!(keyless.next().await["data"]["old_record"], json!({"v": "a"}));
-    world.execute("insert into hidden values (1, 'a')", &[]).await;
+    db.execute("insert into hidden values (1, 'a')", &[]).await;
     assert_eq!(hidden.next().await["data"]["errors"], json!(["Error 401: Unauthorized"]));
-    world.execute("grant select on hidden to anon; insert into hidden values (3, 'c')", &[]).await;
+    db.execute("grant select on hidden to anon; insert into hidden values (3, 'c')", &[]).await;
     assert_eq!(hidden.next().await["data"]["record"], json!({"id": 3, "v": "c"}));
 }
 
-async fn payloads_contain_selected_columns_and_the_key(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let desk = ChangesHarness::open(&world.url);
-    let asked = json!([
+async fn payloads_contain_selected_columns_and_the_key(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let harness = ChangesHarness::open(&db.url);
+    let subscription = json!([
         {"event": "INSERT", "schema": "public", "table": "notes", "select": ["title"]},
         {"event": "*", "schema": "public"},
         {"event": "insert", "table": "notes"},
     ]);
-    let mut one = desk.subscribe_and_wait("sel", claimant("anon", None), asked).await;
-    world.execute("insert into notes (id, title, rank) values (1, 'sel', 1)", &[]).await;
+    let mut one = harness.subscribe_and_wait("sel", principal("anon", None), subscription).await;
+    db.execute("insert into notes (id, title, rank) values (1, 'sel', 1)", &[]).await;
     let (all, selected) = (one.next().await, one.next().await);
     assert_eq!(all["ids"], json!([one.ids[1], one.ids[2]]));
     assert_eq!(all["data"]["columns"].as_array().expect("a list").len(), 6);
@@ -346,10 +356,10 @@ async fn payloads_contain_selected_columns_and_the_key(world: Arc<TestDatabase>)
     assert_eq!(selected["data"]["record"], json!({"id": 1, "title": "sel"}));
 }
 
-async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    world.execute("create table public.nopub (id int primary key)", &[]).await;
-    let desk = ChangesHarness::open(&world.url);
+async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    db.execute("create table public.nopub (id int primary key)", &[]).await;
+    let harness = ChangesHarness::open(&db.url);
     let please = "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect parameters: ";
     let raised = "Unable to subscribe to changes with given parameters. An exception happened so please check your connect parameters: ";
     let notes = |extra: Value| {
@@ -359,7 +369,7 @@ async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(world: A
     };
     let filter = |text: &str| notes(json!({"filter": text}));
     let many = format!("rank=in.({})", (0..101).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
-    for (asked, told) in [
+    for (subscription, change) in [
         (
             json!({"event": "*", "schema": "public", "table": "nopub"}),
             format!("{please}[event: *, schema: public, table: nopub, filters: [], select: nil]"),
@@ -407,18 +417,22 @@ async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(world: A
         (filter("rank=foo.1"), "Error parsing `filter` params: [\"foo\", \"1\"]".to_owned()),
     ] {
         // One invalid subscription fails the whole join.
-        let listener =
-            desk.subscribe("wrong", claimant("authenticated", None), json!([notes(json!({})), asked])).await;
-        let said = listener.take_system_messages();
-        assert!(said.len() == 1 && !said[0].0 && said[0].1.ends_with(&told), "{asked}: {said:?}");
+        let listener = harness
+            .subscribe("wrong", principal("authenticated", None), json!([notes(json!({})), subscription]))
+            .await;
+        let messages = listener.take_system_messages();
+        assert!(
+            messages.len() == 1 && !messages[0].0 && messages[0].1.ends_with(&change),
+            "{subscription}: {messages:?}"
+        );
     }
-    let listener = desk.subscribe("wrong", claimant("nobody", None), json!([notes(json!({}))])).await;
+    let listener = harness.subscribe("wrong", principal("nobody", None), json!([notes(json!({}))])).await;
     listener.wait_for_system_message(false, "role \"nobody\" does not exist").await;
-    assert_eq!(desk.changes.subscription_count(), 0);
+    assert_eq!(harness.changes.subscription_count(), 0);
 }
 
-async fn updates_include_unchanged_toasted_columns(world: Arc<TestDatabase>) {
-    world
+async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
+    db
         .execute(
             "create table public.toasted (id int primary key, n int, long text); alter table public.toasted alter long set storage external;
             grant all on public.toasted to anon; alter publication supabase_realtime add table public.toasted;
@@ -426,53 +440,52 @@ async fn updates_include_unchanged_toasted_columns(world: Arc<TestDatabase>) {
             &[],
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
+    let harness = ChangesHarness::open(&db.url);
     let filtered =
         json!([{"event": "UPDATE", "schema": "public", "table": "toasted", "filter": "long=like.abc%"}]);
-    let mut one = desk.subscribe_and_wait("t", claimant("anon", None), filtered).await;
-    world.execute("update toasted set n = 2", &[]).await;
+    let mut one = harness.subscribe_and_wait("t", principal("anon", None), filtered).await;
+    db.execute("update toasted set n = 2", &[]).await;
     let payload = one.next().await;
     assert_eq!(payload["data"]["record"]["long"].as_str().expect("a text").len(), 15_000);
     assert_eq!(payload["data"]["record"]["n"], 2);
 }
 
-async fn oversized_rows_are_sent_with_their_small_values(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let desk = ChangesHarness::open(&world.url);
-    let mut one = desk.subscribe_and_wait("t", claimant("anon", None), all_changes_of("notes")).await;
-    world.execute("insert into notes (id, title) values (1, repeat('x', 1100000))", &[]).await;
+async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness.subscribe_and_wait("t", principal("anon", None), all_changes_of("notes")).await;
+    db.execute("insert into notes (id, title) values (1, repeat('x', 1100000))", &[]).await;
     let payload = one.next().await;
     assert_eq!(payload["data"]["errors"], json!(["Error 413: Payload Too Large"]));
     assert_eq!(payload["data"]["record"], json!({"id": 1, "created_at": "2026-01-02T03:04:05.678901+00:00"}));
 }
 
-async fn changed_table_columns_appear_in_payloads(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let desk = ChangesHarness::open(&world.url);
-    let mut one = desk
-        .subscribe_and_wait("t", claimant("anon", None), json!([{"event": "*", "schema": "public"}]))
+async fn changed_table_columns_appear_in_payloads(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness
+        .subscribe_and_wait("t", principal("anon", None), json!([{"event": "*", "schema": "public"}]))
         .await;
-    world.execute("alter table notes drop column tags, drop column created_at, drop column price; alter table notes add column extra jsonb", &[]).await;
-    world.execute("insert into notes (id, extra) values (1, '{\"a\": 1}')", &[]).await;
+    db.execute("alter table notes drop column tags, drop column created_at, drop column price; alter table notes add column extra jsonb", &[]).await;
+    db.execute("insert into notes (id, extra) values (1, '{\"a\": 1}')", &[]).await;
     assert_eq!(
         one.next().await["data"]["record"],
         json!({"id": 1, "title": null, "rank": null, "extra": {"a": 1}})
     );
-    world
-        .execute("alter table notes rename column title to name; alter table notes rename to papers", &[])
+    db.execute("alter table notes rename column title to name; alter table notes rename to papers", &[])
         .await;
-    world.execute("insert into papers (id, name) values (2, 'b')", &[]).await;
+    db.execute("insert into papers (id, name) values (2, 'b')", &[]).await;
     let payload = one.next().await;
     assert_eq!(payload["data"]["table"], "papers");
     assert_eq!(payload["data"]["record"]["name"], "b");
-    world.execute("create table public.late (id int primary key); grant select on public.late to anon; alter publication supabase_realtime add table public.late", &[]).await;
-    world.execute("insert into late values (7)", &[]).await;
+    db.execute("create table public.late (id int primary key); grant select on public.late to anon; alter publication supabase_realtime add table public.late", &[]).await;
+    db.execute("insert into late values (7)", &[]).await;
     assert_eq!(one.next().await["data"]["table"], "late");
 
-    let mut papers = desk.subscribe_and_wait("p", claimant("anon", None), all_changes_of("papers")).await;
-    world.execute("alter publication supabase_realtime drop table public.papers", &[]).await;
+    let mut papers = harness.subscribe_and_wait("p", principal("anon", None), all_changes_of("papers")).await;
+    db.execute("alter publication supabase_realtime drop table public.papers", &[]).await;
     papers.wait_for_system_message(false, "Please check Realtime is enabled").await;
-    world.execute("insert into papers (id) values (3); insert into late values (8)", &[]).await;
+    db.execute("insert into papers (id) values (3); insert into late values (8)", &[]).await;
     assert_eq!(one.next().await["data"]["record"]["id"], 8);
     assert_eq!(papers.try_next(), None);
 }
@@ -482,18 +495,18 @@ async fn channel_socket(node: &TestServer, version: &str, token: &str) -> Socket
     open_socket(node.address, &path, &[]).await.expect("the socket opens")
 }
 
-async fn channels_receive_changes_over_both_serializers(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let node = world.start_server().await;
+async fn channels_receive_changes_over_both_serializers(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let node = db.start_server().await;
     let token = mint_token(&json!({"role": "anon", "exp": unix_time_in(3_600)}));
     let (mut one, mut two, mut legacy) = (
         channel_socket(&node, "2.0.0", &token).await,
         channel_socket(&node, "1.0.0", &token).await,
         channel_socket(&node, "2.0.0", &token).await,
     );
-    let asked = json!({"event": "*", "schema": "public", "table": "notes"});
+    let subscription = json!({"event": "*", "schema": "public", "table": "notes"});
     one.send_message(
-        json!(["1", "1", "realtime:room", "phx_join", {"config": {"postgres_changes": [asked, null]}}]),
+        json!(["1", "1", "realtime:room", "phx_join", {"config": {"postgres_changes": [subscription, null]}}]),
     )
     .await;
     let reply = one.next_message().await;
@@ -505,7 +518,7 @@ async fn channels_receive_changes_over_both_serializers(world: Arc<TestDatabase>
     );
     let subscribed = json!({"message": SUBSCRIBED_MESSAGE, "status": "ok", "extension": "postgres_changes", "channel": "room"});
     one.expect_message(json!(["1", null, "realtime:room", "system", subscribed])).await;
-    two.send_message(json!({"topic": "realtime:room", "event": "phx_join", "ref": "1", "payload": {"config": {"postgres_changes": [asked]}}})).await;
+    two.send_message(json!({"topic": "realtime:room", "event": "phx_join", "ref": "1", "payload": {"config": {"postgres_changes": [subscription]}}})).await;
     assert_eq!(two.next_message().await["payload"]["response"]["postgres_changes"][0]["id"], id);
     two.expect_message(
         json!({"topic": "realtime:room", "event": "system", "ref": null, "payload": subscribed}),
@@ -517,22 +530,22 @@ async fn channels_receive_changes_over_both_serializers(world: Arc<TestDatabase>
     assert_eq!((&legacy_entry["table"], &legacy_entry["filter"]), (&json!("notes"), &json!("rank=eq.1")));
     assert_eq!(legacy.next_message().await[4]["message"], SUBSCRIBED_MESSAGE);
 
-    world.execute("insert into notes (id, rank) values (1, 1)", &[]).await;
-    let told = one.next_message().await;
+    db.execute("insert into notes (id, rank) values (1, 1)", &[]).await;
+    let change = one.next_message().await;
     assert_eq!(
-        (&told[0], &told[1], &told[2], &told[3]),
+        (&change[0], &change[1], &change[2], &change[3]),
         (&json!(null), &json!(null), &json!("realtime:room"), &json!("postgres_changes"))
     );
-    assert_eq!((&told[4]["ids"], &told[4]["data"]["record"]["id"]), (&json!([id]), &json!(1)));
+    assert_eq!((&change[4]["ids"], &change[4]["data"]["record"]["id"]), (&json!([id]), &json!(1)));
     let same = two.next_message().await;
-    assert_eq!((&same["event"], &same["payload"]), (&json!("postgres_changes"), &told[4]));
+    assert_eq!((&same["event"], &same["payload"]), (&json!("postgres_changes"), &change[4]));
     let bare = legacy.next_message().await;
-    assert_eq!((&bare[3], &bare[4]), (&json!("INSERT"), &told[4]["data"]));
+    assert_eq!((&bare[3], &bare[4]), (&json!("INSERT"), &change[4]["data"]));
 
     one.send_message(json!(["1", "2", "realtime:room", "phx_leave", {}])).await;
     assert_eq!(one.next_message().await[3], "phx_reply");
     assert_eq!(one.next_message().await[3], "phx_close");
-    world.execute("insert into notes (id, rank) values (2, 1)", &[]).await;
+    db.execute("insert into notes (id, rank) values (2, 1)", &[]).await;
     two.next_message().await;
     one.expect_no_message(Duration::from_millis(100)).await;
     one.send_message(
@@ -544,9 +557,9 @@ async fn channels_receive_changes_over_both_serializers(world: Arc<TestDatabase>
     assert_eq!((&refused[3], &refused[4]["status"]), (&json!("system"), &json!("error")));
 }
 
-async fn a_refreshed_token_applies_to_changes(world: Arc<TestDatabase>) {
-    world.execute(TODOS, &[]).await;
-    let node = world.start_server().await;
+async fn a_refreshed_token_applies_to_changes(db: Arc<TestDatabase>) {
+    db.execute(TODOS, &[]).await;
+    let node = db.start_server().await;
     let user = User::new();
     let anon = mint_token(&json!({"role": "anon", "exp": unix_time_in(3_600)}));
     let mut one = channel_socket(&node, "2.0.0", &anon).await;
@@ -559,9 +572,9 @@ async fn a_refreshed_token_applies_to_changes(world: Arc<TestDatabase>) {
         note[4]["message"].as_str().is_some_and(|text| text.contains("no policy lets the role anon")),
         "{note}"
     );
-    world.execute("insert into todos values (1, $user, 'unseen')", &[("user", user.id)]).await;
+    db.execute("insert into todos values (1, $user, 'unseen')", &[("user", user.id)]).await;
     one.send_message(json!(["1", "2", "realtime:a", "access_token", {"access_token": user.token}])).await;
     assert_eq!(one.next_message().await[4]["message"], SUBSCRIBED_MESSAGE);
-    world.execute("insert into todos values (2, $user, 'seen')", &[("user", user.id)]).await;
+    db.execute("insert into todos values (2, $user, 'seen')", &[("user", user.id)]).await;
     assert_eq!(one.next_message().await[4]["data"]["record"]["id"], 2);
 }

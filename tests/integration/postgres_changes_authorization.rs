@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     TestCase, cases,
-    changes_harness::{ChangesHarness, TODOS, all_changes_of, claimant},
+    changes_harness::{ChangesHarness, TODOS, all_changes_of, principal},
     harness::TestDatabase,
 };
 
@@ -23,26 +23,25 @@ pub fn cases() -> Vec<TestCase> {
     ]
 }
 
-async fn explain_change_says_why_a_change_is_delivered_or_not(world: Arc<TestDatabase>) {
-    world.execute(TODOS, &[]).await;
-    world
-        .execute(
-            "create table public.nopub (id int primary key); insert into todos values (1, $user, 'a')",
-            &[("user", Uuid::nil())],
-        )
-        .await;
+async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDatabase>) {
+    db.execute(TODOS, &[]).await;
+    db.execute(
+        "create table public.nopub (id int primary key); insert into todos values (1, $user, 'a')",
+        &[("user", Uuid::nil())],
+    )
+    .await;
     let explain = async |claims: Value, table: &str, filter: &str| {
-        let rows = world
+        let rows = db
             .sql
             .query("select told, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
             .await
             .expect("an explanation");
-        let told: bool = rows[0].get(0);
-        (told, rows.iter().map(|row| row.get::<_, String>(1)).collect::<Vec<_>>().join("; "))
+        let expected: bool = rows[0].get(0);
+        (expected, rows.iter().map(|row| row.get::<_, String>(1)).collect::<Vec<_>>().join("; "))
     };
     let owner = json!({"role": "authenticated", "sub": Uuid::nil()});
     let other = json!({"role": "authenticated", "sub": Uuid::new_v4()});
-    for (claims, table, filter, told, reason) in [
+    for (claims, table, filter, expected, reason) in [
         (&owner, "todos", "", true, "the permissive policy \"own rows\" lets it through"),
         (&other, "todos", "", false, "the permissive policy \"own rows\" does not let it through"),
         (&json!({"role": "anon"}), "todos", "", false, "no policy lets the role anon select"),
@@ -52,15 +51,18 @@ async fn explain_change_says_why_a_change_is_delivered_or_not(world: Arc<TestDat
         (&owner, "todos", "body=eq.b", false, "the filter body=eq.b does not hold"),
         (&owner, "todos", "body=in.(a,b)", true, "lets it through"),
     ] {
-        let (is_told, why) = explain(claims.clone(), table, filter).await;
-        assert!(is_told == told && why.contains(reason), "{claims} {table} {filter}: {is_told} {why}");
+        let (is_delivered, why) = explain(claims.clone(), table, filter).await;
+        assert!(
+            is_delivered == expected && why.contains(reason),
+            "{claims} {table} {filter}: {is_delivered} {why}"
+        );
     }
 }
 
-async fn only_owner_comparison_policies_skip_the_database_check(world: Arc<TestDatabase>) {
-    world.execute("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
+async fn only_owner_comparison_policies_skip_the_database_check(db: Arc<TestDatabase>) {
+    db.execute("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
     let columns = async || -> Option<Vec<String>> {
-        world
+        db
             .query_row("select owner_columns from rollcall.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
             .await
             .get(0)
@@ -77,18 +79,18 @@ async fn only_owner_comparison_policies_skip_the_database_check(world: Arc<TestD
         ("as restrictive for select using (owner = auth.uid())", None),
         ("for select using (true)", None),
     ] {
-        world.execute(&format!("create policy one on owned {policy}"), &[]).await;
+        db.execute(&format!("create policy one on owned {policy}"), &[]).await;
         let expected = expected.map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(columns().await, expected, "{policy}");
-        world.execute("drop policy one on owned", &[]).await;
+        db.execute("drop policy one on owned", &[]).await;
     }
-    world.execute("create policy one on owned for select using (owner = auth.uid()); create policy two on owned for select using (other = auth.uid())", &[]).await;
+    db.execute("create policy one on owned for select using (owner = auth.uid()); create policy two on owned for select using (other = auth.uid())", &[]).await;
     assert_eq!(columns().await.map(|names| names.len()), Some(2));
 }
 
-async fn subscriptions_that_cannot_receive_events_are_reported_on_join(world: Arc<TestDatabase>) {
-    world.execute(TODOS, &[]).await;
-    world
+async fn subscriptions_that_cannot_receive_events_are_reported_on_join(db: Arc<TestDatabase>) {
+    db.execute(TODOS, &[]).await;
+    db
         .execute(
             "create table public.bare (body text); grant select on public.bare to anon;
              create table public.shut (id int primary key, team int); grant select (team) on public.shut to anon;
@@ -99,7 +101,7 @@ async fn subscriptions_that_cannot_receive_events_are_reported_on_join(world: Ar
             &[],
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
+    let harness = ChangesHarness::open(&db.url);
     for (table, role, note) in [
         ("todos", "anon", Some("no policy lets the role anon select")),
         ("todos", "authenticated", None),
@@ -108,7 +110,7 @@ async fn subscriptions_that_cannot_receive_events_are_reported_on_join(world: Ar
         ("shut", "anon", Some("the role anon may not select the primary key of public.shut")),
         ("gone", "anon", Some("policies read team, which is not in its replica identity")),
     ] {
-        let listener = desk.subscribe_and_wait("t", claimant(role, None), all_changes_of(table)).await;
+        let listener = harness.subscribe_and_wait("t", principal(role, None), all_changes_of(table)).await;
         match note {
             Some(note) => {
                 listener.wait_for_system_message(true, note).await;
@@ -116,16 +118,16 @@ async fn subscriptions_that_cannot_receive_events_are_reported_on_join(world: Ar
             None => assert_eq!(listener.take_system_messages().len(), 1, "{table} for {role}"),
         }
     }
-    world.execute("alter publication supabase_realtime set (publish = 'insert, update')", &[]).await;
-    let who = claimant("authenticated", Some(Uuid::new_v4()));
+    db.execute("alter publication supabase_realtime set (publish = 'insert, update')", &[]).await;
+    let subscriber = principal("authenticated", Some(Uuid::new_v4()));
     // A different filter, because results for the same subscription are cached.
-    let asked = json!([{"event": "*", "schema": "public", "table": "todos", "filter": "id=gt.0"}]);
-    let listener = desk.subscribe_and_wait("t", who, asked).await;
+    let subscription = json!([{"event": "*", "schema": "public", "table": "todos", "filter": "id=gt.0"}]);
+    let listener = harness.subscribe_and_wait("t", subscriber, subscription).await;
     listener.wait_for_system_message(true, "does not publish DELETE").await;
 }
 
-async fn row_level_conditions_read_the_same_columns_as_policies(world: Arc<TestDatabase>) {
-    world
+async fn row_level_conditions_read_the_same_columns_as_policies(db: Arc<TestDatabase>) {
+    db
         .execute(
             "create table public.things (id int primary key, team int, body text, named text collate \"C\");
              alter table public.things enable row level security;
@@ -150,23 +152,23 @@ async fn row_level_conditions_read_the_same_columns_as_policies(world: Arc<TestD
         ("for select using (xmin::text <> '0')", None),
         ("for select using (named = 'a')", None),
     ] {
-        world.execute(&format!("create policy one on things {policy}"), &[]).await;
-        let row = world
+        db.execute(&format!("create policy one on things {policy}"), &[]).await;
+        let row = db
             .query_row("select condition is not null, reads, is_steady from rollcall.change_access(array['public.things'::regclass::oid], array['authenticated'])", &[])
             .await;
         let found = row.get::<_, bool>(0).then(|| (row.get::<_, Vec<String>>(1), row.get::<_, bool>(2)));
         let expected =
             expected.map(|(reads, steady)| (reads.into_iter().map(str::to_owned).collect(), steady));
         assert_eq!(found, expected, "{policy}");
-        world.execute("drop policy one on things", &[]).await;
+        db.execute("drop policy one on things", &[]).await;
     }
 }
 
-async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(world: Arc<TestDatabase>) {
+async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(db: Arc<TestDatabase>) {
     let (owner, member, stranger) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let ids = [("owner", owner), ("member", member)];
-    world.execute(TODOS, &[]).await;
-    world
+    db.execute(TODOS, &[]).await;
+    db
         .execute(
             "create table public.readers (todo bigint, user_id uuid); grant select on public.readers to authenticated;
              alter table public.todos replica identity full; insert into rollcall.change_settings values ('public.todos', true);
@@ -176,16 +178,16 @@ async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(world: Arc<Tes
             &ids,
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
-    let who = |id| claimant("authenticated", Some(id));
+    let harness = ChangesHarness::open(&db.url);
+    let user = |id| principal("authenticated", Some(id));
     let filtered = json!([{"event": "DELETE", "schema": "public", "table": "todos", "filter": "body=eq.b"}]);
-    let mut all = desk.subscribe_and_wait("t", who(owner), all_changes_of("todos")).await;
-    let mut some = desk.subscribe_and_wait("t", who(owner), filtered).await;
-    let mut read = desk.subscribe_and_wait("t", who(member), all_changes_of("todos")).await;
-    let mut none = desk.subscribe_and_wait("t", who(stranger), all_changes_of("todos")).await;
+    let mut all = harness.subscribe_and_wait("t", user(owner), all_changes_of("todos")).await;
+    let mut some = harness.subscribe_and_wait("t", user(owner), filtered).await;
+    let mut read = harness.subscribe_and_wait("t", user(member), all_changes_of("todos")).await;
+    let mut none = harness.subscribe_and_wait("t", user(stranger), all_changes_of("todos")).await;
     let mut server =
-        desk.subscribe_and_wait("t", claimant("service_role", None), all_changes_of("todos")).await;
-    world.execute("delete from todos", &ids).await;
+        harness.subscribe_and_wait("t", principal("service_role", None), all_changes_of("todos")).await;
+    db.execute("delete from todos", &ids).await;
     for id in 1..=3 {
         for listener in [&mut all, &mut server] {
             let deleted = listener.next().await;
@@ -199,7 +201,7 @@ async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(world: Arc<Tes
     assert_eq!(some.next().await["data"]["old_record"]["id"], 2);
     assert_eq!(read.next().await["data"]["old_record"]["id"], 1);
     // Later changes have reached all subscribers.
-    world.execute("insert into todos values (4, $member, 'd'); update todos set user_id = $owner; insert into readers values (4, $member)", &ids).await;
+    db.execute("insert into todos values (4, $member, 'd'); update todos set user_id = $owner; insert into readers values (4, $member)", &ids).await;
     assert_eq!(read.next().await["data"]["record"]["id"], 4);
     assert_eq!(all.next().await["data"]["type"], "UPDATE");
     for listener in [&mut some, &mut none] {
@@ -207,10 +209,10 @@ async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(world: Arc<Tes
     }
 }
 
-async fn rows_with_equal_values_get_the_same_result_as_select(world: Arc<TestDatabase>) {
+async fn rows_with_equal_values_get_the_same_result_as_select(db: Arc<TestDatabase>) {
     let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
     let ids = [("one", one), ("two", two)];
-    world
+    db
         .execute(
             "create table public.rooms (room int, user_id uuid); grant select on public.rooms to authenticated;
              create table public.posts (id int primary key, room int, body text); grant select on public.posts to authenticated;
@@ -220,13 +222,12 @@ async fn rows_with_equal_values_get_the_same_result_as_select(world: Arc<TestDat
             &ids,
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
-    let who = |id| claimant("authenticated", Some(id));
-    let mut first = desk.subscribe_and_wait("t", who(one), all_changes_of("posts")).await;
-    let mut second = desk.subscribe_and_wait("t", who(two), all_changes_of("posts")).await;
+    let harness = ChangesHarness::open(&db.url);
+    let user = |id| principal("authenticated", Some(id));
+    let mut first = harness.subscribe_and_wait("t", user(one), all_changes_of("posts")).await;
+    let mut second = harness.subscribe_and_wait("t", user(two), all_changes_of("posts")).await;
     // A thousand rows with four distinct values, so that four checks suffice.
-    world
-        .execute("insert into posts select n, nullif(n % 4, 0), 'x' from generate_series(1, 1000) n", &[])
+    db.execute("insert into posts select n, nullif(n % 4, 0), 'x' from generate_series(1, 1000) n", &[])
         .await;
     for (listener, rooms) in [(&mut first, &[1, 2][..]), (&mut second, &[2][..])] {
         for id in (1..=1000).filter(|id| rooms.contains(&(id % 4))) {
@@ -234,24 +235,23 @@ async fn rows_with_equal_values_get_the_same_result_as_select(world: Arc<TestDat
         }
     }
     // Each row is checked with its values at the time of the change and with current permissions.
-    world.execute("begin; delete from rooms where user_id = $two; insert into posts values (2000, 2, 'y'), (2001, 3, 'z'); commit", &ids).await;
-    world
-        .execute(
-            "begin; insert into rooms values (3, $two); insert into posts values (2002, 3, 'end'); commit",
-            &ids,
-        )
-        .await;
+    db.execute("begin; delete from rooms where user_id = $two; insert into posts values (2000, 2, 'y'), (2001, 3, 'z'); commit", &ids).await;
+    db.execute(
+        "begin; insert into rooms values (3, $two); insert into posts values (2002, 3, 'end'); commit",
+        &ids,
+    )
+    .await;
     assert_eq!(first.next().await["data"]["record"]["id"], 2000);
-    let heard = second.next().await;
+    let received = second.next().await;
     // The row of room 3 may be checked before or after the second transaction.
-    let id = &heard["data"]["record"]["id"];
-    assert!(*id == 2001 || *id == 2002, "{heard}");
+    let id = &received["data"]["record"]["id"];
+    assert!(*id == 2001 || *id == 2002, "{received}");
 }
 
 /// Before PostgreSQL 18 generated columns are never published; from 18 on `publish_generated_columns` decides.
-async fn policies_may_read_generated_columns_that_are_not_sent(world: Arc<TestDatabase>) {
+async fn policies_may_read_generated_columns_that_are_not_sent(db: Arc<TestDatabase>) {
     let me = Uuid::new_v4();
-    world
+    db
         .execute(
             "create table public.prices (id int primary key, net int, gross int generated always as (net * 2) stored);
              grant select on public.prices to authenticated; alter table public.prices enable row level security;
@@ -260,10 +260,10 @@ async fn policies_may_read_generated_columns_that_are_not_sent(world: Arc<TestDa
             &[],
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
+    let harness = ChangesHarness::open(&db.url);
     let mut listener =
-        desk.subscribe_and_wait("t", claimant("authenticated", Some(me)), all_changes_of("prices")).await;
-    world.execute("insert into prices values (1, 1), (2, 100), (3, 2)", &[]).await;
+        harness.subscribe_and_wait("t", principal("authenticated", Some(me)), all_changes_of("prices")).await;
+    db.execute("insert into prices values (1, 1), (2, 100), (3, 2)", &[]).await;
     for id in [1, 3] {
         let record = listener.next().await["data"]["record"].clone();
         assert_eq!(record, json!({"id": id, "net": (id + 1) / 2}));

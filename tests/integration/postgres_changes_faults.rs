@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     TestCase, cases,
-    changes_harness::{ChangesHarness, Listener, NOTES, TODOS, all_changes_of, claimant},
+    changes_harness::{ChangesHarness, Listener, NOTES, TODOS, all_changes_of, principal},
     cluster::{Cluster, connect},
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
     phoenix::{PhoenixClient, SerializerVersion},
@@ -41,37 +41,37 @@ async fn next_id(listener: &mut Listener) -> Value {
     listener.next().await["data"]["record"]["id"].take()
 }
 
-async fn a_failing_or_slow_policy_affects_only_its_subscriber(world: Arc<TestDatabase>) {
-    world.execute(TODOS, &[]).await;
+async fn a_failing_or_slow_policy_affects_only_its_subscriber(db: Arc<TestDatabase>) {
+    db.execute(TODOS, &[]).await;
     let (well, raising, sleepy) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-    world
+    db
         .execute(
             "create policy mean on todos for select to authenticated using (case auth.uid()
               when $raising then id / (id % 2) >= 0 when $sleepy then pg_sleep(1.5) is not null and id = 1 else false end)",
             &[("raising", raising), ("sleepy", sleepy)],
         )
         .await;
-    let desk = ChangesHarness::open(&world.url);
-    let mut one =
-        desk.subscribe_and_wait("t", claimant("authenticated", Some(well)), all_changes_of("todos")).await;
-    let mut two =
-        desk.subscribe_and_wait("t", claimant("authenticated", Some(raising)), all_changes_of("todos")).await;
-    let mut three =
-        desk.subscribe_and_wait("t", claimant("authenticated", Some(sleepy)), all_changes_of("todos")).await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness
+        .subscribe_and_wait("t", principal("authenticated", Some(well)), all_changes_of("todos"))
+        .await;
+    let mut two = harness
+        .subscribe_and_wait("t", principal("authenticated", Some(raising)), all_changes_of("todos"))
+        .await;
+    let mut three = harness
+        .subscribe_and_wait("t", principal("authenticated", Some(sleepy)), all_changes_of("todos"))
+        .await;
     let ids = [("well", well)];
     let started = Instant::now();
-    world.execute("insert into todos select n, $well, 'x' from generate_series(1, 2) n", &ids).await;
+    db.execute("insert into todos select n, $well, 'x' from generate_series(1, 2) n", &ids).await;
     assert_eq!(one.next().await["data"]["record"]["id"], 1);
     assert_eq!(one.next().await["data"]["record"]["id"], 2);
-    assert!(
-        started.elapsed() < Duration::from_millis(1_400),
-        "the first time it is only as long as a question may take"
-    );
+    assert!(started.elapsed() < Duration::from_millis(1_400), "the first delay equals the check timeout");
     // The row without a policy error is delivered; the error is reported to the subscriber.
     assert_eq!(two.next().await["data"]["record"]["id"], 1);
     assert!(two.wait_for_system_message(false, "division by zero").await.contains("public.todos"));
     let started = Instant::now();
-    world.execute("insert into todos values (3, $well, 'y')", &ids).await;
+    db.execute("insert into todos values (3, $well, 'y')", &ids).await;
     assert_eq!(one.next().await["data"]["record"]["id"], 3);
     assert!(started.elapsed() < Duration::from_millis(400), "the slow policy delays no other subscriber");
     assert_eq!(three.next().await["data"]["record"]["id"], 1);
@@ -83,8 +83,8 @@ async fn a_postgres_restart_is_reported_as_a_gap(_: Arc<TestDatabase>) {
     cluster.create_database("gap").await;
     let url = cluster.url("gap");
     connect(&url).await.batch_execute(NOTES).await.expect("the table");
-    let desk = ChangesHarness::open(&url);
-    let mut one = desk.subscribe_and_wait("a", claimant("anon", None), all_changes_of("notes")).await;
+    let harness = ChangesHarness::open(&url);
+    let mut one = harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("notes")).await;
     connect(&url).await.batch_execute("insert into notes (id) values (1)").await.expect("a row");
     assert_eq!(one.next().await["data"]["record"]["id"], 1);
     one.take_system_messages();
@@ -93,40 +93,41 @@ async fn a_postgres_restart_is_reported_as_a_gap(_: Arc<TestDatabase>) {
     kill(cluster.postmaster_pid(), Signal::SIGQUIT).expect("PostgreSQL runs");
     one.wait_for_system_message(false, "Changes may have been missed").await;
     one.wait_for_system_message(true, SUBSCRIBED_MESSAGE).await;
-    let said: Vec<bool> = one.take_system_messages().into_iter().map(|(is_ok, _)| is_ok).collect();
-    assert_eq!(said, [false, true], "first the gap, then the confirmation");
+    let statuses: Vec<bool> = one.take_system_messages().into_iter().map(|(is_ok, _)| is_ok).collect();
+    assert_eq!(statuses, [false, true], "first the gap, then the confirmation");
     connect(&url).await.batch_execute("insert into notes (id) values (2)").await.expect("a row");
     assert_eq!(one.next().await["data"]["record"]["id"], 2);
-    drop(desk);
+    drop(harness);
     cluster.stop().await;
 }
 
-async fn a_ten_second_policy_delays_only_its_subscriber(world: Arc<TestDatabase>) {
-    world.execute(TODOS, &[]).await;
+async fn a_ten_second_policy_delays_only_its_subscriber(db: Arc<TestDatabase>) {
+    db.execute(TODOS, &[]).await;
     let (well, sleepy) = (Uuid::new_v4(), Uuid::new_v4());
     let ids = [("well", well), ("sleepy", sleepy)];
-    world
-        .execute(
-            "create policy mean on todos for select to authenticated
+    db.execute(
+        "create policy mean on todos for select to authenticated
               using (auth.uid() = $sleepy and id = 1 and pg_sleep(10) is not null)",
-            &ids,
-        )
+        &ids,
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness
+        .subscribe_and_wait("t", principal("authenticated", Some(well)), all_changes_of("todos"))
         .await;
-    let desk = ChangesHarness::open(&world.url);
-    let mut one =
-        desk.subscribe_and_wait("t", claimant("authenticated", Some(well)), all_changes_of("todos")).await;
-    let mut two =
-        desk.subscribe_and_wait("t", claimant("authenticated", Some(sleepy)), all_changes_of("todos")).await;
+    let mut two = harness
+        .subscribe_and_wait("t", principal("authenticated", Some(sleepy)), all_changes_of("todos"))
+        .await;
     let started = Instant::now();
-    world.execute("insert into todos values (1, $well, 'x')", &ids).await;
+    db.execute("insert into todos values (1, $well, 'x')", &ids).await;
     assert_eq!(next_id(&mut one).await, 1);
     for id in 2..50 {
         let sent = Instant::now();
-        world.execute(&format!("insert into todos values ({id}, $well, 'x')"), &ids).await;
+        db.execute(&format!("insert into todos values ({id}, $well, 'x')"), &ids).await;
         assert_eq!(next_id(&mut one).await, id);
         assert!(sent.elapsed() < Duration::from_millis(900), "{id} arrived after {:?}", sent.elapsed());
     }
-    assert!(started.elapsed() < Duration::from_secs(8), "the others were done long before");
+    assert!(started.elapsed() < Duration::from_secs(8), "other subscribers received it long before");
     assert_eq!(two.try_next(), None);
     while two.try_next().is_none() {
         assert!(started.elapsed() < Duration::from_secs(25), "the slow subscriber is notified in the end");
@@ -152,9 +153,9 @@ async fn wait_until_subscribed(socket: &mut PhoenixClient) {
     socket.wait_for_match("a confirmation", is_confirmed).await;
 }
 
-async fn a_client_that_never_reads_does_not_delay_others(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let node = world.start_server().await;
+async fn a_client_that_never_reads_does_not_delay_others(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let node = db.start_server().await;
     let mut reader = subscribed_client(&node).await;
     let mute = subscribed_client(&node).await;
     // Far more than the socket buffers hold.
@@ -162,10 +163,10 @@ async fn a_client_that_never_reads_does_not_delay_others(world: Arc<TestDatabase
         let rows = format!(
             "insert into notes (id, title) select {part} * 10 + n, repeat('x', 20000) from generate_series(1, 10) n"
         );
-        world.execute(&rows, &[]).await;
+        db.execute(&rows, &[]).await;
         for n in 1..=10 {
-            let heard = next_change(&mut reader).await;
-            assert_eq!(heard["data"]["record"]["id"], part * 10 + n);
+            let received = next_change(&mut reader).await;
+            assert_eq!(received["data"]["record"]["id"], part * 10 + n);
         }
     }
     drop(mute);
@@ -208,17 +209,17 @@ async fn a_persistent_slot_loses_nothing_on_a_postgres_restart(_: Arc<TestDataba
     cluster.create_database("kept").await;
     let url = cluster.url("kept");
     connect(&url).await.batch_execute(NOTES).await.expect("the table");
-    let desk = ChangesHarness::open_with(&url, settings_with_slot("it_kept"));
-    let mut one = desk.subscribe_and_wait("a", claimant("anon", None), all_changes_of("notes")).await;
+    let harness = ChangesHarness::open_with(&url, settings_with_slot("it_kept"));
+    let mut one = harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("notes")).await;
     one.take_system_messages();
 
     let writing = tokio::spawn({
         let url = url.clone();
         async move { insert_until_disconnected(&url, 1).await }
     });
-    let mut heard = Vec::new();
-    while heard.len() < 20 {
-        heard.push(next_id(&mut one).await.as_i64().expect("an id"));
+    let mut received = Vec::new();
+    while received.len() < 20 {
+        received.push(next_id(&mut one).await.as_i64().expect("an id"));
     }
     kill(cluster.postmaster_pid(), Signal::SIGQUIT).expect("PostgreSQL runs");
     let acknowledged = writing.await.expect("no panic");
@@ -226,25 +227,25 @@ async fn a_persistent_slot_loses_nothing_on_a_postgres_restart(_: Arc<TestDataba
     loop {
         match next_id(&mut one).await.as_i64().expect("an id") {
             -1 => break,
-            id => heard.push(id),
+            id => received.push(id),
         }
     }
-    let set: BTreeSet<i64> = heard.iter().copied().collect();
-    assert_eq!(set.len(), heard.len(), "no change arrived twice");
-    assert!(heard.is_sorted(), "in the order of the commits");
+    let set: BTreeSet<i64> = received.iter().copied().collect();
+    assert_eq!(set.len(), received.len(), "no change arrived twice");
+    assert!(received.is_sorted(), "in the order of the commits");
     assert!(acknowledged.is_subset(&set), "missed: {:?}", acknowledged.difference(&set).collect::<Vec<_>>());
     assert_eq!(one.take_system_messages(), [], "no system message is expected");
-    drop((one, desk));
+    drop((one, harness));
     cluster.stop().await;
 }
 
-async fn a_dropped_slot_is_reported_as_a_gap(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let desk = ChangesHarness::open_with(&world.url, settings_with_slot("it_dropped"));
-    let mut one = desk.subscribe_and_wait("a", claimant("anon", None), all_changes_of("notes")).await;
+async fn a_dropped_slot_is_reported_as_a_gap(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let harness = ChangesHarness::open_with(&db.url, settings_with_slot("it_dropped"));
+    let mut one = harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("notes")).await;
     one.take_system_messages();
     // What an operator does when the disk is full.
-    let admin = connect(&world.admin_url()).await;
+    let admin = connect(&db.admin_url()).await;
     admin
         .batch_execute(
             "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'it_dropped';
@@ -261,17 +262,17 @@ async fn a_dropped_slot_is_reported_as_a_gap(world: Arc<TestDatabase>) {
         .expect("a superuser may");
     one.wait_for_system_message(false, "Changes may have been missed").await;
     one.wait_for_system_message(true, SUBSCRIBED_MESSAGE).await;
-    world.execute("insert into notes (id) values (1)", &[]).await;
+    db.execute("insert into notes (id) values (1)", &[]).await;
     assert_eq!(next_id(&mut one).await, 1);
 }
 
 async fn slots_of_dead_nodes_are_taken_over_or_dropped(_: Arc<TestDatabase>) {
     // A separate cluster: WAL of other tests would count.
     let cluster = Arc::new(Cluster::start_owner_only("forgotten").await);
-    let world = TestDatabase::new(cluster.clone()).await;
-    world.execute(NOTES, &[]).await;
+    let db = TestDatabase::new(cluster.clone()).await;
+    db.execute(NOTES, &[]).await;
     // Two killed nodes left slots with undelivered changes.
-    world
+    db
         .execute(
             "select pg_create_logical_replication_slot('it_gone', 'pgoutput'), pg_create_logical_replication_slot('it_gone_2', 'pgoutput');
              insert into notes (id) values (1)",
@@ -279,72 +280,71 @@ async fn slots_of_dead_nodes_are_taken_over_or_dropped(_: Arc<TestDatabase>) {
         )
         .await;
     let settings = PostgresChangesSettings { max_lag_bytes: 8 << 20, ..settings_with_slot("it_gone") };
-    let desk = ChangesHarness::open_with(&world.url, settings);
-    let mut one = desk.subscribe_and_wait("a", claimant("anon", None), all_changes_of("notes")).await;
+    let harness = ChangesHarness::open_with(&db.url, settings);
+    let mut one = harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("notes")).await;
     let active = "select active from pg_replication_slots where slot_name = 'it_gone'";
-    assert!(world.query_row(active, &[]).await.get::<_, bool>(0), "the first is taken over");
-    world.execute("insert into notes (id) values (2)", &[]).await;
+    assert!(db.query_row(active, &[]).await.get::<_, bool>(0), "the first slot is taken over");
+    db.execute("insert into notes (id) values (2)", &[]).await;
     assert_eq!(next_id(&mut one).await, 2, "it skipped changes of other users");
     // The second slot retains WAL until the limit is exceeded.
     for _ in 0..4 {
-        world.execute("select pg_logical_emit_message(false, 'test', repeat('x', 4000000))", &[]).await;
+        db.execute("select pg_logical_emit_message(false, 'test', repeat('x', 4000000))", &[]).await;
     }
-    world
-        .wait_until(
-            "the forgotten slot is dropped",
-            "select not exists (select from pg_replication_slots where slot_name = 'it_gone_2')",
-            &[],
-        )
-        .await;
+    db.wait_until(
+        "the forgotten slot is dropped",
+        "select not exists (select from pg_replication_slots where slot_name = 'it_gone_2')",
+        &[],
+    )
+    .await;
     assert!(one.take_system_messages().iter().all(|(is_ok, _)| *is_ok), "no error is reported");
     // A stopped node leaves no slot.
-    drop((one, desk));
+    drop((one, harness));
     let left = "select not exists (select from pg_replication_slots where slot_name like 'it_gone%')";
-    world.wait_until("the slot is dropped with its node", left, &[]).await;
+    db.wait_until("the slot is dropped with its node", left, &[]).await;
     cluster.stop().await;
 }
 
 async fn a_stream_past_the_lag_limit_skips_ahead_and_reports_a_gap(_: Arc<TestDatabase>) {
     // A separate cluster: WAL of other tests would count and cause a gap.
     let cluster = Arc::new(Cluster::start_owner_only("behind").await);
-    let world = TestDatabase::new(cluster.clone()).await;
-    world.execute(NOTES, &[]).await;
+    let db = TestDatabase::new(cluster.clone()).await;
+    db.execute(NOTES, &[]).await;
     let settings = PostgresChangesSettings { max_lag_bytes: 4 << 20, ..PostgresChangesSettings::default() };
-    let desk = ChangesHarness::open_with(&world.url, settings);
-    let mut one = desk.subscribe_and_wait("a", claimant("anon", None), all_changes_of("notes")).await;
+    let harness = ChangesHarness::open_with(&db.url, settings);
+    let mut one = harness.subscribe_and_wait("a", principal("anon", None), all_changes_of("notes")).await;
     one.take_system_messages();
-    let held = desk.block_deliveries().await;
+    let held = harness.block_deliveries().await;
     for id in 1..=12 {
         // Incompressible data.
         let row = format!(
             "insert into notes (id, title) select {id}, string_agg(md5(random()::text), '') from generate_series(1, 30000)"
         );
-        world.execute(&row, &[]).await;
+        db.execute(&row, &[]).await;
     }
     let ended = "select not exists (select from pg_replication_slots where database = current_database())";
-    world.wait_until("PostgreSQL keeps no log for it any more", ended, &[]).await;
+    db.wait_until("PostgreSQL retains no WAL for it", ended, &[]).await;
     drop(held);
     one.wait_for_system_message(false, "Changes may have been missed").await;
     one.wait_for_system_message(true, SUBSCRIBED_MESSAGE).await;
     while one.try_next().is_some() {}
-    world.execute("insert into notes (id) values (100)", &[]).await;
+    db.execute("insert into notes (id) values (100)", &[]).await;
     assert_eq!(next_id(&mut one).await, 100);
-    drop((one, desk));
+    drop((one, harness));
     cluster.stop().await;
 }
 
-async fn another_node_takes_over_within_seconds_of_a_kill(world: Arc<TestDatabase>) {
-    world.execute(NOTES, &[]).await;
-    let (doomed, other) = (world.start_server_process().await, world.start_server().await);
+async fn another_node_takes_over_within_seconds_of_a_kill(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    let (doomed, other) = (db.start_server_process().await, db.start_server().await);
     let (mut hers, mut his) = (subscribed_client(&doomed).await, subscribed_client(&other).await);
-    world.execute("insert into notes (id) values (1)", &[]).await;
+    db.execute("insert into notes (id) values (1)", &[]).await;
     for socket in [&mut hers, &mut his] {
         assert_eq!(next_change(socket).await["data"]["record"]["id"], 1);
     }
     doomed.crash();
     let killed = Instant::now();
     let mut hers = subscribed_client(&other).await;
-    world.execute("insert into notes (id) values (2)", &[]).await;
+    db.execute("insert into notes (id) values (2)", &[]).await;
     for socket in [&mut hers, &mut his] {
         let frame = socket.next_frame().await;
         assert_eq!(frame.payload["data"]["record"]["id"], 2, "the next frame: {frame:?}");
@@ -362,9 +362,9 @@ async fn restarts_deliver_every_change_or_report_a_gap(_: Arc<TestDatabase>) {
     let user = User::new();
     let join = async |node: &TestServer| {
         let mut socket = node.channel_client(SerializerVersion::V2).await;
-        let asked =
+        let subscription =
             json!([{"event": "*", "schema": "public", "table": "todos", "filter": "body=neq.secret"}]);
-        let config = json!({"config": {"postgres_changes": asked}, "access_token": user.token});
+        let config = json!({"config": {"postgres_changes": subscription}, "access_token": user.token});
         assert_eq!(socket.try_join(TOPIC, config).await["status"], "ok");
         wait_until_subscribed(&mut socket).await;
         socket

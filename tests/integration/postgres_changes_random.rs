@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     TestCase, cases,
-    changes_harness::{ChangesHarness, Listener, claimant},
+    changes_harness::{ChangesHarness, Listener, principal},
     cluster::connect,
     harness::TestDatabase,
 };
@@ -88,16 +88,16 @@ struct Subscriber {
     system_messages: Vec<(bool, String)>,
 }
 
-async fn subscribers_receive_what_select_returns_for_them(world: Arc<TestDatabase>) {
+async fn subscribers_receive_what_select_returns_for_them(db: Arc<TestDatabase>) {
     let seed =
         std::env::var("ROLLCALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("ROLLCALL_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let users: Vec<Uuid> = (0..4).map(|_| Uuid::new_v4()).collect();
-    let admin = connect(&world.admin_url()).await;
+    let admin = connect(&db.admin_url()).await;
     let roles = "create role truth_members; grant truth_members to authenticated";
     admin.batch_execute(roles).await.expect("a superuser may");
-    world
+    db
         .execute(
             "create table public.members (team int, user_id uuid, primary key (team, user_id)); alter table public.members enable row level security;
             grant select on public.members to anon, authenticated, service_role;
@@ -115,30 +115,28 @@ async fn subscribers_receive_what_select_returns_for_them(world: Arc<TestDatabas
     for user in &users {
         for team in 1..=4 {
             if random.random_bool(0.4) {
-                world
-                    .execute(&format!("insert into members values ({team}, $user)"), &[("user", *user)])
-                    .await;
+                db.execute(&format!("insert into members values ({team}, $user)"), &[("user", *user)]).await;
             }
         }
     }
-    let desk = ChangesHarness::open(&world.url);
+    let harness = ChangesHarness::open(&db.url);
     let mut fence = 0;
     for number in 0..TABLES {
         let table = format!("t{number}");
-        let deletes_are_secured = create_table(&world, &table, &mut random).await;
-        let mut subscribers = subscribe(&desk, &table, &users, &mut random).await;
+        let deletes_are_secured = create_table(&db, &table, &mut random).await;
+        let mut subscribers = subscribe(&harness, &table, &users, &mut random).await;
         for _ in 0..STEPS {
             fence += 1;
             if random.random_bool(0.25) {
-                delete_rows(&world, &table, fence, deletes_are_secured, &mut subscribers, &mut random).await;
+                delete_rows(&db, &table, fence, deletes_are_secured, &mut subscribers, &mut random).await;
                 continue;
             }
-            let touched = apply_changes(&world, &table, fence, &users, &mut random).await;
+            let touched = apply_changes(&db, &table, fence, &users, &mut random).await;
             for subscriber in &mut subscribers {
-                let expected = selected_rows(&world, &table, &touched, subscriber).await;
-                let told = delivered_rows(subscriber, fence).await;
+                let expected = selected_rows(&db, &table, &touched, subscriber).await;
+                let delivered = delivered_rows(subscriber, fence).await;
                 assert_eq!(
-                    told, expected,
+                    delivered, expected,
                     "seed {seed}: {table} for {:?} with {}",
                     subscriber.principal, subscriber.condition
                 );
@@ -148,7 +146,7 @@ async fn subscribers_receive_what_select_returns_for_them(world: Arc<TestDatabas
 }
 
 /// Returns whether deletes are limited to users who could see the row.
-async fn create_table(world: &TestDatabase, table: &str, random: &mut StdRng) -> bool {
+async fn create_table(db: &TestDatabase, table: &str, random: &mut StdRng) -> bool {
     let mut statements = format!(
         "create table public.{table} (id int primary key, owner uuid, team int, level int, price numeric, body text,
           tags text[], mood public.mood, seen_at timestamptz, code char(3));
@@ -182,30 +180,30 @@ async fn create_table(world: &TestDatabase, table: &str, random: &mut StdRng) ->
         statements +=
             &format!("create policy p{number} on public.{table} {};", policy.replace("$table", table));
     }
-    world.execute(&statements, &[]).await;
+    db.execute(&statements, &[]).await;
     deletes_are_secured
 }
 
 async fn subscribe(
-    desk: &ChangesHarness,
+    harness: &ChangesHarness,
     table: &str,
     users: &[Uuid],
     random: &mut StdRng,
 ) -> Vec<Subscriber> {
-    let mut claimants: Vec<_> = users.iter().map(|user| claimant("authenticated", Some(*user))).collect();
-    claimants.extend([claimant("anon", None), claimant("service_role", None), claimants[0].clone()]);
+    let mut principals: Vec<_> = users.iter().map(|user| principal("authenticated", Some(*user))).collect();
+    principals.extend([principal("anon", None), principal("service_role", None), principals[0].clone()]);
     let mut subscribers = Vec::new();
-    for (number, who) in claimants.into_iter().enumerate() {
+    for (number, subscriber) in principals.into_iter().enumerate() {
         let (filter, condition) = *FILTERS.choose(random).expect("one");
-        let asked = json!([
+        let subscription = json!([
             {"event": "*", "schema": "public", "table": table, "filter": filter},
             {"event": "INSERT", "schema": "public", "table": "fence"},
         ]);
         let topic = format!("room {}", number % 3);
         subscribers.push(Subscriber {
-            principal: who.clone(),
+            principal: subscriber.clone(),
             condition,
-            listener: desk.subscribe_and_wait(&topic, who, asked).await,
+            listener: harness.subscribe_and_wait(&topic, subscriber, subscription).await,
             system_messages: Vec::new(),
         });
     }
@@ -214,7 +212,7 @@ async fn subscribe(
 
 /// Changes some rows once each, in one or several transactions. A row with the ID `fence` marks the end.
 async fn apply_changes(
-    world: &TestDatabase,
+    db: &TestDatabase,
     table: &str,
     fence: i32,
     users: &[Uuid],
@@ -247,14 +245,14 @@ async fn apply_changes(
     statements.push(format!("insert into public.fence values ({fence})"));
     let together = random.random_bool(0.5);
     let text = statements.join("; ");
-    world.execute(&if together { format!("begin; {text}; commit") } else { text }, &[]).await;
+    db.execute(&if together { format!("begin; {text}; commit") } else { text }, &[]).await;
     touched
 }
 
 /// Deletes some rows. With secured deletes a subscriber receives those it could see before and that match its filter;
 /// otherwise all that its filter can be evaluated on.
 async fn delete_rows(
-    world: &TestDatabase,
+    db: &TestDatabase,
     table: &str,
     fence: i32,
     is_secured: bool,
@@ -263,20 +261,20 @@ async fn delete_rows(
 ) {
     let ids: Vec<i32> = IDS.collect();
     let gone: Vec<i32> = ids.choose_multiple(random, 6).copied().collect();
-    let is_full: bool = world
+    let is_full: bool = db
         .query_row("select relreplident = 'f' from pg_class where oid = $1::text::regclass", &[&table])
         .await
         .get(0);
     let mut expected = Vec::new();
     for subscriber in &mut *subscribers {
         let seen: Vec<i64> = if is_secured {
-            selected_rows(world, table, &gone, subscriber).await.into_keys().collect()
+            selected_rows(db, table, &gone, subscriber).await.into_keys().collect()
         } else if is_full || subscriber.condition == "true" {
             let statement = format!(
                 "select coalesce(array_agg(id::bigint order by id), '{{}}') from public.{table} where id = any($1) and ({})",
                 subscriber.condition
             );
-            world.query_row(&statement, &[&gone]).await.get(0)
+            db.query_row(&statement, &[&gone]).await.get(0)
         } else {
             Vec::new()
         };
@@ -287,9 +285,9 @@ async fn delete_rows(
         "delete from public.{table} where id in ({}); insert into public.fence values ({fence})",
         ids.join(",")
     );
-    world.execute(&statement, &[]).await;
+    db.execute(&statement, &[]).await;
     for (subscriber, expected) in subscribers.iter_mut().zip(expected) {
-        let told: Vec<i64> = delivered_rows(subscriber, fence).await.into_keys().collect();
+        let delivered: Vec<i64> = delivered_rows(subscriber, fence).await.into_keys().collect();
         subscriber.system_messages.extend(subscriber.listener.take_system_messages());
         // Policies that use functions of schemas the role may not use, or the row as a whole, cannot be checked for a
         // deleted row. The delete is then not delivered, and a system message says so.
@@ -297,61 +295,60 @@ async fn delete_rows(
             text.contains("permission denied for schema private")
                 || text.contains("policies take the row as a whole")
         });
-        if told.is_empty() && cannot_be_asked {
+        if delivered.is_empty() && cannot_be_asked {
             continue;
         }
-        let Subscriber { principal: who, condition, system_messages: said, .. } = subscriber;
+        let Subscriber { principal, condition, system_messages: messages, .. } = subscriber;
         assert_eq!(
-            told, expected,
-            "deletes of {table} for {who:?} with {condition}; system messages: {said:?}"
+            delivered, expected,
+            "deletes of {table} for {principal:?} with {condition}; system messages: {messages:?}"
         );
     }
 }
 
 /// The changed rows that the subscriber may see and that match its condition, with the columns it may select.
 async fn selected_rows(
-    world: &TestDatabase,
+    db: &TestDatabase,
     table: &str,
     touched: &[i32],
     subscriber: &Subscriber,
 ) -> BTreeMap<i64, Value> {
-    let Subscriber { principal: who, condition, .. } = subscriber;
-    let columns: String = world
+    let Subscriber { principal, condition, .. } = subscriber;
+    let columns: String = db
         .query_row(
             "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
              where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and has_column_privilege($2::text, attrelid, attnum, 'select')",
-            &[&table, &&*who.role],
+            &[&table, &&*principal.role],
         )
         .await
         .get(0);
-    world.execute("begin", &[]).await;
-    world
-        .query_row(
-            "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
-            &[&&*who.role, &&*who.claims],
-        )
-        .await;
+    db.execute("begin", &[]).await;
+    db.query_row(
+        "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
+        &[&&*principal.role, &&*principal.claims],
+    )
+    .await;
     let statement = format!(
         "select coalesce(jsonb_agg(to_jsonb(shown)), '[]')::text from (select {columns} from public.{table} where id = any($1) and ({condition})) shown"
     );
-    let rows: String = world.query_row(&statement, &[&touched]).await.get(0);
-    world.execute("rollback", &[]).await;
+    let rows: String = db.query_row(&statement, &[&touched]).await.get(0);
+    db.execute("rollback", &[]).await;
     let rows: Vec<Value> = serde_json::from_str(&rows).expect("JSON");
     rows.into_iter().map(|row| (row["id"].as_i64().expect("an id"), row)).collect()
 }
 
 /// The changes delivered up to the fence.
 async fn delivered_rows(subscriber: &mut Subscriber, fence: i32) -> BTreeMap<i64, Value> {
-    let mut told = BTreeMap::new();
+    let mut delivered = BTreeMap::new();
     loop {
         let mut data = subscriber.listener.next().await["data"].take();
         if data["table"] == "fence" {
             assert_eq!(data["record"]["n"], fence);
-            return told;
+            return delivered;
         }
         let row = if data["type"] == "DELETE" { "old_record" } else { "record" };
         let record = data[row].take();
         let id = record["id"].as_i64().expect("an id");
-        assert!(told.insert(id, record).is_none(), "delivered twice");
+        assert!(delivered.insert(id, record).is_none(), "delivered twice");
     }
 }

@@ -28,14 +28,14 @@ pub fn cases() -> Vec<TestCase> {
     ]
 }
 
-async fn a_device_is_listed_and_disconnected_on_every_node(world: Arc<TestDatabase>) {
-    let (here, there) = (world.start_server().await, world.start_server().await);
+async fn a_device_is_listed_and_disconnected_on_every_node(db: Arc<TestDatabase>) {
+    let (here, there) = (db.start_server().await, db.start_server().await);
     let (user, friend) = (User::new(), User::new());
-    world.add_contact(&user, &friend).await;
+    db.add_contact(&user, &friend).await;
     here.post(&user, STATUS_PATH, json!({"status": "online", "device_id": "phone"})).await.expect_status(200);
     let mut web = there.socket_with(&user, "&device_id=web").await;
     let mut watcher = here.socket(&friend).await;
-    world
+    db
         .wait_until(
             "connected",
             "select exists (select from public.presence_devices where user_id = $user and device_id = 'web' and nodes <> '{}')",
@@ -77,8 +77,8 @@ async fn a_device_is_listed_and_disconnected_on_every_node(world: Arc<TestDataba
     here.delete(&friend, &format!("{DEVICES_PATH}/web")).await.expect_error(404, "NOT_FOUND");
 }
 
-async fn a_disconnected_device_returns_with_a_new_socket(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+async fn a_disconnected_device_returns_with_a_new_socket(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
     let user = User::new();
     let mut first = node.socket_with(&user, "&device_id=web").await;
     let status = |wanted: &str| {
@@ -87,22 +87,22 @@ async fn a_disconnected_device_returns_with_a_new_socket(world: Arc<TestDatabase
                where user_id = $user and device_id = 'web' and status = '{wanted}')"
         )
     };
-    world.wait_until("it is on", &status("online"), &[("user", user.id)]).await;
+    db.wait_until("it is on", &status("online"), &[("user", user.id)]).await;
     node.delete(&user, &format!("{DEVICES_PATH}/web")).await.expect_status(200);
     first.expect_close(1000).await;
-    world.wait_until("it is off", &status("offline"), &[("user", user.id)]).await;
+    db.wait_until("it is off", &status("offline"), &[("user", user.id)]).await;
 
     // Within the grace period of the old socket and after it.
     let _second = node.socket_with(&user, "&device_id=web").await;
-    world.wait_until("it is on again", &status("online"), &[("user", user.id)]).await;
+    db.wait_until("it is on again", &status("online"), &[("user", user.id)]).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    world.wait_until("it stays on", &status("online"), &[("user", user.id)]).await;
+    db.wait_until("it stays on", &status("online"), &[("user", user.id)]).await;
 }
 
-async fn many_users_can_be_queried_at_once(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn many_users_can_be_queried_at_once(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [user, friend, stranger] = [User::new(), User::new(), User::new()];
-    world.add_contact(&user, &friend).await;
+    db.add_contact(&user, &friend).await;
     for other in [&friend, &stranger] {
         node.post(other, STATUS_PATH, json!({"status": "dnd"})).await.expect_status(200);
     }
@@ -111,16 +111,16 @@ async fn many_users_can_be_queried_at_once(world: Arc<TestDatabase>) {
     let expected = json!({"user_id": friend.id, "status": "online", "availability": "dnd", "last_seen": ANY_TIME, "is_typing": false});
     assert_matches_pattern(&batch, &json!({"presences": {friend.id.to_string(): expected}}));
     let thousand: Vec<_> = (0..1_000).map(|_| Uuid::new_v4()).collect();
-    let nobody =
+    let empty =
         node.post(&user, "/api/presence/batch", json!({"user_ids": thousand})).await.expect_status(200);
-    assert_eq!(nobody, json!({"presences": {}}));
+    assert_eq!(empty, json!({"presences": {}}));
 }
 
-async fn last_seen_is_returned_only_where_it_is_shared(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn last_seen_is_returned_only_where_it_is_shared(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [user, friend, shy, stranger] = [User::new(), User::new(), User::new(), User::new()];
-    world.add_contact(&user, &friend).await;
-    world.add_contact(&user, &shy).await;
+    db.add_contact(&user, &friend).await;
+    db.add_contact(&user, &shy).await;
     for other in [&friend, &shy, &stranger] {
         node.post(other, STATUS_PATH, json!({"status": "offline"})).await.expect_status(200);
     }
@@ -138,10 +138,10 @@ async fn last_seen_is_returned_only_where_it_is_shared(world: Arc<TestDatabase>)
     }
 }
 
-async fn a_user_card_shows_the_device_count_only_to_its_owner(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_user_card_shows_the_device_count_only_to_its_owner(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [user, friend, listed] = [User::new(), User::new(), User::new()];
-    world.add_contact(&user, &friend).await;
+    db.add_contact(&user, &friend).await;
     node.post(&user, &format!("{VISIBILITY_PATH}/{}", listed.id), json!(null)).await.expect_status(201);
     for device in ["phone", "web"] {
         let body = json!({"status": "busy", "custom_status": "hi", "device_id": device});
@@ -175,15 +175,15 @@ async fn a_user_card_shows_the_device_count_only_to_its_owner(world: Arc<TestDat
     node.get(&User::new(), &path).await.expect_error(404, "NOT_FOUND");
 }
 
-async fn a_backend_broadcast_reaches_sockets_on_every_node(world: Arc<TestDatabase>) {
-    let (here, there) = (world.start_server().await, world.start_server().await);
+async fn a_backend_broadcast_reaches_sockets_on_every_node(db: Arc<TestDatabase>) {
+    let (here, there) = (db.start_server().await, db.start_server().await);
     let [ada, bob, away] = [User::new(), User::new(), User::new()];
     let mut sockets = [here.socket(&ada).await, there.socket(&ada).await, there.socket(&bob).await];
     for socket in &mut sockets {
         socket.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
     }
     let connected = "select count(*) = 2 from (select distinct user_id from public.presence_devices where nodes <> '{}') u";
-    world.wait_until("both are connected", connected, &[]).await;
+    db.wait_until("both are connected", connected, &[]).await;
 
     let payload = json!({"n": 1.5, "deep": {"text": "ünï \u{1F600}"}});
     let body = json!({

@@ -43,7 +43,7 @@ struct Users {
 }
 
 impl Users {
-    async fn create(world: &TestDatabase) -> Self {
+    async fn create(db: &TestDatabase) -> Self {
         let new = User::new;
         let cast = Self {
             viewer: new(),
@@ -59,7 +59,7 @@ impl Users {
         let Self {
             viewer,
             contact,
-            pending_contact: asked,
+            pending_contact: pending,
             hidden,
             blocked,
             teammate,
@@ -68,18 +68,18 @@ impl Users {
             partner,
         } = &cast;
         for contact in [contact, hidden, blocked] {
-            world.add_contact(viewer, contact).await;
+            db.add_contact(viewer, contact).await;
         }
         let ids = [
             ("viewer", viewer.id),
-            ("asked", asked.id),
+            ("asked", pending.id),
             ("hidden", hidden.id),
             ("blocked", blocked.id),
             ("teammate", teammate.id),
             ("open", open.id),
             ("partner", partner.id),
         ];
-        world
+        db
             .execute(
                 "insert into public.contacts (requester_id, addressee_id) values ($viewer, $asked);
                  insert into public.presence_settings (user_id, visibility)
@@ -94,8 +94,8 @@ impl Users {
                 &ids,
             )
             .await;
-        for user in [contact, asked, hidden, blocked, teammate, open, stranger, partner] {
-            world.set_status(user, "online").await;
+        for user in [contact, pending, hidden, blocked, teammate, open, stranger, partner] {
+            db.set_status(user, "online").await;
         }
         cast
     }
@@ -117,9 +117,9 @@ fn sorted<const N: usize>(mut users: [&User; N]) -> Vec<Uuid> {
     users.map(|user| user.id).to_vec()
 }
 
-async fn the_list_without_ids_has_every_visible_related_user(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let cast = Users::create(&world).await;
+async fn the_list_without_ids_has_every_visible_related_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let cast = Users::create(&db).await;
     let listed = node.get(&cast.viewer, USERS_PATH).await.expect_status(200);
     assert_eq!(ids_of(&listed), sorted([&cast.contact, &cast.teammate, &cast.partner]));
     let shape = json!({
@@ -129,10 +129,10 @@ async fn the_list_without_ids_has_every_visible_related_user(world: Arc<TestData
     assert_matches_pattern(&listed[0], &shape);
 }
 
-async fn unknown_and_invisible_ids_are_omitted(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let cast = Users::create(&world).await;
-    let everybody = [
+async fn unknown_and_invisible_ids_are_omitted(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let cast = Users::create(&db).await;
+    let ids_of_all = [
         cast.contact.id,
         cast.pending_contact.id,
         cast.hidden.id,
@@ -143,7 +143,7 @@ async fn unknown_and_invisible_ids_are_omitted(world: Arc<TestDatabase>) {
         cast.partner.id,
         Uuid::new_v4(),
     ];
-    let ids = everybody.map(|id| id.to_string()).join(",");
+    let ids = ids_of_all.map(|id| id.to_string()).join(",");
     let listed = node.get(&cast.viewer, &format!("{USERS_PATH}?user_ids={ids}")).await.expect_status(200);
     assert_eq!(
         ids_of(&listed),
@@ -154,9 +154,9 @@ async fn unknown_and_invisible_ids_are_omitted(world: Arc<TestDatabase>) {
     }
 }
 
-async fn unknown_and_invisible_users_are_indistinguishable(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let cast = Users::create(&world).await;
+async fn unknown_and_invisible_users_are_indistinguishable(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let cast = Users::create(&db).await;
     let unknown = node.get(&cast.viewer, &user_path(&User::new())).await;
     let (headers, unknown) = (unknown.headers.clone(), unknown.expect_error(404, "NOT_FOUND"));
     for user in [&cast.pending_contact, &cast.hidden, &cast.blocked, &cast.stranger] {
@@ -169,8 +169,8 @@ async fn unknown_and_invisible_users_are_indistinguishable(world: Arc<TestDataba
     }
 }
 
-async fn at_most_a_thousand_ids_are_accepted(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn at_most_a_thousand_ids_are_accepted(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     node.post(&user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     let mut ids: Vec<String> = (0..999).map(|_| Uuid::new_v4().to_string()).collect();
@@ -186,19 +186,19 @@ async fn at_most_a_thousand_ids_are_accepted(world: Arc<TestDatabase>) {
     none.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn each_malformed_id_is_named(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn each_malformed_id_is_named(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
-    let answer = node.get(&user, &format!("{USERS_PATH}?user_ids={},bob,%27;drop", user.id)).await;
-    let error = answer.expect_error(400, "INVALID_REQUEST");
+    let response = node.get(&user, &format!("{USERS_PATH}?user_ids={},bob,%27;drop", user.id)).await;
+    let error = response.expect_error(400, "INVALID_REQUEST");
     let fields: Vec<_> =
         error["details"].as_array().expect("details").iter().map(|one| &one["field"]).collect();
     assert_eq!(fields, ["user_ids[1]", "user_ids[2]"]);
     node.get(&user, &format!("{USERS_PATH}/bob")).await.expect_error(400, "INVALID_REQUEST");
 }
 
-async fn the_service_role_sees_every_user_in_full(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_service_role_sees_every_user_in_full(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     node.post(&user, STATUS_PATH, json!({"status": "invisible"})).await.expect_status(200);
     let seen = node.get(&service_user(), &user_path(&user)).await.expect_status(200);

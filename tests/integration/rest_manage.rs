@@ -69,8 +69,8 @@ fn routes(other: Uuid) -> Vec<(Method, String, Option<Value>)> {
     ]
 }
 
-async fn every_route_requires_a_user(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn every_route_requires_a_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let other = Uuid::new_v4();
     let mut all = routes(other);
     all.push((Method::POST, "/api/presence/batch".into(), Some(json!({"user_ids": [other]}))));
@@ -79,11 +79,11 @@ async fn every_route_requires_a_user(world: Arc<TestDatabase>) {
     all.push((Method::POST, BROADCAST_PATH.into(), Some(json!({}))));
     for (method, path, body) in all {
         let request = node.request(method, &path);
-        let answer = send(match body {
+        let response = send(match body {
             Some(body) => request.json(&body),
             None => request,
         });
-        answer.await.expect_error(401, "UNAUTHORIZED");
+        response.await.expect_error(401, "UNAUTHORIZED");
     }
     // A service token without a user must name one with `?user_id=`.
     for (method, path, body) in routes(other) {
@@ -91,8 +91,8 @@ async fn every_route_requires_a_user(world: Arc<TestDatabase>) {
     }
 }
 
-async fn malformed_input_is_rejected_and_names_the_field(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn malformed_input_is_rejected_and_names_the_field(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let me = user.id.to_string();
     let many: Vec<_> = (0..1_001).map(|_| Uuid::new_v4()).collect();
@@ -134,8 +134,8 @@ async fn malformed_input_is_rejected_and_names_the_field(world: Arc<TestDatabase
     }
 }
 
-async fn missing_objects_return_404(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn missing_objects_return_404(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let other = Uuid::new_v4();
     for (method, path) in [
@@ -159,8 +159,8 @@ async fn missing_objects_return_404(world: Arc<TestDatabase>) {
         .expect_error(405, "METHOD_NOT_ALLOWED");
 }
 
-async fn settings_can_be_replaced_or_patched(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn settings_can_be_replaced_or_patched(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let defaults = json!({
         "visibility": "contacts", "show_last_seen": true, "show_activity": true, "show_custom_status": true,
@@ -185,8 +185,8 @@ async fn settings_can_be_replaced_or_patched(world: Arc<TestDatabase>) {
     assert_eq!(node.get(&User::new(), SETTINGS_PATH).await.expect_status(200), defaults);
 }
 
-async fn the_visibility_list_can_be_replaced_or_edited(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_visibility_list_can_be_replaced_or_edited(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, friend, other) = (User::new(), User::new(), User::new());
     let listed = |ids: &[Uuid]| ids.iter().copied().collect::<BTreeSet<_>>();
     let read = |body: Value| serde_json::from_value::<BTreeSet<Uuid>>(body["user_ids"].clone()).expect("ids");
@@ -219,13 +219,13 @@ fn contact_json(user: &User, status: &str) -> Value {
     json!({"user_id": user.id, "status": status, "created_at": ANY_TIME, "accepted_at": accepted})
 }
 
-async fn a_contact_is_requested_accepted_and_removed(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_contact_is_requested_accepted_and_removed(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (ada, bob) = (User::new(), User::new());
-    let asked = node.post(&ada, CONTACTS_PATH, json!({"user_id": bob.id})).await.expect_status(201);
-    assert_matches_pattern(&asked, &contact_json(&bob, "pending_out"));
+    let request = node.post(&ada, CONTACTS_PATH, json!({"user_id": bob.id})).await.expect_status(201);
+    assert_matches_pattern(&request, &contact_json(&bob, "pending_out"));
     let again = node.post(&ada, CONTACTS_PATH, json!({"userId": bob.id})).await.expect_status(200);
-    assert_eq!(again, asked);
+    assert_eq!(again, request);
     assert_matches_pattern(
         &node.get(&bob, CONTACTS_PATH).await.expect_status(200),
         &json!([contact_json(&ada, "pending_in")]),
@@ -250,14 +250,14 @@ async fn a_contact_is_requested_accepted_and_removed(world: Arc<TestDatabase>) {
 
     node.post(&bob, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     let mut socket = node.socket(&ada).await;
-    socket.wait_until("bob is seen", |socket| socket.shows_online(bob.id)).await;
+    socket.wait_until("bob is visible", |socket| socket.shows_online(bob.id)).await;
     node.delete(&ada, &format!("{CONTACTS_PATH}/{}", bob.id)).await.expect_status(200);
-    socket.wait_until("bob is taken back", |socket| socket.hides(bob.id)).await;
+    socket.wait_until("bob is hidden", |socket| socket.hides(bob.id)).await;
     assert_eq!(node.get(&bob, CONTACTS_PATH).await.expect_status(200), json!([]));
 }
 
-async fn a_reciprocal_request_accepts_the_contact(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_reciprocal_request_accepts_the_contact(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (ada, bob) = (User::new(), User::new());
     node.post(&ada, CONTACTS_PATH, json!({"user_id": bob.id})).await.expect_status(201);
     let back = node.post(&bob, CONTACTS_PATH, json!({"user_id": ada.id})).await.expect_status(200);
@@ -269,7 +269,7 @@ async fn a_reciprocal_request_accepts_the_contact(world: Arc<TestDatabase>) {
         node.post(&dan, CONTACTS_PATH, json!({"user_id": eve.id})),
     );
     assert!(one.status.is_success() && other.status.is_success(), "{one:?} {other:?}");
-    let count = world
+    let count = db
         .query_row(
             "select count(*) from public.contacts where requester_id = any ($1)",
             &[&vec![eve.id, dan.id]],
@@ -278,27 +278,27 @@ async fn a_reciprocal_request_accepts_the_contact(world: Arc<TestDatabase>) {
     assert_eq!(count.get::<_, i64>(0), 1);
 }
 
-async fn a_block_hides_the_user_and_is_not_disclosed(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_block_hides_the_user_and_is_not_disclosed(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (ada, bob) = (User::new(), User::new());
-    world.add_contact(&ada, &bob).await;
+    db.add_contact(&ada, &bob).await;
     node.post(&ada, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
     let mut socket = node.socket(&bob).await;
-    socket.wait_until("ada is seen", |socket| socket.shows_online(ada.id)).await;
+    socket.wait_until("ada is visible", |socket| socket.shows_online(ada.id)).await;
 
     node.post(&ada, BLOCKS_PATH, json!({"user_id": bob.id})).await.expect_status(201);
     node.post(&ada, BLOCKS_PATH, json!({"user_id": bob.id})).await.expect_status(200);
-    socket.wait_until("ada is taken back", |socket| socket.hides(ada.id)).await;
+    socket.wait_until("ada is hidden", |socket| socket.hides(ada.id)).await;
     let blocks = node.get(&ada, BLOCKS_PATH).await.expect_status(200);
     assert_matches_pattern(&blocks, &json!([{"user_id": bob.id, "created_at": ANY_TIME}]));
     assert_eq!(node.get(&bob, BLOCKS_PATH).await.expect_status(200), json!([]));
     node.delete(&bob, &format!("{BLOCKS_PATH}/{}", ada.id)).await.expect_error(404, "NOT_FOUND");
     node.delete(&ada, &format!("{BLOCKS_PATH}/{}", bob.id)).await.expect_status(200);
-    socket.wait_until("ada is seen again", |socket| socket.shows_online(ada.id)).await;
+    socket.wait_until("ada is visible again", |socket| socket.shows_online(ada.id)).await;
 }
 
-async fn the_creator_manages_conversation_participants(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_creator_manages_conversation_participants(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let [ada, bob, eve] = [User::new(), User::new(), User::new()];
     let body = json!({"title": "  Plans <b> ", "participant_ids": [bob.id, bob.id]});
     let made = node.post(&ada, CONVERSATIONS_PATH, body).await.expect_status(201);
@@ -328,8 +328,8 @@ async fn the_creator_manages_conversation_participants(world: Arc<TestDatabase>)
     assert_eq!(node.get(&eve, CONVERSATIONS_PATH).await.expect_status(200), json!([]));
 }
 
-async fn acting_for_another_user_requires_permission(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, other) = (User::new(), User::new());
     for (method, path, body) in routes(Uuid::new_v4()) {
         let path = format!("{path}?user_id={}", user.id);
@@ -344,8 +344,8 @@ async fn acting_for_another_user_requires_permission(world: Arc<TestDatabase>) {
     assert_eq!(node.get(&admin, SETTINGS_PATH).await.expect_status(200)["visibility"], "contacts");
 }
 
-async fn management_writes_have_a_separate_rate_limit(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn management_writes_have_a_separate_rate_limit(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let path = format!("{BLOCKS_PATH}/{}", Uuid::new_v4());
     let first = node.patch(&user, SETTINGS_PATH, json!({})).await;
@@ -355,9 +355,9 @@ async fn management_writes_have_a_separate_rate_limit(world: Arc<TestDatabase>) 
     );
     let mut limited = None;
     for _ in 0..200 {
-        let answer = node.delete(&user, &path).await;
-        if answer.status.as_u16() == 429 {
-            limited = Some(answer);
+        let response = node.delete(&user, &path).await;
+        if response.status.as_u16() == 429 {
+            limited = Some(response);
             break;
         }
     }

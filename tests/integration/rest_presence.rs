@@ -35,8 +35,8 @@ fn user_path(user: &User) -> String {
     format!("{USERS_PATH}/{}", user.id)
 }
 
-async fn every_status_maps_to_a_basic_status_and_an_availability(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn every_status_maps_to_a_basic_status_and_an_availability(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for (status, reach, availability) in [
         ("online", "online", "online"),
         ("away", "away", "away"),
@@ -60,8 +60,8 @@ async fn every_status_maps_to_a_basic_status_and_an_availability(world: Arc<Test
     }
 }
 
-async fn status_fields_return_in_snake_case_for_every_input_case(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn status_fields_return_in_snake_case_for_every_input_case(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for names in [
         ["device_id", "custom_status", "custom_status_expires_at", "current_page"],
         ["deviceId", "customStatus", "customStatusExpiresAt", "currentPage"],
@@ -78,7 +78,7 @@ async fn status_fields_return_in_snake_case_for_every_input_case(world: Arc<Test
         });
         assert_matches_pattern(&node.post(&user, STATUS_PATH, body).await.expect_status(200), &expected);
         assert_matches_pattern(&node.get(&user, STATUS_PATH).await.expect_status(200), &expected);
-        let row = world
+        let row = db
             .query_row(
                 "select device_id, (select custom_status_expires_at from public.presence_choices)::text as expires
                  from public.presence_devices where user_id = $1",
@@ -93,12 +93,12 @@ async fn status_fields_return_in_snake_case_for_every_input_case(world: Arc<Test
             node.post(&user, STATUS_PATH, json!({"status": "busy", device: "phone", custom: null})).await;
         let kept = kept.expect_status(200);
         assert_eq!((kept.get("custom_status"), &kept["activity"]), (None, &json!("reading")), "{kept:#}");
-        world.execute("delete from public.presence_choices", &[]).await;
+        db.execute("delete from public.presence_choices", &[]).await;
     }
 }
 
-async fn markup_and_control_characters_in_texts_are_neutralized(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn markup_and_control_characters_in_texts_are_neutralized(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let body = json!({"status": "online", "custom_status": "<script>a\u{202e}b\u{7}</script>"});
     let set = node.post(&user, STATUS_PATH, body).await.expect_status(200);
@@ -111,8 +111,8 @@ async fn markup_and_control_characters_in_texts_are_neutralized(world: Arc<TestD
     assert_eq!(set["custom_status"], longest);
 }
 
-async fn a_value_outside_its_set_returns_422_and_a_malformed_one_400(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_value_outside_its_set_returns_422_and_a_malformed_one_400(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     for (body, status, code, field) in [
         (json!({"status": "sleeping"}), 422, "UNPROCESSABLE", "status"),
@@ -138,16 +138,16 @@ async fn a_value_outside_its_set_returns_422_and_a_malformed_one_400(world: Arc<
         ),
         (json!({"status": "away", "activity": {}}), 400, "INVALID_REQUEST", "activity"),
     ] {
-        let answer = node.post(&user, STATUS_PATH, body.clone()).await;
-        let error = answer.expect_error(status, code);
+        let response = node.post(&user, STATUS_PATH, body.clone()).await;
+        let error = response.expect_error(status, code);
         assert_eq!(error["details"][0]["field"], field, "{body}: {error:#}");
     }
     // Nothing was written: the user has no presence row.
     assert_eq!(node.get(&user, STATUS_PATH).await.expect_status(200), hidden_presence(user.id));
 }
 
-async fn every_route_requires_a_token(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn every_route_requires_a_token(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     for (method, path) in [
         (Method::POST, STATUS_PATH.to_owned()),
@@ -166,51 +166,50 @@ async fn every_route_requires_a_token(world: Arc<TestDatabase>) {
 }
 
 /// Returns the presence version and the time its row was written.
-async fn row_version(world: &TestDatabase, user: &User) -> (i64, String) {
+async fn row_version(db: &TestDatabase, user: &User) -> (i64, String) {
     let statement = "select version, xmin::text as written from public.user_presence where user_id = $1 and face = 'trusted'";
-    let row = world.query_row(statement, &[&user.id]).await;
+    let row = db.query_row(statement, &[&user.id]).await;
     (row.get("version"), row.get("written"))
 }
 
-async fn a_repeat_within_five_seconds_is_not_written_or_counted(world: Arc<TestDatabase>) {
-    let node =
-        world.start_server_with(|settings| settings.presence_updates_per_minute = Some("2".into())).await;
+async fn a_repeat_within_five_seconds_is_not_written_or_counted(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("2".into())).await;
     let user = User::new();
     let body = json!({"status": "busy", "custom_status": "writing"});
     let first = node.post(&user, STATUS_PATH, body.clone()).await;
     assert_eq!(first.header("ratelimit-remaining"), Some("1"));
     let first = first.expect_status(200);
-    let written = row_version(&world, &user).await;
+    let written = row_version(&db, &user).await;
     let device = "select xmin::text from public.presence_devices where user_id = $1";
-    let device_written: String = world.query_row(device, &[&user.id]).await.get(0);
+    let device_written: String = db.query_row(device, &[&user.id]).await.get(0);
     for _ in 0..5 {
         assert_eq!(node.post(&user, STATUS_PATH, body.clone()).await.expect_status(200), first);
     }
-    assert_eq!(row_version(&world, &user).await, written);
-    assert_eq!(world.query_row(device, &[&user.id]).await.get::<_, String>(0), device_written);
+    assert_eq!(row_version(&db, &user).await, written);
+    assert_eq!(db.query_row(device, &[&user.id]).await.get::<_, String>(0), device_written);
     let other = node.post(&user, STATUS_PATH, json!({"status": "online"})).await;
     assert_eq!(other.header("ratelimit-remaining"), Some("0"));
 }
 
-async fn a_status_changed_in_between_is_not_a_repeat(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_status_changed_in_between_is_not_a_repeat(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     node.post(&user, STATUS_PATH, json!({"status": "busy"})).await.expect_status(200);
-    world.set_status(&user, "away").await;
+    db.set_status(&user, "away").await;
     let again = node.post(&user, STATUS_PATH, json!({"status": "busy"})).await.expect_status(200);
     assert_eq!(again["availability"], "busy");
     assert_eq!(node.get(&user, STATUS_PATH).await.expect_status(200)["availability"], "busy");
 }
 
-async fn the_eleventh_update_in_a_minute_returns_429(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.presence_updates_per_minute = None).await;
+async fn the_eleventh_update_in_a_minute_returns_429(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = None).await;
     let (user, other) = (User::new(), User::new());
     for n in 0..10 {
         let body = json!({"status": "online", "custom_status": n.to_string()});
-        let answer = node.post(&user, STATUS_PATH, body).await;
-        assert_eq!(answer.header("ratelimit-limit"), Some("10"));
-        assert_eq!(answer.header("ratelimit-remaining"), Some(&*(9 - n).to_string()));
-        answer.expect_status(200);
+        let response = node.post(&user, STATUS_PATH, body).await;
+        assert_eq!(response.header("ratelimit-limit"), Some("10"));
+        assert_eq!(response.header("ratelimit-remaining"), Some(&*(9 - n).to_string()));
+        response.expect_status(200);
     }
     let limited = node.post(&user, STATUS_PATH, json!({"status": "away"})).await;
     let retry_after: u64 =
@@ -230,38 +229,35 @@ async fn the_eleventh_update_in_a_minute_returns_429(world: Arc<TestDatabase>) {
     assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| (1..=6_000).contains(&ms)), "{error}");
 }
 
-async fn a_heartbeat_keeps_a_device_and_sends_no_update(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_heartbeat_keeps_a_device_and_sends_no_update(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, viewer) = (User::new(), User::new());
-    world.add_contact(&user, &viewer).await;
+    db.add_contact(&user, &viewer).await;
     node.post(&user, STATUS_PATH, json!({"status": "online", "device_id": "phone"})).await.expect_status(200);
-    world
-        .execute("update public.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
+    db.execute("update public.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
         .await;
-    let written = row_version(&world, &user).await;
-    let answer = node
+    let written = row_version(&db, &user).await;
+    let response = node
         .post(&user, HEARTBEAT_PATH, json!({"deviceId": "phone", "active": true}))
         .await
         .expect_status(200);
-    assert_eq!((&answer["success"], &answer["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
-    assert!(answer["server_time"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()));
+    assert_eq!((&response["success"], &response["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
+    assert!(response["server_time"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()));
     let fresh = "select last_heartbeat_at > now() - interval '5 seconds' from public.presence_devices where user_id = $1";
-    assert!(world.query_row(fresh, &[&user.id]).await.get::<_, bool>(0));
-    assert_eq!(row_version(&world, &user).await, written);
+    assert!(db.query_row(fresh, &[&user.id]).await.get::<_, bool>(0));
+    assert_eq!(row_version(&db, &user).await, written);
     node.post(&user, HEARTBEAT_PATH, json!({})).await.expect_status(200);
     node.post(&user, HEARTBEAT_PATH, json!({"active": "yes"})).await.expect_error(400, "INVALID_REQUEST");
 
     // A device without heartbeats expires.
-    world
-        .execute("update public.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
+    db.execute("update public.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
         .await;
-    world
-        .wait_until(
-            "offline",
-            "select status = 'offline' from public.presence_devices where user_id = $user",
-            &[("user", user.id)],
-        )
-        .await;
+    db.wait_until(
+        "offline",
+        "select status = 'offline' from public.presence_devices where user_id = $user",
+        &[("user", user.id)],
+    )
+    .await;
     let gone = node.get(&viewer, &user_path(&user)).await.expect_status(200);
     assert_eq!(gone["status"], "offline");
     assert!(!gone["last_seen"].is_null());
@@ -276,8 +272,8 @@ async fn a_heartbeat_keeps_a_device_and_sends_no_update(world: Arc<TestDatabase>
     assert_eq!(node.get(&viewer, &user_path(&user)).await.expect_status(200)["status"], "offline");
 }
 
-async fn acting_for_another_user_requires_permission(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, admin, victim) =
         (User::new(), User::with_claims(json!({"permissions": ["presence:admin"]})), User::new());
     for path in [STATUS_PATH, HEARTBEAT_PATH] {
@@ -289,13 +285,12 @@ async fn acting_for_another_user_requires_permission(world: Arc<TestDatabase>) {
         }
     }
     assert!(
-        world
-            .query_row(
-                "select not exists (select from public.presence_devices where user_id = $1)",
-                &[&victim.id]
-            )
-            .await
-            .get::<_, bool>(0)
+        db.query_row(
+            "select not exists (select from public.presence_devices where user_id = $1)",
+            &[&victim.id]
+        )
+        .await
+        .get::<_, bool>(0)
     );
     let body = json!({"status": "dnd", "user_id": victim.id});
     for (caller, status) in [(&admin, "dnd"), (&service_user(), "busy")] {
@@ -307,16 +302,15 @@ async fn acting_for_another_user_requires_permission(world: Arc<TestDatabase>) {
     node.post(&service_user(), STATUS_PATH, json!({"status": "dnd"})).await.expect_error(401, "UNAUTHORIZED");
 }
 
-async fn an_invisible_user_is_offline_except_to_the_visibility_list(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn an_invisible_user_is_offline_except_to_the_visibility_list(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, contact, trusted) = (User::new(), User::new(), User::new());
-    world.add_contact(&user, &contact).await;
-    world
-        .execute(
-            "insert into public.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
-            &[("user", user.id), ("trusted", trusted.id)],
-        )
-        .await;
+    db.add_contact(&user, &contact).await;
+    db.execute(
+        "insert into public.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
+        &[("user", user.id), ("trusted", trusted.id)],
+    )
+    .await;
     let body =
         json!({"status": "online", "custom_status": "here", "activity": "typing", "current_page": "/x"});
     node.post(&user, STATUS_PATH, body).await.expect_status(200);

@@ -54,7 +54,7 @@ const SEED_CONTEXT: &str = "
 
 /// Creates a user with a row in every table, and two others: one on the user's visibility list, and one whose list has
 /// the user.
-async fn seed_user(world: &TestDatabase, node: &TestServer) -> [User; 3] {
+async fn seed_user(db: &TestDatabase, node: &TestServer) -> [User; 3] {
     let [user, friend, lister] = [User::new(), User::new(), User::new()];
     let body = json!({"status": "busy", "custom_status": "hi", "device_id": "phone", "activity": "reading"});
     node.post(&user, STATUS_PATH, body).await.expect_status(200);
@@ -63,33 +63,32 @@ async fn seed_user(world: &TestDatabase, node: &TestServer) -> [User; 3] {
     node.post(&lister, &format!("{VISIBILITY_PATH}/{}", user.id), json!(null)).await.expect_status(201);
     node.post(&user, BLOCKS_PATH, json!({"user_id": Uuid::new_v4()})).await.expect_status(201);
     node.post(&lister, BLOCKS_PATH, json!({"user_id": user.id})).await.expect_status(201);
-    world.add_contact(&user, &friend).await;
+    db.add_contact(&user, &friend).await;
     let made = node
         .post(&user, CONVERSATIONS_PATH, json!({"participant_ids": [friend.id]}))
         .await
         .expect_status(201);
     let typing = format!("{CONVERSATIONS_PATH}/{}/typing", made["id"].as_str().expect("an id"));
     node.post(&user, &typing, json!({"is_typing": true})).await.expect_status(200);
-    world
-        .execute(
-            "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
+    db.execute(
+        "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
              insert into public.team_members (team_id, user_id) select id, $user from team;
              insert into rollcall.presence
                  (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
                values (gen_random_uuid(), 1, 'lobby', false, 'k', 'ref', '{}', $user, now(), now())",
-            &[("user", user.id)],
-        )
-        .await;
-    world.execute(SEED_CONTEXT, &[("user", user.id)]).await;
+        &[("user", user.id)],
+    )
+    .await;
+    db.execute(SEED_CONTEXT, &[("user", user.id)]).await;
     [user, friend, lister]
 }
 
-async fn an_export_contains_all_own_data_and_no_other(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let [user, friend, lister] = seed_user(&world, &node).await;
-    let answer = node.get(&user, EXPORT_PATH).await;
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    let export = answer.expect_status(200);
+async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let [user, friend, lister] = seed_user(&db, &node).await;
+    let response = node.get(&user, EXPORT_PATH).await;
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    let export = response.expect_status(200);
     assert_eq!(export["user_id"], json!(user.id));
     let data = export["data"].as_object().expect("tables");
     for (table, rows) in data {
@@ -136,20 +135,19 @@ async fn an_export_contains_all_own_data_and_no_other(world: Arc<TestDatabase>) 
     assert!(empty, "{of_a_stranger:#}");
 }
 
-async fn an_erased_user_reads_as_never_seen(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let [user, friend, _] = seed_user(&world, &node).await;
+async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let [user, friend, _] = seed_user(&db, &node).await;
     let mut watcher = node.socket(&friend).await;
-    watcher.wait_until("the user is seen", |socket| socket.shows(user.id, "online", "busy")).await;
+    watcher.wait_until("the user is visible", |socket| socket.shows(user.id, "online", "busy")).await;
     let mut own = node.socket_with(&user, "&device_id=web").await;
     own.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
-    world
-        .wait_until(
-            "connected",
-            "select count(*) = 2 from public.presence_devices where user_id = $user",
-            &[("user", user.id)],
-        )
-        .await;
+    db.wait_until(
+        "connected",
+        "select count(*) = 2 from public.presence_devices where user_id = $user",
+        &[("user", user.id)],
+    )
+    .await;
 
     let erased = node.delete(&user, ME_PATH).await.expect_status(200);
     let expected = json!({
@@ -158,7 +156,7 @@ async fn an_erased_user_reads_as_never_seen(world: Arc<TestDatabase>) {
     });
     assert_eq!((&erased["success"], &erased["erased"]), (&json!(true), &expected));
     own.expect_close(1000).await;
-    watcher.wait_until("the user is taken back", |socket| socket.hides(user.id)).await;
+    watcher.wait_until("the user is hidden", |socket| socket.hides(user.id)).await;
 
     // Also after the grace period of the closed socket.
     tokio::time::sleep(Duration::from_millis(800)).await;
@@ -233,8 +231,8 @@ const NOT_USER_COLUMNS: &[&str] = &[
 
 /// Every UUID column in our tables is a user ID listed in `rollcall.personal_data`, or is known to be something else. A
 /// new table with a user ID that the export omits fails here.
-async fn every_column_that_names_a_user_is_accounted_for(world: Arc<TestDatabase>) {
-    let rows = world.sql.query(
+async fn every_column_that_names_a_user_is_accounted_for(db: Arc<TestDatabase>) {
+    let rows = db.sql.query(
         "select c.table_schema || '.' || c.table_name || '.' || c.column_name
          from information_schema.columns c
          join information_schema.tables t using (table_schema, table_name)
@@ -248,14 +246,11 @@ async fn every_column_that_names_a_user_is_accounted_for(world: Arc<TestDatabase
     let forgotten = rows.await.expect("catalogs can be read");
     let forgotten: Vec<&str> =
         forgotten.iter().map(|row| row.get(0)).filter(|name| !NOT_USER_COLUMNS.contains(name)).collect();
-    assert!(
-        forgotten.is_empty(),
-        "neither in rollcall.personal_data nor known to name no user: {forgotten:?}"
-    );
+    assert!(forgotten.is_empty(), "neither in rollcall.personal_data nor in NOT_USER_COLUMNS: {forgotten:?}");
 }
 
-async fn no_function_in_our_schema_is_executable_by_public(world: Arc<TestDatabase>) {
-    let open = world.sql.query(
+async fn no_function_in_our_schema_is_executable_by_public(db: Arc<TestDatabase>) {
+    let open = db.sql.query(
         "select p.proname::text from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
          where p.pronamespace = 'rollcall'::regnamespace and a.grantee = 0",
         &[],
@@ -264,13 +259,13 @@ async fn no_function_in_our_schema_is_executable_by_public(world: Arc<TestDataba
     assert!(open.is_empty(), "{:?}", open.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>());
 }
 
-async fn data_past_its_retention_is_deleted(world: Arc<TestDatabase>) {
+async fn data_past_its_retention_is_deleted(db: Arc<TestDatabase>) {
     let [fresh, stale, ancient] = [User::new(), User::new(), User::new()];
     for user in [&fresh, &stale, &ancient] {
-        world.set_status(user, "online").await;
-        world.set_status(user, "offline").await;
+        db.set_status(user, "online").await;
+        db.set_status(user, "offline").await;
     }
-    world
+    db
         .execute(
             "update public.presence_devices set last_heartbeat_at = now() - interval '100 days' where user_id = $stale;
              update public.user_last_seen set last_seen = now() - interval '100 days' where user_id = $stale;
@@ -282,7 +277,7 @@ async fn data_past_its_retention_is_deleted(world: Arc<TestDatabase>) {
             &[("stale", stale.id), ("ancient", ancient.id)],
         )
         .await;
-    let kept = world.query_row(
+    let kept = db.query_row(
         "select array(select user_id from public.presence_devices) as devices,
            array(select user_id from public.user_last_seen where last_seen is not null order by last_seen desc) as seen,
            (select count(*) from public.user_presence where user_id = $1) as faces,

@@ -27,16 +27,20 @@ pub fn cases() -> Vec<TestCase> {
     cases
 }
 
-async fn rolled_back_changes_are_not_sent(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn rolled_back_changes_are_not_sent(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
-    world.set_status(&subject, "online").await;
+    db.add_contact(&viewer, &subject).await;
+    db.set_status(&subject, "online").await;
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
-    world.execute("begin; select rollcall.set_status($s, 'busy'); insert into public.blocks values ($s, $v); rollback", &ids).await;
-    world.execute("begin; select rollcall.set_status($s, 'dnd'); savepoint a; select rollcall.set_status($s, 'away'); rollback to a; commit", &ids).await;
+    db.execute(
+        "begin; select rollcall.set_status($s, 'busy'); insert into public.blocks values ($s, $v); rollback",
+        &ids,
+    )
+    .await;
+    db.execute("begin; select rollcall.set_status($s, 'dnd'); savepoint a; select rollcall.set_status($s, 'away'); rollback to a; commit", &ids).await;
     let frame = socket.next_message().await;
     assert_eq!(
         (frame["data"]["status"].as_str(), frame["data"]["availability"].as_str()),
@@ -45,11 +49,11 @@ async fn rolled_back_changes_are_not_sent(world: Arc<TestDatabase>) {
     socket.expect_no_message(Duration::from_millis(500)).await;
 }
 
-async fn a_status_in_the_revoking_transaction_does_not_leak(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_status_in_the_revoking_transaction_does_not_leak(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
-    world.set_status(&subject, "online").await;
+    db.add_contact(&viewer, &subject).await;
+    db.set_status(&subject, "online").await;
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
@@ -57,26 +61,25 @@ async fn a_status_in_the_revoking_transaction_does_not_leak(world: Arc<TestDatab
         "begin; select rollcall.set_status($s, 'dnd'); insert into public.blocks values ($s, $v); commit",
         "begin; insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd'); commit",
     ] {
-        world.execute(script, &ids).await;
+        db.execute(script, &ids).await;
         let frame = socket.next_message().await;
         assert_eq!(frame["data"], crate::client::hidden_presence(subject.id));
-        world
-            .execute(
-                "begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit",
-                &ids,
-            )
-            .await;
+        db.execute(
+            "begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit",
+            &ids,
+        )
+        .await;
         socket.wait_until("back", |socket| socket.shows_online(subject.id)).await;
     }
 }
 
-async fn a_revocation_takes_under_250_ms_among_200_writers(world: Arc<TestDatabase>) {
+async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>) {
     const WRITERS: usize = 200;
     const ROUNDS: usize = 8;
     const LIMIT: Duration = Duration::from_millis(250);
-    let node = world.start_server().await;
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let stop = Arc::new(AtomicBool::new(false));
     let written = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
@@ -84,7 +87,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(world: Arc<TestDataba
         // The observed user is one of the writers.
         let user = if n == 0 { subject.clone() } else { User::new() };
         if n > 0 {
-            world.add_contact(&viewer, &user).await;
+            db.add_contact(&viewer, &user).await;
         }
         let mut socket = node.socket_with(&user, "&device_id=writer").await;
         let (stop, written) = (stop.clone(), written.clone());
@@ -111,7 +114,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(world: Arc<TestDataba
         .await;
     let until = Instant::now() + Duration::from_millis(500);
     while socket.receive(until).await.is_some() {}
-    let hand = world.connect().await;
+    let hand = db.connect().await;
     let mut took = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         socket.wait_until("some of the subject", |socket| !socket.hides(subject.id)).await;
@@ -122,12 +125,12 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(world: Arc<TestDataba
         let committed = loop {
             tokio::select! {
                 done = &mut block => { done.expect("the block"); break Instant::now() }
-                heard = socket.receive(Instant::now() + Duration::from_secs(5)) => assert!(heard.is_some()),
+                received = socket.receive(Instant::now() + Duration::from_secs(5)) => assert!(received.is_some()),
             }
         };
         // What is written from now on must never arrive.
         let secret = format!("secret {round}");
-        let told = {
+        let received_at = {
             let params: [&(dyn ToSql + Sync); 2] = [&subject.id, &secret];
             let write = hand.execute(
                 "insert into public.presence_choices (user_id, custom_status) values ($1, $2)
@@ -136,20 +139,18 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(world: Arc<TestDataba
             );
             let read = async {
                 socket
-                    .wait_until_within(Duration::from_secs(2), "taken back", |socket| {
-                        socket.hides(subject.id)
-                    })
+                    .wait_until_within(Duration::from_secs(2), "hidden", |socket| socket.hides(subject.id))
                     .await;
                 Instant::now()
             };
-            let (write, told) = tokio::join!(write, read);
+            let (write, received_at) = tokio::join!(write, read);
             write.expect("the secret");
-            told
+            received_at
         };
-        took.push(told.duration_since(committed));
+        took.push(received_at.duration_since(committed));
         let until = Instant::now() + Duration::from_millis(400);
-        while let Some(heard) = socket.receive(until).await {
-            let SocketEvent::Frame(frame) = heard else { panic!("{heard:?}") };
+        while let Some(received) = socket.receive(until).await {
+            let SocketEvent::Frame(frame) = received else { panic!("{received:?}") };
             assert_ne!(frame["data"]["user_id"], json!(subject.id), "received after the revocation: {frame}");
             assert!(!frame.to_string().contains("secret"), "{frame}");
         }
@@ -166,7 +167,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(world: Arc<TestDataba
     took.sort();
     let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     let updates = written.load(Ordering::Relaxed);
-    println!("revocations took {median:?} in the median, at most {slowest:?}, amid {updates} updates");
+    println!("revocations took {median:?} (median), at most {slowest:?}, during {updates} updates");
     // The machine may be busy: one round may be late, but not more.
     assert!(took.iter().filter(|took| **took >= LIMIT).count() <= 1, "{took:?}");
 }

@@ -51,7 +51,7 @@ async fn context_socket(node: &TestServer, user: &User, query: &str) -> Socket {
 
 fn assert_refused(opened: Result<Socket, SocketError>, status: u16) {
     match opened {
-        Err(SocketError::Http(answer)) => assert_eq!(answer.status().as_u16(), status),
+        Err(SocketError::Http(response)) => assert_eq!(response.status().as_u16(), status),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("the socket opened"),
     }
@@ -60,7 +60,7 @@ fn assert_refused(opened: Result<Socket, SocketError>, status: u16) {
 /// Waits for the reply to a heartbeat, after which all earlier messages have been processed.
 async fn skip_initial_messages(socket: &mut Socket) {
     socket.send_message(json!({"type": "heartbeat"})).await;
-    socket.find_message("the heartbeat's answer", |frame| frame["type"] == "heartbeat_ack").await;
+    socket.find_message("the heartbeat's reply", |frame| frame["type"] == "heartbeat_ack").await;
 }
 
 fn presence_json(user: &User, status: &str) -> Value {
@@ -71,12 +71,12 @@ fn presence_json(user: &User, status: &str) -> Value {
 
 // Device socket ------------------------------------------------------------------------------------------------
 
-async fn a_device_socket_gets_a_welcome_and_every_visible_user(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_device_socket_gets_a_welcome_and_every_visible_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, online, dnd, gone) = (User::new(), User::new(), User::new(), User::new());
     for (user, status) in [(&online, "online"), (&dnd, "dnd"), (&gone, "offline")] {
-        world.add_contact(&viewer, user).await;
-        world.set_status(user, status).await;
+        db.add_contact(&viewer, user).await;
+        db.set_status(user, status).await;
     }
     let mut socket = device_socket(&node, &viewer, "&device_id=phone").await;
     let welcome = socket.next_message().await;
@@ -98,24 +98,24 @@ async fn a_device_socket_gets_a_welcome_and_every_visible_user(world: Arc<TestDa
     ]) {
         assert_matches_pattern(frame, &expected);
     }
-    world.set_status(&online, "away").await;
+    db.set_status(&online, "away").await;
     socket.expect_message(presence_json(&online, "away")).await;
-    world.execute("delete from public.contacts where addressee_id = $user", &[("user", online.id)]).await;
+    db.execute("delete from public.contacts where addressee_id = $user", &[("user", online.id)]).await;
     let mut taken_back = presence_json(&online, "offline");
     taken_back["payload"]["last_seen_at"] = Value::Null;
     socket.expect_message(taken_back).await;
     socket.expect_no_message(QUIET_PERIOD).await;
 }
 
-async fn every_device_message_gets_a_response(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn every_device_message_gets_a_response(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
-    world.add_contact(&user, &friend).await;
-    let mut watching = device_socket(&node, &friend, "").await;
-    let welcome = watching.next_message().await;
+    db.add_contact(&user, &friend).await;
+    let mut watcher = device_socket(&node, &friend, "").await;
+    let welcome = watcher.next_message().await;
     assert_eq!(welcome["payload"]["device_id"], "default");
     let mut socket = device_socket(&node, &user, "").await;
-    watching.expect_message(presence_json(&user, "online")).await;
+    watcher.expect_message(presence_json(&user, "online")).await;
     socket.next_message().await;
     socket.expect_message(presence_json(&friend, "online")).await;
 
@@ -129,45 +129,44 @@ async fn every_device_message_gets_a_response(world: Arc<TestDatabase>) {
     socket.send_message(json!({"type": "presence_update", "payload": update})).await;
     let acknowledged = json!({"online_status": "busy", "custom_status": "‹i›out‹/i›"});
     socket.expect_message(json!({"type": "presence_update_ack", "payload": acknowledged})).await;
-    let mut told = presence_json(&user, "busy");
-    told["payload"]["custom_status"] = json!("‹i›out‹/i›");
-    watching.expect_message(told).await;
+    let mut expected = presence_json(&user, "busy");
+    expected["payload"]["custom_status"] = json!("‹i›out‹/i›");
+    watcher.expect_message(expected).await;
 
     socket.close().await;
-    let left = watching.find_message("the end", |frame| frame["payload"]["online_status"] == "offline").await;
+    let left = watcher.find_message("the end", |frame| frame["payload"]["online_status"] == "offline").await;
     assert_eq!(left["payload"]["user_id"], json!(user.id));
 }
 
-async fn a_second_device_sends_no_duplicate_update(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_second_device_sends_no_duplicate_update(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
-    world.add_contact(&user, &friend).await;
-    let mut watching = device_socket(&node, &friend, "").await;
-    watching.next_message().await;
+    db.add_contact(&user, &friend).await;
+    let mut watcher = device_socket(&node, &friend, "").await;
+    watcher.next_message().await;
     let phone = device_socket(&node, &user, "&device_id=phone").await;
-    watching.expect_message(presence_json(&user, "online")).await;
+    watcher.expect_message(presence_json(&user, "online")).await;
     let mut laptop = device_socket(&node, &user, "&device_id=laptop").await;
     laptop.next_message().await;
-    watching.expect_no_message(QUIET_PERIOD).await;
+    watcher.expect_no_message(QUIET_PERIOD).await;
     phone.close().await;
-    watching.expect_no_message(QUIET_PERIOD).await;
+    watcher.expect_no_message(QUIET_PERIOD).await;
     laptop.close().await;
-    watching.expect_message(presence_json(&user, "offline")).await;
+    watcher.expect_message(presence_json(&user, "offline")).await;
 }
 
-async fn typing_uses_the_format_of_each_dialect(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn typing_uses_the_format_of_each_dialect(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, friend, room) = (User::new(), User::new(), Uuid::new_v4());
-    world
-        .execute(
-            "insert into public.conversations (id, created_by) values ($room, $user);
+    db.execute(
+        "insert into public.conversations (id, created_by) values ($room, $user);
              insert into public.conversation_participants (conversation_id, user_id)
              values ($room, $user), ($room, $friend)",
-            &[("room", room), ("user", user.id), ("friend", friend.id)],
-        )
-        .await;
-    let mut watching = device_socket(&node, &friend, "").await;
-    watching.next_message().await;
+        &[("room", room), ("user", user.id), ("friend", friend.id)],
+    )
+    .await;
+    let mut watcher = device_socket(&node, &friend, "").await;
+    watcher.next_message().await;
     let (mut of_d, mut of_a) =
         (device_socket(&node, &user, "").await, context_socket(&node, &user, "").await);
     skip_initial_messages(&mut of_d).await;
@@ -177,20 +176,20 @@ async fn typing_uses_the_format_of_each_dialect(world: Arc<TestDatabase>) {
     };
     let fields = json!({"conversation_id": room, "is_typing": true});
     of_d.send_message(json!({"type": "typing", "payload": fields})).await;
-    let heard = watching.find_message("typing", |frame| frame["type"] == "typing_indicator").await;
-    assert_eq!(heard, indicator(true));
+    let received = watcher.find_message("typing", |frame| frame["type"] == "typing_indicator").await;
+    assert_eq!(received, indicator(true));
     of_a.send_message(json!({"type": "typing", "data": {"conversationId": room, "isTyping": false}})).await;
-    let heard = watching.find_message("its end", |frame| frame["type"] == "typing_indicator").await;
-    assert_eq!(heard, indicator(false));
+    let received = watcher.find_message("its end", |frame| frame["type"] == "typing_indicator").await;
+    assert_eq!(received, indicator(false));
 
     let elsewhere = json!({"conversation_id": Uuid::new_v4(), "is_typing": true});
     of_d.send_message(json!({"type": "typing", "payload": elsewhere})).await;
-    let error = of_d.find_message("a refusal", |frame| frame["type"] == "error").await;
+    let error = of_d.find_message("a rejection", |frame| frame["type"] == "error").await;
     assert_eq!(error["payload"]["code"], "NOT_FOUND");
 }
 
-async fn device_sockets_report_errors_and_stay_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn device_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut socket = device_socket(&node, &user, "").await;
     socket.next_message().await;
@@ -225,8 +224,8 @@ async fn device_sockets_report_errors_and_stay_open(world: Arc<TestDatabase>) {
     socket.expect_close(1009).await;
 }
 
-async fn a_device_socket_without_a_valid_token_gets_401(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_device_socket_without_a_valid_token_gets_401(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     assert_refused(open_socket(node.address, "/ws", &[]).await, 401);
     for token in
@@ -252,11 +251,11 @@ async fn a_device_socket_without_a_valid_token_gets_401(world: Arc<TestDatabase>
     assert_eq!((&welcome["user_id"], &welcome["device_id"]), (&json!(user.id), &json!("phone")));
 }
 
-async fn a_trusted_gateway_names_the_user_and_the_device(world: Arc<TestDatabase>) {
+async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) {
     let user = User::new();
     let headers = [("x-user-id", user.id.to_string()), ("x-device-id", "tv".to_owned())];
     let trusting =
-        world.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await;
+        db.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await;
     let mut socket = open_socket(trusting.address, "/ws", &headers).await.expect("the socket opens");
     let welcome = socket.next_message().await["payload"].take();
     assert_eq!((&welcome["user_id"], &welcome["device_id"]), (&json!(user.id), &json!("tv")));
@@ -264,7 +263,7 @@ async fn a_trusted_gateway_names_the_user_and_the_device(world: Arc<TestDatabase
         open_socket(trusting.address, "/api/v1/context/ws", &headers).await.expect("the socket opens");
     skip_initial_messages(&mut of_a).await;
 
-    let choosy = world
+    let choosy = db
         .start_server_with(|settings| {
             settings.trust_gateway_headers = Some("true".into());
             settings.trusted_gateways = Some("10.0.0.0/8".into());
@@ -275,9 +274,8 @@ async fn a_trusted_gateway_names_the_user_and_the_device(world: Arc<TestDatabase
     of_a.expect_close(4001).await;
 }
 
-async fn the_update_limit_is_shared_by_sockets_and_rest(world: Arc<TestDatabase>) {
-    let node =
-        world.start_server_with(|settings| settings.presence_updates_per_minute = Some("4".into())).await;
+async fn the_update_limit_is_shared_by_sockets_and_rest(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("4".into())).await;
     let user = User::new();
     let (mut one, mut other, mut of_b) = (
         device_socket(&node, &user, "&device_id=1").await,
@@ -289,20 +287,20 @@ async fn the_update_limit_is_shared_by_sockets_and_rest(world: Arc<TestDatabase>
     of_b.next_message().await;
     let update = |text: &str| json!({"type": "presence_update", "payload": {"online_status": "busy", "custom_status": text}});
     one.send_message(update("1")).await;
-    one.find_message("an answer", |frame| frame["type"] == "presence_update_ack").await;
+    one.find_message("a response", |frame| frame["type"] == "presence_update_ack").await;
     // A repeat does not count.
     one.send_message(update("1")).await;
-    one.find_message("an answer", |frame| frame["type"] == "presence_update_ack").await;
+    one.find_message("a response", |frame| frame["type"] == "presence_update_ack").await;
     other.send_message(update("2")).await;
-    other.find_message("an answer", |frame| frame["type"] == "presence_update_ack").await;
+    other.find_message("a response", |frame| frame["type"] == "presence_update_ack").await;
     node.post(&user, "/api/presence/status", json!({"status": "dnd"})).await.expect_status(200);
     of_b.send_message(json!({"type": "status", "data": {"status": "online"}})).await;
     of_b.send_message(json!({"type": "status", "data": {"status": "away"}})).await;
-    let error = of_b.find_message("a refusal", |frame| frame["type"] == "error").await;
+    let error = of_b.find_message("a rejection", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "RATE_LIMITED");
 
     one.send_message(update("3")).await;
-    let error = one.find_message("a refusal", |frame| frame["type"] == "error").await;
+    let error = one.find_message("a rejection", |frame| frame["type"] == "error").await;
     assert_eq!((&error["code"], &error["payload"]["code"]), (&json!("RATE_LIMITED"), &json!("RATE_LIMITED")));
     assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{error}");
     node.post(&user, "/api/presence/status", json!({"status": "away"}))
@@ -311,8 +309,8 @@ async fn the_update_limit_is_shared_by_sockets_and_rest(world: Arc<TestDatabase>
     skip_initial_messages(&mut one).await;
 }
 
-async fn tokens_expire_and_refresh_in_every_dialect(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn tokens_expire_and_refresh_in_every_dialect(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let short = user.token_for(3);
     let mut opened = Vec::new();
@@ -324,7 +322,7 @@ async fn tokens_expire_and_refresh_in_every_dialect(world: Arc<TestDatabase>) {
     }
     for (socket, _) in opened.iter_mut().filter(|(_, renewed)| *renewed) {
         socket.send_message(json!({"type": "auth", "token": User::new().token})).await;
-        let error = socket.find_message("a refusal", |frame| frame["type"] == "error").await;
+        let error = socket.find_message("a rejection", |frame| frame["type"] == "error").await;
         assert_eq!(error["code"], "FORBIDDEN");
         socket.send_message(json!({"type": "auth", "token": user.token})).await;
     }
@@ -351,8 +349,8 @@ async fn next_context_sync(socket: &mut Socket) -> Value {
     frame["data"].take()
 }
 
-async fn a_context_reaches_other_devices_on_every_node(world: Arc<TestDatabase>) {
-    let (here, there) = (world.start_server().await, world.start_server().await);
+async fn a_context_reaches_other_devices_on_every_node(db: Arc<TestDatabase>) {
+    let (here, there) = (db.start_server().await, db.start_server().await);
     let (user, room, notebook, persona) = (User::new(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let mut web = context_socket(&here, &user, "&device_id=web").await;
     let mut same = context_socket(&here, &user, "&device_id=web").await;
@@ -375,14 +373,14 @@ async fn a_context_reaches_other_devices_on_every_node(world: Arc<TestDatabase>)
         socket.expect_no_message(QUIET_PERIOD / 2).await;
     }
     web.send_message(json!({"type": "heartbeat"})).await;
-    let answer = web.next_message().await;
-    let at = answer["timestamp"].as_i64().expect("milliseconds");
-    assert_eq!(answer, json!({"type": "heartbeat_ack", "timestamp": at}));
+    let response = web.next_message().await;
+    let at = response["timestamp"].as_i64().expect("milliseconds");
+    assert_eq!(response, json!({"type": "heartbeat_ack", "timestamp": at}));
     assert!((jiff::Timestamp::now().as_millisecond() - at).abs() < 60_000);
 }
 
-async fn a_context_keeps_omitted_fields_and_ten_page_visits(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_context_keeps_omitted_fields_and_ten_page_visits(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, room) = (User::new(), Uuid::new_v4());
     let mut web = context_socket(&node, &user, "&device_id=web").await;
     let mut phone = context_socket(&node, &user, "&device_id=phone").await;
@@ -396,14 +394,14 @@ async fn a_context_keeps_omitted_fields_and_ten_page_visits(world: Arc<TestDatab
     let then = next_context_sync(&mut phone).await;
     assert_eq!((&then["activeConversationId"], &then["localTime"]), (&json!(room), &Value::Null));
 
-    for place in 0..12 {
+    for visit in 0..12 {
         web.send_message(context_update(
-            json!({"deviceId": "web", "lastNavigationPath": format!("/p/{place}")}),
+            json!({"deviceId": "web", "lastNavigationPath": format!("/p/{visit}")}),
         ))
         .await;
         skip_initial_messages(&mut web).await;
     }
-    let row = world
+    let row = db
         .query_row(
             "select navigation_history, last_active_at > now() - interval '1 minute'
              from public.presence_devices where user_id = $1 and device_id = 'web'",
@@ -411,42 +409,42 @@ async fn a_context_keeps_omitted_fields_and_ten_page_visits(world: Arc<TestDatab
         )
         .await;
     let history: Value = row.get(0);
-    let places: Vec<_> =
+    let visits: Vec<_> =
         history.as_array().expect("a list").iter().map(|step| step["path"].clone()).collect();
-    assert_eq!(places, (2..12).map(|place| json!(format!("/p/{place}"))).collect::<Vec<_>>());
+    assert_eq!(visits, (2..12).map(|visit| json!(format!("/p/{visit}"))).collect::<Vec<_>>());
     assert!(history[0]["at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{history}");
     assert!(row.get::<_, bool>(1));
 }
 
-async fn a_context_is_sent_to_no_other_user(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_context_is_sent_to_no_other_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
-    world.add_contact(&user, &friend).await;
-    let mut watching = device_socket(&node, &friend, "").await;
+    db.add_contact(&user, &friend).await;
+    let mut watcher = device_socket(&node, &friend, "").await;
     let mut theirs = context_socket(&node, &friend, "").await;
     let mut web = context_socket(&node, &user, "&device_id=web").await;
     let mut own = device_socket(&node, &user, "&device_id=phone").await;
-    watching.find_message("online", |frame| frame["payload"]["user_id"] == json!(user.id)).await;
+    watcher.find_message("online", |frame| frame["payload"]["user_id"] == json!(user.id)).await;
     own.next_message().await;
     own.next_message().await;
     skip_initial_messages(&mut web).await;
     let version = "select max(version) from public.user_presence where user_id = $1";
-    let before: i64 = world.query_row(version, &[&user.id]).await.get(0);
+    let before: i64 = db.query_row(version, &[&user.id]).await.get(0);
     web.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": "/secret"}))).await;
     skip_initial_messages(&mut web).await;
-    watching.expect_no_message(QUIET_PERIOD).await;
+    watcher.expect_no_message(QUIET_PERIOD).await;
     theirs.expect_no_message(QUIET_PERIOD / 4).await;
     // The device socket has no message for it.
     own.expect_no_message(QUIET_PERIOD / 4).await;
-    assert_eq!(world.query_row(version, &[&user.id]).await.get::<_, i64>(0), before, "no face was written");
+    assert_eq!(db.query_row(version, &[&user.id]).await.get::<_, i64>(0), before, "no face was written");
 }
 
-async fn a_context_written_in_sql_reaches_sockets_as_well(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_context_written_in_sql_reaches_sockets_as_well(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut phone = context_socket(&node, &user, "&device_id=phone").await;
     skip_initial_messages(&mut phone).await;
-    world
+    db
         .execute(
             "insert into public.presence_devices (user_id, device_id, last_navigation_path) values ($user, 'desk', '/a')",
             &[("user", user.id)],
@@ -454,7 +452,7 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(world: Arc<TestDatabas
         .await;
     let data = next_context_sync(&mut phone).await;
     assert_eq!((&data["deviceId"], &data["lastNavigationPath"]), (&json!("desk"), &json!("/a")));
-    world
+    db
         .execute(
             "update public.presence_devices set last_navigation_path = '/b' where user_id = $user and device_id = 'desk'",
             &[("user", user.id)],
@@ -463,53 +461,51 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(world: Arc<TestDatabas
     assert_eq!(next_context_sync(&mut phone).await["lastNavigationPath"], "/b");
 }
 
-async fn a_missed_context_is_resent(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_missed_context_is_resent(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut phone = context_socket(&node, &user, "&device_id=phone").await;
     skip_initial_messages(&mut phone).await;
     // One transaction: the listener is gone when the notification is sent.
-    world
-        .execute(
-            "begin;
+    db.execute(
+        "begin;
              select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
              insert into public.presence_devices (user_id, device_id, last_navigation_path)
                values ($user, 'desk', '/missed');
              commit",
-            &[("user", user.id)],
-        )
-        .await;
+        &[("user", user.id)],
+    )
+    .await;
     assert_eq!(next_context_sync(&mut phone).await["lastNavigationPath"], "/missed");
 }
 
-async fn a_context_socket_belongs_to_its_named_device(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_context_socket_belongs_to_its_named_device(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
-    world.add_contact(&user, &friend).await;
-    let mut watching = device_socket(&node, &friend, "").await;
-    watching.next_message().await;
+    db.add_contact(&user, &friend).await;
+    let mut watcher = device_socket(&node, &friend, "").await;
+    watcher.next_message().await;
     let mut socket = context_socket(&node, &user, "").await;
-    watching.expect_message(presence_json(&user, "online")).await;
+    watcher.expect_message(presence_json(&user, "online")).await;
     socket.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": "/a"}))).await;
     skip_initial_messages(&mut socket).await;
-    world
-        .wait_until(
-            "the named device is connected, the unnamed one is not",
-            "select array_agg(device_id || ' ' || status || ' ' || cardinality(nodes) order by device_id)
+    db.wait_until(
+        "the named device is connected, the unnamed one is not",
+        "select array_agg(device_id || ' ' || status || ' ' || cardinality(nodes) order by device_id)
                 = '{default offline 0,web online 1}' from public.presence_devices where user_id = $user",
-            &[("user", user.id)],
-        )
-        .await;
-    watching.expect_no_message(QUIET_PERIOD).await;
+        &[("user", user.id)],
+    )
+    .await;
+    watcher.expect_no_message(QUIET_PERIOD).await;
     // A device does not receive its own context, not even the first one.
     socket.expect_no_message(Duration::from_millis(50)).await;
     socket.close().await;
-    watching.expect_message(presence_json(&user, "offline")).await;
+    watcher.expect_message(presence_json(&user, "offline")).await;
 }
 
-async fn context_sockets_report_errors_and_stay_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn context_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let mut socket = context_socket(&node, &User::new(), "").await;
     for (message, code, field) in [
         (Message::text("["), "INVALID_REQUEST", None),
@@ -535,9 +531,8 @@ async fn context_sockets_report_errors_and_stay_open(world: Arc<TestDatabase>) {
     skip_initial_messages(&mut socket).await;
 }
 
-async fn context_updates_are_rate_limited(world: Arc<TestDatabase>) {
-    let node =
-        world.start_server_with(|settings| settings.context_requests_per_minute = Some("2".into())).await;
+async fn context_updates_are_rate_limited(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("2".into())).await;
     let mut socket = context_socket(&node, &User::new(), "").await;
     for path in ["/1", "/2", "/3"] {
         socket.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": path}))).await;
@@ -548,8 +543,8 @@ async fn context_updates_are_rate_limited(world: Arc<TestDatabase>) {
     skip_initial_messages(&mut socket).await;
 }
 
-async fn a_context_socket_without_a_valid_token_closes_with_4001(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_context_socket_without_a_valid_token_closes_with_4001(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let strangers = [
         String::new(),
@@ -564,12 +559,12 @@ async fn a_context_socket_without_a_valid_token_closes_with_4001(world: Arc<Test
     let mut socket = open_socket(node.address, "/api/v1/context/ws", &[]).await.expect("it upgrades");
     socket.expect_close(4001).await;
     // A plain HTTP request gets a description.
-    let answer = crate::client::send(node.request(reqwest::Method::GET, "/api/v1/context/ws")).await;
-    answer.expect_error(426, "UPGRADE_REQUIRED");
+    let response = crate::client::send(node.request(reqwest::Method::GET, "/api/v1/context/ws")).await;
+    response.expect_error(426, "UPGRADE_REQUIRED");
 }
 
-async fn the_second_port_serves_only_the_context_socket(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.ws_port = Some("0".into())).await;
+async fn the_second_port_serves_only_the_context_socket(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.ws_port = Some("0".into())).await;
     let address = node.context_address.expect("a second port");
     assert_ne!(address, node.address);
     let user = User::new();
@@ -583,5 +578,5 @@ async fn the_second_port_serves_only_the_context_socket(world: Arc<TestDatabase>
     assert_refused(open_socket(address, &format!("/ws?token={}", user.token), &[]).await, 404);
     // On the main port this path is the console page.
     assert_refused(open_socket(node.address, &format!("/?token={}", user.token), &[]).await, 200);
-    assert!(world.start_server().await.context_address.is_none());
+    assert!(db.start_server().await.context_address.is_none());
 }

@@ -39,16 +39,16 @@ pub fn cases() -> Vec<TestCase> {
     ]
 }
 
-async fn the_first_frame_is_the_initial_state(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_first_frame_is_the_initial_state(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, online, dnd) = (User::new(), User::new(), User::new());
     let mut alone = node.socket(&viewer).await;
     alone.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
 
-    world.add_contact(&viewer, &online).await;
-    world.add_contact(&dnd, &viewer).await;
-    world.set_status(&online, "online").await;
-    world.set_status(&dnd, "dnd").await;
+    db.add_contact(&viewer, &online).await;
+    db.add_contact(&dnd, &viewer).await;
+    db.set_status(&online, "online").await;
+    db.set_status(&dnd, "dnd").await;
     let mut socket = node.socket(&viewer).await;
     let mut first = socket.next_message().await;
     let presences = first["data"]["presences"].as_array_mut().expect("a list");
@@ -62,10 +62,10 @@ async fn the_first_frame_is_the_initial_state(world: Arc<TestDatabase>) {
     );
 }
 
-async fn updates_have_their_exact_shape(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn updates_have_their_exact_shape(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut socket = node.socket(&viewer).await;
     socket.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
     for (body, status) in [
@@ -81,32 +81,32 @@ async fn updates_have_their_exact_shape(world: Arc<TestDatabase>) {
     }
 }
 
-async fn typing_messages_are_accepted(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn typing_messages_are_accepted(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut socket = node.socket(&user).await;
     socket.find_message("the start", |frame| frame["type"] == "initial_state").await;
     socket
         .send_message(json!({"type": "typing", "data": {"conversation_id": user.id, "is_typing": 1}}))
         .await;
-    let error = socket.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = socket.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(
         (&error["code"], &error["details"][0]["field"]),
         (&json!("INVALID_REQUEST"), &json!("data.is_typing"))
     );
 }
 
-async fn more_users_can_be_followed_by_query_and_message(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn more_users_can_be_followed_by_query_and_message(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, open, also_open, hidden) = (User::new(), User::new(), User::new(), User::new());
-    world
+    db
         .execute(
             "insert into public.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
             &[("a", open.id), ("b", also_open.id)],
         )
         .await;
     for user in [&open, &also_open, &hidden] {
-        world.set_status(user, "online").await;
+        db.set_status(user, "online").await;
     }
     let mut socket = node.socket_with(&viewer, &format!("&user_ids={},{}", open.id, hidden.id)).await;
     let first = socket.next_message().await;
@@ -116,36 +116,36 @@ async fn more_users_can_be_followed_by_query_and_message(world: Arc<TestDatabase
     socket.send_message(json!({"type": "subscribe", "data": {"user_ids": [also_open.id, hidden.id]}})).await;
     socket.wait_until("the one who is visible", |socket| socket.shows_online(also_open.id)).await;
     assert!(socket.hides(hidden.id));
-    world.set_status(&also_open, "away").await;
+    db.set_status(&also_open, "away").await;
     socket.wait_until("an update of theirs", |socket| socket.shows(also_open.id, "away", "away")).await;
 
     let too_many: Vec<_> = (0..1_001).map(|_| User::new().id).collect();
     socket.send_message(json!({"type": "subscribe", "data": {"user_ids": too_many}})).await;
-    let error = socket.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = socket.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "INVALID_REQUEST");
     let refused = node.socket_for_token(&viewer.token, "&user_ids=bob").await;
-    assert!(matches!(refused, Err(SocketError::Http(answer)) if answer.status() == 400));
+    assert!(matches!(refused, Err(SocketError::Http(response)) if response.status() == 400));
 }
 
-async fn visibility_changes_send_the_user_or_hide_it(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn visibility_changes_send_the_user_or_hide_it(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.set_status(&subject, "busy").await;
+    db.set_status(&subject, "busy").await;
     let mut socket = node.socket(&viewer).await;
     socket.expect_message(json!({"type": "initial_state", "data": {"presences": []}})).await;
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let face =
         json!({"user_id": subject.id, "status": "online", "availability": "busy", "last_seen": ANY_TIME});
     socket.expect_message(json!({"type": "presence_update", "data": face})).await;
-    world.execute("delete from public.contacts", &[]).await;
+    db.execute("delete from public.contacts", &[]).await;
     socket.expect_message(json!({"type": "presence_update", "data": hidden_presence(subject.id)})).await;
     socket.expect_no_message(QUIET_PERIOD).await;
 }
 
-async fn two_sockets_of_one_device_are_one_device(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn two_sockets_of_one_device_are_one_device(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     watching.next_message().await;
     let first = node.socket_with(&subject, "&device_id=tab").await;
@@ -155,18 +155,17 @@ async fn two_sockets_of_one_device_are_one_device(world: Arc<TestDatabase>) {
     watching.expect_no_message(QUIET_PERIOD).await;
     first.close().await;
     watching.expect_no_message(QUIET_PERIOD).await;
-    let devices = world
-        .query_row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id])
-        .await;
+    let devices =
+        db.query_row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id]).await;
     assert_eq!(devices.get::<_, i64>(0), 1);
     second.close().await;
     watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
-async fn a_user_is_online_until_the_last_device_disconnects(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_user_is_online_until_the_last_device_disconnects(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     watching.next_message().await;
     let phone = node.socket_with(&subject, "&device_id=phone").await;
@@ -182,10 +181,10 @@ async fn a_user_is_online_until_the_last_device_disconnects(world: Arc<TestDatab
     watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
-async fn a_reload_within_the_grace_period_sends_nothing(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     watching.next_message().await;
     let mut page = node.socket(&subject).await;
@@ -198,10 +197,10 @@ async fn a_reload_within_the_grace_period_sends_nothing(world: Arc<TestDatabase>
     watching.expect_no_message(Duration::from_secs(3)).await;
 }
 
-async fn a_closed_socket_is_offline_after_the_grace_period(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
+async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     watching.next_message().await;
     for abruptly in [false, true] {
@@ -227,10 +226,10 @@ async fn a_closed_socket_is_offline_after_the_grace_period(world: Arc<TestDataba
     }
 }
 
-async fn an_idle_user_is_away_until_the_next_activity(world: Arc<TestDatabase>) {
-    let node = world.start_server_with(|settings| settings.idle_after = Some("1s".into())).await;
+async fn an_idle_user_is_away_until_the_next_activity(db: Arc<TestDatabase>) {
+    let node = db.start_server_with(|settings| settings.idle_after = Some("1s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     watching.next_message().await;
     let mut page = node.socket(&subject).await;
@@ -248,10 +247,10 @@ async fn an_idle_user_is_away_until_the_next_activity(world: Arc<TestDatabase>) 
     watching.wait_until("back", |socket| socket.shows_online(subject.id)).await;
 }
 
-async fn a_status_set_on_a_socket_is_sent_back_to_the_user(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_status_set_on_a_socket_is_sent_back_to_the_user(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.add_contact(&viewer, &subject).await;
+    db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
     let mut own = node.socket_with(&subject, &format!("&user_ids={}", subject.id)).await;
     own.next_message().await;
@@ -261,7 +260,7 @@ async fn a_status_set_on_a_socket_is_sent_back_to_the_user(world: Arc<TestDataba
         assert_eq!(socket.presences[&subject.id]["custom_status"], "quiet");
     }
     own.send_message(json!({"type": "status", "data": {"status": "nope"}})).await;
-    let error = own.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = own.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(
         (&error["code"], &error["details"][0]["field"]),
         (&json!("UNPROCESSABLE"), &json!("data.status"))
@@ -270,8 +269,8 @@ async fn a_status_set_on_a_socket_is_sent_back_to_the_user(world: Arc<TestDataba
     watching.wait_until("offline at once", |socket| socket.shows_offline(subject.id)).await;
 }
 
-async fn heartbeats_get_no_response(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn heartbeats_get_no_response(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut socket = node.socket(&user).await;
     socket.next_message().await;
@@ -281,8 +280,8 @@ async fn heartbeats_get_no_response(world: Arc<TestDatabase>) {
     socket.expect_no_message(QUIET_PERIOD).await;
 }
 
-async fn an_expired_token_sends_an_error_and_closes_with_4401(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn an_expired_token_sends_an_error_and_closes_with_4401(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut socket = node.socket_for_token(&user.token_for(3), "").await.expect("still valid");
     let before = socket.expect_close(4401).await;
@@ -290,20 +289,20 @@ async fn an_expired_token_sends_an_error_and_closes_with_4401(world: Arc<TestDat
     assert_eq!(codes.last(), Some(&&json!("TOKEN_EXPIRED")), "{before:?}");
 }
 
-async fn a_refreshed_token_keeps_the_socket_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_refreshed_token_keeps_the_socket_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, subject) = (User::new(), User::new());
-    world.add_contact(&user, &subject).await;
+    db.add_contact(&user, &subject).await;
     let mut socket = node.socket_for_token(&user.token_for(3), "").await.expect("still valid");
     socket.next_message().await;
     socket.send_message(json!({"type": "auth", "token": user.token})).await;
     socket.expect_no_message(Duration::from_secs(4)).await;
-    world.set_status(&subject, "online").await;
+    db.set_status(&subject, "online").await;
     socket.wait_until("an update", |socket| socket.shows_online(subject.id)).await;
 }
 
-async fn a_token_of_another_user_is_rejected(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_token_of_another_user_is_rejected(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (user, other) = (User::new(), User::new());
     let mut socket = node.socket(&user).await;
     socket.next_message().await;
@@ -320,8 +319,8 @@ async fn a_token_of_another_user_is_rejected(world: Arc<TestDatabase>) {
     socket.expect_no_message(Duration::from_millis(200)).await;
 }
 
-async fn handshakes_without_a_valid_token_get_401(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn handshakes_without_a_valid_token_get_401(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let strangers = [
         String::new(),
@@ -332,15 +331,15 @@ async fn handshakes_without_a_valid_token_get_401(world: Arc<TestDatabase>) {
     ];
     for token in strangers {
         match node.socket_for_token(&token, "").await {
-            Err(SocketError::Http(answer)) => assert_eq!(answer.status(), 401, "{token}"),
+            Err(SocketError::Http(response)) => assert_eq!(response.status(), 401, "{token}"),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("{token} opened a socket"),
         }
     }
 }
 
-async fn invalid_messages_get_an_error_and_the_socket_stays_open(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn invalid_messages_get_an_error_and_the_socket_stays_open(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let mut socket = node.socket(&user).await;
     socket.next_message().await;
@@ -372,10 +371,10 @@ async fn invalid_messages_get_an_error_and_the_socket_stays_open(world: Arc<Test
     socket.wait_until("the socket works as before", |socket| socket.shows_online(user.id)).await;
 }
 
-async fn a_frame_over_64_kib_closes_with_1009(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn a_frame_over_64_kib_closes_with_1009(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, user) = (User::new(), User::new());
-    world.add_contact(&viewer, &user).await;
+    db.add_contact(&viewer, &user).await;
     let mut watching = node.socket(&viewer).await;
     watching.next_message().await;
     let mut socket = node.socket(&user).await;
@@ -388,8 +387,8 @@ async fn a_frame_over_64_kib_closes_with_1009(world: Arc<TestDatabase>) {
     watching.wait_until("it went offline", |socket| socket.shows_offline(user.id)).await;
 }
 
-async fn shutdown_closes_sockets_with_1001(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn shutdown_closes_sockets_with_1001(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let users: Vec<User> = (0..5).map(|_| User::new()).collect();
     let mut sockets = Vec::new();
     for user in &users {
@@ -407,6 +406,6 @@ async fn shutdown_closes_sockets_with_1001(world: Arc<TestDatabase>) {
     stopping.await.expect("no panic").expect("an orderly stop");
     // The node gave up its lease: no user is left online.
     let live =
-        world.query_row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
+        db.query_row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
     assert_eq!(live.get::<_, i64>(0), 0);
 }

@@ -25,7 +25,7 @@ pub fn cases() -> Vec<TestCase> {
 
 /// A viewer who follows a contact and a stranger.
 struct SchemaChangeTest {
-    world: Arc<TestDatabase>,
+    db: Arc<TestDatabase>,
     node: Arc<TestServer>,
     viewer: User,
     /// The observed users: a contact and a stranger.
@@ -35,58 +35,58 @@ struct SchemaChangeTest {
 }
 
 impl SchemaChangeTest {
-    async fn open(world: Arc<TestDatabase>) -> Self {
-        let node = world.start_server().await;
+    async fn open(db: Arc<TestDatabase>) -> Self {
+        let node = db.start_server().await;
         let (viewer, subjects) = (User::new(), [User::new(), User::new()]);
-        world.add_contact(&viewer, &subjects[0]).await;
+        db.add_contact(&viewer, &subjects[0]).await;
         for subject in &subjects {
-            world.set_status(subject, "busy").await;
+            db.set_status(subject, "busy").await;
         }
         let mut socket = node.socket_with(&viewer, &follow_query(&subjects)).await;
         socket.next_message().await;
-        let mut scene = Self { world, node, viewer, subjects, socket, statuses_set: 0 };
-        scene.check_consistency("the beginning").await;
-        scene
+        let mut test = Self { db, node, viewer, subjects, socket, statuses_set: 0 };
+        test.check_consistency("the beginning").await;
+        test
     }
 
     /// Executes a statement as the DBA and checks consistency, then again after a new status of each observed user.
     async fn execute_and_check(&mut self, statement: &str) {
-        self.world.execute(statement, &[]).await;
+        self.db.execute(statement, &[]).await;
         self.check_consistency(statement).await;
-        let word = ["dnd", "online", "busy", "away"][self.statuses_set % 4];
+        let status = ["dnd", "online", "busy", "away"][self.statuses_set % 4];
         self.statuses_set += 1;
         for subject in &self.subjects {
-            self.world.set_status(subject, word).await;
+            self.db.set_status(subject, status).await;
         }
-        self.check_consistency(&format!("{word}, after {statement}")).await;
+        self.check_consistency(&format!("{status}, after {statement}")).await;
     }
 
     /// Checks that the open socket, a new socket and REST show what `select` as the viewer returns.
     async fn check_consistency(&mut self, when: &str) {
         let ids = self.subjects.each_ref().map(|subject| subject.id);
-        let truth = selected_presences(&self.world, self.viewer.id, &ids).await;
-        let shows = |socket: &Socket| shown_presences(socket, &ids) == truth;
-        self.socket.wait_until(&format!("{truth:?} after {when}"), shows).await;
+        let selected = selected_presences(&self.db, self.viewer.id, &ids).await;
+        let shows = |socket: &Socket| shown_presences(socket, &ids) == selected;
+        self.socket.wait_until(&format!("{selected:?} after {when}"), shows).await;
         let mut fresh = self.node.socket_with(&self.viewer, &follow_query(&self.subjects)).await;
         fresh
-            .wait_until(&format!("a new socket: {truth:?} after {when}"), |socket| {
+            .wait_until(&format!("a new socket: {selected:?} after {when}"), |socket| {
                 socket.frames > 0 && shows(socket)
             })
             .await;
         fresh.close().await;
         let path = format!("/api/presence/users?user_ids={},{}", ids[0], ids[1]);
-        let answer = self.node.get(&self.viewer, &path).await;
-        if answer.status == 200 {
-            let list = answer.body.as_array().expect("a list");
-            let told = ids.map(|id| {
+        let response = self.node.get(&self.viewer, &path).await;
+        if response.status == 200 {
+            let list = response.body.as_array().expect("a list");
+            let rest = ids.map(|id| {
                 list.iter()
                     .find(|face| face["user_id"] == json!(id))
                     .map(|face| describe_presence(&face["availability"]))
             });
-            assert_eq!(told, truth, "REST, after {when}");
+            assert_eq!(rest, selected, "REST, after {when}");
         } else {
             // If the query fails, REST returns an error and no old data.
-            assert_eq!(truth, [None, None], "{answer:?} after {when}");
+            assert_eq!(selected, [None, None], "{response:?} after {when}");
         }
     }
 }
@@ -95,8 +95,8 @@ fn follow_query(subjects: &[User; 2]) -> String {
     format!("&user_ids={},{}", subjects[0].id, subjects[1].id)
 }
 
-fn describe_presence(word: &Value) -> String {
-    word.as_str().expect("a status").to_owned()
+fn describe_presence(status: &Value) -> String {
+    status.as_str().expect("a status").to_owned()
 }
 
 /// Returns the status of users as a socket shows it, if any.
@@ -106,9 +106,9 @@ fn shown_presences(socket: &Socket, ids: &[Uuid; 2]) -> [Option<String>; 2] {
 
 /// Returns the status of users that `select` as the viewer returns; none if it fails. Of two faces the trusted one is
 /// used.
-async fn selected_presences(world: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2]) -> [Option<String>; 2] {
+async fn selected_presences(db: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2]) -> [Option<String>; 2] {
     let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
-    let sql = world.connect().await;
+    let sql = db.connect().await;
     sql.batch_execute("begin").await.expect("begins");
     let acting =
         "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
@@ -119,8 +119,8 @@ async fn selected_presences(world: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2])
     ids.map(|id| rows.iter().rev().find(|row| row.get::<_, Uuid>(0) == id).map(|row| row.get(1)))
 }
 
-async fn policies_and_grants_can_be_removed_and_restored(world: Arc<TestDatabase>) {
-    let mut scene = SchemaChangeTest::open(world).await;
+async fn policies_and_grants_can_be_removed_and_restored(db: Arc<TestDatabase>) {
+    let mut test = SchemaChangeTest::open(db).await;
     for statement in [
         "revoke select on public.user_presence from authenticated",
         "grant select on public.user_presence to authenticated",
@@ -137,19 +137,19 @@ async fn policies_and_grants_can_be_removed_and_restored(world: Arc<TestDatabase
         "alter table public.user_presence force row level security",
         "alter table public.user_presence no force row level security",
     ] {
-        scene.execute_and_check(statement).await;
+        test.execute_and_check(statement).await;
     }
 
     // The server queries as the viewer in this schema, so every query fails: nothing is shown, and errors are reported.
-    scene.world.execute("revoke usage on schema rollcall from authenticated", &[]).await;
-    scene.socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
-    let ids = scene.subjects.each_ref().map(|subject| subject.id);
-    scene.socket.wait_until("nothing is shown", |socket| shown_presences(socket, &ids) == [None, None]).await;
-    scene.execute_and_check("grant usage on schema rollcall to authenticated").await;
+    test.db.execute("revoke usage on schema rollcall from authenticated", &[]).await;
+    test.socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
+    let ids = test.subjects.each_ref().map(|subject| subject.id);
+    test.socket.wait_until("nothing is shown", |socket| shown_presences(socket, &ids) == [None, None]).await;
+    test.execute_and_check("grant usage on schema rollcall to authenticated").await;
 }
 
-async fn tables_can_change_their_columns(world: Arc<TestDatabase>) {
-    let mut scene = SchemaChangeTest::open(world).await;
+async fn tables_can_change_their_columns(db: Arc<TestDatabase>) {
+    let mut test = SchemaChangeTest::open(db).await;
     for statement in [
         "alter table public.user_presence add column mood text default 'fine'",
         "alter table public.user_presence drop column mood",
@@ -161,10 +161,10 @@ async fn tables_can_change_their_columns(world: Arc<TestDatabase>) {
         "create index on public.contacts (note)",
         "cluster public.contacts using contacts_pkey",
     ] {
-        scene.execute_and_check(statement).await;
+        test.execute_and_check(statement).await;
     }
     // Every route still writes and reads.
-    let (node, user) = (scene.node.clone(), scene.subjects[0].clone());
+    let (node, user) = (test.node.clone(), test.subjects[0].clone());
     node.post(&user, "/api/presence/status", json!({"status": "dnd", "custom_status": "x"}))
         .await
         .expect_status(200);
@@ -172,52 +172,50 @@ async fn tables_can_change_their_columns(world: Arc<TestDatabase>) {
     node.get(&user, "/api/presence/devices").await.expect_status(200);
     node.get(&user, "/api/presence/export").await.expect_status(200);
     node.get(&user, "/api/contacts").await.expect_status(200);
-    scene.check_consistency("the routes").await;
+    test.check_consistency("the routes").await;
 }
 
-async fn tables_can_be_dropped_and_restored(world: Arc<TestDatabase>) {
-    let mut scene = SchemaChangeTest::open(world).await;
+async fn tables_can_be_dropped_and_restored(db: Arc<TestDatabase>) {
+    let mut test = SchemaChangeTest::open(db).await;
     // The policy's function reads this table.
-    scene.world.execute("alter table public.contacts rename to elsewhere", &[]).await;
-    scene.check_consistency("contacts renamed").await;
-    scene.world.execute("alter table public.elsewhere rename to contacts", &[]).await;
-    scene.execute_and_check("select").await;
+    test.db.execute("alter table public.contacts rename to elsewhere", &[]).await;
+    test.check_consistency("contacts renamed").await;
+    test.db.execute("alter table public.elsewhere rename to contacts", &[]).await;
+    test.execute_and_check("select").await;
 
-    scene.world.execute("alter table public.user_presence rename to elsewhere", &[]).await;
-    let answer = scene.node.get(&scene.viewer, "/api/presence/users").await;
-    assert!(answer.status.as_u16() >= 500, "{answer:?}");
-    let said = scene.node.post(&scene.subjects[0], "/api/presence/status", json!({"status": "dnd"})).await;
-    assert!(said.status.as_u16() >= 500, "a failed write is not acknowledged: {said:?}");
-    scene.world.execute("alter table public.elsewhere rename to user_presence", &[]).await;
-    scene.execute_and_check("select").await;
-    scene
-        .node
-        .post(&scene.subjects[0], "/api/presence/status", json!({"status": "dnd"}))
+    test.db.execute("alter table public.user_presence rename to elsewhere", &[]).await;
+    let response = test.node.get(&test.viewer, "/api/presence/users").await;
+    assert!(response.status.as_u16() >= 500, "{response:?}");
+    let rejected = test.node.post(&test.subjects[0], "/api/presence/status", json!({"status": "dnd"})).await;
+    assert!(rejected.status.as_u16() >= 500, "a failed write is not acknowledged: {rejected:?}");
+    test.db.execute("alter table public.elsewhere rename to user_presence", &[]).await;
+    test.execute_and_check("select").await;
+    test.node
+        .post(&test.subjects[0], "/api/presence/status", json!({"status": "dnd"}))
         .await
         .expect_status(200);
-    scene.check_consistency("all is back").await;
+    test.check_consistency("all is back").await;
 }
 
-async fn grants_on_user_written_tables_apply_at_once(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn grants_on_user_written_tables_apply_at_once(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
     let settings = async || node.patch(&user, "/api/presence/settings", json!({"show_typing": false})).await;
     let contacts = async || node.get(&user, "/api/contacts").await;
     settings().await.expect_status(200);
     contacts().await.expect_status(200);
-    world.execute("revoke insert, update on public.presence_settings from authenticated; revoke select on public.contacts from authenticated", &[]).await;
+    db.execute("revoke insert, update on public.presence_settings from authenticated; revoke select on public.contacts from authenticated", &[]).await;
     settings().await.expect_error(403, "FORBIDDEN");
     contacts().await.expect_error(403, "FORBIDDEN");
-    world.execute("grant insert, update on public.presence_settings to authenticated; grant select on public.contacts to authenticated", &[]).await;
+    db.execute("grant insert, update on public.presence_settings to authenticated; grant select on public.contacts to authenticated", &[]).await;
     settings().await.expect_status(200);
     contacts().await.expect_status(200);
 }
 
-async fn revoking_a_grant_closes_private_channels(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn revoking_a_grant_closes_private_channels(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let user = User::new();
-    world
-        .execute("create policy everybody on realtime.messages for select to authenticated using (true)", &[])
+    db.execute("create policy everyone on realtime.messages for select to authenticated using (true)", &[])
         .await;
     for (taken, given) in [
         (
@@ -225,17 +223,17 @@ async fn revoking_a_grant_closes_private_channels(world: Arc<TestDatabase>) {
             "grant select on realtime.messages to authenticated",
         ),
         (
-            "drop policy everybody on realtime.messages",
-            "create policy everybody on realtime.messages for select to authenticated using (true)",
+            "drop policy everyone on realtime.messages",
+            "create policy everyone on realtime.messages for select to authenticated using (true)",
         ),
     ] {
         let mut socket = node.channel_client(SerializerVersion::V2).await;
         socket.join_private("realtime:room", &user.token, json!({})).await;
-        world.execute(taken, &[]).await;
+        db.execute(taken, &[]).await;
         socket.expect_channel_error("realtime:room").await;
         let payload = json!({"config": {"private": true}, "access_token": user.token});
         socket.join_error("realtime:room", payload).await;
-        world.execute(given, &[]).await;
+        db.execute(given, &[]).await;
         let mut socket = node.channel_client(SerializerVersion::V2).await;
         socket.join_private("realtime:room", &user.token, json!({})).await;
     }

@@ -65,21 +65,21 @@ impl Expectation {
 
 /// Executes statements as the owner. After each, an open socket must meet its expectation. `$v` is the viewer, `$s` the
 /// online user it follows, `$o` another user.
-async fn run_script(world: &TestDatabase, script: &[(&str, Expectation)]) {
-    let node = world.start_server().await;
+async fn run_script(db: &TestDatabase, script: &[(&str, Expectation)]) {
+    let node = db.start_server().await;
     let (viewer, subject, other) = (User::new(), User::new(), User::new());
     let ids = [("v", viewer.id), ("s", subject.id), ("o", other.id)];
-    world.set_status(&subject, "online").await;
+    db.set_status(&subject, "online").await;
     let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
     socket.next_message().await;
-    for (statement, belief) in script {
-        world.execute(statement, &ids).await;
-        let what = format!("{belief:?} after: {statement}");
-        socket.wait_until(&what, |socket| belief.is_met(socket, subject.id)).await;
+    for (statement, expectation) in script {
+        db.execute(statement, &ids).await;
+        let what = format!("{expectation:?} after: {statement}");
+        socket.wait_until(&what, |socket| expectation.is_met(socket, subject.id)).await;
         // A new socket shows the same.
         let mut fresh = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
         fresh.next_message().await;
-        assert!(belief.is_met(&fresh, subject.id), "{what}; a new socket shows {:?}", fresh.presences);
+        assert!(expectation.is_met(&fresh, subject.id), "{what}; a new socket shows {:?}", fresh.presences);
         assert_eq!(without_times(&fresh, subject.id), without_times(&socket, subject.id), "{what}");
         fresh.close().await;
     }
@@ -97,9 +97,9 @@ fn without_times(socket: &Socket, subject: Uuid) -> Option<Value> {
 const ADD_CONTACT: &str =
     "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $s, now())";
 
-async fn device_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
-        &world,
+        &db,
         &[
             (ADD_CONTACT, ONLINE),
             ("update public.presence_devices set status = 'away' where user_id = $s", Shows("away", "away")),
@@ -124,9 +124,9 @@ async fn device_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn choice_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
-        &world,
+        &db,
         &[
             (ADD_CONTACT, ONLINE),
             (
@@ -149,8 +149,8 @@ async fn choice_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn setting_changes_reach_sockets(world: Arc<TestDatabase>) {
-    run_script(&world, &[
+async fn setting_changes_reach_sockets(db: Arc<TestDatabase>) {
+    run_script(&db, &[
         ("select", Hidden),
         ("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", ONLINE),
         ("update public.presence_settings set visibility = 'contacts'", Hidden),
@@ -170,9 +170,9 @@ async fn setting_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn contact_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn contact_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
-        &world,
+        &db,
         &[
             ("insert into public.contacts (requester_id, addressee_id) values ($s, $v)", Hidden),
             ("update public.contacts set accepted_at = now()", ONLINE),
@@ -188,9 +188,9 @@ async fn contact_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn block_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
-        &world,
+        &db,
         &[
             (ADD_CONTACT, ONLINE),
             ("insert into public.blocks (blocker_id, blocked_id) values ($s, $v)", Hidden),
@@ -206,10 +206,10 @@ async fn block_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn team_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn team_changes_reach_sockets(db: Arc<TestDatabase>) {
     const JOIN: &str = "insert into public.team_members (team_id, user_id)
         select id, unnest(array[$v, $s]::uuid[]) from public.teams where name = 'a'";
-    run_script(&world, &[
+    run_script(&db, &[
         ("insert into public.teams (name, owner_id) values ('a', $o), ('b', $o)", Hidden),
         ("insert into public.presence_settings (user_id, visibility) values ($s, 'team')", Hidden),
         (JOIN, ONLINE),
@@ -222,9 +222,9 @@ async fn team_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn visibility_list_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
-        &world,
+        &db,
         &[
             (ADD_CONTACT, ONLINE),
             ("insert into public.presence_choices (user_id, chosen) values ($s, 'invisible')", ShownOffline),
@@ -241,33 +241,31 @@ async fn visibility_list_changes_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn conversation_changes_reach_sockets(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
-    world.set_status(&subject, "online").await;
+    db.set_status(&subject, "online").await;
     let ids = [("v", viewer.id), ("s", subject.id)];
-    world
-        .execute("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", &ids)
+    db.execute("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", &ids)
         .await;
     // Not followed: relevant only through the conversation.
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
     assert!(socket.hides(subject.id));
-    world
-        .execute(
-            "with room as (insert into public.conversations (created_by) values ($v) returning id)
+    db.execute(
+        "with room as (insert into public.conversations (created_by) values ($v) returning id)
              insert into public.conversation_participants (conversation_id, user_id)
              select id, unnest(array[$v, $s]::uuid[]) from room",
-            &ids,
-        )
-        .await;
+        &ids,
+    )
+    .await;
     socket.wait_until("related", |socket| socket.shows_online(subject.id)).await;
-    world.execute("delete from public.conversation_participants where user_id = $s", &ids).await;
+    db.execute("delete from public.conversation_participants where user_id = $s", &ids).await;
     socket.wait_until("not related", |socket| socket.hides(subject.id)).await;
 }
 
-async fn manual_face_updates_reach_sockets(world: Arc<TestDatabase>) {
-    run_script(&world, &[
+async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
+    run_script(&db, &[
         (ADD_CONTACT, ONLINE),
         ("update public.user_presence set status = 'dnd' where user_id = $s", Shows("online", "dnd")),
         ("update public.user_presence set status = 'offline', reach = 'offline', last_seen = now() where user_id = $s", ShownOffline),
@@ -279,26 +277,26 @@ async fn manual_face_updates_reach_sockets(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn policy_changes_reach_sockets(world: Arc<TestDatabase>) {
+async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
     const DEFAULT_POLICY: &str =
         r#""a viewer sees the one face that is shown to them" on public.user_presence"#;
-    run_script(&world, &[
+    run_script(&db, &[
         ("select", Hidden),
-        ("create policy everybody on public.user_presence for select to authenticated using (face = 'public')", ONLINE),
-        ("alter policy everybody on public.user_presence using (false)", Hidden),
+        ("create policy everyone on public.user_presence for select to authenticated using (face = 'public')", ONLINE),
+        ("alter policy everyone on public.user_presence using (false)", Hidden),
         (ADD_CONTACT, ONLINE),
         (&format!("drop policy {DEFAULT_POLICY}"), Hidden),
-        ("alter policy everybody on public.user_presence using (face = 'public')", ONLINE),
-        ("create policy nobody on public.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
-        ("drop policy nobody on public.user_presence", ONLINE),
-        ("drop policy everybody on public.user_presence", Hidden),
+        ("alter policy everyone on public.user_presence using (face = 'public')", ONLINE),
+        ("create policy restricted on public.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
+        ("drop policy restricted on public.user_presence", ONLINE),
+        ("drop policy everyone on public.user_presence", Hidden),
         ("create policy again on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))", ONLINE),
     ])
     .await;
 }
 
-async fn a_custom_table_is_watched_once_a_policy_reads_it(world: Arc<TestDatabase>) {
-    run_script(&world, &[
+async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>) {
+    run_script(&db, &[
         ("create table public.guests (viewer uuid, host uuid); grant select on public.guests to authenticated", Hidden),
         ("insert into public.guests values ($v, $s)", Hidden),
         ("create policy guests on public.user_presence for select to authenticated using (face = 'public' and
@@ -319,8 +317,8 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(world: Arc<TestDatabas
     .await;
 }
 
-async fn a_policy_that_reads_presence_is_checked_at_every_change(world: Arc<TestDatabase>) {
-    run_script(&world, &[
+async fn a_policy_that_reads_presence_is_checked_at_every_change(db: Arc<TestDatabase>) {
+    run_script(&db, &[
         (ADD_CONTACT, ONLINE),
         ("create policy awake on public.user_presence as restrictive for select to authenticated using (status <> 'busy')", ONLINE),
         ("select rollcall.set_status($s, 'busy')", Hidden),
@@ -331,9 +329,9 @@ async fn a_policy_that_reads_presence_is_checked_at_every_change(world: Arc<Test
     .await;
 }
 
-async fn a_user_erased_in_sql_is_hidden(world: Arc<TestDatabase>) {
+async fn a_user_erased_in_sql_is_hidden(db: Arc<TestDatabase>) {
     run_script(
-        &world,
+        &db,
         &[
             (ADD_CONTACT, ONLINE),
             (
@@ -352,12 +350,12 @@ async fn a_user_erased_in_sql_is_hidden(world: Arc<TestDatabase>) {
     .await;
 }
 
-async fn concurrent_changes_of_many_users_arrive(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn concurrent_changes_of_many_users_arrive(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let viewer = User::new();
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
-    world
+    db
         .execute(
             "insert into public.contacts (requester_id, addressee_id, accepted_at)
                select $v, gen_random_uuid(), now() from generate_series(1, 2500);
@@ -371,6 +369,6 @@ async fn concurrent_changes_of_many_users_arrive(world: Arc<TestDatabase>) {
         }
     };
     socket.wait_until_within(Duration::from_secs(30), "2,500 online", all("online")).await;
-    world.execute("update public.presence_devices set status = 'away'", &[]).await;
+    db.execute("update public.presence_devices set status = 'away'", &[]).await;
     socket.wait_until_within(Duration::from_secs(30), "2,500 away", all("away")).await;
 }

@@ -33,18 +33,17 @@ struct TypingConversation {
 }
 
 impl TypingConversation {
-    async fn open(world: &TestDatabase, node: &TestServer) -> Self {
+    async fn open(db: &TestDatabase, node: &TestServer) -> Self {
         let (typist, reader, id) = (User::new(), User::new(), Uuid::new_v4());
-        world.add_contact(&typist, &reader).await;
-        world
-            .execute(
-                "insert into public.conversations (id, created_by) values ($room, $typist);
+        db.add_contact(&typist, &reader).await;
+        db.execute(
+            "insert into public.conversations (id, created_by) values ($room, $typist);
                  insert into public.conversation_participants (conversation_id, user_id)
                    values ($room, $typist), ($room, $reader);",
-                &[("room", id), ("typist", typist.id), ("reader", reader.id)],
-            )
-            .await;
-        world.set_status(&typist, "online").await;
+            &[("room", id), ("typist", typist.id), ("reader", reader.id)],
+        )
+        .await;
+        db.set_status(&typist, "online").await;
         let mut socket = node.socket(&reader).await;
         socket.next_message().await;
         Self { id, typist, reader, socket }
@@ -55,8 +54,8 @@ impl TypingConversation {
     }
 
     async fn set_typing_over_rest(&self, node: &TestServer, is_typing: bool) {
-        let answer = node.post(&self.typist, &self.path(), json!({"is_typing": is_typing})).await;
-        assert_eq!(answer.expect_status(200), json!({"success": true}));
+        let response = node.post(&self.typist, &self.path(), json!({"is_typing": is_typing})).await;
+        assert_eq!(response.expect_status(200), json!({"success": true}));
     }
 
     fn typing_message(&self, is_typing: bool) -> Value {
@@ -65,89 +64,93 @@ impl TypingConversation {
     }
 }
 
-async fn typing_reaches_participants_and_expires_after_five_seconds(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let mut room = TypingConversation::open(&world, &node).await;
-    room.set_typing_over_rest(&node, true).await;
-    let (began, expected) = (Instant::now(), room.typing_message(true));
-    room.socket.expect_message(expected).await;
+async fn typing_reaches_participants_and_expires_after_five_seconds(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let mut conversation = TypingConversation::open(&db, &node).await;
+    conversation.set_typing_over_rest(&node, true).await;
+    let (started, expected) = (Instant::now(), conversation.typing_message(true));
+    conversation.socket.expect_message(expected).await;
 
-    let listed = node.get(&room.reader, &room.path()).await.expect_status(200);
-    assert_matches_pattern(&listed, &json!([{"user_id": room.typist.id, "updated_at": ANY_TIME}]));
-    let users = node.get(&room.reader, "/api/presence/users").await.expect_status(200);
-    assert_eq!((&users[0]["user_id"], &users[0]["is_typing"]), (&json!(room.typist.id), &json!(true)));
+    let listed = node.get(&conversation.reader, &conversation.path()).await.expect_status(200);
+    assert_matches_pattern(&listed, &json!([{"user_id": conversation.typist.id, "updated_at": ANY_TIME}]));
+    let users = node.get(&conversation.reader, "/api/presence/users").await.expect_status(200);
+    assert_eq!(
+        (&users[0]["user_id"], &users[0]["is_typing"]),
+        (&json!(conversation.typist.id), &json!(true))
+    );
 
-    let expected = room.typing_message(false);
-    room.socket.expect_message(expected).await;
-    let took = began.elapsed();
+    let expected = conversation.typing_message(false);
+    conversation.socket.expect_message(expected).await;
+    let took = started.elapsed();
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
-    assert_eq!(node.get(&room.reader, &room.path()).await.expect_status(200), json!([]));
+    assert_eq!(node.get(&conversation.reader, &conversation.path()).await.expect_status(200), json!([]));
 }
 
-async fn typing_over_a_socket_matches_rest(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let mut room = TypingConversation::open(&world, &node).await;
-    let mut own = node.socket(&room.typist).await;
+async fn typing_over_a_socket_matches_rest(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let mut conversation = TypingConversation::open(&db, &node).await;
+    let mut own = node.socket(&conversation.typist).await;
     own.next_message().await;
     for is_typing in [true, false] {
         own.send_message(
-            json!({"type": "typing", "data": {"conversationId": room.id, "isTyping": is_typing}}),
+            json!({"type": "typing", "data": {"conversationId": conversation.id, "isTyping": is_typing}}),
         )
         .await;
-        let expected = room.typing_message(is_typing);
-        let told = room.socket.find_message("typing", |frame| frame["type"] == "typing_update").await;
-        assert_eq!(told, expected);
+        let expected = conversation.typing_message(is_typing);
+        let update =
+            conversation.socket.find_message("typing", |frame| frame["type"] == "typing_update").await;
+        assert_eq!(update, expected);
     }
     own.send_message(
         json!({"type": "typing", "data": {"conversation_id": Uuid::new_v4(), "is_typing": true}}),
     )
     .await;
-    let error = own.find_message("a complaint", |frame| frame["type"] == "error").await;
+    let error = own.find_message("an error message", |frame| frame["type"] == "error").await;
     assert_eq!(error["code"], "NOT_FOUND");
 }
 
-async fn repeated_typing_extends_it_without_another_message(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let mut room = TypingConversation::open(&world, &node).await;
-    room.set_typing_over_rest(&node, true).await;
-    let expected = room.typing_message(true);
-    room.socket.expect_message(expected).await;
-    room.socket.expect_no_message(Duration::from_millis(1_500)).await;
-    room.set_typing_over_rest(&node, true).await;
+async fn repeated_typing_extends_it_without_another_message(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let mut conversation = TypingConversation::open(&db, &node).await;
+    conversation.set_typing_over_rest(&node, true).await;
+    let expected = conversation.typing_message(true);
+    conversation.socket.expect_message(expected).await;
+    conversation.socket.expect_no_message(Duration::from_millis(1_500)).await;
+    conversation.set_typing_over_rest(&node, true).await;
     let refreshed = Instant::now();
-    let expected = room.typing_message(false);
-    room.socket.expect_message(expected).await;
+    let expected = conversation.typing_message(false);
+    conversation.socket.expect_message(expected).await;
     let took = refreshed.elapsed();
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
 }
 
-async fn non_participants_cannot_type_or_see_typing(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let mut room = TypingConversation::open(&world, &node).await;
+async fn non_participants_cannot_type_or_see_typing(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let mut conversation = TypingConversation::open(&db, &node).await;
     let stranger = User::new();
     let unknown = format!("/api/conversations/{}/typing", Uuid::new_v4());
-    let mut answers = Vec::new();
-    for path in [&room.path(), &unknown] {
+    let mut responses = Vec::new();
+    for path in [&conversation.path(), &unknown] {
         let typed = node.post(&stranger, path, json!({"is_typing": true})).await;
-        answers.push(typed.expect_error(404, "NOT_FOUND"));
-        let asked = node.get(&stranger, path).await;
-        answers.push(asked.expect_error(404, "NOT_FOUND"));
+        responses.push(typed.expect_error(404, "NOT_FOUND"));
+        let list = node.get(&stranger, path).await;
+        responses.push(list.expect_error(404, "NOT_FOUND"));
     }
-    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+    assert!(responses.windows(2).all(|pair| pair[0] == pair[1]), "{responses:?}");
     for body in [json!({}), json!({"is_typing": "yes"}), json!({"is_typing": null})] {
-        node.post(&room.typist, &room.path(), body).await.expect_error(400, "INVALID_REQUEST");
+        node.post(&conversation.typist, &conversation.path(), body)
+            .await
+            .expect_error(400, "INVALID_REQUEST");
     }
-    let nowhere = node.post(&room.typist, "/api/conversations/bob/typing", json!({"is_typing": true})).await;
+    let nowhere =
+        node.post(&conversation.typist, "/api/conversations/bob/typing", json!({"is_typing": true})).await;
     nowhere.expect_error(400, "INVALID_REQUEST");
-    room.socket.expect_no_message(Duration::from_millis(300)).await;
-    assert_eq!(
-        world.query_row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0),
-        0
-    );
+    conversation.socket.expect_no_message(Duration::from_millis(300)).await;
+    assert_eq!(db.query_row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0), 0);
 }
 
-async fn hidden_typing_is_not_sent(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn hidden_typing_is_not_sent(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     for hide in [
         "insert into public.presence_settings (user_id, show_typing) values ($typist, false)",
         "insert into public.presence_settings (user_id, visibility) values ($typist, 'nobody')",
@@ -155,50 +158,57 @@ async fn hidden_typing_is_not_sent(world: Arc<TestDatabase>) {
         "insert into public.blocks values ($typist, $reader)",
         "insert into public.blocks values ($reader, $typist)",
     ] {
-        let mut room = TypingConversation::open(&world, &node).await;
-        world.execute(hide, &[("typist", room.typist.id), ("reader", room.reader.id)]).await;
-        room.set_typing_over_rest(&node, true).await;
+        let mut conversation = TypingConversation::open(&db, &node).await;
+        db.execute(hide, &[("typist", conversation.typist.id), ("reader", conversation.reader.id)]).await;
+        conversation.set_typing_over_rest(&node, true).await;
         let until = Instant::now() + Duration::from_millis(500);
-        while let Some(heard) = room.socket.receive(until).await {
-            assert!(!format!("{heard:?}").contains("typing"), "{hide}: {heard:?}");
+        while let Some(received) = conversation.socket.receive(until).await {
+            assert!(!format!("{received:?}").contains("typing"), "{hide}: {received:?}");
         }
-        assert_eq!(node.get(&room.reader, &room.path()).await.expect_status(200), json!([]), "{hide}");
+        assert_eq!(
+            node.get(&conversation.reader, &conversation.path()).await.expect_status(200),
+            json!([]),
+            "{hide}"
+        );
         // A typing user sees the own indicator, whatever others may see.
-        let own = node.get(&room.typist, &room.path()).await.expect_status(200);
-        assert_eq!(own[0]["user_id"], json!(room.typist.id), "{hide}");
+        let own = node.get(&conversation.typist, &conversation.path()).await.expect_status(200);
+        assert_eq!(own[0]["user_id"], json!(conversation.typist.id), "{hide}");
     }
 }
 
-async fn a_block_ends_visible_typing(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let mut room = TypingConversation::open(&world, &node).await;
-    room.set_typing_over_rest(&node, true).await;
-    let expected = room.typing_message(true);
-    room.socket.expect_message(expected).await;
+async fn a_block_ends_visible_typing(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let mut conversation = TypingConversation::open(&db, &node).await;
+    conversation.set_typing_over_rest(&node, true).await;
+    let expected = conversation.typing_message(true);
+    conversation.socket.expect_message(expected).await;
     let blocked = Instant::now();
-    world
-        .execute("insert into public.blocks values ($a, $b)", &[("a", room.typist.id), ("b", room.reader.id)])
-        .await;
-    let told = room.socket.find_message("the end of typing", |frame| frame["type"] == "typing_update").await;
-    assert_eq!(told, room.typing_message(false));
+    db.execute(
+        "insert into public.blocks values ($a, $b)",
+        &[("a", conversation.typist.id), ("b", conversation.reader.id)],
+    )
+    .await;
+    let update =
+        conversation.socket.find_message("the end of typing", |frame| frame["type"] == "typing_update").await;
+    assert_eq!(update, conversation.typing_message(false));
     assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
-    room.set_typing_over_rest(&node, true).await;
+    conversation.set_typing_over_rest(&node, true).await;
     let until = Instant::now() + Duration::from_millis(500);
-    while let Some(heard) = room.socket.receive(until).await {
-        assert!(!format!("{heard:?}").contains("typing"), "{heard:?}");
+    while let Some(received) = conversation.socket.receive(until).await {
+        assert!(!format!("{received:?}").contains("typing"), "{received:?}");
     }
 }
 
-async fn typing_rows_written_in_sql_are_sent(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
-    let mut room = TypingConversation::open(&world, &node).await;
-    let ids = [("room", room.id), ("typist", room.typist.id)];
+async fn typing_rows_written_in_sql_are_sent(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
+    let mut conversation = TypingConversation::open(&db, &node).await;
+    let ids = [("room", conversation.id), ("typist", conversation.typist.id)];
     for (statement, is_typing) in [
         ("insert into public.typing_indicators (conversation_id, user_id) values ($room, $typist)", true),
         ("delete from public.typing_indicators", false),
     ] {
-        world.execute(statement, &ids).await;
-        let expected = room.typing_message(is_typing);
-        room.socket.expect_message(expected).await;
+        db.execute(statement, &ids).await;
+        let expected = conversation.typing_message(is_typing);
+        conversation.socket.expect_message(expected).await;
     }
 }

@@ -43,123 +43,123 @@ impl HistoryStats {
 type TrackedPayloads = BTreeMap<String, Vec<Value>>;
 
 /// Runs one history; returns a description of the first disagreement.
-pub async fn execute(
-    world: Arc<TestDatabase>,
+pub async fn run(
+    db: Arc<TestDatabase>,
     nodes: Arc<[Arc<TestServer>; 2]>,
     seed: u64,
 ) -> Result<HistoryStats, String> {
     let mut random = StdRng::seed_from_u64(seed);
     // A topic name with characters that URLs and JSON must escape.
-    let room = format!("room {seed}/\"ä\u{1f44b}:%2F?");
-    let mut visitors: Vec<SimulatedClient> = (0..CLIENTS)
+    let topic = format!("room {seed}/\"ä\u{1f44b}:%2F?");
+    let mut clients: Vec<SimulatedClient> = (0..CLIENTS)
         .map(|_| {
             let key = format!("key \"{}\"", random.random_range(0..4));
-            SimulatedClient::new(&room, key)
+            SimulatedClient::new(&topic, key)
         })
         .collect();
-    let mut told = HistoryStats::default();
+    let mut stats = HistoryStats::default();
     for _ in 0..ROUNDS {
-        let walks = visitors.into_iter().map(|visitor| {
-            let walk = run_steps(visitor, nodes.clone(), StdRng::seed_from_u64(random.random()));
-            tokio::spawn(walk)
+        let tasks = clients.into_iter().map(|client| {
+            let task = run_steps(client, nodes.clone(), StdRng::seed_from_u64(random.random()));
+            tokio::spawn(task)
         });
-        visitors = Vec::new();
-        for walked in join_all(walks).await {
-            visitors.push(walked.map_err(|panic| panic.to_string())?);
+        clients = Vec::new();
+        for finished in join_all(tasks).await {
+            clients.push(finished.map_err(|panic| panic.to_string())?);
         }
-        told.steps += CLIENTS * STEPS;
-        told.quiet_points += 1;
-        wait_for_agreement(&world, &nodes, &room, &visitors).await?;
+        stats.steps += CLIENTS * STEPS;
+        stats.quiet_points += 1;
+        wait_for_agreement(&db, &nodes, &topic, &clients).await?;
     }
-    told.frames = visitors.iter().map(SimulatedClient::frame_count).sum();
-    for visitor in &mut visitors {
-        visitor.disconnect(true).await;
+    stats.frames = clients.iter().map(SimulatedClient::frame_count).sum();
+    for client in &mut clients {
+        client.disconnect(true).await;
     }
-    Ok(told)
+    Ok(stats)
 }
 
 async fn run_steps(
-    mut visitor: SimulatedClient,
+    mut client: SimulatedClient,
     nodes: Arc<[Arc<TestServer>; 2]>,
     mut random: StdRng,
 ) -> SimulatedClient {
     for _ in 0..STEPS {
-        step(&mut visitor, &nodes, &mut random).await;
+        step(&mut client, &nodes, &mut random).await;
         if random.random_bool(0.5) {
             pause_ms(random.random_range(0..4)).await;
         }
     }
-    visitor
+    client
 }
 
-async fn step(visitor: &mut SimulatedClient, nodes: &[Arc<TestServer>; 2], random: &mut StdRng) {
-    if !visitor.is_connected() {
+async fn step(client: &mut SimulatedClient, nodes: &[Arc<TestServer>; 2], random: &mut StdRng) {
+    if !client.is_connected() {
         let node = &nodes[random.random_range(0..2)];
-        visitor.connect(node.address, random.random()).await;
-        visitor.join(random.random_bool(0.3)).await;
+        client.connect(node.address, random.random()).await;
+        client.join(random.random_bool(0.3)).await;
         return;
     }
-    if !visitor.is_joined() {
-        visitor.join(random.random_bool(0.3)).await;
+    if !client.is_joined() {
+        client.join(random.random_bool(0.3)).await;
         return;
     }
     match random.random_range(0..20) {
         // Few distinct values, so that some clients repeat a payload.
         0..10 => {
             let text = ["a", "b", "with \"quotes\", {braces} and \u{1f44b}"][random.random_range(0..3)];
-            visitor.track(json!({"n": random.random_range(0..3), "text": text, "key": visitor.key()})).await;
+            client.track(json!({"n": random.random_range(0..3), "text": text, "key": client.key()})).await;
         }
-        10..13 => visitor.untrack().await,
-        13..15 => visitor.leave(false).await,
+        10..13 => client.untrack().await,
+        13..15 => client.leave(false).await,
         // What the official client does when a join times out.
         15 => {
-            visitor.leave(true).await;
-            visitor.join(random.random()).await;
+            client.leave(true).await;
+            client.join(random.random()).await;
         }
         // What some clients do after a reconnect that they did not notice.
-        16 => visitor.join(random.random()).await,
-        _ => visitor.disconnect(random.random()).await,
+        16 => client.join(random.random()).await,
+        _ => client.disconnect(random.random()).await,
     }
 }
 
 /// Waits until clients, REST and rows agree.
 async fn wait_for_agreement(
-    world: &TestDatabase,
+    db: &TestDatabase,
     nodes: &[Arc<TestServer>; 2],
-    room: &str,
-    visitors: &[SimulatedClient],
+    topic: &str,
+    clients: &[SimulatedClient],
 ) -> Result<(), String> {
-    let mut wanted = TrackedPayloads::new();
-    for visitor in visitors {
-        if let Some(payload) = &visitor.tracked {
-            wanted.entry(visitor.key().to_owned()).or_default().push(payload.clone());
+    let mut expected = TrackedPayloads::new();
+    for client in clients {
+        if let Some(payload) = &client.tracked {
+            expected.entry(client.key().to_owned()).or_default().push(payload.clone());
         }
     }
-    wanted.values_mut().for_each(|payloads| payloads.sort_by_key(Value::to_string));
+    expected.values_mut().for_each(|payloads| payloads.sort_by_key(Value::to_string));
     let started = Instant::now();
     loop {
-        let wrong = differences(world, nodes, room, visitors, &wanted).await;
+        let wrong = differences(db, nodes, topic, clients, &expected).await;
         if wrong.is_empty() {
             return Ok(());
         }
         if started.elapsed() > AGREEMENT_TIMEOUT {
-            return Err(format!("{} instead of {wanted:#?}", wrong.join("\n")));
+            return Err(format!("{} instead of {expected:#?}", wrong.join("\n")));
         }
         sleep(Duration::from_millis(15)).await;
     }
 }
 
 async fn differences(
-    world: &TestDatabase,
+    db: &TestDatabase,
     nodes: &[Arc<TestServer>; 2],
-    room: &str,
-    visitors: &[SimulatedClient],
-    wanted: &TrackedPayloads,
+    topic: &str,
+    clients: &[SimulatedClient],
+    expected: &TrackedPayloads,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (number, visitor) in visitors.iter().enumerate().filter(|(_, visitor)| visitor.is_joined()) {
-        let seen = visitor.presence().payloads();
-        if seen != *wanted {
+    for (number, client) in clients.iter().enumerate().filter(|(_, client)| client.is_joined()) {
+        let seen = client.presence().payloads();
+        if seen != *expected {
             wrong.push(format!("client {number} sees {seen:#?}"));
         }
     }
@@ -167,24 +167,24 @@ async fn differences(
         return wrong;
     }
     for (number, node) in nodes.iter().enumerate() {
-        let name = utf8_percent_encode(room, NON_ALPHANUMERIC);
+        let name = utf8_percent_encode(topic, NON_ALPHANUMERIC);
         let request = node
             .request(Method::GET, &format!("/realtime/v1/api/presence/{name}"))
             .bearer_auth(service_user().token);
-        let mut picture = PresenceClientState::default();
-        picture.apply_state(send(request).await.expect_status(200)["presence"].to_string().as_bytes());
-        if picture.payloads() != *wanted {
-            wrong.push(format!("node {number} returns {:#?}", picture.payloads()));
+        let mut state = PresenceClientState::default();
+        state.apply_state(send(request).await.expect_status(200)["presence"].to_string().as_bytes());
+        if state.payloads() != *expected {
+            wrong.push(format!("node {number} returns {:#?}", state.payloads()));
         }
     }
     let rows = "select p.key, p.meta from rollcall.channel_presence p
         where p.topic = $1 and not p.private order by p.key, p.meta::text";
     let mut stored = TrackedPayloads::new();
-    for row in world.sql.query(rows, &[&room]).await.expect("rows can be read") {
+    for row in db.sql.query(rows, &[&topic]).await.expect("rows can be read") {
         stored.entry(row.get(0)).or_default().push(row.get(1));
     }
     stored.values_mut().for_each(|payloads| payloads.sort_by_key(Value::to_string));
-    if stored != *wanted {
+    if stored != *expected {
         wrong.push(format!("the rows contain {stored:#?}"));
     }
     wrong

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         let (runtime, cluster) = (runtime.clone(), cluster.clone());
         Trial::test(name, move || {
             let cluster = cluster.expect("a cluster, unless tests are only listed");
-            runtime.block_on(execute(cluster, cuts, seed, histories))
+            runtime.block_on(run(cluster, cuts, seed, histories))
         })
     };
     let trials = vec![
@@ -67,8 +67,8 @@ fn env_number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-async fn execute(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Result<(), Failed> {
-    let world = TestDatabase::new(cluster).await;
+async fn run(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Result<(), Failed> {
+    let db = TestDatabase::new(cluster).await;
     let unlimited = |settings: &mut rollcall::config::Settings| {
         let none = || Some("0".to_owned());
         settings.realtime_presence_calls = none();
@@ -76,20 +76,19 @@ async fn execute(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -
         settings.realtime_max_events_per_second = none();
         settings.realtime_max_connections = none();
     };
-    let nodes =
-        Arc::new([world.start_server_with(unlimited).await, world.start_server_with(unlimited).await]);
-    let cutter = cuts.then(|| cut_connections(world.clone()));
+    let nodes = Arc::new([db.start_server_with(unlimited).await, db.start_server_with(unlimited).await]);
+    let cutter = cuts.then(|| cut_connections(db.clone()));
     let started = std::time::Instant::now();
     let mut runs = stream::iter(seed..seed + histories)
         .map(|seed| {
-            let (world, nodes) = (world.clone(), nodes.clone());
-            async move { (seed, tokio::spawn(history::execute(world, nodes, seed)).await) }
+            let (db, nodes) = (db.clone(), nodes.clone());
+            async move { (seed, tokio::spawn(history::run(db, nodes, seed)).await) }
         })
         .buffer_unordered(CONCURRENT_HISTORIES);
-    let (mut told, mut failures) = (history::HistoryStats::default(), Vec::new());
+    let (mut stats, mut failures) = (history::HistoryStats::default(), Vec::new());
     while let Some((seed, outcome)) = runs.next().await {
         match outcome {
-            Ok(Ok(more)) => told.add(&more),
+            Ok(Ok(more)) => stats.add(&more),
             Ok(Err(wrong)) => failures.push(format!("seed {seed}: {wrong}")),
             Err(panic) => failures.push(format!("seed {seed}: {panic}")),
         }
@@ -101,8 +100,8 @@ async fn execute(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -
     if let Some(cutter) = cutter {
         cutter.abort();
     }
-    println!("{histories} histories from seed {seed}: {told:?}, {:?}", started.elapsed());
-    world.close().await?;
+    println!("{histories} histories from seed {seed}: {stats:?}, {:?}", started.elapsed());
+    db.close().await?;
     if failures.is_empty() {
         return Ok(());
     }
@@ -111,15 +110,15 @@ async fn execute(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -
 }
 
 /// Cuts the servers' database connections at intervals, including the LISTEN connection.
-fn cut_connections(world: Arc<TestDatabase>) -> JoinHandle<()> {
+fn cut_connections(db: Arc<TestDatabase>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let sql = world.connect().await;
-        let spared: i32 = world.query_row("select pg_backend_pid()", &[]).await.get(0);
+        let sql = db.connect().await;
+        let own_pid: i32 = db.query_row("select pg_backend_pid()", &[]).await.get(0);
         loop {
             sleep(CUT_INTERVAL).await;
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                 where datname = current_database() and pid not in (pg_backend_pid(), $1)";
-            sql.execute(cut, &[&spared]).await.expect("the own connection stays");
+            sql.execute(cut, &[&own_pid]).await.expect("the own connection stays open");
         }
     })
 }

@@ -52,8 +52,8 @@ pub struct SimulatedClient {
 
 impl SimulatedClient {
     /// Creates a disconnected client.
-    pub fn new(room: &str, key: String) -> Self {
-        let topic = format!("realtime:{room}");
+    pub fn new(topic_name: &str, key: String) -> Self {
+        let topic = format!("realtime:{topic_name}");
         Self { topic, key, tracked: None, connection: None, state: Arc::default(), last_ref: 0 }
     }
 
@@ -93,7 +93,7 @@ impl SimulatedClient {
     }
 
     /// Joins, or joins again. Does not wait for the reply if `hasty`.
-    pub async fn join(&mut self, hasty: bool) {
+    pub async fn join(&mut self, no_wait: bool) {
         self.tracked = None;
         let reference = self.next_ref();
         {
@@ -102,35 +102,34 @@ impl SimulatedClient {
             shared.presence.synced = false;
         }
         let config = json!({"presence": {"key": self.key, "enabled": true}});
-        let answer = self.push(reference, "phx_join", json!({"config": config})).await;
-        if !hasty {
-            assert_eq!(await_reply(answer).await["status"], "ok", "the join of {}", self.topic);
+        let response = self.push(reference, "phx_join", json!({"config": config})).await;
+        if !no_wait {
+            assert_eq!(await_reply(response).await["status"], "ok", "the join of {}", self.topic);
         }
     }
 
-    /// Tracks an object.
     pub async fn track(&mut self, payload: Value) {
         let (name, reference) = ("presence", self.next_ref());
         let push = json!({"type": "presence", "event": "track", "payload": payload});
-        let answer = self.push(reference, name, push).await;
-        assert_eq!(await_reply(answer).await["status"], "ok", "a track");
+        let response = self.push(reference, name, push).await;
+        assert_eq!(await_reply(response).await["status"], "ok", "a track");
         self.tracked = Some(payload);
     }
 
-    /// Stops tracking.
     pub async fn untrack(&mut self) {
         let reference = self.next_ref();
-        let answer = self.push(reference, "presence", json!({"type": "presence", "event": "untrack"})).await;
-        assert_eq!(await_reply(answer).await["status"], "ok", "an untrack");
+        let response =
+            self.push(reference, "presence", json!({"type": "presence", "event": "untrack"})).await;
+        assert_eq!(await_reply(response).await["status"], "ok", "an untrack");
         self.tracked = None;
     }
 
     /// Leaves the topic. Does not wait for the reply if `hasty`. The presence state is dropped with the channel.
-    pub async fn leave(&mut self, hasty: bool) {
+    pub async fn leave(&mut self, no_wait: bool) {
         let reference = self.next_ref();
-        let answer = self.push(reference, "phx_leave", json!({})).await;
-        if !hasty {
-            assert_eq!(await_reply(answer).await["status"], "ok", "a leave");
+        let response = self.push(reference, "phx_leave", json!({})).await;
+        if !no_wait {
+            assert_eq!(await_reply(response).await["status"], "ok", "a leave");
         }
         self.tracked = None;
         let mut shared = self.state.lock();
@@ -139,7 +138,7 @@ impl SimulatedClient {
     }
 
     /// Closes the socket, with or without a close frame.
-    pub async fn disconnect(&mut self, politely: bool) {
+    pub async fn disconnect(&mut self, with_close_frame: bool) {
         // The official client keeps diffs that wait for a state across a lost socket and applies them after the next
         // join, where they may add entries that no longer exist. A server cannot prevent this, so the test waits for
         // them here.
@@ -149,7 +148,7 @@ impl SimulatedClient {
             pause_ms(1).await;
         }
         let Some(mut line) = self.connection.take() else { return };
-        if politely {
+        if with_close_frame {
             drop(line.sink.send(Message::Close(None)).await);
         }
         line.reader.abort();
@@ -168,7 +167,7 @@ impl SimulatedClient {
     }
 
     async fn push(&mut self, reference: String, event: &str, payload: Value) -> oneshot::Receiver<Value> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let join_ref = {
             let mut shared = self.state.lock();
             shared.replies.insert(reference.clone(), reply);
@@ -181,12 +180,12 @@ impl SimulatedClient {
             json!([join_ref, reference, self.topic, event, payload])
         };
         line.sink.send(Message::text(frame.to_string())).await.expect("the socket is open");
-        answer
+        response
     }
 }
 
-async fn await_reply(answer: oneshot::Receiver<Value>) -> Value {
-    timeout(WAIT_TIMEOUT, answer).await.expect("an answer in time").expect("the socket stays open")
+async fn await_reply(response: oneshot::Receiver<Value>) -> Value {
+    timeout(WAIT_TIMEOUT, response).await.expect("a reply in time").expect("the socket stays open")
 }
 
 async fn read(
@@ -207,7 +206,7 @@ async fn read(
         let mut shared = shared.lock();
         shared.frames += 1;
         // A frame of another join is not for this channel.
-        let is_ours = join_ref.is_null() || join_ref.as_str() == shared.join_ref.as_deref();
+        let is_current = join_ref.is_null() || join_ref.as_str() == shared.join_ref.as_deref();
         match event.as_str() {
             Some("phx_reply") => {
                 let reply = reference.as_str().and_then(|reference| shared.replies.remove(reference));
@@ -216,10 +215,10 @@ async fn read(
                     drop(reply.send(payload.clone()));
                 }
             }
-            Some("presence_state") if is_ours && shared.join_ref.is_some() => {
+            Some("presence_state") if is_current && shared.join_ref.is_some() => {
                 shared.presence.apply_state(payload.to_string().as_bytes());
             }
-            Some("presence_diff") if is_ours && shared.join_ref.is_some() => {
+            Some("presence_diff") if is_current && shared.join_ref.is_some() => {
                 shared.presence.apply_diff(payload.to_string().as_bytes());
             }
             _ => {}

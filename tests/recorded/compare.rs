@@ -105,7 +105,7 @@ impl Bindings {
         let mut expected: Vec<_> = theirs
             .iter()
             .map(|id| {
-                self.ours.get(&id.to_string()).cloned().ok_or_else(|| format!("{path}: {id} was never given"))
+                self.ours.get(&id.to_string()).cloned().ok_or_else(|| format!("{path}: unknown ID {id}"))
             })
             .collect::<Result<_, _>>()?;
         let mut given: Vec<_> = ours.iter().map(Value::to_string).collect();
@@ -120,7 +120,7 @@ impl Bindings {
         if here == ours && there == theirs {
             return Ok(());
         }
-        Err(format!("{path}: {ours} where it was {here} before, {theirs} where it was {there}"))
+        Err(format!("{path}: {ours} instead of {here}, recorded {theirs} instead of {there}"))
     }
 }
 

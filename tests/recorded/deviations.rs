@@ -180,13 +180,13 @@ impl Deviation {
             Edit::Response(part, status, body) => {
                 let at = events.iter().position(|event| is_sent(event, part));
                 let at = at.unwrap_or_else(|| panic!("{}: no request contains {part}", self.scenario));
-                let answers = events[at..].iter_mut().find_map(|event| match &mut event.kind {
+                let next_response = events[at..].iter_mut().find_map(|event| match &mut event.kind {
                     Kind::Response { status, headers, body } => Some((status, headers, body)),
                     _ => None,
                 });
-                let answer = answers.expect("a request has an answer");
-                (*answer.0, *answer.2) = (*status, (*body).to_owned());
-                answer.1.clear();
+                let response = next_response.expect("a request has a response");
+                (*response.0, *response.2) = (*status, (*body).to_owned());
+                response.1.clear();
             }
             Edit::Handshake(socket, outcome) => {
                 let kind = match outcome {
@@ -342,7 +342,7 @@ fn deviations() -> Vec<Deviation> {
                 Response(
                     "GET /socket/websocket",
                     400,
-                    r#"{"error":"this is a WebSocket; send Connection: Upgrade and Upgrade: websocket"}"#,
+                    r#"{"error":"this endpoint is a WebSocket; send the headers Connection: Upgrade and Upgrade: websocket"}"#,
                 ),
             ],
         ),

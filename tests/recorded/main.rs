@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         let reason = deviations::reason_not_replayed(&recording.scenario);
         let trial = Trial::test(name, move || {
             let cluster = cluster.expect("a cluster, unless tests are only listed");
-            runtime.block_on(execute(cluster, recording))
+            runtime.block_on(run(cluster, recording))
         });
         trials.push(match reason {
             Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
@@ -68,14 +68,14 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-async fn execute(cluster: Arc<Cluster>, recording: Recording) -> Result<(), Failed> {
-    let world = TestDatabase::new(cluster).await;
+async fn run(cluster: Arc<Cluster>, recording: Recording) -> Result<(), Failed> {
+    let db = TestDatabase::new(cluster).await;
     let setup = include_str!("recordings/schema.sql");
-    world.sql.batch_execute(setup).await.map_err(|error| format!("schema.sql: {error:?}"))?;
+    db.sql.batch_execute(setup).await.map_err(|error| format!("schema.sql: {error:?}"))?;
     let recording = deviations::apply(recording);
     let replayed =
-        timeout(REPLAY_TIMEOUT, AssertUnwindSafe(replay::replay(&world, &recording)).catch_unwind()).await;
-    let closed = world.close().await;
+        timeout(REPLAY_TIMEOUT, AssertUnwindSafe(replay::replay(&db, &recording)).catch_unwind()).await;
+    let closed = db.close().await;
     let wrong = match replayed {
         Err(_) => return Err(format!("did not end within {REPLAY_TIMEOUT:?}").into()),
         Ok(Err(panic)) => {

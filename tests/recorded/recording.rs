@@ -38,14 +38,20 @@ pub struct Event {
 pub enum Kind {
     /// A remark of the recorder.
     Note(String),
-    /// A handshake starts.
-    Connect { path: String, headers: Map<String, Value> },
-    /// The handshake succeeded.
+    Connect {
+        path: String,
+        headers: Map<String, Value>,
+    },
     Opened,
-    /// The handshake failed.
-    Refused { status: u16, body: String },
+    Refused {
+        status: u16,
+        body: String,
+    },
     /// The client sends text, in one frame or fragmented at `split`.
-    Send { text: String, split: Option<usize> },
+    Send {
+        text: String,
+        split: Option<usize>,
+    },
     /// The client sends a binary frame.
     SendBytes(Vec<u8>),
     /// The client sends a ping.
@@ -61,11 +67,21 @@ pub enum Kind {
     /// The socket was closed.
     Closed(u16),
     /// A SQL statement and whether it failed.
-    Sql { statement: String, failed: bool },
-    /// An HTTP request.
-    Request { method: String, path: String, headers: Map<String, Value>, body: Option<String> },
-    /// An HTTP response.
-    Response { status: u16, headers: Map<String, Value>, body: String },
+    Sql {
+        statement: String,
+        failed: bool,
+    },
+    Request {
+        method: String,
+        path: String,
+        headers: Map<String, Value>,
+        body: Option<String>,
+    },
+    Response {
+        status: u16,
+        headers: Map<String, Value>,
+        body: String,
+    },
 }
 
 impl Kind {
@@ -121,7 +137,7 @@ struct LineHeader {
 impl Recording {
     /// Reads all recordings, sorted by name.
     pub fn all() -> Vec<Self> {
-        let files = std::fs::read_dir(directory()).expect("the recordings are there");
+        let files = std::fs::read_dir(directory()).expect("the recordings exist");
         let mut paths: Vec<_> = files
             .map(|file| file.expect("a file").path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))

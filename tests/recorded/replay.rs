@@ -82,10 +82,9 @@ struct OpenSocket {
     reader: JoinHandle<()>,
 }
 
-/// A running replay.
 pub struct Replay<'a> {
     recording: &'a Recording,
-    world: &'a TestDatabase,
+    db: &'a TestDatabase,
     node: Arc<TestServer>,
     sql: Client,
     tokens: Tokens,
@@ -97,7 +96,7 @@ pub struct Replay<'a> {
 }
 
 /// Replays a recording against a new server; returns all differences.
-pub async fn replay(world: &TestDatabase, recording: &Recording) -> Vec<String> {
+pub async fn replay(db: &TestDatabase, recording: &Recording) -> Vec<String> {
     let (settings, events) = settings(&recording.events);
     let recording = Recording {
         scenario: recording.scenario.clone(),
@@ -109,19 +108,19 @@ pub async fn replay(world: &TestDatabase, recording: &Recording) -> Vec<String> 
         all.realtime_presence_calls = Some("0".into());
         settings.iter().for_each(|(name, value)| apply_setting(all, name, value));
     };
-    let node = world.start_server_with(configure).await;
+    let node = db.start_server_with(configure).await;
     let mut replay = Replay {
         recording: &recording,
-        world,
+        db,
         node,
-        sql: world.connect().await,
+        sql: db.connect().await,
         tokens: Tokens::default(),
         sockets: HashMap::new(),
         received_notify: Arc::default(),
         event_times: Vec::new(),
         differences: Vec::new(),
     };
-    replay.execute().await;
+    replay.run().await;
     replay.differences
 }
 
@@ -146,7 +145,7 @@ fn apply_setting(settings: &mut Settings, name: &str, value: &Value) {
         "max_events_per_second" => settings.realtime_max_events_per_second = value,
         "max_joins_per_second" => settings.realtime_max_joins_per_second = value,
         "max_payload_size_in_kb" => settings.realtime_max_payload_kb = value,
-        other => panic!("a server has no setting for {other}"),
+        other => panic!("no server setting for {other}"),
     }
 }
 
@@ -172,7 +171,7 @@ fn without_hangup(recording: &Recording, events: &[Event]) -> Vec<Event> {
 }
 
 impl Replay<'_> {
-    async fn execute(&mut self) {
+    async fn run(&mut self) {
         let events = &self.recording.events;
         let mut before: Option<&Event> = None;
         for (at, event) in events.iter().enumerate() {
@@ -233,12 +232,12 @@ impl Replay<'_> {
                 }
             }
             Kind::Request { method, path, headers, body } => {
-                let answer = self.request(method, path, headers, body.as_deref()).await;
+                let response = self.request(method, path, headers, body.as_deref()).await;
                 let recorded = after.iter().find_map(|later| match &later.kind {
                     Kind::Response { status, headers, body } => Some((*status, headers, body)),
                     _ => None,
                 });
-                self.compare_answer(path, recorded.expect("a request has an answer"), &answer);
+                self.compare_answer(path, recorded.expect("a request has a response"), &response);
             }
             other => unreachable!("{other:?} is a result, not an action"),
         }
@@ -247,16 +246,16 @@ impl Replay<'_> {
     /// Repeats actions on the server that the recording describes in notes.
     async fn apply_note(&mut self, note: &str) {
         match note {
-            "stopping postgres" => self.world.disconnect_clients().await,
+            "stopping postgres" => self.db.disconnect_clients().await,
             "starting postgres" => {
-                self.world.allow_connections().await;
-                self.sql = self.world.connect().await;
+                self.db.allow_connections().await;
+                self.sql = self.db.connect().await;
             }
             "restarting postgres" => {
-                self.world.disconnect_clients().await;
+                self.db.disconnect_clients().await;
                 sleep(Duration::from_secs(1)).await;
-                self.world.allow_connections().await;
-                self.sql = self.world.connect().await;
+                self.db.allow_connections().await;
+                self.sql = self.db.connect().await;
             }
             "stopping the server" => {
                 if let Err(error) = self.node.stop().await {
@@ -283,7 +282,7 @@ impl Replay<'_> {
                 let text = String::from_utf8_lossy(&given.1);
                 if given.0 != *status || json_or_text(&text) != json_or_text(body) {
                     self.differences
-                        .push(format!("{name}: refused with {} {text}, not {status} {body}", given.0));
+                        .push(format!("{name}: rejected with {} {text}, not {status} {body}", given.0));
                 }
             }
             (Ok(_), _) => self.differences.push(format!("{name}: opened, not {outcome:?}")),
@@ -294,31 +293,31 @@ impl Replay<'_> {
     /// Reads a socket until it ends.
     fn listen(&mut self, name: &str, version: SerializerVersion, stream: Stream) {
         let (sink, mut stream) = stream.split();
-        let heard: Arc<Mutex<ReceivedFrames>> = Arc::default();
-        let (news, ears) = (self.received_notify.clone(), heard.clone());
+        let received: Arc<Mutex<ReceivedFrames>> = Arc::default();
+        let (notify, shared) = (self.received_notify.clone(), received.clone());
         let reader = tokio::spawn(async move {
-            while ears.lock().closed.is_none() {
+            while shared.lock().closed.is_none() {
                 let message = stream.next().await;
-                let mut heard = ears.lock();
+                let mut frames = shared.lock();
                 let mut take = |frame: Frame| {
-                    heard.order.push((frame.topic.to_string(), frame.event.clone()));
-                    heard.by_order_key.entry(order_key(&frame)).or_default().push(frame);
+                    frames.order.push((frame.topic.to_string(), frame.event.clone()));
+                    frames.by_order_key.entry(order_key(&frame)).or_default().push(frame);
                 };
                 match message {
                     Some(Ok(Message::Text(text))) => take(Frame::from_text(version, &text)),
                     Some(Ok(Message::Binary(bytes))) => take(Frame::from_bytes(&bytes)),
-                    Some(Ok(Message::Pong(bytes))) => heard.pongs.push(bytes.to_vec()),
+                    Some(Ok(Message::Pong(bytes))) => frames.pongs.push(bytes.to_vec()),
                     Some(Ok(Message::Close(frame))) => {
-                        heard.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
+                        frames.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(_)) | None => heard.closed = Some(1006),
+                    Some(Err(_)) | None => frames.closed = Some(1006),
                 }
-                drop(heard);
-                news.notify_waiters();
+                drop(frames);
+                notify.notify_waiters();
             }
         });
-        self.sockets.insert(name.to_owned(), OpenSocket { sink, received: heard, reader });
+        self.sockets.insert(name.to_owned(), OpenSocket { sink, received, reader });
     }
 
     async fn send(&mut self, name: &str, message: Message) {
@@ -364,7 +363,7 @@ impl Replay<'_> {
     ) {
         if ours.status.as_u16() != status || ours.body != json_or_text(body) {
             self.differences.push(format!(
-                "{path}: answered {} {}, not {status} {body}",
+                "{path}: response {} {}, not {status} {body}",
                 ours.status.as_u16(),
                 ours.body
             ));
@@ -398,7 +397,7 @@ impl Replay<'_> {
 
     /// Waits until all results recorded up to here have arrived.
     async fn wait_for_recorded(&mut self, so_far: &[Event]) {
-        let expected = Expected::with_id(so_far);
+        let expected = Expected::from_events(so_far);
         // A result may take as long as recorded, plus the timeout.
         let recorded = match so_far {
             [.., deed, last] if !last.kind.is_action() => {
@@ -408,8 +407,8 @@ impl Replay<'_> {
         };
         let deadline = Instant::now() + recorded + WAIT_TIMEOUT;
         loop {
-            let news = self.received_notify.clone();
-            let notified = news.notified();
+            let notify = self.received_notify.clone();
+            let notified = notify.notified();
             if expected.sockets.iter().all(|(name, expected)| self.has_received(name, expected)) {
                 return;
             }
@@ -421,28 +420,28 @@ impl Replay<'_> {
 
     fn has_received(&self, name: &str, expected: &ReceivedFrames) -> bool {
         let Some(live) = self.sockets.get(name) else { return true };
-        let heard = live.received.lock();
+        let received = live.received.lock();
         let lanes = expected
             .by_order_key
             .iter()
-            .all(|(lane, frames)| heard.by_order_key.get(lane).map_or(0, Vec::len) >= frames.len());
+            .all(|(lane, frames)| received.by_order_key.get(lane).map_or(0, Vec::len) >= frames.len());
         lanes
-            && heard.pongs.len() >= expected.pongs.len()
-            && (expected.closed.is_none() || heard.closed.is_some())
+            && received.pongs.len() >= expected.pongs.len()
+            && (expected.closed.is_none() || received.closed.is_some())
     }
 
     fn compare(&mut self) {
-        let expected = Expected::with_id(&self.recording.events);
+        let expected = Expected::from_events(&self.recording.events);
         let mut bindings = Bindings::default();
         let nothing = ReceivedFrames::default();
         for (name, live) in &self.sockets {
-            let (heard, expected) = (live.received.lock(), expected.sockets.get(name).unwrap_or(&nothing));
+            let (received, expected) = (live.received.lock(), expected.sockets.get(name).unwrap_or(&nothing));
             let lanes: std::collections::BTreeSet<_> =
-                heard.by_order_key.keys().chain(expected.by_order_key.keys()).collect();
+                received.by_order_key.keys().chain(expected.by_order_key.keys()).collect();
             for lane in lanes {
                 let none = Vec::new();
                 let theirs = expected.by_order_key.get(lane).unwrap_or(&none);
-                let ours = heard.by_order_key.get(lane).unwrap_or(&none);
+                let ours = received.by_order_key.get(lane).unwrap_or(&none);
                 let same = theirs
                     .iter()
                     .zip(ours)
@@ -455,21 +454,22 @@ impl Replay<'_> {
                     self.differences.push(format!("{name}: unexpected: {:?}", &ours[theirs.len()..]));
                 }
             }
-            if heard.pongs != expected.pongs {
-                self.differences.push(format!("{name}: pongs {:?}, not {:?}", heard.pongs, expected.pongs));
+            if received.pongs != expected.pongs {
+                self.differences
+                    .push(format!("{name}: pongs {:?}, not {:?}", received.pongs, expected.pongs));
             }
             // A frame over the size limit may end the connection before the close frame is read.
-            let closed = heard.closed.filter(|_| expected.closed.is_some());
+            let closed = received.closed.filter(|_| expected.closed.is_some());
             if closed != expected.closed && (expected.closed, closed) != (Some(1006), Some(1009)) {
                 self.differences
-                    .push(format!("{name}: closed with {:?}, not {:?}", heard.closed, expected.closed));
+                    .push(format!("{name}: closed with {:?}, not {:?}", received.closed, expected.closed));
             }
-            if expected.closed.is_none() && heard.closed.is_some() {
-                self.differences.push(format!("{name}: closed with {:?}", heard.closed));
+            if expected.closed.is_none() && received.closed.is_some() {
+                self.differences.push(format!("{name}: closed with {:?}", received.closed));
             }
-            let mut begun = std::collections::HashSet::new();
-            for (topic, event) in &heard.order {
-                if begun.insert(topic) && event != "phx_reply" {
+            let mut started = std::collections::HashSet::new();
+            for (topic, event) in &received.order {
+                if started.insert(topic) && event != "phx_reply" {
                     self.differences.push(format!("{name}: {event} of {topic} before any reply"));
                 }
             }
@@ -483,7 +483,7 @@ struct Expected {
 }
 
 impl Expected {
-    fn with_id(events: &[Event]) -> Self {
+    fn from_events(events: &[Event]) -> Self {
         let mut sockets: HashMap<String, ReceivedFrames> = HashMap::new();
         for event in events {
             // A socket dropped by the client receives nothing more.
@@ -491,13 +491,13 @@ impl Expected {
                 sockets.remove(&event.socket);
                 continue;
             }
-            let heard = sockets.entry(event.socket.clone()).or_default();
+            let received = sockets.entry(event.socket.clone()).or_default();
             match &event.kind {
                 Kind::Received(frame) => {
-                    heard.by_order_key.entry(order_key(frame)).or_default().push(frame.clone())
+                    received.by_order_key.entry(order_key(frame)).or_default().push(frame.clone())
                 }
-                Kind::Pong(bytes) => heard.pongs.push(bytes.clone()),
-                Kind::Closed(code) => heard.closed = Some(*code),
+                Kind::Pong(bytes) => received.pongs.push(bytes.clone()),
+                Kind::Closed(code) => received.closed = Some(*code),
                 _ => {}
             }
         }

@@ -73,18 +73,18 @@ struct History {
 pub type IdleConnections = Mutex<Vec<Vec<Client>>>;
 
 /// Runs the history of a seed.
-pub async fn execute(
-    world: Arc<TestDatabase>,
-    idle: Arc<IdleConnections>,
+pub async fn run(
+    db: Arc<TestDatabase>,
+    idle_connections: Arc<IdleConnections>,
     nodes: Arc<[Arc<TestServer>; 2]>,
     rule: Rule,
     seed: u64,
 ) -> Result<HistoryStats, String> {
-    let taken = idle.lock().pop();
+    let taken = idle_connections.lock().pop();
     let connections = match taken {
         Some(connections) => connections,
         // One for each concurrent change of a round, since a connection executes one statement at a time.
-        None => join_all((0..MAX_CONCURRENT_STEPS).map(|_| world.connect())).await,
+        None => join_all((0..MAX_CONCURRENT_STEPS).map(|_| db.connect())).await,
     };
     let mut history = History {
         nodes,
@@ -110,15 +110,17 @@ pub async fn execute(
     history.settle().await?;
     history.check_explanations().await?;
     history.check_commit_log().await?;
-    let frames =
-        history.viewers.iter().map(|watching| watching.socket.as_ref().map_or(0, |socket| socket.frames));
+    let frames = history
+        .viewers
+        .iter()
+        .map(|viewer_state| viewer_state.socket.as_ref().map_or(0, |socket| socket.frames));
     let frames = frames.sum();
-    for watching in &mut history.viewers {
-        if let Some(socket) = watching.socket.take() {
+    for viewer_state in &mut history.viewers {
+        if let Some(socket) = viewer_state.socket.take() {
             socket.close().await;
         }
     }
-    idle.lock().push(history.connections);
+    idle_connections.lock().push(history.connections);
     Ok(HistoryStats { frames, steps })
 }
 
@@ -144,18 +146,18 @@ impl History {
                 HashSet::new()
             };
             let viewer = self.users[user].id;
-            let heard = ReceivedStates { viewer, follows, frames: HashMap::new() };
-            self.viewers.push(Viewer { user, socket: None, received: heard, typists: HashSet::new() });
+            let received = ReceivedStates { viewer, follows, frames: HashMap::new() };
+            self.viewers.push(Viewer { user, socket: None, received, typists: HashSet::new() });
             self.connect(user).await;
         }
     }
 
     async fn connect(&mut self, viewer: usize) {
         let node = self.nodes.choose(&mut self.rng).expect("there are two").clone();
-        let watching = &mut self.viewers[viewer];
-        let ids: Vec<String> = watching.received.follows.iter().map(Uuid::to_string).collect();
+        let viewer_state = &mut self.viewers[viewer];
+        let ids: Vec<String> = viewer_state.received.follows.iter().map(Uuid::to_string).collect();
         let query = if ids.is_empty() { String::new() } else { format!("&user_ids={}", ids.join(",")) };
-        watching.socket = Some(node.socket_with(&self.users[watching.user], &query).await);
+        viewer_state.socket = Some(node.socket_with(&self.users[viewer_state.user], &query).await);
     }
 
     async fn run_round(&mut self) -> usize {
@@ -177,7 +179,7 @@ impl History {
             }
         }
         let (this, node) = (&*self, self.nodes[steps.len() % 2].clone());
-        let tasks = concurrent.into_iter().enumerate().map(|(place, step)| {
+        let tasks = concurrent.into_iter().enumerate().map(|(index, step)| {
             let node = node.clone();
             async move {
                 match step {
@@ -187,11 +189,11 @@ impl History {
                     }
                     Step::Type { user, is_typing } => {
                         let path = format!("/api/conversations/{}/typing", this.conversation);
-                        let answer = node.post(&this.users[*user], &path, json!({ "is_typing": is_typing })).await;
+                        let response = node.post(&this.users[*user], &path, json!({ "is_typing": is_typing })).await;
                         // A user who is not a participant at that moment gets 404.
-                        assert!([200, 404].contains(&answer.status.as_u16()), "{answer:?}");
+                        assert!([200, 404].contains(&response.status.as_u16()), "{response:?}");
                     }
-                    Step::Sql(text) => execute_with_retry(&this.connections[place], text).await,
+                    Step::Sql(text) => execute_with_retry(&this.connections[index], text).await,
                     Step::Frame { .. } | Step::Reconnect { .. } => {}
                 }
             }
@@ -206,15 +208,15 @@ impl History {
         if let Some(socket) = self.viewers[viewer].socket.take() {
             socket.close().await;
         }
-        let watching = &mut self.viewers[viewer];
+        let viewer_state = &mut self.viewers[viewer];
         let fresh = ReceivedStates {
             frames: HashMap::new(),
-            follows: watching.received.follows.clone(),
-            ..watching.received
+            follows: viewer_state.received.follows.clone(),
+            ..viewer_state.received
         };
-        self.past_connections.push(std::mem::replace(&mut watching.received, fresh));
+        self.past_connections.push(std::mem::replace(&mut viewer_state.received, fresh));
         // A new socket starts with the users typing at that time; it does not report who stopped.
-        watching.typists.clear();
+        viewer_state.typists.clear();
         self.connect(viewer).await;
     }
 
@@ -328,11 +330,11 @@ impl History {
 
     /// Reads the frames that arrive until a deadline, and records them.
     async fn receive_until(&mut self, viewer: usize, until: Instant) {
-        let Viewer { socket: Some(socket), received: heard, typists, .. } = &mut self.viewers[viewer] else {
+        let Viewer { socket: Some(socket), received, typists, .. } = &mut self.viewers[viewer] else {
             return;
         };
-        while let Some(said) = socket.receive(until).await {
-            let frame = match said {
+        while let Some(event) = socket.receive(until).await {
+            let frame = match event {
                 Said::Frame(frame) => frame,
                 other => panic!("a socket ended: {other:?}"),
             };
@@ -353,7 +355,7 @@ impl History {
             };
             for face in faces {
                 let subject = face["user_id"].as_str().and_then(|id| id.parse().ok()).expect("a user's id");
-                heard.frames.entry(subject).or_default().push(state_of_frame(&face));
+                received.frames.entry(subject).or_default().push(state_of_frame(&face));
             }
         }
     }
@@ -364,14 +366,14 @@ impl History {
             let deadline = Instant::now() + SETTLE_TIMEOUT;
             loop {
                 self.receive_until(viewer, Instant::now() + Duration::from_millis(20)).await;
-                let (truth, typing) = self.selected_presences(viewer).await;
-                let (belief, typists) = (self.shown_presences(viewer), &self.viewers[viewer].typists);
-                if truth == belief && typing == *typists {
+                let (selected, typing) = self.selected_presences(viewer).await;
+                let (shown, typists) = (self.shown_presences(viewer), &self.viewers[viewer].typists);
+                if selected == shown && typing == *typists {
                     break;
                 }
                 if Instant::now() > deadline {
                     return Err(format!(
-                        "viewer {} shows\n{belief:#?} {typists:?}\nbut select returns\n{truth:#?} {typing:?}",
+                        "viewer {} shows\n{shown:#?} {typists:?}\nbut select returns\n{selected:#?} {typing:?}",
                         self.users[self.viewers[viewer].user].id
                     ));
                 }
@@ -381,15 +383,16 @@ impl History {
     }
 
     fn shown_presences(&self, viewer: usize) -> HashMap<Uuid, ShownState> {
-        let heard = &self.viewers[viewer].received;
-        let last = heard.frames.iter().map(|(subject, frames)| (*subject, frames.last().cloned().flatten()));
+        let received = &self.viewers[viewer].received;
+        let last =
+            received.frames.iter().map(|(subject, frames)| (*subject, frames.last().cloned().flatten()));
         last.filter(|(_, shown)| !is_hidden(shown)).collect()
     }
 
     /// Returns what `SELECT` as the viewer returns about the users of its socket, and which other users are typing.
     async fn selected_presences(&self, viewer: usize) -> (HashMap<Uuid, ShownState>, HashSet<Uuid>) {
-        let Viewer { user, received: heard, .. } = &self.viewers[viewer];
-        let follows: Vec<Uuid> = heard.follows.iter().copied().collect();
+        let Viewer { user, received, .. } = &self.viewers[viewer];
+        let follows: Vec<Uuid> = received.follows.iter().copied().collect();
         let claims = json!({"sub": self.users[*user].id, "role": "authenticated"}).to_string();
         let client = &self.connections[0];
         client.batch_execute("begin").await.expect("begins");
@@ -463,16 +466,16 @@ impl History {
             new: row.get(3),
         };
         let log: Vec<LogEntry> = rows.iter().map(entry).collect();
-        let mut heard = std::mem::take(&mut self.past_connections);
-        heard.extend(self.viewers.iter_mut().map(|watching| {
+        let mut received = std::mem::take(&mut self.past_connections);
+        received.extend(self.viewers.iter_mut().map(|viewer_state| {
             let empty = ReceivedStates {
-                viewer: watching.received.viewer,
+                viewer: viewer_state.received.viewer,
                 follows: HashSet::new(),
                 frames: HashMap::new(),
             };
-            std::mem::replace(&mut watching.received, empty)
+            std::mem::replace(&mut viewer_state.received, empty)
         }));
-        oracle::check(self.rule, &log, &heard)
+        oracle::check(self.rule, &log, &received)
     }
 }
 

@@ -1,5 +1,5 @@
--- The commit log of the test: every change of presence and of who may see whom, in exact commit order.
--- A lock that is held until the end of the transaction is taken before a number is drawn, so numbers follow commits.
+-- The commit log of the test: every change of presence and visibility, in exact commit order. A lock held until the end
+-- of the transaction is taken before a number is assigned, so numbers follow commits.
 create table public.commit_log (
   seq bigint generated always as identity primary key,
   xid xid8 not null default pg_current_xact_id(),
@@ -23,7 +23,7 @@ begin
 end
 $$;
 
--- The rule of the second half of the test: a DBA's own table decides, and nothing else.
+-- The rule of the second test: only this custom table decides.
 create table public.test_grants (
   viewer_id uuid not null,
   subject_id uuid not null,

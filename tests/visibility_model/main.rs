@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         let (runtime, cluster) = (runtime.clone(), cluster.clone());
         Trial::test(name, move || {
             let cluster = cluster.expect("a cluster, unless tests are only listed");
-            runtime.block_on(execute(cluster, rule, seed, histories))
+            runtime.block_on(run(cluster, rule, seed, histories))
         })
     };
     let trials = vec![
@@ -64,28 +64,28 @@ fn env_number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-async fn execute(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Result<(), Failed> {
-    let world = TestDatabase::new(cluster).await;
-    world.execute(include_str!("log.sql"), &[]).await;
-    let nodes = Arc::new([world.start_server().await, world.start_server().await]);
+async fn run(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -> Result<(), Failed> {
+    let db = TestDatabase::new(cluster).await;
+    db.execute(include_str!("log.sql"), &[]).await;
+    let nodes = Arc::new([db.start_server().await, db.start_server().await]);
     if rule == Rule::ByGrant {
         // While the servers run, as a DBA would.
-        world.execute(include_str!("own_policy.sql"), &[]).await;
+        db.execute(include_str!("own_policy.sql"), &[]).await;
     }
     let started = std::time::Instant::now();
     let idle = Arc::new(history::IdleConnections::default());
     let mut runs = stream::iter(seed..seed + histories)
         .map(|seed| {
-            let (world, idle, nodes) = (world.clone(), idle.clone(), nodes.clone());
-            async move { (seed, tokio::spawn(history::execute(world, idle, nodes, rule, seed)).await) }
+            let (db, idle, nodes) = (db.clone(), idle.clone(), nodes.clone());
+            async move { (seed, tokio::spawn(history::run(db, idle, nodes, rule, seed)).await) }
         })
         .buffer_unordered(CONCURRENT_HISTORIES);
     let (mut frames, mut steps, mut failures) = (0, 0, Vec::new());
     while let Some((seed, outcome)) = runs.next().await {
         match outcome {
-            Ok(Ok(told)) => {
-                frames += told.frames;
-                steps += told.steps;
+            Ok(Ok(stats)) => {
+                frames += stats.frames;
+                steps += stats.steps;
             }
             Ok(Err(wrong)) => failures.push(format!("seed {seed}: {wrong}")),
             Err(panic) => failures.push(format!("seed {seed}: {panic}")),
@@ -100,7 +100,7 @@ async fn execute(cluster: Arc<Cluster>, rule: Rule, seed: u64, histories: u64) -
         "{histories} histories from seed {seed}: {steps} changes, {frames} frames, {:?}",
         started.elapsed()
     );
-    world.close().await?;
+    db.close().await?;
     if failures.is_empty() {
         return Ok(());
     }

@@ -188,17 +188,18 @@ pub struct ReceivedStates {
 
 /// Checks that every frame shows, in an order that the commits allow, what the viewer was allowed to see at that point.
 /// A viewer may skip states, but must not receive one it was never allowed to see, nor go back in time.
-pub fn check(rule: Rule, log: &[LogEntry], heard: &[ReceivedStates]) -> Result<(), String> {
-    let subjects: BTreeSet<Uuid> = heard.iter().flat_map(|heard| heard.frames.keys().copied()).collect();
+pub fn check(rule: Rule, log: &[LogEntry], received: &[ReceivedStates]) -> Result<(), String> {
+    let subjects: BTreeSet<Uuid> =
+        received.iter().flat_map(|received| received.frames.keys().copied()).collect();
     // What each viewer may see of each user after each commit, without repeats.
     let mut visible: HashMap<(usize, Uuid), Vec<ShownState>> = HashMap::new();
     let mut tables = Tables::default();
     let mut commits = log.chunk_by(|a, b| a.xid == b.xid);
     loop {
-        for (place, socket) in heard.iter().enumerate() {
+        for (index, socket) in received.iter().enumerate() {
             for subject in &subjects {
                 let now = tables.visible_state(rule, socket.viewer, &socket.follows, *subject);
-                let states = visible.entry((place, *subject)).or_default();
+                let states = visible.entry((index, *subject)).or_default();
                 if states.last() != Some(&now) {
                     states.push(now);
                 }
@@ -208,9 +209,9 @@ pub fn check(rule: Rule, log: &[LogEntry], heard: &[ReceivedStates]) -> Result<(
         commit.iter().for_each(|entry| tables.apply(entry));
     }
 
-    for (place, socket) in heard.iter().enumerate() {
+    for (index, socket) in received.iter().enumerate() {
         for (subject, frames) in &socket.frames {
-            let states = visible.get(&(place, *subject)).map_or(&[][..], Vec::as_slice);
+            let states = visible.get(&(index, *subject)).map_or(&[][..], Vec::as_slice);
             let mut at = 0;
             for (number, frame) in frames.iter().enumerate() {
                 let fits = |state: &ShownState| state == frame || (state.is_none() && is_hidden(frame));

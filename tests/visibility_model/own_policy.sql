@@ -1,4 +1,4 @@
--- Replaces Rollcall's rule by one of the DBA's own, over a table of the DBA's own.
+-- Replaces the built-in policy by a custom one over a custom table.
 drop policy "a viewer sees the one face that is shown to them" on public.user_presence;
 create policy "by grant only" on public.user_presence
   for select to authenticated

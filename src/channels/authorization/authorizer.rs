@@ -1,4 +1,4 @@
-//! The handle that sessions and routes ask.
+//! Handle for sessions and routes to check and watch rights.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -12,129 +12,129 @@ use super::{
     AuthorizationError, ReadRights, WriteRights,
     cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId, RightsUpdates},
 };
-use crate::{
-    channels::{ChannelPrincipal, Topic},
-    telemetry::metric,
-};
+use crate::{channels::ChannelPrincipal, model::Topic, telemetry::metric};
 
-/// How long a question may take altogether, waiting for its turn included.
+/// Maximum time of a request, including its wait in the queue.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Who hears that a channel's rights have changed. Is called from the task that asks, so it must not block.
+/// Notified when the read rights of a channel change. Called by the worker task, so it must not block.
 pub trait RightsSubscriber: Send + Sync + 'static {
-    /// What may be read from now on, where it differs from what was believed. An error means nothing, and says why.
+    /// The new read rights, sent only when they differ from the last known. An error means that nothing may
+    /// be read.
     fn on_rights_changed(&self, rights: Result<ReadRights, AuthorizationError>);
 }
 
 pub(super) struct Shared {
     pub cache: Mutex<AuthorizationCache>,
-    /// There is something to ask.
+    /// Wakes the worker.
     pub wake: Notify,
-    /// Somebody who was to be asked again has been told.
+    /// Notified after the results of a batch of rechecks were delivered.
     pub rechecks_done: Notify,
 }
 
 impl Shared {
-    /// Tells what is new; not under the lock, because whoever hears it may end a watch.
-    pub fn notify(news: RightsUpdates) {
-        for (watcher, rights) in news {
-            watcher.on_rights_changed(rights);
+    /// Delivers updates. Must be called without the lock on the cache: a subscriber may end its subscription.
+    pub fn notify(updates: RightsUpdates) {
+        for (subscriber, rights) in updates {
+            subscriber.on_rights_changed(rights);
         }
     }
 }
 
-/// Answers who may read and write in which room. Cheap to clone.
+/// Checks who may read and write in which topic. Cheap to clone.
 #[derive(Clone)]
 pub struct Authorizer {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Authorizer {
-    /// What a claimant may read in a room: everything in a public one, otherwise what the policies say. Answers from
-    /// memory where the same was asked before and nothing has changed since. Neither of the two rights is
-    /// [`Unauthorized`](AuthorizationError::Unauthorized).
+    /// What a principal may read in a topic: everything if the topic is public, otherwise what the policies
+    /// allow. Cached results are used while nothing they depend on has changed. If neither right is granted
+    /// the result is [`Unauthorized`](AuthorizationError::Unauthorized).
     ///
     /// # Errors
     ///
-    /// When the policies say no, raise, or cannot be asked.
+    /// The policies deny, raise an error, or cannot be checked.
     pub async fn read_rights(
         &self,
-        claimant: &Arc<ChannelPrincipal>,
-        room: &Topic,
+        principal: &Arc<ChannelPrincipal>,
+        topic: &Topic,
     ) -> Result<ReadRights, AuthorizationError> {
-        let Some(pair) = cache_key(claimant, room) else {
-            return if room.private { Err(AuthorizationError::Unauthorized) } else { Ok(ReadRights::ALL) };
+        let Some(key) = cache_key(principal, topic) else {
+            return if topic.private { Err(AuthorizationError::Unauthorized) } else { Ok(ReadRights::ALL) };
         };
-        let receiver = match self.shared.cache.lock().read_rights(pair) {
-            Ok(known) => return known,
+        let receiver = match self.shared.cache.lock().read_rights(key) {
+            Ok(cached) => return cached,
             Err(receiver) => receiver,
         };
         self.await_result(receiver).await
     }
 
-    /// What a claimant may write in a room, as [`read`](Self::read). A channel that holds a [`Watch`] looks there first.
+    /// What a principal may write in a topic; see [`read_rights`](Self::read_rights). A channel with a
+    /// [`RightsSubscription`] looks there first.
     ///
     /// # Errors
     ///
-    /// When the policies raise or cannot be asked; a plain no is [`WriteRights::NONE`].
+    /// The policies raise an error or cannot be checked. A denial is [`WriteRights::NONE`].
     pub async fn write_rights(
         &self,
-        claimant: &Arc<ChannelPrincipal>,
-        room: &Topic,
+        principal: &Arc<ChannelPrincipal>,
+        topic: &Topic,
     ) -> Result<WriteRights, AuthorizationError> {
-        let Some(pair) = cache_key(claimant, room) else {
-            return Ok(if room.private { WriteRights::NONE } else { WriteRights::ALL });
+        let Some(key) = cache_key(principal, topic) else {
+            return Ok(if topic.private { WriteRights::NONE } else { WriteRights::ALL });
         };
-        let receiver = match self.shared.cache.lock().write_rights(pair) {
-            Ok(known) => return known,
+        let receiver = match self.shared.cache.lock().write_rights(key) {
+            Ok(cached) => return cached,
             Err(receiver) => receiver,
         };
         self.await_result(receiver).await
     }
 
-    /// Waits until everybody who watches one of these private rooms, and from whom what was announced before this call most
-    /// likely took a right, has been asked again and told: whoever a changed row names, or all if the policies themselves
-    /// changed. At most `patience`, so that policies that do not come to an end hold up nobody for long.
-    pub async fn wait_until_settled(&self, topics: &[&str], patience: Duration) {
+    /// Waits until all subscribers of these private topics that may have lost a right by a change announced
+    /// before this call have been checked again and notified: those named by the changed row, or all if the
+    /// policies changed. Waits for at most `limit`, so that slow policies do not delay others for long.
+    pub async fn wait_until_settled(&self, topics: &[&str], limit: Duration) {
         if topics.is_empty() {
             return;
         }
         let settled = async {
             loop {
-                let mut told = pin!(self.shared.rechecks_done.notified());
-                told.as_mut().enable();
+                let mut done = pin!(self.shared.rechecks_done.notified());
+                done.as_mut().enable();
                 if self.shared.cache.lock().are_settled(topics) {
                     return;
                 }
-                told.await;
+                done.await;
             }
         };
-        if timeout(patience, settled).await.is_err() {
+        if timeout(limit, settled).await.is_err() {
             metrics::counter!(metric::CHANNEL_AUTHORIZATION_WAIT_TIMEOUTS).increment(1);
-            tracing::warn!(?topics, "policies take long to say who may still hear in a channel");
+            tracing::warn!(?topics, "waiting for channel authorization rechecks timed out");
         }
     }
 
-    /// Tells `watcher` from now on when the claimant's rights to read become others than `believes`, which is what
-    /// [`read`](Self::read) said: nothing falls between the two, because what changed meanwhile is told at once. A token
-    /// that is refreshed means a new watch; dropping the old one ends it.
+    /// Notifies `subscriber` when the read rights of the principal differ from `last_known`, the result of
+    /// [`read_rights`](Self::read_rights). A change between that call and this one is notified immediately. A
+    /// refreshed token needs a new subscription. Dropping the subscription ends it.
     #[must_use]
     pub fn subscribe(
         &self,
-        claimant: &Arc<ChannelPrincipal>,
-        room: &Topic,
-        believes: ReadRights,
-        watcher: Arc<dyn RightsSubscriber>,
+        principal: &Arc<ChannelPrincipal>,
+        topic: &Topic,
+        last_known: ReadRights,
+        subscriber: Arc<dyn RightsSubscriber>,
     ) -> RightsSubscription {
-        let Some(pair) = cache_key(claimant, room) else {
-            let known_write = Arc::<CachedWriteRights>::default();
-            known_write.set(Some(if room.private { WriteRights::NONE } else { WriteRights::ALL }));
-            return RightsSubscription { cached_write: known_write, entry: None };
+        let Some(key) = cache_key(principal, topic) else {
+            let cached_write = Arc::<CachedWriteRights>::default();
+            cached_write.set(Some(if topic.private { WriteRights::NONE } else { WriteRights::ALL }));
+            return RightsSubscription { cached_write, entry: None };
         };
-        let (key, id, known_write, news) = self.shared.cache.lock().subscribe(pair, believes, watcher);
-        Shared::notify(news);
+        let (entry, id, cached_write, updates) =
+            self.shared.cache.lock().subscribe(key, last_known, subscriber);
+        Shared::notify(updates);
         self.shared.wake.notify_one();
-        RightsSubscription { cached_write: known_write, entry: Some((self.shared.clone(), key, id)) }
+        RightsSubscription { cached_write, entry: Some((self.shared.clone(), entry, id)) }
     }
 
     async fn await_result<T>(
@@ -143,31 +143,32 @@ impl Authorizer {
     ) -> Result<T, AuthorizationError> {
         self.shared.wake.notify_one();
         match timeout(REQUEST_TIMEOUT, receiver).await {
-            Ok(Ok(answer)) => answer,
-            // The asker is gone: the server stops.
+            Ok(Ok(result)) => result,
+            // The worker has ended: the server is stopping.
             Ok(Err(_)) => Err(AuthorizationError::UnableToConnect),
             Err(_) => Err(AuthorizationError::PoolExhausted),
         }
     }
 }
 
-/// What policies are asked about. Public rooms need no asking; and of what PostgreSQL cannot hold in a text no policy can
-/// say yes.
-fn cache_key(claimant: &Arc<ChannelPrincipal>, room: &Topic) -> Option<CacheKey> {
-    let texts = [&*room.name, &*claimant.role, &*claimant.claims, &*claimant.headers];
-    let holds_nul = texts.into_iter().chain(claimant.sub.as_deref()).any(|text| text.contains('\0'));
-    (room.private && !holds_nul).then(|| CacheKey { principal: claimant.clone(), topic: room.name.clone() })
+/// The cache key of a check. `None` for public topics, which need no check, and for texts with a NUL
+/// character, which PostgreSQL cannot store and no policy can allow.
+fn cache_key(principal: &Arc<ChannelPrincipal>, topic: &Topic) -> Option<CacheKey> {
+    let texts = [&*topic.name, &*principal.role, &*principal.claims, &*principal.headers];
+    let contains_nul = texts.into_iter().chain(principal.sub.as_deref()).any(|text| text.contains('\0'));
+    (topic.private && !contains_nul)
+        .then(|| CacheKey { principal: principal.clone(), topic: topic.name.clone() })
 }
 
-/// That a channel's rights are watched, and its rights to write where they are known. Dropped, it ends.
+/// Subscription to the rights of a channel, with its cached write rights. Ends when dropped.
 pub struct RightsSubscription {
     cached_write: Arc<CachedWriteRights>,
     entry: Option<(Arc<Shared>, EntryId, u64)>,
 }
 
 impl RightsSubscription {
-    /// What the channel may write, if it was asked and nothing concerning it has changed since. Takes no lock, for the
-    /// way of every broadcast; where it says nothing, [`Authorizer::write`] asks.
+    /// The write rights, if they were checked and nothing they depend on has changed. Takes no lock, because
+    /// every broadcast reads it. On `None` call [`Authorizer::write_rights`].
     #[must_use]
     pub fn write_rights(&self) -> Option<WriteRights> {
         self.cached_write.get()
@@ -176,8 +177,8 @@ impl RightsSubscription {
 
 impl Drop for RightsSubscription {
     fn drop(&mut self) {
-        if let Some((shared, key, id)) = &self.entry {
-            shared.cache.lock().unsubscribe(*key, *id);
+        if let Some((shared, entry, id)) = &self.entry {
+            shared.cache.lock().unsubscribe(*entry, *id);
         }
     }
 }

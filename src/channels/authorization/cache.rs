@@ -1,8 +1,7 @@
-//! What is remembered of rights; plain data, no I/O.
+//! Cache of authorization results, with the queues of checks. Plain data, no I/O.
 //!
-//! One entry a pair of claimant and topic. An entry is asked about once at a time, whoever wants to know. The epoch
-//! counts announcements: an answer that was asked for in an earlier epoch than the present one may be of before a
-//! change.
+//! There is one entry per principal and topic and at most one running check per entry. The epoch counts
+//! announced changes: a result of a check started in an earlier epoch may be outdated.
 
 mod entry;
 
@@ -20,18 +19,18 @@ use self::entry::{Entry, RequestState, Subscription};
 use super::{AuthorizationError, ReadRights, RightsSubscriber, WriteRights};
 use crate::pg::queries::rights::ProbeResult;
 
-/// Answers that nobody watches are kept for a while, for those who join again and for REST.
+/// Maximum entries without a subscription, kept for rejoins and REST requests.
 const MAX_IDLE: usize = 4_096;
 pub(super) const IDLE_TTL: Duration = Duration::from_secs(60);
-/// Questions that may wait. Over it there is an error at once.
+/// Maximum queued requests. Beyond it a request fails immediately.
 const MAX_QUEUED: usize = 8_192;
-/// How often a question that a change overtook is asked again before its answer is given as it is.
+/// Maximum repetitions of a check that was overtaken by a change. After them its result is used as it is.
 const MAX_SUPERSEDED: u8 = 3;
 
-/// What a watcher believes that was told of an error.
+/// Last known rights of a subscriber that was notified of an error.
 const NO_RIGHTS: ReadRights = ReadRights { broadcast: false, presence: false };
 
-/// An entry's place; stale once the entry is gone.
+/// Index of an entry. Invalid once the entry is evicted, which changes the generation of the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct EntryId {
     index: u32,
@@ -40,10 +39,10 @@ pub(super) struct EntryId {
 
 pub(super) type ReadResult = Result<ReadRights, AuthorizationError>;
 pub(super) type WriteResult = Result<WriteRights, AuthorizationError>;
-/// What is to be told to whom, once the lock is gone.
+/// Subscribers to notify after the lock is released, with their new rights.
 pub(super) type RightsUpdates = Vec<(Arc<dyn RightsSubscriber>, ReadResult)>;
 
-/// A question for the database.
+/// A check to run in the database.
 #[derive(Debug, Clone)]
 pub(super) struct RightsCheck {
     pub entry: EntryId,
@@ -52,24 +51,23 @@ pub(super) struct RightsCheck {
     pub write: bool,
 }
 
-/// From which line a batch is taken.
+/// The queue that a batch is taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueKind {
-    /// Somebody waits for the answer.
+    /// A request waits for the result.
     Joins,
-    /// What was believed may not be so any more.
+    /// The cached result may be outdated.
     Rechecks,
-    /// Policies that may not come to an end, one caller at a time.
+    /// Checks that may time out, run one at a time.
     Isolated,
 }
 
-/// Everything that is remembered.
 #[derive(Default)]
 pub(super) struct AuthorizationCache {
     entries: Vec<(u32, Option<Entry>)>,
     free: Vec<u32>,
     by_key: HashMap<CacheKey, u32>,
-    /// Watched entries by the traces that rows about them leave.
+    /// Indexes of subscribed entries by the hashes of the values that name them in changed rows.
     by_value_hash: HashMap<u32, Vec<u32>>,
     subscribed: usize,
     idle: VecDeque<(u64, EntryId, Instant)>,
@@ -77,31 +75,32 @@ pub(super) struct AuthorizationCache {
     epoch: u64,
     is_connected: bool,
     policies_changed: bool,
-    /// Whoever waits: joins and first writes.
+    /// Requests that wait: joins and first writes.
     joins: VecDeque<EntryId>,
-    /// Watched entries that a change named.
+    /// Subscribed entries named by a change.
     urgent: VecDeque<EntryId>,
-    /// The other watched entries of a round of re-checks, and whether another round is wanted.
+    /// The other subscribed entries of the current round, and whether another round is due.
     round_queue: VecDeque<EntryId>,
     round_requested: bool,
-    /// Whoever is asked alone.
+    /// Entries that are checked one at a time.
     isolated: VecDeque<EntryId>,
-    /// Watched entries that most likely believe what is not so any more.
+    /// Subscribed entries whose last known rights are probably outdated.
     unsettled: HashSet<u32>,
 }
 
 impl AuthorizationCache {
-    // Announcements ------------------------------------------------------------------------------------------------
+    // Invalidation -------------------------------------------------------------------------------------------------
 
-    /// Something changed that answers depend on; with traces, most likely for those who leave one of them.
-    pub fn invalidate(&mut self, traces: &[u32]) {
+    /// Records a change that results depend on. With hashes it probably concerns only the entries with one of
+    /// them; without, the policies themselves may have changed.
+    pub fn invalidate(&mut self, value_hashes: &[u32]) {
         self.epoch += 1;
-        self.policies_changed |= traces.is_empty();
+        self.policies_changed |= value_hashes.is_empty();
         if self.subscribed == 0 {
             return;
         }
         self.round_requested = true;
-        if traces.is_empty() {
+        if value_hashes.is_empty() {
             for (index, (_, entry)) in (0..).zip(&mut self.entries) {
                 if let Some(entry) = entry {
                     entry.cached_write.set(None);
@@ -114,14 +113,14 @@ impl AuthorizationCache {
             return;
         }
         let named: HashSet<u32> =
-            traces.iter().filter_map(|trace| self.by_value_hash.get(trace)).flatten().copied().collect();
+            value_hashes.iter().filter_map(|hash| self.by_value_hash.get(hash)).flatten().copied().collect();
         for index in named {
             let (generation, entry) = &mut self.entries[index as usize];
             if let Some(entry) = entry {
                 entry.cached_write.set(None);
                 entry.invalidated_at = self.epoch;
                 self.unsettled.insert(index);
-                // The round finds everybody, so what is over the bound only comes later.
+                // The round checks every entry, so one beyond the bound is only checked later.
                 if self.urgent.len() < 2 * self.subscribed {
                     self.urgent.push_back(EntryId { index, generation: *generation });
                 }
@@ -129,13 +128,13 @@ impl AuthorizationCache {
         }
     }
 
-    /// Announcements arrive from now on; those of before may have been missed.
+    /// The listener is connected. Changes before this may have been missed.
     pub fn on_connected(&mut self) {
         self.is_connected = true;
         self.invalidate(&[]);
     }
 
-    /// Announcements are missed from now on.
+    /// The listener is disconnected. Changes from now on are missed.
     pub fn on_disconnected(&mut self) {
         self.is_connected = false;
     }
@@ -149,104 +148,108 @@ impl AuthorizationCache {
         self.subscribed
     }
 
-    // Questions ----------------------------------------------------------------------------------------------------
+    // Checks -------------------------------------------------------------------------------------------------------
 
-    /// What the pair may read: now, or once it has been asked. A no is always asked again: who has just been let in, and
-    /// knows it, must not be turned away because the announcement is still on its way.
-    pub fn read_rights(&mut self, pair: CacheKey) -> Result<ReadResult, oneshot::Receiver<ReadResult>> {
-        let (epoch, hearing) = (self.epoch, self.is_connected);
-        let key = self.find_or_insert(pair);
-        let entry = self.entry_mut(key.index);
-        if let Some((read, _)) = entry.read.filter(|(read, of)| hearing && *of == epoch && read.is_ok()) {
+    /// The read rights if cached, else a receiver for the result. A denial is always checked again: a user
+    /// who was just granted access must not be rejected because the notification is still on its way.
+    pub fn read_rights(&mut self, key: CacheKey) -> Result<ReadResult, oneshot::Receiver<ReadResult>> {
+        let (epoch, is_connected) = (self.epoch, self.is_connected);
+        let entry_id = self.find_or_insert(key);
+        let entry = self.entry_mut(entry_id.index);
+        if let Some((read, _)) = entry.read.filter(|(read, of)| is_connected && *of == epoch && read.is_ok())
+        {
             return Ok(read);
         }
         let (sender, receiver) = oneshot::channel();
         entry.read_waiters.push(sender);
-        self.request(key);
+        self.request(entry_id);
         Err(receiver)
     }
 
-    /// What the pair may write: now, or once it has been asked; a no again, as in [`read`](Self::read).
-    pub fn write_rights(&mut self, pair: CacheKey) -> Result<WriteResult, oneshot::Receiver<WriteResult>> {
-        let (epoch, hearing) = (self.epoch, self.is_connected);
-        let key = self.find_or_insert(pair);
-        let entry = self.entry_mut(key.index);
-        let grants = |write: &WriteResult| write.is_ok_and(|write| write != WriteRights::NONE);
-        if let Some((write, _)) = entry.write.filter(|(write, of)| hearing && *of == epoch && grants(write)) {
+    /// The write rights if cached, else a receiver for the result. A denial is checked again, as in
+    /// [`read_rights`](Self::read_rights).
+    pub fn write_rights(&mut self, key: CacheKey) -> Result<WriteResult, oneshot::Receiver<WriteResult>> {
+        let (epoch, is_connected) = (self.epoch, self.is_connected);
+        let entry_id = self.find_or_insert(key);
+        let entry = self.entry_mut(entry_id.index);
+        let is_granted = |write: &WriteResult| write.is_ok_and(|write| write != WriteRights::NONE);
+        if let Some((write, _)) =
+            entry.write.filter(|(write, of)| is_connected && *of == epoch && is_granted(write))
+        {
             return Ok(write);
         }
         let (sender, receiver) = oneshot::channel();
         entry.write_waiters.push(sender);
-        self.request(key);
+        self.request(entry_id);
         Err(receiver)
     }
 
-    /// Somebody waits for this entry. Where too many do, the last is told so at once.
-    fn request(&mut self, key: EntryId) {
+    /// Queues an entry that a request waits for. Fails the request if the queue is full.
+    fn request(&mut self, entry_id: EntryId) {
         if self.joins.len() >= MAX_QUEUED {
-            let entry = self.entry_mut(key.index);
+            let entry = self.entry_mut(entry_id.index);
             send_all(&mut entry.read_waiters, Err(AuthorizationError::PoolExhausted));
             send_all(&mut entry.write_waiters, Err(AuthorizationError::PoolExhausted));
-            self.requeue_or_park(key);
+            self.requeue_or_park(entry_id);
             return;
         }
-        let entry = self.entry_mut(key.index);
+        let entry = self.entry_mut(entry_id.index);
         if entry.state == RequestState::Idle {
             entry.state = RequestState::Queued;
-            self.joins.push_back(key);
+            self.joins.push_back(entry_id);
         }
     }
 
-    /// Takes up to `most` questions from a line. Those of one role come one after the other.
-    pub fn take_batch(&mut self, line: QueueKind, most: usize) -> Vec<RightsCheck> {
-        let mut questions: Vec<RightsCheck> = Vec::new();
-        while questions.len() < most {
-            let next = match line {
+    /// Takes up to `max` checks from a queue, sorted by role.
+    pub fn take_batch(&mut self, queue: QueueKind, max: usize) -> Vec<RightsCheck> {
+        let mut checks: Vec<RightsCheck> = Vec::new();
+        while checks.len() < max {
+            let next = match queue {
                 QueueKind::Joins => self.joins.pop_front(),
                 QueueKind::Rechecks => self.urgent.pop_front().or_else(|| self.round_queue.pop_front()),
                 QueueKind::Isolated => self.isolated.pop_front(),
             };
-            let Some(key) = next else { break };
-            questions.extend(self.begin_check(key, line));
+            let Some(entry_id) = next else { break };
+            checks.extend(self.begin_check(entry_id, queue));
         }
-        questions.sort_by(|a, b| a.key.principal.role.cmp(&b.key.principal.role));
-        questions
+        checks.sort_by(|a, b| a.key.principal.role.cmp(&b.key.principal.role));
+        checks
     }
 
-    fn begin_check(&mut self, key: EntryId, line: QueueKind) -> Option<RightsCheck> {
+    fn begin_check(&mut self, entry_id: EntryId, queue: QueueKind) -> Option<RightsCheck> {
         let epoch = self.epoch;
-        let entry = self.get_mut(key)?;
-        // Whoever has been asked from another line meanwhile is passed over.
-        let its_turn = match entry.state {
+        let entry = self.get_mut(entry_id)?;
+        // Skip entries that were checked from another queue meanwhile.
+        let is_ready = match entry.state {
             RequestState::Queued => true,
-            RequestState::Idle => line == QueueKind::Rechecks && entry.needs_recheck(epoch),
+            RequestState::Idle => queue == QueueKind::Rechecks && entry.needs_recheck(epoch),
             RequestState::Running { .. } => false,
         };
-        if !its_turn {
+        if !is_ready {
             return None;
         }
-        if entry.isolated && line != QueueKind::Isolated {
+        if entry.isolated && queue != QueueKind::Isolated {
             entry.state = RequestState::Queued;
-            self.isolated.push_back(key);
+            self.isolated.push_back(entry_id);
             return None;
         }
-        let watched = !entry.subscriptions.is_empty();
-        let stale = |of: Option<u64>| of.is_none_or(|of| of < epoch);
-        let read = !entry.read_waiters.is_empty() || watched && stale(entry.read.map(|(_, of)| of));
-        // Once asked about, a watched entry's rights to write are kept up to date too.
+        let is_subscribed = !entry.subscriptions.is_empty();
+        let is_stale = |of: Option<u64>| of.is_none_or(|of| of < epoch);
+        let read = !entry.read_waiters.is_empty() || is_subscribed && is_stale(entry.read.map(|(_, of)| of));
+        // Write rights that were requested once are kept up to date while subscribed.
         let write =
-            !entry.write_waiters.is_empty() || watched && entry.write.is_some_and(|(_, of)| of < epoch);
+            !entry.write_waiters.is_empty() || is_subscribed && entry.write.is_some_and(|(_, of)| of < epoch);
         if !read && !write {
             entry.state = RequestState::Idle;
             return None;
         }
         entry.state = RequestState::Running { epoch, read, write };
         entry.checked_at = Instant::now();
-        Some(RightsCheck { entry: key, key: entry.key.clone(), read, write })
+        Some(RightsCheck { entry: entry_id, key: entry.key.clone(), read, write })
     }
 
-    /// Begins a round of re-checks, if one is wanted and none is under way: everybody who watches and was not asked since
-    /// the last announcement.
+    /// Starts a round of rechecks if one is due and none is running: all subscribed entries not checked since
+    /// the last change.
     pub fn begin_round(&mut self) -> bool {
         if !self.is_round_due() || !self.round_queue.is_empty() {
             return false;
@@ -255,18 +258,17 @@ impl AuthorizationCache {
         let epoch = self.epoch;
         for (index, (generation, entry)) in self.entries.iter().enumerate() {
             if entry.as_ref().is_some_and(|entry| entry.needs_recheck(epoch)) {
-                let index = u32::try_from(index).expect("fewer entries than an u32 counts");
+                let index = u32::try_from(index).expect("fewer than 2^32 entries");
                 self.round_queue.push_back(EntryId { index, generation: *generation });
             }
         }
         true
     }
 
-    /// Whether anything is to be asked in a line.
-    pub fn has_pending(&self, line: QueueKind) -> bool {
-        match line {
+    pub fn has_pending(&self, queue: QueueKind) -> bool {
+        match queue {
             QueueKind::Joins => !self.joins.is_empty(),
-            // Deaf, an answer would be void as soon as it came.
+            // While disconnected a result would be outdated on arrival.
             QueueKind::Rechecks => {
                 self.is_connected && !(self.urgent.is_empty() && self.round_queue.is_empty())
             }
@@ -278,148 +280,152 @@ impl AuthorizationCache {
         self.round_requested && self.is_connected
     }
 
-    /// Has watched entries asked again that were not asked for `age`, at most `most` of them.
-    pub fn recheck_older_than(&mut self, age: Duration, most: usize) {
+    /// Queues up to `max` subscribed entries whose last check is older than `age`.
+    pub fn recheck_older_than(&mut self, age: Duration, max: usize) {
         let old = self.entries.iter_mut().enumerate().filter_map(|(index, (generation, entry))| {
             let entry = entry.as_mut()?;
-            let due = !entry.subscriptions.is_empty()
+            let is_due = !entry.subscriptions.is_empty()
                 && entry.state == RequestState::Idle
                 && entry.checked_at.elapsed() >= age;
-            due.then(|| {
-                // As if asked before anything: what was believed stays until the answer.
+            is_due.then(|| {
+                // Epoch 0 is older than any: the rights stay known until the result of the recheck.
                 entry.read = entry.read.map(|(read, _)| (read, 0));
                 entry.write = entry.write.map(|(write, _)| (write, 0));
                 EntryId {
-                    index: u32::try_from(index).expect("fewer than an u32 counts"),
+                    index: u32::try_from(index).expect("fewer than 2^32 entries"),
                     generation: *generation,
                 }
             })
         });
-        self.round_queue.extend(old.take(most));
+        self.round_queue.extend(old.take(max));
     }
 
-    // Answers ------------------------------------------------------------------------------------------------------
+    // Results ------------------------------------------------------------------------------------------------------
 
-    /// Takes in what the policies said of one pair.
+    /// Records the result of a check and returns the updates to deliver.
     pub fn on_result(
         &mut self,
-        key: EntryId,
-        probed: Result<ProbeResult, AuthorizationError>,
+        entry_id: EntryId,
+        probe: Result<ProbeResult, AuthorizationError>,
     ) -> RightsUpdates {
-        let (now, hearing) = (self.epoch, self.is_connected);
-        let Some(entry) = self.get_mut(key) else { return RightsUpdates::new() };
+        let (now, is_connected) = (self.epoch, self.is_connected);
+        let Some(entry) = self.get_mut(entry_id) else { return RightsUpdates::new() };
         let RequestState::Running { epoch, read, write } = entry.state else { return RightsUpdates::new() };
         entry.state = RequestState::Idle;
         (entry.isolated, entry.timeouts) = (false, 0);
-        let fresh = epoch == now;
-        // Deaf, nobody would tell that it became void: good for those who wait, not for later.
-        let epoch = if hearing { epoch } else { 0 };
-        let overtaken = !fresh && entry.superseded < MAX_SUPERSEDED;
-        entry.superseded = if overtaken { entry.superseded + 1 } else { 0 };
-        let mut news = RightsUpdates::new();
+        let is_current = epoch == now;
+        // While disconnected later changes are missed: the result is given to waiting requests but not
+        // cached.
+        let epoch = if is_connected { epoch } else { 0 };
+        let superseded = !is_current && entry.superseded < MAX_SUPERSEDED;
+        entry.superseded = if superseded { entry.superseded + 1 } else { 0 };
+        let mut updates = RightsUpdates::new();
         if read {
-            let said = probed.and_then(|probed| match probed.read {
+            let result = probe.and_then(|probe| match probe.read {
                 Some((false, false)) | None => Err(AuthorizationError::Unauthorized),
                 Some((broadcast, presence)) => Ok(ReadRights { broadcast, presence }),
             });
-            entry.read = Some((said, epoch));
-            // Whoever was told that nothing is left has no channel any more, whatever comes after.
-            for watcher in entry.subscriptions.iter_mut().filter(|watcher| watcher.last_known != NO_RIGHTS) {
-                let believes = watcher.last_known;
-                let news_for_it = match said {
+            entry.read = Some((result, epoch));
+            // A subscriber that lost all rights has closed its channel; later changes do not matter to it.
+            for subscription in
+                entry.subscriptions.iter_mut().filter(|subscription| subscription.last_known != NO_RIGHTS)
+            {
+                let last_known = subscription.last_known;
+                let is_update = match result {
                     Err(_) => true,
-                    // What was gained may be gone again; what was lost was lost.
-                    Ok(rights) if fresh => rights != believes,
+                    // A gain may have been revoked since; a loss is certain.
+                    Ok(rights) if is_current => rights != last_known,
                     Ok(rights) => {
-                        believes.broadcast && !rights.broadcast || believes.presence && !rights.presence
+                        last_known.broadcast && !rights.broadcast || last_known.presence && !rights.presence
                     }
                 };
-                if news_for_it {
-                    watcher.last_known = said.unwrap_or(NO_RIGHTS);
-                    news.push((watcher.subscriber.clone(), said));
+                if is_update {
+                    subscription.last_known = result.unwrap_or(NO_RIGHTS);
+                    updates.push((subscription.subscriber.clone(), result));
                 }
             }
-            if !overtaken {
-                send_all(&mut entry.read_waiters, said);
+            if !superseded {
+                send_all(&mut entry.read_waiters, result);
             }
         }
         if write {
-            let said = probed.map(|probed| match probed.write {
+            let result = probe.map(|probe| match probe.write {
                 Some((broadcast, presence)) => WriteRights { broadcast, presence },
                 None => WriteRights::NONE,
             });
-            entry.write = Some((said, epoch));
-            // Overtaken it is still newer than what was known, unless that was voided by name.
-            if fresh || entry.cached_write.get().is_some() {
-                entry.cached_write.set(Some(said.unwrap_or(WriteRights::NONE)));
+            entry.write = Some((result, epoch));
+            // An overtaken result is still newer than the cached one, unless that was invalidated by name.
+            if is_current || entry.cached_write.get().is_some() {
+                entry.cached_write.set(Some(result.unwrap_or(WriteRights::NONE)));
             }
-            if !overtaken {
-                send_all(&mut entry.write_waiters, said);
+            if !superseded {
+                send_all(&mut entry.write_waiters, result);
             }
         }
-        self.requeue_or_park(key);
-        news
+        self.requeue_or_park(entry_id);
+        updates
     }
 
-    /// The question of a batch did not come to an end: each in it is asked alone.
-    pub fn isolate(&mut self, key: EntryId) {
-        let Some(entry) = self.get_mut(key) else { return };
+    /// Marks an entry of a batch that timed out, to be checked alone.
+    pub fn isolate(&mut self, entry_id: EntryId) {
+        let Some(entry) = self.get_mut(entry_id) else { return };
         entry.isolated = true;
         entry.state = RequestState::Queued;
-        self.isolated.push_back(key);
+        self.isolated.push_back(entry_id);
     }
 
-    /// The database could not be asked: whoever waits is told, whoever watches is asked again later. A pair that was asked
-    /// alone and whose policies do not come to an end has its watchers told after the third time.
-    pub fn on_failure(&mut self, key: EntryId, error: AuthorizationError) -> RightsUpdates {
-        let Some(entry) = self.get_mut(key) else { return RightsUpdates::new() };
+    /// Records a failed check. Waiting requests fail, and subscribed entries are checked again later. After
+    /// the third timeout in a row of an isolated check its subscribers are notified.
+    pub fn on_failure(&mut self, entry_id: EntryId, error: AuthorizationError) -> RightsUpdates {
+        let Some(entry) = self.get_mut(entry_id) else { return RightsUpdates::new() };
         entry.state = RequestState::Idle;
         entry.superseded = 0;
         send_all(&mut entry.read_waiters, Err(error));
         send_all(&mut entry.write_waiters, Err(error));
-        let mut news = RightsUpdates::new();
+        let mut updates = RightsUpdates::new();
         if entry.isolated && error == AuthorizationError::QueryCanceled {
             entry.timeouts = entry.timeouts.saturating_add(1);
             if entry.timeouts >= 3 {
-                for watcher in
-                    entry.subscriptions.iter_mut().filter(|watcher| watcher.last_known != NO_RIGHTS)
+                for subscription in
+                    entry.subscriptions.iter_mut().filter(|subscription| subscription.last_known != NO_RIGHTS)
                 {
-                    watcher.last_known = NO_RIGHTS;
-                    news.push((watcher.subscriber.clone(), Err(error)));
+                    subscription.last_known = NO_RIGHTS;
+                    updates.push((subscription.subscriber.clone(), Err(error)));
                 }
             }
         }
-        let watched = !entry.subscriptions.is_empty();
-        self.round_requested |= watched;
-        self.requeue_or_park(key);
-        news
+        let is_subscribed = !entry.subscriptions.is_empty();
+        self.round_requested |= is_subscribed;
+        self.requeue_or_park(entry_id);
+        updates
     }
 
-    /// The entry waits no longer: it is asked again if somebody wants it to, and kept for a while if nobody does.
-    fn requeue_or_park(&mut self, key: EntryId) {
+    /// After a check: queues the entry again if requests wait, requests a round if it is outdated, and parks
+    /// it if it is unused.
+    fn requeue_or_park(&mut self, entry_id: EntryId) {
         let epoch = self.epoch;
-        let Some(entry) = self.get_mut(key) else { return };
+        let Some(entry) = self.get_mut(entry_id) else { return };
         if entry.state != RequestState::Idle {
             return;
         }
         if !entry.read_waiters.is_empty() || !entry.write_waiters.is_empty() {
             entry.state = RequestState::Queued;
-            self.joins.push_back(key);
+            self.joins.push_back(entry_id);
         } else if entry.needs_recheck(epoch) {
             self.round_requested = true;
         } else if entry.subscriptions.is_empty() {
-            self.park(key);
+            self.park(entry_id);
         }
     }
 
-    // What most likely became void -----------------------------------------------------------------------------------
+    // Entries that are probably outdated -----------------------------------------------------------------------------
 
-    /// These were asked, and whoever watches them has been told.
-    pub fn mark_settled(&mut self, keys: &[EntryId]) {
-        for key in keys {
-            let Some(entry) = self.get_mut(*key) else { continue };
+    /// Marks entries as checked, with their subscribers notified.
+    pub fn mark_settled(&mut self, entry_ids: &[EntryId]) {
+        for entry_id in entry_ids {
+            let Some(entry) = self.get_mut(*entry_id) else { continue };
             if entry.read.is_some_and(|(_, of)| of >= entry.invalidated_at) {
-                self.unsettled.remove(&key.index);
+                self.unsettled.remove(&entry_id.index);
             }
         }
         if self.unsettled.is_empty() {
@@ -427,7 +433,8 @@ impl AuthorizationCache {
         }
     }
 
-    /// Whether nobody who watches one of these topics waits to be asked because of a change that most likely concerns them.
+    /// Whether no subscription to one of these topics waits for a recheck because of a change that probably
+    /// concerns it.
     pub fn are_settled(&self, topics: &[&str]) -> bool {
         self.unsettled.iter().all(|index| {
             let entry = self.entries[*index as usize].1.as_ref();
@@ -435,103 +442,105 @@ impl AuthorizationCache {
         })
     }
 
-    // Watchers -----------------------------------------------------------------------------------------------------
+    // Subscriptions ------------------------------------------------------------------------------------------------
 
-    /// Tells `told` from now on whenever the pair may read something else than `believes`. If that is so already, or may
-    /// be, it is asked at once.
+    /// Notifies `subscriber` whenever the read rights differ from `last_known`. If they differ already, an
+    /// update is returned; if that is unknown, a recheck is queued.
     pub fn subscribe(
         &mut self,
-        pair: CacheKey,
-        believes: ReadRights,
-        told: Arc<dyn RightsSubscriber>,
+        key: CacheKey,
+        last_known: ReadRights,
+        subscriber: Arc<dyn RightsSubscriber>,
     ) -> (EntryId, u64, Arc<CachedWriteRights>, RightsUpdates) {
         let epoch = self.epoch;
-        let key = self.find_or_insert(pair);
+        let entry_id = self.find_or_insert(key);
         self.next_id += 1;
         let id = self.next_id;
-        let entry = self.entry_mut(key.index);
-        let first = entry.subscriptions.is_empty();
-        let mut watcher = Subscription { id, last_known: believes, subscriber: told };
-        let mut news = RightsUpdates::new();
+        let entry = self.entry_mut(entry_id.index);
+        let is_first = entry.subscriptions.is_empty();
+        let mut subscription = Subscription { id, last_known, subscriber };
+        let mut updates = RightsUpdates::new();
         match entry.read {
-            Some((said, of)) if of == epoch => {
-                if said != Ok(believes) {
-                    watcher.last_known = said.unwrap_or(NO_RIGHTS);
-                    news.push((watcher.subscriber.clone(), said));
+            Some((result, of)) if of == epoch => {
+                if result != Ok(last_known) {
+                    subscription.last_known = result.unwrap_or(NO_RIGHTS);
+                    updates.push((subscription.subscriber.clone(), result));
                 }
             }
             _ => {
-                self.urgent.push_back(key);
-                self.entry_mut(key.index).invalidated_at = epoch;
-                self.unsettled.insert(key.index);
+                self.urgent.push_back(entry_id);
+                self.entry_mut(entry_id.index).invalidated_at = epoch;
+                self.unsettled.insert(entry_id.index);
             }
         }
-        let entry = self.entry_mut(key.index);
-        entry.subscriptions.push(watcher);
-        let known_write = entry.cached_write.clone();
+        let entry = self.entry_mut(entry_id.index);
+        entry.subscriptions.push(subscription);
+        let cached_write = entry.cached_write.clone();
         if let Some((write, of)) = entry.write {
-            known_write.set((of == epoch).then(|| write.unwrap_or(WriteRights::NONE)));
+            cached_write.set((of == epoch).then(|| write.unwrap_or(WriteRights::NONE)));
         }
-        if first {
-            let traces = entry.value_hashes.clone();
+        if is_first {
+            let value_hashes = entry.value_hashes.clone();
             self.subscribed += 1;
-            traces.into_iter().for_each(|trace| self.by_value_hash.entry(trace).or_default().push(key.index));
+            value_hashes
+                .into_iter()
+                .for_each(|hash| self.by_value_hash.entry(hash).or_default().push(entry_id.index));
         }
-        (key, id, known_write, news)
+        (entry_id, id, cached_write, updates)
     }
 
-    /// Ends what [`watch`](Self::watch) began.
-    pub fn unsubscribe(&mut self, key: EntryId, id: u64) {
-        let Some(entry) = self.get_mut(key) else { return };
-        entry.subscriptions.retain(|watcher| watcher.id != id);
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, entry_id: EntryId, id: u64) {
+        let Some(entry) = self.get_mut(entry_id) else { return };
+        entry.subscriptions.retain(|subscription| subscription.id != id);
         if !entry.subscriptions.is_empty() {
             return;
         }
-        let traces = entry.value_hashes.clone();
-        self.unsettled.remove(&key.index);
+        let value_hashes = entry.value_hashes.clone();
+        self.unsettled.remove(&entry_id.index);
         self.subscribed -= 1;
-        for trace in traces {
-            if let Some(indices) = self.by_value_hash.get_mut(&trace) {
-                indices.retain(|index| *index != key.index);
-                if indices.is_empty() {
-                    self.by_value_hash.remove(&trace);
+        for hash in value_hashes {
+            if let Some(indexes) = self.by_value_hash.get_mut(&hash) {
+                indexes.retain(|index| *index != entry_id.index);
+                if indexes.is_empty() {
+                    self.by_value_hash.remove(&hash);
                 }
             }
         }
-        self.park(key);
+        self.park(entry_id);
     }
 
     // Entries ------------------------------------------------------------------------------------------------------
 
-    fn find_or_insert(&mut self, pair: CacheKey) -> EntryId {
-        if let Some(index) = self.by_key.get(&pair).copied() {
+    fn find_or_insert(&mut self, key: CacheKey) -> EntryId {
+        if let Some(index) = self.by_key.get(&key).copied() {
             return EntryId { index, generation: self.entries[index as usize].0 };
         }
-        let entry = Entry::new(pair.clone());
+        let entry = Entry::new(key.clone());
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize].1 = Some(entry);
             index
         } else {
             self.entries.push((0, Some(entry)));
-            u32::try_from(self.entries.len() - 1).expect("fewer entries than an u32 counts")
+            u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 entries")
         };
-        self.by_key.insert(pair, index);
+        self.by_key.insert(key, index);
         EntryId { index, generation: self.entries[index as usize].0 }
     }
 
-    /// Nobody wants the entry at the moment: it is kept until its time is over or others need the room.
-    fn park(&mut self, key: EntryId) {
+    /// Marks an entry as unused. It is kept until its TTL has passed or others need the space.
+    fn park(&mut self, entry_id: EntryId) {
         self.next_id += 1;
         let stamp = self.next_id;
-        let Some(entry) = self.get_mut(key) else { return };
+        let Some(entry) = self.get_mut(entry_id) else { return };
         entry.idle_stamp = stamp;
-        self.idle.push_back((stamp, key, Instant::now()));
+        self.idle.push_back((stamp, entry_id, Instant::now()));
         while self.idle.len() > MAX_IDLE {
             self.evict_oldest();
         }
     }
 
-    /// Forgets what nobody has wanted for a while.
+    /// Evicts entries that were unused for `IDLE_TTL`.
     pub fn evict_expired(&mut self) {
         while self.idle.front().is_some_and(|(_, _, since)| since.elapsed() >= IDLE_TTL) {
             self.evict_oldest();
@@ -539,34 +548,33 @@ impl AuthorizationCache {
     }
 
     fn evict_oldest(&mut self) {
-        let Some((stamp, key, _)) = self.idle.pop_front() else { return };
-        let Some(entry) = self.get_mut(key) else { return };
+        let Some((stamp, entry_id, _)) = self.idle.pop_front() else { return };
+        let Some(entry) = self.get_mut(entry_id) else { return };
         if entry.idle_stamp != stamp || entry.is_in_use() || entry.state != RequestState::Idle {
             return;
         }
-        let (generation, slot) = &mut self.entries[key.index as usize];
+        let (generation, slot) = &mut self.entries[entry_id.index as usize];
         *generation = generation.wrapping_add(1);
         if let Some(entry) = slot.take() {
             self.by_key.remove(&entry.key);
         }
-        self.free.push(key.index);
+        self.free.push(entry_id.index);
     }
 
     fn entry_mut(&mut self, index: u32) -> &mut Entry {
-        self.entries[index as usize].1.as_mut().expect("indices are of living entries")
+        self.entries[index as usize].1.as_mut().expect("the index belongs to an occupied slot")
     }
 
-    fn get_mut(&mut self, key: EntryId) -> Option<&mut Entry> {
-        let (generation, entry) = self.entries.get_mut(key.index as usize)?;
-        entry.as_mut().filter(|_| *generation == key.generation)
+    fn get_mut(&mut self, entry_id: EntryId) -> Option<&mut Entry> {
+        let (generation, entry) = self.entries.get_mut(entry_id.index as usize)?;
+        entry.as_mut().filter(|_| *generation == entry_id.generation)
     }
 }
 
-/// Answers whoever still waits.
-fn send_all<T: Copy>(waits: &mut SmallVec<[oneshot::Sender<T>; 1]>, said: T) {
-    for waits in waits.drain(..) {
-        // Whoever gave up meanwhile needs no answer.
-        let _ = waits.send(said);
+fn send_all<T: Copy>(waiters: &mut SmallVec<[oneshot::Sender<T>; 1]>, result: T) {
+    for waiter in waiters.drain(..) {
+        // The receiver is gone if the caller timed out.
+        let _ = waiter.send(result);
     }
 }
 

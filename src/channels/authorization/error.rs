@@ -1,35 +1,35 @@
-//! Why there are no rights, and how clients are told: the texts are those of Supabase Realtime.
+//! Authorization errors and the texts sent to clients, which are those of Supabase Realtime.
 
 use crate::pg::{PgError, queries::rights::ProbeFailure};
 
-/// A question about rights has no answer, or the answer is no.
+/// A check failed or denied the right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizationError {
-    /// The policies say no, or the token's role does not exist.
-    #[error("the policies do not allow it")]
+    /// The policies deny it, or the token's role does not exist.
+    #[error("the policies deny access")]
     Unauthorized,
-    /// A policy raised this SQLSTATE. To clients the same as no.
+    /// A policy raised this SQLSTATE. Clients get the same texts as for a denial.
     #[error("a policy raised {}", String::from_utf8_lossy(.0))]
     Policy([u8; 5]),
-    /// The policies did not come to an end in time.
-    #[error("the policies took too long")]
+    /// The policies exceeded their timeout.
+    #[error("the policies exceeded their timeout")]
     QueryCanceled,
-    /// More is asked than the connections for it can bear.
-    #[error("too many ask at once")]
+    /// Too many checks are queued.
+    #[error("too many policy checks are queued")]
     PoolExhausted,
-    /// There was no partition for today; one is being made.
+    /// `realtime.messages` has no partition for today. One is being created.
     #[error("realtime.messages has no partition for today")]
     MissingPartition,
-    /// The database is out of reach.
-    #[error("the database is out of reach")]
+    /// The database cannot be reached.
+    #[error("the database cannot be reached")]
     UnableToConnect,
-    /// The database takes no further connections.
-    #[error("the database takes no further connections")]
+    /// The database accepts no further connections.
+    #[error("the database accepts no further connections")]
     LackOfConnections,
 }
 
 impl AuthorizationError {
-    /// What a join is answered: `<Code>: <message>`.
+    /// Reason in the reply to a join: `<Code>: <message>`.
     #[must_use]
     pub fn join_reason(self, topic: &str) -> String {
         match self {
@@ -49,7 +49,7 @@ impl AuthorizationError {
         }
     }
 
-    /// What a broadcast or track without the right is answered.
+    /// Reason in the reply to a broadcast or track without the right to write.
     #[must_use]
     pub fn write_reason(self, topic: &str) -> String {
         match self {
@@ -60,7 +60,7 @@ impl AuthorizationError {
         }
     }
 
-    /// The text of the `system` event before the channel is closed.
+    /// Message of the `system` event before the channel is closed.
     #[must_use]
     pub fn system_message(self, topic: &str) -> String {
         match self {
@@ -91,7 +91,7 @@ impl AuthorizationError {
         }
     }
 
-    /// Whether the same question may well be answered when asked again: nothing is known of the policies.
+    /// Whether a retry may succeed: the error says nothing about the policies.
     #[must_use]
     pub const fn is_transient(self) -> bool {
         !matches!(self, Self::Unauthorized | Self::Policy(_))
@@ -101,7 +101,7 @@ impl AuthorizationError {
 impl From<ProbeFailure> for AuthorizationError {
     fn from(failure: ProbeFailure) -> Self {
         match failure {
-            ProbeFailure::Refused => Self::Unauthorized,
+            ProbeFailure::Denied => Self::Unauthorized,
             ProbeFailure::NoPartition => Self::MissingPartition,
             ProbeFailure::Raised(state) => Self::Policy(state),
         }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_that_raises_reads_like_one_that_says_no() {
+    fn a_policy_error_has_the_text_of_a_denial() {
         let raised = AuthorizationError::Policy(*b"22012");
         assert_eq!(raised.join_reason("a:b"), AuthorizationError::Unauthorized.join_reason("a:b"));
         assert_eq!(

@@ -1,13 +1,15 @@
-//! Who may read and write in private rooms: the policies on `realtime.messages`, and nothing else.
+//! Read and write rights in private topics, decided only by the policies on `realtime.messages`.
 //!
-//! - [`Authorizer`] answers sessions, from memory where an answer is known, and tells them when it changes.
-//! - [`verdicts`] is what is remembered: answers, who waits, who watches, what is to be asked again; plain data.
-//! - [`Asker`] is the one task that asks the database, many callers in one statement that is rolled back.
-//! - [`RightsEars`] hears that answers became void; `lookout` looks for what nobody announces.
+//! - [`Authorizer`] answers sessions and routes from the cache or the database and notifies them of changes.
+//! - [`cache`] holds results, waiting requests, subscriptions and due rechecks. It does no I/O.
+//! - [`AuthorizationWorker`] is the task that runs the checks: many callers per statement, rolled back
+//!   afterwards.
+//! - [`AuthorizationNotifications`] invalidates results on notification; `policy_poller` finds changes that
+//!   are not announced.
 //!
-//! An answer is only believed if nothing that it depends on was announced as changed between the question and the
-//! answer; a loss of rights is believed always. While announcements are missed nothing is answered from memory, and
-//! after that everybody who watches is asked again.
+//! A result is used only if nothing it depends on was announced as changed while the check ran; a loss of
+//! rights is always used. While the listener is disconnected nothing is answered from the cache. After it has
+//! reconnected all subscriptions are checked again.
 
 mod authorizer;
 mod cache;

@@ -1,5 +1,5 @@
-//! Looks for changes of rights that nobody announces: policies on a database without an event trigger, and policies that
-//! look at the time.
+//! Polls for changes of rights that are not announced: policy changes on a database without an event trigger,
+//! and policies that depend on the time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,17 +11,16 @@ use crate::pg::{
     queries::rights::{self, PolicyTraits},
 };
 
-/// How often it looks, while anybody watches.
+/// Interval between polls while there are subscriptions.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a look may take.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How old the answer of a policy that looks at the time may become.
+/// Maximum age of the result of a policy that depends on the time.
 const MAX_RESULT_AGE: Duration = Duration::from_secs(60);
 
 pub(super) struct PolicyPoller {
     database: Database,
     shared: Arc<Shared>,
-    /// What is known of the policies as such; nothing before the first look and after each change of them.
+    /// Traits of the current policies. `None` before the first poll and after each change of the policies.
     traits: Option<PolicyTraits>,
     fingerprint: Option<i64>,
 }
@@ -31,52 +30,51 @@ impl PolicyPoller {
         Self { database, shared, traits: None, fingerprint: None }
     }
 
-    /// Looks for ever.
     pub async fn run(mut self) {
-        let mut every = interval(POLL_INTERVAL);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut interval = interval(POLL_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
-            let watched = {
-                let mut verdicts = self.shared.cache.lock();
-                verdicts.evict_expired();
-                if verdicts.take_policies_changed() {
+            interval.tick().await;
+            let subscribed = {
+                let mut cache = self.shared.cache.lock();
+                cache.evict_expired();
+                if cache.take_policies_changed() {
                     self.traits = None;
                 }
-                verdicts.subscribed()
+                cache.subscribed()
             };
-            // An idle server costs the database nothing.
-            if watched == 0 {
+            // An idle server sends no queries.
+            if subscribed == 0 {
                 continue;
             }
             match timeout(POLL_TIMEOUT, self.poll()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = ?error, "could not look at the policies of channels")
+                    tracing::debug!(error = ?error, "polling channel policies failed")
                 }
-                Err(_) => tracing::debug!("looking at the policies of channels took too long"),
+                Err(_) => tracing::debug!("polling channel policies timed out"),
             }
-            if self.traits.is_some_and(|situation| situation.is_time_dependent) {
-                // Spread over half of the time, at worst.
-                let most = watched / (MAX_RESULT_AGE.as_secs() as usize / 2) + 1;
-                self.shared.cache.lock().recheck_older_than(MAX_RESULT_AGE, most);
+            if self.traits.is_some_and(|traits| traits.is_time_dependent) {
+                // Spread the rechecks over at least half of the maximum age.
+                let max = subscribed / (MAX_RESULT_AGE.as_secs() as usize / 2) + 1;
+                self.shared.cache.lock().recheck_older_than(MAX_RESULT_AGE, max);
                 self.shared.wake.notify_one();
             }
         }
     }
 
     async fn poll(&mut self) -> Result<(), PgError> {
-        let situation = match self.traits {
-            Some(situation) => situation,
+        let traits = match self.traits {
+            Some(traits) => traits,
             None => {
                 *self.traits.insert(rights::policy_traits(&self.database.server_connection().await?).await?)
             }
         };
-        if situation.is_announced {
+        if traits.is_announced {
             return Ok(());
         }
         let fingerprint = rights::policy_fingerprint(&self.database.server_connection().await?).await?;
-        // What somebody was told before the first look may have changed before it.
+        // Also on the first poll: results from before it may be outdated.
         if self.fingerprint.replace(fingerprint) != Some(fingerprint) {
             self.traits = None;
             self.shared.cache.lock().invalidate(&[]);

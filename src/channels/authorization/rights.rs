@@ -1,31 +1,31 @@
-//! What a channel may do.
+//! The rights of a channel in its topic.
 
-/// What may be read in a room. At least one is true: whoever may read nothing is not let in.
+/// What a channel may read. At least one field is true: a join without any right is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadRights {
-    /// Broadcasts reach the channel.
+    /// May receive broadcasts.
     pub broadcast: bool,
-    /// Presence reaches the channel.
+    /// May receive presence.
     pub presence: bool,
 }
 
 impl ReadRights {
-    /// Everything, as in a public room.
+    /// Both rights, as in a public topic.
     pub const ALL: Self = Self { broadcast: true, presence: true };
 }
 
-/// What may be written in a room.
+/// What a channel may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteRights {
-    /// The channel may broadcast.
+    /// May broadcast.
     pub broadcast: bool,
-    /// The channel may track presence.
+    /// May track presence.
     pub presence: bool,
 }
 
 impl WriteRights {
-    /// Everything, as in a public room.
+    /// Both rights, as in a public topic.
     pub const ALL: Self = Self { broadcast: true, presence: true };
-    /// Nothing.
+    /// No right.
     pub const NONE: Self = Self { broadcast: false, presence: false };
 }

@@ -1,8 +1,9 @@
-//! The task that asks the policies.
+//! The task that checks policies in the database.
 //!
-//! Whoever waits while a question is under way becomes the next batch, so a single join takes one round trip and a storm
-//! of them few. Joins come before re-checks, and re-checks leave a connection to them. A batch that does not come to an
-//! end is asked again one by one, so that a policy that sleeps holds up nobody but its caller.
+//! Requests that arrive while a check runs form the next batch: a single join takes one round trip, and many
+//! simultaneous joins take few. Joins have priority over rechecks, and rechecks leave one connection to them.
+//! The checks of a batch that times out are repeated one by one, so that a slow policy delays only its own
+//! caller.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,25 +32,27 @@ use crate::{
     telemetry::metric,
 };
 
-/// Callers in one question. One takes about 50 microseconds of the database's time.
+/// Checks per batch. One check takes about 50 µs of database time.
 const CHECK_BATCH_SIZE: usize = 32;
-/// How long a question about many may take; over it its callers are asked one by one, and each may take longer.
+/// Server-side timeout of a batch and of an isolated check. The checks of a batch that times out are
+/// isolated.
 const BATCH_TIMEOUT: Duration = Duration::from_millis(500);
 const ISOLATED_TIMEOUT: Duration = Duration::from_secs(1);
-/// Beyond that the connection is given up.
+/// Time beyond the server-side timeout after which the connection is discarded.
 const CONNECTION_GRACE: Duration = Duration::from_secs(2);
-/// Questions under way at once, by line: each of those alone may have a connection for long, so they have their own.
+/// Maximum concurrent batches and isolated checks. Isolated checks may hold a connection for long, so they
+/// have their own.
 const MAX_ISOLATED_CHECKS: usize = 2;
 const MAX_BATCHES: usize = AUTHORIZATION_CONNECTIONS - MAX_ISOLATED_CHECKS;
 const MAX_RECHECK_BATCHES: usize = MAX_BATCHES - 1;
-/// A round of re-checks may take half of the time at most: where changes never end, the pause after one is as long as the
-/// round was, up to this.
+/// Rechecks use at most half of the time: after a round the worker pauses for as long as the round took, up
+/// to this maximum.
 const MAX_ROUND_PAUSE: Duration = Duration::from_millis(100);
-/// Between attempts on a database that fails: doubling, with jitter.
+/// Backoff after a database error: doubled each time, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Makes an authorizer, the task behind it, and what the listener tells it.
+/// Creates the authorizer, its worker and its notification handler.
 #[must_use]
 pub fn authorizer(database: Database) -> (Authorizer, AuthorizationWorker, AuthorizationNotifications) {
     let shared = Arc::new(Shared {
@@ -57,7 +60,7 @@ pub fn authorizer(database: Database) -> (Authorizer, AuthorizationWorker, Autho
         wake: Notify::new(),
         rechecks_done: Notify::new(),
     });
-    let asker = AuthorizationWorker {
+    let worker = AuthorizationWorker {
         database,
         shared: shared.clone(),
         running: JoinSet::new(),
@@ -68,11 +71,11 @@ pub fn authorizer(database: Database) -> (Authorizer, AuthorizationWorker, Autho
         not_before: None,
         backoff: INITIAL_BACKOFF,
     };
-    let ears = AuthorizationNotifications(shared.clone());
-    (Authorizer { shared }, asker, ears)
+    let notifications = AuthorizationNotifications(shared.clone());
+    (Authorizer { shared }, worker, notifications)
 }
 
-/// The listener's end: hears that answers became void.
+/// Invalidates cached results when the listener reports a change of rights.
 pub struct AuthorizationNotifications(Arc<Shared>);
 
 impl NotificationHandler for AuthorizationNotifications {
@@ -80,10 +83,11 @@ impl NotificationHandler for AuthorizationNotifications {
         if channel != AUTHORIZATION {
             return;
         }
-        // `<ms>|<what>|<traces>`; what cannot be read names everybody.
-        let traces = payload.splitn(3, '|').nth(2).unwrap_or_default().split(',');
-        let traces: Vec<u32> = traces.filter_map(|trace| u32::from_str_radix(trace, 16).ok()).collect();
-        self.0.cache.lock().invalidate(&traces);
+        // Payload: `<ms>|<source>|<value hashes>`. Without readable hashes everything is invalidated.
+        let value_hashes = payload.splitn(3, '|').nth(2).unwrap_or_default().split(',');
+        let value_hashes: Vec<u32> =
+            value_hashes.filter_map(|hash| u32::from_str_radix(hash, 16).ok()).collect();
+        self.0.cache.lock().invalidate(&value_hashes);
         self.0.wake.notify_one();
     }
 
@@ -97,7 +101,7 @@ impl NotificationHandler for AuthorizationNotifications {
     }
 }
 
-/// What came back, and what was asked.
+/// A finished batch with its checks.
 struct CompletedBatch {
     queue: QueueKind,
     checks: Vec<RightsCheck>,
@@ -112,9 +116,9 @@ pub struct AuthorizationWorker {
     join_batches: usize,
     recheck_batches: usize,
     isolated_checks: usize,
-    /// When the round of re-checks began that is under way, or when the next may begin.
+    /// The current round of rechecks, or the pause before the next.
     round: Option<RecheckRound>,
-    /// The database failed a moment ago: nobody is re-checked before this.
+    /// No recheck starts before this time, because the database has just failed.
     not_before: Option<Instant>,
     backoff: Duration,
 }
@@ -125,14 +129,14 @@ enum RecheckRound {
 }
 
 impl AuthorizationWorker {
-    /// Asks until stopped.
+    /// Runs checks until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        // The lookout may wait for the database; whoever joins must not wait for it.
-        let lookout = PolicyPoller::new(self.database.clone(), self.shared.clone());
+        // A separate future: the poller may wait for the database, and joins must not wait for the poller.
+        let poller = PolicyPoller::new(self.database.clone(), self.shared.clone());
         select! {
             () = stop.cancelled() => {}
             () = self.run_worker() => {}
-            () = lookout.run() => {}
+            () = poller.run() => {}
         }
     }
 
@@ -141,9 +145,10 @@ impl AuthorizationWorker {
             let pause = self.recheck_pause_until();
             select! {
                 () = self.shared.wake.notified() => {}
-                Some(asked) = self.running.join_next(), if !self.running.is_empty() => match asked {
-                    Ok(asked) => self.on_batch_done(asked),
-                    // A panic would leave its callers waiting for ever, and with them every later one.
+                Some(batch) = self.running.join_next(), if !self.running.is_empty() => match batch {
+                    Ok(batch) => self.on_batch_done(batch),
+                    // Propagate the panic: otherwise the callers of the batch would wait forever, and all
+                    // later ones with them.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {}
@@ -152,159 +157,154 @@ impl AuthorizationWorker {
         }
     }
 
-    /// Until when re-checks have to wait, if they do.
+    /// The time until which rechecks have to wait, if they do.
     fn recheck_pause_until(&self) -> Option<Instant> {
         let round = match self.round {
             Some(RecheckRound::PauseUntil(until)) => Some(until),
             _ => None,
         };
         round.max(self.not_before).filter(|_| {
-            let verdicts = self.shared.cache.lock();
-            verdicts.is_round_due() || verdicts.has_pending(QueueKind::Rechecks)
+            let cache = self.shared.cache.lock();
+            cache.is_round_due() || cache.has_pending(QueueKind::Rechecks)
         })
     }
 
     fn dispatch(&mut self) {
         let shared = self.shared.clone();
-        let mut verdicts = shared.cache.lock();
-        while self.join_batches + self.recheck_batches < MAX_BATCHES && verdicts.has_pending(QueueKind::Joins)
-        {
-            let questions = verdicts.take_batch(QueueKind::Joins, CHECK_BATCH_SIZE);
-            self.join_batches += usize::from(self.spawn_batch(QueueKind::Joins, questions));
+        let mut cache = shared.cache.lock();
+        while self.join_batches + self.recheck_batches < MAX_BATCHES && cache.has_pending(QueueKind::Joins) {
+            let checks = cache.take_batch(QueueKind::Joins, CHECK_BATCH_SIZE);
+            self.join_batches += usize::from(self.spawn_batch(QueueKind::Joins, checks));
         }
-        while self.isolated_checks < MAX_ISOLATED_CHECKS && verdicts.has_pending(QueueKind::Isolated) {
-            let questions = verdicts.take_batch(QueueKind::Isolated, 1);
-            self.isolated_checks += usize::from(self.spawn_batch(QueueKind::Isolated, questions));
+        while self.isolated_checks < MAX_ISOLATED_CHECKS && cache.has_pending(QueueKind::Isolated) {
+            let checks = cache.take_batch(QueueKind::Isolated, 1);
+            self.isolated_checks += usize::from(self.spawn_batch(QueueKind::Isolated, checks));
         }
         let now = Instant::now();
-        if self.not_before.is_some_and(|at| at > now) {
+        if self.not_before.is_some_and(|time| time > now) {
             return;
         }
         self.not_before = None;
         if matches!(self.round, Some(RecheckRound::PauseUntil(until)) if until <= now) {
             self.round = None;
         }
-        if self.round.is_none() && verdicts.begin_round() {
+        if self.round.is_none() && cache.begin_round() {
             self.round = Some(RecheckRound::RunningSince(now));
         }
         while self.recheck_batches < MAX_RECHECK_BATCHES
             && self.join_batches + self.recheck_batches < MAX_BATCHES
-            && verdicts.has_pending(QueueKind::Rechecks)
+            && cache.has_pending(QueueKind::Rechecks)
         {
-            let questions = verdicts.take_batch(QueueKind::Rechecks, CHECK_BATCH_SIZE);
-            self.recheck_batches += usize::from(self.spawn_batch(QueueKind::Rechecks, questions));
+            let checks = cache.take_batch(QueueKind::Rechecks, CHECK_BATCH_SIZE);
+            self.recheck_batches += usize::from(self.spawn_batch(QueueKind::Rechecks, checks));
         }
         if let Some(RecheckRound::RunningSince(since)) = self.round
             && self.recheck_batches == 0
-            && !verdicts.has_pending(QueueKind::Rechecks)
+            && !cache.has_pending(QueueKind::Rechecks)
         {
             self.round = Some(RecheckRound::PauseUntil(now + since.elapsed().min(MAX_ROUND_PAUSE)));
         }
-        metrics::gauge!(metric::CHANNEL_AUTHORIZATION_SUBSCRIPTIONS).set(verdicts.subscribed() as f64);
+        metrics::gauge!(metric::CHANNEL_AUTHORIZATION_SUBSCRIPTIONS).set(cache.subscribed() as f64);
     }
 
-    /// Sends a question off; false where there is nobody to ask about.
-    fn spawn_batch(&mut self, line: QueueKind, questions: Vec<RightsCheck>) -> bool {
-        if questions.is_empty() {
+    /// Starts a batch. Returns false if it is empty.
+    fn spawn_batch(&mut self, queue: QueueKind, checks: Vec<RightsCheck>) -> bool {
+        if checks.is_empty() {
             return false;
         }
-        let why = if line == QueueKind::Joins { "join" } else { "recheck" };
-        metrics::counter!(metric::CHANNEL_AUTHORIZATION_CHECKS, "why" => why)
-            .increment(questions.len() as u64);
-        let limit = if line == QueueKind::Isolated { ISOLATED_TIMEOUT } else { BATCH_TIMEOUT };
+        let why = if queue == QueueKind::Joins { "join" } else { "recheck" };
+        metrics::counter!(metric::CHANNEL_AUTHORIZATION_CHECKS, "why" => why).increment(checks.len() as u64);
+        let limit = if queue == QueueKind::Isolated { ISOLATED_TIMEOUT } else { BATCH_TIMEOUT };
         let database = self.database.clone();
         self.running.spawn(async move {
             let started = Instant::now();
-            let probes: Vec<RightsProbe<'_>> = questions.iter().map(to_probe).collect();
-            let ask = async || {
+            let probes: Vec<RightsProbe<'_>> = checks.iter().map(to_probe).collect();
+            let run = async || {
                 timeout(limit + CONNECTION_GRACE, rights::probe(&database, limit, &probes))
                     .await
                     .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
             };
-            let mut answer = ask().await;
-            if lacks_partition(&answer) && partitions::maintain(&database).await {
-                answer = ask().await;
+            let mut results = run().await;
+            if lacks_partition(&results) && partitions::maintain(&database).await {
+                results = run().await;
             }
             metrics::histogram!(metric::CHANNEL_AUTHORIZATION_CHECK_SECONDS)
                 .record(started.elapsed().as_secs_f64());
-            CompletedBatch { queue: line, checks: questions, results: answer }
+            CompletedBatch { queue, checks, results }
         });
         true
     }
 
-    fn on_batch_done(
-        &mut self,
-        CompletedBatch { queue: line, checks: questions, results: answer }: CompletedBatch,
-    ) {
-        match line {
+    fn on_batch_done(&mut self, CompletedBatch { queue, checks, results }: CompletedBatch) {
+        match queue {
             QueueKind::Joins => self.join_batches -= 1,
             QueueKind::Rechecks => self.recheck_batches -= 1,
             QueueKind::Isolated => self.isolated_checks -= 1,
         }
-        let mut news = Vec::new();
-        let asked: Vec<EntryId> = questions.iter().map(|question| question.entry).collect();
-        let mut verdicts = self.shared.cache.lock();
-        match answer {
-            Ok(answers) => {
+        let mut updates = Vec::new();
+        let entries: Vec<EntryId> = checks.iter().map(|check| check.entry).collect();
+        let mut cache = self.shared.cache.lock();
+        match results {
+            Ok(results) => {
                 self.backoff = INITIAL_BACKOFF;
-                for (question, answer) in questions.into_iter().zip(answers) {
-                    match answer.map_err(AuthorizationError::from) {
-                        // Nothing was learnt of the policies.
+                for (check, result) in checks.into_iter().zip(results) {
+                    match result.map_err(AuthorizationError::from) {
+                        // The error says nothing about the policies.
                         Err(error) if error.is_transient() => {
                             self.not_before = Some(Instant::now() + INITIAL_BACKOFF);
-                            news.extend(verdicts.on_failure(question.entry, error));
+                            updates.extend(cache.on_failure(check.entry, error));
                         }
-                        answer => {
-                            if let Err(error @ AuthorizationError::Policy(_)) = answer {
-                                tracing::warn!(topic = %question.key.topic, %error, "RlsPolicyError");
+                        result => {
+                            if let Err(error @ AuthorizationError::Policy(_)) = result {
+                                tracing::warn!(topic = %check.key.topic, %error, "RlsPolicyError");
                             }
-                            news.extend(verdicts.on_result(question.entry, answer));
+                            updates.extend(cache.on_result(check.entry, result));
                         }
                     }
                 }
             }
-            // Somebody's policies did not come to an end: each is asked alone to find out whose.
-            Err(PgError::StatementTimeout(_)) if line != QueueKind::Isolated => {
-                questions.iter().for_each(|question| verdicts.isolate(question.entry));
+            // The policies of one caller timed out: check each caller alone to find out which.
+            Err(PgError::StatementTimeout(_)) if queue != QueueKind::Isolated => {
+                checks.iter().for_each(|check| cache.isolate(check.entry));
             }
             Err(error) => {
                 let reason = AuthorizationError::from(&error);
-                tracing::warn!(error = ?error, "could not ask the policies of private channels");
-                // One caller's policies are no reason to let the others wait.
+                tracing::warn!(error = ?error, "channel authorization check failed");
+                // A timeout of one caller's policies must not delay the others.
                 if reason != AuthorizationError::QueryCanceled {
                     let pause = self.backoff.mul_f64(rand::rng().random_range(0.5..1.0));
                     self.not_before = Some(Instant::now() + pause);
                     self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
                 }
-                for question in questions {
-                    news.extend(verdicts.on_failure(question.entry, reason));
+                for check in checks {
+                    updates.extend(cache.on_failure(check.entry, reason));
                 }
             }
         }
-        drop(verdicts);
-        Shared::notify(news);
-        self.shared.cache.lock().mark_settled(&asked);
+        drop(cache);
+        Shared::notify(updates);
+        self.shared.cache.lock().mark_settled(&entries);
         self.shared.rechecks_done.notify_waiters();
     }
 }
 
-/// Whether there was no partition for the rows of the probe.
-fn lacks_partition(answer: &Result<Vec<Result<ProbeResult, ProbeFailure>>, PgError>) -> bool {
-    match answer {
-        Ok(answers) => answers.contains(&Err(ProbeFailure::NoPartition)),
+/// Whether the check failed because `realtime.messages` has no partition for its rows.
+fn lacks_partition(results: &Result<Vec<Result<ProbeResult, ProbeFailure>>, PgError>) -> bool {
+    match results {
+        Ok(results) => results.contains(&Err(ProbeFailure::NoPartition)),
         Err(error) => matches!(error, PgError::CheckViolation(_)),
     }
 }
 
-fn to_probe(question: &RightsCheck) -> RightsProbe<'_> {
-    let claimant = &question.key.principal;
+fn to_probe(check: &RightsCheck) -> RightsProbe<'_> {
+    let principal = &check.key.principal;
     RightsProbe {
-        topic: &question.key.topic,
-        role: &claimant.role,
-        sub: claimant.sub.as_deref(),
-        claims: &claimant.claims,
-        headers: &claimant.headers,
-        read: question.read,
-        write: question.write,
+        topic: &check.key.topic,
+        role: &principal.role,
+        sub: principal.sub.as_deref(),
+        claims: &principal.claims,
+        headers: &principal.headers,
+        read: check.read,
+        write: check.write,
     }
 }

@@ -1,22 +1,19 @@
-//! A broadcast as the database holds it.
+//! A broadcast stored in the database.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{channels::Topic, pg::queries::messages::StoredMessage};
+use crate::{model::Topic, pg::queries::messages::StoredMessage};
 
-/// A row of `realtime.messages` that is to be delivered.
+/// A row of `realtime.messages` to deliver.
 #[derive(Debug, Clone)]
 pub struct DatabaseBroadcast {
-    /// The row's id, which clients see as `meta.id`.
+    /// ID of the row; clients receive it as `meta.id`.
     pub id: Uuid,
-    /// Where to.
     pub topic: Topic,
-    /// The event's name.
     pub event: Box<str>,
-    /// What is said.
     pub payload: Payload,
     /// When the row was inserted, by the database's clock.
     pub inserted_at: Timestamp,
@@ -37,22 +34,20 @@ impl TryFrom<StoredMessage> for DatabaseBroadcast {
             (None, None) => return Err(SkipReason::Incomplete),
         };
         let (Some(event), Some(private)) = (event, private) else { return Err(SkipReason::Incomplete) };
-        let room = Topic { name: topic.into(), private };
-        Ok(Self { id, topic: room, event: event.into(), payload, inserted_at })
+        let topic = Topic { name: topic.into(), private };
+        Ok(Self { id, topic, event: event.into(), payload, inserted_at })
     }
 }
 
-/// What a broadcast says.
+/// Payload of a broadcast.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// JSON as PostgreSQL writes it.
+    /// JSON text as PostgreSQL writes it.
     Json(Box<RawValue>),
-    /// Bytes.
     Binary(Bytes),
 }
 
 impl Payload {
-    /// How many bytes it has.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
@@ -65,20 +60,20 @@ impl Payload {
 /// Why a row is not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
-    /// It has no event, no payload, or does not say whether it is private: a probe, or written so by hand.
+    /// The row has no event, no payload or no `private` flag, for example if it was inserted by hand.
     Incomplete,
-    /// Its payload is larger than a broadcast may be.
+    /// The payload exceeds the maximum size of a broadcast.
     TooLarge,
-    /// It was deleted before it was read.
+    /// The row was deleted before it was read.
     Deleted,
-    /// More came than is remembered.
+    /// More rows were missed than are read again.
     TooManyMissed,
-    /// The database refused to show it.
+    /// The database refused to read the row.
     Unreadable,
 }
 
 impl SkipReason {
-    /// A word for metrics.
+    /// Value of the metric label `reason`.
     #[must_use]
     pub const fn as_label(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Which rows have been delivered lately, so that none is delivered twice.
+//! Remembers delivered rows so that none is delivered twice.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -8,23 +8,23 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How far back from a gap rows are read again: a row is written before its transaction commits, and a dead connection is
-/// noticed only after a while.
+/// Time before a gap from which rows are read again: a row is written before its transaction commits, and a lost
+/// connection is detected late.
 pub(super) const GAP_OVERLAP: Duration = Duration::from_secs(60);
-/// Rows that are remembered. Over it the overlap becomes shorter instead of a row being delivered twice.
+/// Maximum number of remembered rows. Above it, the overlap becomes shorter, so that no row is delivered twice.
 const MAX_IDS: usize = 100_000;
 
-/// Rows delivered in the last [`OVERLAP`].
+/// Rows delivered within twice the [`GAP_OVERLAP`].
 #[derive(Default)]
 pub(super) struct DeliveredIds {
     ids: HashSet<Uuid>,
     order: VecDeque<(Instant, Uuid)>,
-    /// Rows delivered until then may have been forgotten.
+    /// Rows delivered up to this time may have been evicted.
     evicted_until: Option<Instant>,
 }
 
 impl DeliveredIds {
-    /// Remembers a row; false if it was known already.
+    /// Adds a row; false if it was already delivered.
     pub fn insert(&mut self, id: Uuid, now: Instant) -> bool {
         if !self.ids.insert(id) {
             return false;
@@ -40,15 +40,19 @@ impl DeliveredIds {
         self.ids.contains(id)
     }
 
-    /// From which moment on rows are to be read again to close a gap: all that are younger and were delivered are known.
+    /// Time from which rows are read again to close a gap. All rows that were delivered since then are remembered.
     pub fn gap_read_start(&self, gap: Instant) -> Instant {
-        let from = gap.checked_sub(GAP_OVERLAP).unwrap_or(gap);
-        self.evicted_until.map_or(from, |forgotten| from.max(forgotten))
+        let start = gap.checked_sub(GAP_OVERLAP).unwrap_or(gap);
+        self.evicted_until.map_or(start, |evicted_until| start.max(evicted_until))
     }
 
-    /// Forgets what no gap that begins now or later can ask for.
+    /// Evicts rows that no gap starting at `now` or later needs.
     pub fn evict_expired(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(at, _)| now.duration_since(*at) > GAP_OVERLAP * 2) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(delivered_at, _)| now.duration_since(*delivered_at) > GAP_OVERLAP * 2)
+        {
             self.evict_oldest();
         }
         if self.order.is_empty() && self.order.capacity() > 4_096 {
@@ -57,9 +61,9 @@ impl DeliveredIds {
     }
 
     fn evict_oldest(&mut self) {
-        if let Some((at, id)) = self.order.pop_front() {
+        if let Some((delivered_at, id)) = self.order.pop_front() {
             self.ids.remove(&id);
-            self.evicted_until = Some(at);
+            self.evicted_until = Some(delivered_at);
         }
     }
 }
@@ -70,26 +74,32 @@ mod tests {
 
     #[test]
     fn a_row_is_new_once_and_evicted_rows_are_not_read_again() {
-        let mut seen = DeliveredIds::default();
+        let mut delivered = DeliveredIds::default();
         let start = Instant::now();
         let first = Uuid::new_v4();
-        assert!(seen.insert(first, start) && !seen.insert(first, start) && seen.contains(&first));
+        assert!(
+            delivered.insert(first, start) && !delivered.insert(first, start) && delivered.contains(&first)
+        );
         let gap = start + GAP_OVERLAP * 3;
-        assert_eq!(seen.gap_read_start(gap), start + GAP_OVERLAP * 2);
+        assert_eq!(delivered.gap_read_start(gap), start + GAP_OVERLAP * 2);
 
-        seen.evict_expired(gap);
-        assert!(!seen.contains(&first));
-        assert_eq!(seen.gap_read_start(start), start, "what was forgotten is older than what is read again");
+        delivered.evict_expired(gap);
+        assert!(!delivered.contains(&first));
+        assert_eq!(
+            delivered.gap_read_start(start),
+            start,
+            "evicted rows are older than the rows that are read again"
+        );
     }
 
     #[test]
     fn overflow_shortens_the_overlap() {
-        let mut seen = DeliveredIds::default();
+        let mut delivered = DeliveredIds::default();
         let start = Instant::now();
         for n in 0..=MAX_IDS {
-            seen.insert(Uuid::from_u128(n as u128), start + Duration::from_millis(n as u64 / 100));
+            delivered.insert(Uuid::from_u128(n as u128), start + Duration::from_millis(n as u64 / 100));
         }
-        assert!(!seen.contains(&Uuid::from_u128(0)) && seen.contains(&Uuid::from_u128(1)));
-        assert!(seen.gap_read_start(start + Duration::from_secs(2)) >= start);
+        assert!(!delivered.contains(&Uuid::from_u128(0)) && delivered.contains(&Uuid::from_u128(1)));
+        assert!(delivered.gap_read_start(start + Duration::from_secs(2)) >= start);
     }
 }

@@ -1,13 +1,15 @@
-//! Broadcasts that come from the database: `realtime.send` and the like, and rows written by hand.
+//! Delivers broadcasts from the database: `realtime.send`, `realtime.broadcast_changes` and inserts into
+//! `realtime.messages`.
 //!
-//! - [`DatabaseSource`] is the task that hears of new rows in `realtime.messages`, reads them in the order of their
-//!   commits, and hands them to a [`Sink`]: each once on this node, after its commit and never after a rollback. What was
-//!   committed while the LISTEN connection was lost is read when it is back.
-//! - [`Messages`] is the handle that sessions ask: replay, and whether broadcasts from the database arrive at present.
-//! - [`partitions`] makes and drops the table's partitions, whether anybody is connected or not.
+//! - [`BroadcastReader`] is the task that receives notifications of new rows, reads the rows in commit order, and
+//!   hands them to a [`BroadcastSink`]: each row once per node, after its commit. Rows that were committed while the
+//!   LISTEN connection was lost are read after it is restored.
+//! - [`StoredMessages`] is the handle for sessions: replay, and whether broadcasts from the database currently
+//!   arrive.
+//! - [`partitions`] creates and drops the table's partitions, independent of connections.
 //!
-//! A row is announced by a trigger on the table. Where that is not ours to make, the doctor and the log say so, and rows are
-//! not delivered; replay works all the same.
+//! A trigger on the table sends the notifications. If the server may not create it, the log and `rollcall doctor`
+//! report this, and rows are not delivered; replay still works.
 
 mod broadcast;
 mod dedup;

@@ -1,4 +1,4 @@
-//! The partitions of `realtime.messages`: those of the days around today are there, those past their time are not.
+//! Maintains the partitions of `realtime.messages`: creates those of the days around today, and drops expired ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,51 +16,55 @@ use crate::pg::{
     queries::messages,
 };
 
-/// How often they are looked after. There are partitions for three days ahead.
+/// Interval of the maintenance. Partitions are created three days ahead.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
-/// How long that may take.
+/// Maximum duration of one run.
 const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Makes what is missing and drops what is past its time; true if that worked. A failure is logged: the next time comes
-/// soon enough.
+/// Creates missing partitions and drops expired ones; returns whether that succeeded. An error is logged, and the
+/// next run tries again.
 pub async fn maintain(database: &Database) -> bool {
-    let keep = async { messages::maintain_partitions(&database.server_connection().await?).await };
-    match timeout(MAINTENANCE_TIMEOUT, keep)
+    let maintenance = async { messages::maintain_partitions(&database.server_connection().await?).await };
+    match timeout(MAINTENANCE_TIMEOUT, maintenance)
         .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
+        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
     {
-        Ok(kept) => {
-            if kept != messages::PartitionChanges::default() {
+        Ok(counts) => {
+            if counts != messages::PartitionChanges::default() {
                 tracing::info!(
-                    made = kept.created,
-                    dropped = kept.dropped,
-                    "kept the partitions of messages"
+                    created = counts.created,
+                    dropped = counts.dropped,
+                    "partitions of realtime.messages changed"
                 );
             }
             true
         }
         Err(error) => {
-            tracing::warn!(error = ?error, "could not keep the partitions of realtime.messages");
+            tracing::warn!(error = ?error, "maintaining the partitions of realtime.messages failed");
             false
         }
     }
 }
 
-/// The task that looks after them.
+/// Task that maintains the partitions.
 pub struct PartitionMaintainer {
     database: Database,
     schema_changed: Arc<Notify>,
 }
 
-/// Makes the keeper and what the listener tells it.
+/// Creates the maintainer and its notification handler.
 #[must_use]
 pub fn partition_maintainer(database: Database) -> (PartitionMaintainer, PartitionNotifications) {
-    let altered = Arc::new(Notify::new());
-    (PartitionMaintainer { database, schema_changed: altered.clone() }, PartitionNotifications(altered))
+    let schema_changed = Arc::new(Notify::new());
+    (
+        PartitionMaintainer { database, schema_changed: schema_changed.clone() },
+        PartitionNotifications(schema_changed),
+    )
 }
 
 impl PartitionMaintainer {
-    /// Keeps the partitions until stopped: at once, regularly, and when a table was altered or dropped.
+    /// Maintains the partitions until `stop` is cancelled: at the start, at every interval, and after a table was
+    /// altered or dropped.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             maintain(&self.database).await;
@@ -74,14 +78,14 @@ impl PartitionMaintainer {
     }
 }
 
-/// The listener's end: hears of dropped tables, one of which may be today's partition.
+/// Notification handler that wakes the maintainer after DDL, because a dropped table may be today's partition.
 pub struct PartitionNotifications(Arc<Notify>);
 
 impl NotificationHandler for PartitionNotifications {
     fn on_notification(&self, channel: &str, payload: &str) {
-        let what = payload.split('|').nth(1);
+        let command = payload.split('|').nth(1);
         if channel == AUTHORIZATION
-            && matches!(what, Some("drop table" | "alter table" | "drop schema" | "drop owned"))
+            && matches!(command, Some("drop table" | "alter table" | "drop schema" | "drop owned"))
         {
             self.0.notify_one();
         }

@@ -1,4 +1,4 @@
-//! Ids that were heard and not yet read, in the order in which they were committed, and the gaps between them.
+//! Queue of row IDs that were received and not yet read, in commit order, with the gaps between them.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -11,15 +11,14 @@ use uuid::Uuid;
 
 use crate::pg::listener::{MESSAGES, NotificationHandler};
 
-/// Ids that may wait. Over it they are forgotten and read like what was missed.
+/// Maximum number of queued IDs. Above it, the queue is replaced by a gap.
 const MAX_PENDING: usize = 100_000;
 
-/// What is to be read next.
+/// Item to read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PendingItem {
-    /// This row.
     Row(Uuid),
-    /// Rows that may not have been heard of, from this moment on.
+    /// Rows since this time may have been missed.
     Gap(Instant),
 }
 
@@ -34,19 +33,19 @@ impl PendingItem {
 
 struct PendingState {
     queue: VecDeque<PendingItem>,
-    /// Since when nothing is heard, if so. At first: since there is somebody to hear.
+    /// Since when no notifications are received; initially the creation time.
     disconnected_since: Option<Instant>,
-    /// When the oldest of those waiting was heard of.
+    /// When the oldest queued ID was received.
     oldest_received_at: Instant,
-    /// Since when those have waited that were taken last and may not have been told yet.
+    /// Receive time of the items that were taken last and may not be delivered yet.
     delivering_since: Option<Instant>,
 }
 
-/// The meeting point of listener and source. Bounded.
+/// Queue between the notification handler and the reader.
 pub(super) struct PendingIds {
     state: Mutex<PendingState>,
     wake: Notify,
-    /// Whether everything that is committed is heard.
+    /// Whether notifications are received.
     pub connected: watch::Sender<bool>,
 }
 
@@ -62,49 +61,49 @@ impl PendingIds {
         Self { state: state.into(), wake: Notify::new(), connected: watch::Sender::new(false) }
     }
 
-    /// Waits for the next item, and takes it; further rows with it, up to `most`.
-    pub async fn next_batch(&self, most: usize) -> Vec<PendingItem> {
+    /// Waits for the next item and takes it. If it is a row, takes the rows that follow, up to `max`.
+    pub async fn next_batch(&self, max: usize) -> Vec<PendingItem> {
         loop {
-            let woken = self.wake.notified();
+            let notified = self.wake.notified();
             {
                 let mut state = self.state.lock();
-                // Whoever asks for more is done with what was taken before.
+                // The caller has delivered the items it took before.
                 state.delivering_since = None;
                 let rows = state
                     .queue
                     .iter()
-                    .take(most)
+                    .take(max)
                     .take_while(|item| matches!(item, PendingItem::Row(_)))
                     .count();
-                let now = rows.max(1).min(state.queue.len());
-                if now > 0 {
+                let count = rows.max(1).min(state.queue.len());
+                if count > 0 {
                     let gap = state.queue.front().and_then(PendingItem::gap_start);
                     state.delivering_since = Some(
                         gap.map_or(state.oldest_received_at, |since| since.min(state.oldest_received_at)),
                     );
                     state.oldest_received_at = Instant::now();
-                    return state.queue.drain(..now).collect();
+                    return state.queue.drain(..count).collect();
                 }
                 if state.queue.capacity() > 4_096 {
                     state.queue = VecDeque::new();
                 }
             }
-            woken.await;
+            notified.await;
         }
     }
 
-    /// For how long something has been committed, at most, of which nobody here has been told.
+    /// Upper bound of the time for which a committed row has not been delivered.
     pub fn delivery_lag(&self) -> Duration {
         let state = self.state.lock();
-        let waiting = (!state.queue.is_empty()).then_some(state.oldest_received_at);
+        let queued = (!state.queue.is_empty()).then_some(state.oldest_received_at);
         let gap = state.queue.iter().find_map(PendingItem::gap_start);
         let since =
-            [state.disconnected_since, state.delivering_since, waiting, gap].into_iter().flatten().min();
+            [state.disconnected_since, state.delivering_since, queued, gap].into_iter().flatten().min();
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
-/// The listener's end.
+/// Notification handler of the queue.
 pub struct MessageNotifications(pub(super) Arc<PendingIds>);
 
 impl NotificationHandler for MessageNotifications {
@@ -159,41 +158,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rows_keep_their_order_around_a_gap() {
-        let heard = Arc::new(PendingIds::new());
-        let ears = MessageNotifications(heard.clone());
-        let begun = Instant::now();
-        ears.on_connected();
-        assert_eq!(heard.next_batch(10).await, [PendingItem::Gap(begun)]);
+        let pending = Arc::new(PendingIds::new());
+        let notifications = MessageNotifications(pending.clone());
+        let created_at = Instant::now();
+        notifications.on_connected();
+        assert_eq!(pending.next_batch(10).await, [PendingItem::Gap(created_at)]);
 
         let rows = ids(5);
-        ears.on_notification(MESSAGES, &payload(&rows[..3]));
+        notifications.on_notification(MESSAGES, &payload(&rows[..3]));
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
-        let lost = Instant::now();
-        ears.on_disconnected();
+        let disconnected_at = Instant::now();
+        notifications.on_disconnected();
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
-        ears.on_connected();
-        ears.on_notification(MESSAGES, &payload(&rows[3..]));
-        ears.on_notification("another_channel", &payload(&ids(1)));
-        ears.on_notification(MESSAGES, "nonsense");
+        notifications.on_connected();
+        notifications.on_notification(MESSAGES, &payload(&rows[3..]));
+        notifications.on_notification("another_channel", &payload(&ids(1)));
+        notifications.on_notification(MESSAGES, "not an id");
 
         let row = |n: usize| PendingItem::Row(rows[n]);
-        assert_eq!(heard.next_batch(2).await, [row(0), row(1)]);
-        assert_eq!(heard.next_batch(10).await, [row(2)]);
-        assert_eq!(heard.next_batch(10).await, [PendingItem::Gap(lost)]);
-        assert_eq!(heard.next_batch(10).await, [row(3), row(4)]);
+        assert_eq!(pending.next_batch(2).await, [row(0), row(1)]);
+        assert_eq!(pending.next_batch(10).await, [row(2)]);
+        assert_eq!(pending.next_batch(10).await, [PendingItem::Gap(disconnected_at)]);
+        assert_eq!(pending.next_batch(10).await, [row(3), row(4)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn overflowing_ids_become_a_gap() {
-        let heard = Arc::new(PendingIds::new());
-        let ears = MessageNotifications(heard.clone());
-        ears.on_connected();
-        heard.next_batch(1).await;
+        let pending = Arc::new(PendingIds::new());
+        let notifications = MessageNotifications(pending.clone());
+        notifications.on_connected();
+        pending.next_batch(1).await;
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
         let first = Instant::now();
         for chunk in ids(MAX_PENDING + 1).chunks(200) {
-            ears.on_notification(MESSAGES, &payload(chunk));
+            notifications.on_notification(MESSAGES, &payload(chunk));
         }
-        assert_eq!(heard.next_batch(1_000_000).await, [PendingItem::Gap(first)]);
+        assert_eq!(pending.next_batch(1_000_000).await, [PendingItem::Gap(first)]);
     }
 }

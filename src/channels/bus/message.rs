@@ -1,56 +1,55 @@
-//! Messages as they travel: many in one piece of bytes.
+//! Binary encoding of bus messages: many messages in one batch.
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::channels::Topic;
+use crate::model::Topic;
 
-/// Says how the rest is written. A node that reads another version passes it over.
+/// Format version, the first byte of a batch. A node ignores a batch of another version.
 const VERSION: u8 = 1;
 const PRIVATE: u8 = 1;
 
-/// Something said in a room.
+/// A message for the members of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusMessage {
-    /// Where.
     pub topic: Topic,
-    /// What, in the words of whoever hears it.
+    /// Encoded `BroadcastPayload`.
     pub body: Bytes,
 }
 
 impl BusMessage {
-    /// What it takes in a piece.
+    /// Bytes that the message takes in an encoded batch.
     pub(super) fn encoded_len(&self) -> usize {
         1 + 4 + self.topic.name.len() + 4 + self.body.len()
     }
 }
 
-/// Messages in one piece. Lengths have 32 bits, which no message comes near.
+/// Encodes messages as one batch. Lengths are 32-bit; frames are limited to megabytes.
 #[expect(clippy::cast_possible_truncation, reason = "frames are limited to megabytes")]
 pub(super) fn encode(messages: &[BusMessage]) -> Vec<u8> {
-    let mut piece = Vec::with_capacity(1 + messages.iter().map(BusMessage::encoded_len).sum::<usize>());
-    piece.put_u8(VERSION);
-    for BusMessage { topic: room, body } in messages {
-        piece.put_u8(if room.private { PRIVATE } else { 0 });
-        piece.put_u32(room.name.len() as u32);
-        piece.put_slice(room.name.as_bytes());
-        piece.put_u32(body.len() as u32);
-        piece.put_slice(body);
+    let mut batch = Vec::with_capacity(1 + messages.iter().map(BusMessage::encoded_len).sum::<usize>());
+    batch.put_u8(VERSION);
+    for BusMessage { topic, body } in messages {
+        batch.put_u8(if topic.private { PRIVATE } else { 0 });
+        batch.put_u32(topic.name.len() as u32);
+        batch.put_slice(topic.name.as_bytes());
+        batch.put_u32(body.len() as u32);
+        batch.put_slice(body);
     }
-    piece
+    batch
 }
 
-/// The messages of a piece, up to what makes no sense: then the last is `None`.
-pub(super) fn decode(piece: impl Into<Bytes>) -> impl Iterator<Item = Option<BusMessage>> {
-    let mut rest: Bytes = piece.into();
-    let mut broken = rest.try_get_u8() != Ok(VERSION);
-    let mut told = false;
+/// Decodes a batch. The first message that cannot be decoded is returned as `None` and ends the iterator.
+pub(super) fn decode(batch: impl Into<Bytes>) -> impl Iterator<Item = Option<BusMessage>> {
+    let mut rest: Bytes = batch.into();
+    let mut failed = rest.try_get_u8() != Ok(VERSION);
+    let mut done = false;
     std::iter::from_fn(move || {
-        if told || (!broken && rest.is_empty()) {
+        if done || (!failed && rest.is_empty()) {
             return None;
         }
-        let message = if broken { None } else { decode_message(&mut rest) };
-        broken |= message.is_none();
-        told = broken;
+        let message = if failed { None } else { decode_message(&mut rest) };
+        failed |= message.is_none();
+        done = failed;
         Some(message)
     })
 }
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_read_back_in_order_whatever_they_say() {
+    fn messages_round_trip_in_order() {
         let messages = [
             message("a", false, b"{}"),
             message("r\0m \u{1f44b}", true, b""),
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_ends_a_piece_and_harms_nobody() {
+    fn decoding_ends_at_the_first_invalid_message() {
         let whole = encode(&[message("a", false, b"one"), message("b", true, b"two")]);
         for cut in 1..whole.len() {
             let read: Vec<_> = decode(whole[..cut].to_vec()).collect();

@@ -1,8 +1,8 @@
-//! How what rooms say reaches the other nodes: at most once, each node's messages in their order.
+//! Carries topic broadcasts between nodes. Delivery is at most once, in order per sending node.
 //!
-//! A [`Bus`] takes messages without making anybody wait and hands those of other nodes to its [`Hearer`]. While no other
-//! node lives, it does nothing. Presence does not travel here: it is state, and has rows
-//! ([`super::presence::mirror`]).
+//! A [`Bus`] queues messages without blocking and passes messages of other nodes to its [`BusSubscriber`]. It
+//! sends nothing while this is the only live node. Presence is not sent over the bus: it is state, kept in
+//! rows ([`super::presence::remote`]).
 
 mod message;
 mod peers;
@@ -14,15 +14,15 @@ use futures_util::future::BoxFuture;
 pub use message::BusMessage;
 pub use peers::Peers;
 
-/// The way to other nodes.
+/// Sends messages to the other nodes.
 pub trait Bus: Send + Sync + 'static {
-    /// Sends a message on its way to the other nodes, if there are any. Never waits: of what is too much, the newest is
-    /// given up and counted.
+    /// Queues a message for the other nodes. Never blocks. When the queue is full, the message is dropped and
+    /// counted.
     fn publish(&self, message: BusMessage);
 }
 
-/// Who takes what other nodes said.
+/// Receives the messages of other nodes.
 pub trait BusSubscriber: Send + Sync + 'static {
-    /// A message; each node's come in their order. The next one waits until this is done.
+    /// Called once per message, in order per sending node. The next message waits until the future completes.
     fn on_message(&self, message: BusMessage) -> BoxFuture<'_, ()>;
 }

@@ -1,4 +1,4 @@
-//! Which other nodes live.
+//! Tracks which other nodes are alive.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,30 +17,31 @@ use tokio::{
 
 use crate::model::NodeId;
 
-/// The other nodes, as far as this one knows. All clones are one.
+/// The other live nodes as known to this node. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Peers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Read for each message; everything else is rare.
+    /// Read for every message; written only when the set of nodes changes.
     is_single_node: AtomicBool,
     state: Mutex<State>,
     seen_notify: Notify,
-    /// How long somebody who was heard of counts, whatever a look says that began before.
+    /// How long a node counts as alive after its last notification, even if a lease query that began earlier
+    /// misses it.
     lease: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// With a valid lease, when somebody looked last.
+    /// Nodes with a valid lease at the last query.
     alive: HashSet<NodeId>,
-    /// Heard of, and when.
+    /// Time of the last notification of each node.
     last_seen: HashMap<NodeId, Instant>,
 }
 
 impl Peers {
-    /// Nobody; `lease` is how long a silent node counts as alive.
+    /// Starts without other nodes. `lease` is how long a silent node counts as alive.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
         let inner = Inner {
@@ -52,22 +53,21 @@ impl Peers {
         Self(Arc::new(inner))
     }
 
-    /// Whether no other node lives.
     #[must_use]
     pub fn is_single_node(&self) -> bool {
         self.0.is_single_node.load(Ordering::Relaxed)
     }
 
-    /// Leases say that these live.
-    pub fn update_alive(&self, living: HashSet<NodeId>) {
+    /// Replaces the set of nodes with a valid lease.
+    pub fn update_alive(&self, alive: HashSet<NodeId>) {
         let mut state = self.0.state.lock();
-        state.alive = living;
-        let trust = self.0.lease;
-        state.last_seen.retain(|_, when| when.elapsed() < trust);
+        state.alive = alive;
+        let lease = self.0.lease;
+        state.last_seen.retain(|_, since| since.elapsed() < lease);
         self.refresh(&state);
     }
 
-    /// This one has just been heard.
+    /// Records a notification of a node.
     pub(super) fn seen(&self, node: NodeId) {
         let mut state = self.0.state.lock();
         state.last_seen.insert(node, Instant::now());
@@ -76,7 +76,7 @@ impl Peers {
         self.0.seen_notify.notify_waiters();
     }
 
-    /// This one has taken its leave.
+    /// Removes a node that has shut down.
     pub fn remove(&self, node: NodeId) {
         let mut state = self.0.state.lock();
         state.alive.remove(&node);
@@ -84,28 +84,29 @@ impl Peers {
         self.refresh(&state);
     }
 
-    /// Waits until each of these was heard since `when`, but no longer than `patience`. Whether they were.
+    /// Waits until every node has sent a notification since `since`, or until `limit` has passed. Returns
+    /// whether all did.
     pub(super) async fn wait_until_seen(
         &self,
         nodes: &HashSet<NodeId>,
-        when: Instant,
-        patience: Duration,
+        since: Instant,
+        limit: Duration,
     ) -> bool {
         let all = async {
             loop {
-                let met = self.0.seen_notify.notified();
-                tokio::pin!(met);
-                met.as_mut().enable();
+                let seen = self.0.seen_notify.notified();
+                tokio::pin!(seen);
+                seen.as_mut().enable();
                 {
                     let state = self.0.state.lock();
-                    if nodes.iter().all(|node| state.last_seen.get(node).is_some_and(|met| *met >= when)) {
+                    if nodes.iter().all(|node| state.last_seen.get(node).is_some_and(|seen| *seen >= since)) {
                         return;
                     }
                 }
-                met.await;
+                seen.await;
             }
         };
-        timeout(patience, all).await.is_ok()
+        timeout(limit, all).await.is_ok()
     }
 
     fn refresh(&self, state: &State) {
@@ -120,33 +121,30 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_heard_counts_whatever_an_older_look_says() {
-        let (neighbours, other) = (Peers::new(LEASE), NodeId::random());
-        assert!(neighbours.is_single_node());
-        neighbours.seen(other);
-        neighbours.update_alive(HashSet::new());
-        assert!(!neighbours.is_single_node(), "the look may have begun before its lease");
+    async fn a_recently_seen_node_counts_as_alive_without_a_lease() {
+        let (peers, other) = (Peers::new(LEASE), NodeId::random());
+        assert!(peers.is_single_node());
+        peers.seen(other);
+        peers.update_alive(HashSet::new());
+        assert!(!peers.is_single_node(), "the query may have begun before its lease");
         tokio::time::advance(LEASE).await;
-        neighbours.update_alive(HashSet::new());
-        assert!(neighbours.is_single_node());
-        neighbours.update_alive([other].into());
-        assert!(!neighbours.is_single_node());
-        neighbours.remove(other);
-        assert!(neighbours.is_single_node());
+        peers.update_alive(HashSet::new());
+        assert!(peers.is_single_node());
+        peers.update_alive([other].into());
+        assert!(!peers.is_single_node());
+        peers.remove(other);
+        assert!(peers.is_single_node());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_an_answer_ends_with_it_or_with_patience() {
-        let (neighbours, other) = (Peers::new(LEASE), NodeId::random());
+    async fn waiting_ends_with_the_answers_or_the_timeout() {
+        let (peers, other) = (Peers::new(LEASE), NodeId::random());
         let all = [other].into();
-        assert!(!neighbours.wait_until_seen(&all, Instant::now(), LEASE).await, "nobody answered");
-        let asked = Instant::now();
-        let later = neighbours.clone();
-        tokio::spawn(async move { later.seen(other) });
-        assert!(neighbours.wait_until_seen(&all, asked, LEASE).await);
-        assert!(
-            neighbours.wait_until_seen(&HashSet::new(), asked, Duration::ZERO).await,
-            "nobody to wait for"
-        );
+        assert!(!peers.wait_until_seen(&all, Instant::now(), LEASE).await, "no answer");
+        let since = Instant::now();
+        let clone = peers.clone();
+        tokio::spawn(async move { clone.seen(other) });
+        assert!(peers.wait_until_seen(&all, since, LEASE).await);
+        assert!(peers.wait_until_seen(&HashSet::new(), since, Duration::ZERO).await, "no node to wait for");
     }
 }

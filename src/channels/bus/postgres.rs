@@ -1,8 +1,9 @@
-//! The bus over PostgreSQL: an outbox of which one notification a batch tells.
+//! The bus over PostgreSQL: a table of encoded batches and one notification per batch.
 //!
-//! What is said while a batch is being written becomes the next batch: no timer, so a message is with the other nodes
-//! after two statements, and under load many share them. A node that begins to listen calls out, and is ready once the
-//! others have answered: from then on they know that they are not alone.
+//! Messages queued while a batch is being written form the next batch. No timer is involved, so a message
+//! reaches the other nodes after two statements, and under load many messages share them. A node that starts
+//! to listen sends `hello` and is ready once the other live nodes have answered: from then on they know that
+//! they are not alone.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -34,38 +35,39 @@ use crate::{
     telemetry::metric,
 };
 
-/// Entries that may wait to be read. Over it the oldest are given up, and counted.
+/// Maximum entries waiting to be read. Beyond it the oldest are dropped and counted.
 const MAX_PENDING: usize = 16_384;
-/// Entries read at once; each may have a megabyte.
+/// Entries read per statement. An entry may have 1 MB.
 const READ_BATCH_SIZE: usize = 16;
-/// How long a statement may take.
+/// Timeout of one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a node waits at most for the others' answers: one that has just died will not give any.
+/// Maximum wait for the answers to `hello`. A node that has just died does not answer.
 const ACK_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between attempts: doubling, with jitter.
+/// Backoff between failed attempts: doubled each time, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// How often what is old is emptied, while there is anything: twice in a turn of a part, so that once meets its first half.
+/// Interval between purges of old entries while any exist. Twice per rotation of a partition, so that one
+/// purge falls into its first half.
 const PURGE_INTERVAL: Duration = Duration::from_secs(9);
-/// After so many rounds without a message nothing is left of the last.
+/// Purges after the last message; then nothing of it is left.
 const PURGE_ROUNDS: u32 = 8;
 
-/// Words that nodes call out: each with the node's id before it.
+/// Commands in a notification, after the ID of the sending node.
 const HELLO: &str = "hello";
 const ACK: &str = "here";
 
-/// What was heard and not yet acted upon. Bounded.
+/// Notifications that have not been handled. Bounded by `MAX_PENDING`.
 #[derive(Debug, Default)]
 struct PendingNotifications {
-    /// Entries: part and id.
+    /// Partition number and ID of each entry to read.
     entries: VecDeque<(i16, i64)>,
-    /// Somebody called, and wants an answer.
+    /// Another node asked for an answer.
     hello_received: bool,
-    /// This node has begun to listen.
+    /// This node has started to listen and must announce itself.
     connected: bool,
 }
 
-/// The listener's end of the bus.
+/// Receives the bus notifications from the listener.
 #[derive(Clone)]
 pub struct BusNotifications {
     node: NodeId,
@@ -78,26 +80,26 @@ impl NotificationHandler for BusNotifications {
         if channel != BUS {
             return;
         }
-        let mut words = payload.split(' ');
-        let Some(from) = words.next().and_then(|node| node.parse().ok()).map(NodeId) else { return };
+        let mut parts = payload.split(' ');
+        let Some(from) = parts.next().and_then(|node| node.parse().ok()).map(NodeId) else { return };
         if from == self.node {
             return;
         }
         self.peers.seen(from);
-        let mut heard = self.pending.0.lock();
-        match (words.next(), words.next()) {
-            (Some(HELLO), _) => heard.hello_received = true,
+        let mut pending = self.pending.0.lock();
+        match (parts.next(), parts.next()) {
+            (Some(HELLO), _) => pending.hello_received = true,
             (Some(slot), Some(id)) => {
                 let (Ok(slot), Ok(id)) = (slot.parse(), id.parse()) else { return };
-                heard.entries.push_back((slot, id));
-                if heard.entries.len() > MAX_PENDING {
-                    heard.entries.pop_front();
+                pending.entries.push_back((slot, id));
+                if pending.entries.len() > MAX_PENDING {
+                    pending.entries.pop_front();
                     metrics::counter!(metric::BUS_DROPPED, "cause" => "unread").increment(1);
                 }
             }
             _ => {}
         }
-        drop(heard);
+        drop(pending);
         self.pending.1.notify_one();
     }
 
@@ -109,7 +111,7 @@ impl NotificationHandler for BusNotifications {
     fn on_disconnected(&self) {}
 }
 
-/// A handle to the bus. Cheap to clone.
+/// Handle to the bus. Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresBus {
     queue: Arc<Queue>,
@@ -124,14 +126,14 @@ impl Bus for PostgresBus {
     }
 }
 
-/// The task that writes what this node says.
+/// Task that writes the queued messages of this node.
 pub struct BusWriter {
     node: NodeId,
     database: Database,
     queue: Arc<Queue>,
 }
 
-/// The task that reads what the others say.
+/// Task that reads the messages of other nodes.
 pub struct BusReader<H> {
     node: NodeId,
     database: Database,
@@ -140,42 +142,42 @@ pub struct BusReader<H> {
     ready: watch::Sender<bool>,
 }
 
-/// Makes a bus with its two tasks and its end for the listener.
+/// Creates the bus, its two tasks and its notification handler.
 #[must_use]
 pub fn postgres_bus<H: BusSubscriber>(
     node: NodeId,
     database: &Database,
-    neighbours: Peers,
-    hearer: H,
+    peers: Peers,
+    subscriber: H,
 ) -> (PostgresBus, BusWriter, BusReader<H>, BusNotifications) {
     let queue = Arc::<Queue>::default();
-    let ears = BusNotifications { node, pending: Arc::default(), peers: neighbours.clone() };
+    let notifications = BusNotifications { node, pending: Arc::default(), peers: peers.clone() };
     let (ready, _) = watch::channel(false);
     (
-        PostgresBus { queue: queue.clone(), peers: neighbours },
+        PostgresBus { queue: queue.clone(), peers },
         BusWriter { node, database: database.clone(), queue },
         BusReader {
             node,
             database: database.clone(),
-            notifications: ears.clone(),
-            subscriber: hearer,
+            notifications: notifications.clone(),
+            subscriber,
             ready,
         },
-        ears,
+        notifications,
     )
 }
 
 impl BusWriter {
-    /// Writes until stopped.
+    /// Writes batches until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let mut tidy = interval(PURGE_INTERVAL);
-        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut purge = interval(PURGE_INTERVAL);
+        purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rounds_left = 0;
-        let mut retry = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
             select! {
                 () = stop.cancelled() => return,
-                _ = tidy.tick(), if rounds_left > 0 => {
+                _ = purge.tick(), if rounds_left > 0 => {
                     rounds_left -= 1;
                     self.purge().await;
                     continue;
@@ -184,21 +186,22 @@ impl BusWriter {
             }
             rounds_left = PURGE_ROUNDS;
             match self.write_batch().await {
-                Ok(()) => retry = INITIAL_BACKOFF,
+                Ok(()) => backoff = INITIAL_BACKOFF,
                 Err(error) => {
-                    tracing::warn!(error = ?error, "could not tell the other nodes what was said");
-                    let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+                    tracing::warn!(error = ?error, "writing a bus batch failed");
+                    let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
                     select! {
                         () = stop.cancelled() => return,
                         () = sleep(pause) => {}
                     }
-                    retry = (retry * 2).min(MAX_BACKOFF);
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
             }
         }
     }
 
-    /// Writes one batch. What was sent and not answered is not sent again: it may have been told.
+    /// Writes one batch. A batch whose result is unknown is not sent again, because it may have been
+    /// delivered.
     async fn write_batch(&self) -> Result<(), PgError> {
         let connection = self.database.server_connection().await?;
         let messages = self.queue.take_batch();
@@ -217,73 +220,73 @@ impl BusWriter {
     }
 
     async fn purge(&self) {
-        let tidy = async { queries::purge(&self.database.server_connection().await?).await };
-        if let Err(error) = with_timeout(tidy).await {
-            tracing::debug!(error = ?error, "could not empty what is old on the bus");
+        let purge = async { queries::purge(&self.database.server_connection().await?).await };
+        if let Err(error) = with_timeout(purge).await {
+            tracing::debug!(error = ?error, "purging bus entries failed");
         }
     }
 }
 
 impl<H: BusSubscriber> BusReader<H> {
-    /// Turns true, and stays so, once the other nodes know of this one.
+    /// Becomes true once the other nodes know of this one, and stays true.
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// Reads until stopped.
+    /// Handles notifications until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let mut retry = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
             let work = async {
-                let heard = self.next_pending().await;
-                self.handle(heard).await
+                let pending = self.next_pending().await;
+                self.handle(pending).await
             };
             let done = select! {
                 () = stop.cancelled() => return,
                 done = work => done,
             };
             let Err(error) = done else {
-                retry = INITIAL_BACKOFF;
+                backoff = INITIAL_BACKOFF;
                 continue;
             };
-            tracing::warn!(error = ?error, "could not hear what other nodes said");
-            let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+            tracing::warn!(error = ?error, "handling bus notifications failed");
+            let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
             select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
             }
-            retry = (retry * 2).min(MAX_BACKOFF);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
     async fn next_pending(&self) -> PendingNotifications {
-        let (heard, wake) = &*self.notifications.pending;
+        let (pending, wake) = &*self.notifications.pending;
         loop {
-            let woken = wake.notified();
+            let notified = wake.notified();
             {
-                let mut heard = heard.lock();
-                if heard.hello_received || heard.connected || !heard.entries.is_empty() {
-                    let now = heard.entries.len().min(READ_BATCH_SIZE);
-                    if heard.entries.len() > now {
+                let mut pending = pending.lock();
+                if pending.hello_received || pending.connected || !pending.entries.is_empty() {
+                    let now = pending.entries.len().min(READ_BATCH_SIZE);
+                    if pending.entries.len() > now {
                         wake.notify_one();
                     }
-                    let entries = heard.entries.drain(..now).collect();
-                    let (called, listening) = (heard.hello_received, heard.connected);
-                    (heard.hello_received, heard.connected) = (false, false);
-                    return PendingNotifications { entries, hello_received: called, connected: listening };
+                    let entries = pending.entries.drain(..now).collect();
+                    let (hello_received, connected) = (pending.hello_received, pending.connected);
+                    (pending.hello_received, pending.connected) = (false, false);
+                    return PendingNotifications { entries, hello_received, connected };
                 }
             }
-            woken.await;
+            notified.await;
         }
     }
 
-    async fn handle(&self, heard: PendingNotifications) -> Result<(), PgError> {
-        let done = self.deliver_entries(heard.entries).await;
-        if heard.hello_received {
+    async fn handle(&self, pending: PendingNotifications) -> Result<(), PgError> {
+        let done = self.deliver_entries(pending.entries).await;
+        if pending.hello_received {
             self.notify_nodes(ACK).await?;
         }
-        if heard.connected
+        if pending.connected
             && let Err(error) = self.announce().await
         {
             self.notifications.on_connected();
@@ -292,7 +295,7 @@ impl<H: BusSubscriber> BusReader<H> {
         done
     }
 
-    /// Reads entries and hands on what they say. What cannot be read is missed.
+    /// Reads entries and delivers their messages. Entries that cannot be read are counted as missed.
     async fn deliver_entries(&self, entries: VecDeque<(i16, i64)>) -> Result<(), PgError> {
         if entries.is_empty() {
             return Ok(());
@@ -310,27 +313,28 @@ impl<H: BusSubscriber> BusReader<H> {
                     metrics::counter!(metric::BUS_MESSAGES_RECEIVED).increment(1);
                     self.subscriber.on_message(message).await;
                 }
-                None => tracing::warn!("an entry of rollcall.bus makes no sense"),
+                None => tracing::warn!("cannot decode an entry of rollcall.bus"),
             }
         }
         Ok(())
     }
 
-    async fn notify_nodes(&self, word: &str) -> Result<(), PgError> {
-        let word = format!("{} {word}", self.node);
-        with_timeout(async { queries::notify(&self.database.server_connection().await?, &word).await }).await
+    async fn notify_nodes(&self, command: &str) -> Result<(), PgError> {
+        let command = format!("{} {command}", self.node);
+        with_timeout(async { queries::notify(&self.database.server_connection().await?, &command).await })
+            .await
     }
 
-    /// Makes itself known, and waits for the others' answers.
+    /// Announces this node and waits for the answers of the live nodes.
     async fn announce(&self) -> Result<(), PgError> {
-        let living =
+        let live =
             with_timeout(async { live_nodes(&self.database.server_connection().await?).await }).await?;
         let others: HashSet<NodeId> =
-            living.into_iter().map(|living| living.node).filter(|node| *node != self.node).collect();
-        let called_at = Instant::now();
+            live.into_iter().map(|live| live.node).filter(|node| *node != self.node).collect();
+        let since = Instant::now();
         self.notify_nodes(HELLO).await?;
-        if !self.notifications.peers.wait_until_seen(&others, called_at, ACK_TIMEOUT).await {
-            tracing::info!("a node whose lease has not lapsed does not answer");
+        if !self.notifications.peers.wait_until_seen(&others, since, ACK_TIMEOUT).await {
+            tracing::info!("a live node did not answer hello");
         }
         self.ready.send_replace(true);
         Ok(())

@@ -1,4 +1,5 @@
-//! What has to be asked before a change is told to somebody: grants, and whether row-level security binds at all.
+//! Decides from grants and policies whether a change may be delivered to a principal, or whether row-level security
+//! must be checked per row.
 
 use std::collections::HashMap;
 
@@ -10,73 +11,79 @@ use crate::{
     pg::{queries::postgres_changes::TableAccess, replication::Relation},
 };
 
-/// Who has to be asked before a change is told to somebody.
+/// How to decide whether a principal may see a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RlsRequirement {
-    /// It may be told.
+    /// The row is visible without a check.
     NotNeeded,
-    /// It may not.
+    /// No policy lets this role read the row.
     Invisible,
-    /// Row-level security.
+    /// Row-level security must be checked in the database.
     Check,
 }
 
-/// What is known of a claimant's rights to a table before any row is looked at.
+/// A principal's access to one table, before any row is examined.
 pub struct PrincipalAccess<'a> {
-    /// What the role may read.
+    /// What the principal's role may read.
     pub access: &'a TableAccess,
-    /// INSERT and UPDATE.
     insert_or_update: Rule<'a>,
-    /// DELETE.
     delete: Rule<'a>,
 }
 
 enum Rule<'a> {
     Error(RowError),
     Fixed(RlsRequirement),
-    /// Row-level security does nothing but compare these columns with the viewer's id. The truth test of changes holds
-    /// this against `select`.
+    /// The policies only compare these columns (by index) with the principal's ID. The integration test of
+    /// `postgres_changes` compares the result with `select`.
     OwnerColumns(Vec<usize>, &'a str),
 }
 
 impl<'a> PrincipalAccess<'a> {
-    fn new(relation: &Relation, access: &'a TableAccess, viewer: Option<&'a str>) -> Self {
-        let is_bound = access.has_rls && !access.bypasses_rls;
-        let rows = || match (&access.owner_columns, viewer) {
-            // No policy lets the role see anything.
+    fn new(relation: &Relation, access: &'a TableAccess, principal_id: Option<&'a str>) -> Self {
+        let rls_applies = access.has_rls && !access.bypasses_rls;
+        let row_rule = || match (&access.owner_columns, principal_id) {
+            // No policy lets the role read any row.
             (Some(columns), _) if columns.is_empty() => Rule::Fixed(RlsRequirement::Invisible),
-            (Some(columns), Some(viewer)) => {
-                let place = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
-                let places: Option<Vec<usize>> = columns.iter().map(place).collect();
-                places.map_or(Rule::Fixed(RlsRequirement::Check), |places| Rule::OwnerColumns(places, viewer))
+            (Some(columns), Some(principal_id)) => {
+                let index_of =
+                    |name: &String| relation.columns.iter().position(|column| *column.name == **name);
+                let indexes: Option<Vec<usize>> = columns.iter().map(index_of).collect();
+                indexes.map_or(Rule::Fixed(RlsRequirement::Check), |indexes| {
+                    Rule::OwnerColumns(indexes, principal_id)
+                })
             }
             _ => Rule::Fixed(RlsRequirement::Check),
         };
-        let (change, deletion) = if access.readable_columns.is_empty() || !access.can_read_key() {
+        let (insert_or_update, delete) = if access.readable_columns.is_empty() || !access.can_read_key() {
             (Rule::Error(RowError::Unauthorized), Rule::Error(RowError::Unauthorized))
         } else {
-            let change = match access.key_columns.is_empty() {
+            let insert_or_update = match access.key_columns.is_empty() {
                 true => Rule::Error(RowError::NoPrimaryKey),
-                false if is_bound => rows(),
+                false if rls_applies => row_rule(),
                 false => Rule::Fixed(RlsRequirement::NotNeeded),
             };
-            let is_asked = is_bound && access.checks_rls_on_delete;
-            (change, if is_asked { rows() } else { Rule::Fixed(RlsRequirement::NotNeeded) })
+            let checks_delete = rls_applies && access.checks_rls_on_delete;
+            (
+                insert_or_update,
+                if checks_delete { row_rule() } else { Rule::Fixed(RlsRequirement::NotNeeded) },
+            )
         };
-        Self { access, insert_or_update: change, delete: deletion }
+        Self { access, insert_or_update, delete }
     }
 
-    /// What has to be asked about a change.
-    pub fn requirement(&self, changed: &RowChange) -> Result<RlsRequirement, RowError> {
-        let rule = if changed.operation == EventType::Delete { &self.delete } else { &self.insert_or_update };
+    /// Returns how to decide whether the principal may see the change.
+    pub fn requirement(&self, change: &RowChange) -> Result<RlsRequirement, RowError> {
+        let rule = if change.operation == EventType::Delete { &self.delete } else { &self.insert_or_update };
         match rule {
             Rule::Error(error) => Err(*error),
-            Rule::Fixed(asking) => Ok(*asking),
-            Rule::OwnerColumns(columns, viewer) => {
+            Rule::Fixed(requirement) => Ok(*requirement),
+            Rule::OwnerColumns(columns, principal_id) => {
                 for column in columns {
-                    match changed.known_cell(*column) {
+                    match change.known_cell(*column) {
                         None => return Ok(RlsRequirement::Check),
-                        Some(cell) if cell.text() == Some(viewer) => return Ok(RlsRequirement::NotNeeded),
+                        Some(cell) if cell.text() == Some(principal_id) => {
+                            return Ok(RlsRequirement::NotNeeded);
+                        }
                         Some(_) => {}
                     }
                 }
@@ -86,28 +93,30 @@ impl<'a> PrincipalAccess<'a> {
     }
 }
 
-/// The claimants' ids as `auth.uid()` has them and as the log writes them; `None` where only PostgreSQL can tell.
+/// The principals' user IDs in the text form of `uuid`. `None` if the `sub` claim is not a UUID; then only PostgreSQL
+/// can compare it.
 pub fn principal_ids(snapshot: &RegistrySnapshot) -> Vec<Option<String>> {
-    let viewer =
-        |claimant: &ChannelPrincipal| Some(Uuid::parse_str(claimant.sub.as_deref()?).ok()?.to_string());
-    snapshot.principals.iter().map(|claimant| viewer(claimant)).collect()
+    let principal_id =
+        |principal: &ChannelPrincipal| Some(Uuid::parse_str(principal.sub.as_deref()?).ok()?.to_string());
+    snapshot.principals.iter().map(|principal| principal_id(principal)).collect()
 }
 
-/// What each claimant may do with a table; none where it is gone.
+/// The access of each principal to a table, in the order of the snapshot's principals. `None` if the table or the
+/// role does not exist.
 pub fn by_principal<'a>(
     access: &'a HashMap<(u32, String), TableAccess>,
     relation: &Relation,
     snapshot: &RegistrySnapshot,
-    viewers: &'a [Option<String>],
+    principal_ids: &'a [Option<String>],
 ) -> Vec<Option<PrincipalAccess<'a>>> {
     let roles: HashMap<&str, &TableAccess> = access
         .iter()
-        .filter(|((of, _), _)| *of == relation.oid)
+        .filter(|((oid, _), _)| *oid == relation.oid)
         .map(|((_, role), access)| (&**role, access))
         .collect();
-    let claimants = snapshot.principals.iter().zip(viewers);
-    let rights = |(claimant, viewer): (&std::sync::Arc<ChannelPrincipal>, &'a Option<String>)| {
-        Some(PrincipalAccess::new(relation, roles.get(&*claimant.role)?, viewer.as_deref()))
+    let principals = snapshot.principals.iter().zip(principal_ids);
+    let access_of = |(principal, principal_id): (&std::sync::Arc<ChannelPrincipal>, &'a Option<String>)| {
+        Some(PrincipalAccess::new(relation, roles.get(&*principal.role)?, principal_id.as_deref()))
     };
-    claimants.map(rights).collect()
+    principals.map(access_of).collect()
 }

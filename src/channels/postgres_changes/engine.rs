@@ -1,8 +1,8 @@
-//! The task that streams changes while somebody listens.
+//! The task that streams changes while there are subscriptions.
 //!
-//! It starts the stream for the first subscriber, stops it some time after the last has gone, and makes every interruption
-//! heard: between the end of one stream and the beginning of the next, changes may be missed, and those who had been
-//! confirmed are told so before they are confirmed again.
+//! It starts the stream for the first subscription and stops it some time after the last one ends. Changes may be
+//! missed between two streams: the registry then sends an error to the confirmed subscriptions before it confirms
+//! them again.
 
 use std::{
     sync::Arc,
@@ -23,6 +23,7 @@ use super::{
     reader::{self, FlushPosition, ReadError, StreamItem},
     registry::SubscriptionRegistry,
     rls_executor::RlsExecutor,
+    row_change::RowChange,
     slot::{self, SlotLease},
     slow_queue::{SlowQueueWorker, slow_queue},
     subscribe::ParamsValidator,
@@ -33,38 +34,38 @@ use crate::{
     telemetry::metric,
 };
 
-/// The publication whose tables are told about.
+/// The publication whose tables are streamed.
 const PUBLICATION: &str = "supabase_realtime";
-/// Connections that ask row-level security.
+/// Number of connections for row-level security checks.
 const RLS_CONNECTIONS: usize = 2;
-/// How long one question may take before its claimant goes to the slow lane, and how long there.
+/// Maximum duration of one row-level security check: in the shared queue, then in the slow queue.
 const RLS_TIMEOUT: Duration = Duration::from_millis(500);
 const SLOW_RLS_TIMEOUT: Duration = Duration::from_secs(15);
-/// Changes told in one pass; what comes meanwhile is the next.
+/// Maximum number of changes in a batch.
 const MAX_BATCH: usize = 1_000;
-/// How often a batch is tried while the database does not answer; then it counts as missed.
+/// Attempts per batch while the database does not respond. After the last one, the batch counts as missed.
 const MAX_ATTEMPTS: u32 = 5;
-/// Between attempts to start the stream: doubling, with jitter.
+/// Delay between attempts to start the stream: doubles up to the maximum, with jitter.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(100);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// What subscribers hear after a gap.
+/// Sent to subscribers after a gap.
 const MISSED_MESSAGE: &str =
-    "Changes may have been missed: the stream of changes was interrupted. Fetch again.";
-/// And before changes that they have heard of already.
-const DUPLICATES_MESSAGE: &str = "The stream of changes was interrupted: some changes may come twice.";
-/// How often the publication is looked at, and whether anybody still listens.
+    "Changes may have been missed because the change stream was interrupted. Fetch the rows again.";
+/// Sent to subscribers before changes that they may already have received.
+const DUPLICATES_MESSAGE: &str = "The change stream was interrupted. Some changes may be delivered twice.";
+/// Interval at which the publication and the number of subscriptions are checked.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How the engine works.
+/// Settings of the stream of changes.
 #[derive(Debug, Clone)]
 pub struct PostgresChangesSettings {
-    /// A persistent slot of this name (or `name_2` and so on, one for each node), which survives PostgreSQL's restarts;
-    /// `None`: a temporary one for each stream.
+    /// Base name of the persistent slots, one for each node (`name`, `name_2`, …), which survive a restart of
+    /// PostgreSQL. `None`: a temporary slot for each stream.
     pub slot_name: Option<String>,
-    /// The stream ends so long after the last subscriber has gone.
+    /// Time between the end of the last subscription and the end of the stream.
     pub idle_timeout: Duration,
-    /// Bytes of log that PostgreSQL may have to keep for us. Over it the stream skips to the present, which
-    /// subscribers are told.
+    /// Maximum bytes of WAL that PostgreSQL retains for this node. Above it, the stream skips to the current
+    /// position, and subscribers get an error.
     pub max_lag_bytes: u64,
 }
 
@@ -74,18 +75,18 @@ impl Default for PostgresChangesSettings {
     }
 }
 
-/// Whether changes are streamed.
+/// State of the stream of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamState {
-    /// Nobody has asked yet, or it is about to start.
+    /// There are no subscriptions, or the stream is about to start.
     Stopped,
-    /// It runs.
+    /// The stream runs, and changes are delivered.
     Streaming,
-    /// It cannot be started: why.
+    /// The stream could not be started; holds the reason.
     Failed(String),
 }
 
-/// What engine and subscriptions share.
+/// State shared by the engine and the subscriptions.
 pub(super) struct Shared {
     pub database: Database,
     pub registry: SubscriptionRegistry,
@@ -95,7 +96,7 @@ pub(super) struct Shared {
     pub settings: PostgresChangesSettings,
 }
 
-/// The engine; [`run`](Self::run) is its task.
+/// Runs the stream of changes; [`run`](Self::run) is its task.
 pub struct Engine {
     shared: Arc<Shared>,
     pipeline: ChangePipeline,
@@ -105,39 +106,39 @@ pub struct Engine {
 impl Engine {
     pub(super) fn new(shared: Arc<Shared>, sink: Arc<dyn DeliverySink>) -> Self {
         let connector = shared.database.direct_connector().clone();
-        let slow_askers = RlsExecutor::new(connector.clone(), 1, SLOW_RLS_TIMEOUT);
-        let (lane, slow) = slow_queue(slow_askers, Arc::clone(&sink));
-        let askers = RlsExecutor::new(connector.clone(), RLS_CONNECTIONS, RLS_TIMEOUT);
-        Self { shared, pipeline: ChangePipeline::new(connector, askers, lane, sink), slow_worker: slow }
+        let slow_rls = RlsExecutor::new(connector.clone(), 1, SLOW_RLS_TIMEOUT);
+        let (slow_queue, slow_worker) = slow_queue(slow_rls, Arc::clone(&sink));
+        let rls = RlsExecutor::new(connector.clone(), RLS_CONNECTIONS, RLS_TIMEOUT);
+        Self { shared, pipeline: ChangePipeline::new(connector, rls, slow_queue, sink), slow_worker }
     }
 
-    /// Streams whenever somebody listens, until stopped.
+    /// Streams changes while there are subscriptions, until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, pipeline: mut teller, slow_worker: slow } = self;
-        let mut berth = SlotLease::new(PUBLICATION, shared.settings.slot_name.clone());
-        let guard = async {
+        let Self { shared, mut pipeline, slow_worker } = self;
+        let mut lease = SlotLease::new(PUBLICATION, shared.settings.slot_name.clone());
+        let slot_watch = async {
             match &shared.settings.slot_name {
-                Some(family) => {
-                    slot::watch_slots(&shared.database, family, shared.settings.max_lag_bytes).await;
+                Some(base_name) => {
+                    slot::watch_slots(&shared.database, base_name, shared.settings.max_lag_bytes).await;
                 }
                 None => std::future::pending().await,
             }
         };
-        let streams = async {
-            let mut retry = FIRST_RETRY_DELAY;
+        let stream_loop = async {
+            let mut delay = FIRST_RETRY_DELAY;
             loop {
-                if shared.registry.idle_time().is_some() && retry == FIRST_RETRY_DELAY {
+                if shared.registry.idle_time().is_some() && delay == FIRST_RETRY_DELAY {
                     shared.start_requested.notified().await;
                 }
                 let started = Instant::now();
-                match run_stream(&shared, &mut teller, &mut berth).boxed().await {
+                match run_stream(&shared, &mut pipeline, &mut lease).boxed().await {
                     Ok(()) => {
-                        retry = FIRST_RETRY_DELAY;
+                        delay = FIRST_RETRY_DELAY;
                         continue;
                     }
                     Err(error) => {
                         let text = ErrorChain(&error).to_string();
-                        tracing::warn!(error = text, "changes are not streamed");
+                        tracing::warn!(error = text, "change stream failed");
                         metrics::counter!(metric::REPLICATION_INTERRUPTIONS).increment(1);
                         if matches!(error, StreamError::Start(_)) {
                             shared.stream_state.send_replace(StreamState::Failed(text));
@@ -145,137 +146,138 @@ impl Engine {
                     }
                 }
                 if started.elapsed() > MAX_RETRY_DELAY {
-                    retry = FIRST_RETRY_DELAY;
+                    delay = FIRST_RETRY_DELAY;
                 }
-                let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
-                sleep(pause).await;
-                retry = (retry * 2).min(MAX_RETRY_DELAY);
+                let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
+                sleep(jittered).await;
+                delay = (delay * 2).min(MAX_RETRY_DELAY);
                 if shared.registry.idle_time().is_some() {
                     shared.stream_state.send_replace(StreamState::Stopped);
-                    retry = FIRST_RETRY_DELAY;
+                    delay = FIRST_RETRY_DELAY;
                 }
             }
         };
         select! {
             () = stop.cancelled() => {}
-            () = slow.run(stop.clone()) => {}
-            () = guard => {}
-            () = streams => {}
+            () = slow_worker.run(stop.clone()) => {}
+            () = slot_watch => {}
+            () = stream_loop => {}
         }
-        // A server that stops leaves nothing behind that keeps the log.
-        berth.release(shared.database.direct_connector()).await;
+        // A stopped server must not leave a slot that retains WAL.
+        lease.release(shared.database.direct_connector()).await;
     }
 }
 
-/// Why a stream ended before its time.
+/// Why a stream ended with an error.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
-    #[error("the stream did not start")]
+    #[error("the change stream could not be started")]
     Start(#[source] ReplicationError),
-    #[error("the stream broke")]
+    #[error("the change stream failed")]
     Read(#[source] ReadError),
-    #[error("changes could not be told")]
+    #[error("changes could not be delivered")]
     Deliver(#[source] PgError),
 }
 
-/// One stream's life; ends well when nobody has listened for a while.
+/// Runs one stream. Returns `Ok` when there have been no subscriptions for the idle timeout.
 async fn run_stream(
     shared: &Shared,
-    teller: &mut ChangePipeline,
-    berth: &mut SlotLease,
+    pipeline: &mut ChangePipeline,
+    lease: &mut SlotLease,
 ) -> Result<(), StreamError> {
     let connector = shared.database.direct_connector();
-    let (mut stream, begun) = match berth.acquire(connector).await {
-        Ok(begun) => begun,
+    let (mut stream, start_lsn) = match lease.acquire(connector).await {
+        Ok(started) => started,
         Err(error) => {
             if error.is_lost_slot() {
                 shared.registry.on_stream_interrupted(MISSED_MESSAGE);
-                berth.release(connector).await;
+                lease.release(connector).await;
             }
             return Err(StreamError::Start(error));
         }
     };
-    tracing::info!("streaming changes");
+    tracing::info!("change stream started");
     shared.registry.on_stream_started();
     shared.stream_state.send_replace(StreamState::Streaming);
-    let (sender, pieces) = reader::item_channel();
-    let progress = FlushPosition::starting_at(begun);
-    let mut telling = DeliveryLoop {
+    let (sender, items) = reader::item_channel();
+    let flush_position = FlushPosition::starting_at(start_lsn);
+    let mut delivery_loop = DeliveryLoop {
         shared,
-        pipeline: teller,
-        flush_position: &progress,
+        pipeline,
+        flush_position: &flush_position,
         mid_transaction: false,
-        can_resume: berth.is_resumable(),
+        can_resume: lease.is_resumable(),
     };
-    let ended = {
-        let telling = telling.run(pieces);
-        tokio::pin!(telling);
+    let error_or_end = {
+        let delivery_loop = delivery_loop.run(items);
+        tokio::pin!(delivery_loop);
         let reading =
-            reader::read_stream(&mut stream, sender, progress.clone(), shared.settings.max_lag_bytes);
-        let broken = select! {
+            reader::read_stream(&mut stream, sender, flush_position.clone(), shared.settings.max_lag_bytes);
+        let ended_first = select! {
             error = reading => Ok(error),
-            told = &mut telling => Err(told),
+            result = &mut delivery_loop => Err(result),
         };
-        match broken {
+        match ended_first {
             Ok(error) => {
-                // PostgreSQL need not wait while what has been read is told.
+                // Close the connection first: PostgreSQL need not wait while the buffered changes are delivered.
                 drop(stream);
-                let told = telling.await;
-                Some(told.err().unwrap_or(StreamError::Read(error)))
+                let result = delivery_loop.await;
+                Some(result.err().unwrap_or(StreamError::Read(error)))
             }
-            Err(told) => {
+            Err(result) => {
                 stream.close().await;
-                told.err()
+                result.err()
             }
         }
     };
-    let is_amid = telling.mid_transaction;
+    let mid_transaction = delivery_loop.mid_transaction;
     shared.stream_state.send_replace(StreamState::Stopped);
-    berth.advance(progress.lsn());
-    let Some(error) = ended else {
-        berth.release(connector).await;
-        shared.registry.on_stream_interrupted("The stream of changes was stopped.");
+    lease.advance(flush_position.lsn());
+    let Some(error) = error_or_end else {
+        lease.release(connector).await;
+        shared.registry.on_stream_interrupted("The change stream was stopped because it was not used.");
         return Ok(());
     };
     let is_behind = matches!(&error, StreamError::Read(ReadError::LagExceeded { .. }));
     let is_lost = matches!(&error, StreamError::Read(ReadError::Stream(error)) if error.is_lost_slot());
     if is_behind {
-        tracing::error!(error = %ErrorChain(&error), "telling changes is too far behind: skipping to the present");
+        tracing::error!(error = %ErrorChain(&error), "change stream lags too far behind; skipping to the current position");
     }
-    if is_behind || is_lost || !berth.is_resumable() {
+    if is_behind || is_lost || !lease.is_resumable() {
         shared.registry.on_stream_interrupted(MISSED_MESSAGE);
-        berth.release(connector).await;
-    } else if is_amid {
-        // What was told of the transaction comes again with the rest of it.
+        lease.release(connector).await;
+    } else if mid_transaction {
+        // The slot resumes at the beginning of the transaction, so its delivered part is sent again.
         shared.registry.on_stream_interrupted(DUPLICATES_MESSAGE);
     }
     Err(error)
 }
 
-/// The teller at work.
+/// Collects changes into batches and delivers them.
 struct DeliveryLoop<'a> {
     shared: &'a Shared,
     pipeline: &'a mut ChangePipeline,
     flush_position: &'a FlushPosition,
-    /// Of a transaction a part has been told, and the end has not come yet.
+    /// Part of the current transaction was delivered; its commit was not.
     mid_transaction: bool,
-    /// What cannot be told now is told when the stream goes on; else it counts as missed.
+    /// An undelivered batch is delivered when the stream resumes. If false, the batch counts as missed.
     can_resume: bool,
 }
 
 impl DeliveryLoop<'_> {
-    /// Tells what comes, in order; ends when nobody has listened for a while, or nothing more comes.
-    async fn run(&mut self, mut pieces: mpsc::Receiver<StreamItem>) -> Result<(), StreamError> {
+    /// Delivers the items in order. Returns when the channel is closed or there have been no subscriptions for the
+    /// idle timeout.
+    async fn run(&mut self, mut items: mpsc::Receiver<StreamItem>) -> Result<(), StreamError> {
         let shared = self.shared;
-        let mut looks = interval(POLL_INTERVAL);
+        let mut poll = interval(POLL_INTERVAL);
         loop {
             let first = select! {
-                piece = pieces.recv() => match piece {
-                    Some(piece) => piece,
+                item = items.recv() => match item {
+                    Some(item) => item,
                     None => return Ok(()),
                 },
-                _ = looks.tick() => {
-                    if shared.registry.idle_time().is_some_and(|empty| empty > shared.settings.idle_timeout) {
+                _ = poll.tick() => {
+                    if shared.registry.idle_time().is_some_and(|idle| idle > shared.settings.idle_timeout) {
                         return Ok(());
                     }
                     metrics::gauge!(metric::POSTGRES_CHANGES_SUBSCRIPTIONS).set(shared.registry.len() as f64);
@@ -283,35 +285,35 @@ impl DeliveryLoop<'_> {
                     continue;
                 }
             };
-            let (mut batch, mut permits, mut reached, mut is_amid) =
+            let (mut batch, mut permits, mut position, mut mid_transaction) =
                 (Vec::new(), Vec::new(), None, self.mid_transaction);
             let mut next = Some(first);
-            while let Some(piece) = next {
-                match piece {
-                    StreamItem::Change(changed, permit) => {
-                        batch.push(changed);
+            while let Some(item) = next {
+                match item {
+                    StreamItem::Change(change, permit) => {
+                        batch.push(change);
                         permits.push(permit);
-                        is_amid = true;
+                        mid_transaction = true;
                     }
-                    StreamItem::Position(lsn) => (reached, is_amid) = (Some(lsn), false),
+                    StreamItem::Position(lsn) => (position, mid_transaction) = (Some(lsn), false),
                 }
-                next = if batch.len() < MAX_BATCH { pieces.try_recv().ok() } else { None };
+                next = if batch.len() < MAX_BATCH { items.try_recv().ok() } else { None };
             }
             if !batch.is_empty() {
                 if let Err(error) = process_with_retry(shared, self.pipeline, &mut batch).await {
-                    tracing::error!(error = %ErrorChain(&error), changes = batch.len(), "changes could not be told");
+                    tracing::error!(error = %ErrorChain(&error), changes = batch.len(), "change delivery failed");
                     if self.can_resume && matches!(error, PgError::Unavailable(_)) {
                         return Err(StreamError::Deliver(error));
                     }
                     shared.registry.on_changes_skipped(
-                        "Changes may have been missed: the database did not answer. Fetch again.",
+                        "Changes may have been missed because the database did not respond. Fetch the rows again.",
                     );
                 }
                 metrics::histogram!(metric::POSTGRES_CHANGES_BATCH_SIZE).record(batch.len() as f64);
             }
-            self.mid_transaction = is_amid;
-            if let Some(reached) = reached {
-                self.flush_position.advance(reached);
+            self.mid_transaction = mid_transaction;
+            if let Some(position) = position {
+                self.flush_position.advance(position);
             }
         }
     }
@@ -319,20 +321,20 @@ impl DeliveryLoop<'_> {
 
 async fn process_with_retry(
     shared: &Shared,
-    teller: &mut ChangePipeline,
-    batch: &mut [super::row_change::RowChange],
+    pipeline: &mut ChangePipeline,
+    batch: &mut [RowChange],
 ) -> Result<(), PgError> {
-    let mut pause = FIRST_RETRY_DELAY;
+    let mut delay = FIRST_RETRY_DELAY;
     for _ in 1..MAX_ATTEMPTS {
-        match teller.process(batch, &shared.registry.snapshot()).await {
+        match pipeline.process(batch, &shared.registry.snapshot()).await {
             Err(error @ PgError::Unavailable(_)) => {
-                tracing::warn!(error = %ErrorChain(&error), "telling changes again")
+                tracing::warn!(error = %ErrorChain(&error), "change delivery failed; retrying")
             }
-            done => return done,
+            result => return result,
         }
-        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
         sleep(jittered).await;
-        pause *= 2;
+        delay *= 2;
     }
-    teller.process(batch, &shared.registry.snapshot()).await
+    pipeline.process(batch, &shared.registry.snapshot()).await
 }

@@ -1,4 +1,5 @@
-//! From verdicts to frames: each row is rendered once, each view of it put together once.
+//! Builds the events to deliver. Each row is rendered once, and each payload is built once per set of visible
+//! columns.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,196 +28,196 @@ use crate::{
     },
 };
 
-/// The JSON of values that only PostgreSQL can render, by type and text.
+/// JSON of values that only PostgreSQL can render, by type OID and text.
 pub type DatabaseRendered = HashMap<u32, HashMap<String, String>>;
 
-/// Asks for the JSON of values that cannot be rendered here.
+/// Renders the values that cannot be rendered in memory, in the database.
 ///
 /// # Errors
-/// When the database is out of reach.
+/// If the database is unavailable.
 pub async fn render_in_database(
     client: &Client,
     types: &TypeCache,
     batch: &[RowChange],
-    lots: &[TableBatch<'_>],
+    tables: &[TableBatch<'_>],
 ) -> Result<DatabaseRendered, PgError> {
-    let mut opaque = DatabaseRendered::default();
-    for lot in lots {
-        for (at, column) in lot.relation(batch).columns.iter().enumerate() {
+    let mut database_rendered = DatabaseRendered::default();
+    for table in tables {
+        for (column_index, column) in table.relation(batch).columns.iter().enumerate() {
             if types.can_render(column.type_oid) {
                 continue;
             }
-            let cells = lot.change_indexes.iter().flat_map(|place| {
-                let changed = &batch[*place];
-                [changed.new.as_ref().and_then(|row| row.get(at)), changed.old_cell(at)]
+            let cells = table.change_indexes.iter().flat_map(|index| {
+                let change = &batch[*index];
+                [change.new.as_ref().and_then(|row| row.get(column_index)), change.old_cell(column_index)]
             });
             let texts: HashSet<&str> = cells.flatten().filter_map(Cell::text).collect();
             let texts: Vec<&str> = texts.into_iter().collect();
             match postgres_changes::render_values(client, column.type_oid, &texts).await {
                 Ok(json) => {
-                    let known = texts.iter().map(|text| (*text).to_owned()).zip(json);
-                    opaque.entry(column.type_oid).or_default().extend(known);
+                    let rendered = texts.iter().map(|text| (*text).to_owned()).zip(json);
+                    database_rendered.entry(column.type_oid).or_default().extend(rendered);
                 }
                 Err(error @ PgError::Unavailable(_)) => return Err(error),
-                // The type has gone: its text has to do.
+                // The type no longer exists: the value is sent as its text.
                 Err(error) => {
-                    tracing::warn!(%error, column = &*column.name, "values could not be rendered")
+                    tracing::warn!(%error, column = &*column.name, "rendering values in the database failed")
                 }
             }
         }
     }
-    Ok(opaque)
+    Ok(database_rendered)
 }
 
-/// What is needed to write to everybody.
+/// Input for building the events of a batch.
 pub struct FanOut<'a> {
-    /// The changes.
     pub batch: &'a [RowChange],
-    /// The same by table.
+    /// The changes of `batch`, grouped by table.
     pub tables: &'a [TableBatch<'a>],
-    /// By lot and claimant.
+    /// Access by table index and principal index.
     pub access: &'a [Vec<Option<PrincipalAccess<'a>>>],
-    /// What row-level security said.
+    /// Results of the row-level security checks.
     pub rls: &'a RlsResults,
-    /// How values are shown.
     pub types: &'a TypeCache,
-    /// Those that are not shown here.
+    /// Values rendered in the database.
     pub database_rendered: &'a DatabaseRendered,
 }
 
 impl FanOut<'_> {
-    /// Frames, in the order of the changes; and those for whom row-level security has not answered yet.
+    /// Returns the events in the order of the changes, and the deliveries that wait for a row-level security check in
+    /// the slow queue.
     pub fn build(&self) -> (Vec<ChangeEvent>, Vec<DeferredDelivery>) {
         let mut order: Vec<(usize, usize, usize)> = Vec::new();
-        for (number, lot) in self.tables.iter().enumerate() {
-            order.extend(lot.change_indexes.iter().enumerate().map(|(row, at)| (*at, number, row)));
+        for (table_index, table) in self.tables.iter().enumerate() {
+            order.extend(
+                table
+                    .change_indexes
+                    .iter()
+                    .enumerate()
+                    .map(|(row, change_index)| (*change_index, table_index, row)),
+            );
         }
         order.sort_unstable();
-        let mut told = Vec::new();
-        let mut later: HashMap<(usize, usize), DeferredDelivery> = HashMap::new();
-        for (at, number, row) in order {
-            let changed = &self.batch[at];
-            let mut sheet = RowPayloads {
-                change: changed,
+        let mut events = Vec::new();
+        let mut deferred: HashMap<(usize, usize), DeferredDelivery> = HashMap::new();
+        for (change_index, table_index, row) in order {
+            let change = &self.batch[change_index];
+            let mut payloads = RowPayloads {
+                change,
                 types: self.types,
                 database_rendered: self.database_rendered,
                 rendered: None,
                 cached: Vec::new(),
             };
-            for (group, matched) in &self.tables[number].matches[row] {
-                for (select, ids) in matched {
-                    let one = MatchedChange {
-                        group,
-                        change: changed,
-                        select: *select,
-                        binding_ids: ids,
-                        table_index: number,
-                        row,
-                    };
-                    self.add_events(&one, &mut sheet, &mut told, &mut later);
+            for (group, ids_by_select) in &self.tables[table_index].matches[row] {
+                for (select, ids) in ids_by_select {
+                    let matched =
+                        MatchedChange { group, change, select: *select, binding_ids: ids, table_index, row };
+                    self.add_events(&matched, &mut payloads, &mut events, &mut deferred);
                 }
             }
         }
-        (told, later.into_values().collect())
+        (events, deferred.into_values().collect())
     }
 
-    /// To the members of a group for whom a change matches the same entries.
+    /// Adds the events for the members of a group for whom a change matches the same bindings.
     fn add_events<'b>(
         &self,
-        one: &MatchedChange<'_, 'b>,
-        sheet: &mut RowPayloads<'b>,
-        told: &mut Vec<ChangeEvent>,
-        later: &mut HashMap<(usize, usize), DeferredDelivery>,
+        matched: &MatchedChange<'_, 'b>,
+        payloads: &mut RowPayloads<'b>,
+        events: &mut Vec<ChangeEvent>,
+        deferred: &mut HashMap<(usize, usize), DeferredDelivery>,
     ) {
-        let MatchedChange { group, change: changed, select, table_index: number, row, .. } = *one;
-        // Few views, many members.
-        let mut to: Vec<(Arc<str>, Vec<ConnId>)> = Vec::new();
+        let MatchedChange { group, change, select, table_index, row, .. } = *matched;
+        // There are few distinct payloads and many members.
+        let mut by_payload: Vec<(Arc<str>, Vec<ConnId>)> = Vec::new();
         for member in &group.members {
-            let Some(rights) = &self.access[number][member.principal] else { continue };
-            let data = match rights.requirement(changed) {
+            let Some(access) = &self.access[table_index][member.principal] else { continue };
+            let data = match access.requirement(change) {
                 Ok(RlsRequirement::Invisible) => continue,
                 _ if !member.channel.is_active() => continue,
-                Err(error) if member.mark_reported(changed.relation.oid, error.as_str()) => {
-                    payload::error_data(changed, error).into()
+                Err(error) if member.mark_reported(change.relation.oid, error.as_str()) => {
+                    payload::error_data(change, error).into()
                 }
                 Err(_) => continue,
-                Ok(RlsRequirement::NotNeeded) => sheet.data(rights.access, select),
+                Ok(RlsRequirement::NotNeeded) => payloads.data(access.access, select),
                 Ok(RlsRequirement::Check) => {
-                    let place = (number, member.principal);
-                    if let Some(verdicts) = self.rls.visibility.get(&place) {
-                        if let Some(trouble) = &verdicts.error {
-                            member.channel.send_error_throttled(&rls_error_message(changed, trouble));
+                    let key = (table_index, member.principal);
+                    if let Some(visibility) = self.rls.visibility.get(&key) {
+                        if let Some(error) = &visibility.error {
+                            member.channel.send_error_throttled(&rls_error_message(change, error));
                         }
-                        if !verdicts.visible[row] {
+                        if !visibility.visible[row] {
                             continue;
                         }
-                        sheet.data(rights.access, select)
+                        payloads.data(access.access, select)
                     } else {
-                        let Some(question) = self.rls.deferred.get(&place) else { continue };
-                        let later = later
-                            .entry(place)
-                            .or_insert_with(|| DeferredDelivery::new(question, &self.rls.tables));
-                        let told =
-                            one.change_event(&sheet.data(rights.access, select), vec![member.channel.conn]);
-                        later.events.push((row, told, Arc::clone(&member.channel)));
+                        let Some(check) = self.rls.deferred.get(&key) else { continue };
+                        let deferred = deferred
+                            .entry(key)
+                            .or_insert_with(|| DeferredDelivery::new(check, &self.rls.tables));
+                        let event = matched
+                            .change_event(&payloads.data(access.access, select), vec![member.channel.conn]);
+                        deferred.events.push((row, event, Arc::clone(&member.channel)));
                         continue;
                     }
                 }
             };
-            match to.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &data)) {
+            match by_payload.iter_mut().find(|(payload, _)| Arc::ptr_eq(payload, &data)) {
                 Some((_, conns)) => conns.push(member.channel.conn),
-                None => to.push((data, vec![member.channel.conn])),
+                None => by_payload.push((data, vec![member.channel.conn])),
             }
         }
-        told.extend(to.into_iter().map(|(data, to)| one.change_event(&data, to)));
+        events
+            .extend(by_payload.into_iter().map(|(data, recipients)| matched.change_event(&data, recipients)));
     }
 }
 
-/// A change for a group.
+/// A change that matches bindings of a group.
 #[derive(Clone, Copy)]
 struct MatchedChange<'a, 'b> {
     group: &'a SubscriptionGroup,
     change: &'a RowChange,
     select: Option<&'b [Box<str>]>,
     binding_ids: &'a [u32],
-    /// The lot, and the row in it.
+    /// Index of the table, and of the row within it.
     table_index: usize,
     row: usize,
 }
 
 impl MatchedChange<'_, '_> {
-    fn change_event(&self, data: &Arc<str>, to: Vec<ConnId>) -> ChangeEvent {
+    fn change_event(&self, data: &Arc<str>, recipients: Vec<ConnId>) -> ChangeEvent {
         let topic = Arc::clone(&self.group.spec.topic);
         if self.group.spec.is_legacy {
             ChangeEvent {
                 topic,
                 event: self.change.operation.as_str(),
                 payload: (&**data).into(),
-                recipients: to,
+                recipients,
             }
         } else {
             ChangeEvent {
                 topic,
                 event: "postgres_changes",
                 payload: payload::event_payload(data, self.binding_ids).into(),
-                recipients: to,
+                recipients,
             }
         }
     }
 }
 
-fn rls_error_message(changed: &RowChange, trouble: &str) -> String {
-    let relation = &changed.relation;
+fn rls_error_message(change: &RowChange, error: &str) -> String {
+    let relation = &change.relation;
     format!(
-        "Changes of {}.{} are withheld: its row-level security raised an error for you: {trouble}",
+        "Changes of {}.{} are not delivered to you because a row-level security policy raised an error: {error}",
         relation.schema, relation.table
     )
 }
 
-/// A view that was put together: for a role's access and a selection of columns.
+/// A payload by role access and selected columns, with its column mask.
 type CachedData<'a> = (*const TableAccess, Option<&'a [Box<str>]>, ColumnMask, Arc<str>);
 
-/// One change, rendered at most once, and put together once for each view of it.
+/// The payloads of one change. The row is rendered at most once.
 struct RowPayloads<'a> {
     change: &'a RowChange,
     types: &'a TypeCache,
@@ -227,36 +228,42 @@ struct RowPayloads<'a> {
 
 impl<'a> RowPayloads<'a> {
     fn data(&mut self, access: &TableAccess, select: Option<&'a [Box<str>]>) -> Arc<str> {
-        let known =
-            self.cached.iter().find(|(of, selected, ..)| std::ptr::eq(*of, access) && *selected == select);
-        if let Some((.., data)) = known {
+        let cached = self.cached.iter().find(|(cached_access, selected, ..)| {
+            std::ptr::eq(*cached_access, access) && *selected == select
+        });
+        if let Some((.., data)) = cached {
             return Arc::clone(data);
         }
         let is_key = |name: &str| access.key_columns.iter().any(|key| key == name);
-        let selected =
-            |name: &str| select.is_none_or(|names| is_key(name) || names.iter().any(|one| **one == *name));
+        let is_selected = |name: &str| {
+            select.is_none_or(|names| is_key(name) || names.iter().any(|selected| **selected == *name))
+        };
         let columns = self.change.relation.columns.iter();
-        let shown: Box<[bool]> = columns
+        let visible: Box<[bool]> = columns
             .clone()
             .map(|column| {
-                selected(&column.name) && access.readable_columns.iter().any(|name| **name == *column.name)
+                is_selected(&column.name) && access.readable_columns.iter().any(|name| **name == *column.name)
             })
             .collect();
-        // Nobody was asked whether the old row was theirs to see: of secured tables the key alone is told.
-        let deleted =
-            columns.zip(&shown).map(|(column, shown)| *shown && (!access.has_rls || is_key(&column.name)));
-        let view = ColumnMask { visible_if_deleted: deleted.collect(), visible: shown };
-        let (changed, types, opaque) = (self.change, self.types, self.database_rendered);
+        // The visibility of the old row is not checked, so tables with row-level security expose only its key.
+        let visible_if_deleted = columns
+            .zip(&visible)
+            .map(|(column, visible)| *visible && (!access.has_rls || is_key(&column.name)));
+        let mask = ColumnMask { visible_if_deleted: visible_if_deleted.collect(), visible };
+        let (change, types, database_rendered) = (self.change, self.types, self.database_rendered);
         let rendered = self.rendered.get_or_insert_with(|| {
-            RenderedRow::render(changed, types, |oid, text| {
-                opaque.get(&oid).and_then(|known| known.get(text)).cloned()
+            RenderedRow::render(change, types, |oid, text| {
+                database_rendered.get(&oid).and_then(|by_text| by_text.get(text)).cloned()
             })
         });
-        // Another role may have the same view.
-        let same =
-            self.cached.iter().find(|(_, _, known, _)| *known == view).map(|(.., data)| Arc::clone(data));
-        let data = same.unwrap_or_else(|| payload::change_data(changed, rendered, types, &view).into());
-        self.cached.push((access, select, view, Arc::clone(&data)));
+        // Another role may see the same columns.
+        let same = self
+            .cached
+            .iter()
+            .find(|(_, _, cached_mask, _)| *cached_mask == mask)
+            .map(|(.., data)| Arc::clone(data));
+        let data = same.unwrap_or_else(|| payload::change_data(change, rendered, types, &mask).into());
+        self.cached.push((access, select, mask, Arc::clone(&data)));
         data
     }
 }

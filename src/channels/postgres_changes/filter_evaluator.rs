@@ -1,4 +1,4 @@
-//! Deciding filters for the rows of a lot: in memory where that is exact, else in the database.
+//! Evaluates filters for the rows of a table batch: in memory where the result is exact, else in the database.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,45 +18,47 @@ use super::{
 };
 use crate::pg::{PgError, queries::postgres_changes, replication::Cell};
 
-/// Filters made ready that are kept; over it all are forgotten.
+/// Maximum number of cached predicates. Above it, the cache is cleared.
 const MAX_CACHED_PREDICATES: usize = 50_000;
 
-/// Filters, made ready for the types that they are about; `None` where the value does not fit the type.
+/// Cached predicates by type OID and filter. `None` if the value does not fit the type.
 #[derive(Default)]
 pub struct FilterEvaluator(HashMap<(u32, Filter), Option<Arc<Predicate>>>);
 
 impl FilterEvaluator {
-    /// Decides all filters of a lot for all its rows.
+    /// Evaluates all filters of a table batch for all of its rows.
     ///
     /// # Errors
-    /// When the database is out of reach.
+    /// If the database is unavailable.
     pub async fn evaluate<'a>(
         &mut self,
         client: &Client,
         types: &TypeCache,
         batch: &[RowChange],
-        lot: &mut TableBatch<'a>,
+        table: &mut TableBatch<'a>,
     ) -> Result<(), PgError> {
-        let relation = Arc::clone(lot.relation(batch));
-        let groups = lot.groups.iter().flat_map(|group| group.spec.bindings.iter());
-        let meant = groups.filter(|binding| binding.params.includes_table(&relation.schema, &relation.table));
-        let filters: HashSet<&'a Filter> = meant.flat_map(|binding| &binding.params.filters).collect();
+        let relation = Arc::clone(table.relation(batch));
+        let groups = table.groups.iter().flat_map(|group| group.spec.bindings.iter());
+        let bindings =
+            groups.filter(|binding| binding.params.includes_table(&relation.schema, &relation.table));
+        let filters: HashSet<&'a Filter> = bindings.flat_map(|binding| &binding.params.filters).collect();
         if self.0.len() > MAX_CACHED_PREDICATES {
             self.0.clear();
         }
         for filter in filters {
             let Some(column) = relation.columns.iter().position(|column| column.name == filter.column) else {
-                lot.filter_results.insert(filter, vec![false; lot.change_indexes.len()]);
+                table.filter_results.insert(filter, vec![false; table.change_indexes.len()]);
                 continue;
             };
             let oid = relation.columns[column].type_oid;
-            let Some(test) = self.predicate(client, types, oid, filter).await? else {
-                lot.filter_results.insert(filter, vec![false; lot.change_indexes.len()]);
+            let Some(predicate) = self.predicate(client, types, oid, filter).await? else {
+                table.filter_results.insert(filter, vec![false; table.change_indexes.len()]);
                 continue;
             };
-            let cells: Vec<_> = lot.change_indexes.iter().map(|at| batch[*at].known_cell(column)).collect();
-            let holds = evaluate_column(client, oid, filter, &test, &cells).await?;
-            lot.filter_results.insert(filter, holds);
+            let cells: Vec<_> =
+                table.change_indexes.iter().map(|index| batch[*index].known_cell(column)).collect();
+            let matches = evaluate_column(client, oid, filter, &predicate, &cells).await?;
+            table.filter_results.insert(filter, matches);
         }
         Ok(())
     }
@@ -69,12 +71,12 @@ impl FilterEvaluator {
         filter: &Filter,
     ) -> Result<Option<Arc<Predicate>>, PgError> {
         let key = (oid, filter.clone());
-        if let Some(known) = self.0.get(&key) {
-            return Ok(known.clone());
+        if let Some(cached) = self.0.get(&key) {
+            return Ok(cached.clone());
         }
         let literals =
             postgres_changes::canonical_literals(client, oid, filter.operator.as_str(), &filter.value).await;
-        let made = match literals {
+        let predicate = match literals {
             Ok(literals) => {
                 let kind = types.base_kind(oid).clone();
                 Some(Arc::new(Predicate::new(filter.operator, filter.negated, kind, literals)))
@@ -82,8 +84,8 @@ impl FilterEvaluator {
             Err(error @ PgError::Unavailable(_)) => return Err(error),
             Err(_) => None,
         };
-        self.0.insert(key, made.clone());
-        Ok(made)
+        self.0.insert(key, predicate.clone());
+        Ok(predicate)
     }
 }
 
@@ -91,29 +93,29 @@ async fn evaluate_column(
     client: &Client,
     oid: u32,
     filter: &Filter,
-    test: &Predicate,
+    predicate: &Predicate,
     cells: &[Option<&Cell>],
 ) -> Result<Vec<bool>, PgError> {
-    let verdicts: Vec<_> = cells
+    let results: Vec<_> = cells
         .iter()
-        .map(|cell| cell.map_or(FilterResult::NoMatch, |cell| test.evaluate(cell.text())))
+        .map(|cell| cell.map_or(FilterResult::NoMatch, |cell| predicate.evaluate(cell.text())))
         .collect();
-    let mut holds: Vec<bool> = verdicts.iter().map(|verdict| *verdict == FilterResult::Matches).collect();
-    let open: Vec<usize> =
-        (0..cells.len()).filter(|at| verdicts[*at] == FilterResult::NeedsDatabase).collect();
-    if open.is_empty() {
-        return Ok(holds);
+    let mut matches: Vec<bool> = results.iter().map(|result| *result == FilterResult::Matches).collect();
+    let undecided: Vec<usize> =
+        (0..cells.len()).filter(|index| results[*index] == FilterResult::NeedsDatabase).collect();
+    if undecided.is_empty() {
+        return Ok(matches);
     }
-    let values: Vec<_> = open.iter().filter_map(|at| cells[*at].and_then(Cell::text)).collect();
+    let values: Vec<_> = undecided.iter().filter_map(|index| cells[*index].and_then(Cell::text)).collect();
     let condition = (filter.operator.as_str(), filter.negated, &*filter.value);
-    let answers = match postgres_changes::evaluate_filter(client, oid, condition, &values).await {
-        Ok(answers) => answers,
+    let database_results = match postgres_changes::evaluate_filter(client, oid, condition, &values).await {
+        Ok(database_results) => database_results,
         Err(error @ PgError::Unavailable(_)) => return Err(error),
-        // The column is no longer of a type that the value fits.
+        // The type of the column has changed, and the value does not fit it.
         Err(_) => Vec::new(),
     };
-    for (at, answer) in open.into_iter().zip(answers) {
-        holds[at] = answer;
+    for (index, result) in undecided.into_iter().zip(database_results) {
+        matches[index] = result;
     }
-    Ok(holds)
+    Ok(matches)
 }

@@ -1,19 +1,21 @@
-//! `postgres_changes`: which rows of published tables changed, told to whoever may see them.
+//! Delivers row changes of published tables (`postgres_changes`) to the subscribers that may see them.
 //!
-//! A change travels through these modules, in this order:
-//! 1. [`crate::pg::replication`] streams the write-ahead log; `reader` reads ahead, bounded, and `engine` keeps the
-//!    stream running while somebody listens.
-//! 2. `teller` takes what waits as one batch: `sieve` decides [`filter`]s, `judge` asks row-level security through
-//!    `asker` (once a claimant, table and batch; the slow ones in the `slow` lane), and `letters` puts frames together
-//!    from [`row`], [`render`] and [`frame`].
-//! 3. A [`Sink`] delivers them to the sockets.
+//! A change passes through these modules, in this order:
+//! 1. [`crate::pg::replication`] streams the WAL. `reader` buffers the changes, bounded by bytes; `engine` runs the
+//!    stream while there are subscriptions.
+//! 2. `pipeline` processes the buffered changes as one batch. `table_batch` groups them by table, `filter_evaluator`
+//!    evaluates each [`filter`], `access` and `rls_check` decide which rows each principal may see (`rls_executor`
+//!    runs the queries, `slow_queue` the slow ones), and `fan_out` builds the events from [`row_change`], [`render`]
+//!    and [`payload`].
+//! 3. A [`DeliverySink`] delivers the events to the connections.
 //!
-//! What a client asks for is read in [`params`], checked in `subscribe`, and kept in the `registry`. To subscribe:
-//! [`Changes::prepare`], then [`Prepared::activate`] with the reply to the join; dropping the [`Subscription`] ends it.
+//! [`params`] parses what a client requests, `subscribe` validates it, and `registry` holds the subscriptions. To
+//! subscribe, call [`PostgresChanges::prepare`], then [`PreparedSubscription::activate`] with the reply to the join.
+//! Dropping the [`Subscription`] ends it.
 //!
-//! Two rules. What a subscriber gets is what `select` as that subscriber returns, asked after the change was committed and
-//! visible; of a row that has been changed again since, what `select` would have returned of it (`probe`). And nothing is missed in silence: whenever the stream had to be started anew, or a batch could not be
-//! told, those who had been confirmed hear of it before they are confirmed again.
+//! Two guarantees: a subscriber receives what `select` returns for it after the commit, or would have returned if the
+//! row has changed again (`rls_query`). And no gap is silent: after an interruption, confirmed subscribers get an
+//! error before they are confirmed again.
 
 mod access;
 mod engine;

@@ -1,28 +1,25 @@
-//! What a client asks for in `postgres_changes`: read leniently, echoed to the letter, numbered stably.
+//! Parses the `postgres_changes` entries of a join, echoes them unchanged, and gives them stable IDs.
 
 use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
 use super::filter::{Filter, FilterError};
 
-/// Ids fit 27 bits, as the original's; clients store them in 32 with a sign.
+/// IDs have 27 bits, as in Supabase Realtime; clients store them as signed 32-bit integers.
 const ID_BITS: u32 = 27;
 
-/// Which operations are asked for.
+/// Event type of a subscription or of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
-    /// `*`, and whatever is no operation.
+    /// `*`, or any text that is not an operation.
     All,
-    /// `INSERT`.
     Insert,
-    /// `UPDATE`.
     Update,
-    /// `DELETE`.
     Delete,
 }
 
 impl EventType {
-    /// The word for it in errors.
+    /// The event type's name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +30,7 @@ impl EventType {
         }
     }
 
-    /// Whether it takes in an operation, which is never [`Self::All`].
+    /// Whether a subscription to this event type includes an operation, which is never [`Self::All`].
     #[must_use]
     pub fn includes(self, operation: Self) -> bool {
         self == Self::All || self == operation
@@ -49,35 +46,36 @@ impl EventType {
     }
 }
 
-/// What a client asked for, understood.
+/// The parsed parameters of one `postgres_changes` entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubscriptionParams {
-    /// Which operations.
     pub event: EventType,
-    /// The schema's name, or `*`.
+    /// Schema name, or `*`.
     pub schema: Box<str>,
-    /// The table's name, or `*`.
+    /// Table name, or `*`.
     pub table: Box<str>,
-    /// All of these must hold.
+    /// Conditions that must all match.
     pub filters: Box<[Filter]>,
-    /// Only these columns and the key; `None`: all.
+    /// Columns to send beside the primary key; `None` is all columns.
     pub select: Option<Box<[Box<str>]>>,
 }
 
 impl SubscriptionParams {
-    /// Whether a table is meant.
+    /// Whether the parameters include a table.
     #[must_use]
     pub fn includes_table(&self, schema: &str, table: &str) -> bool {
         (&*self.schema == "*" || *self.schema == *schema) && (&*self.table == "*" || *self.table == *table)
     }
 
-    /// As the original shows it in errors.
+    /// Formats the parameters as Supabase Realtime does in errors.
     #[must_use]
     pub fn describe(&self) -> String {
         let filters: Vec<_> = self.filters.iter().map(Filter::describe).collect();
         let select = self.select.as_ref().map_or_else(
             || "nil".to_owned(),
-            |names| format!("[{}]", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")),
+            |names| {
+                format!("[{}]", names.iter().map(|name| inspect_string(name)).collect::<Vec<_>>().join(", "))
+            },
         );
         format!(
             "[event: {}, schema: {}, table: {}, filters: [{}], select: {select}]",
@@ -88,30 +86,30 @@ impl SubscriptionParams {
         )
     }
 
-    /// The same without filters and select, as some errors show it.
+    /// Whether the schema or the table is `*`.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         &*self.schema == "*" || &*self.table == "*"
     }
 }
 
-/// What is asked for makes no sense. The texts are the original's.
+/// Invalid parameters. The texts are those of Supabase Realtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParamsError {
-    /// Neither schema nor table, or of a wrong kind.
+    /// Neither schema nor table is given, or one has the wrong type.
     #[error(
         "No subscription params provided. Please provide at least a `schema` or `table` to subscribe to: {0}"
     )]
     MissingTarget(String),
-    /// A filter that does not parse.
+    /// The filter does not parse.
     #[error("Error parsing `filter` params: {0}")]
     Filter(#[from] FilterError),
-    /// A list of columns that is none.
+    /// `select` is not a list of column names.
     #[error(
         "Error parsing `select` params: expected a list of column name strings, e.g. select: [\"col1\", \"col2\"]"
     )]
     Select,
-    /// Columns of which table?
+    /// `select` is given without an explicit schema and table.
     #[error(
         "Column selection is not supported for wildcard subscriptions. Provide an explicit schema and table name."
     )]
@@ -123,37 +121,37 @@ pub enum ParamsError {
 pub struct RequestedBinding {
     id: u32,
     echo_json: Box<str>,
-    /// What it means.
     pub params: Result<SubscriptionParams, ParamsError>,
 }
 
 impl RequestedBinding {
-    /// Reads an entry. `None` where it is no JSON object.
+    /// Parses an entry. `None` if it is not a JSON object.
     #[must_use]
     pub fn parse(raw: &RawValue) -> Option<Self> {
         let mut members: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
         let params = parse_params(&members);
         let has_own_id = members.remove("id").is_some();
         let id = stable_id(&members);
-        // To the letter, so that what the client compares is what it sent; an id of its own would hide ours.
+        // The text is kept unchanged because clients compare it with what they sent. An `id` of the client would
+        // shadow the server's.
         let text = if has_own_id { Value::Object(members).to_string() } else { raw.get().trim().to_owned() };
         Some(Self { id, echo_json: with_id(&text, id).into(), params })
     }
 
-    /// The number under which changes come. Equal for equal entries, on every node.
+    /// ID that changes refer to. Equal entries have equal IDs on every node.
     #[must_use]
     pub const fn id(&self) -> u32 {
         self.id
     }
 
-    /// The entry with its id, for the reply to the join: JSON.
+    /// The entry with its ID as JSON, for the reply to the join.
     #[must_use]
     pub fn echo_json(&self) -> &str {
         &self.echo_json
     }
 }
 
-/// The member `postgres_changes` of the reply to a join: the entries to the letter, each with its id.
+/// The array `postgres_changes` for the reply to the join: each entry unchanged, with its ID.
 #[must_use]
 pub fn echo_bindings(requested: &[RequestedBinding]) -> String {
     let entries: Vec<_> = requested.iter().map(RequestedBinding::echo_json).collect();
@@ -166,9 +164,9 @@ fn with_id(object: &str, id: u32) -> String {
     format!("{{\"id\":{id}{comma}{rest}")
 }
 
-/// From the members whatever their order; never zero, which clients take for absent.
+/// Computes the ID from the members in any order. It is never 0, which clients take for absent.
 fn stable_id(members: &Map<String, Value>) -> u32 {
-    // A map of serde_json's is ordered by key.
+    // The map of `serde_json` is sorted by key.
     let digest = Sha256::digest(serde_json::to_vec(members).unwrap_or_default());
     let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) >> (32 - ID_BITS);
     number.max(1)
@@ -207,24 +205,24 @@ fn parse_params(members: &Map<String, Value>) -> Result<SubscriptionParams, Para
     Ok(params)
 }
 
-/// A text as the original shows it in errors.
-pub(super) fn quoted(text: &str) -> String {
+/// Formats a text as Elixir's `inspect` does, which Supabase Realtime uses in errors.
+pub(super) fn inspect_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A value as the original shows it in errors.
+/// Formats a value as Elixir's `inspect` does, which Supabase Realtime uses in errors.
 fn inspect_value(value: &Value) -> String {
     match value {
         Value::Null => "nil".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => quoted(text),
+        Value::String(text) => inspect_string(text),
         Value::Array(values) => {
             format!("[{}]", values.iter().map(inspect_value).collect::<Vec<_>>().join(", "))
         }
         Value::Object(members) => {
             let members: Vec<_> = members
                 .iter()
-                .map(|(key, value)| format!("{} => {}", quoted(key), inspect_value(value)))
+                .map(|(key, value)| format!("{} => {}", inspect_string(key), inspect_value(value)))
                 .collect();
             format!("%{{{}}}", members.join(", "))
         }

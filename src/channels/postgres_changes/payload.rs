@@ -1,4 +1,4 @@
-//! The payload of a change, as the reference draws it.
+//! Builds the payload of a change in the format of Supabase Realtime.
 
 use super::{
     params::EventType,
@@ -7,22 +7,22 @@ use super::{
     types::TypeCache,
 };
 
-/// A change over this size comes with its small values only.
+/// Maximum size of a change in bytes. Above it, only small values are sent.
 const MAX_CHANGE_BYTES: usize = 1_048_576;
-/// What is small, in bytes of JSON.
+/// Maximum size of a small value in bytes of JSON.
 const MAX_SMALL_VALUE_BYTES: usize = 64;
 
-/// Why a change comes without its row.
+/// Why a change is sent without its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowError {
     /// The role may not select the primary key.
     Unauthorized,
-    /// There is no primary key.
+    /// The table has no primary key.
     NoPrimaryKey,
 }
 
 impl RowError {
-    /// As clients know it.
+    /// The text that clients receive.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,92 +32,92 @@ impl RowError {
     }
 }
 
-/// Which columns a subscriber gets.
+/// The columns that a subscriber receives, by column index.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ColumnMask {
-    /// For each published column, whether it is shown.
+    /// Whether the column is sent.
     pub visible: Box<[bool]>,
-    /// For each published column, whether it is shown of a deleted row; beside that it must be known.
+    /// Whether the column of a deleted row is sent, provided that its value is known.
     pub visible_if_deleted: Box<[bool]>,
 }
 
 /// The object `data` of a change.
 #[must_use]
 pub fn change_data(
-    changed: &RowChange,
+    change: &RowChange,
     rendered: &RenderedRow,
     types: &TypeCache,
-    view: &ColumnMask,
+    mask: &ColumnMask,
 ) -> String {
-    let is_large = changed.size_bytes() > MAX_CHANGE_BYTES;
+    let is_large = change.size_bytes() > MAX_CHANGE_BYTES;
     let fits = |json: &str| !is_large || (json.len() <= MAX_SMALL_VALUE_BYTES && json != "null");
-    let row = |values: &[Option<Box<str>>], shown: &[bool], out: &mut String| {
-        let members = changed.relation.columns.iter().zip(values).zip(shown);
-        let members = members.filter(|(_, shown)| **shown).filter_map(|((column, json), _)| {
+    let row = |values: &[Option<Box<str>>], visible: &[bool], out: &mut String| {
+        let members = change.relation.columns.iter().zip(values).zip(visible);
+        let members = members.filter(|(_, visible)| **visible).filter_map(|((column, json), _)| {
             json.as_deref().filter(|json| fits(json)).map(|json| (&*column.name, json.into()))
         });
         render::append_object(members.collect(), out);
     };
-    let mut out = begin_data(changed);
-    if changed.operation != EventType::Delete {
+    let mut out = begin_data(change);
+    if change.operation != EventType::Delete {
         out.push_str(",\"record\":");
-        row(&rendered.new, &view.visible, &mut out);
+        row(&rendered.new, &mask.visible, &mut out);
     }
     out.push_str(",\"columns\":[");
-    let shown = changed.relation.columns.iter().zip(&view.visible).filter(|(_, shown)| **shown);
-    for (place, (column, _)) in shown.enumerate() {
-        out.push_str(if place > 0 { ", {\"name\": " } else { "{\"name\": " });
+    let visible = change.relation.columns.iter().zip(&mask.visible).filter(|(_, visible)| **visible);
+    for (position, (column, _)) in visible.enumerate() {
+        out.push_str(if position > 0 { ", {\"name\": " } else { "{\"name\": " });
         render::append_string(&column.name, &mut out);
         out.push_str(", \"type\": ");
-        render::append_string(types.get(column.type_oid).map_or("unknown", |found| &found.name), &mut out);
+        render::append_string(types.get(column.type_oid).map_or("unknown", |info| &info.name), &mut out);
         out.push('}');
     }
     out.push(']');
-    append_metadata(changed, is_large.then_some("Error 413: Payload Too Large"), &mut out);
-    if changed.operation != EventType::Insert {
+    append_metadata(change, is_large.then_some("Error 413: Payload Too Large"), &mut out);
+    if change.operation != EventType::Insert {
         out.push_str(",\"old_record\":");
-        let shown =
-            if changed.operation == EventType::Delete { &view.visible_if_deleted } else { &view.visible };
-        row(&rendered.old, shown, &mut out);
+        let visible =
+            if change.operation == EventType::Delete { &mask.visible_if_deleted } else { &mask.visible };
+        row(&rendered.old, visible, &mut out);
     }
     out.push('}');
     out
 }
 
-/// The object `data` of a change whose row is not shown.
+/// The object `data` of a change that is sent without its row.
 #[must_use]
-pub fn error_data(changed: &RowChange, error: RowError) -> String {
-    let mut out = begin_data(changed);
-    if changed.operation != EventType::Delete {
+pub fn error_data(change: &RowChange, error: RowError) -> String {
+    let mut out = begin_data(change);
+    if change.operation != EventType::Delete {
         out.push_str(",\"record\":{}");
     }
     out.push_str(",\"columns\":[]");
-    append_metadata(changed, Some(error.as_str()), &mut out);
-    if changed.operation != EventType::Insert {
+    append_metadata(change, Some(error.as_str()), &mut out);
+    if change.operation != EventType::Insert {
         out.push_str(",\"old_record\":{}");
     }
     out.push('}');
     out
 }
 
-/// The whole payload: data and the ids of the subscriptions that it is for.
+/// The whole payload: `data` and the IDs of the bindings that match.
 #[must_use]
 pub fn event_payload(data: &str, ids: &[u32]) -> String {
     let ids: Vec<_> = ids.iter().map(u32::to_string).collect();
     format!("{{\"data\":{data},\"ids\":[{}]}}", ids.join(","))
 }
 
-fn begin_data(changed: &RowChange) -> String {
+fn begin_data(change: &RowChange) -> String {
     let mut out = String::with_capacity(256);
     out.push_str("{\"table\":");
-    render::append_string(&changed.relation.table, &mut out);
+    render::append_string(&change.relation.table, &mut out);
     out.push_str(",\"type\":\"");
-    out.push_str(changed.operation.as_str());
+    out.push_str(change.operation.as_str());
     out.push('"');
     out
 }
 
-fn append_metadata(changed: &RowChange, error: Option<&str>, out: &mut String) {
+fn append_metadata(change: &RowChange, error: Option<&str>, out: &mut String) {
     out.push_str(",\"errors\":");
     match error {
         None => out.push_str("null"),
@@ -128,7 +128,7 @@ fn append_metadata(changed: &RowChange, error: Option<&str>, out: &mut String) {
         }
     }
     out.push_str(",\"schema\":");
-    render::append_string(&changed.relation.schema, out);
+    render::append_string(&change.relation.schema, out);
     out.push_str(",\"commit_timestamp\":");
-    render::append_string(&changed.committed_at, out);
+    render::append_string(&change.committed_at, out);
 }

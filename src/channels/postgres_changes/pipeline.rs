@@ -1,12 +1,11 @@
-//! From a batch of changes to frames.
+//! Processes a batch of changes: from row changes to delivered events.
 //!
-//! One pass over a batch asks the database in as few round trips as there are kinds of questions, never once per subscriber
-//! where subscribers have anything in common:
-//! 1. wait until the batch's transactions are visible, and read what the subscribers' roles may read of its tables;
-//! 2. fetch what the log does not repeat, decide filters (`sieve`);
-//! 3. ask row-level security (`judge`), once per claimant and table for all rows that passed that claimant's filters,
-//!    unless all it does is to compare the row's owner with the viewer, which is decided here (`rights`);
-//! 4. render each row once, put together each view of it once, and tell (`letters`).
+//! The number of queries depends on the tables, roles and principals of the batch, not on the number of subscribers:
+//! 1. wait until the batch's transactions are visible, and load the access of the subscribers' roles to its tables;
+//! 2. fetch the TOASTed columns that the WAL omits, and evaluate filters (`filter_evaluator`);
+//! 3. check row-level security (`rls_check`) once per principal and table, for all rows that match the principal's
+//!    filters. Policies that only compare the row's owner with the principal are evaluated in memory (`access`);
+//! 4. render each row once, build each payload once, and deliver the events (`fan_out`).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -40,41 +39,40 @@ use crate::{
     protocol::phoenix::TopicMessage,
 };
 
-/// One frame for some channels of one topic.
+/// An event for subscribers of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeEvent {
-    /// The topic without its prefix.
+    /// Topic name without the prefix `realtime:`.
     pub topic: Arc<str>,
-    /// `postgres_changes`, or the operation for channels whose topic is the subscription.
+    /// `postgres_changes`, or the operation's name for legacy subscriptions.
     pub event: &'static str,
-    /// JSON.
+    /// The payload as JSON text.
     pub payload: Box<str>,
-    /// The channels' sockets.
     pub recipients: Vec<ConnId>,
 }
 
-/// Who delivers.
+/// Delivers events to connections.
 pub trait DeliverySink: Send + Sync + 'static {
-    /// Delivers in order, waiting for room.
-    fn deliver(&self, told: Vec<ChangeEvent>) -> BoxFuture<'_, ()>;
+    /// Delivers the events in order; waits while the hub's queues are full.
+    fn deliver(&self, events: Vec<ChangeEvent>) -> BoxFuture<'_, ()>;
 }
 
 impl DeliverySink for Hub {
-    fn deliver(&self, told: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
-        let delivery = |ChangeEvent { topic, event, payload, recipients: to }| {
+    fn deliver(&self, events: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
+        let delivery = |ChangeEvent { topic, event, payload, recipients }| {
             let message = Encodable::new(TopicMessage { topic, event: event.into(), payload });
-            Delivery { key: None, message, to }
+            Delivery { key: None, message, to: recipients }
         };
-        let deliveries: Vec<_> = told.into_iter().map(delivery).collect();
+        let deliveries: Vec<_> = events.into_iter().map(delivery).collect();
         async move {
-            // It fails only when the server stops, and then the connections end too.
+            // This fails only if the hub has stopped; then the connections are closed too.
             let _ = self.fan_out(deliveries).await;
         }
         .boxed()
     }
 }
 
-/// Turns batches of changes into frames.
+/// Processes batches of changes.
 pub struct ChangePipeline {
     connector: Connector,
     client: Option<Client>,
@@ -86,43 +84,35 @@ pub struct ChangePipeline {
 }
 
 impl ChangePipeline {
-    /// Asks the database through `connector`, and hands frames to `sink`.
+    /// Creates a pipeline that queries the database through `connector` and delivers events to `sink`.
     #[must_use]
     pub fn new(
         connector: Connector,
-        askers: RlsExecutor,
-        slow: SlowQueue,
+        rls_executor: RlsExecutor,
+        slow_queue: SlowQueue,
         sink: Arc<dyn DeliverySink>,
     ) -> Self {
-        let (types, sieve) = (TypeCache::default(), FilterEvaluator::default());
-        Self {
-            connector,
-            client: None,
-            types,
-            filter_evaluator: sieve,
-            rls_executor: askers,
-            sink,
-            slow_queue: slow,
-        }
+        let (types, filter_evaluator) = (TypeCache::default(), FilterEvaluator::default());
+        Self { connector, client: None, types, filter_evaluator, rls_executor, sink, slow_queue }
     }
 
-    /// Tells everybody in the snapshot what they asked for and may see.
+    /// Delivers each change to the subscribers in the snapshot that requested it and may see it.
     ///
     /// # Errors
-    /// When the database is out of reach. Nothing has been told then, and the batch may be told again.
+    /// If the database is unavailable. In that case nothing was delivered, and the batch can be processed again.
     pub fn process<'a>(
         &'a mut self,
         batch: &'a mut [RowChange],
         snapshot: &'a RegistrySnapshot,
     ) -> BoxFuture<'a, Result<(), PgError>> {
         async move {
-            let Some(mut lots) = group_by_table(batch, snapshot) else { return Ok(()) };
+            let Some(mut tables) = group_by_table(batch, snapshot) else { return Ok(()) };
             let client = self.take_or_connect().await?;
-            let told = self.process_with(&client, batch, snapshot, &mut lots).await;
-            if told.is_ok() {
+            let result = self.process_with(&client, batch, snapshot, &mut tables).await;
+            if result.is_ok() {
                 self.client = Some(client);
             }
-            told
+            result
         }
         .boxed()
     }
@@ -132,7 +122,7 @@ impl ChangePipeline {
             Some(client) if !client.is_closed() => Ok(client),
             _ => {
                 let client = self.connector.client("changes").await?;
-                // Values are compared and shown in the forms in which the log has them.
+                // Values are compared and rendered in the text forms that the WAL uses.
                 client
                     .batch_execute("set timezone = 'UTC'; set datestyle = 'ISO'; set statement_timeout = '30s'; set jit = off")
                     .await?;
@@ -146,59 +136,63 @@ impl ChangePipeline {
         client: &Client,
         batch: &mut [RowChange],
         snapshot: &RegistrySnapshot,
-        lots: &mut [TableBatch<'_>],
+        tables: &mut [TableBatch<'_>],
     ) -> Result<(), PgError> {
-        let access = self.load_access(client, batch, snapshot, lots).await?;
-        fetch_toasted_columns(client, batch, lots, &access).await?;
-        for lot in &mut *lots {
-            self.filter_evaluator.evaluate(client, &self.types, batch, lot).await?;
-            lot.match_subscriptions(batch);
+        let access = self.load_access(client, batch, snapshot, tables).await?;
+        fetch_toasted_columns(client, batch, tables, &access).await?;
+        for table in &mut *tables {
+            self.filter_evaluator.evaluate(client, &self.types, batch, table).await?;
+            table.match_subscriptions(batch);
         }
-        let viewers = principal_ids(snapshot);
-        let rights: Vec<_> =
-            lots.iter().map(|lot| by_principal(&access, lot.relation(batch), snapshot, &viewers)).collect();
-        let seen =
-            check_rows(&mut self.rls_executor, &self.slow_queue, batch, snapshot, lots, &rights).await?;
-        let opaque = render_in_database(client, &self.types, batch, lots).await?;
-        let letters = FanOut {
+        let principal_ids = principal_ids(snapshot);
+        let principal_access: Vec<_> = tables
+            .iter()
+            .map(|table| by_principal(&access, table.relation(batch), snapshot, &principal_ids))
+            .collect();
+        let rls =
+            check_rows(&mut self.rls_executor, &self.slow_queue, batch, snapshot, tables, &principal_access)
+                .await?;
+        let database_rendered = render_in_database(client, &self.types, batch, tables).await?;
+        let fan_out = FanOut {
             batch,
-            tables: lots,
-            access: &rights,
-            rls: &seen,
+            tables,
+            access: &principal_access,
+            rls: &rls,
             types: &self.types,
-            database_rendered: &opaque,
+            database_rendered: &database_rendered,
         };
-        let (told, later) = letters.build();
-        self.sink.deliver(told).await;
-        self.slow_queue.enqueue(later);
+        let (events, deferred) = fan_out.build();
+        self.sink.deliver(events).await;
+        self.slow_queue.enqueue(deferred);
         Ok(())
     }
 
-    /// What the roles may read, after the batch's transactions have become visible.
+    /// Loads the access of the subscribers' roles, once the batch's transactions are visible.
     async fn load_access(
         &mut self,
         client: &Client,
         batch: &[RowChange],
         snapshot: &RegistrySnapshot,
-        lots: &[TableBatch<'_>],
+        tables: &[TableBatch<'_>],
     ) -> Result<HashMap<(u32, String), TableAccess>, PgError> {
-        let places = || lots.iter().flat_map(|lot| lot.change_indexes.iter().map(|at| &batch[*at]));
-        let xids: HashSet<i64> = places().map(|changed| i64::from(changed.xid)).collect();
+        let changes =
+            || tables.iter().flat_map(|table| table.change_indexes.iter().map(|index| &batch[*index]));
+        let xids: HashSet<i64> = changes().map(|change| i64::from(change.xid)).collect();
         let xids: Vec<i64> = xids.into_iter().collect();
-        let oids: HashSet<u32> = places().map(|changed| changed.relation.oid).collect();
+        let oids: HashSet<u32> = changes().map(|change| change.relation.oid).collect();
         let oids: Vec<u32> = oids.into_iter().collect();
-        let members = lots.iter().flat_map(|lot| &lot.groups).flat_map(|group| &group.members);
+        let members = tables.iter().flat_map(|table| &table.groups).flat_map(|group| &group.members);
         let roles: HashSet<&str> =
             members.map(|member| &*snapshot.principals[member.principal].role).collect();
         let roles: Vec<&str> = roles.into_iter().collect();
-        // Sent together; the second begins when the first has been answered.
+        // Both queries are sent at once; the second runs after the first has finished.
         let ((), access) = try_join(
             postgres_changes::wait_until_visible(client, &xids),
             postgres_changes::table_access(client, &oids, &roles),
         )
         .await?;
-        let columns: HashSet<u32> = places()
-            .flat_map(|changed| changed.relation.columns.iter().map(|column| column.type_oid))
+        let columns: HashSet<u32> = changes()
+            .flat_map(|change| change.relation.columns.iter().map(|column| column.type_oid))
             .collect();
         self.types.load(client, &columns).await?;
         Ok(access)

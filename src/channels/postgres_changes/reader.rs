@@ -1,4 +1,5 @@
-//! Reads the stream ahead of whoever tells: bounded by bytes, and never silent towards PostgreSQL.
+//! Reads the replication stream ahead of the delivery loop, bounded by bytes, and sends status to PostgreSQL while it
+//! waits.
 
 use std::{
     sync::{
@@ -20,120 +21,118 @@ use crate::{
     telemetry::metric,
 };
 
-/// What may wait between reader and teller.
+/// Maximum size of the buffered changes in KiB.
 const MAX_BUFFERED_KIB: usize = 64 << 10;
-/// Changes that may wait.
+/// Maximum number of buffered items.
 const MAX_BUFFERED_ITEMS: usize = 8_192;
-/// While there is no room, PostgreSQL hears from us this often.
+/// Interval of status messages to PostgreSQL while the buffer is full.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Something for the teller.
+/// Item of the stream for the delivery loop.
 pub enum StreamItem {
-    /// A change, with the room that it takes until it has been told.
+    /// A change, with a permit for its buffer space that is held until delivery.
     Change(RowChange, OwnedSemaphorePermit),
-    /// Everything up to here has been handed over.
+    /// All changes before this position have been sent to the channel.
     Position(Lsn),
 }
 
-/// How far the teller is.
+/// Position up to which all changes have been delivered.
 #[derive(Debug, Clone)]
 pub struct FlushPosition(Arc<AtomicU64>);
 
 impl FlushPosition {
-    /// It begins here.
     pub fn starting_at(lsn: Lsn) -> Self {
         Self(Arc::new(AtomicU64::new(lsn.0)))
     }
 
-    /// Up to where everything has been told.
     pub fn lsn(&self) -> Lsn {
         Lsn(self.0.load(Ordering::Acquire))
     }
 
-    /// Everything up to here has been told.
+    /// Records that all changes before `lsn` have been delivered.
     pub fn advance(&self, lsn: Lsn) {
         self.0.fetch_max(lsn.0, Ordering::AcqRel);
     }
 }
 
-/// Why reading ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The stream did.
     #[error(transparent)]
     Stream(#[from] ReplicationError),
-    /// Telling is so far behind that PostgreSQL would have to keep more of its log than it should.
-    #[error("{lag} bytes of log wait to be told, more than the bound of {bound}")]
+    /// Delivery is so far behind that PostgreSQL would retain too much WAL.
+    #[error(
+        "replication lag of {lag_bytes} bytes exceeds the maximum of {max_bytes} bytes (REALTIME_MAX_WAL_MB)"
+    )]
     LagExceeded {
-        /// Bytes of log that wait.
-        lag: u64,
-        /// How many may.
-        bound: u64,
+        /// Bytes of WAL that are not delivered.
+        lag_bytes: u64,
+        /// The maximum of `lag_bytes`.
+        max_bytes: u64,
     },
-    /// Nobody listens any more.
-    #[error("nobody listens any more")]
+    /// The delivery loop has ended.
+    #[error("the delivery loop has ended")]
     ReceiverClosed,
 }
 
-/// The channel from reader to teller.
+/// The channel from the reader to the delivery loop.
 #[must_use]
 pub fn item_channel() -> (mpsc::Sender<StreamItem>, mpsc::Receiver<StreamItem>) {
     mpsc::channel(MAX_BUFFERED_ITEMS)
 }
 
-/// Reads until the stream ends; there is no other end but an error.
+/// Reads until the stream fails or the delivery loop ends; returns the reason.
 pub async fn read_stream(
     stream: &mut ReplicationStream,
-    pieces: mpsc::Sender<StreamItem>,
-    progress: FlushPosition,
-    most_lag: u64,
+    items: mpsc::Sender<StreamItem>,
+    flush_position: FlushPosition,
+    max_lag_bytes: u64,
 ) -> ReadError {
-    let room = Arc::new(Semaphore::new(MAX_BUFFERED_KIB));
+    let buffer = Arc::new(Semaphore::new(MAX_BUFFERED_KIB));
     let (mut xid, mut committed_at) = (0, format_commit_time(0));
-    let (mut handed_over, mut is_amid) = (progress.lsn(), false);
+    let (mut sent_position, mut mid_transaction) = (flush_position.lsn(), false);
     loop {
         let event = match stream.next_event().await {
             Ok(event) => event,
             Err(error) => return error.into(),
         };
-        stream.acknowledge(progress.lsn());
-        // Log of others' changes, however much, waits for nobody here.
-        let is_waiting = is_amid || progress.lsn() < handed_over;
-        let lag = if is_waiting { stream.lag_bytes() } else { 0 };
-        metrics::gauge!(metric::REPLICATION_LAG).set(lag as f64);
-        if lag > most_lag {
-            return ReadError::LagExceeded { lag, bound: most_lag };
+        stream.acknowledge(flush_position.lsn());
+        // WAL of unpublished tables does not count as lag.
+        let is_pending = mid_transaction || flush_position.lsn() < sent_position;
+        let lag_bytes = if is_pending { stream.lag_bytes() } else { 0 };
+        metrics::gauge!(metric::REPLICATION_LAG).set(lag_bytes as f64);
+        if lag_bytes > max_lag_bytes {
+            return ReadError::LagExceeded { lag_bytes, max_bytes: max_lag_bytes };
         }
-        let handing_over = async {
-            let piece = match event {
+        let sending = async {
+            let item = match event {
                 StreamEvent::Begin { xid: id, committed_at_us } => {
-                    is_amid = true;
+                    mid_transaction = true;
                     (xid, committed_at) = (id, format_commit_time(committed_at_us));
                     return Some(());
                 }
                 StreamEvent::Commit { end } | StreamEvent::Idle { end } => {
-                    (handed_over, is_amid) = (end, false);
+                    (sent_position, mid_transaction) = (end, false);
                     StreamItem::Position(end)
                 }
                 StreamEvent::Change(change) => {
-                    let changed = RowChange::new(change, Arc::clone(&committed_at), xid);
-                    let kib = (changed.size_bytes() / 1024 + 1).min(MAX_BUFFERED_KIB);
+                    let change = RowChange::new(change, Arc::clone(&committed_at), xid);
+                    let kib = (change.size_bytes() / 1024 + 1).min(MAX_BUFFERED_KIB);
                     let permit =
-                        room.clone().acquire_many_owned(u32::try_from(kib).unwrap_or(1)).await.ok()?;
-                    StreamItem::Change(changed, permit)
+                        buffer.clone().acquire_many_owned(u32::try_from(kib).unwrap_or(1)).await.ok()?;
+                    StreamItem::Change(change, permit)
                 }
             };
-            pieces.send(piece).await.ok()
+            items.send(item).await.ok()
         };
-        tokio::pin!(handing_over);
+        tokio::pin!(sending);
         loop {
             select! {
-                handed = &mut handing_over => match handed {
+                sent = &mut sending => match sent {
                     Some(()) => break,
                     None => return ReadError::ReceiverClosed,
                 },
                 () = sleep(STATUS_INTERVAL) => {
-                    stream.acknowledge(progress.lsn());
+                    stream.acknowledge(flush_position.lsn());
                     if let Err(error) = stream.send_status().await {
                         return error.into();
                     }

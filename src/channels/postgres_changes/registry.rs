@@ -1,7 +1,8 @@
-//! Who has asked for which changes here.
+//! The subscriptions to changes on this node.
 //!
-//! Channels that ask for the same under one topic share an [`Interest`]; within it, channels of one claimant are asked
-//! about together. The engine works on a [`Snapshot`], which is made anew only after somebody came or went.
+//! Channels of one topic with equal bindings share a [`SubscriptionSpec`]; within it, channels of one principal are
+//! checked together. The engine uses a [`RegistrySnapshot`], which is rebuilt only after a subscription was added or
+//! removed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,71 +16,65 @@ use std::{
 use parking_lot::Mutex;
 
 use super::params::SubscriptionParams;
-use crate::{
-    channels::{ChannelId, ChannelPrincipal},
-    hub::ConnId,
-};
+use crate::{channels::ChannelPrincipal, hub::ConnId, model::ChannelId};
 
-/// The word that confirms a subscription; clients compare it.
+/// Message that confirms a subscription; clients compare it.
 pub const SUBSCRIBED_MESSAGE: &str = "Subscribed to PostgreSQL";
-/// One channel is told of the same trouble again only after so long.
+/// Minimum time between two equal errors to one channel.
 const ERROR_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Hears what a channel is to be told of its subscription, as `system` messages of the extension `postgres_changes`.
-/// Must not block.
+/// Receives the `system` messages of a subscription (extension `postgres_changes`). Must not block.
 pub trait SystemMessageSink: Send + Sync + 'static {
-    /// `status` is `ok` or `error`.
+    /// Sends a message with status `ok` if `is_ok`, else `error`.
     fn send(&self, is_ok: bool, message: &str);
 }
 
-/// One entry of what a channel asked for.
+/// One `postgres_changes` entry of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Binding {
-    /// The number of the entry in the reply to the join.
+    /// ID of the entry in the reply to the join.
     pub id: u32,
-    /// What it asks for.
     pub params: SubscriptionParams,
 }
 
-/// What channels of one topic ask for.
+/// The topic and bindings of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubscriptionSpec {
-    /// The topic without its prefix.
+    /// Topic name without the prefix `realtime:`.
     pub topic: Arc<str>,
-    /// In the order of the join.
+    /// The bindings, in the order of the join.
     pub bindings: Arc<[Binding]>,
-    /// The topic itself was the subscription: changes come bare, as events of their operation's name.
+    /// The topic name itself is the subscription: the event is the operation's name, and the payload is `data` alone.
     pub is_legacy: bool,
 }
 
-/// A channel that hears changes.
+/// A channel that is subscribed to changes.
 pub struct SubscribedChannel {
-    /// Its socket.
     pub conn: ConnId,
     system_messages: Arc<dyn SystemMessageSink>,
     is_active: AtomicBool,
-    /// The subscription has been confirmed since the stream last began.
+    /// The subscription was confirmed since the stream last started.
     is_confirmed: AtomicBool,
     recent_errors: Mutex<HashMap<String, Instant>>,
 }
 
 impl SubscribedChannel {
-    /// Whether it has not been left.
+    /// Whether the channel has not been removed.
     pub fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Acquire)
     }
 
-    /// Tells the channel that something is wrong, unless it was told the same a moment ago.
+    /// Sends an error, unless the channel received the same error within the last 10 seconds.
     pub fn send_error_throttled(&self, message: &str) {
         let now = Instant::now();
-        let mut told = self.recent_errors.lock();
-        told.retain(|_, at| now.duration_since(*at) < ERROR_REPEAT_INTERVAL);
-        if told.insert(message.to_owned(), now).is_none() && self.is_active() {
+        let mut recent = self.recent_errors.lock();
+        recent.retain(|_, sent_at| now.duration_since(*sent_at) < ERROR_REPEAT_INTERVAL);
+        if recent.insert(message.to_owned(), now).is_none() && self.is_active() {
             self.system_messages.send(false, message);
         }
     }
 
-    /// Confirms the subscription, once.
+    /// Sends the confirmation, once per start of the stream.
     fn confirm(&self) {
         if !self.is_confirmed.swap(true, Ordering::AcqRel) && self.is_active() {
             self.system_messages.send(true, SUBSCRIBED_MESSAGE);
@@ -91,41 +86,37 @@ struct SubscriptionEntry {
     channel: Arc<SubscribedChannel>,
     spec: Arc<SubscriptionSpec>,
     principal: Arc<ChannelPrincipal>,
-    /// Errors that come at most once in a subscription, by table.
+    /// Row errors that were sent, by table OID. Each is sent once per subscription.
     reported_errors: Arc<Mutex<HashSet<(u32, &'static str)>>>,
 }
 
-/// A channel in a [`Group`].
+/// A channel in a [`SubscriptionGroup`].
 #[derive(Clone)]
 pub struct Member {
-    /// The place of its claimant in [`Snapshot::claimants`].
+    /// Index of its principal in [`RegistrySnapshot::principals`].
     pub principal: usize,
-    /// The channel.
     pub channel: Arc<SubscribedChannel>,
     reported_errors: Arc<Mutex<HashSet<(u32, &'static str)>>>,
 }
 
 impl Member {
-    /// Whether this is the first time that the subscription has this error about a table.
+    /// Marks an error of a table as sent; returns true the first time.
     pub fn mark_reported(&self, table: u32, error: &'static str) -> bool {
         self.reported_errors.lock().insert((table, error))
     }
 }
 
-/// An interest and who shares it.
+/// The channels that share a specification.
 pub struct SubscriptionGroup {
-    /// What is asked for.
     pub spec: Arc<SubscriptionSpec>,
-    /// By whom.
     pub members: Vec<Member>,
 }
 
-/// Everybody at one moment.
+/// The subscriptions at one moment.
 #[derive(Default)]
 pub struct RegistrySnapshot {
-    /// All claimants, each once.
+    /// The principals, each one once.
     pub principals: Vec<Arc<ChannelPrincipal>>,
-    /// All interests.
     pub groups: Vec<SubscriptionGroup>,
 }
 
@@ -137,24 +128,24 @@ struct Inner {
     empty_since: Option<Instant>,
 }
 
-/// Everybody who hears changes on this node.
+/// The subscriptions on this node.
 #[derive(Default)]
 pub struct SubscriptionRegistry(Mutex<Inner>);
 
 impl SubscriptionRegistry {
-    /// Seats a channel. `reply` is called before any change can be told; the confirmation follows it, at once if the
-    /// stream runs.
+    /// Adds a subscription. `reply` is called before any change can be delivered. The confirmation follows: at once
+    /// if the stream runs, else when it starts.
     pub fn register(
         &self,
         (id, conn): (ChannelId, ConnId),
-        interest: SubscriptionSpec,
-        claimant: Arc<ChannelPrincipal>,
-        ears: Arc<dyn SystemMessageSink>,
+        spec: SubscriptionSpec,
+        principal: Arc<ChannelPrincipal>,
+        system_messages: Arc<dyn SystemMessageSink>,
         reply: impl FnOnce(),
     ) {
         let channel = Arc::new(SubscribedChannel {
             conn,
-            system_messages: ears,
+            system_messages,
             is_active: AtomicBool::new(true),
             is_confirmed: AtomicBool::new(false),
             recent_errors: Mutex::default(),
@@ -164,35 +155,31 @@ impl SubscriptionRegistry {
         if inner.is_streaming {
             channel.confirm();
         }
-        let seat = SubscriptionEntry {
-            channel,
-            spec: Arc::new(interest),
-            principal: claimant,
-            reported_errors: Arc::default(),
-        };
-        inner.entries.insert(id, seat);
+        let entry =
+            SubscriptionEntry { channel, spec: Arc::new(spec), principal, reported_errors: Arc::default() };
+        inner.entries.insert(id, entry);
         inner.snapshot = None;
     }
 
-    /// A channel acts as somebody else from now on; it is confirmed again.
-    pub fn replace_principal(&self, id: ChannelId, claimant: Arc<ChannelPrincipal>) {
+    /// Replaces the principal of a channel and confirms the subscription again.
+    pub fn replace_principal(&self, id: ChannelId, principal: Arc<ChannelPrincipal>) {
         let mut inner = self.0.lock();
         let is_streaming = inner.is_streaming;
-        let Some(seat) = inner.entries.get_mut(&id) else { return };
-        seat.principal = claimant;
-        seat.reported_errors = Arc::default();
-        seat.channel.is_confirmed.store(false, Ordering::Release);
+        let Some(entry) = inner.entries.get_mut(&id) else { return };
+        entry.principal = principal;
+        entry.reported_errors = Arc::default();
+        entry.channel.is_confirmed.store(false, Ordering::Release);
         if is_streaming {
-            seat.channel.confirm();
+            entry.channel.confirm();
         }
         inner.snapshot = None;
     }
 
-    /// Forgets a channel; nothing is told to it after this.
+    /// Removes a channel. It receives no message after this.
     pub fn remove(&self, id: ChannelId) {
         let mut inner = self.0.lock();
-        if let Some(seat) = inner.entries.remove(&id) {
-            seat.channel.is_active.store(false, Ordering::Release);
+        if let Some(entry) = inner.entries.remove(&id) {
+            entry.channel.is_active.store(false, Ordering::Release);
             inner.snapshot = None;
         }
         if inner.entries.is_empty() {
@@ -200,95 +187,96 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// The stream runs: everybody who has not been confirmed is.
+    /// Confirms the subscriptions that are not confirmed; called when the stream starts.
     pub fn on_stream_started(&self) {
         let mut inner = self.0.lock();
         inner.is_streaming = true;
-        for seat in inner.entries.values() {
-            seat.channel.confirm();
+        for entry in inner.entries.values() {
+            entry.channel.confirm();
         }
     }
 
-    /// The stream ended: who had been confirmed may miss changes from now on, and is told why.
-    pub fn on_stream_interrupted(&self, why: &str) {
+    /// Sends `reason` as an error to the confirmed subscriptions, which may miss changes from now on; called when the
+    /// stream ends.
+    pub fn on_stream_interrupted(&self, reason: &str) {
         let mut inner = self.0.lock();
         inner.is_streaming = false;
         for SubscriptionEntry { channel, .. } in inner.entries.values() {
             if channel.is_confirmed.swap(false, Ordering::AcqRel) && channel.is_active() {
-                channel.system_messages.send(false, why);
+                channel.system_messages.send(false, reason);
             }
         }
     }
 
-    /// Changes were skipped while the stream goes on: everybody is told, and confirmed again.
-    pub fn on_changes_skipped(&self, why: &str) {
-        self.on_stream_interrupted(why);
+    /// Sends `reason` as an error and confirms again; called when changes were skipped while the stream continues.
+    pub fn on_changes_skipped(&self, reason: &str) {
+        self.on_stream_interrupted(reason);
         self.on_stream_started();
     }
 
-    /// Takes out whom a test no longer lets in, and tells each why.
-    pub fn evict(&self, refuses: impl Fn(&SubscriptionSpec, &ChannelPrincipal) -> Option<String>) {
+    /// Removes the subscriptions for which `rejects` returns a reason, and sends it as an error.
+    pub fn evict(&self, rejects: impl Fn(&SubscriptionSpec, &ChannelPrincipal) -> Option<String>) {
         let mut inner = self.0.lock();
-        let mut refused = Vec::new();
-        for (id, seat) in &inner.entries {
-            refused.extend(refuses(&seat.spec, &seat.principal).map(|why| (*id, why)));
+        let mut rejected = Vec::new();
+        for (id, entry) in &inner.entries {
+            rejected.extend(rejects(&entry.spec, &entry.principal).map(|reason| (*id, reason)));
         }
-        for (id, why) in refused {
-            if let Some(seat) = inner.entries.remove(&id) {
-                seat.channel.system_messages.send(false, &why);
+        for (id, reason) in rejected {
+            if let Some(entry) = inner.entries.remove(&id) {
+                entry.channel.system_messages.send(false, &reason);
             }
             inner.snapshot = None;
         }
     }
 
-    /// Somebody is about to come: being empty counts from now.
+    /// Restarts the idle time because a subscription is about to be added.
     pub fn restart_idle_timer(&self) {
         self.0.lock().empty_since = Some(Instant::now());
     }
 
-    /// Whether a channel has a seat.
+    /// Whether a channel is subscribed.
     pub fn contains(&self, id: ChannelId) -> bool {
         self.0.lock().entries.contains_key(&id)
     }
 
-    /// How long nobody has been here; `None` while somebody is.
+    /// Time since the last subscription ended; `None` while there are subscriptions.
     pub fn idle_time(&self) -> Option<Duration> {
         let inner = self.0.lock();
         inner.entries.is_empty().then(|| inner.empty_since.map_or(Duration::MAX, |since| since.elapsed()))
     }
 
-    /// How many channels hear changes.
     pub fn len(&self) -> usize {
         self.0.lock().entries.len()
     }
 
-    /// What is asked for, each once.
+    /// The distinct pairs of specification and principal.
     pub fn distinct_specs(&self) -> HashSet<(Arc<SubscriptionSpec>, Arc<ChannelPrincipal>)> {
         let inner = self.0.lock();
-        inner.entries.values().map(|seat| (Arc::clone(&seat.spec), Arc::clone(&seat.principal))).collect()
+        inner.entries.values().map(|entry| (Arc::clone(&entry.spec), Arc::clone(&entry.principal))).collect()
     }
 
-    /// Everybody at this moment.
+    /// The current subscriptions; cached until they change.
     pub fn snapshot(&self) -> Arc<RegistrySnapshot> {
         let mut inner = self.0.lock();
         if let Some(snapshot) = &inner.snapshot {
             return Arc::clone(snapshot);
         }
         let mut snapshot = RegistrySnapshot::default();
-        let mut claimants = HashMap::new();
+        let mut principals = HashMap::new();
         let mut groups: HashMap<Arc<SubscriptionSpec>, usize> = HashMap::new();
-        for seat in inner.entries.values() {
-            let claimant = *claimants.entry(Arc::clone(&seat.principal)).or_insert_with(|| {
-                snapshot.principals.push(Arc::clone(&seat.principal));
+        for entry in inner.entries.values() {
+            let principal = *principals.entry(Arc::clone(&entry.principal)).or_insert_with(|| {
+                snapshot.principals.push(Arc::clone(&entry.principal));
                 snapshot.principals.len() - 1
             });
-            let group = *groups.entry(Arc::clone(&seat.spec)).or_insert_with(|| {
-                snapshot.groups.push(SubscriptionGroup { spec: Arc::clone(&seat.spec), members: Vec::new() });
+            let group = *groups.entry(Arc::clone(&entry.spec)).or_insert_with(|| {
+                snapshot
+                    .groups
+                    .push(SubscriptionGroup { spec: Arc::clone(&entry.spec), members: Vec::new() });
                 snapshot.groups.len() - 1
             });
-            let hinted = Arc::clone(&seat.reported_errors);
-            let member =
-                Member { principal: claimant, channel: Arc::clone(&seat.channel), reported_errors: hinted };
+            let reported_errors = Arc::clone(&entry.reported_errors);
+            let member = Member { principal, channel: Arc::clone(&entry.channel), reported_errors };
             snapshot.groups[group].members.push(member);
         }
         let snapshot = Arc::new(snapshot);

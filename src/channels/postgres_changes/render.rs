@@ -1,6 +1,6 @@
-//! Values as JSON, to the letter as `to_jsonb` writes them, from the text of their type's output function.
+//! Renders values as JSON from the text of their type's output function, byte for byte as `to_jsonb` does.
 //!
-//! Exact for every type that [`Types::renders`]; an integration test compares it with PostgreSQL itself.
+//! Exact for every type that [`TypeCache::can_render`]; an integration test compares the result with PostgreSQL.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ pub fn append_value(types: &TypeCache, oid: u32, text: &str, out: &mut String) {
             append_string(&text.replacen(' ', "T", usize::from(!text.ends_with("infinity"))), out)
         }
         TypeKind::TimestampTz => append_string(&iso_timestamptz(text), out),
-        TypeKind::Array(of, delimiter) => append_array(types, *of, *delimiter, text, out),
+        TypeKind::Array(element_type, delimiter) => append_array(types, *element_type, *delimiter, text, out),
         TypeKind::Composite(attributes) => append_composite(types, attributes, text, out),
         TypeKind::Numeric
         | TypeKind::Text
@@ -35,7 +35,7 @@ pub fn append_value(types: &TypeCache, oid: u32, text: &str, out: &mut String) {
 pub fn append_string(text: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
+    for (index, byte) in text.bytes().enumerate() {
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",
@@ -47,24 +47,25 @@ pub fn append_string(text: &str, out: &mut String) {
             0..0x20 => "",
             _ => continue,
         };
-        out.push_str(&text[plain..at]);
+        out.push_str(&text[plain..index]);
         if escape.is_empty() {
-            write!(out, "\\u{byte:04x}").expect("strings take everything");
+            write!(out, "\\u{byte:04x}").expect("writing to a string cannot fail");
         } else {
             out.push_str(escape);
         }
-        plain = at + 1;
+        plain = index + 1;
     }
     out.push_str(&text[plain..]);
     out.push('"');
 }
 
-/// Appends an object with its keys in the order of `jsonb`: the shorter first, then by bytes.
+/// Appends an object with its keys in the order of `jsonb`: by length, then by bytes.
 pub fn append_object<'a>(mut members: Vec<(&'a str, std::borrow::Cow<'a, str>)>, out: &mut String) {
-    members.sort_by(|(one, _), (other, _)| (one.len(), one.as_bytes()).cmp(&(other.len(), other.as_bytes())));
+    members
+        .sort_by(|(left, _), (right, _)| (left.len(), left.as_bytes()).cmp(&(right.len(), right.as_bytes())));
     out.push('{');
-    for (place, (key, json)) in members.iter().enumerate() {
-        if place > 0 {
+    for (position, (key, json)) in members.iter().enumerate() {
+        if position > 0 {
             out.push_str(", ");
         }
         append_string(key, out);
@@ -74,7 +75,7 @@ pub fn append_object<'a>(mut members: Vec<(&'a str, std::borrow::Cow<'a, str>)>,
     out.push('}');
 }
 
-/// `jsonb` holds numbers as `numeric`, which has no exponent, no negative zero, and no words.
+/// `jsonb` stores numbers as `numeric`, which has no exponent and no negative zero. NaN and infinity are strings.
 fn append_float(text: &str, out: &mut String) {
     if text.ends_with(|c: char| !c.is_ascii_digit()) {
         return append_string(text, out);
@@ -87,17 +88,17 @@ fn append_float(text: &str, out: &mut String) {
         return out.push('0');
     }
     out.push_str(sign);
-    // Where the point goes in the row of all digits.
+    // Position of the decimal point within the digits.
     let point = i32::try_from(whole.len()).unwrap_or(0) + exponent;
-    let all = || whole.bytes().chain(fraction.bytes()).map(char::from);
+    let all_digits = || whole.bytes().chain(fraction.bytes()).map(char::from);
     let length = i32::try_from(whole.len() + fraction.len()).unwrap_or(0);
     if point <= 0 {
         out.push_str("0.");
         out.extend((point..0).map(|_| '0'));
-        out.extend(all());
+        out.extend(all_digits());
     } else {
-        for (place, digit) in (0_i32..).zip(all()) {
-            if place == point {
+        for (position, digit) in (0_i32..).zip(all_digits()) {
+            if position == point {
                 out.push('.');
             }
             out.push(digit);
@@ -106,28 +107,28 @@ fn append_float(text: &str, out: &mut String) {
     }
 }
 
-/// From `2026-02-03 02:05:06.1+00` to `2026-02-03T02:05:06.1+00:00`; ` BC` stays behind.
+/// Converts `2026-02-03 02:05:06.1+00` to `2026-02-03T02:05:06.1+00:00`; a suffix ` BC` is kept.
 fn iso_timestamptz(text: &str) -> String {
     if text.ends_with("infinity") {
         return text.to_owned();
     }
-    let (moment, era) = text.strip_suffix(" BC").map_or((text, ""), |moment| (moment, " BC"));
-    let moment = moment.replacen(' ', "T", 1);
-    // The sign of the offset is the last one; hours alone get their minutes.
-    let offset = moment.rfind(['+', '-']).map_or("", |at| &moment[at..]);
+    let (date_time, era) = text.strip_suffix(" BC").map_or((text, ""), |date_time| (date_time, " BC"));
+    let date_time = date_time.replacen(' ', "T", 1);
+    // The last sign starts the offset. An offset of hours gets minutes.
+    let offset = date_time.rfind(['+', '-']).map_or("", |index| &date_time[index..]);
     let minutes = if offset.len() == 3 { ":00" } else { "" };
-    format!("{moment}{minutes}{era}")
+    format!("{date_time}{minutes}{era}")
 }
 
-fn append_array(types: &TypeCache, of: u32, delimiter: char, text: &str, out: &mut String) {
-    // Bounds that do not begin at 1 stand in front: `[0:1]={a,b}`.
+fn append_array(types: &TypeCache, element_type: u32, delimiter: char, text: &str, out: &mut String) {
+    // Bounds that do not start at 1 precede the elements: `[0:1]={a,b}`.
     let body = if text.starts_with('[') { text.split_once('=').map_or(text, |(_, body)| body) } else { text };
     let mut rest = body;
-    append_elements(types, of, delimiter, &mut rest, out);
+    append_elements(types, element_type, delimiter, &mut rest, out);
 }
 
-/// One pair of braces; leaves `rest` behind it.
-fn append_elements(types: &TypeCache, of: u32, delimiter: char, rest: &mut &str, out: &mut String) {
+/// Appends the elements of the first pair of braces in `rest`, and removes the pair from `rest`.
+fn append_elements(types: &TypeCache, element_type: u32, delimiter: char, rest: &mut &str, out: &mut String) {
     out.push('[');
     *rest = rest.strip_prefix('{').unwrap_or(rest);
     let mut first = true;
@@ -143,19 +144,19 @@ fn append_elements(types: &TypeCache, of: u32, delimiter: char, rest: &mut &str,
                     out.push_str(", ");
                 }
                 match next {
-                    '{' => append_elements(types, of, delimiter, rest, out),
+                    '{' => append_elements(types, element_type, delimiter, rest, out),
                     '"' => {
                         let text = take_quoted(rest);
-                        append_value(types, of, &text, out);
+                        append_value(types, element_type, &text, out);
                     }
                     _ => {
                         let end = rest.find([delimiter, '}']).unwrap_or(rest.len());
-                        let (element, behind) = rest.split_at(end);
-                        *rest = behind;
+                        let (element, after) = rest.split_at(end);
+                        *rest = after;
                         if element == "NULL" {
                             out.push_str("null");
                         } else {
-                            append_value(types, of, element, out);
+                            append_value(types, element_type, element, out);
                         }
                     }
                 }
@@ -165,12 +166,13 @@ fn append_elements(types: &TypeCache, of: u32, delimiter: char, rest: &mut &str,
     out.push(']');
 }
 
-/// A text in quotes; leaves `rest` behind it. Quotes and backslashes have a backslash in front, or are doubled.
+/// Removes a quoted text from `rest` and returns it unescaped. Quotes and backslashes are escaped with a backslash or
+/// doubled.
 fn take_quoted(rest: &mut &str) -> String {
     let mut out = String::new();
     let mut chars = rest.char_indices().skip(1).peekable();
     let mut end = rest.len();
-    while let Some((at, char)) = chars.next() {
+    while let Some((index, char)) = chars.next() {
         match char {
             '\\' => out.extend(chars.next().map(|(_, char)| char)),
             '"' if chars.peek().is_some_and(|(_, next)| *next == '"') => {
@@ -178,7 +180,7 @@ fn take_quoted(rest: &mut &str) -> String {
                 out.push('"');
             }
             '"' => {
-                end = at + 1;
+                end = index + 1;
                 break;
             }
             char => out.push(char),
@@ -199,8 +201,8 @@ fn append_composite(types: &TypeCache, attributes: &[(Box<str>, u32)], text: &st
                     take_quoted(&mut rest)
                 } else {
                     let end = rest.find([',', ')']).unwrap_or(rest.len());
-                    let (element, behind) = rest.split_at(end);
-                    rest = behind;
+                    let (element, after) = rest.split_at(end);
+                    rest = after;
                     element.to_owned()
                 };
                 let mut json = String::new();

@@ -1,4 +1,4 @@
-//! Which rows each claimant sees: the questions for row-level security, and what came of them.
+//! Determines which rows each principal may see, by row-level security checks.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,110 +16,116 @@ use crate::{
     pg::{PgError, queries::postgres_changes::TableAccess},
 };
 
-/// What is known after row-level security has been asked; by lot and claimant.
+/// Results by pair of table index and principal index.
 #[derive(Default)]
 pub struct RlsResults {
-    /// What was asked about.
+    /// The tables that were checked.
     pub tables: Vec<CheckedTable>,
-    /// What was answered.
+    /// Results of the completed checks.
     pub visibility: HashMap<(usize, usize), RowVisibility>,
-    /// Questions whose claimants' policies take long.
+    /// Checks that are left to the slow queue.
     pub deferred: HashMap<(usize, usize), RlsCheck>,
 }
 
-/// What a claimant sees of a lot.
+/// The rows of a table batch that a principal may see.
 pub struct RowVisibility {
-    /// By row.
+    /// Whether the row is visible, by row index.
     pub visible: Vec<bool>,
-    /// What its policies raised.
+    /// The error that a policy raised.
     pub error: Option<String>,
 }
 
 impl RowVisibility {
-    fn new(answer: RlsCheckResult, rows: usize) -> Self {
-        let mut seen = vec![false; rows];
-        for row in answer.visible_rows {
-            seen[row] = true;
+    fn new(result: RlsCheckResult, rows: usize) -> Self {
+        let mut visible = vec![false; rows];
+        for row in result.visible_rows {
+            visible[row] = true;
         }
-        Self { visible: seen, error: answer.error }
+        Self { visible, error: result.error }
     }
 }
 
-/// Asks, of the rows that are secured and that a claimant would hear of, which it sees.
+/// Checks which rows the principals may see: rows with row-level security that match a principal's subscription.
 ///
 /// # Errors
-/// When the database is out of reach.
+/// If the database is unavailable.
 pub async fn check_rows(
-    askers: &mut RlsExecutor,
-    slow: &SlowQueue,
+    executor: &mut RlsExecutor,
+    slow_queue: &SlowQueue,
     batch: &[RowChange],
     snapshot: &RegistrySnapshot,
-    lots: &[TableBatch<'_>],
-    rights: &[Vec<Option<PrincipalAccess<'_>>>],
+    tables: &[TableBatch<'_>],
+    access_by_table: &[Vec<Option<PrincipalAccess<'_>>>],
 ) -> Result<RlsResults, PgError> {
-    let mut seen = RlsResults::default();
-    let (mut places, mut questions) = (Vec::new(), Vec::new());
-    for (number, lot) in lots.iter().enumerate() {
-        let rows: Vec<&RowChange> = lot.change_indexes.iter().map(|at| &batch[*at]).collect();
-        // The policies that apply to a role make the table what it is to that role.
-        let mut known: HashMap<*const TableAccess, usize> = HashMap::new();
-        for (claimant, wanted, access) in rows_to_check(lot, &rows, snapshot, &rights[number]) {
-            let table = *known.entry(std::ptr::from_ref(access)).or_insert_with(|| {
-                seen.tables.push(checked_table(access, &rows));
-                seen.tables.len() - 1
+    let mut rls = RlsResults::default();
+    let (mut keys, mut checks) = (Vec::new(), Vec::new());
+    for (table_index, table) in tables.iter().enumerate() {
+        let rows: Vec<&RowChange> = table.change_indexes.iter().map(|index| &batch[*index]).collect();
+        // Roles have different policies, so the queries for a table depend on the role.
+        let mut table_of_access: HashMap<*const TableAccess, usize> = HashMap::new();
+        for (principal, row_indexes, access) in
+            rows_to_check(table, &rows, snapshot, &access_by_table[table_index])
+        {
+            let checked_index = *table_of_access.entry(std::ptr::from_ref(access)).or_insert_with(|| {
+                rls.tables.push(checked_table(access, &rows));
+                rls.tables.len() - 1
             });
-            let claimant_of = Arc::clone(&snapshot.principals[claimant]);
-            let question = RlsCheck { principal: claimant_of, table_index: table, rows: wanted };
-            if slow.contains(&question.principal) {
-                seen.deferred.insert((number, claimant), question);
-            } else {
-                places.push((number, claimant));
-                questions.push(question);
-            }
-        }
-    }
-    if questions.is_empty() {
-        return Ok(seen);
-    }
-    let answers = askers.run_checks(&seen.tables, &questions).await?;
-    for ((place, question), answer) in places.into_iter().zip(questions).zip(answers) {
-        if answer.timed_out {
-            slow.add(&question.principal);
-            seen.deferred.insert(place, question);
-        } else {
-            let lot = &lots[place.0];
-            let mut verdicts = RowVisibility::new(answer, lot.change_indexes.len());
-            // A DELETE that cannot be asked about is told to nobody, which was said beforehand.
-            let is_lost = |row: &&usize| {
-                let table = &seen.tables[question.table_index];
-                batch[lot.change_indexes[**row]].new.is_some()
-                    && !table.queries.iter().any(|probe| probe.covers(**row))
+            let check = RlsCheck {
+                principal: Arc::clone(&snapshot.principals[principal]),
+                table_index: checked_index,
+                rows: row_indexes,
             };
-            if question.rows.iter().any(|row| is_lost(&row)) {
-                verdicts.error.get_or_insert_with(|| "the table has been altered since".to_owned());
+            if slow_queue.contains(&check.principal) {
+                rls.deferred.insert((table_index, principal), check);
+            } else {
+                keys.push((table_index, principal));
+                checks.push(check);
             }
-            seen.visibility.insert(place, verdicts);
         }
     }
-    Ok(seen)
+    if checks.is_empty() {
+        return Ok(rls);
+    }
+    let results = executor.run_checks(&rls.tables, &checks).await?;
+    for ((key, check), result) in keys.into_iter().zip(checks).zip(results) {
+        if result.timed_out {
+            slow_queue.add(&check.principal);
+            rls.deferred.insert(key, check);
+        } else {
+            let table = &tables[key.0];
+            let mut visibility = RowVisibility::new(result, table.change_indexes.len());
+            // A DELETE that cannot be checked is not delivered; the subscriber was notified of this limitation when
+            // it subscribed.
+            let is_uncheckable = |row: &&usize| {
+                let checked = &rls.tables[check.table_index];
+                batch[table.change_indexes[**row]].new.is_some()
+                    && !checked.queries.iter().any(|query| query.covers(**row))
+            };
+            if check.rows.iter().any(|row| is_uncheckable(&row)) {
+                visibility.error.get_or_insert_with(|| "the table was altered after the change".to_owned());
+            }
+            rls.visibility.insert(key, visibility);
+        }
+    }
+    Ok(rls)
 }
 
-/// By claimant the rows that row-level security is to be asked about; one role after another, so that a connection need
-/// not switch its plans.
+/// The rows to check by principal, sorted by role so that a connection rarely switches its prepared plans.
 fn rows_to_check<'a>(
-    lot: &TableBatch<'_>,
+    table: &TableBatch<'_>,
     rows: &[&RowChange],
     snapshot: &RegistrySnapshot,
-    rights: &'a [Option<PrincipalAccess<'a>>],
+    access: &'a [Option<PrincipalAccess<'a>>],
 ) -> Vec<(usize, Vec<usize>, &'a TableAccess)> {
-    let mut wanted: HashMap<usize, (Vec<usize>, &'a TableAccess)> = HashMap::new();
-    for (row, changed) in rows.iter().enumerate() {
-        for (group, _) in &lot.matches[row] {
+    let mut by_principal: HashMap<usize, (Vec<usize>, &'a TableAccess)> = HashMap::new();
+    for (row, change) in rows.iter().enumerate() {
+        for (group, _) in &table.matches[row] {
             for member in &group.members {
-                let Some(rights) = &rights[member.principal] else { continue };
-                if rights.requirement(changed) == Ok(RlsRequirement::Check) {
-                    let (rows, _) =
-                        wanted.entry(member.principal).or_insert_with(|| (Vec::new(), rights.access));
+                let Some(principal_access) = &access[member.principal] else { continue };
+                if principal_access.requirement(change) == Ok(RlsRequirement::Check) {
+                    let (rows, _) = by_principal
+                        .entry(member.principal)
+                        .or_insert_with(|| (Vec::new(), principal_access.access));
                     if rows.last() != Some(&row) {
                         rows.push(row);
                     }
@@ -127,11 +133,11 @@ fn rows_to_check<'a>(
             }
         }
     }
-    let role = |claimant: usize| -> &Arc<ChannelPrincipal> { &snapshot.principals[claimant] };
-    let mut wanted: Vec<_> =
-        wanted.into_iter().map(|(claimant, (rows, access))| (claimant, rows, access)).collect();
-    wanted.sort_by(|(one, ..), (other, ..)| role(*one).role.cmp(&role(*other).role));
-    wanted
+    let role = |principal: usize| -> &Arc<ChannelPrincipal> { &snapshot.principals[principal] };
+    let mut sorted: Vec<_> =
+        by_principal.into_iter().map(|(principal, (rows, access))| (principal, rows, access)).collect();
+    sorted.sort_by(|(left, ..), (right, ..)| role(*left).role.cmp(&role(*right).role));
+    sorted
 }
 
 fn checked_table(access: &TableAccess, rows: &[&RowChange]) -> CheckedTable {

@@ -1,9 +1,8 @@
-//! Asking row-level security which rows a claimant sees, as that claimant.
+//! Runs row-level security checks as the principal.
 //!
-//! Each question is a transaction of its own on a connection that does nothing else, so a policy that raises or does
-//! not end is its claimant's trouble alone. Questions are pipelined, their statements planned once a role, and a question
-//! is about all rows of a table at once: what costs is the question, not the row. How rows are asked about is a
-//! [`Probe`]'s matter; where one does not answer, the next is tried.
+//! Each query is its own transaction on a dedicated connection, so a policy that raises an error or does not return
+//! affects only its principal. Queries are pipelined and prepared once per role. A query covers all rows of a table,
+//! because its cost does not depend on the number of rows. If an [`RlsQuery`] fails for a row, the next one is tried.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,49 +29,48 @@ use crate::{
 };
 
 const SET_IDENTITY_SQL: &str = include_str!("../../../sql/changes/become.sql");
-/// Plans are made once a role and table; see `sql/node/plan_once.sql`.
+/// Plans are made once per role and table; see `sql/node/plan_once.sql`.
 const PLAN_ONCE_SQL: &str = include_str!("../../../sql/node/plan_once.sql");
-/// Questions under way on one connection. `join_all` polls so many in order, which the pipeline relies on.
+/// Maximum number of queries in flight on one connection. `join_all` polls this many futures in order, which
+/// pipelining relies on.
 const PIPELINE_DEPTH: usize = 24;
-/// Statements kept by one connection; over it all are forgotten.
+/// Maximum number of prepared statements per connection. Above it, the cache is cleared.
 const MAX_STATEMENTS: usize = 500;
 
-/// A table whose rows are asked about.
+/// A table whose rows are checked.
 #[derive(Debug, Clone)]
 pub struct CheckedTable {
-    /// Its name, quoted.
+    /// Table name, schema-qualified and quoted.
     pub qualified_name: String,
-    /// The ways to ask about its rows, the best first.
+    /// Queries that check rows, in order of preference.
     pub queries: Vec<RlsQuery>,
 }
 
-/// Which of some rows of a table somebody sees.
+/// A check of rows of one table for one principal.
 #[derive(Debug, Clone)]
 pub struct RlsCheck {
-    /// Who.
     pub principal: Arc<ChannelPrincipal>,
-    /// The place of the table among those asked about.
+    /// Index of the table in the list of checked tables.
     pub table_index: usize,
-    /// Places of rows in the table.
+    /// Row indexes in the table.
     pub rows: Vec<usize>,
 }
 
-/// What became of a question.
+/// Result of a check.
 #[derive(Debug, Clone, Default)]
 pub struct RlsCheckResult {
-    /// The rows that are seen.
     pub visible_rows: Vec<usize>,
-    /// The policies took too long: nothing is known.
+    /// The policies exceeded the timeout; the other fields have no meaning.
     pub timed_out: bool,
-    /// A policy raised for some rows, which are not seen: what it said.
+    /// The error that a policy raised for some rows. These rows are not visible.
     pub error: Option<String>,
 }
 
-/// Connections for questions.
+/// Connections for row-level security checks.
 pub struct RlsExecutor {
     connector: Connector,
     connections: Vec<RlsConnection>,
-    /// The longest that one question may take.
+    /// Maximum duration of one query.
     query_timeout: Duration,
 }
 
@@ -83,58 +81,59 @@ struct RlsConnection {
     statements: HashMap<(Arc<str>, Box<str>), Statement>,
 }
 
-/// What is sent for a question: some rows, by one probe.
+/// One query of a check.
 struct RlsQueryCall<'a> {
     principal: &'a ChannelPrincipal,
     query: &'a RlsQuery,
-    /// The place of the question.
+    /// Index of the check.
     check_index: usize,
     rows: Vec<usize>,
 }
 
-/// What came back.
+/// Result of a query.
 enum QueryOutcome {
-    /// The rows that are seen.
+    /// The rows that are visible.
     Visible(Vec<usize>),
     TimedOut,
     Failed(String),
-    /// The table is gone, or not what it was.
+    /// The query could not be prepared: the table was dropped or altered.
     Unusable,
 }
 
 impl RlsExecutor {
-    /// So many connections, opened when they are needed.
+    /// Creates an executor with `connection_count` connections, which are opened when needed.
     #[must_use]
-    pub fn new(connector: Connector, lanes: usize, limit: Duration) -> Self {
+    pub fn new(connector: Connector, connection_count: usize, query_timeout: Duration) -> Self {
         Self {
             connector,
-            connections: (0..lanes).map(|_| RlsConnection::default()).collect(),
-            query_timeout: limit,
+            connections: (0..connection_count).map(|_| RlsConnection::default()).collect(),
+            query_timeout,
         }
     }
 
-    /// Asks everything, and answers in the order of the questions.
+    /// Runs all checks; returns the results in the order of the checks.
     ///
     /// # Errors
-    /// When the database is out of reach; then nothing is known.
+    /// If the database is unavailable.
     pub async fn run_checks(
         &mut self,
         tables: &[CheckedTable],
-        questions: &[RlsCheck],
+        checks: &[RlsCheck],
     ) -> Result<Vec<RlsCheckResult>, PgError> {
         let started = Instant::now();
-        let share = questions.len().div_ceil(self.connections.len()).max(1);
-        let (connector, limit) = (&self.connector, self.query_timeout);
-        let mut asked: Vec<BoxFuture<'_, Result<Vec<RlsCheckResult>, PgError>>> =
+        let checks_per_connection = checks.len().div_ceil(self.connections.len()).max(1);
+        let (connector, query_timeout) = (&self.connector, self.query_timeout);
+        let mut futures: Vec<BoxFuture<'_, Result<Vec<RlsCheckResult>, PgError>>> =
             Vec::with_capacity(self.connections.len());
-        for (lane, part) in self.connections.iter_mut().zip(questions.chunks(share)) {
-            asked.push(lane.run_checks(connector, limit, tables, part).boxed());
+        for (connection, part) in self.connections.iter_mut().zip(checks.chunks(checks_per_connection)) {
+            futures.push(connection.run_checks(connector, query_timeout, tables, part).boxed());
         }
-        let mut all = Vec::with_capacity(questions.len());
-        for part in join_all(asked).await {
+        let mut all = Vec::with_capacity(checks.len());
+        for part in join_all(futures).await {
             all.extend(part?);
         }
-        metrics::histogram!(metric::RLS_QUERY).record(started.elapsed().as_secs_f64());
+        metrics::histogram!(metric::RLS_QUERY, "kind" => "postgres_changes")
+            .record(started.elapsed().as_secs_f64());
         Ok(all)
     }
 }
@@ -143,99 +142,97 @@ impl RlsConnection {
     async fn run_checks(
         &mut self,
         connector: &Connector,
-        limit: Duration,
+        query_timeout: Duration,
         tables: &[CheckedTable],
-        questions: &[RlsCheck],
+        checks: &[RlsCheck],
     ) -> Result<Vec<RlsCheckResult>, PgError> {
-        let mut answers = vec![RlsCheckResult::default(); questions.len()];
-        // Of each question the rows that have not been answered.
-        let mut open: Vec<Vec<usize>> = questions.iter().map(|question| question.rows.clone()).collect();
+        let mut results = vec![RlsCheckResult::default(); checks.len()];
+        // For each check, the rows without a result.
+        let mut open_rows: Vec<Vec<usize>> = checks.iter().map(|check| check.rows.clone()).collect();
         let rounds = tables.iter().map(|table| table.queries.len()).max().unwrap_or(0);
         for round in 0..rounds {
-            let mut asks = Vec::new();
-            for (at, question) in questions.iter().enumerate() {
-                let Some(probe) = tables[question.table_index].queries.get(round) else { continue };
-                let rows: Vec<usize> = open[at].iter().copied().filter(|row| probe.covers(*row)).collect();
-                if !rows.is_empty() && !answers[at].timed_out {
-                    asks.push(RlsQueryCall {
-                        principal: &question.principal,
-                        query: probe,
-                        check_index: at,
-                        rows,
-                    });
+            let mut calls = Vec::new();
+            for (index, check) in checks.iter().enumerate() {
+                let Some(query) = tables[check.table_index].queries.get(round) else { continue };
+                let rows: Vec<usize> =
+                    open_rows[index].iter().copied().filter(|row| query.covers(*row)).collect();
+                if !rows.is_empty() && !results[index].timed_out {
+                    calls.push(RlsQueryCall { principal: &check.principal, query, check_index: index, rows });
                 }
             }
-            let outcomes = self.run_queries(connector, limit, &asks).await?;
-            for (ask, outcome) in asks.iter().zip(outcomes) {
-                let answer = &mut answers[ask.check_index];
+            let outcomes = self.run_queries(connector, query_timeout, &calls).await?;
+            for (call, outcome) in calls.iter().zip(outcomes) {
+                let result = &mut results[call.check_index];
                 match outcome {
-                    QueryOutcome::Visible(seen) => {
-                        answer.visible_rows.extend(seen);
-                        answer.error = None;
-                        open[ask.check_index].retain(|row| !ask.query.covers(*row));
+                    QueryOutcome::Visible(visible) => {
+                        result.visible_rows.extend(visible);
+                        result.error = None;
+                        open_rows[call.check_index].retain(|row| !call.query.covers(*row));
                     }
-                    QueryOutcome::TimedOut => answer.timed_out = true,
-                    QueryOutcome::Failed(trouble) => answer.error = Some(trouble),
+                    QueryOutcome::TimedOut => result.timed_out = true,
+                    QueryOutcome::Failed(error) => result.error = Some(error),
                     QueryOutcome::Unusable => {}
                 }
             }
         }
-        // Who raised for all rows together is asked about each, so that the others are told.
-        let mut singles = Vec::new();
-        for (at, question) in questions.iter().enumerate() {
-            if answers[at].error.is_none() || question.rows.len() < 2 {
+        // If a query for several rows raised an error, each row is checked alone so that the others are delivered.
+        let mut single_row_calls = Vec::new();
+        for (index, check) in checks.iter().enumerate() {
+            if results[index].error.is_none() || check.rows.len() < 2 {
                 continue;
             }
-            for row in &open[at] {
-                let probes = tables[question.table_index].queries.iter().rev();
-                if let Some(probe) = probes.into_iter().find(|probe| probe.covers(*row)) {
-                    singles.push(RlsQueryCall {
-                        principal: &question.principal,
-                        query: probe,
-                        check_index: at,
+            for row in &open_rows[index] {
+                let queries = tables[check.table_index].queries.iter().rev();
+                if let Some(query) = queries.into_iter().find(|query| query.covers(*row)) {
+                    single_row_calls.push(RlsQueryCall {
+                        principal: &check.principal,
+                        query,
+                        check_index: index,
                         rows: vec![*row],
                     });
                 }
             }
         }
-        let outcomes = self.run_queries(connector, limit, &singles).await?;
-        for (ask, outcome) in singles.iter().zip(outcomes) {
+        let outcomes = self.run_queries(connector, query_timeout, &single_row_calls).await?;
+        for (call, outcome) in single_row_calls.iter().zip(outcomes) {
             match outcome {
-                QueryOutcome::Visible(seen) => answers[ask.check_index].visible_rows.extend(seen),
-                QueryOutcome::TimedOut => answers[ask.check_index].timed_out = true,
+                QueryOutcome::Visible(visible) => results[call.check_index].visible_rows.extend(visible),
+                QueryOutcome::TimedOut => results[call.check_index].timed_out = true,
                 QueryOutcome::Failed(_) | QueryOutcome::Unusable => {}
             }
         }
-        Ok(answers)
+        Ok(results)
     }
 
     async fn run_queries(
         &mut self,
         connector: &Connector,
-        limit: Duration,
-        asks: &[RlsQueryCall<'_>],
+        query_timeout: Duration,
+        calls: &[RlsQueryCall<'_>],
     ) -> Result<Vec<QueryOutcome>, PgError> {
-        let mut outcomes = Vec::with_capacity(asks.len());
+        let mut outcomes = Vec::with_capacity(calls.len());
         let mut refused = HashSet::new();
-        for window in asks.chunks(PIPELINE_DEPTH) {
-            let most = limit * u32::try_from(window.len() + 1).unwrap_or(u32::MAX);
-            let answered = timeout(most, self.run_pipelined(connector, limit, window, &mut refused)).await;
-            let answered =
-                answered.unwrap_or_else(|_| Err(PgError::Unavailable("it did not answer in time".into())));
-            if answered.is_err() {
-                // Whatever state it is in: the next question opens another.
+        for window in calls.chunks(PIPELINE_DEPTH) {
+            let window_timeout = query_timeout * u32::try_from(window.len() + 1).unwrap_or(u32::MAX);
+            let window_outcomes =
+                timeout(window_timeout, self.run_pipelined(connector, query_timeout, window, &mut refused))
+                    .await;
+            let window_outcomes = window_outcomes
+                .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())));
+            if window_outcomes.is_err() {
+                // The connection is in an unknown state: the next query opens a new one.
                 *self = Self::default();
             }
-            outcomes.extend(answered?);
+            outcomes.extend(window_outcomes?);
         }
         Ok(outcomes)
     }
 
-    /// `refused` are statements that could not be prepared.
+    /// `refused` holds the statements that could not be prepared.
     async fn run_pipelined(
         &mut self,
         connector: &Connector,
-        limit: Duration,
+        query_timeout: Duration,
         window: &[RlsQueryCall<'_>],
         refused: &mut HashSet<(Arc<str>, Box<str>)>,
     ) -> Result<Vec<QueryOutcome>, PgError> {
@@ -243,8 +240,8 @@ impl RlsConnection {
             Some(client) if !client.is_closed() => client,
             _ => {
                 let client = connector.client("changes").await?;
-                let limit = format!("set statement_timeout = {}; {PLAN_ONCE_SQL}", limit.as_millis());
-                client.batch_execute(&limit).await?;
+                let setup = format!("set statement_timeout = {}; {PLAN_ONCE_SQL}", query_timeout.as_millis());
+                client.batch_execute(&setup).await?;
                 self.statements.clear();
                 self.set_identity = Some(
                     client
@@ -254,79 +251,79 @@ impl RlsConnection {
                 self.client.insert(client)
             }
         };
-        let Some(become_somebody) = &self.set_identity else {
-            return Err(PgError::Unavailable("a connection without its statement".into()));
+        let Some(set_identity) = &self.set_identity else {
+            return Err(PgError::Unavailable("the connection has no prepared identity statement".into()));
         };
         if self.statements.len() > MAX_STATEMENTS {
             self.statements.clear();
         }
         let keys: Vec<_> = window
             .iter()
-            .map(|ask| (Arc::clone(ask.query.statement()), ask.principal.role.clone()))
+            .map(|call| (Arc::clone(call.query.statement()), call.principal.role.clone()))
             .collect();
         if keys.iter().any(|key| !self.statements.contains_key(key) && !refused.contains(key)) {
-            // Names are looked up as the server: the last claimant may not even see the schema.
+            // Names are resolved as the server's role: the last principal may not have access to the schema.
             client.batch_execute("reset role").await?;
         }
         for key in &keys {
             if !self.statements.contains_key(key) && !refused.contains(key) {
-                // One for each role, because it is planned for the role that runs it.
+                // One statement per role, because its plan depends on the role.
                 match client.prepare(&key.0).await {
                     Ok(statement) => {
                         self.statements.insert(key.clone(), statement);
                     }
                     Err(error) if error.code().is_some() => {
-                        tracing::debug!(%error, statement = &*key.0, "rows cannot be asked about in this way");
+                        tracing::debug!(%error, statement = &*key.0, "row-level security query could not be prepared");
                         refused.insert(key.clone());
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
         }
-        let mut asked: Vec<BoxFuture<'_, Result<QueryOutcome, PgError>>> = Vec::with_capacity(window.len());
-        for (ask, key) in window.iter().zip(&keys) {
+        let mut futures: Vec<BoxFuture<'_, Result<QueryOutcome, PgError>>> = Vec::with_capacity(window.len());
+        for (call, key) in window.iter().zip(&keys) {
             let statement = self.statements.get(key);
-            asked.push(run_query(client, become_somebody, ask, statement).boxed());
+            futures.push(run_query(client, set_identity, call, statement).boxed());
         }
-        join_all(asked).await.into_iter().collect()
+        join_all(futures).await.into_iter().collect()
     }
 }
 
-/// Becomes the claimant and asks, without waiting for the first answer before the second question.
+/// Sets the principal's identity and runs the query, without a round trip between the two.
 async fn run_query(
     client: &Client,
-    become_somebody: &Statement,
-    ask: &RlsQueryCall<'_>,
+    set_identity: &Statement,
+    call: &RlsQueryCall<'_>,
     statement: Option<&Statement>,
 ) -> Result<QueryOutcome, PgError> {
     let Some(statement) = statement else { return Ok(QueryOutcome::Unusable) };
-    let claimant = ask.principal;
-    let sub = claimant.sub.as_deref().unwrap_or_default();
-    let (role, claims) = (&*claimant.role, &*claimant.claims);
+    let principal = call.principal;
+    let sub = principal.sub.as_deref().unwrap_or_default();
+    let (role, claims) = (&*principal.role, &*principal.claims);
     let identity: [&(dyn ToSql + Sync); 3] = [&role, &claims, &sub];
-    let places = ask.query.tuple_indexes(&ask.rows);
-    let columns = ask.query.column_values(&places);
+    let tuple_indexes = call.query.tuple_indexes(&call.rows);
+    let columns = call.query.column_values(&tuple_indexes);
     let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + columns.len());
-    params.push(&places);
+    params.push(&tuple_indexes);
     params.extend(columns.iter().map(|values| values as &(dyn ToSql + Sync)));
-    let (became, found) =
-        join(client.query(become_somebody, &identity), client.query(statement, &params)).await;
-    // If it did not become the claimant, the second answer is somebody else's.
-    query_outcome(ask, became.and(found))
+    let (identity_set, rows) =
+        join(client.query(set_identity, &identity), client.query(statement, &params)).await;
+    // If the identity was not set, the rows were checked for another principal.
+    query_outcome(call, identity_set.and(rows))
 }
 
 fn query_outcome(
-    ask: &RlsQueryCall<'_>,
-    found: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
+    call: &RlsQueryCall<'_>,
+    rows: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
 ) -> Result<QueryOutcome, PgError> {
-    match found {
+    match rows {
         Ok(rows) => {
-            let places: Vec<i32> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            Ok(QueryOutcome::Visible(ask.query.rows_for(&places, &ask.rows)))
+            let tuple_indexes: Vec<i32> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            Ok(QueryOutcome::Visible(call.query.rows_for(&tuple_indexes, &call.rows)))
         }
         Err(error) => match error.as_db_error() {
             Some(db) if *db.code() == SqlState::QUERY_CANCELED => Ok(QueryOutcome::TimedOut),
-            // Shut down or crashed: nobody's policy.
+            // 57P01 to 57P03 mean that the server shut down or crashed; no policy raised them.
             Some(db) if !db.code().code().starts_with("57P") => {
                 Ok(QueryOutcome::Failed(db.message().to_owned()))
             }

@@ -1,9 +1,9 @@
-//! How row-level security is asked about rows: by their key, which is `select` itself, or by their values.
+//! Queries that check row-level security for rows: by key (`select`) or by column values.
 //!
-//! By values, the policies' own expressions are asked, as the claimant. So a row that is gone can be asked about, and of
-//! rows that are alike in all that the policies read, one is asked about. It is less than `select` in one way: names in
-//! the expressions are looked up again, for which the claimant may lack a right that `select` does not take. Then it
-//! raises, and the next probe is tried.
+//! By values, the query evaluates the policies' expressions as the principal. It can check deleted rows, and it
+//! checks rows with equal values in the columns that the policies read only once. Unlike `select`, it resolves the
+//! names in the expressions again, for which the principal may lack privileges. Then it raises an error, and the next
+//! query is tried.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,15 +16,15 @@ use crate::pg::{
     replication::Cell,
 };
 
-/// A way to ask about rows of a table.
+/// A query that checks rows of a table.
 #[derive(Debug, Clone)]
 pub struct RlsQuery {
     statement: Arc<str>,
-    /// How many columns are sent.
+    /// Number of columns sent as parameters.
     column_count: usize,
-    /// What is asked about: the columns' values.
+    /// The column values to check, without duplicates.
     tuples: Vec<Vec<Option<String>>>,
-    /// For each row of the table, which of them stands for it.
+    /// For each row of the table, the index of its tuple. `None` if the query cannot check the row.
     tuple_of_row: Vec<Option<usize>>,
 }
 
@@ -32,125 +32,131 @@ fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `unnest` of places and columns: `$1` is the places, `$2` and on the columns.
+/// Builds the `unnest` of the parameters: `$1` holds tuple indexes, `$2` and on hold the columns.
 fn unnest_clause(columns: usize) -> String {
     let arrays: String = (0..columns).map(|n| format!(", ${}::text[]", n + 2)).collect();
     let names: String = (0..columns).map(|n| format!(", k{}", n + 1)).collect();
-    format!("unnest($1::int4[]{arrays}) as asked (place{names})")
+    format!("unnest($1::int4[]{arrays}) as tuples (tuple_index{names})")
 }
 
 impl RlsQuery {
-    /// By key: which of some rows `select` finds. None of rows that were deleted. `None` if the table had another key
-    /// when the rows were changed.
+    /// Checks by key which rows `select` returns; cannot check deleted rows. `None` if the table had another key when
+    /// the rows were changed.
     ///
-    /// Key by key, which the limit sees to: joined as a whole, policies would be evaluated for rows that nobody asked
-    /// about, and might raise for those.
+    /// The `limit` makes PostgreSQL look up key by key. A join could evaluate the policies for other rows, where they
+    /// might raise errors.
     pub fn by_key(access: &TableAccess, rows: &[&RowChange]) -> Option<Self> {
         let relation = &rows.first()?.relation;
-        let place_of = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
-        let key: Vec<usize> = access.key_columns.iter().map(place_of).collect::<Option<_>>()?;
+        let index_of = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
+        let key: Vec<usize> = access.key_columns.iter().map(index_of).collect::<Option<_>>()?;
         let equal = access.key_columns.iter().zip(&access.key_types).enumerate();
         let equal: Vec<_> = equal
-            .map(|(n, (name, of))| format!("t.{} = asked.k{}::{of}", quote_identifier(name), n + 1))
+            .map(|(n, (name, type_name))| {
+                format!("t.{} = tuples.k{}::{type_name}", quote_identifier(name), n + 1)
+            })
             .collect();
         let statement = format!(
-            "select asked.place from {} where (select true from {} t where {} limit 1)",
+            "select tuples.tuple_index from {} where (select true from {} t where {} limit 1)",
             unnest_clause(key.len()),
             access.qualified_name,
             equal.join(" and "),
         );
-        let mut probe = Self::new(statement, key.len(), rows.len());
-        for (row, changed) in rows.iter().enumerate().filter(|(_, changed)| changed.new.is_some()) {
+        let mut query = Self::new(statement, key.len(), rows.len());
+        for (row, change) in rows.iter().enumerate().filter(|(_, change)| change.new.is_some()) {
             let texts: Option<Vec<_>> = key
                 .iter()
-                .map(|column| changed.known_cell(*column)?.text().map(|text| Some(text.to_owned())))
+                .map(|column| change.known_cell(*column)?.text().map(|text| Some(text.to_owned())))
                 .collect();
             if let Some(texts) = texts {
-                probe.tuple_of_row[row] = Some(probe.tuples.len());
-                probe.tuples.push(texts);
+                query.tuple_of_row[row] = Some(query.tuples.len());
+                query.tuples.push(texts);
             }
         }
-        Some(probe)
+        Some(query)
     }
 
-    /// By values: for which rows the policies' condition holds. None of rows of which it reads what is not known, and
-    /// of rows that `select` can be asked about, if it is of a kind that may say this now and that then.
+    /// Checks by column values for which rows the policies' condition holds. It cannot check rows with an unknown
+    /// value in a column that the condition reads. If the condition is not deterministic, only deleted rows are
+    /// checked this way.
     pub fn by_values(condition: &RlsCondition, rows: &[&RowChange]) -> Option<Self> {
         let relation = &rows.first()?.relation;
-        let place_of = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
-        let read: Vec<usize> = condition.columns.iter().map(place_of).collect::<Option<_>>()?;
+        let index_of = |name: &String| relation.columns.iter().position(|column| *column.name == **name);
+        let column_indexes: Vec<usize> = condition.columns.iter().map(index_of).collect::<Option<_>>()?;
         let columns = condition.columns.iter().zip(&condition.column_types).enumerate();
         let columns: String = columns
-            .map(|(n, (name, of))| format!(", asked.k{}::{of} as {}", n + 1, quote_identifier(name)))
+            .map(|(n, (name, type_name))| {
+                format!(", tuples.k{}::{type_name} as {}", n + 1, quote_identifier(name))
+            })
             .collect();
         let statement = format!(
-            "select \"rollcall place\" from (select asked.place as \"rollcall place\"{columns} from {}) as {} where {}",
-            unnest_clause(read.len()),
+            "select \"rollcall tuple index\" from (select tuples.tuple_index as \"rollcall tuple index\"{columns} from {}) as {} where {}",
+            unnest_clause(column_indexes.len()),
             condition.table_alias,
             condition.expression,
         );
-        let mut probe = Self::new(statement, read.len(), rows.len());
-        let mut alike: HashMap<Vec<Option<String>>, usize> = HashMap::new();
-        for (row, changed) in rows.iter().enumerate() {
-            if changed.new.is_some() && !condition.is_deterministic {
+        let mut query = Self::new(statement, column_indexes.len(), rows.len());
+        let mut index_by_values: HashMap<Vec<Option<String>>, usize> = HashMap::new();
+        for (row, change) in rows.iter().enumerate() {
+            if change.new.is_some() && !condition.is_deterministic {
                 continue;
             }
-            let cell = |column: &usize| match changed.known_cell(*column)? {
+            let cell = |column: &usize| match change.known_cell(*column)? {
                 Cell::Null => Some(None),
                 cell => Some(Some(cell.text()?.to_owned())),
             };
-            let Some(values) = read.iter().map(cell).collect::<Option<Vec<_>>>() else { continue };
-            let next = probe.tuples.len();
-            let subject =
-                if condition.is_deterministic { *alike.entry(values.clone()).or_insert(next) } else { next };
-            if subject == next {
-                probe.tuples.push(values);
+            let Some(values) = column_indexes.iter().map(cell).collect::<Option<Vec<_>>>() else { continue };
+            let next_tuple = query.tuples.len();
+            let tuple = if condition.is_deterministic {
+                *index_by_values.entry(values.clone()).or_insert(next_tuple)
+            } else {
+                next_tuple
+            };
+            if tuple == next_tuple {
+                query.tuples.push(values);
             }
-            probe.tuple_of_row[row] = Some(subject);
+            query.tuple_of_row[row] = Some(tuple);
         }
-        Some(probe)
+        Some(query)
     }
 
-    fn new(statement: String, width: usize, rows: usize) -> Self {
-        Self {
-            statement: statement.into(),
-            column_count: width,
-            tuples: Vec::new(),
-            tuple_of_row: vec![None; rows],
-        }
+    fn new(statement: String, column_count: usize, rows: usize) -> Self {
+        Self { statement: statement.into(), column_count, tuples: Vec::new(), tuple_of_row: vec![None; rows] }
     }
 
-    /// Takes the places of rows as `int4[]`, then each column as `text[]`; returns places.
+    /// The statement. Parameters: tuple indexes as `int4[]`, then each column as `text[]`. Returns the indexes of
+    /// visible tuples.
     pub const fn statement(&self) -> &Arc<str> {
         &self.statement
     }
 
-    /// Whether it can be asked about a row.
+    /// Whether the query can check a row.
     pub fn covers(&self, row: usize) -> bool {
         self.tuple_of_row.get(row).is_some_and(Option::is_some)
     }
 
-    /// What is to be asked about for some rows: the first parameter.
+    /// Value of the first parameter: the distinct tuple indexes of some rows.
     pub fn tuple_indexes(&self, rows: &[usize]) -> Vec<i32> {
-        let mut known = HashSet::with_capacity(rows.len());
-        let subjects =
-            rows.iter().filter_map(|row| self.tuple_of_row[*row]).filter(|subject| known.insert(*subject));
-        subjects.filter_map(|subject| i32::try_from(subject).ok()).collect()
+        let mut seen = HashSet::with_capacity(rows.len());
+        let tuples =
+            rows.iter().filter_map(|row| self.tuple_of_row[*row]).filter(|tuple| seen.insert(*tuple));
+        tuples.filter_map(|tuple| i32::try_from(tuple).ok()).collect()
     }
 
-    /// The further parameters.
-    pub fn column_values(&self, places: &[i32]) -> Vec<Vec<Option<&str>>> {
-        let subjects = || places.iter().filter_map(|place| self.tuples.get(usize::try_from(*place).ok()?));
+    /// Values of the other parameters: one array per column.
+    pub fn column_values(&self, tuple_indexes: &[i32]) -> Vec<Vec<Option<&str>>> {
+        let tuples =
+            || tuple_indexes.iter().filter_map(|index| self.tuples.get(usize::try_from(*index).ok()?));
         (0..self.column_count)
-            .map(|column| subjects().map(|values| values[column].as_deref()).collect())
+            .map(|column| tuples().map(|values| values[column].as_deref()).collect())
             .collect()
     }
 
-    /// Those of some rows that are meant by places that came back.
-    pub fn rows_for(&self, places: &[i32], rows: &[usize]) -> Vec<usize> {
-        let seen: HashSet<usize> = places.iter().filter_map(|place| usize::try_from(*place).ok()).collect();
-        let is_seen = |row: &usize| self.tuple_of_row[*row].is_some_and(|subject| seen.contains(&subject));
-        rows.iter().copied().filter(is_seen).collect()
+    /// Those of `rows` whose tuple is in `tuple_indexes`.
+    pub fn rows_for(&self, tuple_indexes: &[i32], rows: &[usize]) -> Vec<usize> {
+        let visible: HashSet<usize> =
+            tuple_indexes.iter().filter_map(|index| usize::try_from(*index).ok()).collect();
+        let is_visible = |row: &usize| self.tuple_of_row[*row].is_some_and(|tuple| visible.contains(&tuple));
+        rows.iter().copied().filter(is_visible).collect()
     }
 }
 
@@ -181,7 +187,7 @@ mod tests {
             columns: [column("id"), column("a\"b"), column("room")].into(),
         }
         .into();
-        let changed = |operation| {
+        let change = |operation| {
             RowChange::new(
                 DecodedChange { relation: Arc::clone(&relation), operation },
                 format_commit_time(0),
@@ -189,10 +195,10 @@ mod tests {
             )
         };
         vec![
-            changed(Operation::Insert { new: row([Some("1"), Some("x"), Some("7")]) }),
-            changed(Operation::Insert { new: row([Some("2"), Some("x"), None]) }),
-            changed(Operation::Insert { new: row([Some("3"), Some("y"), Some("7")]) }),
-            changed(Operation::Delete { old: row([Some("4"), None, None]) }),
+            change(Operation::Insert { new: row([Some("1"), Some("x"), Some("7")]) }),
+            change(Operation::Insert { new: row([Some("2"), Some("x"), None]) }),
+            change(Operation::Insert { new: row([Some("3"), Some("y"), Some("7")]) }),
+            change(Operation::Delete { old: row([Some("4"), None, None]) }),
         ]
     }
 
@@ -211,13 +217,13 @@ mod tests {
         }
     }
 
-    fn condition(is_steady: bool) -> RlsCondition {
+    fn condition(is_deterministic: bool) -> RlsCondition {
         RlsCondition {
             expression: "(room = 7)".into(),
             table_alias: "\"T\"".into(),
             columns: vec!["room".into()],
             column_types: vec!["integer".into()],
-            is_deterministic: is_steady,
+            is_deterministic,
         }
     }
 
@@ -225,16 +231,16 @@ mod tests {
     fn by_key_selects_existing_rows_by_the_whole_key() {
         let changes = changes();
         let rows: Vec<&RowChange> = changes.iter().collect();
-        let probe = RlsQuery::by_key(&access(None), &rows).unwrap();
+        let query = RlsQuery::by_key(&access(None), &rows).unwrap();
         assert_eq!(
-            &**probe.statement(),
-            "select asked.place from unnest($1::int4[], $2::text[], $3::text[]) as asked (place, k1, k2) \
-             where (select true from public.\"T\" t where t.\"id\" = asked.k1::pg_catalog.int8 \
-             and t.\"a\"\"b\" = asked.k2::pg_catalog.text limit 1)"
+            &**query.statement(),
+            "select tuples.tuple_index from unnest($1::int4[], $2::text[], $3::text[]) as tuples (tuple_index, k1, k2) \
+             where (select true from public.\"T\" t where t.\"id\" = tuples.k1::pg_catalog.int8 \
+             and t.\"a\"\"b\" = tuples.k2::pg_catalog.text limit 1)"
         );
-        assert_eq!((0..4).filter(|row| probe.covers(*row)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((0..4).filter(|row| query.covers(*row)).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(
-            probe.column_values(&probe.tuple_indexes(&[1, 2])),
+            query.column_values(&query.tuple_indexes(&[1, 2])),
             [[Some("2"), Some("3")], [Some("x"), Some("y")]]
         );
     }
@@ -243,26 +249,27 @@ mod tests {
     fn by_values_checks_equal_rows_once() {
         let changes = changes();
         let rows: Vec<&RowChange> = changes.iter().collect();
-        let probe = RlsQuery::by_values(&condition(true), &rows).unwrap();
+        let query = RlsQuery::by_values(&condition(true), &rows).unwrap();
         assert_eq!(
-            &**probe.statement(),
-            "select \"rollcall place\" from (select asked.place as \"rollcall place\", asked.k1::integer as \"room\" \
-             from unnest($1::int4[], $2::text[]) as asked (place, k1)) as \"T\" where (room = 7)"
+            &**query.statement(),
+            "select \"rollcall tuple index\" from (select tuples.tuple_index as \"rollcall tuple index\", tuples.k1::integer as \"room\" \
+             from unnest($1::int4[], $2::text[]) as tuples (tuple_index, k1)) as \"T\" where (room = 7)"
         );
-        // Of the deleted row the room is not known.
-        assert_eq!((0..4).filter(|row| probe.covers(*row)).collect::<Vec<_>>(), [0, 1, 2]);
-        let places = probe.tuple_indexes(&[0, 1, 2]);
-        assert_eq!(probe.column_values(&places), [[Some("7"), None]]);
-        assert_eq!(probe.rows_for(&places[..1], &[0, 1, 2]), [0, 2]);
+        // The value of `room` in the deleted row is unknown.
+        assert_eq!((0..4).filter(|row| query.covers(*row)).collect::<Vec<_>>(), [0, 1, 2]);
+        let tuple_indexes = query.tuple_indexes(&[0, 1, 2]);
+        assert_eq!(query.column_values(&tuple_indexes), [[Some("7"), None]]);
+        assert_eq!(query.rows_for(&tuple_indexes[..1], &[0, 1, 2]), [0, 2]);
     }
 
     #[test]
     fn by_values_uses_volatile_conditions_for_deleted_rows_only() {
         let changes = changes();
         let rows: Vec<&RowChange> = changes.iter().collect();
-        let everything = RlsCondition { columns: Vec::new(), column_types: Vec::new(), ..condition(false) };
-        let probe = RlsQuery::by_values(&everything, &rows).unwrap();
-        assert_eq!((0..4).filter(|row| probe.covers(*row)).collect::<Vec<_>>(), [3]);
+        let reads_nothing =
+            RlsCondition { columns: Vec::new(), column_types: Vec::new(), ..condition(false) };
+        let query = RlsQuery::by_values(&reads_nothing, &rows).unwrap();
+        assert_eq!((0..4).filter(|row| query.covers(*row)).collect::<Vec<_>>(), [3]);
         assert!(
             RlsQuery::by_values(&RlsCondition { columns: vec!["gone".into()], ..condition(true) }, &rows)
                 .is_none()

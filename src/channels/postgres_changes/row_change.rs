@@ -1,4 +1,4 @@
-//! A change on its way from the log to subscribers.
+//! A row change with its transaction's metadata, and its rendered values.
 
 use std::sync::Arc;
 
@@ -7,25 +7,24 @@ use jiff::Timestamp;
 use super::{params::EventType, render, types::TypeCache};
 use crate::pg::replication::{Cell, DecodedChange, Operation, Relation, ReplicaIdentity, pgoutput::Row};
 
-/// One change of one row, with its transaction's time.
+/// A row change with its transaction's commit time and ID.
 #[derive(Debug, Clone)]
 pub struct RowChange {
-    /// The table as it was then.
+    /// The table as it was when the row changed.
     pub relation: Arc<Relation>,
-    /// What was done; never [`Events::All`].
+    /// The operation; never [`EventType::All`].
     pub operation: EventType,
-    /// The row now; none for DELETE.
+    /// The new row; `None` for DELETE.
     pub new: Option<Row>,
-    /// The old row as far as the log has it.
+    /// The old row, as far as the WAL has it.
     pub old: Option<Row>,
-    /// When it was committed, as clients are told.
+    /// Commit time in the format sent to clients.
     pub committed_at: Arc<str>,
-    /// The transaction's id, without the epoch.
+    /// Transaction ID without the epoch.
     pub xid: u32,
 }
 
 impl RowChange {
-    /// A change of a transaction.
     #[must_use]
     pub fn new(change: DecodedChange, committed_at: Arc<str>, xid: u32) -> Self {
         let DecodedChange { relation, operation } = change;
@@ -34,12 +33,12 @@ impl RowChange {
             Operation::Update { old, new } => (EventType::Update, Some(new), old),
             Operation::Delete { old } => (EventType::Delete, None, Some(old)),
         };
-        let mut changed = Self { relation, operation, new, old, committed_at, xid };
-        changed.fill_from_old();
-        changed
+        let mut change = Self { relation, operation, new, old, committed_at, xid };
+        change.fill_from_old();
+        change
     }
 
-    /// What an update did not touch is in the old row, if that is whole.
+    /// Fills unchanged values from the old row if the replica identity is full.
     fn fill_from_old(&mut self) {
         if let (Some(new), Some(old), ReplicaIdentity::Full) =
             (&mut self.new, &self.old, self.relation.identity)
@@ -52,13 +51,13 @@ impl RowChange {
         }
     }
 
-    /// The place of a column.
+    /// Index of a column.
     #[must_use]
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.relation.columns.iter().position(|column| *column.name == *name)
     }
 
-    /// The row that filters are about: the new one, for DELETE the old one as far as it is known.
+    /// Value of a column in the new row, or in the old row for DELETE. `None` if it is not known.
     #[must_use]
     pub fn known_cell(&self, column: usize) -> Option<&Cell> {
         match &self.new {
@@ -68,17 +67,17 @@ impl RowChange {
         .filter(|cell| **cell != Cell::Unchanged)
     }
 
-    /// A value of the old row, if it is known: it belongs to the replica identity.
+    /// Value of a column in the old row. `None` if it is not known or not part of the replica identity.
     #[must_use]
     pub fn old_cell(&self, column: usize) -> Option<&Cell> {
         if self.operation == EventType::Insert || !self.relation.columns.get(column)?.in_identity {
             return None;
         }
-        // An update that leaves the identity alone does not repeat it.
+        // An update that does not change the replica identity has no old row.
         self.old.as_ref().or(self.new.as_ref())?.get(column)
     }
 
-    /// Bytes that the change takes, about as large as its JSON.
+    /// Approximate size of the change's JSON in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let row = |row: &Option<Row>| {
@@ -92,39 +91,40 @@ impl RowChange {
     }
 }
 
-/// The time of a commit as clients are told: UTC, milliseconds.
+/// Formats a commit time for clients: UTC with milliseconds. The argument is in microseconds since 1970.
 #[must_use]
 pub fn format_commit_time(microseconds: i64) -> Arc<str> {
     let time = Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MIN);
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string().into()
 }
 
-/// A row's values as JSON, by column; none where a value is not known.
+/// The values of a row as JSON, by column index; `None` if a value is not known.
 #[derive(Debug, Clone, Default)]
 pub struct RenderedRow {
-    /// Of the row now.
+    /// Values of the new row.
     pub new: Vec<Option<Box<str>>>,
-    /// Of the old row.
+    /// Values of the old row.
     pub old: Vec<Option<Box<str>>>,
 }
 
 impl RenderedRow {
-    /// Renders what [`Types::renders`]; `opaque` knows the JSON of other values by type and text.
+    /// Renders the row. `database_rendered` returns the JSON of values that [`TypeCache::can_render`] excludes, by type
+    /// OID and text.
     #[must_use]
     pub fn render(
-        changed: &RowChange,
+        change: &RowChange,
         types: &TypeCache,
-        opaque: impl Fn(u32, &str) -> Option<String>,
+        database_rendered: impl Fn(u32, &str) -> Option<String>,
     ) -> Self {
         let json = |column: usize, cell: Option<&Cell>| -> Option<Box<str>> {
-            let oid = changed.relation.columns[column].type_oid;
+            let oid = change.relation.columns[column].type_oid;
             match cell? {
                 Cell::Null => Some("null".into()),
                 Cell::Unchanged => None,
                 cell @ Cell::Text(_) => {
                     let text = cell.text()?;
                     let mut out = String::new();
-                    match (types.can_render(oid), opaque(oid, text)) {
+                    match (types.can_render(oid), database_rendered(oid, text)) {
                         (false, Some(json)) => out = json,
                         _ => render::append_value(types, oid, text, &mut out),
                     }
@@ -132,9 +132,10 @@ impl RenderedRow {
                 }
             }
         };
-        let columns = 0..changed.relation.columns.len();
-        let new = columns.clone().map(|at| json(at, changed.new.as_ref().and_then(|row| row.get(at))));
-        let old = columns.map(|at| json(at, changed.old_cell(at)));
+        let columns = 0..change.relation.columns.len();
+        let new =
+            columns.clone().map(|column| json(column, change.new.as_ref().and_then(|row| row.get(column))));
+        let old = columns.map(|column| json(column, change.old_cell(column)));
         Self { new: new.collect(), old: old.collect() }
     }
 }
@@ -151,13 +152,13 @@ mod tests {
             type_modifier: -1,
             in_identity,
         };
-        let full = identity == ReplicaIdentity::Full;
+        let is_full = identity == ReplicaIdentity::Full;
         let relation = Relation {
             oid: 1,
             schema: "public".into(),
             table: "t".into(),
             identity,
-            columns: [column("id", true), column("body", full)].into(),
+            columns: [column("id", true), column("body", is_full)].into(),
         };
         RowChange::new(DecodedChange { relation: relation.into(), operation }, format_commit_time(0), 3)
     }
@@ -168,12 +169,12 @@ mod tests {
 
     #[test]
     fn update_with_unchanged_key_has_the_key_as_old_row() {
-        let changed = row_change(
+        let change = row_change(
             ReplicaIdentity::Default,
             Operation::Update { old: None, new: row([Some("1"), Some("b")]) },
         );
-        assert_eq!(changed.old_cell(0).and_then(Cell::text), Some("1"));
-        assert_eq!(changed.old_cell(1), None);
+        assert_eq!(change.old_cell(0).and_then(Cell::text), Some("1"));
+        assert_eq!(change.old_cell(1), None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Which slot a stream reads from, and the slots that nobody reads from any more.
+//! Replication slots: leases one for this node, and drops abandoned ones.
 //!
-//! A temporary slot ends with its connection. Persistent slots are a family: each node that streams holds one of
-//! `name`, `name_2` and so on, the first that nobody reads from. It belongs to the node as long as that runs, so what
-//! is committed while PostgreSQL or the network is away is told afterwards. What a slot has kept for a node that is gone
-//! is of use to nobody, because its subscribers went with it: whoever takes the slot over begins at the present.
+//! A temporary slot ends with its connection. Persistent slots share a base name: each streaming node holds the first
+//! unused one of `name`, `name_2` and so on, for as long as it runs. So changes that are committed during an outage
+//! of PostgreSQL or the network are delivered afterwards. A slot taken over from a stopped node starts at the current
+//! position, because that node's subscribers are gone.
 
 use std::time::Duration;
 
@@ -19,107 +19,113 @@ use crate::{
     telemetry::metric,
 };
 
-/// Nodes that may share a family.
+/// Maximum number of nodes that share a base name.
 const MAX_NODES: usize = 32;
-/// How often the family is looked at.
+/// Interval at which the slots are checked.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where a node's streams begin.
+/// The slot from which this node streams.
 pub struct SlotLease {
     publication: &'static str,
     base_name: Option<String>,
-    /// The persistent slot that is held, and up to where its changes have been told.
+    /// The persistent slot that is held, and the position up to which its changes were delivered.
     held: Option<(String, Lsn)>,
 }
 
-/// The names of a family.
-fn slot_names(family: &str) -> impl Iterator<Item = String> {
-    (1..=MAX_NODES).map(move |n| if n == 1 { family.to_owned() } else { format!("{family}_{n}") })
+/// Slot names with a base name.
+fn slot_names(base_name: &str) -> impl Iterator<Item = String> {
+    (1..=MAX_NODES).map(move |n| if n == 1 { base_name.to_owned() } else { format!("{base_name}_{n}") })
 }
 
 impl SlotLease {
-    /// For streams of a publication; `family` is what persistent slots are called, none for temporary ones.
-    pub const fn new(publication: &'static str, family: Option<String>) -> Self {
-        Self { publication, base_name: family, held: None }
+    /// Creates a lease for streams of a publication. `base_name` is the base name of persistent slots; `None` uses
+    /// temporary slots.
+    pub const fn new(publication: &'static str, base_name: Option<String>) -> Self {
+        Self { publication, base_name, held: None }
     }
 
-    /// Whether a stream that breaks is gone on with where it was.
+    /// Whether an interrupted stream resumes where it stopped.
     pub const fn is_resumable(&self) -> bool {
         self.base_name.is_some()
     }
 
-    /// Begins at the present, or goes on.
+    /// Starts a stream at the current position, or resumes the held slot.
     ///
     /// # Errors
-    /// When no stream can be had.
+    /// If no slot is free or the stream cannot be started.
     pub async fn acquire(
         &mut self,
         connector: &Connector,
     ) -> Result<(ReplicationStream, Lsn), ReplicationError> {
-        let Some(family) = &self.base_name else {
+        let Some(base_name) = &self.base_name else {
             let name = format!("rollcall_{}", uuid::Uuid::new_v4().simple());
             let stream =
                 ReplicationStream::create(connector, &name, SlotKind::Temporary, self.publication).await?;
             return Ok((stream, Lsn::default()));
         };
-        if let Some((name, told)) = &self.held {
-            return Ok((ReplicationStream::resume(connector, name, self.publication, *told).await?, *told));
+        if let Some((name, delivered)) = &self.held {
+            return Ok((
+                ReplicationStream::resume(connector, name, self.publication, *delivered).await?,
+                *delivered,
+            ));
         }
-        let mut refused = ReplicationError::Configuration("all slots of the family are in use");
-        for name in slot_names(family) {
+        let mut last_error =
+            ReplicationError::Configuration("all replication slots with the configured base name are in use");
+        for name in slot_names(base_name) {
             match ReplicationStream::create(connector, &name, SlotKind::Persistent, self.publication).await {
                 Ok(stream) => {
-                    let begun = stream.acknowledged();
-                    tracing::info!(slot = name, "a slot keeps the place of changes");
-                    self.held = Some((name, begun));
-                    return Ok((stream, begun));
+                    let start = stream.acknowledged();
+                    tracing::info!(slot = name, "replication slot acquired");
+                    self.held = Some((name, start));
+                    return Ok((stream, start));
                 }
-                Err(error) if error.is_slot_in_use() => refused = error,
+                Err(error) if error.is_slot_in_use() => last_error = error,
                 Err(error) => return Err(error),
             }
         }
-        Err(refused)
+        Err(last_error)
     }
 
-    /// Remembers up to where changes have been told.
+    /// Records the position up to which changes were delivered.
     pub fn advance(&mut self, lsn: Lsn) {
-        if let Some((_, told)) = &mut self.held {
-            *told = lsn.max(*told);
+        if let Some((_, delivered)) = &mut self.held {
+            *delivered = lsn.max(*delivered);
         }
     }
 
-    /// Gives the slot up, so that it does not keep the log.
+    /// Drops the slot so that it does not retain WAL.
     pub async fn release(&mut self, connector: &Connector) {
         if let Some((slot, _)) = self.held.take()
             && let Err(error) = ReplicationStream::drop_slot(connector, &slot).await
         {
-            tracing::warn!(error = %ErrorChain(&error), slot, "the slot was not dropped and keeps the log from being recycled");
+            tracing::warn!(error = %ErrorChain(&error), slot, "dropping the replication slot failed; it retains WAL until it is dropped");
         }
     }
 }
 
-/// Looks at the family for ever: tells how much log it keeps, and drops what keeps more than the bound for nobody.
-pub async fn watch_slots(database: &Database, family: &str, most_kept: u64) {
-    let family: Vec<String> = slot_names(family).collect();
-    let mut looks = interval(POLL_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Checks the slots until the future is dropped: reports the WAL that they retain, and drops inactive slots that
+/// exceed `max_retained_bytes`.
+pub async fn watch_slots(database: &Database, base_name: &str, max_retained_bytes: u64) {
+    let names: Vec<String> = slot_names(base_name).collect();
+    let mut poll = interval(POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
-        let looked = async {
+        poll.tick().await;
+        let check = async {
             let client = database.server_connection().await?;
-            let slots = postgres_changes::slot_statuses(&client, &family).await?;
-            let most = slots.iter().map(|slot| slot.retained_bytes).max().unwrap_or(0);
-            metrics::gauge!(metric::REPLICATION_RETAINED).set(most as f64);
+            let slots = postgres_changes::slot_statuses(&client, &names).await?;
+            let max_retained = slots.iter().map(|slot| slot.retained_bytes).max().unwrap_or(0);
+            metrics::gauge!(metric::REPLICATION_RETAINED).set(max_retained as f64);
             for slot in slots {
-                if slot.retained_bytes <= most_kept {
+                if slot.retained_bytes <= max_retained_bytes {
                     continue;
                 }
                 tracing::error!(
                     slot = slot.name,
-                    kept = slot.retained_bytes,
-                    bound = most_kept,
-                    in_use = slot.is_active,
-                    "a slot keeps more of the log than it may"
+                    retained_bytes = slot.retained_bytes,
+                    max_retained_bytes,
+                    active = slot.is_active,
+                    "replication slot retains more WAL than allowed"
                 );
                 if !slot.is_active {
                     postgres_changes::drop_slot(&client, &slot.name).await?;
@@ -128,8 +134,8 @@ pub async fn watch_slots(database: &Database, family: &str, most_kept: u64) {
             }
             Ok::<(), crate::pg::PgError>(())
         };
-        if let Err(error) = looked.await {
-            tracing::debug!(error = %ErrorChain(&error), "the slots could not be looked at");
+        if let Err(error) = check.await {
+            tracing::debug!(error = %ErrorChain(&error), "checking replication slots failed");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Those whose policies take long: they are asked about on a connection of their own, and wait only for themselves.
+//! Queue for principals whose row-level security checks are slow. They are checked on a separate connection, so they
+//! delay only each other.
 //!
-//! Somebody comes here by being late once, and leaves when nothing waits and the last answer was quick. Of what waits there is a
-//! bound; over it, or where not even the longer limit is enough, the subscriber is told that changes were left out.
+//! A principal is added when a check times out. It is removed when it has nothing queued and its last check was fast.
+//! If the queue is full or the longer timeout is exceeded, the subscriber receives an error that changes were
+//! skipped.
 
 use std::{
     collections::HashMap,
@@ -20,28 +22,28 @@ use super::{
 };
 use crate::channels::ChannelPrincipal;
 
-/// Batches that may wait here.
+/// Maximum number of queued deliveries.
 const MAX_QUEUED: usize = 256;
-/// Batches of one claimant that may wait here.
+/// Maximum number of queued deliveries per principal.
 const MAX_QUEUED_PER_PRINCIPAL: usize = 64;
-/// An answer within this time makes a claimant quick again.
+/// A check within this time makes the principal leave the queue.
 const FAST_CHECK_TIME: Duration = Duration::from_millis(100);
 
-/// What a claimant is told if it turns out to see the rows.
+/// Events that are delivered if the principal may see their rows.
 pub struct DeferredDelivery {
     check: RlsCheck,
     table: CheckedTable,
-    /// Row, frame, channel; in order.
+    /// Row index, event and channel, in the order of the changes.
     pub events: Vec<(usize, ChangeEvent, Arc<SubscribedChannel>)>,
 }
 
 impl DeferredDelivery {
-    /// To be filled with frames.
+    /// Creates a delivery without events.
     #[must_use]
-    pub fn new(question: &RlsCheck, tables: &[CheckedTable]) -> Self {
-        let question = question.clone();
-        let table = tables[question.table_index].clone();
-        Self { check: RlsCheck { table_index: 0, ..question }, table, events: Vec::new() }
+    pub fn new(check: &RlsCheck, tables: &[CheckedTable]) -> Self {
+        let check = check.clone();
+        let table = tables[check.table_index].clone();
+        Self { check: RlsCheck { table_index: 0, ..check }, table, events: Vec::new() }
     }
 
     fn send_error(&self, message: &str) {
@@ -51,16 +53,16 @@ impl DeferredDelivery {
     }
 }
 
-/// The claimants that are kept here, and how many batches wait for each.
+/// The principals in the slow queue, with the number of queued deliveries.
 type QueuedByPrincipal = Arc<Mutex<HashMap<Arc<ChannelPrincipal>, usize>>>;
 
-/// The entrance.
+/// Handle that queues deliveries whose row-level security check timed out.
 pub struct SlowQueue {
     queued: QueuedByPrincipal,
     sender: mpsc::Sender<DeferredDelivery>,
 }
 
-/// The task behind it.
+/// Runs the queued checks and delivers the events.
 pub struct SlowQueueWorker {
     queued: QueuedByPrincipal,
     receiver: mpsc::Receiver<DeferredDelivery>,
@@ -68,94 +70,91 @@ pub struct SlowQueueWorker {
     sink: Arc<dyn DeliverySink>,
 }
 
-/// Makes an entrance and its task. `askers` has one connection and a generous limit.
+/// Creates the queue and its worker. `executor` has one connection and a longer timeout.
 #[must_use]
-pub fn slow_queue(askers: RlsExecutor, sink: Arc<dyn DeliverySink>) -> (SlowQueue, SlowQueueWorker) {
-    let (sender, work) = mpsc::channel(MAX_QUEUED);
-    let kept = QueuedByPrincipal::default();
-    (
-        SlowQueue { queued: Arc::clone(&kept), sender },
-        SlowQueueWorker { queued: kept, receiver: work, executor: askers, sink },
-    )
+pub fn slow_queue(executor: RlsExecutor, sink: Arc<dyn DeliverySink>) -> (SlowQueue, SlowQueueWorker) {
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+    let queued = QueuedByPrincipal::default();
+    (SlowQueue { queued: Arc::clone(&queued), sender }, SlowQueueWorker { queued, receiver, executor, sink })
 }
 
 impl SlowQueue {
-    /// Whether a claimant's questions go here.
+    /// Whether a principal's checks go to this queue.
     #[must_use]
-    pub fn contains(&self, claimant: &Arc<ChannelPrincipal>) -> bool {
-        self.queued.lock().contains_key(claimant)
+    pub fn contains(&self, principal: &Arc<ChannelPrincipal>) -> bool {
+        self.queued.lock().contains_key(principal)
     }
 
-    /// A claimant was late.
-    pub fn add(&self, claimant: &Arc<ChannelPrincipal>) {
-        self.queued.lock().entry(Arc::clone(claimant)).or_default();
+    /// Adds a principal whose check timed out.
+    pub fn add(&self, principal: &Arc<ChannelPrincipal>) {
+        self.queued.lock().entry(Arc::clone(principal)).or_default();
     }
 
-    /// Takes questions on; never waits.
-    pub fn enqueue(&self, work: Vec<DeferredDelivery>) {
-        for later in work {
-            let claimant = Arc::clone(&later.check.principal);
-            let mut kept = self.queued.lock();
-            let waiting = kept.entry(Arc::clone(&claimant)).or_default();
-            let refused = if *waiting >= MAX_QUEUED_PER_PRINCIPAL {
-                Some(later)
+    /// Queues deliveries without waiting. If the queue is full, the subscribers receive an error.
+    pub fn enqueue(&self, deliveries: Vec<DeferredDelivery>) {
+        for delivery in deliveries {
+            let principal = Arc::clone(&delivery.check.principal);
+            let mut queued = self.queued.lock();
+            let count = queued.entry(Arc::clone(&principal)).or_default();
+            let rejected = if *count >= MAX_QUEUED_PER_PRINCIPAL {
+                Some(delivery)
             } else {
-                *waiting += 1;
-                match self.sender.try_send(later) {
+                *count += 1;
+                match self.sender.try_send(delivery) {
                     Ok(()) => None,
-                    Err(refused) => {
-                        *waiting -= 1;
-                        Some(refused.into_inner())
+                    Err(rejected) => {
+                        *count -= 1;
+                        Some(rejected.into_inner())
                     }
                 }
             };
-            drop(kept);
-            if let Some(later) = refused {
-                later.send_error(&skipped_message(&later.table));
+            drop(queued);
+            if let Some(delivery) = rejected {
+                delivery.send_error(&skipped_message(&delivery.table));
             }
         }
     }
 }
 
 impl SlowQueueWorker {
-    /// Asks one after the other until stopped.
+    /// Checks and delivers one delivery after the other until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
-        while let Some(Some(later)) = stop.run_until_cancelled(self.receiver.recv()).await {
-            let Some(is_quick) = stop.run_until_cancelled(self.check_and_deliver(&later)).await else {
+        while let Some(Some(delivery)) = stop.run_until_cancelled(self.receiver.recv()).await {
+            let Some(is_fast) = stop.run_until_cancelled(self.check_and_deliver(&delivery)).await else {
                 return;
             };
-            let mut kept = self.queued.lock();
-            if let Some(waiting) = kept.get_mut(&later.check.principal) {
-                *waiting = waiting.saturating_sub(1);
-                if *waiting == 0 && is_quick {
-                    kept.remove(&later.check.principal);
+            let mut queued = self.queued.lock();
+            if let Some(count) = queued.get_mut(&delivery.check.principal) {
+                *count = count.saturating_sub(1);
+                if *count == 0 && is_fast {
+                    queued.remove(&delivery.check.principal);
                 }
             }
         }
     }
 
-    async fn check_and_deliver(&mut self, later: &DeferredDelivery) -> bool {
+    async fn check_and_deliver(&mut self, delivery: &DeferredDelivery) -> bool {
         let started = Instant::now();
-        let tables = std::slice::from_ref(&later.table);
-        let answers = self.executor.run_checks(tables, std::slice::from_ref(&later.check)).await;
-        match answers.ok().and_then(|answers| answers.into_iter().next()) {
-            Some(answer) if !answer.timed_out => {
-                if let Some(trouble) = &answer.error {
-                    later.send_error(&format!(
-                        "Changes of {} are withheld: its row-level security raised an error for you: {trouble}",
-                        later.table.qualified_name
+        let tables = std::slice::from_ref(&delivery.table);
+        let results = self.executor.run_checks(tables, std::slice::from_ref(&delivery.check)).await;
+        match results.ok().and_then(|results| results.into_iter().next()) {
+            Some(result) if !result.timed_out => {
+                if let Some(error) = &result.error {
+                    delivery.send_error(&format!(
+                        "Changes of {} are not delivered to you because a row-level security policy raised an error: {error}",
+                        delivery.table.qualified_name
                     ));
                 }
-                let seen = later
+                let visible = delivery
                     .events
                     .iter()
-                    .filter(|(row, _, channel)| answer.visible_rows.contains(row) && channel.is_active());
-                let told: Vec<ChangeEvent> = seen.map(|(_, told, _)| told.clone()).collect();
-                self.sink.deliver(told).await;
+                    .filter(|(row, _, channel)| result.visible_rows.contains(row) && channel.is_active());
+                let events: Vec<ChangeEvent> = visible.map(|(_, event, _)| event.clone()).collect();
+                self.sink.deliver(events).await;
                 started.elapsed() < FAST_CHECK_TIME
             }
             _ => {
-                later.send_error(&skipped_message(&later.table));
+                delivery.send_error(&skipped_message(&delivery.table));
                 false
             }
         }
@@ -164,7 +163,7 @@ impl SlowQueueWorker {
 
 fn skipped_message(table: &CheckedTable) -> String {
     format!(
-        "Changes of {} were left out: its row-level security takes too long for you. Fetch again.",
+        "Changes of {} were skipped because the row-level security check took too long. Fetch the rows again.",
         table.qualified_name
     )
 }

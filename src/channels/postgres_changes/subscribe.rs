@@ -1,4 +1,4 @@
-//! Joining: what is asked for is checked, the stream is waited for, and then the channel is seated.
+//! Subscribing: validates the parameters, waits for the stream, and registers the channel.
 
 use std::{
     collections::HashMap,
@@ -23,39 +23,40 @@ use super::{
     registry::{Binding, SubscriptionRegistry, SubscriptionSpec, SystemMessageSink},
 };
 use crate::{
-    channels::{ChannelId, ChannelPrincipal},
+    channels::ChannelPrincipal,
     hub::ConnId,
     lifecycle::ErrorChain,
+    model::ChannelId,
     pg::{
         Database, PgError,
         queries::postgres_changes::{self, ParamsToCheck},
     },
 };
 
-/// How long a join waits for the stream; then it is confirmed when it runs.
+/// Maximum time that a join waits for the stream. After it, the subscription is confirmed when the stream starts.
 const STREAM_START_TIMEOUT: Duration = Duration::from_secs(2);
-/// A good answer about parameters is believed so long, so that a crowd that joins at once is checked once.
+/// How long a successful validation is cached, so that many equal joins are validated once.
 const CHECK_CACHE_TTL: Duration = Duration::from_secs(2);
 const MAX_CACHED_CHECKS: usize = 10_000;
-/// Between attempts to subscribe while the database is out of reach.
+/// Delay between attempts to subscribe while the database is unavailable, in seconds.
 const RETRY_DELAY_SECONDS: std::ops::Range<f64> = 5.0..10.0;
 
-/// Why a channel does not hear changes. The texts are the original's.
+/// Why a subscription failed. The texts are those of Supabase Realtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// What is asked for is wrong; asking again does not help.
+    /// The parameters are invalid; a retry does not help.
     #[error("{0}")]
     Refused(String),
-    /// The database is out of reach, or changes cannot be streamed now.
+    /// The database is unavailable, or the stream could not be started.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Changes of the database, for whoever asks. Clones share them.
+/// Subscribes channels to changes of the database. Clones share their state.
 #[derive(Clone)]
 pub struct PostgresChanges(Arc<Shared>);
 
-/// A channel's request, checked.
+/// A validated subscription that is not active yet.
 pub struct PreparedSubscription {
     shared: Arc<Shared>,
     spec: SubscriptionSpec,
@@ -63,10 +64,10 @@ pub struct PreparedSubscription {
     validation: Result<Limitations, SubscribeError>,
 }
 
-/// What will never come of what is asked for, and why; said to the subscriber with the confirmation.
+/// Reasons why some changes are never delivered to a subscriber, sent with the confirmation.
 type Limitations = Vec<Arc<str>>;
 
-/// A channel's place; given up when dropped.
+/// An active subscription; ends when dropped.
 pub struct Subscription {
     shared: Arc<Shared>,
     id: ChannelId,
@@ -78,12 +79,13 @@ pub struct Subscription {
 
 impl std::fmt::Debug for PreparedSubscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prepared").field("checked", &self.validation).finish_non_exhaustive()
+        f.debug_struct("PreparedSubscription").field("validation", &self.validation).finish_non_exhaustive()
     }
 }
 
 impl PostgresChanges {
-    /// Changes of `database`, delivered to `sink` by the engine, whose task the caller runs.
+    /// Creates the handle and the engine for `database`. The caller runs the engine's task; changes are delivered to
+    /// `sink`.
     #[must_use]
     pub fn new(
         database: Database,
@@ -102,50 +104,45 @@ impl PostgresChanges {
         (Self(shared), engine)
     }
 
-    /// Checks what a channel asks for, and waits until changes are streamed, a bounded time. The result is told to the
-    /// channel only when it is [seated](Prepared::activate), behind the reply to its join.
+    /// Validates a subscription and waits up to 2 seconds for the stream. The result is sent to the channel by
+    /// [`PreparedSubscription::activate`], after the reply to its join.
     pub async fn prepare(
         &self,
         topic: Arc<str>,
         requested: &[RequestedBinding],
         is_legacy: bool,
-        claimant: Arc<ChannelPrincipal>,
+        principal: Arc<ChannelPrincipal>,
     ) -> PreparedSubscription {
         let mut bindings = Vec::with_capacity(requested.len());
-        let mut checked = Ok(Limitations::new());
+        let mut validation = Ok(Limitations::new());
         for requested in requested {
             match &requested.params {
                 Ok(params) => bindings.push(Binding { id: requested.id(), params: params.clone() }),
                 Err(error) => {
-                    checked = checked.and(Err(SubscribeError::Refused(error.to_string())));
+                    validation = validation.and(Err(SubscribeError::Refused(error.to_string())));
                 }
             }
         }
-        let interest = SubscriptionSpec { topic, bindings: bindings.into(), is_legacy };
-        if checked.is_ok() {
-            checked = validate_and_wait(&self.0, &interest, &claimant).await;
+        let spec = SubscriptionSpec { topic, bindings: bindings.into(), is_legacy };
+        if validation.is_ok() {
+            validation = validate_and_wait(&self.0, &spec, &principal).await;
         }
-        PreparedSubscription {
-            shared: Arc::clone(&self.0),
-            spec: interest,
-            principal: claimant,
-            validation: checked,
-        }
+        PreparedSubscription { shared: Arc::clone(&self.0), spec, principal, validation }
     }
 
-    /// Waits until changes are streamed; false if they are not after `patience`.
-    pub async fn wait_until_streaming(&self, patience: Duration) -> bool {
+    /// Waits until changes are streamed; false if they are not within the timeout.
+    pub async fn wait_until_streaming(&self, wait_timeout: Duration) -> bool {
         let mut state = self.0.stream_state.subscribe();
-        timeout(patience, state.wait_for(|state| *state == StreamState::Streaming)).await.is_ok()
+        timeout(wait_timeout, state.wait_for(|state| *state == StreamState::Streaming)).await.is_ok()
     }
 
-    /// How many channels hear changes here.
+    /// Number of subscriptions on this node.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
         self.0.registry.len()
     }
 
-    /// Whether changes are streamed.
+    /// State of the stream of changes.
     #[must_use]
     pub fn stream_state(&self) -> StreamState {
         self.0.stream_state.borrow().clone()
@@ -153,35 +150,29 @@ impl PostgresChanges {
 }
 
 impl PreparedSubscription {
-    /// Why it would be told that it hears nothing, if so.
+    /// The validation error, if any.
     #[must_use]
     pub fn error(&self) -> Option<&SubscribeError> {
         self.validation.as_ref().err()
     }
 
-    /// Seats the channel. `reply` sends the reply to its join; no change comes before that, and what is committed after
-    /// the client read `Subscribed to PostgreSQL` comes. What went wrong is told to `ears`, and tried again if that
-    /// can help.
+    /// Registers the channel. `reply` sends the reply to its join; no change is delivered before that. Changes that
+    /// are committed after the client received `Subscribed to PostgreSQL` are delivered. An error is sent to the
+    /// channel; if a retry can help, subscribing is retried in the background.
     pub fn activate(
         self,
         (id, conn): (ChannelId, ConnId),
-        ears: Arc<dyn SystemMessageSink>,
+        system_messages: Arc<dyn SystemMessageSink>,
         reply: impl FnOnce(),
     ) -> Subscription {
-        let Self { shared, spec: interest, principal: claimant, validation: checked } = self;
-        let subscription = Subscription {
-            shared,
-            id,
-            spec: interest,
-            conn,
-            system_messages: ears,
-            retry_task: Mutex::default(),
-        };
-        match checked {
-            Ok(notes) => subscription.register(claimant, &notes, reply),
+        let Self { shared, spec, principal, validation } = self;
+        let subscription =
+            Subscription { shared, id, spec, conn, system_messages, retry_task: Mutex::default() };
+        match validation {
+            Ok(limitations) => subscription.register(principal, &limitations, reply),
             Err(error) => {
                 reply();
-                subscription.report_and_retry(error, claimant);
+                subscription.report_and_retry(error, principal);
             }
         }
         subscription
@@ -189,53 +180,59 @@ impl PreparedSubscription {
 }
 
 impl Subscription {
-    /// The channel acts as somebody else from now on: what it asks for is checked again, and confirmed again.
-    pub async fn replace_principal(&self, claimant: Arc<ChannelPrincipal>) {
-        if let Some(trying) = self.retry_task.lock().take() {
-            trying.abort();
+    /// Replaces the principal: validates the subscription and confirms it again.
+    pub async fn replace_principal(&self, principal: Arc<ChannelPrincipal>) {
+        if let Some(retry_task) = self.retry_task.lock().take() {
+            retry_task.abort();
         }
-        match validate_and_wait(&self.shared, &self.spec, &claimant).await {
-            Ok(notes) if self.shared.registry.contains(self.id) => {
-                self.shared.registry.replace_principal(self.id, claimant);
-                send_limitations(&*self.system_messages, &notes);
+        match validate_and_wait(&self.shared, &self.spec, &principal).await {
+            Ok(limitations) if self.shared.registry.contains(self.id) => {
+                self.shared.registry.replace_principal(self.id, principal);
+                send_limitations(&*self.system_messages, &limitations);
             }
-            Ok(notes) => self.register(claimant, &notes, || {}),
+            Ok(limitations) => self.register(principal, &limitations, || {}),
             Err(error) => {
-                // The new token may see less: the old one's rights end here.
+                // The new principal may have fewer rights, so the old one's must not be used any longer.
                 self.shared.registry.remove(self.id);
-                self.report_and_retry(error, claimant);
+                self.report_and_retry(error, principal);
             }
         }
     }
 
-    fn register(&self, claimant: Arc<ChannelPrincipal>, notes: &[Arc<str>], reply: impl FnOnce()) {
-        let ears = Arc::clone(&self.system_messages);
-        self.shared.registry.register((self.id, self.conn), self.spec.clone(), claimant, ears, reply);
+    fn register(&self, principal: Arc<ChannelPrincipal>, limitations: &[Arc<str>], reply: impl FnOnce()) {
+        let system_messages = Arc::clone(&self.system_messages);
+        self.shared.registry.register(
+            (self.id, self.conn),
+            self.spec.clone(),
+            principal,
+            system_messages,
+            reply,
+        );
         self.shared.start_requested.notify_one();
-        send_limitations(&*self.system_messages, notes);
+        send_limitations(&*self.system_messages, limitations);
     }
 
-    fn report_and_retry(&self, error: SubscribeError, claimant: Arc<ChannelPrincipal>) {
+    fn report_and_retry(&self, error: SubscribeError, principal: Arc<ChannelPrincipal>) {
         self.system_messages.send(false, &error.to_string());
         if matches!(error, SubscribeError::Refused(_)) {
             return;
         }
-        let (shared, interest, ears) =
+        let (shared, spec, system_messages) =
             (Arc::clone(&self.shared), self.spec.clone(), Arc::clone(&self.system_messages));
-        let seat = (self.id, self.conn);
-        // Ends with the subscription, which aborts it.
-        let trying = tokio::spawn(async move {
+        let ids = (self.id, self.conn);
+        // Dropping the subscription aborts the task.
+        let retry_task = tokio::spawn(async move {
             loop {
-                let pause = rand::rng().random_range(RETRY_DELAY_SECONDS);
-                sleep(Duration::from_secs_f64(pause)).await;
-                match validate_and_wait(&shared, &interest, &claimant).await {
-                    Ok(notes) => {
-                        shared.registry.register(seat, interest, claimant, Arc::clone(&ears), || {});
-                        send_limitations(&*ears, &notes);
+                let delay_seconds = rand::rng().random_range(RETRY_DELAY_SECONDS);
+                sleep(Duration::from_secs_f64(delay_seconds)).await;
+                match validate_and_wait(&shared, &spec, &principal).await {
+                    Ok(limitations) => {
+                        shared.registry.register(ids, spec, principal, Arc::clone(&system_messages), || {});
+                        send_limitations(&*system_messages, &limitations);
                         return;
                     }
                     Err(error) => {
-                        ears.send(false, &error.to_string());
+                        system_messages.send(false, &error.to_string());
                         if matches!(error, SubscribeError::Refused(_)) {
                             return;
                         }
@@ -243,60 +240,61 @@ impl Subscription {
                 }
             }
         });
-        *self.retry_task.lock() = Some(trying.abort_handle());
+        *self.retry_task.lock() = Some(retry_task.abort_handle());
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(trying) = self.retry_task.lock().take() {
-            trying.abort();
+        if let Some(retry_task) = self.retry_task.lock().take() {
+            retry_task.abort();
         }
         self.shared.registry.remove(self.id);
     }
 }
 
-fn send_limitations(ears: &dyn SystemMessageSink, notes: &[Arc<str>]) {
-    for note in notes {
-        ears.send(true, note);
+fn send_limitations(system_messages: &dyn SystemMessageSink, limitations: &[Arc<str>]) {
+    for limitation in limitations {
+        system_messages.send(true, limitation);
     }
 }
 
-/// Whether what is asked for is fine and changes are streamed; what will never come all the same.
+/// Validates the bindings and waits for the stream; returns the limitations.
 async fn validate_and_wait(
     shared: &Shared,
-    interest: &SubscriptionSpec,
-    claimant: &ChannelPrincipal,
+    spec: &SubscriptionSpec,
+    principal: &ChannelPrincipal,
 ) -> Result<Limitations, SubscribeError> {
     shared.registry.restart_idle_timer();
     shared.start_requested.notify_one();
-    let mut notes = Limitations::new();
-    for binding in interest.bindings.iter() {
-        for note in shared.validator.validate(&shared.database, &binding.params, &claimant.role).await?.iter()
+    let mut limitations = Limitations::new();
+    for binding in spec.bindings.iter() {
+        for limitation in
+            shared.validator.validate(&shared.database, &binding.params, &principal.role).await?.iter()
         {
-            if !notes.contains(note) {
-                notes.push(Arc::clone(note));
+            if !limitations.contains(limitation) {
+                limitations.push(Arc::clone(limitation));
             }
         }
     }
     let mut state = shared.stream_state.subscribe();
-    let decided = timeout(STREAM_START_TIMEOUT, state.wait_for(|state| *state != StreamState::Stopped)).await;
-    match decided {
+    let started = timeout(STREAM_START_TIMEOUT, state.wait_for(|state| *state != StreamState::Stopped)).await;
+    match started {
         Ok(Ok(state)) => match &*state {
-            StreamState::Failed(why) => {
-                Err(SubscribeError::Unavailable(format!("Changes cannot be streamed: {why}")))
+            StreamState::Failed(reason) => {
+                Err(SubscribeError::Unavailable(format!("Changes cannot be streamed: {reason}")))
             }
-            _ => Ok(notes),
+            _ => Ok(limitations),
         },
-        // Seated anyway: it is confirmed as soon as the stream runs.
-        _ => Ok(notes),
+        // The channel is registered anyway, and confirmed when the stream starts.
+        _ => Ok(limitations),
     }
 }
 
-/// When a good answer came, and what was noted with it.
+/// Time and result of a successful validation.
 type CachedCheck = (Instant, Arc<Limitations>);
 
-/// What has been asked of the database about parameters.
+/// Validates parameters in the database and caches the results.
 #[derive(Default)]
 pub(super) struct ParamsValidator {
     cache: Mutex<HashMap<(SubscriptionParams, Box<str>), CachedCheck>>,
@@ -311,18 +309,18 @@ impl ParamsValidator {
         role: &str,
     ) -> Result<Arc<Limitations>, SubscribeError> {
         let key = (params.clone(), role.into());
-        if let Some((at, notes)) = self.cache.lock().get(&key)
-            && at.elapsed() < CHECK_CACHE_TTL
+        if let Some((cached_at, limitations)) = self.cache.lock().get(&key)
+            && cached_at.elapsed() < CHECK_CACHE_TTL
         {
-            return Ok(Arc::clone(notes));
+            return Ok(Arc::clone(limitations));
         }
-        let notes = Arc::new(self.query_database(database, params, role).await?);
-        let mut good = self.cache.lock();
-        if good.len() >= MAX_CACHED_CHECKS {
-            good.clear();
+        let limitations = Arc::new(self.query_database(database, params, role).await?);
+        let mut cache = self.cache.lock();
+        if cache.len() >= MAX_CACHED_CHECKS {
+            cache.clear();
         }
-        good.insert(key, (Instant::now(), Arc::clone(&notes)));
-        Ok(notes)
+        cache.insert(key, (Instant::now(), Arc::clone(&limitations)));
+        Ok(limitations)
     }
 
     async fn query_database(
@@ -343,16 +341,17 @@ impl ParamsValidator {
                 params.describe()
             )));
         }
-        let asked = ParamsToCheck {
+        let to_check = ParamsToCheck {
             columns: params.filters.iter().map(|filter| &*filter.column).collect(),
             operators: params.filters.iter().map(|filter| filter.operator.as_str()).collect(),
             values: params.filters.iter().map(|filter| &*filter.value).collect(),
             select: params.select.iter().flatten().map(|name| &**name).collect(),
         };
-        // Without conditions only the role is in question, and one table tells.
-        let tables = if asked.columns.is_empty() && asked.select.is_empty() { &tables[..1] } else { &tables };
+        // Without filters and `select` the result depends only on the role, so one table is enough.
+        let tables =
+            if to_check.columns.is_empty() && to_check.select.is_empty() { &tables[..1] } else { &tables };
         for table in tables {
-            if let Err(error) = postgres_changes::check_params(&client, table.oid, role, &asked).await {
+            if let Err(error) = postgres_changes::check_params(&client, table.oid, role, &to_check).await {
                 let Some(db) = database_error(&error).filter(|db| !is_outage(db.code().code())) else {
                     return Err(unavailable(error));
                 };
@@ -366,16 +365,17 @@ impl ParamsValidator {
                 )));
             }
         }
-        // Who asks for all tables is not told of each that is none of its business.
+        // Limitations are not reported for subscriptions to several tables.
         let [table] = tables else { return Ok(Limitations::new()) };
         if &*params.schema == "*" || &*params.table == "*" {
             return Ok(Limitations::new());
         }
-        let notes = postgres_changes::limitations(&client, table.oid, role).await.map_err(unavailable)?;
-        Ok(notes.into_iter().map(Arc::from).collect())
+        let limitations =
+            postgres_changes::limitations(&client, table.oid, role).await.map_err(unavailable)?;
+        Ok(limitations.into_iter().map(Arc::from).collect())
     }
 
-    /// Looks whether tables have joined or left the publication, and if so checks everybody again.
+    /// Checks whether the tables of the publication have changed; if so, validates all subscriptions again.
     pub(super) async fn recheck_if_publication_changed(
         &self,
         database: &Database,
@@ -385,35 +385,37 @@ impl ParamsValidator {
             let client = database.server_connection().await?;
             postgres_changes::publication_state(&client).await
         };
-        // A database that does not answer is the stream's trouble.
+        // An unavailable database is handled by the stream.
         let Ok(state) = state.await else { return };
         if self.publication_state.swap(state, Ordering::AcqRel) == state {
             return;
         }
         self.cache.lock().clear();
-        let mut refused = HashMap::new();
-        for (interest, claimant) in registry.distinct_specs() {
-            for binding in interest.bindings.iter() {
-                if let Err(SubscribeError::Refused(why)) =
-                    self.validate(database, &binding.params, &claimant.role).await
+        let mut rejected = HashMap::new();
+        for (spec, principal) in registry.distinct_specs() {
+            for binding in spec.bindings.iter() {
+                if let Err(SubscribeError::Refused(reason)) =
+                    self.validate(database, &binding.params, &principal.role).await
                 {
-                    refused.insert((Arc::clone(&interest), Arc::clone(&claimant)), why);
+                    rejected.insert((Arc::clone(&spec), Arc::clone(&principal)), reason);
                     break;
                 }
             }
         }
-        if !refused.is_empty() {
-            registry.evict(|interest, claimant| {
-                refused
+        if !rejected.is_empty() {
+            registry.evict(|spec, principal| {
+                rejected
                     .iter()
-                    .find(|((of, by), _)| **of == *interest && **by == *claimant)
-                    .map(|(_, why)| why.clone())
+                    .find(|((rejected_spec, rejected_principal), _)| {
+                        **rejected_spec == *spec && **rejected_principal == *principal
+                    })
+                    .map(|(_, reason)| reason.clone())
             });
         }
     }
 }
 
-/// What PostgreSQL itself said.
+/// The error that PostgreSQL reported, if any.
 fn database_error(error: &PgError) -> Option<&DbError> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -425,12 +427,12 @@ fn database_error(error: &PgError) -> Option<&DbError> {
     None
 }
 
-/// Shut down, crashed, out of connections or memory: nothing that is asked for is wrong.
+/// Whether the SQLSTATE means that the server is unavailable or out of resources, so the parameters are not at fault.
 fn is_outage(code: &str) -> bool {
     ["57P", "53", "08"].iter().any(|class| code.starts_with(class)) || code == "57014"
 }
 
-/// The name of a SQLSTATE, as the original shows it.
+/// The condition name of a SQLSTATE, as in errors of Supabase Realtime.
 fn sqlstate_name(code: &str) -> &'static str {
     match code {
         "P0001" => "raise_exception",

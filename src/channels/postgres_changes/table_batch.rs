@@ -1,4 +1,4 @@
-//! The changes of a batch by table, and whom each concerns.
+//! Groups the changes of a batch by table and finds the subscriptions that match them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,138 +15,138 @@ use crate::pg::{
     replication::{Cell, Relation, ReplicaIdentity},
 };
 
-/// The changes of one table as it was, and who might hear of them.
+/// The changes of one version of a table, and the subscriptions that include it.
 pub struct TableBatch<'a> {
-    /// Their places in the batch.
+    /// Indexes of the changes in the batch.
     pub change_indexes: Vec<usize>,
-    /// Groups with an entry that means the table.
+    /// Groups with a binding that includes the table.
     pub groups: Vec<&'a SubscriptionGroup>,
-    /// For each filter, whether it holds for each change.
+    /// For each filter, its result for each change.
     pub filter_results: HashMap<&'a Filter, Vec<bool>>,
-    /// For each change the groups with entries that match it, and those entries.
+    /// For each change, the groups with matching bindings, and the IDs of these bindings.
     pub matches: Vec<Vec<(&'a SubscriptionGroup, IdsBySelect<'a>)>>,
 }
 
-/// Ids to name, by the columns that their entries select.
+/// Binding IDs by the columns that the bindings select.
 pub type IdsBySelect<'a> = BTreeMap<Option<&'a [Box<str>]>, Vec<u32>>;
 
-/// The changes by table, with those who might hear of them. `None` if nobody might.
+/// Groups the changes by table. `None` if no subscription includes any of them.
 pub fn group_by_table<'a>(
     batch: &[RowChange],
     snapshot: &'a RegistrySnapshot,
 ) -> Option<Vec<TableBatch<'a>>> {
-    let mut lots: Vec<TableBatch<'a>> = Vec::new();
-    let mut known: HashMap<*const Relation, Option<usize>> = HashMap::new();
-    for (at, changed) in batch.iter().enumerate() {
-        let lot = *known.entry(std::sync::Arc::as_ptr(&changed.relation)).or_insert_with(|| {
-            let relation = &changed.relation;
-            let means = |group: &&SubscriptionGroup| {
+    let mut tables: Vec<TableBatch<'a>> = Vec::new();
+    let mut by_relation: HashMap<*const Relation, Option<usize>> = HashMap::new();
+    for (index, change) in batch.iter().enumerate() {
+        let table = *by_relation.entry(std::sync::Arc::as_ptr(&change.relation)).or_insert_with(|| {
+            let relation = &change.relation;
+            let includes_table = |group: &&SubscriptionGroup| {
                 let mut bindings = group.spec.bindings.iter();
                 bindings.any(|binding| binding.params.includes_table(&relation.schema, &relation.table))
             };
-            let groups: Vec<_> = snapshot.groups.iter().filter(means).collect();
+            let groups: Vec<_> = snapshot.groups.iter().filter(includes_table).collect();
             if groups.is_empty() {
                 return None;
             }
-            lots.push(TableBatch {
+            tables.push(TableBatch {
                 change_indexes: Vec::new(),
                 groups,
                 filter_results: HashMap::new(),
                 matches: Vec::new(),
             });
-            Some(lots.len() - 1)
+            Some(tables.len() - 1)
         });
-        if let Some(lot) = lot {
-            lots[lot].change_indexes.push(at);
+        if let Some(table) = table {
+            tables[table].change_indexes.push(index);
         }
     }
-    (!lots.is_empty()).then_some(lots)
+    (!tables.is_empty()).then_some(tables)
 }
 
 impl TableBatch<'_> {
-    /// The table as it was.
+    /// The table as it was when the rows changed.
     pub fn relation<'b>(&self, batch: &'b [RowChange]) -> &'b std::sync::Arc<Relation> {
         &batch[self.change_indexes[0]].relation
     }
 
-    /// With all filters decided, notes which entries each change matches.
+    /// Finds the bindings that match each change; requires the results of all filters.
     pub fn match_subscriptions(&mut self, batch: &[RowChange]) {
-        let matched = (0..self.change_indexes.len())
+        let matches = (0..self.change_indexes.len())
             .map(|row| self.matching_groups(row, &batch[self.change_indexes[row]]));
-        self.matches = matched.collect();
+        self.matches = matches.collect();
     }
 }
 
 impl<'a> TableBatch<'a> {
-    /// The groups with entries that a change matches: the ids of those, by what they select.
+    /// The groups with bindings that match a change: the binding IDs by selected columns.
     fn matching_groups(
         &self,
         row: usize,
-        changed: &RowChange,
+        change: &RowChange,
     ) -> Vec<(&'a SubscriptionGroup, IdsBySelect<'a>)> {
-        let of = |group: &'a SubscriptionGroup| {
-            let mut matched = IdsBySelect::new();
+        let group_matches = |group: &'a SubscriptionGroup| {
+            let mut matches = IdsBySelect::new();
             for binding in group.spec.bindings.iter() {
                 let params = &binding.params;
-                let holds = |filter| self.filter_results.get(filter).is_some_and(|holds| holds[row]);
-                if params.event.includes(changed.operation)
-                    && params.includes_table(&changed.relation.schema, &changed.relation.table)
-                    && params.filters.iter().all(holds)
+                let is_match = |filter| self.filter_results.get(filter).is_some_and(|results| results[row]);
+                if params.event.includes(change.operation)
+                    && params.includes_table(&change.relation.schema, &change.relation.table)
+                    && params.filters.iter().all(is_match)
                 {
-                    matched.entry(params.select.as_deref()).or_default().push(binding.id);
+                    matches.entry(params.select.as_deref()).or_default().push(binding.id);
                 }
             }
-            (!matched.is_empty()).then_some((group, matched))
+            (!matches.is_empty()).then_some((group, matches))
         };
-        self.groups.iter().filter_map(|group| of(group)).collect()
+        self.groups.iter().filter_map(|group| group_matches(group)).collect()
     }
 }
 
-/// Fetches what an update did not touch and the log therefore does not repeat.
+/// Fetches unchanged TOASTed values, which the WAL omits.
 pub async fn fetch_toasted_columns(
     client: &Client,
     batch: &mut [RowChange],
-    lots: &[TableBatch<'_>],
+    tables: &[TableBatch<'_>],
     access: &HashMap<(u32, String), TableAccess>,
 ) -> Result<(), PgError> {
-    for lot in lots {
-        let relation = std::sync::Arc::clone(lot.relation(batch));
+    for table in tables {
+        let relation = std::sync::Arc::clone(table.relation(batch));
         if relation.identity == ReplicaIdentity::Full {
             continue;
         }
-        let Some(any) = access.iter().find(|((oid, _), _)| *oid == relation.oid).map(|(_, access)| access)
+        let Some(access) = access.iter().find(|((oid, _), _)| *oid == relation.oid).map(|(_, access)| access)
         else {
             continue;
         };
-        for at in &lot.change_indexes {
-            let Some(new) = &batch[*at].new else { continue };
-            let missing: Vec<usize> =
+        for index in &table.change_indexes {
+            let Some(new) = &batch[*index].new else { continue };
+            let unchanged: Vec<usize> =
                 (0..new.len()).filter(|column| new[*column] == Cell::Unchanged).collect();
-            if missing.is_empty() || any.key_columns.is_empty() {
+            if unchanged.is_empty() || access.key_columns.is_empty() {
                 continue;
             }
-            let names: Vec<&str> = missing.iter().map(|column| &*relation.columns[*column].name).collect();
-            let key: Vec<(&str, &str, &str)> = any
+            let names: Vec<&str> = unchanged.iter().map(|column| &*relation.columns[*column].name).collect();
+            let key: Vec<(&str, &str, &str)> = access
                 .key_columns
                 .iter()
-                .zip(&any.key_types)
-                .filter_map(|(name, of)| {
-                    let column = batch[*at].column_index(name)?;
-                    Some((&**name, &**of, new[column].text()?))
+                .zip(&access.key_types)
+                .filter_map(|(name, type_name)| {
+                    let column = batch[*index].column_index(name)?;
+                    Some((&**name, &**type_name, new[column].text()?))
                 })
                 .collect();
-            match postgres_changes::fetch_columns_by_key(client, &any.qualified_name, &names, &key).await {
+            match postgres_changes::fetch_columns_by_key(client, &access.qualified_name, &names, &key).await {
                 Ok(Some(values)) => {
-                    if let Some(new) = &mut batch[*at].new {
-                        for (column, value) in missing.into_iter().zip(values) {
+                    if let Some(new) = &mut batch[*index].new {
+                        for (column, value) in unchanged.into_iter().zip(values) {
                             new[column] = value.map_or(Cell::Null, |text| Cell::Text(text.into()));
                         }
                     }
                 }
                 Ok(None) => {}
                 Err(error @ PgError::Unavailable(_)) => return Err(error),
-                // The table is not what it was, or not ours to read: the value stays unknown.
-                Err(error) => tracing::debug!(%error, "an untouched value could not be fetched"),
+                // The table was altered or the server may not read it: the value stays unknown.
+                Err(error) => tracing::debug!(%error, "fetching unchanged TOASTed values failed"),
             }
         }
     }

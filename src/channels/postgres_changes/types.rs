@@ -1,4 +1,4 @@
-//! What the catalogue says of types, as far as rendering and comparing values needs it.
+//! Cache of the type information that rendering and comparing values needs.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,10 +12,10 @@ use tokio_postgres::Client;
 pub use crate::pg::queries::postgres_changes::{TypeInfo, TypeKind};
 use crate::pg::{PgError, queries::postgres_changes};
 
-/// Types change rarely and tell nobody: what is known of them is believed for so long.
+/// How long types are cached. PostgreSQL does not report changes of types.
 const TYPE_CACHE_TTL: Duration = Duration::from_secs(30);
 
-/// The types seen so far.
+/// Types by OID. All are dropped when the TTL has passed.
 #[derive(Debug, Default)]
 pub struct TypeCache {
     by_oid: HashMap<u32, Arc<TypeInfo>>,
@@ -23,65 +23,63 @@ pub struct TypeCache {
 }
 
 impl TypeCache {
-    /// Learns types and what they are made of, as far as they are not known.
+    /// Loads the types that are not cached, with their element, base and attribute types.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// If the database does not respond.
     pub async fn load(&mut self, client: &Client, oids: &HashSet<u32>) -> Result<(), PgError> {
-        if self.filled_at.is_none_or(|since| since.elapsed() > TYPE_CACHE_TTL) {
+        if self.filled_at.is_none_or(|filled_at| filled_at.elapsed() > TYPE_CACHE_TTL) {
             self.by_oid.clear();
             self.filled_at = Some(Instant::now());
         }
-        let mut wanted: Vec<u32> =
+        let mut to_load: Vec<u32> =
             oids.iter().copied().filter(|oid| !self.by_oid.contains_key(oid)).collect();
-        while !wanted.is_empty() {
-            wanted.sort_unstable();
-            wanted.dedup();
-            let mut next = Vec::new();
-            for (oid, found) in postgres_changes::load_types(client, &wanted).await? {
-                match &found.kind {
-                    TypeKind::Array(of, _) | TypeKind::Domain(of) => next.push(*of),
-                    TypeKind::Composite(attributes) => next.extend(attributes.iter().map(|(_, of)| *of)),
+        while !to_load.is_empty() {
+            to_load.sort_unstable();
+            to_load.dedup();
+            let mut inner_oids = Vec::new();
+            for (oid, info) in postgres_changes::load_types(client, &to_load).await? {
+                match &info.kind {
+                    TypeKind::Array(inner, _) | TypeKind::Domain(inner) => inner_oids.push(*inner),
+                    TypeKind::Composite(attributes) => {
+                        inner_oids.extend(attributes.iter().map(|(_, inner)| *inner))
+                    }
                     _ => {}
                 }
-                self.by_oid.insert(oid, Arc::new(found));
+                self.by_oid.insert(oid, Arc::new(info));
             }
-            // A type that was dropped meanwhile: its values are shown as the text they came as.
-            for oid in wanted {
+            // A dropped type: its values are rendered as text.
+            for oid in to_load {
                 self.by_oid.entry(oid).or_insert_with(|| {
-                    let unknown = Box::from("unknown");
-                    Arc::new(TypeInfo {
-                        name: unknown,
-                        qualified: "pg_catalog.text".into(),
-                        kind: TypeKind::Other,
-                    })
+                    let name = Box::from("unknown");
+                    Arc::new(TypeInfo { name, qualified: "pg_catalog.text".into(), kind: TypeKind::Other })
                 });
             }
-            next.retain(|oid| !self.by_oid.contains_key(oid));
-            wanted = next;
+            inner_oids.retain(|oid| !self.by_oid.contains_key(oid));
+            to_load = inner_oids;
         }
         Ok(())
     }
 
-    /// A type that has been learned.
+    /// Returns a loaded type.
     #[must_use]
     pub fn get(&self, oid: u32) -> Option<&Arc<TypeInfo>> {
         self.by_oid.get(&oid)
     }
 
-    /// What a type is under its domains.
+    /// The kind of a type; for a domain, the kind of its base type.
     #[must_use]
     pub fn base_kind(&self, oid: u32) -> &TypeKind {
-        let mut kind = self.by_oid.get(&oid).map_or(&TypeKind::Other, |found| &found.kind);
-        // A domain's base was made before it, so this ends; the bound is for a catalogue that lies.
+        let mut kind = self.by_oid.get(&oid).map_or(&TypeKind::Other, |info| &info.kind);
+        // Domains cannot be cyclic; the bound guards against an inconsistent catalog.
         for _ in 0..32 {
-            let TypeKind::Domain(of) = kind else { break };
-            kind = self.by_oid.get(of).map_or(&TypeKind::Other, |found| &found.kind);
+            let TypeKind::Domain(inner) = kind else { break };
+            kind = self.by_oid.get(inner).map_or(&TypeKind::Other, |info| &info.kind);
         }
         kind
     }
 
-    /// Whether values can be rendered here. If not, PostgreSQL is asked.
+    /// Whether values can be rendered in memory. If not, PostgreSQL renders them.
     #[must_use]
     pub fn can_render(&self, oid: u32) -> bool {
         self.can_render_within(oid, 32)
@@ -93,9 +91,9 @@ impl TypeCache {
         }
         match self.base_kind(oid) {
             TypeKind::Opaque => false,
-            TypeKind::Array(of, _) => self.can_render_within(*of, depth - 1),
+            TypeKind::Array(inner, _) => self.can_render_within(*inner, depth - 1),
             TypeKind::Composite(attributes) => {
-                attributes.iter().all(|(_, of)| self.can_render_within(*of, depth - 1))
+                attributes.iter().all(|(_, inner)| self.can_render_within(*inner, depth - 1))
             }
             _ => true,
         }
@@ -103,9 +101,9 @@ impl TypeCache {
 
     #[cfg(test)]
     pub(super) fn for_test(types: impl IntoIterator<Item = (u32, TypeKind)>) -> Self {
-        let known = types.into_iter().map(|(oid, kind)| {
+        let by_oid = types.into_iter().map(|(oid, kind)| {
             (oid, Arc::new(TypeInfo { name: "t".into(), qualified: "pg_catalog.t".into(), kind }))
         });
-        Self { by_oid: known.collect(), filled_at: Some(Instant::now()) }
+        Self { by_oid: by_oid.collect(), filled_at: Some(Instant::now()) }
     }
 }

@@ -1,11 +1,11 @@
-//! What changed in a room, as clients are told.
+//! The difference between two presence states of a topic, as sent to clients.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{Meta, PhxRef, PresenceKey, PresencePayload};
 
-/// One meta that came or went.
+/// A meta that joined or left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DiffEntry {
     key: PresenceKey,
@@ -21,8 +21,8 @@ impl DiffEntry {
     }
 }
 
-/// The difference between two states of a room. Whoever has the first and applies it (first the joins, then the
-/// leaves, each by its ref) has the second; it names no key in its leaves that the first did not have.
+/// The difference between two states of a topic. A client that applies it to the first state (joins, then
+/// leaves, each by its ref) has the second. `leaves` contains only keys of the first state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
     pub(super) joins: SmallVec<[DiffEntry; 1]>,
@@ -30,18 +30,17 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.joins.is_empty() && self.leaves.is_empty()
     }
 
-    /// The payload of `presence_diff`.
+    /// Encodes the payload of `presence_diff`.
     #[must_use]
     pub fn into_payload(mut self) -> Bytes {
-        let lines = self.joins.iter().chain(&self.leaves);
-        let room = lines.map(|line| line.key.len() + line.payload.len() + 80).sum::<usize>() + 24;
-        let mut out = Vec::with_capacity(room);
+        let entries = self.joins.iter().chain(&self.leaves);
+        let capacity = entries.map(|entry| entry.key.len() + entry.payload.len() + 80).sum::<usize>() + 24;
+        let mut out = Vec::with_capacity(capacity);
         out.extend_from_slice(b"{\"joins\":");
         write_entries(&mut out, &mut self.joins);
         out.extend_from_slice(b",\"leaves\":");
@@ -51,13 +50,16 @@ impl Diff {
     }
 }
 
-fn write_entries(out: &mut Vec<u8>, lines: &mut [DiffEntry]) {
-    // A key is named once.
-    lines.sort_by(|one, other| one.key.cmp(&other.key));
-    write_groups(out, lines.iter().map(|line| (&line.key, line.phx_ref, line.previous, &line.payload)));
+fn write_entries(out: &mut Vec<u8>, entries: &mut [DiffEntry]) {
+    // Group the metas of a key: each key is written once.
+    entries.sort_by(|one, other| one.key.cmp(&other.key));
+    write_groups(
+        out,
+        entries.iter().map(|entry| (&entry.key, entry.phx_ref, entry.previous, &entry.payload)),
+    );
 }
 
-/// Appends `{"key":{"metas":[…]},…}`; metas of one key stand together.
+/// Appends `{"key":{"metas":[…]},…}`. Metas of one key must be adjacent.
 pub(super) fn write_groups<'a>(
     out: &mut Vec<u8>,
     metas: impl Iterator<Item = (&'a PresenceKey, PhxRef, Option<PhxRef>, &'a PresencePayload)>,
@@ -71,7 +73,7 @@ pub(super) fn write_groups<'a>(
             if open.is_some() {
                 out.extend_from_slice(b"]},");
             }
-            serde_json::to_writer(&mut *out, key).expect("a string is written into memory");
+            serde_json::to_writer(&mut *out, key).expect("writing to a vector succeeds");
             out.extend_from_slice(b":{\"metas\":[");
             open = Some(key);
         }

@@ -1,4 +1,4 @@
-//! What a channel tracks: a JSON object that goes on as the text it came as.
+//! The payload that a channel tracks: a JSON object, forwarded as the text that the client sent.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,55 +6,55 @@ use serde_json::value::RawValue;
 
 use super::PhxRef;
 
-/// Up to this size two payloads that differ as text are compared as JSON too. A client that sends the same again
-/// writes the same text; whoever does not, and tracks more than this, gets a diff too many.
+/// Up to this size payloads with different text are also compared as JSON. Clients repeat the same text; one
+/// that does not, with a larger payload, causes one redundant diff.
 const MAX_COMPARED_BYTES: usize = 16 * 1024;
-/// And up to this depth: recursion must be bounded.
+/// Maximum depth of the comparison as JSON. Bounds the recursion.
 const MAX_COMPARED_DEPTH: usize = 64;
 
-/// What clients must not name themselves: it would stand beside the server's own.
+/// Keys that clients must not set: they would duplicate those of the server.
 const RESERVED_KEYS: [&str; 2] = ["phx_ref", "phx_ref_prev"];
 
-/// A track payload must be a JSON object.
+/// The tracked payload is not a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Presence track payload must be a map")]
 pub struct NotAnObject;
 
-/// The object that a client tracks, without its braces and without `phx_ref` and `phx_ref_prev`; otherwise as it
-/// came: numbers of any size, the order of keys and white space are kept. Cheap to clone.
+/// The members of a tracked object, without braces, `phx_ref` and `phx_ref_prev`. Otherwise the text of the
+/// client: numbers of any size, order of keys and white space are kept. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresencePayload(Arc<str>);
 
 impl PresencePayload {
-    /// What a client wants to track.
+    /// Reads the payload that a client tracks.
     ///
     /// # Errors
     ///
-    /// When it is no object.
+    /// The value is not an object.
     pub fn new(json: &RawValue) -> Result<Self, NotAnObject> {
         let inner = json.get().trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         let inner = inner.ok_or(NotAnObject)?.trim();
-        // An escaped key may spell a reserved one too.
+        // An escaped key may also spell a reserved one.
         let suspicious = inner.contains("phx_ref") || inner.contains("\\u");
         Ok(Self(if suspicious { without_reserved(inner).into() } else { inner.into() }))
     }
 
-    /// From a row: the text of a whole object, as [`to_json`](Self::to_json) writes it.
+    /// Reads the object from a row, as written by [`to_json`](Self::to_json).
     ///
     /// # Errors
     ///
-    /// When it is no JSON, or no object.
+    /// The text is not JSON or not an object.
     pub fn from_json(text: &str) -> Result<Self, NotAnObject> {
         Self::new(serde_json::from_str(text).map_err(|_| NotAnObject)?)
     }
 
-    /// The object itself.
+    /// The complete object as JSON text.
     #[must_use]
     pub fn to_json(&self) -> String {
         format!("{{{}}}", self.0)
     }
 
-    /// Bytes of text.
+    /// Length of the text in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -66,7 +66,7 @@ impl PresencePayload {
         self.0.is_empty()
     }
 
-    /// Whether both say the same: as text, or as JSON values where the numbers are written alike.
+    /// Whether both are equal as text, or as JSON values with numbers compared as written.
     #[must_use]
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self == other
@@ -74,7 +74,7 @@ impl PresencePayload {
                 && json_equivalent(&self.to_json(), &other.to_json(), MAX_COMPARED_DEPTH))
     }
 
-    /// Appends the meta: the object with its refs in front.
+    /// Appends the meta: the object with its refs as first members.
     pub fn write_meta(&self, out: &mut Vec<u8>, phx_ref: PhxRef, previous: Option<PhxRef>) {
         out.extend_from_slice(b"{\"phx_ref\":\"");
         out.extend_from_slice(&phx_ref.encode());
@@ -91,17 +91,17 @@ impl PresencePayload {
     }
 }
 
-/// The members of an object's inside whose names are not reserved, joined again.
+/// Removes members with reserved keys.
 fn without_reserved(inner: &str) -> String {
     let kept: Vec<&str> = members(inner).into_iter().filter(|member| !is_reserved(member)).collect();
     kept.join(",")
 }
 
-/// The members of an object's inside, cut at the commas between them. The text is valid JSON.
+/// Splits the inside of a valid JSON object at its top-level commas.
 fn members(inner: &str) -> Vec<&str> {
     let (mut members, mut start, mut depth, mut in_string, mut escaped) =
         (Vec::new(), 0, 0_usize, false, false);
-    for (at, byte) in inner.bytes().enumerate() {
+    for (index, byte) in inner.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
@@ -110,8 +110,8 @@ fn members(inner: &str) -> Vec<&str> {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
             b',' if depth == 0 => {
-                members.push(&inner[start..at]);
-                start = at + 1;
+                members.push(&inner[start..index]);
+                start = index + 1;
             }
             _ => {}
         }
@@ -122,11 +122,12 @@ fn members(inner: &str) -> Vec<&str> {
 
 fn is_reserved(member: &str) -> bool {
     let mut name = serde_json::Deserializer::from_str(member).into_iter::<String>();
-    // A name that is no text for us (half a surrogate pair) is none of ours either.
+    // A key that is not valid Unicode (half a surrogate pair) is not reserved.
     matches!(name.next(), Some(Ok(name)) if RESERVED_KEYS.contains(&name.as_str()))
 }
 
-/// Whether two JSON texts say the same. Numbers are compared as written: no float may round two into one.
+/// Whether two JSON texts have equal values. Numbers are compared as text, so that no rounding makes two
+/// equal.
 fn json_equivalent(one: &str, other: &str, depth: usize) -> bool {
     if one == other {
         return true;
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ref_goes_in_front_and_the_rest_stays_as_it_was() {
+    fn the_ref_comes_first_and_the_rest_is_unchanged() {
         assert_eq!(meta("{}"), r#"{"phx_ref":"R"}"#);
         assert_eq!(meta(" { } "), r#"{"phx_ref":"R"}"#);
         assert_eq!(
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_names_the_ref_that_it_replaces() {
+    fn an_update_contains_the_previous_ref() {
         let refs = PhxRefs::new();
         let (old, new) = (refs.next(), refs.next());
         let mut out = Vec::new();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn refs_of_the_clients_own_are_dropped_however_they_are_spelt() {
+    fn reserved_keys_of_clients_are_removed_even_if_escaped() {
         assert_eq!(meta(r#"{"phx_ref":"mine"}"#), r#"{"phx_ref":"R"}"#);
         assert_eq!(
             meta(r#"{"a":{"phx_ref":[1,2]},"phx_ref":{"b":"},"},"c":"phx_ref, \"","phx_ref_prev":null}"#),
@@ -206,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn only_objects_are_tracked() {
+    fn only_objects_are_accepted() {
         for text in ["1", "null", "[]", "\"{}\"", "true"] {
             assert_eq!(PresencePayload::from_json(text), Err(NotAnObject), "{text}");
         }
     }
 
     #[test]
-    fn the_same_said_differently_is_the_same() {
+    fn equal_json_values_are_equivalent() {
         let same = |one, other| payload(one).is_equivalent(&payload(other));
         assert!(same(r#"{"a":1,"b":[1, {"c":"é"}]}"#, r#"{"b": [1,{"c":"\u00e9"}], "a":1}"#));
         assert!(!same(r#"{"a":1}"#, r#"{"a":2}"#));
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deep_or_long_is_compared_as_text() {
+    fn deep_or_long_payloads_are_compared_as_text() {
         let deep = |space: &str| format!("{{\"a\":{}{space}{}}}", "[".repeat(5_000), "]".repeat(5_000));
         assert!(payload(&deep(" ")).is_equivalent(&payload(&deep(" "))));
         assert!(!payload(&deep(" ")).is_equivalent(&payload(&deep(""))));

@@ -1,11 +1,11 @@
-//! Who is present in a room, and what they say of themselves.
+//! Channel presence: who is present in a topic, with one tracked object per channel.
 //!
-//! A channel may *track* one object under its key. [`Roster`] is the pure model of one room: it says what each change
-//! means for those who watch ([`Diff`]) and what a newcomer is told (`presence_state`). What is tracked stays the
-//! text that it came as ([`Payload`]).
+//! [`PresenceState`] is the pure model of one topic. It returns a [`Diff`] for each change and encodes the
+//! `presence_state` of a new member. A tracked object stays the text that the client sent
+//! ([`PresencePayload`]).
 //!
-//! [`ChannelPresence`] holds the rooms of a node and sees to the order of states and diffs. What its channels track is
-//! also written to `rollcall.presence` ([`rows`]), from where the other nodes learn of it ([`mirror`]).
+//! [`ChannelPresence`] holds the topics of a node and orders states and diffs. What local channels track is
+//! written to `rollcall.presence` ([`store`]), where the other nodes read it ([`remote`]).
 
 mod diff;
 mod meta;

@@ -1,4 +1,4 @@
-//! How one state of one meta is named: clients tell metas apart by it and by nothing else.
+//! Refs of presence metas. Clients identify a meta by its ref alone.
 
 use std::{
     fmt,
@@ -9,16 +9,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 const ORIGIN_BYTES: usize = 6;
 const BYTES: usize = 12;
-/// Characters of a ref on the wire.
+/// Length of an encoded ref in characters.
 pub const PHX_REF_CHARS: usize = 16;
 
-/// A `phx_ref`: who gave it out (random for each process) and the how manieth it is, so two are never the same, also
-/// over nodes and restarts, and of two from one process one sees which is newer.
+/// A `phx_ref`: a random prefix per process and a counter. Refs are unique across nodes and restarts, and
+/// refs of one process are ordered by age.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PhxRef([u8; BYTES]);
 
 impl PhxRef {
-    /// As it goes onto the wire.
+    /// Encodes the ref for the wire.
     #[must_use]
     pub fn encode(self) -> [u8; PHX_REF_CHARS] {
         let mut text = [0; PHX_REF_CHARS];
@@ -27,7 +27,7 @@ impl PhxRef {
         text
     }
 
-    /// From the wire; `None` for what was never a ref.
+    /// Decodes a ref. `None` if the text is not one.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let mut bytes = [0; BYTES];
@@ -35,7 +35,7 @@ impl PhxRef {
         (written == BYTES).then_some(Self(bytes))
     }
 
-    /// Whether it was given out before `other`; false for refs of two processes, which have no order.
+    /// Whether the ref was issued before `other`. False for refs of different processes, which have no order.
     #[must_use]
     pub fn is_older_than(self, other: Self) -> bool {
         self.0[..ORIGIN_BYTES] == other.0[..ORIGIN_BYTES] && self.0 < other.0
@@ -54,7 +54,7 @@ impl fmt::Debug for PhxRef {
     }
 }
 
-/// Gives refs out.
+/// Issues refs.
 #[derive(Debug)]
 pub struct PhxRefs {
     origin: [u8; ORIGIN_BYTES],
@@ -62,13 +62,13 @@ pub struct PhxRefs {
 }
 
 impl PhxRefs {
-    /// For one process: another has other refs.
+    /// Starts with a random prefix.
     #[must_use]
     pub fn new() -> Self {
         Self { origin: rand::random(), issued: AtomicU64::new(0) }
     }
 
-    /// One that nobody has had. 281,000,000,000,000 of them.
+    /// Returns a new ref. The counter has 48 bits.
     #[must_use]
     pub fn next(&self) -> PhxRef {
         let number = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refs_are_sixteen_url_safe_characters_and_read_back() {
+    fn refs_round_trip_as_sixteen_url_safe_characters() {
         let given = PhxRefs::new().next();
         let text = given.to_string();
         assert_eq!(text.len(), PHX_REF_CHARS);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_one_process_shows_and_two_processes_have_none() {
+    fn refs_of_one_process_are_ordered_and_others_are_not() {
         let (here, there) = (PhxRefs::new(), PhxRefs::new());
         let (first, second, foreign) = (here.next(), here.next(), there.next());
         assert!(first.is_older_than(second) && !second.is_older_than(first) && !first.is_older_than(first));

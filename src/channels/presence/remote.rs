@@ -1,9 +1,10 @@
-//! Who is present on the other nodes, as their rows say.
+//! Follows channel presence on the other nodes through their rows.
 //!
-//! A node's rows change and the others are told which in one transaction, and each of them reads those rows: state, not
-//! history, so whatever is missed is made good by reading again. All rows of a node are read when this node starts or
-//! had lost its connection, and when that node wrote them anew. A node whose lease has lapsed has nobody present; one
-//! that has just lost its rows with the database keeps whom it had until it has written them again.
+//! A node changes its rows and notifies the other nodes which, in one transaction; they then read these rows.
+//! Rows are state, not history, so reading again repairs anything missed. All rows of a node are read when
+//! this node starts or reconnects, and when that node has rewritten them. A node whose lease has lapsed has
+//! no presence. A node that has just lost its rows with the database keeps its last known presence until it
+//! has rewritten them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, MemberId, Meta, PhxRef, PresenceKey, PresencePayload, store::PresenceStore};
 use crate::{
-    channels::{ChannelId, Topic, bus::Peers},
+    channels::bus::Peers,
     hub::HubStopped,
-    model::NodeId,
+    model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
         listener::{CHANNEL_PRESENCE, NotificationHandler},
@@ -33,35 +34,35 @@ use crate::{
     telemetry::metric,
 };
 
-/// Channels of one node that may wait to be read; over it all of the node's are.
+/// Maximum pending channels of one node. Beyond it all rows of the node are read.
 const MAX_PENDING_CHANNELS: usize = 4_096;
-/// Channels that are read at once.
+/// Channels read per statement.
 const READ_BATCH_SIZE: usize = 512;
-/// How long one of the statements may take.
+/// Timeout of one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between attempts: doubling, with jitter.
+/// Backoff between failed attempts: doubled each time, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// What was heard of one node and not yet acted upon.
+/// Changes of one node that have not been read.
 #[derive(Debug, PartialEq, Eq)]
 enum PendingChange {
-    /// These channels changed.
+    /// The rows of these channels changed.
     Channels(HashSet<i64>),
-    /// Everything was written anew.
+    /// All rows were rewritten.
     Rewritten,
-    /// It took its leave.
+    /// The node has shut down.
     Left,
 }
 
 #[derive(Default)]
 struct Pending {
     nodes: HashMap<NodeId, PendingChange>,
-    /// Something may have been missed.
+    /// Notifications may have been missed: read everything again.
     resync: bool,
 }
 
-/// What was heard and not yet acted upon. Bounded: it merges.
+/// Changes that have not been read, merged per node and so bounded.
 #[derive(Default)]
 pub struct RemoteChanges {
     pending: Mutex<Pending>,
@@ -70,37 +71,38 @@ pub struct RemoteChanges {
 
 impl RemoteChanges {
     fn record(&self, payload: &str) {
-        let Some((node, what)) = payload.split_once(' ') else { return };
+        let Some((node, change)) = payload.split_once(' ') else { return };
         let Ok(node) = node.parse::<NodeId>() else { return };
-        let mut waiting = self.pending.lock();
-        let news = waiting.nodes.entry(node).or_insert_with(|| PendingChange::Channels(HashSet::new()));
-        match (what, &mut *news) {
-            ("gone", _) => *news = PendingChange::Left,
-            ("*", _) => *news = PendingChange::Rewritten,
+        let mut pending = self.pending.lock();
+        let pending_change =
+            pending.nodes.entry(node).or_insert_with(|| PendingChange::Channels(HashSet::new()));
+        match (change, &mut *pending_change) {
+            ("gone", _) => *pending_change = PendingChange::Left,
+            ("*", _) => *pending_change = PendingChange::Rewritten,
             (_, PendingChange::Rewritten) => {}
-            // It is back: whatever it wrote after its leave is read with the rest.
-            (_, PendingChange::Left) => *news = PendingChange::Rewritten,
+            // The node is back: all its rows are read.
+            (_, PendingChange::Left) => *pending_change = PendingChange::Rewritten,
             (channels, PendingChange::Channels(known)) => {
                 known.extend(channels.split(',').filter_map(|channel| channel.parse::<i64>().ok()));
                 if known.len() > MAX_PENDING_CHANNELS {
-                    *news = PendingChange::Rewritten;
+                    *pending_change = PendingChange::Rewritten;
                 }
             }
         }
-        drop(waiting);
+        drop(pending);
         self.wake.notify_one();
     }
 
     async fn wait_until_nonempty(&self) {
         loop {
-            let woken = self.wake.notified();
+            let notified = self.wake.notified();
             {
-                let waiting = self.pending.lock();
-                if waiting.resync || !waiting.nodes.is_empty() {
+                let pending = self.pending.lock();
+                if pending.resync || !pending.nodes.is_empty() {
                     return;
                 }
             }
-            woken.await;
+            notified.await;
         }
     }
 
@@ -114,7 +116,7 @@ impl RemoteChanges {
     }
 }
 
-/// The listener's end of a [`MirrorInbox`].
+/// Receives channel presence notifications from the listener.
 pub struct RemotePresenceNotifications(pub Arc<RemoteChanges>);
 
 impl NotificationHandler for RemotePresenceNotifications {
@@ -131,19 +133,19 @@ impl NotificationHandler for RemotePresenceNotifications {
     fn on_disconnected(&self) {}
 }
 
-/// What this node believes of another.
+/// Presence of another node as known here.
 #[derive(Default)]
 struct RemoteNode {
-    /// Of the rows that were read as a whole last.
+    /// Generation of the last complete read.
     generation: Option<String>,
     channels: HashMap<i64, (Topic, PresenceKey)>,
 }
 
-/// Why a round did not come to its end.
+/// Why a round was aborted.
 enum RoundError {
-    /// It may be tried again.
+    /// The round can be retried.
     Database(PgError),
-    /// There is nobody left to tell.
+    /// The server is stopping.
     HubStopped,
 }
 
@@ -169,81 +171,72 @@ pub struct RemotePresence {
     database: Database,
     changes: Arc<RemoteChanges>,
     peers: Peers,
-    /// How often it looks for nodes that have come and gone by themselves.
+    /// Interval between queries for nodes that started or died without notification.
     poll_interval: Duration,
     nodes: HashMap<NodeId, RemoteNode>,
     ready: watch::Sender<bool>,
 }
 
 impl RemotePresence {
-    /// Makes the task, which also tells `neighbours` who lives; `lease` is how long a silent node counts as alive.
+    /// Creates the task, which also keeps `peers` up to date. `lease` is how long a silent node counts as
+    /// alive.
     #[must_use]
     pub fn new(
         node: NodeId,
         presence: ChannelPresence,
-        rows: PresenceStore,
+        store: PresenceStore,
         database: Database,
-        inbox: Arc<RemoteChanges>,
-        neighbours: Peers,
+        changes: Arc<RemoteChanges>,
+        peers: Peers,
         lease: Duration,
     ) -> Self {
         let (ready, _) = watch::channel(false);
-        let look_every = lease / 3;
-        Self {
-            node,
-            presence,
-            store: rows,
-            database,
-            changes: inbox,
-            peers: neighbours,
-            poll_interval: look_every,
-            nodes: HashMap::new(),
-            ready,
-        }
+        let poll_interval = lease / 3;
+        Self { node, presence, store, database, changes, peers, poll_interval, nodes: HashMap::new(), ready }
     }
 
-    /// Turns true, and stays so, once everybody who is present elsewhere is known.
+    /// Becomes true once the presence of all other nodes is known, and stays true.
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// Follows the other nodes until stopped.
+    /// Follows the other nodes until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut retry = INITIAL_BACKOFF;
-        let mut look_at = self.next_poll();
+        let mut backoff = INITIAL_BACKOFF;
+        let mut poll_at = self.next_poll();
         loop {
-            let look = select! {
+            let is_poll = select! {
                 () = stop.cancelled() => return,
-                () = sleep_until(look_at) => true,
+                () = sleep_until(poll_at) => true,
                 () = self.changes.wait_until_nonempty() => false,
             };
-            if look {
-                look_at = self.next_poll();
+            if is_poll {
+                poll_at = self.next_poll();
             }
-            let news = self.changes.take();
-            let missed = news.resync;
+            let pending = self.changes.take();
+            let resync = pending.resync;
             let done = select! {
                 () = stop.cancelled() => return,
-                done = self.apply_pending(news, look) => done,
+                done = self.apply_pending(pending, is_poll) => done,
             };
             match done {
                 Ok(()) => {
-                    retry = INITIAL_BACKOFF;
-                    if missed {
+                    backoff = INITIAL_BACKOFF;
+                    if resync {
                         self.ready.send_replace(true);
                     }
                 }
                 Err(RoundError::HubStopped) => return,
                 Err(RoundError::Database(error)) => {
-                    tracing::warn!(error = ?error, "could not read who is present on other nodes");
-                    let pause = retry.mul_f64(rand::rng().random_range(0.5..1.0));
+                    tracing::warn!(error = ?error, "reading channel presence of other nodes failed");
+                    let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
                     select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(pause) => {}
                     }
-                    retry = (retry * 2).min(MAX_BACKOFF);
-                    // What was taken is lost: everything is read again.
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
+                    // The taken changes are lost: read everything again.
                     self.changes.request_resync();
                 }
             }
@@ -254,64 +247,55 @@ impl RemotePresence {
         Instant::now() + self.poll_interval.mul_f64(rand::rng().random_range(0.8..1.0))
     }
 
-    async fn apply_pending(&mut self, news: Pending, look: bool) -> Result<(), RoundError> {
-        let mut everything = HashSet::new();
-        for (node, news) in news.nodes {
-            match news {
+    async fn apply_pending(&mut self, pending: Pending, is_poll: bool) -> Result<(), RoundError> {
+        let mut reread = HashSet::new();
+        for (node, change) in pending.nodes {
+            match change {
                 _ if node == self.node => {}
                 PendingChange::Left => self.remove_node(node).await?,
-                PendingChange::Rewritten => _ = everything.insert(node),
-                // Whoever was never read as a whole will be.
+                PendingChange::Rewritten => _ = reread.insert(node),
+                // A node that was never read completely is read completely.
                 PendingChange::Channels(channels) if self.nodes.contains_key(&node) => {
                     self.read_changed(node, channels).await?
                 }
-                PendingChange::Channels(_) => _ = everything.insert(node),
+                PendingChange::Channels(_) => _ = reread.insert(node),
             }
         }
-        if news.resync || look || !everything.is_empty() {
-            self.poll_nodes(news.resync, &everything).await?;
+        if pending.resync || is_poll || !reread.is_empty() {
+            self.poll_nodes(pending.resync, &reread).await?;
         }
         Ok(())
     }
 
-    /// Looks who lives, and reads whom it has not read, or has not read since something was missed.
-    async fn poll_nodes(
-        &mut self,
-        mut missed: bool,
-        written_anew: &HashSet<NodeId>,
-    ) -> Result<(), RoundError> {
-        let mut living =
+    /// Queries the live nodes and reads those that were never read, were rewritten, or may have changed since
+    /// notifications were missed.
+    async fn poll_nodes(&mut self, mut resync: bool, rewritten: &HashSet<NodeId>) -> Result<(), RoundError> {
+        let mut live =
             with_timeout(async { queries::live_nodes(&self.database.server_connection().await?).await })
                 .await?;
-        let own =
-            living.iter().position(|living| living.node == self.node).map(|own| living.swap_remove(own));
+        let own = live.iter().position(|live| live.node == self.node).map(|own| live.swap_remove(own));
         if own.is_some_and(|own| own.generation.is_none()) && *self.ready.borrow() {
-            // Rows were lost, with the database's memory or because this node was taken for dead. In the latter case
-            // the others did not tell it either.
+            // The rows were lost in a crash of the database (the table is unlogged) or because this node was
+            // considered dead. In the latter case it missed notifications too.
             self.store.request_rewrite("lost");
-            missed = true;
+            resync = true;
         }
-        if missed && !living.is_empty() {
+        if resync && !live.is_empty() {
             with_timeout(async {
                 queries::wait_for_writers(&self.database.server_connection().await?).await
             })
             .await?;
         }
-        let dead: Vec<NodeId> = self
-            .nodes
-            .keys()
-            .filter(|node| !living.iter().any(|living| living.node == **node))
-            .copied()
-            .collect();
+        let dead: Vec<NodeId> =
+            self.nodes.keys().filter(|node| !live.iter().any(|live| live.node == **node)).copied().collect();
         for node in dead {
             self.remove_node(node).await?;
         }
-        for living in living {
-            let known = self.nodes.get(&living.node).and_then(|peer| peer.generation.as_ref());
-            let current =
-                known == living.generation.as_ref() && !missed && !written_anew.contains(&living.node);
-            if let (Some(generation), false) = (living.generation, current) {
-                self.read_all(living.node, generation).await?;
+        for live in live {
+            let known = self.nodes.get(&live.node).and_then(|remote| remote.generation.as_ref());
+            let current = known == live.generation.as_ref() && !resync && !rewritten.contains(&live.node);
+            if let (Some(generation), false) = (live.generation, current) {
+                self.read_all(live.node, generation).await?;
             }
         }
         Ok(())
@@ -322,12 +306,12 @@ impl RemotePresence {
         let rows =
             with_timeout(async { queries::read_node(&self.database.server_connection().await?, node).await })
                 .await?;
-        let peer = self.nodes.entry(node).or_default();
-        let here: HashSet<i64> = rows.iter().map(|row| row.channel).collect();
-        let gone: Vec<i64> =
-            peer.channels.keys().filter(|channel| !here.contains(channel)).copied().collect();
-        let changes = peer.apply_rows(node, rows, gone);
-        peer.generation = Some(generation);
+        let remote = self.nodes.entry(node).or_default();
+        let present: HashSet<i64> = rows.iter().map(|row| row.channel).collect();
+        let removed: Vec<i64> =
+            remote.channels.keys().filter(|channel| !present.contains(channel)).copied().collect();
+        let changes = remote.apply_rows(node, rows, removed);
+        remote.generation = Some(generation);
         self.apply(changes).await
     }
 
@@ -338,9 +322,9 @@ impl RemotePresence {
                 queries::read_channels(&self.database.server_connection().await?, node, channels).await
             };
             let rows = with_timeout(read).await?;
-            let here: HashSet<i64> = rows.iter().map(|row| row.channel).collect();
-            let gone = channels.iter().filter(|channel| !here.contains(channel)).copied().collect();
-            let changes = self.nodes.entry(node).or_default().apply_rows(node, rows, gone);
+            let present: HashSet<i64> = rows.iter().map(|row| row.channel).collect();
+            let removed = channels.iter().filter(|channel| !present.contains(channel)).copied().collect();
+            let changes = self.nodes.entry(node).or_default().apply_rows(node, rows, removed);
             self.apply(changes).await?;
         }
         Ok(())
@@ -348,38 +332,38 @@ impl RemotePresence {
 
     async fn remove_node(&mut self, node: NodeId) -> Result<(), RoundError> {
         self.peers.remove(node);
-        let Some(mut peer) = self.nodes.remove(&node) else { return Ok(()) };
-        tracing::info!(%node, present = peer.channels.len(), "a node has gone, and with it who was present there");
-        let gone = peer.channels.keys().copied().collect();
-        self.apply(peer.apply_rows(node, Vec::new(), gone)).await
+        let Some(mut remote) = self.nodes.remove(&node) else { return Ok(()) };
+        tracing::info!(%node, present = remote.channels.len(), "removed the channel presence of a node");
+        let removed = remote.channels.keys().copied().collect();
+        self.apply(remote.apply_rows(node, Vec::new(), removed)).await
     }
 
     async fn apply(&self, changes: Changes) -> Result<(), RoundError> {
-        for (room, changes) in changes {
-            self.presence.apply_remote(&room, changes).await?;
+        for (topic, changes) in changes {
+            self.presence.apply_remote(&topic, changes).await?;
         }
         Ok(())
     }
 }
 
 impl RemoteNode {
-    /// Notes what was read, and says what it means for each room.
-    fn apply_rows(&mut self, node: NodeId, rows: Vec<PresenceRow>, gone: Vec<i64>) -> Changes {
+    /// Applies the rows read and returns the changes per topic.
+    fn apply_rows(&mut self, node: NodeId, rows: Vec<PresenceRow>, removed: Vec<i64>) -> Changes {
         let mut changes = Changes::new();
-        for channel in gone {
-            if let Some((room, key)) = self.channels.remove(&channel) {
-                changes.entry(room).or_default().push((key, member_id(node, channel), None));
+        for channel in removed {
+            if let Some((topic, key)) = self.channels.remove(&channel) {
+                changes.entry(topic).or_default().push((key, member_id(node, channel), None));
             }
         }
         for row in rows {
             let channel = row.channel;
-            let Some((room, key, meta)) = parse_row(row) else {
-                tracing::warn!(%node, channel, "a row of rollcall.presence makes no sense");
+            let Some((topic, key, meta)) = parse_row(row) else {
+                tracing::warn!(%node, channel, "cannot decode a row of rollcall.presence");
                 continue;
             };
-            // The same name once in memory, however many channels share it.
-            let (room, key) = self.channels.entry(channel).or_insert((room, key)).clone();
-            changes.entry(room).or_default().push((key, member_id(node, channel), Some(meta)));
+            // Share one allocation of the topic and key.
+            let (topic, key) = self.channels.entry(channel).or_insert((topic, key)).clone();
+            changes.entry(topic).or_default().push((key, member_id(node, channel), Some(meta)));
         }
         changes
     }
@@ -412,31 +396,35 @@ async fn with_timeout<T>(work: impl Future<Output = Result<T, PgError>>) -> Resu
 mod tests {
     use super::*;
 
-    fn heard(texts: &[&str]) -> HashMap<NodeId, PendingChange> {
-        let inbox = RemoteChanges::default();
-        texts.iter().for_each(|text| inbox.record(text));
-        inbox.take().nodes
+    fn recorded(texts: &[&str]) -> HashMap<NodeId, PendingChange> {
+        let changes = RemoteChanges::default();
+        texts.iter().for_each(|text| changes.record(text));
+        changes.take().nodes
     }
 
     #[test]
-    fn news_merges_and_a_whole_beats_its_parts() {
+    fn changes_are_merged_per_node() {
         let node = NodeId::random();
-        let some = |news: HashMap<NodeId, PendingChange>| news.into_values().next().expect("news");
+        let single =
+            |changes: HashMap<NodeId, PendingChange>| changes.into_values().next().expect("one node");
         assert_eq!(
-            some(heard(&[&format!("{node} 1,2"), &format!("{node} 2,3")])),
+            single(recorded(&[&format!("{node} 1,2"), &format!("{node} 2,3")])),
             PendingChange::Channels([1, 2, 3].into())
         );
-        assert_eq!(some(heard(&[&format!("{node} *"), &format!("{node} 1")])), PendingChange::Rewritten);
-        assert_eq!(some(heard(&[&format!("{node} 1"), &format!("{node} gone")])), PendingChange::Left);
-        assert_eq!(some(heard(&[&format!("{node} gone"), &format!("{node} 1")])), PendingChange::Rewritten);
-        assert!(heard(&["", "nobody 1", "7"]).is_empty());
+        assert_eq!(single(recorded(&[&format!("{node} *"), &format!("{node} 1")])), PendingChange::Rewritten);
+        assert_eq!(single(recorded(&[&format!("{node} 1"), &format!("{node} gone")])), PendingChange::Left);
+        assert_eq!(
+            single(recorded(&[&format!("{node} gone"), &format!("{node} 1")])),
+            PendingChange::Rewritten
+        );
+        assert!(recorded(&["", "nobody 1", "7"]).is_empty());
     }
 
     #[test]
-    fn what_waits_is_bounded() {
+    fn pending_channels_are_bounded() {
         let node = NodeId::random();
-        let inbox = RemoteChanges::default();
-        (0..=MAX_PENDING_CHANNELS).for_each(|channel| inbox.record(&format!("{node} {channel}")));
-        assert_eq!(inbox.take().nodes.remove(&node), Some(PendingChange::Rewritten));
+        let changes = RemoteChanges::default();
+        (0..=MAX_PENDING_CHANNELS).for_each(|channel| changes.record(&format!("{node} {channel}")));
+        assert_eq!(changes.take().nodes.remove(&node), Some(PendingChange::Rewritten));
     }
 }

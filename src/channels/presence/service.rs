@@ -1,9 +1,9 @@
-//! The rooms of this node with everybody who is present in them, wherever they are connected.
+//! Presence of all topics with local members or viewers, including members on other nodes.
 //!
-//! Changes of a room, and the states that newcomers are told, have one order, the order of the room's lock. Whoever
-//! sends something into a room reserves its place in the hub's mailboxes first, so that nothing waits under the lock;
-//! under it the model changes and the frames go into the mailboxes. So a newcomer's state holds exactly the changes whose
-//! diffs it does not get.
+//! The lock of a topic orders its changes and the states sent to new members. A caller reserves space in the
+//! mailboxes of the hub first, so that nothing waits under the lock. Under the lock the model changes and the
+//! frames are put into the mailboxes. So the state of a new member contains exactly the changes whose diffs
+//! it does not receive.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -20,41 +20,37 @@ use super::{
     store::{PresenceStore, TrackedPresence},
 };
 use crate::{
-    channels::{ChannelId, Topic},
     clock::Clock,
     hub::HubStopped,
-    model::{NodeId, UserId},
+    model::{ChannelId, NodeId, Topic, UserId},
 };
 
-/// Locks over the map of rooms, so that rooms hardly ever wait for each other.
+/// Number of locks over the map of topics.
 const LOCK_STRIPES: usize = 32;
 
-/// Where diffs go: to those channels of a room on this node that may read presence.
+/// Sends diffs to the local channels of a topic that may read presence.
 pub trait DiffSink: Send + Sync + 'static {
-    /// Room for one diff wherever the room's channels may be. Waits while mailboxes are full.
+    /// Reserves space for one diff. Waits while mailboxes are full.
     fn reserve(&self) -> BoxFuture<'_, Result<Box<dyn ReservedDiff + '_>, HubStopped>>;
 }
 
-/// Room for one diff.
+/// Reserved space for one diff.
 pub trait ReservedDiff: Send {
-    /// Sends the payload of a `presence_diff`. Must not block: a room is locked meanwhile.
-    fn send(self: Box<Self>, room: &Topic, payload: Bytes);
+    /// Sends the payload of a `presence_diff`. Must not block, because the topic is locked.
+    fn send(self: Box<Self>, topic: &Topic, payload: Bytes);
 }
 
-/// One channel's place in presence.
+/// Identifies a channel in the presence of its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceRef {
-    /// Where.
     pub topic: Topic,
-    /// Under which name.
     pub key: PresenceKey,
-    /// Which channel.
     pub channel: ChannelId,
-    /// Whose token it holds, where that says a user.
+    /// User of the channel's token, if it names one.
     pub user: Option<UserId>,
 }
 
-/// Who is present. Cheap to clone; all clones are one.
+/// Channel presence on this node. Clones share one state.
 #[derive(Clone)]
 pub struct ChannelPresence(Arc<Inner>);
 
@@ -63,95 +59,104 @@ struct Inner {
     refs: PhxRefs,
     clock: Arc<dyn Clock>,
     hasher: RandomState,
-    /// A room is here while somebody is present in it, or while somebody looks.
+    /// A topic has an entry while it has presence or is being accessed.
     topics: [Mutex<HashMap<Topic, Arc<Mutex<PresenceState>>>>; LOCK_STRIPES],
     sink: Arc<dyn DiffSink>,
     store: PresenceStore,
 }
 
 impl ChannelPresence {
-    /// Nobody is present. What channels of this node track becomes known to `rows`.
+    /// Starts without presence. What local channels track is written to `store`.
     #[must_use]
-    pub fn new(node: NodeId, clock: Arc<dyn Clock>, outlet: Arc<dyn DiffSink>, rows: PresenceStore) -> Self {
-        let rooms = std::array::from_fn(|_| Mutex::default());
+    pub fn new(node: NodeId, clock: Arc<dyn Clock>, sink: Arc<dyn DiffSink>, store: PresenceStore) -> Self {
+        let topics = std::array::from_fn(|_| Mutex::default());
         let (refs, hasher) = (PhxRefs::new(), RandomState::new());
-        Self(Arc::new(Inner { node, refs, clock, hasher, topics: rooms, sink: outlet, store: rows }))
+        Self(Arc::new(Inner { node, refs, clock, hasher, topics, sink, store }))
     }
 
-    /// Calls `enter` with the payload of the room's `presence_state`. What `enter` puts into the hub's mailbox comes
-    /// before every diff that is not in the state. It must not block.
-    pub fn with_state<R>(&self, room: &Topic, enter: impl FnOnce(Bytes) -> R) -> R {
-        self.with_topic(room, |roster| enter(roster.encode()))
+    /// Calls `send` with the payload of the topic's `presence_state`. Frames that `send` puts into the
+    /// mailboxes of the hub come before any diff that the state does not contain. `send` must not block.
+    pub fn with_state<R>(&self, topic: &Topic, send: impl FnOnce(Bytes) -> R) -> R {
+        self.with_topic(topic, |state| send(state.encode()))
     }
 
-    /// Who is present in a room, on all nodes: the payload of a `presence_state`.
+    /// The presence of a topic on all nodes: the payload of a `presence_state`.
     #[must_use]
-    pub fn encoded_state(&self, room: &Topic) -> Bytes {
-        self.with_state(room, |state| state)
+    pub fn encoded_state(&self, topic: &Topic) -> Bytes {
+        self.with_state(topic, |state| state)
     }
 
-    /// A channel tracks an object. False if it says the same as before, and nobody was told.
+    /// Tracks an object. Returns false, and sends no diff, if it is equivalent to the current one.
     ///
     /// # Errors
     ///
     /// The hub has stopped.
-    pub async fn track(&self, seat: &PresenceRef, payload: PresencePayload) -> Result<bool, HubStopped> {
-        let Inner { sink: outlet, refs, store: rows, .. } = &*self.0;
+    pub async fn track(
+        &self,
+        presence_ref: &PresenceRef,
+        payload: PresencePayload,
+    ) -> Result<bool, HubStopped> {
+        let Inner { sink, refs, store, .. } = &*self.0;
         let now_ms = self.0.clock.now().as_millisecond();
-        let reserved = outlet.reserve().await?;
-        Ok(self.with_topic(&seat.topic, |roster| {
-            let member = self.member_id(seat.channel);
-            let diff = roster.track(&seat.key, member, payload, seat.user, now_ms, || refs.next());
+        let reserved = sink.reserve().await?;
+        Ok(self.with_topic(&presence_ref.topic, |state| {
+            let member = self.member_id(presence_ref.channel);
+            let diff =
+                state.track(&presence_ref.key, member, payload, presence_ref.user, now_ms, || refs.next());
             if diff.is_some() {
-                let meta = roster.get(&seat.key, member).expect("it has just been tracked").clone();
-                let tracked = TrackedPresence { topic: seat.topic.clone(), key: seat.key.clone(), meta };
-                rows.track(seat.channel, tracked);
+                let meta = state.get(&presence_ref.key, member).expect("it has just been tracked").clone();
+                let tracked = TrackedPresence {
+                    topic: presence_ref.topic.clone(),
+                    key: presence_ref.key.clone(),
+                    meta,
+                };
+                store.track(presence_ref.channel, tracked);
             }
-            send_diff(reserved, &seat.topic, diff)
+            send_diff(reserved, &presence_ref.topic, diff)
         }))
     }
 
-    /// A channel tracks nothing any more: it said so, left, or its socket has gone. False if it tracked nothing.
+    /// Removes what a channel tracks. Returns false if it tracked nothing.
     ///
     /// # Errors
     ///
     /// The hub has stopped.
-    pub async fn untrack(&self, seat: &PresenceRef) -> Result<bool, HubStopped> {
+    pub async fn untrack(&self, presence_ref: &PresenceRef) -> Result<bool, HubStopped> {
         let reserved = self.0.sink.reserve().await?;
-        Ok(self.with_topic(&seat.topic, |roster| {
-            let diff = roster.untrack(&seat.key, self.member_id(seat.channel));
+        Ok(self.with_topic(&presence_ref.topic, |state| {
+            let diff = state.untrack(&presence_ref.key, self.member_id(presence_ref.channel));
             if diff.is_some() {
-                self.0.store.untrack(seat.channel);
+                self.0.store.untrack(presence_ref.channel);
             }
-            send_diff(reserved, &seat.topic, diff)
+            send_diff(reserved, &presence_ref.topic, diff)
         }))
     }
 
-    /// What has become known of channels of other nodes in one room; each at most once.
+    /// Applies changes of channels of other nodes to one topic. Each channel occurs at most once.
     pub(super) async fn apply_remote(
         &self,
-        room: &Topic,
+        topic: &Topic,
         changes: Vec<(PresenceKey, MemberId, Option<Meta>)>,
     ) -> Result<bool, HubStopped> {
         let reserved = self.0.sink.reserve().await?;
-        Ok(self.with_topic(room, |roster| {
-            let diff = roster.apply_remote(changes);
-            send_diff(reserved, room, (!diff.is_empty()).then_some(diff))
+        Ok(self.with_topic(topic, |state| {
+            let diff = state.apply_remote(changes);
+            send_diff(reserved, topic, (!diff.is_empty()).then_some(diff))
         }))
     }
 
-    /// What each channel of this node tracks.
+    /// What the channels of this node track.
     pub(super) fn local_entries(&self) -> Vec<(ChannelId, TrackedPresence)> {
         let mut tracked = Vec::new();
         for stripe in &self.0.topics {
-            let rooms: Vec<Topic> = stripe.lock().keys().cloned().collect();
-            for room in rooms {
-                self.with_topic(&room, |roster| {
-                    let here = roster.iter().filter(|(_, member, _)| member.node == self.0.node);
-                    tracked.extend(here.map(|(key, member, meta)| {
+            let topics: Vec<Topic> = stripe.lock().keys().cloned().collect();
+            for topic in topics {
+                self.with_topic(&topic, |state| {
+                    let local = state.iter().filter(|(_, member, _)| member.node == self.0.node);
+                    tracked.extend(local.map(|(key, member, meta)| {
                         (
                             member.channel,
-                            TrackedPresence { topic: room.clone(), key: key.clone(), meta: meta.clone() },
+                            TrackedPresence { topic: topic.clone(), key: key.clone(), meta: meta.clone() },
                         )
                     }));
                 });
@@ -164,46 +169,46 @@ impl ChannelPresence {
         MemberId { node: self.0.node, channel }
     }
 
-    fn with_topic<R>(&self, room: &Topic, act: impl FnOnce(&mut PresenceState) -> R) -> R {
-        let roster = {
-            let mut rooms = self.stripe(room).lock();
-            match rooms.get(room) {
-                Some(roster) => roster.clone(),
-                None => rooms.entry(room.clone()).or_default().clone(),
+    fn with_topic<R>(&self, topic: &Topic, apply: impl FnOnce(&mut PresenceState) -> R) -> R {
+        let state = {
+            let mut topics = self.stripe(topic).lock();
+            match topics.get(topic) {
+                Some(state) => state.clone(),
+                None => topics.entry(topic.clone()).or_default().clone(),
             }
         };
-        let (result, empty) = {
-            let mut roster = roster.lock();
-            let result = act(&mut roster);
-            (result, roster.is_empty())
+        let (result, is_empty) = {
+            let mut state = state.lock();
+            let result = apply(&mut state);
+            (result, state.is_empty())
         };
-        if empty {
-            self.remove_if_empty(room, roster);
+        if is_empty {
+            self.remove_if_empty(topic, state);
         }
         result
     }
 
-    /// Lets go of a room that nobody is present in, unless somebody else looks at it.
-    fn remove_if_empty(&self, room: &Topic, roster: Arc<Mutex<PresenceState>>) {
-        let mut rooms = self.stripe(room).lock();
-        drop(roster);
-        // The one holder that is left is the map, and others come to it only through the map.
-        if rooms.get(room).is_some_and(|roster| Arc::strong_count(roster) == 1 && roster.lock().is_empty()) {
-            rooms.remove(room);
+    /// Removes a topic without presence, unless another caller is accessing it.
+    fn remove_if_empty(&self, topic: &Topic, state: Arc<Mutex<PresenceState>>) {
+        let mut topics = self.stripe(topic).lock();
+        drop(state);
+        // The map holds the last reference, and new ones come only through the locked map.
+        if topics.get(topic).is_some_and(|state| Arc::strong_count(state) == 1 && state.lock().is_empty()) {
+            topics.remove(topic);
         }
     }
 
-    fn stripe(&self, room: &Topic) -> &Mutex<HashMap<Topic, Arc<Mutex<PresenceState>>>> {
+    fn stripe(&self, topic: &Topic) -> &Mutex<HashMap<Topic, Arc<Mutex<PresenceState>>>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
-        let hash = self.0.hasher.hash_one(room) as usize;
+        let hash = self.0.hasher.hash_one(topic) as usize;
         &self.0.topics[hash % LOCK_STRIPES]
     }
 }
 
-/// Sends a diff, if there is one.
-fn send_diff(reserved: Box<dyn ReservedDiff + '_>, room: &Topic, diff: Option<Diff>) -> bool {
+/// Sends a diff. Returns whether there was one.
+fn send_diff(reserved: Box<dyn ReservedDiff + '_>, topic: &Topic, diff: Option<Diff>) -> bool {
     let Some(diff) = diff else { return false };
-    reserved.send(room, diff.into_payload());
+    reserved.send(topic, diff.into_payload());
     true
 }
 

@@ -1,4 +1,4 @@
-//! Who is present in one room: the pure model. No clock, no lock, no socket.
+//! Presence state of one topic: the pure model, without clock, lock or I/O.
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
@@ -8,37 +8,34 @@ use super::{
     PhxRef, PresencePayload,
     diff::{Diff, DiffEntry, write_groups},
 };
-use crate::{
-    channels::ChannelId,
-    model::{NodeId, UserId},
-};
+use crate::model::{ChannelId, NodeId, UserId};
 
-/// The name under which channels are present; several channels may use one. Cheap to clone.
+/// Presence key. Several channels may use the same key. Cheap to clone.
 pub type PresenceKey = Arc<str>;
 
-/// A channel, on whichever node it is.
+/// A channel of any node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId {
-    /// The node that holds its socket.
+    /// The node that holds the socket.
     pub node: NodeId,
-    /// Its number there.
+    /// The channel on that node.
     pub channel: ChannelId,
 }
 
-/// What one channel has made known of itself.
+/// What one channel tracks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
-    /// The name of this state of it.
+    /// Ref of this version of the meta.
     pub phx_ref: PhxRef,
-    /// The name of the state before, as receivers on this node had it.
+    /// Ref of the version before, as sent to the members on this node.
     pub previous: Option<PhxRef>,
-    /// What the client tracks.
+    /// The tracked object.
     pub payload: PresencePayload,
-    /// Whose token the channel held, for the rows.
+    /// User of the channel's token, written to the row.
     pub user: Option<UserId>,
-    /// When it was tracked first, milliseconds since 1970.
+    /// Time of the first track, in milliseconds since 1970.
     pub joined_ms: i64,
-    /// When it took this state, milliseconds since 1970.
+    /// Time of this version, in milliseconds since 1970.
     pub updated_ms: i64,
 }
 
@@ -60,18 +57,18 @@ impl PartialOrd for EntryKey {
     }
 }
 
-/// The metas of one room, by key. The diffs that its methods return, applied in order to any [`state`](Self::state),
+/// The metas of one topic by key. The diffs returned by its methods, applied in order to any encoded state,
 /// give the next one.
 #[derive(Debug, Default)]
 pub struct PresenceState {
-    /// In the order of keys, so that the state is written in one pass.
+    /// Ordered by key, so that the state is written in one pass.
     entries: BTreeMap<EntryKey, Meta>,
-    /// The state as written last; void with every change, so that a burst of joins writes it once.
+    /// The encoded state, cleared by every change. A burst of joins encodes it once.
     encoded: Option<Bytes>,
 }
 
 impl PresenceState {
-    /// Takes in what a channel tracks. `None` if it says the same as before: nobody needs to know.
+    /// Records what a channel tracks. `None` if the payload is equivalent to the current one.
     pub fn track(
         &mut self,
         key: &PresenceKey,
@@ -81,75 +78,77 @@ impl PresenceState {
         now_ms: i64,
         phx_ref: impl FnOnce() -> PhxRef,
     ) -> Option<Diff> {
-        let place = EntryKey { key: key.clone(), member };
-        let before = self.entries.get(&place);
+        let entry_key = EntryKey { key: key.clone(), member };
+        let before = self.entries.get(&entry_key);
         if before.is_some_and(|before| before.payload.is_equivalent(&payload)) {
             return None;
         }
         let joined_ms = before.map_or(now_ms, |before| before.joined_ms);
         let meta = Meta { phx_ref: phx_ref(), previous: None, payload, user, joined_ms, updated_ms: now_ms };
         let mut diff = Diff::default();
-        self.insert(place, meta, &mut diff);
+        self.insert(entry_key, meta, &mut diff);
         Some(diff)
     }
 
-    /// Takes back what a channel tracks. `None` if it tracked nothing.
+    /// Removes what a channel tracks. `None` if it tracked nothing.
     pub fn untrack(&mut self, key: &PresenceKey, member: MemberId) -> Option<Diff> {
         let mut diff = Diff::default();
         self.remove(&EntryKey { key: key.clone(), member }, &mut diff);
         (!diff.is_empty()).then_some(diff)
     }
 
-    /// Takes in what is known of channels of other nodes, where newer: a meta, or `None` for those that left. Each
-    /// member at most once. The diff may be empty.
+    /// Applies newer versions of channels of other nodes: a meta, or `None` for a channel that left. Each
+    /// member occurs at most once. The diff may be empty.
     pub fn apply_remote(
         &mut self,
         changes: impl IntoIterator<Item = (PresenceKey, MemberId, Option<Meta>)>,
     ) -> Diff {
         let mut diff = Diff::default();
         for (key, member, meta) in changes {
-            let place = EntryKey { key, member };
+            let entry_key = EntryKey { key, member };
             let Some(meta) = meta else {
-                self.remove(&place, &mut diff);
+                self.remove(&entry_key, &mut diff);
                 continue;
             };
-            let known = self.entries.get(&place).map(|known| known.phx_ref);
+            let known = self.entries.get(&entry_key).map(|known| known.phx_ref);
             if known.is_none_or(|known| known != meta.phx_ref && !meta.phx_ref.is_older_than(known)) {
-                self.insert(place, meta, &mut diff);
+                self.insert(entry_key, meta, &mut diff);
             }
         }
         diff
     }
 
-    fn insert(&mut self, place: EntryKey, mut meta: Meta, diff: &mut Diff) {
+    fn insert(&mut self, entry_key: EntryKey, mut meta: Meta, diff: &mut Diff) {
         self.encoded = None;
-        let key = place.key.clone();
-        let before = self.entries.remove(&place);
+        let key = entry_key.key.clone();
+        let before = self.entries.remove(&entry_key);
         meta.previous = before.as_ref().map(|before| before.phx_ref);
         diff.joins.push(DiffEntry::new(key.clone(), &meta));
         if let Some(before) = before {
             diff.leaves.push(DiffEntry::new(key, &before));
         }
-        self.entries.insert(place, meta);
+        self.entries.insert(entry_key, meta);
     }
 
-    fn remove(&mut self, place: &EntryKey, diff: &mut Diff) {
-        if let Some(before) = self.entries.remove(place) {
+    fn remove(&mut self, entry_key: &EntryKey, diff: &mut Diff) {
+        if let Some(before) = self.entries.remove(entry_key) {
             self.encoded = None;
-            diff.leaves.push(DiffEntry::new(place.key.clone(), &before));
+            diff.leaves.push(DiffEntry::new(entry_key.key.clone(), &before));
         }
     }
 
-    /// The payload of `presence_state`: `{}`, or each key with its metas.
+    /// The payload of `presence_state`: each key with its metas.
     pub fn encode(&mut self) -> Bytes {
         let metas = &self.entries;
         let write = || {
             let mut out = Vec::with_capacity(
-                2 + metas.iter().map(|(place, meta)| encoded_size(place, meta)).sum::<usize>(),
+                2 + metas.iter().map(|(entry_key, meta)| encoded_size(entry_key, meta)).sum::<usize>(),
             );
             write_groups(
                 &mut out,
-                metas.iter().map(|(place, meta)| (&place.key, meta.phx_ref, meta.previous, &meta.payload)),
+                metas
+                    .iter()
+                    .map(|(entry_key, meta)| (&entry_key.key, meta.phx_ref, meta.previous, &meta.payload)),
             );
             Bytes::from(out)
         };
@@ -162,19 +161,18 @@ impl PresenceState {
         self.entries.get(&EntryKey { key: key.clone(), member })
     }
 
-    /// Every meta with its key and its channel.
+    /// Iterates over the metas, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&PresenceKey, MemberId, &Meta)> {
-        self.entries.iter().map(|(place, meta)| (&place.key, place.member, meta))
+        self.entries.iter().map(|(entry_key, meta)| (&entry_key.key, entry_key.member, meta))
     }
 
-    /// Whether nobody is present.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
 
-/// About what an entry takes in the state.
-fn encoded_size(place: &EntryKey, meta: &Meta) -> usize {
-    place.key.len() + meta.payload.len() + 80
+/// Approximate size of an entry in the encoded state, in bytes.
+fn encoded_size(entry_key: &EntryKey, meta: &Meta) -> usize {
+    entry_key.key.len() + meta.payload.len() + 80
 }

@@ -1,8 +1,8 @@
-//! What channels of this node track, written to `rollcall.presence` in groups.
+//! Writes what local channels track to `rollcall.presence` in batches.
 //!
-//! What changes while a batch is in flight becomes the next batch, and of a channel only its last state. Nobody waits for
-//! it: while the database is away, presence goes on between sockets, and when it is back, or when rows were lost, the
-//! node's rows are written anew.
+//! Changes that arrive while a batch is written form the next batch; only the last state of a channel is
+//! written. Nothing waits for the writes: while the database is down, presence works between the sockets of
+//! this node. When the database is back, or rows were lost, the node's rows are rewritten.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,8 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, Meta, PresenceKey};
 use crate::{
-    channels::{ChannelId, Topic},
-    model::NodeId,
+    model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
         queries::channel_presence::{self as queries, NewPresenceRow},
@@ -31,21 +30,21 @@ use crate::{
     telemetry::metric,
 };
 
-/// Channels that may wait to be written. Over it everything is written anew, from memory.
+/// Maximum pending channels. Beyond it all rows are rewritten from memory.
 const MAX_PENDING_CHANNELS: usize = 32_768;
-/// Channels in one batch.
+/// Maximum channels per batch.
 const MAX_BATCH_ROWS: usize = 512;
-/// Bytes of payloads in one batch, about: metas may have megabytes.
+/// Approximate maximum of payload bytes per batch; one meta may have megabytes.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// How long a batch may take.
+/// Timeout of a batch.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between attempts: doubling, with jitter.
+/// Backoff between failed attempts: doubled each time, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// How long taking leave may take.
+/// Timeout of removing the node's rows on shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a channel tracks, and where.
+/// What a channel tracks in which topic.
 #[derive(Debug, Clone)]
 pub(super) struct TrackedPresence {
     pub topic: Topic,
@@ -58,7 +57,7 @@ impl TrackedPresence {
         self.meta.payload.len() + self.key.len() + self.topic.name.len()
     }
 
-    /// Text in PostgreSQL holds every character but this one.
+    /// PostgreSQL cannot store a NUL character in `text`.
     fn is_storable(&self) -> bool {
         !self.key.contains('\0') && !self.topic.name.contains('\0')
     }
@@ -66,9 +65,9 @@ impl TrackedPresence {
 
 #[derive(Default)]
 struct Pending {
-    /// Per channel its last state; `None`: tracks nothing.
+    /// The last state of each changed channel; `None` if it tracks nothing.
     changes: HashMap<ChannelId, Option<TrackedPresence>>,
-    /// Everything is to be written anew, so changes need not be kept.
+    /// All rows are to be rewritten; single changes are not needed.
     rewrite: bool,
 }
 
@@ -78,7 +77,7 @@ struct Shared {
     wake: Notify,
 }
 
-/// A handle to the rows. Nothing in it waits.
+/// Handle to the stored rows. Its methods never block.
 #[derive(Clone, Default)]
 pub struct PresenceStore(Arc<Shared>);
 
@@ -87,7 +86,7 @@ impl PresenceStore {
         if tracked.is_storable() {
             self.enqueue(channel, Some(tracked));
         } else {
-            tracing::debug!(%channel, "a key or topic with a NUL character has no row");
+            tracing::debug!(%channel, "presence not stored: the key or topic contains a NUL character");
         }
     }
 
@@ -95,54 +94,54 @@ impl PresenceStore {
         self.enqueue(channel, None);
     }
 
-    /// Writes the node's rows anew, because some may have been lost.
+    /// Requests a rewrite of the node's rows, some of which may have been lost.
     pub(super) fn request_rewrite(&self, cause: &'static str) {
         {
-            let mut waiting = self.0.pending.lock();
-            if waiting.rewrite {
+            let mut pending = self.0.pending.lock();
+            if pending.rewrite {
                 return;
             }
-            waiting.rewrite = true;
-            waiting.changes = HashMap::new();
+            pending.rewrite = true;
+            pending.changes = HashMap::new();
         }
         metrics::counter!(metric::CHANNEL_PRESENCE_REWRITES, "cause" => cause).increment(1);
-        tracing::debug!(cause, "writing presence in channels anew");
+        tracing::debug!(cause, "rewriting channel presence rows");
         self.0.wake.notify_one();
     }
 
     fn enqueue(&self, channel: ChannelId, change: Option<TrackedPresence>) {
-        let full = {
-            let mut waiting = self.0.pending.lock();
-            if waiting.rewrite {
+        let is_full = {
+            let mut pending = self.0.pending.lock();
+            if pending.rewrite {
                 return;
             }
-            waiting.changes.insert(channel, change);
-            waiting.changes.len() > MAX_PENDING_CHANNELS
+            pending.changes.insert(channel, change);
+            pending.changes.len() > MAX_PENDING_CHANNELS
         };
-        if full {
+        if is_full {
             self.request_rewrite("overflow");
         } else {
             self.0.wake.notify_one();
         }
     }
 
-    /// Puts back what could not be written, unless something newer waits.
+    /// Puts back a batch that was not written, except channels with newer changes.
     fn requeue(&self, batch: Batch) {
-        let mut waiting = self.0.pending.lock();
-        if !waiting.rewrite {
+        let mut pending = self.0.pending.lock();
+        if !pending.rewrite {
             for (channel, change) in batch {
-                waiting.changes.entry(channel).or_insert(change);
+                pending.changes.entry(channel).or_insert(change);
             }
         }
     }
 
     async fn next_work(&self) -> Work {
         loop {
-            let woken = self.0.wake.notified();
+            let notified = self.0.wake.notified();
             if let Some(work) = self.0.pending.lock().take() {
                 return work;
             }
-            woken.await;
+            notified.await;
         }
     }
 }
@@ -160,7 +159,7 @@ impl Pending {
             return Some(Work::Rewrite);
         }
         let mut bytes = 0;
-        let now: Vec<ChannelId> = self
+        let channels: Vec<ChannelId> = self
             .changes
             .iter()
             .take_while(|(_, change)| {
@@ -171,12 +170,12 @@ impl Pending {
             .map(|(channel, _)| *channel)
             .take(MAX_BATCH_ROWS)
             .collect();
-        if now.is_empty() {
+        if channels.is_empty() {
             return None;
         }
-        let batch = now.into_iter().filter_map(|channel| self.changes.remove_entry(&channel)).collect();
+        let batch = channels.into_iter().filter_map(|channel| self.changes.remove_entry(&channel)).collect();
         if self.changes.is_empty() {
-            // A burst is rare; its room is not kept.
+            // Release the memory of a burst.
             self.changes.shrink_to(MAX_BATCH_ROWS);
         }
         Some(Work::Write(batch))
@@ -192,20 +191,21 @@ pub struct PresenceRowWriter {
 }
 
 impl PresenceRowWriter {
-    /// Makes the task; `presence` is what writes to `rows`.
+    /// Creates the task. `presence` is the source of a rewrite.
     #[must_use]
     pub const fn new(
-        rows: PresenceStore,
+        store: PresenceStore,
         presence: ChannelPresence,
         database: Database,
         node: NodeId,
     ) -> Self {
-        Self { store: rows, presence, database, node }
+        Self { store, presence, database, node }
     }
 
-    /// Writes until stopped, and then takes the node's leave: the other nodes need not wait until its sockets have closed.
+    /// Writes until `stop` is cancelled, then removes the node's rows: other nodes need not wait until its
+    /// sockets have closed.
     pub async fn run(self, stop: CancellationToken) {
-        let mut retry = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         self.store.request_rewrite("start");
         loop {
             let work = select! {
@@ -217,23 +217,23 @@ impl PresenceRowWriter {
                 done = self.run_work(work) => done,
             };
             if done {
-                retry = INITIAL_BACKOFF;
+                backoff = INITIAL_BACKOFF;
                 continue;
             }
             select! {
                 () = stop.cancelled() => break,
-                () = sleep(retry.mul_f64(rand::rng().random_range(0.5..1.0))) => {}
+                () = sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.0))) => {}
             }
-            retry = (retry * 2).min(MAX_BACKOFF);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
-        let leave =
+        let remove =
             async { queries::remove_node(&self.database.server_connection().await?, self.node).await };
-        if let Err(error) = with_timeout(LEAVE_TIMEOUT, leave).await {
-            tracing::warn!(error = ?error, "could not take leave of channels; the lease will lapse");
+        if let Err(error) = with_timeout(LEAVE_TIMEOUT, remove).await {
+            tracing::warn!(error = ?error, "removing channel presence rows failed; they expire with the lease");
         }
     }
 
-    /// Whether it was done; if not, it is waiting again.
+    /// Returns whether the work is done. If not, it was queued again.
     async fn run_work(&self, work: Work) -> bool {
         match work {
             Work::Write(batch) => self.write_batch(batch).await,
@@ -244,7 +244,7 @@ impl PresenceRowWriter {
                     false
                 }
                 Err(error) => {
-                    tracing::warn!(error = ?error, "could not write presence in channels anew");
+                    tracing::warn!(error = ?error, "rewriting channel presence rows failed");
                     self.store.request_rewrite("failed");
                     false
                 }
@@ -261,59 +261,61 @@ impl PresenceRowWriter {
                 true
             }
             Err(error) if error.is_rejected() => {
-                tracing::warn!(error = ?error, rows = batch.len(), "the database refused presence in channels");
-                let apart = self.write_one_by_one(&batch, true).await;
-                if let Some(error) = &apart.failed {
-                    tracing::warn!(error = ?error, "could not write presence in channels");
+                let rows = batch.len();
+                tracing::warn!(error = ?error, rows, "channel presence rows rejected, writing one by one");
+                let split = self.write_one_by_one(&batch, true).await;
+                if let Some(error) = &split.failed {
+                    tracing::warn!(error = ?error, "writing channel presence rows failed");
                 }
-                let done = apart.unwritten.is_empty();
+                let done = split.unwritten.is_empty();
                 self.store.requeue(
-                    batch.into_iter().filter(|(channel, _)| apart.unwritten.contains(channel)).collect(),
+                    batch.into_iter().filter(|(channel, _)| split.unwritten.contains(channel)).collect(),
                 );
                 done
             }
             Err(error) => {
-                tracing::warn!(error = ?error, "could not write presence in channels");
+                tracing::warn!(error = ?error, "writing channel presence rows failed");
                 self.store.requeue(batch);
                 false
             }
         }
     }
 
-    /// One row that the database does not take must not keep out the others. A row is to blame only if the refusal says
-    /// so, or if another is taken after it: otherwise it may be the database that takes none.
+    /// Writes each row in its own transaction, so that one rejected row does not keep out the others. A row
+    /// is rejected only if the error names it or a later row is accepted; otherwise the database may be
+    /// rejecting all.
     async fn write_one_by_one(
         &self,
         batch: &[(ChannelId, Option<TrackedPresence>)],
-        tell: bool,
+        notify: bool,
     ) -> SplitResult {
-        let mut apart = SplitResult::default();
+        let mut split = SplitResult::default();
         let mut in_doubt = Vec::new();
-        for (at, one) in batch.iter().enumerate() {
-            match self.write(std::slice::from_ref(one), tell).await {
+        for (index, change) in batch.iter().enumerate() {
+            match self.write(std::slice::from_ref(change), notify).await {
                 Ok(()) => {
-                    in_doubt.drain(..).for_each(|(channel, error)| apart.record_refused(channel, &error))
+                    in_doubt.drain(..).for_each(|(channel, error)| split.record_rejected(channel, &error))
                 }
-                Err(error) if error.is_invalid_value() => apart.record_refused(one.0, &error),
-                Err(error) if error.is_rejected() => in_doubt.push((one.0, error)),
+                Err(error) if error.is_invalid_value() => split.record_rejected(change.0, &error),
+                Err(error) if error.is_rejected() => in_doubt.push((change.0, error)),
                 Err(error) => {
-                    apart.unwritten.extend(batch[at..].iter().map(|(channel, _)| *channel));
-                    apart.failed = Some(error);
+                    split.unwritten.extend(batch[index..].iter().map(|(channel, _)| *channel));
+                    split.failed = Some(error);
                     break;
                 }
             }
         }
         for (channel, error) in in_doubt {
-            apart.unwritten.insert(channel);
-            apart.failed = Some(error);
+            split.unwritten.insert(channel);
+            split.failed = Some(error);
         }
-        apart
+        split
     }
 
-    /// Everything, in batches of which nobody is told until the last.
+    /// Writes all rows in batches. The other nodes are notified after the last one.
     async fn rewrite_all(&self) -> Result<bool, PgError> {
         let all = self.presence.local_entries();
-        let mut refused = HashSet::new();
+        let mut rejected = HashSet::new();
         let all: Batch = all
             .into_iter()
             .filter(|(_, tracked)| tracked.is_storable())
@@ -322,11 +324,11 @@ impl PresenceRowWriter {
         for chunk in batches(&all) {
             match self.write(chunk, false).await {
                 Err(error) if error.is_rejected() => {
-                    let apart = self.write_one_by_one(chunk, false).await;
-                    if let Some(error) = apart.failed {
+                    let split = self.write_one_by_one(chunk, false).await;
+                    if let Some(error) = split.failed {
                         return Err(error);
                     }
-                    refused.extend(apart.refused);
+                    rejected.extend(split.rejected);
                 }
                 result => result?,
             }
@@ -334,7 +336,7 @@ impl PresenceRowWriter {
         let channels: Vec<i64> = all
             .iter()
             .map(|(channel, _)| channel)
-            .filter(|channel| !refused.contains(channel))
+            .filter(|channel| !rejected.contains(channel))
             .map(|channel| channel.as_i64())
             .collect();
         let complete = async {
@@ -343,8 +345,12 @@ impl PresenceRowWriter {
         with_timeout(BATCH_TIMEOUT, complete).await
     }
 
-    async fn write(&self, batch: &[(ChannelId, Option<TrackedPresence>)], tell: bool) -> Result<(), PgError> {
-        let gone: Vec<i64> = batch
+    async fn write(
+        &self,
+        batch: &[(ChannelId, Option<TrackedPresence>)],
+        notify: bool,
+    ) -> Result<(), PgError> {
+        let removed: Vec<i64> = batch
             .iter()
             .filter(|(_, change)| change.is_none())
             .map(|(channel, _)| channel.as_i64())
@@ -352,32 +358,33 @@ impl PresenceRowWriter {
         let rows: Vec<NewPresenceRow<'_>> =
             batch.iter().filter_map(|(channel, change)| Some(to_row(*channel, change.as_ref()?))).collect();
         let write = async {
-            queries::write(&self.database.server_connection().await?, self.node, &gone, &rows, tell).await
+            queries::write(&self.database.server_connection().await?, self.node, &removed, &rows, notify)
+                .await
         };
         with_timeout(BATCH_TIMEOUT, write).await
     }
 }
 
-/// What came of writing rows one by one.
+/// Result of writing rows one by one.
 #[derive(Default)]
 struct SplitResult {
-    /// These have no row, and will have none as they are.
-    refused: HashSet<ChannelId>,
-    /// These are still to be written.
+    /// Channels whose row was rejected. They are not retried.
+    rejected: HashSet<ChannelId>,
+    /// Channels that are still to be written.
     unwritten: HashSet<ChannelId>,
-    /// Why.
+    /// The error that left rows unwritten.
     failed: Option<PgError>,
 }
 
 impl SplitResult {
-    fn record_refused(&mut self, channel: ChannelId, error: &PgError) {
+    fn record_rejected(&mut self, channel: ChannelId, error: &PgError) {
         metrics::counter!(metric::CHANNEL_PRESENCE_REFUSED).increment(1);
-        tracing::error!(error = ?error, %channel, "this channel's presence has no row");
-        self.refused.insert(channel);
+        tracing::error!(error = ?error, %channel, "channel presence row rejected");
+        self.rejected.insert(channel);
     }
 }
 
-/// Cuts a rewrite into batches.
+/// Splits a rewrite into batches.
 fn batches(
     all: &[(ChannelId, Option<TrackedPresence>)],
 ) -> impl Iterator<Item = &[(ChannelId, Option<TrackedPresence>)]> {
@@ -394,11 +401,11 @@ fn batches(
 }
 
 fn to_row(channel: ChannelId, tracked: &TrackedPresence) -> NewPresenceRow<'_> {
-    let TrackedPresence { topic: room, key, meta } = tracked;
+    let TrackedPresence { topic, key, meta } = tracked;
     NewPresenceRow {
         channel: channel.as_i64(),
-        topic: &room.name,
-        private: room.private,
+        topic: &topic.name,
+        private: topic.private,
         key,
         phx_ref: meta.phx_ref.to_string(),
         payload: meta.payload.to_json(),

@@ -1,4 +1,4 @@
-//! The model against clients that reduce its frames as the official JavaScript client does.
+//! Tests the model with clients that apply its frames like the official JavaScript client.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{channels::ChannelId, model::NodeId};
+use crate::model::{ChannelId, NodeId};
 
-/// What a client believes: per key the metas, oldest first.
+/// State of a client: the metas of each key, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct ClientState(BTreeMap<String, Vec<Value>>);
 
@@ -37,10 +37,10 @@ impl ClientState {
         }
         for (key, presence) in diff["leaves"].as_object().expect("leaves") {
             let left = presence["metas"].as_array().expect("metas");
-            let metas = self.0.get_mut(key).unwrap_or_else(|| panic!("{key} leaves and was never here"));
-            for gone in refs(left) {
-                let place = metas.iter().position(|meta| &meta["phx_ref"] == gone);
-                metas.remove(place.unwrap_or_else(|| panic!("{gone} leaves and was never here")));
+            let metas = self.0.get_mut(key).unwrap_or_else(|| panic!("{key} leaves but was not present"));
+            for left_ref in refs(left) {
+                let index = metas.iter().position(|meta| &meta["phx_ref"] == left_ref);
+                metas.remove(index.unwrap_or_else(|| panic!("{left_ref} leaves but was not present")));
             }
             if metas.is_empty() {
                 self.0.remove(key);
@@ -48,14 +48,14 @@ impl ClientState {
         }
     }
 
-    /// The same, whatever the order of metas: a client that was here longer has them in another.
+    /// Sorts the metas of each key: their order depends on when the client joined.
     fn sorted(mut self) -> Self {
         self.0.values_mut().for_each(|metas| metas.sort_by_key(|meta| meta["phx_ref"].to_string()));
         self
     }
 }
 
-/// A room with two channels a key, some of another node.
+/// A topic with several channels per key, half of them on another node.
 struct Fixture {
     state: PresenceState,
     refs: PhxRefs,
@@ -66,25 +66,25 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let nodes = [NodeId::random(), NodeId::random()];
-        let places = (0..8).map(|n| {
+        let members = (0..8).map(|n| {
             (format!("k\"{}", n % 3).into(), MemberId { node: nodes[n % 2], channel: ChannelId::next() })
         });
         Self {
             state: PresenceState::default(),
             refs: PhxRefs::new(),
             foreign: PhxRefs::new(),
-            members: places.collect(),
+            members: members.collect(),
         }
     }
 
-    fn track(&mut self, place: usize, payload: &Value) -> Option<Diff> {
-        let (key, member) = &self.members[place];
+    fn track(&mut self, index: usize, payload: &Value) -> Option<Diff> {
+        let (key, member) = &self.members[index];
         let payload = PresencePayload::from_json(&payload.to_string()).expect("an object");
         self.state.track(key, *member, payload, None, 7, || self.refs.next())
     }
 
-    fn untrack(&mut self, place: usize) -> Option<Diff> {
-        let (key, member) = &self.members[place];
+    fn untrack(&mut self, index: usize) -> Option<Diff> {
+        let (key, member) = &self.members[index];
         self.state.untrack(key, *member)
     }
 
@@ -101,9 +101,9 @@ impl Fixture {
     }
 
     fn client_state(&mut self) -> ClientState {
-        let mut picture = ClientState::default();
-        picture.sync_state(&self.state.encode());
-        picture.sorted()
+        let mut client = ClientState::default();
+        client.sync_state(&self.state.encode());
+        client.sorted()
     }
 }
 
@@ -113,19 +113,19 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn the_first_track_joins_and_an_update_replaces() {
-    let mut crowd = Fixture::new();
-    assert_eq!(crowd.state.encode(), "{}");
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.state.encode(), "{}");
 
-    let first = crowd.track(0, &json!({"n": 1})).expect("a diff").into_payload();
-    let old = crowd.state.iter().next().expect("one").2.phx_ref;
+    let first = fixture.track(0, &json!({"n": 1})).expect("a diff").into_payload();
+    let old = fixture.state.iter().next().expect("one").2.phx_ref;
     let meta = format!(r#"{{"metas":[{{"phx_ref":"{old}","n":1}}]}}"#);
     assert_eq!(text(&first), format!(r#"{{"joins":{{"k\"0":{meta}}},"leaves":{{}}}}"#));
-    assert_eq!(text(&crowd.state.encode()), format!(r#"{{"k\"0":{meta}}}"#));
+    assert_eq!(text(&fixture.state.encode()), format!(r#"{{"k\"0":{meta}}}"#));
 
-    assert_eq!(crowd.track(0, &json!({"n": 1})), None, "an equal payload says nothing");
+    assert_eq!(fixture.track(0, &json!({"n": 1})), None, "an equal payload causes no diff");
 
-    let second = crowd.track(0, &json!({"n": 2})).expect("a diff").into_payload();
-    let (_, _, meta_now) = crowd.state.iter().next().expect("one");
+    let second = fixture.track(0, &json!({"n": 2})).expect("a diff").into_payload();
+    let (_, _, meta_now) = fixture.state.iter().next().expect("one");
     let new = meta_now.phx_ref;
     assert_eq!(meta_now.joined_ms, 7);
     assert_eq!(
@@ -137,50 +137,50 @@ fn the_first_track_joins_and_an_update_replaces() {
 }
 
 #[test]
-fn a_key_stays_until_its_last_meta_goes() {
-    let mut crowd = Fixture::new();
-    let mut watcher = ClientState::default();
-    for place in [0, 3] {
-        watcher.sync_diff(&crowd.track(place, &json!({"place": place})).expect("a diff").into_payload());
+fn a_key_remains_until_its_last_meta_leaves() {
+    let mut fixture = Fixture::new();
+    let mut client = ClientState::default();
+    for index in [0, 3] {
+        client.sync_diff(&fixture.track(index, &json!({"place": index})).expect("a diff").into_payload());
     }
-    assert_eq!(watcher.0["k\"0"].len(), 2);
+    assert_eq!(client.0["k\"0"].len(), 2);
 
-    watcher.sync_diff(&crowd.untrack(0).expect("a diff").into_payload());
-    assert_eq!(watcher.0["k\"0"][0]["place"], 3);
-    assert_eq!(crowd.untrack(0), None, "who tracks nothing takes nothing back");
+    client.sync_diff(&fixture.untrack(0).expect("a diff").into_payload());
+    assert_eq!(client.0["k\"0"][0]["place"], 3);
+    assert_eq!(fixture.untrack(0), None, "nothing is tracked");
 
-    watcher.sync_diff(&crowd.untrack(3).expect("a diff").into_payload());
-    assert_eq!(watcher, ClientState::default());
-    assert!(crowd.state.is_empty());
+    client.sync_diff(&fixture.untrack(3).expect("a diff").into_payload());
+    assert_eq!(client, ClientState::default());
+    assert!(fixture.state.is_empty());
 }
 
 #[test]
-fn old_news_of_other_nodes_changes_nothing() {
-    let mut crowd = Fixture::new();
-    let (key, member) = crowd.members[1].clone();
-    let (old, new) = (crowd.meta(&json!({"n": 1})), crowd.meta(&json!({"n": 2})));
-    let mirror = |crowd: &mut Fixture, meta: &Meta| {
-        crowd.state.apply_remote([(key.clone(), member, Some(meta.clone()))])
+fn outdated_changes_of_other_nodes_are_ignored() {
+    let mut fixture = Fixture::new();
+    let (key, member) = fixture.members[1].clone();
+    let (old, new) = (fixture.meta(&json!({"n": 1})), fixture.meta(&json!({"n": 2})));
+    let mirror = |fixture: &mut Fixture, meta: &Meta| {
+        fixture.state.apply_remote([(key.clone(), member, Some(meta.clone()))])
     };
 
-    assert!(!mirror(&mut crowd, &new).is_empty());
-    assert!(mirror(&mut crowd, &new).is_empty(), "known");
-    assert!(mirror(&mut crowd, &old).is_empty(), "older than what is known");
-    assert_eq!(crowd.client_state().0["k\"1"][0]["n"], 2);
+    assert!(!mirror(&mut fixture, &new).is_empty());
+    assert!(mirror(&mut fixture, &new).is_empty(), "known");
+    assert!(mirror(&mut fixture, &old).is_empty(), "older than the known version");
+    assert_eq!(fixture.client_state().0["k\"1"][0]["n"], 2);
 }
 
 #[test]
-fn a_large_state_is_written_in_one_pass_and_once() {
-    let (mut roster, refs, node) = (PresenceState::default(), PhxRefs::new(), NodeId::random());
+fn a_large_state_is_encoded_once() {
+    let (mut presence, refs, node) = (PresenceState::default(), PhxRefs::new(), NodeId::random());
     let payload = PresencePayload::from_json(&json!({"status": "online"}).to_string()).expect("an object");
     for n in 0..20_000 {
         let key: PresenceKey = format!("user-{n}").into();
         let member = MemberId { node, channel: ChannelId::next() };
-        roster.track(&key, member, payload.clone(), None, 0, || refs.next()).expect("a diff");
+        presence.track(&key, member, payload.clone(), None, 0, || refs.next()).expect("a diff");
     }
-    let state = roster.encode();
+    let state = presence.encode();
     assert_eq!(serde_json::from_slice::<Metas>(&state).expect("JSON").len(), 20_000);
-    assert_eq!(roster.encode().as_ptr(), state.as_ptr(), "the same bytes again");
+    assert_eq!(presence.encode().as_ptr(), state.as_ptr(), "the same bytes again");
 }
 
 #[derive(Debug, Clone)]
@@ -194,13 +194,13 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let mirror =
         vec((select(vec![1_usize, 3, 5, 7]), proptest::option::of(0..3_u8)), 0..5).prop_map(|mut changes| {
-            changes.sort_by_key(|(place, _)| *place);
-            changes.dedup_by_key(|(place, _)| *place);
+            changes.sort_by_key(|(index, _)| *index);
+            changes.dedup_by_key(|(index, _)| *index);
             Step::Mirror(changes)
         });
     vec(
         prop_oneof![
-            4 => (select(vec![0_usize, 2, 4, 6]), 0..3_u8).prop_map(|(place, n)| Step::Track(place, n)),
+            4 => (select(vec![0_usize, 2, 4, 6]), 0..3_u8).prop_map(|(index, n)| Step::Track(index, n)),
             2 => select(vec![0_usize, 2, 4, 6]).prop_map(Step::Untrack),
             3 => mirror,
             1 => Just(Step::Join),
@@ -211,26 +211,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn whoever_reduces_the_frames_has_the_state_of_the_room(steps in steps()) {
-        let mut crowd = Fixture::new();
+    fn clients_that_apply_the_frames_have_the_state(steps in steps()) {
+        let mut fixture = Fixture::new();
         let mut clients = vec![ClientState::default()];
         for step in steps {
             let diff = match step {
-                Step::Track(place, n) => crowd.track(place, &json!({"n": n})),
-                Step::Untrack(place) => crowd.untrack(place),
+                Step::Track(index, n) => fixture.track(index, &json!({"n": n})),
+                Step::Untrack(index) => fixture.untrack(index),
                 Step::Mirror(changes) => {
                     let changes: Vec<_> = changes
                         .into_iter()
-                        .map(|(place, n)| {
-                            let (key, member) = crowd.members[place].clone();
-                            (key, member, n.map(|n| crowd.meta(&json!({"n": n}))))
+                        .map(|(index, n)| {
+                            let (key, member) = fixture.members[index].clone();
+                            (key, member, n.map(|n| fixture.meta(&json!({"n": n}))))
                         })
                         .collect();
-                    Some(crowd.state.apply_remote(changes)).filter(|diff| !diff.is_empty())
+                    Some(fixture.state.apply_remote(changes)).filter(|diff| !diff.is_empty())
                 }
                 Step::Join => {
                     let mut newcomer = ClientState::default();
-                    newcomer.sync_state(&crowd.state.encode());
+                    newcomer.sync_state(&fixture.state.encode());
                     clients.push(newcomer);
                     None
                 }
@@ -240,9 +240,9 @@ proptest! {
                 clients.iter_mut().for_each(|client| client.sync_diff(&payload));
             }
         }
-        let room = crowd.client_state();
+        let expected = fixture.client_state();
         for client in clients {
-            prop_assert_eq!(client.sorted(), room.clone());
+            prop_assert_eq!(client.sorted(), expected.clone());
         }
     }
 }

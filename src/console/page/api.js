@@ -1,8 +1,8 @@
-// The public API: requests that fail with the server's own words, and sockets that come back.
+// Client of the public API: requests that throw the server's error message, and sockets that reconnect.
 
-export class Refused extends Error {
+export class RequestError extends Error {
   constructor(status, body) {
-    super(body?.message ?? body?.error ?? `the server answered ${status}`);
+    super(body?.message ?? body?.error ?? `the server responded with status ${status}`);
     this.status = status;
     this.code = body?.error;
   }
@@ -15,11 +15,11 @@ export async function request(token, method, path, body) {
   const text = await response.text();
   const isJson = response.headers.get("content-type")?.includes("json");
   const answer = isJson && text ? JSON.parse(text) : text;
-  if (!response.ok) throw new Refused(response.status, answer);
+  if (!response.ok) throw new RequestError(response.status, answer);
   return answer;
 }
 
-// What a token says of itself. Only the server knows whether it is true.
+// Claims of a token, not verified.
 export function claims(token) {
   try {
     const part = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
@@ -29,36 +29,36 @@ export function claims(token) {
   }
 }
 
-let asked;
+let demoRequest;
 
-// The people of the demo data and their tokens, where the server is a demo; else nobody.
+// Users of the demo data and their tokens; empty when the server is not a demo server.
 export function demo() {
-  asked ??= request(null, "GET", "/console/demo").catch(() => ({ people: [], service_token: null }));
-  return asked;
+  demoRequest ??= request(null, "GET", "/console/demo").catch(() => ({ people: [], service_token: null }));
+  return demoRequest;
 }
 
-// A name for an id: the demo's people have one.
+// Name of a demo user; other users are shown by their ID.
 export async function nameOf(id) {
   const { people } = await demo();
   return people.find((person) => person.user_id === id)?.name ?? id;
 }
 
-// A socket that reconnects after 1, 2, 4 … 30 s, with some chance in it, until it is closed for good.
+// WebSocket that reconnects after 1, 2, 4 … 30 s with ±25 % jitter until `close` is called.
 export function socket(path, { onopen, onframe, onstate }) {
-  let live, timer, tries = 0, ended = false;
+  let live, timer, attempts = 0, isClosed = false;
   const open = () => {
     onstate?.("connecting");
     live = new WebSocket(path.replace(/^/, location.origin.replace(/^http/, "ws")));
     live.onopen = () => {
-      tries = 0;
+      attempts = 0;
       onstate?.("connected");
       onopen?.();
     };
     live.onmessage = ({ data }) => onframe(JSON.parse(data));
     live.onclose = ({ code, reason }) => {
-      if (ended) return;
-      const delay = Math.min(30000, 1000 * 2 ** tries++) * (0.75 + Math.random() / 2);
-      onstate?.(`closed (${code}${reason ? `: ${reason}` : ""}), again in ${Math.ceil(delay / 1000)} s`);
+      if (isClosed) return;
+      const delay = Math.min(30000, 1000 * 2 ** attempts++) * (0.75 + Math.random() / 2);
+      onstate?.(`closed (${code}${reason ? `: ${reason}` : ""}), reconnecting in ${Math.ceil(delay / 1000)} s`);
       timer = setTimeout(open, delay);
     };
   };
@@ -66,7 +66,7 @@ export function socket(path, { onopen, onframe, onstate }) {
   return {
     send: (frame) => live.readyState === WebSocket.OPEN && live.send(JSON.stringify(frame)),
     close: () => {
-      ended = true;
+      isClosed = true;
       clearTimeout(timer);
       live.close(1000);
     },

@@ -1,4 +1,4 @@
-// The API, to read and to try: made of /openapi.json.
+// API reference with request forms, generated from /openapi.json.
 
 import { demo } from "./api.js";
 import { el, labelled } from "./dom.js";
@@ -20,22 +20,22 @@ function kind(document, schema) {
 }
 
 function fields(document, schema) {
-  const whole = resolve(document, schema);
-  if (whole?.type === "array") return fields(document, whole.items);
-  if (!whole?.properties) return whole?.enum ? el("p", {}, `One of ${whole.enum.join(", ")}.`) : null;
-  const rows = Object.entries(whole.properties).map(([name, field]) => el("tr", {},
-    el("td", {}, el("code", {}, name), whole.required?.includes(name) ? "" : " (optional)"),
+  const resolved = resolve(document, schema);
+  if (resolved?.type === "array") return fields(document, resolved.items);
+  if (!resolved?.properties) return resolved?.enum ? el("p", {}, `One of ${resolved.enum.join(", ")}.`) : null;
+  const rows = Object.entries(resolved.properties).map(([name, field]) => el("tr", {},
+    el("td", {}, el("code", {}, name), resolved.required?.includes(name) ? "" : " (optional)"),
     el("td", {}, kind(document, field)), el("td", {}, field.description ?? "")));
-  return table(["Field", "Type", "Meaning"], rows);
+  return table(["Field", "Type", "Description"], rows);
 }
 
 const table = (titles, rows) => el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, titles.map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)));
 
-function attempt(document, verb, path, operation) {
+function requestForm(document, method, path, operation) {
   const inputs = (operation.parameters ?? []).map((parameter) => ({ parameter, input: el("input", { value: parameter.example ?? "", required: parameter.required, spellcheck: false }) }));
   const content = operation.requestBody?.content?.["application/json"];
   const body = content && el("textarea", { value: JSON.stringify(content.example, null, 2), spellcheck: false });
-  const answer = el("pre", { tabIndex: 0, hidden: true, "aria-label": "Answer" });
+  const output = el("pre", { tabIndex: 0, hidden: true, "aria-label": "Response" });
   const send = async (event) => {
     event.preventDefault();
     const headers = token.value ? { Authorization: `Bearer ${token.value.trim()}` } : {};
@@ -47,62 +47,62 @@ function attempt(document, verb, path, operation) {
       else if (input.value) headers[parameter.name] = input.value;
     }
     if (body) headers["Content-Type"] = "application/json";
-    answer.hidden = false;
-    answer.textContent = "…";
-    const began = performance.now();
+    output.hidden = false;
+    output.textContent = "…";
+    const started = performance.now();
     try {
-      const response = await fetch(query.size ? `${url}?${query}` : url, { method: verb, headers, body: body?.value });
+      const response = await fetch(query.size ? `${url}?${query}` : url, { method, headers, body: body?.value });
       const text = await response.text();
-      const took = Math.round(performance.now() - began);
+      const elapsed = Math.round(performance.now() - started);
       let shown = text;
       try {
         shown = JSON.stringify(JSON.parse(text), null, 2);
-      } catch { /* Not every answer is JSON. */ }
-      answer.textContent = `${response.status} ${response.statusText} in ${took} ms\n${shown.slice(0, 20000)}`;
+      } catch { /* Not every response is JSON. */ }
+      output.textContent = `${response.status} ${response.statusText} in ${elapsed} ms\n${shown.slice(0, 20000)}`;
     } catch (error) {
-      answer.textContent = error.message;
+      output.textContent = error.message;
     }
   };
   return el("form", { onsubmit: send },
     inputs.length > 0 && el("div", { class: "row" }, inputs.map(({ parameter, input }) => labelled(`${parameter.name} (${parameter.in})`, input))),
     body && labelled("Body", body),
-    el("div", { class: "row" }, el("button", { class: "primary" }, "Try it")), answer);
+    el("div", { class: "row" }, el("button", { class: "primary" }, "Try it")), output);
 }
 
-function operation(document, verb, path, described) {
+function operation(document, method, path, described) {
   const content = described.requestBody?.content?.["application/json"];
-  const answers = Object.entries(described.responses).map(([status, reference]) => {
+  const responses = Object.entries(described.responses).map(([status, reference]) => {
     const response = resolve(document, reference);
     return el("tr", {}, el("td", {}, el("code", {}, status)), el("td", {}, response.description));
   });
-  const good = Object.entries(described.responses).find(([status]) => status.startsWith("2"))?.[1];
-  const json = resolve(document, good)?.content?.["application/json"];
+  const success = Object.entries(described.responses).find(([status]) => status.startsWith("2"))?.[1];
+  const json = resolve(document, success)?.content?.["application/json"];
   const isSocket = "101" in described.responses;
   const details = el("details", { id: described.operationId },
-    el("summary", {}, el("span", { class: "verb" }, verb.toUpperCase()), el("code", {}, path), ` ${described.summary}`));
-  // Made when it is opened: there are many.
+    el("summary", {}, el("span", { class: "verb" }, method.toUpperCase()), el("code", {}, path), ` ${described.summary}`));
+  // Built when opened, because there are many operations.
   details.addEventListener("toggle", () => {
     if (!details.open || details.childElementCount > 1) return;
     details.append(...[
       el("p", { class: "about" }, described.description),
-      described.parameters && table(["Parameter", "Type", "Meaning"], described.parameters.map((parameter) => el("tr", {},
+      described.parameters && table(["Parameter", "Type", "Description"], described.parameters.map((parameter) => el("tr", {},
         el("td", {}, el("code", {}, parameter.name), ` in ${parameter.in}`), el("td", {}, kind(document, parameter.schema)), el("td", {}, parameter.description)))),
       content && el("h3", {}, "Body"), content && fields(document, content.schema),
-      el("h3", {}, "Answers"), table(["Status", "Meaning"], answers),
+      el("h3", {}, "Responses"), table(["Status", "Description"], responses),
       json && fields(document, json.schema),
       json?.example && el("pre", { tabIndex: 0, "aria-label": "Example" }, JSON.stringify(json.example, null, 2)),
-      !isSocket && el("h3", {}, "Try it"), !isSocket && attempt(document, verb.toUpperCase(), path, described),
+      !isSocket && el("h3", {}, "Try it"), !isSocket && requestForm(document, method.toUpperCase(), path, described),
     ].filter(Boolean));
   });
   return details;
 }
 
 const [described, { people, service_token }] = await Promise.all([fetch("/openapi.json").then((response) => response.json()), demo()]);
-const who = people.length > 0 && el("select", { "aria-label": "As somebody of the demo", onchange: () => { token.value = who.value; token.oninput(); } },
-  el("option", { value: "" }, "As…"), people.map((person) => el("option", { value: person.token }, person.name)), el("option", { value: service_token }, "the service"));
+const who = people.length > 0 && el("select", { "aria-label": "Demo user", onchange: () => { token.value = who.value; token.oninput(); } },
+  el("option", { value: "" }, "Demo user…"), people.map((person) => el("option", { value: person.token }, person.name)), el("option", { value: service_token }, "service_role"));
 document.getElementById("identity").append(...[who, token].filter(Boolean));
 main.replaceChildren(el("p", { class: "about lead" }, described.info.description), ...described.tags.map(({ name, description }) => el("section", { "aria-label": name },
   el("h2", {}, name), el("p", { class: "quiet" }, description),
-  Object.entries(described.paths).flatMap(([path, verbs]) => Object.entries(verbs)
-    .filter(([, one]) => one.tags.includes(name)).map(([verb, one]) => operation(described, verb, path, one))))));
+  Object.entries(described.paths).flatMap(([path, methods]) => Object.entries(methods)
+    .filter(([, one]) => one.tags.includes(name)).map(([method, one]) => operation(described, method, path, one))))));
 main.removeAttribute("aria-busy");

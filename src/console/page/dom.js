@@ -1,4 +1,4 @@
-// Makes elements; texts are always texts, so that nothing anybody wrote can become markup.
+// Creates DOM elements. Text is always added as text nodes, so user input cannot become markup.
 
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -13,30 +13,30 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-let made = 0;
+let controlCount = 0;
 
-// A label over a control.
+// Control with a label above it.
 export function labelled(text, control, properties = {}) {
-  control.id ||= `c${++made}`;
+  control.id ||= `c${++controlCount}`;
   return el("div", { class: "grow", ...properties }, el("label", { htmlFor: control.id }, text), control);
 }
 
-// A check box or radio button with its text.
+// Check box or radio button with its label.
 export function choice(text, control) {
   return el("label", {}, control, text);
 }
 
-// One line that says how the last thing went.
+// Status line with the result of the last action.
 export function note() {
   const line = el("p", { class: "note", role: "status" });
-  line.say = (text, bad = false) => {
+  line.show = (text, isError = false) => {
     line.textContent = text;
-    line.dataset.bad = bad;
+    line.dataset.error = isError;
   };
   return line;
 }
 
-// Runs what a button does, with the button disabled meanwhile, and says what went wrong.
+// Event handler that runs `work` with the button disabled and shows `done` or the error in the status line.
 export function attempt(line, work, done) {
   return async (event) => {
     event?.preventDefault();
@@ -44,22 +44,22 @@ export function attempt(line, work, done) {
     if (button) button.disabled = true;
     try {
       await work(event);
-      if (done) line.say(done);
+      if (done) line.show(done);
     } catch (error) {
-      line.say(error.message, true);
+      line.show(error.message, true);
     } finally {
       if (button) button.disabled = false;
     }
   };
 }
 
-const steps = [["day", 86400], ["hour", 3600], ["minute", 60]];
+const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
-// "4 minutes ago"
+// Relative time, such as "4 minutes ago".
 export function ago(time) {
   const seconds = (Date.parse(time) - Date.now()) / 1000;
-  for (const [unit, length] of steps) {
+  for (const [unit, length] of units) {
     if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
   }
   return "just now";

@@ -1,4 +1,4 @@
-// The console's frame: which view is shown, and how the server is.
+// Selects the view from the URL fragment and shows the server's health.
 
 import { request } from "./api.js";
 import { channels } from "./channels.js";
@@ -8,14 +8,14 @@ import { pane } from "./people.js";
 const views = ["people", "channels", "operator"];
 const started = {};
 const start = {
-  people: () => document.querySelectorAll("[data-pane]").forEach((place) => pane(place, place.dataset.pane)),
+  people: () => document.querySelectorAll("[data-pane]").forEach((container) => pane(container, container.dataset.pane)),
   channels: () => channels(document.getElementById("playground")),
-  operator: () => operator(document.getElementById("desk")),
+  operator: () => operator(document.getElementById("dashboard")),
 };
 
 function show() {
-  const wanted = location.hash.slice(1);
-  const view = views.includes(wanted) ? wanted : "people";
+  const fragment = location.hash.slice(1);
+  const view = views.includes(fragment) ? fragment : "people";
   for (const name of views) {
     document.getElementById(name).hidden = name !== view;
     const link = document.querySelector(`nav a[href="#${name}"]`);
@@ -25,17 +25,17 @@ function show() {
   started[view] ??= start[view]() ?? true;
 }
 
-async function look() {
+async function checkHealth() {
   const line = document.getElementById("health");
   try {
     const health = await request(null, "GET", "/api/v1/system/health");
-    line.textContent = `Server ${health.version}: all is well`;
+    line.textContent = `Server ${health.version}: healthy`;
   } catch (error) {
-    line.textContent = error.status ? "The server is not well" : "The server is out of reach";
+    line.textContent = error.status ? "The server is unhealthy" : "The server is unreachable";
   }
 }
 
 addEventListener("hashchange", show);
 show();
-look();
-setInterval(look, 10000);
+checkHealth();
+setInterval(checkHealth, 10000);

@@ -1,4 +1,4 @@
-// One user: identity, own status, settings, and the roster of whom the user sees, live.
+// Pane of one user: sign-in, own status, privacy settings, devices, and a live list of visible users.
 
 import { claims, demo, nameOf, request, socket } from "./api.js";
 import { ago, attempt, choice, el, labelled, note } from "./dom.js";
@@ -6,42 +6,42 @@ import { ago, attempt, choice, el, labelled, note } from "./dom.js";
 const STATUSES = ["online", "away", "busy", "dnd", "invisible", "offline"];
 const SWITCHES = { show_last_seen: "Last seen", show_activity: "Activity", show_custom_status: "Custom status", show_typing: "Typing" };
 
-export async function pane(place, name) {
+export async function pane(container, name) {
   const { people } = await demo();
-  const kept = sessionStorage.getItem(`rollcall.${name}`);
+  const stored = sessionStorage.getItem(`rollcall.${name}`);
   const first = people[name === "second" ? 1 : 0]?.token;
-  const token = kept ?? first;
-  if (token && claims(token).exp * 1000 > Date.now()) signedIn(place, name, token);
-  else signIn(place, name);
+  const token = stored ?? first;
+  if (token && claims(token).exp * 1000 > Date.now()) showUser(container, name, token);
+  else showSignIn(container, name);
 }
 
-async function signIn(place, name) {
+async function showSignIn(container, name) {
   const { people } = await demo();
   const line = note();
   const who = el("select", {}, people.map((person) => el("option", { value: person.token }, person.name)));
-  const pasted = el("input", { autocomplete: "off", spellcheck: false, placeholder: "eyJ…" });
+  const tokenInput = el("input", { autocomplete: "off", spellcheck: false, placeholder: "eyJ…" });
   const enter = attempt(line, async () => {
-    const token = pasted.value.trim() || who.value;
-    if (!token) throw new Error("Paste a token: `rollcall token --sub <user id>` prints one.");
+    const token = tokenInput.value.trim() || who.value;
+    if (!token) throw new Error("Enter a token. `rollcall token --sub <user id>` prints one.");
     await request(token, "GET", "/api/presence/status");
     sessionStorage.setItem(`rollcall.${name}`, token);
-    signedIn(place, name, token);
+    showUser(container, name, token);
   });
-  place.replaceChildren(el("form", { onsubmit: enter },
+  container.replaceChildren(el("form", { onsubmit: enter },
     el("h3", {}, "Sign in"),
-    people.length > 0 && el("div", { class: "row" }, labelled("As somebody of the demo", who)),
-    el("div", { class: "row" }, labelled(people.length > 0 ? "Or with a token" : "With a token", pasted)),
+    people.length > 0 && el("div", { class: "row" }, labelled("Demo user", who)),
+    el("div", { class: "row" }, labelled(people.length > 0 ? "Or with a token" : "With a token", tokenInput)),
     el("button", { class: "primary", type: "submit" }, "Sign in"),
     line));
 }
 
-async function signedIn(place, name, token) {
+async function showUser(container, name, token) {
   const me = claims(token).sub;
   const line = note();
   const act = (method, path, body) => request(token, method, path, body);
-  const call = await nameOf(me);
+  const displayName = await nameOf(me);
   const link = el("span", { class: "quiet" }, "connecting");
-  const leave = el("button", { class: "small" }, "Change user");
+  const changeUser = el("button", { class: "small" }, "Change user");
   const status = statusForm(act, line, name);
   const settings = settingsForm(act, line, name);
   const devices = el("ul", {});
@@ -51,50 +51,50 @@ async function signedIn(place, name, token) {
       device.status !== "offline" && el("button", { class: "small", onclick: attempt(line, async () => {
         await act("DELETE", `/api/presence/devices/${encodeURIComponent(device.device_id)}`);
         await showDevices();
-      }, "Signed off.") }, "Sign off")));
+      }, "Device signed off.") }, "Sign off")));
     devices.replaceChildren(...rows);
   };
-  const seen = roster(me, act, line);
+  const visibleUsers = userList(me, act, line);
   const connection = socket(`/api/presence/subscribe?token=${encodeURIComponent(token)}&device_id=console-${name}&user_ids=${me}`, {
     onstate: (state) => (link.textContent = state),
     onframe: ({ type, data, message }) => {
       if (type === "initial_state") {
-        seen.reset(data.presences);
-        data.presences.filter((presence) => presence.user_id === me).forEach(status.mark);
+        visibleUsers.reset(data.presences);
+        data.presences.filter((presence) => presence.user_id === me).forEach(status.select);
       } else if (type === "presence_update") {
-        seen.put(data);
-        if (data.user_id === me) status.mark(data);
+        visibleUsers.put(data);
+        if (data.user_id === me) status.select(data);
       }
-      else if (type === "typing_update") seen.typing(data);
-      else if (type === "error") line.say(message, true);
+      else if (type === "typing_update") visibleUsers.typing(data);
+      else if (type === "error") line.show(message, true);
     },
   });
-  const typist = typing(act, connection);
-  leave.onclick = () => {
+  const typingForm = typing(act, connection);
+  changeUser.onclick = () => {
     connection.close();
-    seen.stop();
+    visibleUsers.stop();
     sessionStorage.removeItem(`rollcall.${name}`);
-    signIn(place, name);
+    showSignIn(container, name);
   };
-  place.replaceChildren(
-    el("div", { class: "bar" }, el("h3", {}, call), link, leave),
+  container.replaceChildren(
+    el("div", { class: "bar" }, el("h3", {}, displayName), link, changeUser),
     status.form,
-    el("h3", {}, `Whom ${call} sees`),
-    seen.list,
-    typist.form,
+    el("h3", {}, `Users visible to ${displayName}`),
+    visibleUsers.list,
+    typingForm.form,
     settings.form,
-    el("details", { ontoggle: attempt(line, showDevices) }, el("summary", {}, "Own devices"), devices),
+    el("details", { ontoggle: attempt(line, showDevices) }, el("summary", {}, "Devices"), devices),
     line);
-  await Promise.allSettled([status.load(), settings.load(), typist.load(), seen.load()]);
+  await Promise.allSettled([status.load(), settings.load(), typingForm.load(), visibleUsers.load()]);
 }
 
 function statusForm(act, line, name) {
   const radios = STATUSES.map((status) => el("input", { type: "radio", name: `status-${name}`, value: status }));
-  const text = el("input", { maxLength: 140, placeholder: "What is on your mind" });
-  const activity = el("input", { maxLength: 140, placeholder: "What are you doing" });
-  const mark = (own) => radios.forEach((radio) => (radio.checked = radio.value === own.availability));
+  const text = el("input", { maxLength: 140, placeholder: "For example: at lunch" });
+  const activity = el("input", { maxLength: 140, placeholder: "For example: writing a report" });
+  const select = (own) => radios.forEach((radio) => (radio.checked = radio.value === own.availability));
   const show = (own) => {
-    mark(own);
+    select(own);
     text.value = own.custom_status ?? "";
     activity.value = own.activity ?? "";
   };
@@ -102,12 +102,12 @@ function statusForm(act, line, name) {
     const status = radios.find((radio) => radio.checked)?.value ?? "online";
     const body = { status, custom_status: text.value || null, activity: activity.value || null, device_id: `console-${name}` };
     await act("POST", "/api/presence/status", body);
-  }, "Told everybody who may know.");
-  const form = el("form", { onsubmit: save }, el("fieldset", {}, el("legend", {}, "Own status"),
+  }, "Status updated.");
+  const form = el("form", { onsubmit: save }, el("fieldset", {}, el("legend", {}, "Status"),
     el("div", { class: "choices" }, radios.map((radio) => choice(radio.value, radio))),
     el("div", { class: "row" }, labelled("Custom status", text), labelled("Activity", activity), el("button", { class: "primary" }, "Set"))));
   radios.forEach((radio) => radio.addEventListener("change", () => form.requestSubmit()));
-  return { form, mark, load: async () => show(await act("GET", "/api/presence/status")) };
+  return { form, select, load: async () => show(await act("GET", "/api/presence/status")) };
 }
 
 function settingsForm(act, line, name) {
@@ -117,7 +117,7 @@ function settingsForm(act, line, name) {
     const body = { visibility: visibility.value };
     boxes.forEach((box) => (body[box.value] = box.checked));
     await act("PUT", "/api/presence/settings", body);
-  }, "Shared accordingly, from now on.");
+  }, "Privacy settings saved.");
   visibility.onchange = save;
   boxes.forEach((box) => box.addEventListener("change", save));
   const form = el("fieldset", {}, el("legend", {}, "Privacy"),
@@ -133,18 +133,18 @@ function settingsForm(act, line, name) {
 
 function typing(act, connection) {
   const where = el("select", {});
-  const text = el("input", { placeholder: "Type here; others in the conversation see that you do", autocomplete: "off" });
+  const text = el("input", { placeholder: "Type to send a typing indicator to the conversation", autocomplete: "off" });
   let last = 0, timer;
-  const tell = (is_typing) => where.value && connection.send({ type: "typing", data: { conversation_id: where.value, is_typing } });
+  const sendTyping = (is_typing) => where.value && connection.send({ type: "typing", data: { conversation_id: where.value, is_typing } });
   text.oninput = () => {
     if (Date.now() - last > 2000) {
       last = Date.now();
-      tell(true);
+      sendTyping(true);
     }
     clearTimeout(timer);
     timer = setTimeout(() => {
       last = 0;
-      tell(false);
+      sendTyping(false);
     }, 3000);
   };
   const form = el("div", { class: "row" }, labelled("Conversation", where), labelled("Message", text));
@@ -155,7 +155,7 @@ function typing(act, connection) {
   return { form, load };
 }
 
-function roster(me, act, line) {
+function userList(me, act, line) {
   const list = el("ul", { class: "roster", "aria-live": "polite" });
   const known = new Map();
   let blocked = [], trusted = [];
@@ -167,12 +167,12 @@ function roster(me, act, line) {
   const change = (method, path, body) => attempt(line, async () => {
     await act(method, path, body);
     await load();
-  }, "Done.");
-  const acts = (id) => {
+  }, "Saved.");
+  const actions = (id) => {
     if (id === me) return el("span", {});
     const isTrusted = trusted.includes(id);
     return el("span", { class: "acts" },
-      el("button", { class: "small", "aria-pressed": String(isTrusted), title: "Whether this user sees you while you are invisible",
+      el("button", { class: "small", "aria-pressed": String(isTrusted), title: "Trusted users see you while you are invisible",
         onclick: change(isTrusted ? "DELETE" : "POST", `/api/presence/visibility/${id}`) }, isTrusted ? "Trusted" : "Trust"),
       blocked.includes(id)
         ? el("button", { class: "small", onclick: change("DELETE", `/api/blocks/${id}`) }, "Unblock")
@@ -188,15 +188,15 @@ function roster(me, act, line) {
       el("span", { class: "who" }, el("strong", {}, name), id === me ? " (you)" : "", ` · ${presence?.availability ?? "not visible"} `,
         devices.get(id) > 1 && el("span", { class: "quiet" }, `on ${devices.get(id)} devices `),
         presence?.is_typing && el("em", { class: "typing" }, "typing…"),
-        el("div", { class: "more" }, said(presence))),
-      acts(id))));
-    if (rows.length === 0) list.replaceChildren(el("li", {}, el("span", {}), "Nobody yet: contacts, team mates and people in shared conversations appear here."));
+        el("div", { class: "more" }, presenceDetails(presence))),
+      actions(id))));
+    if (rows.length === 0) list.replaceChildren(el("li", {}, el("span", {}), "No visible users. Contacts, team members and participants of shared conversations appear here."));
   }));
   const timers = new Map();
   const clock = setInterval(draw, 30000);
-  // Only a card tells on how many devices somebody is; asked when a presence changes, not for those who are not here.
+  // Only the user card holds the number of online devices. It is requested when a presence changes and the user is not offline.
   const devices = new Map();
-  const count = async ({ user_id, status }) => {
+  const updateDeviceCount = async ({ user_id, status }) => {
     const card = status === "offline" ? null : await act("GET", `/${user_id}`).catch(() => null);
     if (devices.get(user_id) === card?.devices_online) return;
     devices.set(user_id, card?.devices_online);
@@ -209,13 +209,13 @@ function roster(me, act, line) {
     reset: (presences) => {
       known.clear();
       presences.forEach((presence) => known.set(presence.user_id, presence));
-      presences.forEach(count);
+      presences.forEach(updateDeviceCount);
       draw();
     },
     put: (presence) => {
       const before = known.get(presence.user_id);
       known.set(presence.user_id, { ...presence, is_typing: before?.is_typing });
-      count(presence);
+      updateDeviceCount(presence);
       draw();
     },
     typing: ({ user_id, is_typing }) => {
@@ -229,10 +229,10 @@ function roster(me, act, line) {
   };
 }
 
-function said(presence) {
+function presenceDetails(presence) {
   if (!presence) return "";
   const parts = [presence.custom_status && `“${presence.custom_status}”`, presence.activity,
     presence.idle_since && `idle since ${ago(presence.idle_since)}`,
-    presence.status === "offline" && (presence.last_seen ? `last seen ${ago(presence.last_seen)}` : "last seen is not shared")];
+    presence.status === "offline" && (presence.last_seen ? `last seen ${ago(presence.last_seen)}` : "last seen not shared")];
   return parts.filter(Boolean).join(" · ");
 }

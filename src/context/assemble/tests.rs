@@ -38,8 +38,9 @@ fn sections_are_ordered_by_priority_without_duplicates() {
         {"id": Uuid::new_v4(), "content": "Hardly alike.", "score": 0.1}]);
     let prompt = prompt(found(bundles, units, json!([])), 12_000);
     let order = ["About This User", "Current Conversation", "Just-In-Time Knowledge"];
-    let places: Vec<_> = order.iter().map(|heading| prompt.system.find(heading).expect("is there")).collect();
-    assert!(places.is_sorted(), "{}", prompt.system);
+    let offsets: Vec<_> =
+        order.iter().map(|heading| prompt.system.find(heading).expect("is there")).collect();
+    assert!(offsets.is_sorted(), "{}", prompt.system);
     assert!(prompt.system.contains("ship in May") && !prompt.system.contains("Held already"));
     assert!(!prompt.system.contains("Hardly"));
     assert_eq!((prompt.ready, prompt.wanted, prompt.used), (2, 2, 2));
@@ -75,7 +76,7 @@ proptest! {
         sizes in prop::collection::vec(0_usize..800, 4),
         units in prop::collection::vec(1_usize..200, 0..12),
         history in prop::collection::vec(1_usize..200, 0..20),
-        most in 50_usize..4_000,
+        max in 50_usize..4_000,
     ) {
         let text = |words: usize| "Some words. ".repeat(words / 2);
         let kinds = ["identity_core", "global_prefs", "conversation", "topic"];
@@ -86,10 +87,10 @@ proptest! {
             .map(|words| json!({"id": Uuid::new_v4(), "content": text(*words), "score": 0.7})).collect();
         let history: Vec<_> = history.iter()
             .map(|words| json!({"id": Uuid::new_v4(), "role": "user", "content": text(*words)})).collect();
-        let prompt = prompt(found(json!(bundles), json!(units), json!(history)), most);
+        let prompt = prompt(found(json!(bundles), json!(units), json!(history)), max);
         let real = tokens::count(&prompt.system)
             + prompt.history.iter().map(|m| tokens::count(&m.content) + MESSAGE_OVERHEAD).sum::<usize>()
             + tokens::count("What about the plan?") + MESSAGE_OVERHEAD;
-        prop_assert!(real <= most, "{real} of {most}");
+        prop_assert!(real <= max, "{real} of {max}");
     }
 }

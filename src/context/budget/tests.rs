@@ -18,9 +18,9 @@ fn budget_input() -> BudgetInput {
     }
 }
 
-/// Minimum, ideal and maximum.
-fn bounds_of(situation: &BudgetInput, layer: Layer) -> (usize, usize, usize) {
-    let LayerBudget { minimum, ideal, maximum, .. } = *allocate(situation).layer(layer);
+/// Minimum, ideal and maximum of a layer.
+fn bounds_of(input: &BudgetInput, layer: Layer) -> (usize, usize, usize) {
+    let LayerBudget { minimum, ideal, maximum, .. } = *allocate(input).layer(layer);
     (minimum, ideal, maximum)
 }
 
@@ -29,7 +29,7 @@ fn each_layer_has_the_specified_bounds() {
     let s = budget_input();
     assert_eq!(bounds_of(&s, Layer::Identity), (150, 240, 500));
     assert_eq!(bounds_of(&s, Layer::Preferences), (100, 360, 800));
-    // 12 % of 12,000, less 40 % of the pressure of 2,000 in 8,400.
+    // 12 % of 12,000, reduced by 40 % of the pressure 2,000 ÷ 8,400.
     assert_eq!(bounds_of(&s, Layer::Topic), (300, 1_302, 3_000));
     assert_eq!(bounds_of(&s, Layer::Entity), (150, 400, 1_440));
     // 150 × log2(13).
@@ -82,7 +82,7 @@ fn the_lowest_priorities_get_nothing_when_minimums_do_not_fit() {
     let s = BudgetInput { tokens: 1_200, message_tokens: 100, conversation_tokens: 5_000, ..budget_input() };
     let budget = allocate(&s);
     assert_eq!(budget.total(), 1_200);
-    // Priorities 88, 80 and 75 come before 70 and 65.
+    // Priorities 88, 80 and 75 precede 70 and 65.
     assert_eq!(budget.layer(Layer::Conversation).given, 200);
     assert_eq!(budget.layer(Layer::History).given, 500);
     assert_eq!(budget.layer(Layer::Entity).given, 0);
@@ -150,7 +150,7 @@ proptest! {
     fn no_layer_exceeds_its_ideal_while_another_lacks_more_than_rounding(s in budget_inputs()) {
         let budget = allocate(&s);
         let over = budget.0.iter().any(|a| a.layer.is_flexible() && a.given > a.ideal);
-        let lack: usize = budget.0.iter().map(|a| a.ideal.saturating_sub(a.given)).sum();
-        prop_assert!(!over || lack <= 8, "{budget:?}");
+        let missing: usize = budget.0.iter().map(|a| a.ideal.saturating_sub(a.given)).sum();
+        prop_assert!(!over || missing <= 8, "{budget:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! One turn of a chat: assemble, save the question, ask the model, save the answer.
+//! Chat turns: assemble the prompt, save the question, call the model, save the answer.
 //!
-//! The question is saved before a model is asked, and the answer exactly once, whatever becomes of the request: an
-//! answer that breaks off is saved as such, and one that never began leaves the question alone.
+//! The question is saved before the model is called. The answer is saved exactly once: an interrupted answer as partial,
+//! and an answer without text is removed.
 
 mod stream;
 mod turn;
@@ -20,149 +20,135 @@ use super::{
     engine::{ContextEngine, ContextError},
     provider::{CompletionRequest, Provider, ProviderError, UnknownProvider, Usage},
     simple::SimplePrompt,
+    store::{
+        bundles::ReadError,
+        turns::{self, BeginOutcome},
+    },
     tokens,
 };
 use crate::{
     auth::Principal,
     model::{ConversationId, UserId},
-    pg::{
-        PgError,
-        queries::{
-            bundles::ReadError,
-            turns::{self, BeginOutcome},
-        },
-    },
+    pg::PgError,
 };
 
-/// What a client asks.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
-    /// Where.
     pub conversation: ConversationId,
-    /// What was typed: the last of the user's messages.
     pub message: String,
-    /// What the client says was said before; counts where the conversation has nothing, or is not to be read.
+    /// Earlier messages as the client sent them; used if the conversation's history is empty or excluded.
     pub client_history: Vec<ChatMessage>,
-    /// The client's name of this request.
+    /// Idempotency key of the request.
     pub idempotency_key: Option<String>,
-    /// Which provider.
+    /// Provider name; `None` means the default.
     pub provider: Option<String>,
-    /// Which model of it.
+    /// Model name; `None` means the provider's default.
     pub model: Option<String>,
-    /// The most tokens of the answer.
+    /// Maximum tokens of the answer.
     pub max_tokens: Option<u32>,
-    /// From 0, sober, to 2.
+    /// Sampling temperature, 0 to 2.
     pub temperature: Option<f32>,
-    /// Whether the conversation's messages are to be read.
+    /// Whether the conversation's stored messages are part of the prompt.
     pub include_history: bool,
-    /// Whether the dynamic engine is to assemble.
+    /// Whether the dynamic engine assembles the prompt.
     pub use_dynamic: bool,
-    /// The tokens of the whole prompt.
+    /// Maximum tokens of the prompt.
     pub context_tokens: Option<usize>,
 }
 
-/// A turn did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
-    /// There is no such conversation, as far as the caller may know.
-    #[error("there is no such conversation")]
+    /// The conversation does not exist, or the caller cannot see it or write to it.
+    #[error("the conversation does not exist, or the caller cannot use it")]
     ConversationNotFound,
-    /// There is no provider of that name.
+    /// The requested provider is not configured.
     #[error(transparent)]
     UnknownProvider(#[from] UnknownProvider),
-    /// No provider is configured.
-    #[error("no model is configured")]
+    #[error("no model provider is configured; set LLM_PROVIDER, or LLM_BASE_URL and LLM_MODEL")]
     NoProviderConfigured,
-    /// The same request is being answered at the moment.
-    #[error("this request is being answered already")]
+    /// A request with the same idempotency key is in progress.
+    #[error("a request with this idempotency key is in progress")]
     InProgress,
-    /// The idempotency key stands for another message.
-    #[error("this idempotency key was used for another message")]
+    /// The idempotency key was used for another message.
+    #[error("the idempotency key was used for another message")]
     IdempotencyKeyReused,
-    /// The dynamic engine failed, and falling back is switched off.
+    /// The dynamic engine failed and the fallback is disabled.
     #[error("the dynamic context engine failed")]
     DynamicEngine(#[source] ContextError),
-    /// Both engines failed.
     #[error("both context engines failed")]
     SimpleEngine(#[source] ContextError),
-    /// The question could not be saved.
+    /// Question or answer could not be saved.
     #[error(transparent)]
     Save(ReadError),
-    /// The model did not answer.
     #[error(transparent)]
     Provider(#[from] ProviderError),
 }
 
-/// Which engine assembled.
+/// The engine that assembled a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
-    /// Bundles, retrieval, budget.
     Dynamic,
-    /// The simple one.
-    Legacy,
+    /// The simple engine; `legacy` in JSON.
+    #[serde(rename = "legacy")]
+    Simple,
 }
 
-/// How a prompt came about.
+/// Metrics of an assembly.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// Milliseconds.
+    /// Assembly time in milliseconds.
     pub assembly_time_ms: f64,
-    /// Bundles that were ready and fresh over bundles wanted.
+    /// Fresh bundles divided by wanted bundles.
     pub cache_hit_rate: f64,
-    /// Bundles in the prompt.
+    /// Number of bundles in the prompt.
     pub bundles_used: usize,
 }
 
-/// What is in a prompt.
+/// Composition of a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContextStats {
-    /// The prompt's tokens.
     pub tokens: usize,
-    /// What they may be.
+    /// Maximum tokens of the prompt.
     pub max_tokens: usize,
-    /// Messages of the conversation.
+    /// Messages of the history.
     pub history_messages: usize,
-    /// Bundles that were wanted.
     pub bundles_wanted: usize,
-    /// Those that were ready and fresh.
+    /// Wanted bundles that were fresh.
     pub bundles_ready: usize,
-    /// Those that were compiled for this.
+    /// Wanted bundles that were compiled for this prompt.
     pub bundles_compiled: usize,
-    /// The names of topics that the message is about.
+    /// Names of the topics detected in the message.
     pub topics: Vec<String>,
-    /// The names of entities.
+    /// Names of the entities detected in the message.
     pub entities: Vec<String>,
-    /// Tokens by layer.
+    /// Tokens by layer (`L0` to `L7`).
     pub layers: std::collections::BTreeMap<String, usize>,
-    /// Whether the simple engine had to step in.
+    /// Whether the simple engine replaced the failed dynamic one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fell_back: bool,
 }
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// What the model says.
     pub content: String,
-    /// Which model.
     pub model: String,
-    /// What it cost.
+    /// Token usage, as reported by the provider or counted.
     #[serde(serialize_with = "usage_in_camel_case")]
     pub usage: Usage,
-    /// Who assembled.
+    /// Engine that assembled the prompt.
     pub engine: Engine,
-    /// What the prompt consisted of.
+    /// Composition of the prompt.
     pub context_stats: ContextStats,
-    /// The answer's row.
+    /// Message ID of the answer.
     pub message_id: uuid::Uuid,
-    /// It was answered before, and this is that answer.
+    /// Whether this is the stored answer to an earlier request with the same idempotency key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
-    /// It broke off.
+    /// Whether the answer was interrupted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }
@@ -179,7 +165,7 @@ fn usage_in_camel_case<S: serde::Serializer>(usage: &Usage, serializer: S) -> Re
     Camel { total_tokens, prompt_tokens, completion_tokens }.serialize(serializer)
 }
 
-/// A prompt, by whichever engine.
+/// An assembled prompt with its statistics.
 #[derive(Debug, Clone)]
 pub(super) struct PreparedPrompt {
     messages: Vec<ChatMessage>,
@@ -188,27 +174,23 @@ pub(super) struct PreparedPrompt {
     metadata: Metadata,
 }
 
-/// What came of asking.
+/// Result of a chat request.
 pub enum Outcome<T> {
-    /// The model answers.
     Answered(T, Metadata),
-    /// It has answered this request before.
+    /// The stored answer to an earlier request with the same idempotency key.
     Replayed(Box<Answer>, Metadata),
 }
 
 impl ContextEngine {
-    /// Asks and waits for the whole answer. Dropped, the call to the provider ends, and the question stays.
-    ///
-    /// # Errors
-    ///
-    /// See [`ChatError`].
+    /// Runs a turn and waits for the complete answer. Dropping the future cancels the call to the provider; the question
+    /// stays saved.
     pub async fn chat(
         self: &Arc<Self>,
         caller: &Principal,
         user: UserId,
-        asked: ChatRequest,
+        request: ChatRequest,
     ) -> Result<Outcome<Box<Answer>>, ChatError> {
-        let (turn, provider, request) = match self.begin_turn(caller, user, asked).await? {
+        let (turn, provider, request) = match self.begin_turn(caller, user, request).await? {
             TurnStart::New { turn, provider, request } => (turn, provider, request),
             TurnStart::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
         };
@@ -227,52 +209,52 @@ impl ContextEngine {
         Ok(Outcome::Answered(Box::new(answer), metadata))
     }
 
-    /// Asks and answers piece by piece. The pieces are read from the provider as the client takes them; a client that
-    /// goes away ends the call.
+    /// Runs a turn and streams the answer. The provider's stream is read at the client's pace; if the client disconnects,
+    /// the call is cancelled.
     ///
     /// # Errors
     ///
-    /// See [`ChatError`]; what goes wrong after the first piece is an event.
+    /// See [`ChatError`]. Errors after the first event become an event.
     pub async fn chat_stream(
         self: &Arc<Self>,
         caller: &Principal,
         user: UserId,
-        asked: ChatRequest,
+        request: ChatRequest,
     ) -> Result<Outcome<ChatEvents>, ChatError> {
-        let (turn, provider, request) = match self.begin_turn(caller, user, asked).await? {
+        let (turn, provider, request) = match self.begin_turn(caller, user, request).await? {
             TurnStart::New { turn, provider, request } => (turn, provider, request),
             TurnStart::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
         };
-        let pieces = provider.stream(&request).await?;
+        let chunks = provider.stream(&request).await?;
         let metadata = turn.metadata();
-        Ok(Outcome::Answered(stream::spawn(self, *turn, pieces), metadata))
+        Ok(Outcome::Answered(stream::spawn(self, *turn, chunks), metadata))
     }
 
     async fn begin_turn(
         self: &Arc<Self>,
         caller: &Principal,
         user: UserId,
-        asked: ChatRequest,
+        request: ChatRequest,
     ) -> Result<TurnStart, ChatError> {
-        let provider = self.settings.providers.get(asked.provider.as_deref())?.cloned();
+        let provider = self.settings.providers.get(request.provider.as_deref())?.cloned();
         let started = Instant::now();
-        let prepared = self.prepare_prompt(caller, user, &asked, started).await;
+        let prepared = self.prepare_prompt(caller, user, &request, started).await;
         if matches!(prepared, Err(ChatError::ConversationNotFound)) {
             return Err(ChatError::ConversationNotFound);
         }
-        // Whatever became of the prompt, what the user said is saved.
-        let message_tokens = i32::try_from(tokens::count(&asked.message)).unwrap_or(i32::MAX);
-        let begun = turns::begin(
+        // The question is saved even if assembling the prompt failed.
+        let message_tokens = i32::try_from(tokens::count(&request.message)).unwrap_or(i32::MAX);
+        let outcome = turns::begin(
             &self.database,
             caller,
-            asked.conversation,
-            &asked.message,
+            request.conversation,
+            &request.message,
             message_tokens,
-            asked.idempotency_key.as_deref(),
+            request.idempotency_key.as_deref(),
         );
-        let begun = match begun.await {
-            Ok(begun) => begun,
-            // Some may read a conversation and not speak in it; to them it is none to chat in.
+        let outcome = match outcome.await {
+            Ok(outcome) => outcome,
+            // A caller that may read but not write sees the conversation as missing.
             Err(ReadError::Database(PgError::PermissionDenied(_) | PgError::ForeignKeyViolation(_))) => {
                 return Err(ChatError::ConversationNotFound);
             }
@@ -281,7 +263,7 @@ impl ContextEngine {
                 return Err(ChatError::Save(error));
             }
         };
-        let answer_id = match begun {
+        let answer_id = match outcome {
             BeginOutcome::Busy => return Err(ChatError::InProgress),
             BeginOutcome::Mismatch => return Err(ChatError::IdempotencyKeyReused),
             BeginOutcome::Replay { answer_id, content, metadata, partial } => {
@@ -290,7 +272,7 @@ impl ContextEngine {
                     content,
                     model: metadata["model"].as_str().unwrap_or_default().to_owned(),
                     usage: serde_json::from_value(metadata["usage"].clone()).unwrap_or_default(),
-                    engine: if metadata["engine"] == "legacy" { Engine::Legacy } else { Engine::Dynamic },
+                    engine: if metadata["engine"] == "legacy" { Engine::Simple } else { Engine::Dynamic },
                     context_stats: prepared.stats,
                     message_id: answer_id,
                     replayed: true,
@@ -300,16 +282,16 @@ impl ContextEngine {
             }
             BeginOutcome::New { answer_id, .. } => answer_id,
         };
-        // From here on the turn's end saves or removes the answer, also when an error leaves this function.
+        // From here on, dropping the turn saves or removes the answer, also when this function returns an error.
         let mut turn = Turn::new(self, answer_id);
         let prepared = prepared?;
         let provider = provider.ok_or(ChatError::NoProviderConfigured)?;
         let PreparedPrompt { messages, .. } = &prepared;
         let request = CompletionRequest {
             messages: messages.clone(),
-            model: asked.model,
-            max_tokens: asked.max_tokens,
-            temperature: asked.temperature,
+            model: request.model,
+            max_tokens: request.max_tokens,
+            temperature: request.temperature,
         };
         turn.set_prompt(prepared, provider.name());
         Ok(TurnStart::New { turn: Box::new(turn), provider, request })
@@ -319,28 +301,28 @@ impl ContextEngine {
         &self,
         caller: &Principal,
         user: UserId,
-        asked: &ChatRequest,
+        request: &ChatRequest,
         started: Instant,
     ) -> Result<PreparedPrompt, ChatError> {
-        let wish = PromptOptions {
-            message: &asked.message,
-            max_tokens: asked.context_tokens.unwrap_or(budget::DEFAULT_TOKENS),
-            with_history: asked.include_history,
+        let options = PromptOptions {
+            message: &request.message,
+            max_tokens: request.context_tokens.unwrap_or(budget::DEFAULT_TOKENS),
+            with_history: request.include_history,
         };
         let mut fell_back = false;
-        if asked.use_dynamic {
-            match self.assemble(caller, user, asked.conversation, wish).await {
-                Ok(prompt) => return Ok(dynamic_prompt(prompt, asked, wish, started)),
+        if request.use_dynamic {
+            match self.assemble(caller, user, request.conversation, options).await {
+                Ok(prompt) => return Ok(dynamic_prompt(prompt, request, options, started)),
                 Err(ContextError::NotFound) => return Err(ChatError::ConversationNotFound),
                 Err(error) if !self.falls_back() => return Err(ChatError::DynamicEngine(error)),
                 Err(error) => {
-                    tracing::warn!(error = ?error, "the dynamic context engine failed; the simple one answers");
+                    tracing::warn!(error = ?error, "dynamic context engine failed, using the simple engine");
                     fell_back = true;
                 }
             }
         }
-        match self.assemble_simple(caller, asked.conversation, wish).await {
-            Ok(prompt) => Ok(simple_prompt(prompt, asked, wish, started, fell_back)),
+        match self.assemble_simple(caller, request.conversation, options).await {
+            Ok(prompt) => Ok(simple_prompt(prompt, request, options, started, fell_back)),
             Err(ContextError::NotFound) => Err(ChatError::ConversationNotFound),
             Err(error) => Err(ChatError::SimpleEngine(error)),
         }
@@ -354,11 +336,11 @@ enum TurnStart {
 
 fn dynamic_prompt(
     prompt: Prompt,
-    asked: &ChatRequest,
-    wish: PromptOptions<'_>,
+    request: &ChatRequest,
+    options: PromptOptions<'_>,
     started: Instant,
 ) -> PreparedPrompt {
-    let of = |kind: &str| -> Vec<String> {
+    let names_of = |kind: &str| -> Vec<String> {
         prompt.detected.iter().filter(|it| it.kind == kind).map(|it| it.name.clone()).collect()
     };
     let mut layers = std::collections::BTreeMap::new();
@@ -367,13 +349,13 @@ fn dynamic_prompt(
     }
     let stats = ContextStats {
         tokens: prompt.tokens(),
-        max_tokens: wish.max_tokens,
+        max_tokens: options.max_tokens,
         history_messages: prompt.history.len(),
         bundles_wanted: prompt.wanted,
         bundles_ready: prompt.ready,
         bundles_compiled: prompt.wanted - prompt.ready,
-        topics: of("topic"),
-        entities: of("entity"),
+        topics: names_of("topic"),
+        entities: names_of("entity"),
         layers,
         fell_back: false,
     };
@@ -382,21 +364,21 @@ fn dynamic_prompt(
         cache_hit_rate: prompt.hit_rate(),
         bundles_used: prompt.used,
     };
-    let room = wish.max_tokens.saturating_sub(stats.tokens);
-    let messages = chat_messages(prompt.system, prompt.history, asked, room);
+    let room = options.max_tokens.saturating_sub(stats.tokens);
+    let messages = chat_messages(prompt.system, prompt.history, request, room);
     PreparedPrompt { messages, engine: Engine::Dynamic, stats, metadata }
 }
 
 fn simple_prompt(
     prompt: SimplePrompt,
-    asked: &ChatRequest,
-    wish: PromptOptions<'_>,
+    request: &ChatRequest,
+    options: PromptOptions<'_>,
     started: Instant,
     fell_back: bool,
 ) -> PreparedPrompt {
     let stats = ContextStats {
         tokens: prompt.tokens,
-        max_tokens: wish.max_tokens,
+        max_tokens: options.max_tokens,
         history_messages: prompt.history.len(),
         bundles_wanted: 0,
         bundles_ready: 0,
@@ -407,17 +389,17 @@ fn simple_prompt(
         fell_back,
     };
     let metadata = Metadata { assembly_time_ms: milliseconds(started), cache_hit_rate: 0.0, bundles_used: 0 };
-    let room = wish.max_tokens.saturating_sub(prompt.tokens);
-    let messages = chat_messages(prompt.system, prompt.history, asked, room);
-    PreparedPrompt { messages, engine: Engine::Legacy, stats, metadata }
+    let room = options.max_tokens.saturating_sub(prompt.tokens);
+    let messages = chat_messages(prompt.system, prompt.history, request, room);
+    PreparedPrompt { messages, engine: Engine::Simple, stats, metadata }
 }
 
-/// System, history and message. Where the conversation says nothing, what the client says was said before stands for
-/// it, as far as there is room.
+/// Combines system prompt, history and message. If the conversation has no history, the client's earlier messages are
+/// used as far as they fit into `room` tokens.
 fn chat_messages(
     system: String,
     history: Vec<ChatMessage>,
-    asked: &ChatRequest,
+    request: &ChatRequest,
     mut room: usize,
 ) -> Vec<ChatMessage> {
     let mut messages = Vec::new();
@@ -425,7 +407,7 @@ fn chat_messages(
         messages.push(ChatMessage { role: "system".into(), content: system });
     }
     if history.is_empty() {
-        let fitting = asked.client_history.iter().rev().take_while(|message| {
+        let fitting = request.client_history.iter().rev().take_while(|message| {
             let cost = tokens::count(&message.content) + 4;
             let fits = cost <= room;
             room = room.saturating_sub(cost);
@@ -436,7 +418,7 @@ fn chat_messages(
         messages.extend(fitting);
     }
     messages.extend(history);
-    messages.push(ChatMessage { role: "user".into(), content: asked.message.clone() });
+    messages.push(ChatMessage { role: "user".into(), content: request.message.clone() });
     messages
 }
 
@@ -444,7 +426,7 @@ fn milliseconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 100_000.0).round() / 100.0
 }
 
-/// What is kept beside an answer.
+/// Metadata that is stored with an answer.
 fn answer_metadata(engine: Engine, provider: &str, model: &str, usage: Usage, error: Option<&str>) -> Value {
     serde_json::json!({"engine": engine, "provider": provider, "model": model, "usage": usage, "error": error})
 }

@@ -1,4 +1,4 @@
-//! An answer piece by piece: from the provider into a small channel, from which the response takes them.
+//! Streams an answer from the provider through a small channel to the response.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,60 +17,54 @@ use crate::context::{
     provider::{CompletionChunk, CompletionStream, ProviderError},
 };
 
-/// Pieces between provider and client: a client that does not read holds the provider back.
+/// Buffered events; when the buffer is full, reading from the provider pauses.
 const BUFFERED_EVENTS: usize = 16;
-/// The longest that an answer may take, and that a client may leave a piece unread.
+/// Maximum duration of an answer, and of a client not reading an event.
 const MAX_DURATION: Duration = Duration::from_secs(600);
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between signs that the answer is being written; see `rollcall.open_answer`.
+/// Interval of keep-alives in the answer's row; see `rollcall.open_answer`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(45);
-/// The longest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 900_000;
 
-/// What a client hears.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ChatEvent {
-    /// How the prompt came about; the first.
+    /// First event: how the prompt was assembled.
     Context {
-        /// Who assembled.
+        /// Engine that assembled the prompt.
         engine: Engine,
-        /// What the prompt consists of.
+        /// Composition of the prompt.
         #[serde(rename = "contextStats")]
         stats: Option<ContextStats>,
-        /// How it came about.
+        /// Metrics of the assembly.
         metadata: Metadata,
-        /// The answer's row.
+        /// Message ID of the answer.
         #[serde(rename = "messageId")]
         message_id: Uuid,
     },
-    /// More of the answer.
-    Delta {
-        /// The text.
-        content: String,
-    },
-    /// The whole, once it is saved; the last of a good stream.
+    /// The next part of the answer.
+    Delta { content: String },
+    /// Last event of a successful stream: the saved answer.
     Done(Box<Answer>),
-    /// It broke off; what was said is saved as partial.
+    /// Last event of a failed stream: the answer was interrupted and is saved as partial.
     Error {
-        /// As in the error envelope.
+        /// Error code, as in error responses.
         error: &'static str,
-        /// For a person.
         message: String,
     },
 }
 
-/// The events of one answer.
+/// Receiver of the events of one answer.
 pub type ChatEvents = mpsc::Receiver<ChatEvent>;
 
-/// Reads the pieces in a task that outlives the request, so that what was said is saved.
-pub(super) fn spawn(engine: &Arc<ContextEngine>, turn: Turn, pieces: CompletionStream) -> ChatEvents {
+/// Reads the provider's stream in a task that outlives the request, so that the answer is saved.
+pub(super) fn spawn(engine: &Arc<ContextEngine>, turn: Turn, chunks: CompletionStream) -> ChatEvents {
     let (events, receiver) = mpsc::channel(BUFFERED_EVENTS);
     let stop = engine.cancel_turns.clone();
     engine.turns.spawn(async move {
-        let told = timeout(MAX_DURATION, run(turn, pieces, events, stop.cancelled_owned())).await;
-        if told.is_err() {
-            tracing::info!("an answer took too long and was broken off");
+        let result = timeout(MAX_DURATION, run(turn, chunks, events, stop.cancelled_owned())).await;
+        if result.is_err() {
+            tracing::info!("answer interrupted: it took too long");
         }
     });
     receiver
@@ -78,7 +72,7 @@ pub(super) fn spawn(engine: &Arc<ContextEngine>, turn: Turn, pieces: CompletionS
 
 async fn run(
     mut turn: Turn,
-    mut pieces: CompletionStream,
+    mut chunks: CompletionStream,
     events: mpsc::Sender<ChatEvent>,
     stop: impl Future<Output = ()>,
 ) {
@@ -91,27 +85,27 @@ async fn run(
     if send(&events, first).await.is_err() {
         return;
     }
-    let mut touching = interval_at(Instant::now() + TOUCH_INTERVAL, TOUCH_INTERVAL);
+    let mut touch = interval_at(Instant::now() + TOUCH_INTERVAL, TOUCH_INTERVAL);
     let mut written = 0;
     tokio::pin!(stop);
     let error = loop {
-        let piece = select! {
-            piece = pieces.next() => piece,
-            // A client that goes away while the model is silent is noticed here; dropping the pieces ends the call.
+        let chunk = select! {
+            chunk = chunks.next() => chunk,
+            // Detects a client that disconnects while the model is silent; dropping the stream cancels the call.
             () = events.closed() => return,
             () = &mut stop => break ProviderError::InvalidResponse("the server is stopping".into()),
-            _ = touching.tick() => {
+            _ = touch.tick() => {
                 if let Err(error) = turn.touch().await {
-                    tracing::debug!(error = ?error, "could not say that an answer is being written");
+                    tracing::debug!(error = ?error, "answer keep-alive failed");
                 }
                 continue;
             }
         };
-        match piece {
+        match chunk {
             Some(Ok(CompletionChunk::Text(text))) => {
                 written += text.len();
                 if written > MAX_ANSWER_BYTES {
-                    break ProviderError::InvalidResponse("it is too long".into());
+                    break ProviderError::InvalidResponse("the answer is too long".into());
                 }
                 turn.append(&text);
                 if send(&events, ChatEvent::Delta { content: text }).await.is_err() {
@@ -125,7 +119,7 @@ async fn run(
                 let last = match turn.complete().await {
                     Ok(answer) => ChatEvent::Done(Box::new(answer)),
                     Err(error) => {
-                        tracing::warn!(error = ?error, "could not save an answer");
+                        tracing::warn!(error = ?error, "saving an answer failed");
                         ChatEvent::Error {
                             error: "DATABASE_CONNECTION_ERROR",
                             message: "the answer could not be saved".into(),
@@ -137,15 +131,15 @@ async fn run(
             }
         }
     };
-    tracing::info!(error = %error, "an answer broke off");
+    tracing::info!(error = %error, "answer interrupted");
     turn.fail(&error);
-    // Saved by now or soon after: a repeat of the request will find it.
+    // Dropping saves the partial answer in the background, so that a repeated request finds it.
     drop(turn);
-    let message = "the model's answer broke off; what it said is saved".into();
+    let message = "the model's answer was interrupted; the received part is saved".into();
     send(&events, ChatEvent::Error { error: "SERVICE_UNAVAILABLE", message }).await.ok();
 }
 
-/// Fails where the client is gone, or reads nothing for too long.
+/// Fails if the client has disconnected or does not read within [`SEND_TIMEOUT`].
 async fn send(events: &mpsc::Sender<ChatEvent>, event: ChatEvent) -> Result<(), ()> {
     timeout(SEND_TIMEOUT, events.send(event)).await.map_err(drop)?.map_err(drop)
 }

@@ -1,4 +1,4 @@
-//! An answer that is being written, and that is saved once, whichever way it ends.
+//! An answer in progress, which is saved exactly once.
 
 use std::sync::Arc;
 
@@ -10,15 +10,13 @@ use crate::{
     context::{
         engine::ContextEngine,
         provider::{ProviderError, Usage},
+        store::turns::{self, AnswerStatus},
         tokens,
     },
-    pg::{
-        PgError,
-        queries::turns::{self, AnswerStatus},
-    },
+    pg::PgError,
 };
 
-/// One answer. Dropped before its end, it is saved as partial, or removed where nothing was written.
+/// One answer. If it is dropped before completion, it is saved as partial, or removed if it has no text.
 pub(in crate::context) struct Turn {
     engine: Arc<ContextEngine>,
     answer_id: Uuid,
@@ -67,13 +65,13 @@ impl Turn {
         self.usage = Some(usage);
     }
 
-    /// It ends in the middle, for this reason.
+    /// Records the error that interrupted the answer.
     pub(super) fn fail(&mut self, error: &ProviderError) {
         self.error = Some(error.to_string());
     }
 
     pub(super) fn engine(&self) -> Engine {
-        self.prompt.as_ref().map_or(Engine::Legacy, |prepared| prepared.engine)
+        self.prompt.as_ref().map_or(Engine::Simple, |prepared| prepared.engine)
     }
 
     pub(super) fn stats(&self) -> Option<&ContextStats> {
@@ -81,11 +79,11 @@ impl Turn {
     }
 
     pub(super) fn metadata(&self) -> Metadata {
-        let nothing = Metadata { assembly_time_ms: 0.0, cache_hit_rate: 0.0, bundles_used: 0 };
-        self.prompt.as_ref().map_or(nothing, |prepared| prepared.metadata)
+        let empty = Metadata { assembly_time_ms: 0.0, cache_hit_rate: 0.0, bundles_used: 0 };
+        self.prompt.as_ref().map_or(empty, |prepared| prepared.metadata)
     }
 
-    /// What the provider says that it cost, or what the tokenizer counts.
+    /// Usage reported by the provider, or counted with the tokenizer.
     fn usage(&self) -> Usage {
         self.usage.unwrap_or_else(|| {
             let messages = self.prompt.iter().flat_map(|prepared| &prepared.messages);
@@ -95,7 +93,7 @@ impl Turn {
         })
     }
 
-    /// Saves the whole answer.
+    /// Saves the complete answer.
     pub(super) async fn complete(mut self) -> Result<Answer, PgError> {
         let saved = self.save(AnswerStatus::Complete).await;
         self.ended = saved.is_ok();
@@ -106,7 +104,7 @@ impl Turn {
             engine: self.engine(),
             content: std::mem::take(&mut self.text),
             model: std::mem::take(&mut self.model),
-            context_stats: stats.expect("a turn is prepared before it is asked"),
+            context_stats: stats.expect("the prompt is set before the provider is called"),
             message_id: self.answer_id,
             replayed: false,
             partial: false,
@@ -117,16 +115,16 @@ impl Turn {
         answer_metadata(self.engine(), &self.provider, &self.model, self.usage(), self.error.as_deref())
     }
 
-    async fn save(&self, ending: AnswerStatus) -> Result<(), PgError> {
+    async fn save(&self, status: AnswerStatus) -> Result<(), PgError> {
         let tokens = i32::try_from(tokens::count(&self.text)).unwrap_or(i32::MAX);
-        // PostgreSQL cannot store U+0000, and no reader misses it.
+        // PostgreSQL cannot store U+0000.
         let text = self.text.replace('\0', "");
-        turns::end(&self.engine.database, self.answer_id, ending, &text, tokens, &self.metadata_json())
+        turns::end(&self.engine.database, self.answer_id, status, &text, tokens, &self.metadata_json())
             .await?;
         Ok(())
     }
 
-    /// Says that it is still being written.
+    /// Marks the answer's row as still in progress.
     pub(super) async fn touch(&self) -> Result<(), PgError> {
         turns::touch(&self.engine.database, self.answer_id).await
     }
@@ -138,7 +136,7 @@ impl Drop for Turn {
             return;
         }
         self.ended = true;
-        let rest = Self {
+        let turn = Self {
             engine: self.engine.clone(),
             answer_id: self.answer_id,
             prompt: self.prompt.take(),
@@ -146,17 +144,17 @@ impl Drop for Turn {
             model: std::mem::take(&mut self.model),
             text: std::mem::take(&mut self.text),
             usage: self.usage,
-            error: self.error.take().or_else(|| Some("the client went away".into())),
+            error: self.error.take().or_else(|| Some("the client disconnected".into())),
             ended: true,
         };
-        let ending = if rest.text.is_empty() { AnswerStatus::Failed } else { AnswerStatus::Partial };
+        let status = if turn.text.is_empty() { AnswerStatus::Failed } else { AnswerStatus::Partial };
         self.engine.turns.spawn(async move {
-            // A moment of trouble must not lose what was said; what cannot be saved is tidied away later.
-            for pause in [0, 200, 1_000, 3_000] {
-                tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
-                match rest.save(ending).await {
+            // Retries a short database failure. If all attempts fail, maintenance removes the abandoned answer later.
+            for delay in [0, 200, 1_000, 3_000] {
+                tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+                match turn.save(status).await {
                     Ok(()) => return,
-                    Err(error) => tracing::warn!(error = ?error, "could not save an answer that broke off"),
+                    Err(error) => tracing::warn!(error = ?error, "saving an interrupted answer failed"),
                 }
             }
         });

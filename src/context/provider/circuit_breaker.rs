@@ -1,27 +1,27 @@
-//! A circuit breaker: after several failures in a row a provider is left alone for a while, then one request tries.
+//! Circuit breaker: opens after consecutive failures, then lets one request through after a pause.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Failures in a row before it opens.
+/// Consecutive failures that open the circuit.
 const FAILURE_THRESHOLD: u32 = 5;
-/// How long it stays open.
+/// Time between opening and the next trial request.
 const OPEN_DURATION: Duration = Duration::from_secs(15);
 
-/// The state of one provider.
+/// Circuit state of one provider.
 #[derive(Debug, Default)]
 pub(super) struct CircuitBreaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
-    /// Until then nobody asks; whoever comes first after it tries.
+    /// `None` while closed. After this time, one request is allowed as a trial.
     open_until: Option<Instant>,
 }
 
 impl CircuitBreaker {
-    /// Whether to ask at all; the one who tries after a pause keeps the others out until it knows.
+    /// Whether to send a request. Allowing a trial request blocks the others for another pause.
     pub(super) fn allows_request(&self, now: Instant) -> bool {
         let mut state = self.0.lock();
         match state.open_until {

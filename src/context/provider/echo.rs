@@ -1,4 +1,4 @@
-//! Answers with a digest of the context, so that the first run works without a key. For development.
+//! A provider for development that answers with a summary of the prompt and needs no API key.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::{Completion, CompletionChunk, CompletionRequest, CompletionStream, Usage};
 use crate::context::tokens;
 
-/// Between words, so that a stream looks like one.
+/// Delay between words of a stream.
 const WORD_DELAY: Duration = Duration::from_millis(5);
 const MODEL: &str = "echo";
 
@@ -32,17 +32,21 @@ pub(super) fn stream(request: &CompletionRequest) -> CompletionStream {
 }
 
 fn digest(request: &CompletionRequest) -> String {
-    let of = |role: &str| request.messages.iter().filter(|message| message.role == role).collect::<Vec<_>>();
-    let system = of("system");
+    let messages_of =
+        |role: &str| request.messages.iter().filter(|message| message.role == role).collect::<Vec<_>>();
+    let system = messages_of("system");
     let headings: Vec<_> = system
         .iter()
         .flat_map(|message| message.content.lines())
         .filter_map(|line| line.strip_prefix("## "))
         .collect();
-    let asked = of("user").last().map_or("", |message| message.content.as_str()).to_owned();
+    let question = messages_of("user").last().map_or("", |message| message.content.as_str()).to_owned();
     let known = if headings.is_empty() { "nothing".to_owned() } else { headings.join(" · ") };
     let tokens: usize = request.messages.iter().map(|message| tokens::count(&message.content)).sum();
-    format!("You said: \"{asked}\". Context ({tokens} tokens, {} messages): {known}.", request.messages.len())
+    format!(
+        "You said: \"{question}\". Context ({tokens} tokens, {} messages): {known}.",
+        request.messages.len()
+    )
 }
 
 fn usage(request: &CompletionRequest, content: &str) -> Usage {

@@ -1,22 +1,22 @@
-//! Texts as vectors of numbers, by an API that speaks as OpenAI's does.
+//! Embeddings by an API compatible with OpenAI's.
 
 use std::fmt::Write as _;
 
 use super::{Endpoint, OpenAi, ProviderError};
 
-/// How to reach an embeddings API.
+/// Configuration of an embeddings API.
 #[derive(Debug, Clone)]
 pub struct EmbedderConfig {
-    /// Up to and without `/embeddings`, with its model.
+    /// Base URL without `/embeddings`, key and model.
     pub endpoint: Endpoint,
-    /// The numbers of its vectors.
+    /// Length of the vectors.
     pub dimensions: u16,
 }
 
-/// The characters of a text that are embedded.
+/// Longer texts are cut before they are embedded.
 const MAX_TEXT_CHARS: usize = 8_000;
 
-/// An embeddings API.
+/// Client of an embeddings API.
 pub struct Embedder {
     api: OpenAi,
     model: String,
@@ -24,43 +24,42 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Opens nothing yet.
+    /// Creates a client without opening a connection.
     #[must_use]
     pub fn new(settings: &EmbedderConfig) -> Self {
         let model = settings.endpoint.model.clone();
         Self { api: OpenAi::new(settings.endpoint.clone()), model, dimensions: settings.dimensions }
     }
 
-    /// Its model.
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
     }
 
-    /// The numbers of its vectors.
+    /// Length of the vectors.
     #[must_use]
     pub const fn dimensions(&self) -> u16 {
         self.dimensions
     }
 
-    /// A vector for each text, as pgvector reads it.
+    /// Returns a vector for each text, in pgvector's text format.
     ///
     /// # Errors
-    /// See [`ProviderError`]; a vector of another length, or of what is no number, is none.
+    /// See [`ProviderError`]. A vector of another length, with non-finite numbers or of zeros is an invalid response.
     pub async fn embed(&self, texts: &[&str]) -> Result<Vec<String>, ProviderError> {
-        let cut: Vec<&str> = texts.iter().map(|text| truncate(text)).collect();
-        let vectors = self.api.embed(&cut).await?;
+        let truncated: Vec<&str> = texts.iter().map(|text| truncate(text)).collect();
+        let vectors = self.api.embed(&truncated).await?;
         vectors.iter().map(|vector| self.format_vector(vector)).collect()
     }
 
     fn format_vector(&self, vector: &[f32]) -> Result<String, ProviderError> {
         if vector.len() != usize::from(self.dimensions) {
-            let said = format!("it has {} numbers instead of {}", vector.len(), self.dimensions);
-            return Err(ProviderError::InvalidResponse(said));
+            let message = format!("embedding has {} dimensions, expected {}", vector.len(), self.dimensions);
+            return Err(ProviderError::InvalidResponse(message));
         }
-        // Nothing is alike to a vector without a direction.
+        // Cosine similarity is undefined for a zero vector.
         if vector.iter().any(|number| !number.is_finite()) || vector.iter().all(|number| *number == 0.0) {
-            return Err(ProviderError::InvalidResponse("it is no vector".into()));
+            return Err(ProviderError::InvalidResponse("embedding is zero or not finite".into()));
         }
         let mut text = "[".to_owned();
         for (at, number) in vector.iter().enumerate() {

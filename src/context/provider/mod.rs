@@ -1,4 +1,4 @@
-//! Models over HTTP: any API that speaks as OpenAI's does, by name, base URL and key; and `echo` for development.
+//! LLM providers: any HTTP API compatible with OpenAI's, and `echo` for development.
 
 mod circuit_breaker;
 mod echo;
@@ -17,77 +17,68 @@ pub use error::ProviderError;
 pub use openai::OpenAi;
 
 use super::assemble::ChatMessage;
-use crate::config::Secret;
+use crate::model::Secret;
 
-/// What a model is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompletionRequest {
-    /// System, history and message.
+    /// System prompt, history and the user's message, in this order.
     pub messages: Vec<ChatMessage>,
-    /// Which model; the provider's own without.
+    /// Model name; `None` means the provider's default.
     pub model: Option<String>,
-    /// The most tokens of the answer.
+    /// Maximum tokens of the answer.
     pub max_tokens: Option<u32>,
-    /// From 0, sober, to 2.
+    /// Sampling temperature, 0 to 2.
     pub temperature: Option<f32>,
 }
 
-/// The tokens that were paid for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Of the prompt.
     #[serde(default)]
     pub prompt_tokens: u64,
-    /// Of the answer.
     #[serde(default)]
     pub completion_tokens: u64,
-    /// Of both.
     #[serde(default)]
     pub total_tokens: u64,
 }
 
-/// A whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// What the model says.
     pub content: String,
-    /// Which model it was.
     pub model: String,
-    /// What it cost, where the provider says.
+    /// Token usage, if the provider reports it.
     pub usage: Option<Usage>,
 }
 
-/// A part of an answer that is being written.
+/// A part of a streamed answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CompletionChunk {
-    /// More of the text.
+    /// The next part of the text.
     Text(String),
-    /// Which model it is.
+    /// The model that answers.
     Model(String),
-    /// What it cost.
     Usage(Usage),
 }
 
-/// An answer that is being written. Dropped, the call to the provider ends.
+/// A streamed answer. Dropping it cancels the request to the provider.
 pub type CompletionStream = BoxStream<'static, Result<CompletionChunk, ProviderError>>;
 
-/// How to reach a provider.
+/// Configuration of a provider.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// Its name in requests.
+    /// Name that requests use.
     pub name: String,
-    /// Up to and without `/chat/completions`.
+    /// URL without `/chat/completions`.
     pub base_url: String,
-    /// The key, where it wants one.
+    /// Bearer token, if the API needs one.
     pub api_key: Option<Secret>,
-    /// The model, unless a request names one.
+    /// Default model.
     pub model: String,
-    /// How long it may be silent.
+    /// Maximum time without data from the provider.
     pub timeout: Duration,
 }
 
 impl Endpoint {
-    /// Base URL and model of a provider that is known by name.
+    /// Base URL and default model of a well-known provider.
     #[must_use]
     pub fn preset(name: &str) -> Option<(&'static str, &'static str)> {
         match name {
@@ -99,17 +90,16 @@ impl Endpoint {
     }
 }
 
-/// One provider.
 #[derive(Clone)]
 pub enum Provider {
-    /// Over HTTP.
+    /// An API compatible with OpenAI's.
     OpenAi(Arc<OpenAi>),
-    /// Answers with a digest of the context.
+    /// Answers with a summary of the prompt; for development.
     Echo,
 }
 
 impl Provider {
-    /// Its name in requests.
+    /// Name that requests use.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -118,16 +108,13 @@ impl Provider {
         }
     }
 
-    /// Whether it is a model, and not an echo.
+    /// Whether this is a real model and not `echo`.
     #[must_use]
     pub const fn is_model(&self) -> bool {
         matches!(self, Self::OpenAi(_))
     }
 
-    /// The whole answer at once.
-    ///
-    /// # Errors
-    /// See [`ProviderError`]; what may pass has been tried again.
+    /// Requests the complete answer. Retryable errors are retried first.
     pub async fn complete(&self, request: &CompletionRequest) -> Result<Completion, ProviderError> {
         match self {
             Self::OpenAi(provider) => provider.complete(request).await,
@@ -135,10 +122,7 @@ impl Provider {
         }
     }
 
-    /// The answer as it is written. What may pass is tried again until the first byte, not after it.
-    ///
-    /// # Errors
-    /// See [`ProviderError`].
+    /// Requests a streamed answer. Retryable errors are retried until the first byte arrives.
     pub async fn stream(&self, request: &CompletionRequest) -> Result<CompletionStream, ProviderError> {
         match self {
             Self::OpenAi(provider) => provider.stream(request).await,
@@ -147,22 +131,21 @@ impl Provider {
     }
 }
 
-/// The providers that there are.
 #[derive(Clone, Default)]
 pub struct Providers {
     by_name: BTreeMap<String, Provider>,
     default: Option<String>,
 }
 
-/// There is no provider of this name.
+/// A request names a provider that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such provider; there are: {there_are}")]
+#[error("must be one of {configured}")]
 pub struct UnknownProvider {
-    there_are: String,
+    configured: String,
 }
 
 impl Providers {
-    /// Those that are configured; the first answers where a request names none.
+    /// The first endpoint is the default; `echo` adds the echo provider.
     #[must_use]
     pub fn new(endpoints: &[Endpoint], echo: bool) -> Self {
         let remote =
@@ -175,21 +158,18 @@ impl Providers {
         }
     }
 
-    /// The one of this name, or without a name the default; the inner `None` where none is configured.
-    ///
-    /// # Errors
-    /// For a name that there is not.
+    /// The provider of this name, or the default one. `None` if no provider is configured.
     pub fn get(&self, name: Option<&str>) -> Result<Option<&Provider>, UnknownProvider> {
         match name {
             None => Ok(self.default.as_ref().and_then(|name| self.by_name.get(name))),
             Some(_) if self.by_name.is_empty() => Ok(None),
             Some(name) => self.by_name.get(name).map(Some).ok_or_else(|| UnknownProvider {
-                there_are: self.by_name.keys().cloned().collect::<Vec<_>>().join(", "),
+                configured: self.by_name.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
     }
 
-    /// A model to sum up with, if there is one.
+    /// The default provider, unless it is `echo`.
     #[must_use]
     pub fn default_model(&self) -> Option<&Provider> {
         self.get(None).ok().flatten().filter(|provider| provider.is_model())

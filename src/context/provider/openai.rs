@@ -1,4 +1,5 @@
-//! The API that OpenAI made common: `POST {base}/chat/completions`, JSON or server-sent events, and `/embeddings`.
+//! Client for APIs compatible with OpenAI's: `POST {base}/chat/completions` (JSON or server-sent events) and
+//! `POST {base}/embeddings`.
 
 use std::{
     collections::VecDeque,
@@ -17,22 +18,19 @@ use super::{
 };
 use crate::context::assemble::ChatMessage;
 
-/// Where answers come from.
 const CHAT_PATH: &str = "chat/completions";
-/// How often a request is sent at most.
+/// Maximum attempts per request.
 const MAX_ATTEMPTS: u32 = 3;
-/// Between attempts: doubling, with jitter of half its length.
+/// Delays between attempts double, with 50 % jitter.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
-/// A provider that wants a longer pause is not waited for.
+/// A longer `Retry-After` is not waited for.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest answer, in bytes.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
-/// How much of a refusal is told on.
+/// Characters of an error response that are kept.
 const MAX_ERROR_CHARS: usize = 300;
 
-/// One provider over HTTP.
+/// Client of one provider.
 pub struct OpenAi {
     endpoint: Endpoint,
     client: Client,
@@ -116,10 +114,7 @@ struct Embedding {
 }
 
 impl OpenAi {
-    /// Opens nothing yet.
-    ///
-    /// # Panics
-    /// Never with the TLS provider that the verifier of tokens installs.
+    /// Creates a client without opening a connection.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -128,77 +123,68 @@ impl OpenAi {
             .read_timeout(endpoint.timeout)
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .expect("nothing here depends on the machine");
+            .expect("the client settings are valid");
         Self { endpoint, client, circuit_breaker: CircuitBreaker::default() }
     }
 
-    /// Its name in requests.
+    /// Name that requests use.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.endpoint.name
     }
 
-    /// The whole answer at once.
-    ///
-    /// # Errors
-    /// See [`ProviderError`].
+    /// Requests the complete answer.
     pub async fn complete(&self, request: &CompletionRequest) -> Result<Completion, ProviderError> {
         let response = self.send(CHAT_PATH, &self.chat_body(request, false)).await?;
         let read = async {
-            let whole: ChatResponse = self.read_json(response).await?;
-            let content = whole.choices.into_iter().next().and_then(|choice| choice.message.content);
+            let response: ChatResponse = self.read_json(response).await?;
+            let content = response.choices.into_iter().next().and_then(|choice| choice.message.content);
             let content =
-                content.ok_or_else(|| ProviderError::InvalidResponse("it has no choices".into()))?;
-            let model = whole.model.unwrap_or_else(|| self.model_for(request).to_owned());
-            Ok(Completion { content, model, usage: whole.usage })
+                content.ok_or_else(|| ProviderError::InvalidResponse("no choices in the response".into()))?;
+            let model = response.model.unwrap_or_else(|| self.model_for(request).to_owned());
+            Ok(Completion { content, model, usage: response.usage })
         };
-        let answer = read.await;
-        self.record_result(answer.as_ref().err());
-        answer
+        let result = read.await;
+        self.record_result(result.as_ref().err());
+        result
     }
 
-    /// A vector for each text, in their order.
-    ///
-    /// # Errors
-    /// See [`ProviderError`].
+    /// Returns a vector for each text, in order.
     pub async fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
         let body = EmbeddingsBody { model: &self.endpoint.model, input: texts, encoding_format: "float" };
         let response = self.send("embeddings", &body).await?;
-        let answer = self.read_json(response).await.and_then(|EmbeddingsResponse { mut data }| {
+        let result = self.read_json(response).await.and_then(|EmbeddingsResponse { mut data }| {
             data.sort_unstable_by_key(|vector| vector.index);
             if data.iter().map(|vector| vector.index).eq(0..texts.len()) {
                 Ok(data.into_iter().map(|vector| vector.embedding).collect())
             } else {
-                Err(ProviderError::InvalidResponse("it has not one vector for each text".into()))
+                Err(ProviderError::InvalidResponse("expected one embedding per text".into()))
             }
         });
-        self.record_result(answer.as_ref().err());
-        answer
+        self.record_result(result.as_ref().err());
+        result
     }
 
-    /// An answer's body, up to a limit.
+    /// Reads a JSON body of at most [`MAX_RESPONSE_BYTES`].
     async fn read_json<T: DeserializeOwned>(&self, response: Response) -> Result<T, ProviderError> {
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
             body.extend_from_slice(&chunk.map_err(|error| self.transport_error(error))?);
             if body.len() > MAX_RESPONSE_BYTES {
-                return Err(ProviderError::InvalidResponse("it is too long".into()));
+                return Err(ProviderError::InvalidResponse("the response is too long".into()));
             }
         }
         serde_json::from_slice(&body)
-            .map_err(|error| ProviderError::InvalidResponse(format!("it cannot be read: {error}")))
+            .map_err(|error| ProviderError::InvalidResponse(format!("malformed JSON: {error}")))
     }
 
-    /// The answer as it is written.
-    ///
-    /// # Errors
-    /// See [`ProviderError`].
+    /// Requests a streamed answer.
     pub async fn stream(&self, request: &CompletionRequest) -> Result<CompletionStream, ProviderError> {
         let response = self.send(CHAT_PATH, &self.chat_body(request, true)).await?;
         self.record_result(None);
-        let silence = self.endpoint.timeout;
-        let reading = StreamReader {
+        let max_silence = self.endpoint.timeout;
+        let reader = StreamReader {
             chunks: response.bytes_stream().boxed(),
             events: EventParser::default(),
             pending: VecDeque::new(),
@@ -206,9 +192,9 @@ impl OpenAi {
             finished: false,
             closed: false,
         };
-        Ok(stream::unfold(reading, move |mut reading| async move {
-            let piece = reading.next_chunk(silence).await?;
-            Some((piece, reading))
+        Ok(stream::unfold(reader, move |mut reader| async move {
+            let chunk = reader.next_chunk(max_silence).await?;
+            Some((chunk, reader))
         })
         .boxed())
     }
@@ -228,9 +214,9 @@ impl OpenAi {
         }
     }
 
-    /// Asks until there is an answer's head, as often as makes sense.
+    /// Sends a request, with retries, until response headers arrive.
     async fn send<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
-        let mut pause = FIRST_RETRY_DELAY;
+        let mut backoff = FIRST_RETRY_DELAY;
         let mut attempt = 1;
         loop {
             if !self.circuit_breaker.allows_request(Instant::now()) {
@@ -241,16 +227,16 @@ impl OpenAi {
                 Err(error) => error,
             };
             self.record_result(Some(&error));
-            let wanted = match &error {
-                ProviderError::RateLimited { retry_after: Some(wanted) } => *wanted,
-                _ => pause.mul_f64(rand::rng().random_range(0.5..1.0)),
+            let delay = match &error {
+                ProviderError::RateLimited { retry_after: Some(delay) } => *delay,
+                _ => backoff.mul_f64(rand::rng().random_range(0.5..1.0)),
             };
-            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || wanted > MAX_RETRY_DELAY {
+            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || delay > MAX_RETRY_DELAY {
                 return Err(error);
             }
-            tracing::debug!(provider = self.name(), error = %error, attempt, "asking a provider again");
-            sleep(wanted).await;
-            pause *= 2;
+            tracing::debug!(provider = self.name(), error = %error, attempt, "provider request failed, retrying");
+            sleep(delay).await;
+            backoff *= 2;
             attempt += 1;
         }
     }
@@ -277,25 +263,25 @@ impl OpenAi {
             status @ (408 | 500..=599) => Err(ProviderError::ServerError(status)),
             status => {
                 let text = timeout(CONNECT_TIMEOUT, response.text()).await.ok().and_then(Result::ok);
-                let said = text.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
-                Err(ProviderError::Rejected { status, said })
+                let body = text.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
+                Err(ProviderError::Rejected { status, body })
             }
         }
     }
 
     fn transport_error(&self, error: reqwest::Error) -> ProviderError {
-        // Its URL may hold a key.
+        // The URL may contain a key.
         let error = error.without_url();
         if error.is_timeout() && !error.is_connect() {
             return ProviderError::Timeout(self.endpoint.timeout);
         }
         if error.is_body() || error.is_decode() {
-            return ProviderError::InvalidResponse("the connection was lost".into());
+            return ProviderError::InvalidResponse("connection lost".into());
         }
         ProviderError::Unreachable(error)
     }
 
-    /// Tells the breaker.
+    /// Reports a result to the circuit breaker.
     fn record_result(&self, error: Option<&ProviderError>) {
         match error {
             Some(error) if error.counts_as_failure() => self.circuit_breaker.record_failure(Instant::now()),
@@ -305,23 +291,23 @@ impl OpenAi {
     }
 }
 
-/// A stream that is being read. Asked for the next piece, it reads no further than that.
+/// Reads a stream on demand: no further than the next chunk.
 struct StreamReader {
     chunks: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     events: EventParser,
     pending: VecDeque<CompletionChunk>,
     model_sent: bool,
-    /// The provider has said that this is all.
+    /// The provider sent `finish_reason` or `[DONE]`.
     finished: bool,
-    /// There is nothing more to read.
+    /// No more data will be read.
     closed: bool,
 }
 
 impl StreamReader {
-    async fn next_chunk(&mut self, silence: Duration) -> Option<Result<CompletionChunk, ProviderError>> {
+    async fn next_chunk(&mut self, max_silence: Duration) -> Option<Result<CompletionChunk, ProviderError>> {
         loop {
-            if let Some(piece) = self.pending.pop_front() {
-                return Some(Ok(piece));
+            if let Some(chunk) = self.pending.pop_front() {
+                return Some(Ok(chunk));
             }
             if self.closed {
                 return None;
@@ -335,14 +321,14 @@ impl StreamReader {
             if !self.pending.is_empty() || self.closed {
                 continue;
             }
-            let broken = match timeout(silence, self.chunks.next()).await {
-                Err(_) => ProviderError::Timeout(silence),
+            let error = match timeout(max_silence, self.chunks.next()).await {
+                Err(_) => ProviderError::Timeout(max_silence),
                 Ok(Some(Ok(bytes))) => match self.events.push(&bytes) {
                     Ok(()) => continue,
-                    Err(_) => ProviderError::InvalidResponse("a line is too long".into()),
+                    Err(_) => ProviderError::InvalidResponse("a line of the stream is too long".into()),
                 },
-                Ok(Some(Err(error))) if error.is_timeout() => ProviderError::Timeout(silence),
-                Ok(Some(Err(_))) => ProviderError::InvalidResponse("the connection was lost".into()),
+                Ok(Some(Err(error))) if error.is_timeout() => ProviderError::Timeout(max_silence),
+                Ok(Some(Err(_))) => ProviderError::InvalidResponse("connection lost".into()),
                 Ok(None) => {
                     let rest = self.events.finish();
                     self.closed = true;
@@ -352,15 +338,15 @@ impl StreamReader {
                     if self.finished {
                         continue;
                     }
-                    ProviderError::InvalidResponse("it ended in the middle".into())
+                    ProviderError::InvalidResponse("the stream ended before the answer was complete".into())
                 }
             };
             self.closed = true;
-            // What came before the break is told first.
-            if let Some(piece) = self.pending.pop_front() {
-                return Some(Ok(piece));
+            // Chunks that arrived before the error are delivered first.
+            if let Some(chunk) = self.pending.pop_front() {
+                return Some(Ok(chunk));
             }
-            return Some(Err(broken));
+            return Some(Err(error));
         }
     }
 
@@ -370,10 +356,10 @@ impl StreamReader {
             return Ok(());
         }
         let chunk: ChatChunk = serde_json::from_str(data)
-            .map_err(|error| ProviderError::InvalidResponse(format!("a piece cannot be read: {error}")))?;
+            .map_err(|error| ProviderError::InvalidResponse(format!("malformed chunk: {error}")))?;
         if let Some(error) = chunk.error {
-            let said = error.to_string().chars().take(MAX_ERROR_CHARS).collect();
-            return Err(ProviderError::InvalidResponse(said));
+            let message = error.to_string().chars().take(MAX_ERROR_CHARS).collect();
+            return Err(ProviderError::InvalidResponse(message));
         }
         if let Some(model) = chunk.model.filter(|_| !self.model_sent) {
             self.model_sent = true;

@@ -1,22 +1,21 @@
-//! Server-sent events, as far as providers use them: lines of `data:`, ended by blank lines.
+//! Parser for server-sent events as providers send them: one `data:` line per event.
 
 use bytes::BytesMut;
 
-/// The longest line; an answer's piece has some hundred bytes.
+/// A chunk of an answer usually has a few hundred bytes.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 
-/// A line is longer than any piece of an answer.
+/// A line exceeds [`MAX_LINE_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LineTooLong;
 
-/// Collects bytes and hands out the data of events.
+/// Buffers bytes and returns the data of events.
 #[derive(Debug, Default)]
 pub(super) struct EventParser {
     buffer: BytesMut,
 }
 
 impl EventParser {
-    /// Takes bytes as they come.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
         if self.buffer.len() + bytes.len() > MAX_LINE_BYTES + 64 * 1024 {
             return Err(LineTooLong);
@@ -25,7 +24,7 @@ impl EventParser {
         Ok(())
     }
 
-    /// The data of the next whole line, if there is one. Providers put each event's data on one line.
+    /// Returns the data of the next complete `data:` line, if any.
     pub(super) fn next_data(&mut self) -> Option<String> {
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
             let line = self.buffer.split_to(end + 1);
@@ -37,7 +36,7 @@ impl EventParser {
         None
     }
 
-    /// The data of a last line that no line end follows.
+    /// Returns the data of a last line without a line end.
     pub(super) fn finish(&mut self) -> Option<String> {
         self.buffer.extend_from_slice(b"\n");
         self.next_data()
@@ -53,13 +52,13 @@ mod tests {
         let text = ": comment\r\nevent: x\ndata: {\"a\":1}\r\n\r\ndata:é\n\ndata: [DONE]";
         for size in 1..text.len() {
             let mut events = EventParser::default();
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             for bytes in text.as_bytes().chunks(size) {
                 events.push(bytes).expect("short");
-                heard.extend(std::iter::from_fn(|| events.next_data()));
+                received.extend(std::iter::from_fn(|| events.next_data()));
             }
-            heard.extend(events.finish());
-            assert_eq!(heard, ["{\"a\":1}", "é", "[DONE]"]);
+            received.extend(events.finish());
+            assert_eq!(received, ["{\"a\":1}", "é", "[DONE]"]);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Entities: names in the original casing, of several words where they have several.
+//! Finds entities: names of up to four words, recognized by their casing, and their type, facts and relationship.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::{Occurrences, Sources, hints::Hints, is_same_name, slug};
 use crate::context::extract::sentences;
 
-/// Units that an entity needs.
+/// Minimum number of units with a name that make it an entity.
 const MIN_UNITS: u32 = 3;
-/// Words that begin sentences, and days and months: capitals that name nobody.
+/// Capitalized words that are no names: common beginnings of sentences, days and months.
 const NON_NAME_WORDS: &str = "i i'm i've i'd i'll a an the this that these those it its it's he she they we you my our your their his her there here and \
     but or so if when while after before since because although as at by for from in into of off on onto out over to up with without about \
     what which who whom whose why how where is are was were be been do does did has have had can could may might must shall should will would \
@@ -18,10 +18,10 @@ const NON_NAME_WORDS: &str = "i i'm i've i'd i'll a an the this that these those
     monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september october november december \
     today tomorrow yesterday mondays tuesdays wednesdays thursdays fridays saturdays sundays next last first second third new old every each all both some any many most more less few one two three four five \
     note todo re fwd dear hi hello hey well now once during between under until within decided asked told need want think remember looking";
-/// Verbs that people do.
+/// Verbs whose subject is a person.
 const PERSON_VERBS: &str = "said says asked asks told tells thinks wants suggested suggests recommended recommends called emailed wrote agreed argued \
     offered promised explained prefers believes mentioned sent invited joined approved reviewed noticed insisted reminded loves hates hopes thought gave";
-/// What somebody is to the user.
+/// Relationships of a person to the user.
 const RELATIONSHIPS: &str = "wife husband partner mother father mum mom dad sister brother son daughter cousin uncle aunt friend colleague manager boss mentor \
     teacher neighbour neighbor doctor therapist coach trainer roommate client customer landlord editor agent accountant lawyer supervisor teammate nurse physio tutor";
 const ORGANIZATION_SUFFIXES: &str = "inc corp gmbh ltd llc ag university institute bank foundation company college hospital agency ministry department school \
@@ -30,73 +30,62 @@ const ORGANIZATION_CONTEXT_WORDS: &str =
     "at from for joined contract supplier customer vendor client with by";
 const TOOL_CONTEXT_WORDS: &str = "using use uses used with in via through on into upgrade upgraded install installed run running migrate migrating configure query";
 
-/// What an entity is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntityType {
-    /// Somebody.
     Person,
-    /// Something that is worked on.
     Project,
-    /// A company or the like.
+    /// A company, institution or similar.
     Organization,
-    /// Something to work with.
+    /// Software, a product or similar.
     Tool,
-    /// Anything else with a name.
     Concept,
 }
 
-/// A name in the new units.
+/// A candidate name with its sentences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mention {
-    /// As it is written.
+    /// Original spelling.
     pub name: String,
-    /// The sentences that it stands in.
+    /// Unit IDs and sentences that contain the name.
     sentences: Vec<(Uuid, String)>,
-    /// What it is, by somebody who knows: a profile that there is, or a model.
+    /// Type from an existing entity or a model.
     entity_type: Option<EntityType>,
-    /// Whether it is a name for sure.
+    /// Whether the name is an existing entity or was suggested by a model.
     trusted: bool,
 }
 
-/// A fact of an entity.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fact {
-    /// The sentence that says it.
+    /// Sentence that states the fact.
     pub fact: String,
-    /// How certain, from 0 to 1.
+    /// From 0 to 1.
     pub confidence: f64,
-    /// The unit that it is from.
+    /// Unit that contains the sentence.
     pub source: Uuid,
 }
 
-/// An entity with its units.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FoundEntity {
-    /// Its key.
+    /// Key, unique per user.
     pub slug: String,
-    /// Its name.
     pub name: String,
-    /// Other names.
     pub aliases: Vec<String>,
-    /// What it is.
     pub entity_type: EntityType,
-    /// What it is to the user.
+    /// Relationship to the user, for example `manager`.
     pub relationship: Option<String>,
-    /// From −1 to 1.
+    /// Mean sentiment of the sentences, from −1 to 1.
     pub sentiment: f32,
-    /// What is said of it.
     pub facts: Vec<Fact>,
-    /// Its units.
     pub unit_ids: Vec<Uuid>,
 }
 
-/// The names of the new units, and those of the entities that there are.
+/// Finds candidate names in the new units, and adds existing entities and suggested names.
 #[must_use]
 pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
-    let no_names: HashSet<&str> = NON_NAME_WORDS.split_whitespace().collect();
-    // Words that are written small somewhere are words; a capital at the beginning of a sentence does not name them.
-    let small: HashSet<&str> = sources
+    let non_names: HashSet<&str> = NON_NAME_WORDS.split_whitespace().collect();
+    // A word that also occurs in lowercase is no name, even if it is capitalized at the beginning of a sentence.
+    let lowercase: HashSet<&str> = sources
         .units
         .iter()
         .flat_map(|unit| unit.content.split(|c: char| !c.is_alphanumeric()))
@@ -105,18 +94,18 @@ pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
     let mut all: BTreeMap<String, (Mention, bool)> = BTreeMap::new();
     for unit in &sources.units {
         for sentence in sentences(&unit.content) {
-            for (name, inside) in extract_names(sentence, &no_names, &small) {
-                let (mention, seen_inside) = all.entry(name.clone()).or_insert_with(|| {
+            for (name, significant) in extract_names(sentence, &non_names, &lowercase) {
+                let (mention, seen_significant) = all.entry(name.clone()).or_insert_with(|| {
                     (Mention { name, sentences: Vec::new(), entity_type: None, trusted: false }, false)
                 });
-                *seen_inside |= inside;
+                *seen_significant |= significant;
                 mention.sentences.push((unit.id, sentence.to_owned()));
             }
         }
     }
-    // A name that only ever begins sentences may be any word.
+    // A word that occurs only at the beginning of sentences may be any word.
     let mut all: Vec<Mention> =
-        all.into_values().filter(|(_, inside)| *inside).map(|(mention, _)| mention).collect();
+        all.into_values().filter(|(_, significant)| *significant).map(|(mention, _)| mention).collect();
     let known = sources.entities.iter().map(|entity| (entity.name.clone(), Some(entity.entity_type)));
     for (name, entity_type) in known.chain(hints.entities()) {
         if let Some(mention) = all.iter_mut().find(|mention| mention.name == name) {
@@ -135,21 +124,25 @@ pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
     all
 }
 
-/// The names of a sentence: runs of words with capitals or of a shape that only names have. Beside each, whether it
-/// stands where a capital means something.
-fn extract_names(sentence: &str, no_names: &HashSet<&str>, small: &HashSet<&str>) -> Vec<(String, bool)> {
+/// Extracts names from a sentence: runs of capitalized words, or of words shaped like names. The flag says whether the
+/// position makes the capital significant.
+fn extract_names(
+    sentence: &str,
+    non_names: &HashSet<&str>,
+    lowercase: &HashSet<&str>,
+) -> Vec<(String, bool)> {
     let mut all = Vec::new();
     let mut run: Vec<&str> = Vec::new();
-    let mut run_inside = false;
-    let mut flush = |run: &mut Vec<&str>, inside: &mut bool| {
+    let mut run_significant = false;
+    let mut flush = |run: &mut Vec<&str>, significant: &mut bool| {
         while run.last().is_some_and(|word| !is_capitalized(word)) {
             run.pop();
         }
         if !run.is_empty() && run.len() <= 4 {
-            all.push((run.join(" "), *inside));
+            all.push((run.join(" "), *significant));
         }
         run.clear();
-        *inside = false;
+        *significant = false;
     };
     for (at, raw) in sentence.split_whitespace().enumerate() {
         let opens = raw.starts_with(['"', '(', '\'', '“', '‘']);
@@ -159,28 +152,28 @@ fn extract_names(sentence: &str, no_names: &HashSet<&str>, small: &HashSet<&str>
         let is_plain = !has_name_shape(word);
         let is_name = is_capitalized(word)
             && word.chars().count() >= 2
-            && !(is_plain && no_names.contains(lower.as_str()))
-            // "Bread needs time": written small elsewhere, so it is a word.
-            && !(at == 0 && is_plain && small.contains(lower.as_str()));
+            && !(is_plain && non_names.contains(lower.as_str()))
+            // "Bread needs time": "bread" occurs in lowercase elsewhere, so it is no name.
+            && !(at == 0 && is_plain && lowercase.contains(lower.as_str()));
         if opens {
-            flush(&mut run, &mut run_inside);
+            flush(&mut run, &mut run_significant);
         }
         if is_name {
-            run_inside |= at > 0 || !is_plain || !run.is_empty();
+            run_significant |= at > 0 || !is_plain || !run.is_empty();
             run.push(word);
         } else if !run.is_empty() && (raw == "&" || matches!(lower.as_str(), "of" | "de" | "von" | "van")) {
             run.push(if raw == "&" { raw } else { word });
         } else {
-            flush(&mut run, &mut run_inside);
+            flush(&mut run, &mut run_significant);
         }
         let closes = raw.ends_with([',', ';', ':', ')', '"', '.', '!', '?'])
             || raw.ends_with("'s")
             || raw.ends_with("’s");
         if closes {
-            flush(&mut run, &mut run_inside);
+            flush(&mut run, &mut run_significant);
         }
     }
-    flush(&mut run, &mut run_inside);
+    flush(&mut run, &mut run_significant);
     all
 }
 
@@ -188,7 +181,7 @@ fn is_capitalized(word: &str) -> bool {
     word.chars().next().is_some_and(char::is_uppercase) || has_name_shape(word)
 }
 
-/// As in iPhone, PostgreSQL, AWS or K8s: nobody writes so but names.
+/// Whether the word has inner capitals or digits, as in iPhone, PostgreSQL, AWS or K8s.
 fn has_name_shape(word: &str) -> bool {
     let mut chars = word.chars();
     let first = chars.next();
@@ -199,7 +192,7 @@ fn has_name_shape(word: &str) -> bool {
         && word.chars().all(|c| c.is_alphanumeric() || "-.+#".contains(c))
 }
 
-/// The entities that these names make, with all their units.
+/// Groups candidate names into entities with all their units.
 #[must_use]
 pub fn build_entities(
     sources: &Sources,
@@ -208,7 +201,7 @@ pub fn build_entities(
 ) -> Vec<FoundEntity> {
     let mut groups: Vec<Vec<&Mention>> = Vec::new();
     let mut by_length: Vec<&Mention> = mentions.iter().collect();
-    // Longer names first: "Anna Schmidt" takes "Anna" in.
+    // Longer names first, so that "Anna" joins "Anna Schmidt".
     by_length.sort_by_key(|mention| {
         (
             std::cmp::Reverse(mention.trusted),
@@ -217,15 +210,15 @@ pub fn build_entities(
         )
     });
     for mention in by_length {
-        let homes: Vec<usize> = groups
+        let matching: Vec<usize> = groups
             .iter()
             .enumerate()
             .filter(|(_, group)| group.iter().any(|other| refers_to_same(sources, other, mention)))
             .map(|(at, _)| at)
             .collect();
-        match homes[..] {
-            [home] => groups[home].push(mention),
-            // Of two Annas, "Anna" is neither for sure.
+        match matching[..] {
+            [index] => groups[index].push(mention),
+            // With two people named Anna, "Anna" alone is ambiguous and is skipped.
             [] => groups.push(vec![mention]),
             _ => {}
         }
@@ -240,7 +233,7 @@ fn refers_to_same(sources: &Sources, other: &Mention, mention: &Mention) -> bool
     {
         return true;
     }
-    // A first or last name of somebody with both.
+    // First or last name of a person with a full name.
     let words: Vec<&str> = other.name.split(' ').collect();
     words.len() == 2 && words.contains(&mention.name.as_str()) && infer_type(other) == EntityType::Person
 }
@@ -283,7 +276,7 @@ fn majority_type(group: &[&Mention]) -> EntityType {
     best.max_by_key(|(kind, count)| (*count, *kind)).map_or(EntityType::Concept, |(kind, _)| kind)
 }
 
-/// What a name is, by its shape and by the words around it.
+/// Infers the type from the shape of the name and the words around it.
 fn infer_type(mention: &Mention) -> EntityType {
     if let Some(kind) = mention.entity_type {
         return kind;
@@ -325,13 +318,13 @@ fn infer_type(mention: &Mention) -> EntityType {
     best.filter(|(_, count)| *count >= 2).map_or(EntityType::Concept, |(kind, _)| kind)
 }
 
-/// "my manager Anna", "Anna, my manager", "Anna is my manager".
+/// Finds a relationship in phrases such as "my manager Anna", "Anna, my manager" or "Anna is my manager".
 fn find_relationship(mention: &Mention) -> Option<String> {
     for (_, sentence) in &mention.sentences {
         let lower = sentence.to_lowercase();
         let name = mention.name.to_lowercase();
         for relation in RELATIONSHIPS.split_whitespace() {
-            let said = [
+            let phrases = [
                 format!("my {relation} {name}"),
                 format!("our {relation} {name}"),
                 format!("{name}, my {relation}"),
@@ -339,7 +332,7 @@ fn find_relationship(mention: &Mention) -> Option<String> {
                 format!("{name}, our {relation}"),
                 format!("{name} is our {relation}"),
             ];
-            if said.iter().any(|phrase| lower.contains(phrase.as_str())) {
+            if phrases.iter().any(|phrase| lower.contains(phrase.as_str())) {
                 return Some(relation.to_owned());
             }
         }
@@ -347,7 +340,7 @@ fn find_relationship(mention: &Mention) -> Option<String> {
     None
 }
 
-/// Sentences that begin with the name and say what it is, has or does.
+/// Sentences that start with the name and a verb that states a fact.
 fn find_facts(group: &[&Mention]) -> Vec<Fact> {
     const STATING: [(&str, f64); 12] = [
         ("is", 0.8),

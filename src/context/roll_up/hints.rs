@@ -1,5 +1,5 @@
-//! What a model says that units are about, where there is one. It only points: counts, links and thresholds are the
-//! same with and without.
+//! Topic and entity names suggested by a model. They are only candidates: counts, links and thresholds are computed the
+//! same way with and without a model.
 
 use serde::Deserialize;
 
@@ -9,14 +9,13 @@ use crate::context::{
     provider::{CompletionRequest, Provider},
 };
 
-/// The characters of a unit that a model is shown.
+/// Characters of a unit in the request to the model.
 const MAX_UNIT_CHARS: usize = 400;
-/// Names that are believed, of each kind.
+/// Maximum names of each kind.
 const MAX_NAMES: usize = 40;
-/// The longest name, in characters.
 const MAX_NAME_CHARS: usize = 80;
 
-/// What a model said.
+/// Names suggested by a model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Hints {
@@ -32,7 +31,6 @@ struct HintedEntity {
 }
 
 impl Hints {
-    /// Names of topics.
     pub fn topic_names(&self) -> impl Iterator<Item = String> {
         self.topics
             .iter()
@@ -41,13 +39,14 @@ impl Hints {
             .take(MAX_NAMES)
     }
 
-    /// Names of entities, and what they are where it was said in words that are known.
+    /// Names of entities, with their type if the model named a known one.
     pub fn entities(&self) -> impl Iterator<Item = (String, Option<EntityType>)> {
-        let typed = |word: &String| serde_json::from_value(serde_json::Value::from(word.to_lowercase())).ok();
+        let parse_type =
+            |name: &String| serde_json::from_value(serde_json::Value::from(name.to_lowercase())).ok();
         let all = self
             .entities
             .iter()
-            .map(move |it| (it.name.trim().to_owned(), it.entity_type.as_ref().and_then(typed)));
+            .map(move |it| (it.name.trim().to_owned(), it.entity_type.as_ref().and_then(parse_type)));
         all.filter(|(name, _)| is_plausible_name(name)).take(MAX_NAMES)
     }
 }
@@ -56,7 +55,7 @@ fn is_plausible_name(name: &str) -> bool {
     (2..=MAX_NAME_CHARS).contains(&name.chars().count()) && name.chars().any(char::is_alphabetic)
 }
 
-/// Asks a model; nothing where it does not answer, or not in the form that was asked for.
+/// Requests suggestions from a model. Empty if the model fails or its answer cannot be parsed.
 pub async fn request_hints(model: &Provider, units: &[Unit]) -> Hints {
     const TASK: &str = "Each line is a note of one user. Name the recurring topics (noun phrases of one to three words, \
         as the notes write them) and the named entities. Answer with JSON alone: {\"topics\": [\"…\"], \"entities\": \
@@ -74,17 +73,17 @@ pub async fn request_hints(model: &Provider, units: &[Unit]) -> Hints {
     };
     match model.complete(&request).await {
         Ok(completion) => parse_hints(&completion.content).unwrap_or_else(|| {
-            tracing::info!("a model's hints cannot be read; the roll-up goes on without");
+            tracing::info!("malformed hints of the model, continuing without");
             Hints::default()
         }),
         Err(error) => {
-            tracing::info!(error = %error, "no hints by the model; the roll-up goes on without");
+            tracing::info!(error = %error, "hints of the model failed, continuing without");
             Hints::default()
         }
     }
 }
 
-/// The JSON in an answer, which models like to wrap in words.
+/// Parses the JSON object in an answer; models often add text around it.
 fn parse_hints(answer: &str) -> Option<Hints> {
     let json = &answer[answer.find('{')?..=answer.rfind('}')?];
     serde_json::from_str(json).ok()
@@ -96,9 +95,9 @@ mod tests {
 
     #[test]
     fn json_is_extracted_from_surrounding_text() {
-        let said = "Sure!\n```json\n{\"topics\": [\"sourdough\", \"\"], \"entities\": [{\"name\": \"Mara\", \"type\": \"Person\"}, \
+        let answer = "Sure!\n```json\n{\"topics\": [\"sourdough\", \"\"], \"entities\": [{\"name\": \"Mara\", \"type\": \"Person\"}, \
             {\"name\": \"X1\", \"type\": \"robot\"}]}\n```";
-        let hints = parse_hints(said).expect("is there");
+        let hints = parse_hints(answer).expect("is there");
         assert_eq!(hints.topic_names().collect::<Vec<_>>(), ["sourdough"]);
         let entities: Vec<_> = hints.entities().collect();
         assert_eq!(entities, [("Mara".to_owned(), Some(EntityType::Person)), ("X1".to_owned(), None)]);

@@ -1,8 +1,7 @@
-//! The roll-up: what a user's units are about, as profiles of topics and entities.
+//! Roll-ups: derive topic and entity profiles from a user's units.
 //!
-//! [`terms`] finds topics: phrases weighed against the user's own corpus, so that a word that is everywhere is about
-//! nothing. [`names`] finds entities in the original casing. A model, where there is one, [`hints`] at both; what it
-//! says has to be in the units all the same.
+//! [`topics`] finds phrases that are distinctive in the user's own units. [`entities`] finds names by their original
+//! casing. A model, if configured, suggests names ([`hints`]), which count only if they occur in the units.
 
 pub mod entities;
 pub mod hints;
@@ -17,118 +16,100 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::engine::{ContextEngine, ContextError};
-use crate::{
-    auth::Principal,
-    model::UserId,
-    pg::queries::{
+use super::{
+    engine::{ContextEngine, ContextError},
+    store::{
         bundles::ReadError,
         roll_ups::{self, RollUpSummary},
     },
 };
+use crate::{auth::Principal, model::UserId};
 
-/// Units that are taken in at once, unless a request says otherwise, and at most.
+/// Default number of units per roll-up.
 pub const DEFAULT_LIMIT: i32 = 50;
-/// The most that a request may ask for.
+/// Maximum number of units that a request may ask for.
 pub const MAX_LIMIT: i32 = 500;
-/// Users of one round of the schedule.
+/// Users per scheduled round.
 const USERS_PER_ROUND: i32 = 100;
-/// Portions of one user in one round.
+/// Roll-ups per user in one round.
 const BATCHES_PER_USER: usize = 10;
-/// Units of a phrase that are linked at once.
+/// Units that are linked to a phrase in one roll-up.
 const MAX_LINKED_UNITS: i32 = 500;
 
-/// What a roll-up works on: `rollcall.roll_up_sources`.
+/// Result of `rollcall.roll_up_sources`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Sources {
-    /// The units to take in, oldest first.
+    /// Units to process, oldest first.
     pub units: Vec<Unit>,
-    /// How much the user has in all.
+    /// Size of the user's whole corpus.
     pub corpus: Corpus,
-    /// The topics that there are.
     pub topics: Vec<KnownTopic>,
-    /// The entities that there are.
     pub entities: Vec<KnownEntity>,
 }
 
-/// One unit.
+/// An atomic content unit: a short text about one thing.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Unit {
-    /// Which.
     pub id: Uuid,
-    /// What it says.
     pub content: String,
-    /// When it came.
     pub created_at: Timestamp,
-    /// Its words as `[token, stem]`, an empty stem for a stop word; `null` ends a phrase.
+    /// Words as `[token, stem]`. The stem of a stop word is empty; `null` ends a phrase.
     pub words: Vec<Option<(String, String)>>,
 }
 
-/// How much a user has in all.
+/// Size of a user's whole corpus.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub struct Corpus {
-    /// Active units.
     pub units: u32,
-    /// Conversations, and days without one.
+    /// Number of groups: conversations, and days for units without a conversation.
     pub groups: u32,
 }
 
-/// A topic that there is.
+/// An existing topic.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KnownTopic {
-    /// Its key.
+    /// Key, unique per user.
     pub slug: String,
-    /// Its name.
     pub label: String,
-    /// Other names.
     pub aliases: Vec<String>,
 }
 
-/// An entity that there is.
+/// An existing entity.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KnownEntity {
-    /// Its key.
+    /// Key, unique per user.
     pub slug: String,
-    /// Its name.
     pub name: String,
-    /// Other names.
     pub aliases: Vec<String>,
-    /// What it is.
     pub entity_type: entities::EntityType,
 }
 
-/// Where a phrase stands among all of a user's units.
+/// Occurrences of a phrase in all units of a user.
 #[derive(Debug, Clone, Default)]
 pub struct Occurrence {
-    /// The units, as far as they are linked at once.
+    /// At most `MAX_LINKED_UNITS` of the units.
     pub unit_ids: Vec<Uuid>,
-    /// How many there are.
+    /// Number of units.
     pub units: u32,
-    /// In how many groups they lie.
+    /// Number of groups that contain one of the units.
     pub groups: u32,
 }
 
-/// Occurrences by phrase.
 pub type Occurrences = HashMap<String, Occurrence>;
 
-/// What a roll-up found, as `rollcall.apply_roll_up` takes it.
+/// Input of `rollcall.apply_roll_up`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RollUpResult {
-    /// The units that were taken in.
     pub units: Vec<Uuid>,
-    /// Topics with their units.
     pub topics: Vec<topics::FoundTopic>,
-    /// Entities with their units.
     pub entities: Vec<entities::FoundEntity>,
 }
 
-/// A roll-up did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum RollUpError {
-    /// One is running, here or on another node, or has taken this one's place.
-    #[error("a roll-up of this user is running")]
+    /// Another roll-up of the user holds the lease, or took it over.
+    #[error("a roll-up of this user is already running")]
     AlreadyRunning,
-    /// The database does not answer.
     #[error(transparent)]
     Context(#[from] ContextError),
 }
@@ -145,7 +126,7 @@ impl From<crate::pg::PgError> for RollUpError {
     }
 }
 
-/// A name as a key: small letters and digits, everything else a dash.
+/// Converts a name to a key: lowercase letters and digits, everything else a dash; at most 200 characters.
 #[must_use]
 pub fn slug(name: &str) -> String {
     let mut slug = String::new();
@@ -160,7 +141,7 @@ pub fn slug(name: &str) -> String {
     slug.chars().take(200).collect()
 }
 
-/// How alike two names are, from 0 to 1: the share of trigrams that they have in common, as `pg_trgm` counts them.
+/// Trigram similarity from 0 to 1, as `pg_trgm` computes it.
 #[must_use]
 pub fn trigram_similarity(one: &str, other: &str) -> f64 {
     let trigrams = |text: &str| -> std::collections::HashSet<[char; 3]> {
@@ -177,7 +158,7 @@ pub fn trigram_similarity(one: &str, other: &str) -> f64 {
     if all == 0 { 0.0 } else { common as f64 / all as f64 }
 }
 
-/// Whether two names mean the same: the same letters, nearly the same trigrams, or one a short form of the other.
+/// Whether two names are the same: equal slugs, similar trigrams, or one is a short form of the other.
 #[must_use]
 pub fn is_same_name(one: &str, other: &str) -> bool {
     let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
@@ -192,21 +173,21 @@ pub fn is_same_name(one: &str, other: &str) -> bool {
 }
 
 impl ContextEngine {
-    /// Takes in up to `limit` of the user's units, oldest first. At most one a user at a time across all nodes; `force`
-    /// takes the place of one that is running.
+    /// Processes up to `limit` of the user's units, oldest first. Across all nodes one roll-up per user runs at a time;
+    /// `force` takes over its lease.
     ///
     /// # Errors
     ///
-    /// [`RollUpError::Running`] where one is, or where another has taken this one's place.
+    /// [`RollUpError::AlreadyRunning`] if another roll-up holds the lease or took it over.
     pub async fn roll_up(&self, user: UserId, limit: i32, force: bool) -> Result<RollUpSummary, RollUpError> {
         let lease =
             roll_ups::acquire_lease(&self.database, user, force).await?.ok_or(RollUpError::AlreadyRunning)?;
-        let outcome = self.roll_up_with_lease(user, lease, limit).await;
-        // Should this fail as well, the lease runs out by itself.
+        let result = self.roll_up_with_lease(user, lease, limit).await;
+        // If this fails, the lease expires.
         if let Err(error) = roll_ups::release_lease(&self.database, user, lease).await {
-            tracing::warn!(error = ?error, "could not give back the lease of a roll-up");
+            tracing::warn!(error = ?error, "releasing the lease of a roll-up failed");
         }
-        outcome
+        result
     }
 
     async fn roll_up_with_lease(
@@ -233,21 +214,21 @@ impl ContextEngine {
             .collect();
         let occurrences = roll_ups::find_phrases(&self.database, &caller, &phrases, MAX_LINKED_UNITS).await?;
         let entities = entities::build_entities(&sources, &mentions, &occurrences);
-        let found = RollUpResult {
+        let result = RollUpResult {
             units: sources.units.iter().map(|unit| unit.id).collect(),
             topics: topics::build_topics(&sources, &candidates, &occurrences, &entities),
             entities,
         };
-        roll_ups::store(&self.database, user, lease, &found).await?.ok_or(RollUpError::AlreadyRunning)
+        roll_ups::store(&self.database, user, lease, &result).await?.ok_or(RollUpError::AlreadyRunning)
     }
 
-    /// Rolls up everybody's new units now and then.
+    /// Processes new units of all users periodically until `stop` is cancelled.
     pub async fn run_roll_ups(self: Arc<Self>, stop: CancellationToken) {
-        let Some(every) = self.settings.roll_up_interval else { return stop.cancelled().await };
+        let Some(interval) = self.settings.roll_up_interval else { return stop.cancelled().await };
         loop {
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(every.mul_f64(rand::rng().random_range(0.5..1.5))) => {}
+                () = sleep(interval.mul_f64(rand::rng().random_range(0.5..1.5))) => {}
             }
             select! {
                 () = stop.cancelled() => return,
@@ -260,7 +241,7 @@ impl ContextEngine {
         let due = match roll_ups::users_due(&self.database, USERS_PER_ROUND).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::warn!(error = ?error, "could not look for units to roll up");
+                tracing::warn!(error = ?error, "querying users due for a roll-up failed");
                 return;
             }
         };
@@ -268,7 +249,7 @@ impl ContextEngine {
             return;
         }
         let (users, mut units) = (due.len(), 0);
-        tracing::info!(users, "rolling up new units");
+        tracing::info!(users, "roll-up round started");
         for user in due {
             for _ in 0..BATCHES_PER_USER {
                 match self.roll_up(user, DEFAULT_LIMIT, false).await {
@@ -280,15 +261,15 @@ impl ContextEngine {
                     }
                     Err(RollUpError::AlreadyRunning) => break,
                     Err(error) => {
-                        tracing::warn!(error = ?error, "a roll-up failed");
+                        tracing::warn!(error = ?error, "roll-up failed");
                         break;
                     }
                 }
             }
-            // Nobody waits for this: requests go first.
+            // Background work yields to requests.
             sleep(Duration::from_millis(50)).await;
         }
-        tracing::info!(users, units, "rolled up");
+        tracing::info!(users, units, "roll-up round finished");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Topics: phrases that a user's units keep coming back to, and that are not everywhere.
+//! Finds topics: phrases that recur in a user's units and are concentrated in few groups.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,24 +12,24 @@ use super::{
     is_same_name, slug,
 };
 
-/// Units that a topic needs.
+/// Minimum number of units of a topic.
 const MIN_UNITS: u32 = 5;
-/// Words of a phrase.
+/// Maximum words of a phrase.
 const MAX_PHRASE_WORDS: usize = 3;
-/// Phrases that the corpus is asked about.
+/// Maximum phrases that are looked up in the corpus.
 const MAX_CANDIDATES: usize = 400;
-/// A single word has to be so much more clustered than chance makes it (residual inverse document frequency).
+/// Minimum residual inverse document frequency of a single word: how much more clustered it is than by chance.
 const MIN_CLUSTERING: f64 = 0.25;
-/// A word in a larger share of all units is about nothing, where there are units enough to tell.
+/// A phrase in a larger share of all units is too common. Applies to corpora of at least `MIN_CORPUS_UNITS`.
 const MAX_SHARE: f64 = 0.4;
 const MIN_CORPUS_UNITS: u32 = 30;
-/// The share of the smaller phrase's units that have to be the larger's too for both to be one topic.
+/// Two phrases form one topic if they share at least this part of the smaller one's units.
 const MIN_OVERLAP: f64 = 0.6;
-/// Topics of one roll-up, and names of one topic.
+/// Maximum topics per roll-up and aliases per topic.
 const MAX_TOPICS: usize = 30;
 const MAX_ALIASES: usize = 12;
 
-/// Words that English text is full of and that are about nothing by themselves, beyond PostgreSQL's stop words; stems.
+/// Stems of common English words that make no topic, in addition to PostgreSQL's stop words.
 const GENERIC_STEMS: &str = "abl about add after ago all also alway amount anoth answer ani anyth around ask away back bad base becaus becom befor \
     best better big bit bring build bunch call came case chang check clear close come complet consid could coupl cover creat current cut day decid \
     depend detail did differ discuss do done down each earlier earli easi end enough especi even ever everi everyth exact exampl expect explain fact \
@@ -43,60 +43,54 @@ const GENERIC_STEMS: &str = "abl about add after ago all also alway amount anoth
     time today togeth told tomorrow tonight took total tri turn two type understand until updat use user usual valu veri version visit want watch way week weekend well went were what when where whether which while whole why \
     will wish without wonder word work worri worth would write wrong wrote year yes yesterday yet agre agree avoid believ better choos chose cost current deliv drop four five six half keep let monday tuesday wednesday thursday friday saturday sunday";
 
-/// A phrase that may be a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// As it is written most often.
+    /// Most frequent spelling.
     pub phrase: String,
-    /// Its stems.
     pub stems: Vec<String>,
-    /// Whether it has to pass no test but the number of its units: it names a topic that there is, or a model named it.
+    /// Whether only the number of units is checked, because the phrase names an existing topic or a model suggested it.
     pub trusted: bool,
 }
 
-/// A topic with its units.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FoundTopic {
-    /// Its key.
+    /// Key, unique per user.
     pub slug: String,
-    /// Its name.
     pub label: String,
-    /// Other names, and phrases that stand for it.
+    /// Other phrases for the topic.
     pub aliases: Vec<String>,
-    /// What field it belongs to.
     pub domain: Option<Domain>,
-    /// Its units.
     pub unit_ids: Vec<Uuid>,
-    /// How much each is about it.
+    /// Relevance of each unit in `unit_ids`, from 0 to 1.
     pub relevances: Vec<f32>,
 }
 
-/// A field of life.
+/// Broad subject area of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
-    /// Making software and machines.
+    /// Software and machines.
     Engineering,
     /// Home, family, travel.
     Personal,
     /// Art, music, writing.
     Creative,
-    /// Work with customers and money of others.
+    /// Customers, sales and projects at work.
     Business,
-    /// Body and mind.
+    /// Physical and mental health.
     Health,
-    /// One's own money.
+    /// Personal finance.
     Finance,
 }
 
-/// The units that a phrase stands in, and how often it is written how.
+/// Indexes of the units that contain a phrase, and the frequency of each spelling.
 type PhraseStats = (HashSet<usize>, HashMap<String, usize>);
 
-/// The phrases of the new units that may be topics, and the names of the topics that there are.
+/// Candidate phrases from the new units, and the names of existing and suggested topics.
 #[must_use]
 pub fn find_candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
     let generic: HashSet<&str> = GENERIC_STEMS.split_whitespace().collect();
-    // By stems: in how many units, and how it is written.
+    // Keyed by stems.
     let mut seen: BTreeMap<Vec<String>, PhraseStats> = BTreeMap::new();
     for (at, unit) in sources.units.iter().enumerate() {
         for (stems, surface) in extract_phrases(unit, &generic) {
@@ -109,7 +103,7 @@ pub fn find_candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
         .into_iter()
         .filter(|(_, (units, _))| units.len() >= 2 || sources.units.len() < 20)
         .map(|(stems, (units, surfaces))| {
-            // The most frequent spelling; of several the first by letters, so that a repeat finds the same.
+            // The most frequent spelling; ties are broken alphabetically, so that the result is deterministic.
             let phrase =
                 surfaces.into_iter().max_by(|one, other| one.1.cmp(&other.1).then(other.0.cmp(&one.0)));
             let phrase = phrase.map(|(phrase, _)| phrase).unwrap_or_default();
@@ -128,7 +122,7 @@ pub fn find_candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
     all
 }
 
-/// The runs of one to three words of a unit that hold no stop word and begin and end with a word of substance.
+/// Runs of one to three significant words without stop words, as stems and original spelling.
 fn extract_phrases(unit: &Unit, generic: &HashSet<&str>) -> Vec<(Vec<String>, String)> {
     let mut all = Vec::new();
     for run in unit.words.split(|word| word.as_ref().is_none_or(|(_, stem)| stem.is_empty())) {
@@ -154,7 +148,7 @@ fn extract_phrases(unit: &Unit, generic: &HashSet<&str>) -> Vec<(Vec<String>, St
     all
 }
 
-/// Small letters, unless a word has capitals inside.
+/// Lowercases each word, unless it has inner capitals.
 fn normalize_case(surface: &str) -> String {
     let word = |word: &str| {
         if word.chars().skip(1).any(char::is_uppercase) { word.to_owned() } else { word.to_lowercase() }
@@ -162,7 +156,7 @@ fn normalize_case(surface: &str) -> String {
     surface.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The topics that these phrases make, with all their units.
+/// Scores the candidates and clusters them into topics with all their units.
 #[must_use]
 pub fn build_topics(
     sources: &Sources,
@@ -202,7 +196,7 @@ struct Term<'a> {
     score: f64,
 }
 
-/// How much a phrase looks like a topic; `None` where it does not.
+/// Scores a phrase; `None` if it is no topic.
 fn score_candidate(candidate: &Candidate, occurrence: &Occurrence, corpus: Corpus) -> Option<f64> {
     if occurrence.units < MIN_UNITS && !candidate.trusted {
         return None;
@@ -210,7 +204,7 @@ fn score_candidate(candidate: &Candidate, occurrence: &Occurrence, corpus: Corpu
     let (units, groups) = (f64::from(occurrence.units), f64::from(occurrence.groups.max(1)));
     let share = units / f64::from(corpus.units.max(1));
     let all_groups = f64::from(corpus.groups.max(1));
-    // Spread at random, so many units would lie in so many groups; a topic lies in fewer.
+    // Expected number of groups if the units were spread at random; a topic's units are in fewer groups.
     let expected = -(1.0 - (-units / all_groups).exp()).ln();
     let clustered = (all_groups / groups).ln() - expected;
     let words = candidate.stems.len();
@@ -231,22 +225,22 @@ struct Cluster<'a> {
     known_topic: Option<usize>,
 }
 
-/// Joins phrases that stand in the same units, best first.
+/// Clusters phrases that occur in the same units, highest score first.
 fn build_clusters<'a>(sources: &Sources, terms: Vec<Term<'a>>) -> Vec<Cluster<'a>> {
     let mut clusters: Vec<Cluster<'a>> = Vec::new();
-    // Topics that there are keep their names and come first.
+    // Existing topics come first and keep their names.
     for (at, topic) in sources.topics.iter().enumerate() {
         clusters.push(Cluster { terms: Vec::new(), units: HashSet::new(), known_topic: Some(at) });
         debug_assert!(!topic.label.is_empty());
     }
     let (trusted, rest): (Vec<_>, Vec<_>) = terms.into_iter().partition(|term| term.candidate.trusted);
     for term in trusted.into_iter().chain(rest) {
-        let home = clusters.iter_mut().find(|cluster| cluster.accepts(sources, &term));
-        match home {
+        let target = clusters.iter_mut().find(|cluster| cluster.accepts(sources, &term));
+        match target {
             Some(cluster) => {
-                // A phrase of many other units names the topic, and does not bring them in.
-                let inside = term.units.intersection(&cluster.units).count();
-                if cluster.units.is_empty() || inside * 10 >= term.units.len() * 6 || term.candidate.trusted {
+                // A phrase that mostly occurs in other units does not join the cluster.
+                let common = term.units.intersection(&cluster.units).count();
+                if cluster.units.is_empty() || common * 10 >= term.units.len() * 6 || term.candidate.trusted {
                     cluster.units.extend(&term.units);
                     cluster.terms.push(term);
                 }
@@ -274,7 +268,7 @@ impl Cluster<'_> {
         let smaller = self.units.len().min(term.units.len());
         let common = self.units.intersection(&term.units).count();
         smaller > 0 && common as f64 >= MIN_OVERLAP * smaller as f64
-            // Of a small phrase that a large topic happens to hold, not the other way round.
+            // The cluster must not be a small part of a much more frequent phrase.
             && term.units.len() <= self.units.len() * 2
     }
 
@@ -283,7 +277,7 @@ impl Cluster<'_> {
             return None;
         }
         let best = self.terms.first()?;
-        // The longest phrase of those that are nearly as good says most.
+        // Label: the longest phrase among those that score nearly as high as the best.
         let label =
             self.terms.iter().filter(|term| term.score >= best.score * 0.6).max_by(|one, other| {
                 let words = |term: &Term<'_>| term.candidate.stems.len();
@@ -327,7 +321,7 @@ impl Cluster<'_> {
     }
 }
 
-/// The field whose words the texts hold most of; none where hardly any.
+/// The domain with the most keywords in the texts; `None` below three keywords.
 fn detect_domain<'a>(texts: impl Iterator<Item = &'a str>) -> Option<Domain> {
     const WORDS: [(Domain, &[&str]); 6] = [
         (

@@ -1,4 +1,4 @@
-//! `POST /api/v1/ai/chat`: JSON, or server-sent events with `stream: true`.
+//! Route `POST /api/v1/ai/chat`: answers JSON, or server-sent events with `stream: true`.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -30,12 +30,12 @@ use crate::{
 
 const USE_DYNAMIC_HEADER: HeaderName = HeaderName::from_static("x-use-dynamic-context");
 const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Tokens of a prompt that may be asked for.
+/// Allowed values of `maxContextTokens`.
 const CONTEXT_TOKENS_RANGE: std::ops::RangeInclusive<usize> = 500..=200_000;
-/// Between signs of life on a stream.
+/// Interval of keep-alive comments on a stream.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// The longest idempotency key, in bytes; in SQL `messages_idempotency_key_length`.
-const LONGEST_KEY: usize = 255;
+/// Maximum length of an idempotency key in bytes; equals the constraint `messages_idempotency_key_length`.
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 #[derive(Deserialize, Validate)]
 #[serde(rename_all = "camelCase")]
@@ -62,7 +62,7 @@ pub(super) struct ChatBody {
     use_dynamic_context: Option<bool>,
     #[garde(skip)]
     max_context_tokens: Option<usize>,
-    #[garde(inner(length(bytes, min = 1, max = LONGEST_KEY)))]
+    #[garde(inner(length(bytes, min = 1, max = MAX_IDEMPOTENCY_KEY_BYTES)))]
     idempotency_key: Option<String>,
 }
 
@@ -92,13 +92,13 @@ impl Role {
     }
 }
 
-/// Complaints name the fields as clients write them.
+/// Converts validation errors: field names become camelCase, as clients write them.
 fn camel_case_errors(report: &garde::Report) -> ApiError {
     let camel = |path: String| {
-        let mut words = path.split('_');
-        let first = words.next().unwrap_or_default().to_owned();
-        words.fold(first, |all, word| {
-            let (head, tail) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+        let mut parts = path.split('_');
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |all, part| {
+            let (head, tail) = part.split_at(part.chars().next().map_or(0, char::len_utf8));
             all + &head.to_uppercase() + tail
         })
     };
@@ -108,7 +108,7 @@ fn camel_case_errors(report: &garde::Report) -> ApiError {
     ApiError::invalid_fields(details.collect())
 }
 
-/// The tokens of a prompt that a request wants.
+/// Validates `maxContextTokens`.
 pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize>, ApiError> {
     match wanted {
         Some(tokens) if !CONTEXT_TOKENS_RANGE.contains(&tokens) => Err(ApiError::invalid(
@@ -129,10 +129,10 @@ pub(super) async fn chat(
     let (OnBehalfOf { caller, user }, allowance) =
         authorize_and_count(&state, caller, body.user_id, LimitClass::Chat)?;
     let stream = body.stream.unwrap_or(false);
-    let asked = chat_request(&state, &headers, body)?;
+    let request = chat_request(&state, &headers, body)?;
     let engine = &state.context;
     if stream {
-        return Ok(match engine.chat_stream(&caller, user, asked).await? {
+        return Ok(match engine.chat_stream(&caller, user, request).await? {
             Outcome::Answered(events, _) => (allowance, sse_response(event_values(events))).into_response(),
             Outcome::Replayed(answer, metadata) => {
                 (allowance, sse_response(stream::iter(replay_events(*answer, metadata)))).into_response()
@@ -140,14 +140,14 @@ pub(super) async fn chat(
         });
     }
     let (Outcome::Answered(answer, metadata) | Outcome::Replayed(answer, metadata)) =
-        engine.chat(&caller, user, asked).await?;
+        engine.chat(&caller, user, request).await?;
     let body = json!({
         "success": true, "data": answer, "metadata": metadata, "timestamp": state.clock.now(),
     });
     Ok((allowance, Json(body)).into_response())
 }
 
-/// The last of the user's messages is what was typed; those before it are what the client says was said.
+/// Converts the body. The last user message is the new one; the messages before it are the client's history.
 fn chat_request(state: &HttpState, headers: &HeaderMap, body: ChatBody) -> Result<ChatRequest, ApiError> {
     let dynamic = match (body.use_dynamic_context, headers.get(USE_DYNAMIC_HEADER)) {
         (Some(dynamic), _) => dynamic,
@@ -159,8 +159,8 @@ fn chat_request(state: &HttpState, headers: &HeaderMap, body: ChatBody) -> Resul
         (None, None) => state.context.uses_dynamic(),
     };
     let context_tokens = check_context_tokens(body.max_context_tokens)?;
-    let last = body.messages.iter().rposition(|said| said.role == Role::User);
-    let last = last.ok_or_else(|| ApiError::invalid("messages", "must hold a message of the user"))?;
+    let last = body.messages.iter().rposition(|message| message.role == Role::User);
+    let last = last.ok_or_else(|| ApiError::invalid("messages", "must contain a message with role user"))?;
     let mut messages = body.messages;
     let message = messages.swap_remove(last).content;
     messages.truncate(last);
@@ -171,12 +171,12 @@ fn chat_request(state: &HttpState, headers: &HeaderMap, body: ChatBody) -> Resul
         Some(key) => Some(key),
         None => idempotency_key(headers)?,
     };
-    let earlier = messages.into_iter();
+    let history = messages.into_iter();
     Ok(ChatRequest {
         conversation: body.conversation_id,
         message,
-        client_history: earlier
-            .map(|said| ChatMessage { role: said.role.as_str().into(), content: said.content })
+        client_history: history
+            .map(|message| ChatMessage { role: message.role.as_str().into(), content: message.content })
             .collect(),
         idempotency_key: key,
         provider: body.provider,
@@ -191,9 +191,10 @@ fn chat_request(state: &HttpState, headers: &HeaderMap, body: ChatBody) -> Resul
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(None) };
-    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=LONGEST_KEY).contains(&key.len()));
+    let key =
+        value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()));
     let key = key.ok_or_else(|| {
-        ApiError::invalid("Idempotency-Key", format!("must be text of 1 to {LONGEST_KEY} characters"))
+        ApiError::invalid("Idempotency-Key", format!("must have 1 to {MAX_IDEMPOTENCY_KEY_BYTES} characters"))
     })?;
     Ok(Some(key.to_owned()))
 }
@@ -205,7 +206,7 @@ fn event_values(events: ChatEvents) -> impl Stream<Item = Value> + Send {
     })
 }
 
-/// An answer that was given before, as the events of one that is given now.
+/// Events that replay a stored answer.
 fn replay_events(answer: Answer, metadata: Metadata) -> [Value; 3] {
     let context = ChatEvent::Context {
         engine: answer.engine,
@@ -217,11 +218,11 @@ fn replay_events(answer: Answer, metadata: Metadata) -> [Value; 3] {
     [json!(context), json!(delta), json!(ChatEvent::Done(Box::new(answer)))]
 }
 
-/// Each event on one `data:` line, and `[DONE]` at the end.
+/// Sends each event in one `data:` line, and `[DONE]` at the end.
 fn sse_response(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
     let data = events.map(|event| event.to_string()).chain(stream::iter(["[DONE]".to_owned()]));
     let events = data.map(|data| Ok::<_, Infallible>(sse::Event::default().data(data)));
-    // Proxies that buffer would hold the words back.
+    // Keeps proxies from buffering the stream.
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),

@@ -1,4 +1,4 @@
-//! Whom a context request is about, and how much is left of their allowance.
+//! Extractor for the user of a context request, with the rate limit applied.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use crate::{
     model::UserId,
 };
 
-/// The user in the path, as whom the SQL runs; counted against [`LimitClass::Context`], but for the service.
+/// The user in the path and the principal that the SQL runs as. Counts against [`LimitClass::Context`],
+/// except for the service role.
 #[derive(Debug)]
 pub(super) struct ContextUser {
     pub(super) caller: Principal,
@@ -40,15 +41,16 @@ impl FromRequestParts<HttpState> for ContextUser {
     }
 }
 
-/// Whom the caller acts for, counted against a class of `state`'s limits, but for the service.
+/// Authorizes the caller to act for `user_id` and counts the request against `class`, except for the service
+/// role.
 pub(super) fn authorize_and_count(
     state: &HttpState,
     caller: Principal,
-    named: Option<UserId>,
+    user_id: Option<UserId>,
     class: LimitClass,
 ) -> Result<(OnBehalfOf, Option<Allowance>), ApiError> {
     let is_service = caller.is_service();
-    let acting = OnBehalfOf::with_permission(caller, named, Permission::ContextAdmin)?;
+    let acting = OnBehalfOf::with_permission(caller, user_id, Permission::ContextAdmin)?;
     let limits = Arc::<RateLimiter>::from_ref(state);
     let allowance = if is_service { None } else { Some(limits.check(class, acting.user)?) };
     Ok((acting, allowance))

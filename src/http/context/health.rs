@@ -1,4 +1,4 @@
-//! How the context engine is.
+//! Health route of the context engine.
 
 use axum::{
     extract::State,
@@ -9,15 +9,13 @@ use serde_json::{Value, json};
 
 use super::super::{ApiError, Authenticated, HttpState, Json};
 use crate::{
+    context::store::bundles::{self, ReadError},
     limits::LimitClass,
-    pg::{
-        PgError,
-        queries::bundles::{self, ReadError},
-    },
+    pg::PgError,
 };
 
-/// 200 where both engines can answer, 206 where one can, 503 where none. The counts are the caller's own; the
-/// service's are everybody's.
+/// Answers 200 if both engines work, 206 if one does, 503 if none does. The counts are the caller's own; for
+/// the service role they cover all users.
 pub(super) async fn health(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
@@ -28,22 +26,22 @@ pub(super) async fn health(
     };
     let counts: Result<Value, ReadError> = bundles::counts(&state.database, &caller).await;
     let simple = bundles::check_simple_engine(&state.database, &caller).await;
-    let (status, word) = match (&counts, &simple) {
+    let (status, text) = match (&counts, &simple) {
         (Ok(_), Ok(())) => (StatusCode::OK, "healthy"),
         (Err(_), Err(_)) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
         _ => (StatusCode::PARTIAL_CONTENT, "degraded"),
     };
-    // Nobody needs to be told twice that the database is away.
+    // An unreachable database fails both checks with the same cause; report it once.
     if let (Err(ReadError::Database(PgError::Unavailable(_))), Err(error)) = (&counts, simple) {
         return Err(error.into());
     }
     if let Err(error) = &counts {
-        tracing::warn!(error = ?error, "the dynamic context engine does not answer");
+        tracing::warn!(error = ?error, "dynamic context engine health check failed");
     }
     let mut body = json!({
-        "status": word,
+        "status": text,
         "newEngineAvailable": counts.is_ok(),
-        "oldEngineAvailable": status != StatusCode::SERVICE_UNAVAILABLE && (word == "healthy" || counts.is_err()),
+        "oldEngineAvailable": status != StatusCode::SERVICE_UNAVAILABLE && (text == "healthy" || counts.is_err()),
         "timestamp": state.clock.now(),
     });
     let counts = counts.unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Saying by hand that a source has changed. Triggers notice by themselves; this is for sources that they cannot see.
+//! Route that reports a changed source. Triggers detect changes of the built-in tables; this route is for
+//! other sources.
 
 use axum::{
     extract::State,
@@ -16,10 +17,10 @@ use super::{
 };
 use crate::{
     context::bundle::BundleType,
-    pg::queries::bundles::{self, RelatedIds},
+    context::store::bundles::{self, RelatedIds},
 };
 
-/// Every event, and the bundles that it makes dirty.
+/// Event types and the bundle types that each makes dirty.
 const EVENTS: [(&str, &[BundleType]); 14] = {
     use BundleType::{Conversation, Entity, GlobalPrefs, IdentityCore, Topic};
     [
@@ -79,13 +80,13 @@ pub(super) async fn invalidate(
     Ok((allowance, Json(done)).into_response())
 }
 
-/// The error envelope, with the events that there are beside it.
+/// The error envelope with the valid event types in `validTypes`.
 fn unknown_event_type() -> Response {
     let valid: Vec<&str> = EVENTS.iter().map(|(event, _)| *event).collect();
-    let message = "eventType: is no event that there is";
+    let reason = format!("must be one of {}", valid.join(", "));
     let body = json!({
-        "success": false, "error": "INVALID_REQUEST", "message": message, "statusCode": 400,
-        "details": [{"field": "eventType", "message": "is no event that there is"}], "validTypes": valid,
+        "success": false, "error": "INVALID_REQUEST", "message": format!("eventType: {reason}"), "statusCode": 400,
+        "details": [{"field": "eventType", "message": reason}], "validTypes": valid,
     });
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }

@@ -1,4 +1,4 @@
-//! Source A: the context engine's routes, under `/api/v1`.
+//! Routes of the context engine, under `/api/v1`.
 
 mod chat;
 mod context_user;
@@ -18,18 +18,18 @@ use serde::Serialize;
 
 use super::{HttpState, body::BodyLimit};
 
-/// Bodies of chats, in bytes.
+/// Maximum size of a chat body in bytes.
 const MAX_CHAT_BODY_BYTES: usize = 1024 * 1024;
 
-/// Routes that may take longer than others, and how long: a model writes its whole answer, a warm-up or a roll-up
-/// goes through all that a user has.
+/// Routes with a longer timeout: a model writes its whole answer, a warm-up or roll-up processes all data of
+/// a user.
 pub const SLOW_ROUTES: [(&str, Duration); 3] = [
     ("/api/v1/ai/chat", Duration::from_secs(300)),
     ("/api/v1/context/warmup/{user_id}", Duration::from_secs(60)),
     ("/api/v1/context/rollup/{user_id}", Duration::from_secs(120)),
 ];
 
-/// `/api/v1/context` and `/api/v1/ai`.
+/// Routes under `/api/v1/context` and `/api/v1/ai`.
 pub fn routes() -> Router<HttpState> {
     Router::new()
         .route("/api/v1/context/health", get(health::health))
@@ -41,7 +41,7 @@ pub fn routes() -> Router<HttpState> {
         .route("/api/v1/ai/chat", post(chat::chat).layer(BodyLimit(MAX_CHAT_BODY_BYTES).layer()))
 }
 
-/// The envelope of what went well.
+/// Envelope of a successful response.
 #[derive(Serialize)]
 struct SuccessEnvelope<T> {
     success: bool,

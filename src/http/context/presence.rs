@@ -1,4 +1,4 @@
-//! What a user does on a device, and warming up for it.
+//! Routes for device signals and the warm-up of bundles.
 
 use axum::{extract::State, response::IntoResponse};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ struct SessionData {
     session_id: String,
 }
 
-/// Notes the signals; the warm-up that they set off keeps nobody waiting.
+/// Stores the device's signals. The warm-up that they trigger runs in the background.
 pub(super) async fn record_signals(
     State(state): State<HttpState>,
     ContextUser { caller, user, allowance }: ContextUser,
@@ -25,9 +25,9 @@ pub(super) async fn record_signals(
 ) -> Result<impl IntoResponse, ApiError> {
     let update = context_update(&body, "")?;
     if update.local_time.as_ref().is_none_or(Option::is_none) {
-        return Err(ApiError::invalid("localTime", "is missing"));
+        return Err(ApiError::invalid("localTime", "is required"));
     }
-    // One device of one user is one session: the same until it is erased.
+    // The session ID is derived from user and device, so it is stable.
     let session = uuid::Builder::from_custom_bytes(session_bytes(user, &update.device_id)).into_uuid();
     state.presence.set_context(&caller, user, update).await?;
     let done =
@@ -48,13 +48,13 @@ struct WarmUpBody {
     force: bool,
 }
 
-/// Warms up and says how the bundles stand.
+/// Warms up the user's bundles and returns their state.
 pub(super) async fn warm_up(
     State(state): State<HttpState>,
     ContextUser { user, allowance, .. }: ContextUser,
     body: bytes::Bytes,
 ) -> Result<impl IntoResponse, ApiError> {
-    // Everything in it may be left out, and so may the whole.
+    // All fields and the body itself are optional.
     let WarmUpBody { device_id, force } =
         if body.is_empty() { WarmUpBody::default() } else { parse_json(&body)? };
     if let Some(device) = &device_id {

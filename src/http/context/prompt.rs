@@ -1,4 +1,4 @@
-//! The assembled prompt, layer by layer, without calling a model.
+//! Route that returns the assembled prompt by layer, without calling a model.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::{
     model::{ConversationId, UserId},
 };
 
-/// The longest message that it is assembled for, in characters: it stands in a URL.
+/// Maximum length of `message` in characters, because it is part of the URL.
 const MAX_MESSAGE_CHARS: usize = 4_000;
 
 #[derive(Deserialize)]
@@ -35,13 +35,13 @@ pub(super) struct ConversationPath {
 pub(super) struct PromptQuery {
     #[serde(alias = "user_id")]
     user_id: Option<UserId>,
-    /// What would be typed; what the conversation is about without.
+    /// The next message of the user; without it, the conversation's recent messages select the context.
     message: Option<String>,
     max_context_tokens: Option<usize>,
     include_history: Option<bool>,
 }
 
-/// What is answered, as types and not as a tree of values: a prompt is long, and a tree takes longer to make than to write.
+/// The response as structs: a prompt is long, and building a `Value` tree takes longer than serializing it.
 #[derive(Serialize)]
 struct PromptEnvelope<'a> {
     success: bool,
@@ -97,26 +97,26 @@ pub(super) async fn show_prompt(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
     Path(ConversationPath { conversation_id }): Path<ConversationPath>,
-    Query(asked): Query<PromptQuery>,
+    Query(query): Query<PromptQuery>,
 ) -> Result<Response, ApiError> {
     let (OnBehalfOf { caller, user }, allowance) =
-        authorize_and_count(&state, caller, asked.user_id, LimitClass::Context)?;
+        authorize_and_count(&state, caller, query.user_id, LimitClass::Context)?;
     let tokens =
-        super::chat::check_context_tokens(asked.max_context_tokens)?.unwrap_or(budget::DEFAULT_TOKENS);
-    let message = asked.message.unwrap_or_default();
+        super::chat::check_context_tokens(query.max_context_tokens)?.unwrap_or(budget::DEFAULT_TOKENS);
+    let message = query.message.unwrap_or_default();
     if message.chars().count() > MAX_MESSAGE_CHARS {
         return Err(ApiError::invalid(
             "message",
             format!("must have at most {MAX_MESSAGE_CHARS} characters"),
         ));
     }
-    let wish = PromptOptions {
+    let options = PromptOptions {
         message: &message,
         max_tokens: tokens,
-        with_history: asked.include_history.unwrap_or(true),
+        with_history: query.include_history.unwrap_or(true),
     };
     let started = Instant::now();
-    let prompt = state.context.assemble(&caller, user, conversation_id, wish).await?;
+    let prompt = state.context.assemble(&caller, user, conversation_id, options).await?;
     let elapsed = (started.elapsed().as_secs_f64() * 100_000.0).round() / 100.0;
     let layers = prompt.budget.0.iter().map(|allotment| {
         let sections: Vec<_> = prompt.sections.iter().filter(|it| it.layer == allotment.layer).collect();

@@ -1,4 +1,4 @@
-//! From units to profiles, on demand.
+//! Route that rolls up a user's units into profiles.
 
 use axum::{extract::State, response::IntoResponse};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub(super) async fn roll_up(
     ContextUser { user, allowance, .. }: ContextUser,
     body: bytes::Bytes,
 ) -> Result<impl IntoResponse, ApiError> {
-    // Everything in it may be left out, and so may the whole.
+    // All fields and the body itself are optional.
     let RollUpBody { limit, force } =
         if body.is_empty() { RollUpBody::default() } else { parse_json(&body)? };
     let limit = limit.unwrap_or(DEFAULT_LIMIT);

@@ -2,7 +2,7 @@
 //!
 //! Every area of routes has a file here with an [`Operation`] for each of its routes. An operation says what no type
 //! can say (who may, why, an example); words and bounds come from the constants that handlers check, statuses from
-//! [`faults`], the shapes that several share from [`types`].
+//! [`errors`], the shapes that several share from [`types`].
 //!
 //! **A new route** needs its operation in the file of its area (and a new file its line in [`operations`]); the test
 //! `every_route_is_described` fails until it has one, and the integration tests drive its example against a server.

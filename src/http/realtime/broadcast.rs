@@ -1,4 +1,4 @@
-//! Broadcasting without a socket: a batch, or one with the payload as it is.
+//! Routes for broadcasts over HTTP: a batch of messages, or one message whose payload is the body.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,16 +14,17 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::channel_auth::{ChannelAuth, RealtimeError, with_rate_headers};
 use crate::{
-    channels::{BroadcastPayload, ChannelPrincipal, Topic},
+    channels::{BroadcastPayload, ChannelPrincipal},
     http::{
         Path, Query,
         body::{self, BodyLimit},
     },
+    model::Topic,
     protocol::phoenix::UserPayload,
     session::channels::Services,
 };
 
-/// The longest body, in bytes.
+/// Maximum body size in bytes.
 const MAX_BODY_BYTES: usize = 8_000_000;
 
 pub(super) fn routes<S>() -> Router<S>
@@ -44,20 +45,20 @@ async fn batch(
     caller: Result<ChannelAuth, RealtimeError>,
     request: Request,
 ) -> Response {
-    let sent = async {
-        let ChannelAuth(claimant) = caller?;
+    let sending = async {
+        let ChannelAuth(principal) = caller?;
         let body = body::read(request).await.map_err(RealtimeError::Body)?;
-        let most = services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
-        send_batch(&services, &claimant, parse_batch(&body, most)?).await
+        let max_payload_bytes = services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        send_batch(&services, &principal, parse_batch(&body, max_payload_bytes)?).await
     };
     let response =
-        sent.await.map_or_else(RealtimeError::into_response, |()| StatusCode::ACCEPTED.into_response());
+        sending.await.map_or_else(RealtimeError::into_response, |()| StatusCode::ACCEPTED.into_response());
     with_rate_headers(response, &services.limits)
 }
 
 async fn send_batch(
     services: &Services,
-    claimant: &Arc<ChannelPrincipal>,
+    principal: &Arc<ChannelPrincipal>,
     messages: Vec<Message>,
 ) -> Result<(), RealtimeError> {
     let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
@@ -71,42 +72,42 @@ async fn send_batch(
     }
     services.limits.count_pushes(count);
     let (private, public): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message.topic.private);
-    for Message { topic: room, payload } in public {
-        publish(services, &room, BroadcastPayload::Json(payload)).await?;
+    for Message { topic, payload } in public {
+        publish(services, &topic, BroadcastPayload::Json(payload)).await?;
     }
-    // Topic by topic, in the order in which they are named first.
+    // Private messages are grouped by topic, in order of first appearance.
     let mut topics: Vec<(Topic, Vec<Box<str>>)> = Vec::new();
-    for Message { topic: room, payload } in private {
-        match topics.iter_mut().find(|(named, _)| *named == room) {
+    for Message { topic, payload } in private {
+        match topics.iter_mut().find(|(existing, _)| *existing == topic) {
             Some((_, payloads)) => payloads.push(payload),
-            None => topics.push((room, vec![payload])),
+            None => topics.push((topic, vec![payload])),
         }
     }
-    for (room, payloads) in topics {
-        // What may not be said is dropped without a word, as in the original.
-        if !services.authorizer.write_rights(claimant, &room).await.is_ok_and(|rights| rights.broadcast) {
+    for (topic, payloads) in topics {
+        // Unauthorized messages are dropped silently, as in Supabase Realtime.
+        if !services.authorizer.write_rights(principal, &topic).await.is_ok_and(|rights| rights.broadcast) {
             continue;
         }
         for payload in payloads {
-            publish(services, &room, BroadcastPayload::Json(payload)).await?;
+            publish(services, &topic, BroadcastPayload::Json(payload)).await?;
         }
     }
     Ok(())
 }
 
-async fn publish(services: &Services, room: &Topic, content: BroadcastPayload) -> Result<(), RealtimeError> {
-    services.broadcaster.publish(room, content).await.map_err(|_| RealtimeError::ShuttingDown)
+async fn publish(services: &Services, topic: &Topic, payload: BroadcastPayload) -> Result<(), RealtimeError> {
+    services.broadcaster.publish(topic, payload).await.map_err(|_| RealtimeError::ShuttingDown)
 }
 
-/// One message of a batch, ready to be said.
+/// A validated message of a batch.
 #[derive(Debug, PartialEq)]
 struct Message {
     topic: Topic,
     payload: Box<str>,
 }
 
-/// The messages of a batch, or what is wrong with each.
-fn parse_batch(body: &[u8], most: usize) -> Result<Vec<Message>, RealtimeError> {
+/// Parses and validates a batch; the error lists the problems of each message.
+fn parse_batch(body: &[u8], max_payload_bytes: usize) -> Result<Vec<Message>, RealtimeError> {
     let invalid = |errors: Value| RealtimeError::InvalidFields(json!({ "messages": errors }));
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice::<&RawValue>(body)
         .map_err(|_| RealtimeError::InvalidJson)
@@ -119,55 +120,58 @@ fn parse_batch(body: &[u8], most: usize) -> Result<Vec<Message>, RealtimeError> 
     if list.is_empty() {
         return Err(invalid(json!(["can't be blank"])));
     }
-    let read: Vec<Result<Message, Map<String, Value>>> =
-        list.iter().map(|fields| parse_message(fields, most)).collect();
-    if read.iter().any(Result::is_err) {
-        let errors = read.into_iter().map(|one| one.err().unwrap_or_default());
+    let parsed: Vec<Result<Message, Map<String, Value>>> =
+        list.iter().map(|fields| parse_message(fields, max_payload_bytes)).collect();
+    if parsed.iter().any(Result::is_err) {
+        let errors = parsed.into_iter().map(|result| result.err().unwrap_or_default());
         return Err(invalid(errors.map(Value::Object).collect()));
     }
-    Ok(read.into_iter().filter_map(Result::ok).collect())
+    Ok(parsed.into_iter().filter_map(Result::ok).collect())
 }
 
-fn parse_message(fields: &BTreeMap<String, &RawValue>, most: usize) -> Result<Message, Map<String, Value>> {
+fn parse_message(
+    fields: &BTreeMap<String, &RawValue>,
+    max_payload_bytes: usize,
+) -> Result<Message, Map<String, Value>> {
     let mut errors = Map::new();
     let field = |name: &str| fields.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
-    let mut wrong = |name: &str, what: &str| {
+    let mut add_error = |name: &str, what: &str| {
         errors.insert(name.to_owned(), json!([what]));
     };
     let mut text = |name: &str| match field(name).map(serde_json::from_str::<String>) {
         Some(Ok(text)) if !text.trim().is_empty() => text,
         Some(Err(_)) => {
-            wrong(name, "is invalid");
+            add_error(name, "is invalid");
             String::new()
         }
         Some(Ok(_)) | None => {
-            wrong(name, "can't be blank");
+            add_error(name, "can't be blank");
             String::new()
         }
     };
     let (topic, event) = (text("topic"), text("event"));
     let payload = match field("payload") {
         None => {
-            wrong("payload", "can't be blank");
+            add_error("payload", "can't be blank");
             ""
         }
         Some(payload) if !payload.starts_with('{') => {
-            wrong("payload", "is invalid");
+            add_error("payload", "is invalid");
             ""
         }
-        Some(payload) if payload.len() > most => {
-            wrong("payload", "Payload size exceeds tenant limit");
+        Some(payload) if payload.len() > max_payload_bytes => {
+            add_error("payload", "Payload size exceeds tenant limit");
             ""
         }
         Some(payload) => payload,
     };
     let private = field("private").map_or(Ok(false), serde_json::from_str::<bool>);
     if private.is_err() {
-        wrong("private", "is invalid");
+        add_error("private", "is invalid");
     }
     let id = field("id").map(serde_json::from_str::<String>).transpose();
     if id.is_err() {
-        wrong("id", "is invalid");
+        add_error("id", "is invalid");
     }
     let (Ok(private), Ok(id), true) = (private, id, errors.is_empty()) else {
         return Err(errors);
@@ -178,7 +182,7 @@ fn parse_message(fields: &BTreeMap<String, &RawValue>, most: usize) -> Result<Me
     Ok(Message { topic: Topic { name: topic.into(), private }, payload: payload.into() })
 }
 
-/// How one is to be sent.
+/// Query parameters of a single broadcast.
 #[derive(Deserialize)]
 struct BroadcastQuery {
     private: Option<String>,
@@ -188,24 +192,24 @@ async fn single(
     State(services): State<Arc<Services>>,
     caller: Result<ChannelAuth, RealtimeError>,
     Path((topic, event)): Path<(String, String)>,
-    Query(asked): Query<BroadcastQuery>,
+    Query(query): Query<BroadcastQuery>,
     request: Request,
 ) -> Response {
-    let private = asked.private.is_some_and(|word| word == "true" || word == "1");
-    let room = Topic { name: topic.into(), private };
-    let sent = async {
-        let ChannelAuth(claimant) = caller?;
-        send_one(&services, &claimant, &room, event.into(), request).await
+    let private = query.private.is_some_and(|value| value == "true" || value == "1");
+    let topic = Topic { name: topic.into(), private };
+    let sending = async {
+        let ChannelAuth(principal) = caller?;
+        send_one(&services, &principal, &topic, event.into(), request).await
     };
     let response =
-        sent.await.map_or_else(RealtimeError::into_response, |()| StatusCode::ACCEPTED.into_response());
+        sending.await.map_or_else(RealtimeError::into_response, |()| StatusCode::ACCEPTED.into_response());
     with_rate_headers(response, &services.limits)
 }
 
 async fn send_one(
     services: &Services,
-    claimant: &Arc<ChannelPrincipal>,
-    room: &Topic,
+    principal: &Arc<ChannelPrincipal>,
+    topic: &Topic,
     event: Box<str>,
     request: Request,
 ) -> Result<(), RealtimeError> {
@@ -219,30 +223,30 @@ async fn send_one(
     }
     let payload = if is_json { UserPayload::Json(json_object(&body)?) } else { UserPayload::Binary(body) };
     let rights =
-        services.authorizer.write_rights(claimant, room).await.map_err(RealtimeError::Authorization)?;
+        services.authorizer.write_rights(principal, topic).await.map_err(RealtimeError::Authorization)?;
     if !rights.broadcast {
         return Err(RealtimeError::Authorization(
             crate::channels::authorization::AuthorizationError::Unauthorized,
         ));
     }
     services.limits.count_pushes(1);
-    publish(services, room, BroadcastPayload::User { event, payload, meta: None }).await
+    publish(services, topic, BroadcastPayload::User { event, payload, meta: None }).await
 }
 
-/// Whether the body is JSON (as without a content type) or bytes; `None` for anything else.
+/// Whether the body is JSON (the default without a content type) or binary; `None` for another type.
 fn is_json(headers: &HeaderMap) -> Option<bool> {
-    let Some(given) = headers.get(header::CONTENT_TYPE) else {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
         return Some(true);
     };
-    let given = given.to_str().ok()?.split(';').next()?.trim();
-    match given {
-        _ if given.eq_ignore_ascii_case("application/json") => Some(true),
-        _ if given.eq_ignore_ascii_case("application/octet-stream") => Some(false),
+    let content_type = content_type.to_str().ok()?.split(';').next()?.trim();
+    match content_type {
+        _ if content_type.eq_ignore_ascii_case("application/json") => Some(true),
+        _ if content_type.eq_ignore_ascii_case("application/octet-stream") => Some(false),
         _ => None,
     }
 }
 
-/// A JSON body as an object: what is none is wrapped, and no body is an empty one.
+/// A JSON body as an object: other values are wrapped, and an empty body is an empty object.
 fn json_object(body: &[u8]) -> Result<Box<str>, RealtimeError> {
     if body.is_empty() {
         return Ok("{}".into());
@@ -291,18 +295,18 @@ mod tests {
     fn batch_preserves_payload_text() {
         let body = r#"{"messages":[{"topic":"a","event":"e\"","payload":{"n": 1.10 },"id":"x"},
             {"topic":"a","event":"e","payload":{},"private":true}]}"#;
-        let read = parse_batch(body.as_bytes(), 30).expect("is fine");
+        let parsed = parse_batch(body.as_bytes(), 30).expect("is fine");
         let expected = r#"{"type":"broadcast","event":"e\"","payload":{"n": 1.10 },"meta":{"id":"x"}}"#;
-        assert_eq!(read[0], Message { topic: Topic::public("a"), payload: expected.into() });
-        assert_eq!(read[1].topic, Topic::private("a"));
+        assert_eq!(parsed[0], Message { topic: Topic::public("a"), payload: expected.into() });
+        assert_eq!(parsed[1].topic, Topic::private("a"));
     }
 
     #[test]
     fn payloads_that_are_not_objects_are_wrapped() {
-        let said = |body: &str| json_object(body.as_bytes()).expect("is JSON");
-        assert_eq!(&*said(""), "{}");
-        assert_eq!(&*said(" {\"a\":1.0}\n"), " {\"a\":1.0}\n", "as it came");
-        assert_eq!(&*said("[1]"), r#"{"_json":[1]}"#);
+        let parse = |body: &str| json_object(body.as_bytes()).expect("is JSON");
+        assert_eq!(&*parse(""), "{}");
+        assert_eq!(&*parse(" {\"a\":1.0}\n"), " {\"a\":1.0}\n", "as it came");
+        assert_eq!(&*parse("[1]"), r#"{"_json":[1]}"#);
         assert!(matches!(json_object(b"{"), Err(RealtimeError::InvalidJson)));
     }
 }

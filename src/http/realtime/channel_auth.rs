@@ -1,5 +1,4 @@
-//! Who asks and broadcasts over HTTP, and how what is wrong is answered: in the original's words, which have an envelope of
-//! their own.
+//! Authentication and errors of the channel routes, with the texts and envelope of Supabase Realtime.
 
 use std::sync::Arc;
 
@@ -16,8 +15,8 @@ use crate::{
     session::channels::Services,
 };
 
-/// Headers that policies do not get to see: credentials, and what differs with every request, which would make every
-/// request another caller.
+/// Headers hidden from policies: credentials, and headers that differ with every request and would make each
+/// request a new cache key.
 const HIDDEN_HEADERS: [&str; 10] = [
     "authorization",
     "apikey",
@@ -31,7 +30,7 @@ const HIDDEN_HEADERS: [&str; 10] = [
     "x-request-id",
 ];
 
-/// Somebody whose token is believed.
+/// A caller with a valid channel token.
 pub(super) struct ChannelAuth(pub Arc<ChannelPrincipal>);
 
 impl<S> FromRequestParts<S> for ChannelAuth
@@ -50,7 +49,7 @@ where
     }
 }
 
-/// `Authorization: Bearer` in whatever case, or else the key alone.
+/// The token in `Authorization: Bearer` (case-insensitive), otherwise in `apikey`.
 fn token_from_headers(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| {
@@ -61,60 +60,60 @@ fn token_from_headers(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn policy_headers(headers: &HeaderMap) -> Arc<str> {
-    let seen = headers.iter().filter(|(name, _)| !HIDDEN_HEADERS.contains(&name.as_str()));
-    let seen = seen.map(|(name, value)| {
+    let visible = headers.iter().filter(|(name, _)| !HIDDEN_HEADERS.contains(&name.as_str()));
+    let visible = visible.map(|(name, value)| {
         (name.as_str().to_owned(), Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()))
     });
-    Value::Object(seen.collect::<Map<_, _>>()).to_string().into()
+    Value::Object(visible.collect::<Map<_, _>>()).to_string().into()
 }
 
-/// Why nothing is broadcast or told.
+/// Error of a channel route.
 #[derive(Debug)]
 pub(super) enum RealtimeError {
-    /// No token, or none that is believed.
+    /// The token is missing or invalid.
     Unauthorized,
-    /// The body is no JSON.
     InvalidJson,
-    /// Another content type than the two.
+    /// The content type is neither JSON nor binary.
     UnsupportedContentType,
-    /// The errors, by field.
+    /// Validation errors by field.
     InvalidFields(Value),
-    /// Policies say no, or cannot be asked.
+    /// The policies deny the request or cannot be checked.
     Authorization(AuthorizationError),
-    /// The node has too many messages.
+    /// The node's message rate is exceeded.
     RateLimited(&'static str),
-    /// The body could not be read, or is too long.
+    /// The body could not be read or is too large.
     Body(ApiError),
-    /// The server stops.
     ShuttingDown,
 }
 
 impl IntoResponse for RealtimeError {
     fn into_response(self) -> Response {
-        let said = |status: StatusCode, body: Value| (status, axum::Json(body)).into_response();
+        let respond = |status: StatusCode, body: Value| (status, axum::Json(body)).into_response();
         match self {
-            Self::Unauthorized => said(StatusCode::UNAUTHORIZED, json!({"message": "Unauthorized"})),
+            Self::Unauthorized => respond(StatusCode::UNAUTHORIZED, json!({"message": "Unauthorized"})),
             Self::InvalidJson => ApiError::bad_request("the body is not valid JSON").into_response(),
-            Self::UnsupportedContentType => said(
+            Self::UnsupportedContentType => respond(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 json!({"error": "Unsupported Media Type. Use application/json or application/octet-stream"}),
             ),
             Self::InvalidFields(errors) => {
-                said(StatusCode::UNPROCESSABLE_ENTITY, json!({ "errors": errors }))
+                respond(StatusCode::UNPROCESSABLE_ENTITY, json!({ "errors": errors }))
             }
             Self::Authorization(error) => {
                 let (status, message) = error.http_status();
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-                said(status, json!({ "message": message }))
+                respond(status, json!({ "message": message }))
             }
-            Self::RateLimited(message) => said(StatusCode::TOO_MANY_REQUESTS, json!({ "message": message })),
+            Self::RateLimited(message) => {
+                respond(StatusCode::TOO_MANY_REQUESTS, json!({ "message": message }))
+            }
             Self::Body(error) => error.into_response(),
             Self::ShuttingDown => ApiError::unavailable("the server is shutting down").into_response(),
         }
     }
 }
 
-/// Says in headers how much is left: messages a second, on average.
+/// Adds the rate headers: messages per second, on average.
 pub(super) fn with_rate_headers(mut response: Response, limits: &NodeLimits) -> Response {
     let limit = limits.limits().events_per_second.map_or(i32::MAX.unsigned_abs(), std::num::NonZeroU32::get);
     #[expect(
@@ -123,9 +122,9 @@ pub(super) fn with_rate_headers(mut response: Response, limits: &NodeLimits) -> 
         reason = "a cast of a float saturates"
     )]
     let rolling = limits.events_per_second().ceil() as u32;
-    let left = limit.saturating_sub(rolling);
+    let remaining = limit.saturating_sub(rolling);
     for (name, value) in
-        [("x-rate-rolling", rolling), ("x-rate-limit", limit), ("x-rate-limit-remaining", left)]
+        [("x-rate-rolling", rolling), ("x-rate-limit", limit), ("x-rate-limit-remaining", remaining)]
     {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(value));
     }
@@ -145,19 +144,19 @@ mod tests {
 
     #[test]
     fn bearer_token_takes_precedence_over_the_key() {
-        for (given, expected) in [
+        for (pairs, expected) in [
             (&[("authorization", "bearer  abc"), ("apikey", "key")][..], Some("abc")),
             (&[("authorization", "Basic abc"), ("apikey", "key")], Some("key")),
             (&[("apikey", "key")], Some("key")),
             (&[], None),
         ] {
-            assert_eq!(token_from_headers(&headers(given)), expected, "{given:?}");
+            assert_eq!(token_from_headers(&headers(pairs)), expected, "{pairs:?}");
         }
     }
 
     #[test]
     fn policy_headers_exclude_credentials() {
-        let seen = policy_headers(&headers(&[("authorization", "a"), ("apikey", "k"), ("x-a", "1")]));
-        assert_eq!(&*seen, r#"{"x-a":"1"}"#);
+        let visible = policy_headers(&headers(&[("authorization", "a"), ("apikey", "k"), ("x-a", "1")]));
+        assert_eq!(&*visible, r#"{"x-a":"1"}"#);
     }
 }

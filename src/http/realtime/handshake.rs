@@ -1,4 +1,4 @@
-//! The handshake of a channel socket. What is wrong with it is answered in plain HTTP, in the original's words.
+//! Handshake of channel sockets. Errors are HTTP responses with the texts of Supabase Realtime.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     transport::{Upgrade, UpgradeRejected},
 };
 
-/// The longest value of a header that policies may see, in bytes.
+/// Maximum length in bytes of a header value that policies may see.
 const MAX_HEADER_BYTES: usize = 4_096;
 
 pub(super) fn routes<S>() -> Router<S>
@@ -31,19 +31,19 @@ where
     Router::new().route("/realtime/v1/websocket", get(upgrade)).route("/socket/websocket", get(upgrade))
 }
 
-/// What a client says in the query string.
+/// Query parameters of the handshake.
 #[derive(Deserialize)]
 struct HandshakeQuery {
     apikey: Option<String>,
     vsn: Option<String>,
 }
 
-/// Why there is no socket.
+/// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 enum HandshakeError {
     #[error(transparent)]
     Upgrade(#[from] UpgradeRejected),
-    #[error("a serializer version that there is not")]
+    #[error("unsupported serializer version; use 1.0.0 or 2.0.0")]
     UnsupportedVersion,
     #[error("API key is missing")]
     MissingApiKey,
@@ -53,30 +53,30 @@ enum HandshakeError {
     TooManyConnections,
     #[error("Too many joins per second")]
     TooManyJoins,
-    #[error("a header of more than {MAX_HEADER_BYTES} bytes")]
+    #[error("a header value exceeds {MAX_HEADER_BYTES} bytes")]
     HeaderTooLong,
 }
 
 impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
-        let said = |status: StatusCode, text: Cow<'static, str>| {
+        let respond = |status: StatusCode, text: Cow<'static, str>| {
             (status, axum::Json(json!({ "error": text }))).into_response()
         };
         match self {
-            // A plain GET: the original answers 400.
+            // For a plain GET, Supabase Realtime answers 400.
             Self::Upgrade(UpgradeRejected::NotUpgrade) => {
-                said(StatusCode::BAD_REQUEST, self.to_string().into())
+                respond(StatusCode::BAD_REQUEST, self.to_string().into())
             }
             Self::Upgrade(rejected) => {
-                let mut response = said(rejected.status(), rejected.to_string().into());
+                let mut response = respond(rejected.status(), rejected.to_string().into());
                 response.headers_mut().extend(rejected.headers());
                 response
             }
             Self::UnsupportedVersion => StatusCode::FORBIDDEN.into_response(),
-            Self::MissingApiKey => said(StatusCode::UNAUTHORIZED, self.to_string().into()),
-            Self::InvalidToken(error) => said(StatusCode::UNAUTHORIZED, error.handshake_message()),
+            Self::MissingApiKey => respond(StatusCode::UNAUTHORIZED, self.to_string().into()),
+            Self::InvalidToken(error) => respond(StatusCode::UNAUTHORIZED, error.handshake_message()),
             Self::TooManyConnections | Self::TooManyJoins => {
-                said(StatusCode::TOO_MANY_REQUESTS, self.to_string().into())
+                respond(StatusCode::TOO_MANY_REQUESTS, self.to_string().into())
             }
             Self::HeaderTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response(),
         }
@@ -85,54 +85,54 @@ impl IntoResponse for HandshakeError {
 
 async fn upgrade(
     State(services): State<Arc<Services>>,
-    Query(asked): Query<HandshakeQuery>,
+    Query(query): Query<HandshakeQuery>,
     request: Request,
 ) -> Result<Response, HandshakeError> {
     let (mut parts, _) = request.into_parts();
     let upgrade = Upgrade::from_parts(&mut parts)?;
-    let dialect = dialect_for_version(asked.vsn.as_deref()).ok_or(HandshakeError::UnsupportedVersion)?;
+    let dialect = dialect_for_version(query.vsn.as_deref()).ok_or(HandshakeError::UnsupportedVersion)?;
     let headers = policy_headers(&parts.headers)?;
     let key = match parts.headers.get("x-api-key") {
         Some(key) => String::from_utf8_lossy(key.as_bytes()),
-        None => asked.apikey.as_deref().ok_or(HandshakeError::MissingApiKey)?.into(),
+        None => query.apikey.as_deref().ok_or(HandshakeError::MissingApiKey)?.into(),
     };
     let token = services.verifier.verify_channel_token(&key).await?;
-    let place = services.limits.acquire_connection().ok_or(HandshakeError::TooManyConnections)?;
+    let permit = services.limits.acquire_connection().ok_or(HandshakeError::TooManyConnections)?;
     if services.limits.join_rate_exceeded() {
         return Err(HandshakeError::TooManyJoins);
     }
-    let opener = SocketPrincipal::new(ChannelPrincipal::new(&token, headers), &key);
+    let socket_principal = SocketPrincipal::new(ChannelPrincipal::new(&token, headers), &key);
     let hub = services.hub.clone();
-    Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, opener, place)))
+    Ok(upgrade.accept(&hub, dialect.into(), ChannelsSession::new(services, socket_principal, permit)))
 }
 
-/// The serializer that a client names; none means the old one.
+/// The dialect for a serializer version; without one, version 1.
 fn dialect_for_version(version: Option<&str>) -> Option<Dialect> {
-    let is = |version: &str, family: &str| {
+    let matches_family = |version: &str, family: &str| {
         let patch = version.strip_prefix(family);
         patch.is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
     };
     match version {
         None => Some(Dialect::PhoenixV1),
-        Some(version) if is(version, "1.0.") => Some(Dialect::PhoenixV1),
-        Some(version) if is(version, "2.0.") => Some(Dialect::PhoenixV2),
+        Some(version) if matches_family(version, "1.0.") => Some(Dialect::PhoenixV1),
+        Some(version) if matches_family(version, "2.0.") => Some(Dialect::PhoenixV2),
         Some(_) => None,
     }
 }
 
-/// The headers that policies may see, as a JSON object: those that begin with `x-`, but for the key.
+/// Headers for policies as a JSON object: those that begin with `x-`, except the API key.
 fn policy_headers(headers: &HeaderMap) -> Result<Arc<str>, HandshakeError> {
-    let mut seen = Map::new();
+    let mut visible = Map::new();
     for (name, value) in headers {
         if value.len() > MAX_HEADER_BYTES {
             return Err(HandshakeError::HeaderTooLong);
         }
         if name.as_str().starts_with("x-") && name != "x-api-key" {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            seen.insert(name.as_str().to_owned(), Value::String(value));
+            visible.insert(name.as_str().to_owned(), Value::String(value));
         }
     }
-    Ok(Value::Object(seen).to_string().into())
+    Ok(Value::Object(visible).to_string().into())
 }
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
         for (name, value) in [("x-region", "eu \"1\""), ("x-api-key", "secret"), ("cookie", "c")] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        assert_eq!(&*policy_headers(&headers).expect("is fine"), r#"{"x-region":"eu \"1\""}"#);
+        assert_eq!(&*policy_headers(&headers).expect("is valid"), r#"{"x-region":"eu \"1\""}"#);
         headers.insert("cookie", HeaderValue::from_bytes(&[b'x'; 4_097]).expect("a value"));
         assert!(matches!(policy_headers(&headers), Err(HandshakeError::HeaderTooLong)));
     }

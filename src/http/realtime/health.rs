@@ -1,4 +1,4 @@
-//! Whether the server is there and well, in the ways that operators of the original ask.
+//! Ping and health routes that operators of Supabase Realtime use.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn ping(State(services): State<Arc<Services>>) -> Response {
     with_rate_headers(axum::Json(json!({"message": "Success"})).into_response(), &services.limits)
 }
 
-/// The health check of the usual compose files. There is one tenant, whatever it is called.
+/// Health check of Supabase's compose files. The server has one tenant; its name is ignored.
 async fn tenant_health(
     State(services): State<Arc<Services>>,
     State(system): State<Arc<System>>,
@@ -38,11 +38,11 @@ async fn tenant_health(
 ) -> Response {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| value.trim().split_once(' ')).map(|(_, token)| token.trim());
-    let is_believed = match token {
+    let is_valid = match token {
         Some(token) => services.verifier.verify_channel_token(token).await.is_ok(),
         None => false,
     };
-    if !is_believed {
+    if !is_valid {
         return StatusCode::FORBIDDEN.into_response();
     }
     let database = system.is_healthy("database").await;

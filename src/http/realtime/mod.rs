@@ -1,5 +1,6 @@
-//! Source S over HTTP: where channel sockets are opened, and what is broadcast without one. Everything is served with
-//! and without the gateway's prefix, because clients make their URLs from the one they were given.
+//! HTTP routes compatible with Supabase Realtime: the socket handshake, broadcasts and channel presence. Most
+//! are served with and without the gateway's prefix, because clients derive their URLs from the configured
+//! one.
 
 mod broadcast;
 mod channel_auth;
@@ -14,7 +15,6 @@ use axum::{Router, extract::FromRef};
 use super::system::System;
 use crate::session::channels::Services;
 
-/// The routes of source S.
 pub fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Who is present in a room, for servers: what a socket is told as `presence_state`, on all nodes, without one.
+//! Route that returns the presence state of a channel on all nodes, as in a `presence_state` message.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use serde_json::json;
 
 use super::channel_auth::{ChannelAuth, RealtimeError};
 use crate::{
-    channels::{Topic, authorization::AuthorizationError},
+    channels::authorization::AuthorizationError,
     http::{Path, Query},
+    model::Topic,
     session::channels::Services,
 };
 
@@ -24,7 +25,7 @@ where
     S: Clone + Send + Sync + 'static,
     Arc<Services>: FromRef<S>,
 {
-    // Only with the gateway's prefix: without it, `/api/presence` is somebody else's.
+    // Served only with the gateway's prefix: `/api/presence` is another API.
     Router::new().route("/realtime/v1/api/presence/{topic}", get(presence_state))
 }
 
@@ -35,26 +36,26 @@ struct PresenceQuery {
 
 async fn presence_state(
     State(services): State<Arc<Services>>,
-    ChannelAuth(claimant): ChannelAuth,
+    ChannelAuth(principal): ChannelAuth,
     Path(topic): Path<String>,
-    Query(asked): Query<PresenceQuery>,
+    Query(query): Query<PresenceQuery>,
 ) -> Result<Response, RealtimeError> {
-    let private = match asked.private.as_deref() {
+    let private = match query.private.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(RealtimeError::InvalidFields(json!({ "private": ["is invalid"] }))),
     };
-    let room = Topic { name: topic.into(), private };
+    let channel = Topic { name: topic.into(), private };
     let rights =
-        services.authorizer.read_rights(&claimant, &room).await.map_err(RealtimeError::Authorization)?;
+        services.authorizer.read_rights(&principal, &channel).await.map_err(RealtimeError::Authorization)?;
     if !rights.presence {
         return Err(RealtimeError::Authorization(AuthorizationError::Unauthorized));
     }
-    let mut body = json!({ "topic": &*room.name, "private": private }).to_string().into_bytes();
-    // What clients track is passed on as it is.
+    let mut body = json!({ "topic": &*channel.name, "private": private }).to_string().into_bytes();
+    // The tracked payloads are copied as received.
     body.pop();
     body.extend_from_slice(b",\"presence\":");
-    body.extend_from_slice(&services.presence.encoded_state(&room));
+    body.extend_from_slice(&services.presence.encoded_state(&channel));
     body.push(b'}');
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
 }

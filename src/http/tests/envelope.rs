@@ -1,4 +1,4 @@
-//! Every way in which a request can fail ends in the envelope.
+//! Every error uses the envelope.
 
 use super::*;
 
@@ -80,11 +80,11 @@ async fn errors_use_the_envelope_and_name_the_field() {
         }
         assert_eq!(headers.contains_key(header::WWW_AUTHENTICATE), expected.0 == 401, "{what}");
         match field {
-            // Told of the whole body.
+            // The error is about the whole body.
             Some("") => assert_eq!(envelope["details"][0]["field"], "", "{what}: {envelope}"),
             Some(field) => {
-                let named = envelope["details"][0]["field"].as_str().unwrap_or_default();
-                assert_eq!(named, field, "{what}: {envelope}");
+                let reported = envelope["details"][0]["field"].as_str().unwrap_or_default();
+                assert_eq!(reported, field, "{what}: {envelope}");
                 assert!(envelope["details"][0]["message"].as_str().is_some_and(|text| !text.is_empty()));
             }
             None => assert_eq!(envelope.get("details"), None, "{what}: {envelope}"),
@@ -120,11 +120,11 @@ async fn method_not_allowed_lists_allowed_methods() {
 
 #[tokio::test]
 async fn client_can_read_413_after_an_oversized_body() {
-    // Else the connection is reset under it.
+    // Without draining, the connection is reset.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let url = format!("http://{}/any", listener.local_addr().expect("is bound"));
     let server = tokio::spawn(async move { axum::serve(listener, router()).await });
-    // Building a client needs the process's TLS provider, which a verifier installs.
+    // Building a client needs the process's TLS provider, which `Verifier` installs.
     app(Vec::new());
     let response = reqwest::Client::new()
         .post(url)

@@ -1,4 +1,4 @@
-//! A small application on the foundations, and what it answers.
+//! A small application that uses the extractors and middleware.
 
 mod envelope;
 mod health;
@@ -181,7 +181,7 @@ fn from_peer(mut request: Request<Body>, peer: &str) -> Request<Body> {
     request
 }
 
-/// What must hold of every error answer; returns the envelope.
+/// Asserts the properties of every error response; returns the envelope and the headers.
 async fn expect_error(router: Router, request: Request<Body>, expected: (u16, &str)) -> (Value, HeaderMap) {
     let what = format!("{} {}", request.method(), request.uri());
     let (status, headers, body) = send(router, request).await;

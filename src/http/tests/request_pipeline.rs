@@ -1,4 +1,4 @@
-//! What every request passes through: ids, time limits, CORS, metrics, the log.
+//! Middleware: IDs, timeouts, CORS, metrics and the log.
 
 use super::*;
 
@@ -17,11 +17,11 @@ async fn slow_route_times_out_unless_exempt() {
 #[tokio::test]
 async fn plain_request_ids_are_kept() {
     let long = "x".repeat(65);
-    for (given, kept) in [("trace-1.a_B", true), ("a b", false), ("a\tb", false), (&long, false), ("", false)]
+    for (sent, kept) in [("trace-1.a_B", true), ("a b", false), ("a\tb", false), (&long, false), ("", false)]
     {
-        let (_, headers, body) = send(router(), with_header(get_request("/id"), "x-request-id", given)).await;
+        let (_, headers, body) = send(router(), with_header(get_request("/id"), "x-request-id", sent)).await;
         assert_eq!(headers["x-request-id"], body.as_str());
-        assert_eq!(body == given, kept, "{given:?} became {body:?}");
+        assert_eq!(body == sent, kept, "{sent:?} became {body:?}");
         assert!(!body.is_empty());
     }
 }
@@ -38,7 +38,7 @@ async fn cors_headers_follow_the_settings() {
             .body(Body::empty())
             .expect("is a request")
     };
-    for (origins, credentials, asked_from, allowed) in [
+    for (origins, credentials, origin, allowed) in [
         ("*", false, "https://a.example", Some("*")),
         ("*", true, "https://a.example", Some("https://a.example")),
         ("https://a.example,https://b.example", true, "https://b.example", Some("https://b.example")),
@@ -50,7 +50,7 @@ async fn cors_headers_follow_the_settings() {
             ..HttpSettings::default()
         };
         let router = router_with(Vec::new(), &settings);
-        let (status, headers, _) = send(router, preflight(asked_from)).await;
+        let (status, headers, _) = send(router, preflight(origin)).await;
         assert_eq!(status, StatusCode::OK);
         let text = |name: &str| headers.get(name).map(|value| value.to_str().expect("is text"));
         assert_eq!(text("access-control-allow-origin"), allowed, "{origins}");
@@ -72,8 +72,9 @@ async fn requests_are_counted_by_route_pattern() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     send(router(), get_request(&format!("/users/{SUB}?token=secret"))).await;
     send(router(), get_request("/no/such/path")).await;
-    let invented = Request::builder().method("BREW").uri("/list").body(Body::empty()).expect("is a request");
-    send(router(), invented).await;
+    let custom_method =
+        Request::builder().method("BREW").uri("/list").body(Body::empty()).expect("is a request");
+    send(router(), custom_method).await;
     let text = handle.render();
     assert!(
         text.contains(
@@ -87,7 +88,7 @@ async fn requests_are_counted_by_route_pattern() {
     assert!(!text.contains("secret") && !text.contains(SUB) && !text.contains("BREW"), "{text}");
 }
 
-/// Collects what is logged on this thread.
+/// Collects the log of this thread.
 #[derive(Clone, Default)]
 struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 

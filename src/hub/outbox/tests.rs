@@ -64,9 +64,9 @@ fn only_the_latest_frame_of_a_key_is_written() {
 #[test]
 fn a_state_frame_never_overtakes_an_earlier_stream_frame() {
     let mut outbox = outbox();
-    outbox.push_state(key(1), frame("old")).expect("room");
-    outbox.push_state(key(2), frame("other")).expect("room");
-    outbox.push(frame("everything"), || false).expect("room");
+    outbox.push_state(key(1), frame("old")).expect("within the limit");
+    outbox.push_state(key(2), frame("other")).expect("within the limit");
+    outbox.push(frame("everything"), || false).expect("within the limit");
     assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Coalesced));
     assert_eq!(write_all(&mut outbox), wire(&["other", "everything", "new"]));
 }
@@ -74,7 +74,7 @@ fn a_state_frame_never_overtakes_an_earlier_stream_frame() {
 #[test]
 fn a_partly_written_frame_is_finished_before_a_newer_one() {
     let mut outbox = outbox();
-    outbox.push_state(key(1), frame("old")).expect("room");
+    outbox.push_state(key(1), frame("old")).expect("within the limit");
     let mut written = write(&mut outbox, 2);
     assert_eq!(outbox.push_state(key(1), frame("new")), Ok(Queued::Added));
     assert_eq!(outbox.push_state(key(1), frame("newest")), Ok(Queued::Coalesced));
@@ -97,7 +97,7 @@ fn state_frames_are_bounded_and_replacing_does_not_count_twice() {
     let mut outbox = Outbox::new(LIMITS);
     let text = "x".repeat(800);
     for _ in 0..10 {
-        outbox.push_state(key(1), frame(&text)).expect("it replaces itself");
+        outbox.push_state(key(1), frame(&text)).expect("it replaces the older frame");
     }
     assert_eq!(outbox.push_state(key(2), frame(&text)), Err(Overflow));
     assert_eq!(outbox.push_state(StateKey::Pong, WireFrame::pong(b"")), Ok(Queued::Added));
@@ -106,8 +106,8 @@ fn state_frames_are_bounded_and_replacing_does_not_count_twice() {
 #[test]
 fn drop_unsent_keeps_only_the_partly_written_frame() {
     let mut outbox = outbox();
-    outbox.push(frame("begun"), || false).expect("room");
-    outbox.push(frame("waiting"), || false).expect("room");
+    outbox.push(frame("begun"), || false).expect("within the limit");
+    outbox.push(frame("waiting"), || false).expect("within the limit");
     let mut written = write(&mut outbox, 3);
     outbox.drop_unsent();
     outbox.push_last(frame("bye"));
@@ -120,14 +120,14 @@ fn drop_unsent_keeps_only_the_partly_written_frame() {
 fn an_emptied_outbox_releases_its_memory() {
     let mut outbox = outbox();
     for name in 0..200 {
-        outbox.push_state(key(name), frame("x")).expect("room");
+        outbox.push_state(key(name), frame("x")).expect("within the limit");
     }
     write_all(&mut outbox);
     assert!(outbox.entries.capacity() <= MAX_RETAINED_ENTRIES);
     assert!(outbox.index.is_none());
 }
 
-/// What a client of the outbox may do.
+/// An operation on the outbox.
 #[derive(Debug, Clone)]
 enum Step {
     State(u8, u16),
@@ -143,7 +143,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The rules, done naively: the frames to come, front first, and how much of the front is written.
+/// A simple reference implementation: the frames to send, and the written bytes of the first one.
 #[derive(Default)]
 struct Model {
     queue: Vec<(Option<u8>, Vec<u8>)>,
@@ -153,14 +153,18 @@ struct Model {
 impl Model {
     fn state(&mut self, name: u8, bytes: Vec<u8>) {
         let from = usize::from(self.started > 0);
-        let old =
-            self.queue.iter().skip(from).position(|(key, _)| *key == Some(name)).map(|place| place + from);
+        let old = self
+            .queue
+            .iter()
+            .skip(from)
+            .position(|(key, _)| *key == Some(name))
+            .map(|position| position + from);
         match old {
-            Some(place) if self.queue[place..].iter().all(|(key, _)| key.is_some()) => {
-                self.queue[place].1 = bytes
+            Some(position) if self.queue[position..].iter().all(|(key, _)| key.is_some()) => {
+                self.queue[position].1 = bytes
             }
-            Some(place) => {
-                self.queue.remove(place);
+            Some(position) => {
+                self.queue.remove(position);
                 self.queue.push((Some(name), bytes));
             }
             None => self.queue.push((Some(name), bytes)),
@@ -188,7 +192,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn it_does_what_the_naive_queue_does(steps in prop::collection::vec(step(), 0..400)) {
+    fn the_outbox_matches_the_reference_implementation(steps in prop::collection::vec(step(), 0..400)) {
         let mut outbox = Outbox::new(OutboxLimits { stream_bytes: usize::MAX, stream_bytes_active_reader: usize::MAX, state_bytes: usize::MAX });
         let mut model = Model::default();
         for step in steps {

@@ -6,7 +6,7 @@ use crate::{
     protocol::{Encode, FrameKind},
 };
 
-/// Says its text in version 2, nothing in the others.
+/// Encodes as its text in Phoenix version 2 and as nothing in other dialects.
 struct TextMessage(String);
 
 impl Encode for TextMessage {
@@ -25,20 +25,20 @@ fn delivery(text: &str) -> TopicDelivery {
     }
 }
 
-fn member(hears: ReceiveMask) -> Member<()> {
-    Member { channel: ChannelId::next(), connection: (), mask: hears, allowed: None, replayed: None }
+fn member(mask: ReceiveMask) -> Member<()> {
+    Member { channel: ChannelId::next(), connection: (), mask, allowed: None, replayed: None }
 }
 
 fn bytes(frames: &[WireFrame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.as_bytes().to_vec()).collect()
 }
 
-/// What each member of the room gets, in the order given.
-fn received(rooms: &mut TopicTable<()>, room: &Topic, who: &[ChannelId]) -> Vec<String> {
-    let (members, mut bundle) = rooms.take_pending(room).expect("something waits");
-    let texts = who.iter().map(|channel| {
+/// Returns the text that each channel receives, in the order of `channels`.
+fn received(topics: &mut TopicTable<()>, topic: &Topic, channels: &[ChannelId]) -> Vec<String> {
+    let (members, mut batch) = topics.take_pending(topic).expect("pending deliveries");
+    let texts = channels.iter().map(|channel| {
         let member = members.iter().find(|member| member.channel == *channel).expect("is a member");
-        let raw = bytes(&bundle.frames(member, Dialect::PhoenixV2));
+        let raw = bytes(&batch.frames(member, Dialect::PhoenixV2));
         // Frames of these lengths have two bytes of header.
         let mut text = String::new();
         let mut rest = raw.as_slice();
@@ -54,66 +54,66 @@ fn received(rooms: &mut TopicTable<()>, room: &Topic, who: &[ChannelId]) -> Vec<
 
 #[test]
 fn members_receive_in_order_except_their_own_messages() {
-    let room = Topic::public("a");
-    let mut rooms = TopicTable::default();
+    let topic = Topic::public("a");
+    let mut topics = TopicTable::default();
     let (alice, bob) = (member(ReceiveMask::ALL), member(ReceiveMask::ALL));
     let (a, b) = (alice.channel, bob.channel);
-    rooms.join(room.clone(), alice);
-    rooms.join(room.clone(), bob);
-    assert!(rooms.publish(&room, &[delivery("1")]));
-    assert!(!rooms.publish(&room, &[TopicDelivery { except: Some(a), ..delivery("2") }]));
-    rooms.publish(&room, &[TopicDelivery { except: Some(b), ..delivery("3") }]);
-    rooms.publish(&room, &[delivery("4")]);
-    assert_eq!(received(&mut rooms, &room, &[a, b]), ["134", "124"]);
-    assert!(rooms.take_pending(&room).is_none(), "it is passed on once");
+    topics.join(topic.clone(), alice);
+    topics.join(topic.clone(), bob);
+    assert!(topics.publish(&topic, &[delivery("1")]));
+    assert!(!topics.publish(&topic, &[TopicDelivery { except: Some(a), ..delivery("2") }]));
+    topics.publish(&topic, &[TopicDelivery { except: Some(b), ..delivery("3") }]);
+    topics.publish(&topic, &[delivery("4")]);
+    assert_eq!(received(&mut topics, &topic, &[a, b]), ["134", "124"]);
+    assert!(topics.take_pending(&topic).is_none(), "deliveries are taken once");
 }
 
 #[test]
 fn public_and_private_topics_of_one_name_are_separate() {
-    let mut rooms = TopicTable::default();
-    rooms.join(Topic::public("a"), member(ReceiveMask::ALL));
-    assert!(!rooms.publish(&Topic::private("a"), &[delivery("1")]));
+    let mut topics = TopicTable::default();
+    topics.join(Topic::public("a"), member(ReceiveMask::ALL));
+    assert!(!topics.publish(&Topic::private("a"), &[delivery("1")]));
     assert!(
-        rooms.take_pending(&Topic::private("a")).is_none()
-            && rooms.take_pending(&Topic::public("a")).is_none()
+        topics.take_pending(&Topic::private("a")).is_none()
+            && topics.take_pending(&Topic::public("a")).is_none()
     );
 }
 
 #[test]
 fn masks_select_messages_and_restrictions_apply_at_once() {
-    let room = Topic::private("a");
-    let mut rooms = TopicTable::default();
-    let gate = AllowedMask::new(ReceiveMask::ALL);
-    let guarded = Member { allowed: Some(Arc::clone(&gate)), ..member(ReceiveMask::ALL) };
+    let topic = Topic::private("a");
+    let mut topics = TopicTable::default();
+    let allowed = AllowedMask::new(ReceiveMask::ALL);
+    let restricted = Member { allowed: Some(Arc::clone(&allowed)), ..member(ReceiveMask::ALL) };
     let presence = member(ReceiveMask::PRESENCE);
-    let who = [guarded.channel, presence.channel];
-    rooms.join(room.clone(), guarded);
-    rooms.join(room.clone(), presence);
-    let say = |rooms: &mut TopicTable<()>| {
-        rooms.publish(&room, &[delivery("b")]);
-        rooms.publish(&room, &[TopicDelivery { kind: ReceiveMask::PRESENCE, ..delivery("p") }]);
+    let channels = [restricted.channel, presence.channel];
+    topics.join(topic.clone(), restricted);
+    topics.join(topic.clone(), presence);
+    let publish = |topics: &mut TopicTable<()>| {
+        topics.publish(&topic, &[delivery("b")]);
+        topics.publish(&topic, &[TopicDelivery { kind: ReceiveMask::PRESENCE, ..delivery("p") }]);
     };
-    say(&mut rooms);
-    assert_eq!(received(&mut rooms, &room, &who), ["bp", "p"]);
-    say(&mut rooms);
-    gate.set(ReceiveMask::NONE);
-    assert_eq!(received(&mut rooms, &room, &who), ["", "p"]);
+    publish(&mut topics);
+    assert_eq!(received(&mut topics, &topic, &channels), ["bp", "p"]);
+    publish(&mut topics);
+    allowed.set(ReceiveMask::NONE);
+    assert_eq!(received(&mut topics, &topic, &channels), ["", "p"]);
 }
 
 #[test]
 fn replayed_messages_are_not_delivered_again() {
-    let room = Topic::private("a");
-    let mut rooms = TopicTable::default();
+    let topic = Topic::private("a");
+    let mut topics = TopicTable::default();
     let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let late = Member { replayed: Some(Box::new([old].into_iter().collect())), ..member(ReceiveMask::ALL) };
     let early = member(ReceiveMask::ALL);
-    let who = [late.channel, early.channel];
-    rooms.join(room.clone(), late);
-    rooms.join(room.clone(), early);
-    rooms.publish(&room, &[TopicDelivery { id: Some(old), ..delivery("o") }]);
-    rooms.publish(&room, &[TopicDelivery { id: Some(new), ..delivery("n") }]);
-    rooms.publish(&room, &[delivery("x")]);
-    assert_eq!(received(&mut rooms, &room, &who), ["nx", "onx"]);
+    let channels = [late.channel, early.channel];
+    topics.join(topic.clone(), late);
+    topics.join(topic.clone(), early);
+    topics.publish(&topic, &[TopicDelivery { id: Some(old), ..delivery("o") }]);
+    topics.publish(&topic, &[TopicDelivery { id: Some(new), ..delivery("n") }]);
+    topics.publish(&topic, &[delivery("x")]);
+    assert_eq!(received(&mut topics, &topic, &channels), ["nx", "onx"]);
 }
 
 #[test]
@@ -126,27 +126,27 @@ fn large_frames_are_not_joined_beyond_the_maximum() {
 }
 
 proptest! {
-    /// However many come and go, each is found, and nobody twice.
+    /// After any sequence of joins and leaves, each member is found exactly once.
     #[test]
-    fn members_are_found_whatever_happened_before(steps in proptest::collection::vec((any::<bool>(), any::<u16>()), 0..300)) {
-        let room = Topic::public("a");
-        let mut rooms = TopicTable::default();
-        let mut there: Vec<ChannelId> = Vec::new();
-        for (joins, which) in steps {
-            if joins || there.is_empty() {
+    fn members_are_found_after_any_joins_and_leaves(steps in proptest::collection::vec((any::<bool>(), any::<u16>()), 0..300)) {
+        let topic = Topic::public("a");
+        let mut topics = TopicTable::default();
+        let mut joined: Vec<ChannelId> = Vec::new();
+        for (joins, choice) in steps {
+            if joins || joined.is_empty() {
                 let member = member(ReceiveMask::ALL);
-                there.push(member.channel);
-                rooms.join(room.clone(), member);
+                joined.push(member.channel);
+                topics.join(topic.clone(), member);
             } else {
-                let channel = there.swap_remove(usize::from(which) % there.len());
-                prop_assert_eq!(rooms.leave(&room, channel).map(|member| member.channel), Some(channel));
-                prop_assert!(rooms.leave(&room, channel).is_none());
+                let channel = joined.swap_remove(usize::from(choice) % joined.len());
+                prop_assert_eq!(topics.leave(&topic, channel).map(|member| member.channel), Some(channel));
+                prop_assert!(topics.leave(&topic, channel).is_none());
             }
-            prop_assert_eq!(rooms.member_count(), there.len());
-            prop_assert_eq!(rooms.len(), usize::from(!there.is_empty()));
+            prop_assert_eq!(topics.member_count(), joined.len());
+            prop_assert_eq!(topics.len(), usize::from(!joined.is_empty()));
         }
-        for channel in there {
-            prop_assert_eq!(rooms.member_mut(&room, channel).map(|member| member.channel), Some(channel));
+        for channel in joined {
+            prop_assert_eq!(topics.member_mut(&topic, channel).map(|member| member.channel), Some(channel));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whom PostgreSQL runs as: ourselves, or, because it refuses to run as root, the system's `postgres` user.
+//! The OS account that PostgreSQL runs as: the current user, or `postgres` because PostgreSQL refuses to run as root.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -9,39 +9,38 @@ use nix::unistd::{Gid, Uid, User, geteuid};
 
 use super::EmbeddedError;
 
-/// The name of the user that PostgreSQL's packages create.
+/// User created by PostgreSQL's packages.
 const SERVICE_USER: &str = "postgres";
 
-/// The account that PostgreSQL runs as.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account {
-    /// `None`: as we are.
+    /// `None`: the current user.
     run_as: Option<(Uid, Gid)>,
 }
 
 impl Account {
-    /// The account for the cluster in `pg_dir`. As root that is the directory's owner, if there is one already
-    /// (so that root can serve what an ordinary user began), else the `postgres` user.
+    /// Selects the account for the cluster in `pg_dir`. As root, that is the owner of an existing directory, so that root
+    /// can continue an ordinary user's cluster; otherwise the `postgres` user.
     pub(super) fn for_cluster(pg_dir: &Path) -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self { run_as: None });
         }
-        if let Ok(found) = std::fs::metadata(pg_dir)
-            && found.uid() != 0
+        if let Ok(metadata) = std::fs::metadata(pg_dir)
+            && metadata.uid() != 0
         {
-            return Ok(Self { run_as: Some((Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))) });
+            return Ok(Self { run_as: Some((Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()))) });
         }
         let user = User::from_name(SERVICE_USER).ok().flatten().ok_or(EmbeddedError::NoServiceUser)?;
         Ok(Self { run_as: Some((user.uid, user.gid)) })
     }
 
-    /// Whether this is another account than our own.
+    /// Whether PostgreSQL runs as another user than this process.
     pub(super) fn is_other_user(&self) -> bool {
         self.run_as.is_some()
     }
 
-    /// A command that runs as this account. The standard library drops our supplementary groups with the user.
-    /// Settings of psql's in our environment are kept from it, and its messages are in English, which we read.
+    /// A command that runs as this account; `Command` drops supplementary groups when it changes the user. `PG*` variables
+    /// are removed, and messages are in English because their text is parsed.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -56,15 +55,15 @@ impl Account {
         command
     }
 
-    /// Makes the account the owner of what we created.
+    /// Changes the owner of a created file or directory to this account.
     pub(super) fn give_ownership(&self, path: &Path) -> Result<(), EmbeddedError> {
         let Some((uid, gid)) = self.run_as else { return Ok(()) };
         chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
-            .map_err(|error| EmbeddedError::file("give away", path, error))
+            .map_err(|error| EmbeddedError::file("change the owner of", path, error))
     }
 
-    /// Whether the account can reach `dir`, all directories above it included: asked by going there, because
-    /// only the kernel knows of access lists and mount options. `program` is anything that can be run.
+    /// Whether the account can enter `dir`, parent directories included. Runs `program` in `dir` to find out, because only
+    /// the kernel evaluates access control lists and mount options.
     pub(super) fn can_access(&self, dir: &Path, program: &Path) -> bool {
         if !self.is_other_user() {
             return true;

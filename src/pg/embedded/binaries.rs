@@ -1,4 +1,4 @@
-//! Finds PostgreSQL's server programs, which distributions keep off the `PATH`.
+//! Finds PostgreSQL's server programs, which distributions install outside `PATH`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::{EmbeddedError, MINIMUM_MAJOR};
 
-/// Directories with one subdirectory per version, and where the programs are below that.
+/// Parent directories with one subdirectory per version, and the path of the programs below that.
 const VERSIONED_DIRS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),
@@ -15,23 +15,23 @@ const VERSIONED_DIRS: [(&str, &str); 5] = [
     ("/home/linuxbrew/.linuxbrew/opt", "bin"),
 ];
 
-/// A set of server programs of one version.
+/// Server programs of one major version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Binaries {
-    /// Major version, as in 15.
+    /// Major version, for example 15.
     pub(super) major: u32,
     dir: PathBuf,
 }
 
 impl Binaries {
-    /// The newest that is installed; with `wanted`, one of that major version.
-    pub(super) fn find(wanted: Option<u32>, cluster: &Path) -> Result<Self, EmbeddedError> {
-        let found: BTreeSet<Self> = candidate_dirs().into_iter().filter_map(Self::from_dir).collect();
-        select(&found, wanted).map_err(|missing| match missing {
+    /// Finds the newest installed version, or the given major version.
+    pub(super) fn find(major: Option<u32>, cluster: &Path) -> Result<Self, EmbeddedError> {
+        let installed: BTreeSet<Self> = candidate_dirs().into_iter().filter_map(Self::from_dir).collect();
+        select(&installed, major).map_err(|error| match error {
             FindError::NotInstalled => EmbeddedError::NotInstalled,
             FindError::TooOld { found } => EmbeddedError::TooOld { found },
-            FindError::VersionNotInstalled { wanted } => {
-                EmbeddedError::VersionNotInstalled { dir: cluster.to_owned(), wanted }
+            FindError::VersionNotInstalled { major } => {
+                EmbeddedError::VersionNotInstalled { dir: cluster.to_owned(), major }
             }
         })
     }
@@ -57,18 +57,18 @@ impl Binaries {
 enum FindError {
     NotInstalled,
     TooOld { found: u32 },
-    VersionNotInstalled { wanted: u32 },
+    VersionNotInstalled { major: u32 },
 }
 
-fn select(found: &BTreeSet<Binaries>, wanted: Option<u32>) -> Result<Binaries, FindError> {
-    if let Some(wanted) = wanted {
-        return found
+fn select(installed: &BTreeSet<Binaries>, major: Option<u32>) -> Result<Binaries, FindError> {
+    if let Some(major) = major {
+        return installed
             .iter()
-            .find(|b| b.major == wanted)
+            .find(|b| b.major == major)
             .cloned()
-            .ok_or(FindError::VersionNotInstalled { wanted });
+            .ok_or(FindError::VersionNotInstalled { major });
     }
-    match found.last() {
+    match installed.last() {
         None => Err(FindError::NotInstalled),
         Some(newest) if newest.major < MINIMUM_MAJOR => Err(FindError::TooOld { found: newest.major }),
         Some(newest) => Ok(newest.clone()),
@@ -81,27 +81,27 @@ fn candidate_dirs() -> BTreeSet<PathBuf> {
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
         dirs.insert(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    for (parent, below) in VERSIONED_DIRS {
+    for (parent, bin_dir) in VERSIONED_DIRS {
         let children = std::fs::read_dir(parent).into_iter().flatten().flatten();
         dirs.extend(
             children
                 .filter(|entry| parent.ends_with("/postgresql") || is_versioned_name(&entry.file_name()))
-                .map(|entry| entry.path().join(below)),
+                .map(|entry| entry.path().join(bin_dir)),
         );
     }
-    // Two names of one directory would be asked twice.
+    // Symbolic links to one directory must not be probed twice.
     dirs.into_iter().filter_map(|dir| dir.canonicalize().ok()).collect()
 }
 
-/// `pgsql-16` (PGDG's packages for Red Hat) or `postgresql@16` (Homebrew).
+/// Matches `pgsql-16` (PGDG packages for Red Hat) and `postgresql@16` (Homebrew).
 fn is_versioned_name(name: &std::ffi::OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with("pgsql-") || name.starts_with("postgresql")
 }
 
-/// From `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` or `… 18beta1`.
-fn major_version(said: &str) -> Option<u32> {
-    let version = said.split("(PostgreSQL)").nth(1)?.trim_start();
+/// Parses `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` or `postgres (PostgreSQL) 18beta1`.
+fn major_version(output: &str) -> Option<u32> {
+    let version = output.split("(PostgreSQL)").nth(1)?.trim_start();
     let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
@@ -124,7 +124,7 @@ mod tests {
         };
         assert_eq!(select(&set(&[15, 17, 9]), None).ok().map(|b| b.major), Some(17));
         assert_eq!(select(&set(&[15, 17]), Some(15)).ok().map(|b| b.major), Some(15));
-        assert!(matches!(select(&set(&[17]), Some(15)), Err(FindError::VersionNotInstalled { wanted: 15 })));
+        assert!(matches!(select(&set(&[17]), Some(15)), Err(FindError::VersionNotInstalled { major: 15 })));
         assert!(matches!(select(&set(&[13, 14]), None), Err(FindError::TooOld { found: 14 })));
         assert!(matches!(select(&set(&[]), None), Err(FindError::NotInstalled)));
     }

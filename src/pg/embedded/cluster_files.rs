@@ -1,7 +1,7 @@
-//! Where the cluster's files are, and making them.
+//! Locates, creates and configures the files of a cluster.
 //!
-//! A cluster is made in `pg.new.*` and renamed to `pg` when it is whole, so that an interrupted `initdb` leaves
-//! nothing behind that could be taken for a cluster.
+//! `initdb` runs in `pg.new.*`, which is renamed to `pg` when it is complete. An interrupted `initdb` therefore leaves
+//! nothing that looks like a cluster.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -20,46 +20,45 @@ use super::private_files::write_private;
 use super::record::ClusterRecord;
 use super::{ADMIN_ROLE, EmbeddedError};
 
-/// What the directory of a cluster in the making is called, with our process id behind.
+/// Prefix of directories in which `initdb` runs; the process ID follows.
 const UNFINISHED_PREFIX: &str = "pg.new.";
-/// Where clusters go whose data directory the `postgres` user cannot enter, as below root's home.
+/// Parent of clusters whose data directory the `postgres` user cannot enter, for example below root's home.
 const FALLBACK_ROOT: &str = "/var/lib/rollcall";
-/// How long `initdb` may take, its final sync on a slow disk included. It takes about a second.
+/// Timeout of `initdb`, which takes about a second plus its final sync on a slow disk.
 const INITDB_TIMEOUT: Duration = Duration::from_secs(180);
-/// Unix socket addresses have 108 bytes on Linux and 104 on macOS, with `/.s.PGSQL.12345` in them.
+/// In bytes. Socket addresses have 108 bytes on Linux and 104 on macOS, including `/.s.PGSQL.12345`.
 const MAX_SOCKET_DIR_BYTES: usize = 85;
 
-/// A cluster's files and whom they belong to.
+/// Paths, account and programs of a cluster.
 #[derive(Debug, Clone)]
 pub(super) struct ClusterFiles {
-    /// The server's data directory, absolute.
+    /// Absolute path of the server's data directory.
     pub(super) data_dir: PathBuf,
-    /// Directory of `pg`: the data directory, or one outside.
+    /// Parent of `pg`: the data directory, or a directory below [`FALLBACK_ROOT`].
     root: PathBuf,
-    /// Whom PostgreSQL runs as.
     pub(super) account: Account,
-    /// Its programs, of the cluster's version.
+    /// Server programs of the cluster's major version.
     pub(super) binaries: Binaries,
 }
 
-/// Makes the data directory if need be and returns its absolute path.
+/// Creates the data directory if necessary and returns its absolute path.
 pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
-    let failed = |error| EmbeddedError::file("make the directory", data_dir, error);
+    let file_error = |error| EmbeddedError::file("create the directory", data_dir, error);
     if let Some(parent) = data_dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(failed)?;
+        fs::create_dir_all(parent).map_err(file_error)?;
     }
-    // Root's has to let the postgres user through, to a directory of that user's own.
+    // The postgres user must be able to pass through root's directory to its own subdirectory.
     let mode = if geteuid().is_root() { 0o711 } else { 0o700 };
     match DirBuilder::new().mode(mode).create(data_dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file_error(error)),
         _ => {}
     }
-    data_dir.canonicalize().map_err(failed)
+    data_dir.canonicalize().map_err(file_error)
 }
 
 impl ClusterFiles {
-    /// Finds the cluster's place, account and programs. With no record yet it decides the place and writes one,
-    /// before anything else is made: what follows may be interrupted and has to find the same passwords again.
+    /// Locates the cluster and selects account and programs. Without a record it chooses the location and writes a record
+    /// before it creates anything else, so that an interrupted setup finds the same passwords again.
     pub(super) fn open(data_dir: &Path) -> Result<(Self, ClusterRecord), EmbeddedError> {
         let data_dir = open_data_dir(data_dir)?;
         let Some(record) = ClusterRecord::read(&data_dir)? else {
@@ -69,16 +68,16 @@ impl ClusterFiles {
             }
             let binaries = Binaries::find(None, &cluster)?;
             let account = Account::for_cluster(&cluster)?;
-            let outside =
+            let fallback =
                 (!account.can_access(&data_dir, &binaries.postgres())).then(|| fallback_dir(&data_dir));
-            if let Some(outside) = &outside {
+            if let Some(fallback) = &fallback {
                 info!(
-                    "the user that PostgreSQL runs as cannot enter {}, so the database lives in {}",
-                    data_dir.display(),
-                    outside.display()
+                    data_dir = %data_dir.display(),
+                    cluster_dir = %fallback.display(),
+                    "the PostgreSQL user cannot enter the data directory, using another cluster directory"
                 );
             }
-            let record = ClusterRecord::generate(outside)?;
+            let record = ClusterRecord::generate(fallback)?;
             record.write(&data_dir)?;
             return Self::from_record(data_dir, record);
         };
@@ -86,37 +85,36 @@ impl ClusterFiles {
     }
 
     fn from_record(data_dir: PathBuf, record: ClusterRecord) -> Result<(Self, ClusterRecord), EmbeddedError> {
-        let root = record.home.clone().unwrap_or_else(|| data_dir.clone());
+        let root = record.cluster_root.clone().unwrap_or_else(|| data_dir.clone());
         let cluster = root.join("pg");
-        if record.home.is_some() {
+        if record.cluster_root.is_some() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
                 .create(&root)
-                .map_err(|error| EmbeddedError::file("make the directory", &root, error))?;
+                .map_err(|error| EmbeddedError::file("create the directory", &root, error))?;
         }
-        let wanted = is_cluster(&cluster).then(|| cluster_major_version(&cluster)).flatten();
-        let binaries = Binaries::find(wanted, &cluster)?;
+        let major = is_cluster(&cluster).then(|| cluster_major_version(&cluster)).flatten();
+        let binaries = Binaries::find(major, &cluster)?;
         let account = Account::for_cluster(&cluster)?;
         Ok((Self { data_dir, root, account, binaries }, record))
     }
 
-    /// PostgreSQL's data directory.
     pub(super) fn pg_dir(&self) -> PathBuf {
         self.root.join("pg")
     }
 
-    /// PostgreSQL's log, ours to read.
+    /// PostgreSQL's log, readable by this process.
     pub(super) fn log_path(&self) -> PathBuf {
         self.data_dir.join("postgres.log")
     }
 
-    /// The file with port and passwords.
+    /// Path of `cluster.json`.
     pub(super) fn record_path(&self) -> PathBuf {
         ClusterRecord::path(&self.data_dir)
     }
 
-    /// Makes the cluster if there is none. True if it did.
+    /// Creates the cluster if it does not exist; returns whether it did.
     pub(super) async fn ensure_cluster(&self, record: &ClusterRecord) -> Result<bool, EmbeddedError> {
         let pg_dir = self.pg_dir();
         if is_cluster(&pg_dir) {
@@ -124,14 +122,14 @@ impl ClusterFiles {
         }
         if pg_dir.exists() {
             let aside = self.root.join(format!("pg.broken-{}", jiff::Timestamp::now().as_second()));
-            warn!("{} is not a whole cluster; moved to {}", pg_dir.display(), aside.display());
+            warn!(path = %pg_dir.display(), moved_to = %aside.display(), "incomplete cluster moved away");
             fs::rename(&pg_dir, &aside).map_err(|error| EmbeddedError::file("move away", &pg_dir, error))?;
         }
         if self.remove_unfinished() {
-            info!("an earlier set-up of the database was interrupted, beginning again");
+            info!("removed files of an interrupted initdb");
         }
-        info!("making a database in {}; this takes a few seconds, once", pg_dir.display());
-        // A name of its own: the `initdb` of a server that was killed may still be writing.
+        info!(path = %pg_dir.display(), "creating the embedded PostgreSQL cluster, which takes a few seconds");
+        // The name is unique per process: the `initdb` of a killed server may still be writing.
         let unfinished = self.root.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
         self.make_private_dir(&unfinished)?;
         self.initdb(&unfinished, record).await?;
@@ -140,14 +138,14 @@ impl ClusterFiles {
         Ok(true)
     }
 
-    /// Removes what interrupted set-ups left, as far as it can be. True if there was anything.
+    /// Removes directories of interrupted `initdb` runs as far as possible; returns whether there were any.
     fn remove_unfinished(&self) -> bool {
         let mut found = false;
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
                 found = true;
                 if let Err(error) = fs::remove_dir_all(entry.path()) {
-                    warn!(%error, "cannot remove {}", entry.path().display());
+                    warn!(%error, path = %entry.path().display(), "removing an unfinished cluster failed");
                 }
             }
         }
@@ -166,7 +164,7 @@ impl ClusterFiles {
                 .arg("--pgdata")
                 .arg(pg_dir)
                 .args(["--username", ADMIN_ROLE, "--auth=scram-sha-256", "--encoding=UTF8"])
-                // Bytewise order and Unicode's letters; glibc has it built in, other systems know only C.
+                // Bytewise order with Unicode character classes; only glibc has C.UTF-8 built in.
                 .arg(if cfg!(target_os = "linux") { "--locale=C.UTF-8" } else { "--locale=C" })
                 .arg("--no-instructions")
                 .arg("--pwfile")
@@ -176,28 +174,28 @@ impl ClusterFiles {
                 Ok(Ok(output)) => output,
                 Ok(Err(source)) => return Err(EmbeddedError::Spawn { program, source }),
                 Err(_) => {
-                    let said = format!("it took more than {} s", INITDB_TIMEOUT.as_secs());
-                    return Err(EmbeddedError::Initdb { dir: pg_dir.to_owned(), said });
+                    let message = format!("timeout after {} s", INITDB_TIMEOUT.as_secs());
+                    return Err(EmbeddedError::Initdb { dir: pg_dir.to_owned(), message });
                 }
             };
             if output.status.success() {
                 return Ok(());
             }
-            let said = String::from_utf8_lossy(&output.stderr);
-            if reports_full_disk(&said) {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            if reports_full_disk(&stderr) {
                 return Err(EmbeddedError::DiskFull { dir: self.root.clone() });
             }
-            let said = said.lines().find(|line| line.contains("error:") || line.contains("FATAL:"));
-            let said = said.unwrap_or("it gave no reason").trim().to_owned();
-            Err(EmbeddedError::Initdb { dir: pg_dir.to_owned(), said })
+            let reason = stderr.lines().find(|line| line.contains("error:") || line.contains("FATAL:"));
+            let message = reason.unwrap_or("no reason given").trim().to_owned();
+            Err(EmbeddedError::Initdb { dir: pg_dir.to_owned(), message })
         }
         .await;
         let _ = fs::remove_file(&password_file);
         outcome
     }
 
-    /// Writes the settings that are ours. In a file of the cluster, not on a command line, so that they hold too
-    /// when somebody restarts it with `pg_ctl`.
+    /// Writes the server's PostgreSQL settings to a file in the cluster, so that they also apply after a manual
+    /// `pg_ctl restart`.
     pub(super) fn write_settings(&self, port: u16) -> Result<(), EmbeddedError> {
         let pg_dir = self.pg_dir();
         let settings = pg_dir.join("rollcall.conf");
@@ -211,8 +209,8 @@ impl ClusterFiles {
         self.account.give_ownership(&settings)?;
 
         let main = pg_dir.join("postgresql.conf");
-        let failed = |error| EmbeddedError::file("write", &main, error);
-        let content = fs::read_to_string(&main).map_err(failed)?;
+        let file_error = |error| EmbeddedError::file("write", &main, error);
+        let content = fs::read_to_string(&main).map_err(file_error)?;
         let include = "include 'rollcall.conf'";
         if !content.lines().any(|line| line == include) {
             write_private(&main, &format!("{content}\n{include}\n"))?;
@@ -221,8 +219,8 @@ impl ClusterFiles {
         Ok(())
     }
 
-    /// The directory of the Unix socket: beside the cluster, or a temporary one where that path is too long for
-    /// a socket's address or has characters that would need quoting.
+    /// Directory of the Unix socket: `run` next to the cluster, or a temporary directory if that path is too long for a
+    /// socket address or contains characters that need quoting.
     fn socket_dir(&self) -> Result<PathBuf, EmbeddedError> {
         let beside = self.root.join("run");
         let usable = beside.to_str().is_some_and(|path| {
@@ -237,7 +235,7 @@ impl ClusterFiles {
         };
         match fs::symlink_metadata(&dir) {
             Ok(found) if found.is_dir() && self.is_owned_by_cluster_user(&found) => {}
-            // Somebody else's, in a directory where everybody may write: never use it.
+            // Another user's directory in a world-writable parent must not be used.
             Ok(_) if !usable => {
                 let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
                 return Err(EmbeddedError::File { verb: "use", path: dir, source });
@@ -248,9 +246,9 @@ impl ClusterFiles {
         Ok(dir)
     }
 
-    /// Removes sockets that a killed PostgreSQL left. Their lock files name a process, and if that number belongs
-    /// to another one by now, or nobody waited for the dead (as in a container without an init), PostgreSQL would
-    /// not start. To be called only when none runs on this cluster.
+    /// Removes socket lock files left by a killed PostgreSQL. Each names a process ID, and PostgreSQL does not start if that
+    /// ID now belongs to another process or to a zombie, as in a container without an init process. Call this only while no
+    /// PostgreSQL runs on the cluster.
     pub(super) fn clear_stale_sockets(&self) -> Result<(), EmbeddedError> {
         for entry in fs::read_dir(self.socket_dir()?).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {
@@ -268,18 +266,18 @@ impl ClusterFiles {
         DirBuilder::new()
             .mode(0o700)
             .create(dir)
-            .map_err(|error| EmbeddedError::file("make the directory", dir, error))?;
+            .map_err(|error| EmbeddedError::file("create the directory", dir, error))?;
         self.account.give_ownership(dir)
     }
 }
 
-/// Whether PostgreSQL complains of a full disk. A file that could be extended in part gets the second, as a hint.
-pub(super) fn reports_full_disk(said: &str) -> bool {
-    said.contains("No space left on device") || said.contains("Check free disk space")
+/// Whether a message reports a full disk. The second text is the hint when a file could be extended only in part.
+pub(super) fn reports_full_disk(message: &str) -> bool {
+    message.contains("No space left on device") || message.contains("Check free disk space")
 }
 
-/// Whether `initdb` came to its end there. It writes the control file early, so a directory that was not made
-/// by us under another name first might pass that is not whole; ours are renamed when they are.
+/// Whether the directory holds a cluster. `initdb` writes the control file early, so this is reliable only for
+/// directories that were renamed after `initdb` completed, as ours are.
 fn is_cluster(pg_dir: &Path) -> bool {
     pg_dir.join("PG_VERSION").is_file() && pg_dir.join("global/pg_control").is_file()
 }
@@ -292,7 +290,7 @@ fn fallback_dir(data_dir: &Path) -> PathBuf {
     Path::new(FALLBACK_ROOT).join(path_hash(data_dir))
 }
 
-/// Sixteen hexadecimal digits that stand for a path.
+/// The first 8 bytes of the path's SHA-256, in hexadecimal.
 fn path_hash(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

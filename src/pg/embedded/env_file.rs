@@ -1,4 +1,4 @@
-//! `<data_dir>/env`: what a shell needs to work with this server. `set -a; . .rollcall/env; set +a`
+//! Reads and writes `<data_dir>/env`, which a shell sources to work with this server: `set -a; . .rollcall/env; set +a`
 
 use std::collections::HashMap;
 use std::io;
@@ -11,21 +11,20 @@ use serde::Serialize;
 use super::EmbeddedError;
 use super::private_files::write_private;
 use crate::auth::{Role, token::mint};
-use crate::config::Secret;
+use crate::model::Secret;
 
-/// How long the two API keys are valid: ten years, in seconds, as Supabase's are.
+/// Lifetime of the API keys in seconds: ten years, as on Supabase.
 const KEY_LIFETIME_SECS: i64 = 10 * 365 * 24 * 3_600;
-/// Characters that mean nothing to a shell.
+/// Characters without special meaning in a shell, besides letters and digits.
 const SHELL_SAFE: &str = "-_./:@+=,%";
 
-/// The secret that tokens are signed with, and two tokens signed with it.
+/// The JWT secret and the two API keys that are signed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
-    /// HS256 secret.
     pub jwt_secret: Secret,
-    /// A token of role `anon`.
+    /// JWT with role `anon`.
     pub anon_key: Secret,
-    /// A token of role `service_role`.
+    /// JWT with role `service_role`.
     pub service_role_key: Secret,
 }
 
@@ -38,10 +37,10 @@ struct KeyClaims {
 }
 
 impl Keys {
-    /// The keys of the data directory's `env` file, if it has any.
+    /// Reads the keys from the `env` file. `None` if the file or a key is missing.
     ///
     /// # Errors
-    /// When there is such a file and we may not read it: to make other keys then would void those in use.
+    /// If the file exists and cannot be read: generating new keys would invalidate those in use.
     pub fn read(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
         let values = read_values(data_dir)?;
         let secret = |name| values.get(name).filter(|value| !value.is_empty()).map(Secret::new);
@@ -54,15 +53,15 @@ impl Keys {
         })
     }
 
-    /// The keys that were kept, unless `configured` is another secret; new ones otherwise.
+    /// Returns the stored keys if they match the configured secret; otherwise generates new ones.
     pub(super) fn load_or_generate(
         data_dir: &Path,
         configured: Option<&Secret>,
     ) -> Result<Self, EmbeddedError> {
-        let kept = Self::read(data_dir)?;
-        match (kept, configured) {
-            (Some(kept), None) => Ok(kept),
-            (Some(kept), Some(configured)) if kept.jwt_secret == *configured => Ok(kept),
+        let stored = Self::read(data_dir)?;
+        match (stored, configured) {
+            (Some(stored), None) => Ok(stored),
+            (Some(stored), Some(configured)) if stored.jwt_secret == *configured => Ok(stored),
             (_, Some(configured)) => Self::sign_with(configured.clone()),
             (None, None) => {
                 let mut bytes = [0; 36];
@@ -83,17 +82,16 @@ impl Keys {
     }
 }
 
-/// The file's path.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("env")
 }
 
-/// The `DATABASE_URL` that the file holds.
+/// Reads `DATABASE_URL` from the file.
 pub(super) fn database_url(data_dir: &Path) -> Option<Secret> {
     read_values(data_dir).ok()?.remove("DATABASE_URL").map(Secret::new)
 }
 
-/// What the file holds; nothing if there is none. Lines that somebody spoilt are passed over.
+/// All variables of the file; empty if it does not exist. Invalid lines are skipped.
 fn read_values(data_dir: &Path) -> Result<HashMap<String, String>, EmbeddedError> {
     let path = path(data_dir);
     match dotenvy::from_path_iter(&path) {
@@ -105,7 +103,6 @@ fn read_values(data_dir: &Path) -> Result<HashMap<String, String>, EmbeddedError
     }
 }
 
-/// Writes the file.
 pub(super) fn write(
     data_dir: &Path,
     database_url: &Secret,
@@ -124,7 +121,7 @@ pub(super) fn write(
     write_private(&path(data_dir), &lines)
 }
 
-/// Quoted for POSIX shells where that is needed. `.env` readers understand the same.
+/// Quotes a value for POSIX shells if necessary. Readers of `.env` files accept the same syntax.
 fn shell_quote(value: &str) -> String {
     if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || SHELL_SAFE.contains(c)) {
         return value.to_owned();
@@ -145,15 +142,15 @@ mod tests {
     #[test]
     fn a_shell_reads_the_written_values_back() {
         let dir = temporary_dir();
-        let nasty = Secret::new(r#"it's $HOME `id` "quoted" \n #32 characters"#);
-        let keys = Keys::load_or_generate(&dir, Some(&nasty)).unwrap();
+        let secret = Secret::new(r#"it's $HOME `id` "quoted" \n #32 characters"#);
+        let keys = Keys::load_or_generate(&dir, Some(&secret)).unwrap();
         write(&dir, &Secret::new("postgresql://a:b@127.0.0.1:1/c"), &keys, "http://127.0.0.1:4000").unwrap();
 
         let script =
             "set -a; . \"$0\"; set +a; printf '%s|%s|%s' \"$JWT_SECRET\" \"$DATABASE_URL\" \"$ANON_KEY\"";
         let output = std::process::Command::new("sh").args(["-c", script]).arg(path(&dir)).output().unwrap();
         let expected =
-            format!("{}|postgresql://a:b@127.0.0.1:1/c|{}", nasty.expose(), keys.anon_key.expose());
+            format!("{}|postgresql://a:b@127.0.0.1:1/c|{}", secret.expose(), keys.anon_key.expose());
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
         assert_eq!(Keys::read(&dir).unwrap(), Some(keys));
         std::fs::remove_dir_all(dir).unwrap();

@@ -1,160 +1,94 @@
-//! What can keep the server's own PostgreSQL from running: one sentence each, saying what to do.
+//! Errors of the embedded PostgreSQL. Each message says what is wrong and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MINIMUM_MAJOR;
 
-/// The server's own PostgreSQL could not be started, opened or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// No PostgreSQL on this machine.
     #[error(
         "PostgreSQL is not installed: install it (Debian, Ubuntu: apt-get install postgresql), or set \
          DATABASE_URL to use one elsewhere"
     )]
     NotInstalled,
-    /// There is one, but too old.
     #[error(
         "only PostgreSQL {found} is installed and {MINIMUM_MAJOR} or newer is needed: install a newer one, or set \
          DATABASE_URL to use one elsewhere"
     )]
-    TooOld {
-        /// The newest major version found.
-        found: u32,
-    },
-    /// The data belongs to a major version that is not installed (any more).
+    TooOld { found: u32 },
+    /// The data directory belongs to a major version that is not installed.
     #[error(
-        "the data in {} was made by PostgreSQL {wanted}, which is not installed: install it \
-         (Debian, Ubuntu: apt-get install postgresql-{wanted}), or move the directory away to begin anew", dir.display()
+        "the data in {} was created by PostgreSQL {major}, which is not installed: install it \
+         (Debian, Ubuntu: apt-get install postgresql-{major}), or move the directory away to start with an empty database", dir.display()
     )]
-    VersionNotInstalled {
-        /// The cluster's directory.
-        dir: PathBuf,
-        /// Its major version.
-        wanted: u32,
-    },
-    /// We are root, PostgreSQL refuses to be, and there is nobody to become.
+    VersionNotInstalled { dir: PathBuf, major: u32 },
+    /// The process runs as root, and there is no `postgres` user to run PostgreSQL as.
     #[error(
         "PostgreSQL does not run as root and there is no user \"postgres\" to run it as: create one \
          (apt-get install postgresql does), or run rollcall as an ordinary user"
     )]
     NoServiceUser,
-    /// Another server owns the data directory.
     #[error(
-        "another rollcall{} is running in {}: stop it, or give this one a directory of its own with \
+        "another rollcall server{} uses {}: stop it, or set another data directory with \
          ROLLCALL_DATA_DIR", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), dir.display()
     )]
     InUse {
-        /// The data directory.
         dir: PathBuf,
-        /// The other process, if it said.
+        /// Process ID of the other server, if its lock file names it.
         pid: Option<i32>,
     },
-    /// No room.
-    #[error("the disk that holds {} is full: make room and start again", dir.display())]
-    DiskFull {
-        /// A directory on that disk.
-        dir: PathBuf,
-    },
-    /// A file or directory of ours cannot be made, read or written.
+    #[error("the disk that holds {} is full: free some space and start again", dir.display())]
+    DiskFull { dir: PathBuf },
+    /// A file operation in the data directory failed.
     #[error("cannot {verb} {}", path.display())]
     File {
-        /// What was tried.
+        /// The failed operation, as in "cannot write …".
         verb: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
-    /// The file with ports and passwords does not make sense.
-    #[error("{} is damaged: restore it, or move {} away to begin anew", record.display(), cluster.display())]
-    RecordDamaged {
-        /// The file.
-        record: PathBuf,
-        /// The cluster that it opens.
-        cluster: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The file with ports and passwords is gone.
+    /// `cluster.json` cannot be parsed.
+    #[error("{} is damaged: restore it, or move {} away to start with an empty database", record.display(), cluster.display())]
+    RecordDamaged { record: PathBuf, cluster: PathBuf, source: serde_json::Error },
+    /// `cluster.json` is missing although a cluster exists.
     #[error(
-        "{} is gone, and with it the passwords of the cluster in {}: restore it, or move the cluster away to \
-         begin anew", record.display(), cluster.display()
+        "{} is missing, and with it the passwords of the cluster in {}: restore it, or move the cluster away to \
+         start with an empty database", record.display(), cluster.display()
     )]
-    RecordMissing {
-        /// The file.
-        record: PathBuf,
-        /// The cluster that it opens.
-        cluster: PathBuf,
-    },
-    /// The cluster does not know the password that we kept.
-    #[error("the cluster in {} refuses the password kept in {}", cluster.display(), record.display())]
-    PasswordRejected {
-        /// The file with the password.
-        record: PathBuf,
-        /// The cluster.
-        cluster: PathBuf,
-    },
-    /// A program of PostgreSQL could not be run.
+    RecordMissing { record: PathBuf, cluster: PathBuf },
+    /// The cluster rejects the password in `cluster.json`.
+    #[error("the cluster in {} rejects the password stored in {}: restore the password or the file", cluster.display(), record.display())]
+    PasswordRejected { record: PathBuf, cluster: PathBuf },
     #[error("cannot run {}", program.display())]
-    Spawn {
-        /// The program.
-        program: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// `initdb` failed.
-    #[error("PostgreSQL could not set up a cluster in {}: {said}", dir.display())]
-    Initdb {
-        /// Where.
-        dir: PathBuf,
-        /// Its last line.
-        said: String,
-    },
-    /// PostgreSQL ended while it was starting.
-    #[error("PostgreSQL did not start: {said} (see {})", log.display())]
-    StartFailed {
-        /// What it logged last.
-        said: String,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// PostgreSQL runs and does not answer.
-    #[error("PostgreSQL did not answer within {seconds} s (see {})", log.display())]
-    NotReady {
-        /// How long we waited.
-        seconds: u64,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// The role that the server uses could not be made.
-    #[error("cannot prepare the roles of the new cluster")]
+    Spawn { program: PathBuf, source: io::Error },
+    #[error("initdb failed in {}: {message}", dir.display())]
+    Initdb { dir: PathBuf, message: String },
+    /// PostgreSQL exited during startup.
+    #[error("PostgreSQL did not start: {message} (see {})", log.display())]
+    StartFailed { message: String, log: PathBuf },
+    /// PostgreSQL runs and accepts no connections.
+    #[error("PostgreSQL accepted no connections within {seconds} s (see {})", log.display())]
+    NotReady { seconds: u64, log: PathBuf },
+    #[error("cannot create the roles of the cluster")]
     Roles(#[source] tokio_postgres::Error),
-    /// The keys of the `env` file could not be signed.
     #[error("cannot sign the keys for the env file")]
     Keys(#[from] crate::auth::token::MintError),
-    /// No port free in the range that is searched.
-    #[error("no free port between {first} and {last} for PostgreSQL")]
-    NoPort {
-        /// The range's first.
-        first: u16,
-        /// The range's last.
-        last: u16,
-    },
-    /// PostgreSQL does not go away.
-    #[error("PostgreSQL (process {pid}) did not stop")]
+    #[error("no free port for PostgreSQL between {first} and {last}")]
+    NoPort { first: u16, last: u16 },
+    /// PostgreSQL still runs after an immediate shutdown.
+    #[error("PostgreSQL (process {pid}) did not stop after an immediate shutdown")]
     StopTimeout {
-        /// Its first process.
+        /// Process ID of the postmaster.
         pid: i32,
     },
-    /// A helper thread or task of ours died: a bug.
-    #[error("a task of the embedded PostgreSQL died")]
+    /// A background task panicked or was cancelled.
+    #[error("a background task of the embedded PostgreSQL failed")]
     TaskFailed(#[from] tokio::task::JoinError),
 }
 
 impl EmbeddedError {
-    /// An I/O error on a path of ours; a full disk gets its own sentence.
+    /// Wraps an I/O error; a full disk becomes [`DiskFull`](Self::DiskFull).
     pub(super) fn file(verb: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -1,4 +1,4 @@
-//! PostgreSQL's first process: starting it, finding one that runs already, waiting for it, ending it.
+//! The postmaster process: start, find, wait until ready, stop.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -19,49 +19,47 @@ use super::cluster_files::{ClusterFiles, reports_full_disk};
 use super::private_files::open_private_log;
 use super::record::ClusterRecord;
 
-/// How long a start may take. Long, because recovery after a crash replays the log.
+/// Timeout of a start. Long, because crash recovery replays the WAL.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long one attempt to connect may take.
+/// Timeout of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often we look whether it is ready, or whether a process that is not our child still lives.
+/// Poll interval for readiness, and for the exit of a process that is not our child.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a fast shutdown may take; it writes a checkpoint.
+/// A fast shutdown writes a checkpoint.
 const FAST_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an immediate one may take.
 const IMMEDIATE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The log is begun anew at a start when it is larger, in bytes; one older one is kept.
+/// A larger log is rotated at the next start; one old file is kept.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// How much of the log is read for the reason of a failed start, in bytes.
+/// Length of the log tail that is searched for the reason of a failed start.
 const LOG_TAIL_BYTES: u64 = 64 * 1024;
 
-/// A running PostgreSQL.
 pub(super) struct Postmaster {
     pub(super) pid: Pid,
-    /// `None`: started by somebody else, or by an earlier run of ours that was killed.
+    /// `None` if the process was started by an earlier run of the server or manually.
     child: Option<Child>,
-    /// Length of the log when it started: what comes after is its own.
+    /// Length of the log at the start; later bytes belong to this process.
     log_start: u64,
 }
 
 impl Postmaster {
-    /// Starts one, in a process group of its own, so that a Ctrl-C in the terminal reaches us alone and we end
-    /// it in order.
-    pub(super) fn spawn(home: &ClusterFiles) -> Result<Self, EmbeddedError> {
-        let pg_dir = home.pg_dir();
+    /// Starts PostgreSQL in its own process group, so that Ctrl-C in the terminal reaches only this process, which then
+    /// shuts PostgreSQL down.
+    pub(super) fn spawn(files: &ClusterFiles) -> Result<Self, EmbeddedError> {
+        let pg_dir = files.pg_dir();
         remove_stale_pid_file(&pg_dir)?;
-        home.clear_stale_sockets()?;
-        let log_path = home.log_path();
-        let failed = |error| EmbeddedError::file("write", &log_path, error);
+        files.clear_stale_sockets()?;
+        let log_path = files.log_path();
+        let file_error = |error| EmbeddedError::file("write", &log_path, error);
         if fs::metadata(&log_path).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
-            fs::rename(&log_path, log_path.with_extension("log.1")).map_err(failed)?;
+            fs::rename(&log_path, log_path.with_extension("log.1")).map_err(file_error)?;
         }
         let log = open_private_log(&log_path)?;
-        let log_start = log.metadata().map_err(failed)?.len();
+        let log_start = log.metadata().map_err(file_error)?.len();
 
-        let program = home.binaries.postgres();
-        let mut command = home.account.command(&program);
+        let program = files.binaries.postgres();
+        let mut command = files.account.command(&program);
         command.arg("-D").arg(&pg_dir).current_dir(&pg_dir);
-        command.stdout(log.try_clone().map_err(failed)?).stderr(log);
+        command.stdout(log.try_clone().map_err(file_error)?).stderr(log);
         let child = Command::from(command)
             .process_group(0)
             .spawn()
@@ -71,17 +69,17 @@ impl Postmaster {
         Ok(Self { pid, child: Some(child), log_start })
     }
 
-    /// The one that runs on the cluster already, if any.
-    pub(super) fn find_running(home: &ClusterFiles) -> Option<Self> {
-        let pid = running_pid(&home.pg_dir())?;
-        let log_start = fs::metadata(home.log_path()).map_or(0, |log| log.len());
+    /// Finds a postmaster that already runs on the cluster.
+    pub(super) fn find_running(files: &ClusterFiles) -> Option<Self> {
+        let pid = running_pid(&files.pg_dir())?;
+        let log_start = fs::metadata(files.log_path()).map_or(0, |log| log.len());
         Some(Self { pid, child: None, log_start })
     }
 
-    /// Waits until it answers the superuser and returns that connection.
+    /// Waits until the superuser can connect and returns the connection.
     pub(super) async fn wait_until_ready(
         &mut self,
-        home: &ClusterFiles,
+        files: &ClusterFiles,
         record: &ClusterRecord,
     ) -> Result<Client, EmbeddedError> {
         let deadline = Instant::now() + READY_TIMEOUT;
@@ -90,26 +88,26 @@ impl Postmaster {
                 Ok(Ok(client)) => return Ok(client),
                 Ok(Err(error)) if is_password_rejection(&error) => {
                     return Err(EmbeddedError::PasswordRejected {
-                        record: home.record_path(),
-                        cluster: home.pg_dir(),
+                        record: files.record_path(),
+                        cluster: files.pg_dir(),
                     });
                 }
-                // Not listening yet, or still replaying its log.
+                // Not listening yet, or still replaying the WAL.
                 Ok(Err(_)) | Err(_) => {}
             }
             if timeout(POLL_INTERVAL, self.wait_for_exit()).await.is_ok() {
-                return Err(self.exit_error(home));
+                return Err(self.exit_error(files));
             }
             if Instant::now() >= deadline {
                 return Err(EmbeddedError::NotReady {
                     seconds: READY_TIMEOUT.as_secs(),
-                    log: home.log_path(),
+                    log: files.log_path(),
                 });
             }
         }
     }
 
-    /// Waits for its end. Cancel-safe.
+    /// Waits for the process to exit. Cancel-safe.
     pub(super) async fn wait_for_exit(&mut self) -> Option<ExitStatus> {
         match &mut self.child {
             Some(child) => child.wait().await.ok(),
@@ -122,57 +120,57 @@ impl Postmaster {
         }
     }
 
-    /// Asks it to end if it is ours and cannot be used, so that it is not left behind.
+    /// Requests a fast shutdown of a child process that is not usable.
     pub(super) fn stop_child(&self) {
         if self.child.is_some() {
             send_signal(self.pid, Signal::SIGINT);
         }
     }
 
-    fn exit_error(&self, home: &ClusterFiles) -> EmbeddedError {
-        let said = read_log_from(&home.log_path(), self.log_start).unwrap_or_default();
-        if reports_full_disk(&said) {
-            return EmbeddedError::DiskFull { dir: home.pg_dir() };
+    fn exit_error(&self, files: &ClusterFiles) -> EmbeddedError {
+        let output = read_log_from(&files.log_path(), self.log_start).unwrap_or_default();
+        if reports_full_disk(&output) {
+            return EmbeddedError::DiskFull { dir: files.pg_dir() };
         }
-        let reason = said
+        let reason = output
             .lines()
             .rev()
-            // Said to whoever connects too early or too late, ourselves included.
+            // Logged for connection attempts during startup or shutdown, including our own.
             .filter(|line| !line.contains("the database system is "))
             .find_map(|line| ["FATAL:", "PANIC:"].iter().find_map(|mark| line.split_once(mark)))
             .map(|(_, reason)| reason.trim());
-        let said = reason.or(said.lines().last()).unwrap_or("it gave no reason").to_owned();
-        EmbeddedError::StartFailed { said, log: home.log_path() }
+        let message = reason.or(output.lines().last()).unwrap_or("no reason given").to_owned();
+        EmbeddedError::StartFailed { message, log: files.log_path() }
     }
 }
 
-/// Ends the process: a fast shutdown, and if that takes too long an immediate one.
+/// Stops the process with a fast shutdown, then with an immediate one.
 pub(super) async fn stop(pid: Pid) -> Result<(), EmbeddedError> {
-    for (signal, patience) in
+    for (signal, limit) in
         [(Signal::SIGINT, FAST_SHUTDOWN_TIMEOUT), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN_TIMEOUT)]
     {
         if !is_alive(pid) {
             return Ok(());
         }
         send_signal(pid, signal);
-        let gone = async {
+        let exited = async {
             while is_alive(pid) {
                 sleep(POLL_INTERVAL).await;
             }
         };
-        if timeout(patience, gone).await.is_ok() {
+        if timeout(limit, exited).await.is_ok() {
             return Ok(());
         }
     }
     Err(EmbeddedError::StopTimeout { pid: pid.as_raw() })
 }
 
-/// Sends a signal; a process that is gone already is as good.
+/// Sends a signal; ignores a process that no longer exists.
 pub(super) fn send_signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
-/// Opens a connection as the superuser. Its driver runs until the client is dropped.
+/// Connects as the superuser. A spawned task polls the connection until the client is dropped.
 pub(super) async fn connect(record: &ClusterRecord) -> Result<Client, tokio_postgres::Error> {
     let mut config: tokio_postgres::Config = record.admin_url().expose().parse()?;
     config.application_name("rollcall set-up").connect_timeout(CONNECT_TIMEOUT);
@@ -186,7 +184,7 @@ fn is_password_rejection(error: &tokio_postgres::Error) -> bool {
         || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-/// The process that runs on a cluster, if its pid file tells the truth.
+/// The process named by the cluster's pid file, if it is alive and works in the cluster's directory.
 pub(super) fn running_pid(pg_dir: &Path) -> Option<Pid> {
     let pid = read_pid_file(pg_dir)?;
     (is_alive(pid) && has_working_dir(pid, pg_dir)).then_some(pid)
@@ -194,12 +192,12 @@ pub(super) fn running_pid(pg_dir: &Path) -> Option<Pid> {
 
 fn read_pid_file(pg_dir: &Path) -> Option<Pid> {
     let text = fs::read_to_string(pg_dir.join("postmaster.pid")).ok()?;
-    // A negative number is that of a single-user process.
+    // A negative number belongs to a single-user process.
     text.lines().next()?.trim().parse().ok().filter(|&pid| pid > 1).map(Pid::from_raw)
 }
 
-/// PostgreSQL overwrites a stale file by itself, unless the number in it has come to belong to another process
-/// of the same user: then it would refuse to start for ever.
+/// Removes a stale pid file. PostgreSQL overwrites it itself, unless the process ID was reused by another process of the
+/// same user: then PostgreSQL would never start.
 fn remove_stale_pid_file(pg_dir: &Path) -> Result<(), EmbeddedError> {
     let path = pg_dir.join("postmaster.pid");
     let Some(pid) = read_pid_file(pg_dir) else { return Ok(()) };
@@ -214,7 +212,7 @@ fn remove_stale_pid_file(pg_dir: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
-/// Whether a process lives; one that ended and was not yet waited for does not.
+/// Whether a process is alive; a zombie is not.
 fn is_alive(pid: Pid) -> bool {
     match kill(pid, None) {
         Ok(()) | Err(Errno::EPERM) => !is_zombie(pid),
@@ -222,14 +220,14 @@ fn is_alive(pid: Pid) -> bool {
     }
 }
 
-/// Known on Linux only; elsewhere nobody is.
+/// Always false outside Linux.
 fn is_zombie(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name before the state is in parentheses and may hold anything.
+    // The process name precedes the state in parentheses and may contain any character.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// PostgreSQL's working directory is its data directory. Where that cannot be seen, the pid file is believed.
+/// Whether the process works in `pg_dir`, as a postmaster does. True if that cannot be determined.
 fn has_working_dir(pid: Pid, pg_dir: &Path) -> bool {
     match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(cwd) => pg_dir.canonicalize().is_ok_and(|pg_dir| cwd == pg_dir),
@@ -271,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_pid_reused_by_another_program_is_stale() {
-        // This test process lives, but does not work in that directory.
+        // This test process is alive, but works in another directory.
         let dir = cluster_with_pid(&std::process::id().to_string());
         assert_eq!(running_pid(&dir), None);
         fs::remove_dir_all(dir).unwrap();

@@ -1,4 +1,4 @@
-//! Files with secrets: written whole or not at all, readable by their owner only.
+//! Files with secrets: written atomically with mode 0600. Also the lock of the data directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,33 +11,33 @@ use nix::unistd::geteuid;
 
 use super::EmbeddedError;
 
-/// Replaces `path` in one step, with mode 0600.
+/// Replaces `path` atomically, with mode 0600.
 pub(super) fn write_private(path: &Path, content: &str) -> Result<(), EmbeddedError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = Path::new(&temporary);
-    let failed = |error| EmbeddedError::file("write", path, error);
-    // What an interrupted write left behind may have another owner or mode.
+    let file_error = |error| EmbeddedError::file("write", path, error);
+    // A file left by an interrupted write may have another owner or mode.
     let _ = fs::remove_file(temporary);
     let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).map_err(failed)?;
-    chown_to_directory_owner(temporary).map_err(failed)?;
-    file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(temporary, path).map_err(failed)
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).map_err(file_error)?;
+    chown_to_directory_owner(temporary).map_err(file_error)?;
+    file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(file_error)?;
+    fs::rename(temporary, path).map_err(file_error)
 }
 
-/// Opens a log to write at its end, private when it is new.
+/// Opens a log for appending; a new file gets mode 0600.
 pub(super) fn open_private_log(path: &Path) -> Result<File, EmbeddedError> {
-    let failed = |error| EmbeddedError::file("write", path, error);
+    let file_error = |error| EmbeddedError::file("write", path, error);
     let is_new = !path.exists();
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(failed)?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(file_error)?;
     if is_new {
-        chown_to_directory_owner(path).map_err(failed)?;
+        chown_to_directory_owner(path).map_err(file_error)?;
     }
     Ok(file)
 }
 
-/// What root writes into an ordinary user's data directory stays that user's to read.
+/// As root, gives a new file to the owner of its directory, so that an ordinary user can read it later.
 fn chown_to_directory_owner(path: &Path) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
@@ -46,15 +46,15 @@ fn chown_to_directory_owner(path: &Path) -> io::Result<()> {
     chown(path, Some(directory.uid()), Some(directory.gid()))
 }
 
-/// Held as long as a server owns the data directory. The kernel lets go of it when the process ends, however
-/// that happens; PostgreSQL does not inherit it, because the standard library opens files close-on-exec.
+/// Exclusive lock on the data directory. The kernel releases it when the process ends, however that happens.
+/// PostgreSQL does not inherit it, because the standard library opens files close-on-exec.
 #[derive(Debug)]
 pub(super) struct DataDirLock {
     _file: Flock<File>,
 }
 
 impl DataDirLock {
-    /// Takes the lock, or says who has it.
+    /// Acquires the lock, or fails with the process ID of its holder.
     pub(super) fn acquire(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let path = data_dir.join("lock");
         let file = OpenOptions::new()
@@ -66,10 +66,10 @@ impl DataDirLock {
             .open(&path)
             .map_err(|error| EmbeddedError::file("open", &path, error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut held) => {
-                // The number is for the message that the other one prints; the lock works without.
-                let _ = held.set_len(0).and_then(|()| write!(*held, "{}", std::process::id()));
-                Ok(Self { _file: held })
+            Ok(mut file) => {
+                // The process ID is for the error message of a second server; the lock works without it.
+                let _ = file.set_len(0).and_then(|()| write!(*file, "{}", std::process::id()));
+                Ok(Self { _file: file })
             }
             Err((_, Errno::EWOULDBLOCK)) => {
                 let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
@@ -106,10 +106,10 @@ mod tests {
     #[test]
     fn the_lock_is_exclusive_and_the_error_names_its_holder() {
         let dir = temporary_dir();
-        let held = DataDirLock::acquire(&dir).unwrap();
+        let lock = DataDirLock::acquire(&dir).unwrap();
         let refused = DataDirLock::acquire(&dir).unwrap_err();
         assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
-        drop(held);
+        drop(lock);
         DataDirLock::acquire(&dir).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What has to be the same at every start: port and passwords, in `<data_dir>/cluster.json`.
+//! Persistent settings of a cluster in `<data_dir>/cluster.json`: port and passwords.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -11,42 +11,41 @@ use serde::{Deserialize, Serialize};
 
 use super::private_files::write_private;
 use super::{ADMIN_ROLE, EmbeddedError, SERVER_ROLE};
-use crate::config::Secret;
+use crate::model::Secret;
 
-/// Where a port is looked for: below the range that systems take for outgoing connections, so that a port
-/// once chosen is not likely to be taken while the cluster is down.
+/// Below the ephemeral port range, so that a chosen port is rarely taken while the cluster is down.
 const PORT_RANGE: RangeInclusive<u16> = 15_432..=16_431;
 
-/// Not `Debug`: it holds passwords.
+/// Not `Debug`, because it contains passwords.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct ClusterRecord {
-    /// Where the cluster is, if not in the data directory itself.
-    pub(super) home: Option<PathBuf>,
-    /// On 127.0.0.1.
+    /// Parent directory of `pg` if that is not the data directory.
+    #[serde(rename = "home")]
+    pub(super) cluster_root: Option<PathBuf>,
+    /// TCP port on 127.0.0.1.
     pub(super) port: u16,
-    /// Of the superuser.
+    /// Password of the superuser.
     pub(super) admin_password: String,
-    /// Of the role that the server uses.
+    /// Password of the role in `DATABASE_URL`.
     pub(super) password: String,
 }
 
 impl ClusterRecord {
-    /// A new one, with passwords of its own and a port that is free now.
-    pub(super) fn generate(home: Option<PathBuf>) -> Result<Self, EmbeddedError> {
+    /// Generates passwords and picks a free port.
+    pub(super) fn generate(cluster_root: Option<PathBuf>) -> Result<Self, EmbeddedError> {
         Ok(Self {
-            home,
+            cluster_root,
             port: free_port()?,
             admin_password: generate_password(),
             password: generate_password(),
         })
     }
 
-    /// The file's path.
     pub(super) fn path(data_dir: &Path) -> PathBuf {
         data_dir.join("cluster.json")
     }
 
-    /// Reads it back, or `None` if it was never written.
+    /// Reads the record; `None` if the file does not exist.
     pub(super) fn read(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
         let path = Self::path(data_dir);
         match std::fs::read_to_string(&path) {
@@ -58,13 +57,13 @@ impl ClusterRecord {
         }
     }
 
-    /// Writes it, for its owner only.
+    /// Writes the record with mode 0600.
     pub(super) fn write(&self, data_dir: &Path) -> Result<(), EmbeddedError> {
         let text = serde_json::to_string_pretty(self).expect("strings and numbers serialize");
         write_private(&Self::path(data_dir), &text)
     }
 
-    /// Takes another port if another program has ours. True if it did.
+    /// Picks another port if the current one is in use; returns whether it did.
     pub(super) fn replace_taken_port(&mut self) -> Result<bool, EmbeddedError> {
         if is_port_free(self.port) {
             return Ok(false);
@@ -73,12 +72,12 @@ impl ClusterRecord {
         Ok(true)
     }
 
-    /// The URL of the role that the server uses.
+    /// URL for `DATABASE_URL`.
     pub(super) fn url(&self) -> Secret {
         self.url_for(SERVER_ROLE, &self.password)
     }
 
-    /// The URL of the superuser.
+    /// URL for the superuser.
     pub(super) fn admin_url(&self) -> Secret {
         self.url_for(ADMIN_ROLE, &self.admin_password)
     }
@@ -88,7 +87,7 @@ impl ClusterRecord {
     }
 }
 
-/// 144 random bits in letters, digits, `-` and `_`: nothing that URLs or shells would want quoted.
+/// 144 random bits in base64url, which needs no quoting in URLs or shells.
 fn generate_password() -> String {
     let mut bytes = [0; 18];
     rand::rng().fill_bytes(&mut bytes);
@@ -97,10 +96,10 @@ fn generate_password() -> String {
 
 fn free_port() -> Result<u16, EmbeddedError> {
     let (first, last) = (*PORT_RANGE.start(), *PORT_RANGE.end());
-    // From a random place on, so that two clusters made while the other is down rarely meet.
-    let begin = rand::rng().random_range(PORT_RANGE);
-    (begin..=last)
-        .chain(first..begin)
+    // The search starts at a random port, so that two clusters rarely choose the same one.
+    let start = rand::rng().random_range(PORT_RANGE);
+    (start..=last)
+        .chain(first..start)
         .find(|&port| is_port_free(port))
         .ok_or(EmbeddedError::NoPort { first, last })
 }

@@ -1,4 +1,4 @@
-//! Keeps PostgreSQL up: whoever ends it, it comes back, and the server waits for it instead of dying.
+//! Restarts PostgreSQL whenever it exits; the server waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -16,13 +16,13 @@ use super::postmaster::Postmaster;
 use super::record::ClusterRecord;
 use crate::lifecycle::ErrorChain;
 
-/// Before the first try. Somebody's `pg_ctl restart` looks ten times a second whether the old one is gone; their
-/// new one goes first.
+/// Delay before the first restart. `pg_ctl restart` polls ten times a second for the old process to exit; the delay
+/// lets it start the new one first.
 const FIRST_RESTART_DELAY: Duration = Duration::from_millis(600);
-/// Between two tries at most.
+/// Maximum delay between two restarts.
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(5);
 
-/// Which process runs now, for whoever has to end it.
+/// Process ID of the current postmaster; 0 before the first start.
 #[derive(Debug, Default)]
 pub(super) struct CurrentPid(AtomicI32);
 
@@ -36,12 +36,12 @@ impl CurrentPid {
     }
 }
 
-/// Watches `postmaster` until `stop`.
+/// Supervises `postmaster` until `stop` is cancelled.
 pub(super) async fn supervise(
-    home: ClusterFiles,
+    files: ClusterFiles,
     record: ClusterRecord,
     mut postmaster: Postmaster,
-    current: Arc<CurrentPid>,
+    current_pid: Arc<CurrentPid>,
     stop: CancellationToken,
 ) {
     loop {
@@ -50,46 +50,46 @@ pub(super) async fn supervise(
             () = stop.cancelled() => return,
             status = postmaster.wait_for_exit() => status,
         };
-        let how = status.map_or_else(|| "ended".to_owned(), |status| status.to_string());
-        warn!(pid = postmaster.pid.as_raw(), "PostgreSQL went away ({how}), bringing it back");
+        let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+        warn!(pid = postmaster.pid.as_raw(), status, "PostgreSQL exited, restarting it");
         postmaster = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            postmaster = restart(&home, &record, &current) => postmaster,
+            postmaster = restart(&files, &record, &current_pid) => postmaster,
         };
-        info!(pid = postmaster.pid.as_raw(), "PostgreSQL is back");
+        info!(pid = postmaster.pid.as_raw(), "PostgreSQL restarted");
     }
 }
 
-async fn restart(home: &ClusterFiles, record: &ClusterRecord, current: &CurrentPid) -> Postmaster {
-    let mut pause = FIRST_RESTART_DELAY;
+async fn restart(files: &ClusterFiles, record: &ClusterRecord, current_pid: &CurrentPid) -> Postmaster {
+    let mut delay = FIRST_RESTART_DELAY;
     loop {
-        sleep(with_jitter(pause)).await;
-        match attach_or_start(home, record, current).await {
+        sleep(with_jitter(delay)).await;
+        match attach_or_start(files, record, current_pid).await {
             Ok(postmaster) => return postmaster,
-            Err(error) => warn!(error = %ErrorChain(&error), "PostgreSQL is not back yet, trying again"),
+            Err(error) => warn!(error = %ErrorChain(&error), "PostgreSQL restart failed, retrying"),
         }
-        pause = (pause * 2).min(MAX_RESTART_DELAY);
+        delay = (delay * 2).min(MAX_RESTART_DELAY);
     }
 }
 
-/// Half of it is chance, so that two who compete for the cluster do not stay in step.
-pub(super) fn with_jitter(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.5..=1.0))
+/// Multiplies by 0.5 to 1, so that two processes competing for the cluster do not stay in step.
+pub(super) fn with_jitter(delay: Duration) -> Duration {
+    delay.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
-/// Adopts the one that runs, or starts one, and waits until it answers.
+/// Adopts a running postmaster or starts one, and waits until it accepts connections.
 pub(super) async fn attach_or_start(
-    home: &ClusterFiles,
+    files: &ClusterFiles,
     record: &ClusterRecord,
-    current: &CurrentPid,
+    current_pid: &CurrentPid,
 ) -> Result<Postmaster, EmbeddedError> {
-    let mut postmaster = match Postmaster::find_running(home) {
+    let mut postmaster = match Postmaster::find_running(files) {
         Some(found) => found,
-        None => Postmaster::spawn(home)?,
+        None => Postmaster::spawn(files)?,
     };
-    current.set(postmaster.pid);
-    match postmaster.wait_until_ready(home, record).await {
+    current_pid.set(postmaster.pid);
+    match postmaster.wait_until_ready(files, record).await {
         Ok(_) => Ok(postmaster),
         Err(error) => {
             postmaster.stop_child();

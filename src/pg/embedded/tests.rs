@@ -1,4 +1,4 @@
-//! Real clusters in temporary directories: about two seconds each.
+//! Tests with real clusters in temporary directories; each takes about two seconds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::*;
 
-/// A directory that is removed with what is in it. Outside of any home, so that root's tests work too.
+/// A directory that is removed on drop. Not below a home directory, so that the tests also work as root.
 struct TemporaryDir(PathBuf);
 
 impl TemporaryDir {
@@ -32,8 +32,8 @@ async fn client(url: &Secret) -> Client {
     client
 }
 
-async fn query_text(client: &Client, question: &str) -> String {
-    client.query_one(question, &[]).await.expect("answers").get(0)
+async fn query_text(client: &Client, statement: &str) -> String {
+    client.query_one(statement, &[]).await.expect("answers").get(0)
 }
 
 #[tokio::test]
@@ -47,10 +47,10 @@ async fn the_first_start_creates_a_cluster_and_the_next_start_reuses_it() {
     assert!(running_cluster(&dir.0).unwrap().is_some_and(|running| running == urls));
 
     let postgres = client(&urls.url).await;
-    let powers =
+    let attributes =
         "select concat_ws(' ', rolname, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls)
                   from pg_roles where rolname = current_user";
-    assert_eq!(query_text(&postgres, powers).await, "postgres f t t t t");
+    assert_eq!(query_text(&postgres, attributes).await, "postgres f t t t t");
     let settings = "select concat_ws(' ', current_setting('wal_level'), current_setting('timezone'),
                                           current_setting('listen_addresses'), current_setting('max_connections'))";
     assert_eq!(query_text(&postgres, settings).await, "logical UTC 127.0.0.1 200");
@@ -64,8 +64,8 @@ async fn the_first_start_creates_a_cluster_and_the_next_start_reuses_it() {
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     assert_eq!(*cluster.urls(), urls);
     assert_eq!(cluster.keys(None).unwrap(), keys);
-    let kept = "select to_regclass('public.kept')::text";
-    assert_eq!(query_text(&client(&urls.url).await, kept).await, "kept");
+    let exists = "select to_regclass('public.kept')::text";
+    assert_eq!(query_text(&client(&urls.url).await, exists).await, "kept");
     cluster.stop().await.unwrap();
 }
 
@@ -94,21 +94,21 @@ async fn postgres_is_restarted_after_a_kill_and_adopted_after_pg_ctl_restart() {
 
     let pg_dir = cluster.files.pg_dir();
     cluster.stop().await.unwrap();
-    assert_eq!(postmaster::running_pid(&pg_dir), None, "the one that somebody else started is stopped too");
+    assert_eq!(postmaster::running_pid(&pg_dir), None, "a process that pg_ctl started is stopped too");
 }
 
-/// Waits until another process than `gone` answers for the cluster.
-async fn wait_for_other_process(cluster: &EmbeddedCluster, gone: nix::unistd::Pid) -> nix::unistd::Pid {
+/// Waits until a process other than `old` serves the cluster.
+async fn wait_for_other_process(cluster: &EmbeddedCluster, old: nix::unistd::Pid) -> nix::unistd::Pid {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let now = postmaster::running_pid(&cluster.files.pg_dir()).filter(|&pid| pid != gone);
+        let now = postmaster::running_pid(&cluster.files.pg_dir()).filter(|&pid| pid != old);
         if let Some(pid) = now
             && cluster.current_pid.get() == Some(pid)
             && tokio_postgres::connect(cluster.urls().url.expose(), NoTls).await.is_ok()
         {
             return pid;
         }
-        assert!(Instant::now() < deadline, "PostgreSQL did not come back");
+        assert!(Instant::now() < deadline, "PostgreSQL was not restarted");
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -117,10 +117,10 @@ async fn wait_for_other_process(cluster: &EmbeddedCluster, gone: nix::unistd::Pi
 async fn a_second_server_is_rejected_and_a_server_after_a_kill_adopts_postgres() {
     let dir = TemporaryDir::new();
     let mut cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
-    let refused = EmbeddedCluster::start(&dir.0).await.unwrap_err();
-    assert!(matches!(refused, EmbeddedError::InUse { pid: Some(_), .. }), "{refused}");
+    let error = EmbeddedCluster::start(&dir.0).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::InUse { pid: Some(_), .. }), "{error}");
 
-    // What a kill -9 of the server leaves behind: the lock is free, PostgreSQL runs.
+    // State after a kill -9 of the server: the lock is free and PostgreSQL runs.
     let pid = cluster.current_pid.get();
     cluster.supervisor.take().unwrap().abort();
     drop(cluster);
@@ -136,11 +136,11 @@ async fn an_incomplete_cluster_is_recreated_and_a_stale_pid_file_is_ignored() {
     fs::create_dir_all(dir.0.join("pg/base")).unwrap();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
     cluster.stop().await.unwrap();
-    let kept: Vec<_> = fs::read_dir(&dir.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    let any = |prefix| kept.iter().any(|name| name.to_string_lossy().starts_with(prefix));
-    assert!(any("pg.broken-") && !any("pg.new."), "{kept:?}");
+    let names: Vec<_> = fs::read_dir(&dir.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let any = |prefix| names.iter().any(|name| name.to_string_lossy().starts_with(prefix));
+    assert!(any("pg.broken-") && !any("pg.new."), "{names:?}");
 
-    // The number of a process that lives, but is no PostgreSQL.
+    // The ID of a live process that is not PostgreSQL.
     let pid_file = dir.0.join("pg/postmaster.pid");
     fs::write(&pid_file, format!("{}\n{}\n", std::process::id(), dir.0.join("pg").display())).unwrap();
     let cluster = EmbeddedCluster::start(&dir.0).await.unwrap();
@@ -162,6 +162,6 @@ async fn a_taken_port_is_replaced_and_a_missing_record_is_an_error() {
     drop(taken);
 
     fs::remove_file(ClusterRecord::path(&dir.0)).unwrap();
-    let refused = EmbeddedCluster::start(&dir.0).await.unwrap_err();
-    assert!(matches!(refused, EmbeddedError::RecordMissing { .. }), "{refused}");
+    let error = EmbeddedCluster::start(&dir.0).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::RecordMissing { .. }), "{error}");
 }

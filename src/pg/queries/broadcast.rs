@@ -1,4 +1,4 @@
-//! What goes straight to sockets, on whichever node they are.
+//! Messages to the sockets of users on all nodes, sent through `rollcall.outbox`.
 
 use serde::Deserialize;
 use tokio_postgres::Row;
@@ -9,12 +9,12 @@ use crate::{
     pg::{Connection, Database, PgError},
 };
 
-/// Sends an event to every open socket of some users, at most once. Returns how many of them are connected.
-/// Acts as the service: the caller has been found to be allowed to.
+/// Sends an event to all open sockets of some users, at most once. Returns how many of the users are
+/// connected. Acts as the service role: the caller must have been authorized.
 ///
 /// # Errors
 ///
-/// As [`Database::query_as`].
+/// See [`Database::query_as`].
 pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId]) -> Result<i64, PgError> {
     let rows = database
         .query_as(
@@ -26,14 +26,14 @@ pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId
     Ok(rows.first().expect("the statement returns one row").get("connected"))
 }
 
-/// What a node is told to do with the sockets of some users.
+/// A command for the sockets of some users.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutboxMessage {
-    /// Say this to them.
+    /// Send an event.
     SendEvent(Vec<UserId>, CustomEvent),
-    /// Close those of this device, or of all.
+    /// Close the sockets of a device, or all, and sign the user off.
     SignOff(Vec<UserId>, Option<DeviceId>),
-    /// Close all of them, saying why. Nobody is signed off.
+    /// Close all sockets with a reason, without signing the user off.
     Disconnect(Vec<UserId>, String),
 }
 
@@ -47,17 +47,17 @@ struct DisconnectBody {
     reason: String,
 }
 
-/// Reads what nodes were told, in the order of `ids`. What cannot be read is left out, and logged.
+/// Reads outbox messages, in the order of `ids`. Messages that cannot be decoded are logged and left out.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<OutboxMessage>, PgError> {
     let statement = include_str!("../../../sql/broadcast/read.sql");
     let rows = client.query(statement, &[&ids]).await?;
-    let read = rows.iter().map(parse_row).inspect(|errand| {
-        if let Err(error) = errand {
-            tracing::warn!(%error, "an entry of rollcall.outbox makes no sense");
+    let read = rows.iter().map(parse_row).inspect(|message| {
+        if let Err(error) = message {
+            tracing::warn!(%error, "cannot decode an entry of rollcall.outbox");
         }
     });
     Ok(read.flatten().collect())

@@ -1,46 +1,46 @@
-//! The outbox through which nodes tell each other what rooms say.
+//! The table through which nodes exchange broadcasts.
 
 use crate::{
     model::NodeId,
     pg::{Connection, PgError},
 };
 
-/// Tells the other nodes something, at most once.
+/// Inserts an encoded batch and notifies the other nodes.
 ///
 /// # Errors
 ///
-/// When the database does not answer; then nobody knows whether they were told.
+/// The database does not respond; the batch may have been delivered.
 pub async fn post(client: &Connection, node: NodeId, payload: &[u8]) -> Result<(), PgError> {
     let statement = include_str!("../../../sql/channels/bus/post.sql");
     client.query(statement, &[&node, &payload]).await?;
     Ok(())
 }
 
-/// What stands at these ids, in their order; what has been emptied is left out.
+/// Reads entries by ID, in this order. Purged entries are left out.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn read(client: &Connection, slots: &[i16], ids: &[i64]) -> Result<Vec<Vec<u8>>, PgError> {
     let statement = include_str!("../../../sql/channels/bus/read.sql");
     Ok(client.query(statement, &[&slots, &ids]).await?.iter().map(|row| row.get("payload")).collect())
 }
 
-/// Says a word to all nodes.
+/// Sends a notification to all nodes.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
-pub async fn notify(client: &Connection, word: &str) -> Result<(), PgError> {
-    client.query(include_str!("../../../sql/channels/bus/call.sql"), &[&word]).await?;
+/// The database does not respond.
+pub async fn notify(client: &Connection, command: &str) -> Result<(), PgError> {
+    client.query(include_str!("../../../sql/channels/bus/call.sql"), &[&command]).await?;
     Ok(())
 }
 
-/// Empties what is old. False when it was not the time for it.
+/// Purges old entries. Returns false if it is not due.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn purge(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/channels/bus/tidy.sql"), &[]).await?.get(0))
 }

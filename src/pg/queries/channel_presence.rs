@@ -1,4 +1,4 @@
-//! Who is present in channels, as rows: what a node writes, and what the others read of it.
+//! Rows of `rollcall.presence`, which a node writes and the other nodes read.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -8,71 +8,68 @@ use crate::{
     pg::{Connection, PgError},
 };
 
-/// A row of `rollcall.presence`, of a node that is known from elsewhere.
+/// A row of `rollcall.presence` of a known node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceRow {
-    /// The channel's number on its node.
+    /// Channel ID on its node.
     pub channel: i64,
-    /// The room's name.
+    /// Topic without `realtime:`.
     pub topic: String,
-    /// Whether policies guard the room.
+    /// Whether the topic is private.
     pub private: bool,
-    /// The key.
     pub key: String,
-    /// The name of this state, as on the wire.
+    /// Ref of this version of the meta.
     pub phx_ref: String,
-    /// What is tracked, as JSON text.
+    /// Tracked object as JSON text.
     pub payload: String,
-    /// Whose token the channel holds.
+    /// User of the channel's token.
     pub user: Option<UserId>,
-    /// When it was tracked first.
+    /// Time of the first track.
     pub joined: Timestamp,
 }
 
-/// A row to be written.
+/// A row to write.
 #[derive(Debug, Clone)]
 pub struct NewPresenceRow<'a> {
-    /// The channel's number.
+    /// Channel ID on this node.
     pub channel: i64,
-    /// The room's name.
+    /// Topic without `realtime:`.
     pub topic: &'a str,
-    /// Whether policies guard the room.
+    /// Whether the topic is private.
     pub private: bool,
-    /// The key.
     pub key: &'a str,
-    /// The name of this state, as on the wire.
+    /// Ref of this version of the meta.
     pub phx_ref: String,
-    /// What is tracked, as JSON text.
+    /// Tracked object as JSON text.
     pub payload: String,
-    /// Whose token the channel holds.
+    /// User of the channel's token.
     pub user: Option<UserId>,
-    /// When it was tracked first.
+    /// Time of the first track.
     pub joined: Timestamp,
-    /// When it took this state.
+    /// Time of this version.
     pub updated: Timestamp,
 }
 
-/// A node that lives.
+/// A node with a valid lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveNode {
-    /// Its id.
     pub node: NodeId,
-    /// Names its rows if they are complete; changes when they were written anew.
+    /// Identifies the node's rows, if they are complete. Changes when they are rewritten.
     pub generation: Option<String>,
 }
 
-/// Writes a batch of a node's channels, each at most once: `gone` track nothing any more. With `tell` the other nodes
-/// hear of it.
+/// Writes a batch of a node's channels. `removed` are those that track nothing. Each channel occurs at most
+/// once. `notify` sends a notification to the other nodes.
 ///
 /// # Errors
 ///
-/// When the database does not answer, or refuses a row; then nothing was written.
+/// The database does not respond, or rejects a row. Nothing was written then.
 pub async fn write(
     client: &Connection,
     node: NodeId,
-    gone: &[i64],
+    removed: &[i64],
     rows: &[NewPresenceRow<'_>],
-    tell: bool,
+    notify: bool,
 ) -> Result<(), PgError> {
     let statement = include_str!("../../../sql/channels/presence/write.sql");
     let channels: Vec<i64> = rows.iter().map(|row| row.channel).collect();
@@ -88,72 +85,72 @@ pub async fn write(
         .query(
             statement,
             &[
-                &node, &gone, &channels, &topics, &private, &keys, &refs, &payloads, &users, &joined,
-                &updated, &tell,
+                &node, &removed, &channels, &topics, &private, &keys, &refs, &payloads, &users, &joined,
+                &updated, &notify,
             ],
         )
         .await?;
     Ok(())
 }
 
-/// Ends a complete rewrite of a node's rows; `channels` are all that track something. False when rows or the node's
-/// lease were lost meanwhile, so that it has to begin anew.
+/// Completes a rewrite of a node's rows; `channels` are all that track something. Returns false if rows or
+/// the node's lease were lost meanwhile: the rewrite has to start again.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn complete_rewrite(client: &Connection, node: NodeId, channels: &[i64]) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/channels/presence/complete.sql");
     Ok(client.query_one(statement, &[&node, &channels]).await?.get(0))
 }
 
-/// A node takes its leave: nobody of it is present any more.
+/// Removes the presence of a node that shuts down.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn remove_node(client: &Connection, node: NodeId) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/presence/leave.sql"), &[&node]).await?;
     Ok(())
 }
 
-/// Every node that lives.
+/// Reads the nodes with a valid lease.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn live_nodes(client: &Connection) -> Result<Vec<LiveNode>, PgError> {
     let statement = include_str!("../../../sql/channels/presence/nodes.sql");
     let rows = client.query(statement, &[]).await?;
-    let living = rows.iter().map(|row| LiveNode { node: row.get("id"), generation: row.get("generation") });
-    Ok(living.collect())
+    let live = rows.iter().map(|row| LiveNode { node: row.get("id"), generation: row.get("generation") });
+    Ok(live.collect())
 }
 
-/// Waits for writes that have begun and may not tell whoever asks.
+/// Waits for running writes, whose notifications the caller may have missed.
 ///
 /// # Errors
 ///
-/// When the database does not answer, or one of them takes too long.
+/// The database does not respond, or a write takes too long.
 pub async fn wait_for_writers(client: &Connection) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/channels/presence/await_writers.sql"), &[]).await?;
     Ok(())
 }
 
-/// Everybody present on a node.
+/// Reads all rows of a node.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn read_node(client: &Connection, node: NodeId) -> Result<Vec<PresenceRow>, PgError> {
     let statement = include_str!("../../../sql/channels/presence/read_node.sql");
     query_rows(client, statement, &[&node]).await
 }
 
-/// What some channels of a node track; those without a row track nothing.
+/// Reads the rows of some channels of a node. Channels without a row track nothing.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn read_channels(
     client: &Connection,
     node: NodeId,

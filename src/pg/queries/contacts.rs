@@ -21,19 +21,19 @@ impl From<&Row> for Contact {
     }
 }
 
-/// What came of asking.
+/// Result of a contact request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ContactRequest {
-    /// A new request.
+    /// A new request was created.
     Created(Contact),
-    /// There was one already; the other side's is accepted by this.
+    /// A contact or request existed. A request of the other side is accepted.
     Existing(Contact),
 }
 
 const LIST: &str = include_str!("../../../sql/contacts/list.sql");
 const ACCEPT: &str = include_str!("../../../sql/contacts/accept.sql");
 
-/// The caller's contacts and requests, either way, oldest first.
+/// The caller's contacts and requests in both directions, oldest first.
 ///
 /// # Errors
 ///
@@ -43,8 +43,8 @@ pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Contact
     Ok(rows.iter().map(Contact::from).collect())
 }
 
-/// Asks a user for a contact; where that user has asked the caller before, accepts. `None` when the other side ended
-/// it at the same moment.
+/// Sends a contact request to a user, or accepts the user's request to the caller. `None` if the other side removed it
+/// at the same time.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub async fn request(
     if !is_new {
         tx.query(ACCEPT, &[&user]).await?;
     }
-    // A statement of its own: it sees what the other side may have written meanwhile.
+    // A separate statement, so that it sees concurrent writes of the other side.
     let rows = tx.query(LIST, &[&Some(user)]).await?;
     tx.commit().await?;
     let contact = rows.first().map(Contact::from);
@@ -68,7 +68,7 @@ pub async fn request(
     ))
 }
 
-/// Accepts what a user asked the caller for. `None` where nobody asked; of a contact that is accepted already, that.
+/// Accepts a user's contact request. Returns an already accepted contact unchanged, and `None` if there is no request.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub async fn accept(
     Ok(rows.first().map(Contact::from).filter(|contact| contact.status == ContactStatus::Accepted))
 }
 
-/// Ends a contact, declines a request, or takes one back; false if there was none.
+/// Removes a contact, or declines or withdraws a request; `false` if there was none.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub async fn remove(database: &Database, caller: &Principal, user: UserId) -> Re
     Ok(!rows.is_empty())
 }
 
-/// Whom the caller blocks, oldest first.
+/// The caller's blocks, oldest first.
 ///
 /// # Errors
 ///
@@ -106,7 +106,7 @@ pub async fn blocks(database: &Database, caller: &Principal) -> Result<Vec<Block
     Ok(rows.iter().map(block).collect())
 }
 
-/// Blocks a user; false if they were blocked.
+/// Blocks a user; `false` if the user was already blocked.
 ///
 /// # Errors
 ///
@@ -116,7 +116,7 @@ pub async fn block(database: &Database, caller: &Principal, user: UserId) -> Res
     Ok(!rows.is_empty())
 }
 
-/// Ends a block; false if there was none.
+/// Removes a block; `false` if there was none.
 ///
 /// # Errors
 ///

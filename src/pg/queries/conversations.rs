@@ -1,4 +1,4 @@
-//! Conversations and who takes part: the minimum for typing and chat.
+//! Conversations and their participants, as far as typing and chat need them.
 
 use tokio_postgres::Row;
 
@@ -33,7 +33,7 @@ pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Convers
     Ok(rows.iter().map(Conversation::from).collect())
 }
 
-/// Begins a conversation with these participants.
+/// Creates a conversation with these participants.
 ///
 /// # Errors
 ///
@@ -50,14 +50,14 @@ pub async fn create(
     tx.query(ADD, &[&id, &participants]).await?;
     let rows = tx.query(LIST, &[&Some(id)]).await?;
     tx.commit().await?;
-    Ok(rows.first().map(Conversation::from).expect("its creator sees a conversation"))
+    Ok(rows.first().map(Conversation::from).expect("the creator sees the conversation"))
 }
 
-/// Adds a participant. `None` where the caller sees no such conversation.
+/// Adds a participant. `None` if the caller does not see such a conversation.
 ///
 /// # Errors
 ///
-/// [`PgError::Denied`] for whoever may not; otherwise as [`Database::query_as`].
+/// [`PgError::Denied`] if the caller may not add participants; otherwise as [`Database::query_as`].
 pub async fn add_participant(
     database: &Database,
     caller: &Principal,
@@ -65,7 +65,8 @@ pub async fn add_participant(
     user: UserId,
 ) -> Result<Option<Conversation>, PgError> {
     let tx = database.begin_as(caller).await?;
-    // Looked at first, so that whoever does not see it cannot tell "not allowed" from "not there".
+    // Checked first, so that a caller who does not see the conversation cannot distinguish "forbidden" from "not
+    // found".
     if tx.query(LIST, &[&Some(id)]).await?.is_empty() {
         return Ok(None);
     }
@@ -75,12 +76,12 @@ pub async fn add_participant(
     Ok(rows.first().map(Conversation::from))
 }
 
-/// What came of removing somebody.
+/// Result of removing a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemovalOutcome {
-    /// Removed.
+    /// The participant was removed.
     Removed,
-    /// The caller sees that participant, and may not remove it.
+    /// The caller sees the participant but may not remove it.
     Forbidden,
     /// The caller sees no such participant.
     NotFound,

@@ -1,4 +1,4 @@
-//! The caller's devices.
+//! Statements on the caller's devices.
 
 use crate::{
     auth::Principal,
@@ -6,7 +6,7 @@ use crate::{
     pg::{Database, PgError},
 };
 
-/// The caller's devices, the latest first.
+/// The caller's devices, the most recent first.
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Device>
     Ok(rows.iter().map(device).collect())
 }
 
-/// Signs one of the caller's devices off; every node closes its sockets. False if there is no such device.
+/// Signs off one of the caller's devices; every node closes its sockets. `false` if there is no such device.
 ///
 /// # Errors
 ///

@@ -10,99 +10,106 @@ use uuid::Uuid;
 
 use crate::pg::{Connection, PgError};
 
-/// A row of `realtime.messages`, whatever somebody has written there.
+/// A row of `realtime.messages`, not validated.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
-    /// Its id.
     pub id: Uuid,
-    /// The channel without `realtime:`.
+    /// Topic without `realtime:`.
     pub topic: String,
-    /// The event's name.
+    /// Event name.
     pub event: Option<String>,
-    /// Whether it is for the private channel of that name.
+    /// Whether it is for the private topic of that name.
     pub private: Option<bool>,
-    /// When it was inserted, by the database's clock.
+    /// Time of the insert, by the database's clock.
     pub inserted_at: Timestamp,
-    /// JSON as PostgreSQL writes it.
+    /// JSON payload as formatted by PostgreSQL.
     pub payload: Option<Box<RawValue>>,
-    /// Bytes.
+    /// Binary payload.
     pub binary_payload: Option<Bytes>,
-    /// Its payload is larger than was asked for, and left out.
+    /// The payload exceeds the maximum and was not read.
     pub too_large: bool,
 }
 
-/// Reads rows by their ids and in their order, as many as fit into `budget` bytes and at least one. The answer has an
-/// entry for each id that was read, from the first on; nothing for a row that is gone.
+/// Reads rows by ID, in this order: as many as fit into `budget` bytes, and at least one. The result has an
+/// entry for each ID that was read, from the first on; `None` if the row no longer exists.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn read(
     client: &Connection,
     ids: &[Uuid],
-    largest: usize,
+    max_payload_bytes: usize,
     budget: usize,
 ) -> Result<Vec<Option<StoredMessage>>, PgError> {
     let statement = include_str!("../../../sql/messages/read.sql");
-    let rows = client.query(statement, &[&ids, &to_i64(largest), &to_i64(budget)]).await?;
+    let rows = client.query(statement, &[&ids, &to_i64(max_payload_bytes), &to_i64(budget)]).await?;
     let mut read = Vec::with_capacity(rows.len());
     for row in &rows {
-        // Two rows of one id, which only somebody who writes ids by hand can make, are one entry.
-        let place: i64 = row.get("place");
-        if usize::try_from(place).is_ok_and(|place| place > read.len()) {
+        // Rows with the same ID (possible only if IDs are set explicitly) are one entry.
+        let position: i64 = row.get("place");
+        if usize::try_from(position).is_ok_and(|position| position > read.len()) {
             read.push(row.get::<_, Option<Uuid>>("id").map(|id| parse_row(row, id)));
         }
     }
     Ok(read)
 }
 
-/// The ids of the rows of the last so much time, oldest first; the newest `most` of them.
+/// Reads the IDs of the newest `max` rows inserted within `window`, oldest first.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
-pub async fn recent_ids(client: &Connection, last: Duration, most: usize) -> Result<Vec<Uuid>, PgError> {
+/// The database does not respond.
+pub async fn recent_ids(client: &Connection, window: Duration, max: usize) -> Result<Vec<Uuid>, PgError> {
     let statement = include_str!("../../../sql/messages/missed.sql");
-    let rows = client.query(statement, &[&last.as_secs_f64(), &to_i64(most)]).await?;
+    let rows = client.query(statement, &[&window.as_secs_f64(), &to_i64(max)]).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// Which broadcasts of a private room are wanted again.
+/// Which broadcasts of a private topic to replay.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplayQuery<'a> {
-    /// The channel without `realtime:`.
+    /// Topic without `realtime:`.
     pub topic: &'a str,
-    /// From when on.
+    /// Time of the oldest broadcast to replay.
     pub since: Timestamp,
-    /// The newest so many of them.
+    /// Maximum number of broadcasts; the newest are taken.
     pub limit: usize,
-    /// The largest payload in bytes that is read.
+    /// Maximum payload size in bytes.
     pub max_payload_bytes: usize,
-    /// In which time rows may have been committed that the node has not heard of, and how many of those there may be.
+    /// Window in which rows may be committed that the node has not been notified of, and their maximum
+    /// number.
     pub recent: (Duration, usize),
 }
 
-/// What was there in one snapshot.
+/// Rows of one snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayRows {
-    /// What was wanted, oldest first.
+    /// The broadcasts to replay, oldest first.
     pub replayed: Vec<StoredMessage>,
-    /// Which others were there already, of the recent ones.
+    /// IDs of the other recent rows of the snapshot.
     pub other_ids: Vec<Uuid>,
 }
 
-/// The newest broadcasts of a private room since a moment.
+/// Reads the newest broadcasts of a private topic since a time.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
-pub async fn replay(client: &Connection, of: ReplayQuery<'_>) -> Result<ReplayRows, PgError> {
+/// The database does not respond.
+pub async fn replay(client: &Connection, query: ReplayQuery<'_>) -> Result<ReplayRows, PgError> {
     let statement = include_str!("../../../sql/messages/replay.sql");
-    let ReplayQuery { topic, since, limit, max_payload_bytes: largest, recent: (time, most) } = of;
+    let ReplayQuery { topic, since, limit, max_payload_bytes, recent: (window, max) } = query;
     let rows = client
         .query(
             statement,
-            &[&topic, &since, &to_i64(limit), &to_i64(largest), &time.as_secs_f64(), &to_i64(most)],
+            &[
+                &topic,
+                &since,
+                &to_i64(limit),
+                &to_i64(max_payload_bytes),
+                &window.as_secs_f64(),
+                &to_i64(max),
+            ],
         )
         .await?;
     let mut replay = ReplayRows::default();
@@ -117,30 +124,29 @@ pub async fn replay(client: &Connection, of: ReplayQuery<'_>) -> Result<ReplayRo
     Ok(replay)
 }
 
-/// How many partitions were made and dropped.
+/// Number of partitions created and dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionChanges {
-    /// Made.
     pub created: i32,
-    /// Dropped.
     pub dropped: i32,
 }
 
-/// Makes the partitions that are needed and drops those past their time.
+/// Creates the partitions that are needed and drops expired ones.
 ///
 /// # Errors
 ///
-/// When the database does not answer, or somebody holds the table for seconds.
+/// The database does not respond, or the table is locked for seconds.
 pub async fn maintain_partitions(client: &Connection) -> Result<PartitionChanges, PgError> {
     let row = client.query_one(include_str!("../../../sql/messages/keep_partitions.sql"), &[]).await?;
     Ok(PartitionChanges { created: row.get("created"), dropped: row.get("dropped") })
 }
 
-/// Sees to it that nodes are told of new rows; false where that is not ours to do.
+/// Creates the trigger that notifies nodes of new rows, except on Supabase, where the operator creates it.
+/// Returns whether it exists.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn enable_notifications(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/messages/hear.sql"), &[]).await?.get(0))
 }

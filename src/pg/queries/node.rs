@@ -1,4 +1,4 @@
-//! Leases and the sweep.
+//! Node leases, the sweep, and properties of policies.
 
 use std::time::Duration;
 
@@ -7,46 +7,44 @@ use crate::{
     pg::{Connection, PgError},
 };
 
-/// Takes or renews a lease. False when there was none, so that the node must say again which sockets it holds.
+/// Acquires or renews a lease. `false` if there was none, so that the node must write its connections again.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn renew_lease(client: &Connection, node: NodeId, lease: Duration) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/node/renew_lease.sql");
     Ok(client.query_one(statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
 }
 
-/// Gives a lease up; the node's devices go offline unless they turn up on another node within the grace.
+/// Releases a lease. The node's devices go offline unless they connect to another node within the grace period.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn release_lease(client: &Connection, node: NodeId, grace: Duration) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/node/release_lease.sql"), &[&node, &grace.as_secs_f64()]).await?;
     Ok(())
 }
 
-/// What a sweep ended.
+/// Numbers of rows that a sweep ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SweepResult {
-    /// Nodes whose lease had lapsed.
+    /// Nodes whose lease had expired.
     pub nodes: i64,
-    /// Devices that nobody kept alive.
+    /// Devices without a live connection or heartbeat.
     pub devices: i64,
-    /// Devices that went idle.
+    /// Devices that became idle.
     pub idle: i64,
-    /// Custom statuses past their time.
     pub custom_statuses: i64,
-    /// Typing indicators past their time.
     pub typing: i64,
 }
 
-/// Ends what nobody keeps alive. While another node sweeps, does nothing.
+/// Ends expired leases, devices, custom statuses and typing states. Does nothing while another node sweeps.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn sweep(
     client: &Connection,
     idle_after: Duration,
@@ -63,30 +61,30 @@ pub async fn sweep(
     })
 }
 
-/// Whether an event trigger tells of changed policies.
+/// Whether an event trigger reports changed policies.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn policies_are_watched(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/node/policies_are_watched.sql"), &[]).await?.get(0))
 }
 
-/// Watches every table that a policy mentions and that is not watched yet.
+/// Installs triggers on every table that a policy refers to and that is not watched yet.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn watch_sources(client: &Connection) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/node/watch_sources.sql"), &[]).await?;
     Ok(())
 }
 
-/// Whether a policy looks at the state of a presence, so that every change of it must be asked again.
+/// Whether a policy depends on the state of a presence, so that every change needs a lookup.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn policies_read_presence_state(client: &Connection) -> Result<bool, PgError> {
     Ok(client.query_one(include_str!("../../../sql/node/policies_read_state.sql"), &[]).await?.get(0))
 }

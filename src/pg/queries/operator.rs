@@ -1,4 +1,4 @@
-//! What the operator asks: which servers there are, and why somebody sees somebody.
+//! Queries for operators: server nodes, and explanations of visibility.
 
 use serde_json::Value;
 
@@ -8,11 +8,7 @@ use crate::{
     pg::{Database, PgError},
 };
 
-/// The servers on this database, the oldest first.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Server nodes on this database, oldest first.
 pub async fn nodes(database: &Database, caller: &Principal) -> Result<Vec<NodeState>, PgError> {
     let rows = database.query_as(caller, include_str!("../../../sql/operator/nodes.sql"), &[]).await?;
     let node = |row: &tokio_postgres::Row| NodeState {
@@ -26,11 +22,7 @@ pub async fn nodes(database: &Database, caller: &Principal) -> Result<Vec<NodeSt
     Ok(rows.iter().map(node).collect())
 }
 
-/// What a viewer sees of a subject, and why.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Explains what `viewer` sees of `subject`, one row per policy decision.
 pub async fn explain_visibility(
     database: &Database,
     caller: &Principal,

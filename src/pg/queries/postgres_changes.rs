@@ -1,4 +1,4 @@
-//! What is asked of the catalogue to tell of changes.
+//! Catalog queries and other statements for `postgres_changes`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row, types::Type as PgType};
 
 use crate::pg::{Connection, PgError};
 
-/// How a type's values become JSON, and how they compare.
+/// How values of a type are rendered as JSON and compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TypeKind {
     /// `int2`, `int4`, `int8`.
@@ -17,11 +17,11 @@ pub enum TypeKind {
     Numeric,
     /// `bool`.
     Boolean,
-    /// `text`, `varchar`: compared by bytes where no order is asked for.
+    /// `text`, `varchar`. Equality compares bytes; the order depends on the collation.
     Text,
-    /// `uuid`, `bytea`: their texts sort as they do.
+    /// `uuid`, `bytea`. Their texts sort as the values do.
     Bytes,
-    /// An enum: equal if its texts are.
+    /// An enum. Values are equal if their texts are.
     Enum,
     /// `date`.
     Date,
@@ -31,218 +31,211 @@ pub enum TypeKind {
     TimestampTz,
     /// `jsonb`.
     Jsonb,
-    /// Anything else that JSON shows as its text.
+    /// Any other type whose JSON is its text.
     Other,
-    /// An array of a type, with the delimiter of its text.
+    /// Array: element type OID, and the delimiter in its text.
     Array(u32, char),
-    /// A composite type: its attributes' names and types.
+    /// Composite type: attribute names and type OIDs.
     Composite(Arc<[(Box<str>, u32)]>),
-    /// A domain over a type.
+    /// Domain: OID of its base type.
     Domain(u32),
-    /// What only PostgreSQL itself can render.
+    /// A type whose values only PostgreSQL can render.
     Opaque,
 }
 
-/// A type.
+/// A type from the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeInfo {
     /// `pg_type.typname`.
     pub name: Box<str>,
-    /// With its schema and quoted, for casts.
+    /// Schema-qualified and quoted name, for casts.
     pub qualified: Box<str>,
-    /// What its values are.
     pub kind: TypeKind,
 }
 
-/// A published table.
+/// A table of the publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedTable {
-    /// Its oid.
+    /// `pg_class.oid` of the table.
     pub oid: u32,
-    /// Its schema.
     pub schema: String,
-    /// Its name.
     pub table: String,
 }
 
 /// What a role may read of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableAccess {
-    /// Whether the role exists.
     pub role_exists: bool,
-    /// The columns that it may select, in the table's order.
+    /// Columns that the role may select, in the table's order.
     pub readable_columns: Vec<String>,
-    /// The columns of the primary key; empty if there is none.
+    /// Columns of the primary key; empty if there is none.
     pub key_columns: Vec<String>,
-    /// Their types, for casts.
+    /// Types of the key columns, for casts.
     pub key_types: Vec<String>,
-    /// The table's name, for statements.
+    /// Schema-qualified and quoted name of the table.
     pub qualified_name: String,
-    /// Whether row-level security is on.
+    /// Whether row-level security is enabled.
     pub has_rls: bool,
-    /// Whether it does not apply to the role.
+    /// Whether row-level security does not apply to the role.
     pub bypasses_rls: bool,
-    /// Whether a DELETE is told only to those who could see the row before.
+    /// Whether a DELETE is delivered only to principals that could see the row.
     pub checks_rls_on_delete: bool,
-    /// If all that row-level security does is to compare these columns with the viewer's id: a row is seen if one of
-    /// them holds it. `None`: only `select` tells.
+    /// Set if the policies only compare these columns with the user's ID: a row is visible if one of them equals it.
+    /// `None` if only PostgreSQL can decide.
     pub owner_columns: Option<Vec<String>>,
-    /// What row-level security says of a row, where it can be asked of values.
+    /// The policies as a condition over column values, if they can be evaluated that way.
     pub condition: Option<RlsCondition>,
 }
 
-/// What row-level security says of a row to a role, as a condition over values of columns.
+/// The policies of a role as a condition over column values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RlsCondition {
-    /// The condition.
     pub expression: String,
-    /// The table's name, quoted, under which it knows the columns.
+    /// The quoted table name that the expression uses.
     pub table_alias: String,
-    /// The columns that it reads.
+    /// Columns that the expression reads.
     pub columns: Vec<String>,
-    /// Their types, for casts.
+    /// Types of these columns, for casts.
     pub column_types: Vec<String>,
-    /// Whether it says the same of equal values.
+    /// Whether equal values always have the same result.
     pub is_deterministic: bool,
 }
 
 impl TableAccess {
-    /// Whether the role may read the columns that a row is known by.
+    /// Whether the role may read all key columns.
     #[must_use]
     pub fn can_read_key(&self) -> bool {
         self.key_columns.iter().all(|column| self.readable_columns.contains(column))
     }
 }
 
-/// The published tables that a subscription means.
+/// Returns the published tables that a subscription includes.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn published_tables(
     client: &Connection,
     schema: &str,
     table: &str,
 ) -> Result<Vec<PublishedTable>, PgError> {
     let rows = client.query(include_str!("../../../sql/changes/published.sql"), &[&schema, &table]).await?;
-    let published = |row: &Row| {
+    let read_table = |row: &Row| {
         Ok(PublishedTable {
             oid: row.try_get("relation")?,
             schema: row.try_get("schema_name")?,
             table: row.try_get("table_name")?,
         })
     };
-    rows.iter().map(published).collect()
+    rows.iter().map(read_table).collect()
 }
 
-/// A number that changes when tables join or leave the publication.
+/// Returns a hash of the publication's tables; it changes when tables are added or removed.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn publication_state(client: &Connection) -> Result<i32, PgError> {
     Ok(client.query_one(include_str!("../../../sql/changes/publication_state.sql"), &[]).await?.try_get(0)?)
 }
 
-/// The conditions and columns of a subscription to one table.
+/// The filters and selected columns of a subscription to one table.
 #[derive(Debug, Clone, Default)]
 pub struct ParamsToCheck<'a> {
-    /// Columns of the conditions.
+    /// Columns of the filters.
     pub columns: Vec<&'a str>,
-    /// Their operators.
+    /// Operators of the filters.
     pub operators: Vec<&'a str>,
-    /// Their values.
+    /// Values of the filters.
     pub values: Vec<&'a str>,
-    /// Columns that are selected; empty: all.
+    /// Selected columns; empty is all columns.
     pub select: Vec<&'a str>,
 }
 
-/// Checks what is asked for.
+/// Validates the parameters of a subscription.
 ///
 /// # Errors
-/// With what is wrong, in the original's words.
+/// If the parameters are invalid, with the text of Supabase Realtime, or the database does not respond.
 pub async fn check_params(
     client: &Connection,
-    relation: u32,
+    oid: u32,
     role: &str,
-    asked: &ParamsToCheck<'_>,
+    params: &ParamsToCheck<'_>,
 ) -> Result<(), PgError> {
     let statement = include_str!("../../../sql/changes/check_params.sql");
     client
-        .query(statement, &[&relation, &role, &asked.columns, &asked.operators, &asked.values, &asked.select])
+        .query(statement, &[&oid, &role, &params.columns, &params.operators, &params.values, &params.select])
         .await?;
     Ok(())
 }
 
-/// What of a table's changes will never come to a role, and why.
+/// Returns the reasons why some changes of a table are never delivered to a role.
 ///
 /// # Errors
-/// When the database does not answer.
-pub async fn limitations(client: &Connection, relation: u32, role: &str) -> Result<Vec<String>, PgError> {
-    let rows = client.query(include_str!("../../../sql/changes/notes.sql"), &[&relation, &role]).await?;
+/// If the database does not respond.
+pub async fn limitations(client: &Connection, oid: u32, role: &str) -> Result<Vec<String>, PgError> {
+    let rows = client.query(include_str!("../../../sql/changes/notes.sql"), &[&oid, &role]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// A persistent slot.
+/// A persistent replication slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotStatus {
-    /// Its name.
     pub name: String,
-    /// Whether somebody reads from it.
+    /// Whether a connection reads from it.
     pub is_active: bool,
-    /// Bytes of log that PostgreSQL keeps for it.
+    /// Bytes of WAL that PostgreSQL retains for it.
     pub retained_bytes: u64,
 }
 
-/// Those of some slots that exist in this database.
+/// Returns the status of those slots that exist in this database.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn slot_statuses(client: &Connection, names: &[String]) -> Result<Vec<SlotStatus>, PgError> {
     let rows = client.query(include_str!("../../../sql/changes/slots.sql"), &[&names]).await?;
-    let slot = |row: &Row| {
-        let kept: i64 = row.try_get("kept")?;
+    let read_slot = |row: &Row| {
+        let retained: i64 = row.try_get("kept")?;
         Ok(SlotStatus {
             name: row.try_get("name")?,
             is_active: row.try_get("is_active")?,
-            retained_bytes: u64::try_from(kept).unwrap_or(0),
+            retained_bytes: u64::try_from(retained).unwrap_or(0),
         })
     };
-    rows.iter().map(slot).collect()
+    rows.iter().map(read_slot).collect()
 }
 
 /// Drops a slot.
 ///
 /// # Errors
-/// When somebody reads from it, or the database does not answer.
+/// If the slot is active, or the database does not respond.
 pub async fn drop_slot(client: &Connection, name: &str) -> Result<(), PgError> {
     client.query(include_str!("../../../sql/changes/drop_slot.sql"), &[&name]).await?;
     Ok(())
 }
 
-/// Returns once transactions of the log are visible.
+/// Waits until transactions from the WAL are visible to snapshots.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn wait_until_visible(client: &Client, xids: &[i64]) -> Result<(), PgError> {
     let statement = include_str!("../../../sql/changes/await_commits.sql");
     client.query_typed(statement, &[(&xids, PgType::INT8_ARRAY)]).await?;
     Ok(())
 }
 
-/// What roles may read of tables, by table and role. Tables that are gone are not there.
+/// Returns the access of roles to tables, by table OID and role. Dropped tables are omitted.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn table_access(
     client: &Client,
-    relations: &[u32],
+    oids: &[u32],
     roles: &[&str],
 ) -> Result<HashMap<(u32, String), TableAccess>, PgError> {
     let statement = include_str!("../../../sql/changes/access.sql");
-    let rows = client
-        .query_typed(statement, &[(&relations, PgType::OID_ARRAY), (&roles, PgType::TEXT_ARRAY)])
-        .await?;
-    let access = |row: &Row| {
-        let found = TableAccess {
+    let rows =
+        client.query_typed(statement, &[(&oids, PgType::OID_ARRAY), (&roles, PgType::TEXT_ARRAY)]).await?;
+    let read_access = |row: &Row| {
+        let access = TableAccess {
             role_exists: row.try_get("is_known")?,
             readable_columns: row.try_get("columns")?,
             key_columns: row.try_get("key")?,
@@ -254,15 +247,15 @@ pub async fn table_access(
             owner_columns: row.try_get("owner_columns")?,
             condition: read_condition(row)?,
         };
-        Ok(((row.try_get("relation")?, row.try_get("role")?), found))
+        Ok(((row.try_get("relation")?, row.try_get("role")?), access))
     };
-    rows.iter().map(access).collect()
+    rows.iter().map(read_access).collect()
 }
 
 fn read_condition(row: &Row) -> Result<Option<RlsCondition>, tokio_postgres::Error> {
-    let Some(text) = row.try_get("condition")? else { return Ok(None) };
+    let Some(expression) = row.try_get("condition")? else { return Ok(None) };
     Ok(Some(RlsCondition {
-        expression: text,
+        expression,
         table_alias: row.try_get("name")?,
         columns: row.try_get("reads")?,
         column_types: row.try_get("read_types")?,
@@ -270,10 +263,10 @@ fn read_condition(row: &Row) -> Result<Option<RlsCondition>, tokio_postgres::Err
     }))
 }
 
-/// What types are.
+/// Loads types from the catalog.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn load_types(client: &Client, oids: &[u32]) -> Result<Vec<(u32, TypeInfo)>, PgError> {
     let rows = client
         .query_typed(include_str!("../../../sql/changes/types.sql"), &[(&oids, PgType::OID_ARRAY)])
@@ -313,10 +306,10 @@ fn read_type(row: &Row) -> Result<TypeInfo, PgError> {
     Ok(TypeInfo { name: name.into(), qualified: qualified.into(), kind })
 }
 
-/// The literals of a filter as values of a type are written.
+/// Returns the operands of a filter in the text form of the type's output function.
 ///
 /// # Errors
-/// When the value is none of the type, or the database does not answer.
+/// If the value does not fit the type, or the database does not respond.
 pub async fn canonical_literals(
     client: &Client,
     type_oid: u32,
@@ -327,10 +320,10 @@ pub async fn canonical_literals(
     Ok(client.query_one(statement, &[&type_oid, &operator, &value]).await?.try_get(0)?)
 }
 
-/// Which values a filter holds for, in their order.
+/// Evaluates a filter for values; returns the results in their order.
 ///
 /// # Errors
-/// When PostgreSQL cannot tell, or does not answer.
+/// If PostgreSQL cannot evaluate the filter, or does not respond.
 pub async fn evaluate_filter(
     client: &Client,
     type_oid: u32,
@@ -341,36 +334,37 @@ pub async fn evaluate_filter(
     Ok(client.query_one(&statement, &[&type_oid, &operator, &negated, &value, &values]).await?.try_get(0)?)
 }
 
-/// Values of a type as JSON, in their order.
+/// Renders values of a type as JSON; returns them in their order.
 ///
 /// # Errors
-/// When PostgreSQL cannot render them, or does not answer.
+/// If PostgreSQL cannot render the values, or does not respond.
 pub async fn render_values(client: &Client, type_oid: u32, values: &[&str]) -> Result<Vec<String>, PgError> {
     let statement = include_str!("../../../sql/changes/render_values.sql");
     Ok(client.query_one(statement, &[&type_oid, &values]).await?.try_get(0)?)
 }
 
-/// Some columns of one row as text, by its key (names, types for casts, texts). `None` if the row is gone.
+/// Fetches columns of one row as text by its key (name, type for the cast, text). `None` if the row does not exist.
 ///
 /// # Errors
-/// When the table is not as described, may not be read, or the database does not answer.
+/// If the table was altered, the server may not read it, or the database does not respond.
 pub async fn fetch_columns_by_key(
     client: &Client,
     qualified: &str,
     columns: &[&str],
     key: &[(&str, &str, &str)],
 ) -> Result<Option<Vec<Option<String>>>, PgError> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    // By the type's output function, as the log has it: a cast to text differs for some types.
-    let written = |name: &str| format!("case when num_nulls({name}) = 0 then format('%s', {name}) end");
-    let wanted: Vec<_> = columns.iter().map(|name| written(&quoted(name))).collect();
-    let known: Vec<_> = key
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    // Uses the type's output function, as the WAL does: a cast to text differs for some types.
+    let as_text = |name: &str| format!("case when num_nulls({name}) = 0 then format('%s', {name}) end");
+    let selected: Vec<_> = columns.iter().map(|name| as_text(&quote(name))).collect();
+    let conditions: Vec<_> = key
         .iter()
         .zip(1..)
-        .map(|((name, of, _), place)| format!("{} = ${place}::text::{of}", quoted(name)))
+        .map(|((name, type_name, _), position)| format!("{} = ${position}::text::{type_name}", quote(name)))
         .collect();
-    // Names of tables and columns cannot be parameters.
-    let statement = format!("select {} from {qualified} where {}", wanted.join(", "), known.join(" and "));
+    // Identifiers cannot be parameters.
+    let statement =
+        format!("select {} from {qualified} where {}", selected.join(", "), conditions.join(" and "));
     let values: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), PgType)> = key
         .iter()
         .map(|(_, _, value)| (value as &(dyn tokio_postgres::types::ToSql + Sync), PgType::TEXT))

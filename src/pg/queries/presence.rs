@@ -1,4 +1,4 @@
-//! Writing presence in batches, and reading it: for the server's own eyes, and as viewers see it.
+//! Writes presence in batches, and reads it for the server itself and as viewers see it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,12 @@ use crate::{
     pg::{Connection, Database, PgError},
 };
 
-/// A face with the number of its state.
+/// A face with its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedFace {
-    /// Which of the two.
     pub face: Face,
-    /// Rises with every state of the face.
+    /// Version of the face, increased with every change.
     pub version: i64,
-    /// The state.
     pub presence: Arc<Presence>,
 }
 
@@ -41,54 +39,47 @@ fn face_from_row(row: &Row) -> VersionedFace {
     VersionedFace { face: row.get("face"), version: row.get("version"), presence }
 }
 
-/// What a write does to a device; the words are those of `rollcall.write_presence`.
+/// A change to a device. The names of the kinds are those of `rollcall.write_presence`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// What the client says of itself.
+    /// A status set by the client.
     Status {
-        /// The device; without one it speaks for all live devices.
+        /// The device; `None` for all live devices.
         device: Option<DeviceId>,
-        /// Any of the six.
         status: Status,
-        /// `Some` sets or (inside `None`) clears the custom status, with its expiry.
+        /// `Some` sets or (with inner `None`) clears the custom status, with its expiry time.
         custom_status: Option<(Option<String>, Option<Timestamp>)>,
-        /// `None` keeps what there is, an empty text clears it.
+        /// `None` keeps the value, an empty string clears it.
         activity: Option<String>,
-        /// `None` keeps what there is, an empty text clears it.
+        /// `None` keeps the value, an empty string clears it.
         current_page: Option<String>,
     },
-    /// A socket opened on this node, or is still open.
+    /// A socket is open on this node.
     Connect {
-        /// On which device.
         device: DeviceId,
-        /// On which node.
         node: NodeId,
-        /// Whether it opened just now: that brings back also a device that had signed off.
+        /// Whether it was just opened, which also clears a sign-off.
         opened: bool,
     },
-    /// The device's last socket on this node closed.
+    /// The device's last socket on this node was closed.
     Disconnect {
-        /// On which device.
         device: DeviceId,
-        /// On which node.
         node: NodeId,
-        /// Seconds since then.
+        /// Seconds since the close.
         age: f64,
     },
-    /// The device's socket says nothing.
+    /// The device's socket does not respond.
     Unresponsive {
-        /// On which device.
         device: DeviceId,
-        /// On which node.
         node: NodeId,
-        /// Seconds since it last said something.
+        /// Seconds since it last sent data.
         age: f64,
     },
-    /// Alive.
+    /// A heartbeat of a device without a socket.
     Heartbeat {
-        /// The device; without one it speaks for all live devices.
+        /// The device; `None` for all live devices.
         device: Option<DeviceId>,
-        /// Whether somebody looks at it.
+        /// Whether the device is in use.
         active: bool,
     },
 }
@@ -105,7 +96,7 @@ impl Change {
     }
 }
 
-/// A batch as columns, the way `unnest` wants it.
+/// A batch as columns, as `unnest` expects it.
 #[derive(Default)]
 struct Columns<'a> {
     kind: Vec<&'static str>,
@@ -127,26 +118,32 @@ impl<'a> Columns<'a> {
         let (mut node, mut age, mut active, mut status) = (None, 0.0, false, None);
         let (mut custom, mut activity, mut page) = (None, None, None);
         let device = match change {
-            Change::Status { device, status: new, custom_status, activity: doing, current_page } => {
-                status = Some(*new);
+            Change::Status {
+                device,
+                status: new_status,
+                custom_status,
+                activity: new_activity,
+                current_page,
+            } => {
+                status = Some(*new_status);
                 custom = custom_status.as_ref();
-                activity = doing.as_deref();
+                activity = new_activity.as_deref();
                 page = current_page.as_deref();
                 device.as_ref()
             }
-            Change::Connect { device, node: here, opened } => {
-                node = Some(*here);
+            Change::Connect { device, node: new_node, opened } => {
+                node = Some(*new_node);
                 active = *opened;
                 Some(device)
             }
-            Change::Disconnect { device, node: here, age: seconds }
-            | Change::Unresponsive { device, node: here, age: seconds } => {
-                node = Some(*here);
+            Change::Disconnect { device, node: new_node, age: seconds }
+            | Change::Unresponsive { device, node: new_node, age: seconds } => {
+                node = Some(*new_node);
                 age = *seconds;
                 Some(device)
             }
-            Change::Heartbeat { device, active: looked_at } => {
-                active = *looked_at;
+            Change::Heartbeat { device, active: in_use } => {
+                active = *in_use;
                 device.as_ref()
             }
         };
@@ -165,11 +162,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Applies a batch, at most one change a user, in one transaction; returns the trusted faces as they are then.
+/// Applies a batch with at most one change per user in one transaction. Returns the trusted faces after it.
 ///
 /// # Errors
 ///
-/// When any of it fails, all of it did.
+/// If any change fails, all fail.
 pub async fn write_batch<'a>(
     client: &Connection,
     batch: impl Iterator<Item = (UserId, &'a Change)>,
@@ -201,65 +198,64 @@ pub async fn write_batch<'a>(
     Ok(rows.iter().map(face_from_row).collect())
 }
 
-/// Whose sight of whom is void; `None` stands for all.
+/// Names visibility edges to invalidate; `None` stands for all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {
-    /// Who looks.
     pub viewers: Option<Vec<UserId>>,
-    /// At whom.
     pub subjects: Option<Vec<UserId>>,
 }
 
-/// What one snapshot held.
+/// The content of one snapshot.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The snapshot, to name in the next pull.
+    /// ID of the snapshot, to pass to the next read.
     pub snapshot_id: String,
-    /// The policies' fingerprint, where asked for.
+    /// Fingerprint of the policies, if requested.
     pub fingerprint: Option<i64>,
-    /// Every change of visibility since the earlier snapshot.
+    /// All visibility changes since the previous snapshot.
     pub invalidations: Vec<Invalidation>,
-    /// The faces of the users asked for.
+    /// Faces of the requested users.
     pub faces: Vec<VersionedFace>,
-    /// Who types, of those asked for.
+    /// Typing states of the requested users.
     pub typing: Vec<TypingRecord>,
 }
 
-/// Somebody types in a conversation, or does not.
+/// Whether a user is typing in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypingRecord {
-    /// Who and where.
+    /// The user and the conversation.
     pub typing_user: TypingUser,
-    /// Who takes part there, and so may be interested.
+    /// Participants of the conversation, who may be interested.
     pub participants: Vec<UserId>,
-    /// When that was last said, in microseconds since 1970; `None` where the user does not type.
+    /// Time of the last refresh in microseconds since 1970; `None` if the user is not typing.
     pub since: Option<i64>,
 }
 
-/// Reads faces, and what became void since an earlier snapshot, in one snapshot.
+/// Reads faces and the visibility changes since a previous snapshot, in one snapshot.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not result.
 pub async fn read_snapshot(
     client: &Connection,
     users: &[UserId],
-    typists: &[TypingUser],
+    typing_users: &[TypingUser],
     since: Option<&str>,
     fingerprint: bool,
 ) -> Result<Snapshot, PgError> {
     let statement = include_str!("../../../sql/presence/pull.sql");
-    let conversations: Vec<ConversationId> = typists.iter().map(|typist| typist.conversation_id).collect();
-    let typing: Vec<UserId> = typists.iter().map(|typist| typist.user_id).collect();
+    let conversations: Vec<ConversationId> =
+        typing_users.iter().map(|typing_user| typing_user.conversation_id).collect();
+    let typing: Vec<UserId> = typing_users.iter().map(|typing_user| typing_user.user_id).collect();
     let rows = client.query(statement, &[&users, &since, &fingerprint, &conversations, &typing]).await?;
-    let mut pulled = Snapshot::default();
+    let mut snapshot = Snapshot::default();
     for row in &rows {
         match row.get("kind") {
-            "face" => pulled.faces.push(face_from_row(row)),
-            "void" => pulled
+            "face" => snapshot.faces.push(face_from_row(row)),
+            "void" => snapshot
                 .invalidations
                 .push(Invalidation { viewers: row.get("viewers"), subjects: row.get("subjects") }),
-            "typing" => pulled.typing.push(TypingRecord {
+            "typing" => snapshot.typing.push(TypingRecord {
                 typing_user: TypingUser {
                     conversation_id: row.get("conversation_id"),
                     user_id: row.get("user_id"),
@@ -268,103 +264,101 @@ pub async fn read_snapshot(
                 since: row.get("version"),
             }),
             _ => {
-                pulled.snapshot_id = row.get("snapshot");
-                pulled.fingerprint = row.get("version");
+                snapshot.snapshot_id = row.get("snapshot");
+                snapshot.fingerprint = row.get("version");
             }
         }
     }
-    Ok(pulled)
+    Ok(snapshot)
 }
 
-/// One viewer's question: whom do I see?
+/// A visibility lookup for one viewer.
 #[derive(Debug)]
 pub struct LookupQuery {
-    /// Who asks.
     pub principal: Principal,
-    /// Whom the viewer follows beside its relations.
+    /// Users that the viewer follows in addition to its relations.
     pub follows: Vec<UserId>,
-    /// About whom; `None` for everybody related or followed.
+    /// The subjects to look up; `None` for all related and followed users.
     pub subjects: Option<Vec<UserId>>,
 }
 
-/// One candidate in an answer.
+/// One candidate in a lookup's result.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Who.
+    /// ID of the candidate.
     pub user_id: UserId,
-    /// Related to the viewer, not merely followed.
+    /// Whether the user is related to the viewer, not only followed.
     pub related: bool,
-    /// What the viewer sees; `None` where it sees nothing.
+    /// The face that the viewer sees; `None` if it sees none.
     pub visible_face: Option<VersionedFace>,
 }
 
 /// What a viewer sees.
 #[derive(Debug, Default)]
 pub struct LookupState {
-    /// Of each candidate.
     pub candidates: Vec<Candidate>,
-    /// Who types, where the viewer takes part.
+    /// Users typing in the viewer's conversations.
     pub typing_users: Vec<TypingUser>,
 }
 
-/// What a viewer sees, or that its policies raised (with the SQLSTATE).
+/// The result for one viewer, or the SQLSTATE that its policies raised.
 pub type LookupResult = Result<LookupState, String>;
 
-/// Asks row-level security for several viewers at once; the answers come in the order of the questions.
+/// Queries row-level security for several viewers at once. Results are in the order of the queries.
 ///
 /// # Errors
 ///
-/// When the statement as a whole fails: [`PgError::TimedOut`] if a policy does not come to an end within `limit`.
+/// If the whole statement fails: [`PgError::TimedOut`] if a policy takes longer than `timeout`.
 pub async fn look_up(
     database: &Database,
-    limit: Duration,
-    questions: &[LookupQuery],
+    timeout: Duration,
+    queries: &[LookupQuery],
 ) -> Result<Vec<LookupResult>, PgError> {
-    let roles: Vec<&str> = questions.iter().map(|q| q.principal.role.as_str()).collect();
-    let claims: Vec<&str> = questions.iter().map(|q| &*q.principal.claims).collect();
-    let full: Vec<bool> = questions.iter().map(|q| q.subjects.is_none()).collect();
-    let (follows, follow_ends) = flatten(questions.iter().map(|q| q.follows.as_slice()));
-    let (about, about_ends) = flatten(questions.iter().map(|q| q.subjects.as_deref().unwrap_or_default()));
+    let roles: Vec<&str> = queries.iter().map(|query| query.principal.role.as_str()).collect();
+    let claims: Vec<&str> = queries.iter().map(|query| &*query.principal.claims).collect();
+    let full: Vec<bool> = queries.iter().map(|query| query.subjects.is_none()).collect();
+    let (follows, follow_ends) = flatten(queries.iter().map(|query| query.follows.as_slice()));
+    let (subjects, subject_ends) =
+        flatten(queries.iter().map(|query| query.subjects.as_deref().unwrap_or_default()));
 
     let statement = include_str!("../../../sql/presence/look.sql");
     let params: [&(dyn ToSql + Sync); 7] =
-        [&roles, &claims, &full, &follows, &follow_ends, &about, &about_ends];
-    let rows = database.query_with_timeout(limit, statement, &params).await?;
-    let mut answers: Vec<LookupResult> = questions.iter().map(|_| Ok(LookupState::default())).collect();
+        [&roles, &claims, &full, &follows, &follow_ends, &subjects, &subject_ends];
+    let rows = database.query_with_timeout(timeout, statement, &params).await?;
+    let mut results: Vec<LookupResult> = queries.iter().map(|_| Ok(LookupState::default())).collect();
     for row in &rows {
         let viewer: i32 = row.get("viewer");
-        let answer = usize::try_from(viewer - 1).ok().and_then(|index| answers.get_mut(index));
-        let answer = answer.expect("rollcall.look numbers viewers as they were given");
-        if let Some(state) = row.get::<_, Option<String>>("error") {
-            *answer = Err(state);
+        let result = usize::try_from(viewer - 1).ok().and_then(|index| results.get_mut(index));
+        let result = result.expect("the statement numbers viewers in the order given");
+        if let Some(sqlstate) = row.get::<_, Option<String>>("error") {
+            *result = Err(sqlstate);
             continue;
         }
-        let Ok(LookupState { candidates: sightings, typing_users: typists }) = answer else { continue };
+        let Ok(LookupState { candidates, typing_users }) = result else { continue };
         if let Some(conversation_id) = row.get("conversation_id") {
-            typists.push(TypingUser { conversation_id, user_id: row.get("user_id") });
+            typing_users.push(TypingUser { conversation_id, user_id: row.get("user_id") });
             continue;
         }
-        let seen = row.get::<_, Option<Face>>("face").map(|_| face_from_row(row));
-        let sighting =
-            Candidate { user_id: row.get("user_id"), related: row.get("related"), visible_face: seen };
-        match sightings.iter_mut().find(|earlier| earlier.user_id == sighting.user_id) {
-            // Only a role that bypasses row-level security sees both faces: it gets the trusted one.
-            Some(earlier) => {
-                if sighting.visible_face.as_ref().is_some_and(|seen| seen.face == Face::Trusted) {
-                    *earlier = sighting;
+        let visible_face = row.get::<_, Option<Face>>("face").map(|_| face_from_row(row));
+        let candidate = Candidate { user_id: row.get("user_id"), related: row.get("related"), visible_face };
+        match candidates.iter_mut().find(|previous| previous.user_id == candidate.user_id) {
+            // Only a role that bypasses row-level security sees both faces. It gets the trusted one.
+            Some(previous) => {
+                if candidate.visible_face.as_ref().is_some_and(|face| face.face == Face::Trusted) {
+                    *previous = candidate;
                 }
             }
-            None => sightings.push(sighting),
+            None => candidates.push(candidate),
         }
     }
-    Ok(answers)
+    Ok(results)
 }
 
 fn flatten<'a>(lists: impl Iterator<Item = &'a [UserId]>) -> (Vec<UserId>, Vec<i32>) {
     let (mut all, mut ends) = (Vec::new(), Vec::new());
     for list in lists {
         all.extend_from_slice(list);
-        ends.push(i32::try_from(all.len()).expect("a batch names fewer users than an i32 counts"));
+        ends.push(i32::try_from(all.len()).expect("a batch has fewer than 2^31 users"));
     }
     (all, ends)
 }
@@ -374,15 +368,15 @@ fn flatten<'a>(lists: impl Iterator<Item = &'a [UserId]>) -> (Vec<UserId>, Vec<i
 pub struct ListedPresence {
     /// The face that the caller sees.
     pub face: VersionedFace,
-    /// Typing now, in a conversation shared with the caller.
+    /// Whether the user is typing in a conversation shared with the caller.
     pub is_typing: bool,
 }
 
-/// Presences as the caller may see them: of those named, or of everybody related to the caller.
+/// Presences as the caller may see them: of the given users, or of all users related to the caller.
 ///
 /// # Errors
 ///
-/// When a policy raises, or the database does not answer.
+/// If a policy raises an error or the database does not result.
 pub async fn list(
     database: &Database,
     caller: &Principal,
@@ -395,11 +389,11 @@ pub async fn list(
         .collect())
 }
 
-/// One user as the caller may see them.
+/// The presence of one user as the caller may see it.
 ///
 /// # Errors
 ///
-/// When a policy raises, or the database does not answer.
+/// If a policy raises an error or the database does not result.
 pub async fn summary(
     database: &Database,
     caller: &Principal,
@@ -415,11 +409,11 @@ pub async fn summary(
     }))
 }
 
-/// A user's trusted face, for the server's own eyes: not to be shown to anybody else.
+/// A user's trusted face, for the server itself. Never send it to another user.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not result.
 pub async fn trusted_face(client: &Connection, user: UserId) -> Result<Option<VersionedFace>, PgError> {
     let statement = include_str!("../../../sql/presence/own.sql");
     Ok(client.query_opt(statement, &[&user]).await?.as_ref().map(face_from_row))

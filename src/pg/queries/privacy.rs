@@ -1,4 +1,4 @@
-//! What is kept on the caller's presence: out as JSON, or gone.
+//! Export and erasure of the caller's presence data.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::{
     pg::{Database, PgError},
 };
 
-/// Everything that is kept on the caller's presence: rows by table.
+/// All stored presence data of the caller: rows by table.
 ///
 /// # Errors
 ///
@@ -17,7 +17,7 @@ pub async fn export(database: &Database, caller: &Principal) -> Result<Value, Pg
     Ok(rows.first().map(|row| row.get("data")).unwrap_or_default())
 }
 
-/// Erases it and closes the caller's sockets; returns how many rows went, by table.
+/// Erases the data and closes the caller's sockets. Returns the number of erased rows by table.
 ///
 /// # Errors
 ///

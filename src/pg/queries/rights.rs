@@ -1,55 +1,55 @@
-//! Asking the policies on `realtime.messages` who may use which private channel.
+//! Checks of the policies on `realtime.messages`.
 
 use std::time::Duration;
 
 use crate::pg::{Connection, Database, PgError};
 
-/// One caller's question.
+/// The check of one principal and topic.
 #[derive(Debug, Clone, Copy)]
 pub struct RightsProbe<'a> {
-    /// The channel, without `realtime:`.
+    /// The topic without `realtime:`.
     pub topic: &'a str,
-    /// As which role; need not exist.
+    /// Role of the principal. Need not exist.
     pub role: &'a str,
     /// For `request.jwt.claim.sub`.
     pub sub: Option<&'a str>,
-    /// For `request.jwt.claims`, JSON.
+    /// For `request.jwt.claims`, as JSON.
     pub claims: &'a str,
-    /// For `request.headers`, JSON.
+    /// For `request.headers`, as JSON.
     pub headers: &'a str,
-    /// Whether to ask what it may read.
+    /// Whether to check read rights.
     pub read: bool,
-    /// Whether to ask what it may write.
+    /// Whether to check write rights.
     pub write: bool,
 }
 
-/// What the policies said: the two extensions of each command, where it was asked about.
+/// Result of a check, for the commands that were checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeResult {
-    /// Broadcasts and presence may be read.
+    /// Whether broadcasts and presence may be read.
     pub read: Option<(bool, bool)>,
-    /// Broadcasts and presence may be written.
+    /// Whether broadcasts and presence may be written.
     pub write: Option<(bool, bool)>,
 }
 
-/// Why the policies of one caller gave no answer.
+/// Why a check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeFailure {
-    /// There is no such role, or it may not use the table at all.
-    Refused,
-    /// There is no partition for today.
+    /// The role does not exist or may not use the table.
+    Denied,
+    /// `realtime.messages` has no partition for today.
     NoPartition,
     /// A policy raised this SQLSTATE.
     Raised([u8; 5]),
 }
 
-/// Asks on behalf of some callers at once; one's failure is no other's. Answers come in the order of the questions.
-/// Texts must not hold NUL.
+/// Runs several checks in one statement. A failed check does not affect the others. Results are in the order
+/// of `probes`, whose texts must not contain NUL.
 ///
 /// # Errors
 ///
-/// [`PgError::TimedOut`] when all together took longer than `limit`, [`PgError::Violation`] without a partition for
-/// today, [`PgError::Unavailable`] without a connection.
+/// [`PgError::TimedOut`] if all checks together exceed `limit`, [`PgError::Violation`] without a partition
+/// for today, [`PgError::Unavailable`] without a connection.
 pub async fn probe(
     database: &Database,
     limit: Duration,
@@ -58,11 +58,11 @@ pub async fn probe(
     let mut topics: Vec<&str> = probes.iter().map(|probe| probe.topic).collect();
     topics.sort_unstable();
     topics.dedup();
-    let place = |probe: &RightsProbe<'_>| {
-        let place = topics.binary_search(&probe.topic).expect("each topic is in the list");
-        i32::try_from(place + 1).expect("a batch is small")
+    let position = |probe: &RightsProbe<'_>| {
+        let position = topics.binary_search(&probe.topic).expect("each topic is in the list");
+        i32::try_from(position + 1).expect("a batch is small")
     };
-    let which: Vec<i32> = probes.iter().map(place).collect();
+    let topic_positions: Vec<i32> = probes.iter().map(position).collect();
     let roles: Vec<&str> = probes.iter().map(|probe| probe.role).collect();
     let subs: Vec<Option<&str>> = probes.iter().map(|probe| probe.sub).collect();
     let claims: Vec<&str> = probes.iter().map(|probe| probe.claims).collect();
@@ -73,58 +73,59 @@ pub async fn probe(
         .query_and_roll_back(
             limit,
             include_str!("../../../sql/rights/probe.sql"),
-            &[&topics, &which, &roles, &subs, &claims, &headers, &reads, &writes],
+            &[&topics, &topic_positions, &roles, &subs, &claims, &headers, &reads, &writes],
         )
         .await?;
-    let mut answers = vec![Err(ProbeFailure::Refused); probes.len()];
+    let mut results = vec![Err(ProbeFailure::Denied); probes.len()];
     for row in &rows {
         let caller: i32 = row.get("caller");
         let both = |broadcast: &str, presence: &str| {
             row.get::<_, Option<bool>>(broadcast).zip(row.get::<_, Option<bool>>(presence))
         };
-        let answer = match row.get::<_, Option<&str>>("error") {
+        let result = match row.get::<_, Option<&str>>("error") {
             None => Ok(ProbeResult {
                 read: both("broadcast_read", "presence_read"),
                 write: both("broadcast_write", "presence_write"),
             }),
             // invalid_parameter_value, undefined_object, insufficient_privilege
-            Some("22023" | "42704" | "42501") => Err(ProbeFailure::Refused),
+            Some("22023" | "42704" | "42501") => Err(ProbeFailure::Denied),
             Some("23514") => Err(ProbeFailure::NoPartition),
             Some(state) => Err(ProbeFailure::Raised(state.as_bytes().try_into().unwrap_or(*b"XX000"))),
         };
-        answers[usize::try_from(caller - 1).expect("counted from one")] = answer;
+        results[usize::try_from(caller - 1).expect("counted from one")] = result;
     }
-    Ok(answers)
+    Ok(results)
 }
 
-/// How answers become void.
+/// Traits of the policies that determine when results become outdated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PolicyTraits {
-    /// Changed policies are announced; otherwise their fingerprint has to be compared.
+    /// Policy changes are announced by an event trigger. Otherwise the fingerprint has to be polled.
     pub is_announced: bool,
-    /// Policies look at the time, so that an answer may change by itself.
+    /// Policies depend on the time, so a result may change without an announcement.
     pub is_time_dependent: bool,
 }
 
-/// Learns how answers become void, and sees to it that the tables which policies mention are watched.
+/// Reads the traits of the policies. Without an event trigger it also ensures that the tables in the policies
+/// are watched.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn policy_traits(client: &Connection) -> Result<PolicyTraits, PgError> {
     let row = client.query_one(include_str!("../../../sql/rights/situation.sql"), &[]).await?;
-    let situation = PolicyTraits { is_announced: row.get("announced"), is_time_dependent: row.get("timed") };
-    if !situation.is_announced {
+    let traits = PolicyTraits { is_announced: row.get("announced"), is_time_dependent: row.get("timed") };
+    if !traits.is_announced {
         client.query(include_str!("../../../sql/rights/watch_sources.sql"), &[]).await?;
     }
-    Ok(situation)
+    Ok(traits)
 }
 
-/// What policies depend on in the catalogs, in one number.
+/// Fingerprint of the catalog entries that the policies depend on.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// The database does not respond.
 pub async fn policy_fingerprint(client: &Connection) -> Result<i64, PgError> {
     Ok(client.query_one(include_str!("../../../sql/rights/fingerprint.sql"), &[]).await?.get(0))
 }

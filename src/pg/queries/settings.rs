@@ -18,7 +18,8 @@ pub async fn get(database: &Database, caller: &Principal) -> Result<Settings, Pg
     Ok(settings_from_rows(&rows))
 }
 
-/// Sets some of the caller's settings; what `update` does not name stays, or with `reset` goes back to its default.
+/// Updates the caller's settings. Settings that `update` does not name are kept, or reset to their default with
+/// `reset`.
 ///
 /// # Errors
 ///
@@ -53,7 +54,7 @@ fn settings_from_rows(rows: &[Row]) -> Settings {
     }
 }
 
-/// Who is on the caller's visibility list, in order of entry.
+/// The users on the caller's visibility list, in order of entry.
 ///
 /// # Errors
 ///
@@ -63,7 +64,7 @@ pub async fn visibility_list(database: &Database, caller: &Principal) -> Result<
     Ok(rows.iter().map(|row| row.get("viewer_id")).collect())
 }
 
-/// Makes `users`, and nobody else, the caller's visibility list.
+/// Replaces the caller's visibility list with `users`.
 ///
 /// # Errors
 ///
@@ -77,7 +78,7 @@ pub async fn replace_visibility_list(
     Ok(())
 }
 
-/// Puts a user on the caller's visibility list; false if they were on it.
+/// Adds a user to the caller's visibility list; `false` if the user was on it.
 ///
 /// # Errors
 ///
@@ -91,7 +92,7 @@ pub async fn add_to_visibility_list(
     Ok(!rows.is_empty())
 }
 
-/// Takes a user off the caller's visibility list; false if they were not on it.
+/// Removes a user from the caller's visibility list; `false` if the user was not on it.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Typing, as the caller: row-level security says who may type where and who may see it.
+//! Typing states, as the caller: row-level security decides who may type and who may see it.
 
 use jiff::Timestamp;
 
@@ -8,11 +8,11 @@ use crate::{
     pg::{Connection, Database, PgError},
 };
 
-/// The caller types, or types on.
+/// Starts or refreshes the caller's typing.
 ///
 /// # Errors
 ///
-/// [`PgError::Denied`] where the caller takes no part in the conversation, or there is none.
+/// [`PgError::Denied`] if the caller does not participate in the conversation or it does not exist.
 pub async fn start(
     database: &Database,
     caller: &Principal,
@@ -22,11 +22,11 @@ pub async fn start(
     Ok(())
 }
 
-/// The caller has stopped typing; false where the caller takes no part in the conversation, or there is none.
+/// Ends the caller's typing; `false` if the caller does not participate in the conversation or it does not exist.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn stop(
     database: &Database,
     caller: &Principal,
@@ -37,12 +37,12 @@ pub async fn stop(
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
-/// Who types in a conversation and since when it was told, as far as the caller may see; `None` where the caller
-/// takes no part in it, or there is none.
+/// Users typing in a conversation and their last refresh, as far as the caller may see them. `None` if the caller does
+/// not participate in the conversation or it does not exist.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn list(
     database: &Database,
     caller: &Principal,
@@ -57,11 +57,11 @@ pub async fn list(
     Ok(Some(typing.collect()))
 }
 
-/// Ends typing that was not refreshed; milliseconds until the next is due, `None` when nobody types.
+/// Ends typing that was not refreshed. Returns the milliseconds until the next expiry, `None` if nobody is typing.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database does not answer.
 pub async fn expire(client: &Connection) -> Result<Option<f64>, PgError> {
     let statement = include_str!("../../../sql/typing/expire.sql");
     Ok(client.query_one(statement, &[]).await?.get(0))

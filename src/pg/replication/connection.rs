@@ -1,4 +1,4 @@
-//! One replication connection: made, authenticated, asked simple questions, then in copy-both mode.
+//! A replication connection: connects, authenticates, runs simple queries, then enters copy-both mode.
 
 use std::{io, pin::Pin, time::Duration};
 
@@ -26,12 +26,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::ReplicationError;
 use crate::pg::Connector;
 
-/// Opening a connection, up to the first question.
+/// Maximum time to connect and authenticate.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest message that is read; one row is at most 1 GB in PostgreSQL, and nobody is sent such rows.
+/// Maximum size of a message in bytes. PostgreSQL allows rows of up to 1 GB, but clients are not sent such rows.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
-/// How values are written as text on this connection; `to_jsonb` renders from the same forms.
+/// Text formats of values on this connection; `to_jsonb` uses the same formats.
 const TEXT_FORMAT_PARAMETERS: [(&str, &str); 6] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO"),
@@ -44,19 +44,18 @@ const TEXT_FORMAT_PARAMETERS: [(&str, &str); 6] = [
 trait Transport: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 
-/// A connection that speaks the replication dialect.
+/// A connection in replication mode.
 pub struct ReplicationConnection {
     socket: Pin<Box<dyn Transport>>,
     read_buffer: BytesMut,
 }
 
-/// A message, as far as replication has use for it.
+/// A message from PostgreSQL.
 enum IncomingMessage {
-    /// A piece of the copy stream.
+    /// Payload of a `CopyData` message.
     Data(Bytes),
-    /// The copy stream has begun.
+    /// The copy stream has started (`CopyBothResponse`).
     CopyBothStarted,
-    /// Anything else.
     Other(Message),
 }
 
@@ -64,29 +63,29 @@ impl ReplicationConnection {
     /// Connects for logical replication of the URL's database.
     ///
     /// # Errors
-    /// When the database is out of reach or refuses.
+    /// If the database is unavailable or refuses the connection.
     pub async fn connect(connector: &Connector, purpose: &str) -> Result<Self, ReplicationError> {
         let config = connector.config(purpose);
         match timeout(CONNECT_TIMEOUT, Self::open(&config, connector.tls())).await {
-            Ok(opened) => opened,
+            Ok(result) => result,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
 
     async fn open(config: &Config, tls: MakeRustlsConnect) -> Result<Self, ReplicationError> {
         let socket = connect_any_host(config, tls).await?;
-        let mut wire = Self { socket, read_buffer: BytesMut::with_capacity(16 << 10) };
+        let mut connection = Self { socket, read_buffer: BytesMut::with_capacity(16 << 10) };
         let user =
-            config.get_user().ok_or(ReplicationError::Configuration("the database URL names no user"))?;
+            config.get_user().ok_or(ReplicationError::Configuration("the database URL has no user"))?;
         let mut parameters = TEXT_FORMAT_PARAMETERS.to_vec();
         parameters.extend([("replication", "database"), ("user", user)]);
         parameters.extend(config.get_dbname().map(|name| ("database", name)));
         parameters.extend(config.get_options().map(|options| ("options", options)));
         parameters.extend(config.get_application_name().map(|name| ("application_name", name)));
-        wire.send(|out| frontend::startup_message(parameters.iter().copied(), out)).await?;
-        wire.authenticate(config, user).await?;
-        wire.wait_until_ready(|_| Ok(())).await?;
-        Ok(wire)
+        connection.send(|out| frontend::startup_message(parameters.iter().copied(), out)).await?;
+        connection.authenticate(config, user).await?;
+        connection.wait_until_ready(|_| Ok(())).await?;
+        Ok(connection)
     }
 
     async fn authenticate(&mut self, config: &Config, user: &str) -> Result<(), ReplicationError> {
@@ -109,13 +108,13 @@ impl ReplicationConnection {
             }
             _ => {
                 return Err(ReplicationError::Configuration(
-                    "PostgreSQL asks for a way to log in that is not known here",
+                    "unsupported authentication method; use scram-sha-256, md5 or password in pg_hba.conf",
                 ));
             }
         }
         match self.receive_message().await? {
             Message::AuthenticationOk => Ok(()),
-            _ => Err(ReplicationError::Protocol("the login did not end")),
+            _ => Err(ReplicationError::Protocol("unexpected message during authentication")),
         }
     }
 
@@ -123,32 +122,32 @@ impl ReplicationConnection {
         &mut self,
         config: &Config,
         password: &[u8],
-        offered: &[String],
+        mechanisms: &[String],
     ) -> Result<(), ReplicationError> {
-        if !offered.iter().any(|name| name == sasl::SCRAM_SHA_256)
+        if !mechanisms.iter().any(|name| name == sasl::SCRAM_SHA_256)
             || config.get_channel_binding() == ChannelBinding::Require
         {
             return Err(ReplicationError::Configuration(
-                "replication logs in with SCRAM-SHA-256 without channel binding only",
+                "replication supports only SCRAM-SHA-256 without channel binding",
             ));
         }
         let mut scram = sasl::ScramSha256::new(password, sasl::ChannelBinding::unsupported());
         self.send(|out| frontend::sasl_initial_response(sasl::SCRAM_SHA_256, scram.message(), out)).await?;
         let Message::AuthenticationSaslContinue(body) = self.receive_message().await? else {
-            return Err(ReplicationError::Protocol("SCRAM did not go on"));
+            return Err(ReplicationError::Protocol("expected a SCRAM challenge"));
         };
         scram.update(body.data())?;
         self.send(|out| frontend::sasl_response(scram.message(), out)).await?;
         let Message::AuthenticationSaslFinal(body) = self.receive_message().await? else {
-            return Err(ReplicationError::Protocol("SCRAM did not end"));
+            return Err(ReplicationError::Protocol("expected the final SCRAM message"));
         };
         Ok(scram.finish(body.data())?)
     }
 
-    /// Asks a simple question and returns its rows as text.
+    /// Runs a simple query and returns its rows as text.
     ///
     /// # Errors
-    /// When PostgreSQL refuses or the connection breaks.
+    /// If PostgreSQL reports an error or the connection breaks.
     pub async fn query(&mut self, text: &str) -> Result<Vec<Vec<Option<String>>>, ReplicationError> {
         self.send(|out| frontend::query(text, out)).await?;
         let mut rows = Vec::new();
@@ -165,17 +164,17 @@ impl ReplicationConnection {
         Ok(rows)
     }
 
-    /// Sends a command that begins a copy in both directions.
+    /// Sends a command that starts copy-both mode.
     ///
     /// # Errors
-    /// When PostgreSQL refuses or the connection breaks.
+    /// If PostgreSQL reports an error or the connection breaks.
     pub async fn copy_both(&mut self, command: &str) -> Result<(), ReplicationError> {
         self.send(|out| frontend::query(command, out)).await?;
         loop {
             match self.receive().await? {
                 IncomingMessage::CopyBothStarted => return Ok(()),
                 IncomingMessage::Data(_) => {
-                    return Err(ReplicationError::Protocol("data before the copy began"));
+                    return Err(ReplicationError::Protocol("data before the start of the copy stream"));
                 }
                 IncomingMessage::Other(Message::ErrorResponse(body)) => return Err(server_error(&body)),
                 IncomingMessage::Other(_) => {}
@@ -183,10 +182,10 @@ impl ReplicationConnection {
         }
     }
 
-    /// The next piece of the copy stream. Safe to drop and call again.
+    /// Waits for the next `CopyData` payload. Cancel-safe.
     ///
     /// # Errors
-    /// When the stream ends, by PostgreSQL's will or by accident.
+    /// If the stream ends or the connection breaks.
     pub async fn receive_data(&mut self) -> Result<Bytes, ReplicationError> {
         loop {
             match self.receive().await? {
@@ -200,10 +199,10 @@ impl ReplicationConnection {
         }
     }
 
-    /// A piece of the copy stream that is here already.
+    /// Returns the next `CopyData` payload that is already buffered, if any.
     ///
     /// # Errors
-    /// As [`Self::data`].
+    /// As for [`Self::receive_data`].
     pub fn buffered_data(&mut self) -> Result<Option<Bytes>, ReplicationError> {
         loop {
             match self.parse_buffered()? {
@@ -217,17 +216,17 @@ impl ReplicationConnection {
         }
     }
 
-    /// Sends a piece of the copy stream.
+    /// Sends a `CopyData` message.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// If the connection breaks.
     pub async fn send_data(&mut self, data: &[u8]) -> Result<(), ReplicationError> {
         self.send(|out| frontend::CopyData::new(data).map(|data| data.write(out))).await
     }
 
-    /// Says good-bye.
+    /// Ends the copy stream and closes the connection; waits at most one second.
     pub async fn close(mut self) {
-        let farewell = async {
+        let closing = async {
             self.send(|out| {
                 frontend::copy_done(out);
                 frontend::terminate(out);
@@ -237,7 +236,7 @@ impl ReplicationConnection {
             self.socket.shutdown().await?;
             Ok::<_, ReplicationError>(())
         };
-        drop(timeout(Duration::from_secs(1), farewell).await);
+        drop(timeout(Duration::from_secs(1), closing).await);
     }
 
     async fn send(
@@ -252,21 +251,22 @@ impl ReplicationConnection {
 
     async fn wait_until_ready(
         &mut self,
-        mut take: impl FnMut(&Message) -> Result<(), ReplicationError>,
+        mut on_message: impl FnMut(&Message) -> Result<(), ReplicationError>,
     ) -> Result<(), ReplicationError> {
-        let mut refused = None;
+        let mut error_response = None;
         loop {
             match self.receive_message().await {
-                Ok(Message::ReadyForQuery(_)) => return refused.map_or(Ok(()), Err),
-                Ok(message) => take(&message)?,
-                // During a login no ReadyForQuery follows; then the connection ends, and that is why.
-                Err(error @ ReplicationError::Server { .. }) => refused = Some(error),
-                Err(error) => return Err(refused.unwrap_or(error)),
+                Ok(Message::ReadyForQuery(_)) => return error_response.map_or(Ok(()), Err),
+                Ok(message) => on_message(&message)?,
+                // During authentication no `ReadyForQuery` follows an error: the connection ends, and the error is
+                // the reason.
+                Err(error @ ReplicationError::Server { .. }) => error_response = Some(error),
+                Err(error) => return Err(error_response.unwrap_or(error)),
             }
         }
     }
 
-    /// The next message that is no notice and no error.
+    /// Waits for the next message that is not a notice; an error response is returned as an error.
     async fn receive_message(&mut self) -> Result<Message, ReplicationError> {
         loop {
             match self.receive().await? {
@@ -274,13 +274,13 @@ impl ReplicationConnection {
                 IncomingMessage::Other(Message::NoticeResponse(_) | Message::ParameterStatus(_)) => {}
                 IncomingMessage::Other(message) => return Ok(message),
                 IncomingMessage::Data(_) | IncomingMessage::CopyBothStarted => {
-                    return Err(ReplicationError::Protocol("an answer was expected"));
+                    return Err(ReplicationError::Protocol("copy data outside of the copy stream"));
                 }
             }
         }
     }
 
-    /// Safe to drop: what was read stays in the inbox.
+    /// Cancel-safe: bytes that were read stay in the buffer.
     async fn receive(&mut self) -> Result<IncomingMessage, ReplicationError> {
         loop {
             if let Some(incoming) = self.parse_buffered()? {
@@ -295,17 +295,18 @@ impl ReplicationConnection {
 
     fn parse_buffered(&mut self) -> Result<Option<IncomingMessage>, ReplicationError> {
         let Some(header) = Header::parse(&self.read_buffer)? else { return Ok(None) };
-        let length =
-            usize::try_from(header.len()).map_err(|_| ReplicationError::Protocol("a negative length"))? + 1;
+        let length = usize::try_from(header.len())
+            .map_err(|_| ReplicationError::Protocol("negative message length"))?
+            + 1;
         if length > MAX_MESSAGE_BYTES {
-            return Err(ReplicationError::Protocol("a message is larger than a row may be"));
+            return Err(ReplicationError::Protocol("message exceeds 256 MiB"));
         }
         if self.read_buffer.len() < length {
             self.read_buffer.reserve(length - self.read_buffer.len());
             return Ok(None);
         }
         Ok(match header.tag() {
-            // `postgres-protocol` does not know the first, and the second deserves no copy.
+            // `postgres-protocol` does not support `W`, and would copy the payload of `d`.
             b'W' => {
                 self.read_buffer.advance(length);
                 Some(IncomingMessage::CopyBothStarted)
@@ -334,31 +335,31 @@ fn server_error(body: &ErrorResponseBody) -> ReplicationError {
     ReplicationError::Server { code, message }
 }
 
-/// Tries the URL's hosts in turn.
+/// Tries the URL's hosts in order.
 async fn connect_any_host(
     config: &Config,
     mut tls: MakeRustlsConnect,
 ) -> Result<Pin<Box<dyn Transport>>, ReplicationError> {
-    let mut last = ReplicationError::Configuration("the database URL names no host");
-    for (place, host) in config.get_hosts().iter().enumerate() {
+    let mut last_error = ReplicationError::Configuration("the database URL has no host");
+    for (index, host) in config.get_hosts().iter().enumerate() {
         let port = match config.get_ports() {
             [] => 5432,
             [one] => *one,
-            ports => ports.get(place).copied().unwrap_or(5432),
+            ports => ports.get(index).copied().unwrap_or(5432),
         };
-        let opened = match host {
+        let result = match host {
             Host::Unix(dir) => UnixStream::connect(dir.join(format!(".s.PGSQL.{port}")))
                 .await
                 .map(|socket| Box::pin(socket) as Pin<Box<dyn Transport>>)
                 .map_err(ReplicationError::from),
             Host::Tcp(name) => connect_tcp(config, name, port, &mut tls).await,
         };
-        match opened {
+        match result {
             Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
+            Err(error) => last_error = error,
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
 async fn connect_tcp(
@@ -384,7 +385,9 @@ async fn connect_tcp(
         return if config.get_ssl_mode() == SslMode::Prefer {
             Ok(Box::pin(socket))
         } else {
-            Err(ReplicationError::Configuration("the server does not encrypt, and sslmode asks for it"))
+            Err(ReplicationError::Configuration(
+                "sslmode requires encryption, but the server does not support it",
+            ))
         };
     }
     let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(tls, name).map_err(io::Error::other)?;

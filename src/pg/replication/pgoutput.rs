@@ -1,4 +1,4 @@
-//! The messages of the output plugin `pgoutput`, version 1 of its protocol.
+//! Decodes the messages of the output plugin `pgoutput`, protocol version 1.
 
 use std::sync::Arc;
 
@@ -6,45 +6,41 @@ use bytes::{Buf, Bytes};
 
 use super::{Lsn, ReplicationError};
 
-/// Microseconds from 1970 to 2000, the year in which PostgreSQL's clock begins.
+/// Microseconds from 1970 to 2000, the epoch of PostgreSQL's timestamps.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
-/// By what an old row is known.
+/// Replica identity of a table: which columns of an old row are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplicaIdentity {
-    /// Its primary key.
+    /// Old rows have the columns of the primary key.
     Default,
-    /// Nothing.
+    /// Old rows are not logged.
     Nothing,
-    /// All columns.
+    /// Old rows have all columns.
     Full,
-    /// A unique index.
+    /// Old rows have the columns of a unique index.
     Index,
 }
 
 /// A column of a published table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
     pub name: Box<str>,
-    /// The `pg_type.oid` of its type.
+    /// `pg_type.oid` of the column's type.
     pub type_oid: u32,
-    /// Its type's modifier, -1 for none.
+    /// Type modifier; -1 if there is none.
     pub type_modifier: i32,
-    /// Whether it belongs to the replica identity.
+    /// Whether the column belongs to the replica identity.
     pub in_identity: bool,
 }
 
-/// A published table, as it was when the changes after it were made.
+/// A published table, as it was when the changes that follow were made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
-    /// Its `pg_class.oid`.
+    /// `pg_class.oid` of the table.
     pub oid: u32,
-    /// Its schema.
     pub schema: Box<str>,
-    /// Its name.
     pub table: Box<str>,
-    /// What old rows carry.
     pub identity: ReplicaIdentity,
     /// The published columns, in the table's order.
     pub columns: Box<[Column]>,
@@ -53,16 +49,16 @@ pub struct Relation {
 /// A value in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cell {
-    /// NULL.
+    /// The value is NULL.
     Null,
-    /// Stored out of line and not touched by the update: not in the log.
+    /// A TOASTed value that the update did not change; it is not in the WAL.
     Unchanged,
     /// The text of the type's output function; valid UTF-8.
     Text(Bytes),
 }
 
 impl Cell {
-    /// The text, if there is one.
+    /// The text; `None` for NULL and unchanged values.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -72,93 +68,81 @@ impl Cell {
     }
 }
 
-/// The cells of a row, in the order of [`Relation::columns`].
+/// The values of a row, in the order of [`Relation::columns`].
 pub type Row = Box<[Cell]>;
 
-/// What was done to a row.
+/// The operation of a row change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// It appeared.
     Insert {
-        /// The row.
         new: Row,
     },
-    /// It changed.
     Update {
-        /// The old row as far as the log has it: only with full identity, or where its identity changed.
+        /// The old row: all columns if the replica identity is full, its key columns if they changed, else `None`.
         old: Option<Row>,
-        /// The row.
         new: Row,
     },
-    /// It went.
     Delete {
-        /// The old row's identity; everything else is null unless the identity is full.
+        /// The columns of the old row's replica identity; all other columns are NULL.
         old: Row,
     },
 }
 
-/// One change of one row.
+/// A decoded row change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedChange {
-    /// Of which table.
     pub relation: Arc<Relation>,
-    /// What was done.
     pub operation: Operation,
 }
 
 /// A message of the plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// A transaction's changes begin; it is committed.
+    /// Start of a committed transaction.
     Begin {
-        /// Its id, without the epoch.
+        /// Transaction ID without the epoch.
         xid: u32,
-        /// When it was committed, in microseconds since 1970.
+        /// Commit time in microseconds since 1970.
         committed_at_us: i64,
     },
-    /// The transaction's changes have all been sent; the log goes on here.
+    /// End of the transaction.
     Commit {
-        /// Where the log goes on.
+        /// WAL position after the transaction.
         end: Lsn,
     },
-    /// A table, before the first change to it.
+    /// A table, sent before its first change.
     Relation(Relation),
-    /// A row appeared.
     Insert {
-        /// The table's oid.
+        /// OID of the table.
         relation: u32,
-        /// The row.
         new: Row,
     },
-    /// A row changed.
     Update {
-        /// The table's oid.
+        /// OID of the table.
         relation: u32,
         /// See [`Operation::Update`].
         old: Option<Row>,
-        /// The row.
         new: Row,
     },
-    /// A row went.
     Delete {
-        /// The table's oid.
+        /// OID of the table.
         relation: u32,
         /// See [`Operation::Delete`].
         old: Row,
     },
-    /// Tables were emptied, a message was logged, an origin or a type was named: nothing that is told.
+    /// TRUNCATE, a logical message, an origin or a type; ignored.
     Other,
 }
 
-/// Reads one message.
+/// Decodes one message.
 ///
 /// # Errors
-/// When the bytes are no message of version 1.
+/// If the bytes are not a message of protocol version 1.
 pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
     let mut input = MessageReader(bytes);
     Ok(match input.u8()? {
         b'B' => {
-            input.u64()?; // Where the commit record is; the end is in the commit.
+            input.u64()?; // Position of the commit record; `Commit` has the end of the transaction.
             let committed_at_us = input.i64()? + POSTGRES_EPOCH_US;
             Message::Begin { xid: input.u32()?, committed_at_us }
         }
@@ -182,19 +166,19 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
                     Some(old)
                 }
                 b'N' => None,
-                _ => return Err(ReplicationError::Protocol("an update without a row")),
+                _ => return Err(ReplicationError::Protocol("an update without a new row")),
             };
             Message::Update { relation, old, new: read_row(&mut input)? }
         }
         b'D' => {
             let relation = input.u32()?;
             if !matches!(input.u8()?, b'K' | b'O') {
-                return Err(ReplicationError::Protocol("a delete without a row"));
+                return Err(ReplicationError::Protocol("a delete without an old row"));
             }
             Message::Delete { relation, old: read_row(&mut input)? }
         }
         b'T' | b'O' | b'Y' | b'M' => Message::Other,
-        _ => return Err(ReplicationError::Protocol("a message of an unknown kind")),
+        _ => return Err(ReplicationError::Protocol("unknown message type")),
     })
 }
 
@@ -207,7 +191,7 @@ fn read_relation(input: &mut MessageReader) -> Result<Relation, ReplicationError
         b'n' => ReplicaIdentity::Nothing,
         b'f' => ReplicaIdentity::Full,
         b'i' => ReplicaIdentity::Index,
-        _ => return Err(ReplicationError::Protocol("a table with an unknown identity")),
+        _ => return Err(ReplicationError::Protocol("unknown replica identity")),
     };
     let column = |input: &mut MessageReader| {
         let in_identity = input.u8()? & 1 == 1;
@@ -230,10 +214,10 @@ fn read_row(input: &mut MessageReader) -> Result<Row, ReplicationError> {
                 let length = input.u32()? as usize;
                 let bytes = input.take(length)?;
                 std::str::from_utf8(&bytes)
-                    .map_err(|_| ReplicationError::Protocol("a text that is not UTF-8"))?;
+                    .map_err(|_| ReplicationError::Protocol("a value that is not UTF-8"))?;
                 Cell::Text(bytes)
             }
-            _ => return Err(ReplicationError::Protocol("a value of an unknown kind")),
+            _ => return Err(ReplicationError::Protocol("unknown value type")),
         })
     };
     (0..input.u16()?).map(|_| cell(input)).collect()
@@ -244,7 +228,7 @@ struct MessageReader(Bytes);
 impl MessageReader {
     fn take(&mut self, length: usize) -> Result<Bytes, ReplicationError> {
         if self.0.len() < length {
-            return Err(ReplicationError::Protocol("a message ends early"));
+            return Err(ReplicationError::Protocol("truncated message"));
         }
         Ok(self.0.split_to(length))
     }
@@ -270,11 +254,7 @@ impl MessageReader {
     }
 
     fn expect_byte(&mut self, expected: u8) -> Result<(), ReplicationError> {
-        if self.u8()? == expected {
-            Ok(())
-        } else {
-            Err(ReplicationError::Protocol("a row in the wrong place"))
-        }
+        if self.u8()? == expected { Ok(()) } else { Err(ReplicationError::Protocol("expected a new row")) }
     }
 
     fn c_string(&mut self) -> Result<Box<str>, ReplicationError> {
@@ -282,7 +262,7 @@ impl MessageReader {
             .0
             .iter()
             .position(|&byte| byte == 0)
-            .ok_or(ReplicationError::Protocol("a name without an end"))?;
+            .ok_or(ReplicationError::Protocol("unterminated name"))?;
         let name = self.take(end)?;
         self.0.advance(1);
         let name =

@@ -1,4 +1,4 @@
-//! A slot and its stream.
+//! A replication slot and its stream.
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
@@ -12,42 +12,41 @@ use super::{
 };
 use crate::pg::Connector;
 
-/// How often PostgreSQL is told how far we are, asked or not. It gives up after `wal_sender_timeout` (60 s).
+/// Interval of status messages to PostgreSQL, which ends the connection after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
-/// A stream that says nothing for so long is dead: PostgreSQL asks for a sign of life every 30 s.
+/// Maximum time without a message. PostgreSQL sends a keepalive every 30 s.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Microseconds from 1970 to 2000.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
-/// How long a slot lives.
+/// Lifetime of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotKind {
-    /// As long as its connection. Leaves nothing behind, and loses its place when PostgreSQL restarts.
+    /// Ends with its connection. Its position is lost when the connection breaks or PostgreSQL restarts.
     Temporary,
-    /// Until it is dropped. Keeps its place, and so the log since, for a server that is away.
+    /// Exists until it is dropped. Retains its position and the WAL since then.
     Persistent,
 }
 
-/// Something in the stream.
+/// Event of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// A committed transaction's changes begin.
+    /// Start of a committed transaction.
     Begin {
-        /// Its id, without the epoch.
+        /// Transaction ID without the epoch.
         xid: u32,
-        /// When it was committed, in microseconds since 1970.
+        /// Commit time in microseconds since 1970.
         committed_at_us: i64,
     },
-    /// One change of one row.
     Change(DecodedChange),
-    /// The transaction's changes have all been seen.
+    /// All changes of the transaction have been returned.
     Commit {
-        /// Acknowledge this once they have been dealt with.
+        /// Position to acknowledge once the changes are processed.
         end: Lsn,
     },
-    /// Nothing for us happened up to here.
+    /// No change for this stream up to a position.
     Idle {
-        /// May be acknowledged if everything before has been.
+        /// Position to acknowledge if all earlier changes are processed.
         end: Lsn,
     },
 }
@@ -60,113 +59,114 @@ pub struct ReplicationStream {
     received: Lsn,
     server_wal_end: Lsn,
     acknowledged: Lsn,
-    /// The next unasked-for status is due.
+    /// When the next status message is sent.
     status_due: Instant,
     last_received_at: Instant,
 }
 
 impl ReplicationStream {
-    /// Makes the slot and starts: changes committed after this returned arrive. A persistent slot that is there, with
-    /// nobody reading from it, is made anew.
+    /// Creates the slot and starts the stream: changes that are committed after this returns arrive. An inactive
+    /// persistent slot of the same name is dropped and created again.
     ///
     /// # Errors
-    /// When the database is out of reach, has no slot or walsender left, the role may not replicate, or somebody else
-    /// reads from the slot.
+    /// If the database is unavailable, no slot or walsender is free, the role may not replicate, or another
+    /// connection reads from the slot.
     pub async fn create(
         connector: &Connector,
         slot: &str,
         kind: SlotKind,
         publication: &str,
     ) -> Result<Self, ReplicationError> {
-        let mut wire = ReplicationConnection::connect(connector, "changes").await?;
+        let mut connection = ReplicationConnection::connect(connector, "changes").await?;
         let temporary = if kind == SlotKind::Temporary { "TEMPORARY " } else { "" };
         let create = format!(
             "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'nothing')",
             quote_identifier(slot)
         );
-        let rows = match wire.query(&create).await {
+        let rows = match connection.query(&create).await {
             Ok(rows) => rows,
             Err(ReplicationError::Server { code, .. }) if code == "42710" && kind == SlotKind::Persistent => {
-                wire.query(&format!("DROP_REPLICATION_SLOT {}", quote_identifier(slot))).await?;
-                wire.query(&create).await?
+                connection.query(&format!("DROP_REPLICATION_SLOT {}", quote_identifier(slot))).await?;
+                connection.query(&create).await?
             }
             Err(error) => return Err(error),
         };
-        // What came before is nobody's lag.
-        let begun = rows.first().and_then(|row| Lsn::parse(row.get(1)?.as_deref()?));
-        let begun = begun.ok_or(ReplicationError::Protocol("a slot without a place in the log"))?;
-        Self::start(wire, slot, publication, begun).await
+        // WAL before the slot's creation does not count as lag.
+        let start_lsn = rows.first().and_then(|row| Lsn::parse(row.get(1)?.as_deref()?));
+        let start_lsn =
+            start_lsn.ok_or(ReplicationError::Protocol("the created slot has no WAL position"))?;
+        Self::start(connection, slot, publication, start_lsn).await
     }
 
-    /// Goes on with a persistent slot behind what has been dealt with.
+    /// Resumes a persistent slot after the position up to which changes were processed.
     ///
     /// # Errors
-    /// When the database is out of reach, the slot has gone or lost its place, or somebody else reads from it.
+    /// If the database is unavailable, the slot was dropped or invalidated, or another connection reads from it.
     pub async fn resume(
         connector: &Connector,
         slot: &str,
         publication: &str,
-        dealt_with: Lsn,
+        processed_up_to: Lsn,
     ) -> Result<Self, ReplicationError> {
-        let wire = ReplicationConnection::connect(connector, "changes").await?;
-        Self::start(wire, slot, publication, dealt_with).await
+        let connection = ReplicationConnection::connect(connector, "changes").await?;
+        Self::start(connection, slot, publication, processed_up_to).await
     }
 
     async fn start(
-        mut wire: ReplicationConnection,
+        mut connection: ReplicationConnection,
         slot: &str,
         publication: &str,
-        begun: Lsn,
+        start_lsn: Lsn,
     ) -> Result<Self, ReplicationError> {
         let start = format!(
-            "START_REPLICATION SLOT {} LOGICAL {begun} (proto_version '1', publication_names {})",
+            "START_REPLICATION SLOT {} LOGICAL {start_lsn} (proto_version '1', publication_names {})",
             quote_identifier(slot),
             quote_literal(&quote_identifier(publication)),
         );
-        wire.copy_both(&start).await?;
+        connection.copy_both(&start).await?;
         let now = Instant::now();
         Ok(Self {
-            connection: wire,
+            connection,
             relations: HashMap::new(),
             in_transaction: false,
-            received: begun,
-            server_wal_end: begun,
-            acknowledged: begun,
+            received: start_lsn,
+            server_wal_end: start_lsn,
+            acknowledged: start_lsn,
             status_due: now + STATUS_INTERVAL,
             last_received_at: now,
         })
     }
 
-    /// Forgets a persistent slot, so that it does not hold the log back any more.
+    /// Drops a persistent slot so that it does not retain WAL. A slot that does not exist is not an error.
     ///
     /// # Errors
-    /// When the database is out of reach or refuses; not when there is no such slot.
+    /// If the database is unavailable or refuses.
     pub async fn drop_slot(connector: &Connector, slot: &str) -> Result<(), ReplicationError> {
-        let mut wire = ReplicationConnection::connect(connector, "changes").await?;
-        match wire.query(&format!("DROP_REPLICATION_SLOT {} WAIT", quote_identifier(slot))).await {
+        let mut connection = ReplicationConnection::connect(connector, "changes").await?;
+        match connection.query(&format!("DROP_REPLICATION_SLOT {} WAIT", quote_identifier(slot))).await {
             Ok(_) => Ok(()),
             Err(ReplicationError::Server { code, .. }) if code == "42704" => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The next event. Answers PostgreSQL's questions on the way. Safe to drop and call again.
+    /// Waits for the next event and replies to keepalives meanwhile. Cancel-safe.
     ///
     /// # Errors
-    /// When the stream ends.
+    /// If the stream ends.
     pub async fn next_event(&mut self) -> Result<StreamEvent, ReplicationError> {
         loop {
             if let Some(event) = self.buffered_event().await? {
                 return Ok(event);
             }
-            let silent_at = self.last_received_at + RECEIVE_TIMEOUT;
-            match timeout_at(self.status_due.min(silent_at), self.connection.receive_data()).await {
+            let receive_deadline = self.last_received_at + RECEIVE_TIMEOUT;
+            match timeout_at(self.status_due.min(receive_deadline), self.connection.receive_data()).await {
                 Ok(bytes) => {
                     if let Some(event) = self.handle_data(bytes?).await? {
                         return Ok(event);
                     }
                 }
-                Err(_) if Instant::now() >= silent_at => {
+                Err(_) if Instant::now() >= receive_deadline => {
                     return Err(io::Error::from(io::ErrorKind::TimedOut).into());
                 }
                 Err(_) => self.send_status().await?,
@@ -174,10 +174,10 @@ impl ReplicationStream {
         }
     }
 
-    /// An event that has arrived already, without waiting for one.
+    /// Returns the next event that is already buffered, if any.
     ///
     /// # Errors
-    /// When the stream ends.
+    /// If the stream ends.
     pub async fn buffered_event(&mut self) -> Result<Option<StreamEvent>, ReplicationError> {
         while let Some(bytes) = self.connection.buffered_data()? {
             if let Some(event) = self.handle_data(bytes).await? {
@@ -187,27 +187,28 @@ impl ReplicationStream {
         Ok(None)
     }
 
-    /// Everything up to here has been dealt with. Told to PostgreSQL with the next status.
+    /// Records that all changes up to `end` are processed. The next status message reports it.
     pub fn acknowledge(&mut self, end: Lsn) {
         self.acknowledged = self.acknowledged.max(end);
     }
 
-    /// Up to where everything has been dealt with; at first where the stream begins.
+    /// The position up to which all changes are processed; initially the start of the stream.
     #[must_use]
     pub const fn acknowledged(&self) -> Lsn {
         self.acknowledged
     }
 
-    /// Bytes of log that PostgreSQL keeps for us.
+    /// Bytes of WAL that PostgreSQL retains for this stream.
     #[must_use]
     pub fn lag_bytes(&self) -> u64 {
         self.server_wal_end.max(self.received).0.saturating_sub(self.acknowledged.0)
     }
 
-    /// Tells PostgreSQL how far we are. [`Self::next`] does so by itself; who does not call it for seconds calls this.
+    /// Sends a status message. [`Self::next_event`] sends it at every interval; a caller that does not poll it for
+    /// seconds must call this.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// If the connection breaks.
     pub async fn send_status(&mut self) -> Result<(), ReplicationError> {
         self.status_due = Instant::now() + STATUS_INTERVAL;
         let now_us = jiff::Timestamp::now().as_microsecond() - POSTGRES_EPOCH_US;
@@ -221,14 +222,14 @@ impl ReplicationStream {
         self.connection.send_data(&status).await
     }
 
-    /// Ends the stream, and a temporary slot with it.
+    /// Ends the stream, and with it a temporary slot.
     pub async fn close(self) {
         self.connection.close().await;
     }
 
     async fn handle_data(&mut self, mut bytes: Bytes) -> Result<Option<StreamEvent>, ReplicationError> {
         self.last_received_at = Instant::now();
-        let short = ReplicationError::Protocol("a piece of the stream ends early");
+        let malformed = ReplicationError::Protocol("truncated or unknown stream message");
         match bytes.first() {
             Some(b'w') if bytes.len() >= 25 => {
                 bytes.advance(1);
@@ -247,7 +248,7 @@ impl ReplicationStream {
                 }
                 Ok((!self.in_transaction).then_some(StreamEvent::Idle { end }))
             }
-            _ => Err(short),
+            _ => Err(malformed),
         }
     }
 
@@ -271,15 +272,17 @@ impl ReplicationStream {
             Message::Delete { relation, old } => (relation, Operation::Delete { old }),
         };
         let relation =
-            self.relations.get(&oid).ok_or(ReplicationError::Protocol("a change of an unnamed table"))?;
-        let whole = |row: &[_]| row.len() == relation.columns.len();
+            self.relations.get(&oid).ok_or(ReplicationError::Protocol("a change of an unknown table"))?;
+        let has_all_columns = |row: &[_]| row.len() == relation.columns.len();
         let fits = match &operation {
-            Operation::Insert { new } => whole(new),
-            Operation::Update { old, new } => whole(new) && old.as_deref().is_none_or(whole),
-            Operation::Delete { old } => whole(old),
+            Operation::Insert { new } => has_all_columns(new),
+            Operation::Update { old, new } => {
+                has_all_columns(new) && old.as_deref().is_none_or(has_all_columns)
+            }
+            Operation::Delete { old } => has_all_columns(old),
         };
         if !fits {
-            return Err(ReplicationError::Protocol("a row that is not its table's"));
+            return Err(ReplicationError::Protocol("a row with the wrong number of columns"));
         }
         Ok(Some(StreamEvent::Change(DecodedChange { relation: Arc::clone(relation), operation })))
     }

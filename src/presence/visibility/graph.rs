@@ -1,8 +1,8 @@
 //! Viewers, subjects, and the edges between them.
 //!
-//! A **viewer** is a connection with its caller. It has an **edge** to everybody it is interested in (its relations,
-//! and whom it follows): which face row-level security showed it last, and which state of that face it was told.
-//! Plain data: what to tell whom is returned, and the pump passes it on.
+//! A **viewer** is a connection with its principal. It has an **edge** to each user it is interested in (its relations
+//! and the users it follows). An edge stores the face that row-level security showed last and the state of that face
+//! that was delivered. Plain data: methods return the updates to deliver, and the task delivers them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,31 +18,29 @@ use crate::{
     pg::queries::presence::{Invalidation, LookupState, TypingRecord, VersionedFace},
 };
 
-/// Subjects of one viewer that are asked about one by one; past it, all are.
+/// Maximum number of subjects looked up individually for one viewer; above it, all are.
 const MAX_SCOPE_SUBJECTS: usize = 500;
 
-/// Something to be told.
+/// A message to deliver.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GraphUpdate {
-    /// The first thing that a viewer hears.
+    /// The initial state of a viewer.
     InitialState(ConnId, Vec<Arc<Presence>>),
-    /// To this viewer nobody is visible, because its policies raise.
+    /// A policy raised an error, so this viewer sees no users.
     VisibilityFailed(ConnId),
-    /// Somebody types, or has stopped, to everybody who may see it.
+    /// A typing state, to all viewers that may see it.
     Typing(TypingState, Vec<ConnId>),
-    /// A state, to everybody who sees it in this shape.
+    /// A presence, to all viewers that see it in this form.
     Presence(Arc<Presence>, Vec<ConnId>),
 }
 
-/// About whom a viewer must be asked.
+/// The subjects to look up for a viewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum RecheckScope {
-    /// Nobody.
     #[default]
     Empty,
-    /// These.
     Subjects(HashSet<UserId>),
-    /// Everybody that the viewer is interested in, or would be.
+    /// All subjects of the viewer, including possible new ones.
     All,
 }
 
@@ -55,9 +53,9 @@ impl RecheckScope {
         match self {
             Self::All => {}
             Self::Empty => *self = Self::Subjects(subjects.iter().copied().collect()),
-            Self::Subjects(known) => known.extend(subjects),
+            Self::Subjects(scope) => scope.extend(subjects),
         }
-        if matches!(self, Self::Subjects(known) if known.len() > MAX_SCOPE_SUBJECTS) {
+        if matches!(self, Self::Subjects(scope) if scope.len() > MAX_SCOPE_SUBJECTS) {
             *self = Self::All;
         }
     }
@@ -65,7 +63,7 @@ impl RecheckScope {
     fn contains(&self, subject: UserId) -> bool {
         match self {
             Self::Empty => false,
-            Self::Subjects(known) => known.contains(&subject),
+            Self::Subjects(scope) => scope.contains(&subject),
             Self::All => true,
         }
     }
@@ -75,22 +73,22 @@ impl RecheckScope {
     }
 }
 
-/// A viewer's place; stale once the viewer is gone.
+/// A viewer's index with an epoch; stale once the viewer is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ViewerKey {
     index: u32,
     epoch: u32,
 }
 
-/// A subject's place. Four bytes an edge instead of sixteen.
+/// A subject's index. 4 bytes per edge instead of 16.
 type SubjectIndex = u32;
 
 #[derive(Debug, Clone, Copy)]
 struct Edge {
     subject: SubjectIndex,
-    /// What row-level security showed last; `None` where it shows nothing.
+    /// The face that row-level security showed last; `None` if it shows none.
     face: Option<Face>,
-    /// The state that the viewer was told; `None` where it believes in nobody.
+    /// The face and version delivered last; `None` if none is shown to the client.
     delivered: Option<(Face, i64)>,
 }
 
@@ -99,15 +97,15 @@ struct Viewer {
     user: UserId,
     principal: Principal,
     follows: Vec<UserId>,
-    /// By subject.
+    /// Sorted by subject, for binary search.
     edges: Vec<Edge>,
-    /// Who was told to be typing.
+    /// Users whose typing was delivered to the viewer.
     typing_users: SmallVec<[TypingUser; 1]>,
-    /// Has heard the initial state.
+    /// Whether the initial state was delivered.
     has_initial_state: bool,
-    /// Nothing is delivered on these before they have been asked about.
+    /// Subjects to look up. Nothing is delivered about them before.
     invalid: RecheckScope,
-    /// Being asked about right now; void as well.
+    /// Subjects of the lookup in flight; also invalid.
     in_flight: RecheckScope,
 }
 
@@ -123,19 +121,19 @@ impl Viewer {
 
 struct Subject {
     id: UserId,
-    /// Viewers with an edge to it.
+    /// Viewers with an edge to this subject.
     watchers: Vec<u32>,
 }
 
 #[derive(Default)]
 struct TypingEntry {
-    /// Viewers that were told.
+    /// Viewers that received the typing state.
     delivered_to: SmallVec<[u32; 2]>,
-    /// When it was last said of those read, in microseconds: reading the same again is no news.
+    /// Time of the last refresh that was read, in microseconds. Reading the same time again causes no update.
     since: Option<i64>,
 }
 
-/// Everything that the pump remembers.
+/// All viewers, subjects, edges and typing states.
 #[derive(Default)]
 pub(super) struct VisibilityGraph {
     viewers: Vec<(u32, Option<Viewer>)>,
@@ -145,31 +143,30 @@ pub(super) struct VisibilityGraph {
     subjects: Vec<Subject>,
     free_subjects: Vec<SubjectIndex>,
     by_id: HashMap<UserId, SubjectIndex>,
-    /// Typists of conversations in which somebody here takes part.
+    /// Typing states in conversations with viewers on this node.
     typing: HashMap<TypingUser, TypingEntry>,
-    /// Viewers that are being asked about somebody.
+    /// Viewers with a lookup in flight.
     in_flight: HashSet<u32>,
     edge_count: usize,
 }
 
 impl VisibilityGraph {
-    /// How many edges there are.
     pub fn edge_count(&self) -> usize {
         self.edge_count
     }
 
-    /// Takes a viewer in. It hears nothing before it has been asked about everybody.
+    /// Adds a viewer. Nothing is delivered to it before its first lookup.
     pub fn add_viewer(
         &mut self,
         conn: ConnId,
         user: UserId,
-        caller: Principal,
+        principal: Principal,
         follows: Vec<UserId>,
     ) -> ViewerKey {
         let viewer = Viewer {
             conn,
             user,
-            principal: caller,
+            principal,
             follows,
             edges: Vec::new(),
             typing_users: SmallVec::new(),
@@ -179,7 +176,7 @@ impl VisibilityGraph {
         };
         let index = self.free_viewers.pop().unwrap_or_else(|| {
             self.viewers.push((0, None));
-            u32::try_from(self.viewers.len() - 1).expect("fewer viewers than descriptors")
+            u32::try_from(self.viewers.len() - 1).expect("fewer viewers than file descriptors")
         });
         self.viewers[index as usize].1 = Some(viewer);
         self.by_conn.insert(conn, index);
@@ -187,43 +184,42 @@ impl VisibilityGraph {
         ViewerKey { index, epoch: self.viewers[index as usize].0 }
     }
 
-    /// Forgets a viewer.
     pub fn remove_viewer(&mut self, conn: ConnId) {
         let Some(index) = self.by_conn.remove(&conn) else { return };
         self.in_flight.remove(&index);
         let slot = &mut self.viewers[index as usize];
         slot.0 = slot.0.wrapping_add(1);
-        let viewer = slot.1.take().expect("by_conn names living viewers only");
+        let viewer = slot.1.take().expect("by_conn contains only existing viewers");
         self.free_viewers.push(index);
-        if let Some(of_user) = self.by_user.get_mut(&viewer.user) {
-            of_user.retain(|other| *other != index);
-            if of_user.is_empty() {
+        if let Some(indices) = self.by_user.get_mut(&viewer.user) {
+            indices.retain(|other| *other != index);
+            if indices.is_empty() {
                 self.by_user.remove(&viewer.user);
             }
         }
         for edge in viewer.edges {
             self.unwatch(edge.subject, index);
         }
-        for typist in viewer.typing_users {
-            self.remove_typing_recipient(typist, index);
+        for typing_user in viewer.typing_users {
+            self.remove_typing_recipient(typing_user, index);
         }
     }
 
-    /// A connection shows a new token: everything is asked again, under the new claims.
-    pub fn set_principal(&mut self, conn: ConnId, caller: Principal) -> Option<ViewerKey> {
+    /// Replaces a connection's principal. All its subjects are looked up again with the new claims.
+    pub fn set_principal(&mut self, conn: ConnId, principal: Principal) -> Option<ViewerKey> {
         let index = *self.by_conn.get(&conn)?;
         let viewer = self.viewer_mut(index);
-        viewer.principal = caller;
+        viewer.principal = principal;
         viewer.invalid = RecheckScope::All;
         Some(self.key(index))
     }
 
-    /// A connection follows further users.
-    pub fn follow(&mut self, conn: ConnId, users: &[UserId], most: usize) -> Option<ViewerKey> {
+    /// Adds followed users to a connection, up to `max` in total.
+    pub fn follow(&mut self, conn: ConnId, users: &[UserId], max: usize) -> Option<ViewerKey> {
         let index = *self.by_conn.get(&conn)?;
         let viewer = self.viewer_mut(index);
         for user in users {
-            if viewer.follows.len() < most && !viewer.follows.contains(user) {
+            if viewer.follows.len() < max && !viewer.follows.contains(user) {
                 viewer.follows.push(*user);
             }
         }
@@ -231,64 +227,66 @@ impl VisibilityGraph {
         Some(self.key(index))
     }
 
-    /// Voids what a change of visibility names; returns the viewers that must be asked.
+    /// Invalidates the edges affected by a visibility change. Returns the viewers to look up.
     pub fn invalidate(&mut self, change: &Invalidation) -> Vec<ViewerKey> {
         let subjects = change.subjects.as_deref();
-        let named: Vec<u32> = match (&change.viewers, subjects) {
+        let affected: Vec<u32> = match (&change.viewers, subjects) {
             (Some(viewers), _) => {
                 viewers.iter().filter_map(|id| self.by_user.get(id)).flatten().copied().collect()
             }
             (None, None) => {
-                // Also after notifications were missed, maybe one of an end.
+                // This also happens after missed notifications, which may include the end of typing.
                 self.typing.retain(|_, typing| !typing.delivered_to.is_empty());
                 self.by_conn.values().copied().collect()
             }
             (None, Some(subjects)) => {
                 let watched = subjects.iter().filter_map(|id| self.by_id.get(id));
-                let mut named: HashSet<u32> = watched
+                let mut affected: HashSet<u32> = watched
                     .flat_map(|index| self.subjects[*index as usize].watchers.iter().copied())
                     .collect();
-                // An answer under way may make further viewers watch them, with what was true before the change.
-                let asking = self.in_flight.iter().copied().filter(|index| {
-                    let viewer =
-                        self.viewers[*index as usize].1.as_ref().expect("only living viewers are asked");
+                // A lookup in flight may add viewers of these subjects with a state from before the change.
+                let in_flight = self.in_flight.iter().copied().filter(|index| {
+                    let viewer = self.viewers[*index as usize]
+                        .1
+                        .as_ref()
+                        .expect("lookups in flight belong to existing viewers");
                     subjects.iter().any(|subject| viewer.in_flight.contains(*subject))
                 });
-                named.extend(asking);
-                named.into_iter().collect()
+                affected.extend(in_flight);
+                affected.into_iter().collect()
             }
         };
-        let mut asked = Vec::with_capacity(named.len());
-        for index in named {
+        let mut keys = Vec::with_capacity(affected.len());
+        for index in affected {
             self.viewer_mut(index).invalid.add(subjects);
-            asked.push(self.key(index));
+            keys.push(self.key(index));
         }
-        asked
+        keys
     }
 
-    /// Whether anybody watches this user.
+    /// Whether a viewer watches this user.
     pub fn is_watched(&self, user: UserId) -> bool {
         self.by_id.contains_key(&user)
     }
 
-    /// Begins to ask a viewer: returns its caller, whom it follows, and about whom (`None`: everybody). Nothing where
-    /// the viewer is gone, is being asked already, or has nothing to be asked.
+    /// Begins a lookup for a viewer. Returns its principal, its followed users and the subjects (`None` for all).
+    /// Returns `None` if the viewer is gone, has a lookup in flight, or has no invalid subjects.
     pub fn begin_lookup(&mut self, key: ViewerKey) -> Option<(Principal, Vec<UserId>, Option<Vec<UserId>>)> {
         let viewer = self.current_viewer_mut(key)?;
         if viewer.invalid.is_empty() || !viewer.in_flight.is_empty() {
             return None;
         }
         viewer.in_flight = std::mem::take(&mut viewer.invalid);
-        let about = match &viewer.in_flight {
-            RecheckScope::Subjects(subjects) => Some(subjects.iter().copied().collect()),
+        let subjects = match &viewer.in_flight {
+            RecheckScope::Subjects(scope) => Some(scope.iter().copied().collect()),
             _ => None,
         };
-        let question = (viewer.principal.clone(), viewer.follows.clone(), about);
+        let query = (viewer.principal.clone(), viewer.follows.clone(), subjects);
         self.in_flight.insert(key.index);
-        Some(question)
+        Some(query)
     }
 
-    /// An answer did not come: what was asked is void again.
+    /// Records a failed lookup: its subjects are invalid again.
     pub fn lookup_failed(&mut self, key: ViewerKey) {
         if self.current_viewer_mut(key).is_none() {
             return;
@@ -304,210 +302,211 @@ impl VisibilityGraph {
         }
     }
 
-    /// Takes everything back from a viewer whose policies raise: to them nobody is visible. What was asked stays void.
+    /// Hides all users from a viewer whose policies raise an error. All its subjects stay invalid.
     pub fn hide_all(&mut self, key: ViewerKey) -> Vec<GraphUpdate> {
         self.lookup_failed(key);
         let Some(viewer) = self.current_viewer_mut(key) else { return Vec::new() };
         viewer.invalid = RecheckScope::All;
         let conn = viewer.conn;
-        let first = !std::mem::replace(&mut viewer.has_initial_state, true);
+        let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
         let lost: Vec<SubjectIndex> =
             viewer.edges.iter_mut().filter_map(|edge| edge.delivered.take().map(|_| edge.subject)).collect();
-        let mut tells: Vec<GraphUpdate> =
-            first.then(|| GraphUpdate::InitialState(conn, Vec::new())).into_iter().collect();
-        tells.extend(lost.into_iter().map(|subject| {
+        let mut updates: Vec<GraphUpdate> =
+            is_first.then(|| GraphUpdate::InitialState(conn, Vec::new())).into_iter().collect();
+        updates.extend(lost.into_iter().map(|subject| {
             GraphUpdate::Presence(Arc::new(Presence::hidden(self.subjects[subject as usize].id)), vec![conn])
         }));
-        tells.extend(self.apply_viewer_typing(key.index, &RecheckScope::All, &[]));
-        tells
+        updates.extend(self.apply_viewer_typing(key.index, &RecheckScope::All, &[]));
+        updates
     }
 
-    /// The connection of a viewer that is still there.
+    /// The connection of a viewer, if it still exists.
     pub fn conn(&self, key: ViewerKey) -> Option<ConnId> {
         let (epoch, viewer) = self.viewers.get(key.index as usize)?;
         viewer.as_ref().filter(|_| *epoch == key.epoch).map(|viewer| viewer.conn)
     }
 
-    /// Whether a viewer has become void (again).
+    /// Whether a viewer has invalid subjects.
     pub fn needs_lookup(&self, key: ViewerKey) -> bool {
         let viewer = self.viewers.get(key.index as usize).filter(|(epoch, _)| *epoch == key.epoch);
         viewer.and_then(|(_, viewer)| viewer.as_ref()).is_some_and(|viewer| !viewer.invalid.is_empty())
     }
 
-    /// Takes an answer in. What it holds may be told as it is, also where the edge has become void since: it is what
-    /// row-level security showed, of a moment before.
-    pub fn apply_lookup(&mut self, key: ViewerKey, view: LookupState) -> Vec<GraphUpdate> {
-        let LookupState { candidates: sightings, typing_users: typists } = view;
+    /// Applies the result of a lookup. It may be delivered even on edges that became invalid since: it is what
+    /// row-level security showed a moment before.
+    pub fn apply_lookup(&mut self, key: ViewerKey, state: LookupState) -> Vec<GraphUpdate> {
+        let LookupState { candidates, typing_users } = state;
         if self.current_viewer_mut(key).is_none() {
             return Vec::new();
         }
         self.in_flight.remove(&key.index);
         let viewer = self.viewer_mut(key.index);
         let conn = viewer.conn;
-        let first = !std::mem::replace(&mut viewer.has_initial_state, true);
-        let asked = std::mem::take(&mut viewer.in_flight);
+        let is_first = !std::mem::replace(&mut viewer.has_initial_state, true);
+        let scope = std::mem::take(&mut viewer.in_flight);
 
         let mut initial = Vec::new();
-        let mut tells = Vec::new();
-        let mut candidates: HashSet<UserId> = HashSet::with_capacity(sightings.len());
-        for sighting in sightings {
-            candidates.insert(sighting.user_id);
-            let subject = self.watch(sighting.user_id, key.index);
+        let mut updates = Vec::new();
+        let mut candidate_ids: HashSet<UserId> = HashSet::with_capacity(candidates.len());
+        for candidate in candidates {
+            candidate_ids.insert(candidate.user_id);
+            let subject = self.watch(candidate.user_id, key.index);
             let edge = self.edge_mut(key.index, subject);
-            edge.face = sighting.visible_face.as_ref().map(|seen| seen.face);
-            if let Some(presence) = state_change(edge, sighting.visible_face, sighting.user_id) {
-                if first {
+            edge.face = candidate.visible_face.as_ref().map(|face| face.face);
+            if let Some(presence) = state_change(edge, candidate.visible_face, candidate.user_id) {
+                if is_first {
                     initial.push(presence)
                 } else {
-                    tells.push(GraphUpdate::Presence(presence, vec![conn]))
+                    updates.push(GraphUpdate::Presence(presence, vec![conn]))
                 }
             }
         }
-        // Whoever was asked about and is no candidate any more is of no interest: neither related nor followed.
+        // A looked-up subject that is not a candidate any more is neither related nor followed.
         let viewer = self.viewer_mut(key.index);
         let edges = std::mem::take(&mut viewer.edges);
         let (kept, lost): (Vec<Edge>, Vec<Edge>) = edges.into_iter().partition(|edge| {
             let id = self.subjects[edge.subject as usize].id;
-            candidates.contains(&id) || !asked.contains(id)
+            candidate_ids.contains(&id) || !scope.contains(id)
         });
         self.viewer_mut(key.index).edges = kept;
         for edge in lost {
             let id = self.subjects[edge.subject as usize].id;
             if edge.delivered.is_some() {
-                tells.push(GraphUpdate::Presence(Arc::new(Presence::hidden(id)), vec![conn]));
+                updates.push(GraphUpdate::Presence(Arc::new(Presence::hidden(id)), vec![conn]));
             }
             self.unwatch(edge.subject, key.index);
         }
-        if first {
-            tells.insert(0, GraphUpdate::InitialState(conn, initial));
+        if is_first {
+            updates.insert(0, GraphUpdate::InitialState(conn, initial));
         }
         self.viewer_mut(key.index).edges.shrink_to_fit();
-        tells.extend(self.apply_viewer_typing(key.index, &asked, &typists));
-        tells
+        updates.extend(self.apply_viewer_typing(key.index, &scope, &typing_users));
+        updates
     }
 
-    /// Takes in who types, of those asked about; tells what is new.
+    /// Applies typing states among the looked-up subjects. Returns the changes.
     fn apply_viewer_typing(
         &mut self,
         index: u32,
-        asked: &RecheckScope,
-        typists: &[TypingUser],
+        scope: &RecheckScope,
+        typing_users: &[TypingUser],
     ) -> Vec<GraphUpdate> {
         let viewer = self.viewer_mut(index);
         let (conn, user) = (viewer.conn, viewer.user);
-        let told = std::mem::take(&mut viewer.typing_users);
-        let (kept, ceased): (SmallVec<[TypingUser; 1]>, SmallVec<[TypingUser; 1]>) =
-            told.into_iter().partition(|typist| !asked.contains(typist.user_id) || typists.contains(typist));
-        // One's own typing is no news to one's other devices.
-        let begun: SmallVec<[TypingUser; 1]> = typists
+        let delivered = std::mem::take(&mut viewer.typing_users);
+        let (kept, stopped): (SmallVec<[TypingUser; 1]>, SmallVec<[TypingUser; 1]>) =
+            delivered.into_iter().partition(|typing_user| {
+                !scope.contains(typing_user.user_id) || typing_users.contains(typing_user)
+            });
+        // A user's own typing is not delivered to the user's other devices.
+        let started: SmallVec<[TypingUser; 1]> = typing_users
             .iter()
-            .filter(|typist| typist.user_id != user && !kept.contains(typist))
+            .filter(|typing_user| typing_user.user_id != user && !kept.contains(typing_user))
             .copied()
             .collect();
         viewer.typing_users = kept;
-        viewer.typing_users.extend(begun.iter().copied());
-        let mut tells = Vec::new();
-        for typist in ceased {
-            self.remove_typing_recipient(typist, index);
-            tells.push(GraphUpdate::Typing(typing_state(typist, false), vec![conn]));
+        viewer.typing_users.extend(started.iter().copied());
+        let mut updates = Vec::new();
+        for typing_user in stopped {
+            self.remove_typing_recipient(typing_user, index);
+            updates.push(GraphUpdate::Typing(typing_state(typing_user, false), vec![conn]));
         }
-        for typist in begun {
-            self.typing.entry(typist).or_default().delivered_to.push(index);
-            tells.push(GraphUpdate::Typing(typing_state(typist, true), vec![conn]));
+        for typing_user in started {
+            self.typing.entry(typing_user).or_default().delivered_to.push(index);
+            updates.push(GraphUpdate::Typing(typing_state(typing_user, true), vec![conn]));
         }
-        tells
+        updates
     }
 
-    /// Typing as one snapshot holds it, after everything void in that snapshot has been voided. Whoever was told of a
-    /// typist hears that it was said again or has stopped; other participants are asked whether they may hear of it,
-    /// and the viewers to be asked are returned too.
+    /// Applies typing states of one snapshot, after all invalidations of that snapshot. Viewers that received a typing
+    /// state get its refresh or end. For other participants a lookup is needed; those viewers are returned too.
     pub fn apply_typing(&mut self, typing: &[TypingRecord]) -> (Vec<GraphUpdate>, Vec<ViewerKey>) {
-        let (mut tells, mut due) = (Vec::new(), Vec::new());
-        for TypingRecord { typing_user: typist, participants, since } in typing {
-            let TypingEntry { delivered_to: told, since: before } =
-                self.typing.remove(typist).unwrap_or_default();
+        let (mut updates, mut due) = (Vec::new(), Vec::new());
+        for TypingRecord { typing_user, participants, since } in typing {
+            let TypingEntry { delivered_to, since: previous } =
+                self.typing.remove(typing_user).unwrap_or_default();
             let Some(since) = *since else {
-                let to = told.iter().map(|index| {
+                let to = delivered_to.iter().map(|index| {
                     let viewer = self.viewer_mut(*index);
-                    viewer.typing_users.retain(|other| other != typist);
+                    viewer.typing_users.retain(|other| other != typing_user);
                     viewer.conn
                 });
                 let to: Vec<ConnId> = to.collect();
                 if !to.is_empty() {
-                    tells.push(GraphUpdate::Typing(typing_state(*typist, false), to));
+                    updates.push(GraphUpdate::Typing(typing_state(*typing_user, false), to));
                 }
                 continue;
             };
-            if before.is_some_and(|before| before < since) {
-                let goes_on = told.iter().filter_map(|index| {
+            if previous.is_some_and(|previous| previous < since) {
+                let recipients = delivered_to.iter().filter_map(|index| {
                     let viewer = self.viewers[*index as usize].1.as_ref()?;
-                    (!viewer.is_invalid(typist.user_id)).then_some(viewer.conn)
+                    (!viewer.is_invalid(typing_user.user_id)).then_some(viewer.conn)
                 });
-                let goes_on: Vec<ConnId> = goes_on.collect();
-                if !goes_on.is_empty() {
-                    tells.push(GraphUpdate::Typing(typing_state(*typist, true), goes_on));
+                let recipients: Vec<ConnId> = recipients.collect();
+                if !recipients.is_empty() {
+                    updates.push(GraphUpdate::Typing(typing_state(*typing_user, true), recipients));
                 }
             }
-            let present = participants.iter().filter(|user| **user != typist.user_id);
+            let others = participants.iter().filter(|user| **user != typing_user.user_id);
             let viewers: SmallVec<[u32; 2]> =
-                present.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
-            for index in viewers.iter().copied().filter(|index| !told.contains(index)) {
-                self.viewer_mut(index).invalid.add(Some(&[typist.user_id]));
+                others.filter_map(|user| self.by_user.get(user)).flatten().copied().collect();
+            for index in viewers.iter().copied().filter(|index| !delivered_to.contains(index)) {
+                self.viewer_mut(index).invalid.add(Some(&[typing_user.user_id]));
                 due.push(self.key(index));
             }
-            if !(told.is_empty() && viewers.is_empty()) {
-                self.typing.insert(*typist, TypingEntry { delivered_to: told, since: Some(since) });
+            if !(delivered_to.is_empty() && viewers.is_empty()) {
+                self.typing.insert(*typing_user, TypingEntry { delivered_to, since: Some(since) });
             }
         }
-        (tells, due)
+        (updates, due)
     }
 
-    fn remove_typing_recipient(&mut self, typist: TypingUser, index: u32) {
-        if let Some(TypingEntry { delivered_to: told, .. }) = self.typing.get_mut(&typist) {
-            told.retain(|other| *other != index);
-            if told.is_empty() {
-                self.typing.remove(&typist);
+    fn remove_typing_recipient(&mut self, typing_user: TypingUser, index: u32) {
+        if let Some(TypingEntry { delivered_to, .. }) = self.typing.get_mut(&typing_user) {
+            delivered_to.retain(|other| *other != index);
+            if delivered_to.is_empty() {
+                self.typing.remove(&typing_user);
             }
         }
     }
 
-    /// Faces as one snapshot holds them, after everything void in that snapshot has been voided: tells whoever sees
-    /// them. A user that was read and has no face any more is taken back.
+    /// Applies faces of one snapshot, after all invalidations of that snapshot. Returns the updates for viewers that
+    /// see them. A user without a face is hidden.
     pub fn apply_faces(&mut self, users: &[UserId], faces: Vec<VersionedFace>) -> Vec<GraphUpdate> {
         let mut by_user: HashMap<UserId, SmallVec<[VersionedFace; 2]>> = HashMap::with_capacity(users.len());
         for face in faces {
             by_user.entry(face.presence.user_id).or_default().push(face);
         }
-        let mut tells = Vec::new();
+        let mut updates = Vec::new();
         for user in users {
             let Some(subject) = self.by_id.get(user).copied() else { continue };
             let faces = by_user.remove(user).unwrap_or_default();
             let mut to: [(Option<Arc<Presence>>, Vec<ConnId>); 3] = Default::default();
-            for place in 0..self.subjects[subject as usize].watchers.len() {
-                let watcher = self.subjects[subject as usize].watchers[place];
+            for position in 0..self.subjects[subject as usize].watchers.len() {
+                let watcher = self.subjects[subject as usize].watchers[position];
                 let viewer = self.viewer_mut(watcher);
                 if viewer.is_invalid(*user) {
                     continue;
                 }
                 let conn = viewer.conn;
                 let edge = self.edge_mut(watcher, subject);
-                let Some(shown) = edge.face else { continue };
-                let seen = faces.iter().find(|face| face.face == shown).cloned();
-                let group = match &seen {
+                let Some(edge_face) = edge.face else { continue };
+                let visible_face = faces.iter().find(|face| face.face == edge_face).cloned();
+                let group = match &visible_face {
                     None => 0,
                     Some(face) if face.face == Face::Public => 1,
                     Some(_) => 2,
                 };
-                if let Some(presence) = state_change(edge, seen, *user) {
+                if let Some(presence) = state_change(edge, visible_face, *user) {
                     to[group].0.get_or_insert(presence);
                     to[group].1.push(conn);
                 }
             }
-            tells.extend(
+            updates.extend(
                 to.into_iter().filter_map(|(presence, to)| Some(GraphUpdate::Presence(presence?, to))),
             );
         }
-        tells
+        updates
     }
 
     fn key(&self, index: u32) -> ViewerKey {
@@ -515,7 +514,7 @@ impl VisibilityGraph {
     }
 
     fn viewer_mut(&mut self, index: u32) -> &mut Viewer {
-        self.viewers[index as usize].1.as_mut().expect("indices are of living viewers")
+        self.viewers[index as usize].1.as_mut().expect("indices refer to existing viewers")
     }
 
     fn current_viewer_mut(&mut self, key: ViewerKey) -> Option<&mut Viewer> {
@@ -525,11 +524,11 @@ impl VisibilityGraph {
 
     fn edge_mut(&mut self, viewer: u32, subject: SubjectIndex) -> &mut Edge {
         let viewer = self.viewer_mut(viewer);
-        let place = viewer.edge_position(subject).expect("watchers have an edge");
-        &mut viewer.edges[place]
+        let position = viewer.edge_position(subject).expect("watchers have an edge");
+        &mut viewer.edges[position]
     }
 
-    /// Makes sure that the viewer has an edge to the user.
+    /// Returns the subject of the user, adding an edge from the viewer if needed.
     fn watch(&mut self, user: UserId, viewer: u32) -> SubjectIndex {
         let subject = *self.by_id.entry(user).or_insert_with(|| {
             let subject = Subject { id: user, watchers: Vec::new() };
@@ -538,12 +537,12 @@ impl VisibilityGraph {
                 free
             } else {
                 self.subjects.push(subject);
-                u32::try_from(self.subjects.len() - 1).expect("fewer subjects than an u32 counts")
+                u32::try_from(self.subjects.len() - 1).expect("fewer than 2^32 subjects")
             }
         });
-        let watching = self.viewer_mut(viewer);
-        if let Err(place) = watching.edge_position(subject) {
-            watching.edges.insert(place, Edge { subject, face: None, delivered: None });
+        let viewer_entry = self.viewer_mut(viewer);
+        if let Err(position) = viewer_entry.edge_position(subject) {
+            viewer_entry.edges.insert(position, Edge { subject, face: None, delivered: None });
             self.subjects[subject as usize].watchers.push(viewer);
             self.edge_count += 1;
         }
@@ -552,8 +551,8 @@ impl VisibilityGraph {
 
     fn unwatch(&mut self, subject: SubjectIndex, viewer: u32) {
         let watched = &mut self.subjects[subject as usize];
-        if let Some(place) = watched.watchers.iter().position(|other| *other == viewer) {
-            watched.watchers.swap_remove(place);
+        if let Some(position) = watched.watchers.iter().position(|other| *other == viewer) {
+            watched.watchers.swap_remove(position);
             self.edge_count -= 1;
         }
         if watched.watchers.is_empty() {
@@ -568,17 +567,20 @@ fn typing_state(TypingUser { conversation_id, user_id }: TypingUser, is_typing: 
     TypingState { user_id, conversation_id, is_typing }
 }
 
-/// What is new to the viewer at the end of this edge, noted as told.
-fn state_change(edge: &mut Edge, seen: Option<VersionedFace>, user: UserId) -> Option<Arc<Presence>> {
-    match seen {
-        Some(seen) => {
-            let told = edge.delivered.filter(|(face, _)| *face == seen.face).map(|(_, version)| version);
-            // An older state than the one told comes from a slower reader and is no news.
-            if told.is_some_and(|told| told >= seen.version) {
+/// Returns the change for the viewer at this edge and records it as delivered.
+fn state_change(edge: &mut Edge, visible_face: Option<VersionedFace>, user: UserId) -> Option<Arc<Presence>> {
+    match visible_face {
+        Some(face) => {
+            let delivered = edge
+                .delivered
+                .filter(|(delivered_face, _)| *delivered_face == face.face)
+                .map(|(_, version)| version);
+            // An older state comes from a slower reader.
+            if delivered.is_some_and(|delivered| delivered >= face.version) {
                 return None;
             }
-            edge.delivered = Some((seen.face, seen.version));
-            Some(seen.presence)
+            edge.delivered = Some((face.face, face.version));
+            Some(face.presence)
         }
         None => edge.delivered.take().map(|_| Arc::new(Presence::hidden(user))),
     }

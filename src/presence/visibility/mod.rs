@@ -1,13 +1,13 @@
-//! Who may see whom, as row-level security says, and what each viewer has been told.
+//! Which viewers see which users according to row-level security, and what each viewer received.
 //!
-//! - [`inbox`]: what the listener heard, merged, so that a burst costs no more than a set of ids.
-//! - [`sight`]: viewers, subjects and the edges between them; plain data, no I/O.
-//! - [`pump`]: the one task that reads changes in snapshots, asks row-level security, and hands frames to the hub.
+//! - [`pending`]: notifications, merged, so that a burst costs no more than a set of IDs.
+//! - [`graph`]: viewers, subjects and the edges between them; plain data without I/O.
+//! - [`task`]: the task that reads changes in snapshots, queries row-level security, and passes messages to the hub.
 //!
-//! The rule that everything here serves: faces and the log of visibility changes are read in **one snapshot**. An
-//! edge that the log names is void, and nothing is delivered on a void edge until row-level security has been asked
-//! again. What that answer holds may be told as it is: it is what `select` as that viewer returned. So whatever a
-//! viewer hears was, in commit order, theirs to see.
+//! The invariant: faces and the log of visibility changes are read in **one snapshot**. The log invalidates edges, and
+//! nothing is delivered on an invalid edge until row-level security was queried again. The result of that query may be
+//! delivered as it is: it is what `select` as that viewer returned. So a viewer receives, in commit order, only what it
+//! was allowed to see.
 
 mod graph;
 mod pending;

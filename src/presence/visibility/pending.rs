@@ -1,4 +1,4 @@
-//! What the listener heard and the pump has not yet looked at, merged.
+//! Notifications that the visibility task has not processed yet, merged.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -11,19 +11,19 @@ use crate::{
     telemetry::metric,
 };
 
-/// Changed users that are remembered one by one. Past it everything is looked at, which costs less than the list.
+/// Maximum number of pending users or typing states. Above it a resync is done, which costs less than the list.
 const MAX_PENDING_USERS: usize = 50_000;
 
-/// What is to be looked at.
+/// The changes to process in the next pass.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingBatch {
-    /// Users whose faces changed.
+    /// Users with changed faces.
     pub users: HashSet<UserId>,
-    /// Users who began or ceased to type.
+    /// Typing states that started or ended.
     pub typing_users: HashSet<TypingUser>,
-    /// The snapshot should move on: sight became void, or it is time.
+    /// A new snapshot is needed: visibility changed, or the snapshot is due for renewal.
     pub advance_snapshot: bool,
-    /// Notifications were missed: everything is suspect.
+    /// Notifications were missed: everything must be read again.
     pub resync: bool,
 }
 
@@ -33,7 +33,7 @@ struct State {
     is_disconnected: bool,
 }
 
-/// The meeting point of listener and pump. Bounded, because it merges.
+/// Pending changes, shared by the listener and the visibility task. Bounded, because notifications are merged.
 #[derive(Default)]
 pub struct PendingChanges {
     state: Mutex<State>,
@@ -42,36 +42,35 @@ pub struct PendingChanges {
 }
 
 impl PendingChanges {
-    /// Returns when somebody, anywhere, began or ceased to type since the last call.
+    /// Waits until a user on any node started or stopped typing since the last call.
     pub async fn typing_notified(&self) {
         self.typing.notified().await;
     }
 
-    /// Asks the pump to move its snapshot on.
+    /// Requests a new snapshot.
     pub fn request_snapshot(&self) {
         self.state.lock().batch.advance_snapshot = true;
         self.wake.notify_one();
     }
 
-    /// Asks for users to be read again.
+    /// Adds users to be read again.
     pub(super) fn requeue_users(&self, users: impl IntoIterator<Item = UserId>) {
         self.state.lock().batch.users.extend(users);
         self.wake.notify_one();
     }
 
-    /// Asks for typing to be read again.
-    pub(super) fn requeue_typing(&self, typists: impl IntoIterator<Item = TypingUser>) {
-        self.state.lock().batch.typing_users.extend(typists);
+    /// Adds typing states to be read again.
+    pub(super) fn requeue_typing(&self, typing_users: impl IntoIterator<Item = TypingUser>) {
+        self.state.lock().batch.typing_users.extend(typing_users);
         self.wake.notify_one();
     }
 
-    /// Asks for everything to be looked at again.
     pub(super) fn request_resync(&self) {
         self.state.lock().batch.resync = true;
         self.wake.notify_one();
     }
 
-    /// Returns once there is something to look at and notifications arrive.
+    /// Waits until there are pending changes and the listener is connected.
     pub(super) async fn ready(&self) {
         loop {
             let woken = self.wake.notified();
@@ -85,19 +84,19 @@ impl PendingChanges {
         }
     }
 
-    /// Takes what there is to look at.
+    /// Takes the pending changes.
     pub(super) fn take(&self) -> PendingBatch {
         std::mem::take(&mut self.state.lock().batch)
     }
 
-    /// Whether notifications arrive.
+    /// Whether the listener is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         !self.state.lock().is_disconnected
     }
 }
 
-/// The listener's end of the inbox.
+/// Adds notifications to [`PendingChanges`].
 pub struct VisibilityNotifications(pub Arc<PendingChanges>);
 
 impl NotificationHandler for VisibilityNotifications {
@@ -120,7 +119,7 @@ impl NotificationHandler for VisibilityNotifications {
                 self.0.typing.notify_one();
             }
             VISIBILITY => state.batch.advance_snapshot = true,
-            // For another audience.
+            // Handled elsewhere.
             _ => return,
         }
         drop(state);
@@ -141,7 +140,7 @@ impl NotificationHandler for VisibilityNotifications {
     }
 }
 
-/// The ids in a payload, whose first part is the time at which it was sent.
+/// The IDs in a payload. The part before `|` is the time at which it was sent.
 fn payload_ids(payload: &str) -> impl Iterator<Item = &str> {
     let (sent_at, ids) = payload.split_once('|').unwrap_or(("", payload));
     record_notify_lag(sent_at);
@@ -153,7 +152,7 @@ fn parse_typing_user(pair: &str) -> Option<TypingUser> {
     Some(TypingUser { conversation_id: conversation.parse().ok()?, user_id: user.parse().ok()? })
 }
 
-/// Records how long a notification took from the database's clock to ours, in seconds.
+/// Records the time from the database's clock to ours, in seconds.
 fn record_notify_lag(sent_at: &str) {
     if let Ok(sent_at) = sent_at.parse::<i64>() {
         let lag = (jiff::Timestamp::now().as_millisecond() - sent_at).max(0);
@@ -167,51 +166,52 @@ mod tests {
 
     #[test]
     fn notifications_are_merged_into_a_set_of_users() {
-        let inbox = Arc::new(PendingChanges::default());
-        let ears = VisibilityNotifications(inbox.clone());
+        let pending = Arc::new(PendingChanges::default());
+        let notifications = VisibilityNotifications(pending.clone());
         let (a, b) = (UserId::random(), UserId::random());
 
-        ears.on_notification(PRESENCE, &format!("1700000000000|{a},{b}"));
-        ears.on_notification(PRESENCE, &format!("1700000000001|{a}"));
-        ears.on_notification(VISIBILITY, "");
+        notifications.on_notification(PRESENCE, &format!("1700000000000|{a},{b}"));
+        notifications.on_notification(PRESENCE, &format!("1700000000001|{a}"));
+        notifications.on_notification(VISIBILITY, "");
 
-        let heard = inbox.take();
-        assert_eq!(heard.users, HashSet::from([a, b]));
-        assert!(heard.advance_snapshot && !heard.resync);
-        assert_eq!(inbox.take(), PendingBatch::default());
+        let batch = pending.take();
+        assert_eq!(batch.users, HashSet::from([a, b]));
+        assert!(batch.advance_snapshot && !batch.resync);
+        assert_eq!(pending.take(), PendingBatch::default());
     }
 
     #[test]
     fn invalid_payloads_are_ignored() {
-        let inbox = Arc::new(PendingChanges::default());
-        let ears = VisibilityNotifications(inbox.clone());
+        let pending = Arc::new(PendingChanges::default());
+        let notifications = VisibilityNotifications(pending.clone());
         for payload in ["", "|", "x|y,z", ",,,", "1|not-a-uuid"] {
-            ears.on_notification(PRESENCE, payload);
+            notifications.on_notification(PRESENCE, payload);
         }
-        assert_eq!(inbox.take(), PendingBatch::default());
+        assert_eq!(pending.take(), PendingBatch::default());
     }
 
     #[test]
     fn users_over_the_maximum_cause_a_resync() {
-        let inbox = Arc::new(PendingChanges::default());
-        inbox.requeue_users((0..MAX_PENDING_USERS).map(|_| UserId::random()));
-        VisibilityNotifications(inbox.clone()).on_notification(PRESENCE, &format!("0|{}", UserId::random()));
+        let pending = Arc::new(PendingChanges::default());
+        pending.requeue_users((0..MAX_PENDING_USERS).map(|_| UserId::random()));
+        VisibilityNotifications(pending.clone())
+            .on_notification(PRESENCE, &format!("0|{}", UserId::random()));
 
-        let heard = inbox.take();
-        assert!(heard.users.is_empty() && heard.resync);
+        let batch = pending.take();
+        assert!(batch.users.is_empty() && batch.resync);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_ready_while_disconnected_and_reconnecting_causes_a_resync() {
-        let inbox = Arc::new(PendingChanges::default());
-        let ears = VisibilityNotifications(inbox.clone());
-        ears.on_disconnected();
-        ears.on_notification(VISIBILITY, "");
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), inbox.ready()).await;
-        assert!(waited.is_err());
+        let pending = Arc::new(PendingChanges::default());
+        let notifications = VisibilityNotifications(pending.clone());
+        notifications.on_disconnected();
+        notifications.on_notification(VISIBILITY, "");
+        let result = tokio::time::timeout(std::time::Duration::from_secs(60), pending.ready()).await;
+        assert!(result.is_err());
 
-        ears.on_connected();
-        inbox.ready().await;
-        assert!(inbox.take().resync);
+        notifications.on_connected();
+        pending.ready().await;
+        assert!(pending.take().resync);
     }
 }

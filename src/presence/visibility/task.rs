@@ -1,9 +1,9 @@
-//! The task that turns what the listener heard into frames.
+//! The task that turns notifications into messages to viewers.
 //!
-//! One pass: take what was heard, read the changed faces and the new part of the visibility log in one snapshot,
-//! void what the log names, tell the rest. Meanwhile up to [`LOOKERS`] look-ups ask row-level security on behalf of
-//! viewers that are void (new ones are); users that change while a look-up is under way are read again after it, so
-//! that nothing falls between the two.
+//! A pass takes the pending changes, reads the changed faces and the new part of the visibility log in one snapshot,
+//! invalidates what the log names, and delivers the rest. Meanwhile up to [`LOOKUP_CONCURRENCY`] lookups query
+//! row-level security for viewers with invalid subjects (new viewers included). Users that change while a lookup is in
+//! flight are read again after it, so that no change is lost between the two.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -39,23 +39,24 @@ use crate::{
     telemetry::metric,
 };
 
-/// Look-ups under way at once; each holds one of the server's own connections.
+/// Concurrent lookups; each uses one of the server's own connections.
 const LOOKUP_CONCURRENCY: usize = 3;
-/// Viewers in one look-up. A viewer with 50 relations takes half a millisecond.
+/// Viewers per lookup. A viewer with 50 relations takes half a millisecond.
 const LOOKUP_BATCH_SIZE: usize = 32;
-/// How long a look-up may take in the database. Over it its viewers are asked one by one.
+/// Timeout of a lookup in the database. After it, its viewers are looked up one by one.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a snapshot may take to read.
+/// Timeout of reading a snapshot.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Users read in one pass; the others wait for the next.
+/// Users read per pass; the others wait for the next one.
 const MAX_USERS_PER_PASS: usize = 5_000;
-/// Users that one connection may follow beside its relations.
+/// Maximum number of users that one connection follows in addition to its relations.
 const MAX_FOLLOWED_USERS: usize = 1_000;
-/// Commands that may wait. Over it sessions wait for room.
+/// Capacity of the command queue. Sessions wait while it is full.
 const COMMAND_QUEUE_CAPACITY: usize = 4_096;
-/// A snapshot older than this may miss log entries that were tidied away (after two minutes, see rollcall.sweep).
+/// Maximum age of the snapshot. An older one may miss log entries that were purged (after two minutes, see
+/// rollcall.sweep).
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
-/// Between attempts on a viewer whose policies raise, or a database that fails: doubling, with jitter.
+/// Pauses after a policy error or a database error: doubling, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
@@ -66,64 +67,63 @@ enum Command {
     Follow { conn: ConnId, users: Vec<UserId> },
 }
 
-/// A handle to the pump, for sessions.
+/// Handle of the visibility task, for sessions.
 #[derive(Clone)]
 pub struct Visibility {
     commands: mpsc::Sender<Command>,
 }
 
 impl Visibility {
-    /// Takes a connection in: it hears the initial state of everybody it may see among its relations and `follows`,
-    /// then every change.
-    pub async fn join(&self, conn: ConnId, user: UserId, caller: Principal, follows: Vec<UserId>) {
-        self.send(Command::Join { conn, user, principal: caller, follows }).await;
+    /// Adds a connection. It receives the initial state of all visible users among its relations and `follows`, then
+    /// every change.
+    pub async fn join(&self, conn: ConnId, user: UserId, principal: Principal, follows: Vec<UserId>) {
+        self.send(Command::Join { conn, user, principal, follows }).await;
     }
 
-    /// Forgets a connection.
     pub async fn leave(&self, conn: ConnId) {
         self.send(Command::Leave { conn }).await;
     }
 
-    /// A connection shows a new token.
-    pub async fn set_principal(&self, conn: ConnId, caller: Principal) {
-        self.send(Command::SetPrincipal { conn, principal: caller }).await;
+    /// Replaces the principal of a connection after a token refresh.
+    pub async fn set_principal(&self, conn: ConnId, principal: Principal) {
+        self.send(Command::SetPrincipal { conn, principal }).await;
     }
 
-    /// A connection follows further users, as far as they are visible.
+    /// Adds followed users to a connection, as far as they are visible.
     pub async fn follow(&self, conn: ConnId, users: Vec<UserId>) {
         self.send(Command::Follow { conn, users }).await;
     }
 
     async fn send(&self, command: Command) {
-        // Fails only when the pump is gone, and then so are the sockets.
+        // Fails only at shutdown, when the sockets are closed too.
         drop(self.commands.send(command).await);
     }
 }
 
-/// The pump; [`run`](Self::run) is its task.
+/// The visibility task; [`run`](Self::run) runs it.
 pub struct VisibilityTask {
     database: Database,
     hub: Hub,
     pending: Arc<PendingChanges>,
     commands: mpsc::Receiver<Command>,
     graph: VisibilityGraph,
-    /// Up to where changes of visibility are known; `None` before the first pass.
+    /// The last snapshot read and its time; `None` before the first pass.
     snapshot: Option<(String, Instant)>,
     policy_traits: PolicyTraits,
     lookups: JoinSet<Result<Vec<LookupResult>, PgError>>,
     in_flight: HashMap<Id, Lookup>,
-    /// Viewers to be asked again. They come before newcomers: what was taken from them is to be told soon.
+    /// Viewers to look up. Known viewers precede new ones, so that hidden users are removed soon.
     due: VecDeque<ViewerKey>,
-    /// Viewers that have heard nothing yet.
+    /// Viewers that have not received the initial state.
     new_viewers: VecDeque<ViewerKey>,
-    /// Viewers whose policies raised or did not end: asked alone, one at a time, with pauses.
+    /// Viewers whose policies raised an error or timed out. They are looked up alone, one at a time, with pauses.
     quarantined: HashMap<ViewerKey, Quarantine>,
-    /// Users heard of while look-ups are under way, by the pass in which they were.
+    /// Users that changed while lookups are in flight, with the pass of the change.
     recent_users: VecDeque<(u64, UserId)>,
-    /// The same for those who began or ceased to type.
+    /// Typing states that changed while lookups are in flight, with the pass of the change.
     recent_typing: VecDeque<(u64, TypingUser)>,
     pass: u64,
-    /// The database failed a moment ago: nothing is asked before this.
+    /// The database failed; nothing is read before this time.
     not_before: Option<Instant>,
     backoff: Duration,
 }
@@ -140,24 +140,28 @@ struct Quarantine {
     was_notified: bool,
 }
 
-/// What is known of the policies as such.
+/// Properties of the policies.
 #[derive(Debug, Default)]
 struct PolicyTraits {
-    /// No event trigger tells of changes, so each pass compares.
+    /// No event trigger reports policy changes, so each pass compares the fingerprint.
     compare_fingerprint: bool,
     fingerprint: Option<i64>,
-    /// They look at the state of a presence: each change must be asked again.
+    /// A policy depends on the state of a presence, so each change needs a lookup.
     reads_presence_state: bool,
 }
 
-/// Makes a pump and its handle.
+/// Creates the visibility task and its handle.
 #[must_use]
-pub fn visibility(database: Database, hub: Hub, inbox: Arc<PendingChanges>) -> (Visibility, VisibilityTask) {
+pub fn visibility(
+    database: Database,
+    hub: Hub,
+    pending: Arc<PendingChanges>,
+) -> (Visibility, VisibilityTask) {
     let (sender, commands) = mpsc::channel(COMMAND_QUEUE_CAPACITY);
-    let pump = VisibilityTask {
+    let task = VisibilityTask {
         database,
         hub,
-        pending: inbox,
+        pending,
         commands,
         graph: VisibilityGraph::default(),
         snapshot: None,
@@ -173,31 +177,31 @@ pub fn visibility(database: Database, hub: Hub, inbox: Arc<PendingChanges>) -> (
         not_before: None,
         backoff: INITIAL_BACKOFF,
     };
-    (Visibility { commands: sender }, pump)
+    (Visibility { commands: sender }, task)
 }
 
 impl VisibilityTask {
-    /// Pumps until stopped.
+    /// Runs the visibility task until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let resting = self.not_before;
+            let paused_until = self.not_before;
             let wake_at = self.next_wake_at();
             select! {
                 () = stop.cancelled() => return,
                 Some(done) = self.lookups.join_next_with_id(), if !self.lookups.is_empty() => {
-                    let (id, answers) = match done {
+                    let (id, results) = match done {
                         Ok(done) => done,
                         Err(error) => (error.id(), Err(PgError::Unavailable(error.into()))),
                     };
-                    self.on_lookup_done(id, answers).await;
+                    self.on_lookup_done(id, results).await;
                 }
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle_command(command),
                     None => return,
                 },
-                () = self.pending.ready(), if resting.is_none() => {
-                    let heard = self.pending.take();
-                    self.run_pass(heard).await;
+                () = self.pending.ready(), if paused_until.is_none() => {
+                    let batch = self.pending.take();
+                    self.run_pass(batch).await;
                 }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
                     if self.not_before.is_some_and(|at| at <= Instant::now()) {
@@ -214,39 +218,39 @@ impl VisibilityTask {
     }
 
     fn next_wake_at(&self) -> Option<Instant> {
-        let suspects = self
+        let quarantined = self
             .quarantined
             .iter()
             .filter(|(key, _)| self.graph.needs_lookup(**key))
             .map(|(_, s)| s.not_before);
-        self.not_before.into_iter().chain(suspects).min()
+        self.not_before.into_iter().chain(quarantined).min()
     }
 
     fn handle_command(&mut self, command: Command) {
         let key = match command {
-            Command::Join { conn, user, principal: caller, follows } => {
-                Some(self.graph.add_viewer(conn, user, caller, follows))
+            Command::Join { conn, user, principal, follows } => {
+                Some(self.graph.add_viewer(conn, user, principal, follows))
             }
             Command::Leave { conn } => {
                 self.graph.remove_viewer(conn);
                 None
             }
-            Command::SetPrincipal { conn, principal: caller } => self.graph.set_principal(conn, caller),
+            Command::SetPrincipal { conn, principal } => self.graph.set_principal(conn, principal),
             Command::Follow { conn, users } => self.graph.follow(conn, &users, MAX_FOLLOWED_USERS),
         };
         self.due.extend(key);
     }
 
-    // One pass ---------------------------------------------------------------------------------------------------
+    // One pass --------------------------------------------------------------------------------------------------
 
-    async fn run_pass(&mut self, heard: PendingBatch) {
-        let PendingBatch { users, typing_users: typists, advance_snapshot: _, resync } = heard;
-        let typists: Vec<TypingUser> = typists.into_iter().collect();
-        let tidied = self.snapshot.as_ref().is_some_and(|(_, at)| at.elapsed() > MAX_SNAPSHOT_AGE);
-        if resync || tidied || self.snapshot.is_none() {
+    async fn run_pass(&mut self, batch: PendingBatch) {
+        let PendingBatch { users, typing_users, advance_snapshot: _, resync } = batch;
+        let typing_users: Vec<TypingUser> = typing_users.into_iter().collect();
+        let is_expired = self.snapshot.as_ref().is_some_and(|(_, at)| at.elapsed() > MAX_SNAPSHOT_AGE);
+        if resync || is_expired || self.snapshot.is_none() {
             metrics::counter!(metric::VISIBILITY_RESYNCS).increment(1);
             if let Err(error) = self.load_policy_traits().await {
-                self.database_failed(&error, (users, typists), true);
+                self.database_failed(&error, (users, typing_users), true);
                 return;
             }
             self.snapshot = None;
@@ -256,7 +260,7 @@ impl VisibilityTask {
         self.pass += 1;
         if !self.in_flight.is_empty() {
             self.recent_users.extend(users.iter().map(|user| (self.pass, *user)));
-            self.recent_typing.extend(typists.iter().map(|typist| (self.pass, *typist)));
+            self.recent_typing.extend(typing_users.iter().map(|typing_user| (self.pass, *typing_user)));
         }
         let mut watched: Vec<UserId> =
             users.into_iter().filter(|user| self.graph.is_watched(*user)).collect();
@@ -264,27 +268,27 @@ impl VisibilityTask {
             self.pending.requeue_users(watched.split_off(MAX_USERS_PER_PASS));
         }
 
-        let pulled = match self.read_snapshot(&watched, &typists).await {
-            Ok(pulled) => pulled,
+        let snapshot = match self.read_snapshot(&watched, &typing_users).await {
+            Ok(snapshot) => snapshot,
             Err(error) => {
-                self.database_failed(&error, (watched.into_iter().collect(), typists), resync);
+                self.database_failed(&error, (watched.into_iter().collect(), typing_users), resync);
                 return;
             }
         };
         self.backoff = INITIAL_BACKOFF;
-        let Snapshot { snapshot_id: snapshot, fingerprint, invalidations: voids, faces, typing } = pulled;
-        self.snapshot = Some((snapshot, Instant::now()));
+        let Snapshot { snapshot_id, fingerprint, invalidations, faces, typing } = snapshot;
+        self.snapshot = Some((snapshot_id, Instant::now()));
         let policies_changed = self.policy_traits.compare_fingerprint
             && std::mem::replace(&mut self.policy_traits.fingerprint, fingerprint) != fingerprint;
         if resync || policies_changed {
             self.due.extend(self.graph.invalidate(&Invalidation { viewers: None, subjects: None }));
         }
-        let mut everything = policies_changed;
-        for void in &voids {
-            everything |= void.viewers.is_none() && void.subjects.is_none();
-            self.due.extend(self.graph.invalidate(void));
+        let mut is_global = policies_changed;
+        for invalidation in &invalidations {
+            is_global |= invalidation.viewers.is_none() && invalidation.subjects.is_none();
+            self.due.extend(self.graph.invalidate(invalidation));
         }
-        if everything {
+        if is_global {
             if let Err(error) = self.load_policy_traits().await {
                 self.database_failed(&error, Default::default(), true);
                 return;
@@ -294,60 +298,65 @@ impl VisibilityTask {
             let subjects = Some(watched.clone());
             self.due.extend(self.graph.invalidate(&Invalidation { viewers: None, subjects }));
         }
-        let mut tells = self.graph.apply_faces(&watched, faces);
+        let mut updates = self.graph.apply_faces(&watched, faces);
         let (typing, due) = self.graph.apply_typing(&typing);
-        tells.extend(typing);
+        updates.extend(typing);
         self.due.extend(due);
-        self.deliver(tells).await;
+        self.deliver(updates).await;
     }
 
-    async fn read_snapshot(&self, users: &[UserId], typists: &[TypingUser]) -> Result<Snapshot, PgError> {
+    async fn read_snapshot(
+        &self,
+        users: &[UserId],
+        typing_users: &[TypingUser],
+    ) -> Result<Snapshot, PgError> {
         let since = self.snapshot.as_ref().map(|(snapshot, _)| snapshot.as_str());
         let read = async {
             let connection = self.database.server_connection().await?;
-            read_snapshot(&connection, users, typists, since, self.policy_traits.compare_fingerprint).await
+            read_snapshot(&connection, users, typing_users, since, self.policy_traits.compare_fingerprint)
+                .await
         };
         timeout(SNAPSHOT_TIMEOUT, read)
             .await
-            .unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))
+            .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
     }
 
-    /// Learns how policies are to be treated; they may have changed.
+    /// Reads the properties of the policies, which may have changed.
     async fn load_policy_traits(&mut self) -> Result<(), PgError> {
-        let learn = async {
+        let read_traits = async {
             let connection = self.database.server_connection().await?;
-            let watched = node::policies_are_watched(&connection).await?;
-            if !watched {
+            let is_watched = node::policies_are_watched(&connection).await?;
+            if !is_watched {
                 node::watch_sources(&connection).await?;
             }
-            Ok((watched, node::policies_read_presence_state(&connection).await?))
+            Ok((is_watched, node::policies_read_presence_state(&connection).await?))
         };
-        let (watched, read_state) = timeout(SNAPSHOT_TIMEOUT, learn)
+        let (is_watched, reads_presence_state) = timeout(SNAPSHOT_TIMEOUT, read_traits)
             .await
-            .unwrap_or_else(|_| Err(PgError::Unavailable("reading took too long".into())))?;
-        self.policy_traits.compare_fingerprint = !watched;
-        self.policy_traits.reads_presence_state = read_state;
+            .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))?;
+        self.policy_traits.compare_fingerprint = !is_watched;
+        self.policy_traits.reads_presence_state = reads_presence_state;
         Ok(())
     }
 
-    /// Rests for a moment and then does it all again: what was heard is not lost.
+    /// Pauses, then processes the same changes again.
     fn database_failed(
         &mut self,
         error: &PgError,
-        (users, typists): (HashSet<UserId>, Vec<TypingUser>),
+        (users, typing_users): (HashSet<UserId>, Vec<TypingUser>),
         resync: bool,
     ) {
-        tracing::warn!(error = ?error, retry_ms = self.backoff.as_millis(), "could not read presence");
+        tracing::warn!(error = ?error, retry_ms = self.backoff.as_millis(), "presence read failed");
         self.not_before = Some(Instant::now() + with_jitter(self.backoff));
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
         self.pending.requeue_users(users);
-        self.pending.requeue_typing(typists);
+        self.pending.requeue_typing(typing_users);
         if resync {
             self.pending.request_resync();
         }
     }
 
-    // Look-ups ---------------------------------------------------------------------------------------------------
+    // Lookups ---------------------------------------------------------------------------------------------------
 
     fn start_lookups(&mut self) {
         let now = Instant::now();
@@ -360,85 +369,89 @@ impl VisibilityTask {
             while batch.len() < LOOKUP_BATCH_SIZE {
                 let Some(key) = self.due.pop_front().or_else(|| self.new_viewers.pop_front()) else { break };
                 if self.quarantined.contains_key(&key) {
-                    continue; // Has a turn of its own, below.
+                    continue; // Looked up alone, below.
                 }
                 batch.extend(self.begin_lookup(key));
             }
             self.spawn_lookup(batch, false);
         }
-        // Suspects are asked alone and one at a time, so that a policy that sleeps holds up nobody but its viewer.
-        if self.lookups.len() < LOOKUP_CONCURRENCY && !self.in_flight.values().any(|asked| asked.is_isolated)
+        // Quarantined viewers are looked up alone and one at a time, so that a slow policy delays only its own viewer.
+        if self.lookups.len() < LOOKUP_CONCURRENCY
+            && !self.in_flight.values().any(|lookup| lookup.is_isolated)
         {
             self.quarantined.retain(|key, _| self.graph.conn(*key).is_some());
             let ready = self
                 .quarantined
                 .iter()
-                .find(|(key, suspect)| suspect.not_before <= now && self.graph.needs_lookup(**key));
+                .find(|(key, entry)| entry.not_before <= now && self.graph.needs_lookup(**key));
             if let Some(key) = ready.map(|(key, _)| *key) {
-                let question = self.begin_lookup(key);
-                self.spawn_lookup(question.into_iter().collect(), true);
+                let query = self.begin_lookup(key);
+                self.spawn_lookup(query.into_iter().collect(), true);
             }
         }
     }
 
     fn begin_lookup(&mut self, key: ViewerKey) -> Option<(ViewerKey, LookupQuery)> {
-        let (caller, follows, about) = self.graph.begin_lookup(key)?;
-        Some((key, LookupQuery { principal: caller, follows, subjects: about }))
+        let (principal, follows, subjects) = self.graph.begin_lookup(key)?;
+        Some((key, LookupQuery { principal, follows, subjects }))
     }
 
-    fn spawn_lookup(&mut self, batch: Vec<(ViewerKey, LookupQuery)>, alone: bool) {
+    fn spawn_lookup(&mut self, batch: Vec<(ViewerKey, LookupQuery)>, is_isolated: bool) {
         if batch.is_empty() {
             return;
         }
-        let (viewers, questions): (Vec<ViewerKey>, Vec<LookupQuery>) = batch.into_iter().unzip();
+        let (viewers, queries): (Vec<ViewerKey>, Vec<LookupQuery>) = batch.into_iter().unzip();
         let database = self.database.clone();
         let task = self.lookups.spawn(async move {
             let started = Instant::now();
-            let answers = timeout(LOOKUP_TIMEOUT * 2, look_up(&database, LOOKUP_TIMEOUT, &questions)).await;
-            metrics::histogram!(metric::RLS_QUERY).record(started.elapsed().as_secs_f64());
-            answers.unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
+            let results = timeout(LOOKUP_TIMEOUT * 2, look_up(&database, LOOKUP_TIMEOUT, &queries)).await;
+            metrics::histogram!(metric::RLS_QUERY, "kind" => "visibility")
+                .record(started.elapsed().as_secs_f64());
+            results.unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
         });
-        self.in_flight.insert(task.id(), Lookup { viewers, started_in_pass: self.pass, is_isolated: alone });
+        self.in_flight.insert(task.id(), Lookup { viewers, started_in_pass: self.pass, is_isolated });
     }
 
-    async fn on_lookup_done(&mut self, id: Id, answers: Result<Vec<LookupResult>, PgError>) {
-        let Some(Lookup { viewers, started_in_pass: since, is_isolated: alone }) = self.in_flight.remove(&id)
-        else {
+    async fn on_lookup_done(&mut self, id: Id, results: Result<Vec<LookupResult>, PgError>) {
+        let Some(Lookup { viewers, started_in_pass, is_isolated }) = self.in_flight.remove(&id) else {
             return;
         };
-        match answers {
-            Ok(answers) => {
-                let mut tells = Vec::new();
-                // Whoever changed while the look-up was under way may have changed after it.
-                let overtaken: HashSet<UserId> = self
+        match results {
+            Ok(results) => {
+                let mut updates = Vec::new();
+                // Users that changed during the lookup may have changed after its snapshot.
+                let changed_users: HashSet<UserId> = self
                     .recent_users
                     .iter()
-                    .filter(|(pass, _)| *pass > since)
+                    .filter(|(pass, _)| *pass > started_in_pass)
                     .map(|(_, user)| *user)
                     .collect();
-                let typing = self.recent_typing.iter().filter(|(pass, _)| *pass > since);
-                let typing: Vec<TypingUser> = typing.map(|(_, typist)| *typist).collect();
+                let typing = self.recent_typing.iter().filter(|(pass, _)| *pass > started_in_pass);
+                let typing: Vec<TypingUser> = typing.map(|(_, typing_user)| *typing_user).collect();
                 if !typing.is_empty() {
                     self.pending.requeue_typing(typing);
                 }
-                for (key, answer) in viewers.into_iter().zip(answers) {
-                    match answer {
-                        Ok(view) => {
+                for (key, result) in viewers.into_iter().zip(results) {
+                    match result {
+                        Ok(state) => {
                             self.quarantined.remove(&key);
-                            let seen = view.candidates.iter().map(|sighting| sighting.user_id);
-                            let again: Vec<UserId> = seen.filter(|user| overtaken.contains(user)).collect();
-                            if !again.is_empty() {
-                                self.pending.requeue_users(again);
+                            let candidate_ids = state.candidates.iter().map(|candidate| candidate.user_id);
+                            let requeued: Vec<UserId> =
+                                candidate_ids.filter(|user| changed_users.contains(user)).collect();
+                            if !requeued.is_empty() {
+                                self.pending.requeue_users(requeued);
                             }
-                            tells.extend(self.graph.apply_lookup(key, view));
+                            updates.extend(self.graph.apply_lookup(key, state));
                         }
-                        Err(state) => tells.extend(self.quarantine(key, &format!("a policy raised {state}"))),
+                        Err(sqlstate) => {
+                            updates.extend(self.quarantine(key, &format!("a policy raised {sqlstate}")))
+                        }
                     }
                     if self.graph.needs_lookup(key) {
                         self.due.push_back(key);
                     }
                 }
-                self.deliver(tells).await;
+                self.deliver(updates).await;
             }
             Err(error) if error.is_transient() => {
                 for key in &viewers {
@@ -447,12 +460,12 @@ impl VisibilityTask {
                 self.due.extend(viewers);
                 self.database_failed(&error, Default::default(), false);
             }
-            // Somebody's policy did not come to an end, or broke the statement: each is asked alone to find out whose.
+            // A policy timed out or failed the statement. Each viewer is looked up alone to find out whose.
             Err(error) => {
                 for key in viewers {
-                    if alone {
-                        let tells = self.quarantine(key, &format!("a policy failed: {error}"));
-                        self.deliver(tells).await;
+                    if is_isolated {
+                        let updates = self.quarantine(key, &format!("a policy failed: {error}"));
+                        self.deliver(updates).await;
                     } else {
                         self.graph.lookup_failed(key);
                         let now = Instant::now();
@@ -464,7 +477,7 @@ impl VisibilityTask {
                 }
             }
         }
-        let oldest = self.in_flight.values().map(|asked| asked.started_in_pass).min();
+        let oldest = self.in_flight.values().map(|lookup| lookup.started_in_pass).min();
         match oldest {
             None => {
                 self.recent_users.clear();
@@ -481,37 +494,38 @@ impl VisibilityTask {
         }
     }
 
-    /// A viewer whose policies raise sees nobody, is told so once, and is asked again with growing pauses.
-    fn quarantine(&mut self, key: ViewerKey, why: &str) -> Vec<GraphUpdate> {
+    /// Quarantines a viewer whose policies raise an error: it sees no users, gets one error message, and is looked up
+    /// again with growing pauses.
+    fn quarantine(&mut self, key: ViewerKey, reason: &str) -> Vec<GraphUpdate> {
         let now = Instant::now();
-        let suspect = self.quarantined.entry(key).or_insert(Quarantine {
+        let entry = self.quarantined.entry(key).or_insert(Quarantine {
             not_before: now,
             pause: INITIAL_BACKOFF,
             was_notified: false,
         });
-        suspect.not_before = now + with_jitter(suspect.pause);
-        suspect.pause = (suspect.pause * 2).min(MAX_BACKOFF);
-        let first = !std::mem::replace(&mut suspect.was_notified, true);
-        let mut tells = self.graph.hide_all(key);
-        if first {
-            tracing::warn!(why, "row-level security failed for a viewer");
-            tells.extend(self.graph.conn(key).map(GraphUpdate::VisibilityFailed));
+        entry.not_before = now + with_jitter(entry.pause);
+        entry.pause = (entry.pause * 2).min(MAX_BACKOFF);
+        let is_first = !std::mem::replace(&mut entry.was_notified, true);
+        let mut updates = self.graph.hide_all(key);
+        if is_first {
+            tracing::warn!(reason, "visibility lookup failed for a viewer");
+            updates.extend(self.graph.conn(key).map(GraphUpdate::VisibilityFailed));
         }
-        tells
+        updates
     }
 
-    // Telling ----------------------------------------------------------------------------------------------------
+    // Delivery --------------------------------------------------------------------------------------------------
 
-    async fn deliver(&self, tells: Vec<GraphUpdate>) {
-        if tells.is_empty() {
+    async fn deliver(&self, updates: Vec<GraphUpdate>) {
+        if updates.is_empty() {
             return;
         }
-        let deliveries = tells.into_iter().map(|tell| match tell {
+        let deliveries = updates.into_iter().map(|update| match update {
             GraphUpdate::InitialState(conn, presences) => {
                 delivery(None, ServerMessage::InitialState(presences), vec![conn])
             }
             GraphUpdate::VisibilityFailed(conn) => {
-                let message = "the policies that decide whom you see raise an error for you; trying again";
+                let message = "A row-level security policy failed for you, so no presence is shown. The server retries.";
                 let error = WireError::new(ErrorCode::VisibilityFailed, message);
                 delivery(None, ServerMessage::Error(error), vec![conn])
             }
@@ -524,7 +538,7 @@ impl VisibilityTask {
             }
         });
         if self.hub.fan_out(deliveries.collect()).await.is_err() {
-            tracing::debug!("nobody is left to tell");
+            tracing::debug!("hub stopped; updates dropped");
         }
     }
 }

@@ -94,15 +94,15 @@ fn presence_of_other_users_is_not_encoded() {
 
 #[test]
 fn an_update_distinguishes_null_from_absent_fields() {
-    let Ok(ClientMessage::Context(bare)) = decode_update(json!({"deviceId": "web"})) else {
-        panic!("not read")
+    let Ok(ClientMessage::Context(empty)) = decode_update(json!({"deviceId": "web"})) else {
+        panic!("not decoded")
     };
-    assert_eq!(serde_json::to_value(&bare).expect("serializes"), json!({}));
+    assert_eq!(serde_json::to_value(&empty).expect("serializes"), json!({}));
     let full = decode_update(json!({
         "deviceId": "web", "activeConversationId": CONVERSATION, "visibleConversationIds": [CONVERSATION], "activeNotebookId": null,
         "activePersonaId": ALICE, "lastNavigationPath": "/a", "localTime": "2024-06-15T14:30:00+02:00",
     }));
-    let Ok(ClientMessage::Context(full)) = full else { panic!("not read: {full:?}") };
+    let Ok(ClientMessage::Context(full)) = full else { panic!("not decoded: {full:?}") };
     assert_eq!(full.device_id.as_str(), "web");
     assert_eq!(
         serde_json::to_value(&full).expect("serializes"),
@@ -114,7 +114,7 @@ fn an_update_distinguishes_null_from_absent_fields() {
     let Ok(ClientMessage::Context(none)) =
         decode_update(json!({"deviceId": "web", "visibleConversationIds": null}))
     else {
-        panic!("not read")
+        panic!("not decoded")
     };
     assert_eq!(none.visible_conversation_ids, Some(Vec::new()));
 }
@@ -180,12 +180,12 @@ const KEYS: &[&str] = &[
 
 proptest! {
     #[test]
-    fn reading_any_text_never_panics(text in ".*") {
+    fn decoding_any_text_never_panics(text in ".*") {
         let _ = decode(Frame::Text(&text));
     }
 
     #[test]
-    fn a_refusal_always_says_why(
+    fn errors_always_have_a_message_and_details(
         kind in prop::sample::select(&["presence_update", "heartbeat", "typing", "auth", "?"][..]),
         data in json::any_json(KEYS),
     ) {

@@ -37,7 +37,7 @@ fn alice() -> Presence {
         reach: Reach::Online,
         last_seen: Some("2024-01-01T12:00:00.1239Z".parse().expect("a time")),
         custom_status: None,
-        activity: Some("not said in this dialect".into()),
+        activity: Some("not in this dialect".into()),
         current_page: None,
         idle_since: None,
     }
@@ -103,11 +103,8 @@ fn server_messages_match_the_protocol() {
     ] {
         assert_eq!(encoded(&message), expected);
     }
-    let limited = encoded(&ServerMessage::Error(WireError::rate_limited(250)));
-    assert_eq!(
-        (&limited["retry_after_ms"], &limited["payload"]["retry_after_ms"]),
-        (&json!(250), &json!(250))
-    );
+    let frame = encoded(&ServerMessage::Error(WireError::rate_limited(250)));
+    assert_eq!((&frame["retry_after_ms"], &frame["payload"]["retry_after_ms"]), (&json!(250), &json!(250)));
 }
 
 #[test]
@@ -200,12 +197,12 @@ const KEYS: &[&str] =
 
 proptest! {
     #[test]
-    fn reading_any_text_never_panics(text in ".*") {
+    fn decoding_any_text_never_panics(text in ".*") {
         let _ = decode(Frame::Text(&text));
     }
 
     #[test]
-    fn a_refusal_always_says_why(
+    fn errors_always_have_a_message_and_details(
         kind in prop::sample::select(&["presence_update", "heartbeat", "typing", "ping", "auth", "?"][..]),
         payload in json::any_json(KEYS),
     ) {
@@ -216,10 +213,10 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_said_is_valid_json(custom_status in proptest::option::of(".*"), message in ".*") {
+    fn encoded_messages_are_valid_json(custom_status in proptest::option::of(".*"), message in ".*") {
         let presence = Presence { custom_status: custom_status.clone(), ..alice() };
-        let shown = encoded(&ServerMessage::Presence(Arc::new(presence)));
-        prop_assert_eq!(shown["payload"]["custom_status"].as_str(), custom_status.as_deref());
+        let frame = encoded(&ServerMessage::Presence(Arc::new(presence)));
+        prop_assert_eq!(frame["payload"]["custom_status"].as_str(), custom_status.as_deref());
         encoded(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
     }
 }

@@ -1,4 +1,4 @@
-//! What a client says: frames taken apart, payloads left alone.
+//! Decoding of client frames. Payloads are not parsed.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,30 +10,29 @@ use serde_json::value::RawValue;
 
 use crate::protocol::{Dialect, Frame};
 
-/// The frame is none of this dialect's. Such a frame is dropped without a word, and the connection stays.
+/// The frame is not valid in this dialect. It is dropped silently, and the connection stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the frame is malformed")]
 pub struct Malformed;
 
-/// One message of a client. Borrows from the frame wherever nothing had to be unescaped.
+/// One message of a client. It borrows from the frame unless text had to be unescaped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Push<'a> {
-    /// Which join it belongs to, in the client's count; empty counts as absent.
+    /// Reference of the join it belongs to, chosen by the client; `None` if empty.
     pub join_ref: Option<Cow<'a, str>>,
-    /// What a reply is to name; empty counts as absent.
+    /// Reference to repeat in a reply; `None` if empty.
     pub reference: Option<Cow<'a, str>>,
-    /// The whole topic, `realtime:` included.
+    /// The topic, `realtime:` included.
     pub topic: Cow<'a, str>,
-    /// What happens: `phx_join`, `broadcast`, ….
+    /// The event: `phx_join`, `broadcast`, ….
     pub event: Cow<'a, str>,
-    /// What goes with it.
     pub payload: Payload<'a>,
 }
 
-/// What goes with a message, as it came.
+/// The payload of a message, unchanged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Payload<'a> {
-    /// One JSON value, valid and not looked into.
+    /// One valid JSON value, not parsed.
     Json(&'a str),
     /// The data of a binary push (kind 0).
     Binary(&'a [u8]),
@@ -41,25 +40,23 @@ pub enum Payload<'a> {
     User(UserPush<'a>),
 }
 
-/// A user broadcast push. What it says about itself (its metadata) is ignored, as in the original.
+/// A user broadcast push. Its metadata is ignored, as in Supabase Realtime.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UserPush<'a> {
-    /// The user's own event.
     pub event: &'a str,
-    /// JSON text, checked to be valid, …
+    /// The payload as validated JSON; `None` if it is binary.
     pub json: Option<&'a str>,
-    /// … or else opaque bytes.
     pub bytes: &'a [u8],
 }
 
-/// The kinds of binary frames that clients send.
+/// Kinds of binary frames that clients send.
 mod kind {
     pub const PUSH: u8 = 0;
     pub const USER_BROADCAST_PUSH: u8 = 3;
 }
 
 impl<'a> Push<'a> {
-    /// How many bytes it has, but for what holds it together.
+    /// Size in bytes of topic, event and payload.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         let payload = match self.payload {
@@ -70,10 +67,10 @@ impl<'a> Push<'a> {
         self.topic.len() + self.event.len() + payload
     }
 
-    /// Reads one frame of a client.
+    /// Decodes one client frame.
     ///
     /// # Errors
-    /// The frame is not one of the dialect's; nothing is to be said about it.
+    /// [`Malformed`] if the frame is not valid in the dialect. No error is sent to the client.
     pub fn decode(dialect: Dialect, frame: Frame<'a>) -> Result<Self, Malformed> {
         match (dialect, frame) {
             (Dialect::PhoenixV1, Frame::Text(text)) => {
@@ -120,7 +117,7 @@ impl<'a> Push<'a> {
     }
 }
 
-/// The text of one JSON value as it came, with whatever space is around it.
+/// Validates one JSON value and returns its text, including surrounding white space.
 fn json(bytes: &[u8]) -> Result<&str, Malformed> {
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| Malformed)?;
     serde_json::from_str::<&RawValue>(text).map(|_| text).map_err(|_| Malformed)
@@ -130,7 +127,7 @@ fn non_empty(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
-/// What is left of a binary frame.
+/// The undecoded rest of a binary frame.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -153,7 +150,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Text that is borrowed where it needs no unescaping.
+/// A string, borrowed unless it needs unescaping.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -197,7 +194,7 @@ impl<'de> Deserialize<'de> for Array<'de> {
             type Value = Array<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of five")
+                f.write_str("an array of five elements")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
@@ -222,7 +219,7 @@ impl<'de> Deserialize<'de> for Array<'de> {
     }
 }
 
-/// `{topic, event, payload, ref, join_ref?}`; of a key given twice the last counts.
+/// `{topic, event, payload, ref, join_ref?}`. Of duplicate keys, the last one counts.
 struct Object<'a>(Push<'a>);
 
 #[derive(Deserialize)]

@@ -1,13 +1,13 @@
-//! Source S: Phoenix channels, as Supabase's clients speak them, in two serializer versions.
+//! Phoenix channels as Supabase's clients use them, in two serializer versions.
 //!
 //! | | frames in | frames out |
 //! | --- | --- | --- |
 //! | [`V1`], `vsn=1.0.0` | text: `{topic, event, payload, ref, join_ref?}` | text: `{ref, event, payload, topic}` |
 //! | [`V2`], `vsn=2.0.0` | text: `[join_ref, ref, topic, event, payload]`; binary kinds 0 and 3 | the same array; binary kind 4 |
 //!
-//! [`Push::decode`] takes a client's frame apart without looking into payloads: they stay the bytes they are, so big
-//! numbers and the order of keys survive. [`Message`] is for one client, [`Push`]'s counterparts for everybody in a
-//! room are [`Said`] and [`UserBroadcast`]. The table of who sends what is in the wire contract of source S.
+//! [`Push::decode`] decodes a client's frame without parsing its payload. Payloads stay unchanged, so large numbers and
+//! the order of keys are preserved. [`Message`] is a message for one client, [`TopicMessage`] and [`UserBroadcast`] are
+//! messages for all members of a topic.
 
 mod inbound;
 mod outbound;
@@ -21,14 +21,14 @@ pub use outbound::{Body, Message, ReplyStatus, TopicMessage, UserBroadcast, User
 
 use super::dialect::{ConnectionPolicy, DialectSpec, IdlePolicy, ShutdownClose};
 
-/// What every channel's topic begins with on the wire.
+/// Prefix of every channel's topic on the wire.
 pub const TOPIC_PREFIX: &str = "realtime:";
 /// The topic of heartbeats.
 pub const HEARTBEAT_TOPIC: &str = "phoenix";
 
-/// The largest frame of a client, in bytes; more closes with 1009.
+/// Maximum size of a client frame in bytes. A larger one closes the connection with 1009.
 const MAX_MESSAGE_BYTES: usize = 5_000_000;
-/// A socket whose client says nothing for so long is closed; clients send heartbeats every 15 to 30 s.
+/// A socket without data for this time is closed. Clients send heartbeats every 15 to 30 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const POLICY: ConnectionPolicy = ConnectionPolicy {

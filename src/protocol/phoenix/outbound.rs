@@ -1,4 +1,4 @@
-//! What the server says: to one client, or to everybody in a room.
+//! Messages of the server, for one client or for all members of a topic.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -8,12 +8,11 @@ use serde::{Serialize, Serializer};
 use super::TOPIC_PREFIX;
 use crate::protocol::{Dialect, Encode, FrameKind};
 
-/// Whether a request was done.
+/// Result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyStatus {
-    /// It was.
     Ok,
-    /// It was not; the response says why.
+    /// The request failed; the response contains the reason.
     Error,
 }
 
@@ -26,27 +25,24 @@ impl ReplyStatus {
     }
 }
 
-/// What a [`Message`] carries. All texts are JSON.
+/// The payload of a [`Message`]. All texts are JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// As it stands.
     Raw(&'a str),
-    /// A reply's.
+    /// The status and the response of a reply.
     Reply(ReplyStatus, &'a str),
 }
 
 /// A message for one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// The join that it belongs to; version 1 does not say it.
+    /// Reference of the join it belongs to; version 1 does not send it.
     pub join_ref: Option<&'a str>,
-    /// The request that it answers.
+    /// Reference of the request it answers.
     pub reference: Option<&'a str>,
-    /// The whole topic.
+    /// The topic with its prefix.
     pub topic: &'a str,
-    /// What it is.
     pub event: &'a str,
-    /// What goes with it.
     pub body: Body<'a>,
 }
 
@@ -72,14 +68,14 @@ impl Encode for Message<'_> {
     }
 }
 
-/// Something said to everybody in a room, in text: it names no join and answers nothing.
+/// A text message for all members of a topic. It has no references.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicMessage {
-    /// The room's name, without `realtime:`.
+    /// The topic's name without `realtime:`.
     pub topic: Arc<str>,
-    /// `broadcast`, `presence_diff`, `postgres_changes`, ….
+    /// The event: `broadcast`, `presence_diff`, `postgres_changes`, ….
     pub event: Cow<'static, str>,
-    /// JSON.
+    /// The payload as JSON.
     pub payload: Box<str>,
 }
 
@@ -91,33 +87,31 @@ impl Encode for TopicMessage {
     }
 }
 
-/// A broadcast that names its event beside its payload: kind 4 in version 2, an object in version 1.
+/// A broadcast with an event name of its own: binary kind 4 in version 2, an object in version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserBroadcast {
-    /// The room's name, without `realtime:`.
+    /// The topic's name without `realtime:`.
     pub topic: Arc<str>,
-    /// The user's event.
     pub event: Box<str>,
-    /// The user's payload.
     pub payload: UserPayload,
-    /// What goes beside it as `meta`: a JSON object.
+    /// Optional `meta`: a JSON object.
     pub meta: Option<Box<str>>,
 }
 
 /// The payload of a [`UserBroadcast`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserPayload {
-    /// JSON.
+    /// The payload as JSON.
     Json(Box<str>),
-    /// Bytes, which version 1 has no words for.
+    /// A binary payload, which version 1 cannot carry.
     Binary(Bytes),
 }
 
-/// The kind byte of a user broadcast; no client reads any other kind.
+/// The kind byte of a user broadcast. Clients read no other kind.
 const USER_BROADCAST: u8 = 4;
 
 impl UserBroadcast {
-    /// `false`, with nothing appended, where a name is too long for its one byte of length.
+    /// Returns `false`, with nothing appended, if a name is too long for its one-byte length.
     fn write_binary(&self, out: &mut Vec<u8>) -> bool {
         let meta = self.meta.as_deref().unwrap_or_default();
         let lengths = [TOPIC_PREFIX.len() + self.topic.len(), self.event.len(), meta.len()];
@@ -164,7 +158,7 @@ impl Encode for UserBroadcast {
     }
 }
 
-/// A room's name as it stands on the wire.
+/// A topic's name with its prefix.
 struct WireTopic<'a>(&'a str);
 
 impl Serialize for WireTopic<'_> {
@@ -180,7 +174,7 @@ impl fmt::Display for WireTopic<'_> {
     }
 }
 
-/// What surrounds a payload in text.
+/// The fields of a text frame around its payload.
 struct TextFrame<'a> {
     join_ref: Option<&'a str>,
     reference: Option<&'a str>,
@@ -231,7 +225,7 @@ impl<'a> TextFrame<'a> {
 }
 
 fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    // Text always serializes, and a vector takes whatever is written to it.
+    // Strings always serialize, and writing to a vector cannot fail.
     let written = serde_json::to_writer(out, value);
-    debug_assert!(written.is_ok(), "text serializes");
+    debug_assert!(written.is_ok(), "strings serialize");
 }

@@ -22,9 +22,9 @@ fn encoded(dialect: Dialect, message: &dyn Encode) -> Option<(FrameKind, Vec<u8>
 }
 
 fn encoded_json(dialect: Dialect, message: &dyn Encode) -> Value {
-    let (kind, bytes) = encoded(dialect, message).expect("it says something");
+    let (kind, bytes) = encoded(dialect, message).expect("encoded");
     assert_eq!(kind, FrameKind::Text);
-    serde_json::from_slice(&bytes).expect("it says JSON")
+    serde_json::from_slice(&bytes).expect("JSON")
 }
 
 #[test]
@@ -47,10 +47,10 @@ fn both_versions_decode_the_same_push() {
 
 #[test]
 fn references_may_be_null_and_an_empty_one_is_none() {
-    let push = decode_text(V2_, r#"[null,"","phoenix","heartbeat",{}]"#).expect("is fine");
+    let push = decode_text(V2_, r#"[null,"","phoenix","heartbeat",{}]"#).expect("valid");
     assert_eq!((push.join_ref, push.reference), (None, None));
     let push = decode_text(V1_, r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}"#);
-    assert_eq!(push.expect("is fine").reference, None);
+    assert_eq!(push.expect("valid").reference, None);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn invalid_frames_are_malformed() {
         assert_eq!(decode_text(V2_, frame), Err(Malformed), "{frame}");
     }
     let nested = format!(r#"[null,"1","realtime:a","e",{}{}]"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert!(decode_text(V2_, &nested).is_ok(), "depth is nothing to a payload that nobody looks into");
+    assert!(decode_text(V2_, &nested).is_ok(), "payloads are not parsed, so their depth does not matter");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_user_broadcast_is_decoded_from_kind_3_and_encoded_as_kind_4() {
         payload: UserPayload::Json(r#"{"x":1}"#.into()),
         meta: None,
     };
-    let (kind, bytes) = encoded(V2_, &broadcast).expect("it says something");
+    let (kind, bytes) = encoded(V2_, &broadcast).expect("encoded");
     assert_eq!(kind, FrameKind::Binary);
     assert_eq!(bytes, b"\x04\x0a\x03\x00\x01realtime:acur{\"x\":1}");
     let expected = json!({
@@ -156,7 +156,7 @@ fn replies_and_pushes_match_each_version() {
     assert_eq!(encoded_json(V2_, &broadcast), json!([null, null, "realtime:\"a\n", "broadcast", {}]));
 }
 
-/// JSON texts that a reader would change: big numbers, duplicate keys, odd escapes, and space wherever it may be.
+/// JSON texts that parsing and serializing would change: large numbers, duplicate keys, unusual escapes, white space.
 fn odd_json() -> impl Strategy<Value = String> {
     let space = "[ \t\r\n]{0,3}";
     let leaf = prop_oneof![
@@ -179,8 +179,8 @@ fn odd_json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_payload_goes_out_as_it_came_whichever_way_it_takes(payload in odd_json()) {
-        // In text frames the space around a value is the frame's, not the payload's.
+    fn payloads_are_forwarded_unchanged(payload in odd_json()) {
+        // In text frames, white space around a value belongs to the frame, not to the payload.
         let inner = payload.trim_matches([' ', '\t', '\r', '\n']);
         let frames = [
             (V2_, format!(r#"["1","2","realtime:a","broadcast",{payload}]"#)),
@@ -189,9 +189,9 @@ proptest! {
         for (dialect, frame) in frames {
             let Payload::Json(json) = decode_text(dialect, &frame).expect("a push").payload else { panic!("JSON") };
             prop_assert_eq!(json, inner);
-            let said = TopicMessage { topic: "a".into(), event: "broadcast".into(), payload: json.into() };
+            let message = TopicMessage { topic: "a".into(), event: "broadcast".into(), payload: json.into() };
             for dialect in [V1_, V2_] {
-                let (_, bytes) = encoded(dialect, &said).expect("it says something");
+                let (_, bytes) = encoded(dialect, &message).expect("encoded");
                 prop_assert!(String::from_utf8(bytes).expect("text").contains(inner));
             }
         }
@@ -212,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn a_user_broadcast_push_reads_back_and_no_cut_of_it_panics(
+    fn a_user_broadcast_push_is_decoded_and_truncations_are_malformed(
         topic in ".{0,20}", event in ".{0,20}", bytes: Vec<u8>, cut in 0_usize..80,
     ) {
         let mut frame = vec![3, 1, 0, topic.len() as u8, event.len() as u8, 0, 0, b'7'];
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_codecs_panic(bytes: Vec<u8>, kind in 0_u8..5) {
+    fn decoding_any_bytes_never_panics(bytes: Vec<u8>, kind in 0_u8..5) {
         let mut frame = vec![kind];
         frame.extend_from_slice(&bytes);
         let _ = decode_binary(&frame);
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn kind_4_holds_what_went_in(topic in ".{0,60}", event in ".{0,100}", bytes: Vec<u8>) {
+    fn kind_4_frames_contain_the_names_and_the_payload(topic in ".{0,60}", event in ".{0,100}", bytes: Vec<u8>) {
         let broadcast = UserBroadcast {
             topic: topic.as_str().into(),
             event: event.as_str().into(),

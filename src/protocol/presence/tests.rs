@@ -51,11 +51,11 @@ fn alice() -> Presence {
 
 #[test]
 fn a_presence_update_matches_the_protocol() {
-    let shown = encoded(&ServerMessage::Presence(Arc::new(alice())));
+    let frame = encoded(&ServerMessage::Presence(Arc::new(alice())));
     let expected = json!({"type": "presence_update", "data": {
         "user_id": ALICE, "status": "online", "availability": "dnd", "last_seen": "2024-01-01T12:00:00.123Z"
     }});
-    assert_eq!(shown, expected);
+    assert_eq!(frame, expected);
 }
 
 #[test]
@@ -75,9 +75,9 @@ fn optional_fields_are_omitted_and_last_seen_is_always_present() {
 
 #[test]
 fn the_initial_state_lists_presences() {
-    let shown = encoded(&ServerMessage::InitialState(vec![Arc::new(alice())]));
-    assert_eq!(shown["type"], "initial_state");
-    assert_eq!(shown["data"]["presences"][0]["user_id"], ALICE);
+    let frame = encoded(&ServerMessage::InitialState(vec![Arc::new(alice())]));
+    assert_eq!(frame["type"], "initial_state");
+    assert_eq!(frame["data"]["presences"][0]["user_id"], ALICE);
     assert_eq!(encoded(&ServerMessage::InitialState(Vec::new()))["data"], json!({"presences": []}));
 }
 
@@ -92,10 +92,10 @@ fn typing_and_error_frames_match_the_protocol() {
         encoded(&ServerMessage::Typing(typing)),
         json!({"type": "typing_update", "data": {"user_id": ALICE, "conversation_id": CONVERSATION, "is_typing": true}})
     );
-    let limited = encoded(&ServerMessage::Error(WireError::rate_limited(250)));
-    assert_eq!((&limited["type"], &limited["code"]), (&json!("error"), &json!("RATE_LIMITED")));
-    assert_eq!(limited["retry_after_ms"], 250);
-    assert_eq!(limited.get("details"), None);
+    let frame = encoded(&ServerMessage::Error(WireError::rate_limited(250)));
+    assert_eq!((&frame["type"], &frame["code"]), (&json!("error"), &json!("RATE_LIMITED")));
+    assert_eq!(frame["retry_after_ms"], 250);
+    assert_eq!(frame.get("details"), None);
 }
 
 #[test]
@@ -111,16 +111,16 @@ fn acknowledgements_are_not_encoded() {
 
 #[test]
 fn a_status_is_decoded_in_snake_case_and_camel_case() {
-    let snake = decode_json(&json!({"type": "status", "data": {
+    let snake_case = decode_json(&json!({"type": "status", "data": {
         "status": "busy", "device_id": "web", "custom_status": null,
         "custom_status_expires_at": "2030-01-01T00:00:00+01:00", "activity": "reading", "current_page": "/a"
     }}));
-    let camel = decode_json(&json!({"type": "status", "data": {
+    let camel_case = decode_json(&json!({"type": "status", "data": {
         "status": "busy", "deviceId": "web", "customStatus": null,
         "customStatusExpiresAt": "2029-12-31T23:00:00Z", "activity": "reading", "currentPage": "/a"
     }}));
-    assert_eq!(snake, camel);
-    let Ok(ClientMessage::Status(update)) = snake else { panic!("not a status: {snake:?}") };
+    assert_eq!(snake_case, camel_case);
+    let Ok(ClientMessage::Status(update)) = snake_case else { panic!("not a status: {snake_case:?}") };
     assert_eq!(update.status, Status::Busy);
     assert_eq!(update.custom_status, Some(None));
     assert_eq!(update.activity, Some(Some("reading".into())));
@@ -221,12 +221,12 @@ const KEYS: &[&str] = &[
 
 proptest! {
     #[test]
-    fn reading_any_text_never_panics(text in ".*") {
+    fn decoding_any_text_never_panics(text in ".*") {
         let _ = decode(Frame::Text(&text));
     }
 
     #[test]
-    fn a_refusal_always_says_why(
+    fn errors_always_have_a_message_and_details(
         kind in prop_oneof![Just("status"), Just("heartbeat"), Just("typing"), Just("subscribe"), Just("auth"), Just("?")],
         data in json::any_json(KEYS),
     ) {
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_said_is_valid_json(
+    fn encoded_messages_are_valid_json(
         custom_status in proptest::option::of(".*"),
         activity in proptest::option::of(".*"),
         seconds in proptest::option::of(-62_135_596_800i64..253_402_207_200),
@@ -246,8 +246,8 @@ proptest! {
     ) {
         let time = seconds.map(|seconds| Timestamp::from_second(seconds).expect("in range"));
         let presence = Presence { custom_status: custom_status.clone(), activity, last_seen: time, idle_since: time, ..alice() };
-        let shown = encoded(&ServerMessage::Presence(Arc::new(presence)));
-        prop_assert_eq!(shown["data"].get("custom_status").and_then(Value::as_str), custom_status.as_deref());
+        let frame = encoded(&ServerMessage::Presence(Arc::new(presence)));
+        prop_assert_eq!(frame["data"].get("custom_status").and_then(Value::as_str), custom_status.as_deref());
         encoded(&ServerMessage::Error(WireError::new(ErrorCode::InternalError, message)));
     }
 }

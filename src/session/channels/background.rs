@@ -1,5 +1,5 @@
-//! Work that may have to wait for something: done at once where it does not, else beside the session, so that the
-//! socket's heartbeats and other channels go on.
+//! Runs work that may have to wait: inline if it completes at once, else in a background task, so that
+//! heartbeats and other channels of the socket are not delayed.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -10,46 +10,46 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{ChannelsSession, events::SessionEvent};
 use crate::transport::Connection;
 
-/// The longest that work may take; each wait in it has a bound of its own.
+/// Maximum duration of a task; each wait in it has its own timeout.
 const WORK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How work went on.
+/// State of started work.
 pub(super) enum Started {
-    /// It is done.
+    /// The work completed inline.
     Done(SessionEvent),
-    /// It runs; the event will be in the inbox. Dropping this ends it.
+    /// The work runs in the background and will send its event. Dropping the handle aborts it.
     Running(AbortOnDropHandle<()>),
 }
 
 impl ChannelsSession {
-    /// Begins work. Should it crash or take too long, what comes of it is `otherwise`.
+    /// Starts work. If it panics or times out, its event is `fallback`.
     pub(super) fn start_work(
         &mut self,
         work: impl Future<Output = SessionEvent> + Send + 'static,
-        otherwise: SessionEvent,
+        fallback: SessionEvent,
         conn: &Arc<Connection>,
     ) -> Started {
-        self.start_work_with_timeout(WORK_TIMEOUT, work, otherwise, conn)
+        self.start_work_with_timeout(WORK_TIMEOUT, work, fallback, conn)
     }
 
-    /// The same, with a limit of its own.
+    /// Like `start_work`, with another timeout.
     pub(super) fn start_work_with_timeout(
         &mut self,
         limit: Duration,
         work: impl Future<Output = SessionEvent> + Send + 'static,
-        otherwise: SessionEvent,
+        fallback: SessionEvent,
         conn: &Arc<Connection>,
     ) -> Started {
         let mut work = Box::pin(work);
         if let Some(event) = (&mut work).now_or_never() {
             return Started::Done(event);
         }
-        let inbox = self.events(conn);
+        let events = self.events(conn);
         let task = self.services.tasks.spawn(async move {
-            let ended = AssertUnwindSafe(timeout(limit, work)).catch_unwind().await;
-            inbox.push(match ended {
+            let result = AssertUnwindSafe(timeout(limit, work)).catch_unwind().await;
+            events.push(match result {
                 Ok(Ok(event)) => event,
-                Ok(Err(_)) | Err(_) => otherwise,
+                Ok(Err(_)) | Err(_) => fallback,
             });
         });
         Started::Running(AbortOnDropHandle::new(task))

@@ -1,4 +1,4 @@
-//! What a joined channel says to everybody in its room.
+//! Broadcasts of a joined channel.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     transport::Connection,
 };
 
-/// Why a broadcast goes nowhere. The `Display` is the `reason` that is answered where an answer was asked for.
+/// Why a broadcast is rejected. The `Display` is the `reason` of the reply, if one was requested.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum BroadcastError {
     #[error("payload_size_exceeded")]
@@ -26,55 +26,55 @@ enum BroadcastError {
 }
 
 impl ChannelsSession {
-    /// A client broadcasts in a channel that it has joined.
-    pub(super) async fn on_broadcast(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        let may = match self.write_permission(place, push, conn) {
+    /// Broadcasts to the topic of a joined channel.
+    pub(super) async fn on_broadcast(&mut self, index: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let permission = match self.write_permission(index, push, conn) {
             Permission::Known(rights) if rights.broadcast => Ok(()),
             Permission::Known(_) => Err(AuthorizationError::Unauthorized),
             Permission::Failed(error) => Err(error),
             Permission::Pending => return,
         };
-        let channel = &self.channels[place];
-        let Stage::Joined(Joined { ack, receives_own: hears_itself, .. }) = &channel.stage else {
+        let channel = &self.channels[index];
+        let Stage::Joined(Joined { ack, receives_own, .. }) = &channel.stage else {
             return;
         };
         let ack = *ack;
-        let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
-        let except = (!hears_itself).then_some(channel.id);
-        let said = match (parse_payload(&push.payload, most), may) {
-            // What nobody can read is dropped without a word, as in the original.
+        let max = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        let except = (!receives_own).then_some(channel.id);
+        let result = match (parse_payload(&push.payload, max), permission) {
+            // Supabase Realtime drops broadcasts with an unknown encoding without a reply.
             (None, _) => return,
             (_, Err(error)) => Err(BroadcastError::NotAllowed(error, channel.topic.name.clone())),
-            (Some(Ok(content)), Ok(())) => {
-                let room = channel.topic.clone();
-                let post = self.services.broadcaster.publish_remote(&room, content, except);
-                self.queue_broadcast(room, post).await;
+            (Some(Ok(payload)), Ok(())) => {
+                let topic = channel.topic.clone();
+                let delivery = self.services.broadcaster.publish_remote(&topic, payload, except);
+                self.queue_broadcast(topic, delivery).await;
                 Ok(())
             }
-            (Some(Err(unspoken)), Ok(())) => Err(unspoken),
+            (Some(Err(error)), Ok(())) => Err(error),
         };
         if ack {
             self.flush_broadcasts().await;
-            let (voice, channel) = (self.replies(conn), &self.channels[place]);
-            let frame = match said {
-                Ok(()) => voice.reply_frame(channel, push.reference.as_deref(), ReplyStatus::Ok, EMPTY),
-                Err(unspoken) => {
-                    let response = reason_json(&unspoken.to_string());
-                    voice.reply_frame(channel, push.reference.as_deref(), ReplyStatus::Error, &response)
+            let (replies, channel) = (self.replies(conn), &self.channels[index]);
+            let frame = match result {
+                Ok(()) => replies.reply_frame(channel, push.reference.as_deref(), ReplyStatus::Ok, EMPTY),
+                Err(error) => {
+                    let response = reason_json(&error.to_string());
+                    replies.reply_frame(channel, push.reference.as_deref(), ReplyStatus::Error, &response)
                 }
             };
-            voice.send(frame).await;
+            replies.send(frame).await;
         }
     }
 }
 
-/// What is to be said; `None` for what nobody could read.
-fn parse_payload(payload: &Payload<'_>, most: usize) -> Option<Result<BroadcastPayload, BroadcastError>> {
+/// Parses the payload of a broadcast. `None` if its encoding is unknown.
+fn parse_payload(payload: &Payload<'_>, max: usize) -> Option<Result<BroadcastPayload, BroadcastError>> {
     match *payload {
         Payload::Json(json) if !json.starts_with('{') => Some(Err(BroadcastError::NotAnObject)),
-        Payload::Json(json) if json.len() > most => Some(Err(BroadcastError::TooLarge)),
+        Payload::Json(json) if json.len() > max => Some(Err(BroadcastError::TooLarge)),
         Payload::Json(json) => Some(Ok(BroadcastPayload::Json(json.into()))),
-        Payload::User(user) if user.bytes.len() > most => Some(Err(BroadcastError::TooLarge)),
+        Payload::User(user) if user.bytes.len() > max => Some(Err(BroadcastError::TooLarge)),
         Payload::User(user) => {
             let payload = match user.json {
                 Some(json) => UserPayload::Json(json.into()),

@@ -1,4 +1,4 @@
-//! One channel of a socket: a join that is being decided, or a place in a room.
+//! State of one channel of a socket.
 
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
@@ -8,88 +8,87 @@ use uuid::Uuid;
 use super::{authorization::PrivateAccess, postgres_changes::ChannelSubscription};
 use crate::{
     channels::{
-        ChannelId, ChannelPrincipal, Topic,
+        ChannelPrincipal,
         presence::{PresenceKey, PresenceRef},
     },
+    model::{ChannelId, Topic},
     presence::channel_users::UserGuard,
     protocol::phoenix::{Payload, Push, UserPush},
 };
 
-/// One channel.
+/// A channel that is being joined or has been joined.
 #[derive(Debug)]
 pub(super) struct Channel {
-    /// Its name in this process.
+    /// Unique within this process.
     pub id: ChannelId,
-    /// Where it is.
     pub topic: Topic,
-    /// The client's name for this join.
+    /// The client's reference of this join.
     pub join_ref: Option<Box<str>>,
-    /// What it has become.
     pub stage: Stage,
-    /// What the client said meanwhile; in order.
+    /// Pushes that wait for a running task, in order.
     pub held: HeldPushes,
 }
 
-/// How far a channel has come.
+/// Stage of a channel.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Being decided; what is to be answered, and the task that decides, if it takes one. The task ends with this.
+    /// The join is being authorized: the reference of its reply and its task, if any. Dropping it aborts the
+    /// task.
     Joining { reference: Option<Box<str>>, work: Option<AbortOnDropHandle<()>> },
-    /// A member of its room.
+    /// The channel is a member of its topic.
     Joined(Joined),
 }
 
-/// What a channel is once it is a member.
+/// State of a joined channel.
 #[derive(Debug)]
 pub(super) struct Joined {
-    /// As whom it acts.
     pub principal: Arc<ChannelPrincipal>,
-    /// Its place among the users here, if it acts as one.
+    /// Registers the socket for forced disconnects of the user, if the token names one.
     pub user_guard: Option<UserGuard>,
-    /// The hash of the token's text: the same again changes nothing.
+    /// Hash of the token's text. The same token again has no effect.
     pub token_hash: u64,
-    /// Broadcasts are answered.
+    /// Whether broadcasts are acknowledged.
     pub ack: bool,
-    /// Hears its own broadcasts.
+    /// Whether the channel receives its own broadcasts.
     pub receives_own: bool,
-    /// What it has to do with presence.
     pub presence: Presence,
-    /// What stands between it and a private room.
+    /// Rights in a private topic; `None` in a public one.
     pub private_access: Option<Box<PrivateAccess>>,
-    /// Its subscription to changes, if it asked for any.
+    /// Subscription to Postgres changes, if requested.
     pub subscription: Option<ChannelSubscription>,
-    /// Something that is being found out, while pushes wait. It ends with this.
+    /// A running task that pushes wait for. Dropping it aborts the task.
     pub work: Option<AbortOnDropHandle<()>>,
-    /// Waits for broadcasts from the database, where the client wants to know. It ends with this.
+    /// Waits until broadcasts from the database reach this node, if the client requested a notification.
+    /// Dropping it aborts the task.
     pub replication_wait: Option<AbortOnDropHandle<()>>,
 }
 
-/// What a channel has to do with presence.
+/// Presence settings and state of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
-    /// It wants to see who is present.
+    /// The client asked for presence in its join.
     pub enabled: bool,
-    /// It did not want to, but tracks in a private room and so sees differences.
+    /// The client did not ask for presence, but receives diffs because it tracks in a private topic.
     pub receives_diffs: bool,
-    /// Under which key it tracks; made up when it is first needed.
+    /// Key of the channel; generated on first use if the client gave none.
     pub key: Option<PresenceKey>,
-    /// It tracks something.
+    /// Whether the channel tracks an object.
     pub is_tracking: bool,
-    /// When its last pushes were.
+    /// Times of the last presence pushes.
     pub pushes: PushTimes,
 }
 
-/// The moments of the last presence pushes, milliseconds on one clock that may start over.
+/// Times of the last presence pushes in milliseconds, on a clock that wraps around.
 #[derive(Debug, Default)]
 pub(super) struct PushTimes(VecDeque<u32>);
 
 impl PushTimes {
-    /// Counts a push at `now`; `false` if there were `most` within `window` already.
-    pub fn admit(&mut self, now: u32, most: u32, window: u32) -> bool {
+    /// Records a push at `now`. Returns false if there were already `max` within `window`.
+    pub fn admit(&mut self, now: u32, max: u32, window: u32) -> bool {
         while self.0.front().is_some_and(|then| now.wrapping_sub(*then) >= window) {
             self.0.pop_front();
         }
-        if self.0.len() >= most as usize {
+        if self.0.len() >= max as usize {
             return false;
         }
         self.0.push_back(now);
@@ -98,7 +97,7 @@ impl PushTimes {
 }
 
 impl Channel {
-    /// Whether its pushes have to wait.
+    /// Whether pushes have to wait.
     pub fn is_busy(&self) -> bool {
         match &self.stage {
             Stage::Joining { .. } => true,
@@ -106,7 +105,7 @@ impl Channel {
         }
     }
 
-    /// Its place in presence, whether it tracks or not.
+    /// Identifies the channel in presence, whether it tracks or not. `None` unless it has joined.
     pub fn presence_ref(&mut self) -> Option<PresenceRef> {
         let Stage::Joined(joined) = &mut self.stage else {
             return None;
@@ -117,23 +116,23 @@ impl Channel {
     }
 }
 
-/// Pushes that wait until something is decided.
+/// Pushes that wait for a running task.
 #[derive(Debug, Default)]
 pub(super) struct HeldPushes {
     pushes: VecDeque<HeldPush>,
     bytes: usize,
 }
 
-/// The most pushes that wait, and their bytes; what is beyond is not heard, which a client hears of.
+/// Maximum number and bytes of held pushes. Pushes beyond are answered with an error.
 const MAX_HELD: usize = 100;
 const MAX_HELD_BYTES: usize = 1024 * 1024;
 
 impl HeldPushes {
-    /// Keeps a push; `false` if there is no room.
+    /// Appends a push. Returns false if there is no space.
     pub fn push(&mut self, push: &Push<'_>) -> bool {
         let push = HeldPush::from(push);
         let bytes = push.payload.bytes();
-        // One alone may be as large as a frame.
+        // A single push may be as large as a frame.
         if self.pushes.len() >= MAX_HELD || (self.bytes > 0 && self.bytes + bytes > MAX_HELD_BYTES) {
             return false;
         }
@@ -142,14 +141,14 @@ impl HeldPushes {
         true
     }
 
-    /// Keeps a push that was taken out already, in its old place.
+    /// Puts back a push that was taken out, as the next one.
     pub fn push_front(&mut self, push: &Push<'_>) {
         let push = HeldPush::from(push);
         self.bytes += push.payload.bytes();
         self.pushes.push_front(push);
     }
 
-    /// The oldest.
+    /// Removes the oldest push.
     pub fn pop(&mut self) -> Option<HeldPush> {
         let push = self.pushes.pop_front()?;
         self.bytes -= push.payload.bytes();
@@ -160,7 +159,7 @@ impl HeldPushes {
     }
 }
 
-/// A push that has outlived its frame.
+/// An owned copy of a push.
 #[derive(Debug)]
 pub(super) struct HeldPush {
     join_ref: Option<Box<str>>,
@@ -212,7 +211,7 @@ impl From<&Push<'_>> for HeldPush {
 }
 
 impl HeldPush {
-    /// The push again.
+    /// Borrows the stored push.
     pub fn as_push(&self) -> Push<'_> {
         Push {
             join_ref: self.join_ref.as_deref().map(Cow::Borrowed),
@@ -236,11 +235,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_calls_in_thirty_seconds_and_the_sixth_is_too_many() {
+    fn the_sixth_push_in_the_window_is_rejected() {
         let mut calls = PushTimes::default();
         assert!((0..5).all(|second| calls.admit(second * 1_000, 5, 30_000)));
         assert!(!calls.admit(29_999, 5, 30_000));
-        assert!(calls.admit(30_000, 5, 30_000), "the first was half a minute ago");
+        assert!(calls.admit(30_000, 5, 30_000), "the first push has left the window");
         assert!(!calls.admit(30_500, 5, 30_000));
         let mut late = PushTimes::default();
         assert!(
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_comes_back_in_order_and_only_so_much_is_held() {
+    fn held_pushes_are_bounded_and_keep_their_order() {
         let mut held = HeldPushes::default();
         let user = UserPush { event: "e", json: None, bytes: b"\0" };
         let binary = Push { payload: Payload::User(user), ..push("") };
@@ -271,6 +270,6 @@ mod tests {
         let large = "x".repeat(MAX_HELD_BYTES);
         assert!(!held.push(&push(&large)));
         while held.pop().is_some() {}
-        assert!(held.push(&push(&large)), "one alone may be large");
+        assert!(held.push(&push(&large)), "a single push may be large");
     }
 }

@@ -1,65 +1,65 @@
-//! What a join asks for. The original is lenient with almost every field, and clients rely on it; where leniency would
-//! let somebody into another room than they named, this is not.
+//! Parses the payload of a join. Like Supabase Realtime it accepts almost any value, which clients rely on,
+//! but rejects a `private` that it cannot read: otherwise the client would join another topic than it named.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
-/// What a client wants of a channel.
+/// Payload of a join.
 #[derive(Debug, Default)]
 pub(super) struct JoinPayload {
-    /// The channel's settings; `None` for a legacy join, whose topic itself is the subscription.
+    /// Settings of the channel; `None` for a legacy join, whose topic names the requested changes.
     pub config: Option<ChannelConfig>,
-    /// The token that the channel is to hold instead of the socket's.
+    /// Token to use for this channel instead of the socket's.
     pub token: Option<Box<str>>,
 }
 
-/// A channel's settings.
+/// Settings of a channel.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ChannelConfig {
-    /// Broadcasts are answered.
+    /// Whether broadcasts are acknowledged.
     pub ack: bool,
-    /// The channel hears its own broadcasts.
+    /// Whether the channel receives its own broadcasts.
     pub receives_own: bool,
-    /// What is to be sent again first; `None` if nothing is.
+    /// Broadcasts to replay first.
     pub replay: Option<ReplayRequest>,
-    /// Wants to be told when broadcasts from the database reach this node.
+    /// Whether to notify the client when broadcasts from the database reach this node.
     pub replication_ready: bool,
-    /// Under which key the channel tracks; `None` for one of the server's making.
+    /// Key to track under; `None` to generate one.
     pub presence_key: Option<Box<str>>,
-    /// Wants to see who is present.
+    /// Whether the channel receives presence.
     pub presence_enabled: bool,
-    /// The changes of tables that it wants, as they came.
+    /// Requested Postgres changes, as sent.
     pub changes: Vec<Box<RawValue>>,
-    /// The join is to be answered only once they are told, and so long it waits.
+    /// Maximum wait of the join for its Postgres changes; `None` if the reply does not wait for them.
     pub changes_timeout: Option<Duration>,
-    /// The channel's name was all there was: it names the changes that are wanted.
+    /// Legacy join: the topic names the requested changes.
     pub is_legacy: bool,
-    /// Which of the two rooms of that name.
+    /// Whether to join the private topic of this name.
     pub private: bool,
 }
 
-/// Which stored broadcasts are to be sent again.
+/// Which stored broadcasts to replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReplayRequest {
-    /// From that moment on (milliseconds since 1970), the newest so many.
+    /// The newest `limit` broadcasts since a time in milliseconds since 1970.
     Since { ms: i64, limit: u8 },
-    /// Asked for in a way that cannot be understood.
+    /// The request cannot be parsed.
     Invalid,
 }
 
-/// How long a join waits for its changes, by itself and at most.
+/// Default and maximum wait of a join for its Postgres changes.
 const MAX_CHANGES_TIMEOUT: Duration = Duration::from_secs(15);
-/// The most that is sent again.
+/// Default and maximum number of replayed broadcasts.
 const MAX_REPLAYED: u8 = 25;
 
-/// The payload is not one of a join.
+/// The payload of a join is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidJoin {
-    /// Something that has to be an object is not.
+    /// A field that must be an object is not one.
     #[error("UnknownErrorOnChannel: {0} must be an object")]
     NotAnObject(&'static str),
-    /// `private` is neither true nor false.
+    /// `private` is not a boolean.
     #[error("InvalidJoinPayload: private must be true or false")]
     Private,
 }
@@ -67,7 +67,7 @@ pub(super) enum InvalidJoin {
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 impl JoinPayload {
-    /// Reads the payload of a join.
+    /// Parses the payload of a join.
     pub fn read(payload: &str) -> Result<Self, InvalidJoin> {
         let fields: Object = parse_object(payload, "the payload")?;
         let token = ["access_token", "user_token"].into_iter().find_map(|name| parse_text(fields.get(name)?));
@@ -77,13 +77,13 @@ impl JoinPayload {
 }
 
 impl ChannelConfig {
-    /// What a join means that says nothing but its name: `<schema>[:<table>[:<filter>]]`.
+    /// Settings of a legacy join, from its topic `<schema>[:<table>[:<filter>]]`.
     pub fn legacy(name: &str) -> Self {
         let named = ["schema", "table", "filter"].into_iter().zip(name.splitn(3, ':'));
-        let asked: serde_json::Map<_, _> =
+        let requested: serde_json::Map<_, _> =
             named.map(|(key, value)| (key.to_owned(), serde_json::Value::from(value))).collect();
         let changes =
-            RawValue::from_string(serde_json::Value::Object(asked).to_string()).into_iter().collect();
+            RawValue::from_string(serde_json::Value::Object(requested).to_string()).into_iter().collect();
         Self { changes, is_legacy: true, ..Self::default() }
     }
 
@@ -96,7 +96,7 @@ impl ChannelConfig {
             Some(broadcast) => parse_object(broadcast.get(), "broadcast")?,
             None => Object::new(),
         };
-        // Of another shape it counts as absent.
+        // Any other type counts as absent.
         let presence: Object = present(&fields, "presence")
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .unwrap_or_default();
@@ -137,26 +137,26 @@ impl ReplayRequest {
     }
 }
 
-/// The fields of an object; of a name given twice the last counts.
+/// Parses an object. Of a duplicate key the last value counts.
 fn parse_object<'a>(json: &'a str, what: &'static str) -> Result<Object<'a>, InvalidJoin> {
     serde_json::from_str(json).map_err(|_| InvalidJoin::NotAnObject(what))
 }
 
-/// A field that is there and not null.
+/// Returns a field that is present and not null.
 fn present<'a>(fields: &Object<'a>, name: &str) -> Option<&'a RawValue> {
     fields.get(name).copied().filter(|raw| raw.get() != "null")
 }
 
-/// `true` and `false`, also as strings in whatever case.
+/// Parses a boolean, or a string with one in any case.
 fn parse_bool(raw: &RawValue) -> Option<bool> {
-    let word = raw.get();
-    let word = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')).unwrap_or(word);
-    let is_text = word.len() < raw.get().len();
-    match word {
+    let text = raw.get();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let is_text = text.len() < raw.get().len();
+    match text {
         "true" => Some(true),
         "false" => Some(false),
-        _ if is_text && word.eq_ignore_ascii_case("true") => Some(true),
-        _ if is_text && word.eq_ignore_ascii_case("false") => Some(false),
+        _ if is_text && text.eq_ignore_ascii_case("true") => Some(true),
+        _ if is_text && text.eq_ignore_ascii_case("false") => Some(false),
         _ => None,
     }
 }
@@ -165,18 +165,18 @@ fn parse_text(raw: &RawValue) -> Option<Box<str>> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// A key may be anything; what is no text counts as the text it is written as.
+/// Parses a presence key. A value that is not a string counts as its JSON text.
 fn parse_key(raw: &RawValue) -> Box<str> {
     parse_text(raw).unwrap_or_else(|| raw.get().into())
 }
 
 fn parse_changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJoin> {
     let all = raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok()).unwrap_or_default();
-    let wanted = all.into_iter().filter(|one| one.get() != "null");
+    let wanted = all.into_iter().filter(|entry| entry.get() != "null");
     wanted
-        .map(|one| {
-            if one.get().starts_with('{') {
-                Ok(one.to_owned())
+        .map(|entry| {
+            if entry.get().starts_with('{') {
+                Ok(entry.to_owned())
             } else {
                 Err(InvalidJoin::NotAnObject("an entry of postgres_changes"))
             }
@@ -184,12 +184,12 @@ fn parse_changes(raw: Option<&RawValue>) -> Result<Vec<Box<RawValue>>, InvalidJo
         .collect()
 }
 
-/// How long a join that wants it waits for its changes.
+/// Parses the wait of a join for its Postgres changes; `None` if it does not wait.
 fn parse_changes_timeout(raw: &RawValue) -> Option<Duration> {
     let options: Object = serde_json::from_str(raw.get()).ok()?;
-    options.get("wait").and_then(|wait| parse_bool(wait)).filter(|waits| *waits)?;
-    let asked = options.get("timeout").and_then(|ms| serde_json::from_str(ms.get()).ok());
-    Some(asked.map_or(MAX_CHANGES_TIMEOUT, Duration::from_millis).min(MAX_CHANGES_TIMEOUT))
+    options.get("wait").and_then(|wait| parse_bool(wait)).filter(|wait| *wait)?;
+    let requested = options.get("timeout").and_then(|ms| serde_json::from_str(ms.get()).ok());
+    Some(requested.map_or(MAX_CHANGES_TIMEOUT, Duration::from_millis).min(MAX_CHANGES_TIMEOUT))
 }
 
 #[cfg(test)]
@@ -198,15 +198,15 @@ mod tests {
 
     fn config(json: &str) -> ChannelConfig {
         let payload = format!(r#"{{"config":{json},"unknown":1}}"#);
-        JoinPayload::read(&payload).expect("is a join").config.expect("is no legacy join")
+        JoinPayload::read(&payload).expect("valid join payload").config.expect("has a config")
     }
 
-    fn refused(payload: &str) -> InvalidJoin {
+    fn rejected(payload: &str) -> InvalidJoin {
         JoinPayload::read(payload).expect_err(payload)
     }
 
     #[test]
-    fn what_is_absent_null_or_of_the_wrong_type_is_as_by_default() {
+    fn absent_null_and_mistyped_fields_have_their_defaults() {
         for json in [
             "{}",
             "null",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans_may_be_words_and_keys_anything() {
+    fn booleans_may_be_strings_and_keys_any_value() {
         let all = config(
             r#"{"broadcast":{"ack":"true","self":"TRUE"},"presence":{"key":{"a":1},"enabled":"True"},"private":true}"#,
         );
@@ -239,15 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_into_another_room_than_they_named() {
+    fn an_unreadable_private_is_rejected() {
         for private in [r#""yes""#, "1", "[]", "{}"] {
             let payload = format!(r#"{{"config":{{"private":{private}}}}}"#);
-            assert_eq!(refused(&payload), InvalidJoin::Private, "{private}");
+            assert_eq!(rejected(&payload), InvalidJoin::Private, "{private}");
         }
     }
 
     #[test]
-    fn what_has_to_be_an_object_and_is_not_is_refused() {
+    fn non_objects_are_rejected() {
         for payload in [
             "[]",
             "\"x\"",
@@ -258,20 +258,20 @@ mod tests {
             r#"{"config":{"broadcast":"x"}}"#,
             r#"{"config":{"postgres_changes":[1]}}"#,
         ] {
-            assert!(refused(payload).to_string().starts_with("UnknownErrorOnChannel: "), "{payload}");
+            assert!(rejected(payload).to_string().starts_with("UnknownErrorOnChannel: "), "{payload}");
         }
     }
 
     #[test]
-    fn changes_stay_as_they_came() {
-        let asked = r#"{ "event":"*",  "schema":"public" }"#;
-        let config = config(&format!(r#"{{"postgres_changes":[{asked},null]}}"#));
-        assert_eq!(config.changes.iter().map(|one| one.get()).collect::<Vec<_>>(), [asked]);
+    fn requested_changes_keep_their_text() {
+        let requested = r#"{ "event":"*",  "schema":"public" }"#;
+        let config = config(&format!(r#"{{"postgres_changes":[{requested},null]}}"#));
+        assert_eq!(config.changes.iter().map(|entry| entry.get()).collect::<Vec<_>>(), [requested]);
     }
 
     #[test]
-    fn the_token_is_a_text_that_is_no_key() {
-        let token = |json: &str| JoinPayload::read(json).expect("is a join").token;
+    fn the_token_is_a_string_that_is_not_an_api_key() {
+        let token = |json: &str| JoinPayload::read(json).expect("valid join payload").token;
         assert_eq!(token(r#"{"access_token":"a.b.c"}"#).as_deref(), Some("a.b.c"));
         assert_eq!(token(r#"{"access_token":5,"user_token":"u"}"#).as_deref(), Some("u"));
         assert_eq!(token(r#"{"access_token":""}"#).as_deref(), Some(""));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn replays_are_clamped_and_need_a_moment() {
+    fn replay_limits_are_clamped_and_since_is_required() {
         let replay = |json: &str| config(&format!(r#"{{"broadcast":{{"replay":{json}}}}}"#)).replay;
         assert_eq!(replay(r#"{"since":7}"#), Some(ReplayRequest::Since { ms: 7, limit: 25 }));
         assert_eq!(replay(r#"{"since":7,"limit":1000}"#), Some(ReplayRequest::Since { ms: 7, limit: 25 }));
@@ -293,17 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn a_join_may_wait_for_its_changes_but_not_for_ever() {
-        let waits =
+    fn the_wait_for_changes_is_bounded() {
+        let wait =
             |options: &str| config(&format!(r#"{{"postgres_changes_options":{options}}}"#)).changes_timeout;
-        assert_eq!(waits(r#"{"wait":true,"timeout":500}"#), Some(Duration::from_millis(500)));
+        assert_eq!(wait(r#"{"wait":true,"timeout":500}"#), Some(Duration::from_millis(500)));
         for options in
             [r#"{"wait":true}"#, r#"{"wait":"true","timeout":"x"}"#, r#"{"wait":true,"timeout":1e6}"#]
         {
-            assert_eq!(waits(options), Some(MAX_CHANGES_TIMEOUT), "{options}");
+            assert_eq!(wait(options), Some(MAX_CHANGES_TIMEOUT), "{options}");
         }
         for options in ["null", "{}", "7", r#"{"wait":false,"timeout":500}"#, r#"{"timeout":500}"#] {
-            assert_eq!(waits(options), None, "{options}");
+            assert_eq!(wait(options), None, "{options}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a join is refused or a channel ended: the texts of the original, which clients show and compare.
+//! Join errors, with the messages of Supabase Realtime, which clients show and compare.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,49 +10,49 @@ use crate::{
 
 use super::config::InvalidJoin;
 
-/// A join is refused. The `Display` is the reply's `reason`.
+/// A join is rejected. The `Display` is the `reason` of the reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum JoinError {
     /// The server is stopping.
     #[error("RealtimeRestarting: Realtime is restarting, please standby")]
     Restarting,
-    /// `realtime:` and nothing behind it.
+    /// The topic is `realtime:` without a name.
     #[error("TopicNameRequired: You must provide a topic name")]
     TopicNameRequired,
-    /// The payload cannot be read.
+    /// The payload is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidJoin),
-    /// Joins of the whole node come too fast.
+    /// The node exceeded its join rate.
     #[error("ClientJoinRateLimitReached: Too many joins per second")]
     TooManyJoins,
-    /// This socket has as many channels as it may.
+    /// The socket has its maximum of channels.
     #[error("ChannelRateLimitReached: Too many channels")]
     TooManyChannels,
-    /// The token is not believed.
+    /// The token was rejected.
     #[error("{code}: {0}", code = .0.code())]
     Token(#[from] ChannelTokenError),
-    /// The server takes no public joins.
+    /// The server accepts private channels only.
     #[error("PrivateOnly: This project only allows private channels")]
     PrivateOnly,
-    /// Policies do not let the claimant read there, or cannot be asked.
+    /// The policies deny reading, or cannot be checked.
     #[error("{reason}", reason = .0.join_reason(.1))]
     Rights(AuthorizationError, Arc<str>),
-    /// Replay of a room that stores nothing.
+    /// Replay of a public topic, which stores nothing.
     #[error("UnableToReplayMessages: Replay is not allowed for public channels")]
     ReplayOfPublic,
-    /// Replay asked for in a way that cannot be understood.
+    /// The replay settings cannot be parsed.
     #[error("UnableToReplayMessages: Replay params are not valid")]
     ReplayInvalid,
-    /// The database did not say what there was.
+    /// The stored broadcasts could not be read.
     #[error("UnableToReplayMessages: Realtime was unable to replay messages")]
     ReplayFailed,
-    /// It was to be answered once its changes are told, and they are not.
+    /// The join waits for its Postgres changes, and the subscription failed.
     #[error("{code}: {0}", code = changes_code(.0))]
     Changes(SubscribeError),
-    /// The same: not in the time that it wanted to wait.
-    #[error("PostgresChangesSubscribeTimeout: changes are not told after {} ms", .0.as_millis())]
+    /// The join waits for its Postgres changes, and they did not start in time.
+    #[error("PostgresChangesSubscribeTimeout: Postgres changes did not start within {} ms", .0.as_millis())]
     ChangesTimeout(Duration),
-    /// The join's own task failed.
+    /// The task of the join panicked or timed out.
     #[error("join crashed")]
     Crashed,
 }

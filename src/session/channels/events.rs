@@ -1,4 +1,4 @@
-//! How what happens elsewhere reaches a session: as an event in its inbox, and a nudge for its connection.
+//! Events that other tasks send to a session. Each event wakes the connection.
 
 use std::sync::Arc;
 
@@ -8,32 +8,30 @@ use super::{
     close::CloseCause, error::JoinError, join_authorization::AcceptedJoin, token_refresh::RefreshedToken,
 };
 use crate::{
-    channels::{
-        ChannelId,
-        authorization::{AuthorizationError, ReadRights, WriteRights},
-    },
+    channels::authorization::{AuthorizationError, ReadRights, WriteRights},
+    model::ChannelId,
     transport::Connection,
 };
 
-/// Something that a session hears of from another task.
+/// An event from another task.
 #[derive(Debug)]
 pub(super) enum SessionEvent {
-    /// Whether a join is admitted is decided.
+    /// Result of a join's authorization.
     JoinDecided(ChannelId, Result<Box<AcceptedJoin>, JoinError>),
-    /// What the subscription to changes says: whether it is well, and the message.
+    /// Message of a Postgres changes subscription, and whether it is ok.
     SubscriptionMessage(ChannelId, bool, Box<str>),
-    /// What comes of a fresh token.
+    /// Result of a token refresh.
     TokenRefreshed(ChannelId, Result<RefreshedToken, CloseCause>),
-    /// What a channel may say.
+    /// Result of a check of the write rights.
     WriteRights(ChannelId, Result<WriteRights, AuthorizationError>),
-    /// What a channel may read from now on.
+    /// New read rights of a channel.
     ReadRights(ChannelId, Result<ReadRights, AuthorizationError>),
     /// Whether broadcasts from the database reach this node.
     Replication(ChannelId, bool),
 }
 
-/// A session's inbox, as others hold it. It holds few events for each channel: whatever puts one in is owned by a
-/// channel, and puts in one, or replaces its last.
+/// Event queue of a session. Bounded by the number of channels: every sender belongs to a channel and sends
+/// one event or replaces its last.
 #[derive(Debug, Clone)]
 pub(super) struct EventQueue(Arc<Inner>);
 
@@ -44,18 +42,17 @@ struct Inner {
 }
 
 impl EventQueue {
-    /// An empty one.
     pub fn new(connection: &Arc<Connection>) -> Self {
         Self(Arc::new(Inner { connection: Arc::clone(connection), events: Mutex::default() }))
     }
 
-    /// Puts an event in; the session hears of it soon.
+    /// Appends an event and wakes the session.
     pub fn push(&self, event: SessionEvent) {
         self.0.events.lock().push(event);
         self.0.connection.wake();
     }
 
-    /// Puts in what a channel may read; what was in there of it and has not been taken out goes.
+    /// Appends new read rights and removes those of the same channel that have not been taken.
     pub fn push_read_rights(&self, channel: ChannelId, rights: Result<ReadRights, AuthorizationError>) {
         self.0
             .events
@@ -64,7 +61,7 @@ impl EventQueue {
         self.push(SessionEvent::ReadRights(channel, rights));
     }
 
-    /// Takes all of them out, in order.
+    /// Removes all events, in order.
     pub fn take(&self) -> Vec<SessionEvent> {
         std::mem::take(&mut *self.0.events.lock())
     }

@@ -1,4 +1,4 @@
-//! Into a room and out of it.
+//! Joins and leaves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,31 +20,32 @@ use super::{
     replies::{EMPTY, reason_json},
 };
 use crate::{
-    channels::{ChannelId, Topic, presence::PresenceKey},
+    channels::presence::PresenceKey,
     hub::{AllowedMask, Member, ReceiveMask, ReservedCommands},
+    model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push, ReplyStatus},
     transport::{Connection, frame::WireFrame},
 };
 
-/// A client that wants to know waits so long for broadcasts from the database.
+/// Maximum wait for broadcasts from the database, if the client requested a notification.
 const REPLICATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ChannelsSession {
-    /// A client wants to join; whatever it had joined under that name before ends first.
+    /// Handles `phx_join`. An earlier channel of the same topic is closed first.
     pub(super) async fn on_join(&mut self, name: &str, push: &Push<'_>, conn: &Arc<Connection>) {
-        if let Some(place) = self.index_of(name) {
-            // Without a word: there are clients that take any close for the end of the join that is to come.
-            let old = self.channels.swap_remove(place);
+        if let Some(index) = self.index_of(name) {
+            // Without `phx_close`: some clients take it for the end of the new join.
+            let old = self.channels.swap_remove(index);
             self.remove_channel(old, None, conn).await;
             self.recent_leaves.insert(name);
         }
         match self.validate_join(name, push) {
-            Ok(application) => self.start_join(application, push, conn).await,
+            Ok(pending_join) => self.start_join(pending_join, push, conn).await,
             Err(error) => self.reject(push, &error, conn).await,
         }
     }
 
-    /// What can be decided without waiting, in the original's order.
+    /// Checks that need no waiting, in the order of Supabase Realtime.
     fn validate_join(&self, name: &str, push: &Push<'_>) -> Result<PendingJoin, JoinError> {
         let limits = &self.services.limits;
         if name.is_empty() {
@@ -53,13 +54,13 @@ impl ChannelsSession {
         if self.services.stopping.is_cancelled() {
             return Err(JoinError::Restarting);
         }
-        let too_fast = limits.join_rate_exceeded();
+        let is_exceeded = limits.join_rate_exceeded();
         limits.count_join();
-        if too_fast {
+        if is_exceeded {
             return Err(JoinError::TooManyJoins);
         }
-        let most = limits.limits().channels_per_client;
-        if most.is_some_and(|most| self.channels.len() >= most.get() as usize) {
+        let max = limits.limits().channels_per_client;
+        if max.is_some_and(|max| self.channels.len() >= max.get() as usize) {
             return Err(JoinError::TooManyChannels);
         }
         let payload = if let Payload::Json(json) = push.payload { json } else { "" };
@@ -68,178 +69,176 @@ impl ChannelsSession {
         if self.services.private_only && !config.private {
             return Err(JoinError::PrivateOnly);
         }
-        let room = Topic { name: name.into(), private: config.private };
-        Ok(PendingJoin { topic: room, config, token, socket_principal: self.socket_principal.clone() })
+        let topic = Topic { name: name.into(), private: config.private };
+        Ok(PendingJoin { topic, config, token, socket_principal: self.socket_principal.clone() })
     }
 
-    /// Has an application decided: here if nothing has to be waited for, else beside the session.
-    async fn start_join(&mut self, application: PendingJoin, push: &Push<'_>, conn: &Arc<Connection>) {
+    /// Authorizes a join: inline if nothing has to be waited for, else in a background task.
+    async fn start_join(&mut self, pending_join: PendingJoin, push: &Push<'_>, conn: &Arc<Connection>) {
         let id = ChannelId::next();
         let channel = Channel {
             id,
-            topic: application.topic.clone(),
+            topic: pending_join.topic.clone(),
             join_ref: push.join_ref.as_deref().map(Box::from),
             stage: Stage::Joining { reference: push.reference.as_deref().map(Box::from), work: None },
             held: HeldPushes::default(),
         };
-        let place = self.channels.len();
+        let index = self.channels.len();
         self.channels.push(Box::new(channel));
         let services = self.services.clone();
-        let work = async move { SessionEvent::JoinDecided(id, authorize_join(&services, application).await) };
+        let work =
+            async move { SessionEvent::JoinDecided(id, authorize_join(&services, pending_join).await) };
         match self.start_work(work, SessionEvent::JoinDecided(id, Err(JoinError::Crashed)), conn) {
             Started::Done(event) => self.on_event(event, conn).await,
-            Started::Running(work) => self.set_pending_work(place, work),
+            Started::Running(work) => self.set_pending_work(index, work),
         }
     }
 
-    /// A decision has come; unless the client has left meanwhile, it is carried out.
+    /// Applies the result of an authorization, unless the client has left meanwhile.
     pub(super) async fn on_join_decided(
         &mut self,
         id: ChannelId,
         decision: Result<Box<AcceptedJoin>, JoinError>,
         conn: &Arc<Connection>,
     ) {
-        let Some(place) = self.index_by_id(id) else {
+        let Some(index) = self.index_by_id(id) else {
             return;
         };
-        let seated = match decision {
-            Ok(admitted) => self.activate(place, *admitted, conn).await,
+        let result = match decision {
+            Ok(accepted) => self.activate(index, *accepted, conn).await,
             Err(error) => Err(error),
         };
-        match seated {
+        match result {
             Ok(()) => self.replay_held(id, conn).await,
-            Err(error) => self.reject_pending(place, &error, conn).await,
+            Err(error) => self.reject_pending(index, &error, conn).await,
         }
     }
 
-    /// Makes a channel a member of its room. First comes the reply, then what is sent again, then the state of presence,
-    /// and only then what is said there.
+    /// Makes a channel a member of its topic. The client receives the reply, then replayed broadcasts, then
+    /// the presence state, and only then live messages.
     async fn activate(
         &mut self,
-        place: usize,
-        admitted: AcceptedJoin,
+        index: usize,
+        accepted: AcceptedJoin,
         conn: &Arc<Connection>,
     ) -> Result<(), JoinError> {
         let services = self.services.clone();
-        let slots = services.hub.reserve(1).await?;
-        let replication_ready = admitted.config.replication_ready;
-        self.activate_now(place, admitted, slots, conn);
+        let reserved = services.hub.reserve(1).await?;
+        let replication_ready = accepted.config.replication_ready;
+        self.activate_now(index, accepted, reserved, conn);
         if replication_ready {
-            self.wait_for_replication(place, conn).await;
+            self.wait_for_replication(index, conn).await;
         }
         self.arm_expiry_timer(conn);
         Ok(())
     }
 
-    /// The part of it that waits for nothing, so that nothing comes in between.
+    /// The part of `activate` without `await`, so that nothing can come in between.
     fn activate_now(
         &mut self,
-        place: usize,
-        admitted: AcceptedJoin,
-        mut slots: ReservedCommands<'_>,
+        index: usize,
+        accepted: AcceptedJoin,
+        mut reserved: ReservedCommands<'_>,
         conn: &Arc<Connection>,
     ) {
         let services = self.services.clone();
-        let voice = self.replies(conn);
-        let inbox = admitted.changes.1.is_some().then(|| self.events(conn));
-        let is_back = self.recent_leaves.contains(&self.channels[place].topic.name);
-        let guest = self.register_user(&admitted.principal, conn);
-        let channel = &mut self.channels[place];
-        let AcceptedJoin {
-            principal: claimant,
-            token_hash: token,
-            rights,
-            replay,
-            changes: (echo, prepared),
-            config,
-        } = admitted;
-        let ChannelConfig { ack, receives_own: hears_itself, presence_key, presence_enabled, .. } = config;
+        let replies = self.replies(conn);
+        let events = accepted.changes.1.is_some().then(|| self.events(conn));
+        let is_rejoin = self.recent_leaves.contains(&self.channels[index].topic.name);
+        let user_guard = self.register_user(&accepted.principal, conn);
+        let channel = &mut self.channels[index];
+        let AcceptedJoin { principal, token_hash, rights, replay, changes: (echo, prepared), config } =
+            accepted;
+        let ChannelConfig { ack, receives_own, presence_key, presence_enabled, .. } = config;
         let presence = Presence {
             enabled: presence_enabled,
             key: presence_key.map(PresenceKey::from),
             ..Presence::default()
         };
         let joined = Joined {
-            principal: claimant,
-            user_guard: guest,
-            token_hash: token,
+            principal,
+            user_guard,
+            token_hash,
             ack,
-            receives_own: hears_itself,
+            receives_own,
             presence,
             private_access: None,
             subscription: None,
             work: None,
             replication_wait: None,
         };
-        let before = std::mem::replace(&mut channel.stage, Stage::Joined(joined));
-        let reference = if let Stage::Joining { reference, .. } = before { reference } else { None };
+        let previous_stage = std::mem::replace(&mut channel.stage, Stage::Joined(joined));
+        let reference = if let Stage::Joining { reference, .. } = previous_stage { reference } else { None };
         let response = format!("{{\"postgres_changes\":{echo}}}");
-        let mut first = vec![voice.reply_frame(channel, reference.as_deref(), ReplyStatus::Ok, &response)];
+        let mut frames = vec![replies.reply_frame(channel, reference.as_deref(), ReplyStatus::Ok, &response)];
         let is_private = channel.topic.private;
-        let gate = is_private.then(|| AllowedMask::new(receive_mask(rights)));
-        if let Some(gate) = &gate {
-            // Before it is a member: nothing comes in between of which it may not hear.
-            self.subscribe_rights(place, rights, gate.clone(), conn);
+        let allowed = is_private.then(|| AllowedMask::new(receive_mask(rights)));
+        if let Some(allowed) = &allowed {
+            // Before it is a member: it must receive nothing that it lost the right to meanwhile.
+            self.subscribe_rights(index, rights, allowed.clone(), conn);
         }
-        let channel = &self.channels[place];
-        // Until the membership is on its way nothing more is told.
-        let kept = replay.as_ref().map(|(_, window)| window.buffered());
-        let replayed = replay.as_ref().zip(kept.as_deref()).map(|((stored, _), newer)| {
+        let channel = &self.channels[index];
+        // Holds the buffer's lock until the membership is queued: no broadcast is delivered meanwhile.
+        let buffered = replay.as_ref().map(|(_, buffer)| buffer.buffered());
+        let replayed = replay.as_ref().zip(buffered.as_deref()).map(|((stored, _), newer)| {
             let known = stored
                 .broadcasts
                 .iter()
                 .map(|broadcast| broadcast.id)
                 .chain(stored.in_flight.iter().copied());
             let mut known: Box<HashSet<Uuid>> = Box::new(known.collect());
-            // All of these were committed after what is stored, so this is the order of commits.
+            // These were committed after the stored ones, so the result is in commit order.
             let newer: Vec<_> = newer.iter().filter(|broadcast| known.insert(broadcast.id)).collect();
-            let again = stored.broadcasts.iter().chain(newer);
-            first.extend(again.filter_map(|broadcast| voice.replayed_frame(channel, broadcast)));
+            let replayed_broadcasts = stored.broadcasts.iter().chain(newer);
+            frames.extend(
+                replayed_broadcasts.filter_map(|broadcast| replies.replayed_frame(channel, broadcast)),
+            );
             known
         });
-        // A public room shows differences to all its members.
-        let hears = if is_private && !presence_enabled { ReceiveMask::BROADCASTS } else { ReceiveMask::ALL };
+        // All members of a public topic receive presence diffs.
+        let mask = if is_private && !presence_enabled { ReceiveMask::BROADCASTS } else { ReceiveMask::ALL };
         let member = Member {
             channel: channel.id,
             connection: Arc::clone(conn),
-            mask: hears,
-            allowed: gate.clone(),
+            mask,
+            allowed: allowed.clone(),
             replayed,
         };
-        let room = channel.topic.clone();
-        let enter = || {
+        let topic = channel.topic.clone();
+        let join = || {
             if presence_enabled && rights.presence {
                 services.presence.with_state(&channel.topic, |state| {
-                    let state = voice.push_frame(channel, "presence_state", &String::from_utf8_lossy(&state));
-                    if is_back {
-                        first.push(state.clone());
+                    let state =
+                        replies.push_frame(channel, "presence_state", &String::from_utf8_lossy(&state));
+                    if is_rejoin {
+                        frames.push(state.clone());
                     }
-                    first.push(state);
-                    slots.join(room, member, WireFrame::concat(&first));
+                    frames.push(state);
+                    reserved.join(topic, member, WireFrame::concat(&frames));
                 });
             } else {
-                slots.join(room, member, WireFrame::concat(&first));
+                reserved.join(topic, member, WireFrame::concat(&frames));
             }
         };
-        let subscription = match (prepared, inbox) {
-            (Some(prepared), Some(inbox)) => {
-                let ears = Arc::new(SessionMessageSink { channel: channel.id, events: inbox });
-                Some(prepared.activate((channel.id, conn.id()), ears, enter))
+        let subscription = match (prepared, events) {
+            (Some(prepared), Some(events)) => {
+                let sink = Arc::new(SessionMessageSink { channel: channel.id, events });
+                Some(prepared.activate((channel.id, conn.id()), sink, join))
             }
             _ => {
-                enter();
+                join();
                 None
             }
         };
-        drop(kept);
-        if let Stage::Joined(joined) = &mut self.channels[place].stage {
+        drop(buffered);
+        if let Stage::Joined(joined) = &mut self.channels[index].stage {
             joined.subscription = subscription.map(ChannelSubscription::new);
         }
     }
 
-    /// Tells the client once broadcasts from the database reach this node.
-    async fn wait_for_replication(&mut self, place: usize, conn: &Arc<Connection>) {
-        let id = self.channels[place].id;
+    /// Notifies the client when broadcasts from the database reach this node.
+    async fn wait_for_replication(&mut self, index: usize, conn: &Arc<Connection>) {
+        let id = self.channels[index].id;
         let messages = self.services.messages.clone();
         let work = async move {
             SessionEvent::Replication(
@@ -254,88 +253,90 @@ impl ChannelsSession {
             conn,
         ) {
             Started::Done(event) => Box::pin(self.on_event(event, conn)).await,
-            Started::Running(notice) => {
-                if let Stage::Joined(joined) = &mut self.channels[place].stage {
-                    joined.replication_wait = Some(notice);
+            Started::Running(task) => {
+                if let Stage::Joined(joined) = &mut self.channels[index].stage {
+                    joined.replication_wait = Some(task);
                 }
             }
         }
     }
 
-    /// Broadcasts from the database reach this node, or did not in time.
-    pub(super) async fn on_replication(&mut self, id: ChannelId, is_live: bool, conn: &Arc<Connection>) {
-        let Some(place) = self.index_by_id(id) else {
+    /// Handles the result: broadcasts reach this node, or did not in time.
+    pub(super) async fn on_replication(&mut self, id: ChannelId, is_connected: bool, conn: &Arc<Connection>) {
+        let Some(index) = self.index_by_id(id) else {
             return;
         };
-        if !is_live {
-            return self.close_channel(place, CloseCause::ReplicationTimeout, conn).await;
+        if !is_connected {
+            return self.close_channel(index, CloseCause::ReplicationTimeout, conn).await;
         }
-        if let Stage::Joined(joined) = &mut self.channels[place].stage {
+        if let Stage::Joined(joined) = &mut self.channels[index].stage {
             joined.replication_wait = None;
         }
-        let voice = self.replies(conn);
-        let text = "Replication connection established";
-        voice.send(voice.system_frame(&self.channels[place], "ok", "system", text)).await;
+        let replies = self.replies(conn);
+        let message = "Replication connection established";
+        replies.send(replies.system_frame(&self.channels[index], "ok", "system", message)).await;
     }
 
-    /// Refuses a join that was being decided, and what the client said in it meanwhile.
-    async fn reject_pending(&mut self, place: usize, error: &JoinError, conn: &Arc<Connection>) {
-        let mut channel = self.channels.swap_remove(place);
+    /// Rejects a join that was being authorized, and the pushes held for it.
+    async fn reject_pending(&mut self, index: usize, error: &JoinError, conn: &Arc<Connection>) {
+        let mut channel = self.channels.swap_remove(index);
         let reference = match &mut channel.stage {
             Stage::Joining { reference, .. } => reference.take(),
             Stage::Joined(_) => None,
         };
         self.join_throttle.throttle().await;
-        let voice = self.replies(conn);
+        let replies = self.replies(conn);
         let response = reason_json(&error.to_string());
-        voice.send(voice.reply_frame(&channel, reference.as_deref(), ReplyStatus::Error, &response)).await;
+        replies
+            .send(replies.reply_frame(&channel, reference.as_deref(), ReplyStatus::Error, &response))
+            .await;
         while let Some(push) = channel.held.pop() {
-            voice.reply_unmatched(&push.as_push()).await;
+            replies.reply_unmatched(&push.as_push()).await;
         }
     }
 
-    /// Refuses a join before it was anything.
+    /// Rejects a join before a channel exists.
     async fn reject(&mut self, push: &Push<'_>, error: &JoinError, conn: &Arc<Connection>) {
         self.join_throttle.throttle().await;
         let response = reason_json(&error.to_string());
         self.replies(conn).reply_to(push.join_ref.as_deref(), push, ReplyStatus::Error, &response).await;
     }
 
-    /// A client leaves a channel. One that names another join means one that is over.
-    pub(super) async fn on_leave(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        let is_meant = push
+    /// Handles `phx_leave`. Ignored if it names the reference of an earlier join.
+    pub(super) async fn on_leave(&mut self, index: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let is_current = push
             .join_ref
             .as_deref()
-            .is_none_or(|named| self.channels[place].join_ref.as_deref() == Some(named));
-        if !is_meant {
+            .is_none_or(|reference| self.channels[index].join_ref.as_deref() == Some(reference));
+        if !is_current {
             return;
         }
-        let channel = self.channels.swap_remove(place);
+        let channel = self.channels.swap_remove(index);
         self.recent_leaves.insert(&channel.topic.name);
-        let voice = self.replies(conn);
-        let reply = voice.reply_frame(&channel, push.reference.as_deref(), ReplyStatus::Ok, EMPTY);
-        let last = WireFrame::concat(&[reply, voice.close_frame(&channel)]);
+        let replies = self.replies(conn);
+        let reply = replies.reply_frame(&channel, push.reference.as_deref(), ReplyStatus::Ok, EMPTY);
+        let last = WireFrame::concat(&[reply, replies.close_frame(&channel)]);
         self.remove_channel(channel, Some(last), conn).await;
     }
 
-    /// Ends a channel; nothing of it follows after `last`.
+    /// Removes a channel from the topic. The client receives nothing of it after `last`.
     pub(super) async fn remove_channel(
         &self,
         mut channel: Box<Channel>,
         last: Option<WireFrame>,
         conn: &Arc<Connection>,
     ) {
-        // No change is told from here on.
+        // No change is delivered from here on.
         if let Stage::Joined(joined) = &mut channel.stage {
             joined.subscription = None;
         }
-        // Both fail only when the server stops, and then the connection ends too.
-        if let Ok(mut slots) = self.services.hub.reserve(1).await {
-            slots.leave(&channel.topic, channel.id, conn, last);
+        // Both fail only when the server is stopping, and then the connection closes too.
+        if let Ok(mut reserved) = self.services.hub.reserve(1).await {
+            reserved.leave(&channel.topic, channel.id, conn, last);
         }
-        let tracks = matches!(&channel.stage, Stage::Joined(joined) if joined.presence.is_tracking);
-        if let Some(seat) = channel.presence_ref().filter(|_| tracks) {
-            let _ = self.services.presence.untrack(&seat).await;
+        let is_tracking = matches!(&channel.stage, Stage::Joined(joined) if joined.presence.is_tracking);
+        if let Some(presence_ref) = channel.presence_ref().filter(|_| is_tracking) {
+            let _ = self.services.presence.untrack(&presence_ref).await;
         }
     }
 }

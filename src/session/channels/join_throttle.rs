@@ -1,23 +1,23 @@
-//! Refused joins are answered at once, but not a socket's every one however many there are.
+//! Limits the rate of rejected joins per socket.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Refusals that a socket may have at once.
+/// Rejections that a socket gets without a delay.
 const BURST: u32 = 50;
-/// After that it gets one in so long. Only its own frames wait meanwhile.
+/// Interval between further rejections. Only the frames of the same socket wait.
 const REJECTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One socket's account of refusals.
+/// Rejections of one socket (leaky bucket).
 #[derive(Debug, Default)]
 pub(super) struct JoinThrottle {
-    /// When the account is even again.
+    /// When the bucket is empty again.
     drained_at: Option<Instant>,
 }
 
 impl JoinThrottle {
-    /// Counts a refusal, and waits if there were too many.
+    /// Counts a rejection, and waits if the burst is used up.
     pub async fn throttle(&mut self) {
         let now = Instant::now();
         let even_at = self.drained_at.filter(|even_at| *even_at > now).unwrap_or(now) + REJECTION_INTERVAL;
@@ -33,15 +33,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn fifty_are_free_and_then_ten_a_second() {
-        let mut refusals = JoinThrottle::default();
+    async fn the_burst_is_free_and_then_ten_per_second() {
+        let mut join_throttle = JoinThrottle::default();
         let started = Instant::now();
         for _ in 0..BURST {
-            refusals.throttle().await;
+            join_throttle.throttle().await;
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
         for _ in 0..20 {
-            refusals.throttle().await;
+            join_throttle.throttle().await;
         }
         assert_eq!(started.elapsed(), Duration::from_secs(2));
     }

@@ -1,15 +1,17 @@
-//! The session behind Phoenix channels: one socket with its channels.
+//! The session of Phoenix channels: one socket with its channels.
 //!
-//! - `mod` hears the client and sorts what it says by topic; [`Services`] is what all sessions share.
-//! - `changes` is what a join asks for of changes of tables.
-//! - `joining` brings a channel in and out: `config` reads what a join asks for, `admission` decides about it (beside
-//!   the session where that takes time), `error` has the words of refusal, and `farewells` remembers what the client has just left.
-//! - `broadcasting` and `presence` are what a joined channel says to its room (`speech` is how it gets there), `rights` is
-//!   whether it may, `renewal` and `tokens` keep its token fresh, `ending` is where the server ends it.
-//! - `work` is how things that take time are done beside the session. `channel` is a channel's state, `inbox` how other tasks reach the session, `voice` how it answers.
+//! - `mod` dispatches pushes and events; [`Services`] are the dependencies shared by all sessions. `channel`
+//!   is the state of one channel, `events` the queue through which other tasks reach the session,
+//!   `background` runs work that may wait.
+//! - `join` handles joins and leaves: `config` parses the payload, `join_authorization` decides, `error` has
+//!   the reasons of rejections, `join_throttle` slows them down, `recent_leaves` remembers left topics.
+//! - `broadcast`, `presence` and `postgres_changes` handle the three kinds of messages; `outgoing` batches
+//!   broadcasts.
+//! - `authorization` tracks the rights in private topics, `token_refresh` and `token_expiry` handle tokens,
+//!   `close` closes channels. `replies` encodes frames to the client.
 //!
-//! Everything about a channel goes through the hub's mailboxes, also replies: so nothing of a channel comes before the
-//! reply to its join, and nothing after its close. Heartbeats are answered at once.
+//! Everything about a channel, including replies, goes through the mailboxes of the hub: nothing of a channel
+//! comes before the reply to its join or after its close. Heartbeats are answered directly.
 
 mod authorization;
 mod background;
@@ -49,12 +51,13 @@ use self::{
 use crate::{
     auth::Verifier,
     channels::{
-        Broadcaster, ChannelId, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter,
-        authorization::Authorizer, broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges,
-        presence::ChannelPresence, replay::ReplayBuffers,
+        Broadcaster, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter, authorization::Authorizer,
+        broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges, presence::ChannelPresence,
+        replay::ReplayBuffers,
     },
     clock::Clock,
     hub::Hub,
+    model::ChannelId,
     presence::channel_users::{ChannelUsers, UserGuard},
     protocol::{
         Frame,
@@ -63,78 +66,75 @@ use crate::{
     transport::{CloseReason, Connection, Flow, Session},
 };
 
-/// The event of a broadcast.
+/// Event name of a broadcast.
 const BROADCAST: &str = "broadcast";
 
-/// What the sessions need, shared by all of them.
+/// Dependencies shared by all channel sessions.
 pub struct Services {
-    /// Changes of tables.
     pub changes: PostgresChanges,
-    /// Who is connected here.
+    /// Connections and topic members of this node.
     pub hub: Hub,
-    /// As whom sockets act here.
+    /// Users of this node's sockets, for forced disconnects.
     pub users: ChannelUsers,
-    /// Believes tokens.
+    /// Verifies tokens.
     pub verifier: Arc<Verifier>,
-    /// For the age of tokens.
+    /// Clock for token expiry.
     pub clock: Arc<dyn Clock>,
-    /// Says things in rooms.
+    /// Publishes broadcasts on all nodes.
     pub broadcaster: Broadcaster,
-    /// Who is present in rooms.
     pub presence: ChannelPresence,
-    /// What policies say of private rooms.
+    /// Checks the policies of private topics.
     pub authorizer: Authorizer,
-    /// What the database has stored for rooms.
+    /// Stored broadcasts of private topics.
     pub messages: StoredMessages,
-    /// What comes while that is being sent again.
+    /// Broadcasts received while a replay is read.
     pub replay_buffers: ReplayBuffers,
-    /// Public rooms are closed.
+    /// Whether public topics are disabled.
     pub private_only: bool,
-    /// How much is too much.
+    /// Rate and size limits of this node.
     pub limits: Arc<NodeLimits>,
-    /// On which decisions run that take time.
+    /// Runs background tasks of sessions.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops.
     pub stopping: CancellationToken,
 }
 
-/// Who opened a socket.
+/// Principal of a socket.
 #[derive(Debug, Clone)]
 pub struct SocketPrincipal {
     principal: Arc<ChannelPrincipal>,
-    /// The hash of the token's text.
+    /// Hash of the token's text.
     token_hash: u64,
 }
 
 impl SocketPrincipal {
-    /// Somebody who came with a token's text, which was believed.
+    /// A verified principal with the text of its token.
     #[must_use]
-    pub fn new(claimant: ChannelPrincipal, token: &str) -> Self {
-        Self { principal: Arc::new(claimant), token_hash: token_expiry::token_hash(token) }
+    pub fn new(principal: ChannelPrincipal, token: &str) -> Self {
+        Self { principal: Arc::new(principal), token_hash: token_expiry::token_hash(token) }
     }
 }
 
-/// How much a client says.
+/// Rates of one client.
 #[derive(Debug, Default)]
 struct ClientMeters {
     messages: RateMeter,
     bytes: RateMeter,
 }
 
-/// One socket.
+/// Session of one socket.
 pub struct ChannelsSession {
     services: Arc<Services>,
-    /// Who opened it.
     socket_principal: SocketPrincipal,
-    /// That one's place among the users here, if it is one.
+    /// Registers the socket for forced disconnects, if the token names a user.
     user_guard: Option<UserGuard>,
-    #[expect(clippy::vec_box, reason = "most sockets have one channel, and a vector makes room for four")]
+    #[expect(clippy::vec_box, reason = "most sockets have one channel, and a vector has space for four")]
     channels: Vec<Box<Channel>>,
-    /// There from the first time on that something happens elsewhere.
+    /// Created on first use.
     events: Option<EventQueue>,
-    /// What it has said and is still to be passed on, until the end of a read. Boxed, because most listen.
+    /// Broadcasts to publish at the end of the current read. Boxed, because most sockets only receive.
     pending_broadcasts: Option<Box<PendingBroadcasts>>,
-    /// How much the client says, if anybody counts. Boxed, because most say nothing for most of the time.
+    /// Rates of the client, if limited. Boxed, because most sockets rarely send.
     meters: Option<Box<ClientMeters>>,
     join_throttle: JoinThrottle,
     recent_leaves: RecentLeaves,
@@ -142,12 +142,12 @@ pub struct ChannelsSession {
 }
 
 impl ChannelsSession {
-    /// A session for somebody who has a place.
+    /// Creates a session that holds `permit` until it ends.
     #[must_use]
-    pub fn new(services: Arc<Services>, opener: SocketPrincipal, place: ConnectionPermit) -> Self {
+    pub fn new(services: Arc<Services>, socket_principal: SocketPrincipal, permit: ConnectionPermit) -> Self {
         Self {
             services,
-            socket_principal: opener,
+            socket_principal,
             user_guard: None,
             channels: Vec::new(),
             events: None,
@@ -155,11 +155,11 @@ impl ChannelsSession {
             meters: None,
             join_throttle: JoinThrottle::default(),
             recent_leaves: RecentLeaves::default(),
-            _connection_permit: place,
+            _connection_permit: permit,
         }
     }
 
-    /// Where the channel of a topic is, by its name without `realtime:`.
+    /// Index of the channel with this topic, without `realtime:`.
     fn index_of(&self, name: &str) -> Option<usize> {
         self.channels.iter().position(|channel| &*channel.topic.name == name)
     }
@@ -185,45 +185,45 @@ impl ChannelsSession {
         };
         match (&*push.event, self.index_of(name)) {
             ("phx_join", _) => self.on_join(name, push, conn).await,
-            ("phx_leave", Some(place)) => self.on_leave(place, push, conn).await,
+            ("phx_leave", Some(index)) => self.on_leave(index, push, conn).await,
             ("phx_leave", None) => self.replies(conn).reply_left(push).await,
-            (_, Some(place)) => self.on_channel_push(place, push, conn).await,
+            (_, Some(index)) => self.on_channel_push(index, push, conn).await,
             (_, None) => self.replies(conn).reply_unmatched(push).await,
         }
     }
 
-    /// Hears what belongs to no channel.
+    /// Handles a push without a channel.
     async fn on_unscoped_push(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
-        let voice = self.replies(conn);
+        let replies = self.replies(conn);
         match (&*push.topic, &*push.event) {
-            (HEARTBEAT_TOPIC, "heartbeat") => voice.reply_heartbeat(push),
-            (_, "phx_leave") => voice.reply_left(push).await,
-            _ => voice.reply_unmatched(push).await,
+            (HEARTBEAT_TOPIC, "heartbeat") => replies.reply_heartbeat(push),
+            (_, "phx_leave") => replies.reply_left(push).await,
+            _ => replies.reply_unmatched(push).await,
         }
     }
 
-    /// Hears what is said in a channel.
-    async fn on_channel_push(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        if self.channels[place].is_busy() {
-            if !self.channels[place].held.push(push) {
+    /// Handles a push to a channel.
+    async fn on_channel_push(&mut self, index: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        if self.channels[index].is_busy() {
+            if !self.channels[index].held.push(push) {
                 self.replies(conn).reply_unmatched(push).await;
             }
             return;
         }
         match &*push.event {
-            _ if self.exceeds_byte_rate(push) => self.close_channel(place, CloseCause::ByteRate, conn).await,
-            "access_token" => self.refresh_token(place, push, conn).await,
-            "presence" => self.on_presence(place, push, conn).await,
+            _ if self.exceeds_byte_rate(push) => self.close_channel(index, CloseCause::ByteRate, conn).await,
+            "access_token" => self.refresh_token(index, push, conn).await,
+            "presence" => self.on_presence(index, push, conn).await,
             _ if self.exceeds_message_rate() => {
-                self.close_channel(place, CloseCause::MessageRate, conn).await
+                self.close_channel(index, CloseCause::MessageRate, conn).await
             }
-            BROADCAST => self.on_broadcast(place, push, conn).await,
-            // Nothing else means anything, and nothing is said about it.
+            BROADCAST => self.on_broadcast(index, push, conn).await,
+            // Other events are ignored, without a reply.
             _ => {}
         }
     }
 
-    /// Counts the bytes of a message of the client, and says whether there are too many of them.
+    /// Counts the bytes of a push. Returns whether the socket exceeds its byte rate.
     fn exceeds_byte_rate(&mut self, push: &Push<'_>) -> bool {
         let limits = &self.services.limits;
         if !limits.limits_bytes() {
@@ -235,7 +235,7 @@ impl ChannelsSession {
         limits.exceeds_byte_rate(bytes.per_second(now))
     }
 
-    /// Counts a message of the client, and says whether there are too many of them.
+    /// Counts a push. Returns whether the socket exceeds its message rate.
     fn exceeds_message_rate(&mut self) -> bool {
         let limits = &self.services.limits;
         if !limits.limits_messages() {
@@ -248,37 +248,37 @@ impl ChannelsSession {
         limits.exceeds_message_rate(messages.per_second(now))
     }
 
-    /// Has a channel's pushes wait for work that is under way.
-    fn set_pending_work(&mut self, place: usize, task: AbortOnDropHandle<()>) {
-        match &mut self.channels[place].stage {
+    /// Makes the pushes of a channel wait for a running task.
+    fn set_pending_work(&mut self, index: usize, task: AbortOnDropHandle<()>) {
+        match &mut self.channels[index].stage {
             Stage::Joining { work, .. } => *work = Some(task),
             Stage::Joined(joined) => joined.work = Some(task),
         }
     }
 
-    /// Hears what was said in a channel while something was being found out.
+    /// Handles the pushes that were held while a task was running.
     async fn replay_held(&mut self, id: ChannelId, conn: &Arc<Connection>) {
-        while let Some(place) = self.index_by_id(id)
-            && !self.channels[place].is_busy()
-            && let Some(push) = self.channels[place].held.pop()
+        while let Some(index) = self.index_by_id(id)
+            && !self.channels[index].is_busy()
+            && let Some(push) = self.channels[index].held.pop()
         {
             self.flush_broadcasts().await;
-            // Boxed, because a push may lead to more work and so back here.
-            Box::pin(self.on_channel_push(place, &push.as_push(), conn)).await;
+            // Boxed: a held push may start another task and so recurse.
+            Box::pin(self.on_channel_push(index, &push.as_push(), conn)).await;
         }
     }
 
-    /// Does what follows from something that has happened elsewhere.
+    /// Handles an event of another task.
     async fn on_event(&mut self, event: SessionEvent, conn: &Arc<Connection>) {
         match event {
             SessionEvent::JoinDecided(id, decision) => self.on_join_decided(id, decision, conn).await,
             SessionEvent::SubscriptionMessage(id, is_ok, message) => {
                 self.on_subscription_message(id, is_ok, &message, conn).await
             }
-            SessionEvent::TokenRefreshed(id, renewed) => self.on_token_refreshed(id, renewed, conn).await,
-            SessionEvent::WriteRights(id, answer) => self.on_write_rights(id, answer, conn).await,
+            SessionEvent::TokenRefreshed(id, result) => self.on_token_refreshed(id, result, conn).await,
+            SessionEvent::WriteRights(id, result) => self.on_write_rights(id, result, conn).await,
             SessionEvent::ReadRights(id, rights) => self.on_read_rights(id, rights, conn).await,
-            SessionEvent::Replication(id, is_live) => self.on_replication(id, is_live, conn).await,
+            SessionEvent::Replication(id, is_connected) => self.on_replication(id, is_connected, conn).await,
         }
     }
 }
@@ -292,10 +292,10 @@ impl Session for ChannelsSession {
     async fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> Flow {
         match Push::decode(conn.dialect(), frame) {
             Ok(push) => self.on_push(&push, conn).await,
-            // The original says nothing about such a frame, and clients expect nothing.
-            Err(malformed) => {
+            // Supabase Realtime sends no reply to such a frame, and clients expect none.
+            Err(error) => {
                 metrics::counter!("rollcall_channels_malformed_frames_total").increment(1);
-                tracing::debug!(conn.id = %conn.id(), %malformed, "dropped a frame");
+                tracing::debug!(conn.id = %conn.id(), %error, "dropped a malformed frame");
             }
         }
         Flow::Continue
@@ -320,7 +320,7 @@ impl Session for ChannelsSession {
         self.flush_broadcasts().await;
     }
 
-    async fn on_close(mut self, conn: &Arc<Connection>, _why: CloseReason) {
+    async fn on_close(mut self, conn: &Arc<Connection>, _reason: CloseReason) {
         self.flush_broadcasts().await;
         while let Some(channel) = self.channels.pop() {
             self.remove_channel(channel, None, conn).await;

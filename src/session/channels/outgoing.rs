@@ -1,43 +1,43 @@
-//! What a client says in a room, passed on as it came: what one read of the socket brought goes on together, since a
-//! write to each of a thousand members costs by the write, hardly by the byte.
+//! Batches the broadcasts of a client: all broadcasts of one read of the socket are published together,
+//! because the cost of a write to each member depends little on its size.
 
 use std::sync::Arc;
 
 use super::ChannelsSession;
-use crate::{channels::Topic, hub::TopicDelivery};
+use crate::{hub::TopicDelivery, model::Topic};
 
-/// What is passed on together at most: a batch of the hub has room for several who say so much.
-const MAX_BATCH_POSTS: usize = 64;
+/// Maximum broadcasts per batch; a batch of the hub has space for several of them.
+const MAX_BATCH_DELIVERIES: usize = 64;
 
-/// What has been said in a room and waits for the end of the read. It never waits longer, and not for anything else:
-/// whatever else the session does that somebody can see comes after [`ChannelsSession::speak`].
+/// Broadcasts to one topic that wait for the end of the read. They are flushed
+/// ([`ChannelsSession::flush_broadcasts`]) before the session does anything else with a visible effect.
 #[derive(Debug)]
 pub(super) struct PendingBroadcasts {
     topic: Topic,
-    posts: Vec<TopicDelivery>,
+    deliveries: Vec<TopicDelivery>,
 }
 
 impl ChannelsSession {
-    /// Says something in a room, by the end of the read.
-    pub(super) async fn queue_broadcast(&mut self, room: Topic, post: TopicDelivery) {
+    /// Queues a broadcast until the end of the read.
+    pub(super) async fn queue_broadcast(&mut self, topic: Topic, delivery: TopicDelivery) {
         match &mut self.pending_broadcasts {
-            Some(speech) if speech.topic == room && speech.posts.len() < MAX_BATCH_POSTS => {
-                speech.posts.push(post)
+            Some(pending) if pending.topic == topic && pending.deliveries.len() < MAX_BATCH_DELIVERIES => {
+                pending.deliveries.push(delivery)
             }
             _ => {
                 self.flush_broadcasts().await;
                 self.pending_broadcasts =
-                    Some(Box::new(PendingBroadcasts { topic: room, posts: vec![post] }));
+                    Some(Box::new(PendingBroadcasts { topic, deliveries: vec![delivery] }));
             }
         }
     }
 
-    /// Passes on what has been said.
+    /// Publishes the queued broadcasts.
     pub(super) async fn flush_broadcasts(&mut self) {
-        if let Some(speech) = self.pending_broadcasts.take() {
-            let PendingBroadcasts { topic: room, posts } = *speech;
-            // It fails only when the server stops, and then the connection ends too.
-            let _ = self.services.broadcaster.publish_local(&room, Arc::from(posts)).await;
+        if let Some(pending) = self.pending_broadcasts.take() {
+            let PendingBroadcasts { topic, deliveries } = *pending;
+            // This fails only when the server is stopping, and then the connection closes too.
+            let _ = self.services.broadcaster.publish_local(&topic, Arc::from(deliveries)).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of tables in a channel: what its join asks for, and what its subscription has to say.
+//! Postgres changes of a channel: the requested bindings and the messages of the subscription.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,16 +13,18 @@ use super::{
 };
 use crate::{
     channels::{
-        ChannelId, ChannelPrincipal,
+        ChannelPrincipal,
         postgres_changes::{RequestedBinding, Subscription, SystemMessageSink},
     },
+    model::ChannelId,
     transport::Connection,
 };
 
-/// After a fresh token the subscription follows in this time, in milliseconds: not all clients of a server at once.
+/// Delay in milliseconds before the subscription uses a refreshed token; random, so that not all clients of a
+/// server do so at once.
 const REFRESH_DELAY_MS: std::ops::Range<u64> = 1_000..3_000;
 
-/// A channel's subscription, and the renewal that is under way, which ends with it.
+/// A channel's subscription and its running refresh, which ends with it.
 pub(super) struct ChannelSubscription {
     subscription: Arc<Subscription>,
     refresh: Option<AbortOnDropHandle<()>>,
@@ -30,38 +32,35 @@ pub(super) struct ChannelSubscription {
 
 impl std::fmt::Debug for ChannelSubscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subscribed").finish_non_exhaustive()
+        f.debug_struct("ChannelSubscription").finish_non_exhaustive()
     }
 }
 
 impl ChannelSubscription {
-    /// Holds a subscription.
     pub fn new(subscription: Subscription) -> Self {
         Self { subscription: Arc::new(subscription), refresh: None }
     }
 
-    /// Has the subscription follow its channel's fresh token.
-    pub fn refresh_token(&mut self, claimant: Arc<ChannelPrincipal>) {
+    /// Moves the subscription to the refreshed token of its channel.
+    pub fn refresh_token(&mut self, principal: Arc<ChannelPrincipal>) {
         let subscription = Arc::clone(&self.subscription);
-        let pause = Duration::from_millis(rand::rng().random_range(REFRESH_DELAY_MS));
-        let renewal = tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            subscription.replace_principal(claimant).await;
+        let delay = Duration::from_millis(rand::rng().random_range(REFRESH_DELAY_MS));
+        let refresh = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            subscription.replace_principal(principal).await;
         });
-        self.refresh = Some(AbortOnDropHandle::new(renewal));
+        self.refresh = Some(AbortOnDropHandle::new(refresh));
     }
 }
 
-/// What a join asks for.
+/// Parses the bindings that a join requests.
 pub(super) fn requested_changes(config: &ChannelConfig) -> Vec<RequestedBinding> {
     config.changes.iter().filter_map(|raw| RequestedBinding::parse(raw)).collect()
 }
 
-/// A subscription's way to say something in its channel.
+/// Passes messages of a subscription to its session.
 pub(super) struct SessionMessageSink {
-    /// The channel.
     pub channel: ChannelId,
-    /// The session's.
     pub events: EventQueue,
 }
 
@@ -72,7 +71,7 @@ impl SystemMessageSink for SessionMessageSink {
 }
 
 impl ChannelsSession {
-    /// A subscription has something to say.
+    /// Sends a message of a subscription to the client.
     pub(super) async fn on_subscription_message(
         &self,
         id: ChannelId,
@@ -80,14 +79,14 @@ impl ChannelsSession {
         message: &str,
         conn: &Arc<Connection>,
     ) {
-        let Some(place) = self.index_by_id(id) else {
+        let Some(index) = self.index_by_id(id) else {
             return;
         };
-        let channel = &self.channels[place];
+        let channel = &self.channels[index];
         if matches!(channel.stage, Stage::Joined(_)) {
-            let voice = self.replies(conn);
+            let replies = self.replies(conn);
             let status = if is_ok { "ok" } else { "error" };
-            voice.send(voice.system_frame(channel, status, "postgres_changes", message)).await;
+            replies.send(replies.system_frame(channel, status, "postgres_changes", message)).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a channel makes known of itself, and takes back.
+//! Presence of a joined channel: track and untrack.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -12,21 +12,21 @@ use super::{
     replies::{EMPTY, reason_json},
 };
 use crate::{
-    channels::presence::{NotAnObject, PresencePayload as Tracked},
+    channels::presence::{NotAnObject, PresencePayload},
     protocol::phoenix::{Payload, Push, ReplyStatus},
     transport::Connection,
 };
 
-/// What a client asks of presence.
+/// A parsed presence push.
 #[derive(Debug, PartialEq)]
 enum PresenceCommand {
-    Track(Tracked),
+    Track(PresencePayload),
     Untrack,
-    /// Something without an event, which asks for nothing.
+    /// A push without an event, which has no effect.
     Noop,
 }
 
-/// Why a wish is not fulfilled.
+/// Why a presence push is rejected.
 #[derive(Debug, PartialEq)]
 enum PresenceCommandError {
     NotAnObject(NotAnObject),
@@ -35,27 +35,27 @@ enum PresenceCommandError {
 }
 
 impl ChannelsSession {
-    /// A client tracks something in a channel that it has joined, or stops doing so.
-    pub(super) async fn on_presence(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
-        let may = match self.write_permission(place, push, conn) {
+    /// Handles a presence push.
+    pub(super) async fn on_presence(&mut self, index: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+        let allowed = match self.write_permission(index, push, conn) {
             Permission::Known(rights) => rights.presence,
             Permission::Failed(_) => false,
             Permission::Pending => return,
         };
-        if !self.admit_presence_push(place) {
-            return self.close_channel(place, CloseCause::PresencePushRate, conn).await;
+        if !self.admit_presence_push(index) {
+            return self.close_channel(index, CloseCause::PresencePushRate, conn).await;
         }
         if self.services.limits.presence_rate_exceeded() {
-            return self.close_channel(place, CloseCause::NodePresenceRate, conn).await;
+            return self.close_channel(index, CloseCause::NodePresenceRate, conn).await;
         }
-        let most = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
-        let (status, response) = match parse_command(&push.payload, most) {
-            Ok(PresenceCommand::Track(_) | PresenceCommand::Untrack) if !may => {
+        let max = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        let (status, response) = match parse_command(&push.payload, max) {
+            Ok(PresenceCommand::Track(_) | PresenceCommand::Untrack) if !allowed => {
                 (ReplyStatus::Error, Cow::Borrowed(EMPTY))
             }
-            Ok(wish) => {
-                self.enable_presence(place, conn).await;
-                self.run_presence_command(place, wish).await;
+            Ok(command) => {
+                self.enable_presence(index, conn).await;
+                self.run_presence_command(index, command).await;
                 (ReplyStatus::Ok, Cow::Borrowed(EMPTY))
             }
             Err(PresenceCommandError::NotAnObject(error)) => {
@@ -63,54 +63,54 @@ impl ChannelsSession {
             }
             Err(PresenceCommandError::UnknownEvent) => (ReplyStatus::Error, EMPTY.into()),
             Err(PresenceCommandError::TooLarge) => {
-                return self.close_channel(place, CloseCause::TrackTooLarge, conn).await;
+                return self.close_channel(index, CloseCause::TrackTooLarge, conn).await;
             }
         };
-        let voice = self.replies(conn);
-        let reply = voice.reply_frame(&self.channels[place], push.reference.as_deref(), status, &response);
-        voice.send(reply).await;
+        let replies = self.replies(conn);
+        let reply = replies.reply_frame(&self.channels[index], push.reference.as_deref(), status, &response);
+        replies.send(reply).await;
     }
 
-    /// Counts a presence push; `false` if there were too many.
-    fn admit_presence_push(&mut self, place: usize) -> bool {
+    /// Counts a presence push. Returns false if the channel exceeds its rate.
+    fn admit_presence_push(&mut self, index: usize) -> bool {
         let limits = *self.services.limits.limits();
         let now = self.services.limits.elapsed_ms();
-        let (Some(most), Stage::Joined(joined)) = (limits.presence_calls, &mut self.channels[place].stage)
+        let (Some(max), Stage::Joined(joined)) = (limits.presence_calls, &mut self.channels[index].stage)
         else {
             return true;
         };
         let window = u32::try_from(limits.presence_window.as_millis()).unwrap_or(u32::MAX);
-        joined.presence.pushes.admit(now, most.get(), window)
+        joined.presence.pushes.admit(now, max.get(), window)
     }
 
-    async fn run_presence_command(&mut self, place: usize, wish: PresenceCommand) {
-        let channel = &mut self.channels[place];
-        let Some(seat) = channel.presence_ref() else {
+    async fn run_presence_command(&mut self, index: usize, command: PresenceCommand) {
+        let channel = &mut self.channels[index];
+        let Some(presence_ref) = channel.presence_ref() else {
             return;
         };
         let Stage::Joined(joined) = &mut channel.stage else {
             return;
         };
-        // They fail only when the server stops, and then the connection ends too.
-        match wish {
+        // These fail only when the server is stopping, and then the connection closes too.
+        match command {
             PresenceCommand::Track(payload) => {
                 joined.presence.is_tracking = true;
-                let _ = self.services.presence.track(&seat, payload).await;
+                let _ = self.services.presence.track(&presence_ref, payload).await;
             }
             PresenceCommand::Untrack => {
                 joined.presence.is_tracking = false;
-                let _ = self.services.presence.untrack(&seat).await;
+                let _ = self.services.presence.untrack(&presence_ref).await;
             }
             PresenceCommand::Noop => {}
         }
     }
 }
 
-fn parse_command(payload: &Payload<'_>, most: usize) -> Result<PresenceCommand, PresenceCommandError> {
+fn parse_command(payload: &Payload<'_>, max: usize) -> Result<PresenceCommand, PresenceCommandError> {
     let Payload::Json(json) = *payload else {
         return Err(PresenceCommandError::UnknownEvent);
     };
-    if json.len() > most {
+    if json.len() > max {
         return Err(PresenceCommandError::TooLarge);
     }
     let fields: BTreeMap<String, &RawValue> =
@@ -126,8 +126,9 @@ fn parse_command(payload: &Payload<'_>, most: usize) -> Result<PresenceCommand, 
     if !event.eq_ignore_ascii_case("track") {
         return Err(PresenceCommandError::UnknownEvent);
     }
-    let tracked =
-        fields.get("payload").map_or_else(|| Tracked::from_json("{}"), |payload| Tracked::new(payload));
+    let tracked = fields
+        .get("payload")
+        .map_or_else(|| PresencePayload::from_json("{}"), |payload| PresencePayload::new(payload));
     tracked.map(PresenceCommand::Track).map_err(PresenceCommandError::NotAnObject)
 }
 
@@ -135,32 +136,32 @@ fn parse_command(payload: &Payload<'_>, most: usize) -> Result<PresenceCommand, 
 mod tests {
     use super::*;
 
-    fn wished(json: &str) -> Result<PresenceCommand, PresenceCommandError> {
+    fn parse(json: &str) -> Result<PresenceCommand, PresenceCommandError> {
         parse_command(&Payload::Json(json), 200)
     }
 
     fn track(json: &str) -> Result<PresenceCommand, PresenceCommandError> {
-        Ok(PresenceCommand::Track(Tracked::from_json(json).expect("is an object")))
+        Ok(PresenceCommand::Track(PresencePayload::from_json(json).expect("is an object")))
     }
 
     #[test]
-    fn events_have_any_case_and_a_payload_may_be_missing() {
-        assert_eq!(wished(r#"{"type":"presence","event":"track","payload":{"a":1}}"#), track(r#"{"a":1}"#));
-        assert_eq!(wished(r#"{"event":"TRACK"}"#), track("{}"));
-        assert_eq!(wished(r#"{"event":"unTrack","payload":"x"}"#), Ok(PresenceCommand::Untrack));
-        assert_eq!(wished(r#"{"payload":{}}"#), Ok(PresenceCommand::Noop));
+    fn events_ignore_case_and_the_payload_is_optional() {
+        assert_eq!(parse(r#"{"type":"presence","event":"track","payload":{"a":1}}"#), track(r#"{"a":1}"#));
+        assert_eq!(parse(r#"{"event":"TRACK"}"#), track("{}"));
+        assert_eq!(parse(r#"{"event":"unTrack","payload":"x"}"#), Ok(PresenceCommand::Untrack));
+        assert_eq!(parse(r#"{"payload":{}}"#), Ok(PresenceCommand::Noop));
     }
 
     #[test]
-    fn what_cannot_be_tracked_is_said() {
+    fn invalid_pushes_are_rejected() {
         for json in
             [r#"{"event":"track","payload":"x"}"#, r#"{"event":"track","payload":null}"#, "[]", "\"x\""]
         {
-            assert_eq!(wished(json), Err(PresenceCommandError::NotAnObject(NotAnObject)), "{json}");
+            assert_eq!(parse(json), Err(PresenceCommandError::NotAnObject(NotAnObject)), "{json}");
         }
-        assert_eq!(wished(r#"{"event":"dance"}"#), Err(PresenceCommandError::UnknownEvent));
-        assert_eq!(wished(r#"{"event":7}"#), Err(PresenceCommandError::UnknownEvent));
+        assert_eq!(parse(r#"{"event":"dance"}"#), Err(PresenceCommandError::UnknownEvent));
+        assert_eq!(parse(r#"{"event":7}"#), Err(PresenceCommandError::UnknownEvent));
         let large = format!(r#"{{"event":"track","payload":{{"x":"{}"}}}}"#, "x".repeat(200));
-        assert_eq!(wished(&large), Err(PresenceCommandError::TooLarge));
+        assert_eq!(parse(&large), Err(PresenceCommandError::TooLarge));
     }
 }

@@ -1,9 +1,9 @@
-//! Which channels a client has just left.
+//! Remembers the topics that a client has recently left.
 //!
-//! A client that leaves and joins again without waiting for the answer, as official ones do when a join takes too long,
-//! still gets differences of the old join. They name no join, so it keeps them until the new join's state and then
-//! applies them to it, although the state is newer and what happened in between never reached it: it would see ghosts. A
-//! second state right behind the first puts its picture right, and changes nothing for anybody else.
+//! A client that leaves and rejoins without waiting for the reply (official clients do so when a join times
+//! out) may still receive diffs of the old join. Diffs carry no join reference, so the client applies them to
+//! the state of the new join, although that is newer. It would keep members that have left. A second copy of
+//! the state directly after the first corrects this and has no other effect.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -13,32 +13,32 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What is still on its way to a client is not older than this.
+/// Longer than any frame may be on its way to a client.
 const RETENTION: Duration = Duration::from_secs(30);
-/// So many are remembered: more than a client may join at once by default.
+/// Maximum remembered topics: more than a client may join by default.
 const MAX_REMEMBERED: usize = 128;
 
-/// Topics that were left, by hash, the oldest first.
+/// Hashes of left topics with the time, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct RecentLeaves(Vec<(u64, Instant)>);
 
 impl RecentLeaves {
-    /// The client has left a channel of this name.
+    /// Records that the client has left a topic.
     pub fn insert(&mut self, name: &str) {
         let now = Instant::now();
-        self.0.retain(|(_, when)| now.duration_since(*when) < RETENTION);
+        self.0.retain(|(_, left_at)| now.duration_since(*left_at) < RETENTION);
         if self.0.len() == MAX_REMEMBERED {
             self.0.remove(0);
         }
         self.0.push((hash(name), now));
     }
 
-    /// Whether it has just left one of this name.
+    /// Whether the client has recently left a topic.
     pub fn contains(&mut self, name: &str) -> bool {
         let now = Instant::now();
-        self.0.retain(|(_, when)| now.duration_since(*when) < RETENTION);
+        self.0.retain(|(_, left_at)| now.duration_since(*left_at) < RETENTION);
         if self.0.is_empty() {
-            // Most sockets never leave anything twice.
+            // Release the memory: most sockets leave rarely.
             self.0 = Vec::new();
         }
         let name = hash(name);
@@ -57,13 +57,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_left_is_remembered_for_a_while_and_within_bounds() {
-        let mut farewells = RecentLeaves::default();
-        farewells.insert("a");
-        assert!(farewells.contains("a") && !farewells.contains("b"));
+    async fn left_topics_expire_and_are_bounded() {
+        let mut leaves = RecentLeaves::default();
+        leaves.insert("a");
+        assert!(leaves.contains("a") && !leaves.contains("b"));
         tokio::time::advance(RETENTION).await;
-        assert!(!farewells.contains("a"));
-        (0..1_000).for_each(|n| farewells.insert(&n.to_string()));
-        assert!(farewells.0.len() <= MAX_REMEMBERED && farewells.contains("999"));
+        assert!(!leaves.contains("a"));
+        (0..1_000).for_each(|n| leaves.insert(&n.to_string()));
+        assert!(leaves.0.len() <= MAX_REMEMBERED && leaves.contains("999"));
     }
 }

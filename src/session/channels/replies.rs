@@ -1,4 +1,4 @@
-//! How a session answers: every frame to one client is made here.
+//! Encodes and sends all frames to one client.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::{
     transport::{Connection, frame::WireFrame},
 };
 
-/// A client's ear.
+/// Encodes and sends replies and pushes to one client, in hub order.
 pub(super) struct ReplyWriter<'a> {
     pub hub: Hub,
     pub conn: &'a Arc<Connection>,
 }
 
-/// The response that says nothing.
+/// The empty response.
 pub(super) const EMPTY: &str = "{}";
 
 impl ReplyWriter<'_> {
-    /// Answers a heartbeat, at once.
+    /// Replies to a heartbeat, without the hub.
     pub fn reply_heartbeat(&self, push: &Push<'_>) {
         let message = Message {
             join_ref: None,
@@ -31,21 +31,21 @@ impl ReplyWriter<'_> {
             event: "phx_reply",
             body: Body::Reply(ReplyStatus::Ok, EMPTY),
         };
-        // Should it not get through, the connection is ending.
+        // If this fails the connection is closing.
         let _ = self.conn.send_message(&message);
     }
 
-    /// There is no such channel.
+    /// Replies that the topic has not been joined.
     pub async fn reply_unmatched(&self, push: &Push<'_>) {
         self.reply_to(None, push, ReplyStatus::Error, r#"{"reason":"unmatched topic"}"#).await;
     }
 
-    /// Whoever leaves what is not joined has left.
+    /// Replies to `phx_leave` of a topic that has not been joined.
     pub async fn reply_left(&self, push: &Push<'_>) {
         self.reply_to(push.join_ref.as_deref(), push, ReplyStatus::Ok, EMPTY).await;
     }
 
-    /// Answers a push.
+    /// Replies to a push.
     pub async fn reply_to(
         &self,
         join_ref: Option<&str>,
@@ -63,7 +63,7 @@ impl ReplyWriter<'_> {
         self.send(frame).await;
     }
 
-    /// A reply in a channel.
+    /// Encodes a reply of a channel.
     pub fn reply_frame(
         &self,
         channel: &Channel,
@@ -75,12 +75,12 @@ impl ReplyWriter<'_> {
         self.channel_frame(channel, reference, "phx_reply", body)
     }
 
-    /// Something that the server says in a channel by itself.
+    /// Encodes a push of the server to a channel.
     pub fn push_frame(&self, channel: &Channel, event: &str, payload: &str) -> WireFrame {
         self.channel_frame(channel, None, event, Body::Raw(payload))
     }
 
-    /// A stored broadcast, sent again; `None` where the client's version has no words for it.
+    /// Encodes a replayed broadcast; `None` if the client's protocol version cannot represent it.
     pub fn replayed_frame(&self, channel: &Channel, broadcast: &DatabaseBroadcast) -> Option<WireFrame> {
         let DatabaseBroadcast { id, event, payload, .. } = broadcast;
         let meta = serde_json::json!({ "replayed": true, "id": id }).to_string();
@@ -104,7 +104,7 @@ impl ReplyWriter<'_> {
         }
     }
 
-    /// Something about the channel or one of its extensions. All four keys have to be there.
+    /// Encodes a `system` event of the channel or one of its extensions. Clients require all four keys.
     pub fn system_frame(&self, channel: &Channel, status: &str, extension: &str, message: &str) -> WireFrame {
         let topic = &*channel.topic.name;
         let payload = serde_json::json!({
@@ -113,7 +113,7 @@ impl ReplyWriter<'_> {
         self.push_frame(channel, "system", &payload.to_string())
     }
 
-    /// The last word in a channel; it names the join twice.
+    /// Encodes `phx_close`, with the reference of the join as both references.
     pub fn close_frame(&self, channel: &Channel) -> WireFrame {
         self.channel_frame(channel, channel.join_ref.as_deref(), "phx_close", Body::Raw(EMPTY))
     }
@@ -129,9 +129,9 @@ impl ReplyWriter<'_> {
         self.encode(&Message { join_ref: channel.join_ref.as_deref(), reference, topic: &topic, event, body })
     }
 
-    /// Says a frame, in order with what is said in rooms.
+    /// Sends a frame in order with the messages of topics.
     pub async fn send(&self, frame: WireFrame) {
-        // It fails only when the server stops, and then the connection ends too.
+        // This fails only when the server is stopping, and then the connection closes too.
         let _ = self.hub.send(self.conn, frame).await;
     }
 
@@ -140,7 +140,7 @@ impl ReplyWriter<'_> {
     }
 }
 
-/// `{"reason": …}`
+/// `{"reason": …}` as JSON text.
 pub(super) fn reason_json(text: &str) -> String {
     serde_json::json!({ "reason": text }).to_string()
 }

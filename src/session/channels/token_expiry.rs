@@ -1,4 +1,4 @@
-//! Tokens over time: fresh ones, and those that run out.
+//! Token hashes, expiry of tokens, and tokens in pushes.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -16,54 +16,55 @@ use super::{
 };
 use crate::transport::Connection;
 
-/// A token is looked at again after this time at the latest, because wall clocks are set now and then.
+/// Maximum time between two checks for expiry, because the wall clock may be set.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Tells token texts apart without keeping them.
+/// Identifies a token without storing it.
 pub(super) fn token_hash(token: &str) -> u64 {
     static HASHER: OnceLock<RandomState> = OnceLock::new();
     HASHER.get_or_init(RandomState::new).hash_one(token)
 }
 
 impl ChannelsSession {
-    /// Ends the channels whose tokens have run out.
+    /// Closes the channels with expired tokens.
     pub(super) async fn close_expired(&mut self, conn: &Arc<Connection>) {
         let now = self.services.clock.now();
-        let mut place = 0;
-        while let Some(channel) = self.channels.get(place) {
+        let mut index = 0;
+        while let Some(channel) = self.channels.get(index) {
             match &channel.stage {
-                Stage::Joined(Joined { principal: claimant, .. }) => match claimant.check_expiry(now) {
-                    Ok(()) => place += 1,
-                    // The last channel takes the place of the one that goes.
-                    Err(expired) => self.close_channel(place, expired.into(), conn).await,
+                Stage::Joined(Joined { principal, .. }) => match principal.check_expiry(now) {
+                    Ok(()) => index += 1,
+                    // The last channel was moved to this index.
+                    Err(expired) => self.close_channel(index, expired.into(), conn).await,
                 },
-                Stage::Joining { .. } => place += 1,
+                Stage::Joining { .. } => index += 1,
             }
         }
         self.arm_expiry_timer(conn);
     }
 
-    /// Has the session woken when the next token runs out.
+    /// Wakes the session when the next token expires.
     pub(super) fn arm_expiry_timer(&self, conn: &Arc<Connection>) {
         let expiries = self.channels.iter().filter_map(|channel| match &channel.stage {
-            Stage::Joined(Joined { principal: claimant, .. }) => Some(claimant.expires_at),
+            Stage::Joined(Joined { principal, .. }) => Some(principal.expires_at),
             Stage::Joining { .. } => None,
         });
-        let left = expiries.min().map(|next| next.duration_since(self.services.clock.now()));
-        let left = left.map(|left| Duration::try_from(left).unwrap_or_default().min(MAX_CHECK_INTERVAL));
-        conn.set_timer(left.map(|left| Instant::now() + left));
+        let remaining = expiries.min().map(|next| next.duration_since(self.services.clock.now()));
+        let remaining = remaining
+            .map(|remaining| Duration::try_from(remaining).unwrap_or_default().min(MAX_CHECK_INTERVAL));
+        conn.set_timer(remaining.map(|remaining| Instant::now() + remaining));
     }
 }
 
-/// The token that a push brings, where it brings one that is a token at all.
+/// The access token in the payload of a push. `None` for API keys and values that are not strings.
 pub(super) fn access_token(payload: &str) -> Option<Box<str>> {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
         access_token: Option<&'a RawValue>,
     }
-    let brought: Body<'_> = serde_json::from_str(payload).ok()?;
-    let token: Box<str> = serde_json::from_str(brought.access_token?.get()).ok()?;
+    let body: Body<'_> = serde_json::from_str(payload).ok()?;
+    let token: Box<str> = serde_json::from_str(body.access_token?.get()).ok()?;
     (!token.starts_with("sb_")).then_some(token)
 }
 
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_text_that_is_no_key_is_a_token() {
+    fn a_token_is_a_string_that_is_not_an_api_key() {
         assert_eq!(access_token(r#"{"access_token":"a.b.c"}"#).as_deref(), Some("a.b.c"));
         for payload in [
             "{}",
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_has_the_same_hash() {
+    fn equal_tokens_have_equal_hashes() {
         assert_eq!(token_hash("a"), token_hash("a"));
         assert_ne!(token_hash("a"), token_hash("b"));
     }

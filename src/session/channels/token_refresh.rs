@@ -1,4 +1,4 @@
-//! A fresh token for a channel. It is never answered; what is wrong with it ends the channel.
+//! Refreshed tokens of a channel. A refresh gets no reply; a rejected token closes the channel.
 
 use std::sync::Arc;
 
@@ -12,86 +12,85 @@ use super::{
 };
 use crate::{
     auth::ChannelTokenError,
-    channels::{ChannelId, ChannelPrincipal, Topic, authorization::ReadRights},
+    channels::{ChannelPrincipal, authorization::ReadRights},
+    model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push},
     transport::Connection,
 };
 
-/// What a fresh token makes of a channel.
+/// A verified refresh of a token.
 #[derive(Debug)]
 pub(super) struct RefreshedToken {
-    /// As whom it acts from now on.
     principal: Arc<ChannelPrincipal>,
-    /// The hash of the token's text.
+    /// Hash of the token's text.
     token_hash: u64,
-    /// What it may read in its room.
     rights: ReadRights,
 }
 
 impl ChannelsSession {
-    /// A client brings a token for a channel that it has joined.
-    pub(super) async fn refresh_token(&mut self, place: usize, push: &Push<'_>, conn: &Arc<Connection>) {
+    /// Handles `access_token`.
+    pub(super) async fn refresh_token(&mut self, index: usize, push: &Push<'_>, conn: &Arc<Connection>) {
         let Payload::Json(json) = push.payload else {
             return;
         };
-        let (channel, Some(text)) = (&self.channels[place], access_token(json)) else {
+        let (channel, Some(text)) = (&self.channels[index], access_token(json)) else {
             return;
         };
-        let Stage::Joined(Joined { token_hash: token, principal: claimant, .. }) = &channel.stage else {
+        let Stage::Joined(Joined { token_hash: current, principal, .. }) = &channel.stage else {
             return;
         };
-        if *token == token_hash(&text) {
+        if *current == token_hash(&text) {
             return;
         }
-        let (id, room) = (channel.id, channel.topic.clone());
-        let (services, headers) = (self.services.clone(), claimant.headers.clone());
+        let (id, topic) = (channel.id, channel.topic.clone());
+        let (services, headers) = (self.services.clone(), principal.headers.clone());
         let work = async move {
-            SessionEvent::TokenRefreshed(id, verify_refresh(&services, &room, &text, headers).await)
+            SessionEvent::TokenRefreshed(id, verify_refresh(&services, &topic, &text, headers).await)
         };
-        let otherwise = SessionEvent::TokenRefreshed(id, Err(ChannelTokenError::Signer.into()));
-        match self.start_work(work, otherwise, conn) {
+        let fallback = SessionEvent::TokenRefreshed(id, Err(ChannelTokenError::Signer.into()));
+        match self.start_work(work, fallback, conn) {
             Started::Done(event) => self.on_event(event, conn).await,
-            Started::Running(work) => self.set_pending_work(place, work),
+            Started::Running(work) => self.set_pending_work(index, work),
         }
     }
 
-    /// What comes of a fresh token.
+    /// Applies the result of a token refresh.
     pub(super) async fn on_token_refreshed(
         &mut self,
         id: ChannelId,
-        renewed: Result<RefreshedToken, CloseCause>,
+        result: Result<RefreshedToken, CloseCause>,
         conn: &Arc<Connection>,
     ) {
-        let Some(place) = self.index_by_id(id) else {
+        let Some(index) = self.index_by_id(id) else {
             return;
         };
-        let RefreshedToken { principal: claimant, token_hash: token, rights } = match renewed {
-            Ok(renewed) => renewed,
-            Err(ending) => return self.close_channel(place, ending, conn).await,
+        let RefreshedToken { principal, token_hash, rights } = match result {
+            Ok(refreshed) => refreshed,
+            Err(cause) => return self.close_channel(index, cause, conn).await,
         };
-        let channel = &mut self.channels[place];
+        let channel = &mut self.channels[index];
         let Stage::Joined(joined) = &mut channel.stage else {
             return;
         };
         joined.work = None;
-        if let Some(changes) = &mut joined.subscription {
-            changes.refresh_token(claimant.clone());
+        if let Some(subscription) = &mut joined.subscription {
+            subscription.refresh_token(principal.clone());
         }
-        if joined.principal.user_id() != claimant.user_id() {
-            joined.user_guard = claimant.user_id().map(|user| self.services.users.register(user, conn.id()));
+        if joined.principal.user_id() != principal.user_id() {
+            joined.user_guard = principal.user_id().map(|user| self.services.users.register(user, conn.id()));
         }
-        joined.principal = claimant;
-        joined.token_hash = token;
-        if let Some(guard) = &joined.private_access {
-            let had = guard.rights;
-            if (had.broadcast && !rights.broadcast) || (had.presence && !rights.presence) {
+        joined.principal = principal;
+        joined.token_hash = token_hash;
+        if let Some(private_access) = &joined.private_access {
+            let before = private_access.rights;
+            if (before.broadcast && !rights.broadcast) || (before.presence && !rights.presence) {
                 let topic = channel.topic.name.clone();
-                return self.close_channel(place, CloseCause::LostRight(topic), conn).await;
+                return self.close_channel(index, CloseCause::LostRight(topic), conn).await;
             }
-            let gate = guard.gate.clone();
-            // Before the new watch, which is told at once if this is not true any more.
-            self.apply_rights(place, rights, conn).await;
-            self.subscribe_rights(place, rights, gate, conn);
+            let allowed = private_access.allowed.clone();
+            // Before the new subscription, which updates the rights at once if they have changed since.
+            self.apply_rights(index, rights, conn).await;
+            self.subscribe_rights(index, rights, allowed, conn);
         }
         self.arm_expiry_timer(conn);
         self.replay_held(id, conn).await;
@@ -100,13 +99,13 @@ impl ChannelsSession {
 
 async fn verify_refresh(
     services: &Services,
-    room: &Topic,
+    topic: &Topic,
     token: &str,
     headers: Arc<str>,
 ) -> Result<RefreshedToken, CloseCause> {
-    let believed = services.verifier.verify_channel_token(token).await?;
-    let claimant = Arc::new(ChannelPrincipal::new(&believed, headers));
-    let rights = services.authorizer.read_rights(&claimant, room).await;
-    let rights = rights.map_err(|error| CloseCause::Rights(error, room.name.clone()))?;
-    Ok(RefreshedToken { principal: claimant, token_hash: token_hash(token), rights })
+    let verified = services.verifier.verify_channel_token(token).await?;
+    let principal = Arc::new(ChannelPrincipal::new(&verified, headers));
+    let rights = services.authorizer.read_rights(&principal, topic).await;
+    let rights = rights.map_err(|error| CloseCause::Rights(error, topic.name.clone()))?;
+    Ok(RefreshedToken { principal, token_hash: token_hash(token), rights })
 }

@@ -1,42 +1,42 @@
-//! Client frames, taken off a byte slice one by one.
+//! Decoding of client frames from a byte slice.
 
 use super::{FIN, MASKED, MAX_CONTROL_BYTES, RESERVED, mask, opcode};
 use crate::{protocol::Frame, transport::CloseCode};
 
-/// Why the connection has to end: what the peer sent is not WebSocket, or more than is allowed.
+/// The peer violated the WebSocket protocol or exceeded a limit, so the connection must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// A reserved bit is set, though no extension was agreed on.
+    /// A reserved bit is set although no extension was negotiated.
     #[error("reserved bits are set")]
     ReservedBits,
-    /// An opcode that RFC 6455 does not define.
+    /// The opcode is not defined in RFC 6455.
     #[error("unknown opcode")]
     UnknownOpcode,
-    /// Clients must mask.
+    /// The frame is not masked; clients must mask.
     #[error("frame is not masked")]
     Unmasked,
-    /// A length in more bytes than it needs, or over 2^63.
+    /// The length uses more bytes than needed, or is over 2^63.
     #[error("length is not minimal")]
     BadLength,
     /// A control frame that is fragmented or longer than 125 bytes.
     #[error("control frame is fragmented or too long")]
     BadControl,
-    /// A continuation of nothing, or a new message inside a fragmented one.
+    /// A continuation without a first fragment, or a new message inside a fragmented one.
     #[error("fragments out of order")]
     BadFragment,
-    /// A close frame with a forbidden code or one byte.
+    /// A close frame with a forbidden code or a payload of one byte.
     #[error("bad close frame")]
     BadClose,
-    /// Text, or the reason of a close frame, is not UTF-8.
+    /// A text message or a close reason is not valid UTF-8.
     #[error("invalid UTF-8")]
     InvalidUtf8,
-    /// A message over the size limit.
+    /// A message exceeds the size limit.
     #[error("message too big")]
     TooBig,
 }
 
 impl ProtocolError {
-    /// The code to close with.
+    /// The close code for this error.
     #[must_use]
     pub const fn close_code(self) -> CloseCode {
         match self {
@@ -56,44 +56,42 @@ impl ProtocolError {
 /// The peer's close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
-    /// The number, valid for sending back.
+    /// The code; it may be sent back.
     pub number: u16,
-    /// The reason, often empty.
+    /// The reason; often empty.
     pub reason: &'a str,
 }
 
-/// What one frame brought.
+/// The result of one frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A message is complete.
     Message(Frame<'a>),
-    /// A part of a message; the rest is to come.
+    /// A fragment of a message that is not complete yet.
     Fragment {
-        /// Payload bytes in this part.
+        /// Payload bytes of the fragment.
         bytes: usize,
     },
-    /// Wants a pong with the same payload.
+    /// A ping; it requires a pong with the same payload.
     Ping(&'a [u8]),
-    /// Answers a ping, or is a heartbeat of the peer's own.
+    /// A pong, solicited or not.
     Pong,
-    /// The peer closes.
     Close(Option<CloseFrame<'a>>),
 }
 
-/// One frame, and how many bytes it took.
+/// One decoded frame and its size.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decoded<'a> {
     /// Bytes to remove from the front of the input.
     pub consumed: usize,
-    /// What the frame brought.
+    /// The result of the frame.
     pub event: Event<'a>,
 }
 
-/// The state between frames: nothing, or the fragments of an unfinished message.
+/// The decoder's state between frames: the fragments of an unfinished message, if any.
 #[derive(Debug)]
 pub struct Decoder {
     max_message_bytes: usize,
-    // Boxed, because almost no connection ever has one.
+    // Boxed, because almost no connection has fragments.
     fragments: Option<Box<Fragments>>,
 }
 
@@ -101,11 +99,11 @@ pub struct Decoder {
 struct Fragments {
     is_text: bool,
     payload: Vec<u8>,
-    /// The message has been handed out and goes with the next frame.
+    /// The message was returned and is dropped with the next frame.
     is_complete: bool,
 }
 
-/// A header, with all the rules that can be checked before the payload is there.
+/// A header that passed all checks possible before the payload arrives.
 struct Header {
     opcode: u8,
     is_final: bool,
@@ -115,18 +113,18 @@ struct Header {
 }
 
 impl Decoder {
-    /// A decoder that refuses messages over `max_message_bytes`, fragmented or not, as soon as a header
-    /// announces one.
+    /// Creates a decoder. A message over `max_message_bytes`, fragmented or not, is an error as soon as a header
+    /// announces it.
     #[must_use]
     pub const fn new(max_message_bytes: usize) -> Self {
         Self { max_message_bytes, fragments: None }
     }
 
-    /// Takes the first frame off `input`, which is unmasked in place and must come again, with more bytes
-    /// behind it, if it held no whole frame (`None`).
+    /// Decodes the first frame of `input` and unmasks it in place. `None` if the frame is incomplete: call again with
+    /// the same bytes and more.
     ///
     /// # Errors
-    /// The peer breaks the protocol; nothing after that can be read.
+    /// A protocol violation. Nothing after it can be decoded.
     pub fn decode<'a>(&'a mut self, input: &'a mut [u8]) -> Result<Option<Decoded<'a>>, ProtocolError> {
         if self.fragments.as_ref().is_some_and(|fragments| fragments.is_complete) {
             self.fragments = None;
@@ -148,7 +146,7 @@ impl Decoder {
         Ok(Some(Decoded { consumed, event }))
     }
 
-    /// Reads and checks a header; `None` if it is not all there.
+    /// Decodes and checks a header; `None` if it is incomplete.
     fn decode_header(&self, input: &[u8]) -> Result<Option<Header>, ProtocolError> {
         let &[first, second, ref rest @ ..] = input else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Server frames: header and payload in one shared piece of memory.
+//! Server frames: header and payload in one shared buffer.
 
 use bytes::Bytes;
 
@@ -8,21 +8,19 @@ use crate::{
     transport::CloseCode,
 };
 
-/// A complete frame as it goes onto the wire. Cloning shares the bytes.
+/// A complete encoded frame. Clones share the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireFrame(Bytes);
 
-/// The longest header of an unmasked frame.
+/// Maximum header size of an unmasked frame.
 const MAX_HEADER_BYTES: usize = 10;
 
 impl WireFrame {
-    /// A text frame.
     #[must_use]
     pub fn text(text: &str) -> Self {
         Self::new(opcode::TEXT, text.as_bytes())
     }
 
-    /// A binary frame.
     #[must_use]
     pub fn binary(bytes: &[u8]) -> Self {
         Self::new(opcode::BINARY, bytes)
@@ -35,19 +33,19 @@ impl WireFrame {
         Self(Bytes::from_static(PING))
     }
 
-    /// The answer to a ping; a payload over 125 bytes is cut, which a decoded ping never has.
+    /// A pong frame. A payload over 125 bytes is truncated; decoded pings never exceed that.
     #[must_use]
     pub fn pong(payload: &[u8]) -> Self {
         Self::new(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL_BYTES)])
     }
 
-    /// A close frame; a reason over 123 bytes is cut at a character.
+    /// A close frame. A reason over 123 bytes is truncated at a character boundary.
     #[must_use]
     pub fn close(code: CloseCode, reason: &str) -> Self {
         Self::close_with_number(code.number(), reason)
     }
 
-    /// The answer to a peer's close frame: its own number back, or none.
+    /// The response to a peer's close frame: the same code, or none.
     #[must_use]
     pub fn close_echo(number: Option<u16>) -> Self {
         match number {
@@ -65,10 +63,10 @@ impl WireFrame {
         Self::new(opcode::CLOSE, &payload)
     }
 
-    /// What `message` is in `dialect`; `None` where the dialect does not say that.
+    /// Encodes `message` in `dialect`; `None` if the dialect does not have it.
     pub fn encode<M: Encode + ?Sized>(message: &M, dialect: Dialect) -> Option<Self> {
-        // The header's length depends on the payload's, so the payload is written behind room for the longest
-        // one, and what stays empty in front is cut off: no second copy of the payload.
+        // The header's length depends on the payload's. The payload is written after space for the longest header, and
+        // the unused front is cut off, which avoids a second copy.
         let mut bytes = Vec::with_capacity(256);
         bytes.resize(MAX_HEADER_BYTES, 0);
         let kind = message.encode_into(dialect, &mut bytes)?;
@@ -84,7 +82,7 @@ impl WireFrame {
         Some(Self(Bytes::from(bytes).slice(start..)))
     }
 
-    /// Several frames one behind the other in one piece of memory: whoever queues and writes them takes them for one.
+    /// Concatenates several frames into one buffer, which is queued and written like one frame.
     #[must_use]
     pub fn concat(frames: &[Self]) -> Self {
         let mut bytes = Vec::with_capacity(frames.iter().map(Self::len).sum());
@@ -92,8 +90,7 @@ impl WireFrame {
         Self(bytes.into())
     }
 
-    /// A frame for each line, one behind the other: whoever queues and writes them takes them for one. `None` where
-    /// there is no line.
+    /// Encodes each line as a frame, concatenated into one buffer. `None` if there is no line.
     fn from_lines(lines: &[u8]) -> Option<Self> {
         let mut bytes = Vec::with_capacity(lines.len() + lines.len() / 8);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -104,19 +101,18 @@ impl WireFrame {
         (!bytes.is_empty()).then(|| Self(bytes.into()))
     }
 
-    /// The frame's length in bytes, header included.
+    /// Length in bytes, header included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Never: a frame has a header at least.
+    /// Always `false`: a frame has at least a header.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes of the frame.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -131,7 +127,7 @@ impl WireFrame {
     }
 }
 
-/// The header of an unfragmented, unmasked frame, and how many of the ten bytes it has.
+/// The header of an unfragmented, unmasked frame and its length in bytes.
 fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER_BYTES], usize) {
     let mut header = [0; MAX_HEADER_BYTES];
     header[0] = FIN | opcode;
@@ -175,8 +171,7 @@ mod tests {
 
     #[test]
     fn each_line_becomes_a_frame() {
-        let frames =
-            WireFrame::encode(&Lines("{\"a\":1}\n{}\n"), Dialect::Devices).expect("it says two things");
+        let frames = WireFrame::encode(&Lines("{\"a\":1}\n{}\n"), Dialect::Devices).expect("two frames");
         let (first, second) = (WireFrame::text("{\"a\":1}"), WireFrame::text("{}"));
         assert_eq!(frames.as_bytes(), [first.as_bytes(), second.as_bytes()].concat());
         assert_eq!(WireFrame::encode(&Lines(""), Dialect::Devices), None);
@@ -185,8 +180,7 @@ mod tests {
     #[test]
     fn a_message_encoded_in_place_equals_the_text_frame() {
         for length in [1, 125, 126, 65_535, 65_536] {
-            let frame =
-                WireFrame::encode(&FixedLength(length), Dialect::Presence).expect("it says something");
+            let frame = WireFrame::encode(&FixedLength(length), Dialect::Presence).expect("a frame");
             assert_eq!(frame, WireFrame::text(&"x".repeat(length)));
         }
         assert_eq!(WireFrame::encode(&FixedLength(0), Dialect::Presence), None);
@@ -200,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_reason_is_cut_at_a_character() {
+    fn a_long_reason_is_truncated_at_a_character_boundary() {
         let frame = WireFrame::close(CloseCode::Normal, &"é".repeat(100));
         assert_eq!(frame.len(), 2 + 2 + 122);
         assert!(std::str::from_utf8(&frame.as_bytes()[4..]).is_ok());

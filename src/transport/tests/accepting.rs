@@ -1,4 +1,4 @@
-//! The accept loop and the handshake, seen from outside.
+//! Tests of the accept loop and the handshake.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::{
 use super::server::{Server, in_time};
 use crate::{hub::HubSettings, transport::AcceptSettings};
 
-/// Sends a request and reads until the server hangs up.
+/// Sends a request and reads until the server closes the connection.
 async fn response(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.addr).await.expect("accepted");
     stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    in_time(stream.read_to_string(&mut answer)).await.expect("an answer");
-    answer
+    let mut text = String::new();
+    in_time(stream.read_to_string(&mut text)).await.expect("a response");
+    text
 }
 
 #[tokio::test]
@@ -37,9 +37,9 @@ async fn connections_over_the_maximum_get_503_until_a_socket_closes() {
     let mut server = Server::with(HubSettings::default(), accept).await;
     let first = server.connect_raw(b"").await;
     server.opened().await;
-    let refused = response(&server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
-    assert!(refused.contains("SERVICE_UNAVAILABLE"), "{refused}");
+    let rejected = response(&server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(rejected.starts_with("HTTP/1.1 503 "), "{rejected}");
+    assert!(rejected.contains("SERVICE_UNAVAILABLE"), "{rejected}");
     drop(first);
     in_time(async {
         while !response(&server, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -56,8 +56,8 @@ async fn connections_over_the_maximum_get_503_until_a_socket_closes() {
 async fn a_connection_without_a_request_is_closed() {
     let accept = AcceptSettings { header_timeout: Duration::from_millis(100), ..AcceptSettings::default() };
     let server = Server::with(HubSettings::default(), accept).await;
-    for said in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
-        response(&server, said).await;
+    for request in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        response(&server, request).await;
     }
 }
 

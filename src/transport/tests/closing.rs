@@ -1,4 +1,4 @@
-//! How connections end: by the peer, by us, by accident, by shutdown.
+//! Tests of how connections close: by the peer, the server, errors and shutdown.
 
 use std::time::Duration;
 
@@ -99,12 +99,12 @@ async fn a_client_over_the_rate_limit_is_notified_once_and_then_closed() {
     assert_eq!((&error["type"], &error["code"]), (&"error".into(), &"RATE_LIMITED".into()));
     assert!(error["retry_after_ms"].as_u64().expect("a number") <= 100);
     tokio::time::sleep(Duration::from_millis(150)).await;
-    client.send(Message::text("heard again")).await;
-    assert_eq!(client.next().await, Message::text("heard again"));
+    client.send(Message::text("allowed again")).await;
+    assert_eq!(client.next().await, Message::text("allowed again"));
     assert!(server.hub.stats().rate_limited_messages >= 9);
 
     let mut raw = server.connect_raw(b"").await;
-    let flooding = in_time(async {
+    let close_frame = in_time(async {
         loop {
             for _ in 0..10 {
                 raw.send_frame(0x81, b"x").await;
@@ -118,7 +118,7 @@ async fn a_client_over_the_rate_limit_is_notified_once_and_then_closed() {
             }
         }
     });
-    assert_eq!(&flooding.await[..2], &4429u16.to_be_bytes());
+    assert_eq!(&close_frame.await[..2], &4429u16.to_be_bytes());
 }
 
 #[tokio::test]
@@ -132,10 +132,10 @@ async fn shutdown_sends_a_reconnect_delay_to_all_connections() {
     let hub = server.hub.clone();
     let plan = ShutdownPlan { batch_size: 3, ..ShutdownPlan::default() };
     let stopping = tokio::spawn(async move { hub.shutdown(plan).await });
-    // Three at a time leave, in an order that is nobody's business.
-    let farewells = clients.into_iter().map(|mut client| tokio::spawn(async move { client.closed().await }));
-    for farewell in farewells.collect::<Vec<_>>() {
-        let (code, reason) = in_time(farewell).await.expect("no panic");
+    // Connections close three at a time, in any order.
+    let closes = clients.into_iter().map(|mut client| tokio::spawn(async move { client.closed().await }));
+    for close in closes.collect::<Vec<_>>() {
+        let (code, reason) = in_time(close).await.expect("no panic");
         assert_eq!(code, 1001);
         assert!(reason.starts_with("going away; reconnect in "), "{reason}");
     }

@@ -1,4 +1,4 @@
-//! Peers that say nothing, and timers.
+//! Tests of silent peers and session timers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     transport::{AcceptSettings, CloseCode, CloseReason, ConnectionSettings, Heartbeat},
 };
 
-/// A hundred times as fast as the default, roughly.
+/// Timings about 100 times shorter than the defaults.
 async fn fast_keepalive_server() -> Server {
     let heartbeat = Heartbeat {
         ping_interval: Duration::from_millis(300),
@@ -62,7 +62,7 @@ async fn a_peer_that_answers_pings_stays_connected() {
     let mut client = server.connect().await;
     server.opened().await;
     for _ in 0..3 {
-        // The client's library answers while it reads.
+        // The client library answers pings while it reads.
         assert!(client.next().await.is_ping());
     }
     client.send(Message::text("still here")).await;
@@ -81,10 +81,10 @@ async fn the_session_timer_fires_once_and_not_early() {
     let mut server = fast_keepalive_server().await;
     let mut client = server.connect().await;
     server.opened().await;
-    let set = Instant::now();
+    let started = Instant::now();
     client.send(Message::text("wake")).await;
     assert_eq!(server.next_event().await, SessionEvent::Timer);
-    assert!(set.elapsed() >= Duration::from_millis(60));
+    assert!(started.elapsed() >= Duration::from_millis(60));
     assert_eq!(client.closed().await, (4401, "token expired".to_owned()));
     assert_eq!(server.next_event().await, SessionEvent::Closed(CloseReason::Server(CloseCode::TokenExpired)));
 }

@@ -1,4 +1,4 @@
-//! What a client says comes through, and what it must not say does not.
+//! Tests of client messages: valid ones arrive, invalid ones close the connection.
 
 use tokio_tungstenite::tungstenite::Message;
 

@@ -1,4 +1,4 @@
-//! A server with an echo session, and clients for it.
+//! A test server with an echo session, and clients for it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,22 +27,22 @@ use crate::{
     },
 };
 
-/// No test waits longer for anything.
+/// Maximum time that a test waits for anything.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Fails the test, at the caller's line, if it takes too long.
+/// Fails the test at the caller's line if the future takes too long.
 #[track_caller]
-pub fn in_time<F: Future>(what: F) -> impl Future<Output = F::Output> {
+pub fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
     async move {
-        match timeout(TEST_TIMEOUT, what).await {
+        match timeout(TEST_TIMEOUT, future).await {
             Ok(output) => output,
-            Err(_) => panic!("waited in vain at {caller}"),
+            Err(_) => panic!("timed out at {caller}"),
         }
     }
 }
 
-/// What happened to a session.
+/// An event of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SessionEvent {
     Opened(ConnId),
@@ -51,18 +51,18 @@ pub enum SessionEvent {
     Closed(CloseReason),
 }
 
-/// Echoes; some texts make it do other things.
+/// Echoes messages. Some texts trigger other actions.
 struct Echo(mpsc::UnboundedSender<SessionEvent>);
 
 impl Session for Echo {
     async fn on_open(&mut self, conn: &Arc<Connection>) -> Flow {
-        self.0.send(SessionEvent::Opened(conn.id())).expect("the test is there");
+        self.0.send(SessionEvent::Opened(conn.id())).expect("the test is running");
         Flow::Continue
     }
 
     async fn on_message(&mut self, frame: Frame<'_>, conn: &Arc<Connection>) -> Flow {
         match frame {
-            Frame::Text("panic") => panic!("on purpose, in a test"),
+            Frame::Text("panic") => panic!("intended panic in a test"),
             Frame::Text("close") => return Flow::Close(CloseCode::Unauthorized, "as you like".into()),
             Frame::Text("wake") => conn.set_timer(Some(Instant::now() + Duration::from_millis(60))),
             Frame::Text("slow") => {
@@ -75,22 +75,22 @@ impl Session for Echo {
         Flow::Continue
     }
 
-    async fn on_unresponsive_change(&mut self, silent: bool, _conn: &Arc<Connection>) {
-        self.0.send(SessionEvent::Unresponsive(silent)).expect("the test is there");
+    async fn on_unresponsive_change(&mut self, is_unresponsive: bool, _conn: &Arc<Connection>) {
+        self.0.send(SessionEvent::Unresponsive(is_unresponsive)).expect("the test is running");
     }
 
     async fn on_timer(&mut self, _conn: &Arc<Connection>) -> Flow {
-        self.0.send(SessionEvent::Timer).expect("the test is there");
+        self.0.send(SessionEvent::Timer).expect("the test is running");
         Flow::close(CloseCode::TokenExpired)
     }
 
-    async fn on_close(self, _conn: &Arc<Connection>, why: CloseReason) {
+    async fn on_close(self, _conn: &Arc<Connection>, reason: CloseReason) {
         // The test may be over.
-        let _ = self.0.send(SessionEvent::Closed(why));
+        let _ = self.0.send(SessionEvent::Closed(reason));
     }
 }
 
-/// Text that the hub can fan out.
+/// A text message that the hub can deliver.
 pub struct TextMessage(pub String);
 
 impl Encode for TextMessage {
@@ -146,14 +146,14 @@ impl Server {
         Self { addr, hub, shutdown, serving, events: happened }
     }
 
-    /// What happens next to any session.
+    /// The next event of any session.
     #[track_caller]
     pub fn next_event(&mut self) -> impl Future<Output = SessionEvent> {
         let next = in_time(self.events.recv());
-        async move { next.await.expect("the server is there") }
+        async move { next.await.expect("the server is running") }
     }
 
-    /// The next session that opens, when nothing else happens before.
+    /// Waits for a session to open; fails on any other event.
     pub async fn opened(&mut self) -> ConnId {
         match self.next_event().await {
             SessionEvent::Opened(id) => id,
@@ -161,14 +161,14 @@ impl Server {
         }
     }
 
-    /// A well-behaved client.
+    /// A standard WebSocket client.
     pub async fn connect(&self) -> Client {
         let (client, _) =
             in_time(tokio_tungstenite::connect_async(format!("ws://{}/ws", self.addr))).await.expect("open");
         Client(client)
     }
 
-    /// A client that does what the test says, byte by byte; `early` goes out with the handshake.
+    /// A client controlled byte by byte. `early` is sent together with the handshake.
     pub async fn connect_raw(&self, early: &[u8]) -> RawClient {
         let mut raw = RawClient(TcpStream::connect(self.addr).await.expect("accepted"));
         let mut request = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -193,7 +193,7 @@ impl Client {
         in_time(self.0.next()).await.expect("still open").expect("a valid frame")
     }
 
-    /// The code and reason that the server closes with, whatever comes before.
+    /// Reads until the server's close frame; returns its code and reason.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             if let Message::Close(Some(close)) = self.next().await {
@@ -210,7 +210,7 @@ impl RawClient {
         in_time(self.0.write_all(bytes)).await.expect("sent");
     }
 
-    /// Sends a masked frame with this first byte; shorter than 126 bytes.
+    /// Sends a masked frame with this first byte. The payload must be shorter than 126 bytes.
     pub async fn send_frame(&mut self, first: u8, payload: &[u8]) {
         self.send(&masked(first, payload)).await;
     }
@@ -224,7 +224,7 @@ impl RawClient {
         read
     }
 
-    /// Reads one server frame: first byte and payload. `None` at the end.
+    /// Reads one server frame: first byte and payload. `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         let first = in_time(self.0.read_u8()).await.ok()?;
         let length = match in_time(self.0.read_u8()).await.ok()? {
@@ -243,7 +243,7 @@ impl RawClient {
     }
 }
 
-/// A masked client frame with this first byte; shorter than 126 bytes.
+/// A masked client frame with this first byte. The payload must be shorter than 126 bytes.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [0x11, 0x22, 0x33, 0x44];
     let length = u8::try_from(payload.len()).expect("short");

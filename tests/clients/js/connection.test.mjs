@@ -1,4 +1,4 @@
-// Connections: many channels, leaving, heartbeats, and a server that goes away and comes back.
+// Connections: many channels, leaving, heartbeats, and server restarts.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -6,22 +6,22 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { after, test } from 'node:test'
 import {
-  aMoment, client, closeAll, DATABASE_URL, JWT_SECRET, listen, newUser, presenceOf, subscribe, uniqueTopic, until,
+  quietPeriod, client, closeAll, DATABASE_URL, JWT_SECRET, listen, newUser, presenceOf, subscribe, uniqueTopic, until,
 } from './helpers.mjs'
 
 after(closeAll)
 
-test('a hundred channels share a socket, and the next is refused', async () => {
+test('a hundred channels share a socket and the next is rejected', async () => {
   const supabase = client()
   const topics = Array.from({ length: 100 }, () => uniqueTopic())
   const channels = topics.map((topic) => supabase.channel(topic, { config: { broadcast: { self: true } } }))
-  const heard = channels.map((channel) => listen(channel))
+  const received = channels.map((channel) => listen(channel))
   const began = Date.now()
   await Promise.all(channels.map((channel) => subscribe(channel)))
   assert.ok(Date.now() - began < 3_000, `${Date.now() - began} ms`)
   channels.forEach((channel, n) => channel.send({ type: 'broadcast', event: 'e', payload: { n } }))
-  await until('each hears its own', () => heard.every((messages) => messages.length === 1))
-  heard.forEach((messages, n) => assert.equal(messages[0].payload.n, n))
+  await until('each channel receives its own message', () => received.every((messages) => messages.length === 1))
+  received.forEach((messages, n) => assert.equal(messages[0].payload.n, n))
   const tooMany = supabase.channel(uniqueTopic())
   const { error } = await subscribe(tooMany, 'CHANNEL_ERROR')
   assert.match(error.message, /^ChannelRateLimitReached: Too many channels/)
@@ -30,40 +30,40 @@ test('a hundred channels share a socket, and the next is refused', async () => {
   await subscribe(supabase.channel(uniqueTopic()))
 })
 
-test('removeChannel leaves, and the same topic may be joined again at once', async () => {
+test('removeChannel leaves and the topic can be joined again at once', async () => {
   const topic = uniqueTopic()
   const supabase = client()
-  // Acknowledged: what it says while nobody is there must not come late and be heard by the next.
+  // With ack: a message sent while the topic is empty must not arrive late at the next member.
   const config = { broadcast: { ack: true } }
   const other = client().channel(topic, { config })
-  const beside = supabase.channel(uniqueTopic(), { config })
-  await Promise.all([subscribe(other), subscribe(beside)])
+  const second = supabase.channel(uniqueTopic(), { config })
+  await Promise.all([subscribe(other), subscribe(second)])
   for (let round = 0; round < 5; round += 1) {
     const channel = supabase.channel(topic)
-    const heard = listen(channel)
+    const received = listen(channel)
     await subscribe(channel)
     await other.send({ type: 'broadcast', event: 'e', payload: { round } })
-    await until(() => `heard once, in round ${round}: ${JSON.stringify(heard)}`, () => heard.length === 1)
+    await until(() => `received once in round ${round}: ${JSON.stringify(received)}`, () => received.length === 1)
     assert.equal(await supabase.removeChannel(channel), 'ok')
-    assert.equal(channel.told.at(-1).status, 'CLOSED')
-    // The client does not wait for the answer to its leave; what the same socket says next is answered after it.
-    assert.equal(await beside.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
+    assert.equal(channel.statuses.at(-1).status, 'CLOSED')
+    // The client does not wait for the reply to its leave. The next reply on the same socket comes after it.
+    assert.equal(await second.send({ type: 'broadcast', event: 'e', payload: {} }), 'ok')
     await other.send({ type: 'broadcast', event: 'e', payload: { round } })
   }
-  await supabase.removeChannel(beside)
-  await aMoment()
+  await supabase.removeChannel(second)
+  await quietPeriod()
   assert.equal(supabase.getChannels().length, 0)
 })
 
-test('heartbeats are answered', async () => {
+test('heartbeats get replies', async () => {
   const statuses = []
   const supabase = client({ heartbeatIntervalMs: 200, heartbeatCallback: (status) => statuses.push(status) })
   await subscribe(supabase.channel(uniqueTopic()))
-  await until('five answers', () => statuses.filter((status) => status === 'ok').length >= 5)
+  await until('five replies', () => statuses.filter((status) => status === 'ok').length >= 5)
   assert.ok(!statuses.includes('timeout') && !statuses.includes('disconnected'), String(statuses))
 })
 
-/** A further server on the same database, for a test that ends it. */
+/** Starts another server on the same database, for tests that stop it. */
 async function startServer(port) {
   const server = spawn(process.env.SERVER_BINARY, ['serve'], {
     env: { PATH: process.env.PATH, DATABASE_URL, JWT_SECRET, PORT: String(port), NODE_LEASE: '2s' },
@@ -87,7 +87,7 @@ async function freePort() {
 }
 
 for (const signal of ['SIGTERM', 'SIGKILL']) {
-  test(`clients come back after a restart (${signal})`, async () => {
+  test(`clients rejoin after a server restart (${signal})`, async () => {
     const port = await freePort()
     let server = await startServer(port)
     try {
@@ -99,20 +99,20 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
         return supabase.channel(topic, { config: { ...config, presence: { key, enabled: true } } })
       })
       const [ann, bob] = channels
-      const heard = listen(bob)
+      const received = listen(bob)
       await Promise.all(channels.map((channel) => subscribe(channel)))
       await ann.track({ before: true })
       await until('bob sees ann', () => presenceOf(bob).ann)
 
       server.kill(signal)
       await once(server, 'exit')
-      channels.forEach((channel) => { channel.told.length = 0 })
+      channels.forEach((channel) => { channel.statuses.length = 0 })
       server = await startServer(port)
-      await until('both have joined again', () =>
-        channels.every(({ told }) => told.at(-1)?.status === 'SUBSCRIBED'), 30_000)
+      await until('both have rejoined', () =>
+        channels.every(({ statuses }) => statuses.at(-1)?.status === 'SUBSCRIBED'), 30_000)
 
       assert.equal(await ann.send({ type: 'broadcast', event: 'after', payload: {} }), 'ok')
-      await until('bob hears ann', () => heard.some(({ event }) => event === 'after'))
+      await until('bob receives the broadcast of ann', () => received.some(({ event }) => event === 'after'))
       await ann.track({ after: true })
       await until('bob sees ann again, once', () => {
         const seen = presenceOf(bob).ann

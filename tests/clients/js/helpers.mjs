@@ -1,4 +1,4 @@
-// What the tests of supabase-js share: the server's addresses and keys, users, SQL, and waiting.
+// Helpers for the supabase-js tests: server address and keys, users, SQL, and waiting.
 
 import { execFile } from 'node:child_process'
 import { createHmac, randomUUID } from 'node:crypto'
@@ -8,35 +8,35 @@ import WebSocket from 'ws'
 
 export const { ROLLCALL_URL, DATABASE_URL, JWT_SECRET, ANON_KEY, SERVICE_ROLE_KEY } = process.env
 
-/** How long anything may take. Far above what it should, because the machine may be busy. */
-const PATIENCE = 10_000
-/** How long silence has to last to be believed. */
-const MOMENT = 300
+/** Time limit in milliseconds for any condition. Far above the expected time, because the machine may be busy. */
+const WAIT_TIMEOUT = 10_000
+/** Time in milliseconds without messages after which none is expected any more. */
+const QUIET_PERIOD = 300
 
 export const VERSIONS = ['2.0.0', '1.0.0']
 
 const open = new Set()
 
-/** A client as applications make one; Node before 22 has no WebSocket of its own. */
+/** Creates a client like an application; Node before 22 has no built-in WebSocket. */
 export function client({ key = ANON_KEY, url = ROLLCALL_URL, vsn = '2.0.0', user, ...realtime } = {}) {
   const options = { realtime: { transport: WebSocket, vsn, ...realtime } }
-  // Whatever `setAuth` is called with, the client comes back to what this says.
+  // The client always returns to this token, whatever `setAuth` is called with.
   if (user) options.accessToken = async () => user.token
-  const made = createClient(url, key, options)
-  open.add(made)
-  return made
+  const created = createClient(url, key, options)
+  open.add(created)
+  return created
 }
 
-/** Ends what a file's tests have opened. */
+/** Closes all clients of a test file. */
 export async function closeAll() {
-  await Promise.all([...open].map(async (made) => {
-    await made.removeAllChannels()
-    await made.realtime.disconnect()
+  await Promise.all([...open].map(async (opened) => {
+    await opened.removeAllChannels()
+    await opened.realtime.disconnect()
   }))
   open.clear()
 }
 
-/** A user's client takes another token, as when the old one is about to run out. */
+/** Replaces the token of a user's client, as before its expiry. */
 export async function renew(supabase, user, token) {
   user.token = token
   await supabase.realtime.setAuth()
@@ -51,7 +51,7 @@ export function mint(claims) {
 
 export const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds
 
-/** Somebody new, with a token of an hour. */
+/** Creates a user with a token that is valid for one hour. */
 export function newUser(claims = {}) {
   const id = randomUUID()
   const tokenFor = (seconds, more = {}) =>
@@ -59,7 +59,7 @@ export function newUser(claims = {}) {
   return { id, token: tokenFor(3600), tokenFor }
 }
 
-/** A name that no other test uses. */
+/** Returns a topic that no other test uses. */
 export const uniqueTopic = (kind = 'room') => `${kind}:${randomUUID()}`
 
 /** Runs SQL as the owner of the tables. */
@@ -70,46 +70,46 @@ export async function sql(statement) {
 
 export const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds))
 
-/** Waits until a condition holds; returns what it gave. `what` may be a function, for what is only known at the end. */
-export async function until(what, condition, patience = PATIENCE) {
-  const deadline = Date.now() + patience
+/** Waits until a condition holds; returns its value. `what` may be a function that is called on failure. */
+export async function until(what, condition, timeout = WAIT_TIMEOUT) {
+  const deadline = Date.now() + timeout
   for (;;) {
     const held = await condition()
     if (held) return held
     if (Date.now() > deadline) {
-      throw new Error(`not within ${patience} ms: ${typeof what === 'function' ? what() : what}`)
+      throw new Error(`not within ${timeout} ms: ${typeof what === 'function' ? what() : what}`)
     }
     await sleep(10)
   }
 }
 
-/** Waits long enough that what should not come would have. */
-export const aMoment = () => sleep(MOMENT)
+/** Waits long enough for unexpected messages to arrive. */
+export const quietPeriod = () => sleep(QUIET_PERIOD)
 
-/** Subscribes, and waits for the status that is wanted; every status is kept in `channel.told`. */
+/** Subscribes and waits for a status. All statuses are recorded in `channel.statuses`. */
 export async function subscribe(channel, wanted = 'SUBSCRIBED') {
-  channel.told = []
-  // A client asks for its user's token when it is made. What it joins in the same tick, it joins without that.
+  channel.statuses = []
+  // A client requests its user's token when it is created. Joins in the same tick do not have the token yet.
   await new Promise(setImmediate)
-  channel.subscribe((status, error) => channel.told.push({ status, error }))
+  channel.subscribe((status, error) => channel.statuses.push({ status, error }))
   return expectStatus(channel, wanted)
 }
 
-/** Waits for a further status of a channel. */
-export async function expectStatus(channel, wanted, patience) {
-  const found = () => channel.told.find(({ status }) => status === wanted)
-  const told = () => channel.told.map(({ status, error }) => (error ? `${status} (${error.message})` : status))
-  return until(() => `${wanted} of ${channel.topic}, not ${told()}`, found, patience)
+/** Waits for a status of a channel. */
+export async function expectStatus(channel, wanted, timeout) {
+  const found = () => channel.statuses.find(({ status }) => status === wanted)
+  const statuses = () => channel.statuses.map(({ status, error }) => (error ? `${status} (${error.message})` : status))
+  return until(() => `${wanted} of ${channel.topic}, not ${statuses()}`, found, timeout)
 }
 
-/** Keeps the broadcasts of a channel, as they come, in a list. */
+/** Records the broadcasts of a channel in a list. */
 export function listen(channel, event = '*') {
-  const heard = []
-  channel.on('broadcast', { event }, (message) => heard.push(message))
-  return heard
+  const received = []
+  channel.on('broadcast', { event }, (message) => received.push(message))
+  return received
 }
 
-/** The presence of a channel without what the server adds: key → payloads. */
+/** Returns the presence of a channel without the fields that the server adds: key → payloads. */
 export function presenceOf(channel) {
   return Object.fromEntries(Object.entries(channel.presenceState()).map(([key, metas]) =>
     [key, metas.map(({ presence_ref: _, ...meta }) => meta)]))

@@ -1,5 +1,5 @@
-// Changes through restarts: of the server, which is killed, and of PostgreSQL, which is shut down at once. What is
-// committed after a confirmation arrives, or is announced as missed; nothing comes twice without a word.
+// postgres_changes across a kill of the server and an immediate shutdown of PostgreSQL. Changes committed after a
+// confirmation arrive or are reported as a gap, and nothing arrives twice without a report.
 
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
@@ -12,14 +12,14 @@ import { promisify } from 'node:util'
 import { client, closeAll, newUser, uniqueTopic, until } from './helpers.mjs'
 
 const CONFIRMED = 'Subscribed to PostgreSQL'
-/** A server that starts has a cluster to make, on a machine that may be busy. */
-const START = 60_000
+/** Time limit for a server start, which includes creating a cluster, in milliseconds. */
+const START_TIMEOUT = 60_000
 
 let server, data
 after(async () => {
   await closeAll()
   server?.kill('SIGTERM')
-  if (server) await new Promise((ended) => server.once('exit', ended))
+  if (server) await new Promise((resolve) => server.once('exit', resolve))
   if (data) await rm(data, { recursive: true, force: true })
 })
 
@@ -30,7 +30,7 @@ const freePort = () => new Promise((found) => {
   })
 })
 
-/** Starts a server with a cluster of its own, always on the same port. */
+/** Starts a server with its own cluster on the given port. */
 async function start(port) {
   server = spawn(process.env.SERVER_BINARY, ['serve'], {
     cwd: data,
@@ -39,7 +39,7 @@ async function start(port) {
   })
   let log = ''
   server.stderr.on('data', (text) => { log += text })
-  await until('the server is ready', () => log.includes('is ready at'), START)
+  await until('the server is ready', () => log.includes('is ready at'), START_TIMEOUT)
   const env = await readFile(join(data, 'rollcall', 'env'), 'utf8')
   return Object.fromEntries(env.split('\n').filter((line) => line.includes('=')).map((line) => {
     const [name, ...value] = line.split('=')
@@ -47,7 +47,7 @@ async function start(port) {
   }))
 }
 
-test('inserts, updates and deletes under row-level security, through a kill of the server and a crash of PostgreSQL', { timeout: 180_000 }, async () => {
+test('changes under row-level security survive a kill of the server and a crash of PostgreSQL', { timeout: 180_000 }, async () => {
   data = await mkdtemp(join(tmpdir(), 'rollcall-restart-'))
   await chmod(data, 0o755)
   const port = await freePort()
@@ -61,40 +61,40 @@ test('inserts, updates and deletes under row-level security, through a kill of t
     alter publication supabase_realtime add table public.restarts`)
 
   const [me, other] = [newUser(), newUser()]
-  const said = []
+  const events = []
   const channel = client({ url: `http://127.0.0.1:${port}`, key: env.ANON_KEY, user: me }).channel(uniqueTopic())
   channel.on('postgres_changes', { event: '*', schema: 'public', table: 'restarts', filter: 'kind=eq.a' },
-    ({ eventType, new: row, old }) => said.push(`${eventType} ${row.id ?? old.id}`))
-  channel.on('system', {}, ({ status, message }) => said.push(status === 'ok' && message === CONFIRMED ? 'confirmed' : `${status}: ${message}`))
-  // A client asks for its user's token when it is made. What it joins in the same tick, it joins without that.
+    ({ eventType, new: row, old }) => events.push(`${eventType} ${row.id ?? old.id}`))
+  channel.on('system', {}, ({ status, message }) => events.push(status === 'ok' && message === CONFIRMED ? 'confirmed' : `${status}: ${message}`))
+  // A client requests its user's token when it is created. Joins in the same tick do not have the token yet.
   await new Promise(setImmediate)
   channel.subscribe()
-  const heard = (what) => until(() => `${what} after ${said.join('; ')}`, () => said.includes(what), START)
+  const waitForEvent = (what) => until(() => `${what} after ${events.join('; ')}`, () => events.includes(what), START_TIMEOUT)
   const round = (n) => sql(`insert into restarts values (${n}, '${me.id}', 'a'), (${n + 100}, '${me.id}', 'b'), (${n + 200}, '${other.id}', 'a');
     update restarts set kind = kind; delete from restarts`)
-  const told = (n) => [`INSERT ${n}`, `UPDATE ${n}`, `DELETE ${n}`]
+  const expected = (n) => [`INSERT ${n}`, `UPDATE ${n}`, `DELETE ${n}`]
 
-  await heard('confirmed')
+  await waitForEvent('confirmed')
   await round(1)
-  await heard('DELETE 1')
-  assert.deepEqual(said.splice(0), ['confirmed', ...told(1)])
+  await waitForEvent('DELETE 1')
+  assert.deepEqual(events.splice(0), ['confirmed', ...expected(1)])
 
-  const killed = new Promise((ended) => server.once('exit', ended))
+  const killed = new Promise((resolve) => server.once('exit', resolve))
   server.kill('SIGKILL')
   await killed
   await start(port)
-  await heard('confirmed')
+  await waitForEvent('confirmed')
   await round(2)
-  await heard('DELETE 2')
-  assert.deepEqual(said.splice(0).slice(-4), ['confirmed', ...told(2)], 'the confirmation marks where it goes on')
+  await waitForEvent('DELETE 2')
+  assert.deepEqual(events.splice(0).slice(-4), ['confirmed', ...expected(2)], 'the confirmation precedes the following changes')
 
   const { stdout } = await promisify(execFile)('sh', ['-c', `head -1 '${join(data, 'rollcall')}'/*/postmaster.pid`])
   process.kill(Number(stdout.trim()), 'SIGQUIT')
-  await until('the gap is announced', () => said.some((word) => word.startsWith('error: ')), START)
-  said.splice(0, said.findIndex((word) => word.startsWith('error: ')) + 1)
-  await heard('confirmed')
-  await until('PostgreSQL is back', () => round(3).then(() => true, () => false), START)
-  await heard('DELETE 3')
-  assert.deepEqual(said.filter((word) => / 3$/.test(word)), told(3), 'each once')
+  await until('the gap is reported', () => events.some((event) => event.startsWith('error: ')), START_TIMEOUT)
+  events.splice(0, events.findIndex((event) => event.startsWith('error: ')) + 1)
+  await waitForEvent('confirmed')
+  await until('PostgreSQL is back', () => round(3).then(() => true, () => false), START_TIMEOUT)
+  await waitForEvent('DELETE 3')
+  assert.deepEqual(events.filter((event) => / 3$/.test(event)), expected(3), 'each once')
   await channel.unsubscribe()
 })

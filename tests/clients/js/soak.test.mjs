@@ -1,5 +1,5 @@
-// A long life in short: tokens that end after seconds are refreshed on many channels, while everybody talks.
-// `SOAK_SECONDS` says for how long.
+// Soak test: short-lived tokens are refreshed on many channels while all clients broadcast. `SOAK_SECONDS` sets the
+// duration.
 
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
@@ -12,39 +12,39 @@ const TOKEN_SECONDS = 4
 const CHANNELS = 20
 const CLIENTS = 4
 
-test(`tokens are refreshed on ${CLIENTS * CHANNELS} channels for ${SECONDS} s and nobody misses a word`, async () => {
+test(`tokens are refreshed on ${CLIENTS * CHANNELS} channels for ${SECONDS} s without a lost message`, async () => {
   const topics = Array.from({ length: CHANNELS }, () => uniqueTopic('open'))
-  const people = []
+  const clients = []
   for (let n = 0; n < CLIENTS; n += 1) {
     const user = newUser()
     const supabase = client({ user })
     const channels = topics.map((topic) => supabase.channel(topic, { config: { private: true } }))
-    const heard = channels.map((channel) => listen(channel))
+    const received = channels.map((channel) => listen(channel))
     await Promise.all(channels.map((channel) => subscribe(channel)))
-    people.push({ user, supabase, channels, heard })
+    clients.push({ user, supabase, channels, received })
   }
 
   const end = Date.now() + SECONDS * 1_000
   let rounds = 0
   while (Date.now() < end) {
     if (rounds % 8 === 0) {
-      for (const { user, supabase } of people) {
+      for (const { user, supabase } of clients) {
         await renew(supabase, user, user.tokenFor(TOKEN_SECONDS, { n: rounds }))
       }
     }
-    for (const [n, { channels }] of people.entries()) {
+    for (const [n, { channels }] of clients.entries()) {
       const channel = channels[(rounds + n) % CHANNELS]
-      assert.equal(await channel.send({ type: 'broadcast', event: 'word', payload: { n, rounds } }), 'ok')
+      assert.equal(await channel.send({ type: 'broadcast', event: 'message', payload: { n, rounds } }), 'ok')
     }
     rounds += 1
     await sleep(250)
   }
 
-  // Each word is heard by all but its speaker, once.
+  // Each message is received once by every client except its sender.
   const expected = rounds * (CLIENTS - 1)
-  const words = ({ heard }) => heard.flat().length
-  await until('all words came', () => people.every((person) => words(person) === expected))
-  for (const { channels } of people) {
-    for (const { told } of channels) assert.deepEqual(told.map(({ status }) => status), ['SUBSCRIBED'])
+  const messageCount = ({ received }) => received.flat().length
+  await until('all messages arrived', () => clients.every((entry) => messageCount(entry) === expected))
+  for (const { channels } of clients) {
+    for (const { statuses } of channels) assert.deepEqual(statuses.map(({ status }) => status), ['SUBSCRIBED'])
   }
 })

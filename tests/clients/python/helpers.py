@@ -1,4 +1,4 @@
-"""What the tests of realtime-py share: the server's addresses and keys, users, SQL, and waiting."""
+"""Helpers for the realtime-py tests: server address and keys, users, SQL, and waiting."""
 
 import asyncio
 import base64
@@ -19,10 +19,10 @@ JWT_SECRET = os.environ["JWT_SECRET"]
 ANON_KEY = os.environ["ANON_KEY"]
 SERVICE_ROLE_KEY = os.environ["SERVICE_ROLE_KEY"]
 
-# How long anything may take, in seconds. Far above what it should, because the machine may be busy.
-PATIENCE = 10
-# How long silence has to last to be believed.
-MOMENT = 0.3
+# Time limit in seconds for any condition. Far above the expected time, because the machine may be busy.
+WAIT_TIMEOUT = 10
+# Time in seconds without messages after which none is expected any more.
+QUIET_PERIOD = 0.3
 
 
 def mint(claims):
@@ -38,7 +38,7 @@ def mint(claims):
 
 
 class User:
-    """Somebody new."""
+    """A user with a random ID."""
 
     def __init__(self):
         self.id = str(uuid.uuid4())
@@ -49,7 +49,7 @@ class User:
 
 
 def unique_topic(kind="room"):
-    """A name that no other test uses."""
+    """Returns a topic that no other test uses."""
     return f"{kind}:{uuid.uuid4()}"
 
 
@@ -59,20 +59,20 @@ def sql(statement, database=DATABASE_URL):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-async def until(what, condition, patience=PATIENCE):
-    """Waits until a condition holds; returns what it gave. `what` may be callable, for what is only known at the end."""
-    deadline = time.monotonic() + patience
+async def until(what, condition, timeout=WAIT_TIMEOUT):
+    """Waits until a condition holds; returns its value. `what` may be a callable that is called on failure."""
+    deadline = time.monotonic() + timeout
     while True:
         held = condition()
         if held:
             return held
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {patience} s: {what() if callable(what) else what}")
+            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
         await asyncio.sleep(0.01)
 
 
 def config(private=False, key="", presence=False, **broadcast):
-    """The parameters of a channel."""
+    """Returns the parameters of a channel."""
     return {
         "config": {
             "broadcast": {"ack": False, "self": False, **broadcast},
@@ -83,7 +83,7 @@ def config(private=False, key="", presence=False, **broadcast):
 
 
 class Case(unittest.IsolatedAsyncioTestCase):
-    """A test with clients that end with it."""
+    """A test case that closes its clients at the end."""
 
     async def asyncSetUp(self):
         self.clients = []
@@ -93,7 +93,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
             await client.close()
 
     async def client(self, key=ANON_KEY, token=None, url=URL, **options):
-        """A client as applications make one, with a user's token if one is given."""
+        """Creates a client like an application, with a user's token if given."""
         client = AsyncRealtimeClient(f"{url}/realtime/v1", key, **options)
         self.clients.append(client)
         if token:
@@ -101,28 +101,28 @@ class Case(unittest.IsolatedAsyncioTestCase):
         return client
 
     async def subscribe(self, channel, wanted="SUBSCRIBED"):
-        """Subscribes, and waits for the status that is wanted; every status is kept in `channel.told`."""
-        channel.told = []
-        await channel.subscribe(lambda status, error: channel.told.append((status.value, error)))
+        """Subscribes and waits for a status. All statuses are recorded in `channel.statuses`."""
+        channel.statuses = []
+        await channel.subscribe(lambda status, error: channel.statuses.append((status.value, error)))
         await self.expect_status(channel, wanted)
         return channel
 
-    async def expect_status(self, channel, wanted, patience=PATIENCE):
+    async def expect_status(self, channel, wanted, timeout=WAIT_TIMEOUT):
         def what():
-            return f"{wanted} of {channel.topic}, not {channel.told}"
+            return f"{wanted} of {channel.topic}, not {channel.statuses}"
 
-        return await until(what, lambda: [told for told in channel.told if told[0] == wanted], patience)
+        return await until(what, lambda: [entry for entry in channel.statuses if entry[0] == wanted], timeout)
 
 
 def listen(channel, event="*"):
-    """Keeps the broadcasts of a channel, as they come, in a list."""
-    heard = []
-    channel.on_broadcast(event, heard.append)
-    return heard
+    """Records the broadcasts of a channel in a list."""
+    received = []
+    channel.on_broadcast(event, received.append)
+    return received
 
 
 def presence_of(channel):
-    """The presence of a channel without what the server adds: key to payloads."""
+    """Returns the presence of a channel without the fields that the server adds: key to payloads."""
     return {
         key: [{name: value for name, value in meta.items() if name != "presence_ref"} for meta in metas]
         for key, metas in channel.presence_state().items()

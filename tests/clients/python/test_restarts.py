@@ -1,4 +1,4 @@
-"""realtime-py, as it comes, while servers and databases are killed."""
+"""Tests with the unmodified realtime-py client across restarts of server and database."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from pathlib import Path
 from helpers import DATABASE_URL, JWT_SECRET, Case, User, config, listen, sql, unique_topic, until
 from realtime.types import RealtimePostgresChangesListenEvent as Event
 
-# A server that starts may have a cluster to make, on a machine that may be busy. Seconds.
-START = 60
+# Time limit for a server start, which may include creating a cluster, in seconds.
+START_TIMEOUT = 60
 
 
 async def start_server(port, **settings):
-    """A further server, for a test that ends it."""
+    """Starts another server, for tests that stop it."""
     log = tempfile.TemporaryFile("w+")
     server = subprocess.Popen(
         [os.environ["SERVER_BINARY"], "serve"],
@@ -28,12 +28,12 @@ async def start_server(port, **settings):
 
     def ready():
         log.seek(0)
-        said = log.read()
+        output = log.read()
         if server.poll() is not None:
-            raise AssertionError(said)
-        return "is ready at" in said
+            raise AssertionError(output)
+        return "is ready at" in output
 
-    await until("the server is ready", ready, START)
+    await until("the server is ready", ready, START_TIMEOUT)
     return server
 
 
@@ -44,7 +44,7 @@ def free_port():
 
 
 class Restarts(Case):
-    async def test_clients_come_back_after_a_restart(self):
+    async def test_clients_rejoin_after_a_server_restart(self):
         for number in (signal.SIGTERM, signal.SIGKILL):
             with self.subTest(signal=number.name):
                 await self.restart(number)
@@ -56,25 +56,25 @@ class Restarts(Case):
             url, topic = f"http://127.0.0.1:{port}", unique_topic("open")
             clients = [await self.client(token=User().token, url=url) for _ in range(2)]
             ann, bob = (client.channel(topic, config(private=True, self=True)) for client in clients)
-            heard = listen(bob, "after")
+            received = listen(bob, "after")
             for channel in (ann, bob):
                 await self.subscribe(channel)
             server.send_signal(number)
             server.wait(30)
             for channel in (ann, bob):
-                channel.told.clear()
+                channel.statuses.clear()
             server = await start_server(port, DATABASE_URL=DATABASE_URL)
             for channel in (ann, bob):
                 await self.expect_status(channel, "SUBSCRIBED", 30)
             await ann.send_broadcast("after", {})
-            await until("bob hears ann", lambda: heard)
+            await until("bob receives the broadcast of ann", lambda: received)
             for client in clients:
                 await client.close()
         finally:
             server.kill()
             server.wait()
 
-    async def test_changes_come_through_a_kill_of_the_server_and_a_crash_of_postgresql(self):
+    async def test_changes_survive_a_kill_of_the_server_and_a_crash_of_postgresql(self):
         with tempfile.TemporaryDirectory(prefix="rollcall-restart-") as data:
             os.chmod(data, 0o755)
             await self.changes_through_restarts(Path(data, "rollcall"))
@@ -97,23 +97,23 @@ class Restarts(Case):
             )
             client = await self.client(key=env["ANON_KEY"], token=me.token, url=f"http://127.0.0.1:{port}")
             channel = client.channel(unique_topic(), config())
-            said = []
+            events = []
 
             def change(payload):
                 data = payload["data"]
                 row = data.get("record") or data["old_record"]
-                said.append(f"{Event(data['type']).value} {row['id']}")
+                events.append(f"{Event(data['type']).value} {row['id']}")
 
             channel.on_postgres_changes(Event.All, change, schema="public", table="restarts", filter="kind=eq.a")
 
-            def system(told):
-                said.append(told.message)
-                channel.told.append((told.message, None))
+            def system(message):
+                events.append(message.message)
+                channel.statuses.append((message.message, None))
 
             channel.on_system(system)
 
-            async def heard(what):
-                await until(lambda: f"{what} after {said} and {channel.told}", lambda: what in said, START)
+            async def wait_for_event(what):
+                await until(lambda: f"{what} after {events} and {channel.statuses}", lambda: what in events, START_TIMEOUT)
 
             def write(n):
                 sql(
@@ -122,51 +122,51 @@ class Restarts(Case):
                     database,
                 )
 
-            def told(n):
+            def expected(n):
                 return [f"INSERT {n}", f"UPDATE {n}", f"DELETE {n}"]
 
             confirmed = "Subscribed to PostgreSQL"
             await self.subscribe(channel)
-            await heard(confirmed)
+            await wait_for_event(confirmed)
             write(1)
-            await heard("DELETE 1")
-            self.assertEqual(said, [confirmed, *told(1)])
+            await wait_for_event("DELETE 1")
+            self.assertEqual(events, [confirmed, *expected(1)])
 
             server.kill()
             server.wait()
-            said.clear()
+            events.clear()
             server = await start_server(port, ROLLCALL_DATA_DIR=str(data))
-            await heard(confirmed)
+            await wait_for_event(confirmed)
             write(2)
-            await heard("DELETE 2")
-            self.assertEqual(said[-4:], [confirmed, *told(2)], "the confirmation marks where it goes on")
+            await wait_for_event("DELETE 2")
+            self.assertEqual(events[-4:], [confirmed, *expected(2)], "the confirmation precedes the following changes")
 
-            said.clear()
-            channel.told.clear()
+            events.clear()
+            channel.statuses.clear()
             (postmaster,) = data.glob("*/postmaster.pid")
             os.kill(int(postmaster.read_text().split()[0]), signal.SIGQUIT)
-            # What a system message calls an error is one of the channel to this client, which then joins again.
-            await self.expect_status(channel, "CHANNEL_ERROR", START)
+            # This client treats a system error as a channel error and rejoins.
+            await self.expect_status(channel, "CHANNEL_ERROR", START_TIMEOUT)
 
-            def confirmed_anew():
-                """The channel that failed may be confirmed too, before it is joined again: nothing is promised to that."""
-                statuses = [status for status, _ in channel.told]
+            def confirmed_again():
+                """The failed channel may be confirmed before the rejoin; only a confirmation after the rejoin counts."""
+                statuses = [status for status, _ in channel.statuses]
                 return "SUBSCRIBED" in statuses and confirmed in statuses[statuses.index("SUBSCRIBED") :]
 
-            await until(lambda: f"a new confirmation in {channel.told}", confirmed_anew, START)
+            await until(lambda: f"a new confirmation in {channel.statuses}", confirmed_again, START_TIMEOUT)
 
-            def back():
+            def database_is_back():
                 try:
                     write(3)
                 except subprocess.CalledProcessError:
                     return False
                 return True
 
-            await until("PostgreSQL is back", back, START)
-            await heard("DELETE 3")
-            self.assertEqual([word for word in said if word.endswith(" 3")], told(3), "each once")
+            await until("PostgreSQL is back", database_is_back, START_TIMEOUT)
+            await wait_for_event("DELETE 3")
+            self.assertEqual([event for event in events if event.endswith(" 3")], expected(3), "each once")
             await client.close()
         finally:
-            # Its own end takes the cluster along.
+            # The server stops its cluster when it stops.
             server.terminate()
             server.wait(30)

@@ -35,29 +35,25 @@ fn readme() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
 }
 
-async fn readme_sql_runs_on_the_demo_data(world: Arc<TestDatabase>) {
-    let target = MigrationTarget {
-        url: Secret::new(world.url.clone()),
-        admin_url: Some(Secret::new(world.admin_url())),
-    };
+async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
+    let target =
+        MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
     let text = std::fs::read_to_string(readme()).expect("the README");
     let (_, rest) = text.split_once("## SQL for DBAs").expect("the chapter");
-    let (chapter, _) = rest.split_once("\n## ").expect("the next chapter");
+    let (chapter, _) = rest.split_once("\n## ").expect("the next section");
     let examples: Vec<&str> =
         chapter.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
-    assert!(examples.len() >= 4, "the examples were found: {examples:?}");
+    assert!(examples.len() >= 4, "no examples found: {examples:?}");
     for example in examples {
-        world.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
+        db.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
     }
 }
 
 /// Runs every line of the README's shell examples that calls psql, with shell quoting.
-async fn readme_psql_commands_run_on_the_demo_data(world: Arc<TestDatabase>) {
-    let target = MigrationTarget {
-        url: Secret::new(world.url.clone()),
-        admin_url: Some(Secret::new(world.admin_url())),
-    };
+async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
+    let target =
+        MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
     let text = std::fs::read_to_string(readme()).expect("the README");
     let shell = |line: &&str| {
@@ -66,10 +62,10 @@ async fn readme_psql_commands_run_on_the_demo_data(world: Arc<TestDatabase>) {
     };
     let lines: Vec<&str> = text.lines().filter(shell).collect();
     let calls = lines.iter().filter(|line| line.starts_with("psql ")).count();
-    assert!(calls >= 5, "they were found: {lines:?}");
+    assert!(calls >= 5, "no lines found: {lines:?}");
     let output = tokio::process::Command::new("bash")
         .args(["-euxc", &lines.join("\n")])
-        .env("DATABASE_URL", &world.url)
+        .env("DATABASE_URL", &db.url)
         .env("PGOPTIONS", "-c client_min_messages=warning")
         .output()
         .await
@@ -77,31 +73,31 @@ async fn readme_psql_commands_run_on_the_demo_data(world: Arc<TestDatabase>) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-async fn the_readme_transcript_matches_two_clients(world: Arc<TestDatabase>) {
-    let node = world.start_server().await;
+async fn the_readme_transcript_matches_two_clients(db: Arc<TestDatabase>) {
+    let node = db.start_server().await;
     let names = ["anna", "ben", "flora", "chef"];
-    let people: BTreeMap<&str, User> = names.map(|name| (name, User::new())).into();
-    let vendors = [("flora", people["flora"].id), ("chef", people["chef"].id)];
-    world.set_status(&people["flora"], "online").await;
-    world.set_status(&people["chef"], "online").await;
+    let users: BTreeMap<&str, User> = names.map(|name| (name, User::new())).into();
+    let vendors = [("flora", users["flora"].id), ("chef", users["chef"].id)];
+    db.set_status(&users["flora"], "online").await;
+    db.set_status(&users["chef"], "online").await;
     let query = format!("&user_ids={},{}", vendors[0].1, vendors[1].1);
     let mut browsers = Vec::new();
     for planner in ["anna", "ben"] {
-        let mut socket = node.socket_with(&people[planner], &query).await;
+        let mut socket = node.socket_with(&users[planner], &query).await;
         socket.next_message().await;
-        browsers.push((planner, people[planner].id, socket));
+        browsers.push((planner, users[planner].id, socket));
     }
 
     let mut transcript =
         String::from("-- anna and ben plan weddings; their browsers ask for the vendors flora and chef\n");
-    append_views(&world, &mut browsers, &vendors, &mut transcript).await;
+    append_views(&db, &mut browsers, &vendors, &mut transcript).await;
     for step in SCRIPT.trim().split("\n\n") {
         transcript += &format!("\n=> {}\n", step.replace('\n', "\n   "));
-        let typed = people.iter().fold(step.to_owned(), |text, (name, user)| {
+        let typed = users.iter().fold(step.to_owned(), |text, (name, user)| {
             text.replace(&format!(":{name}"), &format!("'{}'", user.id))
         });
-        world.sql.batch_execute(&typed).await.unwrap_or_else(|error| panic!("{typed}: {error:?}"));
-        append_views(&world, &mut browsers, &vendors, &mut transcript).await;
+        db.sql.batch_execute(&typed).await.unwrap_or_else(|error| panic!("{typed}: {error:?}"));
+        append_views(&db, &mut browsers, &vendors, &mut transcript).await;
     }
 
     let text = std::fs::read_to_string(readme()).expect("the README");
@@ -117,7 +113,7 @@ async fn the_readme_transcript_matches_two_clients(world: Arc<TestDatabase>) {
 
 /// Appends what each browser shows, once it equals what `select` as its user returns.
 async fn append_views(
-    world: &TestDatabase,
+    db: &TestDatabase,
     browsers: &mut [(&str, Uuid, Socket)],
     vendors: &[(&str, Uuid)],
     transcript: &mut String,
@@ -127,17 +123,17 @@ async fn append_views(
         let deadline = Instant::now() + WAIT_TIMEOUT;
         let list = loop {
             socket.receive(Instant::now() + std::time::Duration::from_millis(20)).await;
-            let believed: BTreeMap<Uuid, String> = socket
+            let shown_list: BTreeMap<Uuid, String> = socket
                 .presences
                 .iter()
                 .filter(|(vendor, _)| !socket.hides(**vendor))
                 .map(|(vendor, face)| (*vendor, face["availability"].as_str().expect("a status").to_owned()))
                 .filter(|(vendor, _)| vendor != id)
                 .collect();
-            if believed == selected_statuses(world, *id, &ids).await {
-                break believed;
+            if shown_list == selected_statuses(db, *id, &ids).await {
+                break shown_list;
             }
-            assert!(Instant::now() < deadline, "{planner} still shows {believed:?}");
+            assert!(Instant::now() < deadline, "{planner} still shows {shown_list:?}");
             sleep(std::time::Duration::from_millis(10)).await;
         };
         let shown: Vec<String> = vendors
@@ -150,9 +146,9 @@ async fn append_views(
 }
 
 /// Returns what `select` as the viewer returns.
-async fn selected_statuses(world: &TestDatabase, viewer: Uuid, vendors: &[Uuid]) -> BTreeMap<Uuid, String> {
+async fn selected_statuses(db: &TestDatabase, viewer: Uuid, vendors: &[Uuid]) -> BTreeMap<Uuid, String> {
     let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
-    let sql = &world.sql;
+    let sql = &db.sql;
     sql.batch_execute("begin").await.expect("begins");
     let acting =
         "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";

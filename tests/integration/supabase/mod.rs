@@ -57,18 +57,18 @@ async fn migrations_run_as_the_project_role_and_change_no_supabase_objects(_: Ar
     let project = SupabaseProject::start("supabase").await;
     let url = project.url("postgres");
     let target = MigrationTarget { url: Secret::new(url.clone()), admin_url: None };
-    let owned =
+    let owned_objects =
         async || project.admin.query_one(OWNED_OBJECTS, &[]).await.expect("catalogs").get::<_, String>(0);
-    let before = owned().await;
+    let before = owned_objects().await;
     assert!(before.contains("function auth.uid()"), "{before}");
 
     let report = prepare(&target, &Sources::built_in(), true).await.expect("the migrations apply");
     assert_eq!(report.applied.len(), Sources::built_in().migrations.len());
     assert!(report.seeded);
-    assert_untouched(&before, &owned().await);
+    assert_untouched(&before, &owned_objects().await);
     let again = prepare(&target, &Sources::built_in(), true).await.expect("again");
     assert_eq!(again, Report::default());
-    assert_untouched(&before, &owned().await);
+    assert_untouched(&before, &owned_objects().await);
 
     // The server needs no privilege that the owner lacks.
     let sql = connect(&url).await;
@@ -81,7 +81,7 @@ async fn migrations_run_as_the_project_role_and_change_no_supabase_objects(_: Ar
     socket.next_message().await;
     sql.execute("select rollcall.set_status($1, 'busy')", &[&subject.id]).await.expect("a status");
     socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
-    sql.batch_execute("create policy nobody on public.user_presence as restrictive for select to authenticated using (face = 'trusted')")
+    sql.batch_execute("create policy restricted on public.user_presence as restrictive for select to authenticated using (face = 'trusted')")
         .await
         .expect("a policy");
     // There is no event trigger here; the next poll finds the policy.
@@ -218,5 +218,5 @@ async fn the_supabase_cli_can_read_the_project(_: Arc<TestDatabase>) {
     let count = versions.len();
     versions.sort();
     versions.dedup();
-    assert_eq!(versions.len(), count, "a version stands for one migration");
+    assert_eq!(versions.len(), count, "migration versions are unique");
 }

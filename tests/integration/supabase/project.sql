@@ -1,5 +1,5 @@
--- A Supabase project as its owner first meets it: its roles with their rights, its schemas with their owners. Run by a
--- superuser in an empty database of a cluster whose role `postgres` has what it has on Supabase (sql/embedded/roles.sql).
+-- A new Supabase project: its roles with their privileges and its schemas with their owners. Run by a superuser in an
+-- empty database of a cluster whose role `postgres` has the privileges it has on Supabase (sql/embedded/roles.sql).
 create role anon nologin noinherit;
 create role authenticated nologin noinherit;
 create role service_role nologin noinherit bypassrls;
@@ -15,7 +15,7 @@ grant supabase_realtime_admin to postgres;
 alter schema public owner to pg_database_owner;
 grant usage on schema public to anon, authenticated, service_role;
 grant all on schema public to postgres;
--- What every table of the project's owner is born with.
+-- Default privileges on every object that the project owner creates.
 alter default privileges for role postgres in schema public grant all on tables to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres in schema public grant all on functions to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres in schema public grant all on sequences to postgres, anon, authenticated, service_role;

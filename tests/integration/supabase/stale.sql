@@ -1,4 +1,4 @@
--- Faces that are not what devices, choices and settings say. One row: a count.
+-- Counts presence rows that differ from what devices, choices and settings determine. Returns one row.
 select count(*)
 from rollcall.faces_of(array(select user_id from public.user_last_seen), now()) f
 full join public.user_presence p on p.user_id = f.user_id and p.face = f.face

@@ -1,4 +1,4 @@
-//! What is remembered of one pair of claimant and topic.
+//! Cache entry of one principal and topic.
 
 use std::sync::{
     Arc,
@@ -15,10 +15,10 @@ use crate::channels::{
     authorization::{ReadRights, WriteRights},
 };
 
-/// Parts of a topic that count as traces.
+/// Maximum parts of a topic that are hashed.
 const MAX_TOPIC_PARTS: usize = 8;
 
-/// As whom, and about which channel.
+/// Principal and topic of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::channels::authorization) struct CacheKey {
     pub principal: Arc<ChannelPrincipal>,
@@ -26,14 +26,14 @@ pub(in crate::channels::authorization) struct CacheKey {
 }
 
 impl CacheKey {
-    /// The traces that rows about this user or channel leave: see `rollcall.void_rights`.
+    /// The hashes of the values that name this user or topic in changed rows; see `rollcall.void_rights`.
     pub fn value_hashes(&self) -> SmallVec<[u32; 4]> {
         let parts = self.topic.split([':', '/', '.']).filter(|part| !part.is_empty()).take(MAX_TOPIC_PARTS);
-        let mut traces: SmallVec<[u32; 4]> =
+        let mut hashes: SmallVec<[u32; 4]> =
             parts.chain([&*self.topic]).chain(self.principal.sub.as_deref()).map(value_hash).collect();
-        traces.sort_unstable();
-        traces.dedup();
-        traces
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) fn value_hash(value: &str) -> u32 {
     u32::from_be_bytes(digest[..4].try_into().expect("a digest has 32 bytes"))
 }
 
-/// Write rights where the hot path finds them without a lock.
+/// Write rights that can be read without a lock.
 #[derive(Debug, Default)]
 pub(in crate::channels::authorization) struct CachedWriteRights(AtomicU8);
 
@@ -70,19 +70,19 @@ impl CachedWriteRights {
     }
 }
 
-/// Somebody who is told when the rights to read become others.
+/// A subscription to the read rights of an entry.
 pub(super) struct Subscription {
     pub id: u64,
     pub last_known: ReadRights,
     pub subscriber: Arc<dyn RightsSubscriber>,
 }
 
-/// Where it stands with the database.
+/// State of an entry's check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestState {
-    /// Nobody waits for it; it may stand in the line of re-checks all the same.
+    /// No request waits. The entry may be in the queue of rechecks all the same.
     Idle,
-    /// It stands in the line of joins, or in that of those asked alone.
+    /// In the queue of joins or of isolated checks.
     Queued,
     Running {
         epoch: u64,
@@ -91,7 +91,6 @@ pub(super) enum RequestState {
     },
 }
 
-/// One pair, who wants to know of it, and what is known.
 pub(super) struct Entry {
     pub key: CacheKey,
     pub value_hashes: SmallVec<[u32; 4]>,
@@ -103,23 +102,22 @@ pub(super) struct Entry {
     pub write_waiters: SmallVec<[oneshot::Sender<WriteResult>; 1]>,
     pub state: RequestState,
     pub superseded: u8,
-    /// A question that held this one did not come to its end: it is asked alone, to find out whose policies it was.
+    /// A batch with this check timed out: it is checked alone, to find out whose policies are slow.
     pub isolated: bool,
-    /// Times in a row that its policies, asked alone, did not come to an end.
+    /// Consecutive timeouts of the isolated check.
     pub timeouts: u8,
     pub checked_at: Instant,
-    /// Of its place among the idle; others there are of an earlier time.
+    /// Stamp of the current entry in the idle queue. Queue entries with another stamp are outdated.
     pub idle_stamp: u64,
-    /// The epoch in which what somebody who watches believes most likely became void.
+    /// Epoch in which the last known rights of a subscriber probably became outdated.
     pub invalidated_at: u64,
 }
 
 impl Entry {
-    /// Nothing is known, and nobody has asked yet.
-    pub fn new(pair: CacheKey) -> Self {
+    pub fn new(key: CacheKey) -> Self {
         Self {
-            value_hashes: pair.value_hashes(),
-            key: pair,
+            value_hashes: key.value_hashes(),
+            key,
             read: None,
             write: None,
             cached_write: Arc::default(),
@@ -136,12 +134,12 @@ impl Entry {
         }
     }
 
-    /// Whether anybody wants to know.
+    /// Whether a subscriber or a request uses the entry.
     pub fn is_in_use(&self) -> bool {
         !self.subscriptions.is_empty() || !self.read_waiters.is_empty() || !self.write_waiters.is_empty()
     }
 
-    /// Whether someone who watches may believe what is not so any more.
+    /// Whether the last known rights of a subscriber may be outdated.
     pub fn needs_recheck(&self, epoch: u64) -> bool {
         !self.subscriptions.is_empty() && self.read.as_ref().is_none_or(|(_, of)| *of < epoch)
     }

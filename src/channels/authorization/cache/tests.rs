@@ -7,14 +7,14 @@ const ALLOWED: ProbeResult = ProbeResult { read: Some((true, true)), write: None
 const DENIED: ProbeResult = ProbeResult { read: Some((false, false)), write: None };
 
 fn cache_key(sub: &str, topic: &str) -> CacheKey {
-    let claimant = ChannelPrincipal {
+    let principal = ChannelPrincipal {
         role: "authenticated".into(),
         claims: format!(r#"{{"sub":"{sub}"}}"#).into(),
         sub: Some(sub.into()),
         headers: "{}".into(),
         expires_at: jiff::Timestamp::MAX,
     };
-    CacheKey { principal: claimant.into(), topic: topic.into() }
+    CacheKey { principal: principal.into(), topic: topic.into() }
 }
 
 #[derive(Default)]
@@ -27,301 +27,296 @@ impl RightsSubscriber for RecordingSubscriber {
 }
 
 fn connected_cache() -> AuthorizationCache {
-    let mut verdicts = AuthorizationCache::default();
-    verdicts.on_connected();
-    verdicts
+    let mut cache = AuthorizationCache::default();
+    cache.on_connected();
+    cache
 }
 
-/// The topics asked about next.
-fn take_checks(verdicts: &mut AuthorizationCache, line: QueueKind) -> Vec<RightsCheck> {
-    verdicts.take_batch(line, 100)
+fn take_checks(cache: &mut AuthorizationCache, queue: QueueKind) -> Vec<RightsCheck> {
+    cache.take_batch(queue, 100)
 }
 
-fn topics(questions: &[RightsCheck]) -> Vec<&str> {
-    questions.iter().map(|question| &*question.key.topic).collect()
+fn topics(checks: &[RightsCheck]) -> Vec<&str> {
+    checks.iter().map(|check| &*check.key.topic).collect()
 }
 
-/// A pair that has joined and watches.
+/// Joins and subscribes.
 fn join(
-    verdicts: &mut AuthorizationCache,
-    pair: &CacheKey,
+    cache: &mut AuthorizationCache,
+    cache_key: &CacheKey,
 ) -> (Arc<RecordingSubscriber>, EntryId, u64, Arc<CachedWriteRights>) {
-    let waits = verdicts.read_rights(pair.clone()).unwrap_err();
-    let question = take_checks(verdicts, QueueKind::Joins).pop().unwrap();
-    verdicts.on_result(question.entry, Ok(ALLOWED));
-    assert_eq!(waits.blocking_recv().unwrap(), Ok(ReadRights::ALL));
-    let told = Arc::<RecordingSubscriber>::default();
-    let (key, id, known_write, news) = verdicts.subscribe(pair.clone(), ReadRights::ALL, told.clone());
-    assert!(news.is_empty() && !verdicts.has_pending(QueueKind::Rechecks));
-    (told, key, id, known_write)
+    let receiver = cache.read_rights(cache_key.clone()).unwrap_err();
+    let check = take_checks(cache, QueueKind::Joins).pop().unwrap();
+    cache.on_result(check.entry, Ok(ALLOWED));
+    assert_eq!(receiver.blocking_recv().unwrap(), Ok(ReadRights::ALL));
+    let subscriber = Arc::<RecordingSubscriber>::default();
+    let (entry, id, cached_write, updates) =
+        cache.subscribe(cache_key.clone(), ReadRights::ALL, subscriber.clone());
+    assert!(updates.is_empty() && !cache.has_pending(QueueKind::Rechecks));
+    (subscriber, entry, id, cached_write)
 }
 
 #[test]
-fn those_who_wait_for_the_same_answer_share_one_question_and_later_ones_need_none() {
-    let mut verdicts = connected_cache();
-    let first = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
-    let second = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
-    let question = &take_checks(&mut verdicts, QueueKind::Joins)[..];
-    assert_eq!(topics(question), ["room:1"]);
-    let third = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
-    assert!(take_checks(&mut verdicts, QueueKind::Joins).is_empty(), "it is being asked already");
+fn concurrent_requests_share_a_check_and_later_ones_are_cached() {
+    let mut cache = connected_cache();
+    let first = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+    let second = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+    let check = &take_checks(&mut cache, QueueKind::Joins)[..];
+    assert_eq!(topics(check), ["room:1"]);
+    let third = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+    assert!(take_checks(&mut cache, QueueKind::Joins).is_empty(), "a check is running");
 
-    verdicts.on_result(question[0].entry, Ok(ALLOWED));
-    for waits in [first, second, third] {
-        assert_eq!(waits.blocking_recv().unwrap(), Ok(ReadRights::ALL));
+    cache.on_result(check[0].entry, Ok(ALLOWED));
+    for receiver in [first, second, third] {
+        assert_eq!(receiver.blocking_recv().unwrap(), Ok(ReadRights::ALL));
     }
-    assert_eq!(verdicts.read_rights(cache_key("a", "room:1")).unwrap(), Ok(ReadRights::ALL));
-    assert!(verdicts.read_rights(cache_key("b", "room:1")).is_err(), "another caller is another question");
+    assert_eq!(cache.read_rights(cache_key("a", "room:1")).unwrap(), Ok(ReadRights::ALL));
+    assert!(cache.read_rights(cache_key("b", "room:1")).is_err(), "another principal needs its own check");
 }
 
 #[test]
-fn a_no_is_asked_again() {
-    let mut verdicts = connected_cache();
-    for answer in [DENIED, DENIED, ALLOWED] {
-        let waits = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
-        let question = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-        verdicts.on_result(question.entry, Ok(answer));
-        assert_eq!(waits.blocking_recv().unwrap().is_ok(), answer == ALLOWED);
+fn a_denial_is_not_cached() {
+    let mut cache = connected_cache();
+    for result in [DENIED, DENIED, ALLOWED] {
+        let receiver = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+        let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+        cache.on_result(check.entry, Ok(result));
+        assert_eq!(receiver.blocking_recv().unwrap().is_ok(), result == ALLOWED);
     }
-    assert!(verdicts.read_rights(cache_key("a", "room:1")).is_ok());
+    assert!(cache.read_rights(cache_key("a", "room:1")).is_ok());
 }
 
 #[test]
-fn an_answer_that_a_change_overtook_is_asked_again_before_it_is_given() {
-    let mut verdicts = connected_cache();
-    let waits = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
-    let old = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-    verdicts.invalidate(&[]);
-    verdicts.on_result(old.entry, Ok(ALLOWED));
+fn an_overtaken_check_is_repeated_before_the_reply() {
+    let mut cache = connected_cache();
+    let receiver = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+    let old = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    cache.invalidate(&[]);
+    cache.on_result(old.entry, Ok(ALLOWED));
 
-    let new = take_checks(&mut verdicts, QueueKind::Joins).pop().expect("it is asked again");
-    verdicts.on_result(new.entry, Ok(DENIED));
-    assert_eq!(waits.blocking_recv().unwrap(), Err(AuthorizationError::Unauthorized));
+    let new = take_checks(&mut cache, QueueKind::Joins).pop().expect("it is checked again");
+    cache.on_result(new.entry, Ok(DENIED));
+    assert_eq!(receiver.blocking_recv().unwrap(), Err(AuthorizationError::Unauthorized));
 }
 
 #[test]
-fn changes_without_end_do_not_keep_an_answer_back_for_ever() {
-    let mut verdicts = connected_cache();
-    let mut waits = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
+fn repetitions_of_overtaken_checks_are_bounded() {
+    let mut cache = connected_cache();
+    let mut receiver = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
     for _ in 0..=MAX_SUPERSEDED {
-        assert!(waits.try_recv().is_err());
-        let question = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-        verdicts.invalidate(&[]);
-        verdicts.on_result(question.entry, Ok(ALLOWED));
+        assert!(receiver.try_recv().is_err());
+        let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+        cache.invalidate(&[]);
+        cache.on_result(check.entry, Ok(ALLOWED));
     }
-    assert_eq!(waits.try_recv().unwrap(), Ok(ReadRights::ALL));
-    let told = Arc::<RecordingSubscriber>::default();
-    verdicts.subscribe(cache_key("a", "room:1"), ReadRights::ALL, told);
-    assert_eq!(
-        topics(&take_checks(&mut verdicts, QueueKind::Rechecks)),
-        ["room:1"],
-        "but it is asked about at once"
-    );
+    assert_eq!(receiver.try_recv().unwrap(), Ok(ReadRights::ALL));
+    let subscriber = Arc::<RecordingSubscriber>::default();
+    cache.subscribe(cache_key("a", "room:1"), ReadRights::ALL, subscriber);
+    assert_eq!(topics(&take_checks(&mut cache, QueueKind::Rechecks)), ["room:1"], "a recheck is due at once");
 }
 
 #[test]
-fn a_change_asks_everybody_who_watches_once_and_tells_only_who_lost() {
-    let mut verdicts = connected_cache();
-    let (told_a, ..) = join(&mut verdicts, &cache_key("a", "room:1"));
-    let (told_b, ..) = join(&mut verdicts, &cache_key("b", "room:1"));
-    verdicts.invalidate(&[]);
-    verdicts.invalidate(&[]);
-    assert!(verdicts.begin_round());
+fn a_change_rechecks_each_subscription_once_and_notifies_only_losses() {
+    let mut cache = connected_cache();
+    let (subscriber_a, ..) = join(&mut cache, &cache_key("a", "room:1"));
+    let (subscriber_b, ..) = join(&mut cache, &cache_key("b", "room:1"));
+    cache.invalidate(&[]);
+    cache.invalidate(&[]);
+    assert!(cache.begin_round());
 
-    let questions = take_checks(&mut verdicts, QueueKind::Rechecks);
-    assert_eq!(questions.len(), 2);
-    let mut news = Vec::new();
-    for question in questions {
-        let lost = question.key.principal.sub.as_deref() == Some("a");
-        news.extend(verdicts.on_result(question.entry, Ok(if lost { DENIED } else { ALLOWED })));
+    let checks = take_checks(&mut cache, QueueKind::Rechecks);
+    assert_eq!(checks.len(), 2);
+    let mut updates = Vec::new();
+    for check in checks {
+        let lost = check.key.principal.sub.as_deref() == Some("a");
+        updates.extend(cache.on_result(check.entry, Ok(if lost { DENIED } else { ALLOWED })));
     }
-    news.into_iter().for_each(|(watcher, rights)| watcher.on_rights_changed(rights));
-    assert_eq!(*told_a.0.lock(), [Err(AuthorizationError::Unauthorized)]);
-    assert!(told_b.0.lock().is_empty());
-    assert!(!verdicts.begin_round(), "nothing is left to ask");
+    updates.into_iter().for_each(|(subscriber, rights)| subscriber.on_rights_changed(rights));
+    assert_eq!(*subscriber_a.0.lock(), [Err(AuthorizationError::Unauthorized)]);
+    assert!(subscriber_b.0.lock().is_empty());
+    assert!(!cache.begin_round(), "no recheck is left");
 }
 
 #[test]
-fn traces_are_those_that_the_database_makes() {
+fn value_hashes_equal_those_of_the_database() {
     // left(encode(sha256(convert_to('room:1', 'UTF8')), 'hex'), 8)
     assert_eq!(value_hash("room:1"), 0x4217_a7ce);
 }
 
 #[test]
-fn those_whom_a_change_names_are_asked_first() {
-    let mut verdicts = connected_cache();
+fn entries_named_by_a_change_are_checked_first() {
+    let mut cache = connected_cache();
     for n in 0..10 {
-        join(&mut verdicts, &cache_key(&format!("user-{n}"), &format!("room:{n}")));
+        join(&mut cache, &cache_key(&format!("user-{n}"), &format!("room:{n}")));
     }
-    verdicts.invalidate(&[value_hash("user-7"), value_hash("3"), value_hash("nobody")]);
-    let mut first = take_checks(&mut verdicts, QueueKind::Rechecks);
+    cache.invalidate(&[value_hash("user-7"), value_hash("3"), value_hash("nobody")]);
+    let mut first = take_checks(&mut cache, QueueKind::Rechecks);
     first.sort_by(|a, b| a.key.topic.cmp(&b.key.topic));
-    assert_eq!(topics(&first), ["room:3", "room:7"], "by a part of the topic, and by the user");
-    assert!(verdicts.begin_round());
-    assert_eq!(take_checks(&mut verdicts, QueueKind::Rechecks).len(), 8, "and the others after them");
+    assert_eq!(topics(&first), ["room:3", "room:7"], "by a part of the topic and by the user");
+    assert!(cache.begin_round());
+    assert_eq!(take_checks(&mut cache, QueueKind::Rechecks).len(), 8, "then the others");
 }
 
 #[test]
-fn rights_to_write_are_known_until_a_change_that_may_concern_them() {
-    let mut verdicts = connected_cache();
-    let (_, key, _, known) = join(&mut verdicts, &cache_key("a", "room:1"));
-    assert_eq!(known.get(), None);
-    let waits = verdicts.write_rights(cache_key("a", "room:1")).unwrap_err();
-    let question = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-    assert!(question.write && !question.read);
-    let written = ProbeResult { read: None, write: Some((true, false)) };
-    verdicts.on_result(question.entry, Ok(written));
+fn write_rights_are_cached_until_a_change_that_concerns_them() {
+    let mut cache = connected_cache();
+    let (_, entry, _, cached) = join(&mut cache, &cache_key("a", "room:1"));
+    assert_eq!(cached.get(), None);
+    let receiver = cache.write_rights(cache_key("a", "room:1")).unwrap_err();
+    let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    assert!(check.write && !check.read);
+    let result = ProbeResult { read: None, write: Some((true, false)) };
+    cache.on_result(check.entry, Ok(result));
     let rights = WriteRights { broadcast: true, presence: false };
-    assert_eq!(waits.blocking_recv().unwrap(), Ok(rights));
-    assert_eq!(known.get(), Some(rights));
+    assert_eq!(receiver.blocking_recv().unwrap(), Ok(rights));
+    assert_eq!(cached.get(), Some(rights));
 
-    verdicts.invalidate(&[value_hash("somebody else")]);
-    assert_eq!(known.get(), Some(rights), "it is asked again all the same, but nobody waits for it");
-    assert!(verdicts.write_rights(cache_key("a", "room:1")).is_err());
-    verdicts.invalidate(&[]);
-    assert_eq!(known.get(), None);
-    assert!(verdicts.begin_round());
-    let question = take_checks(&mut verdicts, QueueKind::Rechecks).pop().unwrap();
-    assert!(question.read && question.write && question.entry == key);
-    verdicts.on_result(key, Ok(ProbeResult { read: Some((true, true)), write: Some((false, false)) }));
-    assert_eq!(known.get(), Some(WriteRights::NONE));
+    cache.invalidate(&[value_hash("somebody else")]);
+    assert_eq!(cached.get(), Some(rights), "a recheck runs in the background");
+    assert!(cache.write_rights(cache_key("a", "room:1")).is_err());
+    cache.invalidate(&[]);
+    assert_eq!(cached.get(), None);
+    assert!(cache.begin_round());
+    let check = take_checks(&mut cache, QueueKind::Rechecks).pop().unwrap();
+    assert!(check.read && check.write && check.entry == entry);
+    cache.on_result(entry, Ok(ProbeResult { read: Some((true, true)), write: Some((false, false)) }));
+    assert_eq!(cached.get(), Some(WriteRights::NONE));
 }
 
 #[test]
-fn a_loss_is_believed_also_where_a_further_change_overtook_it_and_a_gain_is_not() {
-    let mut verdicts = connected_cache();
-    let told = Arc::<RecordingSubscriber>::default();
+fn an_overtaken_loss_is_applied_and_an_overtaken_gain_is_not() {
+    let mut cache = connected_cache();
+    let subscriber = Arc::<RecordingSubscriber>::default();
     let half = ReadRights { broadcast: true, presence: false };
-    let (key, ..) = verdicts.subscribe(cache_key("a", "room:1"), half, told);
-    for (answer, tells) in [((true, true), false), ((false, true), true)] {
-        verdicts.invalidate(&[]);
-        verdicts.begin_round();
-        assert_eq!(take_checks(&mut verdicts, QueueKind::Rechecks).len(), 1);
-        verdicts.invalidate(&[]);
-        let news = verdicts.on_result(key, Ok(ProbeResult { read: Some(answer), write: None }));
-        assert_eq!(!news.is_empty(), tells);
-        assert!(verdicts.is_round_due(), "it is asked again");
+    let (entry, ..) = cache.subscribe(cache_key("a", "room:1"), half, subscriber);
+    for (result, notifies) in [((true, true), false), ((false, true), true)] {
+        cache.invalidate(&[]);
+        cache.begin_round();
+        assert_eq!(take_checks(&mut cache, QueueKind::Rechecks).len(), 1);
+        cache.invalidate(&[]);
+        let updates = cache.on_result(entry, Ok(ProbeResult { read: Some(result), write: None }));
+        assert_eq!(!updates.is_empty(), notifies);
+        assert!(cache.is_round_due(), "it is checked again");
     }
 }
 
 #[test]
-fn deaf_nothing_is_answered_from_memory_and_afterwards_everybody_is_suspect() {
-    let mut verdicts = connected_cache();
-    let (told, ..) = join(&mut verdicts, &cache_key("a", "room:1"));
-    verdicts.on_disconnected();
-    let waits = verdicts.read_rights(cache_key("a", "room:1")).unwrap_err();
-    let question = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-    verdicts.on_result(question.entry, Ok(ALLOWED));
-    assert!(waits.blocking_recv().unwrap().is_ok());
-    assert!(verdicts.read_rights(cache_key("a", "room:1")).is_err(), "and not remembered");
-    let question = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-    verdicts.on_result(question.entry, Ok(ALLOWED));
+fn nothing_is_cached_while_disconnected_and_all_is_rechecked_after() {
+    let mut cache = connected_cache();
+    let (subscriber, ..) = join(&mut cache, &cache_key("a", "room:1"));
+    cache.on_disconnected();
+    let receiver = cache.read_rights(cache_key("a", "room:1")).unwrap_err();
+    let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    cache.on_result(check.entry, Ok(ALLOWED));
+    assert!(receiver.blocking_recv().unwrap().is_ok());
+    assert!(cache.read_rights(cache_key("a", "room:1")).is_err(), "not cached");
+    let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+    cache.on_result(check.entry, Ok(ALLOWED));
     assert!(
-        !verdicts.is_round_due() && !verdicts.has_pending(QueueKind::Rechecks),
-        "an answer would be void at once"
+        !cache.is_round_due() && !cache.has_pending(QueueKind::Rechecks),
+        "a result would be outdated at once"
     );
 
-    verdicts.on_connected();
-    assert!(verdicts.begin_round());
-    let question = take_checks(&mut verdicts, QueueKind::Rechecks).pop().unwrap();
-    let news = verdicts.on_result(question.entry, Ok(DENIED));
-    assert_eq!(news.len(), 1);
-    news.into_iter().for_each(|(watcher, rights)| watcher.on_rights_changed(rights));
-    assert_eq!(told.0.lock().len(), 1);
+    cache.on_connected();
+    assert!(cache.begin_round());
+    let check = take_checks(&mut cache, QueueKind::Rechecks).pop().unwrap();
+    let updates = cache.on_result(check.entry, Ok(DENIED));
+    assert_eq!(updates.len(), 1);
+    updates.into_iter().for_each(|(subscriber, rights)| subscriber.on_rights_changed(rights));
+    assert_eq!(subscriber.0.lock().len(), 1);
 }
 
 #[test]
-fn what_changed_between_joining_and_watching_is_told_when_watching_begins() {
-    let mut verdicts = connected_cache();
-    let (_, key, ..) = join(&mut verdicts, &cache_key("a", "room:1"));
-    verdicts.invalidate(&[]);
-    verdicts.begin_round();
-    take_checks(&mut verdicts, QueueKind::Rechecks);
-    verdicts.on_result(key, Ok(DENIED));
-    // Another channel of the same caller joined just before that.
-    let (_, _, _, news) =
-        verdicts.subscribe(cache_key("a", "room:1"), ReadRights::ALL, Arc::<RecordingSubscriber>::default());
-    assert_eq!(news.len(), 1);
+fn a_change_between_join_and_subscription_is_notified_at_once() {
+    let mut cache = connected_cache();
+    let (_, entry, ..) = join(&mut cache, &cache_key("a", "room:1"));
+    cache.invalidate(&[]);
+    cache.begin_round();
+    take_checks(&mut cache, QueueKind::Rechecks);
+    cache.on_result(entry, Ok(DENIED));
+    // Another channel of the same principal joined just before the result.
+    let (_, _, _, updates) =
+        cache.subscribe(cache_key("a", "room:1"), ReadRights::ALL, Arc::<RecordingSubscriber>::default());
+    assert_eq!(updates.len(), 1);
 }
 
 #[test]
-fn a_question_without_an_end_is_asked_caller_by_caller_and_a_watcher_hears_of_the_third_time() {
-    let mut verdicts = connected_cache();
-    let (_, slow, ..) = join(&mut verdicts, &cache_key("slow", "room:1"));
-    let (_, quick, ..) = join(&mut verdicts, &cache_key("quick", "room:1"));
-    verdicts.invalidate(&[]);
-    verdicts.begin_round();
-    assert_eq!(take_checks(&mut verdicts, QueueKind::Rechecks).len(), 2);
-    verdicts.isolate(slow);
-    verdicts.isolate(quick);
-    for turn in 1..=3 {
-        let question = verdicts.take_batch(QueueKind::Isolated, 1).pop().unwrap();
-        assert_eq!(question.entry, slow);
-        let news = verdicts.on_failure(slow, AuthorizationError::QueryCanceled);
-        assert_eq!(news.len(), usize::from(turn == 3));
-        if turn == 1 {
-            assert_eq!(verdicts.take_batch(QueueKind::Isolated, 1).pop().unwrap().entry, quick);
-            verdicts.on_result(quick, Ok(ALLOWED));
+fn a_timed_out_batch_is_checked_one_by_one_and_the_third_timeout_is_notified() {
+    let mut cache = connected_cache();
+    let (_, slow, ..) = join(&mut cache, &cache_key("slow", "room:1"));
+    let (_, quick, ..) = join(&mut cache, &cache_key("quick", "room:1"));
+    cache.invalidate(&[]);
+    cache.begin_round();
+    assert_eq!(take_checks(&mut cache, QueueKind::Rechecks).len(), 2);
+    cache.isolate(slow);
+    cache.isolate(quick);
+    for attempt in 1..=3 {
+        let check = cache.take_batch(QueueKind::Isolated, 1).pop().unwrap();
+        assert_eq!(check.entry, slow);
+        let updates = cache.on_failure(slow, AuthorizationError::QueryCanceled);
+        assert_eq!(updates.len(), usize::from(attempt == 3));
+        if attempt == 1 {
+            assert_eq!(cache.take_batch(QueueKind::Isolated, 1).pop().unwrap().entry, quick);
+            cache.on_result(quick, Ok(ALLOWED));
         }
-        verdicts.begin_round();
-        assert!(take_checks(&mut verdicts, QueueKind::Rechecks).is_empty(), "not in a batch again");
+        cache.begin_round();
+        assert!(take_checks(&mut cache, QueueKind::Rechecks).is_empty(), "not in a batch again");
     }
 }
 
 #[test]
-fn what_nobody_wants_is_forgotten_and_what_is_watched_is_not() {
-    let mut verdicts = connected_cache();
-    let (_, key, id, _) = join(&mut verdicts, &cache_key("watched", "room:1"));
+fn unused_entries_are_evicted_and_subscribed_ones_are_not() {
+    let mut cache = connected_cache();
+    let (_, entry, id, _) = join(&mut cache, &cache_key("watched", "room:1"));
     for n in 0..MAX_IDLE + 10 {
-        let _waits = verdicts.read_rights(cache_key(&format!("user-{n}"), "room:1"));
-        let question = take_checks(&mut verdicts, QueueKind::Joins).pop().unwrap();
-        verdicts.on_result(question.entry, Ok(ALLOWED));
+        let _receiver = cache.read_rights(cache_key(&format!("user-{n}"), "room:1"));
+        let check = take_checks(&mut cache, QueueKind::Joins).pop().unwrap();
+        cache.on_result(check.entry, Ok(ALLOWED));
     }
-    assert_eq!(verdicts.by_key.len(), MAX_IDLE + 1);
-    assert!(verdicts.read_rights(cache_key("watched", "room:1")).is_ok());
-    verdicts.unsubscribe(key, id);
-    assert_eq!((verdicts.subscribed(), verdicts.by_value_hash.len()), (0, 0));
+    assert_eq!(cache.by_key.len(), MAX_IDLE + 1);
+    assert!(cache.read_rights(cache_key("watched", "room:1")).is_ok());
+    cache.unsubscribe(entry, id);
+    assert_eq!((cache.subscribed(), cache.by_value_hash.len()), (0, 0));
 }
 
 #[test]
-fn over_the_bound_whoever_comes_last_is_told_so() {
-    let mut verdicts = connected_cache();
-    let waits: Vec<_> = (0..MAX_QUEUED)
-        .map(|n| verdicts.read_rights(cache_key(&format!("user-{n}"), "room:1")).unwrap_err())
+fn a_request_beyond_the_queue_limit_fails() {
+    let mut cache = connected_cache();
+    let receivers: Vec<_> = (0..MAX_QUEUED)
+        .map(|n| cache.read_rights(cache_key(&format!("user-{n}"), "room:1")).unwrap_err())
         .collect();
-    let last = verdicts.read_rights(cache_key("last", "room:1")).unwrap_err();
+    let last = cache.read_rights(cache_key("last", "room:1")).unwrap_err();
     assert_eq!(last.blocking_recv().unwrap(), Err(AuthorizationError::PoolExhausted));
-    drop(waits);
+    drop(receivers);
 }
 
 #[test]
-fn a_room_is_settled_once_those_whom_a_change_names_were_asked_and_told() {
-    let mut verdicts = connected_cache();
-    let (_told, key, ..) = join(&mut verdicts, &cache_key("a", "room:1"));
-    join(&mut verdicts, &cache_key("b", "room:2"));
-    assert!(verdicts.are_settled(&["room:1", "room:2"]));
+fn a_topic_is_settled_once_named_subscriptions_were_checked_and_notified() {
+    let mut cache = connected_cache();
+    let (_subscriber, entry, ..) = join(&mut cache, &cache_key("a", "room:1"));
+    join(&mut cache, &cache_key("b", "room:2"));
+    assert!(cache.are_settled(&["room:1", "room:2"]));
 
-    verdicts.invalidate(&[value_hash("a")]);
-    assert!(!verdicts.are_settled(&["room:1"]));
-    assert!(verdicts.are_settled(&["room:2"]), "it concerns nobody there");
-    let question =
-        take_checks(&mut verdicts, QueueKind::Rechecks).pop().expect("whoever is named is asked first");
-    verdicts.invalidate(&[value_hash("a")]);
-    verdicts.on_result(question.entry, Ok(ALLOWED));
-    verdicts.mark_settled(&[question.entry]);
-    assert!(!verdicts.are_settled(&["room:1"]), "the answer is of before the second change");
+    cache.invalidate(&[value_hash("a")]);
+    assert!(!cache.are_settled(&["room:1"]));
+    assert!(cache.are_settled(&["room:2"]), "it concerns no subscription there");
+    let check = take_checks(&mut cache, QueueKind::Rechecks).pop().expect("named entries are checked first");
+    cache.invalidate(&[value_hash("a")]);
+    cache.on_result(check.entry, Ok(ALLOWED));
+    cache.mark_settled(&[check.entry]);
+    assert!(!cache.are_settled(&["room:1"]), "the result is older than the second change");
 
-    verdicts.begin_round();
-    for question in take_checks(&mut verdicts, QueueKind::Rechecks) {
-        verdicts.on_result(question.entry, Ok(ALLOWED));
-        assert!(!verdicts.are_settled(&["room:1"]), "nobody has been told yet");
+    cache.begin_round();
+    for check in take_checks(&mut cache, QueueKind::Rechecks) {
+        cache.on_result(check.entry, Ok(ALLOWED));
+        assert!(!cache.are_settled(&["room:1"]), "the subscriber was not notified yet");
     }
-    verdicts.mark_settled(&[key]);
-    assert!(verdicts.are_settled(&["room:1"]));
+    cache.mark_settled(&[entry]);
+    assert!(cache.are_settled(&["room:1"]));
 
-    let (_told, key, id, _) = join(&mut verdicts, &cache_key("c", "room:3"));
-    verdicts.invalidate(&[]);
-    assert!(!verdicts.are_settled(&["room:3"]), "changed policies concern everybody");
-    verdicts.unsubscribe(key, id);
-    assert!(verdicts.are_settled(&["room:3"]), "nobody is there any more");
+    let (_subscriber, entry, id, _) = join(&mut cache, &cache_key("c", "room:3"));
+    cache.invalidate(&[]);
+    assert!(!cache.are_settled(&["room:3"]), "changed policies concern all");
+    cache.unsubscribe(entry, id);
+    assert!(cache.are_settled(&["room:3"]), "no subscription is left");
 }

@@ -1,12 +1,12 @@
-//! Filters: `column=op.value[,column=op.value…]`, all of which must hold.
+//! Parses filters: `column=op.value[,column=op.value…]`, all of which must match.
 //!
-//! Here they are read; [`test`] decides them for values, in memory where that is exactly what PostgreSQL would say.
+//! [`predicate`] evaluates them for values.
 
 pub mod predicate;
 
-use super::params::quoted;
+use super::params::inspect_string;
 
-/// What a filter compares by.
+/// Comparison operator of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operator {
     /// `=`
@@ -38,7 +38,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Its name in filters.
+    /// The operator's name in filters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,38 +78,36 @@ impl Operator {
     }
 }
 
-/// One condition.
+/// One condition of a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// The column's name.
     pub column: Box<str>,
-    /// What it is compared by.
     pub operator: Operator,
-    /// Whether the opposite is asked for. NULL satisfies neither.
+    /// Whether the condition is negated. NULL matches neither form.
     pub negated: bool,
-    /// The other side: a literal of the column's type; for `in` one of an array of it.
+    /// The operand: a literal of the column's type, or of its array type for `in`.
     pub value: Box<str>,
 }
 
-/// A filter that does not parse; the text goes behind the original's prefix.
+/// A filter that does not parse. The text is appended to the prefix that Supabase Realtime uses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// Nothing between two commas.
+    /// An empty segment between two commas.
     #[error("filter must not contain empty segments (check for extra commas)")]
     EmptySegment,
-    /// A list without its parentheses.
+    /// The value of `in` has no parentheses.
     #[error("`in` filter value must be wrapped by parentheses")]
     MissingParentheses,
-    /// Anything else: its parts, as far as it was understood.
-    #[error("[{}]", .0.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(", "))]
+    /// Any other error, with the parts that were parsed.
+    #[error("[{}]", .0.iter().map(|part| inspect_string(part)).collect::<Vec<_>>().join(", "))]
     Unparsable(Vec<String>),
 }
 
 impl Filter {
-    /// Reads a list of conditions; blanks are none.
+    /// Parses a list of conditions. Blank text is an empty list.
     ///
     /// # Errors
-    /// When a condition does not parse.
+    /// If a condition does not parse.
     pub fn parse_all(text: &str) -> Result<Box<[Self]>, FilterError> {
         if text.trim().is_empty() {
             return Ok(Box::default());
@@ -140,38 +138,39 @@ impl Filter {
         Ok(Self { column: column.trim().into(), operator, negated, value: value.into() })
     }
 
-    /// As the original shows it in errors.
+    /// Formats the condition as Supabase Realtime does in errors.
     #[must_use]
     pub fn describe(&self) -> String {
-        let (column, value) = (quoted(&self.column), quoted(&self.value));
+        let (column, value) = (inspect_string(&self.column), inspect_string(&self.value));
         format!("{{{column}, \"{}\", {value}, {}}}", self.operator.as_str(), self.negated)
     }
 }
 
-/// Splits at commas outside of quotes and parentheses. A quote opens only behind `.`, `(` or `,`.
+/// Splits at commas outside of quotes and parentheses. A quote opens only after `.`, `(` or `,`.
 fn split_conditions(text: &str) -> Vec<&str> {
-    let (mut segments, mut start, mut depth, mut in_quotes, mut before) = (Vec::new(), 0, 0_u32, false, None);
+    let (mut segments, mut start, mut depth, mut in_quotes, mut previous) =
+        (Vec::new(), 0, 0_u32, false, None);
     let mut chars = text.char_indices();
-    while let Some((at, char)) = chars.next() {
+    while let Some((index, char)) = chars.next() {
         match char {
             '\\' if in_quotes => drop(chars.next()),
             '"' if in_quotes => in_quotes = false,
-            '"' if matches!(before, Some('.' | '(' | ',')) => in_quotes = true,
+            '"' if matches!(previous, Some('.' | '(' | ',')) => in_quotes = true,
             '(' if !in_quotes => depth += 1,
             ')' if !in_quotes => depth = depth.saturating_sub(1),
             ',' if !in_quotes && depth == 0 => {
-                segments.push(&text[start..at]);
-                start = at + 1;
+                segments.push(&text[start..index]);
+                start = index + 1;
             }
             _ => {}
         }
-        before = Some(char);
+        previous = Some(char);
     }
     segments.push(&text[start..]);
     segments
 }
 
-/// What a value in quotes stands for; other values stand for themselves.
+/// Removes quotes and escapes from a quoted value. Other values are returned unchanged.
 fn unquote(value: &str) -> String {
     let Some(inner) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {
         return value.to_owned();
@@ -181,7 +180,7 @@ fn unquote(value: &str) -> String {
     while let Some(char) = chars.next() {
         match char {
             '\\' => out.extend(chars.next()),
-            // It ended before the end: not quoted as a whole.
+            // The quotes do not enclose the whole value.
             '"' => return value.to_owned(),
             char => out.push(char),
         }

@@ -1,37 +1,37 @@
-//! Deciding filters for values.
+//! Evaluates filters for values.
 //!
-//! In memory only where that is to the letter what PostgreSQL answers: equality of canonical texts, order of
-//! numbers, times and bytes, `like`. What depends on a collation, a regular expression or an exotic type is
-//! PostgreSQL's to decide: [`Verdict::Ask`].
+//! The result is computed in memory only where it equals PostgreSQL's: equality of canonical texts, order of numbers,
+//! times and bytes, and `like`. Collations, regular expressions and other types need the database
+//! ([`FilterResult::NeedsDatabase`]).
 
 use std::cmp::Ordering;
 
 use super::Operator;
 use crate::channels::postgres_changes::types::TypeKind;
 
-/// What a filter says of a value.
+/// Result of a filter for one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilterResult {
-    /// It holds.
     Matches,
-    /// It does not, or is unknown.
+    /// The value does not match, or the result is NULL.
     NoMatch,
-    /// Only PostgreSQL knows.
+    /// Only PostgreSQL can decide.
     NeedsDatabase,
 }
 
-/// A filter made ready for columns of one type.
+/// A filter prepared for columns of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predicate {
     operator: Operator,
     negated: bool,
     kind: TypeKind,
-    /// The other side as the type's output function writes it; a list for `in`; null only within a list.
+    /// The operands in the text form of the type's output function: a list for `in`, else one. `None` is NULL and
+    /// occurs only in a list.
     canonical: Vec<Option<String>>,
 }
 
 impl Predicate {
-    /// A test of columns whose type is of a kind, against canonical values: one, or a list for `in`.
+    /// Creates a predicate for columns of a type kind. `canonical` holds one operand, or a list for `in`.
     #[must_use]
     pub const fn new(
         operator: Operator,
@@ -42,7 +42,7 @@ impl Predicate {
         Self { operator, negated, kind, canonical }
     }
 
-    /// What it says of a value, null for NULL, in the text of the type's output function.
+    /// Evaluates a value in the text form of the type's output function; `None` is NULL.
     #[must_use]
     pub fn evaluate(&self, value: Option<&str>) -> FilterResult {
         match self.operator {
@@ -51,7 +51,7 @@ impl Predicate {
                 let distinct = match (value, self.single_value()) {
                     (None, None) => Some(false),
                     (None, Some(_)) | (Some(_), None) => Some(true),
-                    (Some(value), Some(other)) => self.equal(value, other).map(|equal| !equal),
+                    (Some(value), Some(operand)) => self.equal(value, operand).map(|equal| !equal),
                 };
                 self.result(distinct)
             }
@@ -63,18 +63,18 @@ impl Predicate {
         if self.operator == Operator::In {
             return self.evaluate_in(value);
         }
-        let Some(other) = self.single_value() else { return FilterResult::NoMatch };
-        let by_order = |holds: fn(Ordering) -> bool| self.compare(value, other).map(holds);
+        let Some(operand) = self.single_value() else { return FilterResult::NoMatch };
+        let compare_with = |is_match: fn(Ordering) -> bool| self.compare(value, operand).map(is_match);
         self.result(match self.operator {
-            Operator::Eq => self.equal(value, other),
-            Operator::Neq => self.equal(value, other).map(|equal| !equal),
-            Operator::Lt => by_order(Ordering::is_lt),
-            Operator::Lte => by_order(Ordering::is_le),
-            Operator::Gt => by_order(Ordering::is_gt),
-            Operator::Gte => by_order(Ordering::is_ge),
-            Operator::Like if self.kind == TypeKind::Text => matches_like(value, other),
+            Operator::Eq => self.equal(value, operand),
+            Operator::Neq => self.equal(value, operand).map(|equal| !equal),
+            Operator::Lt => compare_with(Ordering::is_lt),
+            Operator::Lte => compare_with(Ordering::is_le),
+            Operator::Gt => compare_with(Ordering::is_gt),
+            Operator::Gte => compare_with(Ordering::is_ge),
+            Operator::Like if self.kind == TypeKind::Text => matches_like(value, operand),
             Operator::Like | Operator::ILike | Operator::Match | Operator::IMatch => None,
-            Operator::In | Operator::Is | Operator::IsDistinct => unreachable!("decided before"),
+            Operator::In | Operator::Is | Operator::IsDistinct => unreachable!("evaluated by the caller"),
         })
     }
 
@@ -82,83 +82,83 @@ impl Predicate {
         self.canonical.first().and_then(Option::as_deref)
     }
 
-    const fn result(&self, holds: Option<bool>) -> FilterResult {
-        match holds {
+    const fn result(&self, is_match: Option<bool>) -> FilterResult {
+        match is_match {
             None => FilterResult::NeedsDatabase,
-            Some(holds) if holds != self.negated => FilterResult::Matches,
+            Some(is_match) if is_match != self.negated => FilterResult::Matches,
             Some(_) => FilterResult::NoMatch,
         }
     }
 
     fn evaluate_is(&self, value: Option<&str>) -> FilterResult {
-        let holds = match self.single_value().map(str::to_ascii_lowercase).as_deref() {
+        let is_match = match self.single_value().map(str::to_ascii_lowercase).as_deref() {
             Some("true") => value == Some("t"),
             Some("false") => value == Some("f"),
-            // `null` and `unknown`.
+            // `null` and `unknown` have the same meaning.
             _ => value.is_none(),
         };
-        self.result(Some(holds))
+        self.result(Some(is_match))
     }
 
     fn evaluate_in(&self, value: &str) -> FilterResult {
         let mut has_null = false;
-        for other in &self.canonical {
-            match other.as_deref().map(|other| self.equal(value, other)) {
+        for operand in &self.canonical {
+            match operand.as_deref().map(|operand| self.equal(value, operand)) {
                 None => has_null = true,
                 Some(None) => return FilterResult::NeedsDatabase,
                 Some(Some(true)) => return self.result(Some(true)),
                 Some(Some(false)) => {}
             }
         }
-        // Not among them, but one of them is NULL: unknown.
+        // The list has no equal value but contains NULL: the result is NULL.
         if has_null { FilterResult::NoMatch } else { self.result(Some(false)) }
     }
 
-    fn equal(&self, one: &str, other: &str) -> Option<bool> {
+    fn equal(&self, left: &str, right: &str) -> Option<bool> {
         match self.kind {
-            TypeKind::Text | TypeKind::Enum | TypeKind::Boolean => Some(one == other),
-            _ => self.compare(one, other).map(Ordering::is_eq),
+            TypeKind::Text | TypeKind::Enum | TypeKind::Boolean => Some(left == right),
+            _ => self.compare(left, right).map(Ordering::is_eq),
         }
     }
 
-    fn compare(&self, one: &str, other: &str) -> Option<Ordering> {
+    fn compare(&self, left: &str, right: &str) -> Option<Ordering> {
         match self.kind {
-            TypeKind::Integer => Some(one.parse::<i64>().ok()?.cmp(&other.parse().ok()?)),
-            TypeKind::Float => compare_floats(one, other),
-            TypeKind::Numeric => compare_decimals(one, other),
-            // `f` before `t`; digits of one length in lower case.
-            TypeKind::Boolean | TypeKind::Bytes => Some(one.cmp(other)),
+            TypeKind::Integer => Some(left.parse::<i64>().ok()?.cmp(&right.parse().ok()?)),
+            TypeKind::Float => compare_floats(left, right),
+            TypeKind::Numeric => compare_decimals(left, right),
+            // `f` sorts before `t`. The hexadecimal digits have equal length and are lower case.
+            TypeKind::Boolean | TypeKind::Bytes => Some(left.cmp(right)),
             TypeKind::Date | TypeKind::Timestamp | TypeKind::TimestampTz => {
-                (is_sortable_time(one) && is_sortable_time(other)).then(|| one.cmp(other))
+                (is_sortable_time(left) && is_sortable_time(right)).then(|| left.cmp(right))
             }
             _ => None,
         }
     }
 }
 
-/// NaN is the largest, and equals itself; zeros are equal.
-fn compare_floats(one: &str, other: &str) -> Option<Ordering> {
-    let (one, other): (f64, f64) = (one.parse().ok()?, other.parse().ok()?);
-    Some(match (one.is_nan(), other.is_nan()) {
+/// NaN is greater than all other numbers and equals itself; negative zero equals zero.
+fn compare_floats(left: &str, right: &str) -> Option<Ordering> {
+    let (left, right): (f64, f64) = (left.parse().ok()?, right.parse().ok()?);
+    Some(match (left.is_nan(), right.is_nan()) {
         (true, true) => Ordering::Equal,
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
-        (false, false) => one.partial_cmp(&other)?,
+        (false, false) => left.partial_cmp(&right)?,
     })
 }
 
 /// Compares decimal numbers of any length without an exponent.
-fn compare_decimals(one: &str, other: &str) -> Option<Ordering> {
-    let ranked = |text: &str| match text {
+fn compare_decimals(left: &str, right: &str) -> Option<Ordering> {
+    let rank = |text: &str| match text {
         "-Infinity" => Some(0),
         "Infinity" => Some(2),
         "NaN" => Some(3),
         text if text.ends_with(|c: char| c.is_ascii_digit()) => Some(1),
         _ => None,
     };
-    let (rank, other_rank) = (ranked(one)?, ranked(other)?);
-    if rank != 1 || other_rank != 1 {
-        return Some(rank.cmp(&other_rank));
+    let (left_rank, right_rank) = (rank(left)?, rank(right)?);
+    if left_rank != 1 || right_rank != 1 {
+        return Some(left_rank.cmp(&right_rank));
     }
     let parts = |text: &str| {
         let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
@@ -168,10 +168,10 @@ fn compare_decimals(one: &str, other: &str) -> Option<Ordering> {
         let is_zero = whole.is_empty() && fraction.is_empty();
         (negative && !is_zero, whole, fraction)
     };
-    let ((negative, whole, fraction), (other_negative, other_whole, other_fraction)) =
-        (parts(one), parts(other));
-    let size = (whole.len(), &whole, &fraction).cmp(&(other_whole.len(), &other_whole, &other_fraction));
-    Some(match (negative, other_negative) {
+    let ((negative, whole, fraction), (right_negative, right_whole, right_fraction)) =
+        (parts(left), parts(right));
+    let size = (whole.len(), &whole, &fraction).cmp(&(right_whole.len(), &right_whole, &right_fraction));
+    Some(match (negative, right_negative) {
         (false, true) => Ordering::Greater,
         (true, false) => Ordering::Less,
         (false, false) => size,
@@ -179,8 +179,8 @@ fn compare_decimals(one: &str, other: &str) -> Option<Ordering> {
     })
 }
 
-/// With a year of four digits, after Christ, and not infinite: such texts sort as their times do, because a `+` and
-/// an end sort before a point, and a point before a digit.
+/// Whether the text sorts as its time does: it has a year of four digits, is not BC and not infinite. `+` and the end
+/// of the text sort before `.`, and `.` sorts before a digit.
 fn is_sortable_time(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() >= 10
@@ -189,39 +189,43 @@ fn is_sortable_time(text: &str) -> bool {
         && !text.ends_with("BC")
 }
 
-/// SQL's pattern: `%` any characters, `_` one, `\` takes the next as it is. `None`: PostgreSQL would raise an error.
+/// Matches a `like` pattern: `%` is any text, `_` one character, `\` escapes the next character. `None` if PostgreSQL
+/// would raise an error.
 fn matches_like(value: &str, pattern: &str) -> Option<bool> {
-    enum Piece {
-        Any,
-        One,
-        This(char),
+    enum Token {
+        AnyText,
+        AnyChar,
+        Literal(char),
     }
-    let mut pieces = Vec::new();
+    let mut tokens = Vec::new();
     let mut chars = pattern.chars();
     while let Some(char) = chars.next() {
-        pieces.push(match char {
-            '%' => Piece::Any,
-            '_' => Piece::One,
-            '\\' => Piece::This(chars.next()?),
-            char => Piece::This(char),
+        tokens.push(match char {
+            '%' => Token::AnyText,
+            '_' => Token::AnyChar,
+            '\\' => Token::Literal(chars.next()?),
+            char => Token::Literal(char),
         });
     }
     let value: Vec<char> = value.chars().collect();
-    // The place of the last `%`, and how much of the value it has taken: where to go on after a failure.
-    let (mut at, mut piece, mut retry) = (0, 0, None);
+    // Position of the last `%` in the pattern, and the end of the text that it covers: the point to resume after a
+    // mismatch.
+    let (mut position, mut token, mut backtrack) = (0, 0, None);
     loop {
-        match pieces.get(piece) {
-            Some(Piece::Any) => {
-                retry = Some((piece, at));
-                piece += 1;
+        match tokens.get(token) {
+            Some(Token::AnyText) => {
+                backtrack = Some((token, position));
+                token += 1;
             }
-            Some(Piece::One) if at < value.len() => (at, piece) = (at + 1, piece + 1),
-            Some(Piece::This(char)) if value.get(at) == Some(char) => (at, piece) = (at + 1, piece + 1),
-            None if at == value.len() => return Some(true),
-            _ => match retry {
-                Some((any, from)) if from < value.len() => {
-                    retry = Some((any, from + 1));
-                    (at, piece) = (from + 1, any + 1);
+            Some(Token::AnyChar) if position < value.len() => (position, token) = (position + 1, token + 1),
+            Some(Token::Literal(char)) if value.get(position) == Some(char) => {
+                (position, token) = (position + 1, token + 1)
+            }
+            None if position == value.len() => return Some(true),
+            _ => match backtrack {
+                Some((wildcard, from)) if from < value.len() => {
+                    backtrack = Some((wildcard, from + 1));
+                    (position, token) = (from + 1, wildcard + 1);
                 }
                 _ => return Some(false),
             },
@@ -296,7 +300,7 @@ mod tests {
 
     #[test]
     fn values_compare_by_type() {
-        for (kind, less, more) in [
+        for (kind, smaller, greater) in [
             (TypeKind::Integer, "9", "10"),
             (TypeKind::Integer, "-10", "-9"),
             (TypeKind::Float, "1e+10", "NaN"),
@@ -309,14 +313,14 @@ mod tests {
             (TypeKind::Boolean, "f", "t"),
         ] {
             assert_eq!(
-                predicate(Operator::Lt, kind.clone(), &[more]).evaluate(Some(less)),
+                predicate(Operator::Lt, kind.clone(), &[greater]).evaluate(Some(smaller)),
                 FilterResult::Matches,
-                "{less} < {more}"
+                "{smaller} < {greater}"
             );
             assert_eq!(
-                predicate(Operator::Gte, kind, &[more]).evaluate(Some(less)),
+                predicate(Operator::Gte, kind, &[greater]).evaluate(Some(smaller)),
                 FilterResult::NoMatch,
-                "{less} >= {more}"
+                "{smaller} >= {greater}"
             );
         }
         assert_eq!(
@@ -349,7 +353,7 @@ mod tests {
 
     #[test]
     fn like_handles_wildcards_and_escapes() {
-        for (value, pattern, holds) in [
+        for (value, pattern, is_match) in [
             ("five", "f%", true),
             ("five", "f*", false),
             ("five", "%v_", true),
@@ -360,15 +364,15 @@ mod tests {
             ("aXbXc", "%X_", true),
             ("äöü", "__ü", true),
         ] {
-            assert_eq!(matches_like(value, pattern), Some(holds), "{value} like {pattern}");
+            assert_eq!(matches_like(value, pattern), Some(is_match), "{value} like {pattern}");
         }
     }
 
     proptest! {
         #[test]
-        fn decimals_compare_as_numbers(one in -10_000_i64..10_000, other in -10_000_i64..10_000) {
+        fn decimals_compare_as_numbers(left in -10_000_i64..10_000, right in -10_000_i64..10_000) {
             let text = |n: i64| format!("{}{}.{:02}", if n < 0 { "-" } else { "" }, n.abs() / 100, n.abs() % 100);
-            prop_assert_eq!(compare_decimals(&text(one), &text(other)), Some(one.cmp(&other)));
+            prop_assert_eq!(compare_decimals(&text(left), &text(right)), Some(left.cmp(&right)));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const LIMIT: usize = 1024;
 
-/// What came out of a stream, owned.
+/// An owned copy of a decoded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Output {
     Text(String),
@@ -15,7 +15,7 @@ enum Output {
     Error(ProtocolError),
 }
 
-/// A client frame as RFC 6455 wants it, or not.
+/// A masked client frame with this first byte.
 fn client_frame(first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -36,11 +36,11 @@ fn client_frame(first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     frame
 }
 
-/// Feeds the pieces to one decoder, the way the read loop does.
+/// Decodes the pieces with one decoder, as the read loop does.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Output> {
     let mut decoder = Decoder::new(LIMIT);
     let mut pending = Vec::new();
-    let mut seen = Vec::new();
+    let mut outputs = Vec::new();
     for piece in pieces {
         pending.extend_from_slice(piece);
         loop {
@@ -48,24 +48,26 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Output> {
                 Ok(None) => break,
                 Ok(Some(Decoded { consumed, event })) => {
                     match event {
-                        Event::Message(Frame::Text(text)) => seen.push(Output::Text(text.to_owned())),
-                        Event::Message(Frame::Binary(bytes)) => seen.push(Output::Binary(bytes.to_owned())),
+                        Event::Message(Frame::Text(text)) => outputs.push(Output::Text(text.to_owned())),
+                        Event::Message(Frame::Binary(bytes)) => {
+                            outputs.push(Output::Binary(bytes.to_owned()))
+                        }
                         Event::Fragment { .. } => {}
-                        Event::Ping(payload) => seen.push(Output::Ping(payload.to_owned())),
-                        Event::Pong => seen.push(Output::Pong),
-                        Event::Close(close) => seen.push(Output::Close(close.map(|close| close.number))),
+                        Event::Ping(payload) => outputs.push(Output::Ping(payload.to_owned())),
+                        Event::Pong => outputs.push(Output::Pong),
+                        Event::Close(close) => outputs.push(Output::Close(close.map(|close| close.number))),
                     }
                     consumed
                 }
                 Err(error) => {
-                    seen.push(Output::Error(error));
-                    return seen;
+                    outputs.push(Output::Error(error));
+                    return outputs;
                 }
             };
             pending.drain(..consumed);
         }
     }
-    seen
+    outputs
 }
 
 fn read_one(bytes: &[u8]) -> Vec<Output> {
@@ -138,25 +140,25 @@ fn a_close_frame_may_be_empty() {
     assert_eq!(read_one(&client_frame(0x88, b"\x0f\xa0bye", KEY)), [Output::Close(Some(4000))]);
 }
 
-/// Messages with the bytes that carry them: some whole, some in fragments with pings between.
+/// Messages with their encoded bytes: some unfragmented, some in fragments with pings in between.
 fn message() -> impl Strategy<Value = (Vec<Output>, Vec<u8>)> {
     let text = (".{0,200}", any::<[u8; 4]>(), 1usize..5).prop_map(|(text, key, parts)| {
         let bytes = text.as_bytes();
         let size = bytes.len().div_ceil(parts).max(1);
         let chunks: Vec<&[u8]> = if bytes.is_empty() { vec![&[]] } else { bytes.chunks(size).collect() };
         let mut wire = Vec::new();
-        let mut seen = Vec::new();
-        for (place, chunk) in chunks.iter().enumerate() {
-            let fin = if place + 1 == chunks.len() { FIN } else { 0 };
-            let opcode = if place == 0 { opcode::TEXT } else { opcode::CONTINUATION };
+        let mut outputs = Vec::new();
+        for (index, chunk) in chunks.iter().enumerate() {
+            let fin = if index + 1 == chunks.len() { FIN } else { 0 };
+            let opcode = if index == 0 { opcode::TEXT } else { opcode::CONTINUATION };
             wire.extend(client_frame(fin | opcode, chunk, key));
             if fin == 0 {
                 wire.extend(client_frame(0x89, &key, key));
-                seen.push(Output::Ping(key.to_vec()));
+                outputs.push(Output::Ping(key.to_vec()));
             }
         }
-        seen.push(Output::Text(text));
-        (seen, wire)
+        outputs.push(Output::Text(text));
+        (outputs, wire)
     });
     let binary = (prop::collection::vec(any::<u8>(), 0..LIMIT), any::<[u8; 4]>())
         .prop_map(|(bytes, key)| (vec![Output::Binary(bytes.clone())], client_frame(0x82, &bytes, key)));
@@ -166,23 +168,23 @@ fn message() -> impl Strategy<Value = (Vec<Output>, Vec<u8>)> {
 
 proptest! {
     #[test]
-    fn however_the_stream_is_cut_the_messages_are_the_same(
+    fn messages_do_not_depend_on_how_the_stream_is_split(
         messages in prop::collection::vec(message(), 0..6),
         mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         tail in prop::collection::vec(any::<u8>(), 0..8),
     ) {
         let mut wire: Vec<u8> = messages.iter().flat_map(|(_, wire)| wire.clone()).collect();
         wire.extend(tail);
-        let whole = read_one(&wire);
-        let expected: Vec<Output> = messages.into_iter().flat_map(|(seen, _)| seen).collect();
-        prop_assert!(whole.starts_with(&expected));
+        let all = read_one(&wire);
+        let expected: Vec<Output> = messages.into_iter().flat_map(|(outputs, _)| outputs).collect();
+        prop_assert!(all.starts_with(&expected));
 
-        let mut places: Vec<usize> = cuts.drain(..).map(|cut| cut.index(wire.len() + 1)).collect();
-        places.extend([0, wire.len()]);
-        places.sort_unstable();
-        let pieces: Vec<&[u8]> = places.windows(2).map(|ends| &wire[ends[0]..ends[1]]).collect();
-        prop_assert_eq!(read(pieces), whole.clone());
-        prop_assert_eq!(read(wire.chunks(1)), whole);
+        let mut offsets: Vec<usize> = cuts.drain(..).map(|cut| cut.index(wire.len() + 1)).collect();
+        offsets.extend([0, wire.len()]);
+        offsets.sort_unstable();
+        let pieces: Vec<&[u8]> = offsets.windows(2).map(|ends| &wire[ends[0]..ends[1]]).collect();
+        prop_assert_eq!(read(pieces), all.clone());
+        prop_assert_eq!(read(wire.chunks(1)), all);
     }
 
     #[test]

@@ -1,42 +1,36 @@
-//! Which database the configuration means: the one of `DATABASE_URL`, or the server's own.
+//! Selects the database: the one from `DATABASE_URL`, or the embedded PostgreSQL.
 
 use crate::config::{Config, Secret};
 
-use super::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
-use super::migrate::MigrationTarget;
+use crate::pg::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
+use crate::pg::migrate::MigrationTarget;
 
-/// A database to work with, and the PostgreSQL behind it if it is ours to end.
+/// URLs of the selected database, and the embedded PostgreSQL if this process owns it.
 #[derive(Debug)]
 pub struct DatabaseTarget {
-    /// For statements; maybe through a pooler.
+    /// URL for statements; may lead through a pooler.
     pub url: Secret,
-    /// For LISTEN, replication and migrations, where a pooler would be in the way.
+    /// URL for LISTEN, replication and migrations; must not lead through a pooler. `None`: use `url`.
     pub direct_url: Option<Secret>,
     admin_url: Option<Secret>,
-    /// The server's own PostgreSQL, started here.
+    /// The embedded PostgreSQL, if this process started or adopted it.
     pub cluster: Option<EmbeddedCluster>,
 }
 
 impl DatabaseTarget {
-    /// For a server: starts its own PostgreSQL unless another one is configured.
-    ///
-    /// # Errors
-    /// When that does not start.
+    /// Target of `rollcall serve`: starts the embedded PostgreSQL unless `DATABASE_URL` is set.
     pub async fn for_server(config: &Config) -> Result<Self, EmbeddedError> {
-        if let Some(other) = Self::from_config(config) {
-            return Ok(other);
+        if let Some(target) = Self::from_config(config) {
+            return Ok(target);
         }
         let cluster = EmbeddedCluster::start(&config.data_dir).await?;
         Ok(Self::embedded(cluster.urls().clone(), Some(cluster)))
     }
 
-    /// For a command: uses the server's own PostgreSQL where it runs already, else starts it for a while.
-    ///
-    /// # Errors
-    /// When that does not start.
+    /// Target of a one-off command: uses the embedded PostgreSQL if it runs, otherwise starts it.
     pub async fn for_command(config: &Config) -> Result<Self, EmbeddedError> {
-        if let Some(other) = Self::from_config(config) {
-            return Ok(other);
+        if let Some(target) = Self::from_config(config) {
+            return Ok(target);
         }
         match embedded::running_cluster(&config.data_dir)? {
             Some(urls) => Ok(Self::embedded(urls, None)),
@@ -44,7 +38,8 @@ impl DatabaseTarget {
         }
     }
 
-    /// `DATABASE_URL`, unless it is our own, as in a shell that sourced the data directory's `env` file.
+    /// Target from `DATABASE_URL`. `None` if that is unset, or names the embedded cluster because the shell sourced the
+    /// data directory's `env` file.
     fn from_config(config: &Config) -> Option<Self> {
         let url = config.database.url.clone()?;
         (!embedded::is_own_url(&config.data_dir, &url)).then(|| Self {
@@ -59,16 +54,12 @@ impl DatabaseTarget {
         Self { url: urls.url, direct_url: None, admin_url: Some(urls.admin_url), cluster }
     }
 
-    /// What to migrate, as whom.
     pub fn migration_target(&self) -> MigrationTarget {
         let url = self.direct_url.as_ref().unwrap_or(&self.url).clone();
         MigrationTarget { url, admin_url: self.admin_url.clone() }
     }
 
-    /// Ends the PostgreSQL that was started here, if any.
-    ///
-    /// # Errors
-    /// When it does not end.
+    /// Stops the embedded PostgreSQL if this process owns it.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match self.cluster {
             Some(cluster) => cluster.stop().await,

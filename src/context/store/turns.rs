@@ -1,4 +1,4 @@
-//! Turns of a chat: the question as the caller, the answer as the server.
+//! Chat turns: the question is written as the caller, the answer as the server.
 
 use postgres_types::Json;
 use serde::Deserialize;
@@ -12,39 +12,38 @@ use crate::{
     pg::{Database, PgError},
 };
 
-/// What came of beginning a turn.
+/// Result of [`begin`].
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum BeginOutcome {
-    /// The question is saved and waits for its answer.
+    /// The question is saved and has no answer yet.
     New {
-        /// The question's row.
+        /// Message ID of the question.
         question_id: Uuid,
-        /// The answer's row.
+        /// Message ID of the answer.
         answer_id: Uuid,
     },
-    /// It was answered before.
+    /// This idempotency key already has an answer.
     Replay {
-        /// The answer's row.
+        /// Message ID of the answer.
         answer_id: Uuid,
-        /// The answer.
         content: String,
-        /// What was kept beside it.
+        /// Stored metadata of the answer: model, usage, engine.
         metadata: Value,
-        /// Whether it broke off.
+        /// Whether the answer is incomplete.
         partial: bool,
     },
-    /// It is being answered.
+    /// The answer is in progress.
     Busy,
-    /// The same key with another question.
+    /// The idempotency key was used with another question.
     Mismatch,
 }
 
-/// Saves a question once and opens its answer.
+/// Saves a question once and creates the row of its answer.
 ///
 /// # Errors
 ///
-/// [`PgError::Denied`] for whoever takes no part in the conversation; otherwise as [`Database::query_as`].
+/// [`PgError::PermissionDenied`] if the caller is not a participant of the conversation.
 pub async fn begin(
     database: &Database,
     caller: &Principal,
@@ -55,18 +54,16 @@ pub async fn begin(
 ) -> Result<BeginOutcome, ReadError> {
     let statement = include_str!("../../../sql/context/begin_turn.sql");
     let rows = database.query_as(caller, statement, &[&conversation, &content, &tokens, &key]).await?;
-    let found: Value = rows.first().expect("the statement returns one row").get("found");
-    Ok(serde_json::from_value(found)?)
+    let json: Value = rows.first().expect("the statement returns one row").get("found");
+    Ok(serde_json::from_value(json)?)
 }
 
-/// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerStatus {
-    /// As a whole.
     Complete,
-    /// In the middle.
+    /// Interrupted after some text.
     Partial,
-    /// Without a word.
+    /// Ended without any text.
     Failed,
 }
 
@@ -80,15 +77,11 @@ impl AnswerStatus {
     }
 }
 
-/// Ends an answer; false where somebody else has.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Stores the final state of an answer. False if it was already ended.
 pub async fn end(
     database: &Database,
     answer: Uuid,
-    ending: AnswerStatus,
+    status: AnswerStatus,
     content: &str,
     tokens: i32,
     metadata: &Value,
@@ -96,15 +89,11 @@ pub async fn end(
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/end_turn.sql");
     let rows =
-        client.query_one(statement, &[&answer, &ending.as_str(), &content, &tokens, &Json(metadata)]).await?;
+        client.query_one(statement, &[&answer, &status.as_str(), &content, &tokens, &Json(metadata)]).await?;
     Ok(rows.get(0))
 }
 
-/// Says that an answer is still being written.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Extends the time until an answer in progress counts as abandoned.
 pub async fn touch(database: &Database, answer: Uuid) -> Result<(), PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/touch_turn.sql");

@@ -1,5 +1,5 @@
-//! Bundles and the context engine's queue. What is read of a user is read as that user; what is written to bundles and
-//! queue is the server's.
+//! Bundles and the context engine's queue. A user's data is read as that user; bundles and queue are written as the
+//! server.
 
 use postgres_types::Json;
 use serde::de::DeserializeOwned;
@@ -14,28 +14,23 @@ use crate::{
     pg::{Database, PgError},
 };
 
-/// What a statement answered cannot be read: the two sides of a release do not fit.
+/// A statement failed, or its JSON result has an unexpected shape.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The statement failed.
     #[error(transparent)]
     Database(#[from] PgError),
-    /// Its answer is of another shape.
-    #[error("the database's answer cannot be read")]
+    /// Schema and server are probably of different versions.
+    #[error("the result of the database has an unexpected format")]
     Decode(#[from] serde_json::Error),
 }
 
 fn decode_found<T: DeserializeOwned>(rows: &[Row]) -> Result<Option<T>, ReadError> {
-    let answer: Option<Json<&RawValue>> = rows.first().and_then(|row| row.get("found"));
-    Ok(answer.map(|Json(text)| serde_json::from_str(text.get())).transpose()?)
+    let json: Option<Json<&RawValue>> = rows.first().and_then(|row| row.get("found"));
+    Ok(json.map(|Json(text)| serde_json::from_str(text.get())).transpose()?)
 }
 
-/// Everything that the prompt for one message needs, as the caller may see it; `None` where the caller sees no such
-/// conversation. One round trip.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Reads everything that the prompt for one message needs, as the caller, in one round trip. `None` if the caller
+/// cannot see the conversation.
 pub async fn assemble<T: DeserializeOwned>(
     database: &Database,
     caller: &Principal,
@@ -48,11 +43,7 @@ pub async fn assemble<T: DeserializeOwned>(
     decode_found(&database.query_as(caller, statement, &[&conversation, &message, &history, &vector]).await?)
 }
 
-/// The same for the simple engine.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// As [`assemble`], for the simple engine.
 pub async fn assemble_simple<T: DeserializeOwned>(
     database: &Database,
     caller: &Principal,
@@ -63,11 +54,7 @@ pub async fn assemble_simple<T: DeserializeOwned>(
     decode_found(&database.query_as(caller, statement, &[&conversation, &history]).await?)
 }
 
-/// The caller's bundles about some things. One round trip.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Reads the caller's bundles of these subjects in one round trip: content of fresh ones, sources of others.
 pub async fn wanted(
     database: &Database,
     caller: &Principal,
@@ -79,36 +66,30 @@ pub async fn wanted(
     Ok(decode_found(&rows)?.expect("the statement returns one row that is not null"))
 }
 
-/// A bundle that was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredBundle {
-    /// Its row.
     pub id: Uuid,
-    /// What kind.
     pub bundle_type: BundleType,
-    /// Which compilation.
+    /// Increases with each compilation.
     pub version: i64,
-    /// A change came between reading and storing; it is queued again.
+    /// A source changed between reading and storing; the bundle is queued again.
     pub dirty: bool,
 }
 
-/// Stores compiled bundles, tells the user's sockets where asked to, and returns those that were not overtaken.
-///
-/// # Errors
-///
-/// When the database does not take them.
+/// Stores compiled bundles, with `notify` announces them to the user's sockets, and returns the bundles that no newer
+/// compilation had replaced.
 pub async fn store(
     database: &Database,
     user: UserId,
     bundles: &[CompiledBundle],
     point: &ReadPoint,
-    tell: bool,
+    notify: bool,
 ) -> Result<Vec<StoredBundle>, PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/keep.sql");
     let rows =
-        client.query(statement, &[&user, &Json(bundles), &point.seeing, &point.read_at, &tell]).await?;
-    let kept = rows.iter().filter_map(|row| {
+        client.query(statement, &[&user, &Json(bundles), &point.seeing, &point.read_at, &notify]).await?;
+    let stored = rows.iter().filter_map(|row| {
         Some(StoredBundle {
             id: row.get("id"),
             bundle_type: BundleType::parse(row.get("bundle_type"))?,
@@ -116,14 +97,10 @@ pub async fn store(
             dirty: row.get("dirty"),
         })
     });
-    Ok(kept.collect())
+    Ok(stored.collect())
 }
 
-/// Counts how often prompts used bundles: `hits[n]` and `misses[n]` are of `ids[n]`.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Adds usage counts: `hits[n]` and `misses[n]` belong to `ids[n]`.
 pub async fn count_uses(
     database: &Database,
     ids: &[Uuid],
@@ -136,12 +113,8 @@ pub async fn count_uses(
     Ok(())
 }
 
-/// The time of day on one of the caller's devices, or on the one whose signals are newest; the outer `None` without a
+/// Local time of one of the caller's devices, or of the device with the newest signals. The outer `None` means no such
 /// device.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
 pub async fn local_time(
     database: &Database,
     caller: &Principal,
@@ -152,11 +125,7 @@ pub async fn local_time(
     Ok(rows.first().map(|row| row.get("local_time")))
 }
 
-/// What a warm-up of the caller is guessed from; `None` without a device.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Reads the signals that predict which bundles the caller needs. `None` without a device.
 pub async fn context_signals<T: DeserializeOwned>(
     database: &Database,
     caller: &Principal,
@@ -170,11 +139,7 @@ pub async fn context_signals<T: DeserializeOwned>(
     )
 }
 
-/// Keeps what a warm-up expected, on the device's row.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Stores the predicted topics and entities in the device's row.
 pub async fn store_predictions(
     database: &Database,
     user: UserId,
@@ -188,73 +153,51 @@ pub async fn store_predictions(
     Ok(())
 }
 
-/// Bundles and their states, counted: the caller's, or everybody's for the service.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Counts bundles by state: the caller's, or all users' for the service role.
 pub async fn counts<T: DeserializeOwned>(database: &Database, caller: &Principal) -> Result<T, ReadError> {
     let rows = database.query_as(caller, include_str!("../../../sql/context/counts.sql"), &[]).await?;
     Ok(decode_found(&rows)?.expect("the statement returns one row that is not null"))
 }
 
-/// Whether the simple engine's tables can be read.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Fails if the simple engine's tables cannot be read.
 pub async fn check_simple_engine(database: &Database, caller: &Principal) -> Result<(), PgError> {
     database.query_as(caller, include_str!("../../../sql/context/simple_engine.sql"), &[]).await?;
     Ok(())
 }
 
-/// Sets the dirty flags that changes left to be set; returns how many.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Applies pending invalidations; returns how many bundles became dirty.
 pub async fn mark_stale(database: &Database) -> Result<i64, PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/settle.sql");
     Ok(client.query_one(statement, &[]).await?.get(0))
 }
 
-/// Keeps house; returns how many rows went.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Deletes expired rows; returns how many.
 pub async fn purge(database: &Database) -> Result<i64, PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/tidy.sql");
     Ok(client.query_one(statement, &[]).await?.get(0))
 }
 
-/// Background work that this node has taken.
+/// A queue entry that this node has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedAction {
-    /// Its entry in the queue.
     pub id: i64,
-    /// Whose.
     pub user: UserId,
-    /// The bundle to compile again; a warm-up has none.
+    /// The bundle to compile again; `None` for a warm-up.
     pub subject: Option<Subject>,
-    /// How often it was taken, this time included.
+    /// Number of attempts, this one included.
     pub attempts: i32,
 }
 
-/// Takes what is due.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn claim_actions(database: &Database, most: i32) -> Result<Vec<QueuedAction>, PgError> {
+/// Claims up to `limit` due entries.
+pub async fn claim_actions(database: &Database, limit: i32) -> Result<Vec<QueuedAction>, PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/take.sql");
-    let rows = client.query(statement, &[&most]).await?;
+    let rows = client.query(statement, &[&limit]).await?;
     let action = |row: &Row| {
-        let word: Option<&str> = row.get("bundle_type");
-        let bundle_type = word.and_then(BundleType::parse);
+        let name: Option<&str> = row.get("bundle_type");
+        let bundle_type = name.and_then(BundleType::parse);
         QueuedAction {
             id: row.get("id"),
             user: row.get("user_id"),
@@ -265,11 +208,7 @@ pub async fn claim_actions(database: &Database, most: i32) -> Result<Vec<QueuedA
     Ok(rows.iter().map(action).collect())
 }
 
-/// Ends actions that are done.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Removes completed entries from the queue.
 pub async fn complete_actions(database: &Database, actions: &[i64]) -> Result<(), PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/complete.sql");
@@ -277,44 +216,31 @@ pub async fn complete_actions(database: &Database, actions: &[i64]) -> Result<()
     Ok(())
 }
 
-/// Puts an action back for later, or among the dead letters after its last attempt.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Schedules another attempt after `delay`, or moves the entry to the dead letters after `max_attempts`.
 pub async fn fail_action(
     database: &Database,
     action: i64,
-    why: &str,
-    wait: std::time::Duration,
-    most_attempts: i32,
+    error: &str,
+    delay: std::time::Duration,
+    max_attempts: i32,
 ) -> Result<(), PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/fail.sql");
-    client.query(statement, &[&action, &why, &wait.as_secs_f64(), &most_attempts]).await?;
+    client.query(statement, &[&action, &error, &delay.as_secs_f64(), &max_attempts]).await?;
     Ok(())
 }
 
-/// What a change that is told by hand is about.
+/// IDs that restrict a manual invalidation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RelatedIds {
-    /// A topic.
     pub topic: Option<Uuid>,
-    /// An entity.
     pub entity: Option<Uuid>,
-    /// A conversation.
     pub conversation: Option<Uuid>,
-    /// A memory.
     pub memory: Option<Uuid>,
-    /// An instruction.
     pub instruction: Option<Uuid>,
 }
 
-/// Flags the caller's bundles of these types as dirty, those about what is related where anything is; returns how many.
-///
-/// # Errors
-///
-/// As [`Database::query_as`].
+/// Marks the caller's bundles of these types as dirty, restricted to the related IDs if any is set; returns how many.
 pub async fn invalidate(
     database: &Database,
     caller: &Principal,

@@ -1,38 +1,29 @@
-//! Vectors of units and memories, where the database has pgvector. All of it is the server's.
+//! Embeddings of units and memories; requires pgvector. All statements run as the server.
 
 use uuid::Uuid;
 
 use crate::pg::{Database, PgError};
 
-/// A text that wants a vector.
+/// A text without a current embedding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingText {
     kind: String,
     id: Uuid,
     version: i64,
-    /// What it says.
     pub content: String,
 }
 
-/// Makes what vectors need; false where the database has no pgvector.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Creates columns and indexes for the model's embeddings. False if the database has no pgvector.
 pub async fn prepare_storage(database: &Database, model: &str, dimensions: i32) -> Result<bool, PgError> {
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/prepare_vectors.sql");
     Ok(client.query_one(statement, &[&model, &dimensions]).await?.get(0))
 }
 
-/// Takes texts that want a vector.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn claim_texts(database: &Database, most: i32) -> Result<Vec<PendingText>, PgError> {
+/// Claims up to `limit` texts without an embedding.
+pub async fn claim_texts(database: &Database, limit: i32) -> Result<Vec<PendingText>, PgError> {
     let client = database.server_connection().await?;
-    let rows = client.query(include_str!("../../../sql/context/take_texts.sql"), &[&most]).await?;
+    let rows = client.query(include_str!("../../../sql/context/take_texts.sql"), &[&limit]).await?;
     let texts = rows.iter().map(|row| PendingText {
         kind: row.get("kind"),
         id: row.get("id"),
@@ -42,11 +33,7 @@ pub async fn claim_texts(database: &Database, most: i32) -> Result<Vec<PendingTe
     Ok(texts.collect())
 }
 
-/// Stores the vectors of texts that are still what they were.
-///
-/// # Errors
-///
-/// When the database does not take them.
+/// Stores embeddings; skips texts that changed since they were claimed.
 pub async fn store_vectors(
     database: &Database,
     texts: &[PendingText],

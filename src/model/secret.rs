@@ -1,19 +1,18 @@
-//! A text that never prints.
+//! A string that is never printed.
 
 use std::fmt;
 
-/// A password, key or URL with credentials. `Debug` shows `***`, there is no `Display`, and reading it takes
-/// a visible [`expose`](Secret::expose).
+/// A password, a key or a URL with credentials. `Debug` prints `***`, `Display` is not implemented, and the
+/// value is read with [`expose`](Secret::expose).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text that must not reach a log.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// The secret value. Do not log it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Context signals of devices: noted as the user, read for the user's own sockets.
+//! Context signals of devices: written as the user, read as the server.
 
 use std::time::Duration;
 
@@ -12,20 +12,15 @@ use crate::{
     protocol::ContextUpdate,
 };
 
-/// One state of the signals of one of a user's devices, as a notification names it.
+/// One version of a device's signals, as notifications name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContextVersion {
-    /// Whose device.
     pub user_id: UserId,
-    /// Which state, of whichever device.
+    /// Version, unique across the user's devices.
     pub version: i64,
 }
 
-/// Notes what `user` does on a device, as the caller.
-///
-/// # Errors
-///
-/// What row-level security or the database raises.
+/// Stores the context signals of a device of `user`, as the caller.
 pub async fn store(
     database: &Database,
     caller: &Principal,
@@ -34,34 +29,25 @@ pub async fn store(
 ) -> Result<(), PgError> {
     let device = update.device_id.as_str();
     database
-        .query_as(caller, include_str!("../../../sql/context/note.sql"), &[&user, &device, &Json(update)])
+        .query_as(caller, include_str!("../../sql/context/note.sql"), &[&user, &device, &Json(update)])
         .await?;
     Ok(())
 }
 
-/// The states that are still the latest of their devices, older ones first.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn latest(client: &Connection, heard: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
-    let (users, versions): (Vec<_>, Vec<_>) =
-        heard.iter().map(|heard| (heard.user_id, heard.version)).unzip();
-    let statement = include_str!("../../../sql/context/read.sql");
+/// Reads those of the given versions that are still current, oldest first.
+pub async fn latest(client: &Connection, versions: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
+    let (users, versions): (Vec<_>, Vec<_>) = versions.iter().map(|it| (it.user_id, it.version)).unzip();
+    let statement = include_str!("../../sql/context/read.sql");
     Ok(client.query(statement, &[&users, &versions]).await?.iter().filter_map(device_context).collect())
 }
 
-/// What changed within the last `age` on any device of these users, older changes first.
-///
-/// # Errors
-///
-/// When the database does not answer.
+/// Reads the contexts of these users' devices that changed within `age`, oldest change first.
 pub async fn recent(
     client: &Connection,
     users: &[UserId],
     age: Duration,
 ) -> Result<Vec<DeviceContext>, PgError> {
-    let statement = include_str!("../../../sql/context/recent.sql");
+    let statement = include_str!("../../sql/context/recent.sql");
     Ok(client
         .query(statement, &[&users, &age.as_secs_f64()])
         .await?
@@ -70,7 +56,7 @@ pub async fn recent(
         .collect())
 }
 
-/// `None` for a device id with control characters, which SQL can write but no client can name.
+/// `None` for a device ID with control characters: SQL can store it, but no client can address it.
 fn device_context(row: &Row) -> Option<DeviceContext> {
     Some(DeviceContext {
         user_id: row.get("user_id"),

@@ -1,8 +1,8 @@
-//! Tokens of the demo data's people and of the service, for whoever looks at a demo server on their own machine.
+//! Tokens of the demo users and the service role, for the console of a local demo server.
 //!
-//! Handed out only by a server with a PostgreSQL of its own and `--seed` that listens on loopback, and only to pages
-//! of its own: a page from elsewhere may call a server on loopback, too, and one that has rebound its name to loopback
-//! looks as if it were ours, but for the name.
+//! They are served only with an embedded PostgreSQL and `--seed`, on a loopback address, and only to pages of
+//! this server. The request headers are checked because foreign pages, including pages with DNS rebinding,
+//! can reach loopback too.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use serde_json::json;
 use crate::{
     auth::{Role, token::mint},
     clock::Clock,
-    config::Secret,
     http::{ApiError, Json},
+    model::Secret,
 };
 
-/// How long the tokens are valid, in seconds.
+/// Lifetime of the tokens in seconds.
 const TOKEN_LIFETIME_SECONDS: i64 = 12 * 3_600;
-/// The people of `supabase/seed.sql`, in the order of their numbers.
+/// Names of the users in `supabase/seed.sql`, in the order of their IDs.
 const DEMO_USERS: [&str; 6] = ["Alice", "Bob", "Carol", "Dave", "Erin", "Frank"];
 
-/// What a demo server hands out tokens with.
+/// Signs tokens of the demo users.
 #[derive(Clone)]
 pub struct DemoTokens {
-    /// What signs them.
+    /// JWT secret that signs the tokens.
     pub secret: Secret,
-    /// For their end.
+    /// Clock for the expiry.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -42,8 +42,8 @@ struct DemoUser {
     token: String,
 }
 
-/// `GET /console/demo`.
-pub(super) async fn get_tokens(
+/// Handler of `GET /console/demo`.
+pub async fn get_tokens(
     State(demo): State<Option<DemoTokens>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -52,18 +52,18 @@ pub(super) async fn get_tokens(
     let sign = |claims: serde_json::Value| {
         mint(demo.secret.expose(), &claims).map_err(|error| ApiError::Internal(error.into()))
     };
-    let mut people = Vec::with_capacity(DEMO_USERS.len());
-    for (place, name) in DEMO_USERS.into_iter().enumerate() {
-        let user_id = format!("a0000000-0000-4000-8000-{:012}", place + 1);
+    let mut users = Vec::with_capacity(DEMO_USERS.len());
+    for (index, name) in DEMO_USERS.into_iter().enumerate() {
+        let user_id = format!("a0000000-0000-4000-8000-{:012}", index + 1);
         let token = sign(json!({ "sub": user_id, "role": Role::Authenticated, "exp": expires_at }))?;
-        people.push(DemoUser { name, user_id, token });
+        users.push(DemoUser { name, user_id, token });
     }
     let service = sign(json!({ "role": Role::ServiceRole, "exp": expires_at }))?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Json(json!({ "people": people, "service_token": service }))).into_response())
+    Ok((no_store, Json(json!({ "people": users, "service_token": service }))).into_response())
 }
 
-/// Whether a request comes from a page of this server, reached by a name of loopback.
+/// Whether the request comes from a page of this server under a loopback name.
 fn is_same_origin_on_loopback(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text("host").unwrap_or_default();
@@ -81,16 +81,16 @@ mod tests {
 
     #[test]
     fn only_own_pages_on_loopback_are_accepted() {
-        let asked = |pairs: &[(&'static str, &'static str)]| {
+        let accepted = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| {
                 (header::HeaderName::from_static(name), HeaderValue::from_static(value))
             });
             is_same_origin_on_loopback(&pairs.collect())
         };
-        assert!(asked(&[("host", "127.0.0.1:4000"), ("sec-fetch-site", "same-origin")]));
-        assert!(asked(&[("host", "localhost:4000"), ("origin", "http://localhost:4000")]));
-        assert!(asked(&[("host", "[::1]:4000")]));
-        assert!(asked(&[("host", "localhost")]));
+        assert!(accepted(&[("host", "127.0.0.1:4000"), ("sec-fetch-site", "same-origin")]));
+        assert!(accepted(&[("host", "localhost:4000"), ("origin", "http://localhost:4000")]));
+        assert!(accepted(&[("host", "[::1]:4000")]));
+        assert!(accepted(&[("host", "localhost")]));
         for pairs in [
             &[][..],
             &[("host", "rebound.example:4000")],
@@ -100,7 +100,7 @@ mod tests {
             &[("host", "127.0.0.1:4000"), ("origin", "https://elsewhere.example")],
             &[("host", "127.0.0.1:4000"), ("origin", "null")],
         ] {
-            assert!(!asked(pairs), "{pairs:?}");
+            assert!(!accepted(pairs), "{pairs:?}");
         }
     }
 }
