@@ -1,4 +1,4 @@
-//! Builds the prompt for one message from what [`crate::pg::queries::bundles::assemble`] read.
+//! Builds the prompt for one message from what [`crate::context::store::bundles::assemble`] read.
 //!
 //! That query takes one round trip in one snapshot: fresh bundles come as text, others with their sources and are
 //! compiled here. A prompt is therefore as current as that snapshot. [`build_prompt`] is pure.

@@ -19,11 +19,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::provider::Embedder;
-use crate::pg::{
-    Database, PgError,
-    queries::embeddings::{self, PendingText},
+use super::{
+    provider::Embedder,
+    store::embeddings::{self, PendingText},
 };
+use crate::pg::{Database, PgError};
 
 /// Maximum wait of an assembly for the embedding of its message.
 const QUERY_EMBEDDING_TIMEOUT: Duration = Duration::from_millis(500);

@@ -18,17 +18,16 @@ use super::{
     embeddings::SemanticSearch,
     provider::{Embedder, Providers},
     simple::{self, SimplePrompt},
+    store::bundles::{self, ReadError},
 };
 use crate::{
     auth::Principal,
-    hub::{Delivery, Encodable, Hub},
+    hub::{Delivery, Encodable, Hub, UserIndex},
     model::{ConversationId, UserId},
     pg::{
         Database, PgError,
         listener::{BUNDLES, CONTEXT, NotificationHandler},
-        queries::bundles::{self, ReadError},
     },
-    presence::user_index::UserIndex,
     protocol::ServerMessage,
 };
 

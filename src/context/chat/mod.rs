@@ -19,18 +19,16 @@ use super::{
     engine::{ContextEngine, ContextError},
     provider::{CompletionRequest, Provider, ProviderError, UnknownProvider},
     simple::SimplePrompt,
+    store::{
+        bundles::ReadError,
+        turns::{self, BeginOutcome},
+    },
     tokens,
 };
 use crate::{
     auth::Principal,
     model::{ConversationId, UserId},
-    pg::{
-        PgError,
-        queries::{
-            bundles::ReadError,
-            turns::{self, BeginOutcome},
-        },
-    },
+    pg::PgError,
 };
 
 #[derive(Debug, Clone)]

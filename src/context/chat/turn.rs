@@ -10,12 +10,10 @@ use crate::{
     context::{
         engine::ContextEngine,
         provider::{ProviderError, Usage},
+        store::turns::{self, AnswerStatus},
         tokens,
     },
-    pg::{
-        PgError,
-        queries::turns::{self, AnswerStatus},
-    },
+    pg::PgError,
 };
 
 /// One answer. If it is dropped before completion, it is saved as partial, or removed if it has no text.

@@ -21,15 +21,14 @@ pub use self::{
     result::RollUpResult,
     sources::{Occurrence, Occurrences, Sources},
 };
-use super::engine::{ContextEngine, ContextError};
-use crate::{
-    auth::Principal,
-    model::UserId,
-    pg::queries::{
+use super::{
+    engine::{ContextEngine, ContextError},
+    store::{
         bundles::ReadError,
         roll_ups::{self, RollUpSummary},
     },
 };
+use crate::{auth::Principal, model::UserId};
 
 /// Default number of units per roll-up.
 pub const DEFAULT_LIMIT: i32 = 50;

@@ -18,7 +18,7 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, Transaction};
 use tracing::{debug, info};
 
-use crate::config::Secret;
+use crate::model::Secret;
 use crate::pg::Connector;
 use crate::pg::embedded::MINIMUM_MAJOR;
 use statement::Statement;
