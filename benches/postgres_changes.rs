@@ -17,13 +17,14 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
     channels::{
-        ChannelId, ChannelPrincipal,
+        ChannelPrincipal,
         postgres_changes::{
             ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
             StreamState, Subscription, SystemMessageSink,
         },
     },
     hub::ConnId,
+    model::ChannelId,
     pg::Database,
 };
 use serde_json::{json, value::RawValue};

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod context;
+pub mod database_target;
 pub mod http;
 pub mod hub;
 pub mod lifecycle;

@@ -1,5 +1,6 @@
 //! Sets up logging, traces and metrics; holds the metric names.
 
+mod settings;
 pub mod traces;
 
 use std::io::IsTerminal;
@@ -10,7 +11,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry};
 
-use crate::config::{LogConfig, LogFormat, TracesConfig};
+pub use settings::{LogConfig, LogFormat, TracesConfig};
 use traces::Traces;
 
 /// Log filter without `RUST_LOG`. `deadpool_postgres` logs each connection that a PostgreSQL restart closed;

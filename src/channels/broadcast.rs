@@ -6,12 +6,10 @@ use bytes::{Buf, BufMut, Bytes};
 use futures_util::{FutureExt, future::BoxFuture};
 use uuid::Uuid;
 
-use super::{
-    ChannelId, Topic,
-    bus::{Bus, BusMessage, BusSubscriber, Peers},
-};
+use super::bus::{Bus, BusMessage, BusSubscriber, Peers};
 use crate::{
     hub::{Encodable, Hub, HubStopped, ReceiveMask, TopicDelivery},
+    model::{ChannelId, Topic},
     protocol::phoenix::{TopicMessage, UserBroadcast, UserPayload},
 };
 

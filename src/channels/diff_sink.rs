@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{
-    Topic,
-    presence::{DiffSink, ReservedDiff},
-};
+use super::presence::{DiffSink, ReservedDiff};
 use crate::{
     hub::{Encodable, Hub, HubStopped, ReceiveMask, ReservedCommands, TopicDelivery},
+    model::Topic,
     protocol::phoenix::TopicMessage,
 };
 

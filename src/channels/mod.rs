@@ -11,17 +11,13 @@ pub mod authorization;
 mod broadcast;
 pub mod broadcast_from_db;
 pub mod bus;
-mod channel_id;
 pub mod diff_sink;
 mod limits;
 pub mod postgres_changes;
 pub mod presence;
 mod principal;
 pub mod replay;
-mod topic;
 
 pub use broadcast::{BroadcastPayload, Broadcaster, LocalBroadcaster};
-pub use channel_id::ChannelId;
 pub use limits::{ChannelLimits, ConnectionPermit, NodeLimits, RateMeter};
 pub use principal::ChannelPrincipal;
-pub use topic::Topic;

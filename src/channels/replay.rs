@@ -15,11 +15,11 @@ use std::{
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{
-    BroadcastPayload, LocalBroadcaster, Topic,
+    BroadcastPayload, LocalBroadcaster,
     authorization::Authorizer,
     broadcast_from_db::{BroadcastSink, DatabaseBroadcast, Payload},
 };
-use crate::protocol::phoenix::UserPayload;
+use crate::{model::Topic, protocol::phoenix::UserPayload};
 
 /// Maximum broadcasts of a buffer and their bytes. A join takes milliseconds.
 const MAX_BUFFERED: usize = 1_000;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rollcall::config::{Config, DoctorArgs};
-use rollcall::pg::database_target::DatabaseTarget;
+use rollcall::database_target::DatabaseTarget;
 use rollcall::pg::doctor::{Check, run_checks};
 use rollcall::pg::embedded::has_cluster;
 use rollcall::pg::migrate::Sources;

@@ -6,7 +6,6 @@
 mod args;
 mod error;
 mod parse;
-mod secret;
 mod unknown_variables;
 mod validate;
 
@@ -20,12 +19,13 @@ use ipnet::IpNet;
 use crate::auth::Role;
 use crate::context::provider::{EmbedderConfig, Endpoint};
 
+pub use crate::model::Secret;
+pub use crate::telemetry::{LogConfig, LogFormat, TracesConfig};
 pub use args::{
     Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs, completions,
 };
 pub use error::{ConfigError, Problem};
 pub use parse::duration as parse_duration;
-pub use secret::Secret;
 pub use unknown_variables::check_process_environment;
 pub use validate::read_dotenv;
 
@@ -181,33 +181,4 @@ pub struct Timeouts {
     pub disconnect_grace: Duration,
     /// Validity of a node's lease. A node that does not renew it counts as dead.
     pub node_lease: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Directives of `tracing_subscriber::EnvFilter`; `None` uses the default filter.
-    pub filter: Option<String>,
-    pub format: LogFormat,
-}
-
-/// Format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human-readable text, one line per event.
-    Pretty,
-    /// One JSON object per line.
-    Json,
-}
-
-/// Settings of the OTLP trace exporter.
-#[derive(Debug, Clone)]
-pub struct TracesConfig {
-    /// Base URL of the collector; traces are sent to `/v1/traces` under it.
-    pub endpoint: String,
-    /// Headers sent to the collector, such as its API key.
-    pub headers: Vec<(String, Secret)>,
-    /// Service name in traces.
-    pub service_name: String,
-    /// Share of traces to keep, from 0 to 1, when the caller has not decided.
-    pub sample_ratio: f64,
 }

@@ -3,8 +3,6 @@
 //! The pages in `page/` are plain HTML, CSS and JavaScript modules embedded in the binary. They use only the
 //! public API. [`demo_tokens`] serves tokens of the demo users on a demo server.
 
-pub mod demo_tokens;
-
 use axum::{
     Router,
     extract::FromRef,
@@ -14,8 +12,10 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::http::{ApiError, Path};
-use demo_tokens::DemoTokens;
+use crate::http::{
+    ApiError, Path,
+    demo_tokens::{self, DemoTokens},
+};
 
 /// A file of the console, embedded in the binary.
 struct Asset {

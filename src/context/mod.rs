@@ -20,7 +20,9 @@ pub mod predict;
 pub mod provider;
 pub mod roll_up;
 pub mod simple;
+pub mod store;
 pub mod tokens;
 pub mod warm_up;
+mod word_lists;
 
 pub use engine::{ContextEngine, ContextError, ContextSettings, ContextTasks, context_engine};

@@ -26,14 +26,12 @@ use super::{
     engine::{ContextEngine, ContextError},
     predict::{self, Signals},
     provider::{CompletionRequest, Provider},
+    store::bundles::{self, QueuedAction},
 };
 use crate::{
     auth::Principal,
     model::UserId,
-    pg::{
-        Database, PgError,
-        queries::bundles::{self, QueuedAction},
-    },
+    pg::{Database, PgError},
 };
 
 /// Queue entries claimed at once, and users processed concurrently.

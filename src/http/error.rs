@@ -22,8 +22,9 @@ use crate::limits::RateLimitExceeded;
 pub use crate::protocol::FieldError;
 use crate::{
     auth::AuthError,
+    context::store::bundles::ReadError,
     context::{ContextError, chat::ChatError, provider::ProviderError, roll_up::RollUpError},
-    pg::{PgError, queries::bundles::ReadError},
+    pg::PgError,
     presence::{PresenceError, WriteError},
     protocol::{ErrorCode, WireError},
     transport::UpgradeRejected,

@@ -9,6 +9,7 @@ pub mod broadcast;
 pub mod contacts;
 pub mod context;
 pub mod conversations;
+pub mod demo_tokens;
 pub mod devices;
 pub mod error;
 pub mod extract;

@@ -6,8 +6,8 @@ use axum::extract::FromRef;
 
 use super::{GatewayPolicy, sockets::Sockets, system::System};
 use crate::{
-    auth::Verifier, clock::Clock, console::demo_tokens::DemoTokens, context::ContextEngine,
-    limits::RateLimiter, pg::Database, presence::PresenceService, session::channels::Services,
+    auth::Verifier, clock::Clock, context::ContextEngine, http::demo_tokens::DemoTokens, limits::RateLimiter,
+    pg::Database, presence::PresenceService, session::channels::Services,
 };
 
 /// State of the router. Each extractor takes the part that it needs.

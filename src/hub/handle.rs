@@ -17,7 +17,7 @@ use super::{
     shard::{self, Command, Shard, ShardDelivery},
 };
 use crate::{
-    channels::Topic,
+    model::Topic,
     transport::{CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket, frame::WireFrame},
 };
 

@@ -8,7 +8,7 @@ use std::sync::{
 use hashbrown::HashSet;
 use uuid::Uuid;
 
-use crate::channels::ChannelId;
+use crate::model::ChannelId;
 
 /// A set of message kinds that a member receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

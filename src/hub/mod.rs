@@ -22,6 +22,7 @@ mod shard;
 mod state_key;
 mod timer_wheel;
 mod topics;
+mod user_index;
 
 pub use conn_id::ConnId;
 pub use counters::Stats;
@@ -34,3 +35,4 @@ pub use reserved_commands::ReservedCommands;
 pub(crate) use shard::Shard;
 pub use state_key::StateKey;
 pub use topics::TopicDelivery;
+pub use user_index::{DeviceSocket, UserIndex};

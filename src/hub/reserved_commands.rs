@@ -10,7 +10,7 @@ use super::{
     shard::{Command, NewMember},
 };
 use crate::{
-    channels::{ChannelId, Topic},
+    model::{ChannelId, Topic},
     transport::{Connection, frame::WireFrame},
 };
 

@@ -21,7 +21,7 @@ use super::{
     topics::TopicTable,
 };
 use crate::{
-    channels::{ChannelId, Topic},
+    model::{ChannelId, Topic},
     transport::{
         Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, frame::WireFrame, millis,
     },

@@ -15,7 +15,7 @@ use super::{
     member::{Member, ReceiveMask},
 };
 use crate::{
-    channels::{ChannelId, Topic},
+    model::{ChannelId, Topic},
     protocol::Dialect,
     transport::frame::WireFrame,
 };

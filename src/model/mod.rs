@@ -1,5 +1,6 @@
 //! Domain types: IDs, statuses, faces, presences. No dependencies on tokio, axum or SQL statements.
 
+mod channel_id;
 mod context;
 mod device;
 mod event;
@@ -8,11 +9,14 @@ pub mod milliseconds;
 mod operator;
 mod presence;
 mod relations;
+mod secret;
 mod settings;
 mod sql;
 mod status;
 mod text;
+mod topic;
 
+pub use channel_id::ChannelId;
 pub use context::{DeviceContext, InvalidLocalTime, LocalTime};
 pub use device::{Device, DeviceId, InvalidDeviceId};
 pub use event::{Category, CustomEvent, UnknownCategory};
@@ -20,6 +24,8 @@ pub use ids::{ConversationId, InvalidUuid, NodeId, NotebookId, PersonaId, UserId
 pub use operator::{NodeState, VisibilityExplanation};
 pub use presence::{Presence, PresenceSummary, TypingState, TypingUser};
 pub use relations::{Block, Contact, ContactStatus, Conversation};
+pub use secret::Secret;
 pub use settings::{Settings, SettingsUpdate, UnknownVisibility, Visibility};
 pub use status::{Face, Reach, Status, UnknownStatus};
 pub use text::sanitize;
+pub use topic::Topic;

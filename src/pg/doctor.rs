@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::Connector;
 use super::migrate::{Sources, pending};
-use crate::config::Secret;
 use crate::lifecycle::{BoxError, ErrorChain};
+use crate::model::Secret;
 
 /// Timeout of all checks together.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,7 +6,6 @@
 mod connect;
 mod connection;
 mod database;
-pub mod database_target;
 pub mod doctor;
 pub mod embedded;
 mod error;

@@ -19,14 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::user_index::UserIndex;
+use super::device_context::{self, ContextVersion};
 use crate::{
-    hub::{Delivery, Encodable, Hub, StateKey},
+    hub::{Delivery, Encodable, Hub, StateKey, UserIndex},
     model::{DeviceContext, DeviceId, UserId},
     pg::{
         Database, PgError,
         listener::{CONTEXT, NotificationHandler},
-        queries::context::{self, ContextVersion},
     },
     protocol::ServerMessage,
 };
@@ -162,14 +161,16 @@ impl ContextSync {
 
     async fn read(&self, versions: &[ContextVersion], missed_since: Option<Instant>) -> Result<(), PgError> {
         for chunk in versions.chunks(READ_BATCH_SIZE) {
-            let contexts = async { context::latest(&self.database.server_connection().await?, chunk).await };
+            let contexts =
+                async { device_context::latest(&self.database.server_connection().await?, chunk).await };
             self.deliver(with_timeout(contexts).await?).await;
         }
         if let Some(since) = missed_since {
             for chunk in self.user_index.users().chunks(READ_BATCH_SIZE) {
                 let age = since.elapsed() + MAX_DETECTION_DELAY;
-                let contexts =
-                    async { context::recent(&self.database.server_connection().await?, chunk, age).await };
+                let contexts = async {
+                    device_context::recent(&self.database.server_connection().await?, chunk, age).await
+                };
                 self.deliver(with_timeout(contexts).await?).await;
             }
         }

@@ -4,11 +4,11 @@
 
 pub mod channel_users;
 pub mod context_sync;
+pub mod device_context;
 pub mod devices;
 pub mod outbox_relay;
 mod service;
 pub mod typing;
-pub mod user_index;
 pub mod visibility;
 pub mod writer;
 

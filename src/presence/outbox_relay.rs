@@ -14,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     channel_users::{ChannelUsers, ForcedDisconnect},
     devices::DeviceTracker,
-    user_index::UserIndex,
 };
 use crate::{
-    hub::{Delivery, Encodable, Hub},
+    hub::{Delivery, Encodable, Hub, UserIndex},
     model::{DeviceId, UserId},
     pg::{
         Database, PgError,

@@ -10,19 +10,19 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
+    device_context,
     devices::DeviceTracker,
-    user_index::UserIndex,
     visibility::Visibility,
     writer::{WriteError, Writer},
 };
 use crate::{
     auth::Principal,
+    hub::UserIndex,
     limits::{Allowance, LimitClass, RateLimitExceeded, RateLimiter},
     model::{ConversationId, DeviceId, Presence, PresenceSummary, Status, UserId, sanitize},
     pg::{
         Database, PgError,
         queries::{
-            context,
             presence::{self, Change, ListedPresence, VersionedFace},
             typing,
         },
@@ -212,7 +212,7 @@ impl PresenceService {
         update.last_navigation_path = update
             .last_navigation_path
             .map(|path| path.map(|path| sanitize(&path)).filter(|path| !path.is_empty()));
-        Ok(context::store(&self.database, caller, user, &update).await?)
+        Ok(device_context::store(&self.database, caller, user, &update).await?)
     }
 
     /// The presence of one user as the caller may see it, in the format of the devices API.

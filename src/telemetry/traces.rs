@@ -26,7 +26,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{filter::filter_fn, layer::Layer, registry::LookupSpan};
 
 use super::TelemetryError;
-use crate::config::TracesConfig;
+use super::settings::TracesConfig;
 
 /// Timeout of one export and of the final export at shutdown.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);

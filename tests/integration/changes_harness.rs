@@ -13,13 +13,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rollcall::{
     channels::{
-        ChannelId, ChannelPrincipal,
+        ChannelPrincipal,
         postgres_changes::{
             ChangeEvent, DeliverySink, PostgresChanges, PostgresChangesSettings, RequestedBinding,
             SUBSCRIBED_MESSAGE, Subscription, SystemMessageSink,
         },
     },
     hub::ConnId,
+    model::ChannelId,
     pg::Database,
 };
 use serde_json::{Value, json, value::RawValue};

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rollcall::{
     channels::{
-        ChannelPrincipal, Topic,
+        ChannelPrincipal,
         authorization::{
             AuthorizationError, Authorizer, ReadRights, RightsSubscriber, RightsSubscription, WriteRights,
             authorizer,
@@ -17,6 +17,7 @@ use rollcall::{
             DatabaseBroadcast, Payload, StoredMessages, broadcast_reader, partitions::partition_maintainer,
         },
     },
+    model::Topic,
     pg::{Database, listener},
 };
 use serde_json::json;

@@ -6,14 +6,11 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
-    channels::{
-        Topic,
-        bus::{
-            Bus, BusMessage, BusSubscriber, Peers,
-            postgres::{PostgresBus, postgres_bus},
-        },
+    channels::bus::{
+        Bus, BusMessage, BusSubscriber, Peers,
+        postgres::{PostgresBus, postgres_bus},
     },
-    model::NodeId,
+    model::{NodeId, Topic},
     pg::{Database, listener, queries::node},
 };
 use tokio::{

@@ -12,7 +12,6 @@ use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rollcall::{
     channels::{
-        ChannelId, Topic,
         bus::Peers,
         presence::{
             ChannelPresence, DiffSink, PresencePayload, PresenceRef, ReservedDiff,
@@ -22,7 +21,7 @@ use rollcall::{
     },
     clock::SystemClock,
     hub::HubStopped,
-    model::NodeId,
+    model::{ChannelId, NodeId, Topic},
     pg::{Database, listener, queries::node},
 };
 use serde_json::{Value, json};

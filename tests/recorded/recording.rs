@@ -38,11 +38,20 @@ pub struct Event {
 pub enum Kind {
     /// A remark of the recorder.
     Note(String),
-    Connect { path: String, headers: Map<String, Value> },
+    Connect {
+        path: String,
+        headers: Map<String, Value>,
+    },
     Opened,
-    Refused { status: u16, body: String },
+    Refused {
+        status: u16,
+        body: String,
+    },
     /// The client sends text, in one frame or fragmented at `split`.
-    Send { text: String, split: Option<usize> },
+    Send {
+        text: String,
+        split: Option<usize>,
+    },
     /// The client sends a binary frame.
     SendBytes(Vec<u8>),
     /// The client sends a ping.
@@ -58,9 +67,21 @@ pub enum Kind {
     /// The socket was closed.
     Closed(u16),
     /// A SQL statement and whether it failed.
-    Sql { statement: String, failed: bool },
-    Request { method: String, path: String, headers: Map<String, Value>, body: Option<String> },
-    Response { status: u16, headers: Map<String, Value>, body: String },
+    Sql {
+        statement: String,
+        failed: bool,
+    },
+    Request {
+        method: String,
+        path: String,
+        headers: Map<String, Value>,
+        body: Option<String>,
+    },
+    Response {
+        status: u16,
+        headers: Map<String, Value>,
+        body: String,
+    },
 }
 
 impl Kind {

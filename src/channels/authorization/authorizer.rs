@@ -12,10 +12,7 @@ use super::{
     AuthorizationError, ReadRights, WriteRights,
     cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId, RightsUpdates},
 };
-use crate::{
-    channels::{ChannelPrincipal, Topic},
-    telemetry::metric,
-};
+use crate::{channels::ChannelPrincipal, model::Topic, telemetry::metric};
 
 /// Maximum time of a request, including its wait in the queue.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);

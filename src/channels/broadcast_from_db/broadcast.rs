@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{channels::Topic, pg::queries::messages::StoredMessage};
+use crate::{model::Topic, pg::queries::messages::StoredMessage};
 
 /// A row of `realtime.messages` to deliver.
 #[derive(Debug, Clone)]

@@ -17,7 +17,8 @@ use super::{
     pending::{PendingIds, PendingItem},
 };
 use crate::{
-    channels::{Topic, authorization::AuthorizationError},
+    channels::authorization::AuthorizationError,
+    model::Topic,
     pg::{
         Database, PgError,
         queries::messages::{self, ReplayQuery},

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::channels::Topic;
+use crate::model::Topic;
 
 /// Format version, the first byte of a batch. A node ignores a batch of another version.
 const VERSION: u8 = 1;

@@ -95,7 +95,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::channels::Topic;
+    use crate::model::Topic;
 
     fn message(body: Vec<u8>) -> BusMessage {
         BusMessage { topic: Topic::public("lobby"), body: Bytes::from(body) }

@@ -16,10 +16,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::params::SubscriptionParams;
-use crate::{
-    channels::{ChannelId, ChannelPrincipal},
-    hub::ConnId,
-};
+use crate::{channels::ChannelPrincipal, hub::ConnId, model::ChannelId};
 
 /// Message that confirms a subscription; clients compare it.
 pub const SUBSCRIBED_MESSAGE: &str = "Subscribed to PostgreSQL";

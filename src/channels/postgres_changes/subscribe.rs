@@ -23,9 +23,10 @@ use super::{
     registry::{Binding, SubscriptionRegistry, SubscriptionSpec, SystemMessageSink},
 };
 use crate::{
-    channels::{ChannelId, ChannelPrincipal},
+    channels::ChannelPrincipal,
     hub::ConnId,
     lifecycle::ErrorChain,
+    model::ChannelId,
     pg::{
         Database, PgError,
         queries::postgres_changes::{self, ParamsToCheck},

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, MemberId, Meta, PhxRef, PresenceKey, PresencePayload, store::PresenceStore};
 use crate::{
-    channels::{ChannelId, Topic, bus::Peers},
+    channels::bus::Peers,
     hub::HubStopped,
-    model::NodeId,
+    model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
         listener::{CHANNEL_PRESENCE, NotificationHandler},

@@ -20,10 +20,9 @@ use super::{
     store::{PresenceStore, TrackedPresence},
 };
 use crate::{
-    channels::{ChannelId, Topic},
     clock::Clock,
     hub::HubStopped,
-    model::{NodeId, UserId},
+    model::{ChannelId, NodeId, Topic, UserId},
 };
 
 /// Number of locks over the map of topics.

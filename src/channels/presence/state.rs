@@ -8,10 +8,7 @@ use super::{
     PhxRef, PresencePayload,
     diff::{Diff, DiffEntry, write_groups},
 };
-use crate::{
-    channels::ChannelId,
-    model::{NodeId, UserId},
-};
+use crate::model::{ChannelId, NodeId, UserId};
 
 /// Presence key. Several channels may use the same key. Cheap to clone.
 pub type PresenceKey = Arc<str>;

@@ -22,8 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, Meta, PresenceKey};
 use crate::{
-    channels::{ChannelId, Topic},
-    model::NodeId,
+    model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
         queries::channel_presence::{self as queries, NewPresenceRow},

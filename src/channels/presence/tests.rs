@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{channels::ChannelId, model::NodeId};
+use crate::model::{ChannelId, NodeId};
 
 /// State of a client: the metas of each key, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
+use super::answer::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
 use crate::{
     context::{
         engine::ContextEngine,
         provider::{ProviderError, Usage},
+        store::turns::{self, AnswerStatus},
         tokens,
     },
-    pg::{
-        PgError,
-        queries::turns::{self, AnswerStatus},
-    },
+    pg::PgError,
 };
 
 /// One answer. If it is dropped before completion, it is saved as partial, or removed if it has no text.

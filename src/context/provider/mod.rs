@@ -17,7 +17,7 @@ pub use error::ProviderError;
 pub use openai::OpenAi;
 
 use super::assemble::ChatMessage;
-use crate::config::Secret;
+use crate::model::Secret;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompletionRequest {

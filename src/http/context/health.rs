@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 
 use super::super::{ApiError, Authenticated, HttpState, Json};
 use crate::{
+    context::store::bundles::{self, ReadError},
     limits::LimitClass,
-    pg::{
-        PgError,
-        queries::bundles::{self, ReadError},
-    },
+    pg::PgError,
 };
 
 /// Answers 200 if both engines work, 206 if one does, 503 if none does. The counts are the caller's own; for

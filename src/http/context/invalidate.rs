@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     context::bundle::BundleType,
-    pg::queries::bundles::{self, RelatedIds},
+    context::store::bundles::{self, RelatedIds},
 };
 
 /// Event types and the bundle types that each makes dirty.

@@ -14,11 +14,12 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::channel_auth::{ChannelAuth, RealtimeError, with_rate_headers};
 use crate::{
-    channels::{BroadcastPayload, ChannelPrincipal, Topic},
+    channels::{BroadcastPayload, ChannelPrincipal},
     http::{
         Path, Query,
         body::{self, BodyLimit},
     },
+    model::Topic,
     protocol::phoenix::UserPayload,
     session::channels::Services,
 };

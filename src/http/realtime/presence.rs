@@ -14,8 +14,9 @@ use serde_json::json;
 
 use super::channel_auth::{ChannelAuth, RealtimeError};
 use crate::{
-    channels::{Topic, authorization::AuthorizationError},
+    channels::authorization::AuthorizationError,
     http::{Path, Query},
+    model::Topic,
     session::channels::Services,
 };
 

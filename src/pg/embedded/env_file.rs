@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::EmbeddedError;
 use super::private_files::write_private;
 use crate::auth::{Role, token::mint};
-use crate::config::Secret;
+use crate::model::Secret;
 
 /// Lifetime of the API keys in seconds: ten years, as on Supabase.
 const KEY_LIFETIME_SECS: i64 = 10 * 365 * 24 * 3_600;

@@ -36,7 +36,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::config::Secret;
+use crate::model::Secret;
 use cluster_files::ClusterFiles;
 use postmaster::Postmaster;
 use private_files::DataDirLock;

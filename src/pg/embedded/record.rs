@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::private_files::write_private;
 use super::{ADMIN_ROLE, EmbeddedError, SERVER_ROLE};
-use crate::config::Secret;
+use crate::model::Secret;
 
 /// Below the ephemeral port range, so that a chosen port is rarely taken while the cluster is down.
 const PORT_RANGE: RangeInclusive<u16> = 15_432..=16_431;

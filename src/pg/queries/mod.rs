@@ -2,14 +2,11 @@
 //! functions that take a `Caller` run as that caller (see [`Database::query_as`](super::Database::query_as)).
 
 pub mod broadcast;
-pub mod bundles;
 pub mod bus;
 pub mod channel_presence;
 pub mod contacts;
-pub mod context;
 pub mod conversations;
 pub mod devices;
-pub mod embeddings;
 pub mod messages;
 pub mod node;
 pub mod operator;
@@ -17,7 +14,5 @@ pub mod postgres_changes;
 pub mod presence;
 pub mod privacy;
 pub mod rights;
-pub mod roll_ups;
 pub mod settings;
-pub mod turns;
 pub mod typing;

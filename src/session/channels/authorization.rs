@@ -10,11 +10,11 @@ use super::{
     events::{EventQueue, SessionEvent},
 };
 use crate::{
-    channels::{
-        ChannelId,
-        authorization::{AuthorizationError, ReadRights, RightsSubscriber, RightsSubscription, WriteRights},
+    channels::authorization::{
+        AuthorizationError, ReadRights, RightsSubscriber, RightsSubscription, WriteRights,
     },
     hub::{AllowedMask, ReceiveMask},
+    model::ChannelId,
     protocol::phoenix::Push,
     transport::{Connection, frame::WireFrame},
 };

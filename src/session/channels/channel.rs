@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::{authorization::PrivateAccess, postgres_changes::ChannelSubscription};
 use crate::{
     channels::{
-        ChannelId, ChannelPrincipal, Topic,
+        ChannelPrincipal,
         presence::{PresenceKey, PresenceRef},
     },
+    model::{ChannelId, Topic},
     presence::channel_users::UserGuard,
     protocol::phoenix::{Payload, Push, UserPush},
 };

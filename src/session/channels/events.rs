@@ -8,10 +8,8 @@ use super::{
     close::CloseCause, error::JoinError, join_authorization::AcceptedJoin, token_refresh::RefreshedToken,
 };
 use crate::{
-    channels::{
-        ChannelId,
-        authorization::{AuthorizationError, ReadRights, WriteRights},
-    },
+    channels::authorization::{AuthorizationError, ReadRights, WriteRights},
+    model::ChannelId,
     transport::Connection,
 };
 

@@ -20,8 +20,9 @@ use super::{
     replies::{EMPTY, reason_json},
 };
 use crate::{
-    channels::{ChannelId, Topic, presence::PresenceKey},
+    channels::presence::PresenceKey,
     hub::{AllowedMask, Member, ReceiveMask, ReservedCommands},
+    model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push, ReplyStatus},
     transport::{Connection, frame::WireFrame},
 };

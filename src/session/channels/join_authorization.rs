@@ -11,12 +11,13 @@ use super::{
     token_expiry::token_hash,
 };
 use crate::channels::{
-    ChannelPrincipal, Topic,
+    ChannelPrincipal,
     authorization::{AuthorizationError, ReadRights},
     broadcast_from_db::StoredBroadcasts,
     postgres_changes::{PreparedSubscription, echo_bindings},
     replay::ReplayBuffer,
 };
+use crate::model::Topic;
 
 /// A join that has passed all checks that need no waiting.
 #[derive(Debug, Clone)]

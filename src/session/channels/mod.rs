@@ -51,12 +51,13 @@ use self::{
 use crate::{
     auth::Verifier,
     channels::{
-        Broadcaster, ChannelId, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter,
-        authorization::Authorizer, broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges,
-        presence::ChannelPresence, replay::ReplayBuffers,
+        Broadcaster, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter, authorization::Authorizer,
+        broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges, presence::ChannelPresence,
+        replay::ReplayBuffers,
     },
     clock::Clock,
     hub::Hub,
+    model::ChannelId,
     presence::channel_users::{ChannelUsers, UserGuard},
     protocol::{
         Frame,

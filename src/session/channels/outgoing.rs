@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::ChannelsSession;
-use crate::{channels::Topic, hub::TopicDelivery};
+use crate::{hub::TopicDelivery, model::Topic};
 
 /// Maximum broadcasts per batch; a batch of the hub has space for several of them.
 const MAX_BATCH_DELIVERIES: usize = 64;

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     channels::{
-        ChannelId, ChannelPrincipal,
+        ChannelPrincipal,
         postgres_changes::{RequestedBinding, Subscription, SystemMessageSink},
     },
+    model::ChannelId,
     transport::Connection,
 };
 

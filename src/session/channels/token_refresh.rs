@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     auth::ChannelTokenError,
-    channels::{ChannelId, ChannelPrincipal, Topic, authorization::ReadRights},
+    channels::{ChannelPrincipal, authorization::ReadRights},
+    model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push},
     transport::Connection,
 };

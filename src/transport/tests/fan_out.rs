@@ -6,9 +6,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::server::{Server, SessionEvent, TextMessage, in_time};
 use crate::{
-    channels::{ChannelId, Topic},
     hub::{ConnId, Delivery, Encodable, Member, ReceiveMask, StateKey, TopicDelivery},
-    model::UserId,
+    model::{ChannelId, Topic, UserId},
     transport::{CloseCode, CloseReason, frame::WireFrame},
 };
 

@@ -2,8 +2,8 @@
 
 use crate::config::{Config, Secret};
 
-use super::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
-use super::migrate::MigrationTarget;
+use crate::pg::embedded::{self, ClusterUrls, EmbeddedCluster, EmbeddedError};
+use crate::pg::migrate::MigrationTarget;
 
 /// URLs of the selected database, and the embedded PostgreSQL if this process owns it.
 #[derive(Debug)]

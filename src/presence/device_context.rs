@@ -29,7 +29,7 @@ pub async fn store(
 ) -> Result<(), PgError> {
     let device = update.device_id.as_str();
     database
-        .query_as(caller, include_str!("../../../sql/context/note.sql"), &[&user, &device, &Json(update)])
+        .query_as(caller, include_str!("../../sql/context/note.sql"), &[&user, &device, &Json(update)])
         .await?;
     Ok(())
 }
@@ -37,7 +37,7 @@ pub async fn store(
 /// Reads those of the given versions that are still current, oldest first.
 pub async fn latest(client: &Connection, versions: &[ContextVersion]) -> Result<Vec<DeviceContext>, PgError> {
     let (users, versions): (Vec<_>, Vec<_>) = versions.iter().map(|it| (it.user_id, it.version)).unzip();
-    let statement = include_str!("../../../sql/context/read.sql");
+    let statement = include_str!("../../sql/context/read.sql");
     Ok(client.query(statement, &[&users, &versions]).await?.iter().filter_map(device_context).collect())
 }
 
@@ -47,7 +47,7 @@ pub async fn recent(
     users: &[UserId],
     age: Duration,
 ) -> Result<Vec<DeviceContext>, PgError> {
-    let statement = include_str!("../../../sql/context/recent.sql");
+    let statement = include_str!("../../sql/context/recent.sql");
     Ok(client
         .query(statement, &[&users, &age.as_secs_f64()])
         .await?

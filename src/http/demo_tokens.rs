@@ -17,8 +17,8 @@ use serde_json::json;
 use crate::{
     auth::{Role, token::mint},
     clock::Clock,
-    config::Secret,
     http::{ApiError, Json},
+    model::Secret,
 };
 
 /// Lifetime of the tokens in seconds.
@@ -43,7 +43,7 @@ struct DemoUser {
 }
 
 /// Handler of `GET /console/demo`.
-pub(super) async fn get_tokens(
+pub async fn get_tokens(
     State(demo): State<Option<DemoTokens>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
