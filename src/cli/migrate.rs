@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use rollcall::config::{Config, MigrateArgs};
-use rollcall::database_target::DatabaseTarget;
-use rollcall::pg::migrate::{Sources, prepare};
+use rollcall::pg::database_target::DatabaseTarget;
+use rollcall::pg::migrate::{MigrateError, MigrationTarget, Sources, dry_run, prepare, remove};
 
 pub(super) async fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let database = DatabaseTarget::for_command(config).await?;

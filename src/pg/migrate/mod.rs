@@ -17,7 +17,7 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, Transaction};
 use tracing::{debug, info};
 
-use crate::model::Secret;
+use crate::config::Secret;
 use crate::pg::Connector;
 
 pub use error::MigrateError;
