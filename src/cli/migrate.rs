@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rollcall::config::{Config, MigrateArgs};
-use rollcall::pg::database_target::DatabaseTarget;
+use rollcall::database_target::DatabaseTarget;
 use rollcall::pg::migrate::{MigrateError, MigrationTarget, Sources, dry_run, prepare, remove};
 
 pub(super) async fn run(args: &MigrateArgs, config: &Config) -> anyhow::Result<ExitCode> {
