@@ -38,17 +38,17 @@ problem (place, problem) as (
     m.rolname, current_database())
   from me m, installed i where not m.creates_schemas and not i.yes
   union all
-  select 7, format('role %s: is missing, and %s may not create roles; as a superuser run: create role %1$I nologin noinherit%s;',
+  select 7, format('role %s: is missing, and %s may not create roles; as a superuser run: create role %1$I nologin noinherit%3$s;',
     a.name, m.rolname, case when a.name = 'service_role' then ' bypassrls' else '' end)
   from api_role a, me m
   where not exists (select from pg_roles r where r.rolname = a.name) and not m.creates_roles
   union all
   -- Since PostgreSQL 16 a role needs the admin option to grant membership.
-  select 8, format('role %s: may not become %s; as a superuser run: grant %2$I to %1$I;', $1, a.name)
+  select 8, format('role %s: may not become %s; as a superuser run: grant %2$I to %1$I;', $1::text, a.name)
   from api_role a
   join pg_roles r on r.rolname = a.name
   cross join me m
-  where not pg_has_role($1::name, r.oid,
+  where not pg_has_role($1::text::name, r.oid,
       case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)
     and not case when current_setting('server_version_num')::int >= 160000
       then m.rolsuper or pg_has_role(m.oid, r.oid, 'member with admin option')
