@@ -33,7 +33,7 @@ async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDataba
     let explain = async |claims: Value, table: &str, filter: &str| {
         let rows = db
             .sql
-            .query("select told, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
+            .query("select delivered, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
             .await
             .expect("an explanation");
         let expected: bool = rows[0].get(0);

@@ -180,7 +180,7 @@ async fn tables_can_be_dropped_and_restored(db: Arc<TestDatabase>) {
     // The policy's function reads this table.
     test.db.execute("alter table rollcall.contacts rename to elsewhere", &[]).await;
     test.check_consistency("contacts renamed").await;
-    test.db.execute("alter table public.elsewhere rename to contacts", &[]).await;
+    test.db.execute("alter table rollcall.elsewhere rename to contacts", &[]).await;
     test.execute_and_check("select").await;
 
     test.db.execute("alter table rollcall.user_presence rename to elsewhere", &[]).await;
@@ -188,7 +188,7 @@ async fn tables_can_be_dropped_and_restored(db: Arc<TestDatabase>) {
     assert!(response.status.as_u16() >= 500, "{response:?}");
     let rejected = test.node.post(&test.subjects[0], "/api/presence/status", json!({"status": "dnd"})).await;
     assert!(rejected.status.as_u16() >= 500, "a failed write is not acknowledged: {rejected:?}");
-    test.db.execute("alter table public.elsewhere rename to user_presence", &[]).await;
+    test.db.execute("alter table rollcall.elsewhere rename to user_presence", &[]).await;
     test.execute_and_check("select").await;
     test.node
         .post(&test.subjects[0], "/api/presence/status", json!({"status": "dnd"}))
