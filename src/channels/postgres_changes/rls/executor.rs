@@ -21,16 +21,16 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
-use super::rls_query::RlsQuery;
+use super::query::RlsQuery;
 use crate::{
     channels::ChannelPrincipal,
     pg::{Connector, PgError},
     telemetry::metric,
 };
 
-const SET_IDENTITY_SQL: &str = include_str!("../../../sql/changes/become.sql");
+const SET_IDENTITY_SQL: &str = include_str!("../../../../sql/changes/become.sql");
 /// Plans are made once per role and table; see `sql/node/plan_once.sql`.
-const PLAN_ONCE_SQL: &str = include_str!("../../../sql/node/plan_once.sql");
+const PLAN_ONCE_SQL: &str = include_str!("../../../../sql/node/plan_once.sql");
 /// Maximum number of queries in flight on one connection. `join_all` polls this many futures in order, which
 /// pipelining relies on.
 const PIPELINE_DEPTH: usize = 24;
