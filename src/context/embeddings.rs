@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -18,6 +17,8 @@ use super::{
     provider::Embedder,
     store::embeddings::{self, PendingText},
 };
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
 use crate::pg::PgError;
 
 /// Maximum wait of an assembly for the embedding of its message.
@@ -39,7 +40,7 @@ impl ContextEngine {
         match timeout(QUERY_EMBEDDING_TIMEOUT, embedder.embed(&[message])).await {
             Ok(Ok(vectors)) => vectors.into_iter().next(),
             Ok(Err(error)) => {
-                tracing::info!(error = %error, "message embedding failed, using full-text search only");
+                tracing::info!(error = %ErrorChain(&error), "message embedding failed, using full-text search only");
                 None
             }
             Err(_) => {
@@ -58,12 +59,12 @@ impl ContextEngine {
                 delay = self.embed_pending_texts(&embedder) => delay,
             };
             let delay = delay.unwrap_or_else(|error| {
-                tracing::warn!(error = ?error, "claiming texts to embed failed");
+                tracing::warn!(error = %ErrorChain(&error), "claiming texts to embed failed");
                 POLL_INTERVAL
             });
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(delay.mul_f64(rand::rng().random_range(0.75..1.25))) => {}
+                () = sleep(jittered(delay, 0.75..1.25)) => {}
             }
         }
     }
@@ -100,13 +101,13 @@ impl ContextEngine {
         let contents: Vec<&str> = texts.iter().map(|text| text.content.as_str()).collect();
         let outcome = match embedder.embed(&contents).await {
             Err(error) => {
-                tracing::info!(error = %error, "embedding texts failed, retrying later");
+                tracing::info!(error = %ErrorChain(&error), "embedding texts failed, retrying later");
                 "failed"
             }
             Ok(embeddings) => match embeddings::store_vectors(&self.database, texts, &embeddings).await {
                 Ok(()) => "done",
                 Err(error) => {
-                    tracing::warn!(error = ?error, "storing embeddings failed");
+                    tracing::warn!(error = %ErrorChain(&error), "storing embeddings failed");
                     "failed"
                 }
             },

@@ -10,7 +10,6 @@ pub mod topics;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,8 @@ use super::{
         roll_ups::{self, RollUpSummary},
     },
 };
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
 use crate::{auth::Principal, model::UserId};
 
 /// Default number of units per roll-up.
@@ -185,7 +186,7 @@ impl ContextEngine {
         let result = self.roll_up_with_lease(user, lease, limit).await;
         // If this fails, the lease expires.
         if let Err(error) = roll_ups::release_lease(&self.database, user, lease).await {
-            tracing::warn!(error = ?error, "releasing the lease of a roll-up failed");
+            tracing::warn!(error = %ErrorChain(&error), "releasing the lease of a roll-up failed");
         }
         result
     }
@@ -228,7 +229,7 @@ impl ContextEngine {
         loop {
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(interval.mul_f64(rand::rng().random_range(0.5..1.5))) => {}
+                () = sleep(jittered(interval, 0.5..1.5)) => {}
             }
             select! {
                 () = stop.cancelled() => return,
@@ -241,7 +242,7 @@ impl ContextEngine {
         let due = match roll_ups::users_due(&self.database, USERS_PER_ROUND).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::warn!(error = ?error, "querying users due for a roll-up failed");
+                tracing::warn!(error = %ErrorChain(&error), "querying users due for a roll-up failed");
                 return;
             }
         };
@@ -261,7 +262,7 @@ impl ContextEngine {
                     }
                     Err(RollUpError::AlreadyRunning) => break,
                     Err(error) => {
-                        tracing::warn!(error = ?error, "roll-up failed");
+                        tracing::warn!(error = %ErrorChain(&error), "roll-up failed");
                         break;
                     }
                 }
