@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 
 use super::{payload::MAX_CHANGE_BYTES, table_batch::TableBatch};
+use crate::lifecycle::ErrorChain;
 use crate::pg::{
     PgError,
     queries::postgres_changes::{self, TableAccess},
@@ -68,7 +69,9 @@ pub async fn fetch_toasted_columns(
             }
             Err(error @ PgError::Unavailable(_)) => return Err(error),
             // The table was altered or the server may not read it: the values stay unknown.
-            Err(error) => tracing::debug!(%error, "fetching unchanged TOASTed values failed"),
+            Err(error) => {
+                tracing::debug!(error = %ErrorChain(&error), "fetching unchanged TOASTed values failed")
+            }
         }
     }
     Ok(())

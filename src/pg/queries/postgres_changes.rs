@@ -7,7 +7,7 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
-use crate::pg::{Connection, PgError, replication::Cell};
+use crate::pg::{Connection, PgError, ident::quote_identifier, replication::Cell};
 
 /// How values of a type are rendered as JSON and compared. Types without a comment are those of that name; integers and
 /// floats have any size.
@@ -351,7 +351,7 @@ pub async fn fetch_columns_by_key(
     keys: &[Vec<Option<&str>>],
     max_bytes: usize,
 ) -> Result<Vec<(usize, Vec<Option<Cell>>)>, PgError> {
-    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let quote = quote_identifier;
     let max_bytes = i32::try_from(max_bytes).unwrap_or(i32::MAX);
     // `format` uses the type's output function, as the WAL does: a cast to text differs for some types. Each column
     // yields whether the value is NULL, and the value if it is not too long.

@@ -13,6 +13,7 @@ use super::{
     row_change::{RowChange, Transaction},
 };
 use crate::pg::Connector;
+use crate::pg::ident::{quote_identifier, quote_literal};
 
 /// Interval of status messages to PostgreSQL, which ends the connection after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -278,12 +279,4 @@ impl ReplicationStream {
         change.fill_from_old();
         Ok(Some(StreamEvent::Change(change)))
     }
-}
-
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
