@@ -15,7 +15,7 @@ use super::{
     assemble::{self, Prompt, PromptOptions},
     bundle::{CompiledBundle, ReadPoint},
     compile::InvalidSources,
-    embeddings::PgvectorState,
+    embeddings::SemanticSearch,
     provider::{Embedder, Providers},
     simple::{self, SimplePrompt},
     store::bundles::{self, ReadError},
@@ -129,7 +129,7 @@ pub struct ContextEngine {
     pub(super) turns: TaskTracker,
     /// Cancelled when the remaining turns must end.
     pub(super) cancel_turns: CancellationToken,
-    pub(super) pgvector: PgvectorState,
+    semantic_search: SemanticSearch,
     deferred_writes: mpsc::Sender<DeferredWrite>,
 }
 
@@ -204,13 +204,14 @@ pub fn context_engine(
     let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
     let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
     let wake = Arc::new(Notify::new());
+    let semantic_search = SemanticSearch::new(database.clone(), settings.embedder.clone());
     let engine = Arc::new(ContextEngine {
         database,
         settings,
         wake: wake.clone(),
         turns: TaskTracker::new(),
         cancel_turns: CancellationToken::new(),
-        pgvector: PgvectorState::default(),
+        semantic_search,
         deferred_writes,
     });
     let notifications = ContextNotifications { wake, user_index: user_index.clone(), ready_messages };
@@ -261,7 +262,7 @@ impl ContextEngine {
         options: PromptOptions<'_>,
     ) -> Result<Prompt, ContextError> {
         let history = if options.with_history { assemble::MAX_HISTORY } else { 0 };
-        let vector = self.embed_query(options.message).await;
+        let vector = self.semantic_search.embed_query(options.message).await;
         let found = bundles::assemble(
             &self.database,
             caller,
@@ -299,6 +300,11 @@ impl ContextEngine {
         let found =
             bundles::assemble_simple(&self.database, caller, conversation, simple::MAX_HISTORY).await?;
         Ok(simple::fit(&found.ok_or(ContextError::NotFound)?, options))
+    }
+
+    /// Embeds units and memories until `stop` is cancelled.
+    pub async fn run_embedding_worker(self: Arc<Self>, stop: CancellationToken) {
+        self.semantic_search.run(stop).await;
     }
 
     /// Deletes expired rows periodically until `stop` is cancelled. The database lets one node do it at a time.

@@ -11,7 +11,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Answer, ContextStats, Engine, Metadata, Turn};
+use super::{
+    answer::{Answer, ContextStats, Engine, Metadata},
+    turn::Turn,
+};
 use crate::context::{
     engine::ContextEngine,
     provider::{CompletionChunk, CompletionStream, ProviderError},

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
+use super::answer::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
 use crate::{
     context::{
         engine::ContextEngine,

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::{Unit, entities::EntityType};
+use super::sources::{EntityType, Unit};
 use crate::context::{
     assemble::ChatMessage,
     provider::{CompletionRequest, Provider},
