@@ -10,7 +10,7 @@ use std::{
 /// Modules of the crate from the lowest to the highest. A module imports only from modules of lower layers.
 /// Modules in one row do not import each other.
 const LAYERS: &[&[&str]] = &[
-    &["model", "clock"],
+    &["model", "clock", "backoff"],
     &["lifecycle", "telemetry", "auth", "limits"],
     &["protocol", "pg"],
     &["hub"],

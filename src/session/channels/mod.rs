@@ -48,6 +48,7 @@ use self::{
     events::{EventQueue, SessionEvent},
 };
 use crate::{
+    lifecycle::ErrorChain,
     model::ChannelId,
     protocol::{
         Frame,
@@ -179,7 +180,7 @@ impl Session for ChannelsSession {
             // Supabase Realtime sends no reply to such a frame, and clients expect none.
             Err(error) => {
                 metrics::counter!("rollcall_channels_malformed_frames_total").increment(1);
-                tracing::debug!(conn.id = %conn.id(), %error, "dropped a malformed frame");
+                tracing::debug!(conn.id = %conn.id(), error = %ErrorChain(&error), "dropped a malformed frame");
             }
         }
         Flow::Continue
