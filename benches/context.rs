@@ -348,7 +348,7 @@ impl TriggerState {
         if table != "atomic_chat_units" {
             let fresh = action(!matches!(self, Self::Off));
             admin
-                .batch_execute(&format!("alter table public.{table} {fresh} trigger context_after_insert"))
+                .batch_execute(&format!("alter table rollcall.{table} {fresh} trigger context_after_insert"))
                 .await?;
         }
         if table == "messages" {

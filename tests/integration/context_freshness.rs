@@ -115,7 +115,7 @@ impl SeededData {
         let category = ["identity", "preference", "general"][random.random_range(0..3)];
         let importance = [0.3, 0.6, 0.8, 0.9][random.random_range(0..4)];
         let some = |table: &str| {
-            format!("(select id from public.{table} where user_id = '{user}' order by random() limit 1)")
+            format!("(select id from rollcall.{table} where user_id = '{user}' order by random() limit 1)")
         };
         let (memory, unit, instruction, message) =
             (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
@@ -187,7 +187,7 @@ async fn run_copy_loop(
                 row(data.conversations[at]) + &row(data.conversations[USER_COUNT]),
             )
         };
-        let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
+        let sink = sql.copy_in(&format!("copy rollcall.{table} from stdin")).await.expect("copies");
         let mut sink = Box::pin(sink);
         sink.send(bytes::Bytes::from(rows)).await.expect("takes rows");
         // A conflict with another writer rolls back.
@@ -706,7 +706,7 @@ async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     db.wait_until(
         "storing waits for it",
         "select exists (select from pg_stat_activity where datname = current_database()
-               and query like '%keep_bundles%' and wait_event_type = 'Lock')",
+               and query like '%store_compiled_bundles%' and wait_event_type = 'Lock')",
         &[],
     )
     .await;
