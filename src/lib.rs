@@ -31,5 +31,6 @@ pub mod pg;
 pub mod presence;
 pub mod protocol;
 pub mod session;
+pub mod settings;
 pub mod telemetry;
 pub mod transport;

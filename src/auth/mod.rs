@@ -12,6 +12,7 @@ mod error;
 mod jwks;
 mod key;
 mod principal;
+mod settings;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -21,4 +22,5 @@ pub use channel_token::{ChannelTokenError, VerifiedChannelToken};
 pub use error::AuthError;
 pub use jwks::JwksError;
 pub use principal::{Permission, Principal, Role, UnknownRole};
-pub use verifier::{Verifier, VerifierError, VerifierSettings};
+pub use settings::VerifierSettings;
+pub use verifier::{Verifier, VerifierError};
