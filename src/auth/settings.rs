@@ -56,10 +56,9 @@ fn api_keys(text: &str) -> ParseResult<HashMap<Secret, Role>> {
     let mut keys = HashMap::new();
     for (index, entry) in comma_separated(text).enumerate() {
         let number = index + 1;
-        let (key, role) = entry
-            .rsplit_once(':')
-            .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| format!("must have the form key:role,key:role (entry {number} has not)"))?;
+        let (key, role) = entry.rsplit_once(':').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+            format!("must have the form key:role,key:role (got entry {number} without a role)")
+        })?;
         let role = match role.parse() {
             Ok(Role::Authenticated) => {
                 return Err(format!(

@@ -25,34 +25,94 @@ use crate::{
 #[command(next_help_heading = "Limits (0 disables)")]
 pub struct ChannelLimits {
     /// Open channel sockets on this node
-    #[arg(id = "realtime-max-connections", long = "realtime-max-connections", env = "REALTIME_MAX_CONNECTIONS", default_value = "20000", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-connections",
+        long = "realtime-max-connections",
+        env = "REALTIME_MAX_CONNECTIONS",
+        default_value = "20000",
+        value_parser = limit
+    )]
     pub connections: Limit,
     /// Channel joins per second on this node
-    #[arg(id = "realtime-max-joins-per-second", long = "realtime-max-joins-per-second", env = "REALTIME_MAX_JOINS_PER_SECOND", default_value = "10000", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-joins-per-second",
+        long = "realtime-max-joins-per-second",
+        env = "REALTIME_MAX_JOINS_PER_SECOND",
+        default_value = "10000",
+        value_parser = limit
+    )]
     pub joins_per_second: Limit,
     /// Channel messages per second on this node, sent and delivered
-    #[arg(id = "realtime-max-events-per-second", long = "realtime-max-events-per-second", env = "REALTIME_MAX_EVENTS_PER_SECOND", default_value = "0", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-events-per-second",
+        long = "realtime-max-events-per-second",
+        env = "REALTIME_MAX_EVENTS_PER_SECOND",
+        default_value = "0",
+        value_parser = limit
+    )]
     pub events_per_second: Limit,
     /// Channel messages per second sent by one socket
-    #[arg(id = "realtime-max-client-events-per-second", long = "realtime-max-client-events-per-second", env = "REALTIME_MAX_CLIENT_EVENTS_PER_SECOND", default_value = "20000", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-client-events-per-second",
+        long = "realtime-max-client-events-per-second",
+        env = "REALTIME_MAX_CLIENT_EVENTS_PER_SECOND",
+        default_value = "20000",
+        value_parser = limit
+    )]
     pub client_events_per_second: Limit,
     /// Bytes per second sent by one socket in its channels
-    #[arg(id = "realtime-max-client-bytes-per-second", long = "realtime-max-client-bytes-per-second", env = "REALTIME_MAX_CLIENT_BYTES_PER_SECOND", default_value = "20000000", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-client-bytes-per-second",
+        long = "realtime-max-client-bytes-per-second",
+        env = "REALTIME_MAX_CLIENT_BYTES_PER_SECOND",
+        default_value = "20000000",
+        value_parser = limit
+    )]
     pub client_bytes_per_second: Limit,
     /// Channels per socket
-    #[arg(id = "realtime-max-channels-per-client", long = "realtime-max-channels-per-client", env = "REALTIME_MAX_CHANNELS_PER_CLIENT", default_value = "100", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-channels-per-client",
+        long = "realtime-max-channels-per-client",
+        env = "REALTIME_MAX_CHANNELS_PER_CLIENT",
+        default_value = "100",
+        value_parser = limit
+    )]
     pub channels_per_client: Limit,
     /// Maximum size of a broadcast payload in kB (1000 bytes)
-    #[arg(id = "realtime-max-payload-kb", long = "realtime-max-payload-kb", env = "REALTIME_MAX_PAYLOAD_KB", default_value = "3000", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-payload-kb",
+        long = "realtime-max-payload-kb",
+        env = "REALTIME_MAX_PAYLOAD_KB",
+        default_value = "3000",
+        value_parser = limit
+    )]
     pub payload_kb: Limit,
     /// Presence pushes per channel and socket within REALTIME_PRESENCE_WINDOW_MS
-    #[arg(id = "realtime-presence-calls", long = "realtime-presence-calls", env = "REALTIME_PRESENCE_CALLS", default_value = "5", value_parser = limit)]
+    #[arg(
+        id = "realtime-presence-calls",
+        long = "realtime-presence-calls",
+        env = "REALTIME_PRESENCE_CALLS",
+        default_value = "5",
+        value_parser = limit
+    )]
     pub presence_calls: Limit,
     /// Window of REALTIME_PRESENCE_CALLS in milliseconds
-    #[arg(id = "realtime-presence-window-ms", long = "realtime-presence-window-ms", env = "REALTIME_PRESENCE_WINDOW_MS", default_value = "30000", value_parser = small_count::<u32>(1..=3_600_000))]
+    #[arg(
+        id = "realtime-presence-window-ms",
+        long = "realtime-presence-window-ms",
+        env = "REALTIME_PRESENCE_WINDOW_MS",
+        default_value = "30000",
+        value_parser = small_count::<u32>(1..=3_600_000)
+    )]
     pub presence_window_ms: u32,
     /// Presence pushes per second on this node
-    #[arg(id = "realtime-max-presence-events-per-second", long = "realtime-max-presence-events-per-second", env = "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND", default_value = "0", value_parser = limit)]
+    #[arg(
+        id = "realtime-max-presence-events-per-second",
+        long = "realtime-max-presence-events-per-second",
+        env = "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND",
+        default_value = "0",
+        value_parser = limit
+    )]
     pub presence_events_per_second: Limit,
 }
 

@@ -9,7 +9,14 @@ use crate::settings::boolean;
 #[command(next_help_heading = "Channels")]
 pub struct ChannelSettings {
     /// Reject joins of public channels
-    #[arg(id = "realtime-private-only", long = "realtime-private-only", env = "REALTIME_PRIVATE_ONLY", default_value = "false", action = ArgAction::Set, value_parser = boolean)]
+    #[arg(
+        id = "realtime-private-only",
+        long = "realtime-private-only",
+        env = "REALTIME_PRIVATE_ONLY",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
     pub private_only: bool,
     #[command(flatten)]
     pub postgres_changes: PostgresChangesSettings,

@@ -21,9 +21,10 @@ With an existing database:
   rollcall migrate                 apply migrations; serve does this too
   rollcall serve --host 0.0.0.0 --log-format json
 
-Every setting is a flag and an environment variable, also in .env: --port 5000
-is PORT=5000. rollcall --help lists all; see docs/configuration.md. A running server serves its API description at
-/docs and /openapi.json, and that of its sockets at /asyncapi.json.";
+Every setting is a flag, or a variable in the environment or in .env:
+--port 5000 is PORT=5000. rollcall --help lists all settings. A running server
+serves its API description at /docs and /openapi.json, and that of its sockets
+at /asyncapi.json.";
 const SERVE_HELP: &str = "\
 Examples:
   rollcall serve --seed            embedded PostgreSQL and demo data

@@ -80,24 +80,31 @@ fn render() -> String {
     page
 }
 
-/// The default; empty when there is none or the meaning states it.
+/// The declared default, or what the meaning says about it.
 fn default(arg: &Arg) -> String {
     match arg.get_default_values() {
         [text] if !arg.is_hide_default_value_set() && !text.is_empty() => {
             format!("`{}`", text.to_string_lossy())
         }
-        _ => String::new(),
+        _ => help(arg)
+            .split_once(" Default: ")
+            .map_or_else(|| "none".to_owned(), |(_, default)| default.to_owned()),
     }
 }
 
 /// What the parser accepts, in its own words: it says so when it rejects a control character.
 fn value(arg: &Arg) -> String {
-    let expectation = texts::parse(arg, "\u{7}").err().unwrap_or_default();
-    let expectation = expectation.split(" (got ").next().unwrap_or_default();
-    expectation.trim_start_matches("must be ").trim_start_matches("must ").replace('|', "\\|")
+    let Err(message) = texts::parse(arg, "\u{7}") else { return "text".to_owned() };
+    let expectation = message.split(" (got ").next().unwrap_or_default();
+    expectation.trim_start_matches("must be ").trim_start_matches("must have ").to_owned()
 }
 
 fn meaning(arg: &Arg) -> String {
-    let text = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    format!("{}.", text.replace(" | ", " \\| "))
+    let help = help(arg);
+    let meaning = help.split(" Default: ").next().unwrap_or_default();
+    format!("{}.", meaning.trim_end_matches('.'))
+}
+
+fn help(arg: &Arg) -> String {
+    arg.get_help().map(ToString::to_string).unwrap_or_default()
 }

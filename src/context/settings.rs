@@ -25,13 +25,33 @@ pub struct ContextSettings {
     #[command(flatten)]
     pub models: ModelSettings,
     /// Use the dynamic context engine unless a request says otherwise
-    #[arg(id = "use-dynamic-context", long = "use-dynamic-context", env = "USE_DYNAMIC_CONTEXT", default_value = "true", action = ArgAction::Set, value_parser = boolean)]
+    #[arg(
+        id = "use-dynamic-context",
+        long = "use-dynamic-context",
+        env = "USE_DYNAMIC_CONTEXT",
+        default_value = "true",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
     pub use_dynamic: bool,
     /// Use the simple context engine when the dynamic one fails
-    #[arg(id = "context-fallback", long = "context-fallback", env = "CONTEXT_FALLBACK", default_value = "true", action = ArgAction::Set, value_parser = boolean)]
+    #[arg(
+        id = "context-fallback",
+        long = "context-fallback",
+        env = "CONTEXT_FALLBACK",
+        default_value = "true",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
     pub fall_back_to_simple: bool,
     /// Interval between roll-ups of new units; 0 disables them
-    #[arg(id = "context-rollup-every", long = "context-rollup-every", env = "CONTEXT_ROLLUP_EVERY", default_value = "5m", value_parser = roll_up_interval)]
+    #[arg(
+        id = "context-rollup-every",
+        long = "context-rollup-every",
+        env = "CONTEXT_ROLLUP_EVERY",
+        default_value = "5m",
+        value_parser = roll_up_interval
+    )]
     pub roll_up_interval: Interval,
 }
 
@@ -60,7 +80,13 @@ pub struct ModelSettings {
     #[arg(id = "llm-model", long = "llm-model", env = "LLM_MODEL")]
     model: Option<String>,
     /// Maximum time without data from a provider
-    #[arg(id = "llm-timeout", long = "llm-timeout", env = "LLM_TIMEOUT", default_value = "60s", value_parser = duration_within(MIN_PROVIDER_TIMEOUT..=MAX_PROVIDER_TIMEOUT))]
+    #[arg(
+        id = "llm-timeout",
+        long = "llm-timeout",
+        env = "LLM_TIMEOUT",
+        default_value = "60s",
+        value_parser = duration_within(MIN_PROVIDER_TIMEOUT..=MAX_PROVIDER_TIMEOUT)
+    )]
     timeout: Duration,
     /// API key of the additional provider openai
     #[arg(long, env = "OPENAI_API_KEY")]
@@ -79,7 +105,12 @@ pub struct ModelSettings {
     #[arg(long, env = "EMBEDDINGS_MODEL", default_value = "text-embedding-3-small")]
     embeddings_model: String,
     /// Dimensions of the embeddings
-    #[arg(long, env = "EMBEDDINGS_DIMENSIONS", default_value = "1536", value_parser = small_count::<u16>(1..=MAX_DIMENSIONS))]
+    #[arg(
+        long,
+        env = "EMBEDDINGS_DIMENSIONS",
+        default_value = "1536",
+        value_parser = small_count::<u16>(1..=MAX_DIMENSIONS)
+    )]
     embeddings_dimensions: u16,
 }
 

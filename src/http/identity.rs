@@ -29,10 +29,23 @@ const DEVICE_ID_HEADER: HeaderName = HeaderName::from_static("x-device-id");
 #[command(next_help_heading = "Identity")]
 pub struct GatewayPolicy {
     /// Accept X-User-ID and X-Device-ID from trusted gateways
-    #[arg(id = "trust-gateway-headers", long = "trust-gateway-headers", env = "TRUST_GATEWAY_HEADERS", default_value = "false", action = ArgAction::Set, value_parser = boolean)]
+    #[arg(
+        id = "trust-gateway-headers",
+        long = "trust-gateway-headers",
+        env = "TRUST_GATEWAY_HEADERS",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
     pub trust: bool,
     /// Comma-separated networks of trusted gateways. The address of the direct peer counts, not a forwarding header
-    #[arg(id = "trusted-gateways", long = "trusted-gateways", env = "TRUSTED_GATEWAYS", default_value = "127.0.0.0/8,::1/128", value_parser = networks)]
+    #[arg(
+        id = "trusted-gateways",
+        long = "trusted-gateways",
+        env = "TRUSTED_GATEWAYS",
+        default_value = "127.0.0.0/8,::1/128",
+        value_parser = networks
+    )]
     pub networks: Networks,
 }
 

@@ -54,7 +54,14 @@ pub struct CorsSettings {
     pub origins: CorsOrigins,
     /// Allow browsers to send credentials; requires CORS_ORIGINS to list origins
     // With `CorsOrigins::Any`, the request's origin is echoed; `config` rejects the combination.
-    #[arg(id = "cors-credentials", long = "cors-credentials", env = "CORS_CREDENTIALS", default_value = "false", action = ArgAction::Set, value_parser = boolean)]
+    #[arg(
+        id = "cors-credentials",
+        long = "cors-credentials",
+        env = "CORS_CREDENTIALS",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
     pub credentials: bool,
 }
 

@@ -13,13 +13,16 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ConnId, Encodable, ReservedCommands, StateKey, Stats, TopicDelivery,
+    CloseReason, ConnId, Connection, ConnectionOptions, ConnectionSettings, Encodable, ReservedCommands,
+    StateKey, Stats, TopicDelivery,
+    connection::Socket,
+    frame::WireFrame,
     shard::{self, Command, Shard, ShardDelivery},
+    shard_context::ShardContext,
 };
 use crate::{
     model::Topic,
     settings::{defaults, small_count},
-    transport::{CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket, frame::WireFrame},
 };
 
 /// Settings of a hub.
@@ -27,7 +30,15 @@ use crate::{
 #[command(next_help_heading = "Server")]
 pub struct HubSettings {
     /// Number of hub shards (one task each). Default: one per core
-    #[arg(id = "hub-shards", long = "hub-shards", alias = "shards", env = "HUB_SHARDS", default_value_t = core_count(), hide_default_value = true, value_parser = small_count::<usize>(1..=ConnId::MAX_SHARDS as u64))]
+    #[arg(
+        id = "hub-shards",
+        long = "hub-shards",
+        alias = "shards",
+        env = "HUB_SHARDS",
+        default_value_t = core_count(),
+        hide_default_value = true,
+        value_parser = small_count::<usize>(1..=ConnId::MAX_SHARDS as u64)
+    )]
     pub shards: usize,
     /// Capacity of a shard's command queue; default 1,024. Senders wait while it is full.
     #[arg(skip = 1_024_usize)]

@@ -15,10 +15,21 @@ pub struct DatabaseSettings {
     #[arg(id = "database-url", long = "database-url", env = "DATABASE_URL", value_parser = database_url)]
     pub url: Option<Secret>,
     /// URL of the same database without a pooler, for LISTEN, replication and migrations. Default: DATABASE_URL
-    #[arg(id = "database-direct-url", long = "database-direct-url", env = "DATABASE_DIRECT_URL", value_parser = database_url)]
+    #[arg(
+        id = "database-direct-url",
+        long = "database-direct-url",
+        env = "DATABASE_DIRECT_URL",
+        value_parser = database_url
+    )]
     pub direct_url: Option<Secret>,
     /// Maximum connections in the pool
-    #[arg(id = "database-pool-size", long = "database-pool-size", env = "DATABASE_POOL_SIZE", default_value = "8", value_parser = small_count::<usize>(1..=1_000))]
+    #[arg(
+        id = "database-pool-size",
+        long = "database-pool-size",
+        env = "DATABASE_POOL_SIZE",
+        default_value = "8",
+        value_parser = small_count::<usize>(1..=1_000)
+    )]
     pub pool_size: usize,
 }
 

@@ -12,7 +12,6 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -24,6 +23,8 @@ use super::{
     writer::{WriteError, Writer},
 };
 use crate::{
+    backoff::jittered,
+    lifecycle::ErrorChain,
     model::{DeviceId, NodeId, UserId},
     pg::{
         Database, PgError,
@@ -56,14 +57,31 @@ const MAX_IDLE: Duration = Duration::from_secs(24 * 3_600);
 #[command(next_help_heading = "Timeouts")]
 pub struct DeviceTimeouts {
     /// Time between the close of a device's last socket and offline; 0 means immediately
-    #[arg(id = "disconnect-grace", long = "disconnect-grace", env = "DISCONNECT_GRACE", default_value = "5s", value_parser = duration_within(Duration::ZERO..=MAX_GRACE))]
+    #[arg(
+        id = "disconnect-grace",
+        long = "disconnect-grace",
+        env = "DISCONNECT_GRACE",
+        default_value = "5s",
+        value_parser = duration_within(Duration::ZERO..=MAX_GRACE)
+    )]
     pub grace: Duration,
     /// Time without activity after which a device is away
-    #[arg(long, env = "IDLE_AFTER", default_value = "5m", value_parser = duration_within(Duration::from_millis(1)..=MAX_IDLE))]
+    #[arg(
+        long,
+        env = "IDLE_AFTER",
+        default_value = "5m",
+        value_parser = duration_within(Duration::from_millis(1)..=MAX_IDLE)
+    )]
     pub idle_after: Duration,
     /// Validity of a node's lease, which the node renews three times within it; a node that does not renew it counts as
     /// dead
-    #[arg(id = "node-lease", long = "node-lease", env = "NODE_LEASE", default_value = "10s", value_parser = duration_within(MIN_LEASE..=MAX_GRACE))]
+    #[arg(
+        id = "node-lease",
+        long = "node-lease",
+        env = "NODE_LEASE",
+        default_value = "10s",
+        value_parser = duration_within(MIN_LEASE..=MAX_GRACE)
+    )]
     pub lease: Duration,
 }
 
@@ -304,7 +322,7 @@ impl DeviceTracker {
         let is_back =
             self.state.lock().devices.get(&key).is_some_and(|device_state| device_state.sockets > 0);
         if is_back && let Err(error) = self.connect(*user, device, true).await {
-            tracing::debug!(%error, "connect failed; the next lease renewal retries it");
+            tracing::debug!(error = %ErrorChain(&error), "connect failed; the next lease renewal retries it");
         }
     }
 
@@ -353,7 +371,7 @@ impl NodeLease {
         // After an outage, other nodes may be alive too and get one lease duration to renew before the first sweep.
         let mut sweeps_from = Instant::now() + self.devices.timeouts.lease;
         loop {
-            let pause = (self.devices.timeouts.lease / 3).mul_f64(rand::rng().random_range(0.8..1.0));
+            let pause = jittered(self.devices.timeouts.lease / 3, 0.8..1.0);
             select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -374,7 +392,7 @@ impl NodeLease {
                 }
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
-                    tracing::warn!(error = ?error, failing_ms = since.elapsed().as_millis(), "lease renewal failed");
+                    tracing::warn!(error = %ErrorChain(&error), failing_ms = since.elapsed().as_millis(), "lease renewal failed");
                 }
             }
         }
@@ -397,7 +415,7 @@ impl NodeLease {
         };
         let released = with_timeout(release).await;
         if let Err(error) = released {
-            tracing::warn!(error = ?error, "lease release failed; the lease expires by itself");
+            tracing::warn!(error = %ErrorChain(&error), "lease release failed; the lease expires by itself");
         }
     }
 
@@ -410,7 +428,7 @@ impl NodeLease {
         match swept {
             Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "sweep finished"),
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = ?error, "sweep failed"),
+            Err(error) => tracing::warn!(error = %ErrorChain(&error), "sweep failed"),
         }
     }
 }

@@ -12,7 +12,13 @@ pub struct LogConfig {
     #[arg(id = "log-filter", long = "log", env = "RUST_LOG", value_parser = log_filter)]
     pub filter: Option<String>,
     /// Format of log lines: pretty is text, json is one object per line
-    #[arg(id = "log-format", long = "log-format", env = "LOG_FORMAT", default_value = "pretty", value_parser = log_format)]
+    #[arg(
+        id = "log-format",
+        long = "log-format",
+        env = "LOG_FORMAT",
+        default_value = "pretty",
+        value_parser = log_format
+    )]
     pub format: LogFormat,
 }
 
@@ -31,16 +37,33 @@ pub enum LogFormat {
 pub struct TracesConfig {
     /// URL of a trace collector (OTLP over HTTP), such as http://127.0.0.1:4318; traces are sent to /v1/traces under it.
     /// Default: no traces
-    #[arg(id = "otlp-endpoint", long = "otlp-endpoint", env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = http_url)]
+    #[arg(
+        id = "otlp-endpoint",
+        long = "otlp-endpoint",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_parser = http_url
+    )]
     pub endpoint: Option<String>,
     /// Headers sent to the collector, such as its API key: name=value,name=value
-    #[arg(id = "otlp-headers", long = "otlp-headers", env = "OTEL_EXPORTER_OTLP_HEADERS", default_value = "", value_parser = headers)]
+    #[arg(
+        id = "otlp-headers",
+        long = "otlp-headers",
+        env = "OTEL_EXPORTER_OTLP_HEADERS",
+        default_value = "",
+        value_parser = headers
+    )]
     pub headers: Headers,
     /// Service name in traces
     #[arg(long, env = "OTEL_SERVICE_NAME", default_value = "rollcall")]
     pub service_name: String,
     /// Share of traces to keep when the caller has not decided
-    #[arg(id = "trace-ratio", long = "trace-ratio", env = "OTEL_TRACES_SAMPLER_ARG", default_value = "1", value_parser = ratio)]
+    #[arg(
+        id = "trace-ratio",
+        long = "trace-ratio",
+        env = "OTEL_TRACES_SAMPLER_ARG",
+        default_value = "1",
+        value_parser = ratio
+    )]
     pub sample_ratio: f64,
 }
 
