@@ -30,6 +30,7 @@ use crate::{
         Database, PgError,
         queries::{node, presence::Change},
     },
+    settings::duration_within,
 };
 
 /// Interval of checks for expired grace periods; the precision of [`DeviceTimeouts::grace`].
@@ -44,14 +45,43 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Devices per batch when connections are written again.
 const ASSERT_BATCH_SIZE: usize = 1_024;
 
+/// Maximum of a grace period and of a lease: a dead device must be offline within 30 s.
+const MAX_GRACE: Duration = Duration::from_secs(30);
+/// Minimum of a lease: with a shorter one, a slow database makes live nodes look dead.
+const MIN_LEASE: Duration = Duration::from_secs(1);
+/// Maximum time without activity before a device is away.
+const MAX_IDLE: Duration = Duration::from_secs(24 * 3_600);
+
 /// Timeouts of devices and the lease.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Timeouts")]
 pub struct DeviceTimeouts {
-    /// Time from the close of a device's last socket until it is offline.
+    /// Time between the close of a device's last socket and offline; 0 means immediately
+    #[arg(
+        id = "disconnect-grace",
+        long = "disconnect-grace",
+        env = "DISCONNECT_GRACE",
+        default_value = "5s",
+        value_parser = duration_within(Duration::ZERO..=MAX_GRACE)
+    )]
     pub grace: Duration,
-    /// Time from a device's last activity until it is idle.
+    /// Time without activity after which a device is away
+    #[arg(
+        long,
+        env = "IDLE_AFTER",
+        default_value = "5m",
+        value_parser = duration_within(Duration::from_millis(1)..=MAX_IDLE)
+    )]
     pub idle_after: Duration,
-    /// Time from a node's failure until its devices may be swept. The lease is renewed three times within it.
+    /// Validity of a node's lease, which the node renews three times within it; a node that does not renew it counts as
+    /// dead
+    #[arg(
+        id = "node-lease",
+        long = "node-lease",
+        env = "NODE_LEASE",
+        default_value = "10s",
+        value_parser = duration_within(MIN_LEASE..=MAX_GRACE)
+    )]
     pub lease: Duration,
 }
 

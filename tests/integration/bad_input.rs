@@ -361,7 +361,7 @@ async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
 async fn gateway_headers_are_ignored_unless_trusted(db: Arc<TestDatabase>) {
     let (plain, trusting) = (
         db.start_server().await,
-        db.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
+        db.start_server_with(|settings| settings.set("TRUST_GATEWAY_HEADERS", "true")).await,
     );
     let user = user_with_status(&db, &plain).await;
     let vouched =

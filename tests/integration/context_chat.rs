@@ -35,16 +35,16 @@ pub fn cases() -> Vec<TestCase> {
 async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.llm_base_url = Some(url);
-        settings.llm_model = Some("default-model".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.chat_requests_per_minute = Some("0".into());
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "default-model");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }
 
 async fn server_with_simple_engine(db: &TestDatabase) -> Arc<TestServer> {
-    db.start_server_with(|settings| settings.llm_provider = Some("echo".into())).await
+    db.start_server_with(|settings| settings.set("LLM_PROVIDER", "echo")).await
 }
 
 async fn create_conversation(node: &TestServer, user: &User) -> Uuid {
@@ -205,8 +205,8 @@ async fn the_simple_engine_answers_on_request_and_as_fallback(db: Arc<TestDataba
     );
     let strict = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.context_fallback = Some("false".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CONTEXT_FALLBACK", "false");
         })
         .await;
     strict
@@ -410,8 +410,8 @@ async fn chats_check_the_caller_and_name_invalid_fields(db: Arc<TestDatabase>) {
 async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.chat_requests_per_minute = Some("2".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CHAT_REQUESTS_PER_MINUTE", "2");
         })
         .await;
     let user = User::new();

@@ -35,10 +35,10 @@ async fn has_pgvector(db: &TestDatabase) -> bool {
 async fn server_with_embeddings(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.embeddings_base_url = Some(url);
-        settings.embeddings_dimensions = Some("4".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.context_requests_per_minute = Some("0".into());
+        settings.set("EMBEDDINGS_BASE_URL", url);
+        settings.set("EMBEDDINGS_DIMENSIONS", "4");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }

@@ -269,9 +269,9 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<Test
     // Two nodes whose workers compile stale bundles.
     let node = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.chat_requests_per_minute = Some("0".into());
-            settings.manage_requests_per_minute = Some("0".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
+            settings.set("MANAGE_REQUESTS_PER_MINUTE", "0");
         })
         .await;
     db.start_server().await;

@@ -21,10 +21,10 @@ pub fn cases() -> Vec<TestCase> {
 async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.llm_base_url = Some(url);
-        settings.llm_model = Some("default-model".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.context_requests_per_minute = Some("0".into());
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "default-model");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }

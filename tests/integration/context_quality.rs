@@ -119,7 +119,7 @@ fn reference_topic(text: &str) -> Option<&'static str> {
 }
 
 async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0")).await;
     let mut random = StdRng::seed_from_u64(1);
     let [mut topics, mut topics_original, mut entities, mut entities_original] = [Score::default(); 4];
     let [mut retrieval, mut retrieval_original, mut recall_at_ten] = [Score::default(); 3];

@@ -289,7 +289,7 @@ async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
 }
 
 async fn context_routes_check_the_owner_and_rate_limit(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "3")).await;
     let [user, other] = [User::new(), User::new()];
     let body = json!({"deviceId": "web", "localTime": "14:30"});
     for name in ["presence", "warmup", "rollup", "invalidate"] {

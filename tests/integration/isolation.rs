@@ -198,7 +198,7 @@ async fn claims_that_fail_a_policy_cast_affect_only_their_owner(db: Arc<TestData
 async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
     const USERS: usize = 12;
     const ROUNDS: usize = 25;
-    let node = db.start_server_with(|settings| settings.database_pool_size = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DATABASE_POOL_SIZE", "2")).await;
     let users: Vec<User> = (0..USERS).map(|_| User::new()).collect();
     for user in &users {
         node.post(user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);

@@ -78,7 +78,7 @@ async fn a_device_is_listed_and_disconnected_on_every_node(db: Arc<TestDatabase>
 }
 
 async fn a_disconnected_device_returns_with_a_new_socket(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "2s")).await;
     let user = User::new();
     let mut first = node.socket_with(&user, "&device_id=web").await;
     let status = |wanted: &str| {

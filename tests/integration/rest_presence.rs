@@ -173,7 +173,7 @@ async fn row_version(db: &TestDatabase, user: &User) -> (i64, String) {
 }
 
 async fn a_repeat_within_five_seconds_is_not_written_or_counted(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("PRESENCE_UPDATES_PER_MINUTE", "2")).await;
     let user = User::new();
     let body = json!({"status": "busy", "custom_status": "writing"});
     let first = node.post(&user, STATUS_PATH, body.clone()).await;
@@ -202,7 +202,7 @@ async fn a_status_changed_in_between_is_not_a_repeat(db: Arc<TestDatabase>) {
 }
 
 async fn the_eleventh_update_in_a_minute_returns_429(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = None).await;
+    let node = db.start_server_with(|settings| settings.set("PRESENCE_UPDATES_PER_MINUTE", "")).await;
     let (user, other) = (User::new(), User::new());
     for n in 0..10 {
         let body = json!({"status": "online", "custom_status": n.to_string()});

@@ -254,8 +254,7 @@ async fn a_device_socket_without_a_valid_token_gets_401(db: Arc<TestDatabase>) {
 async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) {
     let user = User::new();
     let headers = [("x-user-id", user.id.to_string()), ("x-device-id", "tv".to_owned())];
-    let trusting =
-        db.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await;
+    let trusting = db.start_server_with(|settings| settings.set("TRUST_GATEWAY_HEADERS", "true")).await;
     let mut socket = open_socket(trusting.address, "/ws", &headers).await.expect("the socket opens");
     let welcome = socket.next_message().await["payload"].take();
     assert_eq!((&welcome["user_id"], &welcome["device_id"]), (&json!(user.id), &json!("tv")));
@@ -265,8 +264,8 @@ async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) 
 
     let choosy = db
         .start_server_with(|settings| {
-            settings.trust_gateway_headers = Some("true".into());
-            settings.trusted_gateways = Some("10.0.0.0/8".into());
+            settings.set("TRUST_GATEWAY_HEADERS", "true");
+            settings.set("TRUSTED_GATEWAYS", "10.0.0.0/8");
         })
         .await;
     assert_refused(open_socket(choosy.address, "/ws", &headers).await, 401);
@@ -275,7 +274,7 @@ async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) 
 }
 
 async fn the_update_limit_is_shared_by_sockets_and_rest(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("4".into())).await;
+    let node = db.start_server_with(|settings| settings.set("PRESENCE_UPDATES_PER_MINUTE", "4")).await;
     let user = User::new();
     let (mut one, mut other, mut of_b) = (
         device_socket(&node, &user, "&device_id=1").await,
@@ -532,7 +531,7 @@ async fn context_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
 }
 
 async fn context_updates_are_rate_limited(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "2")).await;
     let mut socket = context_socket(&node, &User::new(), "").await;
     for path in ["/1", "/2", "/3"] {
         socket.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": path}))).await;
@@ -564,7 +563,7 @@ async fn a_context_socket_without_a_valid_token_closes_with_4001(db: Arc<TestDat
 }
 
 async fn the_second_port_serves_only_the_context_socket(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.ws_port = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("WS_PORT", "0")).await;
     let address = node.context_address.expect("a second port");
     assert_ne!(address, node.address);
     let user = User::new();

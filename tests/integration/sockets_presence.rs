@@ -182,7 +182,7 @@ async fn a_user_is_online_until_the_last_device_disconnects(db: Arc<TestDatabase
 }
 
 async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "2s")).await;
     let (viewer, subject) = (User::new(), User::new());
     db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
@@ -198,7 +198,7 @@ async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
 }
 
 async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "1s")).await;
     let (viewer, subject) = (User::new(), User::new());
     db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
@@ -227,7 +227,7 @@ async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>
 }
 
 async fn an_idle_user_is_away_until_the_next_activity(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.idle_after = Some("1s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("IDLE_AFTER", "1s")).await;
     let (viewer, subject) = (User::new(), User::new());
     db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;

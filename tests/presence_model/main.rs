@@ -70,11 +70,9 @@ fn env_number(variable: &str) -> Option<u64> {
 async fn run(cluster: Arc<Cluster>, cuts: bool, seed: u64, histories: u64) -> Result<(), Failed> {
     let db = TestDatabase::new(cluster).await;
     let unlimited = |settings: &mut rollcall::config::Settings| {
-        let none = || Some("0".to_owned());
-        settings.realtime_presence_calls = none();
-        settings.realtime_max_joins_per_second = none();
-        settings.realtime_max_events_per_second = none();
-        settings.realtime_max_connections = none();
+        for limit in ["PRESENCE_CALLS", "MAX_JOINS_PER_SECOND", "MAX_EVENTS_PER_SECOND", "MAX_CONNECTIONS"] {
+            settings.set(&format!("REALTIME_{limit}"), "0");
+        }
     };
     let nodes = Arc::new([db.start_server_with(unlimited).await, db.start_server_with(unlimited).await]);
     let cutter = cuts.then(|| cut_connections(db.clone()));

@@ -93,7 +93,7 @@ impl ContextEngine {
         if sources.units.is_empty() {
             return Ok(RollUpSummary::default());
         }
-        let hints = match self.settings.providers.default_model() {
+        let hints = match self.providers.default_model() {
             Some(model) => hints::request_hints(model, &sources.units).await,
             None => hints::Hints::default(),
         };
