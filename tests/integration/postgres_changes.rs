@@ -441,8 +441,6 @@ async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
 }
 
 #[testkit::test]
-=======
-#[testkit::test]
 async fn updates_omit_unchanged_values_that_exceed_the_limit(db: Arc<TestDatabase>) {
     db.execute(
         "create table public.toasted (a int, b text, n int, long text, other text, primary key (a, b));
@@ -471,7 +469,6 @@ async fn updates_omit_unchanged_values_that_exceed_the_limit(db: Arc<TestDatabas
     assert_eq!(lengths[2], (3, None, Some(0)));
 }
 
->>>>>>> main
 #[testkit::test]
 async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
