@@ -29,10 +29,8 @@ const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
 
 /// Limits of the request pool. A request that waits for a lock gives its connection back before other requests give up
 /// waiting for one.
-const REQUEST_LIMITS: StatementLimits = StatementLimits {
-    statement_timeout: CALLER_STATEMENT_TIMEOUT,
-    lock_timeout: Duration::from_millis(1_500),
-};
+const REQUEST_LIMITS: StatementLimits =
+    StatementLimits { statement_timeout: CALLER_STATEMENT_TIMEOUT, lock_timeout: Duration::from_secs(1) };
 /// Limits of the authorization pool. Probes set a shorter `statement_timeout`; this one bounds their preparation.
 const AUTHORIZATION_LIMITS: StatementLimits =
     StatementLimits { statement_timeout: Duration::from_secs(1), lock_timeout: Duration::ZERO };
@@ -148,24 +146,26 @@ impl Database {
         .await
     }
 
-    /// Waits for a share of the request pool if the statement has just waited in vain for a lock: such statements hold at
+    /// A connection for a request that runs this statement. Statements whose last run waited in vain for a lock hold at
     /// most half of the pool, so that a locked table does not stop requests for others.
-    pub(super) async fn enter_statement(
+    pub(super) async fn request_connection_for(
         &self,
         statement: &str,
-    ) -> Result<Option<SemaphorePermit<'_>>, PgError> {
-        if !self.blocked.statements.lock().contains(statement) {
-            return Ok(None);
+    ) -> Result<(Connection, Option<SemaphorePermit<'_>>), PgError> {
+        let mut permit = None;
+        loop {
+            let connection = self.request_connection().await?;
+            // It may have become known while this request waited for a connection.
+            if permit.is_some() || !self.blocked.statements.lock().contains(statement) {
+                return Ok((connection, permit));
+            }
+            drop(connection);
+            permit = session::within(POOL_TIMEOUT, async {
+                let stopping = |_| PgError::Unavailable("the server is shutting down".into());
+                self.blocked.connections.acquire().await.map(Some).map_err(stopping)
+            })
+            .await?;
         }
-        session::within(POOL_TIMEOUT, async {
-            self.blocked
-                .connections
-                .acquire()
-                .await
-                .map(Some)
-                .map_err(|_| PgError::Unavailable("the server is shutting down".into()))
-        })
-        .await
     }
 
     /// Records whether the statement waited in vain for a lock.

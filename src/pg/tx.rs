@@ -57,8 +57,7 @@ impl Database {
     ) -> Result<Vec<Row>, PgError> {
         let timeout_ms = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
-        let _permit = self.enter_statement(statement).await?;
-        let connection = self.request_connection().await?;
+        let (connection, _permit) = self.request_connection_for(statement).await?;
         let settings: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout_ms];
         let run = run_in_transaction(connection, &settings, statement, params, commit);
         let result = within(client_timeout(CALLER_STATEMENT_TIMEOUT), run).await;
