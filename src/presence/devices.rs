@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -369,21 +369,17 @@ impl NodeLease {
     }
 
     async fn renew(&self) -> Result<bool, PgError> {
-        let DeviceTracker { node, timeouts, .. } = &self.devices;
-        with_timeout(async {
-            node::renew_lease(&self.database.server_connection().await?, *node, timeouts.lease).await
-        })
-        .await
+        let (node, lease) = (self.devices.node, self.devices.timeouts.lease);
+        let renew = |connection| async move { node::renew_lease(&connection, node, lease).await };
+        self.database.within(LEASE_TIMEOUT, renew).await
     }
 
     /// Releases the lease. Devices connected to no other node go offline. Call it after the last write: a later connect
     /// would keep its device online without a socket.
     pub async fn release(&self) {
-        let DeviceTracker { node, timeouts, .. } = &self.devices;
-        let release = async {
-            node::release_lease(&self.database.server_connection().await?, *node, timeouts.grace).await
-        };
-        let released = with_timeout(release).await;
+        let (node, grace) = (self.devices.node, self.devices.timeouts.grace);
+        let release = |connection| async move { node::release_lease(&connection, node, grace).await };
+        let released = self.database.within(LEASE_TIMEOUT, release).await;
         if let Err(error) = released {
             tracing::warn!(error = %ErrorChain(&error), "lease release failed; the lease expires by itself");
         }
@@ -391,20 +387,11 @@ impl NodeLease {
 
     async fn sweep(&self) {
         let idle_after = self.devices.timeouts.idle_after;
-        let swept = with_timeout(async {
-            node::sweep(&self.database.server_connection().await?, idle_after, HEARTBEAT_TIMEOUT).await
-        })
-        .await;
-        match swept {
+        let sweep = |connection| async move { node::sweep(&connection, idle_after, HEARTBEAT_TIMEOUT).await };
+        match self.database.within(LEASE_TIMEOUT, sweep).await {
             Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "sweep finished"),
             Ok(_) => {}
             Err(error) => tracing::warn!(error = %ErrorChain(&error), "sweep failed"),
         }
     }
-}
-
-async fn with_timeout<T>(query: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(LEASE_TIMEOUT, query)
-        .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
 }

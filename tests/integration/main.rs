@@ -30,6 +30,7 @@ mod context_freshness;
 mod context_llm;
 mod context_quality;
 mod context_routes;
+mod database_faults;
 mod doctor;
 mod edge_function;
 mod faults;
@@ -148,6 +149,7 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         context_embeddings::cases(),
         context_llm::cases(),
         context_quality::cases(),
+        database_faults::cases(),
         invisible::cases(),
         isolation::cases(),
         operations::cases(),

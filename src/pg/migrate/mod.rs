@@ -21,6 +21,7 @@ use tracing::{debug, info};
 use crate::model::Secret;
 use crate::pg::Connector;
 use crate::pg::embedded::MINIMUM_MAJOR;
+use crate::pg::session::StatementLimits;
 use statement::Statement;
 
 pub use error::MigrateError;
@@ -110,7 +111,10 @@ async fn prepare_unbounded(
 }
 
 async fn connect(url: &Secret) -> Result<Client, MigrateError> {
-    Connector::new(url.expose())?.client("migrate").await.map_err(MigrateError::Connect)
+    Connector::new(url.expose())?
+        .client_with_limits("migrate", StatementLimits::NONE)
+        .await
+        .map_err(MigrateError::Connect)
 }
 
 impl DatabaseState {
