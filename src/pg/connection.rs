@@ -189,7 +189,7 @@ impl Connection {
             end?;
             Ok(rows)
         };
-        within(client_timeout(self.limits.statement_timeout), run).await
+        within(client_timeout(self.limits.statement_timeout), Box::pin(run)).await
     }
 
     /// Runs a statement that changes rows. `commit` is sent after its response: a write that was given up before never
@@ -206,7 +206,7 @@ impl Connection {
             end?;
             Ok(rows)
         };
-        within(client_timeout(self.limits.statement_timeout), run).await
+        within(client_timeout(self.limits.statement_timeout), Box::pin(run)).await
     }
 
     /// Runs a statement that returns exactly one row.
@@ -285,7 +285,7 @@ impl ParameterTypes {
         if let Some(types) = self.cache.lock().get(statement) {
             return Ok(types.clone());
         }
-        within(DESCRIBE_TIMEOUT, self.describe(statement)).await
+        within(DESCRIBE_TIMEOUT, Box::pin(self.describe(statement))).await
     }
 
     async fn describe(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {

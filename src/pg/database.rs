@@ -119,14 +119,15 @@ impl Database {
         W: Future<Output = Result<T, PgError>>,
     {
         let started = Instant::now();
-        session::within(limit, async {
+        let run = async {
             let client = self.server_pool.get().await?;
             let left = limit.saturating_sub(started.elapsed());
             let limits =
                 StatementLimits { statement_timeout: server_timeout(left), lock_timeout: Duration::ZERO };
             work(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false)).await
-        })
-        .await
+        };
+        // On the heap, because it contains the futures of the statements.
+        session::within(limit, Box::pin(run)).await
     }
 
     /// What a write needs beyond an answer. Takes at most `limit`.

@@ -60,7 +60,7 @@ impl Database {
         let (connection, _permit) = self.request_connection_for(statement).await?;
         let settings: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout_ms];
         let run = run_in_transaction(connection, &settings, statement, params, commit);
-        let result = within(client_timeout(CALLER_STATEMENT_TIMEOUT), run).await;
+        let result = within(client_timeout(CALLER_STATEMENT_TIMEOUT), Box::pin(run)).await;
         self.leave_statement(statement, &result);
         result
     }
@@ -76,14 +76,17 @@ impl Database {
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
         let connection = self.request_connection().await?;
         let role_settings: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout_ms];
-        within(client_timeout(CALLER_STATEMENT_TIMEOUT), async {
-            let act_as = connection.prepare(ACT_AS).await?;
-            let (begin, act) =
-                join!(connection.begin_transaction(), connection.query_prepared(&act_as, &role_settings));
-            begin?;
-            act?;
-            Ok(())
-        })
+        within(
+            client_timeout(CALLER_STATEMENT_TIMEOUT),
+            Box::pin(async {
+                let act_as = connection.prepare(ACT_AS).await?;
+                let (begin, act) =
+                    join!(connection.begin_transaction(), connection.query_prepared(&act_as, &role_settings));
+                begin?;
+                act?;
+                Ok(())
+            }),
+        )
         .await?;
         Ok(CallerTx(connection))
     }
@@ -104,7 +107,7 @@ impl Database {
         let connection = self.limited_server_connection(limits).await?;
         let settings: [&(dyn ToSql + Sync); 3] = [&"none", &"", &timeout_ms];
         let run = run_in_transaction(connection, &settings, statement, params, Commit::WithStatement);
-        within(client_timeout(limit), run).await
+        within(client_timeout(limit), Box::pin(run)).await
     }
 
     /// Runs one statement with the rights of the login role and a `statement_timeout`, then rolls back. Takes one round
@@ -120,22 +123,25 @@ impl Database {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let connection = self.authorization_connection().await?;
-        within(client_timeout(limit), async {
-            let statement = connection.prepare(statement).await?;
-            let set_timeout = format!("set local statement_timeout = {}", limit.as_millis());
-            // Not `try_join`: all responses must arrive before the connection is returned.
-            let (begin, set, rows, rollback) = join!(
-                connection.begin_transaction(),
-                connection.batch_execute(&set_timeout),
-                connection.query_prepared(&statement, params),
-                connection.end_transaction("rollback"),
-            );
-            begin?;
-            set?;
-            let rows = rows?;
-            rollback?;
-            Ok(rows)
-        })
+        within(
+            client_timeout(limit),
+            Box::pin(async {
+                let statement = connection.prepare(statement).await?;
+                let set_timeout = format!("set local statement_timeout = {}", limit.as_millis());
+                // Not `try_join`: all responses must arrive before the connection is returned.
+                let (begin, set, rows, rollback) = join!(
+                    connection.begin_transaction(),
+                    connection.batch_execute(&set_timeout),
+                    connection.query_prepared(&statement, params),
+                    connection.end_transaction("rollback"),
+                );
+                begin?;
+                set?;
+                let rows = rows?;
+                rollback?;
+                Ok(rows)
+            }),
+        )
         .await
     }
 }
@@ -156,9 +162,10 @@ pub struct CallerTx(Connection);
 impl CallerTx {
     /// Runs one statement as the caller. After an error the transaction cannot be used.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
-        within(client_timeout(CALLER_STATEMENT_TIMEOUT), async {
-            self.0.query_prepared(&self.0.prepare(statement).await?, params).await
-        })
+        within(
+            client_timeout(CALLER_STATEMENT_TIMEOUT),
+            Box::pin(async { self.0.query_prepared(&self.0.prepare(statement).await?, params).await }),
+        )
         .await
     }
 
