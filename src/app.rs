@@ -41,7 +41,7 @@ use crate::{
     lifecycle::{Shutdown, TaskFailure, Tasks},
     limits::RateLimiter,
     model::{NodeId, Secret},
-    pg::{Database, listener},
+    pg::{Database, Writability, listener},
     presence::{
         PresenceService,
         channel_users::ChannelUsers,
@@ -58,6 +58,8 @@ use crate::{
 
 /// Maximum time that startup waits for the channel state of the other nodes.
 const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout of the database's health check, below that of all health checks.
+const WRITABLE_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// Maximum time that background tasks may take to end after the soft stop.
 const TASK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -356,7 +358,7 @@ async fn infallible(task: impl Future<Output = ()>) -> Result<(), std::convert::
     Ok(())
 }
 
-/// Health check: the database responds.
+/// Health check: the database responds and accepts writes.
 struct DatabaseCheck(Database);
 
 impl HealthCheck for DatabaseCheck {
@@ -366,9 +368,10 @@ impl HealthCheck for DatabaseCheck {
 
     fn check(&self) -> BoxFuture<'_, CheckResult> {
         async {
-            let query = async { self.0.server_connection().await?.batch_execute("").await };
-            match query.await {
-                Ok(()) => CheckResult::healthy(),
+            match self.0.is_writable(WRITABLE_TIMEOUT).await {
+                Ok(Writability::Writable) => CheckResult::healthy(),
+                Ok(Writability::Standby) => CheckResult::unhealthy("read-only: the server is a standby"),
+                Ok(Writability::ReadOnly) => CheckResult::unhealthy("read-only"),
                 Err(_) => CheckResult::unhealthy("unreachable"),
             }
         }

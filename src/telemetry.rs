@@ -89,6 +89,9 @@ pub mod metric {
     pub const POSTGRES_CHANGES_SUBSCRIPTIONS: &str = "rollcall_postgres_changes_subscriptions";
     /// Histogram: row changes per delivery pass.
     pub const POSTGRES_CHANGES_BATCH_SIZE: &str = "rollcall_postgres_changes_batch_size";
+    /// Counter: database connections closed instead of reused, by `cause`: interrupted (a statement was given up) or
+    /// unusable.
+    pub const DATABASE_CONNECTIONS_DISCARDED: &str = "rollcall_database_connections_discarded_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.

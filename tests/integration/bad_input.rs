@@ -161,8 +161,9 @@ async fn sql_in_text_fields_is_stored_as_text(db: Arc<TestDatabase>) {
             (&set["custom_status"], &set["activity"], &set["current_page"]),
             (&json!(text), &json!(text), &json!(text))
         );
-        let kept =
-            db.query_row("select count(*) from rollcall.presence_devices where device_id = $1", &[&text]).await;
+        let kept = db
+            .query_row("select count(*) from rollcall.presence_devices where device_id = $1", &[&text])
+            .await;
         assert_eq!(kept.get::<_, i64>(0), 1, "{text}");
         node.post(&user, STATUS_PATH, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
     }

@@ -394,7 +394,9 @@ async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDa
 async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase>) {
     let admin = testkit::cluster::connect(&db.admin_url()).await;
     admin
-        .batch_execute("drop event trigger rollcall_authorization_watch; drop event trigger rollcall_policy_watch")
+        .batch_execute(
+            "drop event trigger rollcall_authorization_watch; drop event trigger rollcall_policy_watch",
+        )
         .await
         .expect("dropped");
     db.execute(MEMBERS, &[]).await;

@@ -73,11 +73,20 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     if !can_compare {
         let nothing = retrieved_context(&node, &user, conversation, "my car").await;
         assert_eq!(nothing, "", "only words are used");
-        assert!(db.query_row("select to_regclass('rollcall_internal.vectors') is null", &[]).await.get::<_, bool>(0));
+        assert!(
+            db.query_row("select to_regclass('rollcall_internal.vectors') is null", &[])
+                .await
+                .get::<_, bool>(0)
+        );
         return;
     }
 
-    db.wait_until("the vector table exists", "select to_regclass('rollcall_internal.vectors') is not null", &[]).await;
+    db.wait_until(
+        "the vector table exists",
+        "select to_regclass('rollcall_internal.vectors') is not null",
+        &[],
+    )
+    .await;
     db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = retrieved_context(&node, &user, conversation, "my car").await;
     assert!(by_meaning.contains("automobile") && by_meaning.contains("vehicle"), "{by_meaning}");
@@ -124,11 +133,16 @@ async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<Tes
         let node = server_with_embeddings(&db, &model).await;
         if can_compare {
             let tried = "select exists (select from rollcall_internal.vectors where attempts > 0)";
-            db.wait_until("vectors are requested", "select to_regclass('rollcall_internal.vectors') is not null", &[])
-                .await;
+            db.wait_until(
+                "vectors are requested",
+                "select to_regclass('rollcall_internal.vectors') is not null",
+                &[],
+            )
+            .await;
             db.wait_until("it was tried", tried, &[]).await;
-            let none =
-                db.query_row("select count(*) from rollcall_internal.vectors where vector is not null", &[]).await;
+            let none = db
+                .query_row("select count(*) from rollcall_internal.vectors where vector is not null", &[])
+                .await;
             assert_eq!(none.get::<_, i64>(0), 0, "{behavior:?}: no vector is stored");
         }
         assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{behavior:?}");

@@ -404,7 +404,10 @@ async fn compile_all(db: &TestDatabase, data: &SeededData, at: usize) {
 async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
     let rows = db
         .sql
-        .query("select bundle_type::text, user_id from rollcall.context_bundles where dirty order by 1, 2", &[])
+        .query(
+            "select bundle_type::text, user_id from rollcall.context_bundles where dirty order by 1, 2",
+            &[],
+        )
         .await;
     let name =
         |user: Uuid| data.users.iter().position(|other| *other == user).expect("belongs to the test data");
@@ -486,7 +489,10 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
             "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
             &["conversation 0", "topic 0"],
         ),
-        ("update rollcall.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
+        (
+            "update rollcall.topic_profiles set label = 'Rust' where id = $rust",
+            &["conversation 0", "topic 0"],
+        ),
         ("update rollcall.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
         ("update rollcall.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
         ("update rollcall.conversations set last_message_at = now() where id = $own", &[]),
@@ -668,13 +674,22 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
         assert_eq!((reads, fresh), (expected, 0), "user {at}");
     }
     // The stale flags follow, and newly compiled bundles count as fresh.
-    db.execute("select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()", &[]).await;
+    db.execute(
+        "select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()",
+        &[],
+    )
+    .await;
     assert_eq!(dirty_bundles(&db, &data).await.len(), 7 * USER_COUNT);
     for (at, reader) in readers.iter().enumerate() {
         compile_all(&db, &data, at).await;
         assert_eq!(reads_text(reader, &data.bundle_subjects(at), "heist").await, (at == 0, 7));
     }
-    let settled = db.query_row("select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()", &[]).await;
+    let settled = db
+        .query_row(
+            "select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()",
+            &[],
+        )
+        .await;
     assert_eq!(settled.get::<_, i64>(0), 0, "they are recorded once");
 }
 

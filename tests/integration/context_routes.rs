@@ -260,7 +260,8 @@ async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
     assert_eq!(shown["data"]["messages"][0]["content"], "How long does sourdough rise?");
 
     // The compiled bundle is stored, and its uses are counted.
-    let kept = "select count(*) = 1 from rollcall.context_bundles where user_id = $u and bundle_type = 'topic'";
+    let kept =
+        "select count(*) = 1 from rollcall.context_bundles where user_id = $u and bundle_type = 'topic'";
     db.wait_until("the bundle is stored", kept, &[("u", user.id)]).await;
     for _ in 0..2 {
         node.get(&user, &path).await.expect_status(200);

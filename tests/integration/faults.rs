@@ -228,7 +228,10 @@ async fn an_immediate_postgres_restart_keeps_acknowledged_writes(_: Arc<TestData
             }
         };
         let kept = hand
-            .query_one("select custom_status from rollcall.presence_choices where user_id = $1", &[&subject.id])
+            .query_one(
+                "select custom_status from rollcall.presence_choices where user_id = $1",
+                &[&subject.id],
+            )
             .await;
         assert_eq!(kept.expect("the row").get::<_, &str>(0), mark);
         // The socket stayed open and receives changes again.
@@ -423,8 +426,7 @@ async fn a_killed_process_leaves_no_user_online_and_loses_no_acknowledged_write(
     let limit = Duration::from_secs(30);
     socket.wait_until_within(limit, "offline", |socket| socket.shows_offline(subject.id)).await;
     // The offline presence does not show it, but the acknowledged choice is stored.
-    let kept =
-        "select chosen = 'dnd' and custom_status = 'written' from rollcall.presence_choices where user_id = $1";
+    let kept = "select chosen = 'dnd' and custom_status = 'written' from rollcall.presence_choices where user_id = $1";
     assert!(db.query_row(kept, &[&subject.id]).await.get::<_, bool>(0));
     watcher.stop().await.expect("a graceful stop on SIGTERM");
     socket.expect_close(1001).await;

@@ -130,7 +130,8 @@ async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
         )
         .await;
     phone.close().await;
-    db.execute("delete from rollcall.presence_devices where user_id = $h and device_id = 'phone'", &ids).await;
+    db.execute("delete from rollcall.presence_devices where user_id = $h and device_id = 'phone'", &ids)
+        .await;
 
     let [of_gone, of_hidden] = received_frames(&mut socket, [gone.id, hidden.id]).await;
     assert_eq!((of_gone.len(), of_hidden.len()), (0, 0), "{of_hidden:?}");

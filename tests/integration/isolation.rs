@@ -259,7 +259,7 @@ async fn an_abandoned_connection_is_not_reused(db: Arc<TestDatabase>) {
         let row = connection.query_one(identity, &[]).await.expect("not in a failed transaction");
         assert_eq!(
             (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, &str>(2)),
-            ("postgres", "", "0")
+            ("postgres", "", "15s")
         );
         held.push(connection);
     }

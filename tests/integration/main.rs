@@ -25,6 +25,7 @@ mod context_freshness;
 mod context_llm;
 mod context_quality;
 mod context_routes;
+mod database_faults;
 mod doctor;
 mod edge_function;
 mod faults;

@@ -135,8 +135,9 @@ async fn two_sockets_of_one_device_are_one_device(db: Arc<TestDatabase>) {
     watching.expect_no_message(QUIET_PERIOD).await;
     first.close().await;
     watching.expect_no_message(QUIET_PERIOD).await;
-    let devices =
-        db.query_row("select count(*) from rollcall.presence_devices where user_id = $1", &[&subject.id]).await;
+    let devices = db
+        .query_row("select count(*) from rollcall.presence_devices where user_id = $1", &[&subject.id])
+        .await;
     assert_eq!(devices.get::<_, i64>(0), 1);
     second.close().await;
     watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;

@@ -82,7 +82,10 @@ async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("update rollcall.presence_devices set status = 'away' where user_id = $s", Shows("away", "away")),
+            (
+                "update rollcall.presence_devices set status = 'away' where user_id = $s",
+                Shows("away", "away"),
+            ),
             ("insert into rollcall.presence_devices (user_id, device_id) values ($s, 'second')", ONLINE),
             (
                 "update rollcall.presence_devices set activity = 'a game' where device_id = 'second'",
@@ -93,7 +96,10 @@ async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
                 HasField("current_page"),
             ),
             ("update rollcall.presence_devices set idle_since = now()", Shows("away", "away")),
-            ("update rollcall.presence_devices set idle_since = null, activity = null", LacksField("activity")),
+            (
+                "update rollcall.presence_devices set idle_since = null, activity = null",
+                LacksField("activity"),
+            ),
             ("delete from rollcall.presence_devices where device_id = 'second'", Shows("away", "away")),
             ("update rollcall.presence_devices set status = 'offline'", ShownOffline),
             ("update rollcall.presence_devices set status = 'online'", ONLINE),
@@ -213,7 +219,10 @@ async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("insert into rollcall.presence_choices (user_id, chosen) values ($s, 'invisible')", ShownOffline),
+            (
+                "insert into rollcall.presence_choices (user_id, chosen) values ($s, 'invisible')",
+                ShownOffline,
+            ),
             (
                 "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($s, $v)",
                 Shows("online", "invisible"),
@@ -267,8 +276,7 @@ async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
-    const DEFAULT_POLICY: &str =
-        r#""viewers read the face shown to them" on rollcall.user_presence"#;
+    const DEFAULT_POLICY: &str = r#""viewers read the face shown to them" on rollcall.user_presence"#;
     run_script(&db, &[
         ("select", Hidden),
         ("create policy everyone on rollcall.user_presence for select to authenticated using (face = 'public')", ONLINE),

@@ -136,7 +136,10 @@ async fn non_participants_cannot_type_or_see_typing(db: Arc<TestDatabase>) {
         node.post(&conversation.typist, "/api/conversations/bob/typing", json!({"is_typing": true})).await;
     nowhere.expect_error(400, "INVALID_REQUEST");
     conversation.socket.expect_no_message(Duration::from_millis(300)).await;
-    assert_eq!(db.query_row("select count(*) from rollcall.typing_indicators", &[]).await.get::<_, i64>(0), 0);
+    assert_eq!(
+        db.query_row("select count(*) from rollcall.typing_indicators", &[]).await.get::<_, i64>(0),
+        0
+    );
 }
 
 #[testkit::test]

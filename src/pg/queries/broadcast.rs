@@ -18,7 +18,7 @@ use crate::{
 /// See [`Database::query_as`].
 pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId]) -> Result<i64, PgError> {
     let rows = database
-        .query_as(
+        .write_as(
             &Principal::with_role(Role::ServiceRole),
             include_str!("../../../sql/broadcast/send.sql"),
             &[&event.category.as_str(), &event.event, &recipients, &event.payload.get()],
