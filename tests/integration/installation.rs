@@ -8,13 +8,12 @@ use rollcall::{
     pg::migrate::{MigrateError, MigrationTarget, Sources, prepare, remove},
 };
 use serde_json::json;
-use tokio_postgres::Client;
-
 use testkit::{
     cluster::{Cluster, connect},
-    harness::{TestDatabase, TestServer, User, service_user},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
     phoenix::{SerializerVersion, broadcast},
 };
+use tokio_postgres::Client;
 
 /// An application with tables and types under names that Rollcall uses too, and unqualified names in its functions.
 const APPLICATION: &str = include_str!("installation.sql");
@@ -125,7 +124,7 @@ async fn serve(app: &Application) {
     let audited = format!("select count(*) from public.audit where user_id = '{}'", member.id);
     let started = std::time::Instant::now();
     while app.count(&audited).await == 0 {
-        assert!(started.elapsed() < crate::harness::WAIT_TIMEOUT, "the trigger did not fire");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the trigger did not fire");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     node.stop().await.expect("stops");
