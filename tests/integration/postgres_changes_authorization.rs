@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use testkit::harness::TestDatabase;
+use testkit::harness::{TestDatabase, principal};
 use uuid::Uuid;
 
-use crate::changes_harness::{ChangesHarness, TODOS, all_changes_of, principal};
+use crate::changes_harness::{ChangesHarness, TODOS, all_changes_of};
 
 #[testkit::test]
 async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDatabase>) {

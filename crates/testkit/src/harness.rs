@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use rollcall::{
     app::{Environment, Server},
     auth::token,
+    channels::ChannelPrincipal,
     clock::SystemClock,
     config::{Config, Settings},
     lifecycle::{Shutdown, TaskFailure},
@@ -167,6 +168,15 @@ impl TestDatabase {
     }
 }
 
+/// Waits until the condition holds.
+pub async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "not within {WAIT_TIMEOUT:?}: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
 fn with_ids(statements: &str, ids: &[(&str, Uuid)]) -> String {
     ids.iter()
         .fold(statements.to_owned(), |text, (name, id)| text.replace(&format!("${name}"), &format!("'{id}'")))
@@ -218,6 +228,18 @@ impl User {
 /// The backend with role `service_role`.
 pub fn service_user() -> User {
     User { id: Uuid::nil(), token: mint_token(&json!({"role": "service_role", "exp": unix_time_in(3_600)})) }
+}
+
+/// Builds the principal of a role and user.
+pub fn principal(role: &str, sub: Option<Uuid>) -> Arc<ChannelPrincipal> {
+    let claims = json!({"role": role, "sub": sub}).to_string();
+    Arc::new(ChannelPrincipal {
+        role: role.into(),
+        claims: claims.into(),
+        sub: sub.map(|sub| sub.to_string().into()),
+        headers: "{}".into(),
+        expires_at: jiff::Timestamp::MAX,
+    })
 }
 
 /// Signs claims with the servers' secret.
