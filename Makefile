@@ -28,7 +28,7 @@ check: ## Check format and lints, quickly
 	@tests/run format lint
 
 fmt: ## Format the code
-	@cargo fmt
+	@cargo fmt --all
 
 schema: ## Generate the baseline migration from supabase/schemas
 	@supabase/generate

@@ -1,5 +1,5 @@
--- Puts the trigger on realtime.messages that tells nodes of new rows, if it is not there. One row: whether it is there now.
--- On Supabase the table is Supabase's: there it is the operator who decides, and doctor gives the statements.
+-- Creates the trigger on realtime.messages that notifies nodes of new rows, if it is missing. One row: whether it exists.
+-- On Supabase the table belongs to Supabase: there the operator decides, and doctor shows the statements.
 select case
   when exists (select from pg_roles where rolname = 'supabase_auth_admin') then exists (
     select from pg_trigger

@@ -1,12 +1,11 @@
--- What a node must know to tell its viewers of changes, all of one snapshot: the snapshot itself, every change of
--- visibility that it holds and the earlier one did not, and the faces of some users.
--- $4 and $5 conversation uuid[] and user uuid[]: pairs of who may be typing where.
--- $1 users uuid[], $2 the earlier snapshot as text (null: report no changes of visibility), $3 whether to compare
--- policies by fingerprint, because no event trigger tells of them.
--- Returns one row of kind `snapshot`, one of kind `void` a change of visibility, one of kind `face` a face, one of kind
--- `typing` a pair, with the participants as `viewers` and as version when typing was last said, in microseconds: null
--- where the user does not type.
--- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the voids beside it.
+-- What a node needs to notify its viewers of changes, in one snapshot: the snapshot itself, every change of visibility that it
+-- includes and the earlier one did not, and the faces of some users.
+-- $1 users uuid[], $2 the earlier snapshot as text (null: no changes of visibility), $3 whether to compare policies by
+-- fingerprint, because no event trigger notifies of them, $4 and $5 conversations and users uuid[]: pairs that may be typing.
+-- Returns one row of kind `snapshot`, one of kind `void` per change of visibility, one of kind `face` per face, one of kind
+-- `typing` per pair, with the participants as `viewers` and the time of the last notification in microseconds as version:
+-- null where the user is not typing.
+-- Relies on visibility_log_xid and user_presence_pkey. Guarantee: a face is never newer than the changes beside it.
 select
   'snapshot' as kind, pg_current_snapshot()::text as snapshot,
   case when $3::boolean then rollcall_internal.policy_fingerprint() end as version,

@@ -13,26 +13,12 @@ use rollcall::{
     model::{NodeId, Topic},
     pg::{Database, listener, queries::node},
 };
+use testkit::harness::{TestDatabase, WAIT_TIMEOUT};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::{
-    TestCase, cases,
-    harness::{TestDatabase, WAIT_TIMEOUT},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        messages_reach_other_nodes_in_order,
-        a_single_node_writes_no_bus_rows,
-        peers_know_a_starting_node_before_it_is_ready,
-        a_lost_connection_loses_only_messages_sent_meanwhile,
-        old_bus_rows_are_deleted,
-    ]
-}
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -100,6 +86,7 @@ impl Drop for BusNode {
     }
 }
 
+#[testkit::test]
 async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
     let stops = [BusNode::open(&db).await, BusNode::open(&db).await, BusNode::open(&db).await];
     let sent: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
@@ -123,6 +110,7 @@ async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
     assert!(stops[1].received.0.lock().iter().all(|message| message.topic == Topic::private("lobby")));
 }
 
+#[testkit::test]
 async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
     let stop = BusNode::open(&db).await;
     (0..100).for_each(|_| stop.publish("anybody?"));
@@ -130,11 +118,15 @@ async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
     stop.publish("hello");
     assert_eq!(other.wait_for_messages(1).await, ["hello"]);
     let row = db
-        .query_row("select count(*), (select last_value from rollcall_internal.bus_id) from rollcall_internal.bus", &[])
+        .query_row(
+            "select count(*), (select last_value from rollcall_internal.bus_id) from rollcall_internal.bus",
+            &[],
+        )
         .await;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
 
+#[testkit::test]
 async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
     let mut stops = vec![BusNode::open(&db).await];
     for _ in 0..4 {
@@ -145,6 +137,7 @@ async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn a_lost_connection_loses_only_messages_sent_meanwhile(db: Arc<TestDatabase>) {
     let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
     db.execute(
@@ -169,25 +162,27 @@ async fn a_lost_connection_loses_only_messages_sent_meanwhile(db: Arc<TestDataba
     assert_eq!(good, 1);
 }
 
+#[testkit::test]
 async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
     let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
     here.publish("soon forgotten");
     there.wait_for_messages(1).await;
     assert_ne!(here.node, there.node);
     // As if published two periods ago; old rows are deleted in the first half of a period.
-    let put =
-        "insert into rollcall_internal.bus (slot, payload) values ((rollcall_internal.bus_slot() + 1) % 3, '') returning id";
+    let put = "insert into rollcall_internal.bus (slot, payload) values ((rollcall_internal.bus_slot() + 1) % 3, '') returning id";
     let started = Instant::now();
     loop {
         let id: i64 = db.query_row(put, &[]).await.get(0);
         let emptied: bool = db.query_row("select rollcall_internal.purge_bus()", &[]).await.get(0);
-        let left: i64 = db.query_row("select count(*) from rollcall_internal.bus where id = $1", &[&id]).await.get(0);
+        let left: i64 =
+            db.query_row("select count(*) from rollcall_internal.bus where id = $1", &[&id]).await.get(0);
         if emptied && left == 0 {
             break;
         }
         assert!(started.elapsed() < WAIT_TIMEOUT * 3, "old rows are deleted");
         sleep(Duration::from_millis(100)).await;
     }
-    let kept: i64 = db.query_row("select count(*) from rollcall_internal.bus where payload <> ''", &[]).await.get(0);
+    let kept: i64 =
+        db.query_row("select count(*) from rollcall_internal.bus where payload <> ''", &[]).await.get(0);
     assert_eq!(kept, 1, "recent rows stay");
 }

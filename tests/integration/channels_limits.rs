@@ -5,22 +5,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{TestDatabase, TestServer},
     phoenix::{PhoenixClient, QUIET_PERIOD, SerializerVersion, anon_key},
 };
 
 const TOPIC: &str = "realtime:room";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        exceeding_the_byte_limit_closes_the_channel,
-        joins_over_the_rate_limit_are_rejected_without_a_close,
-        exceeding_the_shared_presence_limit_closes_the_next_pushing_channel,
-    ]
-}
 
 async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) -> PhoenixClient {
     let mut socket = node.channel_client(vsn).await;
@@ -32,10 +22,10 @@ async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) ->
 /// push exceeds it, or the tenth if a period ends in between.
 const MAX_CONNECTIONS: i32 = 10;
 
+#[testkit::test]
 async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
-    let node = db
-        .start_server_with(|settings| settings.realtime_max_client_bytes_per_second = Some("10000".into()))
-        .await;
+    let node =
+        db.start_server_with(|settings| settings.set("REALTIME_MAX_CLIENT_BYTES_PER_SECOND", "10000")).await;
     for vsn in SerializerVersion::BOTH {
         let mut listener = join_topic(&node, vsn, json!({})).await;
         let mut sender = join_topic(&node, vsn, json!({})).await;
@@ -56,9 +46,9 @@ async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestDatabase>) {
-    let node =
-        db.start_server_with(|settings| settings.realtime_max_joins_per_second = Some("1".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_JOINS_PER_SECOND", "1")).await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let mut joins = 0;
     let refused = loop {
@@ -81,11 +71,12 @@ async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestData
     assert_eq!((refused.status, &refused.body["error"]), (429, &json!("Too many joins per second")));
 }
 
+#[testkit::test]
 async fn exceeding_the_shared_presence_limit_closes_the_next_pushing_channel(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| {
-            settings.realtime_max_presence_events_per_second = Some("1".into());
-            settings.realtime_presence_calls = Some("0".into());
+            settings.set("REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND", "1");
+            settings.set("REALTIME_PRESENCE_CALLS", "0");
         })
         .await;
     let presence = json!({"presence": {"enabled": true}});

@@ -5,21 +5,12 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     cluster::connect,
     fake_llm::{EmbeddingBehavior, FakeLlm},
     harness::{TestDatabase, TestServer, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        retrieval_uses_vectors_with_pgvector_and_words_without,
-        retrieval_falls_back_to_words_when_the_embeddings_api_fails,
-    ]
-}
+use uuid::Uuid;
 
 /// Returns whether pgvector is available, and creates the extension as an operator would.
 async fn has_pgvector(db: &TestDatabase) -> bool {
@@ -35,10 +26,10 @@ async fn has_pgvector(db: &TestDatabase) -> bool {
 async fn server_with_embeddings(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.embeddings_base_url = Some(url);
-        settings.embeddings_dimensions = Some("4".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.context_requests_per_minute = Some("0".into());
+        settings.set("EMBEDDINGS_BASE_URL", url);
+        settings.set("EMBEDDINGS_DIMENSIONS", "4");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }
@@ -71,6 +62,7 @@ async fn retrieved_context(node: &TestServer, user: &User, conversation: Uuid, m
 const ALL_HAVE_VECTORS: &str =
     "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall_internal.vectors";
 
+#[testkit::test]
 async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestDatabase>) {
     let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;
@@ -81,11 +73,20 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     if !can_compare {
         let nothing = retrieved_context(&node, &user, conversation, "my car").await;
         assert_eq!(nothing, "", "only words are used");
-        assert!(db.query_row("select to_regclass('rollcall_internal.vectors') is null", &[]).await.get::<_, bool>(0));
+        assert!(
+            db.query_row("select to_regclass('rollcall_internal.vectors') is null", &[])
+                .await
+                .get::<_, bool>(0)
+        );
         return;
     }
 
-    db.wait_until("the vector table exists", "select to_regclass('rollcall_internal.vectors') is not null", &[]).await;
+    db.wait_until(
+        "the vector table exists",
+        "select to_regclass('rollcall_internal.vectors') is not null",
+        &[],
+    )
+    .await;
     db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = retrieved_context(&node, &user, conversation, "my car").await;
     assert!(by_meaning.contains("automobile") && by_meaning.contains("vehicle"), "{by_meaning}");
@@ -122,6 +123,7 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (2, 2));
 }
 
+#[testkit::test]
 async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<TestDatabase>) {
     let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;
@@ -131,11 +133,16 @@ async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<Tes
         let node = server_with_embeddings(&db, &model).await;
         if can_compare {
             let tried = "select exists (select from rollcall_internal.vectors where attempts > 0)";
-            db.wait_until("vectors are requested", "select to_regclass('rollcall_internal.vectors') is not null", &[])
-                .await;
+            db.wait_until(
+                "vectors are requested",
+                "select to_regclass('rollcall_internal.vectors') is not null",
+                &[],
+            )
+            .await;
             db.wait_until("it was tried", tried, &[]).await;
-            let none =
-                db.query_row("select count(*) from rollcall_internal.vectors where vector is not null", &[]).await;
+            let none = db
+                .query_row("select count(*) from rollcall_internal.vectors where vector is not null", &[])
+                .await;
             assert_eq!(none.get::<_, i64>(0), 0, "{behavior:?}: no vector is stored");
         }
         assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{behavior:?}");

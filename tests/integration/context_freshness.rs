@@ -17,24 +17,9 @@ use rollcall::context::{
     compile::compile,
 };
 use serde_json::{Value, json};
+use testkit::harness::{TestDatabase, TestServer, User};
 use tokio_postgres::Client;
 use uuid::Uuid;
-
-use crate::{
-    TestCase,
-    harness::{TestDatabase, TestServer, User},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        fresh_bundles_match_their_sources_under_concurrent_changes,
-        unrelated_changes_do_not_mark_a_bundle_stale,
-        a_change_blocked_during_the_first_compilation_is_not_missed,
-        restored_bundles_are_recompiled,
-        a_revoked_source_appears_in_no_bundle,
-        storing_bundles_yields_to_source_changes,
-    ]
-}
 
 const USER_COUNT: usize = 3;
 /// Minimum duration of the load, and the maximum on a slow machine.
@@ -115,7 +100,7 @@ impl SeededData {
         let category = ["identity", "preference", "general"][random.random_range(0..3)];
         let importance = [0.3, 0.6, 0.8, 0.9][random.random_range(0..4)];
         let some = |table: &str| {
-            format!("(select id from public.{table} where user_id = '{user}' order by random() limit 1)")
+            format!("(select id from rollcall.{table} where user_id = '{user}' order by random() limit 1)")
         };
         let (memory, unit, instruction, message) =
             (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
@@ -187,7 +172,7 @@ async fn run_copy_loop(
                 row(data.conversations[at]) + &row(data.conversations[USER_COUNT]),
             )
         };
-        let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
+        let sink = sql.copy_in(&format!("copy rollcall.{table} from stdin")).await.expect("copies");
         let mut sink = Box::pin(sink);
         sink.send(bytes::Bytes::from(rows)).await.expect("takes rows");
         // A conflict with another writer rolls back.
@@ -262,6 +247,7 @@ async fn compare_bundles(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) 
     (fresh, missing)
 }
 
+#[testkit::test]
 async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<TestDatabase>) {
     let seed: u64 = rand::random();
     println!("seed {seed}");
@@ -269,9 +255,9 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<Test
     // Two nodes whose workers compile stale bundles.
     let node = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.chat_requests_per_minute = Some("0".into());
-            settings.manage_requests_per_minute = Some("0".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
+            settings.set("MANAGE_REQUESTS_PER_MINUTE", "0");
         })
         .await;
     db.start_server().await;
@@ -418,7 +404,10 @@ async fn compile_all(db: &TestDatabase, data: &SeededData, at: usize) {
 async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
     let rows = db
         .sql
-        .query("select bundle_type::text, user_id from rollcall.context_bundles where dirty order by 1, 2", &[])
+        .query(
+            "select bundle_type::text, user_id from rollcall.context_bundles where dirty order by 1, 2",
+            &[],
+        )
         .await;
     let name =
         |user: Uuid| data.users.iter().position(|other| *other == user).expect("belongs to the test data");
@@ -431,6 +420,7 @@ async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
     all
 }
 
+#[testkit::test]
 async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     let [user, ..] = data.users[..] else { panic!("three") };
@@ -499,7 +489,10 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
             "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
             &["conversation 0", "topic 0"],
         ),
-        ("update rollcall.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
+        (
+            "update rollcall.topic_profiles set label = 'Rust' where id = $rust",
+            &["conversation 0", "topic 0"],
+        ),
         ("update rollcall.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
         ("update rollcall.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
         ("update rollcall.conversations set last_message_at = now() where id = $own", &[]),
@@ -570,6 +563,7 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
     println!("{checked} changes, each marked exactly the affected bundles stale; {narrow} of them none");
 }
 
+#[testkit::test]
 async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     // The change is made before the bundle exists and committed after it was compiled.
@@ -595,6 +589,7 @@ async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<Tes
     assert_eq!(dirty_bundles(&db, &data).await, ["identity_core 0"]);
 }
 
+#[testkit::test]
 async fn restored_bundles_are_recompiled(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     compile_all(&db, &data, 0).await;
@@ -613,6 +608,7 @@ async fn reads_text(sql: &Client, subjects: &Value, word: &str) -> (bool, usize)
     (served.to_string().contains(word), fresh.count())
 }
 
+#[testkit::test]
 async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     let shared = data.conversations[USER_COUNT];
@@ -678,16 +674,26 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
         assert_eq!((reads, fresh), (expected, 0), "user {at}");
     }
     // The stale flags follow, and newly compiled bundles count as fresh.
-    db.execute("select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()", &[]).await;
+    db.execute(
+        "select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()",
+        &[],
+    )
+    .await;
     assert_eq!(dirty_bundles(&db, &data).await.len(), 7 * USER_COUNT);
     for (at, reader) in readers.iter().enumerate() {
         compile_all(&db, &data, at).await;
         assert_eq!(reads_text(reader, &data.bundle_subjects(at), "heist").await, (at == 0, 7));
     }
-    let settled = db.query_row("select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()", &[]).await;
+    let settled = db
+        .query_row(
+            "select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()",
+            &[],
+        )
+        .await;
     assert_eq!(settled.get::<_, i64>(0), 0, "they are recorded once");
 }
 
+#[testkit::test]
 async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     let data = Arc::new(seed_data(&db).await);
     let user = data.users[0];
@@ -706,7 +712,7 @@ async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     db.wait_until(
         "storing waits for it",
         "select exists (select from pg_stat_activity where datname = current_database()
-               and query like '%keep_bundles%' and wait_event_type = 'Lock')",
+               and query like '%store_compiled_bundles%' and wait_event_type = 'Lock')",
         &[],
     )
     .await;

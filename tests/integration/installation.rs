@@ -8,27 +8,15 @@ use rollcall::{
     pg::migrate::{MigrateError, MigrationTarget, Sources, prepare, remove},
 };
 use serde_json::json;
-use tokio_postgres::Client;
-
-use crate::{
-    TestCase,
+use testkit::{
     cluster::{Cluster, connect},
-    harness::{TestDatabase, TestServer, User, service_user},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
     phoenix::{SerializerVersion, broadcast},
 };
+use tokio_postgres::Client;
 
 /// An application with tables and types under names that Rollcall uses too, and unqualified names in its functions.
 const APPLICATION: &str = include_str!("installation.sql");
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        an_application_keeps_its_tables_and_a_removal_leaves_no_trace,
-        an_owner_without_superuser_installs_and_serves,
-        every_collision_is_reported_and_nothing_is_written,
-        a_removal_is_refused_while_other_objects_depend_on_rollcall,
-        a_publication_that_is_created_again_gets_its_table_back,
-    ]
-}
 
 /// A database with the application in it, owned by `owner`.
 struct Application {
@@ -110,7 +98,9 @@ async fn serve(app: &Application) {
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let refused = json!({"config": {"private": true}, "access_token": stranger.token});
     socket.join_error("realtime:lobby", refused).await;
-    socket.join_private("realtime:lobby", &member.token, json!({"broadcast": {"ack": true, "self": true}})).await;
+    socket
+        .join_private("realtime:lobby", &member.token, json!({"broadcast": {"ack": true, "self": true}}))
+        .await;
     let reference = socket.broadcast("realtime:lobby", "e", json!({"a": 1})).await;
     assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
     assert_eq!(socket.next_broadcast("realtime:lobby").await, broadcast("e", json!({"a": 1})));
@@ -134,13 +124,14 @@ async fn serve(app: &Application) {
     let audited = format!("select count(*) from public.audit where user_id = '{}'", member.id);
     let started = std::time::Instant::now();
     while app.count(&audited).await == 0 {
-        assert!(started.elapsed() < crate::harness::WAIT_TIMEOUT, "the trigger did not fire");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the trigger did not fire");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     node.stop().await.expect("stops");
     app.execute("delete from audit; delete from members").await;
 }
 
+#[testkit::test]
 async fn an_application_keeps_its_tables_and_a_removal_leaves_no_trace(_: Arc<TestDatabase>) {
     let app = Application::start("beside", None).await;
     let before = app.dump();
@@ -164,6 +155,7 @@ async fn an_application_keeps_its_tables_and_a_removal_leaves_no_trace(_: Arc<Te
     app.stop().await;
 }
 
+#[testkit::test]
 async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
     let app = Application::start("owner", Some("app_owner")).await;
     let before = app.dump();
@@ -178,6 +170,7 @@ async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
     app.stop().await;
 }
 
+#[testkit::test]
 async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>) {
     let app = Application::start("collisions", None).await;
     app.execute(
@@ -209,6 +202,7 @@ async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>
     app.stop().await;
 }
 
+#[testkit::test]
 async fn a_removal_is_refused_while_other_objects_depend_on_rollcall(_: Arc<TestDatabase>) {
     let app = Application::start("dependents", None).await;
     app.install().await;
@@ -226,6 +220,7 @@ async fn a_removal_is_refused_while_other_objects_depend_on_rollcall(_: Arc<Test
     app.stop().await;
 }
 
+#[testkit::test]
 async fn a_publication_that_is_created_again_gets_its_table_back(_: Arc<TestDatabase>) {
     let published = "select count(*) from pg_publication_tables
         where pubname = 'supabase_realtime' and schemaname = 'rollcall' and tablename = 'user_presence'";

@@ -3,32 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::Socket,
     harness::{TestDatabase, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        device_changes_reach_sockets,
-        choice_changes_reach_sockets,
-        setting_changes_reach_sockets,
-        contact_changes_reach_sockets,
-        block_changes_reach_sockets,
-        team_changes_reach_sockets,
-        visibility_list_changes_reach_sockets,
-        conversation_changes_reach_sockets,
-        manual_face_updates_reach_sockets,
-        policy_changes_reach_sockets,
-        a_custom_table_is_watched_once_a_policy_reads_it,
-        a_policy_that_reads_presence_is_checked_at_every_change,
-        a_user_erased_in_sql_is_hidden,
-        concurrent_changes_of_many_users_arrive,
-    ]
-}
+use uuid::Uuid;
 
 /// What a viewer must see of a user.
 #[derive(Debug, Clone, Copy)]
@@ -97,12 +76,16 @@ fn without_times(socket: &Socket, subject: Uuid) -> Option<Value> {
 const ADD_CONTACT: &str =
     "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ($v, $s, now())";
 
+#[testkit::test]
 async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("update rollcall.presence_devices set status = 'away' where user_id = $s", Shows("away", "away")),
+            (
+                "update rollcall.presence_devices set status = 'away' where user_id = $s",
+                Shows("away", "away"),
+            ),
             ("insert into rollcall.presence_devices (user_id, device_id) values ($s, 'second')", ONLINE),
             (
                 "update rollcall.presence_devices set activity = 'a game' where device_id = 'second'",
@@ -113,7 +96,10 @@ async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
                 HasField("current_page"),
             ),
             ("update rollcall.presence_devices set idle_since = now()", Shows("away", "away")),
-            ("update rollcall.presence_devices set idle_since = null, activity = null", LacksField("activity")),
+            (
+                "update rollcall.presence_devices set idle_since = null, activity = null",
+                LacksField("activity"),
+            ),
             ("delete from rollcall.presence_devices where device_id = 'second'", Shows("away", "away")),
             ("update rollcall.presence_devices set status = 'offline'", ShownOffline),
             ("update rollcall.presence_devices set status = 'online'", ONLINE),
@@ -124,6 +110,7 @@ async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -149,6 +136,7 @@ async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn setting_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(&db, &[
         ("select", Hidden),
@@ -170,6 +158,7 @@ async fn setting_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn contact_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -188,6 +177,7 @@ async fn contact_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -206,6 +196,7 @@ async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn team_changes_reach_sockets(db: Arc<TestDatabase>) {
     const JOIN: &str = "insert into rollcall.team_members (team_id, user_id)
         select id, unnest(array[$v, $s]::uuid[]) from rollcall.teams where name = 'a'";
@@ -222,12 +213,16 @@ async fn team_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("insert into rollcall.presence_choices (user_id, chosen) values ($s, 'invisible')", ShownOffline),
+            (
+                "insert into rollcall.presence_choices (user_id, chosen) values ($s, 'invisible')",
+                ShownOffline,
+            ),
             (
                 "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($s, $v)",
                 Shows("online", "invisible"),
@@ -241,6 +236,7 @@ async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -264,6 +260,7 @@ async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
     socket.wait_until("not related", |socket| socket.hides(subject.id)).await;
 }
 
+#[testkit::test]
 async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
     run_script(&db, &[
         (ADD_CONTACT, ONLINE),
@@ -277,9 +274,9 @@ async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
-    const DEFAULT_POLICY: &str =
-        r#""viewers read the face shown to them" on rollcall.user_presence"#;
+    const DEFAULT_POLICY: &str = r#""viewers read the face shown to them" on rollcall.user_presence"#;
     run_script(&db, &[
         ("select", Hidden),
         ("create policy everyone on rollcall.user_presence for select to authenticated using (face = 'public')", ONLINE),
@@ -295,6 +292,7 @@ async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>) {
     run_script(&db, &[
         ("create table public.guests (viewer uuid, host uuid); grant select on public.guests to authenticated", Hidden),
@@ -317,6 +315,7 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>)
     .await;
 }
 
+#[testkit::test]
 async fn a_policy_that_reads_presence_is_checked_at_every_change(db: Arc<TestDatabase>) {
     run_script(&db, &[
         (ADD_CONTACT, ONLINE),
@@ -329,6 +328,7 @@ async fn a_policy_that_reads_presence_is_checked_at_every_change(db: Arc<TestDat
     .await;
 }
 
+#[testkit::test]
 async fn a_user_erased_in_sql_is_hidden(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -350,6 +350,7 @@ async fn a_user_erased_in_sql_is_hidden(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn concurrent_changes_of_many_users_arrive(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let viewer = User::new();

@@ -7,14 +7,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-
-use crate::{
+use testkit::{
     client::send,
     harness::{TestDatabase, TestServer, service_user},
     presence_client_state::PresenceClientState,
-    simulated_client::{SimulatedClient, pause_ms},
 };
+use tokio::time::{Instant, sleep};
+
+use crate::simulated_client::{SimulatedClient, pause_ms};
 
 const CLIENTS: usize = 7;
 const ROUNDS: usize = 3;
@@ -172,7 +172,7 @@ async fn differences(
             .request(Method::GET, &format!("/realtime/v1/api/presence/{name}"))
             .bearer_auth(service_user().token);
         let mut state = PresenceClientState::default();
-        state.apply_state(send(request).await.expect_status(200)["presence"].to_string().as_bytes());
+        state.apply_state(&send(request).await.expect_status(200)["presence"]);
         if state.payloads() != *expected {
             wrong.push(format!("node {number} returns {:#?}", state.payloads()));
         }

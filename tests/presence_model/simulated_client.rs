@@ -9,6 +9,10 @@ use futures_util::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use testkit::{
+    harness::{WAIT_TIMEOUT, mint_token, unix_time_in},
+    presence_client_state::PresenceClientState,
+};
 use tokio::{
     net::TcpStream,
     sync::oneshot,
@@ -16,11 +20,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
-
-use crate::{
-    harness::{WAIT_TIMEOUT, mint_token, unix_time_in},
-    presence_client_state::PresenceClientState,
-};
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -216,10 +215,10 @@ async fn read(
                 }
             }
             Some("presence_state") if is_current && shared.join_ref.is_some() => {
-                shared.presence.apply_state(payload.to_string().as_bytes());
+                shared.presence.apply_state(&payload);
             }
             Some("presence_diff") if is_current && shared.join_ref.is_some() => {
-                shared.presence.apply_diff(payload.to_string().as_bytes());
+                shared.presence.apply_diff(&payload);
             }
             _ => {}
         }

@@ -1,5 +1,4 @@
--- Every node that lives. Returns a row a node: its id, and the generation of its rows in rollcall.presence if they are
--- complete.
+-- Living nodes. Returns one row per node: its id, and the generation of its rows in rollcall.presence if they are complete.
 select n.id, c.generation
 from rollcall.presence_nodes n
 left join rollcall_internal.channel_nodes c on c.node = n.id

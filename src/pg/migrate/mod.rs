@@ -19,6 +19,7 @@ use tracing::{debug, info};
 
 use crate::config::Secret;
 use crate::pg::Connector;
+use crate::pg::session::StatementLimits;
 
 pub use error::MigrateError;
 pub use source::{Sources, SqlFile};
@@ -250,7 +251,10 @@ async fn within_timeout<T>(work: impl Future<Output = Result<T, MigrateError>>) 
 }
 
 async fn connect(url: &Secret) -> Result<Client, MigrateError> {
-    Connector::new(url.expose())?.client("migrate").await.map_err(MigrateError::Connect)
+    Connector::new(url.expose())?
+        .client_with_limits("migrate", StatementLimits::NONE)
+        .await
+        .map_err(MigrateError::Connect)
 }
 
 /// A migration, as its file name says.

@@ -84,10 +84,7 @@ async fn a_failed_migration_is_reported_with_its_line_and_nothing_is_changed() {
     sources.migrations[1] =
         file("20250102000000_second.sql", "create table public.c ();\n\n-- Wrong:\nselect 1\nfrom nowhere;");
     let failure = prepare(&fixture.target, &sources, false).await.unwrap_err();
-    assert_eq!(
-        failure.to_string(),
-        "20250102000000_second.sql, line 5: relation \"nowhere\" does not exist"
-    );
+    assert_eq!(failure.to_string(), "20250102000000_second.sql, line 5: relation \"nowhere\" does not exist");
 
     let client = connect(&fixture.target.url).await.unwrap();
     let left = "select to_regclass('public.c') is null and to_regnamespace('rollcall') is null";

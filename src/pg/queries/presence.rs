@@ -177,7 +177,7 @@ pub async fn write_batch<'a>(
     }
     let statement = include_str!("../../../sql/presence/write.sql");
     let rows = client
-        .query(
+        .write(
             statement,
             &[
                 &columns.kind,
