@@ -376,7 +376,9 @@ async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDa
 async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase>) {
     let admin = testkit::cluster::connect(&db.admin_url()).await;
     admin
-        .batch_execute("drop event trigger rollcall_rights_watch; drop event trigger rollcall_policy_watch")
+        .batch_execute(
+            "drop event trigger rollcall_authorization_watch; drop event trigger rollcall_policy_watch",
+        )
         .await
         .expect("dropped");
     db.execute(MEMBERS, &[]).await;
@@ -388,7 +390,7 @@ async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase
     db
         .wait_until(
             "the table is watched",
-            "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_rights_delete')",
+            "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_authorization_delete')",
             &[],
         )
         .await;
@@ -449,7 +451,7 @@ async fn several_nodes_maintain_partitions_concurrently(db: Arc<TestDatabase>) {
     db.execute(drop_all, &[]).await;
     let keep = (0..8).map(|_| async {
         let client = db.connect().await;
-        let row = client.query_one("select created from rollcall.keep_message_partitions()", &[]).await;
+        let row = client.query_one("select created from rollcall.maintain_message_partitions()", &[]).await;
         row.expect("it works").get::<_, i32>(0)
     });
     assert_eq!(join_all(keep).await.into_iter().sum::<i32>(), 5, "each is created once, without an error");

@@ -326,7 +326,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     db.execute("truncate rollcall.presence", &[]).await;
     wait_for_rows(&db, row.clone()).await;
     // The node is considered dead, as after a long pause of its process.
-    db.execute("delete from public.presence_nodes where id = $node", &[("node", here.node.0)]).await;
+    db.execute("delete from rollcall.presence_nodes where id = $node", &[("node", here.node.0)]).await;
     wait_for_rows(&db, row).await;
     wait_until("ann is still there, or again", || there.state(&topic) == here.state(&topic)).await;
     assert!(watcher.lock().diff_count <= diffs + 2, "at most one leave and join");

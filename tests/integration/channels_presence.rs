@@ -229,7 +229,7 @@ async fn a_channel_without_a_key_gets_a_generated_key(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Presence refs"
 #[testkit::test]
 async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut refs = HashSet::new();
     for key in ["a", "b", "a"] {
@@ -249,7 +249,7 @@ async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Invalid presence pushes"
 #[testkit::test]
 async fn unusual_presence_pushes_get_replies(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = join_with_key(&node, vsn, "me").await;
         for payload in [json!("x"), json!([1]), json!(null), json!(5)] {
@@ -352,8 +352,8 @@ async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>)
 
     let node = db
         .start_server_with(|settings| {
-            settings.realtime_presence_calls = Some("1".into());
-            settings.realtime_presence_window_ms = Some("300".into());
+            settings.set("REALTIME_PRESENCE_CALLS", "1");
+            settings.set("REALTIME_PRESENCE_WINDOW_MS", "300");
         })
         .await;
     let mut socket = join_with_key(&node, SerializerVersion::V2, "me").await;
@@ -369,7 +369,7 @@ async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>)
 // docs/protocol/realtime.md, "Late joiner"
 #[testkit::test]
 async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut sockets = Vec::new();
     for n in 0..6 {
@@ -401,7 +401,7 @@ async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Diffs around a join"
 #[testkit::test]
 async fn diffs_around_a_join_stay_consistent(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     let restless = {
         let node = node.clone();
         tokio::spawn(async move {
