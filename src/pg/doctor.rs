@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Connector;
 use super::migrate::{Sources, pending};
+use super::session::StatementLimits;
 use crate::lifecycle::{BoxError, ErrorChain};
 use crate::model::Secret;
 
@@ -124,7 +125,9 @@ async fn notifications_arrive(url: &Secret, direct_url: &Secret) -> Result<bool,
 }
 
 async fn connect(url: &Secret) -> Result<Client, BoxError> {
-    Ok(Connector::new(url.expose())?.client("doctor").await?)
+    // The server ends a statement only after the doctor has given up, so that a hang is reported as one.
+    let limits = StatementLimits { statement_timeout: 2 * TOTAL_TIMEOUT, lock_timeout: Duration::ZERO };
+    Ok(Connector::new(url.expose())?.client_with_limits("doctor", limits).await?)
 }
 
 async fn query_checks(client: &Client, checks: &str) -> Result<Vec<Check>, tokio_postgres::Error> {
