@@ -160,7 +160,7 @@ impl Connection {
         if self.parameter_types.is_none() {
             return self.batch_execute("begin").await;
         }
-        self.batch_execute(&self.limits.pooled_begin_sql()).await.map_err(PgError::from_begin)
+        self.batch_execute(&self.limits.pooled_begin_sql()).await.map_err(PgError::after_begin)
     }
 
     /// Commits or rolls back. PostgreSQL answers `commit` of a failed transaction with a rollback.

@@ -46,7 +46,7 @@ impl PgError {
     }
 
     /// Behind a pooler a transaction begins with `read write`, which a standby refuses as an unsupported feature.
-    pub(super) fn from_begin(self) -> Self {
+    pub(super) fn after_begin(self) -> Self {
         match self {
             Self::Failed(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
                 Self::Unavailable(error.into())

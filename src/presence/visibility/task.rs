@@ -288,11 +288,9 @@ impl VisibilityTask {
             is_global |= invalidation.viewers.is_none() && invalidation.subjects.is_none();
             self.due.extend(self.graph.invalidate(invalidation));
         }
-        if is_global {
-            if let Err(error) = self.load_policy_traits().await {
-                self.database_failed(&error, Default::default(), true);
-                return;
-            }
+        if is_global && let Err(error) = self.load_policy_traits().await {
+            self.database_failed(&error, Default::default(), true);
+            return;
         }
         if self.policy_traits.reads_presence_state && !watched.is_empty() {
             let subjects = Some(watched.clone());
