@@ -147,7 +147,8 @@ fn doc_comments_have_more_than_three_words() {
         let is_doc = |line: Option<&&str>| line.is_some_and(|line| line.starts_with("///"));
         for (number, line) in lines.iter().enumerate() {
             let Some(doc) = line.strip_prefix("///") else { continue };
-            let alone = !(number > 0 && is_doc(lines.get(number - 1))) && !is_doc(lines.get(number + 1));
+            let continues = number > 0 && is_doc(lines.get(number - 1));
+            let alone = !continues && !is_doc(lines.get(number + 1));
             if alone && doc.split_whitespace().count() <= 3 {
                 found.push(format!("{}:{}: {line}", source.path.display(), number + 1));
             }
@@ -245,10 +246,11 @@ fn resolve(
 fn reexports(source: &Source, text: &str, files: &HashMap<&[String], usize>) -> HashMap<String, Vec<String>> {
     let mut found = HashMap::new();
     for (_, path, is_reexport) in paths(text) {
-        if let (true, Some(absolute)) = (is_reexport, absolute(&source.module, &path, files)) {
-            if let Some(name) = absolute.last().cloned() {
-                found.insert(name, absolute);
-            }
+        if is_reexport
+            && let Some(absolute) = absolute(&source.module, &path, files)
+            && let Some(name) = absolute.last().cloned()
+        {
+            found.insert(name, absolute);
         }
     }
     found

@@ -189,6 +189,12 @@ pub struct User {
     pub token: String,
 }
 
+impl Default for User {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl User {
     /// Creates a user with a random ID.
     pub fn new() -> Self {

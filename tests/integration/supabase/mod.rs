@@ -166,8 +166,8 @@ const KNOWN_SETTINGS: [(&str, &[&str]); 10] = [
 const KNOWN_FUNCTION_SETTINGS: [&str; 5] =
     ["enabled", "verify_jwt", "import_map", "entrypoint", "static_files"];
 
-#[testkit::test]
-async fn the_supabase_cli_can_read_the_project(_: Arc<TestDatabase>) {
+#[test]
+fn the_supabase_cli_can_read_the_project() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("supabase");
     let text = std::fs::read_to_string(root.join("config.toml")).expect("the settings");
     let mut section = String::new();

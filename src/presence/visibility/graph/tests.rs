@@ -16,7 +16,7 @@ fn not_visible(user: UserId) -> Candidate {
 }
 
 fn lookup_state(candidates: Vec<Candidate>) -> LookupState {
-    LookupState { candidates: candidates, typing_users: Vec::new() }
+    LookupState { candidates, typing_users: Vec::new() }
 }
 
 fn invalidate_all() -> Invalidation {
