@@ -20,7 +20,6 @@ use tokio::{
 
 use crate::presence_socket::PresenceSocket;
 
-/// Concurrent handshakes.
 const CONCURRENT_CONNECTS: usize = 64;
 /// Without a message for this long, the effects of connecting are over.
 const QUIET_PERIOD: Duration = Duration::from_millis(1_000);

@@ -69,7 +69,7 @@ pub struct ChannelLimits {
         value_parser = limit
     )]
     pub client_bytes_per_second: Limit,
-    /// Channels per socket
+    /// Maximum number of channels per socket
     #[arg(
         id = "realtime-max-channels-per-client",
         long = "realtime-max-channels-per-client",
@@ -130,7 +130,6 @@ impl Default for ChannelLimits {
     }
 }
 
-/// Seconds per bucket.
 const BUCKET_SECONDS: u32 = 5;
 const BUCKETS: usize = 12;
 

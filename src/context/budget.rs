@@ -119,7 +119,6 @@ pub struct LayerBudget {
     pub maximum: usize,
     /// Order of allocation, from 0 to 100; the highest is first.
     pub priority: usize,
-    /// Allocated tokens.
     pub given: usize,
 }
 

@@ -11,11 +11,9 @@ use super::budget::Layer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BundleType {
-    /// The user's identity.
     IdentityCore,
     /// The user's instructions and preferences.
     GlobalPrefs,
-    /// A topic.
     Topic,
     /// A person, project, organization, tool or concept.
     Entity,
@@ -79,7 +77,6 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The user's identity.
     pub const IDENTITY: Self = Self { bundle_type: BundleType::IdentityCore, ref_id: None };
     /// The user's instructions and preferences.
     pub const PREFERENCES: Self = Self { bundle_type: BundleType::GlobalPrefs, ref_id: None };

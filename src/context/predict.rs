@@ -36,7 +36,6 @@ pub struct WeightedItem {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Signals {
     pub device_id: String,
-    /// The open conversation.
     pub active_conversation_id: Option<Uuid>,
     /// Topics of the open conversation.
     #[serde(default)]

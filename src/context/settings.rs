@@ -101,7 +101,7 @@ pub struct ModelSettings {
     /// API key of the embeddings API
     #[arg(long, env = "EMBEDDINGS_API_KEY")]
     embeddings_api_key: Option<Secret>,
-    /// Embeddings model
+    /// Name of the embeddings model
     #[arg(long, env = "EMBEDDINGS_MODEL", default_value = "text-embedding-3-small")]
     embeddings_model: String,
     /// Dimensions of the embeddings

@@ -44,7 +44,6 @@ pub struct Connection {
     /// `None` only while it is dropped.
     client: Option<Object>,
     parameter_types: Option<Arc<ParameterTypes>>,
-    /// For cancel requests.
     tls: MakeRustlsConnect,
     limits: StatementLimits,
     /// The session has these limits; otherwise they are sent with the first statement.

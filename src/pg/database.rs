@@ -46,7 +46,6 @@ pub struct Database {
     request_pool: Pool,
     server_pool: Pool,
     authorization_pool: Pool,
-    /// For cancel requests.
     tls: MakeRustlsConnect,
     blocked: Arc<BlockedStatements>,
     direct_connector: Connector,
@@ -222,7 +221,6 @@ pub enum Writability {
     Writable,
     /// The server is in recovery, as a standby is.
     Standby,
-    /// Transactions are read-only.
     ReadOnly,
 }
 

@@ -20,7 +20,6 @@ const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Stable machine-readable name.
     pub name: String,
     pub ok: bool,
     pub finding: String,

@@ -22,7 +22,6 @@ use crate::{
 #[derive(Clone)]
 pub struct PresenceServices {
     pub presence: Arc<PresenceService>,
-    /// Verifies refreshed tokens.
     pub verifier: Arc<Verifier>,
     /// Clock for time stamps and token expiry.
     pub clock: Arc<dyn Clock>,

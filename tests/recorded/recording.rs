@@ -17,7 +17,6 @@ pub struct Recording {
     pub scenario: String,
     /// Version as in the query string.
     pub version: String,
-    /// Events in order.
     pub events: Vec<Event>,
 }
 
@@ -25,7 +24,6 @@ pub struct Recording {
 pub struct Event {
     /// Milliseconds since the start.
     pub t: f64,
-    /// Wall-clock time.
     pub at: Timestamp,
     /// Name of the socket; empty for HTTP, SQL and notes.
     pub socket: String,

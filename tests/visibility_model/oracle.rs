@@ -10,7 +10,6 @@ use uuid::Uuid;
 /// The visibility rule in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// The built-in policies.
     BuiltIn,
     /// A policy on the test's own table `test_grants`.
     ByGrant,

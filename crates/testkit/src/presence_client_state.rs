@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Default)]
 pub struct PresenceClientState {
-    /// Metas by key.
     metas: BTreeMap<String, Vec<Value>>,
     /// Whether a state has arrived since the last join. Diffs are held until then.
     pub synced: bool,

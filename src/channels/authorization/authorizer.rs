@@ -20,7 +20,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(super) struct Shared {
     pub cache: Mutex<AuthorizationCache>,
-    /// Wakes the worker.
     pub wake: Notify,
     /// Notified after the results of a batch of rechecks were delivered.
     pub rechecks_done: Notify,

@@ -487,7 +487,6 @@ impl AuthorizationCache {
         (entry_id, id, cached_write, updates)
     }
 
-    /// Ends a subscription.
     pub fn unsubscribe(&mut self, entry_id: EntryId, id: u64) {
         let Some(entry) = self.get_mut(entry_id) else { return };
         entry.subscriptions.retain(|subscription| subscription.id != id);

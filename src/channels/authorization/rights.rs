@@ -3,9 +3,7 @@
 /// What a channel may read. At least one field is true: a join without any right is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadRights {
-    /// May receive broadcasts.
     pub broadcast: bool,
-    /// May receive presence.
     pub presence: bool,
 }
 
@@ -17,15 +15,12 @@ impl ReadRights {
 /// What a channel may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteRights {
-    /// May broadcast.
     pub broadcast: bool,
-    /// May track presence.
     pub presence: bool,
 }
 
 impl WriteRights {
     /// Both rights, as in a public topic.
     pub const ALL: Self = Self { broadcast: true, presence: true };
-    /// No right.
     pub const NONE: Self = Self { broadcast: false, presence: false };
 }

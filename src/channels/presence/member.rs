@@ -24,7 +24,6 @@ pub struct Meta {
     pub phx_ref: PhxRef,
     /// Ref of the version before, as sent to the members on this node.
     pub previous: Option<PhxRef>,
-    /// The tracked object.
     pub payload: PresencePayload,
     /// User of the channel's token, written to the row.
     pub user: Option<UserId>,

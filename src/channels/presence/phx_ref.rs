@@ -54,7 +54,6 @@ impl fmt::Debug for PhxRef {
     }
 }
 
-/// Issues refs.
 #[derive(Debug)]
 pub struct PhxRefs {
     origin: [u8; ORIGIN_BYTES],

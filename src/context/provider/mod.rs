@@ -71,7 +71,6 @@ pub struct Endpoint {
     pub base_url: String,
     /// Bearer token, if the API needs one.
     pub api_key: Option<Secret>,
-    /// Default model.
     pub model: String,
     /// Maximum time without data from the provider.
     pub timeout: Duration,

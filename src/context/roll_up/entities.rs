@@ -23,7 +23,6 @@ const MIN_UNITS: u32 = 3;
 /// A candidate name with its sentences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mention {
-    /// Original spelling.
     pub name: String,
     /// Unit IDs and sentences that contain the name.
     sentences: Vec<(Uuid, String)>,

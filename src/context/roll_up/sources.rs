@@ -35,7 +35,6 @@ pub struct Corpus {
     pub groups: u32,
 }
 
-/// An existing topic.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KnownTopic {
     /// Key, unique per user.
@@ -44,7 +43,6 @@ pub struct KnownTopic {
     pub aliases: Vec<String>,
 }
 
-/// An existing entity.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KnownEntity {
     /// Key, unique per user.
@@ -59,7 +57,6 @@ pub struct KnownEntity {
 pub struct Occurrence {
     /// At most `MAX_LINKED_UNITS` of the units.
     pub unit_ids: Vec<Uuid>,
-    /// Number of units.
     pub units: u32,
     /// Number of groups that contain one of the units.
     pub groups: u32,

@@ -32,7 +32,6 @@ const MAX_ALIASES: usize = 12;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Most frequent spelling.
     pub phrase: String,
     pub stems: Vec<String>,
     /// Whether only the number of units is checked, because the phrase names an existing topic or a model suggested it.
@@ -56,17 +55,13 @@ pub struct FoundTopic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
-    /// Software and machines.
     Engineering,
-    /// Home, family, travel.
     Personal,
-    /// Art, music, writing.
     Creative,
     /// Customers, sales and projects at work.
     Business,
     /// Physical and mental health.
     Health,
-    /// Personal finance.
     Finance,
 }
 

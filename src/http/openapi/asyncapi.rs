@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     channels,
     schemas::{Field, Shape, field, nullable, optional, or_null},
+    socket_channel::{Channel, Message},
     types::{
         conversation_id, device_id, event, field_error, presence as presence_shape, status, status_update,
         user_id,
@@ -15,33 +16,11 @@ use crate::{
     protocol::{ErrorCode, StatusUpdate, Subscription},
 };
 
-/// A dialect, described.
-pub(super) struct Channel {
-    pub name: &'static str,
-    pub address: &'static str,
-    pub title: &'static str,
-    pub description: &'static str,
-    /// The field that says which message it is.
-    pub discriminator: &'static str,
-    pub client: Vec<Message>,
-    pub server: Vec<Message>,
-}
-
-/// A message.
-pub(super) struct Message {
-    pub kind: &'static str,
-    pub description: &'static str,
-    pub fields: Vec<Field>,
-    /// What it looks like; of what clients say.
-    pub example: Option<Value>,
-}
-
 /// What the server says.
 fn client_message(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: None }
 }
 
-/// What clients say.
 fn server_message(
     kind: &'static str,
     description: &'static str,
@@ -100,7 +79,6 @@ fn code() -> Shape {
     Shape::named("ErrorCode", "What is wrong.", Shape::string_enum(&ErrorCode::ALL.map(ErrorCode::as_str)))
 }
 
-/// The dialects.
 pub(super) fn channels() -> Vec<Channel> {
     vec![presence(), devices(), context(), channels::channel()]
 }
@@ -313,7 +291,6 @@ fn context() -> Channel {
     }
 }
 
-/// The AsyncAPI document.
 pub(super) fn document() -> Value {
     let (mut rendered, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     let mut schemas = Map::new();

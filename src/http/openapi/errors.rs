@@ -124,7 +124,6 @@ pub(super) fn for_status(status: u16) -> &'static ErrorResponse {
         .unwrap_or_else(|| panic!("{status} is not among the statuses of errors"))
 }
 
-/// The error envelope.
 pub(super) fn envelope() -> Value {
     json!({
         "type": "object",

@@ -22,6 +22,7 @@ mod relations;
 mod render;
 mod schemas;
 mod sharing;
+mod socket_channel;
 mod sockets;
 mod system;
 #[cfg(test)]
@@ -64,14 +65,12 @@ pub fn operations() -> Vec<Operation> {
     .collect()
 }
 
-/// The OpenAPI document.
 #[must_use]
 pub fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| render::document(&operations()));
     &DOCUMENT
 }
 
-/// The AsyncAPI document.
 #[must_use]
 pub fn socket_document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(asyncapi::document);

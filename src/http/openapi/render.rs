@@ -12,7 +12,6 @@ use crate::{
     limits::{LimitClass, LimitSettings},
 };
 
-/// Schemas by name.
 type Components = Map<String, Value>;
 
 const ABOUT: &str = "Who is here, what they are doing, what they will need next. Row-level security in PostgreSQL \

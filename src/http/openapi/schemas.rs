@@ -11,13 +11,11 @@ pub(super) enum Shape {
     List(Box<Self>, Option<(usize, usize)>),
     /// An object whose keys are ids.
     ById(Box<Self>),
-    /// An object.
     Object(Vec<Field>),
     /// One of several, at least.
     AnyOf(Vec<Self>),
     /// The text of such a value in JSON.
     JsonText(Box<Self>),
-    /// As written.
     Plain(Value),
 }
 
@@ -104,7 +102,6 @@ impl Shape {
         Self::Plain(json!({ "type": "object", "additionalProperties": true }))
     }
 
-    /// Always the same.
     pub fn constant(value: impl Into<Value>) -> Self {
         Self::Plain(json!({ "const": value.into() }))
     }

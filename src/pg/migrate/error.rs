@@ -19,11 +19,9 @@ pub enum MigrateError {
     /// A statement failed; the whole transaction was rolled back.
     #[error("{file}{}: {}", at(.line), message(.source))]
     Statement {
-        /// The file name.
         file: String,
         /// From 1; `None` where the database gives no position.
         line: Option<usize>,
-        /// The database's error.
         source: tokio_postgres::Error,
     },
     /// A migration is not named `<version>_<name>.sql`.

@@ -259,7 +259,6 @@ async fn connect(url: &Secret) -> Result<Client, MigrateError> {
 
 /// A migration, as its file name says.
 pub(super) struct Migration<'a> {
-    /// Fourteen digits.
     pub(super) version: &'a str,
 }
 

@@ -30,7 +30,6 @@ pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId
 /// A command for the sockets of some users.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutboxMessage {
-    /// Send an event.
     SendEvent(Vec<UserId>, CustomEvent),
     /// Close the sockets of a device, or all, and sign the user off.
     SignOff(Vec<UserId>, Option<DeviceId>),

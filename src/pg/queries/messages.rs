@@ -16,7 +16,6 @@ pub struct StoredMessage {
     pub id: Uuid,
     /// Topic without `realtime:`.
     pub topic: String,
-    /// Event name.
     pub event: Option<String>,
     /// Whether it is for the private topic of that name.
     pub private: Option<bool>,
@@ -24,7 +23,6 @@ pub struct StoredMessage {
     pub inserted_at: Timestamp,
     /// JSON payload as formatted by PostgreSQL.
     pub payload: Option<Box<RawValue>>,
-    /// Binary payload.
     pub binary_payload: Option<Bytes>,
     /// The payload exceeds the maximum and was not read.
     pub too_large: bool,

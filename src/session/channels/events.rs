@@ -34,7 +34,6 @@ pub(super) enum SessionEvent {
     Replication(ChannelId, bool),
 }
 
-/// An accepted join.
 #[derive(Debug)]
 pub(super) struct AcceptedJoin {
     pub principal: Arc<ChannelPrincipal>,

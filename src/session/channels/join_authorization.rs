@@ -22,7 +22,6 @@ use crate::model::Topic;
 #[derive(Debug, Clone)]
 pub(super) struct PendingJoin {
     pub topic: Topic,
-    /// Requested settings.
     pub config: ChannelConfig,
     /// Token of the join itself; without one the socket's token applies.
     pub token: Option<Box<str>>,

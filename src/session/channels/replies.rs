@@ -18,7 +18,6 @@ pub(super) struct ReplyWriter<'a> {
     pub conn: &'a Arc<Connection>,
 }
 
-/// The empty response.
 pub(super) const EMPTY: &str = "{}";
 
 impl ReplyWriter<'_> {

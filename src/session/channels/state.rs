@@ -29,7 +29,6 @@ pub struct Services {
     pub hub: Hub,
     /// Users of this node's sockets, for forced disconnects.
     pub users: ChannelUsers,
-    /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// Clock for token expiry.
     pub clock: Arc<dyn Clock>,

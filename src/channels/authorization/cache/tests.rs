@@ -40,7 +40,6 @@ fn topics(checks: &[RightsCheck]) -> Vec<&str> {
     checks.iter().map(|check| &*check.key.topic).collect()
 }
 
-/// Joins and subscribes.
 fn join(
     cache: &mut AuthorizationCache,
     cache_key: &CacheKey,
