@@ -24,5 +24,6 @@ pub use dialect::{
     ShutdownClose,
 };
 pub use error::{ErrorCode, FieldError, WireError};
-pub use fields::Fields;
+pub(crate) use fields::Fields;
+pub(crate) use message::max_chars;
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};

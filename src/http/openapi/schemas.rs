@@ -9,8 +9,6 @@ pub(super) enum Shape {
     Named(&'static str, &'static str, Box<Self>),
     /// A list, with the least and the most items that it may have.
     List(Box<Self>, Option<(usize, usize)>),
-    /// An object whose keys are ids.
-    ById(Box<Self>),
     /// An object.
     Object(Vec<Field>),
     /// One of several, at least.
@@ -109,12 +107,6 @@ impl Shape {
         Self::Plain(json!({ "const": value.into() }))
     }
 
-    /// `{"success": true}`.
-    pub fn success() -> Self {
-        let fields = vec![field("success", Self::constant(true), "Always `true`.")];
-        Self::named("Done", "It is done.", Self::Object(fields))
-    }
-
     /// Ids joined by commas.
     pub fn ids_in_query() -> Self {
         const ID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
@@ -145,11 +137,6 @@ impl Shape {
                 }
                 list
             }
-            Self::ById(value) => json!({
-                "type": "object",
-                "propertyNames": { "format": "uuid" },
-                "additionalProperties": value.schema(components),
-            }),
             Self::Object(fields) => object(fields, components),
             Self::AnyOf(shapes) => {
                 let shapes: Vec<_> = shapes.iter().map(|shape| shape.schema(components)).collect();
