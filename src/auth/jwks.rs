@@ -18,10 +18,12 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    AuthError,
+    AuthError, JwksError,
     key::{Jwk, VerifyingKey},
     token::SigningAlgorithm,
 };
+use crate::backoff::Backoff;
+use crate::lifecycle::ErrorChain;
 
 /// Timeout of a fetch, including DNS lookup and body.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,25 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Maximum number of cached keys.
 const MAX_KEYS: usize = 64;
-
-/// Why the keys could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum JwksError {
-    /// The request failed or the body was incomplete.
-    #[error("the key set could not be fetched")]
-    Request(#[source] reqwest::Error),
-    /// The status was not 200. Redirects are not followed.
-    #[error("the key set request was answered with status {0}")]
-    Status(StatusCode),
-    /// The body exceeds 256 KiB.
-    #[error("the key set exceeds 256 KiB")]
-    TooLarge,
-    /// The body is not a JSON Web Key Set.
-    #[error("the key set is not a JSON Web Key Set")]
-    InvalidKeySet(#[source] serde_json::Error),
-    #[error("the key set fetch was aborted")]
-    Aborted,
-}
 
 /// How often keys are fetched.
 #[derive(Debug, Clone, Copy)]
@@ -77,15 +60,13 @@ impl Default for RefreshPolicy {
 }
 
 impl RefreshPolicy {
-    /// Delay after `failures` failures in a row (0: after a success), with 0 to 50 % jitter, so that nodes do
-    /// not retry at the same time.
+    /// Delay after `failures` failures in a row (0: after a success).
     fn delay(self, failures: u32, have_keys: bool) -> Duration {
         if failures == 0 {
             return self.retry_with_keys;
         }
         let first = if have_keys { self.retry_with_keys } else { self.retry_without_keys };
-        let delay = first.saturating_mul(1 << (failures - 1).min(16)).min(self.max_retry);
-        delay.mul_f64(1.0 + rand::random::<f64>() / 2.0)
+        Backoff::new(first, self.max_retry).delay_for(failures)
     }
 }
 
@@ -275,7 +256,7 @@ fn parse_key_set(text: &[u8]) -> Result<Vec<(Option<String>, VerifyingKey)>, Jwk
     let document: KeySetDocument = serde_json::from_slice(text).map_err(JwksError::InvalidKeySet)?;
     let usable = document.keys.into_iter().filter_map(|entry| {
         let jwk: Jwk = serde_json::from_value(entry)
-            .inspect_err(|error| tracing::debug!(%error, "invalid JWK skipped"))
+            .inspect_err(|error| tracing::debug!(error = %ErrorChain(error), "invalid JWK skipped"))
             .ok()?;
         let kid = jwk.kid().map(str::to_owned);
         jwk.verifying_key()

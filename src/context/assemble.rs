@@ -14,6 +14,7 @@ use super::{
     compile::{self, InvalidSources},
     predict::{PageVisit, is_researching},
     tokens,
+    word_lists::BACK_REFERENCES,
 };
 
 /// Messages that are read for the history.
@@ -24,8 +25,6 @@ const MAX_MEMORIES: usize = 8;
 /// Minimum score of a match; see `rollcall.match_words`.
 const MIN_UNIT_SCORE: f64 = 0.35;
 const MIN_MEMORY_SCORE: f64 = 0.40;
-/// Tokens of a message beyond its text.
-const MESSAGE_OVERHEAD: usize = 4;
 
 /// Result of `rollcall.assemble`.
 #[derive(Debug, Clone, Deserialize)]
@@ -250,14 +249,13 @@ fn budget_input(
     BudgetInput {
         tokens: options.max_tokens,
         depth: depth(found, options.message),
-        message_tokens: tokens::count(options.message) + MESSAGE_OVERHEAD,
+        message_tokens: tokens::count(options.message) + tokens::MESSAGE_OVERHEAD,
         topic_count: about("topic"),
         topic_tokens: of_topics.map(|text| text.tokens).sum(),
         entity_count: about("entity"),
-        has_conversation: true,
         message_count: messages,
         conversation_tokens: if options.with_history {
-            conversation_tokens + messages * MESSAGE_OVERHEAD
+            conversation_tokens + messages * tokens::MESSAGE_OVERHEAD
         } else {
             0
         },
@@ -281,22 +279,8 @@ fn depth(found: &AssemblySources, message: &str) -> Depth {
 
 /// Whether a message refers to earlier messages.
 fn refers_back(message: &str) -> bool {
-    const SIGNS: [&str; 12] = [
-        "earlier",
-        "you said",
-        "i said",
-        "as discussed",
-        "we discussed",
-        "previous",
-        "above",
-        "remind me",
-        "last time",
-        "again",
-        "you mentioned",
-        "go back to",
-    ];
     let lower = message.to_lowercase();
-    SIGNS.iter().any(|sign| lower.contains(sign))
+    BACK_REFERENCES.iter().any(|sign| lower.contains(sign))
 }
 
 fn add_layer(
@@ -435,17 +419,17 @@ fn add_history(stored: &[HistoryMessage], room: usize, sections: &mut Vec<Sectio
     let mut chosen = Vec::new();
     let mut was_cut = false;
     for message in stored.iter().rev().filter(|message| !message.content.trim().is_empty()) {
-        let cost = tokens::count(&message.content) + MESSAGE_OVERHEAD;
+        let cost = tokens::count(&message.content) + tokens::MESSAGE_OVERHEAD;
         let content = if cost <= remaining {
             remaining -= cost;
             message.content.clone()
         } else {
             was_cut = true;
-            let fits = (remaining > tokens::MIN_CUT_TOKENS + MESSAGE_OVERHEAD)
-                .then(|| tokens::truncate(&message.content, remaining - MESSAGE_OVERHEAD))
+            let fits = (remaining > tokens::MIN_CUT_TOKENS + tokens::MESSAGE_OVERHEAD)
+                .then(|| tokens::truncate(&message.content, remaining - tokens::MESSAGE_OVERHEAD))
                 .flatten();
             let Some(cut) = fits else { break };
-            remaining = remaining.saturating_sub(tokens::count(cut) + MESSAGE_OVERHEAD);
+            remaining = remaining.saturating_sub(tokens::count(cut) + tokens::MESSAGE_OVERHEAD);
             chosen.push(ChatMessage { role: message.role.clone(), content: cut.to_owned() });
             break;
         };

@@ -99,7 +99,6 @@ pub struct BudgetInput {
     pub topic_tokens: usize,
     /// Number of detected entities.
     pub entity_count: usize,
-    pub has_conversation: bool,
     /// Number of messages in the conversation.
     pub message_count: usize,
     /// Tokens of all messages in the conversation.
@@ -224,7 +223,6 @@ fn layer_bounds(layer: Layer, input: &BudgetInput) -> LayerBudget {
             let several = (1.0 + 0.4 * (entities - 1.0)).min(2.0);
             (150.0, (0.06 * whole * several).min(400.0 * entities), 0.12 * whole)
         }
-        Layer::Conversation if !input.has_conversation => (0.0, 0.0, 0.0),
         Layer::Conversation => {
             let long = (input.message_count as f64 + 1.0).log2();
             (200.0, (150.0 * long * depth).min(0.15 * whole), 0.20 * whole)
@@ -233,7 +231,6 @@ fn layer_bounds(layer: Layer, input: &BudgetInput) -> LayerBudget {
             let bundled = input.topic_tokens as f64 / (0.15 * whole).max(1.0);
             (200.0, 0.10 * whole * (1.0 - bundled).max(0.3) * depth, 0.18 * whole)
         }
-        Layer::History if !input.has_conversation => (0.0, 0.0, 0.0),
         Layer::History => history_bounds(input, whole),
         Layer::Message => {
             let message = input.message_tokens as f64;
@@ -275,8 +272,7 @@ const fn priority(layer: Layer, input: &BudgetInput) -> usize {
         Layer::Topic if input.topic_count >= 2 || matches!(input.depth, Depth::Deep) => 85,
         Layer::Topic => 70,
         Layer::Entity => 65,
-        Layer::Conversation if input.has_conversation => 88,
-        Layer::Conversation => 30,
+        Layer::Conversation => 88,
         Layer::JustInTime => 75,
         Layer::History if input.message_count > 20 && input.history_preferred => 90,
         Layer::History => 80,

@@ -3,10 +3,15 @@
 //! Units and memories get embeddings in the background. A message gets one when its prompt is assembled, if the API
 //! answers in time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -14,11 +19,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    engine::ContextEngine,
     provider::Embedder,
     store::embeddings::{self, PendingText},
 };
-use crate::pg::PgError;
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
+use crate::pg::{Database, PgError};
 
 /// Maximum wait of an assembly for the embedding of its message.
 const QUERY_EMBEDDING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -32,14 +38,27 @@ const REQUEST_CONCURRENCY: usize = 4;
 /// Counter: processed texts, by `outcome`.
 const EMBEDDINGS_TOTAL: &str = "rollcall_context_embeddings_total";
 
-impl ContextEngine {
+/// Client of the embeddings API together with the storage of its vectors.
+pub(super) struct SemanticSearch {
+    database: Database,
+    embedder: Option<Arc<Embedder>>,
+    /// Whether pgvector is available and the storage for embeddings exists.
+    is_ready: AtomicBool,
+}
+
+impl SemanticSearch {
+    /// Without an embedder, semantic search is disabled.
+    pub(super) const fn new(database: Database, embedder: Option<Arc<Embedder>>) -> Self {
+        Self { database, embedder, is_ready: AtomicBool::new(false) }
+    }
+
     /// Embedding of a message. `None` without pgvector, after an error or after the timeout.
     pub(super) async fn embed_query(&self, message: &str) -> Option<String> {
-        let embedder = self.settings.embedder.as_ref().filter(|_| self.pgvector.is_ready())?;
+        let embedder = self.embedder.as_ref().filter(|_| self.is_ready.load(Ordering::Acquire))?;
         match timeout(QUERY_EMBEDDING_TIMEOUT, embedder.embed(&[message])).await {
             Ok(Ok(vectors)) => vectors.into_iter().next(),
             Ok(Err(error)) => {
-                tracing::info!(error = %error, "message embedding failed, using full-text search only");
+                tracing::info!(error = %ErrorChain(&error), "message embedding failed, using full-text search only");
                 None
             }
             Err(_) => {
@@ -50,27 +69,27 @@ impl ContextEngine {
     }
 
     /// Embeds units and memories until `stop` is cancelled.
-    pub async fn run_embedding_worker(self: Arc<Self>, stop: CancellationToken) {
-        let Some(embedder) = self.settings.embedder.clone() else { return stop.cancelled().await };
+    pub(super) async fn run(&self, stop: CancellationToken) {
+        let Some(embedder) = self.embedder.clone() else { return stop.cancelled().await };
         loop {
             let delay = select! {
                 () = stop.cancelled() => return,
                 delay = self.embed_pending_texts(&embedder) => delay,
             };
             let delay = delay.unwrap_or_else(|error| {
-                tracing::warn!(error = ?error, "claiming texts to embed failed");
+                tracing::warn!(error = %ErrorChain(&error), "claiming texts to embed failed");
                 POLL_INTERVAL
             });
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(delay.mul_f64(rand::rng().random_range(0.75..1.25))) => {}
+                () = sleep(jittered(delay, 0.75..1.25)) => {}
             }
         }
     }
 
     /// Processes one batch; returns the delay before the next.
     async fn embed_pending_texts(&self, embedder: &Embedder) -> Result<Duration, PgError> {
-        if !self.pgvector.is_ready() {
+        if !self.is_ready.load(Ordering::Acquire) {
             if !embeddings::prepare_storage(
                 &self.database,
                 embedder.model(),
@@ -83,7 +102,7 @@ impl ContextEngine {
                 );
                 return Ok(PGVECTOR_CHECK_INTERVAL);
             }
-            self.pgvector.set_ready();
+            self.is_ready.store(true, Ordering::Release);
         }
         let texts = embeddings::claim_texts(&self.database, CLAIM_BATCH_SIZE).await?;
         if texts.is_empty() {
@@ -100,31 +119,17 @@ impl ContextEngine {
         let contents: Vec<&str> = texts.iter().map(|text| text.content.as_str()).collect();
         let outcome = match embedder.embed(&contents).await {
             Err(error) => {
-                tracing::info!(error = %error, "embedding texts failed, retrying later");
+                tracing::info!(error = %ErrorChain(&error), "embedding texts failed, retrying later");
                 "failed"
             }
             Ok(embeddings) => match embeddings::store_vectors(&self.database, texts, &embeddings).await {
                 Ok(()) => "done",
                 Err(error) => {
-                    tracing::warn!(error = ?error, "storing embeddings failed");
+                    tracing::warn!(error = %ErrorChain(&error), "storing embeddings failed");
                     "failed"
                 }
             },
         };
         metrics::counter!(EMBEDDINGS_TOTAL, "outcome" => outcome).increment(texts.len() as u64);
-    }
-}
-
-/// Whether pgvector is available and the storage for embeddings exists.
-#[derive(Debug, Default)]
-pub(super) struct PgvectorState(std::sync::atomic::AtomicBool);
-
-impl PgvectorState {
-    fn is_ready(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Acquire)
-    }
-
-    fn set_ready(&self) {
-        self.0.store(true, std::sync::atomic::Ordering::Release);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use rand::Rng;
 use tokio::{
     select,
     sync::{Notify, mpsc},
@@ -15,14 +14,16 @@ use super::{
     assemble::{self, Prompt, PromptOptions},
     bundle::{CompiledBundle, ReadPoint},
     compile::InvalidSources,
-    embeddings::PgvectorState,
+    embeddings::SemanticSearch,
     provider::{Embedder, Providers},
     simple::{self, SimplePrompt},
     store::bundles::{self, ReadError},
 };
 use crate::{
     auth::Principal,
+    backoff::jittered,
     hub::{Delivery, Encodable, Hub, UserIndex},
+    lifecycle::ErrorChain,
     model::{ConversationId, UserId},
     pg::{
         Database, PgError,
@@ -115,7 +116,7 @@ impl BundleUsage {
         let (ids, counts): (Vec<Uuid>, Vec<UsageCount>) = self.0.drain().unzip();
         let (hits, misses): (Vec<i32>, Vec<i32>) = counts.iter().map(|one| (one.hits, one.misses)).unzip();
         if let Err(error) = bundles::count_uses(database, &ids, &hits, &misses).await {
-            tracing::warn!(error = ?error, "storing bundle usage failed");
+            tracing::warn!(error = %ErrorChain(&error), "storing bundle usage failed");
         }
     }
 }
@@ -129,7 +130,7 @@ pub struct ContextEngine {
     pub(super) turns: TaskTracker,
     /// Cancelled when the remaining turns must end.
     pub(super) cancel_turns: CancellationToken,
-    pub(super) pgvector: PgvectorState,
+    semantic_search: SemanticSearch,
     deferred_writes: mpsc::Sender<DeferredWrite>,
 }
 
@@ -204,13 +205,14 @@ pub fn context_engine(
     let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
     let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
     let wake = Arc::new(Notify::new());
+    let semantic_search = SemanticSearch::new(database.clone(), settings.embedder.clone());
     let engine = Arc::new(ContextEngine {
         database,
         settings,
         wake: wake.clone(),
         turns: TaskTracker::new(),
         cancel_turns: CancellationToken::new(),
-        pgvector: PgvectorState::default(),
+        semantic_search,
         deferred_writes,
     });
     let notifications = ContextNotifications { wake, user_index: user_index.clone(), ready_messages };
@@ -261,7 +263,7 @@ impl ContextEngine {
         options: PromptOptions<'_>,
     ) -> Result<Prompt, ContextError> {
         let history = if options.with_history { assemble::MAX_HISTORY } else { 0 };
-        let vector = self.embed_query(options.message).await;
+        let vector = self.semantic_search.embed_query(options.message).await;
         let found = bundles::assemble(
             &self.database,
             caller,
@@ -301,16 +303,21 @@ impl ContextEngine {
         Ok(simple::fit(&found.ok_or(ContextError::NotFound)?, options))
     }
 
+    /// Embeds units and memories until `stop` is cancelled.
+    pub async fn run_embedding_worker(self: Arc<Self>, stop: CancellationToken) {
+        self.semantic_search.run(stop).await;
+    }
+
     /// Deletes expired rows periodically until `stop` is cancelled. The database lets one node do it at a time.
     pub async fn run_maintenance(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let delay = MAINTENANCE_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.5));
+            let delay = jittered(MAINTENANCE_INTERVAL, 0.5..1.5);
             select! {
                 () = stop.cancelled() => return,
                 () = sleep(delay) => {}
             }
             if let Err(error) = bundles::purge(&self.database).await {
-                tracing::warn!(error = ?error, "context maintenance failed");
+                tracing::warn!(error = %ErrorChain(&error), "context maintenance failed");
             }
         }
     }
@@ -359,7 +366,7 @@ impl ContextTasks {
             return;
         }
         if let Err(error) = bundles::store(&self.engine.database, user, &compiled, &point, false).await {
-            tracing::warn!(error = ?error, "storing compiled bundles failed");
+            tracing::warn!(error = %ErrorChain(&error), "storing compiled bundles failed");
         }
     }
 

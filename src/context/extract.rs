@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use super::word_lists::{DECISION_PHRASES, UNANSWERED_PHRASES};
+
 #[derive(Debug, Clone, Copy)]
 pub struct TranscriptMessage<'a> {
     /// True for user messages, false for model messages.
@@ -26,33 +28,6 @@ const MAX_QUESTIONS: usize = 4;
 const MAX_DECISIONS: usize = 5;
 /// Longer sentences are cut.
 const MAX_SENTENCE_CHARS: usize = 240;
-
-/// Phrases that mark a decision.
-const DECISION_PHRASES: [&str; 20] = [
-    "we decided",
-    "i decided",
-    "decided to",
-    "let's go with",
-    "lets go with",
-    "we'll go with",
-    "i'll go with",
-    "we will use",
-    "we'll use",
-    "i'll use",
-    "we chose",
-    "i chose",
-    "agreed to",
-    "we agreed",
-    "settled on",
-    "the decision",
-    "final answer",
-    "we are going with",
-    "we're going with",
-    "going to use",
-];
-/// Phrases in a reply that leave a question open.
-const UNANSWERED_PHRASES: [&str; 7] =
-    ["not sure", "don't know", "do not know", "unclear", "still open", "to be decided", "need to find out"];
 
 /// Selects sentences from messages in chronological order.
 #[must_use]

@@ -23,5 +23,6 @@ pub mod simple;
 pub mod store;
 pub mod tokens;
 pub mod warm_up;
+mod word_lists;
 
 pub use engine::{ContextEngine, ContextError, ContextSettings, ContextTasks, context_engine};

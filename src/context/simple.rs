@@ -48,7 +48,7 @@ pub fn fit(sources: &SimpleSources, options: PromptOptions<'_>) -> SimplePrompt 
     let mut history = Vec::new();
     if options.with_history {
         for earlier in sources.history.iter().rev() {
-            let cost = tokens::count(&earlier.content) + 4;
+            let cost = tokens::count(&earlier.content) + tokens::MESSAGE_OVERHEAD;
             if cost > remaining {
                 break;
             }

@@ -13,6 +13,9 @@ use bpe_openai::o200k_base;
 /// With less room than this (in tokens), text is dropped instead of truncated.
 pub const MIN_CUT_TOKENS: usize = 100;
 
+/// Tokens of a message beyond its text: role and separators in the provider's format.
+pub const MESSAGE_OVERHEAD: usize = 4;
+
 /// Counting a shorter text is as fast as a cache look-up.
 const MIN_CACHED_BYTES: usize = 48;
 

@@ -14,16 +14,17 @@ pub mod devices;
 mod dialect;
 mod error;
 mod fields;
+mod frame;
 mod json;
 mod message;
 pub mod phoenix;
 pub mod presence;
+mod spec;
 
-pub use dialect::{
-    ConnectionPolicy, Dialect, DialectSpec, Encode, Frame, FrameKind, IdlePolicy, PresenceCodec,
-    ShutdownClose,
-};
+pub use dialect::{Dialect, Encode};
 pub use error::{ErrorCode, FieldError, WireError};
 pub(crate) use fields::Fields;
+pub use frame::{Frame, FrameKind};
 pub(crate) use message::max_chars;
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};
+pub use spec::{ConnectionPolicy, DialectSpec, IdlePolicy, PresenceCodec, ShutdownClose};

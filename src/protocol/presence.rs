@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
     json::{self, BodyField, Envelope, ParsedDeviceId},
+    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{ConversationId, CustomEvent, Presence, Reach, Status, TypingState, UserId, milliseconds};
 

@@ -20,10 +20,11 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{
-    ConnectionOptions, Permit, Session, connection::Socket, read_loop::run_connection, socket_options,
+use super::{Session, read_loop::run_connection, socket_options};
+use crate::{
+    hub::{ConnectionOptions, Hub, Permit, Socket},
+    lifecycle::ErrorChain,
 };
-use crate::hub::Hub;
 
 /// Timeout for the 101 response to reach the socket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,10 +148,12 @@ impl Upgrade {
                         Ok(registration) => {
                             drop(hub.tasks().spawn(run_connection(registration, session, early)))
                         }
-                        Err(error) => tracing::debug!(%error, "connection not registered"),
+                        Err(error) => {
+                            tracing::debug!(error = %ErrorChain(&error), "connection not registered")
+                        }
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "WebSocket upgrade failed"),
+                Ok(Err(error)) => tracing::debug!(error = %ErrorChain(&error), "WebSocket upgrade failed"),
                 Err(_elapsed) => tracing::debug!("WebSocket upgrade timed out"),
             }
         });

@@ -203,8 +203,8 @@ impl Listener {
         let received = self.deliveries.events.lock();
         while let Some(events) = received.get(self.position) {
             self.position += 1;
-            if events.topic == self.topic && events.recipients.contains(&self.conn) {
-                return Some(events.payload.to_string());
+            if events.message.topic == self.topic && events.recipients.contains(&self.conn) {
+                return Some(events.message.payload.to_string());
             }
         }
         None

@@ -24,6 +24,7 @@ pub fn cases() -> Vec<TestCase> {
         payloads_contain_selected_columns_and_the_key,
         invalid_subscriptions_get_the_error_texts_of_supabase_realtime,
         updates_include_unchanged_toasted_columns,
+        updates_omit_unchanged_values_that_exceed_the_limit,
         oversized_rows_are_sent_with_their_small_values,
         changed_table_columns_appear_in_payloads,
         channels_receive_changes_over_both_serializers,
@@ -450,6 +451,34 @@ async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
     assert_eq!(payload["data"]["record"]["n"], 2);
 }
 
+async fn updates_omit_unchanged_values_that_exceed_the_limit(db: Arc<TestDatabase>) {
+    db.execute(
+        "create table public.toasted (a int, b text, n int, long text, other text, primary key (a, b));
+            alter table public.toasted alter long set storage external, alter other set storage external;
+            grant all on public.toasted to anon; alter publication supabase_realtime add table public.toasted;
+            insert into public.toasted values (1, 'x', 0, repeat('a', 5000), repeat('b', 700000)),
+              (2, 'y', 0, repeat('c', 700000), repeat('d', 700000)), (3, 'z', 0, repeat('e', 1100000), null)",
+        &[],
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness.subscribe_and_wait("t", principal("anon", None), all_changes_of("toasted")).await;
+    db.execute("update toasted set n = 1, other = case when a = 1 then null else other end", &[]).await;
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        let data = one.next().await["data"].take();
+        assert_eq!(data["errors"], Value::Null);
+        assert_eq!(data["record"]["n"], 1);
+        let length = |name: &str| data["record"].get(name).map(|value| value.as_str().map_or(0, str::len));
+        lengths.push((data["record"]["a"].as_i64().expect("a number"), length("long"), length("other")));
+    }
+    lengths.sort_unstable();
+    // Of the second row only one value fits.
+    assert_eq!(lengths[0], (1, Some(5_000), Some(0)));
+    assert_eq!([lengths[1].1, lengths[1].2].iter().flatten().collect::<Vec<_>>(), [&700_000]);
+    assert_eq!(lengths[2], (3, None, Some(0)));
+}
+
 async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -457,7 +486,10 @@ async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) 
     db.execute("insert into notes (id, title) values (1, repeat('x', 1100000))", &[]).await;
     let payload = one.next().await;
     assert_eq!(payload["data"]["errors"], json!(["Error 413: Payload Too Large"]));
-    assert_eq!(payload["data"]["record"], json!({"id": 1, "created_at": "2026-01-02T03:04:05.678901+00:00"}));
+    assert_eq!(
+        payload["data"]["record"],
+        json!({"id": 1, "rank": null, "price": null, "tags": null, "created_at": "2026-01-02T03:04:05.678901+00:00"})
+    );
 }
 
 async fn changed_table_columns_appear_in_payloads(db: Arc<TestDatabase>) {

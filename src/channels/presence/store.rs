@@ -5,24 +5,26 @@
 //! this node. When the database is back, or rows were lost, the node's rows are rewritten.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashSet,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
-    sync::Notify,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ChannelPresence, Meta, PresenceKey};
+pub use super::row_queue::PresenceStore;
+use super::{
+    ChannelPresence,
+    row_queue::{Batch, MAX_BATCH_BYTES, MAX_BATCH_ROWS, TrackedPresence, Work},
+};
 use crate::{
-    model::{ChannelId, NodeId, Topic},
+    backoff::Backoff,
+    lifecycle::ErrorChain,
+    model::{ChannelId, NodeId},
     pg::{
         Database, PgError,
         queries::channel_presence::{self as queries, NewPresenceRow},
@@ -30,157 +32,12 @@ use crate::{
     telemetry::metric,
 };
 
-/// Maximum pending channels. Beyond it all rows are rewritten from memory.
-const MAX_PENDING_CHANNELS: usize = 32_768;
-/// Maximum channels per batch.
-const MAX_BATCH_ROWS: usize = 512;
-/// Approximate maximum of payload bytes per batch; one meta may have megabytes.
-const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Timeout of a batch.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Backoff between failed attempts: doubled each time, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// Timeout of removing the node's rows on shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What a channel tracks in which topic.
-#[derive(Debug, Clone)]
-pub(super) struct TrackedPresence {
-    pub topic: Topic,
-    pub key: PresenceKey,
-    pub meta: Meta,
-}
-
-impl TrackedPresence {
-    fn bytes(&self) -> usize {
-        self.meta.payload.len() + self.key.len() + self.topic.name.len()
-    }
-
-    /// PostgreSQL cannot store a NUL character in `text`.
-    fn is_storable(&self) -> bool {
-        !self.key.contains('\0') && !self.topic.name.contains('\0')
-    }
-}
-
-#[derive(Default)]
-struct Pending {
-    /// The last state of each changed channel; `None` if it tracks nothing.
-    changes: HashMap<ChannelId, Option<TrackedPresence>>,
-    /// All rows are to be rewritten; single changes are not needed.
-    rewrite: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    pending: Mutex<Pending>,
-    wake: Notify,
-}
-
-/// Handle to the stored rows. Its methods never block.
-#[derive(Clone, Default)]
-pub struct PresenceStore(Arc<Shared>);
-
-impl PresenceStore {
-    pub(super) fn track(&self, channel: ChannelId, tracked: TrackedPresence) {
-        if tracked.is_storable() {
-            self.enqueue(channel, Some(tracked));
-        } else {
-            tracing::debug!(%channel, "presence not stored: the key or topic contains a NUL character");
-        }
-    }
-
-    pub(super) fn untrack(&self, channel: ChannelId) {
-        self.enqueue(channel, None);
-    }
-
-    /// Requests a rewrite of the node's rows, some of which may have been lost.
-    pub(super) fn request_rewrite(&self, cause: &'static str) {
-        {
-            let mut pending = self.0.pending.lock();
-            if pending.rewrite {
-                return;
-            }
-            pending.rewrite = true;
-            pending.changes = HashMap::new();
-        }
-        metrics::counter!(metric::CHANNEL_PRESENCE_REWRITES, "cause" => cause).increment(1);
-        tracing::debug!(cause, "rewriting channel presence rows");
-        self.0.wake.notify_one();
-    }
-
-    fn enqueue(&self, channel: ChannelId, change: Option<TrackedPresence>) {
-        let is_full = {
-            let mut pending = self.0.pending.lock();
-            if pending.rewrite {
-                return;
-            }
-            pending.changes.insert(channel, change);
-            pending.changes.len() > MAX_PENDING_CHANNELS
-        };
-        if is_full {
-            self.request_rewrite("overflow");
-        } else {
-            self.0.wake.notify_one();
-        }
-    }
-
-    /// Puts back a batch that was not written, except channels with newer changes.
-    fn requeue(&self, batch: Batch) {
-        let mut pending = self.0.pending.lock();
-        if !pending.rewrite {
-            for (channel, change) in batch {
-                pending.changes.entry(channel).or_insert(change);
-            }
-        }
-    }
-
-    async fn next_work(&self) -> Work {
-        loop {
-            let notified = self.0.wake.notified();
-            if let Some(work) = self.0.pending.lock().take() {
-                return work;
-            }
-            notified.await;
-        }
-    }
-}
-
-type Batch = Vec<(ChannelId, Option<TrackedPresence>)>;
-
-enum Work {
-    Write(Batch),
-    Rewrite,
-}
-
-impl Pending {
-    fn take(&mut self) -> Option<Work> {
-        if std::mem::take(&mut self.rewrite) {
-            return Some(Work::Rewrite);
-        }
-        let mut bytes = 0;
-        let channels: Vec<ChannelId> = self
-            .changes
-            .iter()
-            .take_while(|(_, change)| {
-                let fits = bytes < MAX_BATCH_BYTES;
-                bytes += change.as_ref().map_or(0, TrackedPresence::bytes);
-                fits
-            })
-            .map(|(channel, _)| *channel)
-            .take(MAX_BATCH_ROWS)
-            .collect();
-        if channels.is_empty() {
-            return None;
-        }
-        let batch = channels.into_iter().filter_map(|channel| self.changes.remove_entry(&channel)).collect();
-        if self.changes.is_empty() {
-            // Release the memory of a burst.
-            self.changes.shrink_to(MAX_BATCH_ROWS);
-        }
-        Some(Work::Write(batch))
-    }
-}
 
 /// The task that writes the rows.
 pub struct PresenceRowWriter {
@@ -205,7 +62,7 @@ impl PresenceRowWriter {
     /// Writes until `stop` is cancelled, then removes the node's rows: other nodes need not wait until its
     /// sockets have closed.
     pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         self.store.request_rewrite("start");
         loop {
             let work = select! {
@@ -217,19 +74,18 @@ impl PresenceRowWriter {
                 done = self.run_work(work) => done,
             };
             if done {
-                backoff = INITIAL_BACKOFF;
+                backoff.reset();
                 continue;
             }
             select! {
                 () = stop.cancelled() => break,
-                () = sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.0))) => {}
+                () = sleep(backoff.next_delay()) => {}
             }
-            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
         let remove =
             async { queries::remove_node(&self.database.server_connection().await?, self.node).await };
         if let Err(error) = with_timeout(LEAVE_TIMEOUT, remove).await {
-            tracing::warn!(error = ?error, "removing channel presence rows failed; they expire with the lease");
+            tracing::warn!(error = %ErrorChain(&error), "removing channel presence rows failed; they expire with the lease");
         }
     }
 
@@ -244,7 +100,7 @@ impl PresenceRowWriter {
                     false
                 }
                 Err(error) => {
-                    tracing::warn!(error = ?error, "rewriting channel presence rows failed");
+                    tracing::warn!(error = %ErrorChain(&error), "rewriting channel presence rows failed");
                     self.store.request_rewrite("failed");
                     false
                 }
@@ -262,10 +118,10 @@ impl PresenceRowWriter {
             }
             Err(error) if error.is_rejected() => {
                 let rows = batch.len();
-                tracing::warn!(error = ?error, rows, "channel presence rows rejected, writing one by one");
+                tracing::warn!(error = %ErrorChain(&error), rows, "channel presence rows rejected, writing one by one");
                 let split = self.write_one_by_one(&batch, true).await;
                 if let Some(error) = &split.failed {
-                    tracing::warn!(error = ?error, "writing channel presence rows failed");
+                    tracing::warn!(error = %ErrorChain(error), "writing channel presence rows failed");
                 }
                 let done = split.unwritten.is_empty();
                 self.store.requeue(
@@ -274,7 +130,7 @@ impl PresenceRowWriter {
                 done
             }
             Err(error) => {
-                tracing::warn!(error = ?error, "writing channel presence rows failed");
+                tracing::warn!(error = %ErrorChain(&error), "writing channel presence rows failed");
                 self.store.requeue(batch);
                 false
             }
@@ -379,7 +235,7 @@ struct SplitResult {
 impl SplitResult {
     fn record_rejected(&mut self, channel: ChannelId, error: &PgError) {
         metrics::counter!(metric::CHANNEL_PRESENCE_REFUSED).increment(1);
-        tracing::error!(error = ?error, %channel, "channel presence row rejected");
+        tracing::error!(error = %ErrorChain(error), %channel, "channel presence row rejected");
         self.rejected.insert(channel);
     }
 }

@@ -89,8 +89,8 @@ proptest! {
             .map(|words| json!({"id": Uuid::new_v4(), "role": "user", "content": text(*words)})).collect();
         let prompt = prompt(found(json!(bundles), json!(units), json!(history)), max);
         let real = tokens::count(&prompt.system)
-            + prompt.history.iter().map(|m| tokens::count(&m.content) + MESSAGE_OVERHEAD).sum::<usize>()
-            + tokens::count("What about the plan?") + MESSAGE_OVERHEAD;
+            + prompt.history.iter().map(|m| tokens::count(&m.content) + tokens::MESSAGE_OVERHEAD).sum::<usize>()
+            + tokens::count("What about the plan?") + tokens::MESSAGE_OVERHEAD;
         prop_assert!(real <= max, "{real} of {max}");
     }
 }

@@ -10,7 +10,6 @@ fn budget_input() -> BudgetInput {
         topic_count: 1,
         topic_tokens: 1_200,
         entity_count: 1,
-        has_conversation: true,
         message_count: 12,
         conversation_tokens: 2_000,
         history_preferred: false,
@@ -72,7 +71,7 @@ fn priorities_depend_on_the_input() {
     assert_eq!(priority(s, Layer::Topic), 70);
     assert_eq!(priority(BudgetInput { topic_count: 2, ..s }, Layer::Topic), 85);
     assert_eq!(priority(BudgetInput { depth: Depth::Deep, ..s }, Layer::Topic), 85);
-    assert_eq!(priority(BudgetInput { has_conversation: false, ..s }, Layer::Conversation), 30);
+    assert_eq!(priority(s, Layer::Conversation), 88);
     assert_eq!(priority(BudgetInput { message_count: 21, history_preferred: true, ..s }, Layer::History), 90);
     assert_eq!(priority(BudgetInput { message_count: 20, history_preferred: true, ..s }, Layer::History), 80);
 }
@@ -97,10 +96,10 @@ fn a_message_that_fills_the_prompt_leaves_nothing_for_other_layers() {
 fn budget_inputs() -> impl Strategy<Value = BudgetInput> {
     let depth = prop_oneof![Just(Depth::Minimal), Just(Depth::Standard), Just(Depth::Deep)];
     let sizes = (0_usize..200_000, 0_usize..5_000, 0_usize..12, 0_usize..20_000, 0_usize..12);
-    let conversation = (any::<bool>(), 0_usize..500, 0_usize..200_000, any::<bool>(), any::<bool>());
+    let conversation = (0_usize..500, 0_usize..200_000, any::<bool>(), any::<bool>());
     (depth, sizes, conversation).prop_map(|(depth, sizes, conversation)| {
         let (tokens, message, topics, topic_tokens, entities) = sizes;
-        let (active, messages, conversation_tokens, history_preferred, dialogue_heavy) = conversation;
+        let (messages, conversation_tokens, history_preferred, dialogue_heavy) = conversation;
         BudgetInput {
             tokens,
             depth,
@@ -108,7 +107,6 @@ fn budget_inputs() -> impl Strategy<Value = BudgetInput> {
             topic_count: topics,
             topic_tokens,
             entity_count: entities,
-            has_conversation: active,
             message_count: messages,
             conversation_tokens,
             history_preferred,

@@ -3,22 +3,21 @@
 //! The question is saved before the model is called. The answer is saved exactly once: an interrupted answer as partial,
 //! and an answer without text is removed.
 
+mod answer;
 mod stream;
 mod turn;
 
 use std::{sync::Arc, time::Instant};
 
-use serde::Serialize;
-use serde_json::Value;
-
+pub use answer::{Answer, ContextStats, Engine, Metadata};
 pub use stream::{ChatEvent, ChatEvents};
 
-use self::turn::Turn;
+use self::{answer::PreparedPrompt, turn::Turn};
 use super::{
     assemble::{ChatMessage, Prompt, PromptOptions},
     budget,
     engine::{ContextEngine, ContextError},
-    provider::{CompletionRequest, Provider, ProviderError, UnknownProvider, Usage},
+    provider::{CompletionRequest, Provider, ProviderError, UnknownProvider},
     simple::SimplePrompt,
     store::{
         bundles::ReadError,
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    lifecycle::ErrorChain,
     model::{ConversationId, UserId},
     pg::PgError,
 };
@@ -82,96 +82,6 @@ pub enum ChatError {
     Save(ReadError),
     #[error(transparent)]
     Provider(#[from] ProviderError),
-}
-
-/// The engine that assembled a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    Dynamic,
-    /// The simple engine; `legacy` in JSON.
-    #[serde(rename = "legacy")]
-    Simple,
-}
-
-/// Metrics of an assembly.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Metadata {
-    /// Assembly time in milliseconds.
-    pub assembly_time_ms: f64,
-    /// Fresh bundles divided by wanted bundles.
-    pub cache_hit_rate: f64,
-    /// Number of bundles in the prompt.
-    pub bundles_used: usize,
-}
-
-/// Composition of a prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContextStats {
-    pub tokens: usize,
-    /// Maximum tokens of the prompt.
-    pub max_tokens: usize,
-    /// Messages of the history.
-    pub history_messages: usize,
-    pub bundles_wanted: usize,
-    /// Wanted bundles that were fresh.
-    pub bundles_ready: usize,
-    /// Wanted bundles that were compiled for this prompt.
-    pub bundles_compiled: usize,
-    /// Names of the topics detected in the message.
-    pub topics: Vec<String>,
-    /// Names of the entities detected in the message.
-    pub entities: Vec<String>,
-    /// Tokens by layer (`L0` to `L7`).
-    pub layers: std::collections::BTreeMap<String, usize>,
-    /// Whether the simple engine replaced the failed dynamic one.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub fell_back: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Answer {
-    pub content: String,
-    pub model: String,
-    /// Token usage, as reported by the provider or counted.
-    #[serde(serialize_with = "usage_in_camel_case")]
-    pub usage: Usage,
-    /// Engine that assembled the prompt.
-    pub engine: Engine,
-    /// Composition of the prompt.
-    pub context_stats: ContextStats,
-    /// Message ID of the answer.
-    pub message_id: uuid::Uuid,
-    /// Whether this is the stored answer to an earlier request with the same idempotency key.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub replayed: bool,
-    /// Whether the answer was interrupted.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
-}
-
-fn usage_in_camel_case<S: serde::Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Camel {
-        total_tokens: u64,
-        prompt_tokens: u64,
-        completion_tokens: u64,
-    }
-    let Usage { prompt_tokens, completion_tokens, total_tokens } = *usage;
-    Camel { total_tokens, prompt_tokens, completion_tokens }.serialize(serializer)
-}
-
-/// An assembled prompt with its statistics.
-#[derive(Debug, Clone)]
-pub(super) struct PreparedPrompt {
-    messages: Vec<ChatMessage>,
-    engine: Engine,
-    stats: ContextStats,
-    metadata: Metadata,
 }
 
 /// Result of a chat request.
@@ -316,7 +226,7 @@ impl ContextEngine {
                 Err(ContextError::NotFound) => return Err(ChatError::ConversationNotFound),
                 Err(error) if !self.falls_back() => return Err(ChatError::DynamicEngine(error)),
                 Err(error) => {
-                    tracing::warn!(error = ?error, "dynamic context engine failed, using the simple engine");
+                    tracing::warn!(error = %ErrorChain(&error), "dynamic context engine failed, using the simple engine");
                     fell_back = true;
                 }
             }
@@ -408,7 +318,7 @@ fn chat_messages(
     }
     if history.is_empty() {
         let fitting = request.client_history.iter().rev().take_while(|message| {
-            let cost = tokens::count(&message.content) + 4;
+            let cost = tokens::count(&message.content) + tokens::MESSAGE_OVERHEAD;
             let fits = cost <= room;
             room = room.saturating_sub(cost);
             fits
@@ -424,9 +334,4 @@ fn chat_messages(
 
 fn milliseconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 100_000.0).round() / 100.0
-}
-
-/// Metadata that is stored with an answer.
-fn answer_metadata(engine: Engine, provider: &str, model: &str, usage: Usage, error: Option<&str>) -> Value {
-    serde_json::json!({"engine": engine, "provider": provider, "model": model, "usage": usage, "error": error})
 }

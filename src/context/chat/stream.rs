@@ -11,11 +11,15 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Answer, ContextStats, Engine, Metadata, Turn};
+use super::{
+    answer::{Answer, ContextStats, Engine, Metadata},
+    turn::Turn,
+};
 use crate::context::{
     engine::ContextEngine,
     provider::{CompletionChunk, CompletionStream, ProviderError},
 };
+use crate::lifecycle::ErrorChain;
 
 /// Buffered events; when the buffer is full, reading from the provider pauses.
 const BUFFERED_EVENTS: usize = 16;
@@ -96,7 +100,7 @@ async fn run(
             () = &mut stop => break ProviderError::InvalidResponse("the server is stopping".into()),
             _ = touch.tick() => {
                 if let Err(error) = turn.touch().await {
-                    tracing::debug!(error = ?error, "answer keep-alive failed");
+                    tracing::debug!(error = %ErrorChain(&error), "answer keep-alive failed");
                 }
                 continue;
             }
@@ -119,7 +123,7 @@ async fn run(
                 let last = match turn.complete().await {
                     Ok(answer) => ChatEvent::Done(Box::new(answer)),
                     Err(error) => {
-                        tracing::warn!(error = ?error, "saving an answer failed");
+                        tracing::warn!(error = %ErrorChain(&error), "saving an answer failed");
                         ChatEvent::Error {
                             error: "DATABASE_CONNECTION_ERROR",
                             message: "the answer could not be saved".into(),
@@ -131,7 +135,7 @@ async fn run(
             }
         }
     };
-    tracing::info!(error = %error, "answer interrupted");
+    tracing::info!(error = %ErrorChain(&error), "answer interrupted");
     turn.fail(&error);
     // Dropping saves the partial answer in the background, so that a repeated request finds it.
     drop(turn);

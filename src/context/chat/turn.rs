@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
+use super::answer::{Answer, ContextStats, Engine, Metadata, PreparedPrompt, answer_metadata};
 use crate::{
     context::{
         engine::ContextEngine,
@@ -13,6 +13,7 @@ use crate::{
         store::turns::{self, AnswerStatus},
         tokens,
     },
+    lifecycle::ErrorChain,
     pg::PgError,
 };
 
@@ -154,7 +155,9 @@ impl Drop for Turn {
                 tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
                 match turn.save(status).await {
                     Ok(()) => return,
-                    Err(error) => tracing::warn!(error = ?error, "saving an interrupted answer failed"),
+                    Err(error) => {
+                        tracing::warn!(error = %ErrorChain(&error), "saving an interrupted answer failed")
+                    }
                 }
             }
         });

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use reqwest::{Client, Response, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{sleep, timeout};
@@ -16,15 +15,15 @@ use super::{
     Completion, CompletionChunk, CompletionRequest, CompletionStream, Endpoint, ProviderError, Usage,
     circuit_breaker::CircuitBreaker, sse::EventParser,
 };
+use crate::backoff::Backoff;
 use crate::context::assemble::ChatMessage;
+use crate::lifecycle::ErrorChain;
 
 const CHAT_PATH: &str = "chat/completions";
 /// Maximum attempts per request.
 const MAX_ATTEMPTS: u32 = 3;
 /// Delays between attempts double, with 50 % jitter.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
-/// A longer `Retry-After` is not waited for.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// Characters of an error response that are kept.
@@ -216,7 +215,7 @@ impl OpenAi {
 
     /// Sends a request, with retries, until response headers arrive.
     async fn send<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
-        let mut backoff = FIRST_RETRY_DELAY;
+        let mut backoff = BACKOFF;
         let mut attempt = 1;
         loop {
             if !self.circuit_breaker.allows_request(Instant::now()) {
@@ -229,14 +228,13 @@ impl OpenAi {
             self.record_result(Some(&error));
             let delay = match &error {
                 ProviderError::RateLimited { retry_after: Some(delay) } => *delay,
-                _ => backoff.mul_f64(rand::rng().random_range(0.5..1.0)),
+                _ => backoff.next_delay(),
             };
-            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || delay > MAX_RETRY_DELAY {
+            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || delay > BACKOFF.max() {
                 return Err(error);
             }
-            tracing::debug!(provider = self.name(), error = %error, attempt, "provider request failed, retrying");
+            tracing::debug!(provider = self.name(), error = %ErrorChain(&error), attempt, "provider request failed, retrying");
             sleep(delay).await;
-            backoff *= 2;
             attempt += 1;
         }
     }

@@ -2,46 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Occurrences, Sources, hints::Hints, is_same_name, slug};
-use crate::context::extract::sentences;
+use super::{
+    hints::Hints,
+    names::{is_same_name, slug},
+    sources::{EntityType, Occurrences, Sources},
+};
+use crate::context::{
+    extract::sentences,
+    word_lists::{
+        FACT_VERBS, NEGATIVE_WORDS, NON_NAME_WORDS, ORGANIZATION_CONTEXT, ORGANIZATION_SUFFIXES,
+        PERSON_VERBS, POSITIVE_WORDS, RELATIONSHIPS, TOOL_CONTEXT,
+    },
+};
 
 /// Minimum number of units with a name that make it an entity.
 const MIN_UNITS: u32 = 3;
-/// Capitalized words that are no names: common beginnings of sentences, days and months.
-const NON_NAME_WORDS: &str = "i i'm i've i'd i'll a an the this that these those it its it's he she they we you my our your their his her there here and \
-    but or so if when while after before since because although as at by for from in into of off on onto out over to up with without about \
-    what which who whom whose why how where is are was were be been do does did has have had can could may might must shall should will would \
-    not no yes ok okay also then than too very just only even still again ever never always often maybe perhaps please thanks thank let lets \
-    monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september october november december \
-    today tomorrow yesterday mondays tuesdays wednesdays thursdays fridays saturdays sundays next last first second third new old every each all both some any many most more less few one two three four five \
-    note todo re fwd dear hi hello hey well now once during between under until within decided asked told need want think remember looking";
-/// Verbs whose subject is a person.
-const PERSON_VERBS: &str = "said says asked asks told tells thinks wants suggested suggests recommended recommends called emailed wrote agreed argued \
-    offered promised explained prefers believes mentioned sent invited joined approved reviewed noticed insisted reminded loves hates hopes thought gave";
-/// Relationships of a person to the user.
-const RELATIONSHIPS: &str = "wife husband partner mother father mum mom dad sister brother son daughter cousin uncle aunt friend colleague manager boss mentor \
-    teacher neighbour neighbor doctor therapist coach trainer roommate client customer landlord editor agent accountant lawyer supervisor teammate nurse physio tutor";
-const ORGANIZATION_SUFFIXES: &str = "inc corp gmbh ltd llc ag university institute bank foundation company college hospital agency ministry department school \
-    council clinic labs group press studio studios gallery bakery partners logistics insurance airlines theatre theater museum";
-const ORGANIZATION_CONTEXT_WORDS: &str =
-    "at from for joined contract supplier customer vendor client with by";
-const TOOL_CONTEXT_WORDS: &str = "using use uses used with in via through on into upgrade upgraded install installed run running migrate migrating configure query";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EntityType {
-    Person,
-    Project,
-    /// A company, institution or similar.
-    Organization,
-    /// Software, a product or similar.
-    Tool,
-    Concept,
-}
-
 /// A candidate name with its sentences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mention {
@@ -83,7 +61,6 @@ pub struct FoundEntity {
 /// Finds candidate names in the new units, and adds existing entities and suggested names.
 #[must_use]
 pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
-    let non_names: HashSet<&str> = NON_NAME_WORDS.split_whitespace().collect();
     // A word that also occurs in lowercase is no name, even if it is capitalized at the beginning of a sentence.
     let lowercase: HashSet<&str> = sources
         .units
@@ -94,7 +71,7 @@ pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
     let mut all: BTreeMap<String, (Mention, bool)> = BTreeMap::new();
     for unit in &sources.units {
         for sentence in sentences(&unit.content) {
-            for (name, significant) in extract_names(sentence, &non_names, &lowercase) {
+            for (name, significant) in extract_names(sentence, &lowercase) {
                 let (mention, seen_significant) = all.entry(name.clone()).or_insert_with(|| {
                     (Mention { name, sentences: Vec::new(), entity_type: None, trusted: false }, false)
                 });
@@ -126,11 +103,7 @@ pub fn find_mentions(sources: &Sources, hints: &Hints) -> Vec<Mention> {
 
 /// Extracts names from a sentence: runs of capitalized words, or of words shaped like names. The flag says whether the
 /// position makes the capital significant.
-fn extract_names(
-    sentence: &str,
-    non_names: &HashSet<&str>,
-    lowercase: &HashSet<&str>,
-) -> Vec<(String, bool)> {
+fn extract_names(sentence: &str, lowercase: &HashSet<&str>) -> Vec<(String, bool)> {
     let mut all = Vec::new();
     let mut run: Vec<&str> = Vec::new();
     let mut run_significant = false;
@@ -152,7 +125,7 @@ fn extract_names(
         let is_plain = !has_name_shape(word);
         let is_name = is_capitalized(word)
             && word.chars().count() >= 2
-            && !(is_plain && non_names.contains(lower.as_str()))
+            && !(is_plain && NON_NAME_WORDS.contains(lower.as_str()))
             // "Bread needs time": "bread" occurs in lowercase elsewhere, so it is no name.
             && !(at == 0 && is_plain && lowercase.contains(lower.as_str()));
         if opens {
@@ -281,9 +254,8 @@ fn infer_type(mention: &Mention) -> EntityType {
     if let Some(kind) = mention.entity_type {
         return kind;
     }
-    let has = |list: &str, word: &str| list.split_whitespace().any(|other| other == word);
     let last = mention.name.rsplit(' ').next().unwrap_or_default().to_lowercase();
-    if has(ORGANIZATION_SUFFIXES, &last) {
+    if ORGANIZATION_SUFFIXES.contains(last.as_str()) {
         return EntityType::Organization;
     }
     let mut votes: HashMap<EntityType, usize> = HashMap::new();
@@ -295,7 +267,9 @@ fn infer_type(mention: &Mention) -> EntityType {
             sentence[at + mention.name.len()..].split_whitespace().next().map(clean).unwrap_or_default();
         let previous = before.first().map(String::as_str).unwrap_or_default();
         let mut vote = |kind, weight| *votes.entry(kind).or_default() += weight;
-        if has(PERSON_VERBS, &after) || before.iter().any(|word| has(RELATIONSHIPS, word)) {
+        if PERSON_VERBS.contains(after.as_str())
+            || before.iter().any(|word| RELATIONSHIPS.contains(&word.as_str()))
+        {
             vote(EntityType::Person, 3);
         }
         if previous == "project" || after == "project" {
@@ -304,10 +278,10 @@ fn infer_type(mention: &Mention) -> EntityType {
         if has_name_shape(&mention.name) {
             vote(EntityType::Tool, 1);
         }
-        if has(TOOL_CONTEXT_WORDS, previous) {
+        if TOOL_CONTEXT.contains(previous) {
             vote(EntityType::Tool, 1);
         }
-        if has(ORGANIZATION_CONTEXT_WORDS, previous) {
+        if ORGANIZATION_CONTEXT.contains(previous) {
             vote(EntityType::Organization, 1);
         }
         if previous == "with" || previous == "and" || after == "and" {
@@ -323,7 +297,7 @@ fn find_relationship(mention: &Mention) -> Option<String> {
     for (_, sentence) in &mention.sentences {
         let lower = sentence.to_lowercase();
         let name = mention.name.to_lowercase();
-        for relation in RELATIONSHIPS.split_whitespace() {
+        for relation in RELATIONSHIPS.iter() {
             let phrases = [
                 format!("my {relation} {name}"),
                 format!("our {relation} {name}"),
@@ -333,7 +307,7 @@ fn find_relationship(mention: &Mention) -> Option<String> {
                 format!("{name} is our {relation}"),
             ];
             if phrases.iter().any(|phrase| lower.contains(phrase.as_str())) {
-                return Some(relation.to_owned());
+                return Some((*relation).to_owned());
             }
         }
     }
@@ -342,26 +316,12 @@ fn find_relationship(mention: &Mention) -> Option<String> {
 
 /// Sentences that start with the name and a verb that states a fact.
 fn find_facts(group: &[&Mention]) -> Vec<Fact> {
-    const STATING: [(&str, f64); 12] = [
-        ("is", 0.8),
-        ("are", 0.8),
-        ("was", 0.65),
-        ("works", 0.8),
-        ("lives", 0.8),
-        ("leads", 0.8),
-        ("runs", 0.75),
-        ("owns", 0.8),
-        ("has", 0.7),
-        ("prefers", 0.75),
-        ("uses", 0.7),
-        ("supports", 0.7),
-    ];
     let mut all: Vec<Fact> = Vec::new();
     for mention in group {
         for (unit, sentence) in &mention.sentences {
             let Some(rest) = sentence.strip_prefix(mention.name.as_str()) else { continue };
             let verb = rest.split_whitespace().next().unwrap_or_default();
-            let stated = STATING.iter().find(|(word, _)| *word == verb);
+            let stated = FACT_VERBS.iter().find(|(word, _)| *word == verb);
             if let Some((_, confidence)) = stated.filter(|_| !sentence.ends_with('?'))
                 && all.iter().all(|fact| fact.fact != *sentence)
             {
@@ -374,14 +334,12 @@ fn find_facts(group: &[&Mention]) -> Vec<Fact> {
 }
 
 fn score_sentiment(sentences: &[&(Uuid, String)]) -> f32 {
-    const GOOD: &str = "great good love loves helpful kind excellent happy reliable nice fast recommend recommends brilliant friendly thank enjoyed";
-    const BAD: &str = "bad slow hate hates problem broken difficult angry unreliable late rude worried failed failing annoying terrible complained";
     let mut sum = 0_i32;
     for (_, sentence) in sentences {
         let lower = sentence.to_lowercase();
         for word in lower.split(|c: char| !c.is_alphanumeric()) {
-            sum += i32::from(GOOD.split(' ').any(|good| good == word));
-            sum -= i32::from(BAD.split(' ').any(|bad| bad == word));
+            sum += i32::from(POSITIVE_WORDS.contains(word));
+            sum -= i32::from(NEGATIVE_WORDS.contains(word));
         }
     }
     (sum as f32 / (sentences.len().max(1) as f32)).clamp(-1.0, 1.0)

@@ -3,11 +3,12 @@
 
 use serde::Deserialize;
 
-use super::{Unit, entities::EntityType};
+use super::sources::{EntityType, Unit};
 use crate::context::{
     assemble::ChatMessage,
     provider::{CompletionRequest, Provider},
 };
+use crate::lifecycle::ErrorChain;
 
 /// Characters of a unit in the request to the model.
 const MAX_UNIT_CHARS: usize = 400;
@@ -77,7 +78,7 @@ pub async fn request_hints(model: &Provider, units: &[Unit]) -> Hints {
             Hints::default()
         }),
         Err(error) => {
-            tracing::info!(error = %error, "hints of the model failed, continuing without");
+            tracing::info!(error = %ErrorChain(&error), "hints of the model failed, continuing without");
             Hints::default()
         }
     }

@@ -5,17 +5,22 @@
 
 pub mod entities;
 pub mod hints;
+pub mod names;
+pub mod result;
+pub mod sources;
 pub mod topics;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::{
+    result::RollUpResult,
+    sources::{Occurrence, Occurrences, Sources},
+};
 use super::{
     engine::{ContextEngine, ContextError},
     store::{
@@ -23,6 +28,8 @@ use super::{
         roll_ups::{self, RollUpSummary},
     },
 };
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
 use crate::{auth::Principal, model::UserId};
 
 /// Default number of units per roll-up.
@@ -35,75 +42,6 @@ const USERS_PER_ROUND: i32 = 100;
 const BATCHES_PER_USER: usize = 10;
 /// Units that are linked to a phrase in one roll-up.
 const MAX_LINKED_UNITS: i32 = 500;
-
-/// Result of `rollcall.roll_up_sources`.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct Sources {
-    /// Units to process, oldest first.
-    pub units: Vec<Unit>,
-    /// Size of the user's whole corpus.
-    pub corpus: Corpus,
-    pub topics: Vec<KnownTopic>,
-    pub entities: Vec<KnownEntity>,
-}
-
-/// An atomic content unit: a short text about one thing.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Unit {
-    pub id: Uuid,
-    pub content: String,
-    pub created_at: Timestamp,
-    /// Words as `[token, stem]`. The stem of a stop word is empty; `null` ends a phrase.
-    pub words: Vec<Option<(String, String)>>,
-}
-
-/// Size of a user's whole corpus.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub struct Corpus {
-    pub units: u32,
-    /// Number of groups: conversations, and days for units without a conversation.
-    pub groups: u32,
-}
-
-/// An existing topic.
-#[derive(Debug, Clone, Deserialize)]
-pub struct KnownTopic {
-    /// Key, unique per user.
-    pub slug: String,
-    pub label: String,
-    pub aliases: Vec<String>,
-}
-
-/// An existing entity.
-#[derive(Debug, Clone, Deserialize)]
-pub struct KnownEntity {
-    /// Key, unique per user.
-    pub slug: String,
-    pub name: String,
-    pub aliases: Vec<String>,
-    pub entity_type: entities::EntityType,
-}
-
-/// Occurrences of a phrase in all units of a user.
-#[derive(Debug, Clone, Default)]
-pub struct Occurrence {
-    /// At most `MAX_LINKED_UNITS` of the units.
-    pub unit_ids: Vec<Uuid>,
-    /// Number of units.
-    pub units: u32,
-    /// Number of groups that contain one of the units.
-    pub groups: u32,
-}
-
-pub type Occurrences = HashMap<String, Occurrence>;
-
-/// Input of `rollcall.apply_roll_up`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct RollUpResult {
-    pub units: Vec<Uuid>,
-    pub topics: Vec<topics::FoundTopic>,
-    pub entities: Vec<entities::FoundEntity>,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum RollUpError {
@@ -126,52 +64,6 @@ impl From<crate::pg::PgError> for RollUpError {
     }
 }
 
-/// Converts a name to a key: lowercase letters and digits, everything else a dash; at most 200 characters.
-#[must_use]
-pub fn slug(name: &str) -> String {
-    let mut slug = String::new();
-    for c in name.chars().flat_map(char::to_lowercase) {
-        if c.is_alphanumeric() {
-            slug.push(c);
-        } else if !slug.ends_with('-') && !slug.is_empty() {
-            slug.push('-');
-        }
-    }
-    let slug = slug.trim_end_matches('-');
-    slug.chars().take(200).collect()
-}
-
-/// Trigram similarity from 0 to 1, as `pg_trgm` computes it.
-#[must_use]
-pub fn trigram_similarity(one: &str, other: &str) -> f64 {
-    let trigrams = |text: &str| -> std::collections::HashSet<[char; 3]> {
-        let lower = text.to_lowercase();
-        let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        let padded = words.map(|word| format!("  {word} ").chars().collect::<Vec<_>>());
-        padded
-            .flat_map(|word| word.windows(3).map(|three| [three[0], three[1], three[2]]).collect::<Vec<_>>())
-            .collect()
-    };
-    let (one, other) = (trigrams(one), trigrams(other));
-    let common = one.intersection(&other).count();
-    let all = one.len() + other.len() - common;
-    if all == 0 { 0.0 } else { common as f64 / all as f64 }
-}
-
-/// Whether two names are the same: equal slugs, similar trigrams, or one is a short form of the other.
-#[must_use]
-pub fn is_same_name(one: &str, other: &str) -> bool {
-    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
-    let (short, long) = (short.to_lowercase(), long.to_lowercase());
-    let is_short_form = short.len() >= 5
-        && long.starts_with(&short)
-        && !long[short.len()..].starts_with(' ')
-        && short.len() * 10 >= long.len() * 6;
-    slug(&short) == slug(&long)
-        || is_short_form
-        || (short.len() >= 4 && trigram_similarity(&short, &long) >= 0.65)
-}
-
 impl ContextEngine {
     /// Processes up to `limit` of the user's units, oldest first. Across all nodes one roll-up per user runs at a time;
     /// `force` takes over its lease.
@@ -185,7 +77,7 @@ impl ContextEngine {
         let result = self.roll_up_with_lease(user, lease, limit).await;
         // If this fails, the lease expires.
         if let Err(error) = roll_ups::release_lease(&self.database, user, lease).await {
-            tracing::warn!(error = ?error, "releasing the lease of a roll-up failed");
+            tracing::warn!(error = %ErrorChain(&error), "releasing the lease of a roll-up failed");
         }
         result
     }
@@ -228,7 +120,7 @@ impl ContextEngine {
         loop {
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(interval.mul_f64(rand::rng().random_range(0.5..1.5))) => {}
+                () = sleep(jittered(interval, 0.5..1.5)) => {}
             }
             select! {
                 () = stop.cancelled() => return,
@@ -241,7 +133,7 @@ impl ContextEngine {
         let due = match roll_ups::users_due(&self.database, USERS_PER_ROUND).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::warn!(error = ?error, "querying users due for a roll-up failed");
+                tracing::warn!(error = %ErrorChain(&error), "querying users due for a roll-up failed");
                 return;
             }
         };
@@ -261,7 +153,7 @@ impl ContextEngine {
                     }
                     Err(RollUpError::AlreadyRunning) => break,
                     Err(error) => {
-                        tracing::warn!(error = ?error, "roll-up failed");
+                        tracing::warn!(error = %ErrorChain(&error), "roll-up failed");
                         break;
                     }
                 }
@@ -270,26 +162,5 @@ impl ContextEngine {
             sleep(Duration::from_millis(50)).await;
         }
         tracing::info!(users, units, "roll-up round finished");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_match_by_letters_trigrams_or_short_form() {
-        assert!(is_same_name("PostgreSQL", "postgresql"));
-        assert!(is_same_name("Postgres", "PostgreSQL"));
-        assert!(is_same_name("Elasticsearch", "Elastisearch"));
-        assert!(!is_same_name("Anna", "Hanna Berg"));
-        assert!(!is_same_name("Java", "JavaScript"), "too short to be a short form");
-        assert!(!is_same_name("Berlin office", "Berlin"), "a part of a name is not the name");
-    }
-
-    #[test]
-    fn slugs_are_lowercase_words_joined_by_dashes() {
-        assert_eq!(slug("  Row-Level  Security! "), "row-level-security");
-        assert_eq!(slug("Über C++"), "über-c");
     }
 }

@@ -6,11 +6,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Corpus, Occurrence, Occurrences, Sources, Unit,
-    entities::{EntityType, FoundEntity},
+    entities::FoundEntity,
     hints::Hints,
-    is_same_name, slug,
+    names::{is_same_name, slug},
+    sources::{Corpus, EntityType, Occurrence, Occurrences, Sources, Unit},
 };
+use crate::context::word_lists::{DOMAIN_WORDS, GENERIC_STEMS};
 
 /// Minimum number of units of a topic.
 const MIN_UNITS: u32 = 5;
@@ -28,20 +29,6 @@ const MIN_OVERLAP: f64 = 0.6;
 /// Maximum topics per roll-up and aliases per topic.
 const MAX_TOPICS: usize = 30;
 const MAX_ALIASES: usize = 12;
-
-/// Stems of common English words that make no topic, in addition to PostgreSQL's stop words.
-const GENERIC_STEMS: &str = "abl about add after ago all also alway amount anoth answer ani anyth around ask away back bad base becaus becom befor \
-    best better big bit bring build bunch call came case chang check clear close come complet consid could coupl cover creat current cut day decid \
-    depend detail did differ discuss do done down each earlier earli easi end enough especi even ever everi everyth exact exampl expect explain fact \
-    far fast feel felt few find fine finish first fix focus follow found full further gave general get give go goal goe gone good got great had half \
-    handl hand happen hard has have help hold hope hour how howev idea import improv includ instead issu item job just keep kept kind know known larg last \
-    late later lead learn least left less let like line list littl live long look lot low made main make mani mayb mean mention might minut \
-    mix moment month more morn most move much must name near need never new next nice night noth notic now number off often old onc one only open option order other our out over own part past peopl per perhap \
-    pick place plan point possibl prefer prepar pretti probabl problem provid put question quick quit rather reach read readi real realli reason recent recommend rel \
-    remain rememb remind remov repli replac result review right run said same save say schedul second see seem seen select send sens separ set sever share short should show side similar simpl sinc singl size slow small \
-    some someth soon sort spend spent stand start state stay step still stop suggest sure take taken talk task team tell ten than thank that their them then thing think third thought three through \
-    time today togeth told tomorrow tonight took total tri turn two type understand until updat use user usual valu veri version visit want watch way week weekend well went were what when where whether which while whole why \
-    will wish without wonder word work worri worth would write wrong wrote year yes yesterday yet agre agree avoid believ better choos chose cost current deliv drop four five six half keep let monday tuesday wednesday thursday friday saturday sunday";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -83,17 +70,30 @@ pub enum Domain {
     Finance,
 }
 
+impl Domain {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "engineering" => Self::Engineering,
+            "personal" => Self::Personal,
+            "creative" => Self::Creative,
+            "business" => Self::Business,
+            "health" => Self::Health,
+            "finance" => Self::Finance,
+            _ => return None,
+        })
+    }
+}
+
 /// Indexes of the units that contain a phrase, and the frequency of each spelling.
 type PhraseStats = (HashSet<usize>, HashMap<String, usize>);
 
 /// Candidate phrases from the new units, and the names of existing and suggested topics.
 #[must_use]
 pub fn find_candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
-    let generic: HashSet<&str> = GENERIC_STEMS.split_whitespace().collect();
     // Keyed by stems.
     let mut seen: BTreeMap<Vec<String>, PhraseStats> = BTreeMap::new();
     for (at, unit) in sources.units.iter().enumerate() {
-        for (stems, surface) in extract_phrases(unit, &generic) {
+        for (stems, surface) in extract_phrases(unit) {
             let (units, surfaces) = seen.entry(stems).or_default();
             units.insert(at);
             *surfaces.entry(surface).or_default() += 1;
@@ -123,7 +123,7 @@ pub fn find_candidates(sources: &Sources, hints: &Hints) -> Vec<Candidate> {
 }
 
 /// Runs of one to three significant words without stop words, as stems and original spelling.
-fn extract_phrases(unit: &Unit, generic: &HashSet<&str>) -> Vec<(Vec<String>, String)> {
+fn extract_phrases(unit: &Unit) -> Vec<(Vec<String>, String)> {
     let mut all = Vec::new();
     for run in unit.words.split(|word| word.as_ref().is_none_or(|(_, stem)| stem.is_empty())) {
         let run: Vec<&(String, String)> = run.iter().flatten().collect();
@@ -131,7 +131,7 @@ fn extract_phrases(unit: &Unit, generic: &HashSet<&str>) -> Vec<(Vec<String>, St
             for window in run.windows(length) {
                 let substance = |(_, stem): &(String, String)| {
                     stem.chars().count() >= 3
-                        && !generic.contains(stem.as_str())
+                        && !GENERIC_STEMS.contains(stem.as_str())
                         && !stem.chars().all(|c| c.is_ascii_digit() || c == '.')
                 };
                 let acronym = |(token, _): &(String, String)| {
@@ -323,127 +323,14 @@ impl Cluster<'_> {
 
 /// The domain with the most keywords in the texts; `None` below three keywords.
 fn detect_domain<'a>(texts: impl Iterator<Item = &'a str>) -> Option<Domain> {
-    const WORDS: [(Domain, &[&str]); 6] = [
-        (
-            Domain::Engineering,
-            &[
-                "code",
-                "database",
-                "server",
-                "api",
-                "deploy",
-                "query",
-                "bug",
-                "test",
-                "compile",
-                "function",
-                "cluster",
-                "index",
-                "schema",
-                "latency",
-                "rust",
-                "python",
-                "postgres",
-                "kubernetes",
-                "software",
-                "backend",
-                "frontend",
-                "migration",
-                "commit",
-                "replica",
-            ],
-        ),
-        (
-            Domain::Business,
-            &[
-                "customer",
-                "revenue",
-                "invoice",
-                "contract",
-                "sales",
-                "market",
-                "pricing",
-                "budget",
-                "client",
-                "launch",
-                "hiring",
-                "strategy",
-                "supplier",
-                "stakeholder",
-                "quarter",
-                "pitch",
-                "campaign",
-                "tax",
-                "inventory",
-                "wholesale",
-            ],
-        ),
-        (
-            Domain::Health,
-            &[
-                "doctor", "sleep", "run", "marathon", "knee", "diet", "symptom", "training", "therapy",
-                "exercise", "pain", "heart", "physio", "vitamin", "stretch", "mileage", "injury", "pulse",
-                "patient", "ward", "dose",
-            ],
-        ),
-        (
-            Domain::Finance,
-            &[
-                "mortgage",
-                "savings",
-                "pension",
-                "interest",
-                "loan",
-                "etf",
-                "stock",
-                "bank",
-                "rent",
-                "insurance",
-                "portfolio",
-                "deposit",
-                "dividend",
-                "instalment",
-            ],
-        ),
-        (
-            Domain::Creative,
-            &[
-                "novel",
-                "chapter",
-                "painting",
-                "music",
-                "song",
-                "guitar",
-                "photo",
-                "poem",
-                "character",
-                "plot",
-                "design",
-                "canvas",
-                "chord",
-                "scene",
-                "glaze",
-                "pottery",
-                "kiln",
-                "melody",
-                "film",
-            ],
-        ),
-        (
-            Domain::Personal,
-            &[
-                "family", "trip", "holiday", "garden", "dinner", "kids", "daughter", "son", "birthday",
-                "house", "flight", "hotel", "recipe", "dog", "cat", "school", "tomato", "bread", "dough",
-                "oven", "wedding", "train",
-            ],
-        ),
-    ];
     let mut counts: BTreeMap<Domain, usize> = BTreeMap::new();
     for text in texts {
         let lower = text.to_lowercase();
         for word in lower.split(|c: char| !c.is_alphanumeric()) {
-            for (domain, words) in WORDS {
-                if words.iter().any(|known| word.strip_prefix(known).is_some_and(|rest| rest.len() <= 2)) {
+            for (name, words) in DOMAIN_WORDS.iter() {
+                let matches =
+                    words.iter().any(|known| word.strip_prefix(known).is_some_and(|rest| rest.len() <= 2));
+                if let Some(domain) = Domain::parse(name).filter(|_| matches) {
                     *counts.entry(domain).or_default() += 1;
                 }
             }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{ApiError, Authenticated, HttpState, Json};
 use crate::{
     context::store::bundles::{self, ReadError},
+    lifecycle::ErrorChain,
     limits::LimitClass,
     pg::PgError,
 };
@@ -60,7 +61,7 @@ pub(super) async fn health(
         return Err(error.into());
     }
     if let Err(error) = &counts {
-        tracing::warn!(error = ?error, "dynamic context engine health check failed");
+        tracing::warn!(error = %ErrorChain(error), "dynamic context engine health check failed");
     }
     let body = ContextHealth {
         status: text,

@@ -18,6 +18,7 @@
 mod account;
 mod binaries;
 mod cluster_files;
+mod constants;
 mod env_file;
 mod error;
 mod postmaster;
@@ -36,6 +37,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::backoff::Backoff;
 use crate::model::Secret;
 use cluster_files::ClusterFiles;
 use postmaster::Postmaster;
@@ -43,15 +45,10 @@ use private_files::DataDirLock;
 use record::ClusterRecord;
 use supervisor::CurrentPid;
 
+pub use constants::MINIMUM_MAJOR;
 pub use env_file::Keys;
 pub use error::EmbeddedError;
 
-/// The oldest supported major version of PostgreSQL.
-pub const MINIMUM_MAJOR: u32 = 15;
-/// Superuser, named as on Supabase.
-const ADMIN_ROLE: &str = "supabase_admin";
-/// Role of `DATABASE_URL`; not a superuser, as on Supabase.
-const SERVER_ROLE: &str = "postgres";
 /// Attempts of the first start. Another program may take the port, and the shared memory of a killed cluster is
 /// released with a delay.
 const MAX_START_ATTEMPTS: u32 = 6;
@@ -128,7 +125,8 @@ impl EmbeddedCluster {
         } else {
             info!(path = %files.pg_dir().display(), "starting PostgreSQL");
         }
-        let mut delay = Duration::from_millis(200);
+        // Two processes may compete for the cluster.
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         let mut attempts = 0;
         loop {
             if record.replace_taken_port()? {
@@ -141,8 +139,7 @@ impl EmbeddedCluster {
                 Ok(postmaster) => return Ok((record, postmaster)),
                 Err(error @ EmbeddedError::StartFailed { .. }) if attempts < MAX_START_ATTEMPTS => {
                     debug!(%error, "PostgreSQL did not start, retrying");
-                    tokio::time::sleep(supervisor::with_jitter(delay)).await;
-                    delay *= 2;
+                    tokio::time::sleep(backoff.next_delay()).await;
                 }
                 Err(error) => return Err(error),
             }

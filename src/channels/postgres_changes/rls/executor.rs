@@ -21,16 +21,17 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
-use super::rls_query::RlsQuery;
+use super::query::RlsQuery;
 use crate::{
     channels::ChannelPrincipal,
+    lifecycle::ErrorChain,
     pg::{Connector, PgError},
     telemetry::metric,
 };
 
-const SET_IDENTITY_SQL: &str = include_str!("../../../sql/changes/become.sql");
+const SET_IDENTITY_SQL: &str = include_str!("../../../../sql/changes/become.sql");
 /// Plans are made once per role and table; see `sql/node/plan_once.sql`.
-const PLAN_ONCE_SQL: &str = include_str!("../../../sql/node/plan_once.sql");
+const PLAN_ONCE_SQL: &str = include_str!("../../../../sql/node/plan_once.sql");
 /// Maximum number of queries in flight on one connection. `join_all` polls this many futures in order, which
 /// pipelining relies on.
 const PIPELINE_DEPTH: usize = 24;
@@ -273,7 +274,7 @@ impl RlsConnection {
                         self.statements.insert(key.clone(), statement);
                     }
                     Err(error) if error.code().is_some() => {
-                        tracing::debug!(%error, statement = &*key.0, "row-level security query could not be prepared");
+                        tracing::debug!(error = %ErrorChain(&error), statement = &*key.0, "row-level security query could not be prepared");
                         refused.insert(key.clone());
                     }
                     Err(error) => return Err(error.into()),
