@@ -80,7 +80,7 @@ async fn send_request(
 #[utoipa::path(
     post, path = "/api/contacts/{user_id}/accept", operation_id = "acceptContact", tag = "Relations",
     params(("user_id" = UserId, Path, description = "ID of the other user (UUID).", example = "a0000000-0000-4000-8000-000000000005"), UserIdQuery),
-    responses((status = 200, description = "The accepted contact.", body = Contact, example = json!({
+    responses((status = 200, description = "The contact was accepted.", body = Contact, example = json!({
         "user_id": "a0000000-0000-4000-8000-000000000005", "status": "accepted",
         "created_at": "2026-11-20T09:00:00.000Z", "accepted_at": "2026-11-20T10:00:00.000Z",
     }))),

@@ -46,7 +46,7 @@ async fn list(
     Ok(Json(conversations::list(&database, &caller).await?))
 }
 
-/// A new conversation.
+/// Title and participants of a new conversation.
 #[derive(Deserialize, Validate, ToSchema)]
 struct ConversationBody {
     /// Title of the conversation: at most 255 characters after trimming.
@@ -79,7 +79,7 @@ fn max_title_chars(title: &str, _: &()) -> garde::Result {
     request_body(content = ConversationBody, example = json!({
         "title": "Harbour", "participant_ids": ["a0000000-0000-4000-8000-000000000002"],
     })),
-    responses((status = 201, description = "The new conversation.", body = Conversation, example = json!({
+    responses((status = 201, description = "The conversation was created.", body = Conversation, example = json!({
         "id": "c0000000-0000-4000-8000-000000000001", "title": "Harbour",
         "created_by": "a0000000-0000-4000-8000-000000000001", "created_at": "2026-11-20T09:00:00.000Z",
         "participant_ids": ["a0000000-0000-4000-8000-000000000001", "a0000000-0000-4000-8000-000000000002"],

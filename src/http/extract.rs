@@ -1,6 +1,6 @@
 //! Extractors for body, query string and path. Rejections use the error envelope and name the field.
 
-use std::{borrow::Cow, error::Error as _};
+use std::error::Error as _;
 
 use axum::{
     extract::{
@@ -16,10 +16,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 use utoipa::PartialSchema;
 
-use super::{ApiError, FieldError, body, field_errors};
-
-/// Maximum length of a parser's message in characters, because it may quote the input.
-const MAX_MESSAGE_CHARS: usize = 200;
+use super::{
+    ApiError, FieldError, body,
+    field_errors::{self, field_path, truncate},
+};
 
 /// A JSON body, limited by the route's [`body::BodyLimit`]. Unknown fields are ignored. Also a response.
 #[derive(Debug, Clone, Copy, Default)]
@@ -192,27 +192,6 @@ fn json_error(bytes: &[u8], field: &str, error: &serde_json::Error) -> ApiError 
 
 fn is_well_formed(json: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok()
-}
-
-/// Path of the invalid field. The parser reports "missing field `name`" and "duplicate field `name`" with the
-/// path of the enclosing object.
-pub(super) fn field_path(path: &str, message: &str) -> String {
-    let path = if path == "." { "" } else { path };
-    let name = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `"));
-    match name.and_then(|name| name.strip_suffix('`')) {
-        Some(name) if path.is_empty() => name.to_owned(),
-        // For a duplicate, the parser has already read the second value.
-        Some(name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
-        Some(name) => format!("{path}.{name}"),
-        None => path.to_owned(),
-    }
-}
-
-pub(super) fn truncate(message: &str) -> Cow<'_, str> {
-    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
-        Some((end, _)) => format!("{}…", &message[..end]).into(),
-        None => message.into(),
-    }
 }
 
 /// Whether JSON text contains `\u0000`. In JSON, backslashes occur only in strings, in pairs or before a

@@ -15,10 +15,10 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use super::{
-    ApiError, FieldError,
-    extract::{field_path, truncate},
-};
+use super::{ApiError, FieldError};
+
+/// Maximum length of a parser's message in characters, because it may quote the input.
+const MAX_MESSAGE_CHARS: usize = 200;
 
 /// The errors of all fields of `object` as a `T`; `None` if it is valid.
 ///
@@ -128,6 +128,27 @@ pub(super) fn describe(message: &str) -> String {
     truncate(message).into_owned()
 }
 
+/// Path of the invalid field. The parser reports "missing field `name`" and "duplicate field `name`" with the
+/// path of the enclosing object.
+pub(super) fn field_path(path: &str, message: &str) -> String {
+    let path = if path == "." { "" } else { path };
+    let name = message.strip_prefix("missing field `").or_else(|| message.strip_prefix("duplicate field `"));
+    match name.and_then(|name| name.strip_suffix('`')) {
+        Some(name) if path.is_empty() => name.to_owned(),
+        // For a duplicate, the parser has already read the second value.
+        Some(name) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        Some(name) => format!("{path}.{name}"),
+        None => path.to_owned(),
+    }
+}
+
+pub(super) fn truncate(message: &str) -> Cow<'_, str> {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]).into(),
+        None => message.into(),
+    }
+}
+
 fn quoted_name(message: &str, prefix: &str) -> Option<String> {
     message.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name.to_owned())
 }
@@ -179,7 +200,7 @@ mod tests {
     use serde::Deserialize;
     use utoipa::ToSchema;
 
-    use super::{super::extract::parse_valid_json, *};
+    use super::*;
     use crate::model::{Status, UserId};
 
     #[derive(Debug, Deserialize, Validate, ToSchema, PartialEq)]
@@ -197,16 +218,14 @@ mod tests {
     }
 
     fn errors(body: &str) -> (&'static str, Vec<(String, String)>) {
-        let error = parse_valid_json::<Body>(body.as_bytes()).expect_err("is invalid");
+        let error = collect::<Body>(serde_json::from_str(body).expect("is an object")).expect("is invalid");
         let code = error.code();
         let (ApiError::InvalidRequest { details, .. } | ApiError::Unprocessable { details, .. }) = error
         else {
             panic!("{error}")
         };
-        (
-            code,
-            details.into_iter().map(|error| (error.field.into_owned(), error.message.into_owned())).collect(),
-        )
+        let details = details.into_iter().map(|error| (error.field.into_owned(), error.message.into_owned()));
+        (code, details.collect())
     }
 
     fn names(body: &str) -> (&'static str, Vec<String>) {
@@ -264,7 +283,7 @@ mod tests {
     #[test]
     fn absent_and_null_are_distinguished() {
         let body = |text: &str| format!(r#"{{"userId":"{USER}","status":"away","isActive":true{text}}}"#);
-        let parse = |text: &str| parse_valid_json::<Body>(body(text).as_bytes()).expect("is valid").text;
+        let parse = |text: &str| serde_json::from_str::<Body>(&body(text)).expect("is valid").text;
         assert_eq!(parse(""), None);
         assert_eq!(parse(r#","text":null"#), Some(None));
         assert_eq!(parse(r#","text":"a""#), Some(Some("a".to_owned())));

@@ -28,7 +28,7 @@ fn require_service_role(caller: &Principal) -> Result<(), ApiError> {
 /// Returns the nodes that serve this database.
 #[utoipa::path(
     get, path = "/api/v1/system/nodes", operation_id = "nodes", tag = "System",
-    responses((status = 200, description = "Nodes, oldest first.", body = Vec<NodeState>, example = json!([{
+    responses((status = 200, description = "The nodes, oldest first.", body = Vec<NodeState>, example = json!([{
         "id": "0b7f2f0e-0000-4000-8000-000000000000", "started_at": "2026-11-21T12:00:00.000Z",
         "renewed_at": "2026-11-21T12:00:00.000Z", "lease_expires_at": "2026-11-21T12:00:00.000Z",
         "alive": true, "devices": 3,

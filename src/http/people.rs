@@ -43,7 +43,7 @@ struct BatchBody {
     user_ids: Vec<UserId>,
 }
 
-/// Presences by user.
+/// Presences of users by their ID.
 #[derive(Serialize, ToSchema)]
 struct BatchAnswer<'a> {
     /// Presences of the visible users, by user ID.

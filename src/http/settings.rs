@@ -26,7 +26,7 @@ pub fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(add_to_list, remove_from_list))
 }
 
-/// Settings to change.
+/// Settings to save. All fields are optional.
 #[derive(Deserialize, Validate, ToSchema)]
 #[garde(allow_unvalidated)]
 struct SettingsBody {

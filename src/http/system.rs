@@ -11,13 +11,16 @@ use futures_util::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, Schema},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiError, identity::Authenticated, identity::GatewayPolicy};
@@ -77,7 +80,7 @@ struct Report {
     #[schema(example = "0.1.0")]
     version: &'static str,
     /// Results of the checks, by dependency.
-    #[schema(value_type = BTreeMap<String, CheckReport>)]
+    #[schema(schema_with = checks_schema)]
     checks: BTreeMap<&'static str, CheckResult>,
     /// Time of the report.
     timestamp: Timestamp,
@@ -93,18 +96,23 @@ enum HealthStatus {
     Draining,
 }
 
-/// Result of one health check. Some checks have further fields, such as `lag_ms`.
-#[derive(ToSchema)]
-#[schema(additional_properties = true)]
-#[expect(dead_code, reason = "describes the fields of a `CheckResult`")]
-struct CheckReport {
-    /// Whether the dependency is available.
-    ok: bool,
-    /// Duration of the check in milliseconds.
-    latency_ms: u64,
-    /// Reason why the check failed.
-    #[schema(nullable = false)]
-    message: Option<String>,
+/// Schema of the checks: some have further fields, such as `lag_ms`.
+fn checks_schema() -> RefOr<Schema> {
+    let check = json!({
+        "type": "object",
+        "required": ["ok", "latency_ms"],
+        "properties": {
+            "ok": { "type": "boolean", "description": "Whether the dependency is available." },
+            "latency_ms": {
+                "type": "integer", "minimum": 0, "description": "Duration of the check in milliseconds.",
+            },
+            "message": { "type": "string", "description": "Reason why the check failed." },
+        },
+        "additionalProperties": true,
+    });
+    let description = "Results of the checks, by dependency.";
+    let schema = json!({ "type": "object", "description": description, "additionalProperties": check });
+    serde_json::from_value(schema).expect("is a schema")
 }
 
 /// State of the health and metrics routes.
@@ -214,7 +222,7 @@ async fn healthcheck() -> &'static str {
 #[utoipa::path(
     get, path = "/api/v1/system/health", operation_id = "health", tag = "System",
     responses(
-        (status = 200, description = "All checks passed.", body = Report, example = json!({
+        (status = 200, description = "All health checks passed.", body = Report, example = json!({
             "status": "ok", "version": "0.1.0", "timestamp": "2026-11-21T12:00:00Z",
             "checks": { "database": { "ok": true, "latency_ms": 1 }, "listener": { "ok": true, "latency_ms": 0 } },
         })),
@@ -235,7 +243,7 @@ async fn health(state: State<Arc<System>>) -> Response {
 #[utoipa::path(
     get, path = "/realtime/v1/api/health", operation_id = "channelsHealth", tag = "System",
     responses(
-        (status = 200, description = "All checks passed.", body = Report),
+        (status = 200, description = "All health checks passed.", body = Report),
         (status = 503, description = "A check failed, or the server stops.", body = Report),
     ),
     extensions(("x-access" = json!("open"))),

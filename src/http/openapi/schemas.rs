@@ -107,12 +107,6 @@ impl Shape {
         Self::Plain(json!({ "const": value.into() }))
     }
 
-    /// Ids joined by commas.
-    pub fn ids_in_query() -> Self {
-        const ID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
-        Self::Plain(json!({ "type": "string", "pattern": format!("^{ID}(,{ID}){{0,999}}$") }))
-    }
-
     /// Whether every text will do.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Plain(schema) if *schema == json!({ "type": "string" }))

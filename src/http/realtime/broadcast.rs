@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
         .layer(BodyLimit(MAX_BODY_BYTES).layer())
 }
 
-/// Messages to broadcast.
+/// Messages to broadcast to channels.
 // Describes the body only: its errors have the form of Supabase Realtime, see `parse_batch`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body")]
@@ -272,7 +272,7 @@ struct BroadcastQuery {
         ("event" = String, Path, description = "Name of the event.", example = "tide"),
         BroadcastQuery,
     ),
-    request_body(content = Object, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
+    request_body(content = BTreeMap<String, Value>, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
     responses(
         (status = 202, description = "The message was accepted."),
         (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
@@ -284,7 +284,7 @@ struct BroadcastQuery {
                 "error": "Unsupported Media Type. Use application/json or application/octet-stream",
             })),
         (status = 422, description = "The payload is too large, or the policies could not be checked.",
-            body = Object, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
+            body = BTreeMap<String, Value>, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
         (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
             example = json!({ "message": "You have exceeded your rate limit" })),
     ),
@@ -310,7 +310,7 @@ async fn single_without_prefix(
         ("event" = String, Path, description = "Name of the event.", example = "tide"),
         BroadcastQuery,
     ),
-    request_body(content = Object, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
+    request_body(content = BTreeMap<String, Value>, description = "The body has at most 8,000,000 bytes.", example = json!({ "metres": 3.2 })),
     responses(
         (status = 202, description = "The message was accepted."),
         (status = 401, description = "The token or key is missing or invalid.", body = RealtimeMessage,
@@ -322,7 +322,7 @@ async fn single_without_prefix(
                 "error": "Unsupported Media Type. Use application/json or application/octet-stream",
             })),
         (status = 422, description = "The payload is too large, or the policies could not be checked.",
-            body = Object, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
+            body = BTreeMap<String, Value>, example = json!({ "errors": { "payload": ["Payload size exceeds tenant limit"] } })),
         (status = 429, description = "The message rate of the node is exceeded.", body = RealtimeMessage,
             example = json!({ "message": "You have exceeded your rate limit" })),
     ),

@@ -141,7 +141,7 @@ impl IntoResponse for RealtimeError {
             Self::Authorization(error) => {
                 let (status, message) = error.http_status();
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-                respond(status, &message)
+                respond(status, message)
             }
             Self::RateLimited(message) => respond(StatusCode::TOO_MANY_REQUESTS, message),
             Self::Body(error) => error.into_response(),
