@@ -5,32 +5,13 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use rollcall::channels::postgres_changes::SUBSCRIBED_MESSAGE;
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase, cases,
-    changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, principal},
+use testkit::{
     client::{Socket, open_socket},
     harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
+use uuid::Uuid;
 
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        inserts_updates_and_deletes_match_supabase_realtime,
-        every_type_is_rendered_like_to_jsonb,
-        every_filter_operator_matches_supabase_realtime,
-        rows_are_delivered_to_subscribers_who_may_select_them,
-        payloads_contain_only_granted_columns,
-        payloads_contain_selected_columns_and_the_key,
-        invalid_subscriptions_get_the_error_texts_of_supabase_realtime,
-        updates_include_unchanged_toasted_columns,
-        updates_omit_unchanged_values_that_exceed_the_limit,
-        oversized_rows_are_sent_with_their_small_values,
-        changed_table_columns_appear_in_payloads,
-        channels_receive_changes_over_both_serializers,
-        a_refreshed_token_applies_to_changes,
-    ]
-}
+use crate::changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, principal};
 
 fn without_commit_time(mut payload: Value) -> Value {
     let time = payload["data"]["commit_timestamp"].take();
@@ -40,6 +21,7 @@ fn without_commit_time(mut payload: Value) -> Value {
     payload
 }
 
+#[testkit::test]
 async fn inserts_updates_and_deletes_match_supabase_realtime(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -86,6 +68,7 @@ async fn inserts_updates_and_deletes_match_supabase_realtime(db: Arc<TestDatabas
     );
 }
 
+#[testkit::test]
 async fn every_type_is_rendered_like_to_jsonb(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -195,6 +178,7 @@ const FILTERS: [(&str, &str); 44] = [
     ("j=eq.[1.0]", "2 2"),
 ];
 
+#[testkit::test]
 async fn every_filter_operator_matches_supabase_realtime(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -251,6 +235,7 @@ async fn every_filter_operator_matches_supabase_realtime(db: Arc<TestDatabase>) 
     }
 }
 
+#[testkit::test]
 async fn rows_are_delivered_to_subscribers_who_may_select_them(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -302,6 +287,7 @@ async fn rows_are_delivered_to_subscribers_who_may_select_them(db: Arc<TestDatab
     }
 }
 
+#[testkit::test]
 async fn payloads_contain_only_granted_columns(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -340,6 +326,7 @@ async fn payloads_contain_only_granted_columns(db: Arc<TestDatabase>) {
     assert_eq!(hidden.next().await["data"]["record"], json!({"id": 3, "v": "c"}));
 }
 
+#[testkit::test]
 async fn payloads_contain_selected_columns_and_the_key(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -357,6 +344,7 @@ async fn payloads_contain_selected_columns_and_the_key(db: Arc<TestDatabase>) {
     assert_eq!(selected["data"]["record"], json!({"id": 1, "title": "sel"}));
 }
 
+#[testkit::test]
 async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     db.execute("create table public.nopub (id int primary key)", &[]).await;
@@ -432,6 +420,7 @@ async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(db: Arc<
     assert_eq!(harness.changes.subscription_count(), 0);
 }
 
+#[testkit::test]
 async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -451,6 +440,7 @@ async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
     assert_eq!(payload["data"]["record"]["n"], 2);
 }
 
+#[testkit::test]
 async fn updates_omit_unchanged_values_that_exceed_the_limit(db: Arc<TestDatabase>) {
     db.execute(
         "create table public.toasted (a int, b text, n int, long text, other text, primary key (a, b));
@@ -479,6 +469,7 @@ async fn updates_omit_unchanged_values_that_exceed_the_limit(db: Arc<TestDatabas
     assert_eq!(lengths[2], (3, None, Some(0)));
 }
 
+#[testkit::test]
 async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -492,6 +483,7 @@ async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) 
     );
 }
 
+#[testkit::test]
 async fn changed_table_columns_appear_in_payloads(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -527,6 +519,7 @@ async fn channel_socket(node: &TestServer, version: &str, token: &str) -> Socket
     open_socket(node.address, &path, &[]).await.expect("the socket opens")
 }
 
+#[testkit::test]
 async fn channels_receive_changes_over_both_serializers(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let node = db.start_server().await;
@@ -589,6 +582,7 @@ async fn channels_receive_changes_over_both_serializers(db: Arc<TestDatabase>) {
     assert_eq!((&refused[3], &refused[4]["status"]), (&json!("system"), &json!("error")));
 }
 
+#[testkit::test]
 async fn a_refreshed_token_applies_to_changes(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     let node = db.start_server().await;
