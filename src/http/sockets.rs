@@ -13,9 +13,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    ApiError, DeviceHeader, GatewayPolicy, HttpState, Query, identity::authenticate, ids::parse_user_ids,
-};
+use super::{ApiError, DeviceHeader, GatewayPolicy, Query, identity::authenticate, ids::parse_user_ids};
 use crate::{
     hub::Hub,
     model::DeviceId,
@@ -46,7 +44,12 @@ const DEVICES: Endpoint = Endpoint { dialect: Dialect::Devices, upgrades_unauthe
 const CONTEXT: Endpoint = Endpoint { dialect: Dialect::Context, upgrades_unauthenticated: true };
 
 /// Socket routes of the main port.
-pub fn routes() -> OpenApiRouter<HttpState> {
+pub fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Sockets: FromRef<S>,
+    Arc<GatewayPolicy>: FromRef<S>,
+{
     OpenApiRouter::default()
         .routes(routes!(presence_socket))
         .routes(routes!(devices_socket))

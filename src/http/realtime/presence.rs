@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 #[into_params(parameter_in = Query)]
 struct PresenceQuery {
     /// Whether the private channel of that name is meant.
-    #[param(value_type = Option<PrivateFlag>, nullable = false)]
+    #[param(inline, value_type = Option<PrivateFlag>, nullable = false)]
     private: Option<String>,
 }
 
