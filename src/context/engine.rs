@@ -16,6 +16,7 @@ use super::{
     compile::InvalidSources,
     embeddings::SemanticSearch,
     provider::{Embedder, Providers},
+    settings::ContextSettings,
     simple::{self, SimplePrompt},
     store::bundles::{self, ReadError},
 };
@@ -30,6 +31,7 @@ use crate::{
         listener::{BUNDLES, CONTEXT, NotificationHandler},
     },
     protocol::ServerMessage,
+    settings::Problem,
 };
 
 /// Queue size for storing what assembly compiled. When it is full, entries are dropped and counted; the next assembly
@@ -45,19 +47,6 @@ const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_COUNTED_BUNDLES: usize = 10_000;
 /// Counter: deferred writes and `bundle_ready` messages dropped because a queue was full, by `what`.
 const DROPPED_TOTAL: &str = "rollcall_context_dropped_total";
-
-/// Configuration of the context engine.
-#[derive(Clone)]
-pub struct ContextSettings {
-    /// Whether requests use the dynamic engine by default.
-    pub use_dynamic: bool,
-    pub fall_back_to_simple: bool,
-    pub providers: Providers,
-    /// Embeddings client for semantic search; `None` disables it.
-    pub embedder: Option<Arc<Embedder>>,
-    /// Interval between scheduled roll-ups; `None` disables them.
-    pub roll_up_interval: Option<Duration>,
-}
 
 /// Assembling or compiling failed.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +114,7 @@ impl BundleUsage {
 pub struct ContextEngine {
     pub(super) database: Database,
     pub(super) settings: ContextSettings,
+    pub(super) providers: Providers,
     pub(super) wake: Arc<Notify>,
     /// Tasks of chat turns, which may outlive their request.
     pub(super) turns: TaskTracker,
@@ -195,19 +185,24 @@ pub struct ContextTasks {
 }
 
 /// Creates the engine, its notification handler and its background task.
-#[must_use]
+///
+/// # Errors
+/// When the settings of the model provider are inconsistent.
 pub fn context_engine(
     database: Database,
     hub: Hub,
     user_index: UserIndex,
     settings: ContextSettings,
-) -> (Arc<ContextEngine>, ContextNotifications, ContextTasks) {
+) -> Result<(Arc<ContextEngine>, ContextNotifications, ContextTasks), Problem> {
     let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
     let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
     let wake = Arc::new(Notify::new());
-    let semantic_search = SemanticSearch::new(database.clone(), settings.embedder.clone());
+    let models = &settings.models;
+    let embedder = models.embedder().map(|config| Arc::new(Embedder::new(&config)));
+    let semantic_search = SemanticSearch::new(database.clone(), embedder);
     let engine = Arc::new(ContextEngine {
         database,
+        providers: Providers::new(&models.endpoints()?, models.echo()),
         settings,
         wake: wake.clone(),
         turns: TaskTracker::new(),
@@ -223,13 +218,13 @@ pub fn context_engine(
         deferred_writes: deferred_writes_receiver,
         ready_messages: ready_receiver,
     };
-    (engine, notifications, tasks)
+    Ok((engine, notifications, tasks))
 }
 
 impl ContextEngine {
     #[must_use]
     pub const fn providers(&self) -> &Providers {
-        &self.settings.providers
+        &self.providers
     }
 
     /// Whether requests use the dynamic engine by default.

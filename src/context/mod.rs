@@ -19,10 +19,12 @@ pub mod extract;
 pub mod predict;
 pub mod provider;
 pub mod roll_up;
+pub mod settings;
 pub mod simple;
 pub mod store;
 pub mod tokens;
 pub mod warm_up;
 mod word_lists;
 
-pub use engine::{ContextEngine, ContextError, ContextSettings, ContextTasks, context_engine};
+pub use engine::{ContextEngine, ContextError, ContextTasks, context_engine};
+pub use settings::ContextSettings;

@@ -13,7 +13,7 @@ pub const MAX_HISTORY: i32 = 20;
 /// The system prompt gets 1/4 of the tokens.
 const SYSTEM_SHARE_DIVISOR: usize = 4;
 
-/// Result of `rollcall.assemble_simply`.
+/// Result of `rollcall.assemble_simple`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SimpleSources {
     instructions: Vec<String>,

@@ -121,7 +121,7 @@ impl ContextEngine {
         let mut arc = None;
         if wanted.subject.bundle_type == BundleType::Conversation
             && !wanted.sources.is_null()
-            && let Some(model) = self.settings.providers.default_model()
+            && let Some(model) = self.providers.default_model()
             && let Some(messages) = compile::long_conversation(&wanted.sources)?
         {
             arc = summarize(model, &messages).await;

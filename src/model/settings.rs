@@ -10,7 +10,7 @@ use super::sql::from_sql_text;
 
 /// Who may see a user, besides the users on the visibility list.
 //
-// In SQL the enum `public.presence_visibility`.
+// In SQL the enum `rollcall.presence_visibility`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_visibility", rename_all = "lowercase")]

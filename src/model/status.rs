@@ -11,7 +11,7 @@ use super::sql::from_sql_text;
 /// A status that a user may set. `busy`, `dnd` and `invisible` hold on all devices until changed; the others are the
 /// state of one device.
 //
-// In SQL the enum `public.presence_status`.
+// In SQL the enum `rollcall.presence_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
@@ -74,7 +74,7 @@ impl FromStr for Status {
 
 /// Whether a user is reachable. `busy` and `dnd` count as `online`.
 //
-// In SQL the enum `public.presence_reach`.
+// In SQL the enum `rollcall.presence_reach`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_reach", rename_all = "lowercase")]
@@ -101,7 +101,7 @@ impl Reach {
 
 /// One of the two forms in which a user is shown.
 //
-// A row in `user_presence`; in SQL the enum `public.presence_face`.
+// A row in `user_presence`; in SQL the enum `rollcall.presence_face`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema, ToSql,
 )]

@@ -146,7 +146,7 @@ impl ContextEngine {
         user: UserId,
         request: ChatRequest,
     ) -> Result<TurnStart, ChatError> {
-        let provider = self.settings.providers.get(request.provider.as_deref())?.cloned();
+        let provider = self.providers.get(request.provider.as_deref())?.cloned();
         let started = Instant::now();
         let prepared = self.prepare_prompt(caller, user, &request, started).await;
         if matches!(prepared, Err(ChatError::ConversationNotFound)) {

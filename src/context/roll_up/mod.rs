@@ -12,7 +12,6 @@ pub mod topics;
 
 use std::{sync::Arc, time::Duration};
 
-use rand::Rng;
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -93,7 +92,7 @@ impl ContextEngine {
         if sources.units.is_empty() {
             return Ok(RollUpSummary::default());
         }
-        let hints = match self.settings.providers.default_model() {
+        let hints = match self.providers.default_model() {
             Some(model) => hints::request_hints(model, &sources.units).await,
             None => hints::Hints::default(),
         };

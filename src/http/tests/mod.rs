@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 
 use super::{
     body::BodyLimit,
-    middleware::{CorsOrigins, HttpSettings, RequestId, apply},
+    middleware::{CorsSettings, HttpSettings, RequestId, apply},
     system::{CheckResult, HealthCheck, System},
     *,
 };
