@@ -17,7 +17,7 @@ use crate::{
 /// Maximum length of an event name in characters.
 const MAX_EVENT_CHARS: usize = 255;
 
-/// Route `/api/presence/broadcast`.
+/// Returns the route `/api/presence/broadcast`.
 pub fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::default().routes(routes!(send))
 }

@@ -24,7 +24,7 @@ use crate::{
 /// Maximum length of a title in characters; the database has the same limit.
 const MAX_TITLE_CHARS: usize = 255;
 
-/// Routes under `/api/conversations`.
+/// Returns the routes under `/api/conversations`.
 pub fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::default().routes(routes!(list, create)).routes(routes!(add, remove))
 }

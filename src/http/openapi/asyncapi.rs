@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     channels,
     schemas::{Field, Shape, field, nullable, optional, or_null},
+    socket_channel::{Channel, Message},
     types::{
         conversation_id, device_id, event, field_error, presence as presence_shape, status, status_update,
         user_id,
@@ -15,33 +16,12 @@ use crate::{
     protocol::{ErrorCode, StatusUpdate, Subscription},
 };
 
-/// A dialect, described.
-pub(super) struct Channel {
-    pub name: &'static str,
-    pub address: &'static str,
-    pub title: &'static str,
-    pub description: &'static str,
-    /// The field that says which message it is.
-    pub discriminator: &'static str,
-    pub client: Vec<Message>,
-    pub server: Vec<Message>,
-}
-
-/// A message.
-pub(super) struct Message {
-    pub kind: &'static str,
-    pub description: &'static str,
-    pub fields: Vec<Field>,
-    /// What it looks like; of what clients say.
-    pub example: Option<Value>,
-}
-
-/// What the server says.
+/// A message that clients send.
 fn client_message(kind: &'static str, description: &'static str, fields: Vec<Field>) -> Message {
     Message { kind, description, fields: with_type(kind, fields), example: None }
 }
 
-/// What clients say.
+/// A message that the server sends.
 fn server_message(
     kind: &'static str,
     description: &'static str,
@@ -100,7 +80,7 @@ fn code() -> Shape {
     Shape::named("ErrorCode", "What is wrong.", Shape::string_enum(&ErrorCode::ALL.map(ErrorCode::as_str)))
 }
 
-/// The dialects.
+/// One channel for each dialect.
 pub(super) fn channels() -> Vec<Channel> {
     vec![presence(), devices(), context(), channels::channel()]
 }
@@ -313,7 +293,7 @@ fn context() -> Channel {
     }
 }
 
-/// The AsyncAPI document.
+/// The whole AsyncAPI document.
 pub(super) fn document() -> Value {
     let (mut rendered, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     let mut schemas = Map::new();
@@ -380,9 +360,15 @@ fn query(channel: &str, schemas: &mut Map<String, Value>) -> Value {
     Shape::Object(vec![
         optional("token", Shape::text(), "The token, for browsers, which cannot set headers on sockets."),
         optional("device_id", device_id(), "Which of the user's devices this is."),
-        optional("user_ids", Shape::ids_in_query(), "Further users to follow."),
+        optional("user_ids", ids_in_query(), "Further users to follow."),
     ])
     .schema(schemas)
+}
+
+/// Up to 1000 user IDs joined by commas.
+fn ids_in_query() -> Shape {
+    const ID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+    Shape::Plain(json!({ "type": "string", "pattern": format!("^{ID}(,{ID}){{0,999}}$") }))
 }
 
 fn message_object(message: &Message, schemas: &mut Map<String, Value>) -> Value {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    asyncapi::{Channel, Message},
     schemas::{Field, Shape, field, nullable, optional, or_null},
+    socket_channel::{Channel, Message},
 };
 
 const TOPIC: &str = "realtime:harbour";

@@ -148,7 +148,7 @@ pub(super) fn envelope() -> Value {
 }
 
 impl ErrorResponse {
-    /// The response component.
+    /// Returns the response component of the document.
     pub fn response(&self) -> Value {
         let mut headers = json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } });
         if matches!(self.status, 429 | 503) {

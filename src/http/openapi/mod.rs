@@ -17,6 +17,7 @@ mod errors;
 mod operation;
 mod render;
 mod schemas;
+mod socket_channel;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -62,7 +63,7 @@ pub fn document(described: &OpenApi) -> Value {
     document
 }
 
-/// The AsyncAPI document.
+/// The AsyncAPI document of the sockets.
 #[must_use]
 pub fn socket_document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(asyncapi::document);

@@ -10,15 +10,10 @@ use crate::limits::LimitClass;
 /// A method that routes have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HttpMethod {
-    /// Reads.
     Get,
-    /// Adds or does.
     Post,
-    /// Replaces.
     Put,
-    /// Changes in part.
     Patch,
-    /// Removes.
     Delete,
 }
 
@@ -36,16 +31,16 @@ impl HttpMethod {
     }
 }
 
-/// Who may call.
+/// Callers that a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody.
+    /// Everybody, without a token.
     Open,
     /// Whoever has a token.
     Token,
     /// `service_role`, or a holder of `presence:admin`.
     Operator,
-    /// `service_role`.
+    /// Tokens with role `service_role`.
     Service,
 }
 
@@ -69,18 +64,15 @@ pub enum ParamIn {
     Path,
     /// In the query string.
     Query,
-    /// Among the headers.
     Header,
 }
 
 /// A parameter with its example.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// Where it stands.
     pub location: ParamIn,
     /// What it is called there.
     pub name: &'static str,
-    /// What it means.
     pub description: &'static str,
     /// What it looks like.
     pub(super) shape: Shape,
@@ -90,12 +82,10 @@ pub struct Parameter {
     pub example: Option<Value>,
 }
 
-/// A good answer.
+/// A response without an error.
 #[derive(Debug, Clone)]
 pub struct ResponseSpec {
-    /// Its status.
     pub status: u16,
-    /// What it means.
     pub description: &'static str,
     /// Its media type and shape; nothing for an answer without a body.
     pub(super) body: Option<(&'static str, Shape)>,
@@ -113,7 +103,6 @@ pub(super) struct Body {
 /// One route and method.
 #[derive(Debug, Clone)]
 pub struct Operation {
-    /// The method.
     pub method: HttpMethod,
     /// The path as the router has it.
     pub path: &'static str,
@@ -123,9 +112,7 @@ pub struct Operation {
     pub summary: &'static str,
     /// What else there is to know.
     pub description: Cow<'static, str>,
-    /// The chapter.
     pub tag: &'static str,
-    /// Who may call.
     pub access: Access,
     /// Whose token the example takes.
     pub example_user: ExampleUser,
@@ -234,7 +221,7 @@ impl Operation {
         self
     }
 
-    /// Takes a body.
+    /// Adds a request body.
     pub(super) fn request_body(mut self, shape: Shape, example: Value) -> Self {
         self.body = Some(Body { shape, example });
         self

@@ -12,7 +12,7 @@ use crate::{
     limits::{LimitClass, LimitSettings},
 };
 
-/// Schemas by name.
+/// Schema components by their names.
 type Components = Map<String, Value>;
 
 const ABOUT: &str = "Presence, realtime channels and AI context over PostgreSQL. Row-level security in PostgreSQL decides \

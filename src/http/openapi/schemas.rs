@@ -9,13 +9,12 @@ pub(super) enum Shape {
     Named(&'static str, &'static str, Box<Self>),
     /// A list, with the least and the most items that it may have.
     List(Box<Self>, Option<(usize, usize)>),
-    /// An object.
     Object(Vec<Field>),
     /// One of several, at least.
     AnyOf(Vec<Self>),
     /// The text of such a value in JSON.
     JsonText(Box<Self>),
-    /// As written.
+    /// A schema in JSON, used unchanged.
     Plain(Value),
 }
 
@@ -102,7 +101,7 @@ impl Shape {
         Self::Plain(json!({ "type": "object", "additionalProperties": true }))
     }
 
-    /// Always the same.
+    /// A value that never differs.
     pub fn constant(value: impl Into<Value>) -> Self {
         Self::Plain(json!({ "const": value.into() }))
     }
