@@ -29,7 +29,7 @@ pub(super) fn complete_operation(operation: &mut Map<String, Value>) {
     operation.insert("security".to_owned(), security);
     let required = match access {
         "operator" => Some("Requires role `service_role` or permission `presence:admin`.".to_owned()),
-        "service" => Some("Requires role `service_role`.".to_owned()),
+        "service" => Some("The token must have role `service_role`.".to_owned()),
         _ => None,
     };
     let own = operation.get("description").and_then(Value::as_str).map(str::to_owned);

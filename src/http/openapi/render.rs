@@ -118,8 +118,8 @@ fn rendered(operation: &Operation, components: &mut Components) -> Value {
 fn description(operation: &Operation) -> String {
     let who = match operation.access {
         Access::Open | Access::Token => None,
-        Access::Operator => Some("For `service_role` and holders of `presence:admin`.".to_owned()),
-        Access::Service => Some("For `service_role`.".to_owned()),
+        Access::Operator => Some("Requires role `service_role` or permission `presence:admin`.".to_owned()),
+        Access::Service => Some("The token must have role `service_role`.".to_owned()),
     };
     let limit = operation.limit.map(|class| {
         let settings = LimitSettings::default();
@@ -134,8 +134,9 @@ fn description(operation: &Operation) -> String {
         let limit = limit.map_or(0, std::num::NonZeroU32::get);
         format!("Rate limit: {limit} requests per minute and user, burst {limit} (`{setting}`).")
     });
-    let said = [Some(operation.description.to_string()), who, limit];
-    said.into_iter().flatten().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n")
+    let parts = [Some(operation.description.to_string()), who, limit];
+    let parts: Vec<_> = parts.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    if parts.is_empty() { operation.summary.to_owned() } else { parts.join("\n\n") }
 }
 
 fn security(access: Access) -> Value {
