@@ -18,8 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     ConnectError, Connection, Connector, PgError,
     connection::ParameterTypes,
-    session::{self, StatementLimits, server_timeout},
-    tx::CALLER_STATEMENT_TIMEOUT,
+    session::{self, CALLER_STATEMENT_TIMEOUT, StatementLimits, server_timeout},
 };
 
 /// Maximum wait for a pooled connection, and for creating or recycling one.

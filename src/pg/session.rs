@@ -10,6 +10,9 @@ const SESSION_SETTINGS: &str = include_str!("../../sql/node/session_settings.sql
 /// `statement_timeout` of connections without another limit.
 pub(super) const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// `statement_timeout` of statements that run as a caller.
+pub(super) const CALLER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Time that the client waits beyond the server's timeout, so that the server normally answers first.
 const RESPONSE_GRACE: Duration = Duration::from_secs(1);
 

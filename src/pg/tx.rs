@@ -8,14 +8,11 @@ use tokio_postgres::Row;
 
 use super::{
     Connection, Database, PgError,
-    session::{StatementLimits, client_timeout, within},
+    session::{CALLER_STATEMENT_TIMEOUT, StatementLimits, client_timeout, within},
 };
 use crate::auth::Principal;
 
 const ACT_AS: &str = include_str!("../../sql/node/act_as.sql");
-
-/// `statement_timeout` of statements that run as a caller.
-pub const CALLER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Database {
     /// Runs one statement with the caller's role and claims in its own transaction, in one round trip. For statements

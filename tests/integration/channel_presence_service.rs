@@ -46,9 +46,8 @@ struct LocalDiffTarget<'a>(&'a LocalMembers);
 
 impl ReservedDiff for LocalDiffTarget<'_> {
     fn send(self: Box<Self>, topic: &Topic, payload: Bytes) {
-        let diff = serde_json::from_slice(&payload).expect("JSON");
         for state in self.0.0.lock().get(topic).into_iter().flatten() {
-            state.lock().apply_diff(&diff);
+            state.lock().apply_diff(&serde_json::from_slice(&payload).expect("JSON"));
         }
     }
 }

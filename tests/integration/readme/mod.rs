@@ -1,6 +1,6 @@
-//! Checks the README: its SQL runs, and its transcript matches the actual behavior.
+//! Checks README.md and docs/: their SQL runs, and the transcript in docs/sql.md matches the actual behavior.
 //!
-//! `ROLLCALL_README=write` writes the transcript into the README instead of comparing it.
+//! `ROLLCALL_README=write` writes the transcript into the page instead of comparing it.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -21,8 +21,12 @@ const SCRIPT: &str = include_str!("clients.sql");
 const BEGIN: &str = "<!-- The transcript: tests/integration/readme/clients.sql -->\n```\n";
 const END: &str = "```\n<!-- End of the transcript -->";
 
-fn readme() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
+fn page(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read_page(name: &str) -> String {
+    std::fs::read_to_string(page(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 #[testkit::test]
@@ -30,24 +34,22 @@ async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
     let target =
         MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
-    let text = std::fs::read_to_string(readme()).expect("the README");
-    let (_, rest) = text.split_once("## SQL for DBAs").expect("the chapter");
-    let (chapter, _) = rest.split_once("\n## ").expect("the next section");
+    let text = read_page("docs/sql.md");
     let examples: Vec<&str> =
-        chapter.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
+        text.split("```sql\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0).collect();
     assert!(examples.len() >= 4, "no examples found: {examples:?}");
     for example in examples {
         db.sql.batch_execute(example).await.unwrap_or_else(|error| panic!("{example}\n{error:?}"));
     }
 }
 
-/// Runs every line of the README's shell examples that calls psql, with shell quoting.
+/// Runs every line of the shell examples that calls psql, with shell quoting.
 #[testkit::test]
 async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
     let target =
         MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
     assert!(prepare(&target, &Sources::built_in(), true).await.expect("the demo data").seeded);
-    let text = std::fs::read_to_string(readme()).expect("the README");
+    let text = read_page("README.md") + &read_page("docs/context.md");
     let shell = |line: &&str| {
         line.starts_with("psql ")
             || ["ALICE=", "BOB=", "CONVERSATION="].iter().any(|name| line.starts_with(name))
@@ -93,12 +95,12 @@ async fn the_readme_transcript_matches_two_clients(db: Arc<TestDatabase>) {
         append_views(&db, &mut browsers, &vendors, &mut transcript).await;
     }
 
-    let text = std::fs::read_to_string(readme()).expect("the README");
+    let text = read_page("docs/sql.md");
     let (before, rest) = text.split_once(BEGIN).expect("the start of the transcript");
     let (printed, after) = rest.split_once(END).expect("its end");
     if std::env::var_os("ROLLCALL_README").is_some_and(|what| what == "write") {
-        std::fs::write(readme(), format!("{before}{BEGIN}{transcript}{END}{after}"))
-            .expect("the README is written");
+        std::fs::write(page("docs/sql.md"), format!("{before}{BEGIN}{transcript}{END}{after}"))
+            .expect("the page is written");
         return;
     }
     assert_eq!(printed, transcript, "run with ROLLCALL_README=write to update it");
