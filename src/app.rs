@@ -331,6 +331,7 @@ pub(crate) fn router() -> Router<HttpState> {
         .merge(http::sockets::routes())
         .merge(http::realtime::routes())
         .merge(http::system::routes())
+        .merge(http::openai::routes())
         .merge(http::openapi::routes())
         .merge(http::operator::routes())
         .merge(console::routes())
@@ -383,7 +384,10 @@ fn context_settings(config: &config::ContextConfig) -> ContextSettings {
     ContextSettings {
         use_dynamic: config.use_dynamic,
         fall_back_to_simple: config.fallback,
-        providers: Providers::new(&config.providers, config.echo),
+        providers: Providers::new(&config.providers, config.echo)
+            .with_fallbacks(config.fallback_providers.clone())
+            .with_background_model(config.background.clone()),
+        chat_limits: config.chat_limits.clone(),
         embedder: config.embeddings.as_ref().map(|it| Arc::new(Embedder::new(it))),
         roll_up_interval: config.roll_up_interval,
     }

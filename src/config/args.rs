@@ -237,6 +237,28 @@ pub struct Settings {
     /// Maximum time without data from the provider [default: 60]
     #[arg(long, env = "LLM_TIMEOUT", help_heading = "Context and chat")]
     pub llm_timeout: Option<String>,
+    /// Further providers as JSON: [{"name", "baseUrl", "model", "apiKey"}] [default: none]
+    #[arg(long, env = "LLM_PROVIDERS", help_heading = "Context and chat")]
+    pub llm_providers: Option<String>,
+    /// Comma-separated providers that answer in this order if the default one fails [default: none]
+    #[arg(long, env = "LLM_FALLBACKS", help_heading = "Context and chat")]
+    pub llm_fallbacks: Option<String>,
+    /// Provider of background calls (summaries, names of topics and entities); none disables them
+    /// [default: the default provider]
+    #[arg(long, env = "CONTEXT_LLM_PROVIDER", help_heading = "Context and chat")]
+    pub context_llm_provider: Option<String>,
+    /// Model of background calls [default: the provider's]
+    #[arg(long, env = "CONTEXT_LLM_MODEL", help_heading = "Context and chat")]
+    pub context_llm_model: Option<String>,
+    /// Comma-separated models that users may request; role=model limits one role [default: any]
+    #[arg(long, env = "CHAT_MODELS", help_heading = "Context and chat")]
+    pub chat_models: Option<String>,
+    /// Maximum tokens of an answer for users; role=number, comma-separated, limits single roles [default: 16384]
+    #[arg(long, env = "CHAT_MAX_TOKENS", help_heading = "Context and chat")]
+    pub chat_max_tokens: Option<String>,
+    /// Maximum tokens of a prompt for users; role=number, comma-separated, limits single roles [default: 200000]
+    #[arg(long, env = "CHAT_MAX_CONTEXT_TOKENS", help_heading = "Context and chat")]
+    pub chat_max_context_tokens: Option<String>,
     /// API key of the additional provider openai [default: none]
     #[arg(long, env = "OPENAI_API_KEY", help_heading = "Context and chat")]
     pub openai_api_key: Option<String>,

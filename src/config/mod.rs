@@ -17,7 +17,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::Role;
-use crate::context::provider::{EmbedderConfig, Endpoint};
+use crate::context::{
+    chat_limits::ChatLimits,
+    provider::{BackgroundModel, EmbedderConfig, Endpoint},
+};
 
 pub use crate::model::Secret;
 pub use crate::telemetry::{LogConfig, LogFormat, TracesConfig};
@@ -115,6 +118,12 @@ pub struct ContextConfig {
     pub providers: Vec<Endpoint>,
     /// Whether the `echo` provider is enabled, for development.
     pub echo: bool,
+    /// Names of the providers that answer in this order if the default one fails.
+    pub fallback_providers: Vec<String>,
+    /// Provider and model of background calls.
+    pub background: BackgroundModel,
+    /// Models and tokens that the roles may ask for.
+    pub chat_limits: ChatLimits,
     /// Embeddings API for semantic retrieval.
     pub embeddings: Option<EmbedderConfig>,
     /// Whether the dynamic engine is the default.

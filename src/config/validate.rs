@@ -13,7 +13,10 @@ use super::{
     Listen, LogConfig, LogFormat, Secret, Timeouts, TracesConfig,
 };
 use crate::auth::Role;
-use crate::context::provider::{EmbedderConfig, Endpoint};
+use crate::context::{
+    chat_limits::ChatLimits,
+    provider::{BackgroundModel, EmbedderConfig, Endpoint},
+};
 use crate::pg::Connector;
 
 /// Minimum length of `JWT_SECRET` in bytes: RFC 7518, section 3.2, requires a key as long as the hash (256
@@ -309,9 +312,47 @@ fn context(settings: &Settings, reader: &mut SettingsReader) -> ContextConfig {
             providers.push(Endpoint { name, base_url, api_key: Some(key), model, timeout });
         }
     }
+    providers.extend(further_providers(settings, reader, timeout));
+    let known = |name: &str| providers.iter().any(|provider| provider.name == name) || echo && name == "echo";
+    let names = || providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ");
+    let fallback_providers = reader.text("LLM_FALLBACKS", &settings.llm_fallbacks).unwrap_or_default();
+    let fallback_providers: Vec<String> =
+        parse::comma_separated(&fallback_providers).map(str::to_owned).collect();
+    if let Some(unknown) = fallback_providers.iter().find(|name| !known(name)) {
+        reader.add_problem("LLM_FALLBACKS", format!("must be among {} (got \"{unknown}\")", names()));
+    }
+    let model = reader.text("CONTEXT_LLM_MODEL", &settings.context_llm_model);
+    let background = match reader.text("CONTEXT_LLM_PROVIDER", &settings.context_llm_provider) {
+        Some(name) if name == "none" => BackgroundModel::Disabled,
+        Some(name) if !known(&name) => {
+            reader.add_problem(
+                "CONTEXT_LLM_PROVIDER",
+                format!("must be none or one of {} (got \"{name}\")", names()),
+            );
+            BackgroundModel::Disabled
+        }
+        None if model.is_none() => BackgroundModel::Default,
+        provider => BackgroundModel::Use { provider, model },
+    };
+    let chat_limits = ChatLimits {
+        models: reader
+            .optional("CHAT_MODELS", &settings.chat_models, |text| {
+                by_role(text, |model| Ok(model.to_owned()))
+            })
+            .unwrap_or_default(),
+        answer_tokens: reader
+            .optional("CHAT_MAX_TOKENS", &settings.chat_max_tokens, tokens_by_role)
+            .unwrap_or_default(),
+        prompt_tokens: reader
+            .optional("CHAT_MAX_CONTEXT_TOKENS", &settings.chat_max_context_tokens, tokens_by_role)
+            .unwrap_or_default(),
+    };
     ContextConfig {
         providers,
         echo,
+        fallback_providers,
+        background,
+        chat_limits,
         embeddings: embeddings(settings, reader, timeout),
         use_dynamic: reader.read("USE_DYNAMIC_CONTEXT", &settings.use_dynamic_context, true, parse::boolean),
         fallback: reader.read("CONTEXT_FALLBACK", &settings.context_fallback, true, parse::boolean),
@@ -323,6 +364,66 @@ fn context(settings: &Settings, reader: &mut SettingsReader) -> ContextConfig {
         ))
         .filter(|interval| !interval.is_zero()),
     }
+}
+
+/// Parses `value,role=value,…`. A value without a role applies to `anon` and `authenticated`.
+fn by_role<T: Clone>(
+    text: &str,
+    parse: impl Fn(&str) -> ParseResult<T>,
+) -> ParseResult<HashMap<Role, Vec<T>>> {
+    let mut values: HashMap<Role, Vec<T>> = HashMap::new();
+    for entry in parse::comma_separated(text) {
+        let role =
+            entry.split_once('=').and_then(|(role, value)| Some((role.trim().parse().ok()?, value.trim())));
+        let (roles, value) = match role {
+            Some((role, value)) => (vec![role], value),
+            None => (vec![Role::Anon, Role::Authenticated], entry),
+        };
+        let value = parse(value)?;
+        for role in roles {
+            values.entry(role).or_default().push(value.clone());
+        }
+    }
+    Ok(values)
+}
+
+fn tokens_by_role(text: &str) -> ParseResult<HashMap<Role, u32>> {
+    let number = |text: &str| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| format!("must be a positive number, or role=number for anon, authenticated or service_role (got \"{text}\")"))
+    };
+    let values = by_role(text, number)?;
+    // The last entry of a role counts.
+    Ok(values.into_iter().filter_map(|(role, values)| Some((role, *values.last()?))).collect())
+}
+
+/// Providers in `LLM_PROVIDERS`.
+fn further_providers(settings: &Settings, reader: &mut SettingsReader, timeout: Duration) -> Vec<Endpoint> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Entry {
+        name: String,
+        base_url: String,
+        model: String,
+        api_key: Option<String>,
+    }
+    let parse = |text: &str| -> ParseResult<Vec<Endpoint>> {
+        // The parser's message could quote a key.
+        let entries: Vec<Entry> = serde_json::from_str(text).map_err(|_| {
+            "must be a JSON list of {\"name\", \"baseUrl\", \"model\", \"apiKey\"}".to_owned()
+        })?;
+        let endpoint = |entry: Entry| {
+            Ok(Endpoint {
+                base_url: parse::url(&entry.base_url, &["https", "http"])?,
+                name: entry.name,
+                api_key: entry.api_key.map(Secret::new),
+                model: entry.model,
+                timeout,
+            })
+        };
+        entries.into_iter().map(endpoint).collect()
+    };
+    reader.optional("LLM_PROVIDERS", &settings.llm_providers, parse).unwrap_or_default()
 }
 
 fn embeddings(settings: &Settings, reader: &mut SettingsReader, timeout: Duration) -> Option<EmbedderConfig> {

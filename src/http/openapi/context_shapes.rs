@@ -102,7 +102,7 @@ fn metadata(further: Vec<Field>) -> Shape {
     let mut fields = vec![
         field("assemblyTimeMs", number(), "Milliseconds."),
         field("cacheHitRate", number(), "Bundles that were ready and fresh over bundles wanted."),
-        field("bundlesUsed", Shape::count(), "Bundles in the prompt."),
+        field("bundlesUsed", Shape::list(Shape::text()), "Bundles in the prompt."),
     ];
     fields.extend(further);
     Shape::Object(fields)
@@ -157,7 +157,7 @@ pub(super) fn prompt_example() -> Value {
             "budget": { "tokens": 12_000, "given": 400, "used": 4 },
         },
         "metadata": {
-            "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": 1, "bundlesWanted": 1, "bundlesReady": 1,
+            "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": ["global_prefs"], "bundlesWanted": 1, "bundlesReady": 1,
         },
     })
 }
@@ -243,6 +243,6 @@ pub(super) fn chat_example() -> Value {
             },
             "messageId": "d0000000-0000-4000-8000-000000000001",
         },
-        "metadata": { "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": 0 },
+        "metadata": { "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": [] },
     })
 }
