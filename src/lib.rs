@@ -16,6 +16,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod backoff;
 pub mod channels;
 pub mod clock;
 pub mod config;

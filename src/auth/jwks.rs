@@ -22,6 +22,8 @@ use super::{
     key::{Jwk, VerifyingKey},
     token::SigningAlgorithm,
 };
+use crate::backoff::Backoff;
+use crate::lifecycle::ErrorChain;
 
 /// Timeout of a fetch, including DNS lookup and body.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,15 +79,13 @@ impl Default for RefreshPolicy {
 }
 
 impl RefreshPolicy {
-    /// Delay after `failures` failures in a row (0: after a success), with 0 to 50 % jitter, so that nodes do
-    /// not retry at the same time.
+    /// Delay after `failures` failures in a row (0: after a success).
     fn delay(self, failures: u32, have_keys: bool) -> Duration {
         if failures == 0 {
             return self.retry_with_keys;
         }
         let first = if have_keys { self.retry_with_keys } else { self.retry_without_keys };
-        let delay = first.saturating_mul(1 << (failures - 1).min(16)).min(self.max_retry);
-        delay.mul_f64(1.0 + rand::random::<f64>() / 2.0)
+        Backoff::new(first, self.max_retry).delay_for(failures)
     }
 }
 
@@ -275,7 +275,7 @@ fn parse_key_set(text: &[u8]) -> Result<Vec<(Option<String>, VerifyingKey)>, Jwk
     let document: KeySetDocument = serde_json::from_slice(text).map_err(JwksError::InvalidKeySet)?;
     let usable = document.keys.into_iter().filter_map(|entry| {
         let jwk: Jwk = serde_json::from_value(entry)
-            .inspect_err(|error| tracing::debug!(%error, "invalid JWK skipped"))
+            .inspect_err(|error| tracing::debug!(error = %ErrorChain(error), "invalid JWK skipped"))
             .ok()?;
         let kid = jwk.kid().map(str::to_owned);
         jwk.verifying_key()

@@ -12,7 +12,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -23,6 +22,8 @@ use super::{
     provider::Embedder,
     store::embeddings::{self, PendingText},
 };
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
 use crate::pg::{Database, PgError};
 
 /// Maximum wait of an assembly for the embedding of its message.
@@ -57,7 +58,7 @@ impl SemanticSearch {
         match timeout(QUERY_EMBEDDING_TIMEOUT, embedder.embed(&[message])).await {
             Ok(Ok(vectors)) => vectors.into_iter().next(),
             Ok(Err(error)) => {
-                tracing::info!(error = %error, "message embedding failed, using full-text search only");
+                tracing::info!(error = %ErrorChain(&error), "message embedding failed, using full-text search only");
                 None
             }
             Err(_) => {
@@ -76,12 +77,12 @@ impl SemanticSearch {
                 delay = self.embed_pending_texts(&embedder) => delay,
             };
             let delay = delay.unwrap_or_else(|error| {
-                tracing::warn!(error = ?error, "claiming texts to embed failed");
+                tracing::warn!(error = %ErrorChain(&error), "claiming texts to embed failed");
                 POLL_INTERVAL
             });
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(delay.mul_f64(rand::rng().random_range(0.75..1.25))) => {}
+                () = sleep(jittered(delay, 0.75..1.25)) => {}
             }
         }
     }
@@ -118,13 +119,13 @@ impl SemanticSearch {
         let contents: Vec<&str> = texts.iter().map(|text| text.content.as_str()).collect();
         let outcome = match embedder.embed(&contents).await {
             Err(error) => {
-                tracing::info!(error = %error, "embedding texts failed, retrying later");
+                tracing::info!(error = %ErrorChain(&error), "embedding texts failed, retrying later");
                 "failed"
             }
             Ok(embeddings) => match embeddings::store_vectors(&self.database, texts, &embeddings).await {
                 Ok(()) => "done",
                 Err(error) => {
-                    tracing::warn!(error = ?error, "storing embeddings failed");
+                    tracing::warn!(error = %ErrorChain(&error), "storing embeddings failed");
                     "failed"
                 }
             },

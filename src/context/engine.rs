@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use rand::Rng;
 use tokio::{
     select,
     sync::{Notify, mpsc},
@@ -23,7 +22,9 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    backoff::jittered,
     hub::{Delivery, Encodable, Hub, UserIndex},
+    lifecycle::ErrorChain,
     model::{ConversationId, UserId},
     pg::{
         Database, PgError,
@@ -129,7 +130,7 @@ impl BundleUsage {
         let (ids, counts): (Vec<Uuid>, Vec<UsageCount>) = self.0.drain().unzip();
         let (hits, misses): (Vec<i32>, Vec<i32>) = counts.iter().map(|one| (one.hits, one.misses)).unzip();
         if let Err(error) = bundles::count_uses(database, &ids, &hits, &misses).await {
-            tracing::warn!(error = ?error, "storing bundle usage failed");
+            tracing::warn!(error = %ErrorChain(&error), "storing bundle usage failed");
         }
     }
 }
@@ -348,13 +349,13 @@ impl ContextEngine {
     /// Deletes expired rows periodically until `stop` is cancelled. The database lets one node do it at a time.
     pub async fn run_maintenance(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let delay = MAINTENANCE_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.5));
+            let delay = jittered(MAINTENANCE_INTERVAL, 0.5..1.5);
             select! {
                 () = stop.cancelled() => return,
                 () = sleep(delay) => {}
             }
             if let Err(error) = bundles::purge(&self.database).await {
-                tracing::warn!(error = ?error, "context maintenance failed");
+                tracing::warn!(error = %ErrorChain(&error), "context maintenance failed");
             }
         }
     }
@@ -403,7 +404,7 @@ impl ContextTasks {
             return;
         }
         if let Err(error) = bundles::store(&self.engine.database, user, &compiled, &point, false).await {
-            tracing::warn!(error = ?error, "storing compiled bundles failed");
+            tracing::warn!(error = %ErrorChain(&error), "storing compiled bundles failed");
         }
     }
 

@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::{
     select,
@@ -31,6 +30,8 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    backoff::{Backoff, jittered},
+    lifecycle::ErrorChain,
     model::UserId,
     pg::{Database, PgError},
 };
@@ -42,8 +43,7 @@ const USER_CONCURRENCY: usize = 3;
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// Attempts per entry. Delays between them double from the first to the maximum, with jitter.
 const MAX_ATTEMPTS: i32 = 5;
-const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(120);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
 /// Timeout of one warm-up, or of one batch of recompilations, of a user.
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Predicted bundles that are read in one round trip.
@@ -133,7 +133,7 @@ impl ContextEngine {
     /// Processes the queue until `stop` is cancelled.
     pub async fn run_workers(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let interval = POLL_INTERVAL.mul_f64(rand::rng().random_range(0.5..1.0));
+            let interval = jittered(POLL_INTERVAL, 0.5..1.0);
             select! {
                 () = stop.cancelled() => return,
                 () = self.wake.notified() => {}
@@ -148,7 +148,7 @@ impl ContextEngine {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
-                        tracing::warn!(error = ?error, "claiming context work failed");
+                        tracing::warn!(error = %ErrorChain(&error), "claiming context work failed");
                         break;
                     }
                 }
@@ -208,7 +208,7 @@ impl ContextEngine {
                     bundles::complete_actions(&self.database, &ids).await?;
                 }
                 Err(error) => {
-                    tracing::warn!(error = ?error, kind, "context work failed");
+                    tracing::warn!(error = %ErrorChain(error), kind, "context work failed");
                     for action in actions {
                         fail_action(&self.database, action, error).await?;
                     }
@@ -217,7 +217,7 @@ impl ContextEngine {
             Ok::<_, PgError>(())
         };
         if let Err(error) = updates.await {
-            tracing::warn!(error = ?error, "storing the outcome of context work failed");
+            tracing::warn!(error = %ErrorChain(&error), "storing the outcome of context work failed");
         }
     }
 }
@@ -227,9 +227,7 @@ async fn fail_action(
     action: &QueuedAction,
     error: &ContextError,
 ) -> Result<(), PgError> {
-    let factor = 2_u32.saturating_pow(action.attempts.clamp(1, 16).unsigned_abs() - 1);
-    let delay = FIRST_RETRY_DELAY.saturating_mul(factor).min(MAX_RETRY_DELAY);
-    let delay = delay.mul_f64(rand::rng().random_range(0.5..1.0));
+    let delay = BACKOFF.delay_for(action.attempts.max(1).unsigned_abs());
     // The user can read the entry, so it must not contain SQL or addresses.
     bundles::fail_action(database, action.id, &error.to_string(), delay, MAX_ATTEMPTS).await
 }
@@ -264,7 +262,7 @@ async fn summarize(provider: &Provider, model: Option<String>, messages: &[Sourc
         Ok(completion) if !completion.content.trim().is_empty() => Some(completion.content),
         Ok(_) => None,
         Err(error) => {
-            tracing::info!(error = %error, "summary by the model failed, sentences are extracted instead");
+            tracing::info!(error = %ErrorChain(&error), "summary by the model failed, sentences are extracted instead");
             None
         }
     }

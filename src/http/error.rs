@@ -24,6 +24,7 @@ use crate::{
     auth::AuthError,
     context::store::bundles::ReadError,
     context::{ContextError, chat::ChatError, provider::ProviderError, roll_up::RollUpError},
+    lifecycle::ErrorChain,
     pg::PgError,
     presence::{PresenceError, WriteError},
     protocol::{ErrorCode, WireError},
@@ -218,14 +219,14 @@ impl ApiError {
         let error = self as &dyn std::error::Error;
         match self {
             Self::Internal(source) | Self::SimpleEngine { source } => {
-                tracing::error!(error = format!("{source:#}"), code = self.code(), "request failed");
+                tracing::error!(error = %ErrorChain(&**source), code = self.code(), "request failed");
             }
             Self::DatabaseUnavailable { source }
             | Self::ContextEngine { source }
             | Self::ProviderUnavailable { source, .. }
             | Self::ServiceUnavailable { source: Some(source), .. } => {
                 tracing::warn!(
-                    error = format!("{source:#}"),
+                    error = %ErrorChain(&**source),
                     code = self.code(),
                     "request failed: dependency unavailable"
                 );
@@ -388,7 +389,7 @@ impl From<ChatError> for ApiError {
             ChatError::Save(error) => error.into(),
             ChatError::TooLong(error) => Self::invalid("messages", error.to_string()),
             ChatError::Provider(error @ ProviderError::Rejected { status: 400 | 404 | 413 | 422, .. }) => {
-                tracing::info!(error = %error, "model provider rejected a request");
+                tracing::info!(error = %ErrorChain(&error), "model provider rejected a request");
                 let ProviderError::Rejected { body, .. } = &error else { unreachable!("matched above") };
                 Self::bad_request(match rejection_message(body) {
                     Some(message) => format!("the model provider rejected the request: {message}").into(),

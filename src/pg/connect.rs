@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Config, Connection, Socket, tls::MakeTlsConnect};
 
 /// `tokio_postgres_rustls` does not export the name of its stream type.
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+use crate::lifecycle::ErrorChain;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Used unless the URL sets `connect_timeout`.
@@ -81,7 +82,7 @@ impl Connector {
         let (client, connection) = self.connect(purpose).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "database connection failed");
+                tracing::debug!(error = %ErrorChain(&error), "database connection failed");
             }
         });
         Ok(client)

@@ -5,7 +5,6 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use rand::Rng;
 use tokio::{
     pin, select,
     time::{Instant, sleep, timeout},
@@ -14,6 +13,7 @@ use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
 use super::{Connector, PgError};
+use crate::backoff::Backoff;
 use crate::lifecycle::ErrorChain;
 
 /// Payload: IDs of users whose `user_presence` rows changed.
@@ -49,8 +49,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Delays between connection attempts double from the first to the maximum, with 50 % jitter.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// Receives every notification and ignores those of other channels. Methods must not block.
 pub trait NotificationHandler: Send + Sync + 'static {
@@ -82,7 +81,7 @@ impl<A: NotificationHandler, B: NotificationHandler> NotificationHandler for (A,
 
 /// Runs the LISTEN connection until `stop` is cancelled; reconnects after every failure.
 pub async fn run(connector: Connector, handler: impl NotificationHandler, stop: CancellationToken) {
-    let mut delay = FIRST_RETRY_DELAY;
+    let mut backoff = BACKOFF;
     loop {
         let started = Instant::now();
         let error = select! {
@@ -90,16 +89,15 @@ pub async fn run(connector: Connector, handler: impl NotificationHandler, stop: 
             error = run_connection(&connector, &handler) => error,
         };
         handler.on_disconnected();
-        if started.elapsed() > MAX_RETRY_DELAY {
-            delay = FIRST_RETRY_DELAY;
+        if started.elapsed() > backoff.max() {
+            backoff.reset();
         }
+        let delay = backoff.next_delay();
         tracing::warn!(error = %ErrorChain(&error), retry_ms = delay.as_millis(), "LISTEN connection lost, reconnecting");
-        let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
         select! {
             () = stop.cancelled() => return,
-            () = sleep(jittered) => {}
+            () = sleep(delay) => {}
         }
-        delay = (delay * 2).min(MAX_RETRY_DELAY);
     }
 }
 

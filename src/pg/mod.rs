@@ -9,6 +9,7 @@ mod database;
 pub mod doctor;
 pub mod embedded;
 mod error;
+pub mod ident;
 pub mod listener;
 pub mod migrate;
 pub mod queries;

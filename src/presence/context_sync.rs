@@ -11,7 +11,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
     sync::Notify,
@@ -21,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::device_context::{self, ContextVersion};
 use crate::{
+    backoff::Backoff,
     hub::{Delivery, Encodable, Hub, StateKey, UserIndex},
+    lifecycle::ErrorChain,
     model::{DeviceContext, DeviceId, UserId},
     pg::{
         Database, PgError,
@@ -39,8 +40,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time until the listener detects a dead connection: its ping interval plus the ping timeout.
 const MAX_DETECTION_DELAY: Duration = Duration::from_secs(20);
 /// Pauses between read attempts: doubling, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
 #[derive(Default)]
 struct Pending {
@@ -123,22 +123,22 @@ pub fn context_sync(
 impl ContextSync {
     /// Delivers contexts until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         loop {
             let result = select! {
                 () = stop.cancelled() => return,
                 () = self.pending.wake.notified() => self.run_pass().await,
             };
             let Err(error) = result else {
-                backoff = INITIAL_BACKOFF;
+                backoff.reset();
                 continue;
             };
-            tracing::warn!(error = ?error, retry_ms = backoff.as_millis(), "context read failed");
+            let delay = backoff.next_delay();
+            tracing::warn!(error = %ErrorChain(&error), retry_ms = delay.as_millis(), "context read failed");
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.0))) => self.pending.wake.notify_one(),
+                () = sleep(delay) => self.pending.wake.notify_one(),
             }
-            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 

@@ -12,7 +12,6 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -24,6 +23,8 @@ use super::{
     writer::{WriteError, Writer},
 };
 use crate::{
+    backoff::jittered,
+    lifecycle::ErrorChain,
     model::{DeviceId, NodeId, UserId},
     pg::{
         Database, PgError,
@@ -291,7 +292,7 @@ impl DeviceTracker {
         let is_back =
             self.state.lock().devices.get(&key).is_some_and(|device_state| device_state.sockets > 0);
         if is_back && let Err(error) = self.connect(*user, device, true).await {
-            tracing::debug!(%error, "connect failed; the next lease renewal retries it");
+            tracing::debug!(error = %ErrorChain(&error), "connect failed; the next lease renewal retries it");
         }
     }
 
@@ -340,7 +341,7 @@ impl NodeLease {
         // After an outage, other nodes may be alive too and get one lease duration to renew before the first sweep.
         let mut sweeps_from = Instant::now() + self.devices.timeouts.lease;
         loop {
-            let pause = (self.devices.timeouts.lease / 3).mul_f64(rand::rng().random_range(0.8..1.0));
+            let pause = jittered(self.devices.timeouts.lease / 3, 0.8..1.0);
             select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -361,7 +362,7 @@ impl NodeLease {
                 }
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
-                    tracing::warn!(error = ?error, failing_ms = since.elapsed().as_millis(), "lease renewal failed");
+                    tracing::warn!(error = %ErrorChain(&error), failing_ms = since.elapsed().as_millis(), "lease renewal failed");
                 }
             }
         }
@@ -384,7 +385,7 @@ impl NodeLease {
         };
         let released = with_timeout(release).await;
         if let Err(error) = released {
-            tracing::warn!(error = ?error, "lease release failed; the lease expires by itself");
+            tracing::warn!(error = %ErrorChain(&error), "lease release failed; the lease expires by itself");
         }
     }
 
@@ -397,7 +398,7 @@ impl NodeLease {
         match swept {
             Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "sweep finished"),
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = ?error, "sweep failed"),
+            Err(error) => tracing::warn!(error = %ErrorChain(&error), "sweep failed"),
         }
     }
 }

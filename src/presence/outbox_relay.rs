@@ -7,7 +7,6 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{select, sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,9 @@ use super::{
     devices::DeviceTracker,
 };
 use crate::{
+    backoff::Backoff,
     hub::{Delivery, Encodable, Hub, UserIndex},
+    lifecycle::ErrorChain,
     model::{DeviceId, UserId},
     pg::{
         Database, PgError,
@@ -35,8 +36,7 @@ const READ_BATCH_SIZE: usize = 64;
 /// Timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pauses between read attempts: doubling, with jitter. Rows are kept for two minutes.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// IDs of outbox rows that were notified and not read yet. Bounded.
 #[derive(Default)]
@@ -143,7 +143,7 @@ impl OutboxRelay {
 
     /// Reads the rows, retrying until the database answers.
     async fn read(&self, ids: &[i64]) -> Vec<OutboxMessage> {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         loop {
             let read = async { broadcast::read(&self.database.server_connection().await?, ids).await };
             let error = match timeout(READ_TIMEOUT, read).await {
@@ -151,10 +151,9 @@ impl OutboxRelay {
                 Ok(Err(error)) => error,
                 Err(_) => PgError::Unavailable("no response within the timeout".into()),
             };
-            tracing::warn!(error = ?error, retry_ms = backoff.as_millis(), "outbox read failed");
-            let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-            tokio::time::sleep(pause).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            let delay = backoff.next_delay();
+            tracing::warn!(error = %ErrorChain(&error), retry_ms = delay.as_millis(), "outbox read failed");
+            tokio::time::sleep(delay).await;
         }
     }
 

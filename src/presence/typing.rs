@@ -9,6 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::visibility::PendingChanges;
+use crate::lifecycle::ErrorChain;
 use crate::pg::{Database, PgError, queries::typing};
 
 /// Typing that expires within this time of each other is ended together. It is well below the promised precision of
@@ -31,7 +32,7 @@ pub async fn run_expiry(database: Database, pending: Arc<PendingChanges>, stop: 
                     Duration::from_secs_f64(milliseconds.max(0.0) / 1000.0) + EXPIRY_COALESCE_WINDOW
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(error = ?error, "typing expiry failed");
+                    tracing::warn!(error = %ErrorChain(&error), "typing expiry failed");
                     EXPIRY_TIMEOUT
                 }
                 Err(_) => EXPIRY_TIMEOUT,

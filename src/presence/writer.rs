@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::Rng;
 use tokio::{
     select,
     sync::{mpsc, oneshot},
@@ -17,6 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::Backoff,
+    lifecycle::ErrorChain,
     model::UserId,
     pg::{
         Database, PgError,
@@ -34,6 +35,7 @@ const MAX_BATCH_SIZE: usize = 512;
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Retries of a batch after a conflict with another node or psql.
 const MAX_RETRIES: u32 = 5;
+const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(320));
 /// Maximum time that a caller waits for the queue and the commit.
 const CALLER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -139,14 +141,14 @@ impl WriterTask {
             }
             Err(error @ (PgError::Failed(_) | PgError::LockTimeout(_))) if batch.len() > 1 => {
                 // A write that the database rejects, or a row locked in psql, must not fail the other writes.
-                tracing::warn!(error = ?error, batch = batch.len(), "batch failed; retrying writes one by one");
+                tracing::warn!(error = %ErrorChain(&error), batch = batch.len(), "batch failed; retrying writes one by one");
                 for request in batch {
                     Box::pin(self.commit(vec![request])).await;
                 }
             }
             Err(error) => {
                 tracing::warn!(
-                    error = ?error, batch = batch.len(), duration_ms = started.elapsed().as_millis(),
+                    error = %ErrorChain(&error), batch = batch.len(), duration_ms = started.elapsed().as_millis(),
                     "presence write failed"
                 );
                 let answer = if matches!(error, PgError::Failed(_) | PgError::PermissionDenied(_)) {
@@ -164,6 +166,7 @@ impl WriterTask {
     #[tracing::instrument(name = "presence.write", level = "debug", skip_all, fields(batch = batch.len()))]
     async fn write(&self, batch: &[Request]) -> Result<Vec<VersionedFace>, PgError> {
         let mut attempt = 0;
+        let mut backoff = CONFLICT_BACKOFF;
         loop {
             let attempt_write = async {
                 let connection = self.database.server_connection().await?;
@@ -176,8 +179,7 @@ impl WriterTask {
             match result {
                 Err(PgError::Conflict(_)) if attempt < MAX_RETRIES => {
                     attempt += 1;
-                    let pause = Duration::from_millis(rand::rng().random_range(1..(10 << attempt)));
-                    sleep(pause).await;
+                    sleep(backoff.next_delay()).await;
                 }
                 result => return result,
             }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     auth::{AuthError, Principal, Verifier},
     clock::Clock,
+    lifecycle::ErrorChain,
     model::{DeviceId, UserId},
     presence::{PresenceError, PresenceService, WriteError},
     protocol::{
@@ -199,7 +200,7 @@ impl Session for PresenceSession {
             devices.mark_responsive(self.user, &self.device).await
         };
         if let Err(error) = result {
-            tracing::warn!(%error, unresponsive, "writing device responsiveness failed");
+            tracing::warn!(error = %ErrorChain(&error), unresponsive, "writing device responsiveness failed");
         }
     }
 

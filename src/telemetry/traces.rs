@@ -27,6 +27,7 @@ use tracing_subscriber::{filter::filter_fn, layer::Layer, registry::LookupSpan};
 
 use super::TelemetryError;
 use super::settings::TracesConfig;
+use crate::lifecycle::ErrorChain;
 
 /// Timeout of one export and of the final export at shutdown.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +78,7 @@ impl Traces {
     pub fn finish(self) {
         let Some(provider) = self.0 else { return };
         if let Err(error) = provider.shutdown_with_timeout(EXPORT_TIMEOUT) {
-            tracing::warn!(%error, "final trace export failed");
+            tracing::warn!(error = %ErrorChain(&error), "final trace export failed");
         }
     }
 }

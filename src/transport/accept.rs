@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use crate::backoff::Backoff;
+use crate::lifecycle::ErrorChain;
 use axum::{
     Router,
     body::Body,
@@ -65,7 +67,7 @@ const MAX_REJECTIONS: usize = 64;
 /// Timeout of such a response.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Initial and maximum pause after an accept that failed for lack of file descriptors or memory.
-const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const ACCEPT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 const SERVER_FULL_RESPONSE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
@@ -90,7 +92,7 @@ pub async fn serve(
     let permits = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
     let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let tasks = TaskTracker::new();
-    let mut backoff = ACCEPT_BACKOFF.0;
+    let mut backoff = ACCEPT_BACKOFF;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -101,16 +103,16 @@ pub async fn serve(
             // The client disconnected before it was accepted.
             Err(error) if is_client_error(&error) => continue,
             Err(error) => {
-                tracing::warn!(%error, retry_ms = backoff.as_millis(), "accept failed");
+                let delay = backoff.next_delay();
+                tracing::warn!(error = %ErrorChain(&error), retry_ms = delay.as_millis(), "accept failed");
                 tokio::select! {
                     () = shutdown.cancelled() => break,
-                    () = sleep(backoff) => {}
+                    () = sleep(delay) => {}
                 }
-                backoff = (backoff * 2).min(ACCEPT_BACKOFF.1);
                 continue;
             }
         };
-        backoff = ACCEPT_BACKOFF.0;
+        backoff.reset();
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             let permit = Permit { _permit: Arc::new(permit) };
             let (http, router, shutdown) = (Arc::clone(&http), router.clone(), shutdown.clone());
@@ -176,7 +178,7 @@ async fn serve_connection(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, client.address = %peer, "HTTP connection failed");
+        tracing::debug!(error = %ErrorChain(&*error), client.address = %peer, "HTTP connection failed");
     }
 }
 

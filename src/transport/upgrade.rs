@@ -24,6 +24,7 @@ use super::{
     ConnectionOptions, Permit, Session, connection::Socket, read_loop::run_connection, socket_options,
 };
 use crate::hub::Hub;
+use crate::lifecycle::ErrorChain;
 
 /// Timeout for the 101 response to reach the socket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,10 +148,12 @@ impl Upgrade {
                         Ok(registration) => {
                             drop(hub.tasks().spawn(run_connection(registration, session, early)))
                         }
-                        Err(error) => tracing::debug!(%error, "connection not registered"),
+                        Err(error) => {
+                            tracing::debug!(error = %ErrorChain(&error), "connection not registered")
+                        }
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "WebSocket upgrade failed"),
+                Ok(Err(error)) => tracing::debug!(error = %ErrorChain(&error), "WebSocket upgrade failed"),
                 Err(_elapsed) => tracing::debug!("WebSocket upgrade timed out"),
             }
         });

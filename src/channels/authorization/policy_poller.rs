@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::authorizer::Shared;
+use crate::lifecycle::ErrorChain;
 use crate::pg::{
     Database, PgError,
     queries::rights::{self, PolicyTraits},
@@ -50,7 +51,7 @@ impl PolicyPoller {
             match timeout(POLL_TIMEOUT, self.poll()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = ?error, "polling channel policies failed")
+                    tracing::debug!(error = %ErrorChain(&error), "polling channel policies failed")
                 }
                 Err(_) => tracing::debug!("polling channel policies timed out"),
             }

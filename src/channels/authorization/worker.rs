@@ -7,7 +7,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rand::Rng;
 use tokio::{
     select,
     sync::Notify,
@@ -23,7 +22,9 @@ use super::{
     policy_poller::PolicyPoller,
 };
 use crate::{
+    backoff::Backoff,
     channels::broadcast_from_db::partitions,
+    lifecycle::ErrorChain,
     pg::{
         AUTHORIZATION_CONNECTIONS, Database, PgError,
         listener::{AUTHORIZATION, NotificationHandler},
@@ -49,8 +50,7 @@ const MAX_RECHECK_BATCHES: usize = MAX_BATCHES - 1;
 /// to this maximum.
 const MAX_ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// Backoff after a database error: doubled each time, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Creates the authorizer, its worker and its notification handler.
 #[must_use]
@@ -69,7 +69,7 @@ pub fn authorizer(database: Database) -> (Authorizer, AuthorizationWorker, Autho
         isolated_checks: 0,
         round: None,
         not_before: None,
-        backoff: INITIAL_BACKOFF,
+        backoff: BACKOFF,
     };
     let notifications = AuthorizationNotifications(shared.clone());
     (Authorizer { shared }, worker, notifications)
@@ -120,7 +120,7 @@ pub struct AuthorizationWorker {
     round: Option<RecheckRound>,
     /// No recheck starts before this time, because the database has just failed.
     not_before: Option<Instant>,
-    backoff: Duration,
+    backoff: Backoff,
 }
 
 enum RecheckRound {
@@ -246,17 +246,17 @@ impl AuthorizationWorker {
         let mut cache = self.shared.cache.lock();
         match results {
             Ok(results) => {
-                self.backoff = INITIAL_BACKOFF;
+                self.backoff.reset();
                 for (check, result) in checks.into_iter().zip(results) {
                     match result.map_err(AuthorizationError::from) {
                         // The error says nothing about the policies.
                         Err(error) if error.is_transient() => {
-                            self.not_before = Some(Instant::now() + INITIAL_BACKOFF);
+                            self.not_before = Some(Instant::now() + BACKOFF.delay_for(1));
                             updates.extend(cache.on_failure(check.entry, error));
                         }
                         result => {
                             if let Err(error @ AuthorizationError::Policy(_)) = result {
-                                tracing::warn!(topic = %check.key.topic, %error, "RlsPolicyError");
+                                tracing::warn!(topic = %check.key.topic, error = %ErrorChain(&error), "RlsPolicyError");
                             }
                             updates.extend(cache.on_result(check.entry, result));
                         }
@@ -269,12 +269,10 @@ impl AuthorizationWorker {
             }
             Err(error) => {
                 let reason = AuthorizationError::from(&error);
-                tracing::warn!(error = ?error, "channel authorization check failed");
+                tracing::warn!(error = %ErrorChain(&error), "channel authorization check failed");
                 // A timeout of one caller's policies must not delay the others.
                 if reason != AuthorizationError::QueryCanceled {
-                    let pause = self.backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-                    self.not_before = Some(Instant::now() + pause);
-                    self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+                    self.not_before = Some(Instant::now() + self.backoff.next_delay());
                 }
                 for check in checks {
                     updates.extend(cache.on_failure(check.entry, reason));

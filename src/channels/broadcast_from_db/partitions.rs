@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rand::Rng;
 use tokio::{
     select,
     sync::Notify,
@@ -10,6 +9,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
 use crate::pg::{
     Database, PgError,
     listener::{AUTHORIZATION, NotificationHandler},
@@ -40,7 +41,7 @@ pub async fn maintain(database: &Database) -> bool {
             true
         }
         Err(error) => {
-            tracing::warn!(error = ?error, "maintaining the partitions of realtime.messages failed");
+            tracing::warn!(error = %ErrorChain(&error), "maintaining the partitions of realtime.messages failed");
             false
         }
     }
@@ -68,7 +69,7 @@ impl PartitionMaintainer {
     pub async fn run(self, stop: CancellationToken) {
         loop {
             maintain(&self.database).await;
-            let pause = MAINTENANCE_INTERVAL.mul_f64(rand::rng().random_range(0.8..1.0));
+            let pause = jittered(MAINTENANCE_INTERVAL, 0.8..1.0);
             select! {
                 () = stop.cancelled() => return,
                 () = self.schema_changed.notified() => {}

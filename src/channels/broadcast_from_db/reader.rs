@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use rand::Rng;
 use tokio::{
     select,
     time::{Instant, sleep, timeout},
@@ -17,7 +16,9 @@ use super::{
     pending::{PendingIds, PendingItem},
 };
 use crate::{
+    backoff::Backoff,
     channels::authorization::AuthorizationError,
+    lifecycle::ErrorChain,
     model::Topic,
     pg::{
         Database, PgError,
@@ -34,8 +35,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of rows that are read to close a gap; the newest are read.
 const MAX_MISSED: usize = 10_000;
 /// Delay between attempts to read: doubles up to the maximum, with jitter.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// Maximum and default number of replayed broadcasts.
 pub const MAX_REPLAY: usize = 25;
 /// Maximum duration of a replay.
@@ -139,7 +139,7 @@ impl StoredMessages {
                 in_flight: replay.other_ids,
             }),
             Ok(Err(error)) => {
-                tracing::warn!(error = ?error, "replaying messages failed");
+                tracing::warn!(error = %ErrorChain(&error), "replaying messages failed");
                 Err(AuthorizationError::from(&error))
             }
             Err(_) => Err(AuthorizationError::QueryCanceled),
@@ -262,21 +262,19 @@ async fn read_with_retry<T, R>(read: impl Fn() -> R) -> Option<T>
 where
     R: Future<Output = Result<T, PgError>>,
 {
-    let mut delay = FIRST_RETRY_DELAY;
+    let mut backoff = BACKOFF;
     loop {
         let error = match timeout(READ_TIMEOUT, read()).await {
             Ok(Ok(read)) => return Some(read),
             Ok(Err(error @ (PgError::Failed(_) | PgError::PermissionDenied(_)))) => {
-                tracing::error!(error = ?error, "reading broadcasts from the database failed permanently");
+                tracing::error!(error = %ErrorChain(&error), "reading broadcasts from the database failed permanently");
                 return None;
             }
             Ok(Err(error)) => error,
             Err(_) => PgError::Unavailable("no response within the timeout".into()),
         };
-        tracing::warn!(error = ?error, "reading broadcasts from the database failed; retrying");
-        let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
-        sleep(jittered).await;
-        delay = (delay * 2).min(MAX_RETRY_DELAY);
+        tracing::warn!(error = %ErrorChain(&error), "reading broadcasts from the database failed; retrying");
+        sleep(backoff.next_delay()).await;
     }
 }
 

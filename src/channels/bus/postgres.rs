@@ -12,7 +12,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
     sync::{Notify, watch},
@@ -26,6 +25,8 @@ use super::{
     queue::Queue,
 };
 use crate::{
+    backoff::Backoff,
+    lifecycle::ErrorChain,
     model::NodeId,
     pg::{
         Database, PgError,
@@ -44,8 +45,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum wait for the answers to `hello`. A node that has just died does not answer.
 const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Backoff between failed attempts: doubled each time, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
 /// Interval between purges of old entries while any exist. Twice per rotation of a partition, so that one
 /// purge falls into its first half.
 const PURGE_INTERVAL: Duration = Duration::from_secs(9);
@@ -173,7 +173,7 @@ impl BusWriter {
         let mut purge = interval(PURGE_INTERVAL);
         purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rounds_left = 0;
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         loop {
             select! {
                 () = stop.cancelled() => return,
@@ -186,15 +186,13 @@ impl BusWriter {
             }
             rounds_left = PURGE_ROUNDS;
             match self.write_batch().await {
-                Ok(()) => backoff = INITIAL_BACKOFF,
+                Ok(()) => backoff.reset(),
                 Err(error) => {
-                    tracing::warn!(error = ?error, "writing a bus batch failed");
-                    let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+                    tracing::warn!(error = %ErrorChain(&error), "writing a bus batch failed");
                     select! {
                         () = stop.cancelled() => return,
-                        () = sleep(pause) => {}
+                        () = sleep(backoff.next_delay()) => {}
                     }
-                    backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
             }
         }
@@ -222,7 +220,7 @@ impl BusWriter {
     async fn purge(&self) {
         let purge = async { queries::purge(&self.database.server_connection().await?).await };
         if let Err(error) = with_timeout(purge).await {
-            tracing::debug!(error = ?error, "purging bus entries failed");
+            tracing::debug!(error = %ErrorChain(&error), "purging bus entries failed");
         }
     }
 }
@@ -236,7 +234,7 @@ impl<H: BusSubscriber> BusReader<H> {
 
     /// Handles notifications until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         loop {
             let work = async {
                 let pending = self.next_pending().await;
@@ -247,16 +245,14 @@ impl<H: BusSubscriber> BusReader<H> {
                 done = work => done,
             };
             let Err(error) = done else {
-                backoff = INITIAL_BACKOFF;
+                backoff.reset();
                 continue;
             };
-            tracing::warn!(error = ?error, "handling bus notifications failed");
-            let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+            tracing::warn!(error = %ErrorChain(&error), "handling bus notifications failed");
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(pause) => {}
+                () = sleep(backoff.next_delay()) => {}
             }
-            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 

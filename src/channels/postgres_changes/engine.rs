@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use rand::Rng;
 use tokio::{
     select,
     sync::{Notify, mpsc, watch},
@@ -29,6 +28,7 @@ use super::{
     subscribe::ParamsValidator,
 };
 use crate::{
+    backoff::Backoff,
     lifecycle::ErrorChain,
     pg::{Database, PgError, replication::ReplicationError},
     telemetry::metric,
@@ -46,8 +46,7 @@ const MAX_BATCH: usize = 1_000;
 /// Attempts per batch while the database does not respond. After the last one, the batch counts as missed.
 const MAX_ATTEMPTS: u32 = 5;
 /// Delay between attempts to start the stream: doubles up to the maximum, with jitter.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(100);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Sent to subscribers after a gap.
 const MISSED_MESSAGE: &str =
     "Changes may have been missed because the change stream was interrupted. Fetch the rows again.";
@@ -125,15 +124,15 @@ impl Engine {
             }
         };
         let stream_loop = async {
-            let mut delay = FIRST_RETRY_DELAY;
+            let mut backoff = BACKOFF;
             loop {
-                if shared.registry.idle_time().is_some() && delay == FIRST_RETRY_DELAY {
+                if shared.registry.idle_time().is_some() && backoff.is_reset() {
                     shared.start_requested.notified().await;
                 }
                 let started = Instant::now();
                 match run_stream(&shared, &mut pipeline, &mut lease).boxed().await {
                     Ok(()) => {
-                        delay = FIRST_RETRY_DELAY;
+                        backoff.reset();
                         continue;
                     }
                     Err(error) => {
@@ -145,15 +144,13 @@ impl Engine {
                         }
                     }
                 }
-                if started.elapsed() > MAX_RETRY_DELAY {
-                    delay = FIRST_RETRY_DELAY;
+                if started.elapsed() > backoff.max() {
+                    backoff.reset();
                 }
-                let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
-                sleep(jittered).await;
-                delay = (delay * 2).min(MAX_RETRY_DELAY);
+                sleep(backoff.next_delay()).await;
                 if shared.registry.idle_time().is_some() {
                     shared.stream_state.send_replace(StreamState::Stopped);
-                    delay = FIRST_RETRY_DELAY;
+                    backoff.reset();
                 }
             }
         };
@@ -324,7 +321,7 @@ async fn process_with_retry(
     pipeline: &mut ChangePipeline,
     batch: &mut [RowChange],
 ) -> Result<(), PgError> {
-    let mut delay = FIRST_RETRY_DELAY;
+    let mut backoff = BACKOFF;
     for _ in 1..MAX_ATTEMPTS {
         match pipeline.process(batch, &shared.registry.snapshot()).await {
             Err(error @ PgError::Unavailable(_)) => {
@@ -332,9 +329,7 @@ async fn process_with_retry(
             }
             result => return result,
         }
-        let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
-        sleep(jittered).await;
-        delay *= 2;
+        sleep(backoff.next_delay()).await;
     }
     pipeline.process(batch, &shared.registry.snapshot()).await
 }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     hub::ConnId,
+    lifecycle::ErrorChain,
     pg::{
         PgError,
         queries::postgres_changes::{self, TableAccess},
@@ -61,7 +62,7 @@ pub async fn render_in_database(
                 Err(error @ PgError::Unavailable(_)) => return Err(error),
                 // The type no longer exists: the value is sent as its text.
                 Err(error) => {
-                    tracing::warn!(%error, column = &*column.name, "rendering values in the database failed")
+                    tracing::warn!(error = %ErrorChain(&error), column = &*column.name, "rendering values in the database failed")
                 }
             }
         }

@@ -24,6 +24,7 @@ use tokio_postgres::{
 use super::rls_query::RlsQuery;
 use crate::{
     channels::ChannelPrincipal,
+    lifecycle::ErrorChain,
     pg::{Connector, PgError},
     telemetry::metric,
 };
@@ -273,7 +274,7 @@ impl RlsConnection {
                         self.statements.insert(key.clone(), statement);
                     }
                     Err(error) if error.code().is_some() => {
-                        tracing::debug!(%error, statement = &*key.0, "row-level security query could not be prepared");
+                        tracing::debug!(error = %ErrorChain(&error), statement = &*key.0, "row-level security query could not be prepared");
                         refused.insert(key.clone());
                     }
                     Err(error) => return Err(error.into()),

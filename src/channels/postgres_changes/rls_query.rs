@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::row_change::RowChange;
+use crate::pg::ident::quote_identifier;
 use crate::pg::{
     queries::postgres_changes::{RlsCondition, TableAccess},
     replication::Cell,
@@ -26,10 +27,6 @@ pub struct RlsQuery {
     tuples: Vec<Vec<Option<String>>>,
     /// For each row of the table, the index of its tuple. `None` if the query cannot check the row.
     tuple_of_row: Vec<Option<usize>>,
-}
-
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Builds the `unnest` of the parameters: `$1` holds tuple indexes, `$2` and on hold the columns.

@@ -9,6 +9,7 @@ use super::{
     registry::{RegistrySnapshot, SubscriptionGroup},
     row_change::RowChange,
 };
+use crate::lifecycle::ErrorChain;
 use crate::pg::{
     PgError,
     queries::postgres_changes::{self, TableAccess},
@@ -146,7 +147,9 @@ pub async fn fetch_toasted_columns(
                 Ok(None) => {}
                 Err(error @ PgError::Unavailable(_)) => return Err(error),
                 // The table was altered or the server may not read it: the value stays unknown.
-                Err(error) => tracing::debug!(%error, "fetching unchanged TOASTed values failed"),
+                Err(error) => {
+                    tracing::debug!(error = %ErrorChain(&error), "fetching unchanged TOASTed values failed")
+                }
             }
         }
     }

@@ -13,7 +13,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
     sync::{Notify, watch},
@@ -23,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, MemberId, Meta, PhxRef, PresenceKey, PresencePayload, store::PresenceStore};
 use crate::{
+    backoff::{Backoff, jittered},
     channels::bus::Peers,
     hub::HubStopped,
+    lifecycle::ErrorChain,
     model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
@@ -41,8 +42,7 @@ const READ_BATCH_SIZE: usize = 512;
 /// Timeout of one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Backoff between failed attempts: doubled each time, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// Changes of one node that have not been read.
 #[derive(Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl RemotePresence {
 
     /// Follows the other nodes until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         let mut poll_at = self.next_poll();
         loop {
             let is_poll = select! {
@@ -222,20 +222,18 @@ impl RemotePresence {
             };
             match done {
                 Ok(()) => {
-                    backoff = INITIAL_BACKOFF;
+                    backoff.reset();
                     if resync {
                         self.ready.send_replace(true);
                     }
                 }
                 Err(RoundError::HubStopped) => return,
                 Err(RoundError::Database(error)) => {
-                    tracing::warn!(error = ?error, "reading channel presence of other nodes failed");
-                    let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+                    tracing::warn!(error = %ErrorChain(&error), "reading channel presence of other nodes failed");
                     select! {
                         () = stop.cancelled() => return,
-                        () = tokio::time::sleep(pause) => {}
+                        () = tokio::time::sleep(backoff.next_delay()) => {}
                     }
-                    backoff = (backoff * 2).min(MAX_BACKOFF);
                     // The taken changes are lost: read everything again.
                     self.changes.request_resync();
                 }
@@ -244,7 +242,7 @@ impl RemotePresence {
     }
 
     fn next_poll(&self) -> Instant {
-        Instant::now() + self.poll_interval.mul_f64(rand::rng().random_range(0.8..1.0))
+        Instant::now() + jittered(self.poll_interval, 0.8..1.0)
     }
 
     async fn apply_pending(&mut self, pending: Pending, is_poll: bool) -> Result<(), RoundError> {

@@ -12,7 +12,6 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rand::Rng;
 use tokio::{
     select,
     sync::Notify,
@@ -22,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelPresence, Meta, PresenceKey};
 use crate::{
+    backoff::Backoff,
+    lifecycle::ErrorChain,
     model::{ChannelId, NodeId, Topic},
     pg::{
         Database, PgError,
@@ -39,8 +40,7 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Timeout of a batch.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Backoff between failed attempts: doubled each time, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// Timeout of removing the node's rows on shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -205,7 +205,7 @@ impl PresenceRowWriter {
     /// Writes until `stop` is cancelled, then removes the node's rows: other nodes need not wait until its
     /// sockets have closed.
     pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = INITIAL_BACKOFF;
+        let mut backoff = BACKOFF;
         self.store.request_rewrite("start");
         loop {
             let work = select! {
@@ -217,19 +217,18 @@ impl PresenceRowWriter {
                 done = self.run_work(work) => done,
             };
             if done {
-                backoff = INITIAL_BACKOFF;
+                backoff.reset();
                 continue;
             }
             select! {
                 () = stop.cancelled() => break,
-                () = sleep(backoff.mul_f64(rand::rng().random_range(0.5..1.0))) => {}
+                () = sleep(backoff.next_delay()) => {}
             }
-            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
         let remove =
             async { queries::remove_node(&self.database.server_connection().await?, self.node).await };
         if let Err(error) = with_timeout(LEAVE_TIMEOUT, remove).await {
-            tracing::warn!(error = ?error, "removing channel presence rows failed; they expire with the lease");
+            tracing::warn!(error = %ErrorChain(&error), "removing channel presence rows failed; they expire with the lease");
         }
     }
 
@@ -244,7 +243,7 @@ impl PresenceRowWriter {
                     false
                 }
                 Err(error) => {
-                    tracing::warn!(error = ?error, "rewriting channel presence rows failed");
+                    tracing::warn!(error = %ErrorChain(&error), "rewriting channel presence rows failed");
                     self.store.request_rewrite("failed");
                     false
                 }
@@ -262,10 +261,10 @@ impl PresenceRowWriter {
             }
             Err(error) if error.is_rejected() => {
                 let rows = batch.len();
-                tracing::warn!(error = ?error, rows, "channel presence rows rejected, writing one by one");
+                tracing::warn!(error = %ErrorChain(&error), rows, "channel presence rows rejected, writing one by one");
                 let split = self.write_one_by_one(&batch, true).await;
                 if let Some(error) = &split.failed {
-                    tracing::warn!(error = ?error, "writing channel presence rows failed");
+                    tracing::warn!(error = %ErrorChain(error), "writing channel presence rows failed");
                 }
                 let done = split.unwritten.is_empty();
                 self.store.requeue(
@@ -274,7 +273,7 @@ impl PresenceRowWriter {
                 done
             }
             Err(error) => {
-                tracing::warn!(error = ?error, "writing channel presence rows failed");
+                tracing::warn!(error = %ErrorChain(&error), "writing channel presence rows failed");
                 self.store.requeue(batch);
                 false
             }
@@ -379,7 +378,7 @@ struct SplitResult {
 impl SplitResult {
     fn record_rejected(&mut self, channel: ChannelId, error: &PgError) {
         metrics::counter!(metric::CHANNEL_PRESENCE_REFUSED).increment(1);
-        tracing::error!(error = ?error, %channel, "channel presence row rejected");
+        tracing::error!(error = %ErrorChain(error), %channel, "channel presence row rejected");
         self.rejected.insert(channel);
     }
 }

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    lifecycle::ErrorChain,
     model::{ConversationId, UserId},
     pg::PgError,
 };
@@ -266,7 +267,7 @@ impl ContextEngine {
                 Err(ContextError::TooLong(error)) => return Err(error.into()),
                 Err(error) if !self.falls_back() => return Err(ChatError::DynamicEngine(error)),
                 Err(error) => {
-                    tracing::warn!(error = ?error, "dynamic context engine failed, using the simple engine");
+                    tracing::warn!(error = %ErrorChain(&error), "dynamic context engine failed, using the simple engine");
                     fell_back = true;
                 }
             }

@@ -18,6 +18,7 @@ use crate::context::{
     engine::ContextEngine,
     provider::{CompletionChunk, CompletionStream, ProviderError},
 };
+use crate::lifecycle::ErrorChain;
 
 /// Buffered events; when the buffer is full, reading from the provider pauses.
 const BUFFERED_EVENTS: usize = 16;
@@ -92,7 +93,7 @@ async fn run(
             () = &mut stop => break ProviderError::Stopping,
             _ = touch.tick() => {
                 if let Err(error) = turn.touch().await {
-                    tracing::debug!(error = ?error, "answer keep-alive failed");
+                    tracing::debug!(error = %ErrorChain(&error), "answer keep-alive failed");
                 }
                 continue;
             }
@@ -114,7 +115,7 @@ async fn run(
                 let last = match turn.complete().await {
                     Ok(answer) => ChatEvent::Done(Box::new(answer)),
                     Err(error) => {
-                        tracing::warn!(error = ?error, "saving an answer failed");
+                        tracing::warn!(error = %ErrorChain(&error), "saving an answer failed");
                         ChatEvent::Error {
                             error: "DATABASE_CONNECTION_ERROR",
                             message: "the answer could not be saved".into(),

@@ -14,6 +14,7 @@ use crate::{
         store::turns::{self, AnswerStatus},
         tokens,
     },
+    lifecycle::ErrorChain,
     pg::PgError,
 };
 
@@ -224,7 +225,9 @@ impl Drop for Turn {
                 tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
                 match turn.save(status).await {
                     Ok(()) => return,
-                    Err(error) => tracing::warn!(error = ?error, "saving an interrupted answer failed"),
+                    Err(error) => {
+                        tracing::warn!(error = %ErrorChain(&error), "saving an interrupted answer failed")
+                    }
                 }
             }
         });

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use reqwest::{Client, Response, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -17,15 +16,15 @@ use super::{
     Completion, CompletionChunk, CompletionRequest, CompletionStream, Endpoint, ProviderError, Usage,
     circuit_breaker::CircuitBreaker, sse::EventParser,
 };
+use crate::backoff::Backoff;
 use crate::context::message::ChatMessage;
+use crate::lifecycle::ErrorChain;
 
 const CHAT_PATH: &str = "chat/completions";
 /// Maximum attempts per request.
 const MAX_ATTEMPTS: u32 = 3;
 /// Delays between attempts double, with 50 % jitter.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
-/// A longer `Retry-After` is not waited for.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// Characters of an error response that are kept.
@@ -193,7 +192,7 @@ impl OpenAi {
 
     /// Sends a request, with retries, until response headers arrive.
     async fn send<T: Serialize + Sync>(&self, path: &str, body: &T) -> Result<Response, ProviderError> {
-        let mut backoff = FIRST_RETRY_DELAY;
+        let mut backoff = BACKOFF;
         let mut attempt = 1;
         loop {
             self.circuit_breaker.check(Instant::now())?;
@@ -202,14 +201,12 @@ impl OpenAi {
                 Err(error) => error,
             };
             self.record_result(Some(&error));
-            let delay =
-                error.retry_after().unwrap_or_else(|| backoff.mul_f64(rand::rng().random_range(0.5..1.0)));
-            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || delay > MAX_RETRY_DELAY {
+            let delay = error.retry_after().unwrap_or_else(|| backoff.next_delay());
+            if !error.is_retryable() || attempt >= MAX_ATTEMPTS || delay > BACKOFF.max() {
                 return Err(error);
             }
-            tracing::debug!(provider = self.name(), error = %error, attempt, "provider request failed, retrying");
+            tracing::debug!(provider = self.name(), error = %ErrorChain(&error), attempt, "provider request failed, retrying");
             sleep(delay).await;
-            backoff *= 2;
             attempt += 1;
         }
     }

@@ -8,6 +8,7 @@ use crate::context::{
     message::ChatMessage,
     provider::{CompletionRequest, Provider, Purpose},
 };
+use crate::lifecycle::ErrorChain;
 
 /// Characters of a unit in the request to the model.
 const MAX_UNIT_CHARS: usize = 400;
@@ -78,7 +79,7 @@ pub async fn request_hints(provider: &Provider, model: Option<String>, units: &[
             Hints::default()
         }),
         Err(error) => {
-            tracing::info!(error = %error, "hints of the model failed, continuing without");
+            tracing::info!(error = %ErrorChain(&error), "hints of the model failed, continuing without");
             Hints::default()
         }
     }

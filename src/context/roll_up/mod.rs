@@ -28,6 +28,8 @@ use super::{
         roll_ups::{self, RollUpSummary},
     },
 };
+use crate::backoff::jittered;
+use crate::lifecycle::ErrorChain;
 use crate::{auth::Principal, model::UserId};
 
 /// Default number of units per roll-up.
@@ -75,7 +77,7 @@ impl ContextEngine {
         let result = self.roll_up_with_lease(user, lease, limit).await;
         // If this fails, the lease expires.
         if let Err(error) = roll_ups::release_lease(&self.database, user, lease).await {
-            tracing::warn!(error = ?error, "releasing the lease of a roll-up failed");
+            tracing::warn!(error = %ErrorChain(&error), "releasing the lease of a roll-up failed");
         }
         result
     }
@@ -118,7 +120,7 @@ impl ContextEngine {
         loop {
             select! {
                 () = stop.cancelled() => return,
-                () = sleep(interval.mul_f64(rand::rng().random_range(0.5..1.5))) => {}
+                () = sleep(jittered(interval, 0.5..1.5)) => {}
             }
             select! {
                 () = stop.cancelled() => return,
@@ -131,7 +133,7 @@ impl ContextEngine {
         let due = match roll_ups::users_due(&self.database, USERS_PER_ROUND).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::warn!(error = ?error, "querying users due for a roll-up failed");
+                tracing::warn!(error = %ErrorChain(&error), "querying users due for a roll-up failed");
                 return;
             }
         };
@@ -151,7 +153,7 @@ impl ContextEngine {
                     }
                     Err(RollUpError::AlreadyRunning) => break,
                     Err(error) => {
-                        tracing::warn!(error = ?error, "roll-up failed");
+                        tracing::warn!(error = %ErrorChain(&error), "roll-up failed");
                         break;
                     }
                 }

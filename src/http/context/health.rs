@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::super::{ApiError, Authenticated, HttpState, Json};
 use crate::{
     context::store::bundles::{self, ReadError},
+    lifecycle::ErrorChain,
     limits::LimitClass,
     pg::PgError,
 };
@@ -36,7 +37,7 @@ pub(super) async fn health(
         return Err(error.into());
     }
     if let Err(error) = &counts {
-        tracing::warn!(error = ?error, "dynamic context engine health check failed");
+        tracing::warn!(error = %ErrorChain(error), "dynamic context engine health check failed");
     }
     let mut body = json!({
         "status": text,

@@ -19,6 +19,7 @@ use super::binaries::Binaries;
 use super::private_files::write_private;
 use super::record::ClusterRecord;
 use super::{ADMIN_ROLE, EmbeddedError};
+use crate::lifecycle::ErrorChain;
 
 /// Prefix of directories in which `initdb` runs; the process ID follows.
 const UNFINISHED_PREFIX: &str = "pg.new.";
@@ -145,7 +146,7 @@ impl ClusterFiles {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
                 found = true;
                 if let Err(error) = fs::remove_dir_all(entry.path()) {
-                    warn!(%error, path = %entry.path().display(), "removing an unfinished cluster failed");
+                    warn!(error = %ErrorChain(&error), path = %entry.path().display(), "removing an unfinished cluster failed");
                 }
             }
         }

@@ -36,6 +36,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::backoff::Backoff;
 use crate::model::Secret;
 use cluster_files::ClusterFiles;
 use postmaster::Postmaster;
@@ -128,7 +129,8 @@ impl EmbeddedCluster {
         } else {
             info!(path = %files.pg_dir().display(), "starting PostgreSQL");
         }
-        let mut delay = Duration::from_millis(200);
+        // Two processes may compete for the cluster.
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         let mut attempts = 0;
         loop {
             if record.replace_taken_port()? {
@@ -141,8 +143,7 @@ impl EmbeddedCluster {
                 Ok(postmaster) => return Ok((record, postmaster)),
                 Err(error @ EmbeddedError::StartFailed { .. }) if attempts < MAX_START_ATTEMPTS => {
                     debug!(%error, "PostgreSQL did not start, retrying");
-                    tokio::time::sleep(supervisor::with_jitter(delay)).await;
-                    delay *= 2;
+                    tokio::time::sleep(backoff.next_delay()).await;
                 }
                 Err(error) => return Err(error),
             }

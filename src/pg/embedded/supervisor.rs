@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::unistd::Pid;
-use rand::Rng;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,13 +13,12 @@ use super::EmbeddedError;
 use super::cluster_files::ClusterFiles;
 use super::postmaster::Postmaster;
 use super::record::ClusterRecord;
+use crate::backoff::Backoff;
 use crate::lifecycle::ErrorChain;
 
 /// Delay before the first restart. `pg_ctl restart` polls ten times a second for the old process to exit; the delay
 /// lets it start the new one first.
-const FIRST_RESTART_DELAY: Duration = Duration::from_millis(600);
-/// Maximum delay between two restarts.
-const MAX_RESTART_DELAY: Duration = Duration::from_secs(5);
+const RESTART_BACKOFF: Backoff = Backoff::new(Duration::from_millis(600), Duration::from_secs(5));
 
 /// Process ID of the current postmaster; 0 before the first start.
 #[derive(Debug, Default)]
@@ -62,20 +60,14 @@ pub(super) async fn supervise(
 }
 
 async fn restart(files: &ClusterFiles, record: &ClusterRecord, current_pid: &CurrentPid) -> Postmaster {
-    let mut delay = FIRST_RESTART_DELAY;
+    let mut backoff = RESTART_BACKOFF;
     loop {
-        sleep(with_jitter(delay)).await;
+        sleep(backoff.next_delay()).await;
         match attach_or_start(files, record, current_pid).await {
             Ok(postmaster) => return postmaster,
             Err(error) => warn!(error = %ErrorChain(&error), "PostgreSQL restart failed, retrying"),
         }
-        delay = (delay * 2).min(MAX_RESTART_DELAY);
     }
-}
-
-/// Multiplies by 0.5 to 1, so that two processes competing for the cluster do not stay in step.
-pub(super) fn with_jitter(delay: Duration) -> Duration {
-    delay.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
 /// Adopts a running postmaster or starts one, and waits until it accepts connections.

@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 
 use crate::{
     auth::{Principal, Role},
+    lifecycle::ErrorChain,
     model::{CustomEvent, DeviceId, UserId},
     pg::{Connection, Database, PgError},
 };
@@ -57,7 +58,7 @@ pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<OutboxMessage>
     let rows = client.query(statement, &[&ids]).await?;
     let read = rows.iter().map(parse_row).inspect(|message| {
         if let Err(error) = message {
-            tracing::warn!(%error, "cannot decode an entry of rollcall.outbox");
+            tracing::warn!(error = %ErrorChain(error), "cannot decode an entry of rollcall.outbox");
         }
     });
     Ok(read.flatten().collect())

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio_postgres::{Client, Row, types::Type as PgType};
 
+use crate::pg::ident::quote_identifier;
 use crate::pg::{Connection, PgError};
 
 /// How values of a type are rendered as JSON and compared.
@@ -353,7 +354,7 @@ pub async fn fetch_columns_by_key(
     columns: &[&str],
     key: &[(&str, &str, &str)],
 ) -> Result<Option<Vec<Option<String>>>, PgError> {
-    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let quote = quote_identifier;
     // Uses the type's output function, as the WAL does: a cast to text differs for some types.
     let as_text = |name: &str| format!("case when num_nulls({name}) = 0 then format('%s', {name}) end");
     let selected: Vec<_> = columns.iter().map(|name| as_text(&quote(name))).collect();

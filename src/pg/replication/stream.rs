@@ -11,6 +11,7 @@ use super::{
     pgoutput::{self, DecodedChange, Message, Operation, Relation},
 };
 use crate::pg::Connector;
+use crate::pg::ident::{quote_identifier, quote_literal};
 
 /// Interval of status messages to PostgreSQL, which ends the connection after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -286,12 +287,4 @@ impl ReplicationStream {
         }
         Ok(Some(StreamEvent::Change(DecodedChange { relation: Arc::clone(relation), operation })))
     }
-}
-
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use rand::Rng;
 use tokio::{
     select,
     sync::mpsc,
@@ -26,7 +25,9 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    backoff::Backoff,
     hub::{ConnId, Delivery, Encodable, Hub, StateKey},
+    lifecycle::ErrorChain,
     model::{TypingUser, UserId},
     pg::{
         Database, PgError,
@@ -57,8 +58,7 @@ const COMMAND_QUEUE_CAPACITY: usize = 4_096;
 /// rollcall.sweep).
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
 /// Pauses after a policy error or a database error: doubling, with jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 enum Command {
     Join { conn: ConnId, user: UserId, principal: Principal, follows: Vec<UserId> },
@@ -125,7 +125,7 @@ pub struct VisibilityTask {
     pass: u64,
     /// The database failed; nothing is read before this time.
     not_before: Option<Instant>,
-    backoff: Duration,
+    backoff: Backoff,
 }
 
 struct Lookup {
@@ -136,7 +136,7 @@ struct Lookup {
 
 struct Quarantine {
     not_before: Instant,
-    pause: Duration,
+    backoff: Backoff,
     was_notified: bool,
 }
 
@@ -175,7 +175,7 @@ pub fn visibility(
         recent_typing: VecDeque::new(),
         pass: 0,
         not_before: None,
-        backoff: INITIAL_BACKOFF,
+        backoff: BACKOFF,
     };
     (Visibility { commands: sender }, task)
 }
@@ -275,7 +275,7 @@ impl VisibilityTask {
                 return;
             }
         };
-        self.backoff = INITIAL_BACKOFF;
+        self.backoff.reset();
         let Snapshot { snapshot_id, fingerprint, invalidations, faces, typing } = snapshot;
         self.snapshot = Some((snapshot_id, Instant::now()));
         let policies_changed = self.policy_traits.compare_fingerprint
@@ -346,9 +346,9 @@ impl VisibilityTask {
         (users, typing_users): (HashSet<UserId>, Vec<TypingUser>),
         resync: bool,
     ) {
-        tracing::warn!(error = ?error, retry_ms = self.backoff.as_millis(), "presence read failed");
-        self.not_before = Some(Instant::now() + with_jitter(self.backoff));
-        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+        let delay = self.backoff.next_delay();
+        tracing::warn!(error = %ErrorChain(error), retry_ms = delay.as_millis(), "presence read failed");
+        self.not_before = Some(Instant::now() + delay);
         self.pending.requeue_users(users);
         self.pending.requeue_typing(typing_users);
         if resync {
@@ -471,7 +471,7 @@ impl VisibilityTask {
                         let now = Instant::now();
                         self.quarantined.insert(
                             key,
-                            Quarantine { not_before: now, pause: INITIAL_BACKOFF, was_notified: false },
+                            Quarantine { not_before: now, backoff: BACKOFF, was_notified: false },
                         );
                     }
                 }
@@ -500,11 +500,10 @@ impl VisibilityTask {
         let now = Instant::now();
         let entry = self.quarantined.entry(key).or_insert(Quarantine {
             not_before: now,
-            pause: INITIAL_BACKOFF,
+            backoff: BACKOFF,
             was_notified: false,
         });
-        entry.not_before = now + with_jitter(entry.pause);
-        entry.pause = (entry.pause * 2).min(MAX_BACKOFF);
+        entry.not_before = now + entry.backoff.next_delay();
         let is_first = !std::mem::replace(&mut entry.was_notified, true);
         let mut updates = self.graph.hide_all(key);
         if is_first {
@@ -545,8 +544,4 @@ impl VisibilityTask {
 
 fn delivery(key: Option<StateKey>, message: ServerMessage, to: Vec<ConnId>) -> Delivery {
     Delivery { key, message: Encodable::new(message), to }
-}
-
-fn with_jitter(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.5..1.0))
 }

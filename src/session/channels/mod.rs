@@ -57,6 +57,7 @@ use crate::{
     },
     clock::Clock,
     hub::Hub,
+    lifecycle::ErrorChain,
     model::ChannelId,
     presence::channel_users::{ChannelUsers, UserGuard},
     protocol::{
@@ -295,7 +296,7 @@ impl Session for ChannelsSession {
             // Supabase Realtime sends no reply to such a frame, and clients expect none.
             Err(error) => {
                 metrics::counter!("rollcall_channels_malformed_frames_total").increment(1);
-                tracing::debug!(conn.id = %conn.id(), %error, "dropped a malformed frame");
+                tracing::debug!(conn.id = %conn.id(), error = %ErrorChain(&error), "dropped a malformed frame");
             }
         }
         Flow::Continue
