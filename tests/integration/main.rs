@@ -28,6 +28,8 @@ mod context_chat;
 mod context_embeddings;
 mod context_freshness;
 mod context_llm;
+mod context_openai;
+mod context_passthrough;
 mod context_quality;
 mod context_routes;
 mod doctor;
@@ -147,6 +149,8 @@ fn trials(runtime: &Arc<Runtime>, cluster: Option<&Arc<Cluster>>) -> Vec<Trial> 
         context_freshness::cases(),
         context_embeddings::cases(),
         context_llm::cases(),
+        context_openai::cases(),
+        context_passthrough::cases(),
         context_quality::cases(),
         invisible::cases(),
         isolation::cases(),

@@ -234,7 +234,7 @@ impl Drop for Turn {
     }
 }
 
-/// Tokens of messages.
+/// Tokens of all messages together.
 pub(super) fn tokens_of(messages: &[ChatMessage]) -> usize {
     messages.iter().map(ChatMessage::tokens).sum()
 }

@@ -12,7 +12,6 @@ pub mod topics;
 
 use std::{sync::Arc, time::Duration};
 
-use rand::Rng;
 use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

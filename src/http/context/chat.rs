@@ -165,7 +165,7 @@ pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize
     }
 }
 
-/// A chat's answer.
+/// Response to a chat request without streaming.
 #[derive(Serialize)]
 struct ChatEnvelope {
     success: bool,
