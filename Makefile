@@ -28,7 +28,7 @@ check: ## Check format and lints, quickly
 	@tests/run format lint
 
 fmt: ## Format the code
-	@cargo fmt
+	@cargo fmt --all
 
 bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run
 	@cargo bench --quiet --bench presence -- $(ARGS)

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use rollcall::context::{bundle::WantedBundle, compile::compile};
 use serde_json::{Value, json};
+use testkit::harness::User;
 use tokio_postgres::{Client as Sql, Statement};
 use uuid::Uuid;
 
@@ -16,7 +17,6 @@ use crate::{
     load::{LoadClient, LoadResult, closed_loop, median, quantile},
     report::{Report, ms, ratio, row},
     server::Server,
-    users::BenchUser,
 };
 
 /// Conversation of the measured user.
@@ -25,8 +25,8 @@ const CONCURRENT_CLIENTS: usize = 50;
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_context").await?;
-    let user = BenchUser::new()?;
-    let admin = database.connect().await?;
+    let user = User::new();
+    let admin = database.connect().await;
     let fill = include_str!("sql/context_fill.sql").replace("$1", &format!("'{}'", user.id));
     admin.batch_execute(&fill).await?;
     prepare_bundles(&database, &admin, &user).await?;
@@ -47,11 +47,12 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
          compared with CPU work only, which does not occur in production.",
     );
     report.table(&cost);
-    cluster.drop_database("bench_context").await
+    cluster.drop_database("bench_context").await;
+    Ok(())
 }
 
 /// Compiles and stores all bundles of the user.
-async fn prepare_bundles(database: &Database, admin: &Sql, user: &BenchUser) -> Result<()> {
+async fn prepare_bundles(database: &Database, admin: &Sql, user: &User) -> Result<()> {
     let subjects: Value =
         admin.query_one(include_str!("sql/context_subjects.sql"), &[&user.id]).await?.get(0);
     let reader = connect_as(database, user).await?;
@@ -67,12 +68,12 @@ async fn prepare_bundles(database: &Database, admin: &Sql, user: &BenchUser) -> 
     let kept = admin.query(keep, &[&user.id, &json!(compiled), &seeing, &read_at]).await?;
     ensure!(kept.len() == 200, "{} bundles instead of 200", kept.len());
     // The state in which autovacuum leaves the tables.
-    database.admin().await?.batch_execute("vacuum analyze").await?;
+    database.admin().await.batch_execute("vacuum analyze").await?;
     Ok(())
 }
 
-async fn connect_as(database: &Database, user: &BenchUser) -> Result<Sql> {
-    let client = database.connect().await?;
+async fn connect_as(database: &Database, user: &User) -> Result<Sql> {
+    let client = database.connect().await;
     let claims = json!({"sub": user.id, "role": "authenticated"}).to_string();
     client.query_one(include_str!("sql/context_act_as.sql"), &[&claims]).await?;
     Ok(client)
@@ -88,7 +89,7 @@ struct PromptClient {
 impl PromptClient {
     async fn new(
         server: &Server,
-        user: &BenchUser,
+        user: &User,
         conversation: Uuid,
         messages: &[String],
         at: usize,
@@ -129,7 +130,7 @@ async fn assemblies(
     database: &Database,
     admin: &Sql,
     server: &Server,
-    user: &BenchUser,
+    user: &User,
     report: &mut Report,
 ) -> Result<()> {
     let (rounds, time) = plan.pick((5, Duration::from_secs(3)), (2, Duration::from_secs(2)));
@@ -231,13 +232,7 @@ impl LoadClient for WarmUpClient {
     }
 }
 
-async fn warm_ups(
-    plan: Plan,
-    admin: &Sql,
-    server: &Server,
-    user: &BenchUser,
-    report: &mut Report,
-) -> Result<()> {
+async fn warm_ups(plan: Plan, admin: &Sql, server: &Server, user: &User, report: &mut Report) -> Result<()> {
     let versions = "select last_value from rollcall.bundle_version";
     let before: i64 = admin.query_one(versions, &[]).await?.get(0);
     let clients = (0..4).map(|_| async {
@@ -263,12 +258,7 @@ const DURABLE: &str = "";
 const NOT_DURABLE: &str = "-c synchronous_commit=off";
 
 /// Measures inserts per second with and without triggers, in alternating rounds.
-async fn triggers(
-    plan: Plan,
-    database: &Database,
-    admin: &Sql,
-    user: &BenchUser,
-) -> Result<Vec<[String; 7]>> {
+async fn triggers(plan: Plan, database: &Database, admin: &Sql, user: &User) -> Result<Vec<[String; 7]>> {
     let (rounds, seconds) = plan.pick((5, 2), (2, 1));
     let mut rows =
         vec![row(["", "without", "with", "ratio", "with `last_message_at`", "ratio", "ratio, not durable"])];
@@ -371,7 +361,7 @@ async fn delete_inserted(admin: &Sql) -> Result<()> {
 
 /// Inserts one message into each conversation whose bundle is ready.
 async fn time_to_ready(database: &Database) -> Result<f64> {
-    let client = database.connect().await?;
+    let client = database.connect().await;
     let insert = client.prepare(include_str!("sql/context_message_in.sql")).await?;
     let others = client.query(include_str!("sql/context_others.sql"), &[]).await?;
     let started = Instant::now();

@@ -55,7 +55,7 @@ pub async fn explain(database: &Database, viewer: Uuid, contacts: &[Uuid]) -> Re
 
 impl Explainer {
     async fn open(database: &Database) -> Result<Self> {
-        let (client, mut connection) = tokio_postgres::connect(database.admin_url(), NoTls).await?;
+        let (client, mut connection) = tokio_postgres::connect(&database.admin_url, NoTls).await?;
         let (sender, plans) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut messages = stream::poll_fn(|context| connection.poll_message(context));

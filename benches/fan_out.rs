@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use testkit::harness::User;
 
 use crate::{
     Plan,
@@ -13,16 +14,16 @@ use crate::{
     raw_relay::RawRelay,
     report::{Report, ms, ratio, row},
     server::Server,
-    users::{BenchUser, add_contacts},
+    users::add_contacts,
 };
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let (rounds, user_count) = plan.pick((20, 10_000), (5, 2_000));
     let database = cluster.database("bench_fan_out").await?;
-    let star = BenchUser::new()?;
-    let users = BenchUser::many(user_count)?;
+    let star = User::new();
+    let users = User::many(user_count);
     let pairs: Vec<_> = users.iter().map(|user| (star.id, user.id)).collect();
-    add_contacts(&database.connect().await?, &pairs).await?;
+    add_contacts(&database.connect().await, &pairs).await?;
 
     let server = Server::start(&database).await?;
     let relay = RawRelay::open(plan.pick(2_000, 1_000)).await?;
@@ -77,7 +78,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         row(["Rollcall", &ms(middle), &ms(quantile(&last, 1.0)), &format!("{cost:.2} µs")]),
         row(["ratio", &ratio(middle.as_secs_f64(), raw_middle.as_secs_f64()), "", &ratio(cost, raw_cost)]),
     ]);
-    cluster.drop_database("bench_fan_out").await
+    cluster.drop_database("bench_fan_out").await;
+    Ok(())
 }
 
 fn micros_per(time: Duration, count: usize) -> f64 {

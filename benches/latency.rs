@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
+use testkit::harness::User;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 
@@ -15,7 +16,7 @@ use crate::{
     presence_socket::{PresenceSocket, status_frame},
     report::{Report, ms, ratio, row},
     server::Server,
-    users::{BenchUser, add_contacts},
+    users::add_contacts,
 };
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,9 +58,9 @@ impl NotificationListener {
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(500, 100);
     let database = cluster.database("bench_latency").await?;
-    let (watcher, by_rest) = (BenchUser::new()?, BenchUser::new()?);
-    let by_socket = BenchUser::many(SOCKETS)?;
-    let client = database.connect().await?;
+    let (watcher, by_rest) = (User::new(), User::new());
+    let by_socket = User::many(SOCKETS);
+    let client = database.connect().await;
     let writers = by_socket.iter().chain([&by_rest]);
     add_contacts(&client, &writers.map(|writer| (watcher.id, writer.id)).collect::<Vec<_>>()).await?;
     let notify = client.prepare(include_str!("sql/notify.sql")).await?;
@@ -138,5 +139,6 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     report.heading("Latency of an idle system");
     report.note(&format!("One writer and one watcher; {rounds} rounds, alternating between the four kinds."));
     report.table(&rows);
-    cluster.drop_database("bench_latency").await
+    cluster.drop_database("bench_latency").await;
+    Ok(())
 }

@@ -88,7 +88,7 @@ fn main() -> Result<()> {
             outcome = run(plan, &chosen, &cluster) => outcome,
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         };
-        cluster.stop().await?;
+        cluster.stop().await;
         outcome
     })
 }

@@ -1,14 +1,11 @@
 //! Memory of an idle presence socket.
 
 use anyhow::Result;
+use testkit::harness::User;
 
 use crate::{
-    Plan,
-    cluster::Cluster,
-    presence_clients::PresenceClients,
-    report::Report,
-    server::Server,
-    users::{BenchUser, add_contacts},
+    Plan, cluster::Cluster, presence_clients::PresenceClients, report::Report, server::Server,
+    users::add_contacts,
 };
 
 /// Contacts per user, half of them requested by the user.
@@ -17,13 +14,13 @@ const CONTACTS: usize = 50;
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let user_count = plan.pick(5_000, 1_000);
     let database = cluster.database("bench_memory").await?;
-    let users = BenchUser::many(user_count)?;
+    let users = User::many(user_count);
     // A ring: each user is a contact of the 25 before and the 25 after.
     let pairs: Vec<_> = (0..user_count)
         .flat_map(|one| (1..=CONTACTS / 2).map(move |step| (one, (one + step) % user_count)))
         .map(|(one, other)| (users[one].id, users[other].id))
         .collect();
-    add_contacts(&database.connect().await?, &pairs).await?;
+    add_contacts(&database.connect().await, &pairs).await?;
 
     let server = Server::start(&database).await?;
     let mut followers = PresenceClients::default();
@@ -46,5 +43,6 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
          {CONTACTS} contacts.",
         each as f64 / 1e3
     ));
-    cluster.drop_database("bench_memory").await
+    cluster.drop_database("bench_memory").await;
+    Ok(())
 }

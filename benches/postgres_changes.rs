@@ -81,7 +81,7 @@ impl SystemMessageSink for SystemMessageLogger {
 
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_changes").await?;
-    let sql = database.connect().await?;
+    let sql = database.connect().await;
     sql.batch_execute(include_str!("sql/changes_tables.sql")).await?;
     let users: Vec<Uuid> = (0..5_000).map(|_| Uuid::new_v4()).collect();
     let member = sql.prepare(include_str!("sql/changes_member.sql")).await?;

@@ -11,13 +11,14 @@ use std::{
 
 use anyhow::{Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use testkit::harness::User;
 use tokio::{
     sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::{presence_socket::PresenceSocket, users::BenchUser};
+use crate::presence_socket::PresenceSocket;
 
 /// Concurrent handshakes.
 const CONCURRENT_CONNECTS: usize = 64;
@@ -43,7 +44,7 @@ pub struct PresenceClients {
 
 impl PresenceClients {
     /// Opens a socket for each user. Messages that contain `marker` are counted.
-    pub async fn join(&mut self, server: SocketAddr, users: &[BenchUser], marker: &str) -> Result<()> {
+    pub async fn join(&mut self, server: SocketAddr, users: &[User], marker: &str) -> Result<()> {
         let first = self.tasks.len();
         let mut opening = stream::iter(users.iter().enumerate())
             .map(|(index, user)| PresenceSocket::open(server, user, first + index))

@@ -6,12 +6,14 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use testkit::{
+    harness::User,
+    wire::{CLOSE, PING, PONG, TEXT, client_frame, frame_lengths},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
 };
-
-use crate::users::BenchUser;
 
 /// A socket and its read buffer.
 pub struct PresenceSocket {
@@ -21,37 +23,24 @@ pub struct PresenceSocket {
     consumed: usize,
 }
 
-const TEXT: u8 = 0x81;
-const CLOSE: u8 = 0x88;
-const PING: u8 = 0x89;
-const PONG: u8 = 0x8a;
-
-/// Returns a client text frame. Its mask is zero, so the payload stays readable.
-pub fn text_frame(text: &str) -> Vec<u8> {
-    let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short message");
-    let mut frame = vec![TEXT, 0x80 | length, 0, 0, 0, 0];
-    frame.extend_from_slice(text.as_bytes());
-    frame
-}
-
 /// Returns a text frame that sets a status.
 pub fn status_frame(status: &str) -> Vec<u8> {
-    text_frame(&format!(r#"{{"type":"status","data":{{"status":"{status}"}}}}"#))
+    client_frame(TEXT, format!(r#"{{"type":"status","data":{{"status":"{status}"}}}}"#).as_bytes())
 }
 
 impl PresenceSocket {
     /// Opens a presence socket and reads its initial state. Each 2,000 clients share a source address, because finding
     /// a free port becomes slow beyond that.
-    pub async fn open(server: SocketAddr, user: &BenchUser, index: usize) -> Result<Self> {
+    pub async fn open(server: SocketAddr, user: &User, index: usize) -> Result<Self> {
         Self::open_with(server, user, index, "").await
     }
 
     /// Like `open`, for a user who also follows their own presence.
-    pub async fn open_with_own_status(server: SocketAddr, user: &BenchUser, index: usize) -> Result<Self> {
+    pub async fn open_with_own_status(server: SocketAddr, user: &User, index: usize) -> Result<Self> {
         Self::open_with(server, user, index, &format!("&user_ids={}", user.id)).await
     }
 
-    async fn open_with(server: SocketAddr, user: &BenchUser, index: usize, query: &str) -> Result<Self> {
+    async fn open_with(server: SocketAddr, user: &User, index: usize, query: &str) -> Result<Self> {
         let tcp = TcpSocket::new_v4()?;
         let own = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(index / 2_000)?);
         tcp.bind(SocketAddr::new(IpAddr::V4(own), 0))?;
@@ -89,9 +78,7 @@ impl PresenceSocket {
                 match opcode {
                     TEXT => return Ok(&self.buffer[payload]),
                     PING => {
-                        let length = u8::try_from(payload.len())?;
-                        let mut pong = vec![PONG, 0x80 | length, 0, 0, 0, 0];
-                        pong.extend_from_slice(&self.buffer[payload]);
+                        let pong = client_frame(PONG, &self.buffer[payload]);
                         self.stream.write_all(&pong).await?;
                     }
                     CLOSE => anyhow::bail!("closed: {}", String::from_utf8_lossy(&self.buffer[payload])),
@@ -121,16 +108,8 @@ impl PresenceSocket {
     /// Returns the first byte and the payload range of the next frame if it is complete.
     fn frame(&self) -> Option<(u8, Range<usize>)> {
         let rest = &self.buffer[self.consumed..];
-        let (opcode, short) = (*rest.first()?, usize::from(*rest.get(1)?));
-        let (head, length) = match short {
-            126 => (4, usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?]))),
-            127 => {
-                let bytes: [u8; 8] = rest.get(2..10)?.try_into().ok()?;
-                (10, usize::try_from(u64::from_be_bytes(bytes)).ok()?)
-            }
-            short => (2, short),
-        };
+        let (head, length) = frame_lengths(rest)?;
         let start = self.consumed + head;
-        (rest.len() >= head + length).then_some((opcode, start..start + length))
+        (rest.len() >= head + length).then(|| (rest[0], start..start + length))
     }
 }

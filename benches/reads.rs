@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
+use testkit::harness::User;
 use tokio_postgres::Client as Sql;
 use uuid::Uuid;
 
@@ -15,7 +16,6 @@ use crate::{
     load::{LoadClient, LoadResult, closed_loop, median, quantile},
     report::{Report, ms, row},
     server::Server,
-    users::BenchUser,
 };
 
 const CLIENTS: usize = 50;
@@ -36,7 +36,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn new(server: &Server, user: &BenchUser, contacts: &[Uuid]) -> Result<Self> {
+    async fn new(server: &Server, user: &User, contacts: &[Uuid]) -> Result<Self> {
         let list = contacts.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
         let expected = contacts.first().map(Uuid::to_string).unwrap_or_default();
         let get = |path: &str| request("GET", path, &user.token, None);
@@ -119,15 +119,16 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     ));
     report.table(&rows);
     report.note(&plans);
-    cluster.drop_database("bench_reads").await
+    cluster.drop_database("bench_reads").await;
+    Ok(())
 }
 
-async fn load(database: &Database, users: i32) -> Result<Vec<(BenchUser, Vec<Uuid>)>> {
-    let admin: Sql = database.admin().await?;
+async fn load(database: &Database, users: i32) -> Result<Vec<(User, Vec<Uuid>)>> {
+    let admin: Sql = database.admin().await;
     let settings = format!("set bench.users = {users};");
     admin.batch_execute(&(settings + include_str!("sql/users.sql"))).await?;
     admin.batch_execute(include_str!("sql/vacuum_analyze.sql")).await?;
     let count = i64::try_from(CLIENTS)?;
     let rows = admin.query(include_str!("sql/sample_users.sql"), &[&count]).await?;
-    rows.iter().map(|row| Ok((BenchUser::with_id(row.get("id"))?, row.get("contacts")))).collect()
+    rows.iter().map(|row| Ok((User::with_id(row.get("id")), row.get("contacts")))).collect()
 }

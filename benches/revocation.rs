@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use testkit::harness::User;
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
@@ -16,7 +17,7 @@ use crate::{
     presence_socket::PresenceSocket,
     report::{Report, ms, row},
     server::Server,
-    users::{BenchUser, add_contacts},
+    users::add_contacts,
 };
 
 /// Further users who change their status; the viewer sees all of them.
@@ -28,9 +29,9 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let rounds = plan.pick(100, 30);
     let database = cluster.database("bench_revocation").await?;
-    let (viewer, subject) = (BenchUser::new()?, BenchUser::new()?);
-    let others = BenchUser::many(OTHER_CONTACTS)?;
-    let sql = database.connect().await?;
+    let (viewer, subject) = (User::new(), User::new());
+    let others = User::many(OTHER_CONTACTS);
+    let sql = database.connect().await;
     let mut pairs: Vec<_> = others.iter().map(|other| (viewer.id, other.id)).collect();
     pairs.push((viewer.id, subject.id));
     add_contacts(&sql, &pairs).await?;
@@ -101,5 +102,6 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         "{rounds} revocations, while {OTHER_CONTACTS} other users visible to the viewer change their status 200 times per second."
     ));
     report.table(&rows);
-    cluster.drop_database("bench_revocation").await
+    cluster.drop_database("bench_revocation").await;
+    Ok(())
 }

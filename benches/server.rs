@@ -15,7 +15,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{cluster::Database, users::SECRET};
+use testkit::harness::{SECRET, server_binary};
+
+use crate::cluster::Database;
 
 /// Linux reports CPU time in hundredths of a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -48,8 +50,7 @@ impl Server {
     pub async fn start(database: &Database) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = File::options().create(true).append(true).open(database.dir.join("server.log"))?;
-        let binary =
-            std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| env!("CARGO_BIN_EXE_rollcall").into());
+        let binary = std::env::var_os(BINARY_VARIABLE).unwrap_or_else(|| server_binary().into());
         let child = Command::new(binary)
             .arg("serve")
             .env("DATABASE_URL", &database.url)

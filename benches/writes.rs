@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
+use testkit::harness::User;
 
 use crate::{
     Plan,
@@ -13,7 +14,6 @@ use crate::{
     presence_socket::{PresenceSocket, status_frame},
     report::{Report, ms, ratio, row},
     server::Server,
-    users::BenchUser,
 };
 
 const CLIENTS: [usize; 3] = [1, 100, 1_000];
@@ -62,7 +62,7 @@ impl LoadClient for SocketWriter {
 }
 
 /// Connects a client for each user.
-async fn rest_writers(server: SocketAddr, users: &[BenchUser]) -> Result<Vec<RestWriter>> {
+async fn rest_writers(server: SocketAddr, users: &[User]) -> Result<Vec<RestWriter>> {
     let connecting = users.iter().map(|user| async {
         let requests = STATUSES.map(|status| status_request(&user.token, status));
         Ok(RestWriter { http: Http::connect(server).await?, requests, calls: 0 })
@@ -87,7 +87,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let time = Duration::from_secs(seconds);
     let database = cluster.database("bench_writes").await?;
     let server = Server::start(&database).await?;
-    let users = BenchUser::many(1_000)?;
+    let users = User::many(1_000);
     let mut bare: [Vec<f64>; 2] = Default::default();
     let mut rest: [Vec<LoadResult>; 3] = Default::default();
     let mut socket: [Vec<LoadResult>; 3] = Default::default();
@@ -162,5 +162,6 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
          {seconds} s each, alternating with pgbench (prepared, the same durability, the same cluster)."
     ));
     report.table(&rows);
-    cluster.drop_database("bench_writes").await
+    cluster.drop_database("bench_writes").await;
+    Ok(())
 }

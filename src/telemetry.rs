@@ -1,16 +1,18 @@
 //! Sets up logging, traces and metrics; holds the metric names.
 
+mod error;
 mod settings;
 pub mod traces;
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
+pub use error::TelemetryError;
 pub use settings::{LogConfig, LogFormat, TracesConfig};
 use traces::Traces;
 
@@ -91,20 +93,6 @@ pub mod metric {
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.
     pub const HTTP_REQUEST_SECONDS: &str = "rollcall_http_request_seconds";
-}
-
-/// Logging, traces or metrics could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// A global subscriber is already installed.
-    #[error("logging is already set up")]
-    Tracing(#[from] TryInitError),
-    /// A metrics recorder is already installed.
-    #[error("metrics could not be set up")]
-    Metrics(#[from] BuildError),
-    /// The collector's endpoint or headers are invalid.
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: the endpoint or the headers are invalid")]
-    Traces(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
 /// Starts logging to standard error (standard output holds the output of commands), and traces when

@@ -10,16 +10,17 @@ use std::{
 /// Modules of the crate from the lowest to the highest. A module imports only from modules of lower layers.
 /// Modules in one row do not import each other.
 const LAYERS: &[&[&str]] = &[
-    &["model", "clock", "lifecycle", "telemetry"],
-    &["auth", "limits"],
+    &["model", "clock", "backoff"],
+    &["lifecycle", "telemetry", "auth", "limits"],
     &["protocol", "pg"],
     &["hub"],
     &["transport"],
     &["presence", "channels", "context"],
     &["session"],
     &["config"],
-    &["console"],
+    &["database_target"],
     &["http"],
+    &["console"],
     &["app"],
     &["cli"],
 ];
@@ -284,11 +285,12 @@ fn paths(text: &str) -> Vec<(usize, Vec<String>, bool)> {
     found
 }
 
-/// The next `use ` that begins a statement.
+/// The next `use ` that begins a line, perhaps after `pub` or `pub(crate)`.
 fn find_use(text: &str) -> Option<usize> {
     text.match_indices("use ").map(|(at, _)| at).find(|at| {
-        let before = text[..*at].trim_end_matches([' ', '\t']);
-        before.is_empty() || before.ends_with(['\n', ';', '{', '}', ')']) || before.ends_with("pub")
+        let line = text[..*at].rfind('\n').map_or(0, |at| at + 1);
+        let before = text[line..*at].trim();
+        before.is_empty() || before == "pub" || (before.starts_with("pub(") && before.ends_with(')'))
     })
 }
 

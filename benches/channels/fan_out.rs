@@ -3,6 +3,7 @@
 use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Result, ensure};
+use testkit::harness::User;
 
 use super::{
     load_clients::{DeliveryStats, LoadClients, Pace, payload},
@@ -15,7 +16,6 @@ use crate::{
     load::{median, quantile},
     report::{Report, ms, ratio, row},
     server::{Server, cpu_of},
-    users::BenchUser,
 };
 
 const TOPIC: &str = "bench";
@@ -46,7 +46,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     let time = Duration::from_secs(plan.pick(4, 2));
     let database = cluster.database("bench_channels").await?;
     let server = Server::start(&database).await?;
-    let user = BenchUser::new()?;
+    let user = User::new();
     report.heading("Channels: broadcast");
     report.note(&format!(
         "One sender, {PAYLOAD}-byte payloads, frames of serializer 2 as supabase-js sends and reads them. The \
@@ -83,7 +83,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     lines.extend(table_rows(members, pace, false, &of_raw, &of_ours));
     report.table(&lines);
     server.stop().await?;
-    cluster.drop_database("bench_channels").await
+    cluster.drop_database("bench_channels").await;
+    Ok(())
 }
 
 /// Returns the two table rows of one pace.
@@ -111,7 +112,7 @@ async fn wait_until_idle(server: &Server) -> Result<()> {
 }
 
 /// Connects `members` members and a sender to one topic of the server.
-fn start_rollcall(server: &Server, user: &BenchUser, members: usize) -> Result<RelayUnderTest> {
+fn start_rollcall(server: &Server, user: &User, members: usize) -> Result<RelayUnderTest> {
     let topic = format!("{TOPIC}{members:05}");
     let open = |index| {
         let mut client = WsClient::open(server.address, index, &user.token)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use testkit::harness::User;
 
 use super::{
     load_clients::{LoadClients, Pace, payload},
@@ -13,7 +14,6 @@ use crate::{
     cluster::Cluster,
     report::{Report, row},
     server::Server,
-    users::BenchUser,
 };
 
 const MEMBERS_PER_CHANNEL: usize = 10;
@@ -34,7 +34,7 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         lines.push(row([&load.to_string(), &format!("{:.2} kB", each / 1e3)]));
         drop((first, rest));
         server.stop().await?;
-        cluster.drop_database("bench_idle").await?;
+        cluster.drop_database("bench_idle").await;
     }
     report.heading("Channels: memory");
     report.note(&format!(
@@ -50,7 +50,7 @@ async fn after_load(plan: Plan, cluster: &Cluster, report: &mut Report) -> Resul
     let database = cluster.database("bench_idle").await?;
     let server = Server::start(&database).await?;
     let fresh = server.resident_bytes()?;
-    let user = BenchUser::new()?;
+    let user = User::new();
     let open = |index| {
         let mut client = WsClient::open(server.address, index, &user.token)?;
         client.join("bench01000", JoinOptions::default())?;
@@ -77,12 +77,13 @@ async fn after_load(plan: Plan, cluster: &Cluster, report: &mut Report) -> Resul
     ));
     drop(load);
     server.stop().await?;
-    cluster.drop_database("bench_idle").await
+    cluster.drop_database("bench_idle").await;
+    Ok(())
 }
 
 fn join_all(server: &Server, from: usize, to: usize) -> Result<Vec<WsClient>> {
     let join = |index| {
-        let user = BenchUser::new()?;
+        let user = User::new();
         let mut client = WsClient::open(server.address, index, &user.token)?;
         let topic = format!("room{}", index / MEMBERS_PER_CHANNEL);
         client

@@ -7,15 +7,18 @@ use std::{
 
 use anyhow::{Result, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use testkit::{
+    harness::User,
+    wire::{TEXT, client_frame, frame_lengths},
+};
 
-use super::ws_client::{JoinOptions, WsClient, client_frame, frame_lengths, track_text};
+use super::ws_client::{JoinOptions, WsClient, track_text};
 use crate::{
     Plan,
     cluster::Cluster,
     load::quantile,
     report::{Report, ms},
     server::Server,
-    users::BenchUser,
 };
 
 const TOPIC: &str = "presence";
@@ -60,7 +63,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
         deliveries / took.as_secs_f64() / 1e3,
         deliveries / cpu.as_secs_f64() / 1e3,
     ));
-    cluster.drop_database("bench_presence").await
+    cluster.drop_database("bench_presence").await;
+    Ok(())
 }
 
 struct Members {
@@ -73,7 +77,7 @@ impl Members {
     fn join(server: &Server) -> Result<Self> {
         let mut clients = Vec::with_capacity(MEMBERS);
         for index in 0..MEMBERS {
-            let user = BenchUser::new()?;
+            let user = User::new();
             let mut client = WsClient::open(server.address, index, &user.token)?;
             client.join(
                 TOPIC,
@@ -93,7 +97,7 @@ impl Members {
     /// Sends a new payload from one member.
     fn change(&mut self, number: usize) -> Result<()> {
         let text = track_text(TOPIC, &format!("{}", number + 10));
-        Ok(self.clients[number % MEMBERS].stream.write_all(&client_frame(0x81, text.as_bytes()))?)
+        Ok(self.clients[number % MEMBERS].stream.write_all(&client_frame(TEXT, text.as_bytes()))?)
     }
 
     /// Waits until `missing` diffs have been read.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use testkit::harness::User;
 
 use super::{
     load_clients::{LoadClients, Pace, payload},
@@ -14,7 +15,6 @@ use crate::{
     load::quantile,
     report::{Report, ms},
     server::Server,
-    users::BenchUser,
 };
 
 const TOPIC: &str = "stalled";
@@ -26,7 +26,7 @@ const PAGE_SIZE: u64 = 4_096;
 pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<()> {
     let database = cluster.database("bench_stalled").await?;
     let server = Server::start(&database).await?;
-    let user = BenchUser::new()?;
+    let user = User::new();
     let open = |index| {
         let mut client = WsClient::open(server.address, index, &user.token)?;
         client.join(TOPIC, JoinOptions::default())?;
@@ -56,7 +56,8 @@ pub async fn run(plan: Plan, cluster: &Cluster, report: &mut Report) -> Result<(
     ));
     drop(stalled);
     server.stop().await?;
-    cluster.drop_database("bench_stalled").await
+    cluster.drop_database("bench_stalled").await;
+    Ok(())
 }
 
 /// Returns the memory of all TCP sockets in the kernel, in bytes.

@@ -8,12 +8,11 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
+use testkit::wire::{BINARY, TEXT, client_frame, frame_lengths, server_frame};
 
 /// With more clients per address, finding a free port takes longer than connecting.
 const MAX_CLIENTS_PER_ADDRESS: usize = 2_000;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
-const TEXT: u8 = 0x81;
-const BINARY: u8 = 0x82;
 
 /// Options of a join.
 #[derive(Debug, Clone, Copy, Default)]
@@ -154,39 +153,5 @@ pub fn delivered_frame(topic: &str, event: &str, payload: &[u8]) -> Vec<u8> {
     body.extend_from_slice(topic.as_bytes());
     body.extend_from_slice(event.as_bytes());
     body.extend_from_slice(payload);
-    let mut frame = vec![BINARY];
-    push_length(&mut frame, body.len(), 0);
-    frame.extend_from_slice(&body);
-    frame
-}
-
-/// Returns a client frame. Its mask is zero, so the payload stays readable.
-pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    push_length(&mut frame, payload.len(), 0x80);
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
-}
-
-fn push_length(frame: &mut Vec<u8>, length: usize, mask: u8) {
-    match u8::try_from(length) {
-        Ok(short) if short < 126 => frame.push(mask | short),
-        _ => {
-            frame.push(mask | 126);
-            frame.extend_from_slice(&u16::try_from(length).expect("a short message").to_be_bytes());
-        }
-    }
-}
-
-/// Returns the header length and the payload length of the frame at the start of `bytes`.
-pub fn frame_lengths(bytes: &[u8]) -> Option<(usize, usize)> {
-    match *bytes.get(1)? {
-        126 => Some((4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])))),
-        127 => {
-            let bytes: [u8; 8] = bytes.get(2..10)?.try_into().ok()?;
-            Some((10, usize::try_from(u64::from_be_bytes(bytes)).ok()?))
-        }
-        short => Some((2, usize::from(short))),
-    }
+    server_frame(BINARY, &body)
 }

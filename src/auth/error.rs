@@ -2,7 +2,26 @@
 
 use std::sync::Arc;
 
-use super::jwks::JwksError;
+use axum::http::StatusCode;
+
+/// Why the keys could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum JwksError {
+    /// The request failed or the body was incomplete.
+    #[error("the key set could not be fetched")]
+    Request(#[source] reqwest::Error),
+    /// The status was not 200. Redirects are not followed.
+    #[error("the key set request was answered with status {0}")]
+    Status(StatusCode),
+    /// The body exceeds 256 KiB.
+    #[error("the key set exceeds 256 KiB")]
+    TooLarge,
+    /// The body is not a JSON Web Key Set.
+    #[error("the key set is not a JSON Web Key Set")]
+    InvalidKeySet(#[source] serde_json::Error),
+    #[error("the key set fetch was aborted")]
+    Aborted,
+}
 
 /// Why a caller is not authenticated. The texts are stable and never contain the token.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    AuthError,
+    AuthError, JwksError,
     key::{Jwk, VerifyingKey},
     token::SigningAlgorithm,
 };
@@ -33,25 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Maximum number of cached keys.
 const MAX_KEYS: usize = 64;
-
-/// Why the keys could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum JwksError {
-    /// The request failed or the body was incomplete.
-    #[error("the key set could not be fetched")]
-    Request(#[source] reqwest::Error),
-    /// The status was not 200. Redirects are not followed.
-    #[error("the key set request was answered with status {0}")]
-    Status(StatusCode),
-    /// The body exceeds 256 KiB.
-    #[error("the key set exceeds 256 KiB")]
-    TooLarge,
-    /// The body is not a JSON Web Key Set.
-    #[error("the key set is not a JSON Web Key Set")]
-    InvalidKeySet(#[source] serde_json::Error),
-    #[error("the key set fetch was aborted")]
-    Aborted,
-}
 
 /// How often keys are fetched.
 #[derive(Debug, Clone, Copy)]

@@ -18,7 +18,6 @@ pub mod token;
 mod verifier;
 
 pub use channel_token::{ChannelTokenError, VerifiedChannelToken};
-pub use error::AuthError;
-pub use jwks::JwksError;
+pub use error::{AuthError, JwksError};
 pub use principal::{Permission, Principal, Role, UnknownRole};
 pub use verifier::{Verifier, VerifierError, VerifierSettings};

@@ -6,10 +6,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::{
-    protocol::{Dialect, Encode},
-    transport::frame::WireFrame,
-};
+use super::frame::WireFrame;
+use crate::protocol::{Dialect, Encode};
 
 /// A message with its encoded frames. An `Arc<Encodable<ServerMessage>>` coerces to an `Arc<Encodable>`.
 pub struct Encodable<M: ?Sized = dyn Encode> {

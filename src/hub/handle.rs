@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ConnId, Encodable, ReservedCommands, StateKey, Stats, TopicDelivery,
+    CloseReason, ConnId, Connection, ConnectionOptions, ConnectionSettings, Encodable, ReservedCommands,
+    StateKey, Stats, TopicDelivery,
+    connection::Socket,
+    frame::WireFrame,
     shard::{self, Command, Shard, ShardDelivery},
+    shard_context::ShardContext,
 };
-use crate::{
-    model::Topic,
-    transport::{CloseReason, Connection, ConnectionOptions, ConnectionSettings, Socket, frame::WireFrame},
-};
+use crate::model::Topic;
 
 /// Settings of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,29 +10,44 @@
 //! Messages to topics, joins and leaves pass through the shards' command queues, so all members see one order. A caller
 //! that needs several consecutive commands, ordered under its own lock, takes [`ReservedCommands`] first.
 
+mod close_code;
+mod close_reason;
 mod conn_id;
+mod connection;
+mod connection_settings;
 mod counters;
 mod encodable;
+pub mod frame;
 mod handle;
+mod keepalive;
 mod member;
 mod outbox;
+mod permit;
 mod registry;
 mod reserved_commands;
 mod shard;
+mod shard_context;
+mod signals;
 mod state_key;
 mod timer_wheel;
 mod topics;
 mod user_index;
 
+pub use close_code::CloseCode;
+pub use close_reason::CloseReason;
 pub use conn_id::ConnId;
+pub(crate) use connection::Socket;
+pub use connection::{Connection, SendError};
+pub use connection_settings::{ConnectionOptions, ConnectionSettings, Heartbeat, MessageRateLimits};
 pub use counters::Stats;
 pub use encodable::Encodable;
 pub(crate) use handle::Registration;
 pub use handle::{Delivery, Hub, HubSettings, HubStopped, ShutdownPlan};
 pub use member::{AllowedMask, Member, ReceiveMask};
 pub use outbox::{Outbox, OutboxLimits, Overflow, Queued};
+pub use permit::Permit;
 pub use reserved_commands::ReservedCommands;
-pub(crate) use shard::Shard;
+pub(crate) use signals::Signal;
 pub use state_key::StateKey;
 pub use topics::TopicDelivery;
 pub use user_index::{DeviceSocket, UserIndex};

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, io::IoSlice};
 use hashbrown::HashMap;
 
 use super::StateKey;
-use crate::transport::frame::WireFrame;
+use super::frame::WireFrame;
 
 /// Limits of the bytes queued for one connection. Each frame counts with the size of its queue entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

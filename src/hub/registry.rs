@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::keepalive::PingState;
 use super::{ConnId, timer_wheel::TimerWheel};
-use crate::transport::PingState;
 
 /// The connections of one shard. Generic over the connection, so that tests need no sockets.
 #[derive(Debug)]

@@ -6,13 +6,11 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::PermitIterator;
 
 use super::{
-    Member, ReceiveMask, TopicDelivery,
+    Connection, Member, ReceiveMask, TopicDelivery,
+    frame::WireFrame,
     shard::{Command, NewMember},
 };
-use crate::{
-    model::{ChannelId, Topic},
-    transport::{Connection, frame::WireFrame},
-};
+use crate::model::{ChannelId, Topic};
 
 /// A number of reserved commands in each shard's queue. The methods never wait, so they may be called under a lock. A
 /// command beyond the reservation is dropped and logged; it indicates a bug in the caller.

@@ -15,17 +15,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConnId, Encodable, Member, Queued, ReceiveMask, StateKey, TopicDelivery,
+    ConnId, ConnectionOptions, ConnectionSettings, Encodable, Member, Queued, ReceiveMask, StateKey,
+    TopicDelivery,
+    connection::{Connection, SendError, Socket},
     counters::{Counters, ShardMetrics},
+    frame::WireFrame,
+    keepalive::{Check, millis},
     registry::Registry,
+    shard_context::ShardContext,
     topics::TopicTable,
 };
-use crate::{
-    model::{ChannelId, Topic},
-    transport::{
-        Check, Connection, ConnectionOptions, ConnectionSettings, SendError, Socket, frame::WireFrame, millis,
-    },
-};
+use crate::model::{ChannelId, Topic};
 
 /// Maximum weight of a batch in commands. A publish counts one per delivery; the last command may exceed the maximum.
 const MAX_BATCH_WEIGHT: usize = 256;
@@ -94,30 +94,6 @@ impl Shard {
         Self { number, registry, settings, counters: Counters::default(), started: Instant::now() }
     }
 
-    /// Settings of all connections.
-    pub(crate) const fn settings(&self) -> &ConnectionSettings {
-        &self.settings
-    }
-
-    pub(crate) const fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Milliseconds since the shard was started.
-    pub(crate) fn uptime_ms(&self) -> u64 {
-        self.uptime_ms_at(Instant::now())
-    }
-
-    /// Milliseconds from the shard's start to `when`; 0 if `when` is earlier.
-    pub(crate) fn uptime_ms_at(&self, when: Instant) -> u64 {
-        millis(when.saturating_duration_since(self.started))
-    }
-
-    /// Makes sure that a connection is checked at `due_ms` or up to one tick later.
-    pub(crate) fn check_by(&self, id: ConnId, due_ms: u64) {
-        self.registry.lock().check_by(id, self.tick_after(due_ms));
-    }
-
     pub(super) fn insert(
         self: &Arc<Self>,
         socket: Socket,
@@ -125,7 +101,7 @@ impl Shard {
     ) -> Option<Arc<Connection>> {
         let first_check = self.uptime_ms() + millis(self.settings.heartbeat.ping_interval);
         let tick = self.tick_after(first_check);
-        let make = |id| Connection::new(id, socket, options, Arc::clone(self));
+        let make = |id| Connection::new(id, socket, options, Arc::clone(self) as Arc<dyn ShardContext>);
         self.registry.lock().insert(tick, make)
     }
 
@@ -168,6 +144,24 @@ impl Shard {
                 yield_now().await;
             }
         }
+    }
+}
+
+impl ShardContext for Shard {
+    fn settings(&self) -> &ConnectionSettings {
+        &self.settings
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn uptime_ms_at(&self, when: Instant) -> u64 {
+        millis(when.saturating_duration_since(self.started))
+    }
+
+    fn check_by(&self, id: ConnId, due_ms: u64) {
+        self.registry.lock().check_by(id, self.tick_after(due_ms));
     }
 }
 

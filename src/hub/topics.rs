@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::{
     Encodable,
+    frame::WireFrame,
     member::{Member, ReceiveMask},
 };
 use crate::{
     model::{ChannelId, Topic},
     protocol::Dialect,
-    transport::frame::WireFrame,
 };
 
 /// A message for the members of a topic.

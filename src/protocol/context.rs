@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{
     ClientMessage, ContextUpdate, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, WireError,
-    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
     json::{self, BodyField, BoundedText, Envelope, ParsedDeviceId},
+    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{ConversationId, CustomEvent, DeviceContext, DeviceId, NotebookId, PersonaId};
 

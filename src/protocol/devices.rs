@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{
     ClientMessage, ErrorCode, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Welcome, WireError,
-    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
     json::{self, BodyField, Envelope},
+    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{
     ConversationId, CustomEvent, DeviceId, Presence, Status, TypingState, UserId, milliseconds,

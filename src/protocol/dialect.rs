@@ -4,27 +4,10 @@
 //! add a route in `http::sockets`. The two versions of Phoenix channels are dialects with their own messages
 //! ([`super::phoenix`]). They share [`Encode`] and [`ConnectionPolicy`] with the others.
 
-use std::time::Duration;
-
-use super::{ClientMessage, ErrorCode, ServerMessage, WireError, context, devices, phoenix, presence};
-
-/// One complete WebSocket message from a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frame<'a> {
-    /// A text message, valid UTF-8.
-    Text(&'a str),
-    Binary(&'a [u8]),
-}
-
-/// The frame type of an encoded message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameKind {
-    Text,
-    /// Several text frames: each line (ended by a line feed) is one frame. For messages that a dialect splits; the
-    /// frames stay together and in order.
-    TextLines,
-    Binary,
-}
+use super::{
+    ClientMessage, ConnectionPolicy, DialectSpec, ErrorCode, Frame, FrameKind, ServerMessage, WireError,
+    context, devices, phoenix, presence,
+};
 
 /// A message that dialects can encode. The hub delivers any implementation.
 pub trait Encode: Send + Sync {
@@ -33,65 +16,10 @@ pub trait Encode: Send + Sync {
     fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind>;
 }
 
-/// The definition of a dialect.
-#[derive(Debug)]
-pub struct DialectSpec {
-    /// Name in logs and metrics.
-    pub name: &'static str,
-    /// Default maximum size of a client message, in bytes.
-    pub max_message_bytes: usize,
-    /// The behavior of its connections.
-    pub policy: ConnectionPolicy,
-    /// The codec of presence messages; `None` for a dialect whose messages are not [`ClientMessage`]s.
-    pub presence_codec: Option<PresenceCodec>,
-}
-
-/// The codec of a dialect for [`ClientMessage`] and [`ServerMessage`].
-#[derive(Debug)]
-pub struct PresenceCodec {
-    /// Whether the dialect has messages about other users' presence. Sockets of a dialect without them watch nobody and
-    /// cause no visibility lookups.
-    pub includes_other_users: bool,
-    /// Decodes one client frame.
-    pub decode: fn(Frame<'_>) -> Result<ClientMessage, WireError>,
-    /// Appends the payload of a message. `None` (with nothing appended) if the dialect does not have it.
-    pub encode_into: fn(&ServerMessage, &mut Vec<u8>) -> Option<FrameKind>,
-}
-
-/// The behavior of a dialect's connections apart from its messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionPolicy {
-    /// How silent clients are handled.
-    pub idle: IdlePolicy,
-    /// Whether the transport limits the client's message rate. Otherwise the session does.
-    pub is_rate_limited: bool,
-    /// How connections are closed at shutdown.
-    pub shutdown_close: ShutdownClose,
-}
-
-impl ConnectionPolicy {
-    /// The policy of the presence dialects.
-    pub const PRESENCE: Self =
-        Self { idle: IdlePolicy::Ping, is_rate_limited: true, shutdown_close: ShutdownClose::GoingAway };
-}
-
-/// How silent clients are handled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdlePolicy {
-    /// The client is pinged and disconnected if it does not answer.
-    Ping,
-    /// The connection is closed with code 1000 and no reason after this time without data. The client keeps it open
-    /// with heartbeats.
-    CloseAfter(Duration),
-}
-
-/// How connections are closed at shutdown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShutdownClose {
-    /// Close code 1001 with a reconnect delay in the reason.
-    GoingAway,
-    /// Close code 1012: some clients never reconnect after 1001.
-    ServiceRestart,
+impl Encode for ServerMessage {
+    fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
+        dialect.encode_into(self, out)
+    }
 }
 
 /// The protocol of a WebSocket endpoint.

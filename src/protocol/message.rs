@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Dialect, Encode, FrameKind, WireError};
+use super::WireError;
 use crate::model::{
     ConversationId, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
     TypingState, UserId,
@@ -46,12 +46,6 @@ pub enum ServerMessage {
     },
     /// An error in a client message or in the session.
     Error(WireError),
-}
-
-impl Encode for ServerMessage {
-    fn encode_into(&self, dialect: Dialect, out: &mut Vec<u8>) -> Option<FrameKind> {
-        dialect.encode_into(self, out)
-    }
 }
 
 /// Information about the client's own connection.

@@ -14,15 +14,16 @@ pub mod devices;
 mod dialect;
 mod error;
 mod fields;
+mod frame;
 mod json;
 mod message;
 pub mod phoenix;
 pub mod presence;
+mod spec;
 
-pub use dialect::{
-    ConnectionPolicy, Dialect, DialectSpec, Encode, Frame, FrameKind, IdlePolicy, PresenceCodec,
-    ShutdownClose,
-};
+pub use dialect::{Dialect, Encode};
 pub use error::{ErrorCode, FieldError, WireError};
 pub use fields::Fields;
+pub use frame::{Frame, FrameKind};
 pub use message::{ClientMessage, ContextUpdate, ServerMessage, StatusUpdate, Subscription, Token, Welcome};
+pub use spec::{ConnectionPolicy, DialectSpec, IdlePolicy, PresenceCodec, ShutdownClose};

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 pub use super::json::ParsedDeviceId;
 use super::{
     ClientMessage, Fields, Frame, FrameKind, ServerMessage, StatusUpdate, Subscription, WireError,
-    dialect::{ConnectionPolicy, DialectSpec, PresenceCodec},
     json::{self, BodyField, Envelope},
+    spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
 use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
 

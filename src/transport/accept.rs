@@ -28,11 +28,13 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
+
+use crate::hub::Permit;
 
 /// Limits of the accept loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +56,6 @@ impl Default for AcceptSettings {
             drain_timeout: Duration::from_secs(10),
         }
     }
-}
-
-/// Permit for one open socket. An upgraded connection keeps it.
-#[derive(Debug, Clone)]
-pub struct Permit {
-    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// Maximum number of concurrent 503 responses. Further connections are closed without a response.
@@ -114,7 +110,7 @@ pub async fn serve(
         };
         backoff.reset();
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            let permit = Permit { _permit: Arc::new(permit) };
+            let permit = Permit::new(permit);
             let (http, router, shutdown) = (Arc::clone(&http), router.clone(), shutdown.clone());
             tasks.spawn(async move {
                 serve_connection(&http, stream, peer, router, permit, settings.header_timeout, shutdown).await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::MessageRateLimits;
+use crate::hub::MessageRateLimits;
 
 /// The decision about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

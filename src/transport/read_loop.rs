@@ -20,12 +20,13 @@ use std::{
 use tokio::{task::coop::consume_budget, time::timeout};
 
 use super::{
-    CloseCode, CloseReason, Connection, Flow, Session,
-    frame::{Decoded, Decoder, Event, ProtocolError, WireFrame},
+    Flow, Session,
     rate_limit::{MessageRateLimiter, RateDecision},
-    signals::Signal,
 };
-use crate::hub::{Registration, StateKey};
+use crate::hub::{
+    CloseCode, CloseReason, Connection, Registration, Signal, StateKey,
+    frame::{Decoded, Decoder, Event, ProtocolError, WireFrame},
+};
 
 /// Bytes per read; one buffer of this size per thread.
 const READ_BUFFER_BYTES: usize = 64 * 1024;

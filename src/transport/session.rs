@@ -1,9 +1,11 @@
 //! The interface between a connection and its session.
 
-use std::{borrow::Cow, future::Future, io, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 
-use super::{CloseCode, Connection};
-use crate::protocol::{Frame, ServerMessage, WireError};
+use crate::{
+    hub::{CloseCode, CloseReason, Connection},
+    protocol::{Frame, ServerMessage, WireError},
+};
 
 /// Whether the connection continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,39 +20,6 @@ impl Flow {
     #[must_use]
     pub const fn close(code: CloseCode) -> Self {
         Self::Close(code, Cow::Borrowed(code.reason()))
-    }
-}
-
-/// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The peer sent a close frame, with this code if it had one.
-    Peer(Option<u16>),
-    /// The peer disconnected without a close frame.
-    Lost,
-    Failed(io::ErrorKind),
-    /// The server closed it.
-    Server(CloseCode),
-    /// Two pings went unanswered.
-    PingTimeout,
-    Panicked,
-    /// The hub aborted it after the shutdown timeout.
-    Aborted,
-}
-
-impl CloseReason {
-    /// The label in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Peer(_) => "peer",
-            Self::Lost => "lost",
-            Self::Failed(_) => "failed",
-            Self::Server(_) => "ours",
-            Self::PingTimeout => "dead",
-            Self::Panicked => "panicked",
-            Self::Aborted => "aborted",
-        }
     }
 }
 

@@ -20,11 +20,11 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use sha1::{Digest, Sha1};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{
-    ConnectionOptions, Permit, Session, connection::Socket, read_loop::run_connection, socket_options,
+use super::{Session, read_loop::run_connection, socket_options};
+use crate::{
+    hub::{ConnectionOptions, Hub, Permit, Socket},
+    lifecycle::ErrorChain,
 };
-use crate::hub::Hub;
-use crate::lifecycle::ErrorChain;
 
 /// Timeout for the 101 response to reach the socket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,28 +6,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::{Method, RequestBuilder};
 use rollcall::auth::token;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
-
-use crate::{
-    TestCase,
+use testkit::{
     client::send,
     harness::{SECRET, TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 const STATUS_PATH: &str = "/api/presence/status";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        rejected_bodies_change_nothing,
-        sql_in_text_fields_is_stored_as_text,
-        unknown_fields_are_ignored,
-        invalid_paths_and_queries_are_rejected,
-        invalid_tokens_are_rejected_everywhere,
-        unsigned_role_claims_grant_no_rights,
-        rejected_socket_messages_change_nothing,
-        gateway_headers_are_ignored_unless_trusted,
-    ]
-}
 
 /// Returns the row count and a hash of each table, except tables that servers write on their own.
 async fn count_rows(db: &TestDatabase) -> Vec<(String, i64, String)> {
@@ -67,6 +52,7 @@ async fn user_with_status(db: &TestDatabase, node: &TestServer) -> User {
     user
 }
 
+#[testkit::test]
 async fn rejected_bodies_change_nothing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = user_with_status(&db, &node).await;
@@ -162,6 +148,7 @@ async fn rejected_bodies_change_nothing(db: Arc<TestDatabase>) {
     assert_eq!(count_rows(&db).await, before);
 }
 
+#[testkit::test]
 async fn sql_in_text_fields_is_stored_as_text(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = user_with_status(&db, &node).await;
@@ -182,6 +169,7 @@ async fn sql_in_text_fields_is_stored_as_text(db: Arc<TestDatabase>) {
     assert_eq!(db.query_row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
 }
 
+#[testkit::test]
 async fn unknown_fields_are_ignored(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -194,6 +182,7 @@ async fn unknown_fields_are_ignored(db: Arc<TestDatabase>) {
     assert_ne!(set["last_seen"], "1970-01-01T00:00:00.000Z");
 }
 
+#[testkit::test]
 async fn invalid_paths_and_queries_are_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = user_with_status(&db, &node).await;
@@ -232,6 +221,7 @@ fn forged_token(header: &Value, claims: &Value, signature: &str) -> String {
     format!("{}.{}.{signature}", part(header), part(claims))
 }
 
+#[testkit::test]
 async fn invalid_tokens_are_rejected_everywhere(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = user_with_status(&db, &node).await;
@@ -307,6 +297,7 @@ async fn invalid_tokens_are_rejected_everywhere(db: Arc<TestDatabase>) {
     send(node.request(Method::GET, STATUS_PATH).bearer_auth(&good)).await.expect_status(200);
 }
 
+#[testkit::test]
 async fn unsigned_role_claims_grant_no_rights(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let hidden = user_with_status(&db, &node).await;
@@ -320,6 +311,7 @@ async fn unsigned_role_claims_grant_no_rights(db: Arc<TestDatabase>) {
     node.get(&anon, &format!("/api/presence/users/{}", hidden.id)).await.expect_error(403, "FORBIDDEN");
 }
 
+#[testkit::test]
 async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = user_with_status(&db, &node).await;
@@ -358,6 +350,7 @@ async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn gateway_headers_are_ignored_unless_trusted(db: Arc<TestDatabase>) {
     let (plain, trusting) = (
         db.start_server().await,

@@ -21,42 +21,13 @@ use rollcall::{
     pg::{Database, listener},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use uuid::Uuid;
-
-use crate::{
-    TestCase, cases,
+use testkit::{
     client::open_socket,
     harness::{TestDatabase, User, WAIT_TIMEOUT},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    let mut cases = cases![
-        policies_decide_per_caller_and_topic,
-        concurrent_joins_each_get_the_correct_result,
-        losing_a_membership_notifies_only_that_user,
-        policy_grant_and_function_changes_apply_at_once,
-        write_access_follows_row_changes,
-        changes_during_a_lost_connection_are_detected_afterwards,
-        policy_changes_are_polled_without_an_event_trigger,
-        a_policy_that_never_returns_delays_only_its_caller,
-        a_missing_partition_is_created_at_once,
-        several_nodes_maintain_partitions_concurrently,
-        broadcasts_follow_commit_order_and_skip_rollbacks,
-        missed_broadcasts_arrive_once_in_order,
-        a_thousand_rows_of_one_statement_arrive_in_order,
-        rows_that_are_not_broadcasts_are_skipped,
-        replay_returns_the_newest_since_a_time_oldest_first,
-        random_histories_match_select_and_insert_as_the_caller,
-    ];
-    let alone = cases![
-        a_revocation_among_a_thousand_channels_takes_under_250_ms,
-        a_revocation_closes_only_the_affected_channel_within_250_ms,
-    ];
-    cases.extend(alone.into_iter().map(TestCase::exclusive));
-    cases
-}
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 /// The components of a node that authorize private channels and read broadcasts from the database.
 struct ChannelHarness {
@@ -192,6 +163,7 @@ async fn add_member(db: &TestDatabase, user: Uuid, topic: &str) {
     db.execute(&format!("insert into public.members values ($user, '{topic}')"), &[("user", user)]).await;
 }
 
+#[testkit::test]
 async fn policies_decide_per_caller_and_topic(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     let (member, stranger) = (Uuid::new_v4(), Uuid::new_v4());
@@ -237,6 +209,7 @@ async fn policies_decide_per_caller_and_topic(db: Arc<TestDatabase>) {
     assert!(harness.received.lock().is_empty(), "and cause no broadcasts");
 }
 
+#[testkit::test]
 async fn concurrent_joins_each_get_the_correct_result(db: Arc<TestDatabase>) {
     const CALLERS: u128 = 400;
     let harness = ChannelHarness::new(&db).await;
@@ -263,6 +236,7 @@ async fn concurrent_joins_each_get_the_correct_result(db: Arc<TestDatabase>) {
     join_all(reads).await;
 }
 
+#[testkit::test]
 async fn losing_a_membership_notifies_only_that_user(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     let other_node = ChannelHarness::new(&db).await;
@@ -306,6 +280,7 @@ async fn losing_a_membership_notifies_only_that_user(db: Arc<TestDatabase>) {
     assert_eq!(joined[&users[0]].0.rights_changes().len(), 1, "a notified channel is not notified again");
 }
 
+#[testkit::test]
 async fn policy_grant_and_function_changes_apply_at_once(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     let principal = user_principal(Uuid::new_v4());
@@ -359,6 +334,7 @@ async fn policy_grant_and_function_changes_apply_at_once(db: Arc<TestDatabase>) 
     joined.wait_for_rights(Err(UNAUTHORIZED)).await;
 }
 
+#[testkit::test]
 async fn write_access_follows_row_changes(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
@@ -384,7 +360,7 @@ async fn change_while_disconnected(
     meanwhile: &str,
     ids: &[(&str, Uuid)],
 ) {
-    let admin = crate::cluster::connect(&db.admin_url()).await;
+    let admin = testkit::cluster::connect(&db.admin_url()).await;
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'rollcall-listener'";
     let database: String = db.query_row("select current_database()", &[]).await.get(0);
@@ -397,6 +373,7 @@ async fn change_while_disconnected(
         .expect("the listener has reconnected");
 }
 
+#[testkit::test]
 async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
@@ -413,8 +390,9 @@ async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDa
     assert_eq!(kept.rights_changes().len(), 1);
 }
 
+#[testkit::test]
 async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase>) {
-    let admin = crate::cluster::connect(&db.admin_url()).await;
+    let admin = testkit::cluster::connect(&db.admin_url()).await;
     admin
         .batch_execute("drop event trigger rollcall_rights_watch; drop event trigger rollcall_policy_watch")
         .await
@@ -438,6 +416,7 @@ async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase
     joined.wait_for_rights(Err(UNAUTHORIZED)).await;
 }
 
+#[testkit::test]
 async fn a_policy_that_never_returns_delays_only_its_caller(db: Arc<TestDatabase>) {
     let harness = Arc::new(ChannelHarness::new(&db).await);
     db.execute(MEMBERS, &[]).await;
@@ -463,6 +442,7 @@ async fn a_policy_that_never_returns_delays_only_its_caller(db: Arc<TestDatabase
     assert_eq!(harness.read(&user_principal(id), "room:1").await, Ok(ALL));
 }
 
+#[testkit::test]
 async fn a_missing_partition_is_created_at_once(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
@@ -478,6 +458,7 @@ async fn a_missing_partition_is_created_at_once(db: Arc<TestDatabase>) {
     assert_eq!(harness.take_numbers(1).await, [1]);
 }
 
+#[testkit::test]
 async fn several_nodes_maintain_partitions_concurrently(db: Arc<TestDatabase>) {
     let drop_all = "do $$ declare t regclass; begin
         for t in select inhrelid::regclass from pg_inherits where inhparent = 'realtime.messages'::regclass loop
@@ -492,6 +473,7 @@ async fn several_nodes_maintain_partitions_concurrently(db: Arc<TestDatabase>) {
     assert_eq!(join_all(keep).await.into_iter().sum::<i32>(), 5, "each is created once, without an error");
 }
 
+#[testkit::test]
 async fn broadcasts_follow_commit_order_and_skip_rollbacks(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     let (early, late) = (db.connect().await, db.connect().await);
@@ -530,6 +512,7 @@ async fn broadcasts_follow_commit_order_and_skip_rollbacks(db: Arc<TestDatabase>
     assert_eq!(&*received[10].event, "bytes");
 }
 
+#[testkit::test]
 async fn missed_broadcasts_arrive_once_in_order(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     db.execute("select realtime.send('{\"n\": 1}', 'e', 'room:1')", &[]).await;
@@ -566,6 +549,7 @@ async fn missed_broadcasts_arrive_once_in_order(db: Arc<TestDatabase>) {
     assert!(in_order.is_sorted(), "{in_order:?}");
 }
 
+#[testkit::test]
 async fn a_thousand_rows_of_one_statement_arrive_in_order(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     db
@@ -578,6 +562,7 @@ async fn a_thousand_rows_of_one_statement_arrive_in_order(db: Arc<TestDatabase>)
     assert_eq!(harness.take_numbers(1_000).await, (1..=1_000).collect::<Vec<_>>());
 }
 
+#[testkit::test]
 async fn rows_that_are_not_broadcasts_are_skipped(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     db
@@ -596,6 +581,7 @@ async fn rows_that_are_not_broadcasts_are_skipped(db: Arc<TestDatabase>) {
     assert_eq!(harness.take_numbers(3).await, [1, 6, 8]);
 }
 
+#[testkit::test]
 async fn replay_returns_the_newest_since_a_time_oldest_first(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::new(&db).await;
     let topic = Topic::private("room:1");
@@ -635,6 +621,7 @@ async fn replay_returns_the_newest_since_a_time_oldest_first(db: Arc<TestDatabas
     );
 }
 
+#[testkit::test(exclusive)]
 async fn a_revocation_among_a_thousand_channels_takes_under_250_ms(db: Arc<TestDatabase>) {
     const CHANNELS: usize = 1_000;
     const LIMIT: Duration = Duration::from_millis(250);
@@ -675,6 +662,7 @@ async fn a_revocation_among_a_thousand_channels_takes_under_250_ms(db: Arc<TestD
 }
 
 /// Over sockets of a whole server: access is removed by a row, by a policy, and by a row that affects no channel.
+#[testkit::test(exclusive)]
 async fn a_revocation_closes_only_the_affected_channel_within_250_ms(db: Arc<TestDatabase>) {
     const LIMIT: Duration = Duration::from_millis(250);
     let node = db.start_server().await;
@@ -720,6 +708,7 @@ async fn a_revocation_closes_only_the_affected_channel_within_250_ms(db: Arc<Tes
 
 /// Random members, policies and callers. After every few changes the cached rights, the notifications and new answers
 /// must equal what `select` and `insert` as the caller return.
+#[testkit::test]
 async fn random_histories_match_select_and_insert_as_the_caller(db: Arc<TestDatabase>) {
     const ROUNDS: usize = 60;
     let seed: u64 =

@@ -13,26 +13,12 @@ use rollcall::{
     model::{NodeId, Topic},
     pg::{Database, listener, queries::node},
 };
+use testkit::harness::{TestDatabase, WAIT_TIMEOUT};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::{
-    TestCase, cases,
-    harness::{TestDatabase, WAIT_TIMEOUT},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        messages_reach_other_nodes_in_order,
-        a_single_node_writes_no_bus_rows,
-        peers_know_a_starting_node_before_it_is_ready,
-        a_lost_connection_loses_only_messages_sent_meanwhile,
-        old_bus_rows_are_deleted,
-    ]
-}
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -100,6 +86,7 @@ impl Drop for BusNode {
     }
 }
 
+#[testkit::test]
 async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
     let stops = [BusNode::open(&db).await, BusNode::open(&db).await, BusNode::open(&db).await];
     let sent: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
@@ -123,6 +110,7 @@ async fn messages_reach_other_nodes_in_order(db: Arc<TestDatabase>) {
     assert!(stops[1].received.0.lock().iter().all(|message| message.topic == Topic::private("lobby")));
 }
 
+#[testkit::test]
 async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
     let stop = BusNode::open(&db).await;
     (0..100).for_each(|_| stop.publish("anybody?"));
@@ -135,6 +123,7 @@ async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
 
+#[testkit::test]
 async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
     let mut stops = vec![BusNode::open(&db).await];
     for _ in 0..4 {
@@ -145,6 +134,7 @@ async fn peers_know_a_starting_node_before_it_is_ready(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn a_lost_connection_loses_only_messages_sent_meanwhile(db: Arc<TestDatabase>) {
     let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
     db.execute(
@@ -169,6 +159,7 @@ async fn a_lost_connection_loses_only_messages_sent_meanwhile(db: Arc<TestDataba
     assert_eq!(good, 1);
 }
 
+#[testkit::test]
 async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
     let (here, there) = (BusNode::open(&db).await, BusNode::open(&db).await);
     here.publish("soon forgotten");

@@ -25,31 +25,15 @@ use rollcall::{
     pg::{Database, listener, queries::node},
 };
 use serde_json::{Value, json};
+use testkit::{
+    harness::{TestDatabase, User, WAIT_TIMEOUT},
+    presence_client_state::PresenceClientState,
+};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::{
-    TestCase, cases,
-    harness::{TestDatabase, User, WAIT_TIMEOUT},
-    presence_client_state::PresenceClientState,
-};
-
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        a_tracked_payload_is_a_row_until_untracked,
-        payloads_that_jsonb_cannot_store_still_get_a_row,
-        other_nodes_see_presence_shortly,
-        a_starting_node_loads_existing_presence,
-        entries_of_a_stopped_node_leave_at_once,
-        entries_of_a_dead_node_leave_when_its_lease_expires,
-        deleted_rows_are_rewritten,
-        presence_works_without_the_database,
-        rows_are_visible_by_policy,
-    ]
-}
 
 /// Time without a renewal after which a node counts as dead.
 const LEASE: Duration = Duration::from_secs(2);
@@ -206,6 +190,7 @@ async fn wait_for_rows(db: &TestDatabase, wanted: Value) {
     }
 }
 
+#[testkit::test]
 async fn a_tracked_payload_is_a_row_until_untracked(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::open(&db).await;
     let topic = Topic::private("lobby");
@@ -229,6 +214,7 @@ async fn a_tracked_payload_is_a_row_until_untracked(db: Arc<TestDatabase>) {
     wait_for_rows(&db, json!([])).await;
 }
 
+#[testkit::test]
 async fn payloads_that_jsonb_cannot_store_still_get_a_row(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::open(&db).await;
     let topic = Topic::public("lobby");
@@ -247,6 +233,7 @@ async fn payloads_that_jsonb_cannot_store_still_get_a_row(db: Arc<TestDatabase>)
     assert_eq!(text, r#"{"nul":"\u0000","half":"\ud800","huge":1e999999}"#);
 }
 
+#[testkit::test]
 async fn other_nodes_see_presence_shortly(db: Arc<TestDatabase>) {
     let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
     let topic = Topic::public("lobby");
@@ -277,6 +264,7 @@ async fn other_nodes_see_presence_shortly(db: Arc<TestDatabase>) {
     wait_until("the watcher sees no entry", || watcher.lock().payloads().is_empty()).await;
 }
 
+#[testkit::test]
 async fn a_starting_node_loads_existing_presence(db: Arc<TestDatabase>) {
     let topic = Topic::private("lobby");
     let here = ChannelHarness::open(&db).await;
@@ -301,6 +289,7 @@ async fn a_starting_node_loads_existing_presence(db: Arc<TestDatabase>) {
     assert!(text.contains(r#""z":12345678901234567890123, "a":1.0}"#), "unchanged: {text}");
 }
 
+#[testkit::test]
 async fn entries_of_a_stopped_node_leave_at_once(db: Arc<TestDatabase>) {
     let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
     let topic = Topic::public("lobby");
@@ -314,6 +303,7 @@ async fn entries_of_a_stopped_node_leave_at_once(db: Arc<TestDatabase>) {
     wait_for_rows(&db, json!([])).await;
 }
 
+#[testkit::test]
 async fn entries_of_a_dead_node_leave_when_its_lease_expires(db: Arc<TestDatabase>) {
     let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
     let topic = Topic::public("lobby");
@@ -332,6 +322,7 @@ async fn entries_of_a_dead_node_leave_when_its_lease_expires(db: Arc<TestDatabas
     assert_eq!(left, 0, "the sweep deletes the rows");
 }
 
+#[testkit::test]
 async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
     let topic = Topic::public("lobby");
@@ -350,6 +341,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     assert!(watcher.lock().diff_count <= diffs + 2, "at most one leave and join");
 }
 
+#[testkit::test]
 async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
     let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
     let topic = Topic::public("lobby");
@@ -380,6 +372,7 @@ async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
     wait_for_rows(&db, json!([["lobby", false, "ann", {"n": 1}]])).await;
 }
 
+#[testkit::test]
 async fn rows_are_visible_by_policy(db: Arc<TestDatabase>) {
     let harness = ChannelHarness::open(&db).await;
     let topic = Topic::private("lobby");

@@ -6,42 +6,23 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use serde_json::{Value, json};
-use tokio::time::Instant;
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{SECRET, TestDatabase, User, mint_token, service_user, unix_time_in},
     phoenix::{Frame, SerializerVersion, anon_key, broadcast, open},
 };
+use tokio::time::Instant;
 
 const POLICIES: &str = include_str!("channel_policies.sql");
 const RSA: &str = include_str!("../fixtures/keys/rsa.pem");
 const P256: &str = include_str!("../fixtures/keys/p256.pem");
 const ED25519: &str = include_str!("../fixtures/keys/ed25519.pem");
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        private_channels_are_denied_without_policies,
-        access_to_one_extension_allows_the_join,
-        policies_read_user_claims_topic_and_headers,
-        write_access_follows_the_current_token,
-        jwks_tokens_are_accepted_and_alg_none_is_rejected,
-        a_token_is_rejected_one_second_after_expiry,
-        an_unknown_role_is_unauthorized,
-        private_only_servers_reject_public_joins,
-        the_service_role_reads_and_writes_every_channel,
-        losing_a_membership_closes_open_channels,
-        dropping_a_policy_closes_open_channels,
-        losing_write_access_takes_effect_at_once,
-        broadcasts_from_sql_after_a_revocation_are_not_delivered,
-    ]
-}
-
 fn private_join(token: &str) -> Value {
     json!({"config": {"private": true, "broadcast": {"ack": true}}, "access_token": token})
 }
 
 // docs/protocol/realtime.md, "Private channel without policies"
+#[testkit::test]
 async fn private_channels_are_denied_without_policies(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -59,6 +40,7 @@ async fn private_channels_are_denied_without_policies(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Read and write permissions"
+#[testkit::test]
 async fn access_to_one_extension_allows_the_join(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -92,6 +74,7 @@ async fn access_to_one_extension_allows_the_join(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Policy context"
+#[testkit::test]
 async fn policies_read_user_claims_topic_and_headers(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -118,6 +101,7 @@ async fn policies_read_user_claims_topic_and_headers(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Cached write permissions"
+#[testkit::test]
 async fn write_access_follows_the_current_token(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -152,6 +136,7 @@ async fn start_key_server(keys: Vec<Value>) -> String {
 }
 
 // docs/protocol/realtime.md, "Signature algorithms"
+#[testkit::test]
 async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>) {
     db.execute(POLICIES, &[]).await;
     let keys = [
@@ -219,6 +204,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
 }
 
 // docs/protocol/realtime.md, "Expiry precision"
+#[testkit::test]
 async fn a_token_is_rejected_one_second_after_expiry(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -244,6 +230,7 @@ async fn a_token_is_rejected_one_second_after_expiry(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Unknown role"
+#[testkit::test]
 async fn an_unknown_role_is_unauthorized(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -267,6 +254,7 @@ async fn an_unknown_role_is_unauthorized(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Private channels only"
+#[testkit::test]
 async fn private_only_servers_reject_public_joins(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_private_only = Some("true".into())).await;
     db.execute(POLICIES, &[]).await;
@@ -282,6 +270,7 @@ async fn private_only_servers_reject_public_joins(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Service role"
+#[testkit::test]
 async fn the_service_role_reads_and_writes_every_channel(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -297,6 +286,7 @@ async fn the_service_role_reads_and_writes_every_channel(db: Arc<TestDatabase>) 
     socket.wait_for(topic, "presence_diff").await;
 }
 
+#[testkit::test]
 async fn losing_a_membership_closes_open_channels(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -328,6 +318,7 @@ async fn losing_a_membership_closes_open_channels(db: Arc<TestDatabase>) {
     sockets[1].join_private(topic, &goes.token, json!({})).await;
 }
 
+#[testkit::test]
 async fn dropping_a_policy_closes_open_channels(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     db.execute(POLICIES, &[]).await;
@@ -372,6 +363,7 @@ async fn dropping_a_policy_closes_open_channels(db: Arc<TestDatabase>) {
     assert!(state.payload["service"].is_object(), "{state:?}");
 }
 
+#[testkit::test]
 async fn losing_write_access_takes_effect_at_once(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -398,6 +390,7 @@ async fn losing_write_access_takes_effect_at_once(db: Arc<TestDatabase>) {
     expect_write_access(true).await;
 }
 
+#[testkit::test]
 async fn broadcasts_from_sql_after_a_revocation_are_not_delivered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;

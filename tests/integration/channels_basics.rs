@@ -4,30 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::{
-    TestCase, cases,
+use testkit::{
     client::{Socket, open_socket, send},
     harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        broadcasts_are_delivered_over_both_serializers,
-        a_second_join_replaces_the_first,
-        invalid_frames_are_dropped_and_the_socket_stays_open,
-        private_topics_are_denied_without_policies,
-        policies_open_and_close_private_topics_while_in_use,
-        broadcasts_from_the_database_are_delivered_and_replayed,
-        broadcasts_over_http_are_delivered,
-        presence_reaches_new_and_existing_members,
-        presence_pushes_over_the_limit_close_only_that_channel,
-        an_expired_token_closes_its_channel_and_a_refresh_keeps_it,
-        joins_with_invalid_tokens_return_the_reason,
-        flooding_closes_only_the_sender_channel,
-        a_stopping_server_closes_channel_sockets_with_1012,
-    ]
-}
 
 /// Returns a token without a user.
 fn anon_token() -> String {
@@ -53,6 +33,7 @@ fn join_error_reply(topic: &str, join_ref: &str, reason: &str) -> Value {
     json!([join_ref, join_ref, topic, "phx_reply", {"status": "error", "response": {"reason": reason}}])
 }
 
+#[testkit::test]
 async fn broadcasts_are_delivered_over_both_serializers(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut one, mut two) = (channel_socket(&node, "2.0.0").await, channel_socket(&node, "1.0.0").await);
@@ -77,6 +58,7 @@ async fn broadcasts_are_delivered_over_both_serializers(db: Arc<TestDatabase>) {
     elsewhere.expect_no_message(Duration::from_millis(50)).await;
 }
 
+#[testkit::test]
 async fn a_second_join_replaces_the_first(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
@@ -94,6 +76,7 @@ async fn a_second_join_replaces_the_first(db: Arc<TestDatabase>) {
         .await;
 }
 
+#[testkit::test]
 async fn invalid_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
@@ -110,6 +93,7 @@ async fn invalid_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestDataba
     assert_eq!(join(&mut one, "realtime:", "2", json!({})).await, no_name);
 }
 
+#[testkit::test]
 async fn private_topics_are_denied_without_policies(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
@@ -133,6 +117,7 @@ async fn user_channel_socket(node: &TestServer, user: &User) -> Socket {
     open_socket(node.address, &path, &[]).await.expect("the socket opens")
 }
 
+#[testkit::test]
 async fn policies_open_and_close_private_topics_while_in_use(db: Arc<TestDatabase>) {
     db.execute(MEMBERS, &[]).await;
     let node = db.start_server().await;
@@ -172,6 +157,7 @@ async fn policies_open_and_close_private_topics_while_in_use(db: Arc<TestDatabas
     assert_eq!(two.next_message().await, ok_reply("2", "4", "realtime:b"));
 }
 
+#[testkit::test]
 async fn broadcasts_from_the_database_are_delivered_and_replayed(db: Arc<TestDatabase>) {
     db.execute(MEMBERS, &[]).await;
     let node = db.start_server().await;
@@ -205,6 +191,7 @@ async fn broadcasts_from_the_database_are_delivered_and_replayed(db: Arc<TestDat
     assert_eq!(public, join_error_reply("realtime:p", "4", reason));
 }
 
+#[testkit::test]
 async fn broadcasts_over_http_are_delivered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -261,6 +248,7 @@ fn ok_reply(join_ref: &str, reference: &str, topic: &str) -> Value {
     json!([join_ref, reference, topic, "phx_reply", {"status": "ok", "response": {}}])
 }
 
+#[testkit::test]
 async fn presence_reaches_new_and_existing_members(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut one, mut two) = (channel_socket(&node, "2.0.0").await, channel_socket(&node, "2.0.0").await);
@@ -281,6 +269,7 @@ async fn presence_reaches_new_and_existing_members(db: Arc<TestDatabase>) {
         .await;
 }
 
+#[testkit::test]
 async fn presence_pushes_over_the_limit_close_only_that_channel(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
@@ -307,6 +296,7 @@ async fn expect_channel_closed(socket: &mut Socket, topic: &str, join_ref: &str,
     socket.expect_message(json!([join_ref, join_ref, topic, "phx_close", {}])).await;
 }
 
+#[testkit::test]
 async fn an_expired_token_closes_its_channel_and_a_refresh_keeps_it(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
@@ -330,6 +320,7 @@ async fn an_expired_token_closes_its_channel_and_a_refresh_keeps_it(db: Arc<Test
     expect_channel_closed(&mut one, "realtime:b", "2", "The token provided is not a valid JWT").await;
 }
 
+#[testkit::test]
 async fn joins_with_invalid_tokens_return_the_reason(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;
@@ -352,6 +343,7 @@ async fn joins_with_invalid_tokens_return_the_reason(db: Arc<TestDatabase>) {
     assert_eq!(one.next_message().await, join_reply("realtime:a", "1"));
 }
 
+#[testkit::test]
 async fn flooding_closes_only_the_sender_channel(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| settings.realtime_max_events_per_second = Some("20".to_owned()))
@@ -371,6 +363,7 @@ async fn flooding_closes_only_the_sender_channel(db: Arc<TestDatabase>) {
     assert_eq!(last[2], "phoenix", "{last}");
 }
 
+#[testkit::test]
 async fn a_stopping_server_closes_channel_sockets_with_1012(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = channel_socket(&node, "2.0.0").await;

@@ -4,41 +4,16 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-
-use crate::{
-    TestCase,
+use testkit::{
     client::send,
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
     phoenix::{PhoenixClient, QUIET_PERIOD, SerializerVersion, anon_key, broadcast},
 };
+use tokio::time::{Instant, sleep};
 
 const POLICIES: &str = include_str!("channel_policies.sql");
 const TOPIC: &str = "realtime:room";
 const PRIVATE_TOPIC: &str = "realtime:open:1";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        the_sender_receives_its_broadcast_only_with_self,
-        only_broadcasts_with_ack_get_a_reply,
-        an_oversized_broadcast_is_not_delivered,
-        public_and_private_topics_of_one_name_are_separate,
-        a_broadcast_without_write_access_is_refused_and_not_delivered,
-        a_thousand_messages_arrive_in_order,
-        later_actions_arrive_after_earlier_messages,
-        a_message_from_sql_is_delivered_after_commit,
-        a_message_from_sql_carries_its_row_id,
-        sending_from_sql_without_access_raises_a_warning,
-        a_row_trigger_broadcasts_the_change,
-        bytes_from_sql_reach_version_2_clients,
-        policies_read_the_topic_without_its_prefix,
-        a_replay_returns_the_newest_messages_in_order,
-        an_invalid_replay_is_rejected,
-        replayed_and_live_messages_form_one_sequence,
-        flooding_closes_the_sender_channel,
-        replication_ready_is_sent_once,
-    ]
-}
 
 async fn join_public(node: &TestServer, vsn: SerializerVersion, config: Value) -> PhoenixClient {
     let mut socket = node.channel_client(vsn).await;
@@ -54,6 +29,7 @@ async fn join_private(node: &TestServer, vsn: SerializerVersion, config: Value) 
 }
 
 // docs/protocol/realtime.md, "Broadcast delivery"
+#[testkit::test]
 async fn the_sender_receives_its_broadcast_only_with_self(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -76,6 +52,7 @@ async fn the_sender_receives_its_broadcast_only_with_self(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Broadcast acknowledgement"
+#[testkit::test]
 async fn only_broadcasts_with_ack_get_a_reply(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -100,6 +77,7 @@ async fn only_broadcasts_with_ack_get_a_reply(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Oversized broadcast"
+#[testkit::test]
 async fn an_oversized_broadcast_is_not_delivered(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_max_payload_kb = Some("1".into())).await;
     let mut listener = join_public(&node, SerializerVersion::V2, json!({})).await;
@@ -129,6 +107,7 @@ async fn an_oversized_broadcast_is_not_delivered(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Public and private topics of one name"
+#[testkit::test]
 async fn public_and_private_topics_of_one_name_are_separate(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -173,6 +152,7 @@ async fn public_and_private_topics_of_one_name_are_separate(db: Arc<TestDatabase
 }
 
 // docs/protocol/realtime.md, "Broadcast without write permission"
+#[testkit::test]
 async fn a_broadcast_without_write_access_is_refused_and_not_delivered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -205,6 +185,7 @@ async fn a_broadcast_without_write_access_is_refused_and_not_delivered(db: Arc<T
 }
 
 // docs/protocol/realtime.md, "Broadcast order"
+#[testkit::test]
 async fn a_thousand_messages_arrive_in_order(db: Arc<TestDatabase>) {
     let node =
         db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("0".into())).await;
@@ -230,6 +211,7 @@ async fn a_thousand_messages_arrive_in_order(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Broadcast order"
+#[testkit::test]
 async fn later_actions_arrive_after_earlier_messages(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -257,6 +239,7 @@ async fn later_actions_arrive_after_earlier_messages(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Delivery after commit"
+#[testkit::test]
 async fn a_message_from_sql_is_delivered_after_commit(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -288,6 +271,7 @@ async fn a_message_from_sql_is_delivered_after_commit(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Message ID"
+#[testkit::test]
 async fn a_message_from_sql_carries_its_row_id(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -311,6 +295,7 @@ async fn a_message_from_sql_carries_its_row_id(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Sending without insert permission"
+#[testkit::test]
 async fn sending_from_sql_without_access_raises_a_warning(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -335,6 +320,7 @@ async fn sending_from_sql_without_access_raises_a_warning(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Row triggers"
+#[testkit::test]
 async fn a_row_trigger_broadcasts_the_change(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -385,6 +371,7 @@ async fn a_row_trigger_broadcasts_the_change(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Binary messages from SQL"
+#[testkit::test]
 async fn bytes_from_sql_reach_version_2_clients(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -400,6 +387,7 @@ async fn bytes_from_sql_reach_version_2_clients(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Topic in policies"
+#[testkit::test]
 async fn policies_read_the_topic_without_its_prefix(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, topic) = (User::new(), "realtime:exactly: thîs");
@@ -449,6 +437,7 @@ async fn replayed_numbers(socket: &mut PhoenixClient, user: &User, replay: Value
 }
 
 // docs/protocol/realtime.md, "Replay"
+#[testkit::test]
 async fn a_replay_returns_the_newest_messages_in_order(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -497,6 +486,7 @@ async fn a_replay_returns_the_newest_messages_in_order(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Invalid replay"
+#[testkit::test]
 async fn an_invalid_replay_is_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -530,6 +520,7 @@ async fn an_invalid_replay_is_rejected(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Replay and live messages"
+#[testkit::test]
 async fn replayed_and_live_messages_form_one_sequence(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -566,6 +557,7 @@ async fn replayed_and_live_messages_form_one_sequence(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Message rate limit"
+#[testkit::test]
 async fn flooding_closes_the_sender_channel(db: Arc<TestDatabase>) {
     let node =
         db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("5".into())).await;
@@ -610,6 +602,7 @@ async fn flooding_closes_the_sender_channel(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Replication ready"
+#[testkit::test]
 async fn replication_ready_is_sent_once(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;

@@ -3,28 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{TestDatabase, TestServer},
     phoenix::{PhoenixClient, SerializerVersion, broadcast, user_broadcast_push},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        malformed_frames_are_dropped_and_the_socket_stays_open,
-        a_frame_over_five_megabytes_closes_with_1009,
-        version_1_frames_have_a_null_ref_and_no_join_ref,
-        version_2_replies_carry_refs_and_fan_out_carries_none,
-        binary_broadcasts_keep_their_bytes,
-        lengths_count_utf8_bytes,
-        broadcasts_reach_clients_of_the_other_version,
-        the_server_sends_only_binary_kind_4,
-        text_broadcasts_are_forwarded_verbatim,
-        a_long_event_name_closes_nothing,
-    ]
-}
+use tokio_tungstenite::tungstenite::Message;
 
 const TOPIC: &str = "realtime:room";
 
@@ -35,6 +18,7 @@ async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) ->
 }
 
 // docs/protocol/realtime.md, "Malformed frames"
+#[testkit::test]
 async fn malformed_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let odd = [
@@ -82,7 +66,7 @@ async fn malformed_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestData
             socket.push(TOPIC, "broadcast", payload).await;
         }
         socket.heartbeat().await;
-        let frames = socket.frames_within(crate::phoenix::QUIET_PERIOD).await;
+        let frames = socket.frames_within(testkit::phoenix::QUIET_PERIOD).await;
         assert!(frames.iter().all(|frame| frame.event == "phx_reply"), "{frames:?}");
         socket.broadcast(TOPIC, "still", json!({})).await;
         assert_eq!(socket.next_broadcast(TOPIC).await, broadcast("still", json!({})));
@@ -90,6 +74,7 @@ async fn malformed_frames_are_dropped_and_the_socket_stays_open(db: Arc<TestData
 }
 
 // docs/protocol/realtime.md, "Maximum frame size"
+#[testkit::test]
 async fn a_frame_over_five_megabytes_closes_with_1009(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -109,6 +94,7 @@ async fn a_frame_over_five_megabytes_closes_with_1009(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "vsn 1 frames"
+#[testkit::test]
 async fn version_1_frames_have_a_null_ref_and_no_join_ref(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let config = json!({"broadcast": {"self": true}, "presence": {"key": "me", "enabled": true}});
@@ -124,6 +110,7 @@ async fn version_1_frames_have_a_null_ref_and_no_join_ref(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "vsn 2 frames"
+#[testkit::test]
 async fn version_2_replies_carry_refs_and_fan_out_carries_none(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -146,6 +133,7 @@ async fn version_2_replies_carry_refs_and_fan_out_carries_none(db: Arc<TestDatab
 }
 
 // docs/protocol/realtime.md, "Binary user broadcast"
+#[testkit::test]
 async fn binary_broadcasts_keep_their_bytes(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut sender = join_topic(&node, SerializerVersion::V2, json!({"broadcast": {"self": true}})).await;
@@ -185,7 +173,7 @@ struct RawSocket(
 
 impl RawSocket {
     async fn open(node: &TestServer) -> Self {
-        let key = crate::phoenix::anon_key();
+        let key = testkit::phoenix::anon_key();
         let url = format!("ws://{}/realtime/v1/websocket?vsn=2.0.0&apikey={key}", node.address);
         Self(tokio_tungstenite::connect_async(url).await.expect("it opens").0)
     }
@@ -200,12 +188,14 @@ impl RawSocket {
 
     async fn next_binary(&mut self) -> Vec<u8> {
         use futures_util::StreamExt;
-        let next = tokio::time::timeout(crate::harness::WAIT_TIMEOUT, self.0.next()).await.expect("in time");
+        let next =
+            tokio::time::timeout(testkit::harness::WAIT_TIMEOUT, self.0.next()).await.expect("in time");
         next.expect("a frame").expect("it is open").into_data().to_vec()
     }
 }
 
 // docs/protocol/realtime.md, "Binary string lengths"
+#[testkit::test]
 async fn lengths_count_utf8_bytes(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let topic = "realtime:ro😀m ü:1";
@@ -220,6 +210,7 @@ async fn lengths_count_utf8_bytes(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Broadcasts across versions"
+#[testkit::test]
 async fn broadcasts_reach_clients_of_the_other_version(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut old = join_topic(&node, SerializerVersion::V1, json!({})).await;
@@ -238,6 +229,7 @@ async fn broadcasts_reach_clients_of_the_other_version(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Binary kinds sent by the server"
+#[testkit::test]
 async fn the_server_sends_only_binary_kind_4(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut sender =
@@ -257,7 +249,7 @@ async fn the_server_sends_only_binary_kind_4(db: Arc<TestDatabase>) {
     }
     let broken = sender.broadcast_bytes(TOPIC, "broken", 1, b"{not json").await;
     sender.heartbeat().await;
-    for frame in sender.frames_within(crate::phoenix::QUIET_PERIOD).await {
+    for frame in sender.frames_within(testkit::phoenix::QUIET_PERIOD).await {
         assert_eq!(frame.event, "phx_reply", "{frame:?}");
         let refused = frame.reference == broken.as_str();
         assert!(!refused || frame.payload["status"] == "error", "it was not delivered: {frame:?}");
@@ -272,6 +264,7 @@ async fn the_server_sends_only_binary_kind_4(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Text broadcast payloads"
+#[testkit::test]
 async fn text_broadcasts_are_forwarded_verbatim(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut listeners = [
@@ -306,6 +299,7 @@ async fn text_broadcasts_are_forwarded_verbatim(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Long names in binary frames"
+#[testkit::test]
 async fn a_long_event_name_closes_nothing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [mut old, mut new] = [
@@ -321,8 +315,8 @@ async fn a_long_event_name_closes_nothing(db: Arc<TestDatabase>) {
         }
         // Over REST and from the database the name would be sent in a binary frame, where its length has one byte.
         let path = format!("/api/broadcast/room/events/{name}");
-        let request = node.request(reqwest::Method::POST, &path).bearer_auth(crate::phoenix::anon_key());
-        assert_eq!(crate::client::send(request.json(&json!({"n": length}))).await.status, 202);
+        let request = node.request(reqwest::Method::POST, &path).bearer_auth(testkit::phoenix::anon_key());
+        assert_eq!(testkit::client::send(request.json(&json!({"n": length}))).await.status, 202);
         for socket in [&mut old, &mut new] {
             assert_eq!(socket.next_broadcast(TOPIC).await, broadcast(&name, json!({"n": length})));
         }
@@ -344,7 +338,7 @@ async fn a_long_event_name_closes_nothing(db: Arc<TestDatabase>) {
     assert_eq!(new.next_broadcast(&topic).await, broadcast("e", json!({})));
     let request =
         node.request(reqwest::Method::POST, &format!("/api/broadcast/{}/events/e", "t".repeat(300)));
-    let request = request.bearer_auth(crate::phoenix::anon_key()).json(&json!({"n": 1}));
-    assert_eq!(crate::client::send(request).await.status, 202);
+    let request = request.bearer_auth(testkit::phoenix::anon_key()).json(&json!({"n": 1}));
+    assert_eq!(testkit::client::send(request).await.status, 202);
     assert_eq!(new.next_broadcast(&topic).await, broadcast("e", json!({"n": 1})));
 }

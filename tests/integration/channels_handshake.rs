@@ -5,37 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::Instant;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{HttpResponse, send},
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
     phoenix::{Frame, PhoenixClient, SerializerVersion, anon_key, broadcast, open},
 };
+use tokio::time::Instant;
 
 const POLICIES: &str = include_str!("channel_policies.sql");
 const BATCH_PATH: &str = "/realtime/v1/api/broadcast";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        both_paths_upgrade_and_the_default_version_is_1,
-        a_handshake_without_a_key_is_rejected,
-        invalid_keys_are_rejected_with_a_reason,
-        the_header_overrides_the_query_and_opaque_keys_map_to_roles,
-        upgrades_above_the_connection_limit_are_rejected,
-        health_and_ping_respond,
-        a_batch_reaches_clients_of_both_versions,
-        one_invalid_message_rejects_the_batch,
-        a_batch_needs_a_token_in_either_header,
-        a_private_message_without_access_is_dropped_silently,
-        a_single_json_broadcast_arrives_unchanged,
-        a_single_binary_broadcast_reaches_only_version_2,
-        the_message_id_arrives_as_meta,
-        rate_limit_headers_are_present_and_excess_is_rejected,
-        cors_preflight_requests_are_answered,
-    ]
-}
 
 async fn post_batch(node: &TestServer, key: &str, body: Value) -> HttpResponse {
     send(node.request(Method::POST, BATCH_PATH).bearer_auth(key).json(&body)).await
@@ -52,6 +30,7 @@ async fn join_with_both_versions(node: &TestServer, topic: &str) -> [PhoenixClie
 }
 
 // docs/protocol/realtime.md, "Socket paths and serializer version"
+#[testkit::test]
 async fn both_paths_upgrade_and_the_default_version_is_1(db: Arc<TestDatabase>) {
     let (node, key) = (db.start_server().await, anon_key());
     for path in ["/realtime/v1/websocket", "/socket/websocket"] {
@@ -74,6 +53,7 @@ async fn both_paths_upgrade_and_the_default_version_is_1(db: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Missing API key"
+#[testkit::test]
 async fn a_handshake_without_a_key_is_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let refusal =
@@ -83,6 +63,7 @@ async fn a_handshake_without_a_key_is_rejected(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Invalid token at the handshake"
+#[testkit::test]
 async fn invalid_keys_are_rejected_with_a_reason(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let foreign = rollcall::auth::token::mint(
@@ -106,6 +87,7 @@ async fn invalid_keys_are_rejected_with_a_reason(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "API key sources and opaque keys"
+#[testkit::test]
 async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(db: Arc<TestDatabase>) {
     let keys = "sb_publishable_tests:anon,sb_secret_tests:service_role";
     let node = db.start_server_with(|settings| settings.api_keys = Some(keys.into())).await;
@@ -143,6 +125,7 @@ async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(db: Arc<Tes
 }
 
 // docs/protocol/realtime.md, "Connection limit"
+#[testkit::test]
 async fn upgrades_above_the_connection_limit_are_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_max_connections = Some("2".into())).await;
     let (one, _two) =
@@ -160,6 +143,7 @@ async fn upgrades_above_the_connection_limit_are_rejected(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Health and ping"
+#[testkit::test]
 async fn health_and_ping_respond(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let health = send(node.request(Method::GET, "/healthcheck")).await;
@@ -171,6 +155,7 @@ async fn health_and_ping_respond(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Batch broadcast"
+#[testkit::test]
 async fn a_batch_reaches_clients_of_both_versions(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let sockets = join_with_both_versions(&node, "realtime:news").await;
@@ -193,6 +178,7 @@ async fn a_batch_reaches_clients_of_both_versions(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Batch validation"
+#[testkit::test]
 async fn one_invalid_message_rejects_the_batch(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let sockets = join_with_both_versions(&node, "realtime:news").await;
@@ -233,6 +219,7 @@ async fn one_invalid_message_rejects_the_batch(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "REST authentication"
+#[testkit::test]
 async fn a_batch_needs_a_token_in_either_header(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [mut socket, _] = join_with_both_versions(&node, "realtime:news").await;
@@ -254,6 +241,7 @@ async fn a_batch_needs_a_token_in_either_header(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Private batch messages"
+#[testkit::test]
 async fn a_private_message_without_access_is_dropped_silently(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -272,6 +260,7 @@ async fn a_private_message_without_access_is_dropped_silently(db: Arc<TestDataba
 }
 
 // docs/protocol/realtime.md, "Single JSON broadcast"
+#[testkit::test]
 async fn a_single_json_broadcast_arrives_unchanged(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [mut old, mut new] = join_with_both_versions(&node, "realtime:room 1:ü").await;
@@ -309,6 +298,7 @@ async fn a_single_json_broadcast_arrives_unchanged(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Single binary broadcast"
+#[testkit::test]
 async fn a_single_binary_broadcast_reaches_only_version_2(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -344,6 +334,7 @@ async fn a_single_binary_broadcast_reaches_only_version_2(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Batch message ID"
+#[testkit::test]
 async fn the_message_id_arrives_as_meta(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let sockets = join_with_both_versions(&node, "realtime:news").await;
@@ -357,6 +348,7 @@ async fn the_message_id_arrives_as_meta(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Rate headers"
+#[testkit::test]
 async fn rate_limit_headers_are_present_and_excess_is_rejected(db: Arc<TestDatabase>) {
     let node =
         db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("2".into())).await;
@@ -388,6 +380,7 @@ async fn rate_limit_headers_are_present_and_excess_is_rejected(db: Arc<TestDatab
 }
 
 // docs/protocol/realtime.md, "CORS preflight"
+#[testkit::test]
 async fn cors_preflight_requests_are_answered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for path in [BATCH_PATH, "/realtime/v1/api/broadcast/room/events/e", "/api/broadcast"] {

@@ -3,48 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, mint_token, unix_time_in},
     phoenix::{PhoenixClient, QUIET_PERIOD, SerializerVersion, anon_key, broadcast},
 };
+use tokio::time::{Instant, sleep};
 
 const POLICIES: &str = include_str!("channel_policies.sql");
 const TOPIC: &str = "realtime:room";
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_join_reply_lists_its_postgres_changes,
-        loosely_typed_join_values_are_accepted,
-        wrong_types_fall_back_and_keep_the_socket_open,
-        private_of_a_wrong_type_is_not_public,
-        topics_without_a_name_or_prefix_are_rejected,
-        pushes_to_unjoined_topics_get_unmatched_topic,
-        a_join_error_starts_with_its_code,
-        a_join_with_an_expired_token_is_rejected,
-        a_channel_without_a_token_uses_the_socket_token,
-        channels_per_socket_are_limited,
-        heartbeats_and_other_channels_do_not_wait_for_a_join,
-        a_leave_gets_a_reply_and_a_close,
-        a_leave_without_a_join_ref_works,
-        a_second_join_of_a_topic_replaces_the_first,
-        an_expired_token_closes_only_its_channel,
-        a_refreshed_token_keeps_the_channel_open,
-        refreshing_with_the_same_token_changes_nothing,
-        a_refresh_without_read_access_closes_the_channel,
-        a_refresh_with_an_invalid_token_closes_the_channel,
-        system_messages_have_exactly_four_fields,
-        unknown_events_are_ignored,
-        a_lost_socket_ends_its_channels,
-        an_idle_socket_is_closed_after_a_minute,
-        a_stopping_server_closes_with_1012,
-        public_channels_stay_open_without_the_database,
-    ]
-}
-
 // docs/protocol/realtime.md, "Join"
+#[testkit::test]
 async fn a_join_reply_lists_its_postgres_changes(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -65,6 +34,7 @@ async fn a_join_reply_lists_its_postgres_changes(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Lenient join values"
+#[testkit::test]
 async fn loosely_typed_join_values_are_accepted(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -94,6 +64,7 @@ async fn loosely_typed_join_values_are_accepted(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Wrong types in a join"
+#[testkit::test]
 async fn wrong_types_fall_back_and_keep_the_socket_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -136,6 +107,7 @@ async fn wrong_types_fall_back_and_keep_the_socket_open(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Wrong types in a join"
+#[testkit::test]
 async fn private_of_a_wrong_type_is_not_public(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -151,6 +123,7 @@ async fn private_of_a_wrong_type_is_not_public(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Topic names"
+#[testkit::test]
 async fn topics_without_a_name_or_prefix_are_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -165,6 +138,7 @@ async fn topics_without_a_name_or_prefix_are_rejected(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Pushes to unjoined topics"
+#[testkit::test]
 async fn pushes_to_unjoined_topics_get_unmatched_topic(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -189,6 +163,7 @@ async fn pushes_to_unjoined_topics_get_unmatched_topic(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Join errors"
+#[testkit::test]
 async fn a_join_error_starts_with_its_code(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let foreign = rollcall::auth::token::mint(
@@ -217,6 +192,7 @@ async fn a_join_error_starts_with_its_code(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Expired token at a join"
+#[testkit::test]
 async fn a_join_with_an_expired_token_is_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -232,6 +208,7 @@ async fn a_join_with_an_expired_token_is_rejected(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token of a channel"
+#[testkit::test]
 async fn a_channel_without_a_token_uses_the_socket_token(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -259,6 +236,7 @@ async fn a_channel_without_a_token_uses_the_socket_token(db: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Channel limit"
+#[testkit::test]
 async fn channels_per_socket_are_limited(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -287,6 +265,7 @@ async fn channels_per_socket_are_limited(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Heartbeat"
+#[testkit::test]
 async fn heartbeats_and_other_channels_do_not_wait_for_a_join(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -324,6 +303,7 @@ async fn heartbeats_and_other_channels_do_not_wait_for_a_join(db: Arc<TestDataba
 }
 
 // docs/protocol/realtime.md, "Leave"
+#[testkit::test]
 async fn a_leave_gets_a_reply_and_a_close(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -350,6 +330,7 @@ async fn a_leave_gets_a_reply_and_a_close(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Leave"
+#[testkit::test]
 async fn a_leave_without_a_join_ref_works(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -367,6 +348,7 @@ async fn a_leave_without_a_join_ref_works(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Duplicate join"
+#[testkit::test]
 async fn a_second_join_of_a_topic_replaces_the_first(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -406,6 +388,7 @@ async fn a_second_join_of_a_topic_replaces_the_first(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token expiry"
+#[testkit::test]
 async fn an_expired_token_closes_only_its_channel(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -431,6 +414,7 @@ async fn an_expired_token_closes_only_its_channel(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token refresh"
+#[testkit::test]
 async fn a_refreshed_token_keeps_the_channel_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -455,6 +439,7 @@ async fn a_refreshed_token_keeps_the_channel_open(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token refresh without a new token"
+#[testkit::test]
 async fn refreshing_with_the_same_token_changes_nothing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -479,6 +464,7 @@ async fn refreshing_with_the_same_token_changes_nothing(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Token refresh that loses read permission"
+#[testkit::test]
 async fn a_refresh_without_read_access_closes_the_channel(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -508,6 +494,7 @@ async fn a_refresh_without_read_access_closes_the_channel(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Token refresh with an invalid token"
+#[testkit::test]
 async fn a_refresh_with_an_invalid_token_closes_the_channel(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let foreign = rollcall::auth::token::mint(
@@ -531,6 +518,7 @@ async fn a_refresh_with_an_invalid_token_closes_the_channel(db: Arc<TestDatabase
 }
 
 // docs/protocol/realtime.md, "System messages"
+#[testkit::test]
 async fn system_messages_have_exactly_four_fields(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -558,6 +546,7 @@ async fn system_messages_have_exactly_four_fields(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Unknown events"
+#[testkit::test]
 async fn unknown_events_are_ignored(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
@@ -573,6 +562,7 @@ async fn unknown_events_are_ignored(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Socket loss"
+#[testkit::test]
 async fn a_lost_socket_ends_its_channels(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut watcher = node.channel_client(SerializerVersion::V2).await;
@@ -601,6 +591,7 @@ async fn a_lost_socket_ends_its_channels(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Idle timeout"
+#[testkit::test]
 async fn an_idle_socket_is_closed_after_a_minute(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let started = Instant::now();
@@ -620,6 +611,7 @@ async fn an_idle_socket_is_closed_after_a_minute(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Server shutdown"
+#[testkit::test]
 async fn a_stopping_server_closes_with_1012(db: Arc<TestDatabase>) {
     let node: Arc<TestServer> = db.start_server().await;
     let mut sockets = [
@@ -637,6 +629,7 @@ async fn a_stopping_server_closes_with_1012(db: Arc<TestDatabase>) {
     // tests/clients checks that official clients reconnect.
 }
 
+#[testkit::test]
 async fn public_channels_stay_open_without_the_database(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;

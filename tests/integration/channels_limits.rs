@@ -5,22 +5,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{TestDatabase, TestServer},
     phoenix::{PhoenixClient, QUIET_PERIOD, SerializerVersion, anon_key},
 };
 
 const TOPIC: &str = "realtime:room";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        exceeding_the_byte_limit_closes_the_channel,
-        joins_over_the_rate_limit_are_rejected_without_a_close,
-        exceeding_the_shared_presence_limit_closes_the_next_pushing_channel,
-    ]
-}
 
 async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) -> PhoenixClient {
     let mut socket = node.channel_client(vsn).await;
@@ -32,6 +22,7 @@ async fn join_topic(node: &TestServer, vsn: SerializerVersion, config: Value) ->
 /// push exceeds it, or the tenth if a period ends in between.
 const MAX_CONNECTIONS: i32 = 10;
 
+#[testkit::test]
 async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| settings.realtime_max_client_bytes_per_second = Some("10000".into()))
@@ -56,6 +47,7 @@ async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestDatabase>) {
     let node =
         db.start_server_with(|settings| settings.realtime_max_joins_per_second = Some("1".into())).await;
@@ -81,6 +73,7 @@ async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestData
     assert_eq!((refused.status, &refused.body["error"]), (429, &json!("Too many joins per second")));
 }
 
+#[testkit::test]
 async fn exceeding_the_shared_presence_limit_closes_the_next_pushing_channel(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| {

@@ -7,9 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
     phoenix::{PhoenixClient, SerializerVersion},
 };
@@ -28,26 +26,6 @@ const TABLES: &str = "
       end if;
     end $$;
     alter publication supabase_realtime add table public.notes, public.todos;";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        the_join_reply_echoes_subscriptions_with_ids,
-        a_legacy_join_receives_bare_changes,
-        changes_carry_the_ids_from_the_join,
-        one_frame_lists_every_matching_subscription,
-        changes_arrive_once_a_table_is_published,
-        only_visible_rows_are_sent_and_policy_changes_apply_at_once,
-        deletes_carry_only_the_key_under_rls,
-        updates_carry_the_replica_identity_columns,
-        columns_without_a_grant_are_absent,
-        a_large_row_is_sent_with_its_small_columns,
-        commits_after_the_confirmation_are_delivered,
-        changes_arrive_in_commit_order,
-        a_refreshed_token_is_used_for_later_changes,
-        truncate_sends_nothing_and_keeps_the_subscription,
-        the_commit_timestamp_has_milliseconds_in_utc,
-    ]
-}
 
 /// Opens a socket, joins with a subscription, and waits for its confirmation.
 async fn subscribed_client(
@@ -86,6 +64,7 @@ fn notes_subscription() -> Value {
 }
 
 // docs/protocol/realtime.md, "Subscription echo and IDs"
+#[testkit::test]
 async fn the_join_reply_echoes_subscriptions_with_ids(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -115,6 +94,7 @@ async fn the_join_reply_echoes_subscriptions_with_ids(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Legacy join"
+#[testkit::test]
 async fn a_legacy_join_receives_bare_changes(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -138,6 +118,7 @@ async fn a_legacy_join_receives_bare_changes(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Change frame"
+#[testkit::test]
 async fn changes_carry_the_ids_from_the_join(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -172,6 +153,7 @@ async fn changes_carry_the_ids_from_the_join(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Event filter"
+#[testkit::test]
 async fn one_frame_lists_every_matching_subscription(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -197,6 +179,7 @@ async fn one_frame_lists_every_matching_subscription(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Unpublished tables"
+#[testkit::test]
 async fn changes_arrive_once_a_table_is_published(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -222,6 +205,7 @@ async fn changes_arrive_once_a_table_is_published(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Row visibility"
+#[testkit::test]
 async fn only_visible_rows_are_sent_and_policy_changes_apply_at_once(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -254,6 +238,7 @@ async fn only_visible_rows_are_sent_and_policy_changes_apply_at_once(db: Arc<Tes
 }
 
 // docs/protocol/realtime.md, "Deletes"
+#[testkit::test]
 async fn deletes_carry_only_the_key_under_rls(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -277,6 +262,7 @@ async fn deletes_carry_only_the_key_under_rls(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Old record of an update"
+#[testkit::test]
 async fn updates_carry_the_replica_identity_columns(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -297,6 +283,7 @@ async fn updates_carry_the_replica_identity_columns(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Column privileges"
+#[testkit::test]
 async fn columns_without_a_grant_are_absent(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -311,6 +298,7 @@ async fn columns_without_a_grant_are_absent(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Large rows"
+#[testkit::test]
 async fn a_large_row_is_sent_with_its_small_columns(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -322,6 +310,7 @@ async fn a_large_row_is_sent_with_its_small_columns(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Subscription confirmation"
+#[testkit::test]
 async fn commits_after_the_confirmation_are_delivered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -338,6 +327,7 @@ async fn commits_after_the_confirmation_are_delivered(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Commit order"
+#[testkit::test]
 async fn changes_arrive_in_commit_order(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -361,6 +351,7 @@ async fn changes_arrive_in_commit_order(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Claims after a token refresh"
+#[testkit::test]
 async fn a_refreshed_token_is_used_for_later_changes(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -383,6 +374,7 @@ async fn a_refreshed_token_is_used_for_later_changes(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Truncate"
+#[testkit::test]
 async fn truncate_sends_nothing_and_keeps_the_subscription(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;
@@ -396,6 +388,7 @@ async fn truncate_sends_nothing_and_keeps_the_subscription(db: Arc<TestDatabase>
 }
 
 // docs/protocol/realtime.md, "Commit timestamp"
+#[testkit::test]
 async fn the_commit_timestamp_has_milliseconds_in_utc(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(TABLES, &[]).await;

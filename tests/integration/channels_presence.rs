@@ -3,34 +3,13 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-
-use crate::{
-    TestCase,
+use testkit::{
     harness::{TestDatabase, TestServer, User},
     phoenix::{PhoenixClient, PresenceReducer, QUIET_PERIOD, SerializerVersion},
 };
 
 const POLICIES: &str = include_str!("channel_policies.sql");
 const TOPIC: &str = "realtime:room";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_join_with_presence_gets_one_state,
-        a_join_without_presence_gets_diffs_but_no_state,
-        a_track_reaches_every_member,
-        only_a_changed_payload_sends_an_update,
-        every_way_to_leave_sends_one_leave,
-        two_sockets_with_one_key_have_two_metas,
-        a_channel_without_a_key_gets_a_generated_key,
-        every_meta_has_a_unique_ref,
-        unusual_presence_pushes_get_replies,
-        presence_event_names_are_case_insensitive,
-        private_presence_follows_its_policies,
-        presence_pushes_over_the_limit_close_the_channel,
-        a_late_joiner_gets_the_sum_of_all_diffs,
-        diffs_around_a_join_stay_consistent,
-    ]
-}
 
 fn presence_config(key: &str) -> Value {
     json!({"presence": {"key": key, "enabled": true}})
@@ -58,6 +37,7 @@ fn only_entry<'a>(diff: &'a Value, side: &str, key: &str) -> &'a Value {
 }
 
 // docs/protocol/realtime.md, "Presence state"
+#[testkit::test]
 async fn a_join_with_presence_gets_one_state(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for vsn in SerializerVersion::BOTH {
@@ -84,6 +64,7 @@ async fn a_join_with_presence_gets_one_state(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence without a listener"
+#[testkit::test]
 async fn a_join_without_presence_gets_diffs_but_no_state(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut without = node.channel_client(SerializerVersion::V2).await;
@@ -101,6 +82,7 @@ async fn a_join_without_presence_gets_diffs_but_no_state(db: Arc<TestDatabase>) 
 }
 
 // docs/protocol/realtime.md, "Track"
+#[testkit::test]
 async fn a_track_reaches_every_member(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = join_with_key(&node, SerializerVersion::V2, "one").await;
@@ -125,6 +107,7 @@ async fn a_track_reaches_every_member(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Track with a new payload"
+#[testkit::test]
 async fn only_a_changed_payload_sends_an_update(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut one = join_with_key(&node, SerializerVersion::V2, "one").await;
@@ -148,6 +131,7 @@ async fn only_a_changed_payload_sends_an_update(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence leave"
+#[testkit::test]
 async fn every_way_to_leave_sends_one_leave(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
@@ -186,6 +170,7 @@ async fn every_way_to_leave_sends_one_leave(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Several metas under one key"
+#[testkit::test]
 async fn two_sockets_with_one_key_have_two_metas(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
@@ -216,6 +201,7 @@ async fn two_sockets_with_one_key_have_two_metas(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence key"
+#[testkit::test]
 async fn a_channel_without_a_key_gets_a_generated_key(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
@@ -237,6 +223,7 @@ async fn a_channel_without_a_key_gets_a_generated_key(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence refs"
+#[testkit::test]
 async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
@@ -256,6 +243,7 @@ async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Invalid presence pushes"
+#[testkit::test]
 async fn unusual_presence_pushes_get_replies(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     for vsn in SerializerVersion::BOTH {
@@ -296,6 +284,7 @@ async fn unusual_presence_pushes_get_replies(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence event names"
+#[testkit::test]
 async fn presence_event_names_are_case_insensitive(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = join_with_key(&node, SerializerVersion::V2, "me").await;
@@ -309,6 +298,7 @@ async fn presence_event_names_are_case_insensitive(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Private presence"
+#[testkit::test]
 async fn private_presence_follows_its_policies(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     db.execute(POLICIES, &[]).await;
@@ -338,6 +328,7 @@ async fn private_presence_follows_its_policies(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Presence rate limit"
+#[testkit::test]
 async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
@@ -372,6 +363,7 @@ async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>)
 }
 
 // docs/protocol/realtime.md, "Late joiner"
+#[testkit::test]
 async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
@@ -402,6 +394,7 @@ async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
 }
 
 // docs/protocol/realtime.md, "Diffs around a join"
+#[testkit::test]
 async fn diffs_around_a_join_stay_consistent(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
     let restless = {

@@ -4,33 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     fake_llm::{FakeLlm, LlmBehavior},
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
 };
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 const CHAT_PATH: &str = "/api/v1/ai/chat";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_chat_is_answered_and_saved_once,
-        an_idempotency_key_answers_once_and_rejects_another_message,
-        the_simple_engine_answers_on_request_and_as_fallback,
-        the_user_message_is_saved_on_every_failure,
-        a_stream_arrives_in_chunks_and_is_saved,
-        a_broken_stream_is_saved_as_partial,
-        a_disconnect_ends_the_call_and_keeps_the_partial_text,
-        transient_errors_are_retried_then_return_503,
-        repeated_provider_failures_open_the_circuit_breaker,
-        chats_check_the_caller_and_name_invalid_fields,
-        chats_are_rate_limited_and_accept_a_megabyte,
-        only_the_server_writes_assistant_messages,
-    ]
-}
 
 async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
@@ -80,6 +61,7 @@ async fn wait_for_states(db: &TestDatabase, conversation: Uuid, expected: &[&str
     }
 }
 
+#[testkit::test]
 async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
     let node = server_with_simple_engine(&db).await;
     let user = User::new();
@@ -130,6 +112,7 @@ async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
     assert_eq!(again["data"]["contextStats"]["historyMessages"], json!(2));
 }
 
+#[testkit::test]
 async fn an_idempotency_key_answers_once_and_rejects_another_message(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;
@@ -169,6 +152,7 @@ async fn an_idempotency_key_answers_once_and_rejects_another_message(db: Arc<Tes
     );
 }
 
+#[testkit::test]
 async fn the_simple_engine_answers_on_request_and_as_fallback(db: Arc<TestDatabase>) {
     let node = server_with_simple_engine(&db).await;
     let user = User::new();
@@ -182,7 +166,7 @@ async fn the_simple_engine_answers_on_request_and_as_fallback(db: Arc<TestDataba
     let by_header = |value: &'static str, body: Value| {
         let request = reqwest::Client::new().post(format!("http://{}{CHAT_PATH}", node.address));
         let request = request.bearer_auth(&user.token).header("x-use-dynamic-context", value);
-        crate::client::send(request.json(&body))
+        testkit::client::send(request.json(&body))
     };
     assert_eq!(
         by_header("false", chat_body(conversation, "Hi")).await.expect_status(200)["data"]["engine"],
@@ -215,6 +199,7 @@ async fn the_simple_engine_answers_on_request_and_as_fallback(db: Arc<TestDataba
         .expect_error(503, "CONTEXT_ENGINE_ERROR");
 }
 
+#[testkit::test]
 async fn the_user_message_is_saved_on_every_failure(db: Arc<TestDatabase>) {
     let user = User::new();
     let bare = db.start_server().await;
@@ -256,6 +241,7 @@ fn text_of(events: &[Value]) -> String {
     deltas.map(|event| event["content"].as_str().expect("text")).collect()
 }
 
+#[testkit::test]
 async fn a_stream_arrives_in_chunks_and_is_saved(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;
@@ -280,6 +266,7 @@ async fn a_stream_arrives_in_chunks_and_is_saved(db: Arc<TestDatabase>) {
     assert_eq!(model.requests().len(), 1);
 }
 
+#[testkit::test]
 async fn a_broken_stream_is_saved_as_partial(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;
@@ -294,6 +281,7 @@ async fn a_broken_stream_is_saved_as_partial(db: Arc<TestDatabase>) {
     assert_eq!(saved_messages(&db, conversation).await[1].2, "word0 word1 word2 word3 ");
 }
 
+#[testkit::test]
 async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;
@@ -325,6 +313,7 @@ async fn a_disconnect_ends_the_call_and_keeps_the_partial_text(db: Arc<TestDatab
     assert!(saved_messages(&db, conversation).await[1].2.starts_with("word0 word1 word2 "));
 }
 
+#[testkit::test]
 async fn transient_errors_are_retried_then_return_503(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;
@@ -351,6 +340,7 @@ async fn transient_errors_are_retried_then_return_503(db: Arc<TestDatabase>) {
     node.post(&user, CHAT_PATH, chat_body(two, "Odd")).await.expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn repeated_provider_failures_open_the_circuit_breaker(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;
@@ -370,6 +360,7 @@ async fn repeated_provider_failures_open_the_circuit_breaker(db: Arc<TestDatabas
     assert_eq!(model.requests().len(), request_count);
 }
 
+#[testkit::test]
 async fn chats_check_the_caller_and_name_invalid_fields(db: Arc<TestDatabase>) {
     let node = server_with_simple_engine(&db).await;
     let [user, other] = [User::new(), User::new()];
@@ -407,6 +398,7 @@ async fn chats_check_the_caller_and_name_invalid_fields(db: Arc<TestDatabase>) {
     assert_eq!(rows.len(), 2, "rejected requests save nothing");
 }
 
+#[testkit::test]
 async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| {
@@ -427,6 +419,7 @@ async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
     refused.expect_error(429, "RATE_LIMITED");
 }
 
+#[testkit::test]
 async fn only_the_server_writes_assistant_messages(db: Arc<TestDatabase>) {
     let user = User::new();
     db.execute(

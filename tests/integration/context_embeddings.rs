@@ -5,21 +5,12 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     cluster::connect,
     fake_llm::{EmbeddingBehavior, FakeLlm},
     harness::{TestDatabase, TestServer, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        retrieval_uses_vectors_with_pgvector_and_words_without,
-        retrieval_falls_back_to_words_when_the_embeddings_api_fails,
-    ]
-}
+use uuid::Uuid;
 
 /// Returns whether pgvector is available, and creates the extension as an operator would.
 async fn has_pgvector(db: &TestDatabase) -> bool {
@@ -71,6 +62,7 @@ async fn retrieved_context(node: &TestServer, user: &User, conversation: Uuid, m
 const ALL_HAVE_VECTORS: &str =
     "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall.vectors";
 
+#[testkit::test]
 async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestDatabase>) {
     let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;
@@ -122,6 +114,7 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (2, 2));
 }
 
+#[testkit::test]
 async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<TestDatabase>) {
     let can_compare = has_pgvector(&db).await;
     let model = FakeLlm::start().await;

@@ -17,24 +17,9 @@ use rollcall::context::{
     compile::compile,
 };
 use serde_json::{Value, json};
+use testkit::harness::{TestDatabase, TestServer, User};
 use tokio_postgres::Client;
 use uuid::Uuid;
-
-use crate::{
-    TestCase,
-    harness::{TestDatabase, TestServer, User},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        fresh_bundles_match_their_sources_under_concurrent_changes,
-        unrelated_changes_do_not_mark_a_bundle_stale,
-        a_change_blocked_during_the_first_compilation_is_not_missed,
-        restored_bundles_are_recompiled,
-        a_revoked_source_appears_in_no_bundle,
-        storing_bundles_yields_to_source_changes,
-    ]
-}
 
 const USER_COUNT: usize = 3;
 /// Minimum duration of the load, and the maximum on a slow machine.
@@ -262,6 +247,7 @@ async fn compare_bundles(sql: &Client, subjects: &Value) -> (usize, Vec<Value>) 
     (fresh, missing)
 }
 
+#[testkit::test]
 async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<TestDatabase>) {
     let seed: u64 = rand::random();
     println!("seed {seed}");
@@ -431,6 +417,7 @@ async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
     all
 }
 
+#[testkit::test]
 async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     let [user, ..] = data.users[..] else { panic!("three") };
@@ -570,6 +557,7 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
     println!("{checked} changes, each marked exactly the affected bundles stale; {narrow} of them none");
 }
 
+#[testkit::test]
 async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     // The change is made before the bundle exists and committed after it was compiled.
@@ -595,6 +583,7 @@ async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<Tes
     assert_eq!(dirty_bundles(&db, &data).await, ["identity_core 0"]);
 }
 
+#[testkit::test]
 async fn restored_bundles_are_recompiled(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     compile_all(&db, &data, 0).await;
@@ -613,6 +602,7 @@ async fn reads_text(sql: &Client, subjects: &Value, word: &str) -> (bool, usize)
     (served.to_string().contains(word), fresh.count())
 }
 
+#[testkit::test]
 async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     let shared = data.conversations[USER_COUNT];
@@ -688,6 +678,7 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
     assert_eq!(settled.get::<_, i64>(0), 0, "they are recorded once");
 }
 
+#[testkit::test]
 async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     let data = Arc::new(seed_data(&db).await);
     let user = data.users[0];

@@ -3,20 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     fake_llm::{FakeLlm, LlmBehavior},
     harness::{TestDatabase, TestServer, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        the_model_summarizes_long_conversations_with_a_local_fallback,
-        roll_up_uses_model_hints_only_if_the_text_supports_them,
-    ]
-}
+use uuid::Uuid;
 
 async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
@@ -38,6 +29,7 @@ async fn conversation_summary(db: &TestDatabase, conversation: Uuid) -> String {
     db.query_row(CONTENT, &[&conversation]).await.get(0)
 }
 
+#[testkit::test]
 async fn the_model_summarizes_long_conversations_with_a_local_fallback(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let (user, conversation) = (User::new(), Uuid::new_v4());
@@ -110,6 +102,7 @@ async fn seed_user(db: &TestDatabase) -> User {
     user
 }
 
+#[testkit::test]
 async fn roll_up_uses_model_hints_only_if_the_text_supports_them(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with_llm(&db, &model).await;

@@ -3,23 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     fake_llm::{FakeLlm, LlmBehavior},
     harness::{TestDatabase, TestServer, User},
 };
+use uuid::Uuid;
 
 const PATH: &str = "/v1/chat/completions";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        the_official_sdk_runs_unmodified,
-        without_a_conversation_the_user_is_known_and_nothing_is_saved,
-        errors_have_the_format_of_openai,
-    ]
-}
 
 async fn start(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
@@ -32,6 +22,7 @@ async fn start(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     .await
 }
 
+#[testkit::test]
 async fn the_official_sdk_runs_unmodified(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = start(&db, &model).await;
@@ -70,6 +61,7 @@ async fn the_official_sdk_runs_unmodified(db: Arc<TestDatabase>) {
     assert_eq!(request["metadata"], Value::Null, "the conversation is not for the provider");
 }
 
+#[testkit::test]
 async fn without_a_conversation_the_user_is_known_and_nothing_is_saved(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = start(&db, &model).await;
@@ -89,6 +81,7 @@ async fn without_a_conversation_the_user_is_known_and_nothing_is_saved(db: Arc<T
     assert_eq!(count, 0);
 }
 
+#[testkit::test]
 async fn errors_have_the_format_of_openai(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = start(&db, &model).await;

@@ -4,30 +4,13 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     fake_llm::{FakeLlm, LlmBehavior},
     harness::{TestDatabase, TestServer, User, service_user},
 };
+use uuid::Uuid;
 
 const CHAT_PATH: &str = "/api/v1/ai/chat";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        all_messages_and_fields_reach_the_model,
-        unknown_and_missing_fields_are_named_at_once,
-        tool_calls_and_finish_reasons_are_returned_and_saved,
-        statistics_name_the_bundles,
-        identity_stays_in_the_prompt_under_a_long_message,
-        a_retried_question_is_in_the_prompt_once,
-        roles_are_limited_to_their_models_and_tokens,
-        a_failing_provider_is_replaced_by_its_fallback,
-        the_retry_after_of_the_provider_is_passed_on,
-        background_calls_can_be_disabled,
-    ]
-}
 
 async fn server_with(
     db: &TestDatabase,
@@ -55,6 +38,7 @@ fn chat_body(conversation: Uuid, message: &str) -> Value {
     json!({"conversationId": conversation, "messages": [{"role": "user", "content": message}]})
 }
 
+#[testkit::test]
 async fn all_messages_and_fields_reach_the_model(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -94,6 +78,7 @@ async fn all_messages_and_fields_reach_the_model(db: Arc<TestDatabase>) {
     assert_eq!(received[4..], sent[1..], "then the rest, unchanged and in order");
 }
 
+#[testkit::test]
 async fn unknown_and_missing_fields_are_named_at_once(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -140,6 +125,7 @@ async fn stream_events(node: &TestServer, user: &User, body: Value) -> Vec<Value
     data.filter_map(|data| serde_json::from_str(data).ok()).collect()
 }
 
+#[testkit::test]
 async fn tool_calls_and_finish_reasons_are_returned_and_saved(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -179,6 +165,7 @@ async fn remember(db: &TestDatabase, user: &User) {
     .await;
 }
 
+#[testkit::test]
 async fn statistics_name_the_bundles(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -193,6 +180,7 @@ async fn statistics_name_the_bundles(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn identity_stays_in_the_prompt_under_a_long_message(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -213,6 +201,7 @@ async fn identity_stays_in_the_prompt_under_a_long_message(db: Arc<TestDatabase>
     assert_eq!(model.requests().len(), 1, "no request that exceeds its maximum is sent");
 }
 
+#[testkit::test]
 async fn a_retried_question_is_in_the_prompt_once(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -229,6 +218,7 @@ async fn a_retried_question_is_in_the_prompt_once(db: Arc<TestDatabase>) {
     assert_eq!(last.matches("Where is the harbour?").count(), 1, "{last}");
 }
 
+#[testkit::test]
 async fn roles_are_limited_to_their_models_and_tokens(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |settings| {
@@ -263,6 +253,7 @@ async fn roles_are_limited_to_their_models_and_tokens(db: Arc<TestDatabase>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn a_failing_provider_is_replaced_by_its_fallback(db: Arc<TestDatabase>) {
     let (first, second) = (FakeLlm::start().await, FakeLlm::start().await);
     let further = json!([{"name": "second", "baseUrl": second.url(), "model": "other-model", "apiKey": "k"}]);
@@ -286,6 +277,7 @@ async fn a_failing_provider_is_replaced_by_its_fallback(db: Arc<TestDatabase>) {
     assert_eq!(second.requests().len(), 2);
 }
 
+#[testkit::test]
 async fn the_retry_after_of_the_provider_is_passed_on(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |_| {}).await;
@@ -307,6 +299,7 @@ async fn the_retry_after_of_the_provider_is_passed_on(db: Arc<TestDatabase>) {
     busy.expect_error(409, "CONFLICT");
 }
 
+#[testkit::test]
 async fn background_calls_can_be_disabled(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let background = FakeLlm::start().await;

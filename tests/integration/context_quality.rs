@@ -8,16 +8,8 @@ use std::{
 
 use rand::{SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
+use testkit::harness::{TestDatabase, User};
 use uuid::Uuid;
-
-use crate::{
-    TestCase,
-    harness::{TestDatabase, User},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![extraction_quality_on_labelled_units]
-}
 
 struct Unit {
     id: Uuid,
@@ -118,6 +110,7 @@ fn reference_topic(text: &str) -> Option<&'static str> {
     WORDS.into_iter().find(|word| lower.contains(word))
 }
 
+#[testkit::test]
 async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
     let mut random = StdRng::seed_from_u64(1);

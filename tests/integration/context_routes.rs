@@ -3,27 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::open_socket,
     harness::{TestDatabase, User, service_user},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        presence_signals_warm_up_and_notify_the_user_sockets,
-        presence_signals_need_a_device_and_a_time,
-        a_warm_up_responds_when_finished,
-        a_roll_up_creates_profiles_and_runs_one_at_a_time,
-        invalidation_lists_valid_event_types,
-        health_reports_which_engine_is_available,
-        prompt_preview_returns_every_layer,
-        context_routes_check_the_owner_and_rate_limit,
-        repeated_failures_become_dead_letters,
-    ]
-}
+use uuid::Uuid;
 
 fn route(name: &str, user: &User) -> String {
     format!("/api/v1/context/{name}/{}", user.id)
@@ -50,6 +34,7 @@ async fn seed_user(db: &TestDatabase) -> (User, Uuid, Uuid) {
     (user, conversation, topic)
 }
 
+#[testkit::test]
 async fn presence_signals_warm_up_and_notify_the_user_sockets(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     // Another node may do the work; the socket is notified all the same.
@@ -94,6 +79,7 @@ async fn presence_signals_warm_up_and_notify_the_user_sockets(db: Arc<TestDataba
     assert!(content.get::<_, &str>(0).contains("Has an oven."));
 }
 
+#[testkit::test]
 async fn presence_signals_need_a_device_and_a_time(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -110,6 +96,7 @@ async fn presence_signals_need_a_device_and_a_time(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn a_warm_up_responds_when_finished(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, conversation, _) = seed_user(&db).await;
@@ -137,6 +124,7 @@ async fn a_warm_up_responds_when_finished(db: Arc<TestDatabase>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -188,6 +176,7 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
     }
 }
 
+#[testkit::test]
 async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, conversation, topic) = seed_user(&db).await;
@@ -216,6 +205,7 @@ async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
     node.post(&user, &route("invalidate", &user), json!({})).await.expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn health_reports_which_engine_is_available(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, ..) = seed_user(&db).await;
@@ -241,6 +231,7 @@ async fn health_reports_which_engine_is_available(db: Arc<TestDatabase>) {
     assert_eq!(health(&user).await.expect_status(503)["status"], "down");
 }
 
+#[testkit::test]
 async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, conversation, _) = seed_user(&db).await;
@@ -288,6 +279,7 @@ async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
         .expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn context_routes_check_the_owner_and_rate_limit(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
     let [user, other] = [User::new(), User::new()];
@@ -307,6 +299,7 @@ async fn context_routes_check_the_owner_and_rate_limit(db: Arc<TestDatabase>) {
     node.post(&admin, &route("presence", &other), body).await.expect_status(200);
 }
 
+#[testkit::test]
 async fn repeated_failures_become_dead_letters(db: Arc<TestDatabase>) {
     let (user, ..) = seed_user(&db).await;
     db.execute("alter function rollcall.context_signals rename to no_signals", &[]).await;

@@ -9,25 +9,12 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio::{process::Command, time::Instant};
-use tokio_postgres::Client;
-
-use crate::{
-    TestCase,
+use testkit::{
     cluster::{Cluster, connect},
     harness::{TestDatabase, WAIT_TIMEOUT},
-    pooler,
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        each_fault_fails_its_check_and_its_remedy_fixes_it,
-        settings_that_need_a_restart_are_found_and_fixed,
-        faults_without_a_sql_remedy_say_what_to_do,
-        every_check_has_a_fault_in_a_test,
-        text_output_lists_the_same_checks,
-    ]
-}
+use tokio::{process::Command, time::Instant};
+use tokio_postgres::Client;
 
 /// One check in the JSON output.
 #[derive(Debug, Deserialize)]
@@ -158,6 +145,7 @@ const FAULTS: [Fault; 35] = [
 ];
 
 /// In a separate cluster, because roles belong to the cluster.
+#[testkit::test]
 async fn each_fault_fails_its_check_and_its_remedy_fixes_it(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_owner_only("doctor").await;
     cluster.create_database("patient").await;
@@ -193,6 +181,7 @@ async fn apply_remedy(admin: &Client, url: &str, check: &str, by: &str, with: &[
     assert_eq!(failed_checks(&checks), [] as [&str; 0], "after {by} and its remedy");
 }
 
+#[testkit::test]
 async fn settings_that_need_a_restart_are_found_and_fixed(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_owner_only("settings").await;
     cluster.create_database("patient").await;
@@ -305,6 +294,7 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
     ),
 ];
 
+#[testkit::test]
 async fn faults_without_a_sql_remedy_say_what_to_do(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_owner_only("by-hand").await;
     for (number, (check, by, undo, says)) in FAULTS_WITHOUT_SQL_REMEDY.into_iter().enumerate() {
@@ -344,10 +334,10 @@ const TESTED_ELSEWHERE: [(&str, &str); 1] = [("notifications", "doctor_detects_a
 const TESTED_WITH_RESTART: [&str; 5] =
     ["wal_level", "replication_slots", "wal_senders", "connection", "deadline"];
 
+#[testkit::test]
 async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
-    let tests = pooler::cases();
     let elsewhere = TESTED_ELSEWHERE.iter().map(|(check, test)| {
-        assert!(tests.iter().any(|case| case.name.ends_with(test)), "unknown test {test}");
+        assert!(include_str!("pooler.rs").contains(&format!("async fn {test}(")), "unknown test {test}");
         *check
     });
     let broken: BTreeSet<&str> = (FAULTS.iter().map(|wrong| wrong.check))
@@ -369,6 +359,7 @@ async fn every_check_has_a_fault_in_a_test(db: Arc<TestDatabase>) {
     assert_eq!(broken, names, "every check has a fault and every fault has a check");
 }
 
+#[testkit::test]
 async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
     let (well, output) = run_doctor(&db.url, &[]).await;
     assert!(

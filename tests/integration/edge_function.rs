@@ -14,28 +14,14 @@ use jsonwebtoken::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use testkit::{
+    client::{HttpResponse, assert_matches_pattern, hidden_presence, send},
+    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep},
 };
-
-use crate::{
-    TestCase,
-    client::{HttpResponse, assert_matches_pattern, hidden_presence, send},
-    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT, mint_token, service_user, unix_time_in},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        writes_reach_open_sockets,
-        settings_are_subject_to_row_level_security,
-        a_beacon_without_headers_disconnects_a_device,
-        the_status_limit_is_shared_by_all_instances,
-        only_the_schedule_may_sweep,
-        errors_use_the_common_envelope,
-        tokens_need_the_secret_or_a_published_key,
-    ]
-}
 
 const P256: &str = include_str!("../fixtures/keys/p256.pem");
 
@@ -117,6 +103,7 @@ impl Drop for EdgeFunction {
     }
 }
 
+#[testkit::test]
 async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
     let function = EdgeFunction::start(&db).await;
     let node = db.start_server().await;
@@ -197,6 +184,7 @@ async fn answer_without_time(response: &Value, function: &EdgeFunction, user: &U
     response
 }
 
+#[testkit::test]
 async fn settings_are_subject_to_row_level_security(db: Arc<TestDatabase>) {
     let function = EdgeFunction::start(&db).await;
     let node = db.start_server().await;
@@ -242,6 +230,7 @@ async fn settings_are_subject_to_row_level_security(db: Arc<TestDatabase>) {
     put(Method::PUT, json!({})).await.expect_error(403, "FORBIDDEN");
 }
 
+#[testkit::test]
 async fn a_beacon_without_headers_disconnects_a_device(db: Arc<TestDatabase>) {
     let function = EdgeFunction::start(&db).await;
     let node = db.start_server().await;
@@ -271,6 +260,7 @@ async fn a_beacon_without_headers_disconnects_a_device(db: Arc<TestDatabase>) {
     function.call(Method::POST, None, "/sign-off", Some("{}")).await.expect_error(401, "UNAUTHORIZED");
 }
 
+#[testkit::test]
 async fn the_status_limit_is_shared_by_all_instances(db: Arc<TestDatabase>) {
     let (one, two) = tokio::join!(EdgeFunction::start(&db), EdgeFunction::start(&db));
     let (user, other) = (User::new(), User::new());
@@ -314,6 +304,7 @@ async fn the_status_limit_is_shared_by_all_instances(db: Arc<TestDatabase>) {
     say(&one, &user, "online").await.expect_status(200);
 }
 
+#[testkit::test]
 async fn only_the_schedule_may_sweep(db: Arc<TestDatabase>) {
     let function = EdgeFunction::start(&db).await;
     let user = User::new();
@@ -335,6 +326,7 @@ async fn only_the_schedule_may_sweep(db: Arc<TestDatabase>) {
         .expect_error(403, "FORBIDDEN");
 }
 
+#[testkit::test]
 async fn errors_use_the_common_envelope(db: Arc<TestDatabase>) {
     let function = EdgeFunction::start(&db).await;
     let user = User::new();
@@ -375,6 +367,7 @@ async fn errors_use_the_common_envelope(db: Arc<TestDatabase>) {
     assert!(!error.to_string().contains("hunter2"));
 }
 
+#[testkit::test]
 async fn tokens_need_the_secret_or_a_published_key(db: Arc<TestDatabase>) {
     let key = EncodingKey::from_ec_pem(P256.as_bytes()).expect("a key");
     let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).expect("a public key");

@@ -4,36 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::Socket,
     cluster::{Cluster, connect},
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
 };
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 const STATUS_PATH: &str = "/api/presence/status";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_lost_listen_connection_is_recovered,
-        changes_without_a_listener_are_sent_later_and_once,
-        a_revocation_without_a_listener_takes_effect_later,
-        killing_all_connections_is_recovered,
-        repeated_connection_kills_lose_no_acknowledged_write,
-        an_immediate_postgres_restart_keeps_acknowledged_writes,
-        two_nodes_deliver_each_others_users,
-        devices_of_a_dead_node_go_offline_and_keep_their_last_seen,
-        a_device_on_two_nodes_survives_the_loss_of_one,
-        a_wrongly_swept_node_restores_its_devices,
-        a_stopped_node_leaves_no_user_online,
-        a_killed_process_leaves_no_user_online_and_loses_no_acknowledged_write,
-        a_client_without_pongs_is_offline_within_30_s_until_its_next_frame,
-    ]
-}
 
 /// Kills connections to this database by application name: `rollcall-listener` or a pattern.
 async fn kill_connections(db: &TestDatabase, pattern: &str) -> i64 {
@@ -53,6 +33,7 @@ async fn connected_pair(db: &TestDatabase, node: &TestServer) -> (User, Socket, 
     (viewer, socket, subject)
 }
 
+#[testkit::test]
 async fn a_lost_listen_connection_is_recovered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (_, mut socket, subject) = connected_pair(&db, &node).await;
@@ -74,6 +55,7 @@ async fn kill_listener(db: &TestDatabase) {
     assert!(gone, "the process did not end");
 }
 
+#[testkit::test]
 async fn changes_without_a_listener_are_sent_later_and_once(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, mut socket, subject) = connected_pair(&db, &node).await;
@@ -104,6 +86,7 @@ async fn changes_without_a_listener_are_sent_later_and_once(db: Arc<TestDatabase
     assert!(received <= 4, "the initial state, the reconnect and two differences; not {received}");
 }
 
+#[testkit::test]
 async fn a_revocation_without_a_listener_takes_effect_later(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, mut socket, subject) = connected_pair(&db, &node).await;
@@ -118,6 +101,7 @@ async fn a_revocation_without_a_listener_takes_effect_later(db: Arc<TestDatabase
     socket.expect_no_message(Duration::from_millis(300)).await;
 }
 
+#[testkit::test]
 async fn killing_all_connections_is_recovered(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (_, mut socket, subject) = connected_pair(&db, &node).await;
@@ -149,6 +133,7 @@ async fn set_status_with_retry(node: &TestServer, user: &User, body: Value) {
     }
 }
 
+#[testkit::test]
 async fn repeated_connection_kills_lose_no_acknowledged_write(db: Arc<TestDatabase>) {
     const USERS: usize = 10;
     const WRITES: usize = 15;
@@ -208,6 +193,7 @@ async fn repeated_connection_kills_lose_no_acknowledged_write(db: Arc<TestDataba
     }
 }
 
+#[testkit::test]
 async fn an_immediate_postgres_restart_keeps_acknowledged_writes(_: Arc<TestDatabase>) {
     // A separate cluster, because others use theirs.
     let cluster = Arc::new(Cluster::start_owner_only("restart").await);
@@ -265,6 +251,7 @@ async fn an_immediate_postgres_restart_keeps_acknowledged_writes(_: Arc<TestData
     cluster.stop().await;
 }
 
+#[testkit::test]
 async fn two_nodes_deliver_each_others_users(db: Arc<TestDatabase>) {
     let (one, two) = (db.start_server().await, db.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
@@ -286,6 +273,7 @@ async fn last_seen(db: &TestDatabase, user: Uuid) -> jiff::Timestamp {
     db.query_row("select last_seen from public.user_last_seen where user_id = $1", &[&user]).await.get(0)
 }
 
+#[testkit::test]
 async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(db: Arc<TestDatabase>) {
     let (watcher, dying) = (db.start_server().await, db.start_server().await);
     let viewer = User::new();
@@ -341,6 +329,7 @@ async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(db: Arc<Test
     socket.wait_until("back, still busy", |socket| socket.shows(users[0].id, "online", "busy")).await;
 }
 
+#[testkit::test]
 async fn a_device_on_two_nodes_survives_the_loss_of_one(db: Arc<TestDatabase>) {
     let (one, two) = (db.start_server().await, db.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
@@ -370,6 +359,7 @@ async fn a_device_on_two_nodes_survives_the_loss_of_one(db: Arc<TestDatabase>) {
     assert!(watcher.shows_online(subject.id));
 }
 
+#[testkit::test]
 async fn a_wrongly_swept_node_restores_its_devices(db: Arc<TestDatabase>) {
     let (one, two) = (db.start_server().await, db.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
@@ -389,6 +379,7 @@ async fn a_wrongly_swept_node_restores_its_devices(db: Arc<TestDatabase>) {
     watcher.wait_until("online again", |socket| socket.shows_online(subject.id)).await;
 }
 
+#[testkit::test]
 async fn a_stopped_node_leaves_no_user_online(db: Arc<TestDatabase>) {
     let (one, two) = (db.start_server().await, db.start_server().await);
     let (viewer, subject) = (User::new(), User::new());
@@ -414,6 +405,7 @@ async fn a_stopped_node_leaves_no_user_online(db: Arc<TestDatabase>) {
     );
 }
 
+#[testkit::test]
 async fn a_killed_process_leaves_no_user_online_and_loses_no_acknowledged_write(db: Arc<TestDatabase>) {
     let (watcher, dying) = tokio::join!(db.start_server_process(), db.start_server_process());
     let (viewer, subject) = (User::new(), User::new());
@@ -439,6 +431,7 @@ async fn a_killed_process_leaves_no_user_online_and_loses_no_acknowledged_write(
 }
 
 /// A laptop sleeps: its socket stays open and silent. It wakes up in the middle of a frame.
+#[testkit::test]
 async fn a_client_without_pongs_is_offline_within_30_s_until_its_next_frame(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());

@@ -5,17 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase, cases,
+use testkit::{
     client::{Socket, SocketEvent, send},
     harness::{TestDatabase, TestServer, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    cases![an_invisible_user_looks_offline_to_others, users_on_the_visibility_list_see_an_invisible_user,]
-}
+use uuid::Uuid;
 
 /// Returns the body without the parts that identify the user or a time.
 fn without_user_id(body: &Value, user: Uuid) -> String {
@@ -63,6 +57,7 @@ async fn received_frames(socket: &mut Socket, users: [Uuid; 2]) -> [Vec<String>;
     frames
 }
 
+#[testkit::test]
 async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, gone, hidden) = (User::new(), User::new(), User::new());
@@ -159,6 +154,7 @@ async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
     assert!(face(gone.id).is_some());
 }
 
+#[testkit::test]
 async fn users_on_the_visibility_list_see_an_invisible_user(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (friend, outsider, hidden) = (User::new(), User::new(), User::new());

@@ -5,35 +5,15 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
 use serde_json::json;
+use testkit::{
+    client::Socket,
+    harness::{TestDatabase, TestServer, User},
+};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::{
-    TestCase,
-    client::Socket,
-    harness::{TestDatabase, TestServer, User},
-};
-
 const STATUS_PATH: &str = "/api/presence/status";
-
-pub fn cases() -> Vec<TestCase> {
-    let mut cases = crate::cases![
-        a_policy_error_affects_only_its_viewer,
-        a_slow_policy_delays_only_its_viewer,
-        revoking_and_granting_read_access_for_all_takes_effect,
-        unusual_claims_reach_policies_unchanged,
-        claims_that_fail_a_policy_cast_affect_only_their_owner,
-        pooled_connections_never_leak_claims,
-        an_abandoned_connection_is_not_reused,
-    ];
-    cases.extend(
-        crate::cases![a_client_that_never_reads_delays_none_and_uses_little_memory]
-            .into_iter()
-            .map(TestCase::exclusive),
-    );
-    cases
-}
 
 /// Creates a restrictive policy with an effect on one viewer; `$victim` is its ID.
 async fn add_policy_trap(db: &TestDatabase, victim: &User, does: &str) {
@@ -65,6 +45,7 @@ async fn connect_viewers(db: &TestDatabase, node: &TestServer, size: usize) -> (
     (viewers, subject)
 }
 
+#[testkit::test]
 async fn a_policy_error_affects_only_its_viewer(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut viewers, subject) = connect_viewers(&db, &node, 4).await;
@@ -95,6 +76,7 @@ async fn a_policy_error_affects_only_its_viewer(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut viewers, subject) = connect_viewers(&db, &node, 4).await;
@@ -128,6 +110,7 @@ async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
     slow.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
+#[testkit::test]
 async fn revoking_and_granting_read_access_for_all_takes_effect(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut viewers, subject) = connect_viewers(&db, &node, 3).await;
@@ -142,6 +125,7 @@ async fn revoking_and_granting_read_access_for_all_takes_effect(db: Arc<TestData
     }
 }
 
+#[testkit::test]
 async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let subject = User::new();
@@ -171,6 +155,7 @@ async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn claims_that_fail_a_policy_cast_affect_only_their_owner(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut viewers, subject) = connect_viewers(&db, &node, 2).await;
@@ -190,11 +175,12 @@ async fn claims_that_fail_a_policy_cast_affect_only_their_owner(db: Arc<TestData
         socket.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
     }
     // A corrected token works again.
-    let level = json!({"sub": odd.id, "level": "7", "exp": crate::harness::unix_time_in(600)});
-    broken.send_message(json!({"type": "auth", "token": crate::harness::mint_token(&level)})).await;
+    let level = json!({"sub": odd.id, "level": "7", "exp": testkit::harness::unix_time_in(600)});
+    broken.send_message(json!({"type": "auth", "token": testkit::harness::mint_token(&level)})).await;
     broken.wait_until("busy", |socket| socket.shows(subject.id, "online", "busy")).await;
 }
 
+#[testkit::test]
 async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
     const USERS: usize = 12;
     const ROUNDS: usize = 25;
@@ -251,6 +237,7 @@ async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn an_abandoned_connection_is_not_reused(db: Arc<TestDatabase>) {
     const OWN_CONNECTIONS: usize = 6;
     let database = rollcall::pg::Database::new(&db.url, None, 2).expect("a pool");
@@ -285,6 +272,7 @@ fn resident_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1_024
 }
 
+#[testkit::test(exclusive)]
 async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<TestDatabase>) {
     const SUBJECTS: usize = 300;
     const ROUNDS: usize = 40;

@@ -8,16 +8,8 @@ use std::sync::Arc;
 use reqwest::{Method, header::CONTENT_TYPE};
 use rollcall::http::openapi::{ExampleUser, Operation, ParamIn, document, operations};
 use serde_json::{Value, json};
+use testkit::harness::{TestDatabase, TestServer, User, mint_token, service_user, unix_time_in};
 use uuid::Uuid;
-
-use crate::{
-    TestCase, cases,
-    harness::{TestDatabase, TestServer, User, mint_token, service_user, unix_time_in},
-};
-
-pub fn cases() -> Vec<TestCase> {
-    cases![every_documented_example_gets_its_documented_response, api_descriptions_are_served]
-}
 
 fn demo_user(number: u8) -> User {
     let id: Uuid = format!("a0000000-0000-4000-8000-{number:012}").parse().expect("an id");
@@ -25,6 +17,7 @@ fn demo_user(number: u8) -> User {
     User { id, token }
 }
 
+#[testkit::test]
 async fn every_documented_example_gets_its_documented_response(db: Arc<TestDatabase>) {
     db.execute(include_str!("../../supabase/seed.sql"), &[]).await;
     // A separate process, because only that counts metrics.
@@ -91,6 +84,7 @@ async fn run_operation(node: &TestServer, operation: &Operation) {
     }
 }
 
+#[testkit::test]
 async fn api_descriptions_are_served(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for (path, version) in [("/openapi.json", "openapi"), ("/asyncapi.json", "asyncapi")] {

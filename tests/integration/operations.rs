@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testkit::harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::TcpListener,
@@ -15,21 +16,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    TestCase,
-    harness::{SECRET, TestDatabase, User, WAIT_TIMEOUT},
-};
-
 const HEALTH_PATH: &str = "/api/v1/system/health";
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_draining_server_is_not_ready_and_rejects_new_requests,
-        a_beacon_disconnects_a_device_with_a_token_in_its_body,
-        traces_reach_a_collector_and_logs_are_json,
-    ]
-}
-
+#[testkit::test]
 async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDatabase>) {
     // Given a ready server and a client that does not disconnect when asked to.
     let node = db.start_server().await;
@@ -66,6 +55,7 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
     stopping.await.expect("no panic").expect("stops gracefully");
 }
 
+#[testkit::test]
 async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestDatabase>) {
     // Given a user on a socket, with a grace period that a closed socket alone would take.
     let node = db.start_server_with(|settings| settings.disconnect_grace = Some("20s".into())).await;
@@ -78,7 +68,9 @@ async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestData
     // When the page closes: a text body without headers.
     let beacon = |body: Value| {
         let request = node.request(Method::POST, "/api/presence/sign-off");
-        crate::client::send(request.header("content-type", "text/plain;charset=UTF-8").body(body.to_string()))
+        testkit::client::send(
+            request.header("content-type", "text/plain;charset=UTF-8").body(body.to_string()),
+        )
     };
     beacon(json!({ "device_id": "tab", "token": leaver.token })).await.expect_status(204);
 
@@ -108,6 +100,7 @@ async fn start_collector() -> (String, mpsc::Receiver<(HeaderMap, ExportTraceSer
     (url, receiver)
 }
 
+#[testkit::test]
 async fn traces_reach_a_collector_and_logs_are_json(db: Arc<TestDatabase>) {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     // Given a collector and a server configured to use it.

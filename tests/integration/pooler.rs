@@ -16,22 +16,12 @@ use rollcall::{
     pg::{doctor::run_checks, migrate::Sources},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep};
-use tokio_postgres::types::Type;
-
-use crate::{
-    TestCase,
+use testkit::{
     cluster::connect,
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        every_feature_works_behind_a_transaction_pooler,
-        statements_return_only_built_in_types,
-        doctor_detects_an_undeclared_pooler,
-    ]
-}
+use tokio::time::{Instant, sleep};
+use tokio_postgres::types::Type;
 
 /// Installation paths in common distributions.
 const PGBOUNCER_PATHS: [&str; 3] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
@@ -100,6 +90,7 @@ fn pgbouncer_path() -> &'static Path {
         .expect(".ci/install --test installs pgbouncer")
 }
 
+#[testkit::test]
 async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) {
     let pooler = Pooler::start(&db.url).await;
     let start = async || Arc::new(TestServer::start_pooled(&pooler.url, &db.url, |_| {}).await);
@@ -190,6 +181,7 @@ async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) 
 }
 
 /// tokio-postgres looks up unknown types with a named statement, which does not survive a pooler.
+#[testkit::test]
 async fn statements_return_only_built_in_types(db: Arc<TestDatabase>) {
     // Bootstrap, migrations and setup use direct connections.
     const DIRECT: [&str; 4] = ["sql/bootstrap", "sql/embedded", "sql/migrate", "sql/doctor"];
@@ -236,6 +228,7 @@ async fn statements_return_only_built_in_types(db: Arc<TestDatabase>) {
     assert!(looked_at > 30, "only {looked_at} statements were found");
 }
 
+#[testkit::test]
 async fn doctor_detects_an_undeclared_pooler(db: Arc<TestDatabase>) {
     let pooler = Pooler::start(&db.url).await;
     let (pooled, direct) = (Secret::new(pooler.url.clone()), Secret::new(db.url.clone()));

@@ -5,31 +5,13 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use rollcall::channels::postgres_changes::SUBSCRIBED_MESSAGE;
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase, cases,
-    changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, principal},
+use testkit::{
     client::{Socket, open_socket},
     harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
 };
+use uuid::Uuid;
 
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        inserts_updates_and_deletes_match_supabase_realtime,
-        every_type_is_rendered_like_to_jsonb,
-        every_filter_operator_matches_supabase_realtime,
-        rows_are_delivered_to_subscribers_who_may_select_them,
-        payloads_contain_only_granted_columns,
-        payloads_contain_selected_columns_and_the_key,
-        invalid_subscriptions_get_the_error_texts_of_supabase_realtime,
-        updates_include_unchanged_toasted_columns,
-        oversized_rows_are_sent_with_their_small_values,
-        changed_table_columns_appear_in_payloads,
-        channels_receive_changes_over_both_serializers,
-        a_refreshed_token_applies_to_changes,
-    ]
-}
+use crate::changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, principal};
 
 fn without_commit_time(mut payload: Value) -> Value {
     let time = payload["data"]["commit_timestamp"].take();
@@ -39,6 +21,7 @@ fn without_commit_time(mut payload: Value) -> Value {
     payload
 }
 
+#[testkit::test]
 async fn inserts_updates_and_deletes_match_supabase_realtime(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -85,6 +68,7 @@ async fn inserts_updates_and_deletes_match_supabase_realtime(db: Arc<TestDatabas
     );
 }
 
+#[testkit::test]
 async fn every_type_is_rendered_like_to_jsonb(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -194,6 +178,7 @@ const FILTERS: [(&str, &str); 44] = [
     ("j=eq.[1.0]", "2 2"),
 ];
 
+#[testkit::test]
 async fn every_filter_operator_matches_supabase_realtime(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -250,6 +235,7 @@ async fn every_filter_operator_matches_supabase_realtime(db: Arc<TestDatabase>) 
     }
 }
 
+#[testkit::test]
 async fn rows_are_delivered_to_subscribers_who_may_select_them(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -301,6 +287,7 @@ async fn rows_are_delivered_to_subscribers_who_may_select_them(db: Arc<TestDatab
     }
 }
 
+#[testkit::test]
 async fn payloads_contain_only_granted_columns(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -339,6 +326,7 @@ async fn payloads_contain_only_granted_columns(db: Arc<TestDatabase>) {
     assert_eq!(hidden.next().await["data"]["record"], json!({"id": 3, "v": "c"}));
 }
 
+#[testkit::test]
 async fn payloads_contain_selected_columns_and_the_key(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -356,6 +344,7 @@ async fn payloads_contain_selected_columns_and_the_key(db: Arc<TestDatabase>) {
     assert_eq!(selected["data"]["record"], json!({"id": 1, "title": "sel"}));
 }
 
+#[testkit::test]
 async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     db.execute("create table public.nopub (id int primary key)", &[]).await;
@@ -431,6 +420,7 @@ async fn invalid_subscriptions_get_the_error_texts_of_supabase_realtime(db: Arc<
     assert_eq!(harness.changes.subscription_count(), 0);
 }
 
+#[testkit::test]
 async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -450,6 +440,36 @@ async fn updates_include_unchanged_toasted_columns(db: Arc<TestDatabase>) {
     assert_eq!(payload["data"]["record"]["n"], 2);
 }
 
+#[testkit::test]
+async fn updates_omit_unchanged_values_that_exceed_the_limit(db: Arc<TestDatabase>) {
+    db.execute(
+        "create table public.toasted (a int, b text, n int, long text, other text, primary key (a, b));
+            alter table public.toasted alter long set storage external, alter other set storage external;
+            grant all on public.toasted to anon; alter publication supabase_realtime add table public.toasted;
+            insert into public.toasted values (1, 'x', 0, repeat('a', 5000), repeat('b', 700000)),
+              (2, 'y', 0, repeat('c', 700000), repeat('d', 700000)), (3, 'z', 0, repeat('e', 1100000), null)",
+        &[],
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let mut one = harness.subscribe_and_wait("t", principal("anon", None), all_changes_of("toasted")).await;
+    db.execute("update toasted set n = 1, other = case when a = 1 then null else other end", &[]).await;
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        let data = one.next().await["data"].take();
+        assert_eq!(data["errors"], Value::Null);
+        assert_eq!(data["record"]["n"], 1);
+        let length = |name: &str| data["record"].get(name).map(|value| value.as_str().map_or(0, str::len));
+        lengths.push((data["record"]["a"].as_i64().expect("a number"), length("long"), length("other")));
+    }
+    lengths.sort_unstable();
+    // Of the second row only one value fits.
+    assert_eq!(lengths[0], (1, Some(5_000), Some(0)));
+    assert_eq!([lengths[1].1, lengths[1].2].iter().flatten().collect::<Vec<_>>(), [&700_000]);
+    assert_eq!(lengths[2], (3, None, Some(0)));
+}
+
+#[testkit::test]
 async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -457,9 +477,13 @@ async fn oversized_rows_are_sent_with_their_small_values(db: Arc<TestDatabase>) 
     db.execute("insert into notes (id, title) values (1, repeat('x', 1100000))", &[]).await;
     let payload = one.next().await;
     assert_eq!(payload["data"]["errors"], json!(["Error 413: Payload Too Large"]));
-    assert_eq!(payload["data"]["record"], json!({"id": 1, "created_at": "2026-01-02T03:04:05.678901+00:00"}));
+    assert_eq!(
+        payload["data"]["record"],
+        json!({"id": 1, "rank": null, "price": null, "tags": null, "created_at": "2026-01-02T03:04:05.678901+00:00"})
+    );
 }
 
+#[testkit::test]
 async fn changed_table_columns_appear_in_payloads(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open(&db.url);
@@ -495,6 +519,7 @@ async fn channel_socket(node: &TestServer, version: &str, token: &str) -> Socket
     open_socket(node.address, &path, &[]).await.expect("the socket opens")
 }
 
+#[testkit::test]
 async fn channels_receive_changes_over_both_serializers(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let node = db.start_server().await;
@@ -557,6 +582,7 @@ async fn channels_receive_changes_over_both_serializers(db: Arc<TestDatabase>) {
     assert_eq!((&refused[3], &refused[4]["status"]), (&json!("system"), &json!("error")));
 }
 
+#[testkit::test]
 async fn a_refreshed_token_applies_to_changes(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     let node = db.start_server().await;

@@ -3,26 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use testkit::harness::TestDatabase;
 use uuid::Uuid;
 
-use crate::{
-    TestCase, cases,
-    changes_harness::{ChangesHarness, TODOS, all_changes_of, principal},
-    harness::TestDatabase,
-};
+use crate::changes_harness::{ChangesHarness, TODOS, all_changes_of, principal};
 
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        explain_change_says_why_a_change_is_delivered_or_not,
-        subscriptions_that_cannot_receive_events_are_reported_on_join,
-        only_owner_comparison_policies_skip_the_database_check,
-        row_level_conditions_read_the_same_columns_as_policies,
-        deletes_with_rls_reach_subscribers_who_could_see_the_row,
-        rows_with_equal_values_get_the_same_result_as_select,
-        policies_may_read_generated_columns_that_are_not_sent,
-    ]
-}
-
+#[testkit::test]
 async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     db.execute(
@@ -59,6 +45,7 @@ async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDataba
     }
 }
 
+#[testkit::test]
 async fn only_owner_comparison_policies_skip_the_database_check(db: Arc<TestDatabase>) {
     db.execute("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
     let columns = async || -> Option<Vec<String>> {
@@ -88,6 +75,7 @@ async fn only_owner_comparison_policies_skip_the_database_check(db: Arc<TestData
     assert_eq!(columns().await.map(|names| names.len()), Some(2));
 }
 
+#[testkit::test]
 async fn subscriptions_that_cannot_receive_events_are_reported_on_join(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     db
@@ -126,6 +114,7 @@ async fn subscriptions_that_cannot_receive_events_are_reported_on_join(db: Arc<T
     listener.wait_for_system_message(true, "does not publish DELETE").await;
 }
 
+#[testkit::test]
 async fn row_level_conditions_read_the_same_columns_as_policies(db: Arc<TestDatabase>) {
     db
         .execute(
@@ -164,6 +153,7 @@ async fn row_level_conditions_read_the_same_columns_as_policies(db: Arc<TestData
     }
 }
 
+#[testkit::test]
 async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(db: Arc<TestDatabase>) {
     let (owner, member, stranger) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let ids = [("owner", owner), ("member", member)];
@@ -209,6 +199,7 @@ async fn deletes_with_rls_reach_subscribers_who_could_see_the_row(db: Arc<TestDa
     }
 }
 
+#[testkit::test]
 async fn rows_with_equal_values_get_the_same_result_as_select(db: Arc<TestDatabase>) {
     let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
     let ids = [("one", one), ("two", two)];
@@ -249,6 +240,7 @@ async fn rows_with_equal_values_get_the_same_result_as_select(db: Arc<TestDataba
 }
 
 /// Before PostgreSQL 18 generated columns are never published; from 18 on `publish_generated_columns` decides.
+#[testkit::test]
 async fn policies_may_read_generated_columns_that_are_not_sent(db: Arc<TestDatabase>) {
     let me = Uuid::new_v4();
     db

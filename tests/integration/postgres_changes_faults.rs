@@ -6,31 +6,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use nix::sys::signal::{Signal, kill};
 use rollcall::channels::postgres_changes::{PostgresChangesSettings, SUBSCRIBED_MESSAGE};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
-
-use crate::{
-    TestCase, cases,
-    changes_harness::{ChangesHarness, Listener, NOTES, TODOS, all_changes_of, principal},
+use testkit::{
     cluster::{Cluster, connect},
     harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
     phoenix::{PhoenixClient, SerializerVersion},
 };
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
-pub fn cases() -> Vec<TestCase> {
-    cases![
-        a_failing_or_slow_policy_affects_only_its_subscriber,
-        a_ten_second_policy_delays_only_its_subscriber,
-        a_client_that_never_reads_does_not_delay_others,
-        a_postgres_restart_is_reported_as_a_gap,
-        a_persistent_slot_loses_nothing_on_a_postgres_restart,
-        a_dropped_slot_is_reported_as_a_gap,
-        slots_of_dead_nodes_are_taken_over_or_dropped,
-        a_stream_past_the_lag_limit_skips_ahead_and_reports_a_gap,
-        another_node_takes_over_within_seconds_of_a_kill,
-        restarts_deliver_every_change_or_report_a_gap,
-    ]
-}
+use crate::changes_harness::{ChangesHarness, Listener, NOTES, TODOS, all_changes_of, principal};
 
 /// Settings with a persistent slot. Slots belong to the cluster, so each test uses its own name.
 fn settings_with_slot(name: &str) -> PostgresChangesSettings {
@@ -41,6 +25,7 @@ async fn next_id(listener: &mut Listener) -> Value {
     listener.next().await["data"]["record"]["id"].take()
 }
 
+#[testkit::test]
 async fn a_failing_or_slow_policy_affects_only_its_subscriber(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     let (well, raising, sleepy) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
@@ -78,6 +63,7 @@ async fn a_failing_or_slow_policy_affects_only_its_subscriber(db: Arc<TestDataba
     assert!(one.take_system_messages().iter().all(|(is_ok, _)| *is_ok));
 }
 
+#[testkit::test]
 async fn a_postgres_restart_is_reported_as_a_gap(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_owner_only("changes").await;
     cluster.create_database("gap").await;
@@ -101,6 +87,7 @@ async fn a_postgres_restart_is_reported_as_a_gap(_: Arc<TestDatabase>) {
     cluster.stop().await;
 }
 
+#[testkit::test]
 async fn a_ten_second_policy_delays_only_its_subscriber(db: Arc<TestDatabase>) {
     db.execute(TODOS, &[]).await;
     let (well, sleepy) = (Uuid::new_v4(), Uuid::new_v4());
@@ -149,10 +136,11 @@ async fn subscribed_client(node: &TestServer) -> PhoenixClient {
 }
 
 async fn wait_until_subscribed(socket: &mut PhoenixClient) {
-    let is_confirmed = |frame: &crate::phoenix::Frame| frame.payload["message"] == SUBSCRIBED_MESSAGE;
+    let is_confirmed = |frame: &testkit::phoenix::Frame| frame.payload["message"] == SUBSCRIBED_MESSAGE;
     socket.wait_for_match("a confirmation", is_confirmed).await;
 }
 
+#[testkit::test]
 async fn a_client_that_never_reads_does_not_delay_others(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let node = db.start_server().await;
@@ -204,6 +192,7 @@ async fn reconnect(url: &str) -> tokio_postgres::Client {
     }
 }
 
+#[testkit::test]
 async fn a_persistent_slot_loses_nothing_on_a_postgres_restart(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_owner_only("slot").await;
     cluster.create_database("kept").await;
@@ -239,6 +228,7 @@ async fn a_persistent_slot_loses_nothing_on_a_postgres_restart(_: Arc<TestDataba
     cluster.stop().await;
 }
 
+#[testkit::test]
 async fn a_dropped_slot_is_reported_as_a_gap(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let harness = ChangesHarness::open_with(&db.url, settings_with_slot("it_dropped"));
@@ -266,6 +256,7 @@ async fn a_dropped_slot_is_reported_as_a_gap(db: Arc<TestDatabase>) {
     assert_eq!(next_id(&mut one).await, 1);
 }
 
+#[testkit::test]
 async fn slots_of_dead_nodes_are_taken_over_or_dropped(_: Arc<TestDatabase>) {
     // A separate cluster: WAL of other tests would count.
     let cluster = Arc::new(Cluster::start_owner_only("forgotten").await);
@@ -304,6 +295,7 @@ async fn slots_of_dead_nodes_are_taken_over_or_dropped(_: Arc<TestDatabase>) {
     cluster.stop().await;
 }
 
+#[testkit::test]
 async fn a_stream_past_the_lag_limit_skips_ahead_and_reports_a_gap(_: Arc<TestDatabase>) {
     // A separate cluster: WAL of other tests would count and cause a gap.
     let cluster = Arc::new(Cluster::start_owner_only("behind").await);
@@ -333,6 +325,7 @@ async fn a_stream_past_the_lag_limit_skips_ahead_and_reports_a_gap(_: Arc<TestDa
     cluster.stop().await;
 }
 
+#[testkit::test]
 async fn another_node_takes_over_within_seconds_of_a_kill(db: Arc<TestDatabase>) {
     db.execute(NOTES, &[]).await;
     let (doomed, other) = (db.start_server_process().await, db.start_server().await);
@@ -353,6 +346,7 @@ async fn another_node_takes_over_within_seconds_of_a_kill(db: Arc<TestDatabase>)
     assert!(killed.elapsed() < Duration::from_secs(10));
 }
 
+#[testkit::test]
 async fn restarts_deliver_every_change_or_report_a_gap(_: Arc<TestDatabase>) {
     let cluster = Cluster::start_owner_only("restarts").await;
     cluster.create_database("restarts").await;

@@ -9,18 +9,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use rollcall::channels::ChannelPrincipal;
 use serde_json::{Value, json};
+use testkit::{cluster::connect, harness::TestDatabase};
 use uuid::Uuid;
 
-use crate::{
-    TestCase, cases,
-    changes_harness::{ChangesHarness, Listener, principal},
-    cluster::connect,
-    harness::TestDatabase,
-};
-
-pub fn cases() -> Vec<TestCase> {
-    cases![subscribers_receive_what_select_returns_for_them]
-}
+use crate::changes_harness::{ChangesHarness, Listener, principal};
 
 const TABLES: usize = 12;
 const STEPS: usize = 8;
@@ -88,6 +80,7 @@ struct Subscriber {
     system_messages: Vec<(bool, String)>,
 }
 
+#[testkit::test]
 async fn subscribers_receive_what_select_returns_for_them(db: Arc<TestDatabase>) {
     let seed =
         std::env::var("ROLLCALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);

@@ -3,13 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, assert_matches_pattern},
     harness::{TestDatabase, User, service_user},
 };
+use uuid::Uuid;
 
 const SETTINGS_PATH: &str = "/api/presence/settings";
 const VISIBILITY_PATH: &str = "/api/presence/visibility";
@@ -17,17 +15,7 @@ const DEVICES_PATH: &str = "/api/presence/devices";
 const STATUS_PATH: &str = "/api/presence/status";
 const BROADCAST_PATH: &str = "/api/presence/broadcast";
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_device_is_listed_and_disconnected_on_every_node,
-        a_disconnected_device_returns_with_a_new_socket,
-        many_users_can_be_queried_at_once,
-        last_seen_is_returned_only_where_it_is_shared,
-        a_user_card_shows_the_device_count_only_to_its_owner,
-        a_backend_broadcast_reaches_sockets_on_every_node,
-    ]
-}
-
+#[testkit::test]
 async fn a_device_is_listed_and_disconnected_on_every_node(db: Arc<TestDatabase>) {
     let (here, there) = (db.start_server().await, db.start_server().await);
     let (user, friend) = (User::new(), User::new());
@@ -77,6 +65,7 @@ async fn a_device_is_listed_and_disconnected_on_every_node(db: Arc<TestDatabase>
     here.delete(&friend, &format!("{DEVICES_PATH}/web")).await.expect_error(404, "NOT_FOUND");
 }
 
+#[testkit::test]
 async fn a_disconnected_device_returns_with_a_new_socket(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
     let user = User::new();
@@ -99,6 +88,7 @@ async fn a_disconnected_device_returns_with_a_new_socket(db: Arc<TestDatabase>) 
     db.wait_until("it stays on", &status("online"), &[("user", user.id)]).await;
 }
 
+#[testkit::test]
 async fn many_users_can_be_queried_at_once(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [user, friend, stranger] = [User::new(), User::new(), User::new()];
@@ -116,6 +106,7 @@ async fn many_users_can_be_queried_at_once(db: Arc<TestDatabase>) {
     assert_eq!(empty, json!({"presences": {}}));
 }
 
+#[testkit::test]
 async fn last_seen_is_returned_only_where_it_is_shared(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [user, friend, shy, stranger] = [User::new(), User::new(), User::new(), User::new()];
@@ -138,6 +129,7 @@ async fn last_seen_is_returned_only_where_it_is_shared(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn a_user_card_shows_the_device_count_only_to_its_owner(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [user, friend, listed] = [User::new(), User::new(), User::new()];
@@ -175,6 +167,7 @@ async fn a_user_card_shows_the_device_count_only_to_its_owner(db: Arc<TestDataba
     node.get(&User::new(), &path).await.expect_error(404, "NOT_FOUND");
 }
 
+#[testkit::test]
 async fn a_backend_broadcast_reaches_sockets_on_every_node(db: Arc<TestDatabase>) {
     let (here, there) = (db.start_server().await, db.start_server().await);
     let [ada, bob, away] = [User::new(), User::new(), User::new()];

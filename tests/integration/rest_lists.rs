@@ -3,27 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, assert_matches_pattern},
     harness::{TestDatabase, User, service_user},
 };
+use uuid::Uuid;
 
 const STATUS_PATH: &str = "/api/presence/status";
 const USERS_PATH: &str = "/api/presence/users";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        the_list_without_ids_has_every_visible_related_user,
-        unknown_and_invisible_ids_are_omitted,
-        unknown_and_invisible_users_are_indistinguishable,
-        at_most_a_thousand_ids_are_accepted,
-        each_malformed_id_is_named,
-        the_service_role_sees_every_user_in_full,
-    ]
-}
 
 fn user_path(user: &User) -> String {
     format!("{USERS_PATH}/{}", user.id)
@@ -117,6 +104,7 @@ fn sorted<const N: usize>(mut users: [&User; N]) -> Vec<Uuid> {
     users.map(|user| user.id).to_vec()
 }
 
+#[testkit::test]
 async fn the_list_without_ids_has_every_visible_related_user(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let cast = Users::create(&db).await;
@@ -129,6 +117,7 @@ async fn the_list_without_ids_has_every_visible_related_user(db: Arc<TestDatabas
     assert_matches_pattern(&listed[0], &shape);
 }
 
+#[testkit::test]
 async fn unknown_and_invisible_ids_are_omitted(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let cast = Users::create(&db).await;
@@ -154,6 +143,7 @@ async fn unknown_and_invisible_ids_are_omitted(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn unknown_and_invisible_users_are_indistinguishable(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let cast = Users::create(&db).await;
@@ -169,6 +159,7 @@ async fn unknown_and_invisible_users_are_indistinguishable(db: Arc<TestDatabase>
     }
 }
 
+#[testkit::test]
 async fn at_most_a_thousand_ids_are_accepted(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -186,6 +177,7 @@ async fn at_most_a_thousand_ids_are_accepted(db: Arc<TestDatabase>) {
     none.expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn each_malformed_id_is_named(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -197,6 +189,7 @@ async fn each_malformed_id_is_named(db: Arc<TestDatabase>) {
     node.get(&user, &format!("{USERS_PATH}/bob")).await.expect_error(400, "INVALID_REQUEST");
 }
 
+#[testkit::test]
 async fn the_service_role_sees_every_user_in_full(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();

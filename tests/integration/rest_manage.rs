@@ -4,13 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, assert_matches_pattern, send},
     harness::{TestDatabase, User, service_user},
 };
+use uuid::Uuid;
 
 const SETTINGS_PATH: &str = "/api/presence/settings";
 const VISIBILITY_PATH: &str = "/api/presence/visibility";
@@ -22,22 +20,6 @@ const STATUS_PATH: &str = "/api/presence/status";
 const BROADCAST_PATH: &str = "/api/presence/broadcast";
 const ME_PATH: &str = "/api/presence/me";
 const EXPORT_PATH: &str = "/api/presence/export";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        every_route_requires_a_user,
-        malformed_input_is_rejected_and_names_the_field,
-        missing_objects_return_404,
-        settings_can_be_replaced_or_patched,
-        the_visibility_list_can_be_replaced_or_edited,
-        a_contact_is_requested_accepted_and_removed,
-        a_reciprocal_request_accepts_the_contact,
-        a_block_hides_the_user_and_is_not_disclosed,
-        the_creator_manages_conversation_participants,
-        acting_for_another_user_requires_permission,
-        management_writes_have_a_separate_rate_limit,
-    ]
-}
 
 /// Every route of this file with a valid body.
 fn routes(other: Uuid) -> Vec<(Method, String, Option<Value>)> {
@@ -69,6 +51,7 @@ fn routes(other: Uuid) -> Vec<(Method, String, Option<Value>)> {
     ]
 }
 
+#[testkit::test]
 async fn every_route_requires_a_user(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let other = Uuid::new_v4();
@@ -91,6 +74,7 @@ async fn every_route_requires_a_user(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn malformed_input_is_rejected_and_names_the_field(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -134,6 +118,7 @@ async fn malformed_input_is_rejected_and_names_the_field(db: Arc<TestDatabase>) 
     }
 }
 
+#[testkit::test]
 async fn missing_objects_return_404(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -159,6 +144,7 @@ async fn missing_objects_return_404(db: Arc<TestDatabase>) {
         .expect_error(405, "METHOD_NOT_ALLOWED");
 }
 
+#[testkit::test]
 async fn settings_can_be_replaced_or_patched(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -185,6 +171,7 @@ async fn settings_can_be_replaced_or_patched(db: Arc<TestDatabase>) {
     assert_eq!(node.get(&User::new(), SETTINGS_PATH).await.expect_status(200), defaults);
 }
 
+#[testkit::test]
 async fn the_visibility_list_can_be_replaced_or_edited(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend, other) = (User::new(), User::new(), User::new());
@@ -219,6 +206,7 @@ fn contact_json(user: &User, status: &str) -> Value {
     json!({"user_id": user.id, "status": status, "created_at": ANY_TIME, "accepted_at": accepted})
 }
 
+#[testkit::test]
 async fn a_contact_is_requested_accepted_and_removed(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (ada, bob) = (User::new(), User::new());
@@ -256,6 +244,7 @@ async fn a_contact_is_requested_accepted_and_removed(db: Arc<TestDatabase>) {
     assert_eq!(node.get(&bob, CONTACTS_PATH).await.expect_status(200), json!([]));
 }
 
+#[testkit::test]
 async fn a_reciprocal_request_accepts_the_contact(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (ada, bob) = (User::new(), User::new());
@@ -278,6 +267,7 @@ async fn a_reciprocal_request_accepts_the_contact(db: Arc<TestDatabase>) {
     assert_eq!(count.get::<_, i64>(0), 1);
 }
 
+#[testkit::test]
 async fn a_block_hides_the_user_and_is_not_disclosed(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (ada, bob) = (User::new(), User::new());
@@ -297,6 +287,7 @@ async fn a_block_hides_the_user_and_is_not_disclosed(db: Arc<TestDatabase>) {
     socket.wait_until("ada is visible again", |socket| socket.shows_online(ada.id)).await;
 }
 
+#[testkit::test]
 async fn the_creator_manages_conversation_participants(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [ada, bob, eve] = [User::new(), User::new(), User::new()];
@@ -328,6 +319,7 @@ async fn the_creator_manages_conversation_participants(db: Arc<TestDatabase>) {
     assert_eq!(node.get(&eve, CONVERSATIONS_PATH).await.expect_status(200), json!([]));
 }
 
+#[testkit::test]
 async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, other) = (User::new(), User::new());
@@ -344,6 +336,7 @@ async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
     assert_eq!(node.get(&admin, SETTINGS_PATH).await.expect_status(200)["visibility"], "contacts");
 }
 
+#[testkit::test]
 async fn management_writes_have_a_separate_rate_limit(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();

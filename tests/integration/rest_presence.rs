@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::json;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, assert_matches_pattern, hidden_presence, send},
     harness::{TestDatabase, User, service_user},
 };
@@ -15,26 +13,11 @@ const STATUS_PATH: &str = "/api/presence/status";
 const USERS_PATH: &str = "/api/presence/users";
 const HEARTBEAT_PATH: &str = "/api/presence/heartbeat";
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        every_status_maps_to_a_basic_status_and_an_availability,
-        status_fields_return_in_snake_case_for_every_input_case,
-        markup_and_control_characters_in_texts_are_neutralized,
-        a_value_outside_its_set_returns_422_and_a_malformed_one_400,
-        every_route_requires_a_token,
-        a_repeat_within_five_seconds_is_not_written_or_counted,
-        a_status_changed_in_between_is_not_a_repeat,
-        the_eleventh_update_in_a_minute_returns_429,
-        a_heartbeat_keeps_a_device_and_sends_no_update,
-        acting_for_another_user_requires_permission,
-        an_invisible_user_is_offline_except_to_the_visibility_list,
-    ]
-}
-
 fn user_path(user: &User) -> String {
     format!("{USERS_PATH}/{}", user.id)
 }
 
+#[testkit::test]
 async fn every_status_maps_to_a_basic_status_and_an_availability(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for (status, reach, availability) in [
@@ -60,6 +43,7 @@ async fn every_status_maps_to_a_basic_status_and_an_availability(db: Arc<TestDat
     }
 }
 
+#[testkit::test]
 async fn status_fields_return_in_snake_case_for_every_input_case(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for names in [
@@ -97,6 +81,7 @@ async fn status_fields_return_in_snake_case_for_every_input_case(db: Arc<TestDat
     }
 }
 
+#[testkit::test]
 async fn markup_and_control_characters_in_texts_are_neutralized(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -111,6 +96,7 @@ async fn markup_and_control_characters_in_texts_are_neutralized(db: Arc<TestData
     assert_eq!(set["custom_status"], longest);
 }
 
+#[testkit::test]
 async fn a_value_outside_its_set_returns_422_and_a_malformed_one_400(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -146,6 +132,7 @@ async fn a_value_outside_its_set_returns_422_and_a_malformed_one_400(db: Arc<Tes
     assert_eq!(node.get(&user, STATUS_PATH).await.expect_status(200), hidden_presence(user.id));
 }
 
+#[testkit::test]
 async fn every_route_requires_a_token(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -172,6 +159,7 @@ async fn row_version(db: &TestDatabase, user: &User) -> (i64, String) {
     (row.get("version"), row.get("written"))
 }
 
+#[testkit::test]
 async fn a_repeat_within_five_seconds_is_not_written_or_counted(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("2".into())).await;
     let user = User::new();
@@ -191,6 +179,7 @@ async fn a_repeat_within_five_seconds_is_not_written_or_counted(db: Arc<TestData
     assert_eq!(other.header("ratelimit-remaining"), Some("0"));
 }
 
+#[testkit::test]
 async fn a_status_changed_in_between_is_not_a_repeat(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -201,6 +190,7 @@ async fn a_status_changed_in_between_is_not_a_repeat(db: Arc<TestDatabase>) {
     assert_eq!(node.get(&user, STATUS_PATH).await.expect_status(200)["availability"], "busy");
 }
 
+#[testkit::test]
 async fn the_eleventh_update_in_a_minute_returns_429(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.presence_updates_per_minute = None).await;
     let (user, other) = (User::new(), User::new());
@@ -229,6 +219,7 @@ async fn the_eleventh_update_in_a_minute_returns_429(db: Arc<TestDatabase>) {
     assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| (1..=6_000).contains(&ms)), "{error}");
 }
 
+#[testkit::test]
 async fn a_heartbeat_keeps_a_device_and_sends_no_update(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, viewer) = (User::new(), User::new());
@@ -272,6 +263,7 @@ async fn a_heartbeat_keeps_a_device_and_sends_no_update(db: Arc<TestDatabase>) {
     assert_eq!(node.get(&viewer, &user_path(&user)).await.expect_status(200)["status"], "offline");
 }
 
+#[testkit::test]
 async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, admin, victim) =
@@ -302,6 +294,7 @@ async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
     node.post(&service_user(), STATUS_PATH, json!({"status": "dnd"})).await.expect_error(401, "UNAUTHORIZED");
 }
 
+#[testkit::test]
 async fn an_invisible_user_is_offline_except_to_the_visibility_list(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, contact, trusted) = (User::new(), User::new(), User::new());

@@ -3,12 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
+use testkit::harness::{TestDatabase, TestServer, User};
 use uuid::Uuid;
-
-use crate::{
-    TestCase,
-    harness::{TestDatabase, TestServer, User},
-};
 
 const SETTINGS_PATH: &str = "/api/presence/settings";
 const VISIBILITY_PATH: &str = "/api/presence/visibility";
@@ -18,16 +14,6 @@ const DEVICES_PATH: &str = "/api/presence/devices";
 const STATUS_PATH: &str = "/api/presence/status";
 const ME_PATH: &str = "/api/presence/me";
 const EXPORT_PATH: &str = "/api/presence/export";
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        an_export_contains_all_own_data_and_no_other,
-        an_erased_user_reads_as_never_seen,
-        every_column_that_names_a_user_is_accounted_for,
-        no_function_in_our_schema_is_executable_by_public,
-        data_past_its_retention_is_deleted,
-    ]
-}
 
 /// One row in every table of the context engine.
 const SEED_CONTEXT: &str = "
@@ -83,6 +69,7 @@ async fn seed_user(db: &TestDatabase, node: &TestServer) -> [User; 3] {
     [user, friend, lister]
 }
 
+#[testkit::test]
 async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [user, friend, lister] = seed_user(&db, &node).await;
@@ -135,6 +122,7 @@ async fn an_export_contains_all_own_data_and_no_other(db: Arc<TestDatabase>) {
     assert!(empty, "{of_a_stranger:#}");
 }
 
+#[testkit::test]
 async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let [user, friend, _] = seed_user(&db, &node).await;
@@ -231,6 +219,7 @@ const NOT_USER_COLUMNS: &[&str] = &[
 
 /// Every UUID column in our tables is a user ID listed in `rollcall.personal_data`, or is known to be something else. A
 /// new table with a user ID that the export omits fails here.
+#[testkit::test]
 async fn every_column_that_names_a_user_is_accounted_for(db: Arc<TestDatabase>) {
     let rows = db.sql.query(
         "select c.table_schema || '.' || c.table_name || '.' || c.column_name
@@ -249,6 +238,7 @@ async fn every_column_that_names_a_user_is_accounted_for(db: Arc<TestDatabase>) 
     assert!(forgotten.is_empty(), "neither in rollcall.personal_data nor in NOT_USER_COLUMNS: {forgotten:?}");
 }
 
+#[testkit::test]
 async fn no_function_in_our_schema_is_executable_by_public(db: Arc<TestDatabase>) {
     let open = db.sql.query(
         "select p.proname::text from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
@@ -259,6 +249,7 @@ async fn no_function_in_our_schema_is_executable_by_public(db: Arc<TestDatabase>
     assert!(open.is_empty(), "{:?}", open.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>());
 }
 
+#[testkit::test]
 async fn data_past_its_retention_is_deleted(db: Arc<TestDatabase>) {
     let [fresh, stale, ancient] = [User::new(), User::new(), User::new()];
     for user in [&fresh, &stale, &ancient] {

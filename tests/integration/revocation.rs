@@ -9,24 +9,14 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::{task::JoinSet, time::Instant};
-use tokio_postgres::types::ToSql;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::SocketEvent,
     harness::{TestDatabase, User, WAIT_TIMEOUT},
 };
+use tokio::{task::JoinSet, time::Instant};
+use tokio_postgres::types::ToSql;
 
-pub fn cases() -> Vec<TestCase> {
-    let mut cases =
-        crate::cases![rolled_back_changes_are_not_sent, a_status_in_the_revoking_transaction_does_not_leak,];
-    cases.extend(
-        crate::cases![a_revocation_takes_under_250_ms_among_200_writers].into_iter().map(TestCase::exclusive),
-    );
-    cases
-}
-
+#[testkit::test]
 async fn rolled_back_changes_are_not_sent(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -49,6 +39,7 @@ async fn rolled_back_changes_are_not_sent(db: Arc<TestDatabase>) {
     socket.expect_no_message(Duration::from_millis(500)).await;
 }
 
+#[testkit::test]
 async fn a_status_in_the_revoking_transaction_does_not_leak(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -63,7 +54,7 @@ async fn a_status_in_the_revoking_transaction_does_not_leak(db: Arc<TestDatabase
     ] {
         db.execute(script, &ids).await;
         let frame = socket.next_message().await;
-        assert_eq!(frame["data"], crate::client::hidden_presence(subject.id));
+        assert_eq!(frame["data"], testkit::client::hidden_presence(subject.id));
         db.execute(
             "begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit",
             &ids,
@@ -73,6 +64,7 @@ async fn a_status_in_the_revoking_transaction_does_not_leak(db: Arc<TestDatabase
     }
 }
 
+#[testkit::test(exclusive)]
 async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>) {
     const WRITERS: usize = 200;
     const ROUNDS: usize = 8;

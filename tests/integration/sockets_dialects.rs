@@ -3,41 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, Socket, assert_matches_pattern, open_socket},
     harness::{TestDatabase, TestServer, User, mint_token},
 };
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use uuid::Uuid;
 
 /// Long enough for pending messages to arrive.
 const QUIET_PERIOD: Duration = Duration::from_millis(700);
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_device_socket_gets_a_welcome_and_every_visible_user,
-        every_device_message_gets_a_response,
-        a_second_device_sends_no_duplicate_update,
-        typing_uses_the_format_of_each_dialect,
-        device_sockets_report_errors_and_stay_open,
-        a_device_socket_without_a_valid_token_gets_401,
-        a_trusted_gateway_names_the_user_and_the_device,
-        the_update_limit_is_shared_by_sockets_and_rest,
-        tokens_expire_and_refresh_in_every_dialect,
-        a_context_reaches_other_devices_on_every_node,
-        a_context_keeps_omitted_fields_and_ten_page_visits,
-        a_context_is_sent_to_no_other_user,
-        a_context_written_in_sql_reaches_sockets_as_well,
-        a_missed_context_is_resent,
-        a_context_socket_belongs_to_its_named_device,
-        context_sockets_report_errors_and_stay_open,
-        context_updates_are_rate_limited,
-        a_context_socket_without_a_valid_token_closes_with_4001,
-        the_second_port_serves_only_the_context_socket,
-    ]
-}
 
 async fn device_socket(node: &TestServer, user: &User, query: &str) -> Socket {
     let path = format!("/ws?token={}{query}", user.token);
@@ -71,6 +45,7 @@ fn presence_json(user: &User, status: &str) -> Value {
 
 // Device socket ------------------------------------------------------------------------------------------------
 
+#[testkit::test]
 async fn a_device_socket_gets_a_welcome_and_every_visible_user(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, online, dnd, gone) = (User::new(), User::new(), User::new(), User::new());
@@ -107,6 +82,7 @@ async fn a_device_socket_gets_a_welcome_and_every_visible_user(db: Arc<TestDatab
     socket.expect_no_message(QUIET_PERIOD).await;
 }
 
+#[testkit::test]
 async fn every_device_message_gets_a_response(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
@@ -138,6 +114,7 @@ async fn every_device_message_gets_a_response(db: Arc<TestDatabase>) {
     assert_eq!(left["payload"]["user_id"], json!(user.id));
 }
 
+#[testkit::test]
 async fn a_second_device_sends_no_duplicate_update(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
@@ -155,6 +132,7 @@ async fn a_second_device_sends_no_duplicate_update(db: Arc<TestDatabase>) {
     watcher.expect_message(presence_json(&user, "offline")).await;
 }
 
+#[testkit::test]
 async fn typing_uses_the_format_of_each_dialect(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend, room) = (User::new(), User::new(), Uuid::new_v4());
@@ -188,6 +166,7 @@ async fn typing_uses_the_format_of_each_dialect(db: Arc<TestDatabase>) {
     assert_eq!(error["payload"]["code"], "NOT_FOUND");
 }
 
+#[testkit::test]
 async fn device_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -224,6 +203,7 @@ async fn device_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
     socket.expect_close(1009).await;
 }
 
+#[testkit::test]
 async fn a_device_socket_without_a_valid_token_gets_401(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -251,6 +231,7 @@ async fn a_device_socket_without_a_valid_token_gets_401(db: Arc<TestDatabase>) {
     assert_eq!((&welcome["user_id"], &welcome["device_id"]), (&json!(user.id), &json!("phone")));
 }
 
+#[testkit::test]
 async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) {
     let user = User::new();
     let headers = [("x-user-id", user.id.to_string()), ("x-device-id", "tv".to_owned())];
@@ -274,6 +255,7 @@ async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) 
     of_a.expect_close(4001).await;
 }
 
+#[testkit::test]
 async fn the_update_limit_is_shared_by_sockets_and_rest(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("4".into())).await;
     let user = User::new();
@@ -309,6 +291,7 @@ async fn the_update_limit_is_shared_by_sockets_and_rest(db: Arc<TestDatabase>) {
     skip_initial_messages(&mut one).await;
 }
 
+#[testkit::test]
 async fn tokens_expire_and_refresh_in_every_dialect(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -349,6 +332,7 @@ async fn next_context_sync(socket: &mut Socket) -> Value {
     frame["data"].take()
 }
 
+#[testkit::test]
 async fn a_context_reaches_other_devices_on_every_node(db: Arc<TestDatabase>) {
     let (here, there) = (db.start_server().await, db.start_server().await);
     let (user, room, notebook, persona) = (User::new(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
@@ -379,6 +363,7 @@ async fn a_context_reaches_other_devices_on_every_node(db: Arc<TestDatabase>) {
     assert!((jiff::Timestamp::now().as_millisecond() - at).abs() < 60_000);
 }
 
+#[testkit::test]
 async fn a_context_keeps_omitted_fields_and_ten_page_visits(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, room) = (User::new(), Uuid::new_v4());
@@ -416,6 +401,7 @@ async fn a_context_keeps_omitted_fields_and_ten_page_visits(db: Arc<TestDatabase
     assert!(row.get::<_, bool>(1));
 }
 
+#[testkit::test]
 async fn a_context_is_sent_to_no_other_user(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
@@ -439,6 +425,7 @@ async fn a_context_is_sent_to_no_other_user(db: Arc<TestDatabase>) {
     assert_eq!(db.query_row(version, &[&user.id]).await.get::<_, i64>(0), before, "no face was written");
 }
 
+#[testkit::test]
 async fn a_context_written_in_sql_reaches_sockets_as_well(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -461,6 +448,7 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(db: Arc<TestDatabase>)
     assert_eq!(next_context_sync(&mut phone).await["lastNavigationPath"], "/b");
 }
 
+#[testkit::test]
 async fn a_missed_context_is_resent(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -480,6 +468,7 @@ async fn a_missed_context_is_resent(db: Arc<TestDatabase>) {
     assert_eq!(next_context_sync(&mut phone).await["lastNavigationPath"], "/missed");
 }
 
+#[testkit::test]
 async fn a_context_socket_belongs_to_its_named_device(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend) = (User::new(), User::new());
@@ -504,6 +493,7 @@ async fn a_context_socket_belongs_to_its_named_device(db: Arc<TestDatabase>) {
     watcher.expect_message(presence_json(&user, "offline")).await;
 }
 
+#[testkit::test]
 async fn context_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut socket = context_socket(&node, &User::new(), "").await;
@@ -531,6 +521,7 @@ async fn context_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
     skip_initial_messages(&mut socket).await;
 }
 
+#[testkit::test]
 async fn context_updates_are_rate_limited(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("2".into())).await;
     let mut socket = context_socket(&node, &User::new(), "").await;
@@ -543,6 +534,7 @@ async fn context_updates_are_rate_limited(db: Arc<TestDatabase>) {
     skip_initial_messages(&mut socket).await;
 }
 
+#[testkit::test]
 async fn a_context_socket_without_a_valid_token_closes_with_4001(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -559,10 +551,11 @@ async fn a_context_socket_without_a_valid_token_closes_with_4001(db: Arc<TestDat
     let mut socket = open_socket(node.address, "/api/v1/context/ws", &[]).await.expect("it upgrades");
     socket.expect_close(4001).await;
     // A plain HTTP request gets a description.
-    let response = crate::client::send(node.request(reqwest::Method::GET, "/api/v1/context/ws")).await;
+    let response = testkit::client::send(node.request(reqwest::Method::GET, "/api/v1/context/ws")).await;
     response.expect_error(426, "UPGRADE_REQUIRED");
 }
 
+#[testkit::test]
 async fn the_second_port_serves_only_the_context_socket(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.ws_port = Some("0".into())).await;
     let address = node.context_address.expect("a second port");

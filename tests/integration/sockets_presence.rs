@@ -3,42 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, hidden_presence},
     harness::{TestDatabase, User, mint_token},
 };
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 /// Long enough for pending messages to arrive.
 const QUIET_PERIOD: Duration = Duration::from_millis(700);
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        the_first_frame_is_the_initial_state,
-        updates_have_their_exact_shape,
-        typing_messages_are_accepted,
-        more_users_can_be_followed_by_query_and_message,
-        visibility_changes_send_the_user_or_hide_it,
-        two_sockets_of_one_device_are_one_device,
-        a_user_is_online_until_the_last_device_disconnects,
-        a_reload_within_the_grace_period_sends_nothing,
-        a_closed_socket_is_offline_after_the_grace_period,
-        an_idle_user_is_away_until_the_next_activity,
-        a_status_set_on_a_socket_is_sent_back_to_the_user,
-        heartbeats_get_no_response,
-        an_expired_token_sends_an_error_and_closes_with_4401,
-        a_refreshed_token_keeps_the_socket_open,
-        a_token_of_another_user_is_rejected,
-        handshakes_without_a_valid_token_get_401,
-        invalid_messages_get_an_error_and_the_socket_stays_open,
-        a_frame_over_64_kib_closes_with_1009,
-        shutdown_closes_sockets_with_1001,
-    ]
-}
-
+#[testkit::test]
 async fn the_first_frame_is_the_initial_state(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, online, dnd) = (User::new(), User::new(), User::new());
@@ -53,7 +28,7 @@ async fn the_first_frame_is_the_initial_state(db: Arc<TestDatabase>) {
     let mut first = socket.next_message().await;
     let presences = first["data"]["presences"].as_array_mut().expect("a list");
     presences.sort_by_key(|presence| presence["availability"].to_string());
-    crate::client::assert_matches_pattern(
+    testkit::client::assert_matches_pattern(
         &first,
         &json!({"type": "initial_state", "data": {"presences": [
             {"user_id": dnd.id, "status": "online", "availability": "dnd", "last_seen": ANY_TIME},
@@ -62,6 +37,7 @@ async fn the_first_frame_is_the_initial_state(db: Arc<TestDatabase>) {
     );
 }
 
+#[testkit::test]
 async fn updates_have_their_exact_shape(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -81,6 +57,7 @@ async fn updates_have_their_exact_shape(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn typing_messages_are_accepted(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -96,6 +73,7 @@ async fn typing_messages_are_accepted(db: Arc<TestDatabase>) {
     );
 }
 
+#[testkit::test]
 async fn more_users_can_be_followed_by_query_and_message(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, open, also_open, hidden) = (User::new(), User::new(), User::new(), User::new());
@@ -127,6 +105,7 @@ async fn more_users_can_be_followed_by_query_and_message(db: Arc<TestDatabase>) 
     assert!(matches!(refused, Err(SocketError::Http(response)) if response.status() == 400));
 }
 
+#[testkit::test]
 async fn visibility_changes_send_the_user_or_hide_it(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -142,6 +121,7 @@ async fn visibility_changes_send_the_user_or_hide_it(db: Arc<TestDatabase>) {
     socket.expect_no_message(QUIET_PERIOD).await;
 }
 
+#[testkit::test]
 async fn two_sockets_of_one_device_are_one_device(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -162,6 +142,7 @@ async fn two_sockets_of_one_device_are_one_device(db: Arc<TestDatabase>) {
     watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
+#[testkit::test]
 async fn a_user_is_online_until_the_last_device_disconnects(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -181,6 +162,7 @@ async fn a_user_is_online_until_the_last_device_disconnects(db: Arc<TestDatabase
     watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
 }
 
+#[testkit::test]
 async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
@@ -197,6 +179,7 @@ async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
     watching.expect_no_message(Duration::from_secs(3)).await;
 }
 
+#[testkit::test]
 async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
@@ -226,6 +209,7 @@ async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>
     }
 }
 
+#[testkit::test]
 async fn an_idle_user_is_away_until_the_next_activity(db: Arc<TestDatabase>) {
     let node = db.start_server_with(|settings| settings.idle_after = Some("1s".into())).await;
     let (viewer, subject) = (User::new(), User::new());
@@ -247,6 +231,7 @@ async fn an_idle_user_is_away_until_the_next_activity(db: Arc<TestDatabase>) {
     watching.wait_until("back", |socket| socket.shows_online(subject.id)).await;
 }
 
+#[testkit::test]
 async fn a_status_set_on_a_socket_is_sent_back_to_the_user(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -269,6 +254,7 @@ async fn a_status_set_on_a_socket_is_sent_back_to_the_user(db: Arc<TestDatabase>
     watching.wait_until("offline at once", |socket| socket.shows_offline(subject.id)).await;
 }
 
+#[testkit::test]
 async fn heartbeats_get_no_response(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -280,6 +266,7 @@ async fn heartbeats_get_no_response(db: Arc<TestDatabase>) {
     socket.expect_no_message(QUIET_PERIOD).await;
 }
 
+#[testkit::test]
 async fn an_expired_token_sends_an_error_and_closes_with_4401(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -289,6 +276,7 @@ async fn an_expired_token_sends_an_error_and_closes_with_4401(db: Arc<TestDataba
     assert_eq!(codes.last(), Some(&&json!("TOKEN_EXPIRED")), "{before:?}");
 }
 
+#[testkit::test]
 async fn a_refreshed_token_keeps_the_socket_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, subject) = (User::new(), User::new());
@@ -301,6 +289,7 @@ async fn a_refreshed_token_keeps_the_socket_open(db: Arc<TestDatabase>) {
     socket.wait_until("an update", |socket| socket.shows_online(subject.id)).await;
 }
 
+#[testkit::test]
 async fn a_token_of_another_user_is_rejected(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, other) = (User::new(), User::new());
@@ -319,6 +308,7 @@ async fn a_token_of_another_user_is_rejected(db: Arc<TestDatabase>) {
     socket.expect_no_message(Duration::from_millis(200)).await;
 }
 
+#[testkit::test]
 async fn handshakes_without_a_valid_token_get_401(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -338,6 +328,7 @@ async fn handshakes_without_a_valid_token_get_401(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn invalid_messages_get_an_error_and_the_socket_stays_open(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -371,6 +362,7 @@ async fn invalid_messages_get_an_error_and_the_socket_stays_open(db: Arc<TestDat
     socket.wait_until("the socket works as before", |socket| socket.shows_online(user.id)).await;
 }
 
+#[testkit::test]
 async fn a_frame_over_64_kib_closes_with_1009(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, user) = (User::new(), User::new());
@@ -387,6 +379,7 @@ async fn a_frame_over_64_kib_closes_with_1009(db: Arc<TestDatabase>) {
     watching.wait_until("it went offline", |socket| socket.shows_offline(user.id)).await;
 }
 
+#[testkit::test]
 async fn shutdown_closes_sockets_with_1001(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let users: Vec<User> = (0..5).map(|_| User::new()).collect();

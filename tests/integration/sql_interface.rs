@@ -3,26 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{Socket, SocketEvent},
     harness::{TestDatabase, User, WAIT_TIMEOUT},
     phoenix::SerializerVersion,
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        a_user_is_disconnected_on_every_node_with_a_reason,
-        channel_sockets_of_a_disconnected_user_close_on_every_node,
-        a_shared_channel_socket_loses_only_the_disconnected_users_channels,
-        a_declared_table_rechecks_only_affected_users,
-        a_table_declaration_may_name_only_one_side,
-        views_list_users_devices_and_channels,
-        views_list_stale_bundles_and_pending_work,
-    ]
-}
+use tokio::time::Instant;
 
 /// Waits until the connection is closed, skipping messages.
 async fn wait_for_close(socket: &mut Socket) -> (u16, String) {
@@ -35,6 +21,7 @@ async fn wait_for_close(socket: &mut Socket) -> (u16, String) {
     }
 }
 
+#[testkit::test]
 async fn a_user_is_disconnected_on_every_node_with_a_reason(db: Arc<TestDatabase>) {
     let (here, there) = (db.start_server().await, db.start_server().await);
     let (user, friend) = (User::new(), User::new());
@@ -74,6 +61,7 @@ async fn a_user_is_disconnected_on_every_node_with_a_reason(db: Arc<TestDatabase
     assert_eq!(long.expect_err("is refused").code().expect("a code").code(), "22001");
 }
 
+#[testkit::test]
 async fn channel_sockets_of_a_disconnected_user_close_on_every_node(db: Arc<TestDatabase>) {
     let nodes = [db.start_server().await, db.start_server().await];
     let (user, other) = (User::new(), User::new());
@@ -120,6 +108,7 @@ async fn channel_sockets_of_a_disconnected_user_close_on_every_node(db: Arc<Test
     }
 }
 
+#[testkit::test]
 async fn a_shared_channel_socket_loses_only_the_disconnected_users_channels(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, other) = (User::new(), User::new());
@@ -154,6 +143,7 @@ const OWN_TABLE: &str = "
     create policy vendors on public.user_presence for select to authenticated using (face = 'public' and exists (
       select from public.clients c where c.planner_id = (select auth.uid()) and c.vendor_id = user_presence.user_id));";
 
+#[testkit::test]
 async fn a_declared_table_rechecks_only_affected_users(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (planner, vendor, other) = (User::new(), User::new(), User::new());
@@ -203,6 +193,7 @@ async fn a_declared_table_rechecks_only_affected_users(db: Arc<TestDatabase>) {
     assert_eq!(noted(before).await, [], "no row, no user");
 }
 
+#[testkit::test]
 async fn a_table_declaration_may_name_only_one_side(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -245,6 +236,7 @@ async fn query_as(db: &TestDatabase, user: Option<&User>, query: &str) -> Value 
     sql.query_one(&query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
+#[testkit::test]
 async fn views_list_users_devices_and_channels(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend, stranger) = (User::new(), User::new(), User::new());
@@ -291,6 +283,7 @@ async fn views_list_users_devices_and_channels(db: Arc<TestDatabase>) {
     db.wait_until("the channel is empty", "select count(*) = 0 from rollcall.channel_presence", &[]).await;
 }
 
+#[testkit::test]
 async fn views_list_stale_bundles_and_pending_work(db: Arc<TestDatabase>) {
     let (user, other) = (User::new(), User::new());
     db

@@ -4,24 +4,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::Socket,
     harness::{TestDatabase, TestServer, User},
     phoenix::SerializerVersion,
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        policies_and_grants_can_be_removed_and_restored,
-        tables_can_change_their_columns,
-        tables_can_be_dropped_and_restored,
-        grants_on_user_written_tables_apply_at_once,
-        revoking_a_grant_closes_private_channels,
-    ]
-}
+use uuid::Uuid;
 
 /// A viewer who follows a contact and a stranger.
 struct SchemaChangeTest {
@@ -119,6 +107,7 @@ async fn selected_presences(db: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2]) ->
     ids.map(|id| rows.iter().rev().find(|row| row.get::<_, Uuid>(0) == id).map(|row| row.get(1)))
 }
 
+#[testkit::test]
 async fn policies_and_grants_can_be_removed_and_restored(db: Arc<TestDatabase>) {
     let mut test = SchemaChangeTest::open(db).await;
     for statement in [
@@ -148,6 +137,7 @@ async fn policies_and_grants_can_be_removed_and_restored(db: Arc<TestDatabase>) 
     test.execute_and_check("grant usage on schema rollcall to authenticated").await;
 }
 
+#[testkit::test]
 async fn tables_can_change_their_columns(db: Arc<TestDatabase>) {
     let mut test = SchemaChangeTest::open(db).await;
     for statement in [
@@ -175,6 +165,7 @@ async fn tables_can_change_their_columns(db: Arc<TestDatabase>) {
     test.check_consistency("the routes").await;
 }
 
+#[testkit::test]
 async fn tables_can_be_dropped_and_restored(db: Arc<TestDatabase>) {
     let mut test = SchemaChangeTest::open(db).await;
     // The policy's function reads this table.
@@ -197,6 +188,7 @@ async fn tables_can_be_dropped_and_restored(db: Arc<TestDatabase>) {
     test.check_consistency("all is back").await;
 }
 
+#[testkit::test]
 async fn grants_on_user_written_tables_apply_at_once(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();
@@ -212,6 +204,7 @@ async fn grants_on_user_written_tables_apply_at_once(db: Arc<TestDatabase>) {
     contacts().await.expect_status(200);
 }
 
+#[testkit::test]
 async fn revoking_a_grant_closes_private_channels(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = User::new();

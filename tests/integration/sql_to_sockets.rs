@@ -3,32 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::Socket,
     harness::{TestDatabase, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        device_changes_reach_sockets,
-        choice_changes_reach_sockets,
-        setting_changes_reach_sockets,
-        contact_changes_reach_sockets,
-        block_changes_reach_sockets,
-        team_changes_reach_sockets,
-        visibility_list_changes_reach_sockets,
-        conversation_changes_reach_sockets,
-        manual_face_updates_reach_sockets,
-        policy_changes_reach_sockets,
-        a_custom_table_is_watched_once_a_policy_reads_it,
-        a_policy_that_reads_presence_is_checked_at_every_change,
-        a_user_erased_in_sql_is_hidden,
-        concurrent_changes_of_many_users_arrive,
-    ]
-}
+use uuid::Uuid;
 
 /// What a viewer must see of a user.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +76,7 @@ fn without_times(socket: &Socket, subject: Uuid) -> Option<Value> {
 const ADD_CONTACT: &str =
     "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $s, now())";
 
+#[testkit::test]
 async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -124,6 +104,7 @@ async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -149,6 +130,7 @@ async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn setting_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(&db, &[
         ("select", Hidden),
@@ -170,6 +152,7 @@ async fn setting_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn contact_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -188,6 +171,7 @@ async fn contact_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -206,6 +190,7 @@ async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn team_changes_reach_sockets(db: Arc<TestDatabase>) {
     const JOIN: &str = "insert into public.team_members (team_id, user_id)
         select id, unnest(array[$v, $s]::uuid[]) from public.teams where name = 'a'";
@@ -222,6 +207,7 @@ async fn team_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -241,6 +227,7 @@ async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (viewer, subject) = (User::new(), User::new());
@@ -264,6 +251,7 @@ async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
     socket.wait_until("not related", |socket| socket.hides(subject.id)).await;
 }
 
+#[testkit::test]
 async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
     run_script(&db, &[
         (ADD_CONTACT, ONLINE),
@@ -277,6 +265,7 @@ async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
     const DEFAULT_POLICY: &str =
         r#""a viewer sees the one face that is shown to them" on public.user_presence"#;
@@ -295,6 +284,7 @@ async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>) {
     run_script(&db, &[
         ("create table public.guests (viewer uuid, host uuid); grant select on public.guests to authenticated", Hidden),
@@ -317,6 +307,7 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>)
     .await;
 }
 
+#[testkit::test]
 async fn a_policy_that_reads_presence_is_checked_at_every_change(db: Arc<TestDatabase>) {
     run_script(&db, &[
         (ADD_CONTACT, ONLINE),
@@ -329,6 +320,7 @@ async fn a_policy_that_reads_presence_is_checked_at_every_change(db: Arc<TestDat
     .await;
 }
 
+#[testkit::test]
 async fn a_user_erased_in_sql_is_hidden(db: Arc<TestDatabase>) {
     run_script(
         &db,
@@ -350,6 +342,7 @@ async fn a_user_erased_in_sql_is_hidden(db: Arc<TestDatabase>) {
     .await;
 }
 
+#[testkit::test]
 async fn concurrent_changes_of_many_users_arrive(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let viewer = User::new();

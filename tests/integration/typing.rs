@@ -3,26 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::{ANY_TIME, Socket, assert_matches_pattern},
     harness::{TestDatabase, TestServer, User},
 };
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        typing_reaches_participants_and_expires_after_five_seconds,
-        typing_over_a_socket_matches_rest,
-        repeated_typing_extends_it_without_another_message,
-        non_participants_cannot_type_or_see_typing,
-        hidden_typing_is_not_sent,
-        a_block_ends_visible_typing,
-        typing_rows_written_in_sql_are_sent,
-    ]
-}
+use tokio::time::Instant;
+use uuid::Uuid;
 
 /// Two participants of a conversation who may see each other; the second one has a socket.
 struct TypingConversation {
@@ -64,6 +50,7 @@ impl TypingConversation {
     }
 }
 
+#[testkit::test]
 async fn typing_reaches_participants_and_expires_after_five_seconds(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
@@ -86,6 +73,7 @@ async fn typing_reaches_participants_and_expires_after_five_seconds(db: Arc<Test
     assert_eq!(node.get(&conversation.reader, &conversation.path()).await.expect_status(200), json!([]));
 }
 
+#[testkit::test]
 async fn typing_over_a_socket_matches_rest(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
@@ -109,6 +97,7 @@ async fn typing_over_a_socket_matches_rest(db: Arc<TestDatabase>) {
     assert_eq!(error["code"], "NOT_FOUND");
 }
 
+#[testkit::test]
 async fn repeated_typing_extends_it_without_another_message(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
@@ -124,6 +113,7 @@ async fn repeated_typing_extends_it_without_another_message(db: Arc<TestDatabase
     assert!(took > Duration::from_millis(4_500) && took < Duration::from_millis(5_500), "{took:?}");
 }
 
+#[testkit::test]
 async fn non_participants_cannot_type_or_see_typing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
@@ -149,6 +139,7 @@ async fn non_participants_cannot_type_or_see_typing(db: Arc<TestDatabase>) {
     assert_eq!(db.query_row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0), 0);
 }
 
+#[testkit::test]
 async fn hidden_typing_is_not_sent(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for hide in [
@@ -176,6 +167,7 @@ async fn hidden_typing_is_not_sent(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn a_block_ends_visible_typing(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;
@@ -199,6 +191,7 @@ async fn a_block_ends_visible_typing(db: Arc<TestDatabase>) {
     }
 }
 
+#[testkit::test]
 async fn typing_rows_written_in_sql_are_sent(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut conversation = TypingConversation::open(&db, &node).await;

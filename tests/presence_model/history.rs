@@ -7,14 +7,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-
-use crate::{
+use testkit::{
     client::send,
     harness::{TestDatabase, TestServer, service_user},
     presence_client_state::PresenceClientState,
-    simulated_client::{SimulatedClient, pause_ms},
 };
+use tokio::time::{Instant, sleep};
+
+use crate::simulated_client::{SimulatedClient, pause_ms};
 
 const CLIENTS: usize = 7;
 const ROUNDS: usize = 3;

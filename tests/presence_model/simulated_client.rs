@@ -9,6 +9,10 @@ use futures_util::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use testkit::{
+    harness::{WAIT_TIMEOUT, mint_token, unix_time_in},
+    presence_client_state::PresenceClientState,
+};
 use tokio::{
     net::TcpStream,
     sync::oneshot,
@@ -16,11 +20,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
-
-use crate::{
-    harness::{WAIT_TIMEOUT, mint_token, unix_time_in},
-    presence_client_state::PresenceClientState,
-};
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use testkit::phoenix::Frame;
 use uuid::Uuid;
-
-use crate::phoenix::Frame;
 
 /// One-to-one mapping between recorded values and values of this run.
 #[derive(Default)]

@@ -3,11 +3,9 @@
 //! A deviation rewrites the expected frames. The result is compared as strictly as any other frame.
 
 use serde_json::{Value, json};
+use testkit::phoenix::{Frame, SerializerVersion};
 
-use crate::{
-    phoenix::{Frame, SerializerVersion},
-    recording::{Event, Kind, Recording, version_in},
-};
+use crate::recording::{Event, Kind, Recording, version_in};
 
 struct Deviation {
     scenario: &'static str,

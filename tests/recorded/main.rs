@@ -1,20 +1,8 @@
 //! Replays sessions recorded from Supabase Realtime against Rollcall. Clients must receive the recorded frames, except
 //! for the listed [`deviations`].
 //!
-//! Run some with `cargo test --test recorded -- <part of a scenario's name>`.
-
-#[path = "../integration/client.rs"]
-#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod client;
-#[path = "../integration/cluster.rs"]
-#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod cluster;
-#[path = "../integration/harness.rs"]
-#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod harness;
-#[path = "../integration/phoenix.rs"]
-#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-mod phoenix;
+//! Each recording is a test, so the tests are not functions. Run some with
+//! `cargo test --test recorded -- <part of a scenario's name>`.
 
 mod compare;
 mod deviations;
@@ -28,7 +16,9 @@ use futures_util::FutureExt;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::{cluster::Cluster, harness::TestDatabase, recording::Recording};
+use testkit::{cluster::Cluster, harness::TestDatabase};
+
+use crate::recording::Recording;
 
 /// Concurrent replays. They mostly wait.
 const CONCURRENT_REPLAYS: usize = 6;
@@ -39,8 +29,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(CONCURRENT_REPLAYS);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    rustls::crypto::ring::default_provider().install_default().expect("the first provider");
-    let cluster = (!arguments.list).then(|| Arc::new(runtime.block_on(Cluster::start())));
+    let cluster = (!arguments.list).then(|| runtime.block_on(Cluster::shared()));
 
     let mut trials = vec![Trial::test("every_deviation_is_of_a_recording", || {
         deviations::check(&Recording::all()).map_err(Failed::from)
@@ -61,11 +50,7 @@ fn main() -> ExitCode {
             None => trial,
         });
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Some(cluster) = cluster {
-        runtime.block_on(cluster.stop());
-    }
-    conclusion.exit_code()
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 async fn run(cluster: Arc<Cluster>, recording: Recording) -> Result<(), Failed> {

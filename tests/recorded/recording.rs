@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-
-use crate::phoenix::{Frame, SerializerVersion};
+use testkit::phoenix::{Frame, SerializerVersion};
 
 /// Directory of the recordings.
 pub fn directory() -> PathBuf {
@@ -249,7 +248,7 @@ fn frame_from_text(version: SerializerVersion, text: &str) -> Frame {
 
 fn frame_from_bytes(bytes: &[u8]) -> Frame {
     let payload = |payload: &[u8]| Value::from(String::from_utf8_lossy(payload));
-    if bytes.first() == Some(&crate::phoenix::USER_BROADCAST) && !bytes.ends_with(b"{not json") {
+    if bytes.first() == Some(&testkit::phoenix::USER_BROADCAST) && !bytes.ends_with(b"{not json") {
         return Frame::from_bytes(bytes);
     }
     // Clients cannot decode this frame; deviations match it by its text.

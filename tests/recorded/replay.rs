@@ -17,6 +17,11 @@ use parking_lot::Mutex;
 use reqwest::Method;
 use rollcall::config::Settings;
 use serde_json::{Map, Value, json};
+use testkit::{
+    client::{HttpResponse, send},
+    harness::{TestDatabase, TestServer},
+    phoenix::{Frame, SerializerVersion},
+};
 use tokio::{
     net::TcpStream,
     sync::Notify,
@@ -40,10 +45,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    client::{HttpResponse, send},
     compare::Bindings,
-    harness::{TestDatabase, TestServer},
-    phoenix::{Frame, SerializerVersion},
     recording::{Event, Kind, Recording, version_in},
     tokens::Tokens,
 };

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rollcall::auth::token;
 use serde_json::{Value, json};
-
-use crate::harness::{SECRET, unix_time_in};
+use testkit::harness::{SECRET, unix_time_in};
 
 /// Signs tokens with an invalid signature.
 const WRONG_SECRET: &str = "a-new-secret-that-has-at-least-32-characters-long";

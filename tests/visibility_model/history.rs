@@ -10,14 +10,16 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
+use testkit::{
+    client::{Socket, SocketEvent as Said},
+    harness::{TestDatabase, TestServer, User},
+};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, error::SqlState};
 use uuid::Uuid;
 
-use crate::{
-    client::{Socket, SocketEvent as Said},
-    harness::{TestDatabase, TestServer, User},
-    oracle::{self, LogEntry, ReceivedStates, Rule, ShownState, is_hidden, state_of_frame, state_of_row},
+use crate::oracle::{
+    self, LogEntry, ReceivedStates, Rule, ShownState, is_hidden, state_of_frame, state_of_row,
 };
 
 /// Users per history, and how many of them have a socket.
@@ -30,6 +32,7 @@ const MAX_CONCURRENT_STEPS: usize = 4;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Counters of a history.
+#[derive(Debug)]
 pub struct HistoryStats {
     pub frames: usize,
     pub steps: usize,

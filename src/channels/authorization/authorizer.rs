@@ -10,19 +10,13 @@ use tokio::{
 
 use super::{
     AuthorizationError, ReadRights, WriteRights,
-    cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId, RightsUpdates},
+    cache::{AuthorizationCache, CacheKey, CachedWriteRights, EntryId},
+    subscriber::{RightsSubscriber, RightsUpdates},
 };
 use crate::{channels::ChannelPrincipal, model::Topic, telemetry::metric};
 
 /// Maximum time of a request, including its wait in the queue.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Notified when the read rights of a channel change. Called by the worker task, so it must not block.
-pub trait RightsSubscriber: Send + Sync + 'static {
-    /// The new read rights, sent only when they differ from the last known. An error means that nothing may
-    /// be read.
-    fn on_rights_changed(&self, rights: Result<ReadRights, AuthorizationError>);
-}
 
 pub(super) struct Shared {
     pub cache: Mutex<AuthorizationCache>,

@@ -16,7 +16,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 pub(super) use self::entry::{CacheKey, CachedWriteRights};
 use self::entry::{Entry, RequestState, Subscription};
-use super::{AuthorizationError, ReadRights, RightsSubscriber, WriteRights};
+use super::{
+    AuthorizationError, ReadRights, WriteRights,
+    subscriber::{ReadResult, RightsSubscriber, RightsUpdates, WriteResult},
+};
 use crate::pg::queries::rights::ProbeResult;
 
 /// Maximum entries without a subscription, kept for rejoins and REST requests.
@@ -36,11 +39,6 @@ pub(super) struct EntryId {
     index: u32,
     generation: u32,
 }
-
-pub(super) type ReadResult = Result<ReadRights, AuthorizationError>;
-pub(super) type WriteResult = Result<WriteRights, AuthorizationError>;
-/// Subscribers to notify after the lock is released, with their new rights.
-pub(super) type RightsUpdates = Vec<(Arc<dyn RightsSubscriber>, ReadResult)>;
 
 /// A check to run in the database.
 #[derive(Debug, Clone)]

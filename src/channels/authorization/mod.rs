@@ -16,9 +16,11 @@ mod cache;
 mod error;
 mod policy_poller;
 mod rights;
+mod subscriber;
 mod worker;
 
-pub use authorizer::{Authorizer, RightsSubscriber, RightsSubscription};
+pub use authorizer::{Authorizer, RightsSubscription};
 pub use error::AuthorizationError;
 pub use rights::{ReadRights, WriteRights};
+pub use subscriber::RightsSubscriber;
 pub use worker::{AuthorizationNotifications, AuthorizationWorker, authorizer};

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{params::EventType, payload::RowError, registry::RegistrySnapshot, row_change::RowChange};
+use super::{payload::RowError, registry::RegistrySnapshot};
 use crate::{
     channels::ChannelPrincipal,
-    pg::{queries::postgres_changes::TableAccess, replication::Relation},
+    pg::{
+        queries::postgres_changes::TableAccess,
+        replication::{Operation, Relation, RowChange},
+    },
 };
 
 /// How to decide whether a principal may see a row.
@@ -73,7 +76,7 @@ impl<'a> PrincipalAccess<'a> {
 
     /// Returns how to decide whether the principal may see the change.
     pub fn requirement(&self, change: &RowChange) -> Result<RlsRequirement, RowError> {
-        let rule = if change.operation == EventType::Delete { &self.delete } else { &self.insert_or_update };
+        let rule = if change.operation == Operation::Delete { &self.delete } else { &self.insert_or_update };
         match rule {
             Rule::Error(error) => Err(*error),
             Rule::Fixed(requirement) => Ok(*requirement),

@@ -12,25 +12,30 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     select,
-    sync::{Notify, mpsc, watch},
+    sync::mpsc,
     time::{interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    pipeline::{ChangePipeline, DeliverySink},
+    delivery::DeliverySink,
+    pipeline::ChangePipeline,
     reader::{self, FlushPosition, ReadError, StreamItem},
-    registry::SubscriptionRegistry,
-    rls_executor::RlsExecutor,
-    row_change::RowChange,
+    rls::{
+        executor::RlsExecutor,
+        slow_queue::{SlowQueueWorker, slow_queue},
+    },
     slot::{self, SlotLease},
-    slow_queue::{SlowQueueWorker, slow_queue},
-    subscribe::ParamsValidator,
+    state::{Shared, StreamState},
+    system_messages,
 };
 use crate::{
     backoff::Backoff,
     lifecycle::ErrorChain,
-    pg::{Database, PgError, replication::ReplicationError},
+    pg::{
+        PgError,
+        replication::{ReplicationError, RowChange},
+    },
     telemetry::metric,
 };
 
@@ -47,53 +52,8 @@ const MAX_BATCH: usize = 1_000;
 const MAX_ATTEMPTS: u32 = 5;
 /// Delay between attempts to start the stream: doubles up to the maximum, with jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// Sent to subscribers after a gap.
-const MISSED_MESSAGE: &str =
-    "Changes may have been missed because the change stream was interrupted. Fetch the rows again.";
-/// Sent to subscribers before changes that they may already have received.
-const DUPLICATES_MESSAGE: &str = "The change stream was interrupted. Some changes may be delivered twice.";
 /// Interval at which the publication and the number of subscriptions are checked.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Settings of the stream of changes.
-#[derive(Debug, Clone)]
-pub struct PostgresChangesSettings {
-    /// Base name of the persistent slots, one for each node (`name`, `name_2`, …), which survive a restart of
-    /// PostgreSQL. `None`: a temporary slot for each stream.
-    pub slot_name: Option<String>,
-    /// Time between the end of the last subscription and the end of the stream.
-    pub idle_timeout: Duration,
-    /// Maximum bytes of WAL that PostgreSQL retains for this node. Above it, the stream skips to the current
-    /// position, and subscribers get an error.
-    pub max_lag_bytes: u64,
-}
-
-impl Default for PostgresChangesSettings {
-    fn default() -> Self {
-        Self { slot_name: None, idle_timeout: Duration::from_secs(600), max_lag_bytes: 1 << 30 }
-    }
-}
-
-/// State of the stream of changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StreamState {
-    /// There are no subscriptions, or the stream is about to start.
-    Stopped,
-    /// The stream runs, and changes are delivered.
-    Streaming,
-    /// The stream could not be started; holds the reason.
-    Failed(String),
-}
-
-/// State shared by the engine and the subscriptions.
-pub(super) struct Shared {
-    pub database: Database,
-    pub registry: SubscriptionRegistry,
-    pub validator: ParamsValidator,
-    pub start_requested: Notify,
-    pub stream_state: watch::Sender<StreamState>,
-    pub settings: PostgresChangesSettings,
-}
 
 /// Runs the stream of changes; [`run`](Self::run) is its task.
 pub struct Engine {
@@ -187,7 +147,7 @@ async fn run_stream(
         Ok(started) => started,
         Err(error) => {
             if error.is_lost_slot() {
-                shared.registry.on_stream_interrupted(MISSED_MESSAGE);
+                shared.registry.on_stream_interrupted(system_messages::STREAM_INTERRUPTED);
                 lease.release(connector).await;
             }
             return Err(StreamError::Start(error));
@@ -232,7 +192,7 @@ async fn run_stream(
     lease.advance(flush_position.lsn());
     let Some(error) = error_or_end else {
         lease.release(connector).await;
-        shared.registry.on_stream_interrupted("The change stream was stopped because it was not used.");
+        shared.registry.on_stream_interrupted(system_messages::STREAM_STOPPED);
         return Ok(());
     };
     let is_behind = matches!(&error, StreamError::Read(ReadError::LagExceeded { .. }));
@@ -241,11 +201,11 @@ async fn run_stream(
         tracing::error!(error = %ErrorChain(&error), "change stream lags too far behind; skipping to the current position");
     }
     if is_behind || is_lost || !lease.is_resumable() {
-        shared.registry.on_stream_interrupted(MISSED_MESSAGE);
+        shared.registry.on_stream_interrupted(system_messages::STREAM_INTERRUPTED);
         lease.release(connector).await;
     } else if mid_transaction {
         // The slot resumes at the beginning of the transaction, so its delivered part is sent again.
-        shared.registry.on_stream_interrupted(DUPLICATES_MESSAGE);
+        shared.registry.on_stream_interrupted(system_messages::DUPLICATES_POSSIBLE);
     }
     Err(error)
 }
@@ -302,9 +262,7 @@ impl DeliveryLoop<'_> {
                     if self.can_resume && matches!(error, PgError::Unavailable(_)) {
                         return Err(StreamError::Deliver(error));
                     }
-                    shared.registry.on_changes_skipped(
-                        "Changes may have been missed because the database did not respond. Fetch the rows again.",
-                    );
+                    shared.registry.on_changes_skipped(system_messages::DATABASE_UNAVAILABLE);
                 }
                 metrics::histogram!(metric::POSTGRES_CHANGES_BATCH_SIZE).record(batch.len() as f64);
             }

@@ -10,12 +10,12 @@ use tokio_postgres::Client;
 
 use super::{
     access::{PrincipalAccess, RlsRequirement},
+    delivery::ChangeEvent,
     payload::{self, ColumnMask},
-    pipeline::ChangeEvent,
     registry::SubscriptionGroup,
-    rls_check::RlsResults,
-    row_change::{RenderedRow, RowChange},
-    slow_queue::DeferredDelivery,
+    rendered_row::RenderedRow,
+    rls::{check::RlsResults, slow_queue::DeferredDelivery},
+    system_messages,
     table_batch::TableBatch,
     types::TypeCache,
 };
@@ -25,8 +25,9 @@ use crate::{
     pg::{
         PgError,
         queries::postgres_changes::{self, TableAccess},
-        replication::Cell,
+        replication::{Cell, RowChange},
     },
+    protocol::phoenix::TopicMessage,
 };
 
 /// JSON of values that only PostgreSQL can render, by type OID and text.
@@ -146,7 +147,10 @@ impl FanOut<'_> {
                     let key = (table_index, member.principal);
                     if let Some(visibility) = self.rls.visibility.get(&key) {
                         if let Some(error) = &visibility.error {
-                            member.channel.send_error_throttled(&rls_error_message(change, error));
+                            member.channel.send_error_throttled(&system_messages::policy_error(
+                                &access.access.qualified_name,
+                                error,
+                            ));
                         }
                         if !visibility.visible[row] {
                             continue;
@@ -189,30 +193,13 @@ struct MatchedChange<'a, 'b> {
 impl MatchedChange<'_, '_> {
     fn change_event(&self, data: &Arc<str>, recipients: Vec<ConnId>) -> ChangeEvent {
         let topic = Arc::clone(&self.group.spec.topic);
-        if self.group.spec.is_legacy {
-            ChangeEvent {
-                topic,
-                event: self.change.operation.as_str(),
-                payload: (&**data).into(),
-                recipients,
-            }
+        let (event, payload) = if self.group.spec.is_legacy {
+            (self.change.operation.as_str(), (&**data).into())
         } else {
-            ChangeEvent {
-                topic,
-                event: "postgres_changes",
-                payload: payload::event_payload(data, self.binding_ids).into(),
-                recipients,
-            }
-        }
+            ("postgres_changes", payload::event_payload(data, self.binding_ids).into())
+        };
+        ChangeEvent { message: TopicMessage { topic, event: event.into(), payload }, recipients }
     }
-}
-
-fn rls_error_message(change: &RowChange, error: &str) -> String {
-    let relation = &change.relation;
-    format!(
-        "Changes of {}.{} are not delivered to you because a row-level security policy raised an error: {error}",
-        relation.schema, relation.table
-    )
 }
 
 /// A payload by role access and selected columns, with its column mask.

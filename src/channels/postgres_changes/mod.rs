@@ -3,43 +3,46 @@
 //! A change passes through these modules, in this order:
 //! 1. [`crate::pg::replication`] streams the WAL. `reader` buffers the changes, bounded by bytes; `engine` runs the
 //!    stream while there are subscriptions.
-//! 2. `pipeline` processes the buffered changes as one batch. `table_batch` groups them by table, `filter_evaluator`
-//!    evaluates each [`filter`], `access` and `rls_check` decide which rows each principal may see (`rls_executor`
-//!    runs the queries, `slow_queue` the slow ones), and `fan_out` builds the events from [`row_change`], [`render`]
-//!    and [`payload`].
+//! 2. `pipeline` processes the buffered changes as one batch. `table_batch` groups them by table, `toast` fetches the
+//!    values that the WAL omits, [`filter`] evaluates the filters, `access` and `rls` decide which rows each principal
+//!    may see, and `fan_out` builds the events from [`rendered_row`] and [`payload`].
 //! 3. A [`DeliverySink`] delivers the events to the connections.
 //!
-//! [`params`] parses what a client requests, `subscribe` validates it, and `registry` holds the subscriptions. To
+//! [`params`] parses what a client requests, `validator` checks it in the database, and `registry` holds the subscriptions. To
 //! subscribe, call [`PostgresChanges::prepare`], then [`PreparedSubscription::activate`] with the reply to the join.
 //! Dropping the [`Subscription`] ends it.
 //!
 //! Two guarantees: a subscriber receives what `select` returns for it after the commit, or would have returned if the
-//! row has changed again (`rls_query`). And no gap is silent: after an interruption, confirmed subscribers get an
+//! row has changed again (`rls::query`). And no gap is silent: after an interruption, confirmed subscribers get an
 //! error before they are confirmed again.
 
 mod access;
+mod delivery;
 mod engine;
 mod fan_out;
 pub mod filter;
-mod filter_evaluator;
+mod inspect;
 pub mod params;
 pub mod payload;
 mod pipeline;
 mod reader;
 mod registry;
 pub mod render;
-mod rls_check;
-mod rls_executor;
-mod rls_query;
-pub mod row_change;
+pub mod rendered_row;
+mod rls;
 mod slot;
-mod slow_queue;
+mod state;
 mod subscribe;
+mod system_messages;
 mod table_batch;
+mod toast;
 pub mod types;
+mod validator;
 
-pub use engine::{Engine, PostgresChangesSettings, StreamState};
+pub use delivery::{ChangeEvent, DeliverySink};
+pub use engine::Engine;
 pub use params::{ParamsError, RequestedBinding, SubscriptionParams, echo_bindings};
-pub use pipeline::{ChangeEvent, DeliverySink};
 pub use registry::{SUBSCRIBED_MESSAGE, SystemMessageSink};
-pub use subscribe::{PostgresChanges, PreparedSubscription, SubscribeError, Subscription};
+pub use state::{PostgresChangesSettings, StreamState};
+pub use subscribe::{PostgresChanges, PreparedSubscription, Subscription};
+pub use validator::SubscribeError;

@@ -3,44 +3,44 @@
 use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use super::filter::{Filter, FilterError};
+use super::{
+    filter::{Filter, FilterError},
+    inspect::{inspect_string, inspect_value},
+};
+use crate::pg::replication::Operation;
 
 /// IDs have 27 bits, as in Supabase Realtime; clients store them as signed 32-bit integers.
 const ID_BITS: u32 = 27;
 
-/// Event type of a subscription or of a change.
+/// The operations that a subscription requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventType {
+pub enum EventFilter {
     /// `*`, or any text that is not an operation.
     All,
-    Insert,
-    Update,
-    Delete,
+    Only(Operation),
 }
 
-impl EventType {
-    /// The event type's name on the wire.
+impl EventFilter {
+    /// The name in errors: `*`, or that of the operation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::All => "*",
-            Self::Insert => "INSERT",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
+            Self::Only(operation) => operation.as_str(),
         }
     }
 
-    /// Whether a subscription to this event type includes an operation, which is never [`Self::All`].
+    /// Whether the subscription includes an operation.
     #[must_use]
-    pub fn includes(self, operation: Self) -> bool {
-        self == Self::All || self == operation
+    pub fn includes(self, operation: Operation) -> bool {
+        self == Self::All || self == Self::Only(operation)
     }
 
     fn parse(value: Option<&Value>) -> Self {
         match value.and_then(Value::as_str).map(str::to_ascii_uppercase).as_deref() {
-            Some("INSERT") => Self::Insert,
-            Some("UPDATE") => Self::Update,
-            Some("DELETE") => Self::Delete,
+            Some("INSERT") => Self::Only(Operation::Insert),
+            Some("UPDATE") => Self::Only(Operation::Update),
+            Some("DELETE") => Self::Only(Operation::Delete),
             _ => Self::All,
         }
     }
@@ -49,7 +49,7 @@ impl EventType {
 /// The parsed parameters of one `postgres_changes` entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubscriptionParams {
-    pub event: EventType,
+    pub event: EventFilter,
     /// Schema name, or `*`.
     pub schema: Box<str>,
     /// Table name, or `*`.
@@ -193,7 +193,7 @@ fn parse_params(members: &Map<String, Value>) -> Result<SubscriptionParams, Para
         Some(_) => return Err(ParamsError::Select),
     };
     let params = SubscriptionParams {
-        event: EventType::parse(members.get("event")),
+        event: EventFilter::parse(members.get("event")),
         schema: schema.into(),
         table: table.into(),
         filters,
@@ -203,30 +203,6 @@ fn parse_params(members: &Map<String, Value>) -> Result<SubscriptionParams, Para
         return Err(ParamsError::SelectWithWildcard);
     }
     Ok(params)
-}
-
-/// Formats a text as Elixir's `inspect` does, which Supabase Realtime uses in errors.
-pub(super) fn inspect_string(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// Formats a value as Elixir's `inspect` does, which Supabase Realtime uses in errors.
-fn inspect_value(value: &Value) -> String {
-    match value {
-        Value::Null => "nil".to_owned(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => inspect_string(text),
-        Value::Array(values) => {
-            format!("[{}]", values.iter().map(inspect_value).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(members) => {
-            let members: Vec<_> = members
-                .iter()
-                .map(|(key, value)| format!("{} => {}", inspect_string(key), inspect_value(value)))
-                .collect();
-            format!("%{{{}}}", members.join(", "))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -279,10 +255,10 @@ mod tests {
         ] {
             let params = parse(entry).params.unwrap();
             assert_eq!((&*params.schema, &*params.table), (schema, table), "{entry}");
-            assert!(params.filters.is_empty() && params.event == EventType::All);
+            assert!(params.filters.is_empty() && params.event == EventFilter::All);
         }
         let params = parse(r#"{"schema":"s","table":"t_x","event":"update"}"#).params.unwrap();
-        assert!(params.event.includes(EventType::Update) && !params.event.includes(EventType::Delete));
+        assert!(params.event.includes(Operation::Update) && !params.event.includes(Operation::Delete));
         assert!(params.includes_table("s", "t_x") && !params.includes_table("s", "tax"));
     }
 

@@ -1,14 +1,12 @@
 //! Builds the payload of a change in the format of Supabase Realtime.
 
-use super::{
-    params::EventType,
-    render,
-    row_change::{RenderedRow, RowChange},
-    types::TypeCache,
-};
+use jiff::Timestamp;
+
+use super::{render, rendered_row::RenderedRow, types::TypeCache};
+use crate::pg::replication::{Operation, RowChange};
 
 /// Maximum size of a change in bytes. Above it, only small values are sent.
-const MAX_CHANGE_BYTES: usize = 1_048_576;
+pub const MAX_CHANGE_BYTES: usize = 1_048_576;
 /// Maximum size of a small value in bytes of JSON.
 const MAX_SMALL_VALUE_BYTES: usize = 64;
 
@@ -50,7 +48,7 @@ pub fn change_data(
     mask: &ColumnMask,
 ) -> String {
     let is_large = change.size_bytes() > MAX_CHANGE_BYTES;
-    let fits = |json: &str| !is_large || (json.len() <= MAX_SMALL_VALUE_BYTES && json != "null");
+    let fits = |json: &str| !is_large || json.len() <= MAX_SMALL_VALUE_BYTES;
     let row = |values: &[Option<Box<str>>], visible: &[bool], out: &mut String| {
         let members = change.relation.columns.iter().zip(values).zip(visible);
         let members = members.filter(|(_, visible)| **visible).filter_map(|((column, json), _)| {
@@ -59,7 +57,7 @@ pub fn change_data(
         render::append_object(members.collect(), out);
     };
     let mut out = begin_data(change);
-    if change.operation != EventType::Delete {
+    if change.operation != Operation::Delete {
         out.push_str(",\"record\":");
         row(&rendered.new, &mask.visible, &mut out);
     }
@@ -74,10 +72,10 @@ pub fn change_data(
     }
     out.push(']');
     append_metadata(change, is_large.then_some("Error 413: Payload Too Large"), &mut out);
-    if change.operation != EventType::Insert {
+    if change.operation != Operation::Insert {
         out.push_str(",\"old_record\":");
         let visible =
-            if change.operation == EventType::Delete { &mask.visible_if_deleted } else { &mask.visible };
+            if change.operation == Operation::Delete { &mask.visible_if_deleted } else { &mask.visible };
         row(&rendered.old, visible, &mut out);
     }
     out.push('}');
@@ -88,12 +86,12 @@ pub fn change_data(
 #[must_use]
 pub fn error_data(change: &RowChange, error: RowError) -> String {
     let mut out = begin_data(change);
-    if change.operation != EventType::Delete {
+    if change.operation != Operation::Delete {
         out.push_str(",\"record\":{}");
     }
     out.push_str(",\"columns\":[]");
     append_metadata(change, Some(error.as_str()), &mut out);
-    if change.operation != EventType::Insert {
+    if change.operation != Operation::Insert {
         out.push_str(",\"old_record\":{}");
     }
     out.push('}');
@@ -130,5 +128,22 @@ fn append_metadata(change: &RowChange, error: Option<&str>, out: &mut String) {
     out.push_str(",\"schema\":");
     render::append_string(&change.relation.schema, out);
     out.push_str(",\"commit_timestamp\":");
-    render::append_string(&change.committed_at, out);
+    render::append_string(&format_commit_time(change.transaction.committed_at_us), out);
+}
+
+/// Formats a commit time: UTC with milliseconds. The argument is in microseconds since 1970.
+fn format_commit_time(microseconds: i64) -> String {
+    let time = Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::MIN);
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commit_time_is_utc_with_milliseconds() {
+        assert_eq!(format_commit_time(1_700_000_000_123_999), "2023-11-14T22:13:20.123Z");
+        assert_eq!(format_commit_time(1_700_000_000_000_000), "2023-11-14T22:13:20.000Z");
+    }
 }

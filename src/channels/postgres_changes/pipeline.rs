@@ -2,8 +2,8 @@
 //!
 //! The number of queries depends on the tables, roles and principals of the batch, not on the number of subscribers:
 //! 1. wait until the batch's transactions are visible, and load the access of the subscribers' roles to its tables;
-//! 2. fetch the TOASTed columns that the WAL omits, and evaluate filters (`filter_evaluator`);
-//! 3. check row-level security (`rls_check`) once per principal and table, for all rows that match the principal's
+//! 2. fetch the TOASTed columns that the WAL omits, and evaluate filters (`filter::evaluator`);
+//! 3. check row-level security (`rls`) once per principal and table, for all rows that match the principal's
 //!    filters. Policies that only compare the row's owner with the principal are evaluated in memory (`access`);
 //! 4. render each row once, build each payload once, and deliver the events (`fan_out`).
 
@@ -20,57 +20,20 @@ use tokio_postgres::Client;
 
 use super::{
     access::{by_principal, principal_ids},
+    delivery::DeliverySink,
     fan_out::{FanOut, render_in_database},
-    filter_evaluator::FilterEvaluator,
+    filter::evaluator::FilterEvaluator,
     registry::RegistrySnapshot,
-    rls_check::check_rows,
-    rls_executor::RlsExecutor,
-    row_change::RowChange,
-    slow_queue::SlowQueue,
-    table_batch::{TableBatch, fetch_toasted_columns, group_by_table},
+    rls::{check::check_rows, executor::RlsExecutor, slow_queue::SlowQueue},
+    table_batch::{TableBatch, group_by_table},
+    toast::fetch_toasted_columns,
     types::TypeCache,
 };
-use crate::{
-    hub::{ConnId, Delivery, Encodable, Hub},
-    pg::{
-        Connector, PgError,
-        queries::postgres_changes::{self, TableAccess},
-    },
-    protocol::phoenix::TopicMessage,
+use crate::pg::{
+    Connector, PgError,
+    queries::postgres_changes::{self, TableAccess},
+    replication::RowChange,
 };
-
-/// An event for subscribers of one topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangeEvent {
-    /// Topic name without the prefix `realtime:`.
-    pub topic: Arc<str>,
-    /// `postgres_changes`, or the operation's name for legacy subscriptions.
-    pub event: &'static str,
-    /// The payload as JSON text.
-    pub payload: Box<str>,
-    pub recipients: Vec<ConnId>,
-}
-
-/// Delivers events to connections.
-pub trait DeliverySink: Send + Sync + 'static {
-    /// Delivers the events in order; waits while the hub's queues are full.
-    fn deliver(&self, events: Vec<ChangeEvent>) -> BoxFuture<'_, ()>;
-}
-
-impl DeliverySink for Hub {
-    fn deliver(&self, events: Vec<ChangeEvent>) -> BoxFuture<'_, ()> {
-        let delivery = |ChangeEvent { topic, event, payload, recipients }| {
-            let message = Encodable::new(TopicMessage { topic, event: event.into(), payload });
-            Delivery { key: None, message, to: recipients }
-        };
-        let deliveries: Vec<_> = events.into_iter().map(delivery).collect();
-        async move {
-            // This fails only if the hub has stopped; then the connections are closed too.
-            let _ = self.fan_out(deliveries).await;
-        }
-        .boxed()
-    }
-}
 
 /// Processes batches of changes.
 pub struct ChangePipeline {
@@ -177,7 +140,7 @@ impl ChangePipeline {
     ) -> Result<HashMap<(u32, String), TableAccess>, PgError> {
         let changes =
             || tables.iter().flat_map(|table| table.change_indexes.iter().map(|index| &batch[*index]));
-        let xids: HashSet<i64> = changes().map(|change| i64::from(change.xid)).collect();
+        let xids: HashSet<i64> = changes().map(|change| i64::from(change.transaction.xid)).collect();
         let xids: Vec<i64> = xids.into_iter().collect();
         let oids: HashSet<u32> = changes().map(|change| change.relation.oid).collect();
         let oids: Vec<u32> = oids.into_iter().collect();

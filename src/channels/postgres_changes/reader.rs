@@ -15,9 +15,8 @@ use tokio::{
     time::sleep,
 };
 
-use super::row_change::{RowChange, format_commit_time};
 use crate::{
-    pg::replication::{Lsn, ReplicationError, ReplicationStream, StreamEvent},
+    pg::replication::{Lsn, ReplicationError, ReplicationStream, RowChange, StreamEvent},
     telemetry::metric,
 };
 
@@ -88,7 +87,6 @@ pub async fn read_stream(
     max_lag_bytes: u64,
 ) -> ReadError {
     let buffer = Arc::new(Semaphore::new(MAX_BUFFERED_KIB));
-    let (mut xid, mut committed_at) = (0, format_commit_time(0));
     let (mut sent_position, mut mid_transaction) = (flush_position.lsn(), false);
     loop {
         let event = match stream.next_event().await {
@@ -105,9 +103,8 @@ pub async fn read_stream(
         }
         let sending = async {
             let item = match event {
-                StreamEvent::Begin { xid: id, committed_at_us } => {
+                StreamEvent::Begin => {
                     mid_transaction = true;
-                    (xid, committed_at) = (id, format_commit_time(committed_at_us));
                     return Some(());
                 }
                 StreamEvent::Commit { end } | StreamEvent::Idle { end } => {
@@ -115,7 +112,6 @@ pub async fn read_stream(
                     StreamItem::Position(end)
                 }
                 StreamEvent::Change(change) => {
-                    let change = RowChange::new(change, Arc::clone(&committed_at), xid);
                     let kib = (change.size_bytes() / 1024 + 1).min(MAX_BUFFERED_KIB);
                     let permit =
                         buffer.clone().acquire_many_owned(u32::try_from(kib).unwrap_or(1)).await.ok()?;

@@ -128,6 +128,19 @@ struct Inner {
     empty_since: Option<Instant>,
 }
 
+impl Inner {
+    /// Removes a channel and deactivates it, because an older snapshot or the slow queue may still refer to it.
+    fn remove(&mut self, id: ChannelId) -> Option<Arc<SubscribedChannel>> {
+        let entry = self.entries.remove(&id)?;
+        entry.channel.is_active.store(false, Ordering::Release);
+        self.snapshot = None;
+        if self.entries.is_empty() {
+            self.empty_since = Some(Instant::now());
+        }
+        Some(entry.channel)
+    }
+}
+
 /// The subscriptions on this node.
 #[derive(Default)]
 pub struct SubscriptionRegistry(Mutex<Inner>);
@@ -177,14 +190,7 @@ impl SubscriptionRegistry {
 
     /// Removes a channel. It receives no message after this.
     pub fn remove(&self, id: ChannelId) {
-        let mut inner = self.0.lock();
-        if let Some(entry) = inner.entries.remove(&id) {
-            entry.channel.is_active.store(false, Ordering::Release);
-            inner.snapshot = None;
-        }
-        if inner.entries.is_empty() {
-            inner.empty_since = Some(Instant::now());
-        }
+        self.0.lock().remove(id);
     }
 
     /// Confirms the subscriptions that are not confirmed; called when the stream starts.
@@ -222,10 +228,9 @@ impl SubscriptionRegistry {
             rejected.extend(rejects(&entry.spec, &entry.principal).map(|reason| (*id, reason)));
         }
         for (id, reason) in rejected {
-            if let Some(entry) = inner.entries.remove(&id) {
-                entry.channel.system_messages.send(false, &reason);
+            if let Some(channel) = inner.remove(id) {
+                channel.system_messages.send(false, &reason);
             }
-            inner.snapshot = None;
         }
     }
 
@@ -282,5 +287,46 @@ impl SubscriptionRegistry {
         let snapshot = Arc::new(snapshot);
         inner.snapshot = Some(Arc::clone(&snapshot));
         snapshot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Messages(Mutex<Vec<String>>);
+
+    impl SystemMessageSink for Messages {
+        fn send(&self, _: bool, message: &str) {
+            self.0.lock().push(message.to_owned());
+        }
+    }
+
+    #[test]
+    fn an_evicted_channel_is_inactive_in_older_snapshots_and_starts_the_idle_time() {
+        let registry = SubscriptionRegistry::default();
+        let principal = ChannelPrincipal {
+            role: "anon".into(),
+            claims: "{}".into(),
+            sub: None,
+            headers: "{}".into(),
+            expires_at: Timestamp::MAX,
+        };
+        let spec = SubscriptionSpec { topic: "t".into(), bindings: [].into(), is_legacy: false };
+        let messages = Arc::new(Messages::default());
+        let ids = (ChannelId::next(), ConnId::new(0, 1, 0));
+        registry.register(ids, spec, Arc::new(principal), messages.clone(), || {});
+        let snapshot = registry.snapshot();
+        let channel = &snapshot.groups[0].members[0].channel;
+        assert!(channel.is_active() && registry.idle_time().is_none());
+
+        registry.evict(|_, _| Some("the table is no longer published".to_owned()));
+        assert!(!channel.is_active());
+        assert!(registry.idle_time().is_some_and(|idle| idle < Duration::from_secs(60)));
+        channel.send_error_throttled("late");
+        assert_eq!(*messages.0.lock(), ["the table is no longer published"]);
     }
 }

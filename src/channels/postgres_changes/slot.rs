@@ -69,8 +69,6 @@ impl SlotLease {
                 *delivered,
             ));
         }
-        let mut last_error =
-            ReplicationError::Configuration("all replication slots with the configured base name are in use");
         for name in slot_names(base_name) {
             match ReplicationStream::create(connector, &name, SlotKind::Persistent, self.publication).await {
                 Ok(stream) => {
@@ -79,11 +77,13 @@ impl SlotLease {
                     self.held = Some((name, start));
                     return Ok((stream, start));
                 }
-                Err(error) if error.is_slot_in_use() => last_error = error,
+                Err(error) if error.is_slot_in_use() => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(last_error)
+        Err(ReplicationError::Configuration(
+            "all replication slots with the configured base name (REALTIME_SLOT_NAME) are in use",
+        ))
     }
 
     /// Records the position up to which changes were delivered.

@@ -1,20 +1,15 @@
 //! Groups the changes of a batch by table and finds the subscriptions that match them.
 
-use std::collections::{BTreeMap, HashMap};
-
-use tokio_postgres::Client;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     filter::Filter,
     registry::{RegistrySnapshot, SubscriptionGroup},
-    row_change::RowChange,
 };
-use crate::lifecycle::ErrorChain;
-use crate::pg::{
-    PgError,
-    queries::postgres_changes::{self, TableAccess},
-    replication::{Cell, Relation, ReplicaIdentity},
-};
+use crate::pg::replication::{Relation, RowChange};
 
 /// The changes of one version of a table, and the subscriptions that include it.
 pub struct TableBatch<'a> {
@@ -39,7 +34,7 @@ pub fn group_by_table<'a>(
     let mut tables: Vec<TableBatch<'a>> = Vec::new();
     let mut by_relation: HashMap<*const Relation, Option<usize>> = HashMap::new();
     for (index, change) in batch.iter().enumerate() {
-        let table = *by_relation.entry(std::sync::Arc::as_ptr(&change.relation)).or_insert_with(|| {
+        let table = *by_relation.entry(Arc::as_ptr(&change.relation)).or_insert_with(|| {
             let relation = &change.relation;
             let includes_table = |group: &&SubscriptionGroup| {
                 let mut bindings = group.spec.bindings.iter();
@@ -66,7 +61,7 @@ pub fn group_by_table<'a>(
 
 impl TableBatch<'_> {
     /// The table as it was when the rows changed.
-    pub fn relation<'b>(&self, batch: &'b [RowChange]) -> &'b std::sync::Arc<Relation> {
+    pub fn relation<'b>(&self, batch: &'b [RowChange]) -> &'b Arc<Relation> {
         &batch[self.change_indexes[0]].relation
     }
 
@@ -101,57 +96,4 @@ impl<'a> TableBatch<'a> {
         };
         self.groups.iter().filter_map(|group| group_matches(group)).collect()
     }
-}
-
-/// Fetches unchanged TOASTed values, which the WAL omits.
-pub async fn fetch_toasted_columns(
-    client: &Client,
-    batch: &mut [RowChange],
-    tables: &[TableBatch<'_>],
-    access: &HashMap<(u32, String), TableAccess>,
-) -> Result<(), PgError> {
-    for table in tables {
-        let relation = std::sync::Arc::clone(table.relation(batch));
-        if relation.identity == ReplicaIdentity::Full {
-            continue;
-        }
-        let Some(access) = access.iter().find(|((oid, _), _)| *oid == relation.oid).map(|(_, access)| access)
-        else {
-            continue;
-        };
-        for index in &table.change_indexes {
-            let Some(new) = &batch[*index].new else { continue };
-            let unchanged: Vec<usize> =
-                (0..new.len()).filter(|column| new[*column] == Cell::Unchanged).collect();
-            if unchanged.is_empty() || access.key_columns.is_empty() {
-                continue;
-            }
-            let names: Vec<&str> = unchanged.iter().map(|column| &*relation.columns[*column].name).collect();
-            let key: Vec<(&str, &str, &str)> = access
-                .key_columns
-                .iter()
-                .zip(&access.key_types)
-                .filter_map(|(name, type_name)| {
-                    let column = batch[*index].column_index(name)?;
-                    Some((&**name, &**type_name, new[column].text()?))
-                })
-                .collect();
-            match postgres_changes::fetch_columns_by_key(client, &access.qualified_name, &names, &key).await {
-                Ok(Some(values)) => {
-                    if let Some(new) = &mut batch[*index].new {
-                        for (column, value) in unchanged.into_iter().zip(values) {
-                            new[column] = value.map_or(Cell::Null, |text| Cell::Text(text.into()));
-                        }
-                    }
-                }
-                Ok(None) => {}
-                Err(error @ PgError::Unavailable(_)) => return Err(error),
-                // The table was altered or the server may not read it: the value stays unknown.
-                Err(error) => {
-                    tracing::debug!(error = %ErrorChain(&error), "fetching unchanged TOASTed values failed")
-                }
-            }
-        }
-    }
-    Ok(())
 }

@@ -8,18 +8,21 @@
 //! written to `rollcall.presence` ([`store`]), where the other nodes read it ([`remote`]).
 
 mod diff;
+mod member;
 mod meta;
 mod phx_ref;
 pub mod remote;
+mod row_queue;
 mod service;
 mod state;
 pub mod store;
 
 pub use diff::Diff;
+pub use member::{MemberId, Meta, PresenceKey};
 pub use meta::{NotAnObject, PresencePayload};
 pub use phx_ref::{PHX_REF_CHARS, PhxRef, PhxRefs};
 pub use service::{ChannelPresence, DiffSink, PresenceRef, ReservedDiff};
-pub use state::{MemberId, Meta, PresenceKey, PresenceState};
+pub use state::PresenceState;
 
 #[cfg(test)]
 mod tests;

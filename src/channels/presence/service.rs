@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     Diff, MemberId, Meta, PhxRefs, PresenceKey, PresencePayload, PresenceState,
-    store::{PresenceStore, TrackedPresence},
+    row_queue::{PresenceStore, TrackedPresence},
 };
 use crate::{
     clock::Clock,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{EmbeddedError, MINIMUM_MAJOR};
+use super::{EmbeddedError, constants::MINIMUM_MAJOR};
 
 /// Parent directories with one subdirectory per version, and the path of the programs below that.
 const VERSIONED_DIRS: [(&str, &str); 5] = [

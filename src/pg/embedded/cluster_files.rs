@@ -18,7 +18,7 @@ use super::account::Account;
 use super::binaries::Binaries;
 use super::private_files::write_private;
 use super::record::ClusterRecord;
-use super::{ADMIN_ROLE, EmbeddedError};
+use super::{EmbeddedError, constants::ADMIN_ROLE};
 use crate::lifecycle::ErrorChain;
 
 /// Prefix of directories in which `initdb` runs; the process ID follows.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::MINIMUM_MAJOR;
+use super::constants::MINIMUM_MAJOR;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {

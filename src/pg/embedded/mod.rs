@@ -18,6 +18,7 @@
 mod account;
 mod binaries;
 mod cluster_files;
+mod constants;
 mod env_file;
 mod error;
 mod postmaster;
@@ -44,15 +45,10 @@ use private_files::DataDirLock;
 use record::ClusterRecord;
 use supervisor::CurrentPid;
 
+pub use constants::MINIMUM_MAJOR;
 pub use env_file::Keys;
 pub use error::EmbeddedError;
 
-/// The oldest supported major version of PostgreSQL.
-pub const MINIMUM_MAJOR: u32 = 15;
-/// Superuser, named as on Supabase.
-const ADMIN_ROLE: &str = "supabase_admin";
-/// Role of `DATABASE_URL`; not a superuser, as on Supabase.
-const SERVER_ROLE: &str = "postgres";
 /// Attempts of the first start. Another program may take the port, and the shared memory of a killed cluster is
 /// released with a delay.
 const MAX_START_ATTEMPTS: u32 = 6;

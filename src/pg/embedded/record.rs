@@ -10,7 +10,10 @@ use rand::{Rng, RngCore};
 use serde::{Deserialize, Serialize};
 
 use super::private_files::write_private;
-use super::{ADMIN_ROLE, EmbeddedError, SERVER_ROLE};
+use super::{
+    EmbeddedError,
+    constants::{ADMIN_ROLE, SERVER_ROLE},
+};
 use crate::model::Secret;
 
 /// Below the ephemeral port range, so that a chosen port is rarely taken while the cluster is down.

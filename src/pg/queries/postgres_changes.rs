@@ -2,21 +2,20 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio_postgres::{Client, Row, types::Type as PgType};
+use tokio_postgres::{
+    Client, Row,
+    types::{ToSql, Type as PgType},
+};
 
-use crate::pg::ident::quote_identifier;
-use crate::pg::{Connection, PgError};
+use crate::pg::{Connection, PgError, ident::quote_identifier, replication::Cell};
 
-/// How values of a type are rendered as JSON and compared.
+/// How values of a type are rendered as JSON and compared. Types without a comment are those of that name; integers and
+/// floats have any size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TypeKind {
-    /// `int2`, `int4`, `int8`.
     Integer,
-    /// `float4`, `float8`.
     Float,
-    /// `numeric`.
     Numeric,
-    /// `bool`.
     Boolean,
     /// `text`, `varchar`. Equality compares bytes; the order depends on the collation.
     Text,
@@ -24,13 +23,9 @@ pub enum TypeKind {
     Bytes,
     /// An enum. Values are equal if their texts are.
     Enum,
-    /// `date`.
     Date,
-    /// `timestamp`.
     Timestamp,
-    /// `timestamptz`.
     TimestampTz,
-    /// `jsonb`.
     Jsonb,
     /// Any other type whose JSON is its text.
     Other,
@@ -47,7 +42,7 @@ pub enum TypeKind {
 /// A type from the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeInfo {
-    /// `pg_type.typname`.
+    /// The name as in `pg_type.typname`.
     pub name: Box<str>,
     /// Schema-qualified and quoted name, for casts.
     pub qualified: Box<str>,
@@ -344,33 +339,65 @@ pub async fn render_values(client: &Client, type_oid: u32, values: &[&str]) -> R
     Ok(client.query_one(statement, &[&type_oid, &values]).await?.try_get(0)?)
 }
 
-/// Fetches columns of one row as text by its key (name, type for the cast, text). `None` if the row does not exist.
+/// Fetches columns of rows by key: `keys` has, for each key column of `access`, the texts of all rows. Returns the
+/// index of each row that exists, and its values in the order of `columns`; a value of more than `max_bytes` is `None`.
 ///
 /// # Errors
 /// If the table was altered, the server may not read it, or the database does not respond.
 pub async fn fetch_columns_by_key(
     client: &Client,
-    qualified: &str,
+    access: &TableAccess,
     columns: &[&str],
-    key: &[(&str, &str, &str)],
-) -> Result<Option<Vec<Option<String>>>, PgError> {
+    keys: &[Vec<Option<&str>>],
+    max_bytes: usize,
+) -> Result<Vec<(usize, Vec<Option<Cell>>)>, PgError> {
     let quote = quote_identifier;
-    // Uses the type's output function, as the WAL does: a cast to text differs for some types.
-    let as_text = |name: &str| format!("case when num_nulls({name}) = 0 then format('%s', {name}) end");
-    let selected: Vec<_> = columns.iter().map(|name| as_text(&quote(name))).collect();
-    let conditions: Vec<_> = key
+    let max_bytes = i32::try_from(max_bytes).unwrap_or(i32::MAX);
+    // `format` uses the type's output function, as the WAL does: a cast to text differs for some types. Each column
+    // yields whether the value is NULL, and the value if it is not too long.
+    let selected: String = (1..=columns.len())
+        .map(|n| format!(", v{n} is null, case when octet_length(v{n}) <= $1 then v{n} end"))
+        .collect();
+    let texts: Vec<_> = columns
         .iter()
         .zip(1..)
-        .map(|((name, type_name, _), position)| format!("{} = ${position}::text::{type_name}", quote(name)))
+        .map(|(name, n)| {
+            format!("case when num_nulls(t.{0}) = 0 then format('%s', t.{0}) end as v{n}", quote(name))
+        })
         .collect();
-    // Identifiers cannot be parameters.
-    let statement =
-        format!("select {} from {qualified} where {}", selected.join(", "), conditions.join(" and "));
-    let values: Vec<(&(dyn tokio_postgres::types::ToSql + Sync), PgType)> = key
+    let conditions: Vec<_> = access
+        .key_columns
         .iter()
-        .map(|(_, _, value)| (value as &(dyn tokio_postgres::types::ToSql + Sync), PgType::TEXT))
+        .zip(&access.key_types)
+        .zip(1..)
+        .map(|((name, type_name), n)| format!("t.{} = keys.k{n}::{type_name}", quote(name)))
         .collect();
-    let rows = client.query_typed(&statement, &values).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some((0..columns.len()).map(|at| row.try_get(at)).collect::<Result<_, _>>()?))
+    let arrays: String = (0..keys.len()).map(|n| format!(", ${}::text[]", n + 3)).collect();
+    let names: String = (1..=keys.len()).map(|n| format!(", k{n}")).collect();
+    // Identifiers cannot be parameters. `offset 0` prevents that the expressions are copied and evaluated repeatedly.
+    let statement = format!(
+        "select row{selected} from unnest($2::int4[]{arrays}) as keys (row{names}) \
+         cross join lateral (select {} from {} t where {} offset 0) found",
+        texts.join(", "),
+        access.qualified_name,
+        conditions.join(" and "),
+    );
+    let rows: Vec<i32> =
+        (0..keys.first().map_or(0, Vec::len)).filter_map(|row| i32::try_from(row).ok()).collect();
+    let mut params: Vec<(&(dyn ToSql + Sync), PgType)> =
+        vec![(&max_bytes, PgType::INT4), (&rows, PgType::INT4_ARRAY)];
+    params.extend(keys.iter().map(|key| (key as &(dyn ToSql + Sync), PgType::TEXT_ARRAY)));
+    let read_row = |row: &Row| {
+        let index: i32 = row.try_get(0)?;
+        let value = |column: usize| {
+            if row.try_get(1 + 2 * column)? {
+                return Ok(Some(Cell::Null));
+            }
+            let text: Option<String> = row.try_get(2 + 2 * column)?;
+            Ok::<_, tokio_postgres::Error>(text.map(|text| Cell::Text(text.into())))
+        };
+        let values = (0..columns.len()).map(value).collect::<Result<_, _>>()?;
+        Ok((usize::try_from(index).unwrap_or(usize::MAX), values))
+    };
+    client.query_typed(&statement, &params).await?.iter().map(read_row).collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`connection`]: one replication connection, from the handshake to `CopyData`.
 //! - [`pgoutput`]: decodes the payload of `CopyData`.
+//! - [`RowChange`]: a changed row, the unit that all later steps process.
 //! - [`stream`]: a slot, its stream, and the status messages that let PostgreSQL recycle WAL.
 //!
 //! **Why not a library.** `tokio-postgres` has no released copy-both mode. `pgwire-replication` (0.5) cannot create a
@@ -17,11 +18,14 @@
 
 pub mod connection;
 pub mod pgoutput;
+mod relation;
+mod row_change;
 pub mod stream;
 
 use std::fmt;
 
-pub use pgoutput::{Cell, Column, DecodedChange, Operation, Relation, ReplicaIdentity};
+pub use relation::{Column, Relation, ReplicaIdentity};
+pub use row_change::{Cell, Operation, Row, RowChange, Transaction};
 pub use stream::{ReplicationStream, SlotKind, StreamEvent};
 
 use super::PgError;

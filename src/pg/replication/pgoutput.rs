@@ -1,110 +1,21 @@
 //! Decodes the messages of the output plugin `pgoutput`, protocol version 1.
 
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
 
-use super::{Lsn, ReplicationError};
+use super::{
+    Lsn, ReplicationError,
+    relation::{Column, Relation, ReplicaIdentity},
+    row_change::{Cell, Operation, Row, Transaction},
+};
 
 /// Microseconds from 1970 to 2000, the epoch of PostgreSQL's timestamps.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
-
-/// Replica identity of a table: which columns of an old row are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplicaIdentity {
-    /// Old rows have the columns of the primary key.
-    Default,
-    /// Old rows are not logged.
-    Nothing,
-    /// Old rows have all columns.
-    Full,
-    /// Old rows have the columns of a unique index.
-    Index,
-}
-
-/// A column of a published table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    pub name: Box<str>,
-    /// `pg_type.oid` of the column's type.
-    pub type_oid: u32,
-    /// Type modifier; -1 if there is none.
-    pub type_modifier: i32,
-    /// Whether the column belongs to the replica identity.
-    pub in_identity: bool,
-}
-
-/// A published table, as it was when the changes that follow were made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relation {
-    /// `pg_class.oid` of the table.
-    pub oid: u32,
-    pub schema: Box<str>,
-    pub table: Box<str>,
-    pub identity: ReplicaIdentity,
-    /// The published columns, in the table's order.
-    pub columns: Box<[Column]>,
-}
-
-/// A value in a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cell {
-    /// The value is NULL.
-    Null,
-    /// A TOASTed value that the update did not change; it is not in the WAL.
-    Unchanged,
-    /// The text of the type's output function; valid UTF-8.
-    Text(Bytes),
-}
-
-impl Cell {
-    /// The text; `None` for NULL and unchanged values.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
-            Self::Null | Self::Unchanged => None,
-        }
-    }
-}
-
-/// The values of a row, in the order of [`Relation::columns`].
-pub type Row = Box<[Cell]>;
-
-/// The operation of a row change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    Insert {
-        new: Row,
-    },
-    Update {
-        /// The old row: all columns if the replica identity is full, its key columns if they changed, else `None`.
-        old: Option<Row>,
-        new: Row,
-    },
-    Delete {
-        /// The columns of the old row's replica identity; all other columns are NULL.
-        old: Row,
-    },
-}
-
-/// A decoded row change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DecodedChange {
-    pub relation: Arc<Relation>,
-    pub operation: Operation,
-}
 
 /// A message of the plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Start of a committed transaction.
-    Begin {
-        /// Transaction ID without the epoch.
-        xid: u32,
-        /// Commit time in microseconds since 1970.
-        committed_at_us: i64,
-    },
+    Begin(Transaction),
     /// End of the transaction.
     Commit {
         /// WAL position after the transaction.
@@ -112,23 +23,13 @@ pub enum Message {
     },
     /// A table, sent before its first change.
     Relation(Relation),
-    Insert {
+    /// A changed row; see [`RowChange`](super::RowChange) for the rows.
+    Change {
         /// OID of the table.
         relation: u32,
-        new: Row,
-    },
-    Update {
-        /// OID of the table.
-        relation: u32,
-        /// See [`Operation::Update`].
+        operation: Operation,
+        new: Option<Row>,
         old: Option<Row>,
-        new: Row,
-    },
-    Delete {
-        /// OID of the table.
-        relation: u32,
-        /// See [`Operation::Delete`].
-        old: Row,
     },
     /// TRUNCATE, a logical message, an origin or a type; ignored.
     Other,
@@ -144,7 +45,7 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
         b'B' => {
             input.u64()?; // Position of the commit record; `Commit` has the end of the transaction.
             let committed_at_us = input.i64()? + POSTGRES_EPOCH_US;
-            Message::Begin { xid: input.u32()?, committed_at_us }
+            Message::Begin(Transaction { xid: input.u32()?, committed_at_us })
         }
         b'C' => {
             input.u8()?;
@@ -155,7 +56,8 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
         b'I' => {
             let relation = input.u32()?;
             input.expect_byte(b'N')?;
-            Message::Insert { relation, new: read_row(&mut input)? }
+            let new = Some(read_row(&mut input)?);
+            Message::Change { relation, operation: Operation::Insert, new, old: None }
         }
         b'U' => {
             let relation = input.u32()?;
@@ -168,14 +70,16 @@ pub fn decode(bytes: Bytes) -> Result<Message, ReplicationError> {
                 b'N' => None,
                 _ => return Err(ReplicationError::Protocol("an update without a new row")),
             };
-            Message::Update { relation, old, new: read_row(&mut input)? }
+            let new = Some(read_row(&mut input)?);
+            Message::Change { relation, operation: Operation::Update, new, old }
         }
         b'D' => {
             let relation = input.u32()?;
             if !matches!(input.u8()?, b'K' | b'O') {
                 return Err(ReplicationError::Protocol("a delete without an old row"));
             }
-            Message::Delete { relation, old: read_row(&mut input)? }
+            let old = Some(read_row(&mut input)?);
+            Message::Change { relation, operation: Operation::Delete, new: None, old }
         }
         b'T' | b'O' | b'Y' | b'M' => Message::Other,
         _ => return Err(ReplicationError::Protocol("unknown message type")),
@@ -314,7 +218,9 @@ mod tests {
             }
             bytes.push(b'N');
             bytes.extend(cells(&[Some("2"), Some("~")]));
-            let Message::Update { relation: 7, old: read, new } = decode(bytes.into()).unwrap() else {
+            let Message::Change { relation: 7, operation: Operation::Update, new: Some(new), old: read } =
+                decode(bytes.into()).unwrap()
+            else {
                 panic!("an update")
             };
             assert_eq!(read.is_some(), old.is_some());
@@ -328,7 +234,7 @@ mod tests {
         bytes.extend(0_u64.to_be_bytes());
         bytes.extend(1_000_i64.to_be_bytes());
         bytes.extend(77_u32.to_be_bytes());
-        let begin = Message::Begin { xid: 77, committed_at_us: 946_684_800_001_000 };
+        let begin = Message::Begin(Transaction { xid: 77, committed_at_us: 946_684_800_001_000 });
         assert_eq!(decode(bytes.into()).unwrap(), begin);
     }
 

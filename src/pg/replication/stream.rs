@@ -8,7 +8,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Lsn, ReplicationError,
     connection::ReplicationConnection,
-    pgoutput::{self, DecodedChange, Message, Operation, Relation},
+    pgoutput::{self, Message},
+    relation::Relation,
+    row_change::{RowChange, Transaction},
 };
 use crate::pg::Connector;
 use crate::pg::ident::{quote_identifier, quote_literal};
@@ -33,13 +35,8 @@ pub enum SlotKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
     /// Start of a committed transaction.
-    Begin {
-        /// Transaction ID without the epoch.
-        xid: u32,
-        /// Commit time in microseconds since 1970.
-        committed_at_us: i64,
-    },
-    Change(DecodedChange),
+    Begin,
+    Change(RowChange),
     /// All changes of the transaction have been returned.
     Commit {
         /// Position to acknowledge once the changes are processed.
@@ -56,7 +53,8 @@ pub enum StreamEvent {
 pub struct ReplicationStream {
     connection: ReplicationConnection,
     relations: HashMap<u32, Arc<Relation>>,
-    in_transaction: bool,
+    /// The transaction of which changes arrive.
+    transaction: Option<Transaction>,
     received: Lsn,
     server_wal_end: Lsn,
     acknowledged: Lsn,
@@ -129,7 +127,7 @@ impl ReplicationStream {
         Ok(Self {
             connection,
             relations: HashMap::new(),
-            in_transaction: false,
+            transaction: None,
             received: start_lsn,
             server_wal_end: start_lsn,
             acknowledged: start_lsn,
@@ -247,20 +245,20 @@ impl ReplicationStream {
                 if bytes.get_u8() == 1 {
                     self.send_status().await?;
                 }
-                Ok((!self.in_transaction).then_some(StreamEvent::Idle { end }))
+                Ok(self.transaction.is_none().then_some(StreamEvent::Idle { end }))
             }
             _ => Err(malformed),
         }
     }
 
     fn handle_message(&mut self, message: Message) -> Result<Option<StreamEvent>, ReplicationError> {
-        let (oid, operation) = match message {
-            Message::Begin { xid, committed_at_us } => {
-                self.in_transaction = true;
-                return Ok(Some(StreamEvent::Begin { xid, committed_at_us }));
+        let (oid, operation, new, old) = match message {
+            Message::Begin(transaction) => {
+                self.transaction = Some(transaction);
+                return Ok(Some(StreamEvent::Begin));
             }
             Message::Commit { end } => {
-                self.in_transaction = false;
+                self.transaction = None;
                 return Ok(Some(StreamEvent::Commit { end }));
             }
             Message::Relation(relation) => {
@@ -268,23 +266,17 @@ impl ReplicationStream {
                 return Ok(None);
             }
             Message::Other => return Ok(None),
-            Message::Insert { relation, new } => (relation, Operation::Insert { new }),
-            Message::Update { relation, old, new } => (relation, Operation::Update { old, new }),
-            Message::Delete { relation, old } => (relation, Operation::Delete { old }),
+            Message::Change { relation, operation, new, old } => (relation, operation, new, old),
         };
         let relation =
             self.relations.get(&oid).ok_or(ReplicationError::Protocol("a change of an unknown table"))?;
-        let has_all_columns = |row: &[_]| row.len() == relation.columns.len();
-        let fits = match &operation {
-            Operation::Insert { new } => has_all_columns(new),
-            Operation::Update { old, new } => {
-                has_all_columns(new) && old.as_deref().is_none_or(has_all_columns)
-            }
-            Operation::Delete { old } => has_all_columns(old),
-        };
-        if !fits {
+        let transaction =
+            self.transaction.ok_or(ReplicationError::Protocol("a change outside of a transaction"))?;
+        if new.iter().chain(&old).any(|row| row.len() != relation.columns.len()) {
             return Err(ReplicationError::Protocol("a row with the wrong number of columns"));
         }
-        Ok(Some(StreamEvent::Change(DecodedChange { relation: Arc::clone(relation), operation })))
+        let mut change = RowChange { relation: Arc::clone(relation), operation, new, old, transaction };
+        change.fill_from_old();
+        Ok(Some(StreamEvent::Change(change)))
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use inbound::{Malformed, Payload, Push, UserPush};
 pub use outbound::{Body, Message, ReplyStatus, TopicMessage, UserBroadcast, UserPayload};
 
-use super::dialect::{ConnectionPolicy, DialectSpec, IdlePolicy, ShutdownClose};
+use super::spec::{ConnectionPolicy, DialectSpec, IdlePolicy, ShutdownClose};
 
 /// Prefix of every channel's topic on the wire.
 pub const TOPIC_PREFIX: &str = "realtime:";

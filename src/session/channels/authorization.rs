@@ -3,42 +3,20 @@
 use std::sync::Arc;
 
 use super::{
-    ChannelsSession,
     background::Started,
     channel::{Joined, Stage},
-    close::CloseCause,
+    close_cause::CloseCause,
     events::{EventQueue, SessionEvent},
+    private_access::PrivateAccess,
+    state::ChannelsSession,
 };
 use crate::{
-    channels::authorization::{
-        AuthorizationError, ReadRights, RightsSubscriber, RightsSubscription, WriteRights,
-    },
+    channels::authorization::{AuthorizationError, ReadRights, RightsSubscriber, WriteRights},
     hub::{AllowedMask, ReceiveMask},
     model::ChannelId,
     protocol::phoenix::Push,
     transport::{Connection, frame::WireFrame},
 };
-
-/// Rights of a channel in a private topic.
-pub(super) struct PrivateAccess {
-    /// Notifies the session of changes.
-    pub subscription: RightsSubscription,
-    /// What the channel may receive from the hub.
-    pub allowed: Arc<AllowedMask>,
-    /// Read rights known to the session.
-    pub rights: ReadRights,
-    /// Result of a check of the write rights, for the push that waited for it.
-    pub write_result: Option<Result<WriteRights, AuthorizationError>>,
-}
-
-impl std::fmt::Debug for PrivateAccess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PrivateAccess")
-            .field("allowed", &self.allowed)
-            .field("rights", &self.rights)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The messages that these rights allow to receive.
 pub(super) const fn receive_mask(rights: ReadRights) -> ReceiveMask {

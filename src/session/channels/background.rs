@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ChannelsSession, events::SessionEvent};
+use super::{events::SessionEvent, state::ChannelsSession};
 use crate::transport::Connection;
 
 /// Maximum duration of a task; each wait in it has its own timeout.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    ChannelsSession,
     authorization::Permission,
     channel::{Joined, Stage},
     replies::{EMPTY, reason_json},
+    state::ChannelsSession,
 };
 use crate::{
     channels::{BroadcastPayload, authorization::AuthorizationError},

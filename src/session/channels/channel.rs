@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{authorization::PrivateAccess, postgres_changes::ChannelSubscription};
+use super::{private_access::PrivateAccess, subscription::ChannelSubscription};
 use crate::{
     channels::{
         ChannelPrincipal,

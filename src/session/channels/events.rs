@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{
-    close::CloseCause, error::JoinError, join_authorization::AcceptedJoin, token_refresh::RefreshedToken,
-};
+use super::{close_cause::CloseCause, config::ChannelConfig, error::JoinError};
 use crate::{
-    channels::authorization::{AuthorizationError, ReadRights, WriteRights},
+    channels::{
+        ChannelPrincipal,
+        authorization::{AuthorizationError, ReadRights, WriteRights},
+        broadcast_from_db::StoredBroadcasts,
+        postgres_changes::PreparedSubscription,
+        replay::ReplayBuffer,
+    },
     model::ChannelId,
     transport::Connection,
 };
@@ -28,6 +32,29 @@ pub(super) enum SessionEvent {
     ReadRights(ChannelId, Result<ReadRights, AuthorizationError>),
     /// Whether broadcasts from the database reach this node.
     Replication(ChannelId, bool),
+}
+
+/// An accepted join.
+#[derive(Debug)]
+pub(super) struct AcceptedJoin {
+    pub principal: Arc<ChannelPrincipal>,
+    /// Hash of the token's text.
+    pub token_hash: u64,
+    pub rights: ReadRights,
+    /// Stored broadcasts to replay, and the buffer of those received since.
+    pub replay: Option<(StoredBroadcasts, ReplayBuffer)>,
+    /// `postgres_changes` of the reply, and the subscription if there are any.
+    pub changes: (String, Option<PreparedSubscription>),
+    pub config: ChannelConfig,
+}
+
+/// A verified refresh of a token.
+#[derive(Debug)]
+pub(super) struct RefreshedToken {
+    pub principal: Arc<ChannelPrincipal>,
+    /// Hash of the token's text.
+    pub token_hash: u64,
+    pub rights: ReadRights,
 }
 
 /// Event queue of a session. Bounded by the number of channels: every sender belongs to a channel and sends

@@ -7,17 +7,18 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    ChannelsSession,
     authorization::receive_mask,
     background::Started,
     channel::{Channel, HeldPushes, Joined, Presence, Stage},
-    close::CloseCause,
+    close_cause::CloseCause,
     config::{ChannelConfig, JoinPayload},
     error::JoinError,
-    events::SessionEvent,
-    join_authorization::{AcceptedJoin, PendingJoin, authorize_join},
-    postgres_changes::{ChannelSubscription, SessionMessageSink},
+    events::{AcceptedJoin, SessionEvent},
+    join_authorization::{PendingJoin, authorize_join},
+    postgres_changes::SessionMessageSink,
     replies::{EMPTY, reason_json},
+    state::ChannelsSession,
+    subscription::ChannelSubscription,
 };
 use crate::{
     channels::presence::PresenceKey,

@@ -4,18 +4,17 @@
 use std::sync::Arc;
 
 use super::{
-    Services, SocketPrincipal,
     config::{ChannelConfig, ReplayRequest},
     error::JoinError,
+    events::AcceptedJoin,
     postgres_changes::requested_changes,
-    token_expiry::token_hash,
+    state::{Services, SocketPrincipal},
+    token::token_hash,
 };
 use crate::channels::{
     ChannelPrincipal,
     authorization::{AuthorizationError, ReadRights},
-    broadcast_from_db::StoredBroadcasts,
-    postgres_changes::{PreparedSubscription, echo_bindings},
-    replay::ReplayBuffer,
+    postgres_changes::echo_bindings,
 };
 use crate::model::Topic;
 
@@ -29,20 +28,6 @@ pub(super) struct PendingJoin {
     pub token: Option<Box<str>>,
     /// Principal of the socket.
     pub socket_principal: SocketPrincipal,
-}
-
-/// An accepted join.
-#[derive(Debug)]
-pub(super) struct AcceptedJoin {
-    pub principal: Arc<ChannelPrincipal>,
-    /// Hash of the token's text.
-    pub token_hash: u64,
-    pub rights: ReadRights,
-    /// Stored broadcasts to replay, and the buffer of those received since.
-    pub replay: Option<(StoredBroadcasts, ReplayBuffer)>,
-    /// `postgres_changes` of the reply, and the subscription if there are any.
-    pub changes: (String, Option<PreparedSubscription>),
-    pub config: ChannelConfig,
 }
 
 /// Authenticates and authorizes a join. May wait for the database.

@@ -18,6 +18,7 @@ mod background;
 mod broadcast;
 mod channel;
 mod close;
+mod close_cause;
 mod config;
 mod error;
 mod events;
@@ -27,39 +28,28 @@ mod join_throttle;
 mod outgoing;
 mod postgres_changes;
 mod presence;
+mod private_access;
 mod recent_leaves;
 mod replies;
+mod state;
+mod subscription;
+mod token;
 mod token_expiry;
 mod token_refresh;
 
 use std::sync::Arc;
 
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
+use tokio_util::task::AbortOnDropHandle;
 
+pub use self::state::{ChannelsSession, Services, SocketPrincipal};
 use self::{
-    channel::{Channel, Stage},
-    close::CloseCause,
+    channel::Stage,
+    close_cause::CloseCause,
     events::{EventQueue, SessionEvent},
-    join_throttle::JoinThrottle,
-    outgoing::PendingBroadcasts,
-    recent_leaves::RecentLeaves,
-    replies::ReplyWriter,
 };
 use crate::{
-    auth::Verifier,
-    channels::{
-        Broadcaster, ChannelPrincipal, ConnectionPermit, NodeLimits, RateMeter, authorization::Authorizer,
-        broadcast_from_db::StoredMessages, postgres_changes::PostgresChanges, presence::ChannelPresence,
-        replay::ReplayBuffers,
-    },
-    clock::Clock,
-    hub::Hub,
     lifecycle::ErrorChain,
     model::ChannelId,
-    presence::channel_users::{ChannelUsers, UserGuard},
     protocol::{
         Frame,
         phoenix::{HEARTBEAT_TOPIC, Push, TOPIC_PREFIX},
@@ -70,113 +60,7 @@ use crate::{
 /// Event name of a broadcast.
 const BROADCAST: &str = "broadcast";
 
-/// Dependencies shared by all channel sessions.
-pub struct Services {
-    pub changes: PostgresChanges,
-    /// Connections and topic members of this node.
-    pub hub: Hub,
-    /// Users of this node's sockets, for forced disconnects.
-    pub users: ChannelUsers,
-    /// Verifies tokens.
-    pub verifier: Arc<Verifier>,
-    /// Clock for token expiry.
-    pub clock: Arc<dyn Clock>,
-    /// Publishes broadcasts on all nodes.
-    pub broadcaster: Broadcaster,
-    pub presence: ChannelPresence,
-    /// Checks the policies of private topics.
-    pub authorizer: Authorizer,
-    /// Stored broadcasts of private topics.
-    pub messages: StoredMessages,
-    /// Broadcasts received while a replay is read.
-    pub replay_buffers: ReplayBuffers,
-    /// Whether public topics are disabled.
-    pub private_only: bool,
-    /// Rate and size limits of this node.
-    pub limits: Arc<NodeLimits>,
-    /// Runs background tasks of sessions.
-    pub tasks: TaskTracker,
-    /// Cancelled when the server stops.
-    pub stopping: CancellationToken,
-}
-
-/// Principal of a socket.
-#[derive(Debug, Clone)]
-pub struct SocketPrincipal {
-    principal: Arc<ChannelPrincipal>,
-    /// Hash of the token's text.
-    token_hash: u64,
-}
-
-impl SocketPrincipal {
-    /// A verified principal with the text of its token.
-    #[must_use]
-    pub fn new(principal: ChannelPrincipal, token: &str) -> Self {
-        Self { principal: Arc::new(principal), token_hash: token_expiry::token_hash(token) }
-    }
-}
-
-/// Rates of one client.
-#[derive(Debug, Default)]
-struct ClientMeters {
-    messages: RateMeter,
-    bytes: RateMeter,
-}
-
-/// Session of one socket.
-pub struct ChannelsSession {
-    services: Arc<Services>,
-    socket_principal: SocketPrincipal,
-    /// Registers the socket for forced disconnects, if the token names a user.
-    user_guard: Option<UserGuard>,
-    #[expect(clippy::vec_box, reason = "most sockets have one channel, and a vector has space for four")]
-    channels: Vec<Box<Channel>>,
-    /// Created on first use.
-    events: Option<EventQueue>,
-    /// Broadcasts to publish at the end of the current read. Boxed, because most sockets only receive.
-    pending_broadcasts: Option<Box<PendingBroadcasts>>,
-    /// Rates of the client, if limited. Boxed, because most sockets rarely send.
-    meters: Option<Box<ClientMeters>>,
-    join_throttle: JoinThrottle,
-    recent_leaves: RecentLeaves,
-    _connection_permit: ConnectionPermit,
-}
-
 impl ChannelsSession {
-    /// Creates a session that holds `permit` until it ends.
-    #[must_use]
-    pub fn new(services: Arc<Services>, socket_principal: SocketPrincipal, permit: ConnectionPermit) -> Self {
-        Self {
-            services,
-            socket_principal,
-            user_guard: None,
-            channels: Vec::new(),
-            events: None,
-            pending_broadcasts: None,
-            meters: None,
-            join_throttle: JoinThrottle::default(),
-            recent_leaves: RecentLeaves::default(),
-            _connection_permit: permit,
-        }
-    }
-
-    /// Index of the channel with this topic, without `realtime:`.
-    fn index_of(&self, name: &str) -> Option<usize> {
-        self.channels.iter().position(|channel| &*channel.topic.name == name)
-    }
-
-    fn index_by_id(&self, id: ChannelId) -> Option<usize> {
-        self.channels.iter().position(|channel| channel.id == id)
-    }
-
-    fn events(&mut self, conn: &Arc<Connection>) -> EventQueue {
-        self.events.get_or_insert_with(|| EventQueue::new(conn)).clone()
-    }
-
-    fn replies<'a>(&self, conn: &'a Arc<Connection>) -> ReplyWriter<'a> {
-        ReplyWriter { hub: self.services.hub.clone(), conn }
-    }
-
     async fn on_push(&mut self, push: &Push<'_>, conn: &Arc<Connection>) {
         if push.event != BROADCAST {
             self.flush_broadcasts().await;

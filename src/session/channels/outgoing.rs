@@ -3,19 +3,11 @@
 
 use std::sync::Arc;
 
-use super::ChannelsSession;
+use super::state::{ChannelsSession, PendingBroadcasts};
 use crate::{hub::TopicDelivery, model::Topic};
 
 /// Maximum broadcasts per batch; a batch of the hub has space for several of them.
 const MAX_BATCH_DELIVERIES: usize = 64;
-
-/// Broadcasts to one topic that wait for the end of the read. They are flushed
-/// ([`ChannelsSession::flush_broadcasts`]) before the session does anything else with a visible effect.
-#[derive(Debug)]
-pub(super) struct PendingBroadcasts {
-    topic: Topic,
-    deliveries: Vec<TopicDelivery>,
-}
 
 impl ChannelsSession {
     /// Queues a broadcast until the end of the read.

@@ -5,11 +5,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde_json::value::RawValue;
 
 use super::{
-    ChannelsSession,
     authorization::Permission,
     channel::Stage,
-    close::CloseCause,
+    close_cause::CloseCause,
     replies::{EMPTY, reason_json},
+    state::ChannelsSession,
 };
 use crate::{
     channels::presence::{NotAnObject, PresencePayload},

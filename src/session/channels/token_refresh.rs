@@ -3,29 +3,20 @@
 use std::sync::Arc;
 
 use super::{
-    ChannelsSession, Services,
     background::Started,
     channel::{Joined, Stage},
-    close::CloseCause,
-    events::SessionEvent,
-    token_expiry::{access_token, token_hash},
+    close_cause::CloseCause,
+    events::{RefreshedToken, SessionEvent},
+    state::{ChannelsSession, Services},
+    token::{access_token, token_hash},
 };
 use crate::{
     auth::ChannelTokenError,
-    channels::{ChannelPrincipal, authorization::ReadRights},
+    channels::ChannelPrincipal,
     model::{ChannelId, Topic},
     protocol::phoenix::{Payload, Push},
     transport::Connection,
 };
-
-/// A verified refresh of a token.
-#[derive(Debug)]
-pub(super) struct RefreshedToken {
-    principal: Arc<ChannelPrincipal>,
-    /// Hash of the token's text.
-    token_hash: u64,
-    rights: ReadRights,
-}
 
 impl ChannelsSession {
     /// Handles `access_token`.

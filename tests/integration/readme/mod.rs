@@ -9,32 +9,23 @@ use rollcall::{
     pg::migrate::{MigrationTarget, Sources, prepare},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
-
-use crate::{
-    TestCase,
+use testkit::{
     client::Socket,
     harness::{TestDatabase, User, WAIT_TIMEOUT},
 };
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 /// What the DBA types in the transcript. An empty line ends a step, and `:name` is the ID of a user.
 const SCRIPT: &str = include_str!("clients.sql");
 const BEGIN: &str = "<!-- The transcript: tests/integration/readme/clients.sql -->\n```\n";
 const END: &str = "```\n<!-- End of the transcript -->";
 
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        readme_sql_runs_on_the_demo_data,
-        readme_psql_commands_run_on_the_demo_data,
-        the_readme_transcript_matches_two_clients,
-    ]
-}
-
 fn readme() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
 }
 
+#[testkit::test]
 async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
     let target =
         MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
@@ -51,6 +42,7 @@ async fn readme_sql_runs_on_the_demo_data(db: Arc<TestDatabase>) {
 }
 
 /// Runs every line of the README's shell examples that calls psql, with shell quoting.
+#[testkit::test]
 async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
     let target =
         MigrationTarget { url: Secret::new(db.url.clone()), admin_url: Some(Secret::new(db.admin_url())) };
@@ -73,6 +65,7 @@ async fn readme_psql_commands_run_on_the_demo_data(db: Arc<TestDatabase>) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+#[testkit::test]
 async fn the_readme_transcript_matches_two_clients(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let names = ["anna", "ben", "flora", "chef"];

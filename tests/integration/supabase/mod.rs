@@ -8,25 +8,15 @@ use rollcall::{
     pg::migrate::{MigrationTarget, Report, Sources, apply, prepare},
 };
 use serde_json::Value;
-use tokio_postgres::Client;
-
-use crate::{
-    TestCase,
+use testkit::{
     cluster::{Cluster, connect},
     harness::{TestDatabase, TestServer, User},
 };
+use tokio_postgres::Client;
 
 /// Query of the catalog entries that Supabase owns.
 const OWNED_OBJECTS: &str = include_str!("owned.sql");
 const COUNT_STALE_FACES: &str = include_str!("stale.sql");
-
-pub fn cases() -> Vec<TestCase> {
-    crate::cases![
-        migrations_run_as_the_project_role_and_change_no_supabase_objects,
-        every_migration_upgrades_a_database_with_data_in_it,
-        the_supabase_cli_can_read_the_project,
-    ]
-}
 
 /// A separate cluster, because Supabase's roles belong to a cluster.
 struct SupabaseProject {
@@ -53,6 +43,7 @@ impl SupabaseProject {
     }
 }
 
+#[testkit::test]
 async fn migrations_run_as_the_project_role_and_change_no_supabase_objects(_: Arc<TestDatabase>) {
     let project = SupabaseProject::start("supabase").await;
     let url = project.url("postgres");
@@ -92,6 +83,7 @@ async fn migrations_run_as_the_project_role_and_change_no_supabase_objects(_: Ar
     project.stop().await;
 }
 
+#[testkit::test]
 async fn every_migration_upgrades_a_database_with_data_in_it(_: Arc<TestDatabase>) {
     let project = SupabaseProject::start("upgrade").await;
     let sources = Sources::built_in();
@@ -174,6 +166,7 @@ const KNOWN_SETTINGS: [(&str, &[&str]); 10] = [
 const KNOWN_FUNCTION_SETTINGS: [&str; 5] =
     ["enabled", "verify_jwt", "import_map", "entrypoint", "static_files"];
 
+#[testkit::test]
 async fn the_supabase_cli_can_read_the_project(_: Arc<TestDatabase>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("supabase");
     let text = std::fs::read_to_string(root.join("config.toml")).expect("the settings");

@@ -9,10 +9,12 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{ReadResult, RightsSubscriber, WriteResult};
 use crate::channels::{
     ChannelPrincipal,
-    authorization::{ReadRights, WriteRights},
+    authorization::{
+        ReadRights, RightsSubscriber, WriteRights,
+        subscriber::{ReadResult, WriteResult},
+    },
 };
 
 /// Maximum parts of a topic that are hashed.

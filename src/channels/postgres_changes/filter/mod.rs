@@ -1,39 +1,28 @@
 //! Parses filters: `column=op.value[,column=op.value…]`, all of which must match.
 //!
-//! [`predicate`] evaluates them for values.
+//! [`predicate`] evaluates them for values, [`evaluator`] for the rows of a batch.
 
+pub mod evaluator;
 pub mod predicate;
 
-use super::params::inspect_string;
+use super::inspect::inspect_string;
 
-/// Comparison operator of a filter.
+/// Comparison operator of a filter. In SQL: `=`, `<>`, `<`, `<=`, `>`, `>=`, `= any (list)`, `~~`, `~~*`, `~`, `~*`, `is`
+/// and `is distinct from`, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operator {
-    /// `=`
     Eq,
-    /// `<>`
     Neq,
-    /// `<`
     Lt,
-    /// `<=`
     Lte,
-    /// `>`
     Gt,
-    /// `>=`
     Gte,
-    /// `= any (list)`
     In,
-    /// `~~`
     Like,
-    /// `~~*`
     ILike,
-    /// `~`
     Match,
-    /// `~*`
     IMatch,
-    /// `is`
     Is,
-    /// `is distinct from`
     IsDistinct,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::Stdio,
     sync::{
         Arc,
@@ -184,6 +185,11 @@ impl User {
         Self::with_claims(json!({}))
     }
 
+    /// Creates `count` users with random IDs.
+    pub fn many(count: usize) -> Vec<Self> {
+        (0..count).map(|_| Self::new()).collect()
+    }
+
     /// Creates a user whose token has further claims.
     pub fn with_claims(claims: Value) -> Self {
         let id = Uuid::new_v4();
@@ -222,6 +228,13 @@ pub fn mint_token(claims: &Value) -> String {
 /// Returns the Unix time `seconds` from now.
 pub fn unix_time_in(seconds: i64) -> i64 {
     jiff::Timestamp::now().as_second() + seconds
+}
+
+/// Path of the server's binary, which Cargo builds before the tests and benchmarks of its package.
+pub fn server_binary() -> PathBuf {
+    // Executables of tests are in `deps` below it.
+    let executable = std::env::current_exe().expect("the path of this test");
+    executable.ancestors().nth(2).expect("the folder of the profile").join("rollcall")
 }
 
 pub struct TestServer {
@@ -289,7 +302,7 @@ impl TestServer {
 
     /// Starts the binary on a database.
     async fn start_process(url: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+        let mut child = Command::new(server_binary())
             .arg("serve")
             .current_dir(std::env::temp_dir())
             .env_clear()
@@ -317,7 +330,11 @@ impl TestServer {
         };
         let address = timeout(WAIT_TIMEOUT * 2, ready).await.expect("ready in time");
         // The log is read on, because a full pipe would block the server.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                println!("{line}");
+            }
+        });
         Self {
             address,
             context_address: None,

@@ -21,7 +21,7 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
-use super::rls_query::RlsQuery;
+use super::query::RlsQuery;
 use crate::{
     channels::ChannelPrincipal,
     lifecycle::ErrorChain,
@@ -29,9 +29,9 @@ use crate::{
     telemetry::metric,
 };
 
-const SET_IDENTITY_SQL: &str = include_str!("../../../sql/changes/become.sql");
+const SET_IDENTITY_SQL: &str = include_str!("../../../../sql/changes/become.sql");
 /// Plans are made once per role and table; see `sql/node/plan_once.sql`.
-const PLAN_ONCE_SQL: &str = include_str!("../../../sql/node/plan_once.sql");
+const PLAN_ONCE_SQL: &str = include_str!("../../../../sql/node/plan_once.sql");
 /// Maximum number of queries in flight on one connection. `join_all` polls this many futures in order, which
 /// pipelining relies on.
 const PIPELINE_DEPTH: usize = 24;

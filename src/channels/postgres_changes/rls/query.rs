@@ -10,11 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use super::row_change::RowChange;
 use crate::pg::ident::quote_identifier;
 use crate::pg::{
     queries::postgres_changes::{RlsCondition, TableAccess},
-    replication::Cell,
+    replication::{Cell, RowChange},
 };
 
 /// A query that checks rows of a table.
@@ -160,10 +159,7 @@ impl RlsQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        channels::postgres_changes::row_change::format_commit_time,
-        pg::replication::{Column, DecodedChange, Operation, Relation, ReplicaIdentity, pgoutput::Row},
-    };
+    use crate::pg::replication::{Column, Operation, Relation, ReplicaIdentity, Row, Transaction};
 
     fn row(texts: [Option<&str>; 3]) -> Row {
         texts.map(|text| text.map_or(Cell::Null, |text| Cell::Text(text.to_owned().into()))).into()
@@ -184,18 +180,16 @@ mod tests {
             columns: [column("id"), column("a\"b"), column("room")].into(),
         }
         .into();
-        let change = |operation| {
-            RowChange::new(
-                DecodedChange { relation: Arc::clone(&relation), operation },
-                format_commit_time(0),
-                3,
-            )
+        let change = |operation, new, old| {
+            let relation = Arc::clone(&relation);
+            RowChange { relation, operation, new, old, transaction: Transaction::default() }
         };
+        let insert = |texts| change(Operation::Insert, Some(row(texts)), None);
         vec![
-            change(Operation::Insert { new: row([Some("1"), Some("x"), Some("7")]) }),
-            change(Operation::Insert { new: row([Some("2"), Some("x"), None]) }),
-            change(Operation::Insert { new: row([Some("3"), Some("y"), Some("7")]) }),
-            change(Operation::Delete { old: row([Some("4"), None, None]) }),
+            insert([Some("1"), Some("x"), Some("7")]),
+            insert([Some("2"), Some("x"), None]),
+            insert([Some("3"), Some("y"), Some("7")]),
+            change(Operation::Delete, None, Some(row([Some("4"), None, None]))),
         ]
     }
 

@@ -20,15 +20,13 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    Check, CloseCode, CloseReason, ConnectionOptions, Permit, PingState,
+    CloseCode, CloseReason, ConnId, ConnectionOptions, Outbox, Overflow, Permit, Queued, StateKey,
     frame::WireFrame,
-    keepalive::{check_idle, millis},
+    keepalive::{Check, PingState, check_idle, millis},
+    shard_context::ShardContext,
     signals::{Signal, Signals},
 };
-use crate::{
-    hub::{ConnId, Outbox, Overflow, Queued, Shard, StateKey},
-    protocol::{Dialect, Encode, IdlePolicy, ShutdownClose},
-};
+use crate::protocol::{Dialect, Encode, IdlePolicy, ShutdownClose};
 
 /// The frame was not queued because the connection is closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,14 +47,14 @@ pub struct Connection {
     peer: SocketAddr,
     stream: TcpStream,
     output: Mutex<Output>,
-    pub(super) signals: Signals,
+    pub(crate) signals: Signals,
     /// When data was last received, in milliseconds of the shard's uptime.
     last_received: AtomicU64,
     /// When the session's timer is due, in the same milliseconds; `u64::MAX` for never.
     timer: AtomicU64,
     /// Whether the shard queued frames in the current batch. Used only by the shard.
     dirty: AtomicBool,
-    shard: Arc<Shard>,
+    shard: Arc<dyn ShardContext>,
     /// Held while the socket is open, so that the accept loop counts upgraded sockets.
     _permit: Option<Permit>,
 }
@@ -95,7 +93,12 @@ const NEVER: u64 = u64::MAX;
 const ACTIVE_READER_MS: u64 = 500;
 
 impl Connection {
-    pub(crate) fn new(id: ConnId, socket: Socket, options: ConnectionOptions, shard: Arc<Shard>) -> Self {
+    pub(crate) fn new(
+        id: ConnId,
+        socket: Socket,
+        options: ConnectionOptions,
+        shard: Arc<dyn ShardContext>,
+    ) -> Self {
         let Socket { stream, peer, permit } = socket;
         Self {
             id,
@@ -272,7 +275,7 @@ impl Connection {
     }
 
     /// Closes with this last frame and reason.
-    pub(super) fn close_with_frame(&self, reason: CloseReason, last: WireFrame) {
+    pub(crate) fn close_with_frame(&self, reason: CloseReason, last: WireFrame) {
         let mut output = self.output.lock();
         if output.stage == Stage::Open {
             output.outbox.push_last(last);
@@ -281,18 +284,18 @@ impl Connection {
     }
 
     /// Why the connection closed; `None` while it is open.
-    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         match self.output.lock().stage {
             Stage::Open => None,
             Stage::Closing(reason) | Stage::Ended(reason) => Some(reason),
         }
     }
 
-    pub(super) fn max_message_bytes(&self) -> usize {
+    pub(crate) fn max_message_bytes(&self) -> usize {
         self.options.max_message_bytes
     }
 
-    pub(super) fn shard(&self) -> &Arc<Shard> {
+    pub(crate) fn shard(&self) -> &Arc<dyn ShardContext> {
         &self.shard
     }
 
@@ -303,24 +306,24 @@ impl Connection {
     }
 
     /// Milliseconds since data was last received.
-    pub(super) fn idle_ms(&self) -> u64 {
+    pub(crate) fn idle_ms(&self) -> u64 {
         self.shard.uptime_ms().saturating_sub(self.last_received.load(Ordering::Relaxed))
     }
 
     /// Reads available bytes; `WouldBlock` if there are none.
-    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.try_read(buffer)?;
         self.last_received.store(self.shard.uptime_ms(), Ordering::Relaxed);
         Ok(read)
     }
 
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_read_ready(cx)
     }
 
     /// Continues writing when the socket is writable again. Ready when nothing is left to write. Only for the
     /// connection's task, since the socket wakes one task.
-    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         while self.signals.is_set(Signal::BLOCKED) {
             match self.stream.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -336,7 +339,7 @@ impl Connection {
     }
 
     /// Shuts down one or both directions of the socket.
-    pub(super) fn shut_down(&self, how: Shutdown) {
+    pub(crate) fn shut_down(&self, how: Shutdown) {
         // Fails only if the peer has already disconnected.
         let _ = SockRef::from(&self.stream).shutdown(how);
     }

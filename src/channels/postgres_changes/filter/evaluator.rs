@@ -8,15 +8,17 @@ use std::{
 use tokio_postgres::Client;
 
 use super::{
-    filter::{
-        Filter,
-        predicate::{FilterResult, Predicate},
-    },
-    row_change::RowChange,
-    table_batch::TableBatch,
-    types::TypeCache,
+    Filter,
+    predicate::{FilterResult, Predicate},
 };
-use crate::pg::{PgError, queries::postgres_changes, replication::Cell};
+use crate::{
+    channels::postgres_changes::{table_batch::TableBatch, types::TypeCache},
+    pg::{
+        PgError,
+        queries::postgres_changes,
+        replication::{Cell, RowChange},
+    },
+};
 
 /// Maximum number of cached predicates. Above it, the cache is cleared.
 const MAX_CACHED_PREDICATES: usize = 50_000;

@@ -9,7 +9,7 @@ use futures_util::task::AtomicWaker;
 
 /// One bit each; several may be set at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Signal(u8);
+pub(crate) struct Signal(u8);
 
 impl Signal {
     /// The close frame is queued: stop reading, finish writing.
@@ -28,7 +28,7 @@ impl Signal {
 
 /// The signals of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     bits: AtomicU8,
     waker: AtomicWaker,
 }

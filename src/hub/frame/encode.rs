@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{FIN, MAX_CONTROL_BYTES, opcode};
 use crate::{
+    hub::CloseCode,
     protocol::{Dialect, Encode, FrameKind},
-    transport::CloseCode,
 };
 
 /// A complete encoded frame. Clones share the bytes.

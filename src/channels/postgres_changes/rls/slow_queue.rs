@@ -15,12 +15,15 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    pipeline::{ChangeEvent, DeliverySink},
-    registry::SubscribedChannel,
-    rls_executor::{CheckedTable, RlsCheck, RlsExecutor},
+use super::executor::{CheckedTable, RlsCheck, RlsExecutor};
+use crate::channels::{
+    ChannelPrincipal,
+    postgres_changes::{
+        delivery::{ChangeEvent, DeliverySink},
+        registry::SubscribedChannel,
+        system_messages,
+    },
 };
-use crate::channels::ChannelPrincipal;
 
 /// Maximum number of queued deliveries.
 const MAX_QUEUED: usize = 256;
@@ -110,7 +113,7 @@ impl SlowQueue {
             };
             drop(queued);
             if let Some(delivery) = rejected {
-                delivery.send_error(&skipped_message(&delivery.table));
+                delivery.send_error(&system_messages::check_timed_out(&delivery.table.qualified_name));
             }
         }
     }
@@ -140,10 +143,8 @@ impl SlowQueueWorker {
         match results.ok().and_then(|results| results.into_iter().next()) {
             Some(result) if !result.timed_out => {
                 if let Some(error) = &result.error {
-                    delivery.send_error(&format!(
-                        "Changes of {} are not delivered to you because a row-level security policy raised an error: {error}",
-                        delivery.table.qualified_name
-                    ));
+                    delivery
+                        .send_error(&system_messages::policy_error(&delivery.table.qualified_name, error));
                 }
                 let visible = delivery
                     .events
@@ -154,16 +155,9 @@ impl SlowQueueWorker {
                 started.elapsed() < FAST_CHECK_TIME
             }
             _ => {
-                delivery.send_error(&skipped_message(&delivery.table));
+                delivery.send_error(&system_messages::check_timed_out(&delivery.table.qualified_name));
                 false
             }
         }
     }
-}
-
-fn skipped_message(table: &CheckedTable) -> String {
-    format!(
-        "Changes of {} were skipped because the row-level security check took too long. Fetch the rows again.",
-        table.qualified_name
-    )
 }

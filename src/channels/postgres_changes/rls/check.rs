@@ -3,17 +3,20 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    access::{PrincipalAccess, RlsRequirement},
-    registry::RegistrySnapshot,
-    rls_executor::{CheckedTable, RlsCheck, RlsCheckResult, RlsExecutor},
-    rls_query::RlsQuery,
-    row_change::RowChange,
+    executor::{CheckedTable, RlsCheck, RlsCheckResult, RlsExecutor},
+    query::RlsQuery,
     slow_queue::SlowQueue,
-    table_batch::TableBatch,
 };
 use crate::{
-    channels::ChannelPrincipal,
-    pg::{PgError, queries::postgres_changes::TableAccess},
+    channels::{
+        ChannelPrincipal,
+        postgres_changes::{
+            access::{PrincipalAccess, RlsRequirement},
+            registry::RegistrySnapshot,
+            table_batch::TableBatch,
+        },
+    },
+    pg::{PgError, queries::postgres_changes::TableAccess, replication::RowChange},
 };
 
 /// Results by pair of table index and principal index.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{hub::OutboxLimits, protocol::Dialect};
+use super::OutboxLimits;
+use crate::protocol::Dialect;
 
 /// When a silent peer is pinged and when its connection is closed.
 ///

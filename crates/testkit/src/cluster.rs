@@ -2,11 +2,16 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Once},
     time::Duration,
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    libc,
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
     unistd::Pid,
 };
 use rollcall::{
@@ -17,8 +22,9 @@ use rollcall::{
     },
 };
 use tokio::{
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    sync::Mutex,
+    sync::{Mutex, OnceCell},
     time::{Instant, sleep},
 };
 use tokio_postgres::{Client, NoTls};
@@ -37,6 +43,11 @@ const FAST_SETTINGS: [&str; 4] = [
     "select pg_reload_conf()",
 ];
 
+/// The cluster of [`Cluster::shared`].
+static SHARED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+/// Supervises the shared cluster and outlives the runtimes of the tests.
+static SHARED_RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+
 /// A PostgreSQL cluster in a temporary directory.
 pub struct Cluster {
     dir: PathBuf,
@@ -47,18 +58,31 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the cluster and migrates the template. Deletes what killed runs have left.
-    pub async fn start() -> Self {
-        remove_leftovers();
-        let cluster = Self::start_in(&format!("{PREFIX}{}", std::process::id())).await;
-        cluster.create_template().await;
-        cluster.stop_on_signal();
-        cluster
+    /// Returns the cluster of this process, which the first call starts. It is removed when the process exits.
+    pub async fn shared() -> Arc<Self> {
+        let start = async || {
+            let starting = SHARED_RUNTIME.spawn(async {
+                prepare_process();
+                tokio::spawn(exit_on_signal());
+                let cluster =
+                    Self::start_in(&format!("{PREFIX}{}", std::process::id()), &FAST_SETTINGS).await;
+                cluster.create_template().await;
+                Arc::new(cluster)
+            });
+            starting.await.expect("the cluster starts")
+        };
+        SHARED.get_or_init(start).await.clone()
     }
 
     /// Starts a further cluster without a template.
     pub async fn start_bare(name: &str) -> Self {
-        Self::start_in(&format!("{PREFIX}{}-{name}", std::process::id())).await
+        Self::start_in(&format!("{PREFIX}{}-{name}", std::process::id()), &FAST_SETTINGS).await
+    }
+
+    /// Starts a cluster with PostgreSQL's default settings and without a template, for benchmarks.
+    pub async fn start_durable() -> Self {
+        prepare_process();
+        Self::start_in(&format!("{PREFIX}{}-durable", std::process::id()), &[]).await
     }
 
     /// Starts a further cluster with a migrated template, for tests that damage it.
@@ -68,24 +92,34 @@ impl Cluster {
         cluster
     }
 
-    async fn start_in(name: &str) -> Self {
+    async fn start_in(name: &str, settings: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(name);
         let server = EmbeddedCluster::start(&dir).await.expect("PostgreSQL starts");
         let urls = server.urls().clone();
         let admin = connect(urls.admin_url.expose()).await;
-        for statement in FAST_SETTINGS {
+        for statement in settings {
             admin.batch_execute(statement).await.expect("a setting");
         }
         Self { dir, urls, server: Mutex::new(Some(server)), admin: Mutex::new(admin) }
     }
 
     async fn create_template(&self) {
-        self.create_from_template(TEMPLATE, "template0").await;
+        self.create_migrated_database(TEMPLATE).await;
+    }
+
+    /// Creates a database by running all migrations, for clusters without a template.
+    pub async fn create_migrated_database(&self, name: &str) {
+        self.create_from_template(name, "template0").await;
         let target = MigrationTarget {
-            url: Secret::new(self.url(TEMPLATE)),
-            admin_url: Some(Secret::new(with_database(self.urls.admin_url.expose(), TEMPLATE))),
+            url: Secret::new(self.url(name)),
+            admin_url: Some(Secret::new(self.admin_url(name))),
         };
         prepare(&target, &Sources::built_in(), false).await.expect("the migrations apply");
+    }
+
+    /// Directory of the cluster, deleted when it stops.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub async fn create_database(&self, name: &str) {
@@ -172,19 +206,39 @@ impl Cluster {
         server.stop().await.expect("PostgreSQL stops");
         std::fs::remove_dir_all(&self.dir).expect("the files are deleted");
     }
+}
 
-    /// Stops the cluster on SIGINT and SIGTERM.
-    fn stop_on_signal(&self) {
-        tokio::spawn(async move {
-            let mut terminated = signal(SignalKind::terminate()).expect("a handler");
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
-            }
-            remove_if(|pid| pid.as_raw().unsigned_abs() == std::process::id());
-            std::process::exit(130);
-        });
+/// Deletes what killed runs have left, and arranges that this one leaves nothing.
+fn prepare_process() {
+    static PREPARED: Once = Once::new();
+    PREPARED.call_once(|| {
+        // reqwest has no default provider.
+        rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+        remove_leftovers();
+        // The test runner ends the process without dropping statics.
+        #[expect(unsafe_code, reason = "the standard library has no exit handlers")]
+        // SAFETY: the handler is a function without arguments that does not unwind.
+        let registered = unsafe { libc::atexit(remove_clusters_at_exit) };
+        assert_eq!(registered, 0, "the exit handler is registered");
+    });
+}
+
+extern "C" fn remove_clusters_at_exit() {
+    // Dropped first, so that its supervisor does not restart PostgreSQL.
+    if let Some(mut server) = SHARED.get().and_then(|cluster| cluster.server.try_lock().ok()) {
+        server.take();
     }
+    remove_if(|pid| pid.as_raw().unsigned_abs() == std::process::id());
+}
+
+/// Ends the process on SIGINT and SIGTERM.
+async fn exit_on_signal() {
+    let mut terminated = signal(SignalKind::terminate()).expect("a handler");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
+    std::process::exit(130);
 }
 
 impl Drop for Cluster {
@@ -237,7 +291,10 @@ fn remove(dir: &Path) {
         && kill(pid, Signal::SIGQUIT).is_ok()
     {
         for _ in 0..100 {
-            if kill(pid, None).is_err() {
+            // A child that has ended exists until somebody waits for it.
+            let is_reaped =
+                waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status.pid().is_some());
+            if is_reaped || kill(pid, None).is_err() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));

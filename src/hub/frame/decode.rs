@@ -1,7 +1,7 @@
 //! Decoding of client frames from a byte slice.
 
 use super::{FIN, MASKED, MAX_CONTROL_BYTES, RESERVED, mask, opcode};
-use crate::{protocol::Frame, transport::CloseCode};
+use crate::{hub::CloseCode, protocol::Frame};
 
 /// The peer violated the WebSocket protocol or exceeded a limit, so the connection must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,1 +1,0 @@
-drop database $name with (force)
