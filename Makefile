@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench clean
+.PHONY: help run test check fmt schema bench clean
 
 # rustup installs here and leaves the PATH to the next login.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -29,6 +29,9 @@ check: ## Check format and lints, quickly
 
 fmt: ## Format the code
 	@cargo fmt --all
+
+schema: ## Generate the baseline migration from supabase/schemas
+	@supabase/generate
 
 bench: ## Run the benchmarks and keep them in benches/RESULTS.md; ARGS=quick for a short run
 	@cargo bench --quiet --bench presence -- $(ARGS)

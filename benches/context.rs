@@ -233,7 +233,7 @@ impl LoadClient for WarmUpClient {
 }
 
 async fn warm_ups(plan: Plan, admin: &Sql, server: &Server, user: &User, report: &mut Report) -> Result<()> {
-    let versions = "select last_value from rollcall.bundle_version";
+    let versions = "select last_value from rollcall_internal.bundle_version";
     let before: i64 = admin.query_one(versions, &[]).await?.get(0);
     let clients = (0..4).map(|_| async {
         let path = format!("/api/v1/context/warmup/{}", user.id);
@@ -338,13 +338,13 @@ impl TriggerState {
         if table != "atomic_chat_units" {
             let fresh = action(!matches!(self, Self::Off));
             admin
-                .batch_execute(&format!("alter table public.{table} {fresh} trigger context_after_insert"))
+                .batch_execute(&format!("alter table rollcall.{table} {fresh} trigger context_after_insert"))
                 .await?;
         }
         if table == "messages" {
             let last = action(matches!(self, Self::All));
             admin
-                .batch_execute(&format!("alter table public.messages {last} trigger keep_last_message"))
+                .batch_execute(&format!("alter table rollcall.messages {last} trigger set_last_message"))
                 .await?;
         }
         Ok(())

@@ -80,7 +80,7 @@ impl Explainer {
         let text = vec![None::<&str>];
         // Column types follow from the function, except the enum, which is cast from text.
         let sql = include_str!("../sql/presence/write.sql")
-            .replace("$7", "$7::text[]::public.presence_status[]")
+            .replace("$7", "$7::text[]::rollcall.presence_status[]")
             .replace("$10", "$10::text[]::timestamptz[]");
         self.statement(
             "sql/presence/write.sql, one status",

@@ -11,14 +11,14 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{Role, Verifier, VerifierSettings},
+    auth::{Verifier, VerifierSettings},
     channels::{
-        Broadcaster, ChannelLimits, LocalBroadcaster, NodeLimits,
+        Broadcaster, LocalBroadcaster, NodeLimits,
         authorization::authorizer,
         broadcast_from_db::{broadcast_reader, partitions::partition_maintainer},
         bus::{Peers, postgres::postgres_bus},
         diff_sink::HubDiffSink,
-        postgres_changes::{PostgresChanges, PostgresChangesSettings},
+        postgres_changes::PostgresChanges,
         presence::{
             ChannelPresence,
             remote::{RemoteChanges, RemotePresence, RemotePresenceNotifications},
@@ -27,29 +27,26 @@ use crate::{
         replay::{DatabaseBroadcastSink, ReplayBuffers},
     },
     clock::Clock,
-    config::{self, AllowedOrigins, Config},
+    config::{self, Config},
     console,
-    context::{
-        ContextSettings, context_engine,
-        provider::{Embedder, Providers},
-    },
+    context::context_engine,
     http::demo_tokens::DemoTokens,
     http::{
-        self, GatewayPolicy, HttpState,
-        middleware::{CorsOrigins, HttpSettings},
+        self, HttpState,
+        middleware::{CorsSettings, HttpSettings},
         sockets::Sockets,
         system::{CheckResult, HealthCheck, System},
     },
-    hub::{Hub, HubSettings, ShutdownPlan, UserIndex},
+    hub::{Hub, ShutdownPlan, UserIndex},
     lifecycle::{Shutdown, TaskFailure, Tasks},
-    limits::{LimitSettings, RateLimiter},
-    model::NodeId,
-    pg::{Database, listener},
+    limits::RateLimiter,
+    model::{NodeId, Secret},
+    pg::{Database, Writability, listener},
     presence::{
         PresenceService,
         channel_users::ChannelUsers,
         context_sync::context_sync,
-        devices::{DeviceTimeouts, DeviceTracker, NodeLease},
+        devices::{DeviceTracker, NodeLease},
         outbox_relay::{OutboxNotifications, OutboxRelay, PendingIds},
         typing::run_expiry,
         visibility::{PendingChanges, VisibilityNotifications, visibility},
@@ -61,6 +58,8 @@ use crate::{
 
 /// Maximum time that startup waits for the channel state of the other nodes.
 const PEER_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout of the database's health check, below that of all health checks.
+const WRITABLE_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// Maximum time that background tasks may take to end after the soft stop.
 const TASK_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -71,7 +70,7 @@ pub struct Environment {
     /// Direct URL for LISTEN and replication when `database_url` points at a pooler.
     pub direct_url: Option<String>,
     /// Secret of HS256 tokens.
-    pub jwt_secret: Option<String>,
+    pub jwt_secret: Option<Secret>,
     /// Renders the metrics; `None` when no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
     /// Whether the console may hand out tokens of the demo users. Has an effect only with `jwt_secret` and on
@@ -120,7 +119,7 @@ impl Server {
         let node = NodeId::random();
 
         let sockets = TaskTracker::new();
-        let hub = Hub::start(&HubSettings { shards: config.hub_shards, ..HubSettings::default() }, &sockets);
+        let hub = Hub::start(&config.hub, &sockets);
         let pending_changes = Arc::new(PendingChanges::default());
         let (writer, writer_task) = writer(database.clone());
         let user_index = UserIndex::default();
@@ -128,29 +127,15 @@ impl Server {
         let outbox_ids = Arc::new(PendingIds::default());
         let (visibility, visibility_task) =
             visibility(database.clone(), hub.clone(), pending_changes.clone());
-        let device_timeouts = DeviceTimeouts {
-            grace: config.timeouts.disconnect_grace,
-            idle_after: config.timeouts.idle_after,
-            lease: config.timeouts.node_lease,
-        };
-        let device_tracker = DeviceTracker::new(writer.clone(), node, device_timeouts);
+        let device_tracker = DeviceTracker::new(writer.clone(), node, config.timeouts);
         let lease = NodeLease::new(database.clone(), device_tracker.clone(), pending_changes.clone());
         lease.acquire().await.context("cannot acquire the node lease")?;
 
-        let limits = Arc::new(RateLimiter::new(LimitSettings {
-            presence_updates_per_minute: config.limits.presence_updates_per_minute,
-            context_requests_per_minute: config.limits.context_requests_per_minute,
-            chat_requests_per_minute: config.limits.chat_requests_per_minute,
-            manage_requests_per_minute: config.limits.manage_requests_per_minute,
-        }));
+        let limits = Arc::new(RateLimiter::new(config.limits));
         let (device_sync_handler, context_sync) =
             context_sync(database.clone(), hub.clone(), user_index.clone());
-        let (context, context_handler, context_tasks) = context_engine(
-            database.clone(),
-            hub.clone(),
-            user_index.clone(),
-            context_settings(&config.context),
-        );
+        let (context, context_handler, context_tasks) =
+            context_engine(database.clone(), hub.clone(), user_index.clone(), config.context.clone())?;
         let presence = Arc::new(PresenceService::new(
             database.clone(),
             writer,
@@ -160,16 +145,17 @@ impl Server {
             limits.clone(),
         ));
         let demo_secret = jwt_secret.as_ref().filter(|_| demo && address.ip().is_loopback());
-        let demo_tokens = demo_secret
-            .map(|secret| DemoTokens { secret: config::Secret::new(secret), clock: clock.clone() });
-        let verifier = Arc::new(Verifier::new(verifier_settings(&config.auth, jwt_secret), clock.clone())?);
+        let demo_tokens =
+            demo_secret.map(|secret| DemoTokens { secret: secret.clone(), clock: clock.clone() });
+        let verifier_settings = VerifierSettings { jwt_secret, ..config.auth.clone() };
+        let verifier = Arc::new(Verifier::new(verifier_settings, clock.clone())?);
         let health_checks: Vec<Arc<dyn HealthCheck>> =
             vec![Arc::new(DatabaseCheck(database.clone())), Arc::new(ListenerCheck(pending_changes.clone()))];
         let presence_store = PresenceStore::default();
         let diff_sink = Arc::new(HubDiffSink::new(hub.clone()));
         let channel_presence = ChannelPresence::new(node, clock.clone(), diff_sink, presence_store.clone());
         let remote_changes = Arc::new(RemoteChanges::default());
-        let peers = Peers::new(config.timeouts.node_lease);
+        let peers = Peers::new(config.timeouts.lease);
         let remote_presence = RemotePresence::new(
             node,
             channel_presence.clone(),
@@ -177,7 +163,7 @@ impl Server {
             database.clone(),
             remote_changes.clone(),
             peers.clone(),
-            config.timeouts.node_lease,
+            config.timeouts.lease,
         );
         let local_broadcaster = LocalBroadcaster::new(hub.clone());
         let (bus, bus_sender, bus_receiver, bus_handler) =
@@ -188,14 +174,17 @@ impl Server {
         let (authorizer, authorization_worker, authorization_handler) = authorizer(database.clone());
         let (partition_worker, partition_handler) = partition_maintainer(database.clone());
         let replay_buffers = ReplayBuffers::default();
-        let channel_limits = channel_limits(&config.limits);
+        let channel_limits = config.channels.limits;
         let (broadcast_task, messages, broadcast_handler) = broadcast_reader(
             database.clone(),
-            channel_limits.payload_bytes.unwrap_or(usize::MAX),
+            channel_limits.payload_bytes().unwrap_or(usize::MAX),
             DatabaseBroadcastSink::new(local_broadcaster.clone(), replay_buffers.clone(), authorizer.clone()),
         );
-        let (changes, changes_engine) =
-            PostgresChanges::new(database.clone(), Arc::new(hub.clone()), changes_settings(config));
+        let (changes, changes_engine) = PostgresChanges::new(
+            database.clone(),
+            Arc::new(hub.clone()),
+            config.channels.postgres_changes.clone(),
+        );
         let channels = Arc::new(Services {
             changes,
             hub: hub.clone(),
@@ -207,7 +196,7 @@ impl Server {
             authorizer,
             messages,
             replay_buffers,
-            private_only: config.private_channels_only,
+            private_only: config.channels.private_only,
             limits: Arc::new(NodeLimits::new(channel_limits, hub.clone())),
             tasks: sockets.clone(),
             stopping: tasks.shutdown().soft().clone(),
@@ -220,10 +209,7 @@ impl Server {
             database: database.clone(),
             limits,
             verifier,
-            gateway: Arc::new(GatewayPolicy {
-                trust: config.gateway.trust_headers,
-                networks: config.gateway.networks.clone(),
-            }),
+            gateway: Arc::new(config.gateway.clone()),
             system: Arc::new(
                 System::new(health_checks, metrics, clock.clone())
                     .with_shutdown(tasks.shutdown().soft().clone()),
@@ -233,7 +219,7 @@ impl Server {
             demo_tokens,
             clock,
         };
-        let settings = http_settings(config, tasks.shutdown().soft().clone())?;
+        let settings = http_settings(&config.cors, tasks.shutdown().soft().clone());
         let second_router =
             http::middleware::apply(http::sockets::second_port_routes().with_state(state.clone()), &settings);
         let router = http::middleware::apply(router().with_state(state), &settings);
@@ -345,66 +331,13 @@ async fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<(TcpListen
     Ok((listener, address))
 }
 
-fn verifier_settings(auth: &config::AuthConfig, jwt_secret: Option<String>) -> VerifierSettings {
-    let api_keys = auth.api_keys.iter().map(|(key, role)| (key.expose().to_owned(), *role));
-    VerifierSettings {
-        jwt_secret,
-        jwks_url: auth.jwks_url.clone(),
-        issuer: auth.issuer.clone(),
-        audience: auth.audience.clone(),
-        api_keys: api_keys.collect::<std::collections::HashMap<String, Role>>(),
-    }
-}
-
-fn changes_settings(config: &Config) -> PostgresChangesSettings {
-    PostgresChangesSettings {
-        slot_name: config.slot_name.clone(),
-        max_lag_bytes: config.max_wal_bytes,
-        ..PostgresChangesSettings::default()
-    }
-}
-
-fn channel_limits(limits: &config::Limits) -> ChannelLimits {
-    ChannelLimits {
-        connections: limits.max_connections,
-        joins_per_second: limits.max_joins_per_second,
-        events_per_second: limits.max_events_per_second,
-        client_events_per_second: limits.max_client_events_per_second,
-        client_bytes_per_second: limits.max_client_bytes_per_second,
-        channels_per_client: limits.max_channels_per_client,
-        // As in Supabase Realtime, 500 bytes are added for the envelope.
-        payload_bytes: limits.max_payload_kb.map(|kb| kb.get() as usize * 1_000 + 500),
-        presence_calls: limits.presence_calls,
-        presence_window: limits.presence_window,
-        presence_events_per_second: limits.max_presence_events_per_second,
-    }
-}
-
-fn context_settings(config: &config::ContextConfig) -> ContextSettings {
-    ContextSettings {
-        use_dynamic: config.use_dynamic,
-        fall_back_to_simple: config.fallback,
-        providers: Providers::new(&config.providers, config.echo)
-            .with_fallbacks(config.fallback_providers.clone())
-            .with_background_model(config.background.clone()),
-        chat_limits: config.chat_limits.clone(),
-        embedder: config.embeddings.as_ref().map(|it| Arc::new(Embedder::new(it))),
-        roll_up_interval: config.roll_up_interval,
-    }
-}
-
-fn http_settings(config: &Config, stopping: CancellationToken) -> anyhow::Result<HttpSettings> {
-    let cors_origins = match &config.cors.origins {
-        AllowedOrigins::Any => CorsOrigins::Any,
-        AllowedOrigins::List(origins) => origins.join(",").parse()?,
-    };
-    Ok(HttpSettings {
-        cors_origins,
-        cors_credentials: config.cors.credentials,
+fn http_settings(cors: &CorsSettings, stopping: CancellationToken) -> HttpSettings {
+    HttpSettings {
+        cors: cors.clone(),
         slow_routes: http::context::SLOW_ROUTES.to_vec(),
         stopping,
         ..HttpSettings::default()
-    })
+    }
 }
 
 /// Waits until the channel presence of the other nodes is read and this node is announced on the bus, for at
@@ -426,7 +359,7 @@ async fn infallible(task: impl Future<Output = ()>) -> Result<(), std::convert::
     Ok(())
 }
 
-/// Health check: the database responds.
+/// Health check: the database responds and accepts writes.
 struct DatabaseCheck(Database);
 
 impl HealthCheck for DatabaseCheck {
@@ -436,9 +369,10 @@ impl HealthCheck for DatabaseCheck {
 
     fn check(&self) -> BoxFuture<'_, CheckResult> {
         async {
-            let query = async { self.0.server_connection().await?.batch_execute("").await };
-            match query.await {
-                Ok(()) => CheckResult::healthy(),
+            match self.0.is_writable(WRITABLE_TIMEOUT).await {
+                Ok(Writability::Writable) => CheckResult::healthy(),
+                Ok(Writability::Standby) => CheckResult::unhealthy("read-only: the server is a standby"),
+                Ok(Writability::ReadOnly) => CheckResult::unhealthy("read-only"),
                 Err(_) => CheckResult::unhealthy("unreachable"),
             }
         }

@@ -32,5 +32,6 @@ pub mod pg;
 pub mod presence;
 pub mod protocol;
 pub mod session;
+pub mod settings;
 pub mod telemetry;
 pub mod transport;

@@ -17,7 +17,10 @@ use axum::{
 };
 use parking_lot::Mutex;
 
-use crate::model::UserId;
+use crate::{
+    model::UserId,
+    settings::{Limit, defaults, limit},
+};
 
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -37,23 +40,27 @@ pub enum LimitClass {
     Manage,
 }
 
-/// Requests per minute, which is also the burst size. `None` disables a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Requests per minute, which is also the burst size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Limits (0 disables)")]
 pub struct LimitSettings {
-    pub presence_updates_per_minute: Option<NonZeroU32>,
-    pub context_requests_per_minute: Option<NonZeroU32>,
-    pub chat_requests_per_minute: Option<NonZeroU32>,
-    pub manage_requests_per_minute: Option<NonZeroU32>,
+    /// Status updates per minute and user
+    #[arg(long, env = "PRESENCE_UPDATES_PER_MINUTE", default_value = "10", value_parser = limit)]
+    pub presence_updates_per_minute: Limit,
+    /// Context requests per minute and user
+    #[arg(long, env = "CONTEXT_REQUESTS_PER_MINUTE", default_value = "30", value_parser = limit)]
+    pub context_requests_per_minute: Limit,
+    /// Chat requests per minute and user
+    #[arg(long, env = "CHAT_REQUESTS_PER_MINUTE", default_value = "20", value_parser = limit)]
+    pub chat_requests_per_minute: Limit,
+    /// Writes to settings, contacts and similar resources per minute and user
+    #[arg(long, env = "MANAGE_REQUESTS_PER_MINUTE", default_value = "120", value_parser = limit)]
+    pub manage_requests_per_minute: Limit,
 }
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self {
-            presence_updates_per_minute: NonZeroU32::new(10),
-            context_requests_per_minute: NonZeroU32::new(30),
-            chat_requests_per_minute: NonZeroU32::new(20),
-            manage_requests_per_minute: NonZeroU32::new(120),
-        }
+        defaults()
     }
 }
 
@@ -139,7 +146,7 @@ impl Default for Shard {
 impl Shard {
     /// Removes expired entries. The threshold doubles, so the cost per entry is constant.
     fn sweep(&mut self, now: u64) {
-        self.replenished_at.retain(|_, whole_at| *whole_at > now);
+        self.replenished_at.retain(|_, full_at| *full_at > now);
         self.sweep_threshold = (self.replenished_at.len() * 2).max(MIN_SWEEP_THRESHOLD);
         self.replenished_at.shrink_to(self.sweep_threshold);
     }
@@ -181,12 +188,12 @@ impl RateLimiter {
         if shard.replenished_at.len() >= shard.sweep_threshold {
             shard.sweep(now);
         }
-        let before = shard.replenished_at.get(&key).map_or(now, |whole_at| now.max(*whole_at));
+        let before = shard.replenished_at.get(&key).map_or(now, |full_at| now.max(*full_at));
         let after = before + interval;
-        let level = |whole_at: u64| RateLimitState {
+        let level = |full_at: u64| RateLimitState {
             limit: limit.get(),
-            remaining: u32::try_from(burst.saturating_sub(whole_at - now) / interval).unwrap_or(u32::MAX),
-            reset: Duration::from_nanos(whole_at - now),
+            remaining: u32::try_from(burst.saturating_sub(full_at - now) / interval).unwrap_or(u32::MAX),
+            reset: Duration::from_nanos(full_at - now),
         };
         if after - now > burst {
             let retry_after = Duration::from_nanos(after - now - burst);

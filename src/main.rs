@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<ExitCode> {
     let (command, config) = cli::load()?;
-    let traces = rollcall::telemetry::init_tracing(&config.log, config.traces.as_ref())?;
+    let traces = rollcall::telemetry::init_tracing(&config.log, &config.traces)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(cli::run(command, config));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

@@ -89,6 +89,9 @@ pub mod metric {
     pub const POSTGRES_CHANGES_SUBSCRIPTIONS: &str = "rollcall_postgres_changes_subscriptions";
     /// Histogram: row changes per delivery pass.
     pub const POSTGRES_CHANGES_BATCH_SIZE: &str = "rollcall_postgres_changes_batch_size";
+    /// Counter: database connections closed instead of reused, by `cause`: interrupted (a statement was given up) or
+    /// unusable.
+    pub const DATABASE_CONNECTIONS_DISCARDED: &str = "rollcall_database_connections_discarded_total";
     /// Counter: HTTP requests, by route, method and status.
     pub const HTTP_REQUESTS: &str = "rollcall_http_requests_total";
     /// Histogram, seconds: HTTP requests, by route and method.
@@ -96,11 +99,11 @@ pub mod metric {
 }
 
 /// Starts logging to standard error (standard output holds the output of commands), and traces when
-/// `collector` is set. Call it before a runtime is started.
+/// `traces` has an endpoint. Call it before a runtime is started.
 ///
 /// # Errors
 /// When logging is already set up or the collector's endpoint is invalid.
-pub fn init_tracing(config: &LogConfig, collector: Option<&TracesConfig>) -> Result<Traces, TelemetryError> {
+pub fn init_tracing(config: &LogConfig, traces: &TracesConfig) -> Result<Traces, TelemetryError> {
     let filter = EnvFilter::new(config.filter.as_deref().unwrap_or(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -109,12 +112,12 @@ pub fn init_tracing(config: &LogConfig, collector: Option<&TracesConfig>) -> Res
         LogFormat::Pretty => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let Some(collector) = collector else {
+    let Some(endpoint) = &traces.endpoint else {
         Registry::default().with(lines).with(filter).try_init()?;
         return Ok(Traces::disabled());
     };
     // Logs and traces have separate filters.
-    let (traces, layer) = Traces::start(collector)?;
+    let (traces, layer) = Traces::start(endpoint, traces)?;
     Registry::default().with(lines.with_filter(filter)).with(layer).try_init()?;
     Ok(traces)
 }

@@ -15,7 +15,7 @@ select
 from (values (1, 'alice'), (2, 'bob'), (3, 'carol'), (4, 'dave'), (5, 'erin'), (6, 'frank')) as person (n, name)
 on conflict do nothing;
 
-insert into public.contacts (requester_id, addressee_id, accepted_at) values
+insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values
   ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000002', now()),
   ('a0000000-0000-4000-8000-000000000003', 'a0000000-0000-4000-8000-000000000001', now()),
   ('a0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000006', now()),
@@ -23,40 +23,40 @@ insert into public.contacts (requester_id, addressee_id, accepted_at) values
   ('a0000000-0000-4000-8000-000000000005', 'a0000000-0000-4000-8000-000000000002', null)
 on conflict do nothing;
 
-insert into public.blocks (blocker_id, blocked_id) values
+insert into rollcall.blocks (blocker_id, blocked_id) values
   ('a0000000-0000-4000-8000-000000000005', 'a0000000-0000-4000-8000-000000000004')
 on conflict do nothing;
 
-insert into public.teams (id, name, owner_id) values
+insert into rollcall.teams (id, name, owner_id) values
   ('b0000000-0000-4000-8000-000000000001', 'Lighthouse', 'a0000000-0000-4000-8000-000000000001')
 on conflict do nothing;
-insert into public.team_members (team_id, user_id) values
+insert into rollcall.team_members (team_id, user_id) values
   ('b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001'),
   ('b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000002'),
   ('b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000003')
 on conflict do nothing;
 
-insert into public.conversations (id, title, created_by) values
+insert into rollcall.conversations (id, title, created_by) values
   ('c0000000-0000-4000-8000-000000000001', 'Harbour', 'a0000000-0000-4000-8000-000000000001')
 on conflict do nothing;
-insert into public.conversation_participants (conversation_id, user_id) values
+insert into rollcall.conversation_participants (conversation_id, user_id) values
   ('c0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001'),
   ('c0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000002'),
   ('c0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000004')
 on conflict do nothing;
 
-insert into public.presence_settings (user_id, visibility, show_last_seen) values
+insert into rollcall.presence_settings (user_id, visibility, show_last_seen) values
   ('a0000000-0000-4000-8000-000000000003', 'team', true),
   ('a0000000-0000-4000-8000-000000000004', 'everyone', true),
   ('a0000000-0000-4000-8000-000000000005', 'contacts', false)
 on conflict do nothing;
 
-insert into public.presence_visibility_list (user_id, viewer_id) values
+insert into rollcall.presence_visibility_list (user_id, viewer_id) values
   ('a0000000-0000-4000-8000-000000000006', 'a0000000-0000-4000-8000-000000000001')
 on conflict do nothing;
 
 -- Everybody was here a while ago; whoever opens a socket is online. A device on heartbeats that sends none is swept.
-insert into public.presence_devices (user_id, device_id, device_name, device_type, platform, status, last_heartbeat_at, last_active_at)
+insert into rollcall.presence_devices (user_id, device_id, device_name, device_type, platform, status, last_heartbeat_at, last_active_at)
 select
   ('a0000000-0000-4000-8000-00000000000' || was.n)::uuid, 'phone', was.device_name, 'mobile', was.platform, 'offline',
   now() - was.ago, now() - was.ago
@@ -67,7 +67,7 @@ from (values
 ) as was (n, device_name, platform, ago)
 on conflict do nothing;
 
-insert into public.presence_choices (user_id, chosen, custom_status) values
+insert into rollcall.presence_choices (user_id, chosen, custom_status) values
   ('a0000000-0000-4000-8000-000000000001', null, 'Keeping the light on'),
   ('a0000000-0000-4000-8000-000000000002', 'busy', 'At lunch'),
   ('a0000000-0000-4000-8000-000000000004', null, 'Out at sea'),

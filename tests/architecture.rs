@@ -10,17 +10,17 @@ use std::{
 /// Modules of the crate from the lowest to the highest. A module imports only from modules of lower layers.
 /// Modules in one row do not import each other.
 const LAYERS: &[&[&str]] = &[
-    &["model", "clock", "backoff"],
+    &["model", "clock", "backoff", "settings"],
     &["lifecycle", "telemetry", "auth", "limits"],
     &["protocol", "pg"],
     &["hub"],
     &["transport"],
     &["presence", "channels", "context"],
     &["session"],
-    &["config"],
-    &["database_target"],
     &["http"],
     &["console"],
+    &["config"],
+    &["database_target"],
     &["app"],
     &["cli"],
 ];

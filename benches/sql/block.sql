@@ -1,1 +1,1 @@
-insert into public.blocks (blocker_id, blocked_id) values ($1, $2)
+insert into rollcall.blocks (blocker_id, blocked_id) values ($1, $2)

@@ -1,2 +1,2 @@
-insert into public.memories (user_id, content)
+insert into rollcall.memories (user_id, content)
 select '$user', 'The greenhouse heating fails when it is cold outside and the pump stops' from generate_series(1, $rows);

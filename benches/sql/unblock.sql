@@ -1,1 +1,1 @@
-delete from public.blocks where blocker_id = $1 and blocked_id = $2
+delete from rollcall.blocks where blocker_id = $1 and blocked_id = $2

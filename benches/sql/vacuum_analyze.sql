@@ -1,1 +1,1 @@
-vacuum (analyze) public.contacts, public.presence_devices, public.user_last_seen, public.user_presence
+vacuum (analyze) rollcall.contacts, rollcall.presence_devices, rollcall.user_last_seen, rollcall.user_presence

@@ -1,2 +1,2 @@
--- Returns once the transactions of the log are visible to snapshots. $1 ids without their epoch bigint[].
-select rollcall.await_commits($1)
+-- Waits until transactions of the WAL are visible to snapshots. $1 ids without their epoch bigint[].
+select rollcall_internal.wait_until_visible($1)

@@ -1,2 +1,2 @@
--- Drops a slot that nobody reads from; raises if somebody does again. $1 name text.
+-- Drops a replication slot; fails if a client reads from it. $1 name text.
 select pg_drop_replication_slot($1)

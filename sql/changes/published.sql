@@ -1,3 +1,3 @@
--- The published tables that a subscription means. $1 schema text, $2 table text; `*` is all.
+-- Published tables that a subscription selects. $1 schema text, $2 table text; `*` selects all.
 -- Returns relation oid, schema_name text, table_name text.
-select relation, schema_name, table_name from rollcall.published_tables($1, $2)
+select relation, schema_name, table_name from rollcall_internal.published_tables($1, $2)

@@ -1,2 +1,2 @@
 -- Values as JSON, in their order. $1 type oid, $2 values text[]. Returns one row: text[].
-select rollcall.render_values($1, $2)
+select rollcall_internal.render_values($1, $2)

@@ -1,2 +1,2 @@
--- Ends actions that are done. $1 bigint[]. Returns one row.
-select rollcall.complete_actions($1)
+-- Ends finished actions. $1 bigint[]. Returns one row.
+select rollcall_internal.complete_actions($1)

@@ -1,2 +1,2 @@
--- Bundles and their states, counted: the caller's, or everybody's for the service. Returns one row.
+-- Counts of bundles and their states: of the caller, or of all users for service_role. Returns one row.
 select rollcall.context_counts() as found

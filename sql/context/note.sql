@@ -1,7 +1,7 @@
--- Notes what a user does on a device, as that user: row-level security and column grants decide.
--- $1 user uuid, $2 device text, $3 jsonb with the fields that are to change, by column name; null clears.
--- Returns nothing. Relies on presence_devices_pkey. Signals that stay the same number and tell nothing.
-insert into public.presence_devices as d
+-- Stores what a user does on a device, as that user: row-level security and column grants decide.
+-- $1 user uuid, $2 device text, $3 jsonb with the fields to change, by column name; null clears.
+-- Returns nothing. Relies on presence_devices_pkey. Unchanged signals keep their version and are not notified.
+insert into rollcall.presence_devices as d
   (user_id, device_id, active_conversation_id, visible_conversation_ids, active_notebook_id, active_persona_id,
     last_navigation_path, local_time)
 values (

@@ -1,3 +1,3 @@
--- Where phrases stand among the caller's units. $1 text[], $2 how many units of each at most int.
--- Returns one row a phrase that stands anywhere.
+-- Where phrases occur in the caller's units. $1 text[], $2 maximum number of units per phrase int.
+-- Returns one row per phrase that occurs.
 select phrase, unit_ids, units, groups from rollcall.my_phrases($1, $2)

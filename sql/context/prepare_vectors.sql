@@ -1,3 +1,3 @@
--- Makes what finding by meaning needs. $1 the model text, $2 the numbers of its vectors int.
+-- Creates what search by meaning needs. $1 model text, $2 number of dimensions int.
 -- Returns one row: false where the database has no pgvector.
-select rollcall.prepare_vectors($1, $2)
+select rollcall_internal.prepare_vectors($1, $2)

@@ -1,2 +1,2 @@
--- Users with units that no roll-up has taken in. $1 how many at most int. Returns one row a user.
-select rollcall.roll_ups_due($1)
+-- Users with unprocessed units. $1 maximum number int. Returns one row per user.
+select rollcall_internal.roll_ups_due($1)

@@ -1,2 +1,2 @@
--- Takes what is due from the queue of background work. $1 how many at most int. Returns one row an action.
-select id, user_id, kind, bundle_type::text, ref, attempts from rollcall.take_actions($1)
+-- Claims due actions of the background queue. $1 maximum number int. Returns one row per action.
+select id, user_id, kind, bundle_type::text, ref, attempts from rollcall_internal.claim_actions($1)

@@ -1,2 +1,2 @@
--- Takes texts that want a vector. $1 how many at most int. Returns one row a text.
-select kind, id, version, content from rollcall.take_texts($1)
+-- Claims texts that need an embedding. $1 maximum number int. Returns one row per text.
+select kind, id, version, content from rollcall_internal.claim_embedding_texts($1)

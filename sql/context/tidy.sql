@@ -1,2 +1,2 @@
--- Keeps the context engine's house. Returns one row: how many rows went.
-select rollcall.tidy_context() + rollcall.tidy_answers()
+-- Deletes expired rows of the context engine. Returns one row: how many.
+select rollcall_internal.purge_context() + rollcall_internal.purge_pending_answers()

@@ -1,2 +1,2 @@
--- Says that an answer is still being written. $1 uuid. Returns one row.
-select rollcall.touch_answer($1)
+-- Marks an answer as still being written. $1 uuid. Returns one row.
+select rollcall_internal.touch_answer($1)

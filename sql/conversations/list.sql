@@ -1,10 +1,10 @@
--- The conversations that the caller takes part in or began. $1 this one alone uuid, or null for all.
--- Returns one row a conversation, newest first. Uses conversation_participants_pkey.
+-- Conversations that the caller takes part in or created. $1 only this one uuid, or null for all.
+-- Returns one row per conversation, newest first. Uses conversation_participants_pkey.
 select c.id, c.title, c.created_by, c.created_at,
   array(
-    select p.user_id from public.conversation_participants p where p.conversation_id = c.id order by p.joined_at, p.user_id
+    select p.user_id from rollcall.conversation_participants p where p.conversation_id = c.id order by p.joined_at, p.user_id
   ) as participant_ids
-from public.conversations c
+from rollcall.conversations c
 where c.id = coalesce($1::uuid, c.id)
   -- Also for a role that sees all of them.
   and ($1 is not null or c.created_by = auth.uid() or c.id in (select rollcall.my_conversations()))

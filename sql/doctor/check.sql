@@ -135,14 +135,14 @@ select 'messages_heard',
   case when exists (select from pg_trigger t where t.tgrelid = messages.oid and t.tgname = 'rollcall_messages' and t.tgenabled in ('O', 'A'))
       then 'broadcasts from the database are heard'
     else format('broadcasts from the database are not heard: realtime.messages has no trigger of ours, and belongs to %I', owner) end,
-  case when not ours then format('grant %I to %I; ', owner, current_user) else '' end || 'select rollcall.hear_messages();'
+  case when not ours then format('grant %I to %I; ', owner, current_user) else '' end || 'select rollcall.enable_message_notifications();'
 from messages
 union all
 select 'messages_partition',
   to_regclass('realtime.' || today) is not null,
   case when to_regclass('realtime.' || today) is not null then 'realtime.messages has its partition of today'
     else 'realtime.messages has no partition of today, so nothing can be sent and no private channel joined' end,
-  'select rollcall.keep_message_partitions();'
+  'select rollcall.maintain_message_partitions();'
 from messages
 union all
 select 'published_tables',

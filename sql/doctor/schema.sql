@@ -8,24 +8,33 @@ ours as (
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   where c.relkind in ('r', 'p')
-    and (n.nspname = 'rollcall'
-      or n.nspname = 'public' and (c.relname = 'presence_nodes' or c.oid in (select d.relation from rollcall.personal_data d)))
+    and n.nspname in ('rollcall', 'rollcall_internal')
 ),
 functions as (
-  select p.oid, p.oid::regprocedure::text as name, p.prosecdef, p.proconfig, p.proacl, p.proowner
-  from pg_proc p where p.pronamespace = 'rollcall'::regnamespace
+  select p.oid, p.oid::regprocedure::text as name, p.prosecdef, p.proconfig, p.proacl, p.proowner, p.prosrc
+  from pg_proc p where p.pronamespace in ('rollcall'::regnamespace, 'rollcall_internal'::regnamespace)
+),
+-- Tables that users or services read: the grants of the schema files.
+api_table as (
+  select o.* from ours o
+  where o.nspname = 'rollcall'
+    and o.relname not in ('presence_nodes', 'schema_migrations', 'change_settings', 'retention', 'limits', 'presence', 'personal_data')
 ),
 -- One row a thing that is wrong.
 wrong (check_name, what, remedy) as (
-  select 'service_role_bypasses', rolname::text, format('alter role %I bypassrls;', rolname)
-  from pg_roles where rolname = 'service_role' and not rolbypassrls and not rolsuper
+  -- Without BYPASSRLS, policies for service_role stand in.
+  select distinct 'service_role_bypasses', rolname::text, format('alter role %I bypassrls;', rolname)
+  from pg_roles r
+  cross join (select a.oid from api_table a union all select to_regclass('realtime.messages')) t
+  where r.rolname = 'service_role' and not r.rolbypassrls and not r.rolsuper and t.oid is not null
+    and not exists (select from pg_policy p where p.polrelid = t.oid and r.oid = any (p.polroles) and p.polcmd = '*')
   union all
   select 'browsers_do_not_bypass', rolname::text,
     format('alter role %I nosuperuser nobypassrls;', rolname)
   from pg_roles where rolname in ('anon', 'authenticated') and (rolbypassrls or rolsuper)
   union all
   select 'schema_usage', format('%s on %s', role, schema), format('grant usage on schema %I to %I;', schema, role)
-  from unnest(array['authenticated', 'service_role']) role cross join unnest(array['public', 'rollcall', 'auth']) schema
+  from unnest(array['authenticated', 'service_role']) role cross join unnest(array['rollcall', 'auth']) schema
   where not has_schema_privilege(role, schema, 'usage')
   union all
   select 'own_row_level_security', name, format('alter table %s enable row level security;', name)
@@ -36,18 +45,19 @@ wrong (check_name, what, remedy) as (
     or not has_table_privilege(oid, 'update') or not has_table_privilege(oid, 'delete')
   union all
   select 'api_grants', 'select on ' || name || ' by authenticated', format('grant select on %s to authenticated;', name)
-  from ours where nspname = 'public' and relname <> 'presence_nodes' and not has_table_privilege('authenticated', oid, 'select')
+  from api_table where not has_table_privilege('authenticated', oid, 'select')
   union all
   select 'api_grants', name || ' by service_role', format('grant all on %s to service_role;', name)
-  from ours where nspname = 'public' and not (has_table_privilege('service_role', oid, 'select')
+  from ours where (oid in (select a.oid from api_table a) or relname = 'presence_nodes')
+    and not (has_table_privilege('service_role', oid, 'select')
     and has_table_privilege('service_role', oid, 'insert') and has_table_privilege('service_role', oid, 'update')
     and has_table_privilege('service_role', oid, 'delete'))
   union all
   select 'browsers_write_no_faces', 'user_presence by ' || role,
-    format('revoke insert, update, delete, truncate on public.user_presence from %I;', role)
+    format('revoke insert, update, delete, truncate on rollcall.user_presence from %I;', role)
   from unnest(array['anon', 'authenticated']) role
-  where has_any_column_privilege(role, 'public.user_presence', 'insert, update')
-    or has_table_privilege(role, 'public.user_presence', 'delete, truncate')
+  where has_any_column_privilege(role, 'rollcall.user_presence', 'insert, update')
+    or has_table_privilege(role, 'rollcall.user_presence', 'delete, truncate')
   union all
   select 'functions_closed', name, format('revoke execute on function %s from public;', name)
   from functions f
@@ -55,17 +65,18 @@ wrong (check_name, what, remedy) as (
     where a.grantee = 0 and a.privilege_type = 'EXECUTE')
   union all
   select 'functions_granted', name, format('grant execute on function %s to authenticated;', name)
-  from functions where name in ('rollcall.my_sight()', 'rollcall.open_to_me(uuid)', 'rollcall.typing_shown(uuid)',
+  from functions where name in ('rollcall.my_visible_users()', 'rollcall.can_see_user(uuid)', 'rollcall.can_see_typing(uuid)',
       'rollcall.my_teams()', 'rollcall.my_conversations()', 'rollcall.my_relations()', 'rollcall.any_node_lives(uuid[])',
       'rollcall.sign_off_mine(text)', 'rollcall.export_mine()', 'rollcall.forget_me()')
     and not has_function_privilege('authenticated', oid, 'execute')
   union all
   select 'search_path_pinned', name, format('alter function %s set search_path = '''';', name)
   from functions where prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%')
+    and prosrc not like '%perform rollcall_internal.check_search_path();%'
   union all
   -- Without these faces do not follow, sockets do not hear, or prepared context goes stale.
   select 'triggers', format('%s on %s is missing', w.name, w.relation), w.definition || ';'
-  from rollcall.triggers w
+  from rollcall_internal.triggers w
   where not exists (select from pg_trigger t where t.tgrelid = w.relation and t.tgname = w.name)
   union all
   select 'triggers', format('%s on %s is disabled', t.tgname, ours.name), format('alter table %s enable trigger %I;', ours.name, t.tgname)
@@ -73,23 +84,23 @@ wrong (check_name, what, remedy) as (
   where not t.tgisinternal and t.tgenabled not in ('O', 'A')
   union all
   select 'policy_watch', evtname::text, format('alter event trigger %I enable;', evtname)
-  from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_rights_watch') and evtenabled not in ('O', 'A')
+  from pg_event_trigger where evtname in ('rollcall_policy_watch', 'rollcall_authorization_watch') and evtenabled not in ('O', 'A')
   union all
   select 'sources_watched', s::text, format('select rollcall.watch_table(%L);', s)
   from rollcall.visibility_sources() s
   where not exists (select from pg_trigger t
-    where t.tgrelid = s and t.tgname in ('rollcall_watch', 'void_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
+    where t.tgrelid = s and t.tgname in ('rollcall_watch', 'invalidate_after_insert', 'notify_after_insert') and t.tgenabled in ('O', 'A'))
   union all
-  select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table public.user_presence;'
+  select 'presence_published', 'user_presence', 'alter publication supabase_realtime add table rollcall.user_presence;'
   from pg_publication p
   where p.pubname = 'supabase_realtime' and not p.puballtables
     and not exists (select from pg_publication_tables t
-      where t.pubname = p.pubname and t.schemaname = 'public' and t.tablename = 'user_presence')
+      where t.pubname = p.pubname and t.schemaname = 'rollcall' and t.tablename = 'user_presence')
 ),
 -- What is looked at, and how it is said when all is well and when not.
 checks (place, name, well, unwell) as (
   values
-    (1, 'service_role_bypasses', 'service_role sees past row-level security', 'does not see past row-level security'),
+    (1, 'service_role_bypasses', 'service_role reads and writes all rows', 'has neither BYPASSRLS nor policies for all rows'),
     (2, 'browsers_do_not_bypass', 'anon and authenticated are under row-level security', 'not under row-level security'),
     (3, 'schema_usage', 'the API''s roles may use the schemas', 'no usage'),
     (4, 'own_row_level_security', 'on in every table of Rollcall', 'off'),
@@ -98,7 +109,7 @@ checks (place, name, well, unwell) as (
     (7, 'browsers_write_no_faces', 'faces are written by the database itself', 'faces can be written'),
     (8, 'functions_closed', 'functions are for those who were granted them', 'anybody may call'),
     (9, 'functions_granted', 'policies and users can call what they need', 'authenticated may not call'),
-    (10, 'search_path_pinned', 'every definer function pins its search_path', 'search_path is not pinned'),
+    (10, 'search_path_pinned', 'every definer function sets or checks its search_path', 'search_path is not set'),
     (11, 'triggers', 'all are there and enabled', 'faces or prepared context do not follow, or sockets do not hear'),
     (12, 'policy_watch', 'changes of policies are noticed', 'disabled'),
     (13, 'sources_watched', 'sockets follow every table that a policy mentions', 'sockets do not follow'),

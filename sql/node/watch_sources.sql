@@ -1,2 +1,2 @@
--- Watches every table that a policy mentions and that is not watched yet. Returns one row a table newly watched.
+-- Follows every table that visibility depends on. Returns one row per table that was added.
 select rollcall.watch_visibility_sources()::text

@@ -4,4 +4,4 @@
 -- $11 activity text[], $12 page text[]; all of one length.
 -- Returns the trusted face of each user, at most one row a user, in no order.
 select user_id, face::text, status::text, reach::text, last_seen, custom_status, activity, current_page, idle_since, version
-from rollcall.write_presence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+from rollcall_internal.write_presence($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)

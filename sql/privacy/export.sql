@@ -1,2 +1,2 @@
--- Everything that is kept on the caller's presence. Returns one JSON object: rows by table.
+-- All data kept about the caller. Returns one JSON object: rows by table.
 select rollcall.export_mine() as data

@@ -1,2 +1,2 @@
--- Erases what is kept on the caller's presence. Returns one JSON object: how many rows went, by table.
+-- Erases the caller's presence. Returns one JSON object: how many rows were deleted, by table.
 select rollcall.forget_me() as erased

@@ -1,2 +1,2 @@
--- Everything in the catalogs that policies depend on, in one number, for a database without an event trigger. One row.
-select rollcall.policy_fingerprint()
+-- One number for everything in the catalogs that policies depend on, for databases without an event trigger. One row.
+select rollcall_internal.policy_fingerprint()

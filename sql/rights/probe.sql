@@ -1,7 +1,7 @@
--- What some callers may do in private channels, asked of the policies (rollcall.probe_channels).
--- $1 topics text[], $2 which of them int[] (from 1), $3 role text[], $4 sub text[], $5 claims text[], $6 headers text[],
--- $7 whether to ask about reading bool[], $8 about writing bool[].
--- Returns one row a caller: caller int (from 1), four bools (null where not asked), error text (a SQLSTATE or null).
--- To be sent in a transaction that is rolled back.
+-- What some callers may do in private channels, evaluated by the policies (rollcall_internal.probe_channels).
+-- $1 topics text[], $2 index of the topic int[] (from 1), $3 role text[], $4 sub text[], $5 claims text[], $6 headers text[],
+-- $7 whether to check reading bool[], $8 writing bool[].
+-- Returns one row per caller: caller int (from 1), four bools (null where not checked), error text (a SQLSTATE or null).
+-- Must be sent in a transaction that is rolled back.
 select caller, broadcast_read, presence_read, broadcast_write, presence_write, error
-from rollcall.probe_channels($1, $2, $3, $4, $5, $6, $7, $8)
+from rollcall_internal.probe_channels($1, $2, $3, $4, $5, $6, $7, $8)

@@ -1,2 +1,2 @@
--- Watches every table that a policy on realtime.messages mentions and that is not watched yet. One row a table newly watched.
-select rollcall.watch_rights_sources()::text
+-- Follows every table that policies on realtime.messages depend on. One row per table that was added.
+select rollcall.watch_authorization_sources()::text

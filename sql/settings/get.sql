@@ -6,4 +6,4 @@ select
   coalesce(s.show_custom_status, true) as show_custom_status,
   coalesce(s.show_typing, true) as show_typing
 from (select auth.uid() as id) me
-left join public.presence_settings s on s.user_id = me.id
+left join rollcall.presence_settings s on s.user_id = me.id

@@ -1,6 +1,6 @@
--- Who types in a conversation, as far as the caller may see. $1 conversation uuid.
--- Returns a row a user; one row with nulls where nobody types; none where the caller takes no part.
+-- Users that are typing in a conversation, as far as the caller may see. $1 conversation uuid.
+-- Returns one row per user; one row with nulls where nobody is typing; none where the caller takes no part.
 select t.user_id, t.updated_at
 from (select c from rollcall.my_conversations() c where c = $1) mine
-left join public.typing_indicators t on t.conversation_id = mine.c and t.expires_at > now()
+left join rollcall.typing_indicators t on t.conversation_id = mine.c and t.expires_at > now()
 order by t.updated_at

@@ -1,7 +1,7 @@
 -- The caller types, or types on. $1 conversation uuid. Returns one row.
--- A conversation in which the caller takes no part, or that does not exist, raises 42501 (policy "participants type").
+-- A conversation in which the caller takes no part, or that does not exist, raises 42501 (policy "participants start typing").
 -- The update of updated_at is what others are told of: at most every two seconds.
-insert into public.typing_indicators as t (conversation_id, user_id)
+insert into rollcall.typing_indicators as t (conversation_id, user_id)
 values ($1, auth.uid())
 on conflict (conversation_id, user_id) do update set
   expires_at = now() + interval '5 seconds',

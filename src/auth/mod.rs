@@ -12,6 +12,7 @@ mod error;
 mod jwks;
 mod key;
 mod principal;
+mod settings;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -20,4 +21,5 @@ mod verifier;
 pub use channel_token::{ChannelTokenError, VerifiedChannelToken};
 pub use error::{AuthError, JwksError};
 pub use principal::{Permission, Principal, Role, UnknownRole};
-pub use verifier::{Verifier, VerifierError, VerifierSettings};
+pub use settings::VerifierSettings;
+pub use verifier::{Verifier, VerifierError};

@@ -453,14 +453,14 @@ async fn insecure_settings_are_rejected() {
         change(&mut settings);
         Verifier::new(settings, clock_at(0))
     };
-    assert!(matches!(with(|s| s.jwt_secret = Some(String::new())), Err(VerifierError::EmptySecret)));
+    assert!(matches!(with(|s| s.jwt_secret = Some("".into())), Err(VerifierError::EmptySecret)));
     assert!(matches!(with(|s| s.jwks_url = Some("file:///etc".into())), Err(VerifierError::BadJwksUrl)));
     assert!(matches!(
         with(|s| s.api_keys = HashMap::from([("k".into(), Role::Authenticated)])),
         Err(VerifierError::ApiKeyWithoutUser)
     ));
     assert!(matches!(
-        with(|s| s.api_keys = HashMap::from([(String::new(), Role::ServiceRole)])),
+        with(|s| s.api_keys = HashMap::from([("".into(), Role::ServiceRole)])),
         Err(VerifierError::EmptyApiKey)
     ));
     let settings = VerifierSettings { jwt_secret: Some(SECRET.into()), ..VerifierSettings::default() };

@@ -12,39 +12,10 @@ use super::{
     claims::{self, ClaimRequirements},
     jwks::{Jwks, RefreshPolicy},
     key::VerifyingKey,
+    settings::{MIN_SECRET_BYTES, VerifierSettings},
     token::{self, TokenParts},
 };
-use crate::clock::Clock;
-
-/// Minimum secret for HS256 in bytes (RFC 7518, section 3.2).
-const RECOMMENDED_SECRET_BYTES: usize = 32;
-
-/// What tokens are checked against. `None` disables a kind of token or a check.
-#[derive(Clone, Default)]
-pub struct VerifierSettings {
-    /// Secret of HS256 tokens; without it they are rejected.
-    pub jwt_secret: Option<String>,
-    /// URL of the JSON Web Key Set for RS256, ES256 and EdDSA tokens; without it they are rejected.
-    pub jwks_url: Option<String>,
-    /// Required `iss`.
-    pub issuer: Option<String>,
-    /// Required `aud`; a token may have several.
-    pub audience: Option<String>,
-    /// Opaque API keys and their role: `anon` or `service_role`.
-    pub api_keys: HashMap<String, Role>,
-}
-
-impl fmt::Debug for VerifierSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifierSettings")
-            .field("jwt_secret", &self.jwt_secret.as_ref().map(|_| "…"))
-            .field("jwks_url", &self.jwks_url.as_ref().map(|_| "…"))
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .field("api_keys", &self.api_keys.len())
-            .finish()
-    }
-}
+use crate::{clock::Clock, model::Secret};
 
 /// The settings are invalid.
 #[derive(Debug, thiserror::Error)]
@@ -102,13 +73,13 @@ impl Verifier {
         rustls::crypto::ring::default_provider().install_default().ok();
 
         let VerifierSettings { jwt_secret, jwks_url, issuer, audience, api_keys } = settings;
-        let secret = match jwt_secret.as_deref() {
+        let secret = match jwt_secret.as_ref().map(Secret::expose) {
             Some("") => return Err(VerifierError::EmptySecret),
             Some(secret) => {
-                if secret.len() < RECOMMENDED_SECRET_BYTES {
+                if secret.len() < MIN_SECRET_BYTES {
                     tracing::warn!(
                         bytes = secret.len(),
-                        recommended = RECOMMENDED_SECRET_BYTES,
+                        recommended = MIN_SECRET_BYTES,
                         "JWT secret is shorter than recommended"
                     );
                 }
@@ -131,13 +102,13 @@ impl Verifier {
             }
             None => None,
         };
-        if api_keys.contains_key("") {
+        if api_keys.keys().any(|key| key.expose().is_empty()) {
             return Err(VerifierError::EmptyApiKey);
         }
         if api_keys.values().any(|role| *role == Role::Authenticated) {
             return Err(VerifierError::ApiKeyWithoutUser);
         }
-        let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(&key), role)).collect();
+        let api_keys = api_keys.into_iter().map(|(key, role)| (fingerprint(key.expose()), role)).collect();
         let rules = ClaimRequirements { issuer, audience };
         Ok(Self {
             secret,

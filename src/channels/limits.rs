@@ -10,53 +10,123 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::hub::Hub;
+use crate::{
+    hub::Hub,
+    settings::{Limit, defaults, limit, small_count},
+};
 
 /// Limits of channels. `None` disables a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Limits (0 disables)")]
 pub struct ChannelLimits {
-    /// Maximum open channel sockets on this node.
-    pub connections: Option<NonZeroU32>,
-    /// Maximum joins per second on this node.
-    pub joins_per_second: Option<NonZeroU32>,
-    /// Maximum messages per second on this node, sent and delivered.
-    pub events_per_second: Option<NonZeroU32>,
-    /// Maximum messages per second sent by one socket.
-    pub client_events_per_second: Option<NonZeroU32>,
-    /// Maximum bytes per second sent by one socket in its channels.
-    pub client_bytes_per_second: Option<NonZeroU32>,
-    /// Maximum channels per socket.
-    pub channels_per_client: Option<NonZeroU32>,
-    /// Maximum bytes of one payload.
-    pub payload_bytes: Option<usize>,
-    /// Maximum presence pushes of one channel within [`presence_window`](Self::presence_window).
-    pub presence_calls: Option<NonZeroU32>,
-    /// Window of [`presence_calls`](Self::presence_calls).
-    pub presence_window: Duration,
-    /// Maximum presence pushes per second on this node.
-    pub presence_events_per_second: Option<NonZeroU32>,
+    /// Open channel sockets on this node
+    #[arg(
+        id = "realtime-max-connections",
+        long = "realtime-max-connections",
+        env = "REALTIME_MAX_CONNECTIONS",
+        default_value = "20000",
+        value_parser = limit
+    )]
+    pub connections: Limit,
+    /// Channel joins per second on this node
+    #[arg(
+        id = "realtime-max-joins-per-second",
+        long = "realtime-max-joins-per-second",
+        env = "REALTIME_MAX_JOINS_PER_SECOND",
+        default_value = "10000",
+        value_parser = limit
+    )]
+    pub joins_per_second: Limit,
+    /// Channel messages per second on this node, sent and delivered
+    #[arg(
+        id = "realtime-max-events-per-second",
+        long = "realtime-max-events-per-second",
+        env = "REALTIME_MAX_EVENTS_PER_SECOND",
+        default_value = "0",
+        value_parser = limit
+    )]
+    pub events_per_second: Limit,
+    /// Channel messages per second sent by one socket
+    #[arg(
+        id = "realtime-max-client-events-per-second",
+        long = "realtime-max-client-events-per-second",
+        env = "REALTIME_MAX_CLIENT_EVENTS_PER_SECOND",
+        default_value = "20000",
+        value_parser = limit
+    )]
+    pub client_events_per_second: Limit,
+    /// Bytes per second sent by one socket in its channels
+    #[arg(
+        id = "realtime-max-client-bytes-per-second",
+        long = "realtime-max-client-bytes-per-second",
+        env = "REALTIME_MAX_CLIENT_BYTES_PER_SECOND",
+        default_value = "20000000",
+        value_parser = limit
+    )]
+    pub client_bytes_per_second: Limit,
+    /// Channels per socket
+    #[arg(
+        id = "realtime-max-channels-per-client",
+        long = "realtime-max-channels-per-client",
+        env = "REALTIME_MAX_CHANNELS_PER_CLIENT",
+        default_value = "100",
+        value_parser = limit
+    )]
+    pub channels_per_client: Limit,
+    /// Maximum size of a broadcast payload in kB (1000 bytes)
+    #[arg(
+        id = "realtime-max-payload-kb",
+        long = "realtime-max-payload-kb",
+        env = "REALTIME_MAX_PAYLOAD_KB",
+        default_value = "3000",
+        value_parser = limit
+    )]
+    pub payload_kb: Limit,
+    /// Presence pushes per channel and socket within REALTIME_PRESENCE_WINDOW_MS
+    #[arg(
+        id = "realtime-presence-calls",
+        long = "realtime-presence-calls",
+        env = "REALTIME_PRESENCE_CALLS",
+        default_value = "5",
+        value_parser = limit
+    )]
+    pub presence_calls: Limit,
+    /// Window of REALTIME_PRESENCE_CALLS in milliseconds
+    #[arg(
+        id = "realtime-presence-window-ms",
+        long = "realtime-presence-window-ms",
+        env = "REALTIME_PRESENCE_WINDOW_MS",
+        default_value = "30000",
+        value_parser = small_count::<u32>(1..=3_600_000)
+    )]
+    pub presence_window_ms: u32,
+    /// Presence pushes per second on this node
+    #[arg(
+        id = "realtime-max-presence-events-per-second",
+        long = "realtime-max-presence-events-per-second",
+        env = "REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND",
+        default_value = "0",
+        value_parser = limit
+    )]
+    pub presence_events_per_second: Limit,
+}
+
+impl ChannelLimits {
+    /// Maximum bytes of one payload. As in Supabase Realtime, 500 bytes are added for the envelope.
+    #[must_use]
+    pub fn payload_bytes(&self) -> Option<usize> {
+        self.payload_kb.map(|kb| kb.get() as usize * 1_000 + 500)
+    }
 }
 
 impl Default for ChannelLimits {
     fn default() -> Self {
-        Self {
-            connections: None,
-            joins_per_second: None,
-            events_per_second: None,
-            client_events_per_second: None,
-            client_bytes_per_second: None,
-            channels_per_client: NonZeroU32::new(100),
-            payload_bytes: Some(3_000_500),
-            presence_calls: NonZeroU32::new(5),
-            presence_window: Duration::from_secs(30),
-            presence_events_per_second: None,
-        }
+        defaults()
     }
 }
 

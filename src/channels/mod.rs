@@ -17,7 +17,9 @@ pub mod postgres_changes;
 pub mod presence;
 mod principal;
 pub mod replay;
+mod settings;
 
 pub use broadcast::{BroadcastPayload, Broadcaster, LocalBroadcaster};
 pub use limits::{ChannelLimits, ConnectionPermit, NodeLimits, RateMeter};
 pub use principal::ChannelPrincipal;
+pub use settings::ChannelSettings;

@@ -48,7 +48,7 @@ async fn serve(
     let environment = Environment {
         database_url: text(&database.url),
         direct_url: database.direct_url.as_ref().map(text),
-        jwt_secret: jwt_secret.map(text),
+        jwt_secret: jwt_secret.cloned(),
         metrics: Some(metrics),
         // The demo users exist only in the demo data, so their tokens give access to nothing else.
         demo: args.seed

@@ -1,72 +1,96 @@
-//! Configuration: converts the environment and flags to a validated [`Config`].
+//! Configuration: converts the command line and the environment to a validated [`Config`].
 //!
-//! [`args`] holds the settings as text. [`validate`] converts them to typed values and collects all problems,
-//! so that one failed start reports every one. No other module reads the environment.
+//! Each domain declares its settings in a struct, with flags, variables, defaults and parsers; see
+//! [`crate::settings`]. [`Config`] flattens these structs. This module reads `.env`, the command line and the
+//! environment, applies [`ALIASES`], collects all problems, so that one failed start reports every one, and checks
+//! rules between settings. No other module reads the environment.
 
 mod args;
+#[cfg(test)]
+mod docs;
 mod error;
-mod parse;
+mod texts;
 mod unknown_variables;
-mod validate;
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
+use clap::{Args, FromArgMatches};
 
-use crate::auth::Role;
-use crate::context::{
-    chat_limits::ChatLimits,
-    provider::{BackgroundModel, EmbedderConfig, Endpoint},
+use crate::{
+    auth::VerifierSettings,
+    channels::ChannelSettings,
+    context::ContextSettings,
+    http::{
+        GatewayPolicy,
+        middleware::{CorsOrigins, CorsSettings},
+    },
+    hub::HubSettings,
+    limits::LimitSettings,
+    pg::DatabaseSettings,
+    presence::devices::DeviceTimeouts,
+    settings::{ParseResult, Problem, port},
 };
 
 pub use crate::model::Secret;
+pub use crate::settings::duration as parse_duration;
 pub use crate::telemetry::{LogConfig, LogFormat, TracesConfig};
-pub use args::{
-    Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, Settings, TokenArgs, completions,
-};
-pub use error::{ConfigError, Problem};
-pub use parse::duration as parse_duration;
+pub use args::{Cli, Command, CompletionsArgs, DoctorArgs, MigrateArgs, ServeArgs, TokenArgs, completions};
+pub use error::ConfigError;
+pub use texts::Settings;
 pub use unknown_variables::check_process_environment;
-pub use validate::read_dotenv;
+
+/// Other names of variables. An alias counts when the setting itself is unset.
+const ALIASES: [(&str, &str); 4] = [
+    ("SHARDS", "HUB_SHARDS"),
+    ("SUPABASE_JWT_SECRET", "JWT_SECRET"),
+    ("CORS_ORIGIN", "CORS_ORIGINS"),
+    ("REALTIME_SLOT", "REALTIME_SLOT_NAME"),
+];
 
 /// Validated configuration of the server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Args)]
 pub struct Config {
+    #[command(flatten)]
     pub listen: Listen,
-    /// Directory of the embedded PostgreSQL and of generated keys. It need not exist.
+    /// Directory of the embedded PostgreSQL and of generated keys; it need not exist
+    #[arg(long, env = "ROLLCALL_DATA_DIR", default_value = ".rollcall", help_heading = "Server")]
     pub data_dir: PathBuf,
-    pub database: DatabaseConfig,
-    pub auth: AuthConfig,
-    pub gateway: GatewayConfig,
-    pub context: ContextConfig,
-    pub cors: CorsConfig,
-    pub limits: Limits,
-    /// Whether joins of public channels are rejected.
-    pub private_channels_only: bool,
-    /// Name prefix of the persistent replication slots; `None` uses temporary slots.
-    pub slot_name: Option<String>,
-    /// Maximum write-ahead log, in bytes, that a replication slot may retain.
-    pub max_wal_bytes: u64,
-    pub timeouts: Timeouts,
-    /// Number of hub shards (one task each).
-    pub hub_shards: usize,
-    /// NATS server that carries broadcasts between nodes; `None` uses PostgreSQL.
-    pub nats_url: Option<Secret>,
+    #[command(flatten)]
+    pub hub: HubSettings,
+    #[command(flatten)]
     pub log: LogConfig,
-    /// Trace export; `None` disables it.
-    pub traces: Option<TracesConfig>,
+    #[command(flatten)]
+    pub traces: TracesConfig,
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    #[command(flatten)]
+    pub auth: VerifierSettings,
+    #[command(flatten)]
+    pub gateway: GatewayPolicy,
+    #[command(flatten)]
+    pub cors: CorsSettings,
+    #[command(flatten)]
+    pub context: ContextSettings,
+    #[command(flatten)]
+    pub channels: ChannelSettings,
+    #[command(flatten)]
+    pub limits: LimitSettings,
+    #[command(flatten)]
+    pub timeouts: DeviceTimeouts,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Server")]
 pub struct Listen {
-    /// IP address or host name.
+    /// IP address or host name to listen on
+    #[arg(long, env = "HOST", default_value = "127.0.0.1", value_parser = host)]
     pub host: String,
-    /// Port; 0 selects a free one.
+    /// Port to listen on; 0 selects a free port
+    #[arg(long, env = "PORT", default_value = "4000", value_parser = port)]
     pub port: u16,
-    /// Second port, which serves the context socket at `/`.
+    /// Second port, which serves the context socket at /. Default: no second port
+    #[arg(long, env = "WS_PORT", value_parser = port)]
     pub ws_port: Option<u16>,
 }
 
@@ -81,113 +105,74 @@ impl Listen {
     }
 }
 
-#[derive(Debug, Clone)]
-pub struct DatabaseConfig {
-    /// Database URL; `None` starts an embedded PostgreSQL in the data directory.
-    pub url: Option<Secret>,
-    /// URL of the same database without a pooler, for LISTEN and replication; `None` uses `url`.
-    pub direct_url: Option<Secret>,
-    pub pool_size: usize,
+fn host(text: &str) -> ParseResult<String> {
+    let is_valid = text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]%_".contains(c));
+    if !is_valid {
+        return Err(format!("must be an IP address or a host name (got \"{text}\")"));
+    }
+    // URLs write IPv6 addresses as `[::1]`; sockets need them without brackets.
+    Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-#[derive(Debug, Clone)]
-pub struct AuthConfig {
-    /// Secret of HS256 tokens. For the embedded PostgreSQL, `None` generates one in the data directory.
-    pub jwt_secret: Option<Secret>,
-    /// URL of the JSON Web Key Set for RS256, ES256 and EdDSA tokens.
-    pub jwks_url: Option<String>,
-    /// Required `iss` of tokens.
-    pub issuer: Option<String>,
-    /// Required `aud` of tokens.
-    pub audience: Option<String>,
-    /// Opaque API keys and their roles.
-    pub api_keys: HashMap<Secret, Role>,
+/// Loads `.env` of the working directory into the process's environment; variables that are already set are
+/// kept. Call it before any thread starts and before the command line is parsed.
+///
+/// # Errors
+/// Names the line that is not of the form `NAME=value`.
+pub fn read_dotenv() -> Result<(), ConfigError> {
+    match dotenvy::from_path(Path::new(".env")) {
+        Ok(()) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        Err(dotenvy::Error::LineParse(line, _)) => {
+            // The rest of the line may be a secret.
+            let name = line.split(['=', ' ']).next().unwrap_or_default();
+            let message = format!("line `{name}…`: must have the form NAME=value");
+            Err(ConfigError::from(Problem::new(".env", message)))
+        }
+        Err(error) => Err(ConfigError::from(Problem::new(".env", format!("cannot be read: {error}")))),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct GatewayConfig {
-    /// Whether `X-User-ID` and `X-Device-ID` of trusted peers identify the caller.
-    pub trust_headers: bool,
-    /// Networks of trusted peers; loopback by default.
-    pub networks: Vec<IpNet>,
+impl Config {
+    /// Parses the settings and checks the rules between them.
+    ///
+    /// # Errors
+    /// Every malformed or inconsistent setting, with the reason.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let texts::Checked { arguments, invalid, mut problems } = settings.check();
+        let definition = crate::settings::definition::<Self>();
+        let config = definition
+            .try_get_matches_from(arguments)
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map_err(|error| Problem::new("settings", texts::reason(&error)))?;
+        // A rule about a malformed setting would only repeat its problem.
+        let violations = config.violated_rules().into_iter();
+        let is_known = |others: &[&str]| !others.iter().any(|other| invalid.iter().any(|name| name == other));
+        problems.extend(violations.filter(|(others, _)| is_known(others)).map(|(_, problem)| problem));
+        ConfigError::from_problems(problems)?;
+        Ok(config)
+    }
+
+    /// Violated rules between settings, each with the variables that it reads besides that of the problem.
+    fn violated_rules(&self) -> Vec<(&'static [&'static str], Problem)> {
+        let mut violated: Vec<(&[&str], Problem)> = Vec::new();
+        if self.listen.port != 0 && self.listen.ws_port == Some(self.listen.port) {
+            let message = "must differ from PORT, which serves the context socket at /api/v1/context/ws";
+            violated.push((&["PORT"], Problem::new("WS_PORT", message)));
+        }
+        if self.database.url.is_none() && self.database.direct_url.is_some() {
+            violated.push((&["DATABASE_URL"], Problem::new("DATABASE_DIRECT_URL", "requires DATABASE_URL")));
+        }
+        if self.cors.credentials && self.cors.origins == CorsOrigins::Any {
+            let message = "requires CORS_ORIGINS to list origins, because browsers reject * with credentials";
+            violated.push((&["CORS_ORIGINS"], Problem::new("CORS_CREDENTIALS", message)));
+        }
+        if let Err(problem) = self.context.models.providers() {
+            violated.push((&["LLM_BASE_URL"], problem));
+        }
+        violated
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct ContextConfig {
-    /// Configured model APIs; the first is the default.
-    pub providers: Vec<Endpoint>,
-    /// Whether the `echo` provider is enabled, for development.
-    pub echo: bool,
-    /// Names of the providers that answer in this order if the default one fails.
-    pub fallback_providers: Vec<String>,
-    /// Provider and model of background calls.
-    pub background: BackgroundModel,
-    /// Models and tokens that the roles may ask for.
-    pub chat_limits: ChatLimits,
-    /// Embeddings API for semantic retrieval.
-    pub embeddings: Option<EmbedderConfig>,
-    /// Whether the dynamic engine is the default.
-    pub use_dynamic: bool,
-    /// Whether the simple engine is used when the dynamic engine fails.
-    pub fallback: bool,
-    /// Interval between roll-ups of new units; `None` disables them.
-    pub roll_up_interval: Option<Duration>,
-}
-
-#[derive(Debug, Clone)]
-pub struct CorsConfig {
-    pub origins: AllowedOrigins,
-    /// Whether browsers may send credentials. Never true together with [`AllowedOrigins::Any`].
-    pub credentials: bool,
-}
-
-/// Origins that browsers may call from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AllowedOrigins {
-    /// All origins (`*`).
-    Any,
-    /// Origins as browsers send them: scheme, host and, if it is not the default, port.
-    List(Vec<String>),
-}
-
-/// Rate and size limits; `None` disables one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Presence status updates per minute and user.
-    pub presence_updates_per_minute: Option<NonZeroU32>,
-    /// Context requests per minute and user.
-    pub context_requests_per_minute: Option<NonZeroU32>,
-    /// Chat requests per minute and user.
-    pub chat_requests_per_minute: Option<NonZeroU32>,
-    /// Writes to settings, contacts and similar resources per minute and user.
-    pub manage_requests_per_minute: Option<NonZeroU32>,
-    /// Open channel sockets on this node.
-    pub max_connections: Option<NonZeroU32>,
-    /// Channel messages per second on this node, sent and delivered.
-    pub max_events_per_second: Option<NonZeroU32>,
-    /// Channel messages per second sent by one socket.
-    pub max_client_events_per_second: Option<NonZeroU32>,
-    /// Bytes per second sent by one socket in its channels.
-    pub max_client_bytes_per_second: Option<NonZeroU32>,
-    /// Presence pushes per second on this node.
-    pub max_presence_events_per_second: Option<NonZeroU32>,
-    /// Channel joins per second on this node.
-    pub max_joins_per_second: Option<NonZeroU32>,
-    /// Channels per socket.
-    pub max_channels_per_client: Option<NonZeroU32>,
-    /// Size of a broadcast payload in kB (1,000 bytes).
-    pub max_payload_kb: Option<NonZeroU32>,
-    /// Presence pushes per channel within [`presence_window`](Limits::presence_window).
-    pub presence_calls: Option<NonZeroU32>,
-    pub presence_window: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Time without activity after which a device is `away`.
-    pub idle_after: Duration,
-    /// Time between the close of a socket and `offline` for its device; zero means immediately.
-    pub disconnect_grace: Duration,
-    /// Validity of a node's lease. A node that does not renew it counts as dead.
-    pub node_lease: Duration,
-}
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Rejects environment variables that look like settings but are unknown. They are usually misspelled, and
 //! the default would apply silently.
 
-use super::args;
-use super::error::{ConfigError, Problem};
+use super::{ALIASES, error::ConfigError, texts};
+use crate::settings::Problem;
 
 /// Variables with these prefixes are meant for this server.
 const PREFIXES: [&str; 3] = ["ROLLCALL_", "REALTIME_", "PRESENCE_"];
@@ -10,40 +10,114 @@ const PREFIXES: [&str; 3] = ["ROLLCALL_", "REALTIME_", "PRESENCE_"];
 /// Variables that are not settings but are set by the generated `env` file.
 const ALLOWED: [&str; 1] = ["ROLLCALL_URL"];
 
+/// Variables that would have no effect.
+const UNSUPPORTED: [&str; 1] = ["NATS_URL"];
+
 /// # Errors
-/// Names each unknown variable and the most similar setting.
+/// Names each unknown variable and the most similar setting, and each variable that this version does not support.
 pub fn check_process_environment() -> Result<(), ConfigError> {
-    check(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    check(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
 }
 
-fn check(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {
-    let known = args::known_variables();
-    let problems: Vec<_> = names
-        .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-        .filter(|name| !ALLOWED.contains(&name.as_str()) && !known.contains(name))
-        .map(|name| {
-            let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
-            let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
-            Problem::new(name, format!("unknown setting{hint}"))
-        })
-        .collect();
-    ConfigError::from_problems(problems)
+fn check(variables: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
+    let declared = texts::declared();
+    let aliases = ALIASES.iter().map(|(alias, _)| *alias);
+    let known: Vec<_> = declared.iter().map(texts::variable).chain(aliases).collect();
+    let problem = |(name, value): (String, String)| {
+        if UNSUPPORTED.contains(&name.as_str()) && !value.trim().is_empty() {
+            return Some(Problem::new(name, "is not supported by this version; remove it"));
+        }
+        let is_ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let is_known = ALLOWED.contains(&name.as_str()) || known.contains(&name.as_str());
+        if !is_ours || is_known || is_kubernetes_service(&name, &value) {
+            return None;
+        }
+        let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
+        let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+        Some(Problem::new(name, format!("unknown setting{hint}")))
+    };
+    ConfigError::from_problems(variables.filter_map(problem).collect())
+}
+
+/// Whether Kubernetes sets the variable for a service, such as one called `rollcall`: `ROLLCALL_SERVICE_HOST`,
+/// `ROLLCALL_SERVICE_PORT`, `ROLLCALL_SERVICE_PORT_HTTP`, `ROLLCALL_PORT=tcp://10.0.0.1:4000`,
+/// `ROLLCALL_PORT_4000_TCP` and this with `_PROTO`, `_PORT` and `_ADDR`.
+fn is_kubernetes_service(name: &str, value: &str) -> bool {
+    let is_protocol = |text: &str| ["tcp", "udp", "sctp"].contains(&text.to_ascii_lowercase().as_str());
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    if name.ends_with("_PORT") && value.split_once("://").is_some_and(|(scheme, _)| is_protocol(scheme)) {
+        return true;
+    }
+    let Some((_, rest)) = name.split_once("_PORT_") else { return false };
+    let parts: Vec<_> = rest.split('_').collect();
+    let is_number = |text: &str| text.parse::<u16>().is_ok();
+    match parts[..] {
+        [port, protocol] => is_number(port) && is_protocol(protocol),
+        [port, protocol, part] => {
+            is_number(port) && is_protocol(protocol) && ["PROTO", "PORT", "ADDR"].contains(&part)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check_all(variables: &[(&str, &str)]) -> Result<(), String> {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        check(owned).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn misspelled_variable_error_suggests_the_nearest_setting() {
-        let error = check(["PRESENCE_UPDATE_PER_MINUTE".to_owned()].into_iter()).unwrap_err().to_string();
+        let error = check_all(&[("PRESENCE_UPDATE_PER_MINUTE", "1")]).unwrap_err();
         assert!(error.contains("PRESENCE_UPDATE_PER_MINUTE"), "{error}");
         assert!(error.contains("did you mean PRESENCE_UPDATES_PER_MINUTE?"), "{error}");
     }
 
     #[test]
     fn unrelated_variables_are_accepted() {
-        let names = ["PATH", "PGHOST", "ROLLCALL_URL", "ROLLCALL_DATA_DIR", "REALTIME_MAX_CONNECTIONS"];
-        check(names.into_iter().map(str::to_owned)).unwrap();
+        let names = [
+            "PATH",
+            "PGHOST",
+            "ROLLCALL_URL",
+            "ROLLCALL_DATA_DIR",
+            "REALTIME_MAX_CONNECTIONS",
+            "REALTIME_SLOT",
+        ];
+        check_all(&names.map(|name| (name, "x"))).unwrap();
+    }
+
+    #[test]
+    fn kubernetes_service_variables_are_ignored() {
+        check_all(&[
+            ("ROLLCALL_PORT", "tcp://10.96.0.12:4000"),
+            ("ROLLCALL_SERVICE_HOST", "10.96.0.12"),
+            ("ROLLCALL_SERVICE_PORT", "4000"),
+            ("ROLLCALL_SERVICE_PORT_HTTP", "4000"),
+            ("ROLLCALL_PORT_4000_TCP", "tcp://10.96.0.12:4000"),
+            ("ROLLCALL_PORT_4000_TCP_PROTO", "tcp"),
+            ("ROLLCALL_PORT_4000_TCP_PORT", "4000"),
+            ("ROLLCALL_PORT_4000_TCP_ADDR", "10.96.0.12"),
+            ("REALTIME_DEV_PORT", "udp://10.96.0.13:53"),
+        ])
+        .unwrap();
+        for (name, value) in
+            [("ROLLCALL_PORT", "5000"), ("ROLLCALL_PORT_HTTP", "5000"), ("ROLLCALL_HOST", "::")]
+        {
+            let error = check_all(&[(name, value)]).unwrap_err();
+            assert!(error.starts_with(&format!("{name}: unknown setting")), "{error}");
+        }
+    }
+
+    #[test]
+    fn nats_url_is_refused() {
+        let error = check_all(&[("NATS_URL", "nats://127.0.0.1")]).unwrap_err();
+        assert_eq!(error, "NATS_URL: is not supported by this version; remove it");
+        check_all(&[("NATS_URL", "")]).unwrap();
     }
 }

@@ -133,7 +133,7 @@ pub struct WantedBundle {
     pub sources: Value,
 }
 
-/// A compiled bundle, as `rollcall.keep_bundles` stores it.
+/// A compiled bundle, as `rollcall_internal.store_compiled_bundles` stores it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompiledBundle {
     #[serde(flatten)]

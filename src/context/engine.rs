@@ -17,6 +17,7 @@ use super::{
     compile::InvalidSources,
     embeddings::SemanticSearch,
     provider::{Embedder, Providers},
+    settings::ContextSettings,
     simple::{self, SimplePrompt, SimpleSources},
     store::bundles::{self, ReadError},
 };
@@ -31,6 +32,7 @@ use crate::{
         listener::{BUNDLES, CONTEXT, NotificationHandler},
     },
     protocol::ServerMessage,
+    settings::Problem,
 };
 
 /// Queue size for storing what assembly compiled. When it is full, entries are dropped and counted; the next assembly
@@ -46,20 +48,6 @@ const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_COUNTED_BUNDLES: usize = 10_000;
 /// Counter: deferred writes and `bundle_ready` messages dropped because a queue was full, by `what`.
 const DROPPED_TOTAL: &str = "rollcall_context_dropped_total";
-
-/// Configuration of the context engine.
-#[derive(Clone)]
-pub struct ContextSettings {
-    /// Whether requests use the dynamic engine by default.
-    pub use_dynamic: bool,
-    pub fall_back_to_simple: bool,
-    pub providers: Providers,
-    pub chat_limits: ChatLimits,
-    /// Embeddings client for semantic search; `None` disables it.
-    pub embedder: Option<Arc<Embedder>>,
-    /// Interval between scheduled roll-ups; `None` disables them.
-    pub roll_up_interval: Option<Duration>,
-}
 
 /// Assembling or compiling failed.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +127,8 @@ impl BundleUsage {
 pub struct ContextEngine {
     pub(super) database: Database,
     pub(super) settings: ContextSettings,
+    pub(super) providers: Providers,
+    chat_limits: ChatLimits,
     pub(super) wake: Arc<Notify>,
     /// Tasks of chat turns, which may outlive their request.
     pub(super) turns: TaskTracker,
@@ -209,19 +199,25 @@ pub struct ContextTasks {
 }
 
 /// Creates the engine, its notification handler and its background task.
-#[must_use]
+///
+/// # Errors
+/// When the settings of the model provider are inconsistent.
 pub fn context_engine(
     database: Database,
     hub: Hub,
     user_index: UserIndex,
     settings: ContextSettings,
-) -> (Arc<ContextEngine>, ContextNotifications, ContextTasks) {
+) -> Result<(Arc<ContextEngine>, ContextNotifications, ContextTasks), Problem> {
     let (deferred_writes, deferred_writes_receiver) = mpsc::channel(MAX_DEFERRED_WRITES);
     let (ready_messages, ready_receiver) = mpsc::channel(MAX_PENDING_READY_MESSAGES);
     let wake = Arc::new(Notify::new());
-    let semantic_search = SemanticSearch::new(database.clone(), settings.embedder.clone());
+    let models = &settings.models;
+    let embedder = models.embedder().map(|config| Arc::new(Embedder::new(&config)));
+    let semantic_search = SemanticSearch::new(database.clone(), embedder);
     let engine = Arc::new(ContextEngine {
         database,
+        providers: models.providers()?,
+        chat_limits: settings.chat_limits(),
         settings,
         wake: wake.clone(),
         turns: TaskTracker::new(),
@@ -237,19 +233,19 @@ pub fn context_engine(
         deferred_writes: deferred_writes_receiver,
         ready_messages: ready_receiver,
     };
-    (engine, notifications, tasks)
+    Ok((engine, notifications, tasks))
 }
 
 impl ContextEngine {
     #[must_use]
     pub const fn providers(&self) -> &Providers {
-        &self.settings.providers
+        &self.providers
     }
 
     /// Models and tokens that each role may ask for.
     #[must_use]
     pub const fn chat_limits(&self) -> &ChatLimits {
-        &self.settings.chat_limits
+        &self.chat_limits
     }
 
     /// Whether requests use the dynamic engine by default.

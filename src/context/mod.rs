@@ -24,10 +24,12 @@ pub mod provider;
 pub mod quote;
 pub mod roll_up;
 pub mod sentences;
+pub mod settings;
 pub mod simple;
 pub mod store;
 pub mod tokens;
 pub mod warm_up;
 mod word_lists;
 
-pub use engine::{ContextEngine, ContextError, ContextSettings, ContextTasks, context_engine};
+pub use engine::{ContextEngine, ContextError, ContextTasks, context_engine};
+pub use settings::ContextSettings;

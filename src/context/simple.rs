@@ -14,7 +14,7 @@ use super::{
 const SYSTEM_SHARE_DIVISOR: usize = 4;
 const MIN_SYSTEM_TOKENS: usize = 250;
 
-/// Result of `rollcall.assemble_simply`.
+/// Result of `rollcall.assemble_simple`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct SimpleSources {
     instructions: Vec<String>,

@@ -122,7 +122,7 @@ impl ContextEngine {
         let mut arc = None;
         if wanted.subject.bundle_type == BundleType::Conversation
             && !wanted.sources.is_null()
-            && let Some((provider, model)) = self.settings.providers.background()
+            && let Some((provider, model)) = self.providers.background()
             && let Some(messages) = compile::long_conversation(&wanted.sources)?
         {
             arc = summarize(provider, model, &messages).await;

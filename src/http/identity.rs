@@ -1,17 +1,22 @@
 //! Extractors for the identity of the caller: token, trusted gateway and device.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{ConnectInfo, FromRef, FromRequestParts},
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
+use clap::ArgAction;
 use ipnet::IpNet;
 
 use super::ApiError;
 use crate::{
     auth::{AuthError, Principal, Verifier},
     model::{DeviceId, UserId},
+    settings::{ParseResult, boolean, comma_separated, defaults},
 };
 
 /// Supabase clients send the project's key in this header and the user's token in `Authorization`.
@@ -20,21 +25,47 @@ const USER_ID_HEADER: HeaderName = HeaderName::from_static("x-user-id");
 const DEVICE_ID_HEADER: HeaderName = HeaderName::from_static("x-device-id");
 
 /// Policy for identity headers of a gateway in front of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Identity")]
 pub struct GatewayPolicy {
-    /// Whether `X-User-ID` is accepted.
+    /// Accept X-User-ID and X-Device-ID from trusted gateways
+    #[arg(
+        id = "trust-gateway-headers",
+        long = "trust-gateway-headers",
+        env = "TRUST_GATEWAY_HEADERS",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
     pub trust: bool,
-    /// Networks it is accepted from. The address of the direct peer counts, not a forwarding header.
-    pub networks: Vec<IpNet>,
+    /// Comma-separated networks of trusted gateways. The address of the direct peer counts, not a forwarding header
+    #[arg(
+        id = "trusted-gateways",
+        long = "trusted-gateways",
+        env = "TRUSTED_GATEWAYS",
+        default_value = "127.0.0.0/8,::1/128",
+        value_parser = networks
+    )]
+    pub networks: Networks,
+}
+
+/// Networks. An alias, because clap takes a field of type `Vec` for several arguments.
+type Networks = Vec<IpNet>;
+
+/// Parses a comma-separated list of networks in CIDR form or single addresses.
+fn networks(text: &str) -> ParseResult<Networks> {
+    let network = |item: &str| {
+        item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+            format!("must be networks in CIDR notation such as 10.0.0.0/8 or ::1/128 (got \"{item}\")")
+        })
+    };
+    comma_separated(text).map(network).collect()
 }
 
 impl Default for GatewayPolicy {
     /// Trusts no gateway; the networks are loopback.
     fn default() -> Self {
-        let loopback = [[127, 0, 0, 0].into(), std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
-        let networks = loopback.into_iter().zip([8, 128]);
-        let networks = networks.filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect();
-        Self { trust: false, networks }
+        defaults()
     }
 }
 
@@ -155,6 +186,12 @@ impl<S: Send + Sync> FromRequestParts<S> for DeviceHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn single_address_is_a_network() {
+        assert_eq!(networks("10.0.0.0/8, ::1").unwrap().len(), 2);
+        assert!(networks("10.0.0.0/33").is_err());
+    }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs

@@ -9,6 +9,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use clap::ArgAction;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -19,7 +20,10 @@ use tracing::{Instrument, field};
 use uuid::Uuid;
 
 use super::{ApiError, body::BodyLimit};
-use crate::telemetry::{metric, traces};
+use crate::{
+    settings::{boolean, comma_separated, defaults},
+    telemetry::{metric, traces},
+};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum length in bytes of a request ID that a client sends.
@@ -35,6 +39,32 @@ pub enum CorsOrigins {
     List(Vec<HeaderValue>),
 }
 
+/// Settings for calls from browsers.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Browsers")]
+pub struct CorsSettings {
+    /// Comma-separated origins that browsers may call from, or * for all
+    #[arg(
+        id = "cors-origins",
+        long = "cors-origins",
+        alias = "cors-origin",
+        env = "CORS_ORIGINS",
+        default_value = "*"
+    )]
+    pub origins: CorsOrigins,
+    /// Allow browsers to send credentials; requires CORS_ORIGINS to list origins
+    // With `CorsOrigins::Any`, the request's origin is echoed; `config` rejects the combination.
+    #[arg(
+        id = "cors-credentials",
+        long = "cors-credentials",
+        env = "CORS_CREDENTIALS",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
+    pub credentials: bool,
+}
+
 /// The text is neither `*` nor a list of origins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be * or a comma-separated list of origins such as https://app.example.com (got {0:?})")]
@@ -44,11 +74,10 @@ impl FromStr for CorsOrigins {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        if items.clone().eq(["*"]) {
+        if text == "*" {
             return Ok(Self::Any);
         }
-        let origins: Vec<_> = items.map(parse_origin).collect::<Result<_, _>>()?;
+        let origins: Vec<_> = comma_separated(text).map(parse_origin).collect::<Result<_, _>>()?;
         if origins.is_empty() { Err(InvalidOrigin(text.into())) } else { Ok(Self::List(origins)) }
     }
 }
@@ -56,6 +85,8 @@ impl FromStr for CorsOrigins {
 /// Parses an origin as browsers send it: scheme, host and optional port.
 fn parse_origin(origin: &str) -> Result<HeaderValue, InvalidOrigin> {
     let invalid = || InvalidOrigin(origin.into());
+    // Browsers send origins without a trailing slash, but users often write one.
+    let origin = origin.strip_suffix('/').unwrap_or(origin);
     let (scheme, host) = origin.split_once("://").ok_or_else(invalid)?;
     let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', '*', ' ']);
     let is_scheme =
@@ -69,10 +100,7 @@ fn parse_origin(origin: &str) -> Result<HeaderValue, InvalidOrigin> {
 /// Settings of the middleware; see [`apply`].
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Origins that browsers may call from.
-    pub cors_origins: CorsOrigins,
-    /// Whether browsers may send credentials. With [`CorsOrigins::Any`], the request's origin is echoed.
-    pub cors_credentials: bool,
+    pub cors: CorsSettings,
     pub body_limit: BodyLimit,
     /// Timeout until the response head; streams and sockets may continue after it.
     pub request_timeout: Duration,
@@ -85,8 +113,7 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            cors_origins: CorsOrigins::Any,
-            cors_credentials: false,
+            cors: defaults(),
             body_limit: BodyLimit::default(),
             request_timeout: Duration::from_secs(30),
             slow_routes: Vec::new(),
@@ -118,20 +145,20 @@ pub fn apply(router: Router, settings: &HttpSettings) -> Router {
         .layer(middleware::from_fn_with_state(timeouts, enforce_timeout))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(middleware::from_fn_with_state(settings.stopping.clone(), reject_while_stopping))
-        .layer(cors(settings))
+        .layer(cors(&settings.cors))
         .layer(middleware::from_fn(instrument_request))
 }
 
-fn cors(settings: &HttpSettings) -> CorsLayer {
-    let origin = match &settings.cors_origins {
+fn cors(settings: &CorsSettings) -> CorsLayer {
+    let origin = match &settings.origins {
         // Browsers reject `*` together with credentials.
-        CorsOrigins::Any if settings.cors_credentials => AllowOrigin::mirror_request(),
+        CorsOrigins::Any if settings.credentials => AllowOrigin::mirror_request(),
         CorsOrigins::Any => AllowOrigin::any(),
         CorsOrigins::List(origins) => AllowOrigin::list(origins.iter().cloned()),
     };
     CorsLayer::new()
         .allow_origin(origin)
-        .allow_credentials(settings.cors_credentials)
+        .allow_credentials(settings.credentials)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([
             header::CONTENT_TYPE,
@@ -289,11 +316,12 @@ mod tests {
             Ok(CorsOrigins::List(all.iter().map(|one| HeaderValue::from_static(one)).collect()))
         };
         assert_eq!(
-            "https://A.example, http://localhost:3000".parse(),
+            "https://A.example/, http://localhost:3000".parse(),
             list(&["https://a.example", "http://localhost:3000"])
         );
         assert_eq!("tauri://localhost".parse(), list(&["tauri://localhost"]));
-        for text in ["", ",", "*,https://a.example", "a.example", "https://a.example/", "https://*.example"] {
+        for text in ["", ",", "*,https://a.example", "a.example", "https://a.example/x", "https://*.example"]
+        {
             assert!(text.parse::<CorsOrigins>().is_err(), "{text:?}");
         }
     }

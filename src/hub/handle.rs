@@ -20,23 +20,42 @@ use super::{
     shard::{self, Command, Shard, ShardDelivery},
     shard_context::ShardContext,
 };
-use crate::model::Topic;
+use crate::{
+    model::Topic,
+    settings::{defaults, small_count},
+};
 
 /// Settings of a hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Server")]
 pub struct HubSettings {
-    /// Number of shards, one task each; 1 to 256, default 2. One per core is recommended.
+    /// Number of hub shards (one task each). Default: one per core
+    #[arg(
+        id = "hub-shards",
+        long = "hub-shards",
+        alias = "shards",
+        env = "HUB_SHARDS",
+        default_value_t = core_count(),
+        hide_default_value = true,
+        value_parser = small_count::<usize>(1..=ConnId::MAX_SHARDS as u64)
+    )]
     pub shards: usize,
     /// Capacity of a shard's command queue; default 1,024. Senders wait while it is full.
+    #[arg(skip = 1_024_usize)]
     pub mailbox_capacity: usize,
     /// Settings of all connections.
+    #[arg(skip)]
     pub connections: ConnectionSettings,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { shards: 2, mailbox_capacity: 1024, connections: ConnectionSettings::default() }
+        defaults()
     }
+}
+
+fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(ConnId::MAX_SHARDS)
 }
 
 /// One message for a list of connections.

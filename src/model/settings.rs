@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sql::from_sql_text;
 
-/// Who may see a user; in SQL the enum `public.presence_visibility`.
+/// Who may see a user; in SQL the enum `rollcall.presence_visibility`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_visibility", rename_all = "lowercase")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sql::from_sql_text;
 
-/// A status that a user may set; in SQL the enum `public.presence_status`.
+/// A status that a user may set; in SQL the enum `rollcall.presence_status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_status", rename_all = "lowercase")]
@@ -68,7 +68,7 @@ impl FromStr for Status {
     }
 }
 
-/// Whether a user is reachable, in the three values of the presence dialect; in SQL the enum `public.presence_reach`.
+/// Whether a user is reachable, in the three values of the presence dialect; in SQL the enum `rollcall.presence_reach`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_reach", rename_all = "lowercase")]
@@ -93,7 +93,7 @@ impl Reach {
     }
 }
 
-/// One of a user's two rows in `user_presence`; in SQL the enum `public.presence_face`.
+/// One of a user's two rows in `user_presence`; in SQL the enum `rollcall.presence_face`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSql)]
 #[serde(rename_all = "lowercase")]
 #[postgres(name = "presence_face", rename_all = "lowercase")]

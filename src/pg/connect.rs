@@ -10,6 +10,8 @@ use rustls::{
 };
 use tokio_postgres::{Client, Config, Connection, Socket, tls::MakeTlsConnect};
 
+use super::session::StatementLimits;
+
 /// `tokio_postgres_rustls` does not export the name of its stream type.
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 use crate::lifecycle::ErrorChain;
@@ -69,8 +71,9 @@ impl Connector {
         self.tls.clone()
     }
 
-    /// Opens a connection outside the pools. The caller must poll the returned [`Connection`].
-    pub async fn connect(
+    /// Opens a connection outside the pools. The caller must poll the returned [`Connection`], and send
+    /// [`StatementLimits::session_sql`] first.
+    pub(super) async fn connect(
         &self,
         purpose: &str,
     ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
@@ -79,12 +82,22 @@ impl Connector {
 
     /// Opens a connection outside the pools and polls it in a spawned task, which ends when the client is dropped.
     pub async fn client(&self, purpose: &str) -> Result<Client, tokio_postgres::Error> {
+        self.client_with_limits(purpose, StatementLimits::DEFAULT).await
+    }
+
+    /// [`client`](Self::client) with these timeouts of statements.
+    pub(super) async fn client_with_limits(
+        &self,
+        purpose: &str,
+        limits: StatementLimits,
+    ) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = self.connect(purpose).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %ErrorChain(&error), "database connection failed");
             }
         });
+        client.batch_execute(&limits.session_sql()).await?;
         Ok(client)
     }
 }

@@ -1,27 +1,59 @@
-//! A pooled connection that hides whether statements are prepared by name.
+//! A pooled connection that hides whether statements are prepared by name, and that leaves nothing behind.
 //!
 //! On a direct connection each statement is prepared once by name. A pooler in transaction mode may switch the server
-//! connection, so there each statement is sent unnamed in one message. That requires the parameter types, which are
-//! read once over the direct connection.
+//! connection, so there each statement is sent unnamed, in a transaction with its own settings. That requires the
+//! parameter types, which are read once over the direct connection.
+//!
+//! A connection whose statement was given up (a timeout, a dropped request), whose transaction did not end, or whose
+//! server can no longer be written to is closed instead of returned to the pool; a statement in flight is cancelled.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use deadpool_postgres::Object;
+use futures_util::join;
 use parking_lot::Mutex;
 use postgres_types::{ToSql, Type};
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Row, Statement, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Connector, PgError};
+use super::{
+    Connector, PgError,
+    session::{StatementLimits, client_timeout, within},
+};
+use crate::telemetry::metric;
 
 /// Timeout for reading the parameter types of a statement.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limits of the connection that describes statements, which blocks all others.
+const DESCRIBE_LIMITS: StatementLimits =
+    StatementLimits { statement_timeout: Duration::from_secs(4), lock_timeout: Duration::from_millis(1_500) };
+/// Timeout of a cancel request.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server has far fewer statements. When the cache reaches this size, it is cleared.
 const MAX_CACHED_STATEMENTS: usize = 2_000;
 
 pub struct Connection {
-    client: Object,
+    /// `None` only while it is dropped.
+    client: Option<Object>,
     parameter_types: Option<Arc<ParameterTypes>>,
+    /// For cancel requests.
+    tls: MakeRustlsConnect,
+    limits: StatementLimits,
+    /// The session has these limits; otherwise they are sent with the first statement.
+    has_limits: AtomicBool,
+    /// Requests whose response has not arrived completely.
+    in_flight: AtomicU32,
+    in_transaction: AtomicBool,
+    /// The server said that this connection is of no further use.
+    is_unusable: AtomicBool,
 }
 
 /// A statement that can run on the connection that prepared it.
@@ -31,21 +63,72 @@ pub(super) enum Prepared<'a> {
 }
 
 impl Connection {
-    /// With `types`, statements are sent unnamed.
-    pub(super) const fn new(client: Object, types: Option<Arc<ParameterTypes>>) -> Self {
-        Self { client, parameter_types: types }
+    /// With `types`, statements are sent unnamed. `has_limits`: the session was opened with these limits.
+    pub(super) fn new(
+        client: Object,
+        types: Option<Arc<ParameterTypes>>,
+        tls: MakeRustlsConnect,
+        limits: StatementLimits,
+        has_limits: bool,
+    ) -> Self {
+        // Behind a pooler the limits are part of each transaction.
+        let has_limits = AtomicBool::new(has_limits || types.is_some());
+        Self {
+            client: Some(client),
+            parameter_types: types,
+            tls,
+            limits,
+            has_limits,
+            in_flight: AtomicU32::new(0),
+            in_transaction: AtomicBool::new(false),
+            is_unusable: AtomicBool::new(false),
+        }
     }
 
-    /// Closes the connection instead of returning it to the pool.
-    pub(super) fn discard(self) {
-        drop(Object::take(self.client));
+    fn client(&self) -> &Object {
+        self.client.as_ref().expect("the client is taken only when the connection is dropped")
     }
 
-    pub(super) async fn prepare<'a>(&self, statement: &'a str) -> Result<Prepared<'a>, PgError> {
-        Ok(match &self.parameter_types {
-            None => Prepared::Named(self.client.prepare_cached(statement).await?),
-            Some(types) => Prepared::Unnamed(statement, types.get_or_describe(statement).await?),
+    /// Waits for the response to a request. If the returned future is dropped before, the request counts as in flight
+    /// for ever, so that the connection is not used again.
+    async fn track<T>(
+        &self,
+        request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PgError> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let result = request.await;
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        result.map_err(|error| {
+            if error.code().is_some_and(PgError::needs_new_connection) {
+                self.is_unusable.store(true, Ordering::Relaxed);
+            }
+            error.into()
         })
+    }
+
+    async fn send_limits(&self) -> Result<(), PgError> {
+        if self.has_limits.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let set = format!(
+            "set statement_timeout = {}; set lock_timeout = {}",
+            self.limits.statement_timeout.as_millis(),
+            self.limits.lock_timeout.as_millis()
+        );
+        self.batch_execute(&set).await
+    }
+
+    /// Prepares a statement. `statement_timeout` and `lock_timeout` bound this too.
+    pub(super) async fn prepare<'a>(&self, statement: &'a str) -> Result<Prepared<'a>, PgError> {
+        match &self.parameter_types {
+            None => {
+                let (limits, prepared) =
+                    join!(self.send_limits(), self.track(self.client().prepare_cached(statement)));
+                limits?;
+                Ok(Prepared::Named(prepared?))
+            }
+            Some(types) => Ok(Prepared::Unnamed(statement, types.get_or_describe(statement).await?)),
+        }
     }
 
     pub(super) async fn query_prepared(
@@ -54,21 +137,76 @@ impl Connection {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         match statement {
-            Prepared::Named(statement) => Ok(self.client.query(statement, params).await?),
+            Prepared::Named(statement) => self.track(self.client().query(statement, params)).await,
             Prepared::Unnamed(text, types) => {
                 let typed: Vec<_> = params.iter().copied().zip(types.iter().cloned()).collect();
-                let rows = self.client.query_typed(text, &typed).await;
-                Ok(rows.inspect_err(|error| {
-                    if let Some(types) = &self.parameter_types {
-                        types.invalidate_on_type_error(text, error);
-                    }
-                })?)
+                let rows = async {
+                    let rows = self.client().query_typed(text, &typed).await;
+                    rows.inspect_err(|error| {
+                        if let Some(types) = &self.parameter_types {
+                            types.invalidate_on_type_error(text, error);
+                        }
+                    })
+                };
+                self.track(rows).await
             }
         }
     }
 
+    /// Begins a transaction. Until [`end_transaction`](Self::end_transaction), dropping the connection closes it, which
+    /// rolls back.
+    pub(super) async fn begin_transaction(&self) -> Result<(), PgError> {
+        self.in_transaction.store(true, Ordering::Relaxed);
+        if self.parameter_types.is_none() {
+            return self.batch_execute("begin").await;
+        }
+        self.batch_execute(&self.limits.pooled_begin_sql()).await.map_err(PgError::from_begin)
+    }
+
+    /// Commits or rolls back. PostgreSQL answers `commit` of a failed transaction with a rollback.
+    pub(super) async fn end_transaction(&self, statement: &str) -> Result<(), PgError> {
+        self.batch_execute(statement).await?;
+        self.in_transaction.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Runs a statement in its own implicit transaction. A statement that is given up may still take effect later;
+    /// writes whose order matters use [`write`](Self::write).
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
-        self.query_prepared(&self.prepare(statement).await?, params).await
+        let run = async {
+            let statement = self.prepare(statement).await?;
+            if self.parameter_types.is_none() {
+                return self.query_prepared(&statement, params).await;
+            }
+            // Not `try_join`: all responses must arrive before the connection is returned.
+            let (begin, rows, end) = join!(
+                self.begin_transaction(),
+                self.query_prepared(&statement, params),
+                self.end_transaction("commit")
+            );
+            begin?;
+            let rows = rows?;
+            end?;
+            Ok(rows)
+        };
+        within(client_timeout(self.limits.statement_timeout), Box::pin(run)).await
+    }
+
+    /// Runs a statement that changes rows. `commit` is sent after its response: a write that was given up before never
+    /// takes effect, even if the server reads it later. Once `commit` is sent, the transaction holds the locks of its
+    /// rows, so a later write of the same rows is applied after it.
+    pub async fn write(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
+        let run = async {
+            let statement = self.prepare(statement).await?;
+            let (begin, rows) = join!(self.begin_transaction(), self.query_prepared(&statement, params));
+            let end = if begin.is_ok() && rows.is_ok() { "commit" } else { "rollback" };
+            let end = self.end_transaction(end).await;
+            begin?;
+            let rows = rows?;
+            end?;
+            Ok(rows)
+        };
+        within(client_timeout(self.limits.statement_timeout), Box::pin(run)).await
     }
 
     /// Runs a statement that returns exactly one row.
@@ -77,9 +215,16 @@ impl Connection {
     ///
     /// If the statement returns another number of rows.
     pub async fn query_one(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, PgError> {
-        let mut rows = self.query(statement, params).await?;
-        assert!(rows.len() == 1, "expected exactly one row from: {statement}");
-        Ok(rows.remove(0))
+        Ok(one_row(self.query(statement, params).await?, statement))
+    }
+
+    /// [`write`](Self::write) for a statement that returns exactly one row.
+    ///
+    /// # Panics
+    ///
+    /// If the statement returns another number of rows.
+    pub async fn write_one(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, PgError> {
+        Ok(one_row(self.write(statement, params).await?, statement))
     }
 
     /// Runs a statement that returns at most one row.
@@ -92,8 +237,34 @@ impl Connection {
     }
 
     /// Runs statements without parameters and discards their rows.
-    pub async fn batch_execute(&self, statements: &str) -> Result<(), PgError> {
-        Ok(self.client.batch_execute(statements).await?)
+    pub(super) async fn batch_execute(&self, statements: &str) -> Result<(), PgError> {
+        self.track(self.client().batch_execute(statements)).await
+    }
+}
+
+fn one_row(mut rows: Vec<Row>, statement: &str) -> Row {
+    assert!(rows.len() == 1, "expected exactly one row from: {statement}");
+    rows.remove(0)
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(object) = self.client.take() else { return };
+        let is_interrupted = *self.in_flight.get_mut() > 0;
+        if !is_interrupted && !*self.in_transaction.get_mut() && !*self.is_unusable.get_mut() {
+            return; // Dropping the object returns it to the pool.
+        }
+        let client = Object::take(object);
+        let cause = if is_interrupted { "interrupted" } else { "unusable" };
+        metrics::counter!(metric::DATABASE_CONNECTIONS_DISCARDED, "cause" => cause).increment(1);
+        if is_interrupted && let Ok(runtime) = Handle::try_current() {
+            let (token, tls) = (client.cancel_token(), self.tls.clone());
+            runtime.spawn(async move {
+                drop(timeout(CANCEL_TIMEOUT, token.cancel_query(tls)).await);
+                // A pooler forwards a cancel request only while the client is connected.
+                drop(client);
+            });
+        }
     }
 }
 
@@ -114,9 +285,7 @@ impl ParameterTypes {
         if let Some(types) = self.cache.lock().get(statement) {
             return Ok(types.clone());
         }
-        timeout(DESCRIBE_TIMEOUT, self.describe(statement)).await.unwrap_or_else(|_| {
-            Err(PgError::Unavailable("no response in time on the direct connection".into()))
-        })
+        within(DESCRIBE_TIMEOUT, Box::pin(self.describe(statement))).await
     }
 
     async fn describe(&self, statement: &str) -> Result<Arc<[Type]>, PgError> {
@@ -126,7 +295,7 @@ impl ParameterTypes {
         }
         let client = match describe_client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => self.direct.client("types").await?,
+            None => self.direct.client_with_limits("types", DESCRIBE_LIMITS).await?,
         };
         let types: Arc<[Type]> = client.prepare(statement).await?.params().into();
         *describe_client = Some(client);

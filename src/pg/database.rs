@@ -1,18 +1,39 @@
 //! The database handle with three connection pools: for requests, for the server's own work and for channel
 //! authorization. Slow requests or joins therefore cannot delay writes or deliveries.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
 };
 
-use super::{ConnectError, Connection, Connector, PgError, connection::ParameterTypes};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    ConnectError, Connection, Connector, PgError,
+    connection::ParameterTypes,
+    session::{self, StatementLimits, server_timeout},
+    tx::CALLER_STATEMENT_TIMEOUT,
+};
 
 /// Maximum wait for a pooled connection, and for creating or recycling one.
 const POOL_TIMEOUT: Duration = Duration::from_secs(3);
 
-const SESSION_SETTINGS: &str = include_str!("../../sql/node/plan_once.sql");
+const PLAN_ONCE: &str = include_str!("../../sql/node/plan_once.sql");
+
+/// Limits of the request pool. A request that waits for a lock gives its connection back before other requests give up
+/// waiting for one.
+const REQUEST_LIMITS: StatementLimits =
+    StatementLimits { statement_timeout: CALLER_STATEMENT_TIMEOUT, lock_timeout: Duration::from_secs(1) };
+/// Limits of the authorization pool. Probes set a shorter `statement_timeout`; this one bounds their preparation.
+const AUTHORIZATION_LIMITS: StatementLimits =
+    StatementLimits { statement_timeout: Duration::from_secs(1), lock_timeout: Duration::ZERO };
 
 /// Pool size for the server's own work: writer, visibility look-ups, lease, context engine.
 const SERVER_CONNECTIONS: usize = 6;
@@ -26,6 +47,9 @@ pub struct Database {
     request_pool: Pool,
     server_pool: Pool,
     authorization_pool: Pool,
+    /// For cancel requests.
+    tls: MakeRustlsConnect,
+    blocked: Arc<BlockedStatements>,
     direct_connector: Connector,
     /// Set behind a pooler in transaction mode: statements are then sent unnamed.
     parameter_types: Option<Arc<ParameterTypes>>,
@@ -42,31 +66,141 @@ impl Database {
         let types = direct_url.map(|_| Arc::new(ParameterTypes::new(direct.clone())));
         let is_pooled = types.is_some();
         Ok(Self {
-            request_pool: pool(&connector, "request", size, is_pooled),
-            server_pool: pool(&connector, "server", SERVER_CONNECTIONS, is_pooled),
-            authorization_pool: pool(&connector, "rights", AUTHORIZATION_CONNECTIONS, is_pooled),
+            request_pool: pool(&connector, "request", size, REQUEST_LIMITS, is_pooled),
+            server_pool: pool(&connector, "server", SERVER_CONNECTIONS, StatementLimits::DEFAULT, is_pooled),
+            authorization_pool: pool(
+                &connector,
+                "rights",
+                AUTHORIZATION_CONNECTIONS,
+                AUTHORIZATION_LIMITS,
+                is_pooled,
+            ),
+            tls: connector.tls(),
+            blocked: Arc::new(BlockedStatements {
+                statements: Mutex::default(),
+                connections: Semaphore::new((size / 2).max(1)),
+            }),
             direct_connector: direct,
             parameter_types: types,
         })
     }
 
-    /// A connection for the server's own work, with the rights of the login role.
+    /// A connection for the server's own work, with the rights of the login role. A statement may take 15 seconds; use
+    /// [`within`](Self::within) for a shorter limit.
     ///
     /// # Errors
     ///
     /// [`PgError::Unavailable`] when no connection becomes free within 3 seconds.
     pub async fn server_connection(&self) -> Result<Connection, PgError> {
-        Ok(Connection::new(self.server_pool.get().await?, self.parameter_types.clone()))
+        self.limited_server_connection(StatementLimits::DEFAULT).await
+    }
+
+    pub(super) async fn limited_server_connection(
+        &self,
+        limits: StatementLimits,
+    ) -> Result<Connection, PgError> {
+        let client = self.server_pool.get().await?;
+        // The previous user of the connection may have set another limit.
+        Ok(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false))
+    }
+
+    /// Runs `work` with a connection for the server's own work, for at most `limit`. The server ends a statement earlier.
+    /// If the server does not, the statement is cancelled and its connection closed.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `work`; [`PgError::Unavailable`] after `limit` or without a connection.
+    pub async fn within<T, W>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(Connection) -> W,
+    ) -> Result<T, PgError>
+    where
+        W: Future<Output = Result<T, PgError>>,
+    {
+        let started = Instant::now();
+        let run = async {
+            let client = self.server_pool.get().await?;
+            let left = limit.saturating_sub(started.elapsed());
+            let limits =
+                StatementLimits { statement_timeout: server_timeout(left), lock_timeout: Duration::ZERO };
+            work(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false)).await
+        };
+        // On the heap, because it contains the futures of the statements.
+        session::within(limit, Box::pin(run)).await
+    }
+
+    /// What a write needs beyond an answer. Takes at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`PgError::Unavailable`] if the database does not answer in time.
+    pub async fn is_writable(&self, limit: Duration) -> Result<Writability, PgError> {
+        self.within(limit, |connection| async move {
+            let row = connection.query_one(include_str!("../../sql/node/is_writable.sql"), &[]).await?;
+            Ok(match (row.get("in_recovery"), row.get("read_only")) {
+                (true, _) => Writability::Standby,
+                (false, true) => Writability::ReadOnly,
+                (false, false) => Writability::Writable,
+            })
+        })
+        .await
+    }
+
+    /// A connection for a request that runs this statement. Statements whose last run waited in vain for a lock hold at
+    /// most half of the pool, so that a locked table does not stop requests for others.
+    pub(super) async fn request_connection_for(
+        &self,
+        statement: &str,
+    ) -> Result<(Connection, Option<SemaphorePermit<'_>>), PgError> {
+        let mut permit = None;
+        loop {
+            let connection = self.request_connection().await?;
+            // It may have become known while this request waited for a connection.
+            if permit.is_some() || !self.blocked.statements.lock().contains(statement) {
+                return Ok((connection, permit));
+            }
+            drop(connection);
+            permit = session::within(POOL_TIMEOUT, async {
+                let stopping = |_| PgError::Unavailable("the server is shutting down".into());
+                self.blocked.connections.acquire().await.map(Some).map_err(stopping)
+            })
+            .await?;
+        }
+    }
+
+    /// Records whether the statement waited in vain for a lock.
+    pub(super) fn leave_statement<T>(&self, statement: &str, result: &Result<T, PgError>) {
+        match result {
+            Err(PgError::LockTimeout(_)) => {
+                self.blocked.statements.lock().insert(statement.into());
+            }
+            Ok(_) => {
+                let mut statements = self.blocked.statements.lock();
+                if !statements.is_empty() {
+                    statements.remove(statement);
+                }
+            }
+            Err(_) => {}
+        }
     }
 
     /// A connection for a request. Only `tx` uses it, after setting the caller's role.
     pub(super) async fn request_connection(&self) -> Result<Connection, PgError> {
-        Ok(Connection::new(self.request_pool.get().await?, self.parameter_types.clone()))
+        let client = self.request_pool.get().await?;
+        Ok(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), REQUEST_LIMITS, true))
     }
 
     /// A connection for policy checks. Only `tx` uses it, in a transaction that is rolled back.
     pub(super) async fn authorization_connection(&self) -> Result<Connection, PgError> {
-        Ok(Connection::new(self.authorization_pool.get().await?, self.parameter_types.clone()))
+        let client = self.authorization_pool.get().await?;
+        Ok(Connection::new(
+            client,
+            self.parameter_types.clone(),
+            self.tls.clone(),
+            AUTHORIZATION_LIMITS,
+            true,
+        ))
     }
 
     /// Opens connections outside the pools.
@@ -83,18 +217,37 @@ impl Database {
     }
 }
 
-fn pool(connector: &Connector, purpose: &str, size: usize, is_pooled: bool) -> Pool {
+/// Whether the database accepts writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writability {
+    Writable,
+    /// The server is in recovery, as a standby is.
+    Standby,
+    /// Transactions are read-only.
+    ReadOnly,
+}
+
+/// Statements of requests whose last run waited in vain for a lock. Bounded by the number of statements in the source.
+struct BlockedStatements {
+    statements: Mutex<HashSet<Box<str>>>,
+    /// Connections that they may hold at a time.
+    connections: Semaphore,
+}
+
+fn pool(connector: &Connector, purpose: &str, size: usize, limits: StatementLimits, is_pooled: bool) -> Pool {
     // Every use is a transaction with its own settings (see `tx`), so a returned connection needs no reset.
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(connector.config(purpose), connector.tls(), manager_config);
-    let plan_once = Hook::async_fn(|connection: &mut ClientWrapper, _| {
-        Box::pin(async move { connection.batch_execute(SESSION_SETTINGS).await.map_err(HookError::Backend) })
+    let session_sql: Arc<str> = format!("{}; {PLAN_ONCE}", limits.session_sql()).into();
+    let set_up = Hook::async_fn(move |connection: &mut ClientWrapper, _| {
+        let session_sql = Arc::clone(&session_sql);
+        Box::pin(async move { connection.batch_execute(&session_sql).await.map_err(HookError::Backend) })
     });
     let mut builder = Pool::builder(manager).max_size(size);
     // Behind a pooler, session settings would leak to the next client of the server connection, and unnamed statements
     // have no cached plans.
     if !is_pooled {
-        builder = builder.post_create(plan_once);
+        builder = builder.post_create(set_up);
     }
     builder
         .wait_timeout(Some(POOL_TIMEOUT))

@@ -4,7 +4,8 @@ use tokio_postgres::error::SqlState;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PgError {
-    /// No connection within the timeout, the connection was lost, or the server lacks resources.
+    /// No connection or response within the timeout, the connection was lost, the server is read-only, or it lacks
+    /// resources.
     #[error("the database is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Serialization failure or deadlock; may be retried.
@@ -36,6 +37,22 @@ impl PgError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Conflict(_))
+    }
+
+    /// Whether the connection must not be used again: its server shuts down, lacks resources, became read-only, or ended
+    /// the session or transaction.
+    pub(super) fn needs_new_connection(state: &SqlState) -> bool {
+        is_outage(state) || *state == SqlState::T_R_SERIALIZATION_FAILURE
+    }
+
+    /// Behind a pooler a transaction begins with `read write`, which a standby refuses as an unsupported feature.
+    pub(super) fn from_begin(self) -> Self {
+        match self {
+            Self::Failed(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+                Self::Unavailable(error.into())
+            }
+            other => other,
+        }
     }
 
     /// Whether the server rejected the connection because `max_connections` is reached.
@@ -104,13 +121,17 @@ impl From<tokio_postgres::Error> for PgError {
             SqlState::FOREIGN_KEY_VIOLATION => Self::ForeignKeyViolation(error),
             SqlState::UNIQUE_VIOLATION => Self::UniqueViolation(error),
             SqlState::CHECK_VIOLATION | SqlState::STRING_DATA_RIGHT_TRUNCATION => Self::CheckViolation(error),
-            // Class 57P: shutdown, crash or startup. Class 53: insufficient resources. Class 08: connection exception.
-            ref other if ["57P", "53", "08"].iter().any(|class| other.code().starts_with(class)) => {
-                Self::Unavailable(error.into())
-            }
+            ref other if is_outage(other) => Self::Unavailable(error.into()),
             _ => Self::Failed(error),
         }
     }
+}
+
+/// Class 57P: shutdown, crash, startup or idle timeout. Class 53: insufficient resources. Class 08: connection exception.
+/// 25006: read-only, as on a standby. 25P03, 25P04: the server ended the transaction.
+fn is_outage(state: &SqlState) -> bool {
+    ["57P", "53", "08"].iter().any(|class| state.code().starts_with(class))
+        || ["25006", "25P03", "25P04"].contains(&state.code())
 }
 
 impl From<deadpool_postgres::PoolError> for PgError {

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connector, PgError};
+use super::{Connector, PgError, session::StatementLimits};
 use crate::backoff::Backoff;
 use crate::lifecycle::ErrorChain;
 
@@ -27,7 +27,7 @@ pub const TYPING: &str = "rollcall_typing";
 /// Payload: users whose visible presences must be computed again.
 pub const VISIBILITY: &str = "rollcall_visibility";
 
-/// Payload: IDs of new rows in `rollcall.outbox`.
+/// Payload: IDs of new rows in `rollcall_internal.outbox`.
 pub const BROADCAST: &str = "rollcall_broadcast";
 /// Payload: position of new bus entries, or a control message of a node.
 pub const BUS: &str = "rollcall_bus";
@@ -47,6 +47,8 @@ const LISTEN: &str = "listen rollcall_broadcast; listen rollcall_bundles; listen
 /// Interval between liveness checks of the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const LIMITS: StatementLimits =
+    StatementLimits { statement_timeout: Duration::from_secs(5), lock_timeout: Duration::ZERO };
 
 /// Delays between connection attempts double from the first to the maximum, with 50 % jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
@@ -109,6 +111,7 @@ async fn run_connection(connector: &Connector, handler: &impl NotificationHandle
     };
     // Requests of the client progress only while the connection is polled, so one loop drives both.
     let requests = async {
+        client.batch_execute(&LIMITS.session_sql()).await?;
         client.batch_execute(LISTEN).await?;
         tracing::info!("LISTEN connection established");
         handler.on_connected();

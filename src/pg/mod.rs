@@ -14,9 +14,13 @@ pub mod listener;
 pub mod migrate;
 pub mod queries;
 pub mod replication;
+mod session;
+mod settings;
 mod tx;
 
 pub use connect::{ConnectError, Connector};
 pub use connection::Connection;
-pub use database::{AUTHORIZATION_CONNECTIONS, Database};
+pub use database::{AUTHORIZATION_CONNECTIONS, Database, Writability};
 pub use error::PgError;
+pub use session::within;
+pub use settings::DatabaseSettings;

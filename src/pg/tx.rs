@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::try_join;
+use futures_util::{join, try_join};
 use postgres_types::ToSql;
 use tokio_postgres::Row;
 
-use super::{Connection, Database, PgError};
+use super::{
+    Connection, Database, PgError,
+    session::{StatementLimits, client_timeout, within},
+};
 use crate::auth::Principal;
 
 const ACT_AS: &str = include_str!("../../sql/node/act_as.sql");
@@ -14,50 +17,52 @@ const ACT_AS: &str = include_str!("../../sql/node/act_as.sql");
 /// `statement_timeout` of statements that run as a caller.
 pub const CALLER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A pooled connection inside a transaction. If the transaction does not finish, for example because the request was
-/// dropped, the connection is closed instead of returned, so no later user inherits its role or claims.
-struct TransactionGuard(Option<Connection>);
-
-impl TransactionGuard {
-    fn connection(&self) -> &Connection {
-        self.0.as_ref().expect("the connection is taken only when the guard ends")
-    }
-
-    /// Returns the connection to the pool; the transaction has ended.
-    fn finish(mut self) {
-        self.0.take();
-    }
-}
-
-impl Drop for TransactionGuard {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            connection.discard();
-        }
-    }
-}
-
 impl Database {
-    /// Runs one statement with the caller's role and claims in its own transaction.
+    /// Runs one statement with the caller's role and claims in its own transaction, in one round trip. For statements
+    /// that change rows use [`write_as`](Self::write_as).
     ///
     /// # Errors
     ///
-    /// Errors of the statement or of a policy; [`PgError::Unavailable`] without a connection.
+    /// Errors of the statement or of a policy; [`PgError::Unavailable`] without a connection or a response.
     pub async fn query_as(
         &self,
         caller: &Principal,
         statement: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
+        self.run_as(caller, statement, params, Commit::WithStatement).await
+    }
+
+    /// Runs one statement that changes rows, with the caller's role and claims. `commit` is sent after the statement's
+    /// response, as in [`Connection::write`]: a write that was answered with an error never overwrites a later one.
+    ///
+    /// # Errors
+    ///
+    /// As [`query_as`](Self::query_as).
+    pub async fn write_as(
+        &self,
+        caller: &Principal,
+        statement: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PgError> {
+        self.run_as(caller, statement, params, Commit::AfterResponse).await
+    }
+
+    async fn run_as(
+        &self,
+        caller: &Principal,
+        statement: &str,
+        params: &[&(dyn ToSql + Sync)],
+        commit: Commit,
+    ) -> Result<Vec<Row>, PgError> {
         let timeout_ms = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
-        run_in_transaction(
-            self.request_connection().await?,
-            &[&role, &claims, &timeout_ms],
-            statement,
-            params,
-        )
-        .await
+        let (connection, _permit) = self.request_connection_for(statement).await?;
+        let settings: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout_ms];
+        let run = run_in_transaction(connection, &settings, statement, params, commit);
+        let result = within(client_timeout(CALLER_STATEMENT_TIMEOUT), Box::pin(run)).await;
+        self.leave_statement(statement, &result);
+        result
     }
 
     /// Begins a transaction with the caller's role and claims. Each statement has the same timeout as in
@@ -70,17 +75,20 @@ impl Database {
         let timeout_ms = CALLER_STATEMENT_TIMEOUT.as_millis().to_string();
         let (role, claims): (&str, &str) = (caller.role.as_str(), &caller.claims);
         let connection = self.request_connection().await?;
-        let act_as = connection.prepare(ACT_AS).await?;
-        let tx = TransactionGuard(Some(connection));
-        let client = tx.connection();
         let role_settings: [&(dyn ToSql + Sync); 3] = [&role, &claims, &timeout_ms];
-        let (begin, act) = futures_util::join!(
-            client.batch_execute("begin"),
-            client.query_prepared(&act_as, &role_settings)
-        );
-        begin?;
-        act?;
-        Ok(CallerTx(tx))
+        within(
+            client_timeout(CALLER_STATEMENT_TIMEOUT),
+            Box::pin(async {
+                let act_as = connection.prepare(ACT_AS).await?;
+                let (begin, act) =
+                    join!(connection.begin_transaction(), connection.query_prepared(&act_as, &role_settings));
+                begin?;
+                act?;
+                Ok(())
+            }),
+        )
+        .await?;
+        Ok(CallerTx(connection))
     }
 
     /// Runs one statement with the rights of the login role and a `statement_timeout`.
@@ -95,8 +103,11 @@ impl Database {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let timeout_ms = limit.as_millis().to_string();
-        run_in_transaction(self.server_connection().await?, &[&"none", &"", &timeout_ms], statement, params)
-            .await
+        let limits = StatementLimits { statement_timeout: limit, lock_timeout: Duration::ZERO };
+        let connection = self.limited_server_connection(limits).await?;
+        let settings: [&(dyn ToSql + Sync); 3] = [&"none", &"", &timeout_ms];
+        let run = run_in_transaction(connection, &settings, statement, params, Commit::WithStatement);
+        within(client_timeout(limit), Box::pin(run)).await
     }
 
     /// Runs one statement with the rights of the login role and a `statement_timeout`, then rolls back. Takes one round
@@ -112,65 +123,88 @@ impl Database {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, PgError> {
         let connection = self.authorization_connection().await?;
-        let statement = connection.prepare(statement).await?;
-        let tx = TransactionGuard(Some(connection));
-        let client = tx.connection();
-        let begin = format!("begin; set local statement_timeout = {}", limit.as_millis());
-        // Not `try_join`: all three responses must arrive before the connection is returned.
-        let (begin, rows, rollback) = futures_util::join!(
-            client.batch_execute(&begin),
-            client.query_prepared(&statement, params),
-            client.batch_execute("rollback"),
-        );
-        // Without a confirmed rollback the guard closes the connection.
-        rollback?;
-        tx.finish();
-        begin?;
-        rows
+        within(
+            client_timeout(limit),
+            Box::pin(async {
+                let statement = connection.prepare(statement).await?;
+                let set_timeout = format!("set local statement_timeout = {}", limit.as_millis());
+                // Not `try_join`: all responses must arrive before the connection is returned.
+                let (begin, set, rows, rollback) = join!(
+                    connection.begin_transaction(),
+                    connection.batch_execute(&set_timeout),
+                    connection.query_prepared(&statement, params),
+                    connection.end_transaction("rollback"),
+                );
+                begin?;
+                set?;
+                let rows = rows?;
+                rollback?;
+                Ok(rows)
+            }),
+        )
+        .await
     }
+}
+
+/// When a transaction of one statement is committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    /// In the same round trip.
+    WithStatement,
+    /// After the statement's response.
+    AfterResponse,
 }
 
 /// A transaction with the caller's role and claims. If it is dropped before [`commit`](Self::commit), its connection is
 /// closed, which rolls it back.
-pub struct CallerTx(TransactionGuard);
+pub struct CallerTx(Connection);
 
 impl CallerTx {
     /// Runs one statement as the caller. After an error the transaction cannot be used.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
-        self.0.connection().query(statement, params).await
+        within(
+            client_timeout(CALLER_STATEMENT_TIMEOUT),
+            Box::pin(async { self.0.query_prepared(&self.0.prepare(statement).await?, params).await }),
+        )
+        .await
     }
 
     /// Commits the transaction. After an error nothing was committed.
     pub async fn commit(self) -> Result<(), PgError> {
-        self.0.connection().batch_execute("commit").await?;
-        self.0.finish();
-        Ok(())
+        within(client_timeout(CALLER_STATEMENT_TIMEOUT), self.0.end_transaction("commit")).await
     }
 }
 
-/// Sends begin, role and claims, the statement and commit together, so it takes one round trip.
+/// Sends begin, role and claims, and the statement together; `commit` with them or after their responses.
 #[tracing::instrument(name = "db.query", level = "debug", skip_all, fields(db.system = "postgresql", otel.kind = "client"))]
 async fn run_in_transaction(
     connection: Connection,
     role_settings: &[&(dyn ToSql + Sync); 3],
     statement: &str,
     params: &[&(dyn ToSql + Sync)],
+    commit: Commit,
 ) -> Result<Vec<Row>, PgError> {
     let (act_as, statement) = try_join!(connection.prepare(ACT_AS), connection.prepare(statement))?;
-    let tx = TransactionGuard(Some(connection));
-    let client = tx.connection();
-    // `join`, not `try_join`: all four responses must arrive before the connection is returned. PostgreSQL answers
-    // `commit` of a failed transaction with a rollback.
-    let (begin, act, rows, commit) = futures_util::join!(
-        client.batch_execute("begin"),
-        client.query_prepared(&act_as, role_settings),
-        client.query_prepared(&statement, params),
-        client.batch_execute("commit"),
-    );
-    tx.finish();
+    // Not `try_join`: all responses must arrive before the connection is returned. A transaction that failed ends with a
+    // rollback, whichever statement ends it.
+    let begin_and_run = async {
+        join!(
+            connection.begin_transaction(),
+            connection.query_prepared(&act_as, role_settings),
+            connection.query_prepared(&statement, params),
+        )
+    };
+    let ((begin, act, rows), end) = match commit {
+        Commit::WithStatement => join!(begin_and_run, connection.end_transaction("commit")),
+        Commit::AfterResponse => {
+            let responses = begin_and_run.await;
+            let succeeded = responses.0.is_ok() && responses.1.is_ok() && responses.2.is_ok();
+            (responses, connection.end_transaction(if succeeded { "commit" } else { "rollback" }).await)
+        }
+    };
     begin?;
     act?;
     let rows = rows?;
-    commit?;
+    end?;
     Ok(rows)
 }

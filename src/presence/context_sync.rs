@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::{
     select,
     sync::Notify,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -161,17 +161,14 @@ impl ContextSync {
 
     async fn read(&self, versions: &[ContextVersion], missed_since: Option<Instant>) -> Result<(), PgError> {
         for chunk in versions.chunks(READ_BATCH_SIZE) {
-            let contexts =
-                async { device_context::latest(&self.database.server_connection().await?, chunk).await };
-            self.deliver(with_timeout(contexts).await?).await;
+            let read = |connection| async move { device_context::latest(&connection, chunk).await };
+            self.deliver(self.database.within(READ_TIMEOUT, read).await?).await;
         }
         if let Some(since) = missed_since {
             for chunk in self.user_index.users().chunks(READ_BATCH_SIZE) {
                 let age = since.elapsed() + MAX_DETECTION_DELAY;
-                let contexts = async {
-                    device_context::recent(&self.database.server_connection().await?, chunk, age).await
-                };
-                self.deliver(with_timeout(contexts).await?).await;
+                let read = |connection| async move { device_context::recent(&connection, chunk, age).await };
+                self.deliver(self.database.within(READ_TIMEOUT, read).await?).await;
             }
         }
         Ok(())
@@ -203,12 +200,6 @@ fn state_key(user: UserId, device: &DeviceId) -> StateKey {
     let mut hasher = DefaultHasher::new();
     device.hash(&mut hasher);
     StateKey::Context(user, hasher.finish())
-}
-
-async fn with_timeout<T>(read: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(READ_TIMEOUT, read)
-        .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
 }
 
 #[cfg(test)]

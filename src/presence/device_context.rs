@@ -29,7 +29,7 @@ pub async fn store(
 ) -> Result<(), PgError> {
     let device = update.device_id.as_str();
     database
-        .query_as(caller, include_str!("../../sql/context/note.sql"), &[&user, &device, &Json(update)])
+        .write_as(caller, include_str!("../../sql/context/note.sql"), &[&user, &device, &Json(update)])
         .await?;
     Ok(())
 }

@@ -14,7 +14,8 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::{
     select,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,7 @@ use crate::{
         Database, PgError,
         queries::{node, presence::Change},
     },
+    settings::duration_within,
 };
 
 /// Interval of checks for expired grace periods; the precision of [`DeviceTimeouts::grace`].
@@ -39,19 +41,52 @@ const GRACE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(25);
 /// Interval at which REST-only devices should send heartbeats; two may be lost.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// Timeout of a lease or sweep statement.
+/// Timeout of renewing the lease.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout of releasing the lease, which takes all devices of the node offline; below that of the shutdown.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Timeout of a sweep, which may take all devices of a dead node offline.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Devices per batch when connections are written again.
 const ASSERT_BATCH_SIZE: usize = 1_024;
 
+/// Maximum of a grace period and of a lease: a dead device must be offline within 30 s.
+const MAX_GRACE: Duration = Duration::from_secs(30);
+/// Minimum of a lease: with a shorter one, a slow database makes live nodes look dead.
+const MIN_LEASE: Duration = Duration::from_secs(1);
+/// Maximum time without activity before a device is away.
+const MAX_IDLE: Duration = Duration::from_secs(24 * 3_600);
+
 /// Timeouts of devices and the lease.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Timeouts")]
 pub struct DeviceTimeouts {
-    /// Time from the close of a device's last socket until it is offline.
+    /// Time between the close of a device's last socket and offline; 0 means immediately
+    #[arg(
+        id = "disconnect-grace",
+        long = "disconnect-grace",
+        env = "DISCONNECT_GRACE",
+        default_value = "5s",
+        value_parser = duration_within(Duration::ZERO..=MAX_GRACE)
+    )]
     pub grace: Duration,
-    /// Time from a device's last activity until it is idle.
+    /// Time without activity after which a device is away
+    #[arg(
+        long,
+        env = "IDLE_AFTER",
+        default_value = "5m",
+        value_parser = duration_within(Duration::from_millis(1)..=MAX_IDLE)
+    )]
     pub idle_after: Duration,
-    /// Time from a node's failure until its devices may be swept. The lease is renewed three times within it.
+    /// Validity of a node's lease, which the node renews three times within it; a node that does not renew it counts as
+    /// dead
+    #[arg(
+        id = "node-lease",
+        long = "node-lease",
+        env = "NODE_LEASE",
+        default_value = "10s",
+        value_parser = duration_within(MIN_LEASE..=MAX_GRACE)
+    )]
     pub lease: Duration,
 }
 
@@ -338,6 +373,8 @@ impl NodeLease {
     /// Renews the lease three times per lease duration, sweeps, and requests a new visibility snapshot.
     pub async fn run(self, stop: CancellationToken) {
         let mut failing_since = None;
+        // Beside the renewal, which must not wait for it.
+        let mut sweep = JoinSet::new();
         // After an outage, other nodes may be alive too and get one lease duration to renew before the first sweep.
         let mut sweeps_from = Instant::now() + self.devices.timeouts.lease;
         loop {
@@ -355,8 +392,10 @@ impl NodeLease {
                         tracing::info!("lease expired; writing all connections again");
                     }
                     self.devices.assert_connected(!held).await;
-                    if Instant::now() >= sweeps_from {
-                        self.sweep().await;
+                    while sweep.try_join_next().is_some() {}
+                    if Instant::now() >= sweeps_from && sweep.is_empty() {
+                        let lease = self.clone();
+                        sweep.spawn(async move { lease.sweep().await });
                     }
                     self.pending.request_snapshot();
                 }
@@ -369,21 +408,17 @@ impl NodeLease {
     }
 
     async fn renew(&self) -> Result<bool, PgError> {
-        let DeviceTracker { node, timeouts, .. } = &self.devices;
-        with_timeout(async {
-            node::renew_lease(&self.database.server_connection().await?, *node, timeouts.lease).await
-        })
-        .await
+        let (node, lease) = (self.devices.node, self.devices.timeouts.lease);
+        let renew = |connection| async move { node::renew_lease(&connection, node, lease).await };
+        self.database.within(LEASE_TIMEOUT, renew).await
     }
 
     /// Releases the lease. Devices connected to no other node go offline. Call it after the last write: a later connect
     /// would keep its device online without a socket.
     pub async fn release(&self) {
-        let DeviceTracker { node, timeouts, .. } = &self.devices;
-        let release = async {
-            node::release_lease(&self.database.server_connection().await?, *node, timeouts.grace).await
-        };
-        let released = with_timeout(release).await;
+        let (node, grace) = (self.devices.node, self.devices.timeouts.grace);
+        let release = |connection| async move { node::release_lease(&connection, node, grace).await };
+        let released = self.database.within(RELEASE_TIMEOUT, release).await;
         if let Err(error) = released {
             tracing::warn!(error = %ErrorChain(&error), "lease release failed; the lease expires by itself");
         }
@@ -391,20 +426,11 @@ impl NodeLease {
 
     async fn sweep(&self) {
         let idle_after = self.devices.timeouts.idle_after;
-        let swept = with_timeout(async {
-            node::sweep(&self.database.server_connection().await?, idle_after, HEARTBEAT_TIMEOUT).await
-        })
-        .await;
-        match swept {
+        let sweep = |connection| async move { node::sweep(&connection, idle_after, HEARTBEAT_TIMEOUT).await };
+        match self.database.within(SWEEP_TIMEOUT, sweep).await {
             Ok(swept) if swept != node::SweepResult::default() => tracing::debug!(?swept, "sweep finished"),
             Ok(_) => {}
             Err(error) => tracing::warn!(error = %ErrorChain(&error), "sweep failed"),
         }
     }
-}
-
-async fn with_timeout<T>(query: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(LEASE_TIMEOUT, query)
-        .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
 }

@@ -1,13 +1,13 @@
 //! Delivers outbox messages to sockets on every node: custom events, device sign-offs and forced disconnects.
 //!
-//! A row in `rollcall.outbox` holds the content, a notification carries its ID, and each node's relay reads the row and
+//! A row in `rollcall_internal.outbox` holds the content, a notification carries its ID, and each node's relay reads the row and
 //! handles it. Delivery is at most once: clients that are not connected miss the message, and so does a node that lost
 //! its LISTEN connection. State is not delivered this way.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{select, sync::Notify, time::timeout};
+use tokio::{select, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::{DeviceId, UserId},
     pg::{
-        Database, PgError,
+        Database,
         listener::{BROADCAST, NotificationHandler},
         queries::broadcast::{self, OutboxMessage},
     },
@@ -145,11 +145,10 @@ impl OutboxRelay {
     async fn read(&self, ids: &[i64]) -> Vec<OutboxMessage> {
         let mut backoff = BACKOFF;
         loop {
-            let read = async { broadcast::read(&self.database.server_connection().await?, ids).await };
-            let error = match timeout(READ_TIMEOUT, read).await {
-                Ok(Ok(messages)) => return messages,
-                Ok(Err(error)) => error,
-                Err(_) => PgError::Unavailable("no response within the timeout".into()),
+            let read = |connection| async move { broadcast::read(&connection, ids).await };
+            let error = match self.database.within(READ_TIMEOUT, read).await {
+                Ok(messages) => return messages,
+                Err(error) => error,
             };
             let delay = backoff.next_delay();
             tracing::warn!(error = %ErrorChain(&error), retry_ms = delay.as_millis(), "outbox read failed");

@@ -2,15 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    select,
-    time::{sleep, timeout},
-};
+use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::visibility::PendingChanges;
 use crate::lifecycle::ErrorChain;
-use crate::pg::{Database, PgError, queries::typing};
+use crate::pg::{Database, queries::typing};
 
 /// Typing that expires within this time of each other is ended together. It is well below the promised precision of
 /// ±0.5 s.
@@ -26,16 +23,16 @@ pub async fn run_expiry(database: Database, pending: Arc<PendingChanges>, stop: 
             () = pending.typing_notified() => {}
         }
         loop {
-            let pause = match timeout(EXPIRY_TIMEOUT, expire(&database)).await {
-                Ok(Ok(None)) => break,
-                Ok(Ok(Some(milliseconds))) => {
+            let expire = |connection| async move { typing::expire(&connection).await };
+            let pause = match database.within(EXPIRY_TIMEOUT, expire).await {
+                Ok(None) => break,
+                Ok(Some(milliseconds)) => {
                     Duration::from_secs_f64(milliseconds.max(0.0) / 1000.0) + EXPIRY_COALESCE_WINDOW
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     tracing::warn!(error = %ErrorChain(&error), "typing expiry failed");
                     EXPIRY_TIMEOUT
                 }
-                Err(_) => EXPIRY_TIMEOUT,
             };
             select! {
                 () = stop.cancelled() => return,
@@ -43,8 +40,4 @@ pub async fn run_expiry(database: Database, pending: Arc<PendingChanges>, stop: 
             }
         }
     }
-}
-
-async fn expire(database: &Database) -> Result<Option<f64>, PgError> {
-    typing::expire(&database.server_connection().await?).await
 }

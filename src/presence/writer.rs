@@ -168,15 +168,10 @@ impl WriterTask {
         let mut attempt = 0;
         let mut backoff = CONFLICT_BACKOFF;
         loop {
-            let attempt_write = async {
-                let connection = self.database.server_connection().await?;
+            let write = |connection| async move {
                 write_batch(&connection, batch.iter().map(|request| (request.user, &request.change))).await
             };
-            let result = match timeout(BATCH_TIMEOUT, attempt_write).await {
-                Ok(result) => result,
-                Err(_) => Err(PgError::Unavailable("no response within the timeout".into())),
-            };
-            match result {
+            match self.database.within(BATCH_TIMEOUT, write).await {
                 Err(PgError::Conflict(_)) if attempt < MAX_RETRIES => {
                     attempt += 1;
                     sleep(backoff.next_delay()).await;

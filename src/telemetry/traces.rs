@@ -45,7 +45,10 @@ impl Traces {
     }
 
     /// Creates the exporter and the layer that records spans.
-    pub(super) fn start<S>(config: &TracesConfig) -> Result<(Self, impl Layer<S>), TelemetryError>
+    pub(super) fn start<S>(
+        endpoint: &str,
+        config: &TracesConfig,
+    ) -> Result<(Self, impl Layer<S>), TelemetryError>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
@@ -54,7 +57,7 @@ impl Traces {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
+            .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_headers(headers.collect::<HashMap<_, _>>())
             .with_timeout(EXPORT_TIMEOUT)
             .build()?;

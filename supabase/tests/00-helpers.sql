@@ -40,35 +40,35 @@ $$;
 -- One presence write, as the server does it.
 create or replace function tests.write(
   p_kind text, p_user uuid, p_device text default null, p_node uuid default null, p_age double precision default 0,
-  p_active boolean default false, p_status public.presence_status default null, p_set_custom boolean default false,
+  p_active boolean default false, p_status rollcall.presence_status default null, p_set_custom boolean default false,
   p_custom text default null, p_custom_expires timestamptz default null, p_activity text default null, p_page text default null
-) returns setof public.user_presence language sql
+) returns setof rollcall.user_presence language sql
 as $$
-  select * from rollcall.write_presence(array[p_kind], array[p_user], array[p_device], array[p_node], array[p_age],
+  select * from rollcall_internal.write_presence(array[p_kind], array[p_user], array[p_device], array[p_node], array[p_age],
     array[p_active], array[p_status], array[p_set_custom], array[p_custom], array[p_custom_expires], array[p_activity],
     array[p_page])
 $$;
 
-create or replace function tests.says(p_user uuid, p_status public.presence_status, p_device text default 'phone') returns void language sql
+create or replace function tests.says(p_user uuid, p_status rollcall.presence_status, p_device text default 'phone') returns void language sql
 as $$ select from tests.write('status', p_user, p_device, p_status => p_status) $$;
 
 -- A face in one line, to compare: status/reach, or null where there is none.
-create or replace function tests.face(p_user uuid, p_face public.presence_face) returns text language sql
-as $$ select p.status || '/' || p.reach from public.user_presence p where p.user_id = p_user and p.face = p_face $$;
+create or replace function tests.face(p_user uuid, p_face rollcall.presence_face) returns text language sql
+as $$ select p.status || '/' || p.reach from rollcall.user_presence p where p.user_id = p_user and p.face = p_face $$;
 
-create or replace function tests.last_seen(p_user uuid, p_face public.presence_face) returns timestamptz language sql
-as $$ select p.last_seen from public.user_presence p where p.user_id = p_user and p.face = p_face $$;
+create or replace function tests.last_seen(p_user uuid, p_face rollcall.presence_face) returns timestamptz language sql
+as $$ select p.last_seen from rollcall.user_presence p where p.user_id = p_user and p.face = p_face $$;
 
-create or replace function tests.version(p_user uuid, p_face public.presence_face) returns bigint language sql
-as $$ select p.version from public.user_presence p where p.user_id = p_user and p.face = p_face $$;
+create or replace function tests.version(p_user uuid, p_face rollcall.presence_face) returns bigint language sql
+as $$ select p.version from rollcall.user_presence p where p.user_id = p_user and p.face = p_face $$;
 
 -- As if nothing had been heard of a user for some time.
 create or replace function tests.rewind(p_user uuid, p_by interval) returns void language sql
 as $$
   -- Without the triggers, which would note that a live user is live now.
   select set_config('rollcall.batch', 'on', true);
-  update public.presence_devices set last_heartbeat_at = now() - p_by where user_id = p_user;
-  update public.user_last_seen set last_seen = now() - p_by where user_id = p_user;
+  update rollcall.presence_devices set last_heartbeat_at = now() - p_by where user_id = p_user;
+  update rollcall.user_last_seen set last_seen = now() - p_by where user_id = p_user;
   select set_config('rollcall.batch', '', true);
 $$;
 

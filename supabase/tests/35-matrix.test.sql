@@ -12,81 +12,85 @@ create temp table matrix (
   name text primary key, anon text, service text, reads text, updates text, deletes text, may_insert text, may_not_insert text
 ) on commit drop;
 insert into matrix values
-  ('public.presence_nodes', '----', 'siud', 'no', 'no', 'no', null, null),
-  ('public.presence_devices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.presence_nodes', '----', 'siud', 'no', 'no', 'no', null, null),
+  ('rollcall.presence_devices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, device_id) values (tests.u(1), 'new')$$, $$(user_id, device_id) values (tests.u(2), 'new')$$),
-  ('public.presence_choices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.presence_choices', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, chosen) values (tests.u(1), 'dnd') on conflict (user_id) do update set chosen = 'dnd'$$, $$(user_id, chosen) values (tests.u(7), 'dnd')$$),
-  ('public.user_last_seen', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
-  ('public.presence_settings', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.user_last_seen', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall.presence_settings', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id) values (tests.u(1)) on conflict (user_id) do update set show_typing = true$$, $$(user_id) values (tests.u(7))$$),
-  ('public.presence_visibility_list', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)',
+  ('rollcall.presence_visibility_list', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)',
     $$(user_id, viewer_id) values (tests.u(1), tests.u(7))$$, $$(user_id, viewer_id) values (tests.u(2), tests.u(1))$$),
   -- Of the own faces the trusted one; of contacts, who are on the list of nobody, the public one.
-  ('public.user_presence', '----', 'siud',
+  ('rollcall.user_presence', '----', 'siud',
     $$user_id = tests.u(1) and face = 'trusted' or user_id = tests.u(2) and face = 'public'$$, 'no', 'no', null, null),
-  ('public.contacts', '----', 'siud', 'tests.u(1) in (requester_id, addressee_id)', 'addressee_id = tests.u(1)',
+  ('rollcall.contacts', '----', 'siud', 'tests.u(1) in (requester_id, addressee_id)', 'addressee_id = tests.u(1)',
     'tests.u(1) in (requester_id, addressee_id)',
     '(requester_id, addressee_id) values (tests.u(1), tests.u(7))', '(requester_id, addressee_id) values (tests.u(7), tests.u(1))'),
-  ('public.blocks', '----', 'siud', 'blocker_id = tests.u(1)', 'no', 'blocker_id = tests.u(1)',
+  ('rollcall.blocks', '----', 'siud', 'blocker_id = tests.u(1)', 'no', 'blocker_id = tests.u(1)',
     '(blocker_id, blocked_id) values (tests.u(1), tests.u(7))', '(blocker_id, blocked_id) values (tests.u(7), tests.u(1))'),
-  ('public.teams', '----', 'siud', 'id in (tests.node(1), tests.node(3))', 'owner_id = tests.u(1)', 'owner_id = tests.u(1)',
+  ('rollcall.teams', '----', 'siud', 'id in (tests.node(1), tests.node(3))', 'owner_id = tests.u(1)', 'owner_id = tests.u(1)',
     $$(name, owner_id) values ('mine', tests.u(1))$$, $$(name, owner_id) values ('theirs', tests.u(2))$$),
-  ('public.team_members', '----', 'siud', 'team_id in (tests.node(1), tests.node(3))', 'user_id = tests.u(1)',
+  ('rollcall.team_members', '----', 'siud', 'team_id in (tests.node(1), tests.node(3))', 'user_id = tests.u(1)',
     'user_id = tests.u(1) or team_id = tests.node(1)',
     '(team_id, user_id, accepted_at) values (tests.node(1), tests.u(7), null)', '(team_id, user_id) values (tests.node(1), tests.u(7))'),
-  ('public.conversations', '----', 'siud', 'id in (tests.node(11), tests.node(13))', 'created_by = tests.u(1)', 'created_by = tests.u(1)',
+  ('rollcall.conversations', '----', 'siud', 'id in (tests.node(11), tests.node(13))', 'created_by = tests.u(1)', 'created_by = tests.u(1)',
     '(created_by) values (tests.u(1))', '(created_by) values (tests.u(2))'),
-  ('public.conversation_participants', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'no',
+  ('rollcall.conversation_participants', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'no',
     'user_id = tests.u(1) or conversation_id = tests.node(11)',
     '(conversation_id, user_id) values (tests.node(11), tests.u(7))', '(conversation_id, user_id) values (tests.node(13), tests.u(7))'),
-  ('public.typing_indicators', '----', 'siud', 'conversation_id = tests.node(11)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.typing_indicators', '----', 'siud', 'conversation_id = tests.node(11)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     '(conversation_id, user_id) values (tests.node(13), tests.u(1))', '(conversation_id, user_id) values (tests.node(11), tests.u(3))'),
-  ('public.messages', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.messages', '----', 'siud', 'conversation_id in (tests.node(11), tests.node(13))', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(conversation_id, user_id, content) values (tests.node(11), tests.u(1), 'x')$$, $$(conversation_id, user_id, content) values (tests.node(11), tests.u(2), 'x')$$),
-  ('public.atomic_chat_units', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.atomic_chat_units', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
-  ('public.memories', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.memories', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
-  ('public.personas', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.personas', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, name) values (tests.u(1), 'x')$$, $$(user_id, name) values (tests.u(2), 'x')$$),
-  ('public.notebooks', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.notebooks', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, title) values (tests.u(1), 'x')$$, $$(user_id, title) values (tests.u(2), 'x')$$),
-  ('public.custom_instructions', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.custom_instructions', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, content) values (tests.u(1), 'x')$$, $$(user_id, content) values (tests.u(2), 'x')$$),
-  ('public.topic_profiles', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.topic_profiles', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, slug, label) values (tests.u(1), 'x', 'x')$$, $$(user_id, slug, label) values (tests.u(2), 'x', 'x')$$),
-  ('public.entity_profiles', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.entity_profiles', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(user_id, slug, name) values (tests.u(1), 'x', 'x')$$, $$(user_id, slug, name) values (tests.u(2), 'x', 'x')$$),
-  ('public.topic_conversations', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.topic_conversations', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(topic_id, conversation_id, user_id) values (tests.node(41), tests.node(13), tests.u(1))$$, $$(topic_id, conversation_id, user_id) values (tests.node(42), tests.node(11), tests.u(1))$$),
-  ('public.entity_conversations', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.entity_conversations', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(entity_id, conversation_id, user_id) values (tests.node(41), tests.node(13), tests.u(1))$$, $$(entity_id, conversation_id, user_id) values (tests.node(42), tests.node(11), tests.u(1))$$),
-  ('public.topic_units', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
+  ('rollcall.topic_units', '----', 'siud', 'user_id = tests.u(1)', 'user_id = tests.u(1)', 'user_id = tests.u(1)',
     $$(topic_id, unit_id, user_id) values (tests.node(41), tests.node(45), tests.u(1))$$, $$(topic_id, unit_id, user_id) values (tests.node(42), tests.node(41), tests.u(1))$$),
-  ('public.entity_units', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)',
+  ('rollcall.entity_units', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)',
     $$(entity_id, unit_id, user_id) values (tests.node(41), tests.node(45), tests.u(1))$$, $$(entity_id, unit_id, user_id) values (tests.node(42), tests.node(41), tests.u(1))$$),
-  ('public.context_bundles', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)', null, null),
-  ('public.system_actions', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
-  ('rollcall.context_marks', '----', '----', 'no', 'no', 'no', null, null),
-  ('rollcall.context_access', '----', '----', 'no', 'no', 'no', null, null),
-  ('rollcall.topic_words', '----', '----', 'no', 'no', 'no', null, null),
-  ('rollcall.roll_ups', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.context_bundles', '----', 'siud', 'user_id = tests.u(1)', 'no', 'user_id = tests.u(1)', null, null),
+  ('rollcall.system_actions', '----', 'siud', 'user_id = tests.u(1)', 'no', 'no', null, null),
+  ('rollcall_internal.context_source_changes', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.context_access_version', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.topic_words', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.roll_ups', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.dirty_bundles', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('rollcall.invalidation_queue', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
-  ('rollcall.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
-  ('rollcall.outbox', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.visibility_log', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall.schema_migrations', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.installed_objects', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.seed_files', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.publication', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.outbox', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.retention', '----', 's-u-', 'no', 'no', 'no', null, null),
-  ('rollcall.triggers', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.triggers', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.limits', '----', 's-u-', 'no', 'no', 'no', null, null),
-  ('rollcall.status_allowances', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.status_rate_limits', '----', '----', 'no', 'no', 'no', null, null),
   ('rollcall.personal_data', '----', 's---', 'true', 'no', 'no', null, null),
   ('rollcall.change_settings', '----', '----', 'no', 'no', 'no', null, null),
   -- Closed until the DBA opens channels with policies.
   ('realtime.messages', '0-0-', 'siu-', 'false', 'false', 'no', null, null),
   ('rollcall.presence', '0---', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
-  ('rollcall.channel_nodes', '----', '----', 'no', 'no', 'no', null, null),
-  ('rollcall.bus', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.channel_nodes', '----', '----', 'no', 'no', 'no', null, null),
+  ('rollcall_internal.bus', '----', '----', 'no', 'no', 'no', null, null),
   -- Views show what the asking role sees of the tables behind them.
   ('rollcall.channel_presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
   ('realtime.presence', '----', 's---', 'user_id = tests.u(1)', 'no', 'no', null, null),
@@ -97,7 +101,7 @@ insert into matrix values
 create temp view relations as
   select c.oid, c.oid::regclass::text as short, n.nspname || '.' || c.relname as name, c.relkind, c.relrowsecurity, c.reloptions
   from pg_class c
-  join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('public', 'rollcall', 'realtime')
+  join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('rollcall', 'rollcall_internal', 'realtime')
   where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e');
 select is_empty('select name from relations except select name from matrix', 'every table and view has its row in the matrix');
@@ -108,40 +112,40 @@ select is_empty($$ select name from relations where relkind in ('v', 'm') and no
 
 -- The data: user 1 has a row in everything, knows user 2; users 3 and 4 are strangers -----------------------------------
 select tests.says(tests.u(n), 'busy') from generate_series(1, 4) n;
-insert into public.presence_nodes (id, lease_expires_at) values (tests.node(90), now() + interval '1 hour');
-insert into public.presence_settings (user_id) select tests.u(n) from generate_series(1, 4) n;
-insert into public.presence_visibility_list (user_id, viewer_id) values (tests.u(1), tests.u(4)), (tests.u(3), tests.u(4));
-insert into public.contacts (requester_id, addressee_id, accepted_at) values
+insert into rollcall.presence_nodes (id, lease_expires_at) values (tests.node(90), now() + interval '1 hour');
+insert into rollcall.presence_settings (user_id) select tests.u(n) from generate_series(1, 4) n;
+insert into rollcall.presence_visibility_list (user_id, viewer_id) values (tests.u(1), tests.u(4)), (tests.u(3), tests.u(4));
+insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values
   (tests.u(1), tests.u(2), now()), (tests.u(5), tests.u(1), null), (tests.u(3), tests.u(4), now());
-insert into public.blocks (blocker_id, blocked_id) values (tests.u(1), tests.u(9)), (tests.u(3), tests.u(1));
-insert into public.teams (id, name, owner_id) values
+insert into rollcall.blocks (blocker_id, blocked_id) values (tests.u(1), tests.u(9)), (tests.u(3), tests.u(1));
+insert into rollcall.teams (id, name, owner_id) values
   (tests.node(1), 'owned', tests.u(1)), (tests.node(3), 'joined', tests.u(3)), (tests.node(5), 'other', tests.u(3));
-insert into public.team_members (team_id, user_id) values
+insert into rollcall.team_members (team_id, user_id) values
   (tests.node(1), tests.u(8)), (tests.node(3), tests.u(1)), (tests.node(3), tests.u(3)), (tests.node(5), tests.u(3));
-insert into public.conversations (id, created_by) values
+insert into rollcall.conversations (id, created_by) values
   (tests.node(11), tests.u(1)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
-insert into public.conversation_participants (conversation_id, user_id) values
+insert into rollcall.conversation_participants (conversation_id, user_id) values
   (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(1)), (tests.node(13), tests.u(3)),
   (tests.node(15), tests.u(3));
-insert into public.typing_indicators (conversation_id, user_id) values
+insert into rollcall.typing_indicators (conversation_id, user_id) values
   (tests.node(11), tests.u(1)), (tests.node(11), tests.u(2)), (tests.node(13), tests.u(3)), (tests.node(15), tests.u(3));
 -- Prepared context, of users 1 and 2.
-insert into public.messages (conversation_id, user_id, content) values
+insert into rollcall.messages (conversation_id, user_id, content) values
   (tests.node(11), tests.u(1), 'a'), (tests.node(11), tests.u(2), 'b'), (tests.node(13), tests.u(3), 'c'), (tests.node(15), tests.u(3), 'd');
-insert into public.atomic_chat_units (id, user_id, content) values (tests.node(41), tests.u(1), 'x'), (tests.node(45), tests.u(1), 'y'), (tests.node(42), tests.u(2), 'x');
-insert into public.memories (user_id, content) values (tests.u(1), 'x'), (tests.u(2), 'x');
-insert into public.personas (user_id, name) values (tests.u(1), 'x'), (tests.u(2), 'x');
-insert into public.notebooks (user_id, title) values (tests.u(1), 'n'), (tests.u(2), 'n');
-insert into public.custom_instructions (user_id, content) values (tests.u(1), 'i'), (tests.u(2), 'i');
-insert into public.topic_profiles (id, user_id, slug, label) values (tests.node(41), tests.u(1), 't', 't'), (tests.node(42), tests.u(2), 't', 't');
-insert into public.entity_profiles (id, user_id, slug, name) values (tests.node(41), tests.u(1), 'e', 'e'), (tests.node(42), tests.u(2), 'e', 'e');
-insert into public.topic_conversations (topic_id, conversation_id, user_id) values (tests.node(41), tests.node(11), tests.u(1)), (tests.node(42), tests.node(11), tests.u(2));
-insert into public.entity_conversations (entity_id, conversation_id, user_id) values (tests.node(41), tests.node(11), tests.u(1)), (tests.node(42), tests.node(11), tests.u(2));
-insert into public.topic_units (topic_id, unit_id, user_id) values (tests.node(41), tests.node(41), tests.u(1)), (tests.node(42), tests.node(42), tests.u(2));
-insert into public.entity_units (entity_id, unit_id, user_id) values (tests.node(41), tests.node(41), tests.u(1)), (tests.node(42), tests.node(42), tests.u(2));
-insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty)
+insert into rollcall.atomic_chat_units (id, user_id, content) values (tests.node(41), tests.u(1), 'x'), (tests.node(45), tests.u(1), 'y'), (tests.node(42), tests.u(2), 'x');
+insert into rollcall.memories (user_id, content) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into rollcall.personas (user_id, name) values (tests.u(1), 'x'), (tests.u(2), 'x');
+insert into rollcall.notebooks (user_id, title) values (tests.u(1), 'n'), (tests.u(2), 'n');
+insert into rollcall.custom_instructions (user_id, content) values (tests.u(1), 'i'), (tests.u(2), 'i');
+insert into rollcall.topic_profiles (id, user_id, slug, label) values (tests.node(41), tests.u(1), 't', 't'), (tests.node(42), tests.u(2), 't', 't');
+insert into rollcall.entity_profiles (id, user_id, slug, name) values (tests.node(41), tests.u(1), 'e', 'e'), (tests.node(42), tests.u(2), 'e', 'e');
+insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values (tests.node(41), tests.node(11), tests.u(1)), (tests.node(42), tests.node(11), tests.u(2));
+insert into rollcall.entity_conversations (entity_id, conversation_id, user_id) values (tests.node(41), tests.node(11), tests.u(1)), (tests.node(42), tests.node(11), tests.u(2));
+insert into rollcall.topic_units (topic_id, unit_id, user_id) values (tests.node(41), tests.node(41), tests.u(1)), (tests.node(42), tests.node(42), tests.u(2));
+insert into rollcall.entity_units (entity_id, unit_id, user_id) values (tests.node(41), tests.node(41), tests.u(1)), (tests.node(42), tests.node(42), tests.u(2));
+insert into rollcall.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty)
   select tests.u(n), 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', true from generate_series(1, 2) n;
-insert into public.system_actions (user_id, kind, trigger) select tests.u(n), 'warm_up', 'test' from generate_series(1, 2) n;
+insert into rollcall.system_actions (user_id, kind, trigger) select tests.u(n), 'warm_up', 'test' from generate_series(1, 2) n;
 insert into rollcall.presence (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
   select tests.node(90), n, 'room', true, 'k', 'r' || n, '{}', tests.u(n), now(), now() from generate_series(1, 2) n;
 select rollcall.broadcast('custom', 'x', array[tests.u(1)], '{}');
@@ -166,7 +170,9 @@ $$;
 create function pg_temp.touch(p_table text) returns text language sql stable as $$
   select format('update %s set %I = %2$I', p_table, a.attname)
   from pg_attribute a
-  where a.attrelid = p_table::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and a.attidentity = ''
+  where a.attrelid = (
+      select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = p_table)
+    and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and a.attidentity = ''
   order by has_column_privilege(a.attrelid, a.attnum, 'update') desc, a.attname = 'id', a.attnum limit 1
 $$;
 
@@ -234,16 +240,16 @@ select is_empty($$ select name, verb from told where tells <> 'true' $$, 'for ev
 -- Every function that runs with its owner's rights and that a browser's role may call: why that is safe.
 create temp table reasons (signature text primary key, reason text not null) on commit drop;
 insert into reasons values
-  ('rollcall.my_sight()', 'answers for auth.uid() only, and with what user_presence shows'),
+  ('rollcall.my_visible_users()', 'answers for auth.uid() only, and with what user_presence shows'),
   ('rollcall.my_relations()', 'answers for auth.uid() only'),
   ('rollcall.my_teams()', 'answers for auth.uid() only'),
   ('rollcall.my_conversations()', 'answers for auth.uid() only'),
-  ('rollcall.open_to_me(uuid)', 'tells what user_presence shows to auth.uid()'),
-  ('rollcall.typing_shown(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
+  ('rollcall.can_see_user(uuid)', 'tells what user_presence shows to auth.uid()'),
+  ('rollcall.can_see_typing(uuid)', 'tells what typing_indicators shows to auth.uid() in a conversation that they share'),
   ('rollcall.any_node_lives(uuid[])', 'tells of random ids whether a server runs; nodes are read by service_role only'),
-  ('rollcall.spend_status_update()', 'counts against auth.uid() only'),
+  ('rollcall.consume_status_quota()', 'counts against auth.uid() only'),
   ('rollcall.heartbeat_mine(text,boolean)', 'acts on the devices of auth.uid() only'),
-  ('rollcall.invalidate_mine(text,bundle_type[],uuid,uuid,uuid,uuid,uuid)', 'flags the bundles of auth.uid() only'),
+  ('rollcall.invalidate_mine(text,rollcall.bundle_type[],uuid,uuid,uuid,uuid,uuid)', 'flags the bundles of auth.uid() only'),
   ('rollcall.my_topics()', 'answers for auth.uid() only'),
   ('rollcall.my_fresh_bundles(uuid[])', 'answers for the bundles of auth.uid() only'),
   ('rollcall.context_access_holds()', 'says of nobody anything, only whether policies changed a moment ago'),
@@ -254,9 +260,9 @@ insert into reasons values
   ('rollcall.sign_off_mine(text)', 'acts on the devices of auth.uid() only'),
   ('rollcall.forget_me()', 'acts on the rows of auth.uid() only');
 create temp view functions as
-  select p.oid, p.oid::regprocedure::text as signature, p.prosecdef, p.proconfig, p.prorettype, p.proacl, p.proowner
+  select p.oid, p.oid::regprocedure::text as signature, p.prosecdef, p.proconfig, p.prorettype, p.proacl, p.proowner, p.prosrc
   from pg_proc p
-  where p.pronamespace in ('public'::regnamespace, 'rollcall'::regnamespace)
+  where p.pronamespace in ('rollcall'::regnamespace, 'rollcall_internal'::regnamespace)
     and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e');
 select is_empty(
   $$ select signature from functions where prosecdef
@@ -266,16 +272,15 @@ select is_empty(
 select is_empty($$ select signature from reasons except select signature from functions where prosecdef $$, 'and no reason is left over');
 select is_empty(
   $$ select signature from functions
-     where not exists (select from unnest(proconfig) c where c in ('search_path=""', 'search_path='))
-       -- Inlined into the statement that calls it, which a setting of its own would prevent; every name in it is qualified.
-       and signature not in ('rollcall.faces_of(uuid[],timestamp with time zone)', 'rollcall.likeness(text,text)') $$,
-  'every function pins its search_path');
+     where prosecdef and not exists (select from unnest(proconfig) c where c in ('search_path=""', 'search_path='))
+       and prosrc not like '%perform rollcall_internal.check_search_path();%' $$,
+  'every definer function pins its search_path or checks it');
 select is_empty(
   $$ select f.signature from functions f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
      where a.grantee = 0 and a.privilege_type = 'EXECUTE' $$,
   'PUBLIC calls no function');
 select is_empty(
-  $$ select s.relname from pg_class s join pg_namespace n on n.oid = s.relnamespace and n.nspname in ('public', 'rollcall')
+  $$ select s.relname from pg_class s join pg_namespace n on n.oid = s.relnamespace and n.nspname in ('rollcall', 'rollcall_internal')
      where s.relkind = 'S' and (has_sequence_privilege('anon', s.oid, 'usage, update') or has_sequence_privilege('authenticated', s.oid, 'usage, update')) $$,
   'browsers draw no numbers');
 

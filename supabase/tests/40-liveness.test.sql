@@ -3,23 +3,23 @@ begin;
 select plan(60);
 select tests.as_owner();
 create function pg_temp.device(p_user uuid, p_device text) returns text language sql
-as $$ select status || ' ' || cardinality(nodes) from public.presence_devices where user_id = p_user and device_id = p_device $$;
+as $$ select status || ' ' || cardinality(nodes) from rollcall.presence_devices where user_id = p_user and device_id = p_device $$;
 
 -- status -------------------------------------------------------------------------------------------------------------
 select is((select status::text from tests.write('status', tests.u(1), p_status => 'online')), 'online', 'a write returns the trusted face');
 select is(pg_temp.device(tests.u(1), 'default'), 'online 0', 'a status without a device, of a user without any, makes `default`');
 select tests.says(tests.u(1), 'online', 'phone'), tests.says(tests.u(1), 'offline', 'laptop');
 select from tests.write('status', tests.u(1), p_status => 'away');
-select is((select string_agg(device_id || ' ' || status, ', ' order by device_id) from public.presence_devices where user_id = tests.u(1)),
+select is((select string_agg(device_id || ' ' || status, ', ' order by device_id) from rollcall.presence_devices where user_id = tests.u(1)),
   'default away, laptop offline, phone away', 'a status without a device speaks for all live ones');
 select from tests.write('status', tests.u(1), p_status => 'offline');
-select is((select count(*) from public.presence_devices where user_id = tests.u(1) and live), 0::bigint, 'offline too');
+select is((select count(*) from rollcall.presence_devices where user_id = tests.u(1) and live), 0::bigint, 'offline too');
 select from tests.write('status', tests.u(1), p_status => 'online');
-select is((select string_agg(device_id || ' ' || status, ', ' order by device_id) from public.presence_devices where user_id = tests.u(1)),
+select is((select string_agg(device_id || ' ' || status, ', ' order by device_id) from rollcall.presence_devices where user_id = tests.u(1)),
   'default online, laptop offline, phone offline', 'where none is live it brings `default` back, and no other');
 select tests.says(tests.u(2), 'online', 'phone'), tests.says(tests.u(2), 'offline', 'phone');
 select from tests.write('status', tests.u(2), p_status => 'offline');
-select is((select count(*) from public.presence_devices where user_id = tests.u(2)), 1::bigint, 'saying offline makes no device');
+select is((select count(*) from rollcall.presence_devices where user_id = tests.u(2)), 1::bigint, 'saying offline makes no device');
 select throws_ok($$ select tests.write('status', tests.u(2), '', p_status => 'online') $$, '23514', null, 'an empty device id is refused');
 select throws_ok($$ select tests.write('status', tests.u(2), 'x', p_status => 'online', p_activity => repeat('x', 256)) $$, '23514', null,
   'an activity too long is refused');
@@ -37,9 +37,9 @@ select tests.says(tests.u(3), 'offline');
 select from tests.write('heartbeat', tests.u(3), 'phone');
 select is(pg_temp.device(tests.u(3), 'phone'), 'offline 0', 'but not what signed off');
 select from tests.write('heartbeat', tests.u(3));
-select is((select count(*) from public.presence_devices where user_id = tests.u(3)), 1::bigint, 'not under the name `default` either');
+select is((select count(*) from rollcall.presence_devices where user_id = tests.u(3)), 1::bigint, 'not under the name `default` either');
 select from tests.write('status', tests.u(4), p_status => 'online');
-update public.presence_devices set last_heartbeat_at = now() - interval '20 seconds' where user_id = tests.u(4);
+update rollcall.presence_devices set last_heartbeat_at = now() - interval '20 seconds' where user_id = tests.u(4);
 select from tests.write('heartbeat', tests.u(4));
 select is((select devices from rollcall.sweep()), 0::bigint, 'a heartbeat without a device keeps all live ones alive');
 select from tests.write('status', tests.u(4), p_status => 'offline');
@@ -47,7 +47,7 @@ select from tests.write('heartbeat', tests.u(4));
 select is(pg_temp.device(tests.u(4), 'default'), 'offline 0', 'a late one does not bring `default` back');
 
 -- connect and disconnect -----------------------------------------------------------------------------------------------
-select rollcall.renew_lease(tests.node(1), '10 seconds'), rollcall.renew_lease(tests.node(2), '10 seconds');
+select rollcall_internal.renew_lease(tests.node(1), '10 seconds'), rollcall_internal.renew_lease(tests.node(2), '10 seconds');
 select from tests.write('connect', tests.u(5), 'phone', tests.node(1));
 select is(pg_temp.device(tests.u(5), 'phone'), 'online 1', 'a socket makes a device live');
 select from tests.write('connect', tests.u(5), 'phone', tests.node(1));
@@ -66,7 +66,7 @@ select ok(tests.last_seen(tests.u(5), 'public') between clock_timestamp() - inte
 select from tests.write('disconnect', tests.u(6), 'phone', tests.node(1));
 select is(tests.face(tests.u(6), 'trusted'), null, 'a socket that nobody knows makes nobody known');
 select from tests.write('connect', tests.u(7), 'phone', tests.node(1));
-update public.presence_devices set last_active_at = now() - interval '6 minutes' where user_id = tests.u(7);
+update rollcall.presence_devices set last_active_at = now() - interval '6 minutes' where user_id = tests.u(7);
 select is((select idle from rollcall.sweep()), 1::bigint, 'a connected device becomes idle');
 select from tests.write('connect', tests.u(7), 'phone', tests.node(1));
 select is(tests.face(tests.u(7), 'public'), 'away/away', 'a node that says again what it holds does not wake anybody');
@@ -91,75 +91,75 @@ select is(pg_temp.device(tests.u(8), 'phone'), 'online 2', 'a socket elsewhere m
 
 -- A batch ------------------------------------------------------------------------------------------------------------
 select is(count(*), 3::bigint, 'a batch mixes kinds and users, and returns a face for each')
-  from rollcall.write_presence(array['status', 'connect', 'heartbeat', 'disconnect'],
+  from rollcall_internal.write_presence(array['status', 'connect', 'heartbeat', 'disconnect'],
     array[tests.u(20), tests.u(21), tests.u(22), tests.u(23)], array[null, 'a', 'b', 'c'],
     array[null, tests.node(1), null, tests.node(1)], array[0, 0, 0, 1], array[false, false, true, false],
-    array['dnd', null, null, null]::public.presence_status[], array[true, false, false, false],
+    array['dnd', null, null, null]::rollcall.presence_status[], array[true, false, false, false],
     array['at lunch', null, null, null], array[now() + interval '1 hour', null, null, null],
     array['eating', null, null, null], array[null, null, null, null]::text[]);
-select is((select p.status || ' ' || p.custom_status || ' ' || p.activity from public.user_presence p where user_id = tests.u(20) and face = 'trusted'),
+select is((select p.status || ' ' || p.custom_status || ' ' || p.activity from rollcall.user_presence p where user_id = tests.u(20) and face = 'trusted'),
   'dnd at lunch eating', 'each gets what was said of it');
 
 -- Custom status ------------------------------------------------------------------------------------------------------
 select from tests.write('status', tests.u(20), p_status => 'online');
-select is((select custom_status from public.user_presence where user_id = tests.u(20) and face = 'public'), 'at lunch', 'a status leaves the custom status alone');
-update public.presence_choices set custom_status_expires_at = clock_timestamp() - interval '1 second' where user_id = tests.u(20);
+select is((select custom_status from rollcall.user_presence where user_id = tests.u(20) and face = 'public'), 'at lunch', 'a status leaves the custom status alone');
+update rollcall.presence_choices set custom_status_expires_at = clock_timestamp() - interval '1 second' where user_id = tests.u(20);
 select is((select custom_statuses from rollcall.sweep()), 1::bigint, 'past its time it is swept');
-select is((select custom_status from public.presence_choices where user_id = tests.u(20)), null, 'and gone');
+select is((select custom_status from rollcall.presence_choices where user_id = tests.u(20)), null, 'and gone');
 select from tests.write('status', tests.u(20), p_status => 'online', p_set_custom => true, p_custom => 'back');
 select from tests.write('status', tests.u(20), p_status => 'online', p_set_custom => true);
-select is((select custom_status from public.user_presence where user_id = tests.u(20) and face = 'public'), null, 'it is cleared by saying so');
+select is((select custom_status from rollcall.user_presence where user_id = tests.u(20) and face = 'public'), null, 'it is cleared by saying so');
 select throws_ok($$ select tests.write('status', tests.u(20), p_status => 'online', p_set_custom => true, p_custom => repeat('x', 141)) $$,
   '23514', null, 'and has at most 140 characters');
 
 -- By hand ------------------------------------------------------------------------------------------------------------
 select from tests.write('connect', tests.u(30), 'phone', tests.node(1));
 select tests.rewind(tests.u(30), '1 hour');
-update public.presence_devices set last_active_at = now() - interval '1 hour' where user_id = tests.u(30);
+update rollcall.presence_devices set last_active_at = now() - interval '1 hour' where user_id = tests.u(30);
 select tests.rewind(tests.u(30), '1 hour');
-update public.presence_devices set status = 'offline' where user_id = tests.u(30);
+update rollcall.presence_devices set status = 'offline' where user_id = tests.u(30);
 select ok(tests.last_seen(tests.u(30), 'public') > now() - interval '10 seconds', 'offline by hand: a device with a socket was live until now');
-select isnt((select signed_off_at from public.presence_devices where user_id = tests.u(30)), null, 'and has signed off');
-update public.presence_devices set status = 'online' where user_id = tests.u(30);
-select ok((select last_active_at > now() - interval '10 seconds' and signed_off_at is null from public.presence_devices where user_id = tests.u(30)),
+select isnt((select signed_off_at from rollcall.presence_devices where user_id = tests.u(30)), null, 'and has signed off');
+update rollcall.presence_devices set status = 'online' where user_id = tests.u(30);
+select ok((select last_active_at > now() - interval '10 seconds' and signed_off_at is null from rollcall.presence_devices where user_id = tests.u(30)),
   'online by hand: somebody is there');
 select is((select status::text from rollcall.set_status(tests.u(30), 'dnd')), 'dnd', 'set_status does what the user could');
 
 -- Leases -------------------------------------------------------------------------------------------------------------
-select is(rollcall.renew_lease(tests.node(3), '10 seconds'), false, 'a new lease is no renewal');
-select is(rollcall.renew_lease(tests.node(3), '10 seconds'), true, 'the next is');
-update public.presence_nodes set lease_expires_at = clock_timestamp() - interval '1 second' where id = tests.node(3);
-select is(rollcall.renew_lease(tests.node(3), '10 seconds'), false, 'nor is one after the lease has lapsed');
+select is(rollcall_internal.renew_lease(tests.node(3), '10 seconds'), false, 'a new lease is no renewal');
+select is(rollcall_internal.renew_lease(tests.node(3), '10 seconds'), true, 'the next is');
+update rollcall.presence_nodes set lease_expires_at = clock_timestamp() - interval '1 second' where id = tests.node(3);
+select is(rollcall_internal.renew_lease(tests.node(3), '10 seconds'), false, 'nor is one after the lease has lapsed');
 
 select tests.write('connect', tests.u(40), 'phone', tests.node(3)), tests.write('connect', tests.u(41), 'phone', tests.node(3)),
   tests.write('connect', tests.u(41), 'phone', tests.node(1)), tests.write('connect', tests.u(42), 'phone', tests.node(3));
 select tests.says(tests.u(42), 'offline', 'phone');
 select tests.rewind(tests.u(40), '1 hour');
-update public.presence_nodes set renewed_at = now() - interval '11 seconds', lease_expires_at = now() - interval '1 second' where id = tests.node(3);
+update rollcall.presence_nodes set renewed_at = now() - interval '11 seconds', lease_expires_at = now() - interval '1 second' where id = tests.node(3);
 select results_eq('select nodes, devices from rollcall.sweep()', 'values (1::bigint, 3::bigint)', 'a dead node loses its devices');
 select is(pg_temp.device(tests.u(40), 'phone') || ', ' || pg_temp.device(tests.u(41), 'phone'), 'offline 0, online 1',
   'offline, unless another node holds them');
 select is(tests.last_seen(tests.u(40), 'public'), date_trunc('milliseconds', now() - interval '11 seconds'), 'last seen when the node last said so');
-select is(tests.last_seen(tests.u(42), 'public'), (select last_seen from public.user_last_seen where user_id = tests.u(42)),
+select is(tests.last_seen(tests.u(42), 'public'), (select last_seen from rollcall.user_last_seen where user_id = tests.u(42)),
   'which says nothing of a device that had signed off before');
 select ok(tests.last_seen(tests.u(42), 'public') > now() - interval '10 seconds', '(that one was seen signing off)');
 
-select rollcall.release_lease(tests.node(1), '5 seconds');
+select rollcall_internal.release_lease(tests.node(1), '5 seconds');
 select ok((select lease_expires_at between clock_timestamp() + interval '4 seconds' and clock_timestamp() + interval '5 seconds'
-  from public.presence_nodes where id = tests.node(1)), 'a node that stops while others run leaves its devices a grace');
+  from rollcall.presence_nodes where id = tests.node(1)), 'a node that stops while others run leaves its devices a grace');
 select is(tests.face(tests.u(41), 'public'), 'online/online', 'in which they stay online');
-delete from public.presence_nodes where id <> tests.node(1);
-select rollcall.release_lease(tests.node(1), '5 seconds');
-select is((select count(*) from public.presence_devices where tests.node(1) = any (nodes)), 0::bigint,
+delete from rollcall.presence_nodes where id <> tests.node(1);
+select rollcall_internal.release_lease(tests.node(1), '5 seconds');
+select is((select count(*) from rollcall.presence_devices where tests.node(1) = any (nodes)), 0::bigint,
   'a node that is the last to stop lets go of all');
 select is(tests.face(tests.u(41), 'public'), 'offline/offline', 'at once');
 
 -- The rest of the sweep ----------------------------------------------------------------------------------------------
-insert into public.conversations (id, created_by) values (tests.node(9), tests.u(1));
-insert into public.typing_indicators (conversation_id, user_id, expires_at)
+insert into rollcall.conversations (id, created_by) values (tests.node(9), tests.u(1));
+insert into rollcall.typing_indicators (conversation_id, user_id, expires_at)
   values (tests.node(9), tests.u(1), clock_timestamp() - interval '1 second'), (tests.node(9), tests.u(2), clock_timestamp() + interval '1 hour');
 select is((select typing from rollcall.sweep()), 1::bigint, 'typing past its time ends');
-select ok((select expires_at <= clock_timestamp() + interval '5 seconds' from public.typing_indicators), 'and nobody types for an hour');
+select ok((select expires_at <= clock_timestamp() + interval '5 seconds' from rollcall.typing_indicators), 'and nobody types for an hour');
 select is((select sum(nodes + devices + idle + custom_statuses + typing) from rollcall.sweep()), 0::numeric, 'a sweep after a sweep has nothing to do');
 
 select * from finish();

@@ -31,25 +31,25 @@ create function pg_temp.day(n int) returns text language sql as $$
   select 'realtime.messages_' || to_char((now() at time zone 'utc')::date + n, 'YYYY_MM_DD')
 $$;
 select is(pg_temp.partitions(), '-1,0,1,2,3', 'yesterday to three days ahead have a partition');
-select results_eq('select * from rollcall.keep_message_partitions()', 'values (0, 0)', 'nothing is left to do');
+select results_eq('select * from rollcall.maintain_message_partitions()', 'values (0, 0)', 'nothing is left to do');
 do $$ begin execute 'drop table ' || pg_temp.day(0); execute 'drop table ' || pg_temp.day(3); end $$;
-select results_eq('select * from rollcall.keep_message_partitions()', 'values (2, 0)', 'missing ones are made');
+select results_eq('select * from rollcall.maintain_message_partitions()', 'values (2, 0)', 'missing ones are made');
 do $$ begin execute format('alter table realtime.messages detach partition %s', pg_temp.day(1)); end $$;
-select results_eq('select * from rollcall.keep_message_partitions()', 'values (1, 0)', 'a detached one is attached again');
+select results_eq('select * from rollcall.maintain_message_partitions()', 'values (1, 0)', 'a detached one is attached again');
 do $$ begin
   execute format('create table %s partition of realtime.messages for values from (%L) to (%L)', pg_temp.day(-4),
     (now() at time zone 'utc')::date - 4, (now() at time zone 'utc')::date - 3);
   execute format('create table %s partition of realtime.messages for values from (%L) to (%L)', pg_temp.day(-3),
     (now() at time zone 'utc')::date - 3, (now() at time zone 'utc')::date - 2);
 end $$;
-select results_eq('select * from rollcall.keep_message_partitions()', 'values (0, 1)', 'one older than 72 hours as a whole goes');
+select results_eq('select * from rollcall.maintain_message_partitions()', 'values (0, 1)', 'one older than 72 hours as a whole goes');
 select is(pg_temp.partitions(), '-3,-1,0,1,2,3', 'one that holds younger rows stays');
-select results_eq($$ select * from rollcall.keep_message_partitions('24 hours', 5) $$, 'values (2, 1)', 'both times can be had differently');
+select results_eq($$ select * from rollcall.maintain_message_partitions('24 hours', 5) $$, 'values (2, 1)', 'both times can be had differently');
 select is((select relowner::regrole::text from pg_class where oid = to_regclass(pg_temp.day(5))), 'supabase_realtime_admin',
   'a partition has its parent''s owner');
 select ok((select relrowsecurity from pg_class where oid = to_regclass(pg_temp.day(5))), 'and row-level security of its own');
 set local timezone = 'Pacific/Kiritimati';
-select results_eq('select created from rollcall.keep_message_partitions()', 'values (0)', 'days are those of UTC');
+select results_eq('select created from rollcall.maintain_message_partitions()', 'values (0)', 'days are those of UTC');
 reset timezone;
 
 -- Sending ------------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ select lives_ok($$ select realtime.send('{}', 'ev', null) $$, 'nor no channel');
 select is_empty('select from realtime.messages', 'and none of it is sent');
 do $$ begin execute 'drop table ' || pg_temp.day(0); end $$;
 select lives_ok($$ select realtime.send('{}', 'ev', 'room:1') $$, 'a missing partition does not fail the sender');
-select rollcall.keep_message_partitions();
+select rollcall.maintain_message_partitions();
 
 -- As other roles -----------------------------------------------------------------------------------------------------
 select tests.as_user(tests.u(1));
@@ -120,10 +120,10 @@ select throws_like($$ insert into public.things values (2, 'two') $$, '%for each
 select throws_like($$ select realtime.broadcast_changes('t', 'e', 'TRUNCATE', 't', 's', null, null) $$, '%TRUNCATE%', 'so is another operation');
 
 -- Announcing ---------------------------------------------------------------------------------------------------------
-select ok(rollcall.hear_messages(), 'nodes hear of messages');
+select ok(rollcall.enable_message_notifications(), 'nodes hear of messages');
 select triggers_are('realtime', 'messages', array['rollcall_messages']);
 drop trigger rollcall_messages on realtime.messages;
-select ok(rollcall.hear_messages(), 'and again after somebody dropped the trigger');
+select ok(rollcall.enable_message_notifications(), 'and again after somebody dropped the trigger');
 select triggers_are('realtime', 'messages', array['rollcall_messages']);
 
 -- topic() ------------------------------------------------------------------------------------------------------------

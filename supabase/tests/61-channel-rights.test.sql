@@ -11,7 +11,7 @@ begin
   begin
     select coalesce(p.error, concat_ws(' ', p.broadcast_read::int, p.presence_read::int, p.broadcast_write::int, p.presence_write::int))
       into v
-      from rollcall.probe_channels(array[p_topic], array[1], array[p_role], array[p_sub::text],
+      from rollcall_internal.probe_channels(array[p_topic], array[1], array[p_role], array[p_sub::text],
         array[json_build_object('sub', p_sub, 'role', p_role)::text], array[p_headers], array[true], array[true]) p;
     raise exception 'taken back' using errcode = 'ZZ999';
   exception when sqlstate 'ZZ999' then
@@ -61,7 +61,7 @@ drop policy "broken" on realtime.messages;
 create policy "broken" on realtime.messages for select to authenticated using (case when realtime.topic() = 'broken' then 1 / (length(topic) - 6) = 1 else false end);
 select results_eq($$
     select caller, coalesce(error, concat_ws(' ', broadcast_read::int, presence_read::int, broadcast_write::int))
-    from rollcall.probe_channels(array['room:1', 'broken'], array[1, 2, 1, 1], array['authenticated', 'authenticated', 'nosuch', 'authenticated'],
+    from rollcall_internal.probe_channels(array['room:1', 'broken'], array[1, 2, 1, 1], array['authenticated', 'authenticated', 'nosuch', 'authenticated'],
       array[tests.u(1)::text, tests.u(1)::text, null, tests.u(2)::text],
       array(select json_build_object('sub', u)::text from unnest(array[tests.u(1), tests.u(1), null, tests.u(2)]) u),
       array_fill('{}'::text, array[4]), array[true, true, true, false], array[false, true, true, true])
@@ -76,44 +76,44 @@ revoke insert on realtime.messages from authenticated;
 select is(pg_temp.may('authenticated', tests.u(1), 'room:1'), '1 0 0 0', 'so do grants');
 
 -- What an answer depends on ------------------------------------------------------------------------------------------
-create function pg_temp.sources() returns text language sql as $$ select string_agg(s::text, ' ' order by s::text) from rollcall.rights_sources() s $$;
+create function pg_temp.sources() returns text language sql as $$ select string_agg(s::text, ' ' order by s::text) from rollcall.authorization_sources() s $$;
 select is(pg_temp.sources(), 'members', 'the table that a policy mentions');
-select triggers_are('public', 'members', array['rollcall_rights_insert', 'rollcall_rights_update', 'rollcall_rights_delete', 'rollcall_rights_truncate'],
+select triggers_are('public', 'members', array['rollcall_authorization_insert', 'rollcall_authorization_update', 'rollcall_authorization_delete', 'rollcall_authorization_truncate'],
   'is watched as soon as it is mentioned');
 create table public.bans (user_id uuid);
 create function public.banned() returns boolean language sql stable security definer as $$ select exists (select from public.bans where user_id = auth.uid()) $$;
 create policy "not banned" on realtime.messages as restrictive for select to authenticated using (not public.banned());
 select is(pg_temp.sources(), 'bans members', 'the table that a function of a policy reads');
-select triggers_are('public', 'bans', array['rollcall_rights_insert', 'rollcall_rights_update', 'rollcall_rights_delete', 'rollcall_rights_truncate']);
+select triggers_are('public', 'bans', array['rollcall_authorization_insert', 'rollcall_authorization_update', 'rollcall_authorization_delete', 'rollcall_authorization_truncate']);
 create policy "conversations" on realtime.messages for select to authenticated
   using (realtime.topic() in (select 'conversation:' || c from rollcall.my_conversations() c));
-select is(pg_temp.sources(), 'bans conversation_participants conversations members', 'our own functions are looked into');
+select is(pg_temp.sources(), 'bans members rollcall.conversation_participants rollcall.conversations', 'our own functions are looked into');
 create view public.open_rooms as select m.room from public.members m;
 create table public.rooms (name text);
 create view public.all_rooms as select name from public.rooms;
 grant select on public.all_rooms to authenticated;
 create policy "by view" on realtime.messages for select to authenticated using (realtime.topic() in (select name from public.all_rooms));
-select is(pg_temp.sources(), 'bans conversation_participants conversations members rooms', 'a view stands for its tables');
-insert into public.conversations (id, created_by) values (tests.node(1), tests.u(1));
-insert into public.conversation_participants (conversation_id, user_id) values (tests.node(1), tests.u(1));
+select is(pg_temp.sources(), 'bans members rollcall.conversation_participants rollcall.conversations rooms', 'a view stands for its tables');
+insert into rollcall.conversations (id, created_by) values (tests.node(1), tests.u(1));
+insert into rollcall.conversation_participants (conversation_id, user_id) values (tests.node(1), tests.u(1));
 select is(pg_temp.may('authenticated', tests.u(1), 'conversation:' || tests.node(1)), '1 0 0 0', 'a participant of a conversation');
 
 -- Traces and time ----------------------------------------------------------------------------------------------------
-select is((select array_agg(t order by t) from unnest(rollcall.traces(array['{"a": "room:1", "b": null, "c": 7}'::jsonb])) t),
+select is((select array_agg(t order by t) from unnest(rollcall_internal.value_hashes(array['{"a": "room:1", "b": null, "c": 7}'::jsonb])) t),
   (select array_agg(left(encode(sha256(convert_to(v, 'UTF8')), 'hex'), 8) order by left(encode(sha256(convert_to(v, 'UTF8')), 'hex'), 8))
    from unnest(array['room:1', '7']) v), 'a value leaves the beginning of its SHA-256');
-select is(rollcall.traces(array_fill('{"a": 1}'::jsonb, array[101])), '{}', 'too many rows leave none, which is everybody');
-select is(rollcall.rights_depend_on_time(), true, 'clock_timestamp() in a policy');
+select is(rollcall_internal.value_hashes(array_fill('{"a": 1}'::jsonb, array[101])), '{}', 'too many rows leave none, which is everybody');
+select is(rollcall_internal.authorization_depends_on_time(), true, 'clock_timestamp() in a policy');
 drop policy "by row" on realtime.messages;
-select is(rollcall.rights_depend_on_time(), false, 'none');
+select is(rollcall_internal.authorization_depends_on_time(), false, 'none');
 create or replace function public.banned() returns boolean language sql stable security definer as $$
   select exists (select from public.bans where user_id = auth.uid() and now() > '2020-01-01') $$;
-select is(rollcall.rights_depend_on_time(), true, 'now() in a function that a policy calls');
+select is(rollcall_internal.authorization_depends_on_time(), true, 'now() in a function that a policy calls');
 
 -- Whose it is --------------------------------------------------------------------------------------------------------
 select tests.as_user(tests.u(1));
-select throws_ok($$ select * from rollcall.probe_channels('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}') $$, '42501', null, 'the probe is the server''s');
-select throws_ok($$ select rollcall.void_rights('x') $$, '42501', null, 'so is what voids answers');
+select throws_ok($$ select * from rollcall_internal.probe_channels('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}') $$, '42501', null, 'the probe is the server''s');
+select throws_ok($$ select rollcall.invalidate_channel_authorization('x') $$, '42501', null, 'so is what voids answers');
 
 select * from finish();
 rollback;

@@ -2,10 +2,10 @@
 begin;
 select plan(20);
 select tests.as_user(tests.u(1));
-create temp view said as select p.status::text, p.reach::text, p.custom_status, p.activity from public.user_presence p where p.user_id = auth.uid();
+create temp view said as select p.status::text, p.reach::text, p.custom_status, p.activity from rollcall.user_presence p where p.user_id = auth.uid();
 
 select is((select status::text from rollcall.set_my_status('online', 'phone')), 'online', 'the first status makes the device');
-select is((select count(*) from public.presence_devices), 1::bigint, 'and that one only');
+select is((select count(*) from rollcall.presence_devices), 1::bigint, 'and that one only');
 select results_eq($$ select status::text, custom_status from rollcall.set_my_status('dnd', 'phone', true, 'deep work') $$,
   $$ values ('dnd', 'deep work') $$, 'a choice and a custom status count');
 select results_eq($$ select status::text, custom_status from rollcall.set_my_status('away', 'phone') $$,
@@ -23,12 +23,12 @@ select tests.as_owner();
 select tests.rewind(tests.u(1), '1 minute');
 select tests.as_user(tests.u(1));
 select ok(rollcall.heartbeat_mine('phone'), 'a heartbeat keeps a device alive');
-select ok((select last_heartbeat_at > now() - interval '10 seconds' from public.presence_devices where device_id = 'phone'), 'and is noted');
+select ok((select last_heartbeat_at > now() - interval '10 seconds' from rollcall.presence_devices where device_id = 'phone'), 'and is noted');
 select ok(rollcall.heartbeat_mine('tablet'), 'a new device is made by it');
 select throws_ok($$ select rollcall.heartbeat_mine('') $$, '23514', null, 'a device has a name');
 
 select tests.as_owner();
-create policy suspended on public.presence_devices as restrictive for all to authenticated using (user_id <> tests.u(1));
+create policy suspended on rollcall.presence_devices as restrictive for all to authenticated using (user_id <> tests.u(1));
 select tests.as_user(tests.u(1));
 select throws_ok($$ select from rollcall.set_my_status('online', 'laptop') $$, '42501', null, 'policies judge what is written');
 select tests.as_role('authenticated');

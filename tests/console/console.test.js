@@ -107,7 +107,7 @@ test("the operator view shows rates, nodes and why a user sees another", async (
   await page.getByText("Alice sees the trusted face of Frank").waitFor();
 
   // The prompt preview: layers with their budget, bundles that were not ready, and what did not fit.
-  psql(`insert into public.custom_instructions (user_id, content)
+  psql(`insert into rollcall.custom_instructions (user_id, content)
     select 'a0000000-0000-4000-8000-000000000001', repeat('Answer briefly, and in the words of sailors. ', 60)`);
   await page.getByLabel("Message").fill("When is the next tide?");
   await page.getByLabel("Maximum tokens").fill("500");

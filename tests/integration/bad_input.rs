@@ -20,7 +20,7 @@ async fn count_rows(db: &TestDatabase) -> Vec<(String, i64, String)> {
         .sql
         .query(
             "select c.oid::regclass::text from pg_class c where c.relkind = 'r'
-               and c.relnamespace in ('public'::regnamespace, 'auth'::regnamespace)
+               and c.relnamespace in ('rollcall'::regnamespace, 'auth'::regnamespace)
                and c.relname <> 'presence_nodes' order by 1",
             &[],
         )
@@ -43,8 +43,8 @@ async fn count_rows(db: &TestDatabase) -> Vec<(String, i64, String)> {
 async fn user_with_status(db: &TestDatabase, node: &TestServer) -> User {
     let user = User::new();
     db.execute(
-        "insert into public.presence_settings (user_id) values ($user);
-             insert into public.contacts values ($user, gen_random_uuid(), now());",
+        "insert into rollcall.presence_settings (user_id) values ($user);
+             insert into rollcall.contacts values ($user, gen_random_uuid(), now());",
         &[("user", user.id)],
     )
     .await;
@@ -153,7 +153,7 @@ async fn sql_in_text_fields_is_stored_as_text(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let user = user_with_status(&db, &node).await;
     for text in
-        ["'; drop table public.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
+        ["'; drop table rollcall.contacts; --", "$1", "\\'", "{\"a\":1}", "${jndi:ldap://x}", "%s%n", "{a,b}"]
     {
         let body = json!({"status": "online", "device_id": text, "custom_status": text, "activity": text, "current_page": text});
         let set = node.post(&user, STATUS_PATH, body).await.expect_status(200);
@@ -161,12 +161,13 @@ async fn sql_in_text_fields_is_stored_as_text(db: Arc<TestDatabase>) {
             (&set["custom_status"], &set["activity"], &set["current_page"]),
             (&json!(text), &json!(text), &json!(text))
         );
-        let kept =
-            db.query_row("select count(*) from public.presence_devices where device_id = $1", &[&text]).await;
+        let kept = db
+            .query_row("select count(*) from rollcall.presence_devices where device_id = $1", &[&text])
+            .await;
         assert_eq!(kept.get::<_, i64>(0), 1, "{text}");
         node.post(&user, STATUS_PATH, json!({"status": text})).await.expect_error(422, "UNPROCESSABLE");
     }
-    assert_eq!(db.query_row("select count(*) from public.contacts", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(db.query_row("select count(*) from rollcall.contacts", &[]).await.get::<_, i64>(0), 1);
 }
 
 #[testkit::test]
@@ -319,7 +320,7 @@ async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
     socket.next_message().await;
     db.wait_until(
         "connected",
-        "select cardinality(nodes) = 1 from public.presence_devices where user_id = $u",
+        "select cardinality(nodes) = 1 from rollcall.presence_devices where user_id = $u",
         &[("u", user.id)],
     )
     .await;
@@ -344,7 +345,7 @@ async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
     socket.send_frame(Message::text(nul)).await;
     db.wait_until(
         "the text without it",
-        "select custom_status = 'ab' from public.presence_choices where user_id = $u",
+        "select custom_status = 'ab' from rollcall.presence_choices where user_id = $u",
         &[("u", user.id)],
     )
     .await;
@@ -354,7 +355,7 @@ async fn rejected_socket_messages_change_nothing(db: Arc<TestDatabase>) {
 async fn gateway_headers_are_ignored_unless_trusted(db: Arc<TestDatabase>) {
     let (plain, trusting) = (
         db.start_server().await,
-        db.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await,
+        db.start_server_with(|settings| settings.set("TRUST_GATEWAY_HEADERS", "true")).await,
     );
     let user = user_with_status(&db, &plain).await;
     let vouched =

@@ -1,4 +1,4 @@
-//! Private channels and broadcasts from the database. A [`ChannelHarness`] has the components a node uses for this, on
+//! Private channels and broadcasts from the database. A [`AuthorizerHarness`] has the components a node uses for this, on
 //! a real database and without sockets.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -23,21 +23,21 @@ use rollcall::{
 use serde_json::json;
 use testkit::{
     client::open_socket,
-    harness::{TestDatabase, User, WAIT_TIMEOUT},
+    harness::{TestDatabase, User, WAIT_TIMEOUT, principal, wait_until},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// The components of a node that authorize private channels and read broadcasts from the database.
-struct ChannelHarness {
+struct AuthorizerHarness {
     authorizer: Authorizer,
     messages: StoredMessages,
     received: Arc<Mutex<Vec<DatabaseBroadcast>>>,
     _stop: DropGuard,
 }
 
-impl ChannelHarness {
+impl AuthorizerHarness {
     async fn new(db: &TestDatabase) -> Self {
         let database = Database::new(&db.url, None, 2).expect("a valid URL");
         let stop = CancellationToken::new();
@@ -121,26 +121,8 @@ impl JoinedChannel {
     }
 }
 
-async fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < WAIT_TIMEOUT, "not within {WAIT_TIMEOUT:?}: {what}");
-        sleep(Duration::from_millis(2)).await;
-    }
-}
-
 fn user_principal(id: Uuid) -> Arc<ChannelPrincipal> {
     principal("authenticated", Some(id))
-}
-
-fn principal(role: &str, sub: Option<Uuid>) -> Arc<ChannelPrincipal> {
-    Arc::new(ChannelPrincipal {
-        role: role.into(),
-        claims: json!({"sub": sub, "role": role}).to_string().into(),
-        sub: sub.map(|sub| sub.to_string().into()),
-        headers: "{}".into(),
-        expires_at: jiff::Timestamp::MAX,
-    })
 }
 
 const ALL: ReadRights = ReadRights::ALL;
@@ -165,7 +147,7 @@ async fn add_member(db: &TestDatabase, user: Uuid, topic: &str) {
 
 #[testkit::test]
 async fn policies_decide_per_caller_and_topic(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     let (member, stranger) = (Uuid::new_v4(), Uuid::new_v4());
     assert_eq!(
         harness.read(&user_principal(member), "room:1").await,
@@ -212,7 +194,7 @@ async fn policies_decide_per_caller_and_topic(db: Arc<TestDatabase>) {
 #[testkit::test]
 async fn concurrent_joins_each_get_the_correct_result(db: Arc<TestDatabase>) {
     const CALLERS: u128 = 400;
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     db
         .execute(
@@ -238,8 +220,8 @@ async fn concurrent_joins_each_get_the_correct_result(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn losing_a_membership_notifies_only_that_user(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
-    let other_node = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
+    let other_node = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     let users: Vec<Uuid> = (0..20).map(|_| Uuid::new_v4()).collect();
     let mut joined = HashMap::new();
@@ -282,7 +264,7 @@ async fn losing_a_membership_notifies_only_that_user(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn policy_grant_and_function_changes_apply_at_once(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     let principal = user_principal(Uuid::new_v4());
     db
         .execute(
@@ -336,7 +318,7 @@ async fn policy_grant_and_function_changes_apply_at_once(db: Arc<TestDatabase>) 
 
 #[testkit::test]
 async fn write_access_follows_row_changes(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     let id = Uuid::new_v4();
     add_member(&db, id, "room:1").await;
@@ -356,7 +338,7 @@ async fn write_access_follows_row_changes(db: Arc<TestDatabase>) {
 /// Cuts the LISTEN connections and prevents reconnects while `meanwhile` runs.
 async fn change_while_disconnected(
     db: &TestDatabase,
-    harness: &ChannelHarness,
+    harness: &AuthorizerHarness,
     meanwhile: &str,
     ids: &[(&str, Uuid)],
 ) {
@@ -375,7 +357,7 @@ async fn change_while_disconnected(
 
 #[testkit::test]
 async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     let (user, keeper) = (Uuid::new_v4(), Uuid::new_v4());
     add_member(&db, user, "room:1").await;
@@ -394,11 +376,13 @@ async fn changes_during_a_lost_connection_are_detected_afterwards(db: Arc<TestDa
 async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase>) {
     let admin = testkit::cluster::connect(&db.admin_url()).await;
     admin
-        .batch_execute("drop event trigger rollcall_rights_watch; drop event trigger rollcall_policy_watch")
+        .batch_execute(
+            "drop event trigger rollcall_authorization_watch; drop event trigger rollcall_policy_watch",
+        )
         .await
         .expect("dropped");
     db.execute(MEMBERS, &[]).await;
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     let id = Uuid::new_v4();
     add_member(&db, id, "room:1").await;
     let joined = harness.join(&user_principal(id), "room:1").await;
@@ -406,7 +390,7 @@ async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase
     db
         .wait_until(
             "the table is watched",
-            "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_rights_delete')",
+            "select exists (select from pg_trigger where tgrelid = 'public.members'::regclass and tgname = 'rollcall_authorization_delete')",
             &[],
         )
         .await;
@@ -418,7 +402,7 @@ async fn policy_changes_are_polled_without_an_event_trigger(db: Arc<TestDatabase
 
 #[testkit::test]
 async fn a_policy_that_never_returns_delays_only_its_caller(db: Arc<TestDatabase>) {
-    let harness = Arc::new(ChannelHarness::new(&db).await);
+    let harness = Arc::new(AuthorizerHarness::new(&db).await);
     db.execute(MEMBERS, &[]).await;
     db.execute(
         "create policy slow on realtime.messages for select to authenticated
@@ -444,7 +428,7 @@ async fn a_policy_that_never_returns_delays_only_its_caller(db: Arc<TestDatabase
 
 #[testkit::test]
 async fn a_missing_partition_is_created_at_once(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     let id = Uuid::new_v4();
     add_member(&db, id, "room:1").await;
@@ -467,7 +451,7 @@ async fn several_nodes_maintain_partitions_concurrently(db: Arc<TestDatabase>) {
     db.execute(drop_all, &[]).await;
     let keep = (0..8).map(|_| async {
         let client = db.connect().await;
-        let row = client.query_one("select created from rollcall.keep_message_partitions()", &[]).await;
+        let row = client.query_one("select created from rollcall.maintain_message_partitions()", &[]).await;
         row.expect("it works").get::<_, i32>(0)
     });
     assert_eq!(join_all(keep).await.into_iter().sum::<i32>(), 5, "each is created once, without an error");
@@ -475,7 +459,7 @@ async fn several_nodes_maintain_partitions_concurrently(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn broadcasts_follow_commit_order_and_skip_rollbacks(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     let (early, late) = (db.connect().await, db.connect().await);
     let send = |n: u32| format!("select realtime.send('{{\"n\": {n}}}', 'e', 'room:1')");
     // Messages committed before the listener started are read in time order; from this one on in commit order.
@@ -514,7 +498,7 @@ async fn broadcasts_follow_commit_order_and_skip_rollbacks(db: Arc<TestDatabase>
 
 #[testkit::test]
 async fn missed_broadcasts_arrive_once_in_order(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute("select realtime.send('{\"n\": 1}', 'e', 'room:1')", &[]).await;
     wait_until("the first", || harness.received.lock().len() == 1).await;
     for round in 0..3 {
@@ -551,7 +535,7 @@ async fn missed_broadcasts_arrive_once_in_order(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn a_thousand_rows_of_one_statement_arrive_in_order(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db
         .execute(
             "insert into realtime.messages (topic, extension, event, payload, private)
@@ -564,7 +548,7 @@ async fn a_thousand_rows_of_one_statement_arrive_in_order(db: Arc<TestDatabase>)
 
 #[testkit::test]
 async fn rows_that_are_not_broadcasts_are_skipped(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db
         .execute(
             "insert into realtime.messages (topic, extension, event, payload, private) values
@@ -583,7 +567,7 @@ async fn rows_that_are_not_broadcasts_are_skipped(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn replay_returns_the_newest_since_a_time_oldest_first(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     let topic = Topic::private("room:1");
     db
         .execute(
@@ -625,7 +609,7 @@ async fn replay_returns_the_newest_since_a_time_oldest_first(db: Arc<TestDatabas
 async fn a_revocation_among_a_thousand_channels_takes_under_250_ms(db: Arc<TestDatabase>) {
     const CHANNELS: usize = 1_000;
     const LIMIT: Duration = Duration::from_millis(250);
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     let users: Vec<Uuid> = (0..CHANNELS).map(|_| Uuid::new_v4()).collect();
     db
@@ -715,7 +699,7 @@ async fn random_histories_match_select_and_insert_as_the_caller(db: Arc<TestData
         std::env::var("ROLLCALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("ROLLCALL_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let harness = ChannelHarness::new(&db).await;
+    let harness = AuthorizerHarness::new(&db).await;
     db.execute(MEMBERS, &[]).await;
     db
         .execute(

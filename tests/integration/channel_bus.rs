@@ -118,7 +118,10 @@ async fn a_single_node_writes_no_bus_rows(db: Arc<TestDatabase>) {
     stop.publish("hello");
     assert_eq!(other.wait_for_messages(1).await, ["hello"]);
     let row = db
-        .query_row("select count(*), (select last_value from rollcall.bus_id) from rollcall.bus", &[])
+        .query_row(
+            "select count(*), (select last_value from rollcall_internal.bus_id) from rollcall_internal.bus",
+            &[],
+        )
         .await;
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
 }
@@ -166,19 +169,20 @@ async fn old_bus_rows_are_deleted(db: Arc<TestDatabase>) {
     there.wait_for_messages(1).await;
     assert_ne!(here.node, there.node);
     // As if published two periods ago; old rows are deleted in the first half of a period.
-    let put =
-        "insert into rollcall.bus (slot, payload) values ((rollcall.bus_slot() + 1) % 3, '') returning id";
+    let put = "insert into rollcall_internal.bus (slot, payload) values ((rollcall_internal.bus_slot() + 1) % 3, '') returning id";
     let started = Instant::now();
     loop {
         let id: i64 = db.query_row(put, &[]).await.get(0);
-        let emptied: bool = db.query_row("select rollcall.tidy_bus()", &[]).await.get(0);
-        let left: i64 = db.query_row("select count(*) from rollcall.bus where id = $1", &[&id]).await.get(0);
+        let emptied: bool = db.query_row("select rollcall_internal.purge_bus()", &[]).await.get(0);
+        let left: i64 =
+            db.query_row("select count(*) from rollcall_internal.bus where id = $1", &[&id]).await.get(0);
         if emptied && left == 0 {
             break;
         }
         assert!(started.elapsed() < WAIT_TIMEOUT * 3, "old rows are deleted");
         sleep(Duration::from_millis(100)).await;
     }
-    let kept: i64 = db.query_row("select count(*) from rollcall.bus where payload <> ''", &[]).await.get(0);
+    let kept: i64 =
+        db.query_row("select count(*) from rollcall_internal.bus where payload <> ''", &[]).await.get(0);
     assert_eq!(kept, 1, "recent rows stay");
 }

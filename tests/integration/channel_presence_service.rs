@@ -1,4 +1,4 @@
-//! Channel presence across nodes and as rows. A [`ChannelHarness`] has the components a node uses for this, on a real
+//! Channel presence across nodes and as rows. A [`PresenceHarness`] has the components a node uses for this, on a real
 //! database, with members that reduce frames like the official JavaScript client.
 
 use std::{
@@ -26,7 +26,7 @@ use rollcall::{
 };
 use serde_json::{Value, json};
 use testkit::{
-    harness::{TestDatabase, User, WAIT_TIMEOUT},
+    harness::{TestDatabase, User, WAIT_TIMEOUT, wait_until},
     presence_client_state::PresenceClientState,
 };
 use tokio::{
@@ -46,8 +46,9 @@ struct LocalDiffTarget<'a>(&'a LocalMembers);
 
 impl ReservedDiff for LocalDiffTarget<'_> {
     fn send(self: Box<Self>, topic: &Topic, payload: Bytes) {
+        let diff = serde_json::from_slice(&payload).expect("JSON");
         for state in self.0.0.lock().get(topic).into_iter().flatten() {
-            state.lock().apply_diff(&payload);
+            state.lock().apply_diff(&diff);
         }
     }
 }
@@ -60,7 +61,7 @@ impl DiffSink for LocalMembers {
 }
 
 /// The components of a node that implement channel presence.
-struct ChannelHarness {
+struct PresenceHarness {
     node: NodeId,
     database: Database,
     presence: ChannelPresence,
@@ -69,7 +70,7 @@ struct ChannelHarness {
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl ChannelHarness {
+impl PresenceHarness {
     async fn open(db: &TestDatabase) -> Self {
         let database = Database::new(&db.url, None, 4).expect("a valid URL");
         let (node, stop, members) =
@@ -123,7 +124,7 @@ impl ChannelHarness {
     fn watch(&self, topic: &Topic) -> Arc<Mutex<PresenceClientState>> {
         let member = Arc::<Mutex<PresenceClientState>>::default();
         self.presence.with_state(topic, |state| {
-            member.lock().apply_state(&state);
+            member.lock().apply_state(&serde_json::from_slice(&state).expect("JSON"));
             self.members.0.lock().entry(topic.clone()).or_default().push(member.clone());
         });
         member
@@ -140,9 +141,8 @@ impl ChannelHarness {
 
     /// Returns the state that a new member would receive, without refs.
     fn state(&self, topic: &Topic) -> BTreeMap<String, Vec<Value>> {
-        let mut member = PresenceClientState::default();
-        member.apply_state(&self.presence.encoded_state(topic));
-        member.payloads()
+        let state = serde_json::from_slice(&self.presence.encoded_state(topic)).expect("JSON");
+        PresenceClientState::of_state(&state).payloads()
     }
 
     /// Stops without cleaning up.
@@ -151,7 +151,7 @@ impl ChannelHarness {
     }
 }
 
-impl Drop for ChannelHarness {
+impl Drop for PresenceHarness {
     fn drop(&mut self) {
         self.crash();
         self.database.close();
@@ -160,14 +160,6 @@ impl Drop for ChannelHarness {
 
 fn presence_ref(topic: &Topic, key: &str) -> PresenceRef {
     PresenceRef { topic: topic.clone(), key: key.into(), channel: ChannelId::next(), user: None }
-}
-
-async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < WAIT_TIMEOUT, "not within {WAIT_TIMEOUT:?}: {what}");
-        sleep(Duration::from_millis(2)).await;
-    }
 }
 
 fn single_entry(key: &str, payload: Value) -> BTreeMap<String, Vec<Value>> {
@@ -192,7 +184,7 @@ async fn wait_for_rows(db: &TestDatabase, wanted: Value) {
 
 #[testkit::test]
 async fn a_tracked_payload_is_a_row_until_untracked(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::open(&db).await;
+    let harness = PresenceHarness::open(&db).await;
     let topic = Topic::private("lobby");
     let user = User::new();
     let ann = PresenceRef { user: Some(user.id.into()), ..presence_ref(&topic, "ann") };
@@ -216,7 +208,7 @@ async fn a_tracked_payload_is_a_row_until_untracked(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn payloads_that_jsonb_cannot_store_still_get_a_row(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::open(&db).await;
+    let harness = PresenceHarness::open(&db).await;
     let topic = Topic::public("lobby");
     let odd =
         PresencePayload::from_json(r#"{"nul":"\u0000","half":"\ud800","huge":1e999999}"#).expect("an object");
@@ -235,7 +227,7 @@ async fn payloads_that_jsonb_cannot_store_still_get_a_row(db: Arc<TestDatabase>)
 
 #[testkit::test]
 async fn other_nodes_see_presence_shortly(db: Arc<TestDatabase>) {
-    let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
+    let (here, there) = (PresenceHarness::open(&db).await, PresenceHarness::open(&db).await);
     let topic = Topic::public("lobby");
     let watcher = there.watch(&topic);
     let (ann, bob) = (presence_ref(&topic, "ann"), presence_ref(&topic, "bob"));
@@ -267,7 +259,7 @@ async fn other_nodes_see_presence_shortly(db: Arc<TestDatabase>) {
 #[testkit::test]
 async fn a_starting_node_loads_existing_presence(db: Arc<TestDatabase>) {
     let topic = Topic::private("lobby");
-    let here = ChannelHarness::open(&db).await;
+    let here = PresenceHarness::open(&db).await;
     let raw = r#"{"z":12345678901234567890123, "a":1.0}"#;
     let members: Vec<PresenceRef> = (0..100).map(|n| presence_ref(&topic, &format!("key-{n}"))).collect();
     let walk = async {
@@ -283,7 +275,7 @@ async fn a_starting_node_loads_existing_presence(db: Arc<TestDatabase>) {
         }
     };
     // Other members come and go meanwhile.
-    let (there, ()) = futures_util::join!(ChannelHarness::open(&db), walk);
+    let (there, ()) = futures_util::join!(PresenceHarness::open(&db), walk);
     wait_until("both agree", || there.state(&topic) == here.state(&topic)).await;
     let text = String::from_utf8(there.presence.encoded_state(&topic).to_vec()).expect("text");
     assert!(text.contains(r#""z":12345678901234567890123, "a":1.0}"#), "unchanged: {text}");
@@ -291,7 +283,7 @@ async fn a_starting_node_loads_existing_presence(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn entries_of_a_stopped_node_leave_at_once(db: Arc<TestDatabase>) {
-    let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
+    let (here, there) = (PresenceHarness::open(&db).await, PresenceHarness::open(&db).await);
     let topic = Topic::public("lobby");
     here.track(&presence_ref(&topic, "ann"), json!({})).await;
     wait_until("ann is visible", || !there.state(&topic).is_empty()).await;
@@ -305,7 +297,7 @@ async fn entries_of_a_stopped_node_leave_at_once(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn entries_of_a_dead_node_leave_when_its_lease_expires(db: Arc<TestDatabase>) {
-    let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
+    let (here, there) = (PresenceHarness::open(&db).await, PresenceHarness::open(&db).await);
     let topic = Topic::public("lobby");
     let watcher = there.watch(&topic);
     for n in 0..20 {
@@ -324,7 +316,7 @@ async fn entries_of_a_dead_node_leave_when_its_lease_expires(db: Arc<TestDatabas
 
 #[testkit::test]
 async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
-    let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
+    let (here, there) = (PresenceHarness::open(&db).await, PresenceHarness::open(&db).await);
     let topic = Topic::public("lobby");
     let watcher = there.watch(&topic);
     let row = json!([["lobby", false, "ann", {}]]);
@@ -335,7 +327,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
     db.execute("truncate rollcall.presence", &[]).await;
     wait_for_rows(&db, row.clone()).await;
     // The node is considered dead, as after a long pause of its process.
-    db.execute("delete from public.presence_nodes where id = $node", &[("node", here.node.0)]).await;
+    db.execute("delete from rollcall.presence_nodes where id = $node", &[("node", here.node.0)]).await;
     wait_for_rows(&db, row).await;
     wait_until("ann is still there, or again", || there.state(&topic) == here.state(&topic)).await;
     assert!(watcher.lock().diff_count <= diffs + 2, "at most one leave and join");
@@ -343,7 +335,7 @@ async fn deleted_rows_are_rewritten(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
-    let (here, there) = (ChannelHarness::open(&db).await, ChannelHarness::open(&db).await);
+    let (here, there) = (PresenceHarness::open(&db).await, PresenceHarness::open(&db).await);
     let topic = Topic::public("lobby");
     let (near, far) = (here.watch(&topic), there.watch(&topic));
     let (ann, bob) = (presence_ref(&topic, "ann"), presence_ref(&topic, "bob"));
@@ -374,7 +366,7 @@ async fn presence_works_without_the_database(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn rows_are_visible_by_policy(db: Arc<TestDatabase>) {
-    let harness = ChannelHarness::open(&db).await;
+    let harness = PresenceHarness::open(&db).await;
     let topic = Topic::private("lobby");
     let [mine, other] = [User::new(), User::new()];
     harness

@@ -150,7 +150,7 @@ async fn jwks_tokens_are_accepted_and_alg_none_is_rejected(db: Arc<TestDatabase>
         serde_json::to_value(jwk).expect("JSON")
     });
     let url = start_key_server(public.collect()).await;
-    let node = db.start_server_with(|settings| settings.jwks_url = Some(url)).await;
+    let node = db.start_server_with(|settings| settings.set("JWKS_URL", url)).await;
 
     let claims = json!({"sub": User::new().id, "role": "authenticated", "exp": unix_time_in(600)});
     let sign = |algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey| {
@@ -256,7 +256,7 @@ async fn an_unknown_role_is_unauthorized(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Private channels only"
 #[testkit::test]
 async fn private_only_servers_reject_public_joins(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_private_only = Some("true".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRIVATE_ONLY", "true")).await;
     db.execute(POLICIES, &[]).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = node.channel_client(vsn).await;
@@ -320,7 +320,7 @@ async fn losing_a_membership_closes_open_channels(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn dropping_a_policy_closes_open_channels(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     db.execute(POLICIES, &[]).await;
     let user = User::new();
     let mut socket = node.channel_client(SerializerVersion::V2).await;

@@ -345,9 +345,7 @@ async fn joins_with_invalid_tokens_return_the_reason(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn flooding_closes_only_the_sender_channel(db: Arc<TestDatabase>) {
-    let node = db
-        .start_server_with(|settings| settings.realtime_max_events_per_second = Some("20".to_owned()))
-        .await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_EVENTS_PER_SECOND", "20")).await;
     let (mut sender, mut listener) =
         (channel_socket(&node, "2.0.0").await, channel_socket(&node, "2.0.0").await);
     assert_eq!(join(&mut listener, "realtime:a", "1", json!({})).await, join_reply("realtime:a", "1"));

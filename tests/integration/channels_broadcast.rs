@@ -79,7 +79,7 @@ async fn only_broadcasts_with_ack_get_a_reply(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Oversized broadcast"
 #[testkit::test]
 async fn an_oversized_broadcast_is_not_delivered(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_max_payload_kb = Some("1".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_PAYLOAD_KB", "1")).await;
     let mut listener = join_public(&node, SerializerVersion::V2, json!({})).await;
     let large = json!({"s": "x".repeat(2_000)});
     for vsn in SerializerVersion::BOTH {
@@ -187,8 +187,7 @@ async fn a_broadcast_without_write_access_is_refused_and_not_delivered(db: Arc<T
 // docs/protocol/realtime.md, "Broadcast order"
 #[testkit::test]
 async fn a_thousand_messages_arrive_in_order(db: Arc<TestDatabase>) {
-    let node =
-        db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_EVENTS_PER_SECOND", "0")).await;
     let mut listeners = [
         join_public(&node, SerializerVersion::V1, json!({})).await,
         join_public(&node, SerializerVersion::V2, json!({})).await,
@@ -559,8 +558,7 @@ async fn replayed_and_live_messages_form_one_sequence(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Message rate limit"
 #[testkit::test]
 async fn flooding_closes_the_sender_channel(db: Arc<TestDatabase>) {
-    let node =
-        db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("5".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_EVENTS_PER_SECOND", "5")).await;
     let mut listener = join_public(&node, SerializerVersion::V2, json!({})).await;
     let mut sender = join_public(&node, SerializerVersion::V2, json!({})).await;
     let started = Instant::now();

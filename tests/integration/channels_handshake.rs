@@ -90,7 +90,7 @@ async fn invalid_keys_are_rejected_with_a_reason(db: Arc<TestDatabase>) {
 #[testkit::test]
 async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(db: Arc<TestDatabase>) {
     let keys = "sb_publishable_tests:anon,sb_secret_tests:service_role";
-    let node = db.start_server_with(|settings| settings.api_keys = Some(keys.into())).await;
+    let node = db.start_server_with(|settings| settings.set("API_KEYS", keys)).await;
     let path = |key: &str| format!("/realtime/v1/websocket?vsn=2.0.0&apikey={key}");
     let header = |key: &str| [("x-api-key", key.to_owned())];
 
@@ -127,7 +127,7 @@ async fn the_header_overrides_the_query_and_opaque_keys_map_to_roles(db: Arc<Tes
 // docs/protocol/realtime.md, "Connection limit"
 #[testkit::test]
 async fn upgrades_above_the_connection_limit_are_rejected(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_max_connections = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_CONNECTIONS", "2")).await;
     let (one, _two) =
         (node.channel_client(SerializerVersion::V2).await, node.channel_client(SerializerVersion::V1).await);
     let refusal =
@@ -350,8 +350,7 @@ async fn the_message_id_arrives_as_meta(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Rate headers"
 #[testkit::test]
 async fn rate_limit_headers_are_present_and_excess_is_rejected(db: Arc<TestDatabase>) {
-    let node =
-        db.start_server_with(|settings| settings.realtime_max_events_per_second = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_EVENTS_PER_SECOND", "2")).await;
     let body = json!({"messages": [{"topic": "nobody", "event": "e", "payload": {}}]});
     let first = post_batch(&node, &anon_key(), body.clone()).await;
     assert_eq!(first.status, 202);

@@ -256,8 +256,7 @@ async fn channels_per_socket_are_limited(db: Arc<TestDatabase>) {
     // The limit applies per socket.
     node.channel_client(SerializerVersion::V1).await.join("realtime:101", json!({})).await;
 
-    let node =
-        db.start_server_with(|settings| settings.realtime_max_channels_per_client = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_CHANNELS_PER_CLIENT", "2")).await;
     let mut socket = node.channel_client(SerializerVersion::V1).await;
     socket.join("realtime:a", json!({})).await;
     socket.join("realtime:b", json!({})).await;

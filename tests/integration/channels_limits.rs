@@ -24,9 +24,8 @@ const MAX_CONNECTIONS: i32 = 10;
 
 #[testkit::test]
 async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
-    let node = db
-        .start_server_with(|settings| settings.realtime_max_client_bytes_per_second = Some("10000".into()))
-        .await;
+    let node =
+        db.start_server_with(|settings| settings.set("REALTIME_MAX_CLIENT_BYTES_PER_SECOND", "10000")).await;
     for vsn in SerializerVersion::BOTH {
         let mut listener = join_topic(&node, vsn, json!({})).await;
         let mut sender = join_topic(&node, vsn, json!({})).await;
@@ -49,8 +48,7 @@ async fn exceeding_the_byte_limit_closes_the_channel(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestDatabase>) {
-    let node =
-        db.start_server_with(|settings| settings.realtime_max_joins_per_second = Some("1".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_MAX_JOINS_PER_SECOND", "1")).await;
     let mut socket = node.channel_client(SerializerVersion::V2).await;
     let mut joins = 0;
     let refused = loop {
@@ -77,8 +75,8 @@ async fn joins_over_the_rate_limit_are_rejected_without_a_close(db: Arc<TestData
 async fn exceeding_the_shared_presence_limit_closes_the_next_pushing_channel(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| {
-            settings.realtime_max_presence_events_per_second = Some("1".into());
-            settings.realtime_presence_calls = Some("0".into());
+            settings.set("REALTIME_MAX_PRESENCE_EVENTS_PER_SECOND", "1");
+            settings.set("REALTIME_PRESENCE_CALLS", "0");
         })
         .await;
     let presence = json!({"presence": {"enabled": true}});

@@ -5,7 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use testkit::{
     harness::{TestDatabase, TestServer, User},
-    phoenix::{PhoenixClient, PresenceReducer, QUIET_PERIOD, SerializerVersion},
+    phoenix::{PhoenixClient, QUIET_PERIOD, SerializerVersion},
+    presence_client_state::PresenceClientState,
 };
 
 const POLICIES: &str = include_str!("channel_policies.sql");
@@ -55,7 +56,10 @@ async fn a_join_with_presence_gets_one_state(db: Arc<TestDatabase>) {
         second.join(TOPIC, presence_config("second")).await;
         let state = second.next_frame().await;
         assert_eq!(state.event, "presence_state");
-        assert_eq!(PresenceReducer::of_state(&state.payload).payloads(), json!({"first": [{"n": 1}]}));
+        assert_eq!(
+            json!(PresenceClientState::of_state(&state.payload).payloads()),
+            json!({"first": [{"n": 1}]})
+        );
         second.expect_no_frame().await;
         first.expect_no_frame().await;
         first.leave(TOPIC).await;
@@ -174,30 +178,30 @@ async fn every_way_to_leave_sends_one_leave(db: Arc<TestDatabase>) {
 async fn two_sockets_with_one_key_have_two_metas(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
-    let mut reduced = PresenceReducer::default();
+    let mut reduced = PresenceClientState::empty();
     let mut tabs = Vec::new();
     for tab in 1..=2 {
         let mut socket = join_with_key(&node, SerializerVersion::V2, "user").await;
         socket.track(TOPIC, json!({"tab": tab})).await;
         let came = next_diff(&mut watcher).await;
         only_entry(&came, "joins", "user");
-        reduced.apply(&came);
+        reduced.apply_diff(&came);
         tabs.push(socket);
     }
-    assert_eq!(reduced.payloads(), json!({"user": [{"tab": 1}, {"tab": 2}]}));
+    assert_eq!(json!(reduced.payloads()), json!({"user": [{"tab": 1}, {"tab": 2}]}));
     let mut late = node.channel_client(SerializerVersion::V2).await;
     late.join(TOPIC, presence_config("late")).await;
     let state = late.wait_for(TOPIC, "presence_state").await;
-    assert_eq!(PresenceReducer::of_state(&state.payload), reduced);
+    assert_eq!(PresenceClientState::of_state(&state.payload).metas(), reduced.metas());
 
     tabs.remove(0).leave(TOPIC).await;
     let went = next_diff(&mut watcher).await;
     assert_eq!(only_entry(&went, "leaves", "user")["tab"], 1);
-    reduced.apply(&went);
-    assert_eq!(reduced.payloads(), json!({"user": [{"tab": 2}]}));
+    reduced.apply_diff(&went);
+    assert_eq!(json!(reduced.payloads()), json!({"user": [{"tab": 2}]}));
     tabs.remove(0).abort();
-    reduced.apply(&next_diff(&mut watcher).await);
-    assert_eq!(reduced, PresenceReducer::default());
+    reduced.apply_diff(&next_diff(&mut watcher).await);
+    assert!(reduced.metas().is_empty() && reduced.unknown_leaves.is_empty(), "{reduced:?}");
 }
 
 // docs/protocol/realtime.md, "Presence key"
@@ -225,7 +229,7 @@ async fn a_channel_without_a_key_gets_a_generated_key(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Presence refs"
 #[testkit::test]
 async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut refs = HashSet::new();
     for key in ["a", "b", "a"] {
@@ -245,7 +249,7 @@ async fn every_meta_has_a_unique_ref(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Invalid presence pushes"
 #[testkit::test]
 async fn unusual_presence_pushes_get_replies(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     for vsn in SerializerVersion::BOTH {
         let mut socket = join_with_key(&node, vsn, "me").await;
         for payload in [json!("x"), json!([1]), json!(null), json!(5)] {
@@ -342,14 +346,14 @@ async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>)
     socket.heartbeat().await;
     let seen = watcher.frames_within(QUIET_PERIOD).await;
     assert!(seen.iter().all(|frame| frame.event == "presence_diff"), "others stay: {seen:?}");
-    let mut state = PresenceReducer::default();
-    seen.iter().for_each(|frame| state.apply(&frame.payload));
-    assert_eq!(state, PresenceReducer::default());
+    let mut state = PresenceClientState::empty();
+    seen.iter().for_each(|frame| state.apply_diff(&frame.payload));
+    assert!(state.metas().is_empty() && state.unknown_leaves.is_empty(), "{state:?}");
 
     let node = db
         .start_server_with(|settings| {
-            settings.realtime_presence_calls = Some("1".into());
-            settings.realtime_presence_window_ms = Some("300".into());
+            settings.set("REALTIME_PRESENCE_CALLS", "1");
+            settings.set("REALTIME_PRESENCE_WINDOW_MS", "300");
         })
         .await;
     let mut socket = join_with_key(&node, SerializerVersion::V2, "me").await;
@@ -365,7 +369,7 @@ async fn presence_pushes_over_the_limit_close_the_channel(db: Arc<TestDatabase>)
 // docs/protocol/realtime.md, "Late joiner"
 #[testkit::test]
 async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     let mut watcher = join_with_key(&node, SerializerVersion::V2, "watcher").await;
     let mut sockets = Vec::new();
     for n in 0..6 {
@@ -378,16 +382,17 @@ async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
     sockets[1].track(TOPIC, json!({"n": "again"})).await;
     sockets[2].untrack(TOPIC).await;
     sockets.remove(0).abort();
-    let mut reduced = PresenceReducer::default();
+    let mut reduced = PresenceClientState::empty();
     for frame in watcher.frames_within(QUIET_PERIOD * 2).await {
-        reduced.apply(&frame.payload);
+        reduced.apply_diff(&frame.payload);
     }
     let mut late = node.channel_client(SerializerVersion::V2).await;
     late.join(TOPIC, presence_config("late")).await;
     let state = late.wait_for(TOPIC, "presence_state").await;
-    assert_eq!(PresenceReducer::of_state(&state.payload), reduced);
+    assert_eq!(PresenceClientState::of_state(&state.payload).metas(), reduced.metas());
     let expected = json!({"ann": [{"n": 3}], "bob": [{"n": "again"}, {"n": 4}], "cy": [{"n": 5}]});
-    let sorted = reduced.payloads();
+    let sorted = json!(reduced.payloads());
+    assert!(reduced.unknown_leaves.is_empty(), "{reduced:?}");
     assert_eq!(sorted["ann"], expected["ann"]);
     assert_eq!(sorted["cy"], expected["cy"]);
     assert_eq!(sorted["bob"].as_array().map(Vec::len), Some(2));
@@ -396,7 +401,7 @@ async fn a_late_joiner_gets_the_sum_of_all_diffs(db: Arc<TestDatabase>) {
 // docs/protocol/realtime.md, "Diffs around a join"
 #[testkit::test]
 async fn diffs_around_a_join_stay_consistent(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.realtime_presence_calls = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("REALTIME_PRESENCE_CALLS", "0")).await;
     let restless = {
         let node = node.clone();
         tokio::spawn(async move {
@@ -436,21 +441,19 @@ async fn diffs_around_a_join_stay_consistent(db: Arc<TestDatabase>) {
     for joiner in joiners {
         let mut socket = joiner.await.expect("joined");
         // Like the clients: diffs before the state wait for it; afterwards a leave names only known metas.
-        let mut state = PresenceReducer::default();
+        let mut state = PresenceClientState::default();
         let mut states = 0;
-        let mut waiting = Vec::new();
         for frame in socket.frames_within(QUIET_PERIOD).await {
             match frame.event.as_str() {
                 "presence_state" => {
                     states += 1;
-                    state.sync(&frame.payload);
-                    std::mem::take(&mut waiting).iter().for_each(|diff| state.apply(diff));
+                    state.apply_state(&frame.payload);
                 }
-                "presence_diff" if states == 0 => waiting.push(frame.payload),
-                "presence_diff" => state.apply(&frame.payload),
+                "presence_diff" => state.apply_diff(&frame.payload),
                 _ => panic!("{frame:?}"),
             }
         }
-        assert_eq!((states, state.payloads()), (1, expected.clone()));
+        assert_eq!((states, json!(state.payloads())), (1, expected.clone()));
+        assert!(state.unknown_leaves.is_empty(), "{state:?}");
     }
 }

@@ -16,16 +16,16 @@ const CHAT_PATH: &str = "/api/v1/ai/chat";
 async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.llm_base_url = Some(url);
-        settings.llm_model = Some("default-model".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.chat_requests_per_minute = Some("0".into());
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "default-model");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }
 
 async fn server_with_simple_engine(db: &TestDatabase) -> Arc<TestServer> {
-    db.start_server_with(|settings| settings.llm_provider = Some("echo".into())).await
+    db.start_server_with(|settings| settings.set("LLM_PROVIDER", "echo")).await
 }
 
 async fn create_conversation(node: &TestServer, user: &User) -> Uuid {
@@ -39,7 +39,7 @@ fn chat_body(conversation: Uuid, message: &str) -> Value {
 
 /// Returns role, state, content and token count of a conversation's messages.
 async fn saved_messages(db: &TestDatabase, conversation: Uuid) -> Vec<(String, String, String, Option<i32>)> {
-    const SAVED: &str = "select role::text, state::text, content, token_count from public.messages
+    const SAVED: &str = "select role::text, state::text, content, token_count from rollcall.messages
         where conversation_id = $1 order by message_index";
     let rows = db.sql.query(SAVED, &[&conversation]).await;
     rows.expect("messages").iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
@@ -66,7 +66,7 @@ async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
     let node = server_with_simple_engine(&db).await;
     let user = User::new();
     let conversation = create_conversation(&node, &user).await;
-    db.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
+    db.execute("insert into rollcall.memories (user_id, content, category, importance) values ($u, 'Is a glazier.', 'identity', 0.9)", &[("u", user.id)]).await;
     let mut body = chat_body(conversation, "How do I cut glass?");
     body["userId"] = json!(user.id);
     let response = node.post(&user, CHAT_PATH, body).await.expect_status(200);
@@ -94,13 +94,13 @@ async fn a_chat_is_answered_and_saved_once(db: Arc<TestDatabase>) {
         ("assistant", "complete", answer_text)
     );
     assert!(rows.iter().all(|row| row.3.is_some_and(|tokens| tokens > 0)));
-    let moved = "select last_message_at is not null from public.conversations where id = $c";
+    let moved = "select last_message_at is not null from rollcall.conversations where id = $c";
     db.wait_until("the conversation was updated", moved, &[("c", conversation)]).await;
 
     // Identity and preferences are stored now; the conversation has changed since.
     db.wait_until(
         "stored",
-        "select count(*) >= 2 from public.context_bundles where user_id = $u and not dirty",
+        "select count(*) >= 2 from rollcall.context_bundles where user_id = $u and not dirty",
         &[("u", user.id)],
     )
     .await;
@@ -189,8 +189,8 @@ async fn the_simple_engine_answers_on_request_and_as_fallback(db: Arc<TestDataba
     );
     let strict = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.context_fallback = Some("false".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CONTEXT_FALLBACK", "false");
         })
         .await;
     strict
@@ -210,7 +210,7 @@ async fn the_user_message_is_saved_on_every_failure(db: Arc<TestDatabase>) {
     let node = server_with_simple_engine(&db).await;
     db.execute(
         "alter function rollcall.detect rename to detect_no_more;
-             alter function rollcall.assemble_simply rename to assemble_no_more",
+             alter function rollcall.assemble_simple rename to assemble_no_more",
         &[],
     )
     .await;
@@ -402,8 +402,8 @@ async fn chats_check_the_caller_and_name_invalid_fields(db: Arc<TestDatabase>) {
 async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
     let node = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.chat_requests_per_minute = Some("2".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CHAT_REQUESTS_PER_MINUTE", "2");
         })
         .await;
     let user = User::new();
@@ -423,8 +423,8 @@ async fn chats_are_rate_limited_and_accept_a_megabyte(db: Arc<TestDatabase>) {
 async fn only_the_server_writes_assistant_messages(db: Arc<TestDatabase>) {
     let user = User::new();
     db.execute(
-        "insert into public.conversations (id, created_by) values ($u, $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($u, $u)",
+        "insert into rollcall.conversations (id, created_by) values ($u, $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($u, $u)",
         &[("u", user.id)],
     )
     .await;
@@ -438,7 +438,7 @@ async fn only_the_server_writes_assistant_messages(db: Arc<TestDatabase>) {
     .expect("acts");
     let say = |role: &str| {
         format!(
-            "insert into public.messages (conversation_id, user_id, role, content) values ('{0}', '{0}', '{role}', 'x')",
+            "insert into rollcall.messages (conversation_id, user_id, role, content) values ('{0}', '{0}', '{role}', 'x')",
             user.id
         )
     };

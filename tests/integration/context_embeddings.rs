@@ -26,10 +26,10 @@ async fn has_pgvector(db: &TestDatabase) -> bool {
 async fn server_with_embeddings(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.embeddings_base_url = Some(url);
-        settings.embeddings_dimensions = Some("4".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.context_requests_per_minute = Some("0".into());
+        settings.set("EMBEDDINGS_BASE_URL", url);
+        settings.set("EMBEDDINGS_DIMENSIONS", "4");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }
@@ -39,11 +39,11 @@ async fn seed_user(db: &TestDatabase) -> (User, Uuid) {
     let (user, conversation) = (User::new(), Uuid::new_v4());
     db
         .execute(
-            "insert into public.conversations (id, created_by) values ($c, $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
-             insert into public.atomic_chat_units (id, user_id, content) values ($c, $u, 'The automobile needs new tyres.');
-             insert into public.atomic_chat_units (user_id, content) values ($u, 'Bake the loaf for an hour.');
-             insert into public.memories (user_id, content) values ($u, 'Owns an old vehicle.')",
+            "insert into rollcall.conversations (id, created_by) values ($c, $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u);
+             insert into rollcall.atomic_chat_units (id, user_id, content) values ($c, $u, 'The automobile needs new tyres.');
+             insert into rollcall.atomic_chat_units (user_id, content) values ($u, 'Bake the loaf for an hour.');
+             insert into rollcall.memories (user_id, content) values ($u, 'Owns an old vehicle.')",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
@@ -60,7 +60,7 @@ async fn retrieved_context(node: &TestServer, user: &User, conversation: Uuid, m
 }
 
 const ALL_HAVE_VECTORS: &str =
-    "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall.vectors";
+    "select count(*) filter (where vector is null) = 0 and count(*) > 0 from rollcall_internal.vectors";
 
 #[testkit::test]
 async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestDatabase>) {
@@ -73,11 +73,20 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     if !can_compare {
         let nothing = retrieved_context(&node, &user, conversation, "my car").await;
         assert_eq!(nothing, "", "only words are used");
-        assert!(db.query_row("select to_regclass('rollcall.vectors') is null", &[]).await.get::<_, bool>(0));
+        assert!(
+            db.query_row("select to_regclass('rollcall_internal.vectors') is null", &[])
+                .await
+                .get::<_, bool>(0)
+        );
         return;
     }
 
-    db.wait_until("the vector table exists", "select to_regclass('rollcall.vectors') is not null", &[]).await;
+    db.wait_until(
+        "the vector table exists",
+        "select to_regclass('rollcall_internal.vectors') is not null",
+        &[],
+    )
+    .await;
     db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let by_meaning = retrieved_context(&node, &user, conversation, "my car").await;
     assert!(by_meaning.contains("automobile") && by_meaning.contains("vehicle"), "{by_meaning}");
@@ -92,8 +101,8 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     // Other users do not find it.
     let (stranger, elsewhere) = (User::new(), Uuid::new_v4());
     db.execute(
-        "insert into public.conversations (id, created_by) values ($c, $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+        "insert into rollcall.conversations (id, created_by) values ($c, $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u)",
         &[("u", stranger.id), ("c", elsewhere)],
     )
     .await;
@@ -101,8 +110,8 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
 
     // A changed text is found by its new content, and a deleted one is not found, regardless of who changes it.
     db.execute(
-        "update public.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
-             delete from public.memories where user_id = $u",
+        "update rollcall.atomic_chat_units set content = 'Feed the sourdough daily.' where id = $c;
+             delete from rollcall.memories where user_id = $u",
         &[("u", user.id), ("c", conversation)],
     )
     .await;
@@ -110,7 +119,7 @@ async fn retrieval_uses_vectors_with_pgvector_and_words_without(db: Arc<TestData
     db.wait_until("all have a vector", ALL_HAVE_VECTORS, &[]).await;
     let bread = retrieved_context(&node, &user, conversation, "bread").await;
     assert!(bread.contains("sourdough") && bread.contains("loaf"), "{bread}");
-    let left = db.query_row("select count(*), max(version) from rollcall.vectors", &[]).await;
+    let left = db.query_row("select count(*), max(version) from rollcall_internal.vectors", &[]).await;
     assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (2, 2));
 }
 
@@ -123,12 +132,17 @@ async fn retrieval_falls_back_to_words_when_the_embeddings_api_fails(db: Arc<Tes
         model.set_embedding_behavior(behavior);
         let node = server_with_embeddings(&db, &model).await;
         if can_compare {
-            let tried = "select exists (select from rollcall.vectors where attempts > 0)";
-            db.wait_until("vectors are requested", "select to_regclass('rollcall.vectors') is not null", &[])
-                .await;
+            let tried = "select exists (select from rollcall_internal.vectors where attempts > 0)";
+            db.wait_until(
+                "vectors are requested",
+                "select to_regclass('rollcall_internal.vectors') is not null",
+                &[],
+            )
+            .await;
             db.wait_until("it was tried", tried, &[]).await;
-            let none =
-                db.query_row("select count(*) from rollcall.vectors where vector is not null", &[]).await;
+            let none = db
+                .query_row("select count(*) from rollcall_internal.vectors where vector is not null", &[])
+                .await;
             assert_eq!(none.get::<_, i64>(0), 0, "{behavior:?}: no vector is stored");
         }
         assert_eq!(retrieved_context(&node, &user, conversation, "my car").await, "", "{behavior:?}");

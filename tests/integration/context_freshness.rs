@@ -54,23 +54,23 @@ async fn seed_data(db: &TestDatabase) -> SeededData {
         ];
         db
             .execute(
-                "insert into public.conversations (id, title, created_by) values ($own, 'mine', $u);
-                 insert into public.conversation_participants (conversation_id, user_id) values ($own, $u);
-                 insert into public.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
-                 insert into public.entity_profiles (id, user_id, slug, name) values ($e, $u, 'mara', 'Mara')",
+                "insert into rollcall.conversations (id, title, created_by) values ($own, 'mine', $u);
+                 insert into rollcall.conversation_participants (conversation_id, user_id) values ($own, $u);
+                 insert into rollcall.topic_profiles (id, user_id, slug, label) values ($one, $u, 'rust', 'rust'), ($two, $u, 'bread', 'bread');
+                 insert into rollcall.entity_profiles (id, user_id, slug, name) values ($e, $u, 'mara', 'Mara')",
                 &ids,
             )
             .await;
     }
     let shared = data.conversations[USER_COUNT];
     db.execute(
-        "insert into public.conversations (id, title, created_by) values ($c, 'ours', $u)",
+        "insert into rollcall.conversations (id, title, created_by) values ($c, 'ours', $u)",
         &[("c", shared), ("u", data.users[0])],
     )
     .await;
     for user in &data.users {
         db.execute(
-            "insert into public.conversation_participants (conversation_id, user_id) values ($c, $u)",
+            "insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u)",
             &[("c", shared), ("u", *user)],
         )
         .await;
@@ -100,50 +100,50 @@ impl SeededData {
         let category = ["identity", "preference", "general"][random.random_range(0..3)];
         let importance = [0.3, 0.6, 0.8, 0.9][random.random_range(0..4)];
         let some = |table: &str| {
-            format!("(select id from public.{table} where user_id = '{user}' order by random() limit 1)")
+            format!("(select id from rollcall.{table} where user_id = '{user}' order by random() limit 1)")
         };
         let (memory, unit, instruction, message) =
             (some("memories"), some("atomic_chat_units"), some("custom_instructions"), some("messages"));
         match random.random_range(0..27) {
-            0 => format!("insert into public.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
-            1 => format!("update public.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
-            2 => format!("update public.memories set is_active = not is_active where id = {memory}"),
-            3 => format!("delete from public.memories where id = {memory}"),
+            0 => format!("insert into rollcall.memories (user_id, content, category, importance) values ('{user}', '{word} {n}', '{category}', {importance})"),
+            1 => format!("update rollcall.memories set content = '{word} {n}', importance = {importance} where id = {memory}"),
+            2 => format!("update rollcall.memories set is_active = not is_active where id = {memory}"),
+            3 => format!("delete from rollcall.memories where id = {memory}"),
             // Moves to another user.
-            4 => format!("update public.memories set user_id = '{other}' where id = {memory}"),
-            5 => format!("insert into public.custom_instructions (user_id, content, priority) values ('{user}', 'do {n}', {})", n % 5),
-            6 => format!("insert into public.custom_instructions (user_id, content, scope, topic_id) values ('{user}', 'do {n}', 'topic', '{topic}')"),
+            4 => format!("update rollcall.memories set user_id = '{other}' where id = {memory}"),
+            5 => format!("insert into rollcall.custom_instructions (user_id, content, priority) values ('{user}', 'do {n}', {})", n % 5),
+            6 => format!("insert into rollcall.custom_instructions (user_id, content, scope, topic_id) values ('{user}', 'do {n}', 'topic', '{topic}')"),
             // From one topic to another or to none.
-            7 => format!("update public.custom_instructions set scope = 'topic', topic_id = '{topic}' where id = {instruction}"),
-            8 => format!("update public.custom_instructions set scope = 'global', topic_id = null, content = 'always {n}' where id = {instruction}"),
-            9 => format!("delete from public.custom_instructions where id = {instruction}"),
-            10 => format!("insert into public.messages (conversation_id, user_id, content) values ('{conversation}', '{user}', 'said {n}')"),
-            11 => format!("update public.messages set content = 'corrected {n}' where id = {message}"),
-            12 => format!("update public.messages set conversation_id = '{conversation}' where id = {message}"),
-            13 => format!("delete from public.messages where id = {message}"),
+            7 => format!("update rollcall.custom_instructions set scope = 'topic', topic_id = '{topic}' where id = {instruction}"),
+            8 => format!("update rollcall.custom_instructions set scope = 'global', topic_id = null, content = 'always {n}' where id = {instruction}"),
+            9 => format!("delete from rollcall.custom_instructions where id = {instruction}"),
+            10 => format!("insert into rollcall.messages (conversation_id, user_id, content) values ('{conversation}', '{user}', 'said {n}')"),
+            11 => format!("update rollcall.messages set content = 'corrected {n}' where id = {message}"),
+            12 => format!("update rollcall.messages set conversation_id = '{conversation}' where id = {message}"),
+            13 => format!("delete from rollcall.messages where id = {message}"),
             14 => format!(
-                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
-                 insert into public.topic_units (topic_id, unit_id, user_id, relevance) select '{topic}', id, '{user}', 0.{} from u", n % 9 + 1),
+                "with u as (insert into rollcall.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into rollcall.topic_units (topic_id, unit_id, user_id, relevance) select '{topic}', id, '{user}', 0.{} from u", n % 9 + 1),
             15 => format!(
-                "with u as (insert into public.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
-                 insert into public.entity_units (entity_id, unit_id, user_id) select '{entity}', id, '{user}' from u"),
-            16 => format!("update public.atomic_chat_units set content = 'unit changed {n}' where id = {unit}"),
-            17 => format!("update public.atomic_chat_units set state = case state when 'active' then 'archived' else 'active' end::public.unit_state where id = {unit}"),
+                "with u as (insert into rollcall.atomic_chat_units (user_id, content) values ('{user}', 'unit {n}') returning id)
+                 insert into rollcall.entity_units (entity_id, unit_id, user_id) select '{entity}', id, '{user}' from u"),
+            16 => format!("update rollcall.atomic_chat_units set content = 'unit changed {n}' where id = {unit}"),
+            17 => format!("update rollcall.atomic_chat_units set state = case state when 'active' then 'archived' else 'active' end::rollcall.unit_state where id = {unit}"),
             // Cascades to its links.
-            18 => format!("delete from public.atomic_chat_units where id = {unit}"),
-            19 => format!("update public.topic_units set topic_id = '{topic}' where unit_id = {unit} and not exists (select from public.topic_units o where o.topic_id = '{topic}' and o.unit_id = {unit})"),
-            20 => format!("update public.topic_profiles set aliases = array['alias {n}', '{word}'], streak_days = {} where id = '{topic}'", n % 9),
-            21 => format!("update public.topic_profiles set label = '{word} {}' where id = '{topic}'", n % 3),
-            22 => format!("update public.entity_profiles set facts = '[{{\"fact\": \"fact {n}\", \"confidence\": 0.9}}]' where id = '{entity}'"),
-            23 => format!("update public.conversations set title = 'title {n}' where id = '{conversation}'"),
+            18 => format!("delete from rollcall.atomic_chat_units where id = {unit}"),
+            19 => format!("update rollcall.topic_units set topic_id = '{topic}' where unit_id = {unit} and not exists (select from rollcall.topic_units o where o.topic_id = '{topic}' and o.unit_id = {unit})"),
+            20 => format!("update rollcall.topic_profiles set aliases = array['alias {n}', '{word}'], streak_days = {} where id = '{topic}'", n % 9),
+            21 => format!("update rollcall.topic_profiles set label = '{word} {}' where id = '{topic}'", n % 3),
+            22 => format!("update rollcall.entity_profiles set facts = '[{{\"fact\": \"fact {n}\", \"confidence\": 0.9}}]' where id = '{entity}'"),
+            23 => format!("update rollcall.conversations set title = 'title {n}' where id = '{conversation}'"),
             24 => format!(
-                "insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
+                "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id, relevance) values ('{topic}', '{conversation}', '{user}', 0.{})
                  on conflict (topic_id, conversation_id) do update set relevance = excluded.relevance", n % 9 + 1),
             // Cascades to instructions, links and the bundle itself.
             25 => format!(
-                "delete from public.topic_profiles where id = '{topic}';
-                 insert into public.topic_profiles (id, user_id, slug, label) values ('{topic}', '{user}', '{topic}', '{word}')"),
-            _ => format!("delete from public.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
+                "delete from rollcall.topic_profiles where id = '{topic}';
+                 insert into rollcall.topic_profiles (id, user_id, slug, label) values ('{topic}', '{user}', '{topic}', '{word}')"),
+            _ => format!("delete from rollcall.topic_conversations where topic_id = '{topic}' and conversation_id = '{conversation}'"),
         }
     }
 }
@@ -172,7 +172,7 @@ async fn run_copy_loop(
                 row(data.conversations[at]) + &row(data.conversations[USER_COUNT]),
             )
         };
-        let sink = sql.copy_in(&format!("copy public.{table} from stdin")).await.expect("copies");
+        let sink = sql.copy_in(&format!("copy rollcall.{table} from stdin")).await.expect("copies");
         let mut sink = Box::pin(sink);
         sink.send(bytes::Bytes::from(rows)).await.expect("takes rows");
         // A conflict with another writer rolls back.
@@ -255,14 +255,14 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<Test
     // Two nodes whose workers compile stale bundles.
     let node = db
         .start_server_with(|settings| {
-            settings.llm_provider = Some("echo".into());
-            settings.chat_requests_per_minute = Some("0".into());
-            settings.manage_requests_per_minute = Some("0".into());
+            settings.set("LLM_PROVIDER", "echo");
+            settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
+            settings.set("MANAGE_REQUESTS_PER_MINUTE", "0");
         })
         .await;
     db.start_server().await;
     for user in &data.users {
-        db.execute("insert into public.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
+        db.execute("insert into rollcall.presence_devices (user_id, device_id, local_time, active_conversation_id) values ($u, 'web', '14:30', $c)",
             &[("u", *user), ("c", data.conversations[USER_COUNT])]).await;
     }
     let over = Arc::new(AtomicBool::new(false));
@@ -333,7 +333,7 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<Test
                 checked.fetch_add(7, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(15)).await;
                 own.query(
-                    "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+                    "select * from rollcall_internal.store_compiled_bundles($1, $2, $3, $4, false)",
                     &[&data.users[at], &json!(compiled), &seeing, &read_at],
                 )
                 .await
@@ -364,7 +364,7 @@ async fn fresh_bundles_match_their_sources_under_concurrent_changes(db: Arc<Test
 
     // Without further changes every existing bundle becomes fresh. Bundles that were deleted with their source, or when
     // the user left the conversation, are created when requested. All must match their sources.
-    const FRESH: &str = "select bool_and(rollcall.is_fresh(b)) from public.context_bundles b";
+    const FRESH: &str = "select bool_and(rollcall_internal.is_fresh(b)) from rollcall.context_bundles b";
     db.wait_until_within(Duration::from_secs(30), "everything is fresh again", FRESH, &[]).await;
     for at in 0..USER_COUNT {
         compile_all(&db, &data, at).await;
@@ -393,7 +393,7 @@ async fn compile_all(db: &TestDatabase, data: &SeededData, at: usize) {
     db.connect()
         .await
         .query(
-            "select * from rollcall.keep_bundles($1, $2, $3, $4, false)",
+            "select * from rollcall_internal.store_compiled_bundles($1, $2, $3, $4, false)",
             &[&data.users[at], &json!(compiled), &seeing, &read_at],
         )
         .await
@@ -404,7 +404,10 @@ async fn compile_all(db: &TestDatabase, data: &SeededData, at: usize) {
 async fn dirty_bundles(db: &TestDatabase, data: &SeededData) -> Vec<String> {
     let rows = db
         .sql
-        .query("select bundle_type::text, user_id from public.context_bundles where dirty order by 1, 2", &[])
+        .query(
+            "select bundle_type::text, user_id from rollcall.context_bundles where dirty order by 1, 2",
+            &[],
+        )
         .await;
     let name =
         |user: Uuid| data.users.iter().position(|other| *other == user).expect("belongs to the test data");
@@ -434,103 +437,106 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
     ];
     db
         .execute(
-            "insert into public.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
-             insert into public.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
-             insert into public.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
-             insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'hello')",
+            "insert into rollcall.memories (id, user_id, content, category, importance) values ($m, $u, 'likes rust', 'preference', 0.4);
+             insert into rollcall.atomic_chat_units (id, user_id, content) values ($item, $u, 'rust borrows');
+             insert into rollcall.topic_units (topic_id, unit_id, user_id) values ($rust, $item, $u);
+             insert into rollcall.messages (conversation_id, user_id, content) values ($own, $u, 'hello')",
             &ids,
         )
         .await;
     // Each change and the bundles it marks stale, of 21 bundles (7 for each of 3 users).
     let changes: &[(&str, &[&str])] = &[
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.79)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.79)",
             &[],
         ),
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.59)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.59)",
             &[],
         ),
         (
-            "insert into public.memories (user_id, content, category, importance, is_active) values ($u, 'x', 'identity', 0.9, false)",
+            "insert into rollcall.memories (user_id, content, category, importance, is_active) values ($u, 'x', 'identity', 0.9, false)",
             &[],
         ),
-        ("update public.memories set content = content where user_id = $u", &[]),
-        ("update public.memories set updated_at = now() where user_id = $u", &[]),
+        ("update rollcall.memories set content = content where user_id = $u", &[]),
+        ("update rollcall.memories set updated_at = now() where user_id = $u", &[]),
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.8)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'identity', 0.8)",
             &["identity_core 0"],
         ),
         (
-            "insert into public.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.6)",
+            "insert into rollcall.memories (user_id, content, category, importance) values ($u, 'x', 'preference', 0.6)",
             &["global_prefs 0"],
         ),
-        ("insert into public.memories (user_id, content) values ($u, 'bread needs salt')", &["topic 0"]),
-        ("update public.memories set content = 'likes go' where id = $m", &["topic 0"]),
-        ("update public.memories set content = 'likes c' where id = $m", &[]),
-        ("insert into public.atomic_chat_units (user_id, content) values ($u, 'rust and bread')", &[]),
-        ("update public.atomic_chat_units set processed_at = now() where user_id = $u", &[]),
+        ("insert into rollcall.memories (user_id, content) values ($u, 'bread needs salt')", &["topic 0"]),
+        ("update rollcall.memories set content = 'likes go' where id = $m", &["topic 0"]),
+        ("update rollcall.memories set content = 'likes c' where id = $m", &[]),
+        ("insert into rollcall.atomic_chat_units (user_id, content) values ($u, 'rust and bread')", &[]),
+        ("update rollcall.atomic_chat_units set processed_at = now() where user_id = $u", &[]),
         (
-            "update public.atomic_chat_units set content = 'about nothing' where id <> $item and user_id = $u",
+            "update rollcall.atomic_chat_units set content = 'about nothing' where id <> $item and user_id = $u",
             &[],
         ),
-        ("update public.atomic_chat_units set content = 'rust moves' where id = $item", &["topic 0"]),
+        ("update rollcall.atomic_chat_units set content = 'rust moves' where id = $item", &["topic 0"]),
         (
-            "insert into public.entity_units (entity_id, unit_id, user_id) values ($e, $item, $u)",
+            "insert into rollcall.entity_units (entity_id, unit_id, user_id) values ($e, $item, $u)",
             &["entity 0"],
         ),
-        ("update public.atomic_chat_units set quality = 0.9 where id = $item", &["entity 0", "topic 0"]),
-        ("update public.topic_profiles set version = version + 1, dirty = true where id = $rust", &[]),
-        ("update public.topic_profiles set streak_days = 3 where id = $rust", &["topic 0"]),
+        ("update rollcall.atomic_chat_units set quality = 0.9 where id = $item", &["entity 0", "topic 0"]),
+        ("update rollcall.topic_profiles set version = version + 1, dirty = true where id = $rust", &[]),
+        ("update rollcall.topic_profiles set streak_days = 3 where id = $rust", &["topic 0"]),
         (
-            "insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
+            "insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($rust, $own, $u)",
             &["conversation 0", "topic 0"],
         ),
-        ("update public.topic_profiles set label = 'Rust' where id = $rust", &["conversation 0", "topic 0"]),
-        ("update public.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
-        ("update public.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
-        ("update public.conversations set last_message_at = now() where id = $own", &[]),
         (
-            "update public.messages set metadata = '{\"seen\": true}', token_count = 2 where conversation_id = $own",
+            "update rollcall.topic_profiles set label = 'Rust' where id = $rust",
+            &["conversation 0", "topic 0"],
+        ),
+        ("update rollcall.topic_profiles set aliases = '{ferris}' where id = $rust", &["topic 0"]),
+        ("update rollcall.conversations set title = 'new' where id = $own", &["conversation 0", "topic 0"]),
+        ("update rollcall.conversations set last_message_at = now() where id = $own", &[]),
+        (
+            "update rollcall.messages set metadata = '{\"seen\": true}', token_count = 2 where conversation_id = $own",
             &[],
         ),
         (
-            "insert into public.messages (conversation_id, user_id, role, content, state) values ($own, $u, 'assistant', '', 'pending')",
+            "insert into rollcall.messages (conversation_id, user_id, role, content, state) values ($own, $u, 'assistant', '', 'pending')",
             &[],
         ),
         (
-            "insert into public.messages (conversation_id, user_id, content) values ($own, $u, 'more')",
+            "insert into rollcall.messages (conversation_id, user_id, content) values ($own, $u, 'more')",
             &["conversation 0"],
         ),
         (
-            "insert into public.messages (conversation_id, user_id, content) values ($shared, $u, 'to all')",
+            "insert into rollcall.messages (conversation_id, user_id, content) values ($shared, $u, 'to all')",
             &["conversation 0", "conversation 1", "conversation 2"],
         ),
         (
-            "insert into public.custom_instructions (user_id, content, is_active) values ($u, 'never', false)",
+            "insert into rollcall.custom_instructions (user_id, content, is_active) values ($u, 'never', false)",
             &[],
         ),
         (
-            "insert into public.custom_instructions (user_id, content) values ($u, 'always')",
+            "insert into rollcall.custom_instructions (user_id, content) values ($u, 'always')",
             &["global_prefs 0"],
         ),
         (
-            "insert into public.custom_instructions (user_id, content, scope, topic_id) values ($u, 'here', 'topic', $bread)",
+            "insert into rollcall.custom_instructions (user_id, content, scope, topic_id) values ($u, 'here', 'topic', $bread)",
             &["topic 0"],
         ),
         (
-            "update public.custom_instructions set topic_id = $rust where scope = 'topic'",
+            "update rollcall.custom_instructions set topic_id = $rust where scope = 'topic'",
             &["topic 0", "topic 0"],
         ),
         (
-            "insert into public.presence_devices (user_id, device_id, local_time) values ($u, 'web', '14:30')",
+            "insert into rollcall.presence_devices (user_id, device_id, local_time) values ($u, 'web', '14:30')",
             &[],
         ),
         (
-            "delete from public.conversation_participants where conversation_id = $shared and user_id = $u",
+            "delete from rollcall.conversation_participants where conversation_id = $shared and user_id = $u",
             &["conversation 0"],
         ),
-        ("truncate public.memories", &["everything"]),
+        ("truncate rollcall.memories", &["everything"]),
     ];
     let (mut narrow, mut checked) = (0, 0);
     for (change, expected) in changes {
@@ -547,7 +553,7 @@ async fn unrelated_changes_do_not_mark_a_bundle_stale(db: Arc<TestDatabase>) {
         } else {
             assert_eq!(dirtied, *expected, "{change}");
         }
-        let queued = db.query_row("select count(*), count(distinct bundle_id) from public.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
+        let queued = db.query_row("select count(*), count(distinct bundle_id) from rollcall.system_actions where status = 'pending' and kind = 'compile'", &[]).await;
         assert_eq!(
             (queued.get::<_, i64>(0), queued.get::<_, i64>(1)),
             (dirtied.len() as i64, dirtied.len() as i64),
@@ -563,7 +569,7 @@ async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<Tes
     // The change is made before the bundle exists and committed after it was compiled.
     let slow = db.connect().await;
     let change = format!(
-        "begin; insert into public.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
+        "begin; insert into rollcall.memories (user_id, content, category, importance) values ('{}', 'late', 'identity', 0.9)",
         data.users[0]
     );
     slow.batch_execute(&change).await.expect("a change");
@@ -579,7 +585,7 @@ async fn a_change_blocked_during_the_first_compilation_is_not_missed(db: Arc<Tes
     let (fresh, missing) = compare_bundles(&sql, &data.bundle_subjects(0)).await;
     assert_eq!((fresh, missing.len()), (6, 1));
     // The stale flag follows.
-    db.execute("select rollcall.settle_bundles()", &[]).await;
+    db.execute("select rollcall_internal.mark_stale_bundles()", &[]).await;
     assert_eq!(dirty_bundles(&db, &data).await, ["identity_core 0"]);
 }
 
@@ -588,7 +594,7 @@ async fn restored_bundles_are_recompiled(db: Arc<TestDatabase>) {
     let data = seed_data(&db).await;
     compile_all(&db, &data, 0).await;
     // As if restored from a cluster with higher transaction IDs.
-    db.execute("update public.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
+    db.execute("update rollcall.context_bundles set compiled_seeing = '900000000:900000000:'", &[]).await;
     let sql = db.connect().await;
     impersonate(&sql, data.users[0]).await;
     assert_eq!(compare_bundles(&sql, &data.bundle_subjects(0)).await.0, 0);
@@ -609,9 +615,9 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
     let ids = [("c", shared), ("one", data.users[0]), ("two", data.users[1]), ("t", data.topics[2])];
     db
         .execute(
-            "update public.conversations set title = 'the heist' where id = $c;
-             insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
-             insert into public.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
+            "update rollcall.conversations set title = 'the heist' where id = $c;
+             insert into rollcall.messages (conversation_id, user_id, content) values ($c, $one, 'meet at the heist');
+             insert into rollcall.topic_conversations (topic_id, conversation_id, user_id) values ($t, $c, $two)",
             &ids,
         )
         .await;
@@ -630,7 +636,7 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
 
     // After leaving the conversation: neither its messages, nor its title in a topic, nor a prompt in it.
     db.execute(
-        "delete from public.conversation_participants where conversation_id = $c and user_id = $two",
+        "delete from rollcall.conversation_participants where conversation_id = $c and user_id = $two",
         &ids,
     )
     .await;
@@ -644,9 +650,9 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
     let row = readers[1].query_one(prompt, &[&shared]).await.expect("answers");
     assert_eq!(row.get::<_, Option<Value>>(0), None);
     // After joining again, the missed message is included.
-    db.execute("insert into public.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
+    db.execute("insert into rollcall.messages (conversation_id, user_id, content) values ($c, $one, 'the heist is off')", &ids).await;
     db.execute(
-        "insert into public.conversation_participants (conversation_id, user_id) values ($c, $two)",
+        "insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $two)",
         &ids,
     )
     .await;
@@ -658,8 +664,8 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
     }
     db
         .execute(
-            "update public.conversations set title = 'ours' where id = $c;
-             alter policy \"participants read messages\" on public.messages using (user_id = (select auth.uid()))",
+            "update rollcall.conversations set title = 'ours' where id = $c;
+             alter policy \"participants read messages\" on rollcall.messages using (user_id = (select auth.uid()))",
             &ids,
         )
         .await;
@@ -668,13 +674,22 @@ async fn a_revoked_source_appears_in_no_bundle(db: Arc<TestDatabase>) {
         assert_eq!((reads, fresh), (expected, 0), "user {at}");
     }
     // The stale flags follow, and newly compiled bundles count as fresh.
-    db.execute("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    db.execute(
+        "select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()",
+        &[],
+    )
+    .await;
     assert_eq!(dirty_bundles(&db, &data).await.len(), 7 * USER_COUNT);
     for (at, reader) in readers.iter().enumerate() {
         compile_all(&db, &data, at).await;
         assert_eq!(reads_text(reader, &data.bundle_subjects(at), "heist").await, (at == 0, 7));
     }
-    let settled = db.query_row("select rollcall.settle_access() + rollcall.settle_bundles()", &[]).await;
+    let settled = db
+        .query_row(
+            "select rollcall_internal.mark_stale_by_access() + rollcall_internal.mark_stale_bundles()",
+            &[],
+        )
+        .await;
     assert_eq!(settled.get::<_, i64>(0), 0, "they are recorded once");
 }
 
@@ -687,7 +702,7 @@ async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     // An open transaction has flagged a bundle.
     let changing = db.connect().await;
     let insert = format!(
-        "begin; insert into public.memories (user_id, content, category, importance) values ('{user}', 'x', 'identity', 0.9)"
+        "begin; insert into rollcall.memories (user_id, content, category, importance) values ('{user}', 'x', 'identity', 0.9)"
     );
     changing.batch_execute(&insert).await.expect("changes");
     let storing = {
@@ -697,12 +712,12 @@ async fn storing_bundles_yields_to_source_changes(db: Arc<TestDatabase>) {
     db.wait_until(
         "storing waits for it",
         "select exists (select from pg_stat_activity where datname = current_database()
-               and query like '%keep_bundles%' and wait_event_type = 'Lock')",
+               and query like '%store_compiled_bundles%' and wait_event_type = 'Lock')",
         &[],
     )
     .await;
 
-    let delete = format!("delete from public.topic_profiles where id = '{}'; commit", data.topics[0]);
+    let delete = format!("delete from rollcall.topic_profiles where id = '{}'; commit", data.topics[0]);
     changing.batch_execute(&delete).await.expect("it does not lose a deadlock");
     storing.await.expect("storing does not fail");
     let dirty = dirty_bundles(&db, &data).await;

@@ -12,20 +12,20 @@ use uuid::Uuid;
 async fn server_with_llm(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.llm_base_url = Some(url);
-        settings.llm_model = Some("default-model".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.context_requests_per_minute = Some("0".into());
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "default-model");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }
 
 /// Returns the content of the conversation's bundle once it is ready.
 async fn conversation_summary(db: &TestDatabase, conversation: Uuid) -> String {
-    const READY: &str = "select count(*) = 1 from public.context_bundles b
-        where b.conversation_id = $c and rollcall.is_fresh(b)";
+    const READY: &str = "select count(*) = 1 from rollcall.context_bundles b
+        where b.conversation_id = $c and rollcall_internal.is_fresh(b)";
     db.wait_until("the bundle is ready", READY, &[("c", conversation)]).await;
-    const CONTENT: &str = "select content from public.context_bundles where conversation_id = $1";
+    const CONTENT: &str = "select content from rollcall.context_bundles where conversation_id = $1";
     db.query_row(CONTENT, &[&conversation]).await.get(0)
 }
 
@@ -35,12 +35,12 @@ async fn the_model_summarizes_long_conversations_with_a_local_fallback(db: Arc<T
     let (user, conversation) = (User::new(), Uuid::new_v4());
     db
         .execute(
-            "insert into public.conversations (id, title, created_by) values ($c, 'The table', $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
-             insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30');
-             insert into public.messages (conversation_id, user_id, content)
+            "insert into rollcall.conversations (id, title, created_by) values ($c, 'The table', $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u);
+             insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30');
+             insert into rollcall.messages (conversation_id, user_id, content)
                select $c, $u, 'We spoke of the table, part ' || n || '.' from generate_series(1, 7) n;
-             insert into public.messages (conversation_id, user_id, content) values
+             insert into rollcall.messages (conversation_id, user_id, content) values
                ($c, $u, 'We decided to build the table from oak.'), ($c, $u, 'Which varnish should we take?')",
             &[("u", user.id), ("c", conversation)],
         )
@@ -71,7 +71,7 @@ async fn the_model_summarizes_long_conversations_with_a_local_fallback(db: Arc<T
         model.enqueue([behavior; 12]);
         db
             .execute(
-                "insert into public.messages (conversation_id, user_id, content) values ($c, $u, 'One more thing.')",
+                "insert into rollcall.messages (conversation_id, user_id, content) values ($c, $u, 'One more thing.')",
                 &[("u", user.id), ("c", conversation)],
             )
             .await;
@@ -92,7 +92,7 @@ async fn seed_user(db: &TestDatabase) -> User {
     let user = User::new();
     db
         .execute(
-            "insert into public.atomic_chat_units (user_id, content, created_at)
+            "insert into rollcall.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again at Verdant, said Mara Lind.'
                else 'I asked Mara Lind about the greenhouse heating at Verdant.' end, now() - n * interval '1 hour'
              from generate_series(1, 10) n",
@@ -111,7 +111,7 @@ async fn roll_up_uses_model_hints_only_if_the_text_supports_them(db: Arc<TestDat
         node.post(user, &path, json!({})).await.expect_status(200)["data"].clone()
     };
     const ENTITIES: &str = "select coalesce(array_agg(name || ' ' || entity_type order by name), '{}')
-        from public.entity_profiles where user_id = $1";
+        from rollcall.entity_profiles where user_id = $1";
     let hinted = seed_user(&db).await;
     model.enqueue([LlmBehavior::AnswersWith(
         "Here: {\"topics\": [\"greenhouse heating\", \"quantum gravity\"], \"entities\": [
@@ -127,7 +127,7 @@ async fn roll_up_uses_model_hints_only_if_the_text_supports_them(db: Arc<TestDat
     );
     let made_up =
         "select count(*) filter (where label ~* 'gravity'), count(*) filter (where label ~* 'greenhouse')
-        from public.topic_profiles where user_id = $1";
+        from rollcall.topic_profiles where user_id = $1";
     let topics = db.query_row(made_up, &[&hinted.id]).await;
     assert_eq!((topics.get::<_, i64>(0), topics.get::<_, i64>(1) > 0), (0, true));
 

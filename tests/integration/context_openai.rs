@@ -14,10 +14,10 @@ const PATH: &str = "/v1/chat/completions";
 async fn start(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.llm_base_url = Some(url);
-        settings.llm_model = Some("default-model".into());
-        settings.llm_timeout = Some("2s".into());
-        settings.chat_requests_per_minute = Some("0".into());
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "default-model");
+        settings.set("LLM_TIMEOUT", "2s");
+        settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
     })
     .await
 }
@@ -52,7 +52,7 @@ async fn the_official_sdk_runs_unmodified(db: Arc<TestDatabase>) {
         .expect("node runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}{errors}", String::from_utf8_lossy(&output.stdout));
-    let saved = "select count(*) from public.messages where conversation_id = $1 and state = 'complete'
+    let saved = "select count(*) from rollcall.messages where conversation_id = $1 and state = 'complete'
         and role = 'assistant'";
     let count: i64 = db.query_row(saved, &[&conversation]).await.get(0);
     assert_eq!(count, 6);
@@ -67,7 +67,7 @@ async fn without_a_conversation_the_user_is_known_and_nothing_is_saved(db: Arc<T
     let node = start(&db, &model).await;
     let user = User::new();
     db.execute(
-        "insert into public.memories (user_id, content, category, importance)
+        "insert into rollcall.memories (user_id, content, category, importance)
            values ($u, 'Is a glazier.', 'identity', 0.9)",
         &[("u", user.id)],
     )
@@ -77,7 +77,7 @@ async fn without_a_conversation_the_user_is_known_and_nothing_is_saved(db: Arc<T
     assert_eq!(response["object"], "chat.completion");
     let system = model.requests()[0]["messages"][0]["content"].as_str().expect("text").to_owned();
     assert!(system.contains("Is a glazier."), "{system}");
-    let count: i64 = db.query_row("select count(*) from public.messages", &[]).await.get(0);
+    let count: i64 = db.query_row("select count(*) from rollcall.messages", &[]).await.get(0);
     assert_eq!(count, 0);
 }
 

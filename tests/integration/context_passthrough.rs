@@ -19,11 +19,11 @@ async fn server_with(
 ) -> Arc<TestServer> {
     let url = model.url();
     db.start_server_with(|settings| {
-        settings.llm_base_url = Some(url);
-        settings.llm_model = Some("default-model".into());
-        settings.llm_timeout = Some("1s".into());
-        settings.chat_requests_per_minute = Some("0".into());
-        settings.context_requests_per_minute = Some("0".into());
+        settings.set("LLM_BASE_URL", url);
+        settings.set("LLM_MODEL", "default-model");
+        settings.set("LLM_TIMEOUT", "1s");
+        settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
+        settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0");
         change(settings);
     })
     .await
@@ -158,7 +158,7 @@ async fn tool_calls_and_finish_reasons_are_returned_and_saved(db: Arc<TestDataba
 
 async fn remember(db: &TestDatabase, user: &User) {
     db.execute(
-        "insert into public.memories (user_id, content, category, importance)
+        "insert into rollcall.memories (user_id, content, category, importance)
            values ($u, 'Is a glazier.', 'identity', 0.9), ($u, 'Likes brevity.', 'preference', 0.9)",
         &[("u", user.id)],
     )
@@ -222,9 +222,9 @@ async fn a_retried_question_is_in_the_prompt_once(db: Arc<TestDatabase>) {
 async fn roles_are_limited_to_their_models_and_tokens(db: Arc<TestDatabase>) {
     let model = FakeLlm::start().await;
     let node = server_with(&db, &model, |settings| {
-        settings.chat_models = Some("small,service_role=large".into());
-        settings.chat_max_tokens = Some("100".into());
-        settings.chat_max_context_tokens = Some("4000".into());
+        settings.set("CHAT_MODELS", "small,service_role=large");
+        settings.set("CHAT_MAX_TOKENS", "100");
+        settings.set("CHAT_MAX_CONTEXT_TOKENS", "4000");
     })
     .await;
     let user = User::new();
@@ -258,8 +258,8 @@ async fn a_failing_provider_is_replaced_by_its_fallback(db: Arc<TestDatabase>) {
     let (first, second) = (FakeLlm::start().await, FakeLlm::start().await);
     let further = json!([{"name": "second", "baseUrl": second.url(), "model": "other-model", "apiKey": "k"}]);
     let node = server_with(&db, &first, |settings| {
-        settings.llm_providers = Some(further.to_string());
-        settings.llm_fallbacks = Some("second".into());
+        settings.set("LLM_PROVIDERS", further.to_string());
+        settings.set("LLM_FALLBACKS", "second");
     })
     .await;
     let user = User::new();
@@ -306,24 +306,24 @@ async fn background_calls_can_be_disabled(db: Arc<TestDatabase>) {
     let further = json!([{"name": "cheap", "baseUrl": background.url(), "model": "cheap-model"}]);
     let user = User::new();
     db.execute(
-        "insert into public.atomic_chat_units (user_id, content)
+        "insert into rollcall.atomic_chat_units (user_id, content)
            select $u, 'The greenhouse heating failed again, part ' || n from generate_series(1, 3) n",
         &[("u", user.id)],
     )
     .await;
     let path = format!("/api/v1/context/rollup/{}", user.id);
-    let node = server_with(&db, &model, |settings| settings.context_llm_provider = Some("none".into())).await;
+    let node = server_with(&db, &model, |settings| settings.set("CONTEXT_LLM_PROVIDER", "none")).await;
     node.post(&user, &path, json!({"force": true})).await.expect_status(200);
     assert!(model.requests().is_empty());
     db.execute(
-        "insert into public.atomic_chat_units (user_id, content) values ($u, 'The heating works again.')",
+        "insert into rollcall.atomic_chat_units (user_id, content) values ($u, 'The heating works again.')",
         &[("u", user.id)],
     )
     .await;
     let node = server_with(&db, &model, |settings| {
-        settings.llm_providers = Some(further.to_string());
-        settings.context_llm_provider = Some("cheap".into());
-        settings.context_llm_model = Some("cheapest".into());
+        settings.set("LLM_PROVIDERS", further.to_string());
+        settings.set("CONTEXT_LLM_PROVIDER", "cheap");
+        settings.set("CONTEXT_LLM_MODEL", "cheapest");
     })
     .await;
     node.post(&user, &path, json!({"force": true})).await.expect_status(200);

@@ -112,7 +112,7 @@ fn reference_topic(text: &str) -> Option<&'static str> {
 
 #[testkit::test]
 async fn extraction_quality_on_labelled_units(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "0")).await;
     let mut random = StdRng::seed_from_u64(1);
     let [mut topics, mut topics_original, mut entities, mut entities_original] = [Score::default(); 4];
     let [mut retrieval, mut retrieval_original, mut recall_at_ten] = [Score::default(); 3];
@@ -185,9 +185,9 @@ async fn save_units(db: &TestDatabase, user: &User, units: &[Unit]) {
     let mut conversations: BTreeMap<&str, Uuid> = BTreeMap::new();
     for (at, unit) in units.iter().enumerate() {
         let conversation = *conversations.entry(&unit.conversation).or_insert_with(Uuid::new_v4);
-        let statement = "with c as (insert into public.conversations (id, created_by) values ($3, $2) on conflict do nothing),
-              p as (insert into public.conversation_participants (conversation_id, user_id) values ($3, $2) on conflict do nothing)
-            insert into public.atomic_chat_units (id, user_id, conversation_id, content, created_at)
+        let statement = "with c as (insert into rollcall.conversations (id, created_by) values ($3, $2) on conflict do nothing),
+              p as (insert into rollcall.conversation_participants (conversation_id, user_id) values ($3, $2) on conflict do nothing)
+            insert into rollcall.atomic_chat_units (id, user_id, conversation_id, content, created_at)
             values ($1, $2, $3, $4, now() - interval '20 days' + $5 * interval '1 hour')";
         db.sql
             .execute(statement, &[&unit.id, &user.id, &conversation, &unit.text, &(at as f64)])
@@ -230,8 +230,8 @@ async fn score_topics(db: &TestDatabase, user: &User, units: &[Unit], score: &mu
     let rows = db
         .sql
         .query(
-            "select t.label || ' ' || t.aliases::text, array_agg(l.unit_id) from public.topic_profiles t
-         join public.topic_units l on l.topic_id = t.id where t.user_id = $1 group by t.id",
+            "select t.label || ' ' || t.aliases::text, array_agg(l.unit_id) from rollcall.topic_profiles t
+         join rollcall.topic_units l on l.topic_id = t.id where t.user_id = $1 group by t.id",
             &[&user.id],
         )
         .await
@@ -247,7 +247,7 @@ async fn score_topics(db: &TestDatabase, user: &User, units: &[Unit], score: &mu
 async fn score_entities(db: &TestDatabase, user: &User, units: &[Unit], score: &mut Score) {
     let rows = db.sql.query(
         "select e.name || ' ' || e.entity_type || ' ' || coalesce(e.relationship, '-') || ' ' || e.aliases::text, array_agg(l.unit_id)
-         from public.entity_profiles e join public.entity_units l on l.entity_id = e.id where e.user_id = $1 group by e.id",
+         from rollcall.entity_profiles e join rollcall.entity_units l on l.entity_id = e.id where e.user_id = $1 group by e.id",
         &[&user.id],
     ).await.expect("entities");
     let found: Vec<(String, HashSet<Uuid>)> =

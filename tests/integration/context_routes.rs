@@ -18,16 +18,16 @@ async fn seed_user(db: &TestDatabase) -> (User, Uuid, Uuid) {
     let (user, conversation, topic) = (User::new(), Uuid::new_v4(), Uuid::new_v4());
     db
         .execute(
-            "insert into public.conversations (id, title, created_by) values ($c, 'Bread', $u);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $u);
-             insert into public.messages (conversation_id, user_id, content) values ($c, $u, 'How long does sourdough rise?');
-             insert into public.memories (user_id, content, category, importance) values ($u, 'Is a baker.', 'identity', 0.9);
-             insert into public.custom_instructions (user_id, content) values ($u, 'Answer briefly.');
-             insert into public.topic_profiles (id, user_id, slug, label, importance, last_engaged_at)
+            "insert into rollcall.conversations (id, title, created_by) values ($c, 'Bread', $u);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $u);
+             insert into rollcall.messages (conversation_id, user_id, content) values ($c, $u, 'How long does sourdough rise?');
+             insert into rollcall.memories (user_id, content, category, importance) values ($u, 'Is a baker.', 'identity', 0.9);
+             insert into rollcall.custom_instructions (user_id, content) values ($u, 'Answer briefly.');
+             insert into rollcall.topic_profiles (id, user_id, slug, label, importance, last_engaged_at)
                values ($t, $u, 'sourdough', 'sourdough', 0.9, now());
-             insert into public.topic_conversations (topic_id, conversation_id, user_id, relevance) values ($t, $c, $u, 0.8);
-             insert into public.atomic_chat_units (id, user_id, conversation_id, content) values ($t, $u, $c, 'Sourdough rises overnight at ten degrees.');
-             insert into public.topic_units (topic_id, unit_id, user_id, relevance) values ($t, $t, $u, 0.9)",
+             insert into rollcall.topic_conversations (topic_id, conversation_id, user_id, relevance) values ($t, $c, $u, 0.8);
+             insert into rollcall.atomic_chat_units (id, user_id, conversation_id, content) values ($t, $u, $c, 'Sourdough rises overnight at ten degrees.');
+             insert into rollcall.topic_units (topic_id, unit_id, user_id, relevance) values ($t, $t, $u, 0.9)",
             &[("u", user.id), ("c", conversation), ("t", topic)],
         )
         .await;
@@ -60,11 +60,11 @@ async fn presence_signals_warm_up_and_notify_the_user_sockets(db: Arc<TestDataba
     assert_eq!(ready, ["conversation", "global_prefs", "identity_core", "topic"]);
     let predicted =
         "select cardinality(predicted_topic_ids) = 1 and navigation_history -> 0 ->> 'path' = '/chat/1'
-        from public.presence_devices where user_id = $u and device_id = 'phone'";
+        from rollcall.presence_devices where user_id = $u and device_id = 'phone'";
     db.wait_until("the prediction is stored", predicted, &[("u", user.id)]).await;
 
     // A changed source makes its bundle ready again.
-    db.execute("insert into public.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
+    db.execute("insert into rollcall.memories (user_id, content, category, importance) values ($u, 'Has an oven.', 'identity', 0.9)", &[("u", user.id)]).await;
     socket
         .find_message("identity again", |frame| {
             frame["type"] == "bundle_ready" && frame["data"]["bundleType"] == "identity_core"
@@ -72,7 +72,7 @@ async fn presence_signals_warm_up_and_notify_the_user_sockets(db: Arc<TestDataba
         .await;
     let content = db
         .query_row(
-            "select content from public.context_bundles where user_id = $1 and bundle_type = 'identity_core'",
+            "select content from rollcall.context_bundles where user_id = $1 and bundle_type = 'identity_core'",
             &[&user.id],
         )
         .await;
@@ -103,7 +103,7 @@ async fn a_warm_up_responds_when_finished(db: Arc<TestDatabase>) {
     node.post(&user, &route("warmup", &user), json!({})).await.expect_error(404, "NOT_FOUND");
     db
         .execute(
-            "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
+            "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
@@ -112,7 +112,7 @@ async fn a_warm_up_responds_when_finished(db: Arc<TestDatabase>) {
     let expected = json!({"freshTopicBundles": 1, "freshEntityBundles": 0, "freshConversationBundles": 1, "dirtyBundles": 0,
         "totalFreshBundles": 4});
     assert_eq!(warmed["data"], expected);
-    let version = || db.query_row("select max(version) from public.context_bundles", &[]);
+    let version = || db.query_row("select max(version) from rollcall.context_bundles", &[]);
     let before: i64 = version().await.get(0);
     node.post(&user, &route("warmup", &user), json!({"force": true})).await.expect_status(200);
     assert!(version().await.get::<_, i64>(0) > before, "forced, all are compiled again");
@@ -130,14 +130,14 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
     let user = User::new();
     db
         .execute(
-            "insert into public.atomic_chat_units (user_id, content, created_at)
+            "insert into rollcall.atomic_chat_units (user_id, content, created_at)
              select $u, case when n % 2 = 0 then 'The greenhouse heating failed again, Mara Lind said.' else 'I asked Mara Lind about the greenhouse heating.' end,
                now() - n * interval '1 hour'
              from generate_series(1, 12) n",
             &[("u", user.id)],
         )
         .await;
-    db.execute("insert into rollcall.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
+    db.execute("insert into rollcall_internal.roll_ups (user_id, lease, lease_expires_at) values ($u, $u, now() + interval '1 minute')", &[("u", user.id)]).await;
     node.post(&user, &route("rollup", &user), json!({})).await.expect_error(409, "CONFLICT");
     let done = node
         .post(&user, &route("rollup", &user), json!({"force": true, "limit": 10}))
@@ -150,7 +150,7 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
             && data["entitiesCreated"].as_i64().expect("a count") >= 1,
         "{data:#}"
     );
-    let topic = db.query_row("select unit_count, label, streak_days from public.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
+    let topic = db.query_row("select unit_count, label, streak_days from rollcall.topic_profiles where user_id = $1 order by unit_count desc limit 1", &[&user.id]).await;
     assert_eq!(
         topic.get::<_, i32>(0),
         12,
@@ -159,7 +159,7 @@ async fn a_roll_up_creates_profiles_and_runs_one_at_a_time(db: Arc<TestDatabase>
     );
     let entity = db
         .query_row(
-            "select name, entity_type::text, mention_count from public.entity_profiles where user_id = $1",
+            "select name, entity_type::text, mention_count from rollcall.entity_profiles where user_id = $1",
             &[&user.id],
         )
         .await;
@@ -182,13 +182,13 @@ async fn invalidation_lists_valid_event_types(db: Arc<TestDatabase>) {
     let (user, conversation, topic) = seed_user(&db).await;
     db
         .execute(
-            "insert into public.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
+            "insert into rollcall.presence_devices (user_id, device_id, active_conversation_id, local_time) values ($u, 'web', $c, '14:30')",
             &[("u", user.id), ("c", conversation)],
         )
         .await;
     node.post(&user, &route("warmup", &user), json!({})).await.expect_status(200);
     let misses = || {
-        db.query_row("select coalesce(sum(miss_count), 0)::bigint from public.context_bundles where bundle_type = 'topic'", &[])
+        db.query_row("select coalesce(sum(miss_count), 0)::bigint from rollcall.context_bundles where bundle_type = 'topic'", &[])
     };
     let before: i64 = misses().await.get(0);
     let body = json!({"eventType": "topic_updated", "relatedIds": {"topicId": topic}});
@@ -227,7 +227,7 @@ async fn health_reports_which_engine_is_available(db: Arc<TestDatabase>) {
         (&ill["status"], &ill["newEngineAvailable"], &ill["oldEngineAvailable"]),
         (&json!("degraded"), &json!(false), &json!(true))
     );
-    db.execute("alter table public.memories rename to no_memories", &[]).await;
+    db.execute("alter table rollcall.memories rename to no_memories", &[]).await;
     assert_eq!(health(&user).await.expect_status(503)["status"], "down");
 }
 
@@ -260,13 +260,14 @@ async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
     assert_eq!(shown["data"]["messages"][0]["content"], "How long does sourdough rise?");
 
     // The compiled bundle is stored, and its uses are counted.
-    let kept = "select count(*) = 1 from public.context_bundles where user_id = $u and bundle_type = 'topic'";
+    let kept =
+        "select count(*) = 1 from rollcall.context_bundles where user_id = $u and bundle_type = 'topic'";
     db.wait_until("the bundle is stored", kept, &[("u", user.id)]).await;
     for _ in 0..2 {
         node.get(&user, &path).await.expect_status(200);
     }
     let counted =
-        "select hit_count = 2 and use_count = 2 and last_used_at is not null from public.context_bundles
+        "select hit_count = 2 and use_count = 2 and last_used_at is not null from rollcall.context_bundles
         where user_id = $u and bundle_type = 'topic'";
     db.wait_until("uses are counted", counted, &[("u", user.id)]).await;
 
@@ -281,7 +282,7 @@ async fn prompt_preview_returns_every_layer(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn context_routes_check_the_owner_and_rate_limit(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("3".into())).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "3")).await;
     let [user, other] = [User::new(), User::new()];
     let body = json!({"deviceId": "web", "localTime": "14:30"});
     for name in ["presence", "warmup", "rollup", "invalidate"] {
@@ -308,8 +309,8 @@ async fn repeated_failures_become_dead_letters(db: Arc<TestDatabase>) {
         .await
         .expect_status(200);
     // Shortens each wait for the next attempt.
-    let hurry = "with due as (update public.system_actions set run_after = now() where status = 'pending' returning 1)
-        select exists (select from public.system_actions where status = 'failed' and attempts = 5 and error is not null)
+    let hurry = "with due as (update rollcall.system_actions set run_after = now() where status = 'pending' returning 1)
+        select exists (select from rollcall.system_actions where status = 'failed' and attempts = 5 and error is not null)
           from (select count(*) from due) d";
     db.wait_until_within(std::time::Duration::from_secs(40), "given up", hurry, &[]).await;
     let health: Value = node.get(&user, "/api/v1/context/health").await.expect_status(200);

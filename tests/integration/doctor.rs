@@ -110,38 +110,40 @@ const FAULTS: [Fault; 35] = [
     fault("browsers_do_not_bypass", "alter role authenticated bypassrls"),
     fault("schema_usage", "revoke usage on schema rollcall from authenticated"),
     fault("schema_usage", "revoke usage on schema auth from service_role"),
-    fault("own_row_level_security", "alter table rollcall.outbox disable row level security"),
+    fault("own_row_level_security", "alter table rollcall_internal.outbox disable row level security"),
     fault(
         "server_rights",
-        "alter table rollcall.outbox owner to supabase_admin; revoke all on rollcall.outbox from postgres",
+        "alter table rollcall_internal.outbox owner to supabase_admin; revoke all on rollcall_internal.outbox from postgres",
     ),
-    fault("api_grants", "revoke select on public.user_presence from authenticated"),
-    fault("api_grants", "revoke delete on public.contacts from service_role"),
-    fault("browsers_write_no_faces", "grant update (status) on public.user_presence to authenticated"),
+    fault("api_grants", "revoke select on rollcall.user_presence from authenticated"),
+    fault("api_grants", "revoke delete on rollcall.contacts from service_role"),
+    fault("browsers_write_no_faces", "grant update (status) on rollcall.user_presence to authenticated"),
     fault(
         "functions_closed",
         "grant execute on function rollcall.sweep(interval, interval, boolean, integer) to public",
     ),
-    fault("functions_granted", "revoke execute on function rollcall.my_sight() from authenticated"),
-    fault("search_path_pinned", "alter function rollcall.sign_off(uuid, text) reset search_path"),
-    fault("triggers", "drop trigger refresh_after_update on public.presence_devices"),
-    fault("triggers", "drop trigger void_after_delete on public.blocks"),
-    fault("triggers", "drop trigger notify_after_insert on public.user_presence"),
-    fault("triggers", "drop trigger context_after_update on public.memories"),
-    fault("triggers", "drop trigger queue_warm_up on public.presence_devices"),
-    fault("triggers", "alter table public.presence_settings disable trigger void_after_update"),
+    fault("functions_granted", "revoke execute on function rollcall.my_visible_users() from authenticated"),
+    fault("search_path_pinned", "alter function rollcall.my_visible_users() reset search_path"),
+    fault("triggers", "drop trigger refresh_after_update on rollcall.presence_devices"),
+    fault("triggers", "drop trigger invalidate_after_delete on rollcall.blocks"),
+    fault("triggers", "drop trigger notify_after_insert on rollcall.user_presence"),
+    fault("triggers", "drop trigger context_after_update on rollcall.memories"),
+    fault("triggers", "drop trigger enqueue_warm_up on rollcall.presence_devices"),
+    fault("triggers", "alter table rollcall.presence_settings disable trigger invalidate_after_update"),
     fault("policy_watch", "alter event trigger rollcall_policy_watch disable"),
-    fault("policy_watch", "alter event trigger rollcall_rights_watch disable"),
+    fault("policy_watch", "alter event trigger rollcall_authorization_watch disable"),
     // A policy created while no server was connected.
     fault(
         "sources_watched",
         "create table public.theirs (a uuid, b uuid); alter table public.theirs enable row level security;
          alter event trigger rollcall_policy_watch disable;
-         create policy theirs on public.user_presence for select to authenticated using (exists (select from public.theirs));
+         create policy theirs on rollcall.user_presence for select to authenticated using (exists (select from public.theirs));
          alter event trigger rollcall_policy_watch enable",
     ),
-    fault("presence_published", "alter publication supabase_realtime drop table public.user_presence"),
-    fault("presence_published", "truncate public.user_presence; drop publication supabase_realtime; create publication supabase_realtime for table public.contacts"),
+    fault("presence_published", "alter publication supabase_realtime drop table rollcall.user_presence"),
+    fault("presence_published", "alter event trigger rollcall_policy_watch disable;
+         drop publication supabase_realtime; create publication supabase_realtime for table rollcall.contacts;
+         alter event trigger rollcall_policy_watch enable"),
 ];
 
 /// In a separate cluster, because roles belong to the cluster.
@@ -257,7 +259,7 @@ impl Drop for ReplicationProcess {
 const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
     (
         "migrations",
-        "delete from supabase_migrations.schema_migrations where version > '20261121000800'",
+        "delete from rollcall.schema_migrations",
         "",
         "`rollcall migrate` applies them",
     ),
@@ -288,9 +290,9 @@ const FAULTS_WITHOUT_SQL_REMEDY: [(&str, &str, &str, &str); 5] = [
     ),
     (
         "schema",
-        "alter table rollcall.personal_data rename to elsewhere",
-        "alter table rollcall.elsewhere rename to personal_data",
-        "rollcall.personal_data",
+        "alter table rollcall_internal.triggers rename to elsewhere",
+        "alter table rollcall_internal.elsewhere rename to triggers",
+        "rollcall_internal.triggers",
     ),
 ];
 
@@ -366,7 +368,7 @@ async fn text_output_lists_the_same_checks(db: Arc<TestDatabase>) {
         well && output.lines().count() > 20 && output.lines().all(|line| line.starts_with("ok")),
         "{output}"
     );
-    db.execute("alter table public.blocks disable trigger void_after_insert", &[]).await;
+    db.execute("alter table rollcall.blocks disable trigger invalidate_after_insert", &[]).await;
     let (well, output) = run_doctor(&db.url, &[]).await;
     assert!(!well);
     assert!(output.contains("FAIL triggers") && output.contains("fix: alter table"), "{output}");

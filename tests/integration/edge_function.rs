@@ -152,7 +152,7 @@ async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
         .expect_status(200);
     db.wait_until(
         "signed off",
-        "select signed_off_at is not null from public.presence_devices where user_id = $u",
+        "select signed_off_at is not null from rollcall.presence_devices where user_id = $u",
         &[("u", user.id)],
     )
     .await;
@@ -163,7 +163,7 @@ async fn writes_reach_open_sockets(db: Arc<TestDatabase>) {
         .expect_status(200);
     db.wait_until(
         "still off",
-        "select not live from public.presence_devices where user_id = $u",
+        "select not live from rollcall.presence_devices where user_id = $u",
         &[("u", user.id)],
     )
     .await;
@@ -226,7 +226,7 @@ async fn settings_are_subject_to_row_level_security(db: Arc<TestDatabase>) {
     put(Method::PATCH, json!({"show_typing": "yes"})).await.expect_error(400, "INVALID_REQUEST");
 
     // A custom policy applies here too.
-    db.execute("create policy frozen on public.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
+    db.execute("create policy frozen on rollcall.presence_settings as restrictive for insert to authenticated with check (false)", &[]).await;
     put(Method::PUT, json!({})).await.expect_error(403, "FORBIDDEN");
 }
 
@@ -311,7 +311,7 @@ async fn only_the_schedule_may_sweep(db: Arc<TestDatabase>) {
     db.set_status(&user, "online").await;
     db
         .execute(
-            "update public.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
+            "update rollcall.presence_devices set last_heartbeat_at = now() - interval '1 hour', last_active_at = now() - interval '1 hour'",
             &[],
         )
         .await;

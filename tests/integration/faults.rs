@@ -70,7 +70,7 @@ async fn changes_without_a_listener_are_sent_later_and_once(db: Arc<TestDatabase
              select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
              select rollcall.set_status($s, 'busy'), rollcall.set_status($n, 'online');
-             insert into public.contacts values ($v, $n, now());
+             insert into rollcall.contacts values ($v, $n, now());
              commit",
         &[("s", subject.id), ("n", newcomer.id), ("v", viewer.id)],
     )
@@ -93,7 +93,7 @@ async fn a_revocation_without_a_listener_takes_effect_later(db: Arc<TestDatabase
     db.execute(
         "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
-             insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd')",
+             insert into rollcall.blocks values ($s, $v); select rollcall.set_status($s, 'dnd')",
         &[("s", subject.id), ("v", viewer.id)],
     )
     .await;
@@ -179,7 +179,7 @@ async fn repeated_connection_kills_lose_no_acknowledged_write(db: Arc<TestDataba
         // A later write whose response was lost may be stored instead.
         let kept = db
             .query_row(
-                "select custom_status::int from public.presence_choices where user_id = $1",
+                "select custom_status::int from rollcall.presence_choices where user_id = $1",
                 &[&user.id],
             )
             .await;
@@ -228,12 +228,15 @@ async fn an_immediate_postgres_restart_keeps_acknowledged_writes(_: Arc<TestData
             }
         };
         let kept = hand
-            .query_one("select custom_status from public.presence_choices where user_id = $1", &[&subject.id])
+            .query_one(
+                "select custom_status from rollcall.presence_choices where user_id = $1",
+                &[&subject.id],
+            )
             .await;
         assert_eq!(kept.expect("the row").get::<_, &str>(0), mark);
         // The socket stayed open and receives changes again.
         hand.execute(
-            "update public.presence_choices set custom_status = $2 where user_id = $1",
+            "update rollcall.presence_choices set custom_status = $2 where user_id = $1",
             &[&subject.id, &format!("after {round}")],
         )
         .await
@@ -270,7 +273,7 @@ async fn two_nodes_deliver_each_others_users(db: Arc<TestDatabase>) {
 
 /// Returns when the device was last live according to the database.
 async fn last_seen(db: &TestDatabase, user: Uuid) -> jiff::Timestamp {
-    db.query_row("select last_seen from public.user_last_seen where user_id = $1", &[&user]).await.get(0)
+    db.query_row("select last_seen from rollcall.user_last_seen where user_id = $1", &[&user]).await.get(0)
 }
 
 #[testkit::test]
@@ -316,12 +319,12 @@ async fn devices_of_a_dead_node_go_offline_and_keep_their_last_seen(db: Arc<Test
     }
     let kept = db
         .query_row(
-            "select custom_status, chosen::text from public.presence_choices where user_id = $1",
+            "select custom_status, chosen::text from rollcall.presence_choices where user_id = $1",
             &[&users[0].id],
         )
         .await;
     assert_eq!((kept.get::<_, &str>(0), kept.get::<_, &str>(1)), ("acknowledged", "busy"));
-    assert_eq!(db.query_row("select count(*) from public.presence_nodes", &[]).await.get::<_, i64>(0), 1);
+    assert_eq!(db.query_row("select count(*) from rollcall.presence_nodes", &[]).await.get::<_, i64>(0), 1);
 
     // The users reconnect to the remaining node.
     let mut again = watcher.socket(&users[0]).await;
@@ -343,7 +346,7 @@ async fn a_device_on_two_nodes_survives_the_loss_of_one(db: Arc<TestDatabase>) {
     watcher.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     db.wait_until(
         "on both",
-        "select cardinality(nodes) = 2 from public.presence_devices where user_id = $s",
+        "select cardinality(nodes) = 2 from rollcall.presence_devices where user_id = $s",
         &[("s", subject.id)],
     )
     .await;
@@ -351,7 +354,7 @@ async fn a_device_on_two_nodes_survives_the_loss_of_one(db: Arc<TestDatabase>) {
     db.wait_until_within(
         Duration::from_secs(30),
         "swept",
-        "select cardinality(nodes) = 1 from public.presence_devices where user_id = $s",
+        "select cardinality(nodes) = 1 from rollcall.presence_devices where user_id = $s",
         &[("s", subject.id)],
     )
     .await;
@@ -371,7 +374,7 @@ async fn a_wrongly_swept_node_restores_its_devices(db: Arc<TestDatabase>) {
     watcher.wait_until("online", |socket| socket.shows_online(subject.id)).await;
     // As after a minute in which the node could not reach the database.
     db.execute(
-        "delete from public.presence_nodes where id = $node; select rollcall.sweep()",
+        "delete from rollcall.presence_nodes where id = $node; select rollcall.sweep()",
         &[("node", two.id)],
     )
     .await;
@@ -397,7 +400,7 @@ async fn a_stopped_node_leaves_no_user_online(db: Arc<TestDatabase>) {
     assert_eq!(
         connect(&db.url)
             .await
-            .query_one("select count(*) from public.presence_nodes", &[])
+            .query_one("select count(*) from rollcall.presence_nodes", &[])
             .await
             .expect("a count")
             .get::<_, i64>(0),
@@ -423,8 +426,7 @@ async fn a_killed_process_leaves_no_user_online_and_loses_no_acknowledged_write(
     let limit = Duration::from_secs(30);
     socket.wait_until_within(limit, "offline", |socket| socket.shows_offline(subject.id)).await;
     // The offline presence does not show it, but the acknowledged choice is stored.
-    let kept =
-        "select chosen = 'dnd' and custom_status = 'written' from public.presence_choices where user_id = $1";
+    let kept = "select chosen = 'dnd' and custom_status = 'written' from rollcall.presence_choices where user_id = $1";
     assert!(db.query_row(kept, &[&subject.id]).await.get::<_, bool>(0));
     watcher.stop().await.expect("a graceful stop on SIGTERM");
     socket.expect_close(1001).await;

@@ -65,9 +65,9 @@ async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
     let ids = [("c", conversation), ("v", viewer.id), ("g", gone.id), ("h", hidden.id)];
     db
         .execute(
-            "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
-             insert into public.conversations (id, created_by) values ($c, $v);
-             insert into public.conversation_participants (conversation_id, user_id) values ($c, $v), ($c, $g), ($c, $h);",
+            "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ($v, $g, now()), ($v, $h, now());
+             insert into rollcall.conversations (id, created_by) values ($c, $v);
+             insert into rollcall.conversation_participants (conversation_id, user_id) values ($c, $v), ($c, $g), ($c, $h);",
             &ids,
         )
         .await;
@@ -105,7 +105,7 @@ async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
     assert_eq!(before, rest_responses(&node, &viewer, gone.id).await);
     let moment = db
         .query_row(
-            "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
+            "select last_seen from rollcall.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
         )
         .await;
@@ -130,14 +130,15 @@ async fn an_invisible_user_looks_offline_to_others(db: Arc<TestDatabase>) {
         )
         .await;
     phone.close().await;
-    db.execute("delete from public.presence_devices where user_id = $h and device_id = 'phone'", &ids).await;
+    db.execute("delete from rollcall.presence_devices where user_id = $h and device_id = 'phone'", &ids)
+        .await;
 
     let [of_gone, of_hidden] = received_frames(&mut socket, [gone.id, hidden.id]).await;
     assert_eq!((of_gone.len(), of_hidden.len()), (0, 0), "{of_hidden:?}");
     assert_eq!(rest_responses(&node, &viewer, hidden.id).await, before);
     let still = db
         .query_row(
-            "select last_seen from public.user_presence where user_id = $1 and face = 'public'",
+            "select last_seen from rollcall.user_presence where user_id = $1 and face = 'public'",
             &[&hidden.id],
         )
         .await;
@@ -161,7 +162,7 @@ async fn users_on_the_visibility_list_see_an_invisible_user(db: Arc<TestDatabase
     db.add_contact(&friend, &hidden).await;
     db.add_contact(&outsider, &hidden).await;
     db.execute(
-        "insert into public.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
+        "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($h, $f)",
         &[("h", hidden.id), ("f", friend.id)],
     )
     .await;

@@ -21,7 +21,7 @@ async fn add_policy_trap(db: &TestDatabase, victim: &User, does: &str) {
         &format!(
             "create function public.trap() returns boolean language plpgsql stable as
                    $$begin if auth.uid() = $victim then {does} end if; return true; end$$;
-                 create policy trap on public.user_presence as restrictive for select to authenticated
+                 create policy trap on rollcall.user_presence as restrictive for select to authenticated
                    using ((select public.trap()))"
         ),
         &[("victim", victim.id)],
@@ -70,7 +70,7 @@ async fn a_policy_error_affects_only_its_viewer(db: Arc<TestDatabase>) {
     }
     assert!(broken.hides(subject.id));
 
-    db.execute("drop policy trap on public.user_presence", &[]).await;
+    db.execute("drop policy trap on rollcall.user_presence", &[]).await;
     for socket in [&mut broken, &mut fresh] {
         socket.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
     }
@@ -106,7 +106,7 @@ async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
     let response = node.get(&victim, &format!("/api/presence/users/{}", subject.id)).await;
     response.expect_error(503, "SERVICE_UNAVAILABLE");
     assert!(query.elapsed() < Duration::from_secs(9), "{:?}", query.elapsed());
-    db.execute("drop policy trap on public.user_presence", &[]).await;
+    db.execute("drop policy trap on rollcall.user_presence", &[]).await;
     slow.wait_until("all checks pass again", |socket| socket.shows(subject.id, "online", "dnd")).await;
 }
 
@@ -114,12 +114,12 @@ async fn a_slow_policy_delays_only_its_viewer(db: Arc<TestDatabase>) {
 async fn revoking_and_granting_read_access_for_all_takes_effect(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (mut viewers, subject) = connect_viewers(&db, &node, 3).await;
-    db.execute("revoke select on public.user_presence from authenticated", &[]).await;
+    db.execute("revoke select on rollcall.user_presence from authenticated", &[]).await;
     for (_, socket) in &mut viewers {
         socket.wait_until("no user is visible", |socket| socket.hides(subject.id)).await;
         socket.find_message("an error", |frame| frame["code"] == "VISIBILITY_FAILED").await;
     }
-    db.execute("grant select on public.user_presence to authenticated", &[]).await;
+    db.execute("grant select on rollcall.user_presence to authenticated", &[]).await;
     for (_, socket) in &mut viewers {
         socket.wait_until("visible again", |socket| socket.shows_online(subject.id)).await;
     }
@@ -131,7 +131,7 @@ async fn unusual_claims_reach_policies_unchanged(db: Arc<TestDatabase>) {
     let subject = User::new();
     db.set_status(&subject, "online").await;
     db.execute(
-        "create policy passed on public.user_presence for select to authenticated using
+        "create policy passed on rollcall.user_presence for select to authenticated using
                (face = 'public' and (select auth.jwt() ->> 'pass') = 'ok''; \"quoted\" é 🎈 \\ $1')",
         &[],
     )
@@ -160,7 +160,7 @@ async fn claims_that_fail_a_policy_cast_affect_only_their_owner(db: Arc<TestData
     let node = db.start_server().await;
     let (mut viewers, subject) = connect_viewers(&db, &node, 2).await;
     db.execute(
-        "create policy level on public.user_presence as restrictive for select to authenticated
+        "create policy level on rollcall.user_presence as restrictive for select to authenticated
                using (coalesce((select (auth.jwt() ->> 'level')::int), 1) > 0)",
         &[],
     )
@@ -184,7 +184,7 @@ async fn claims_that_fail_a_policy_cast_affect_only_their_owner(db: Arc<TestData
 async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
     const USERS: usize = 12;
     const ROUNDS: usize = 25;
-    let node = db.start_server_with(|settings| settings.database_pool_size = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DATABASE_POOL_SIZE", "2")).await;
     let users: Vec<User> = (0..USERS).map(|_| User::new()).collect();
     for user in &users {
         node.post(user, STATUS_PATH, json!({"status": "online"})).await.expect_status(200);
@@ -194,7 +194,7 @@ async fn pooled_connections_never_leak_claims(db: Arc<TestDatabase>) {
         .execute(
             "create function public.dawdle() returns boolean language plpgsql volatile as
                $$begin perform pg_sleep(0.004); return true; end$$;
-             create policy dawdle on public.user_presence as restrictive for select to authenticated using ((select public.dawdle()))",
+             create policy dawdle on rollcall.user_presence as restrictive for select to authenticated using ((select public.dawdle()))",
             &[],
         )
         .await;
@@ -259,7 +259,7 @@ async fn an_abandoned_connection_is_not_reused(db: Arc<TestDatabase>) {
         let row = connection.query_one(identity, &[]).await.expect("not in a failed transaction");
         assert_eq!(
             (row.get::<_, &str>(0), row.get::<_, &str>(1), row.get::<_, &str>(2)),
-            ("postgres", "", "0")
+            ("postgres", "", "15s")
         );
         held.push(connection);
     }
@@ -282,9 +282,9 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
         .execute(
             &format!(
                 "create temporary table subjects as select gen_random_uuid() as id from generate_series(1, {SUBJECTS});
-                 insert into public.contacts (requester_id, addressee_id, accepted_at)
+                 insert into rollcall.contacts (requester_id, addressee_id, accepted_at)
                    select viewer, id, now() from subjects, unnest(array[$deaf, $fine]::uuid[]) as viewer;
-                 insert into public.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
+                 insert into rollcall.presence_devices (user_id, device_id, activity) select id, 'd', repeat('x', 255) from subjects"
             ),
             &[("deaf", stalled.id), ("fine", fine.id)],
         )
@@ -303,7 +303,7 @@ async fn a_client_that_never_reads_delays_none_and_uses_little_memory(db: Arc<Te
         let mark = format!("{round:0>200}");
         let changed = Instant::now();
         db.execute(
-            &format!("update public.presence_devices set activity = '{mark}' where device_id = 'd'"),
+            &format!("update rollcall.presence_devices set activity = '{mark}' where device_id = 'd'"),
             &[],
         )
         .await;

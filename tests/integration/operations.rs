@@ -26,7 +26,7 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
     assert_eq!(node.get(&user, HEALTH_PATH).await.expect_status(200)["status"], "ok");
     let stalled = node.stalled_socket(&user).await;
     let connected =
-        "select exists (select from public.presence_devices where user_id = $user and status = 'online')";
+        "select exists (select from rollcall.presence_devices where user_id = $user and status = 'online')";
     db.wait_until("connected", connected, &[("user", user.id)]).await;
 
     // When the server is asked to stop, then its readiness fails at once.
@@ -58,7 +58,7 @@ async fn a_draining_server_is_not_ready_and_rejects_new_requests(db: Arc<TestDat
 #[testkit::test]
 async fn a_beacon_disconnects_a_device_with_a_token_in_its_body(db: Arc<TestDatabase>) {
     // Given a user on a socket, with a grace period that a closed socket alone would take.
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("20s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "20s")).await;
     let (viewer, leaver) = (User::new(), User::new());
     db.add_contact(&viewer, &leaver).await;
     let mut watching = node.socket(&viewer).await;

@@ -143,15 +143,15 @@ async fn every_feature_works_behind_a_transaction_pooler(db: Arc<TestDatabase>) 
 
     // Changes in SQL, including policies, arrive past the pooler.
     db.execute(
-        "insert into public.blocks (blocker_id, blocked_id) values ($o, $v)",
+        "insert into rollcall.blocks (blocker_id, blocked_id) values ($o, $v)",
         &[("o", other.id), ("v", viewer.id)],
     )
     .await;
     socket.wait_until("a block", |socket| socket.hides(other.id)).await;
-    db.execute("delete from public.blocks", &[]).await;
+    db.execute("delete from rollcall.blocks", &[]).await;
     socket.wait_until("no block", |socket| socket.shows(other.id, "away", "away")).await;
     db
-        .execute("create policy restricted on public.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
+        .execute("create policy restricted on rollcall.user_presence as restrictive for select to authenticated using (face = 'trusted')", &[])
         .await;
     socket.wait_until("a policy", |socket| others.iter().all(|other| socket.hides(other.id))).await;
 

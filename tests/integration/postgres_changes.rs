@@ -7,11 +7,11 @@ use rollcall::channels::postgres_changes::SUBSCRIBED_MESSAGE;
 use serde_json::{Value, json};
 use testkit::{
     client::{Socket, open_socket},
-    harness::{TestDatabase, TestServer, User, mint_token, unix_time_in},
+    harness::{TestDatabase, TestServer, User, mint_token, principal, unix_time_in},
 };
 use uuid::Uuid;
 
-use crate::changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of, principal};
+use crate::changes_harness::{ChangesHarness, NOTES, TODOS, all_changes_of};
 
 fn without_commit_time(mut payload: Value) -> Value {
     let time = payload["data"]["commit_timestamp"].take();

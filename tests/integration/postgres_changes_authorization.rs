@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use testkit::harness::TestDatabase;
+use testkit::harness::{TestDatabase, principal};
 use uuid::Uuid;
 
-use crate::changes_harness::{ChangesHarness, TODOS, all_changes_of, principal};
+use crate::changes_harness::{ChangesHarness, TODOS, all_changes_of};
 
 #[testkit::test]
 async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDatabase>) {
@@ -19,7 +19,7 @@ async fn explain_change_says_why_a_change_is_delivered_or_not(db: Arc<TestDataba
     let explain = async |claims: Value, table: &str, filter: &str| {
         let rows = db
             .sql
-            .query("select told, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
+            .query("select delivered, reason from rollcall.explain_change($1::text::jsonb, $2::text::regclass, '{\"id\": 1}', $3)", &[&claims.to_string(), &table, &filter])
             .await
             .expect("an explanation");
         let expected: bool = rows[0].get(0);
@@ -50,7 +50,7 @@ async fn only_owner_comparison_policies_skip_the_database_check(db: Arc<TestData
     db.execute("create table public.owned (id int primary key, owner uuid, other uuid, named text); alter table public.owned enable row level security", &[]).await;
     let columns = async || -> Option<Vec<String>> {
         db
-            .query_row("select owner_columns from rollcall.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
+            .query_row("select owner_columns from rollcall_internal.change_access(array['public.owned'::regclass::oid], array['authenticated'])", &[])
             .await
             .get(0)
     };
@@ -143,7 +143,7 @@ async fn row_level_conditions_read_the_same_columns_as_policies(db: Arc<TestData
     ] {
         db.execute(&format!("create policy one on things {policy}"), &[]).await;
         let row = db
-            .query_row("select condition is not null, reads, is_steady from rollcall.change_access(array['public.things'::regclass::oid], array['authenticated'])", &[])
+            .query_row("select condition is not null, reads, is_steady from rollcall_internal.change_access(array['public.things'::regclass::oid], array['authenticated'])", &[])
             .await;
         let found = row.get::<_, bool>(0).then(|| (row.get::<_, Vec<String>>(1), row.get::<_, bool>(2)));
         let expected =

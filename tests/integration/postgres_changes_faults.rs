@@ -8,13 +8,13 @@ use rollcall::channels::postgres_changes::{PostgresChangesSettings, SUBSCRIBED_M
 use serde_json::{Value, json};
 use testkit::{
     cluster::{Cluster, connect},
-    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, principal},
     phoenix::{PhoenixClient, SerializerVersion},
 };
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::changes_harness::{ChangesHarness, Listener, NOTES, TODOS, all_changes_of, principal};
+use crate::changes_harness::{ChangesHarness, Listener, NOTES, TODOS, all_changes_of};
 
 /// Settings with a persistent slot. Slots belong to the cluster, so each test uses its own name.
 fn settings_with_slot(name: &str) -> PostgresChangesSettings {

@@ -9,10 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use rollcall::channels::ChannelPrincipal;
 use serde_json::{Value, json};
-use testkit::{cluster::connect, harness::TestDatabase};
+use testkit::{
+    cluster::connect,
+    harness::{TestDatabase, principal},
+};
 use uuid::Uuid;
 
-use crate::changes_harness::{ChangesHarness, Listener, principal};
+use crate::changes_harness::{ChangesHarness, Listener};
 
 const TABLES: usize = 12;
 const STEPS: usize = 8;

@@ -26,7 +26,7 @@ async fn a_device_is_listed_and_disconnected_on_every_node(db: Arc<TestDatabase>
     db
         .wait_until(
             "connected",
-            "select exists (select from public.presence_devices where user_id = $user and device_id = 'web' and nodes <> '{}')",
+            "select exists (select from rollcall.presence_devices where user_id = $user and device_id = 'web' and nodes <> '{}')",
             &[("user", user.id)],
         )
         .await;
@@ -67,12 +67,12 @@ async fn a_device_is_listed_and_disconnected_on_every_node(db: Arc<TestDatabase>
 
 #[testkit::test]
 async fn a_disconnected_device_returns_with_a_new_socket(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "2s")).await;
     let user = User::new();
     let mut first = node.socket_with(&user, "&device_id=web").await;
     let status = |wanted: &str| {
         format!(
-            "select exists (select from public.presence_devices
+            "select exists (select from rollcall.presence_devices
                where user_id = $user and device_id = 'web' and status = '{wanted}')"
         )
     };
@@ -175,7 +175,7 @@ async fn a_backend_broadcast_reaches_sockets_on_every_node(db: Arc<TestDatabase>
     for socket in &mut sockets {
         socket.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
     }
-    let connected = "select count(*) = 2 from (select distinct user_id from public.presence_devices where nodes <> '{}') u";
+    let connected = "select count(*) = 2 from (select distinct user_id from rollcall.presence_devices where nodes <> '{}') u";
     db.wait_until("both are connected", connected, &[]).await;
 
     let payload = json!({"n": 1.5, "deep": {"text": "ünï \u{1F600}"}});

@@ -68,15 +68,15 @@ impl Users {
         ];
         db
             .execute(
-                "insert into public.contacts (requester_id, addressee_id) values ($viewer, $asked);
-                 insert into public.presence_settings (user_id, visibility)
+                "insert into rollcall.contacts (requester_id, addressee_id) values ($viewer, $asked);
+                 insert into rollcall.presence_settings (user_id, visibility)
                    values ($hidden, 'nobody'), ($teammate, 'team'), ($open, 'everyone'), ($partner, 'everyone');
-                 insert into public.blocks (blocker_id, blocked_id) values ($blocked, $viewer);
-                 with team as (insert into public.teams (name, owner_id) values ('t', $viewer) returning id)
-                   insert into public.team_members (team_id, user_id)
+                 insert into rollcall.blocks (blocker_id, blocked_id) values ($blocked, $viewer);
+                 with team as (insert into rollcall.teams (name, owner_id) values ('t', $viewer) returning id)
+                   insert into rollcall.team_members (team_id, user_id)
                    select id, unnest(array[$viewer, $teammate]::uuid[]) from team;
-                 with room as (insert into public.conversations (created_by) values ($viewer) returning id)
-                   insert into public.conversation_participants (conversation_id, user_id)
+                 with room as (insert into rollcall.conversations (created_by) values ($viewer) returning id)
+                   insert into rollcall.conversation_participants (conversation_id, user_id)
                    select id, unnest(array[$viewer, $partner]::uuid[]) from room;",
                 &ids,
             )

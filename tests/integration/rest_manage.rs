@@ -260,7 +260,7 @@ async fn a_reciprocal_request_accepts_the_contact(db: Arc<TestDatabase>) {
     assert!(one.status.is_success() && other.status.is_success(), "{one:?} {other:?}");
     let count = db
         .query_row(
-            "select count(*) from public.contacts where requester_id = any ($1)",
+            "select count(*) from rollcall.contacts where requester_id = any ($1)",
             &[&vec![eve.id, dan.id]],
         )
         .await;

@@ -64,8 +64,8 @@ async fn status_fields_return_in_snake_case_for_every_input_case(db: Arc<TestDat
         assert_matches_pattern(&node.get(&user, STATUS_PATH).await.expect_status(200), &expected);
         let row = db
             .query_row(
-                "select device_id, (select custom_status_expires_at from public.presence_choices)::text as expires
-                 from public.presence_devices where user_id = $1",
+                "select device_id, (select custom_status_expires_at from rollcall.presence_choices)::text as expires
+                 from rollcall.presence_devices where user_id = $1",
                 &[&user.id],
             )
             .await;
@@ -77,7 +77,7 @@ async fn status_fields_return_in_snake_case_for_every_input_case(db: Arc<TestDat
             node.post(&user, STATUS_PATH, json!({"status": "busy", device: "phone", custom: null})).await;
         let kept = kept.expect_status(200);
         assert_eq!((kept.get("custom_status"), &kept["activity"]), (None, &json!("reading")), "{kept:#}");
-        db.execute("delete from public.presence_choices", &[]).await;
+        db.execute("delete from rollcall.presence_choices", &[]).await;
     }
 }
 
@@ -154,21 +154,21 @@ async fn every_route_requires_a_token(db: Arc<TestDatabase>) {
 
 /// Returns the presence version and the time its row was written.
 async fn row_version(db: &TestDatabase, user: &User) -> (i64, String) {
-    let statement = "select version, xmin::text as written from public.user_presence where user_id = $1 and face = 'trusted'";
+    let statement = "select version, xmin::text as written from rollcall.user_presence where user_id = $1 and face = 'trusted'";
     let row = db.query_row(statement, &[&user.id]).await;
     (row.get("version"), row.get("written"))
 }
 
 #[testkit::test]
 async fn a_repeat_within_five_seconds_is_not_written_or_counted(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("PRESENCE_UPDATES_PER_MINUTE", "2")).await;
     let user = User::new();
     let body = json!({"status": "busy", "custom_status": "writing"});
     let first = node.post(&user, STATUS_PATH, body.clone()).await;
     assert_eq!(first.header("ratelimit-remaining"), Some("1"));
     let first = first.expect_status(200);
     let written = row_version(&db, &user).await;
-    let device = "select xmin::text from public.presence_devices where user_id = $1";
+    let device = "select xmin::text from rollcall.presence_devices where user_id = $1";
     let device_written: String = db.query_row(device, &[&user.id]).await.get(0);
     for _ in 0..5 {
         assert_eq!(node.post(&user, STATUS_PATH, body.clone()).await.expect_status(200), first);
@@ -192,7 +192,7 @@ async fn a_status_changed_in_between_is_not_a_repeat(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn the_eleventh_update_in_a_minute_returns_429(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = None).await;
+    let node = db.start_server_with(|settings| settings.set("PRESENCE_UPDATES_PER_MINUTE", "")).await;
     let (user, other) = (User::new(), User::new());
     for n in 0..10 {
         let body = json!({"status": "online", "custom_status": n.to_string()});
@@ -225,7 +225,7 @@ async fn a_heartbeat_keeps_a_device_and_sends_no_update(db: Arc<TestDatabase>) {
     let (user, viewer) = (User::new(), User::new());
     db.add_contact(&user, &viewer).await;
     node.post(&user, STATUS_PATH, json!({"status": "online", "device_id": "phone"})).await.expect_status(200);
-    db.execute("update public.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
+    db.execute("update rollcall.presence_devices set last_heartbeat_at = now() - interval '20 seconds'", &[])
         .await;
     let written = row_version(&db, &user).await;
     let response = node
@@ -234,18 +234,18 @@ async fn a_heartbeat_keeps_a_device_and_sends_no_update(db: Arc<TestDatabase>) {
         .expect_status(200);
     assert_eq!((&response["success"], &response["next_heartbeat_ms"]), (&json!(true), &json!(10_000)));
     assert!(response["server_time"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()));
-    let fresh = "select last_heartbeat_at > now() - interval '5 seconds' from public.presence_devices where user_id = $1";
+    let fresh = "select last_heartbeat_at > now() - interval '5 seconds' from rollcall.presence_devices where user_id = $1";
     assert!(db.query_row(fresh, &[&user.id]).await.get::<_, bool>(0));
     assert_eq!(row_version(&db, &user).await, written);
     node.post(&user, HEARTBEAT_PATH, json!({})).await.expect_status(200);
     node.post(&user, HEARTBEAT_PATH, json!({"active": "yes"})).await.expect_error(400, "INVALID_REQUEST");
 
     // A device without heartbeats expires.
-    db.execute("update public.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
+    db.execute("update rollcall.presence_devices set last_heartbeat_at = now() - interval '26 seconds'", &[])
         .await;
     db.wait_until(
         "offline",
-        "select status = 'offline' from public.presence_devices where user_id = $user",
+        "select status = 'offline' from rollcall.presence_devices where user_id = $user",
         &[("user", user.id)],
     )
     .await;
@@ -278,7 +278,7 @@ async fn acting_for_another_user_requires_permission(db: Arc<TestDatabase>) {
     }
     assert!(
         db.query_row(
-            "select not exists (select from public.presence_devices where user_id = $1)",
+            "select not exists (select from rollcall.presence_devices where user_id = $1)",
             &[&victim.id]
         )
         .await
@@ -300,7 +300,7 @@ async fn an_invisible_user_is_offline_except_to_the_visibility_list(db: Arc<Test
     let (user, contact, trusted) = (User::new(), User::new(), User::new());
     db.add_contact(&user, &contact).await;
     db.execute(
-        "insert into public.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
+        "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($user, $trusted)",
         &[("user", user.id), ("trusted", trusted.id)],
     )
     .await;

@@ -17,26 +17,26 @@ const EXPORT_PATH: &str = "/api/presence/export";
 
 /// One row in every table of the context engine.
 const SEED_CONTEXT: &str = "
-    insert into public.personas (user_id, name) values ($user, 'p');
-    insert into public.notebooks (user_id, title) values ($user, 'n');
-    insert into public.memories (user_id, content) values ($user, 'm');
-    insert into public.topic_profiles (user_id, slug, label) values ($user, 't', 't');
-    insert into public.entity_profiles (user_id, slug, name) values ($user, 'e', 'e');
-    insert into public.custom_instructions (user_id, content) values ($user, 'i');
-    insert into public.messages (conversation_id, user_id, content)
-      select id, $user, 'hello' from public.conversations where created_by = $user;
-    insert into public.atomic_chat_units (user_id, content) values ($user, 'u');
-    insert into public.topic_conversations (topic_id, conversation_id, user_id)
-      select t.id, c.id, $user from public.topic_profiles t, public.conversations c where t.user_id = $user and c.created_by = $user;
-    insert into public.entity_conversations (entity_id, conversation_id, user_id)
-      select e.id, c.id, $user from public.entity_profiles e, public.conversations c where e.user_id = $user and c.created_by = $user;
-    insert into public.topic_units (topic_id, unit_id, user_id)
-      select t.id, u.id, $user from public.topic_profiles t, public.atomic_chat_units u where t.user_id = $user and u.user_id = $user;
-    insert into public.entity_units (entity_id, unit_id, user_id)
-      select e.id, u.id, $user from public.entity_profiles e, public.atomic_chat_units u where e.user_id = $user and u.user_id = $user;
-    insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at)
+    insert into rollcall.personas (user_id, name) values ($user, 'p');
+    insert into rollcall.notebooks (user_id, title) values ($user, 'n');
+    insert into rollcall.memories (user_id, content) values ($user, 'm');
+    insert into rollcall.topic_profiles (user_id, slug, label) values ($user, 't', 't');
+    insert into rollcall.entity_profiles (user_id, slug, name) values ($user, 'e', 'e');
+    insert into rollcall.custom_instructions (user_id, content) values ($user, 'i');
+    insert into rollcall.messages (conversation_id, user_id, content)
+      select id, $user, 'hello' from rollcall.conversations where created_by = $user;
+    insert into rollcall.atomic_chat_units (user_id, content) values ($user, 'u');
+    insert into rollcall.topic_conversations (topic_id, conversation_id, user_id)
+      select t.id, c.id, $user from rollcall.topic_profiles t, rollcall.conversations c where t.user_id = $user and c.created_by = $user;
+    insert into rollcall.entity_conversations (entity_id, conversation_id, user_id)
+      select e.id, c.id, $user from rollcall.entity_profiles e, rollcall.conversations c where e.user_id = $user and c.created_by = $user;
+    insert into rollcall.topic_units (topic_id, unit_id, user_id)
+      select t.id, u.id, $user from rollcall.topic_profiles t, rollcall.atomic_chat_units u where t.user_id = $user and u.user_id = $user;
+    insert into rollcall.entity_units (entity_id, unit_id, user_id)
+      select e.id, u.id, $user from rollcall.entity_profiles e, rollcall.atomic_chat_units u where e.user_id = $user and u.user_id = $user;
+    insert into rollcall.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at)
       values ($user, 'identity_core', 'b', 1, now(), pg_current_snapshot(), now() + interval '1 day');
-    insert into public.system_actions (user_id, kind, trigger, status) values ($user, 'warm_up', 'presence', 'failed')";
+    insert into rollcall.system_actions (user_id, kind, trigger, status) values ($user, 'warm_up', 'presence', 'failed')";
 
 /// Creates a user with a row in every table, and two others: one on the user's visibility list, and one whose list has
 /// the user.
@@ -57,8 +57,8 @@ async fn seed_user(db: &TestDatabase, node: &TestServer) -> [User; 3] {
     let typing = format!("{CONVERSATIONS_PATH}/{}/typing", made["id"].as_str().expect("an id"));
     node.post(&user, &typing, json!({"is_typing": true})).await.expect_status(200);
     db.execute(
-        "with team as (insert into public.teams (name, owner_id) values ('t', $user) returning id)
-             insert into public.team_members (team_id, user_id) select id, $user from team;
+        "with team as (insert into rollcall.teams (name, owner_id) values ('t', $user) returning id)
+             insert into rollcall.team_members (team_id, user_id) select id, $user from team;
              insert into rollcall.presence
                  (node, channel, topic, private, key, phx_ref, payload, user_id, joined_at, updated_at)
                values (gen_random_uuid(), 1, 'lobby', false, 'k', 'ref', '{}', $user, now(), now())",
@@ -132,7 +132,7 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
     own.find_message("the initial state", |frame| frame["type"] == "initial_state").await;
     db.wait_until(
         "connected",
-        "select count(*) = 2 from public.presence_devices where user_id = $user",
+        "select count(*) = 2 from rollcall.presence_devices where user_id = $user",
         &[("user", user.id)],
     )
     .await;
@@ -163,58 +163,58 @@ async fn an_erased_user_reads_as_never_seen(db: Arc<TestDatabase>) {
 
 /// UUID columns that hold no user ID.
 const NOT_USER_COLUMNS: &[&str] = &[
-    "public.presence_nodes.id",
-    "rollcall.channel_nodes.node",
+    "rollcall.presence_nodes.id",
+    "rollcall_internal.channel_nodes.node",
     "rollcall.presence.node",
-    "public.presence_devices.nodes",
-    "public.presence_devices.active_conversation_id",
-    "public.presence_devices.visible_conversation_ids",
-    "public.presence_devices.active_notebook_id",
-    "public.presence_devices.active_persona_id",
-    "public.teams.id",
-    "public.team_members.team_id",
-    "public.conversations.id",
-    "public.conversation_participants.conversation_id",
-    "public.typing_indicators.conversation_id",
-    "public.messages.id",
-    "public.messages.conversation_id",
-    "public.messages.reply_to",
-    "public.atomic_chat_units.id",
-    "public.atomic_chat_units.conversation_id",
-    "public.atomic_chat_units.message_id",
-    "public.memories.id",
-    "public.personas.id",
-    "public.notebooks.id",
-    "public.topic_profiles.id",
-    "public.topic_profiles.parent_id",
-    "public.entity_profiles.id",
-    "public.custom_instructions.id",
-    "public.custom_instructions.topic_id",
-    "public.topic_conversations.topic_id",
-    "public.topic_conversations.conversation_id",
-    "public.entity_conversations.entity_id",
-    "public.entity_conversations.conversation_id",
-    "public.topic_units.topic_id",
-    "public.topic_units.unit_id",
-    "public.entity_units.entity_id",
-    "public.entity_units.unit_id",
-    "public.context_bundles.id",
-    "public.context_bundles.topic_id",
-    "public.context_bundles.entity_id",
-    "public.context_bundles.conversation_id",
-    "public.context_bundles.persona_id",
-    "public.context_bundles.memory_ids",
-    "public.context_bundles.unit_ids",
-    "public.context_bundles.instruction_ids",
-    "public.context_bundles.conversation_ids",
-    "public.context_bundles.topic_ids",
-    "public.system_actions.bundle_id",
-    "public.presence_devices.predicted_topic_ids",
-    "public.presence_devices.predicted_entity_ids",
-    "rollcall.context_marks.key",
-    "rollcall.context_marks.refs",
-    "rollcall.topic_words.topic_id",
-    "rollcall.roll_ups.lease",
+    "rollcall.presence_devices.nodes",
+    "rollcall.presence_devices.active_conversation_id",
+    "rollcall.presence_devices.visible_conversation_ids",
+    "rollcall.presence_devices.active_notebook_id",
+    "rollcall.presence_devices.active_persona_id",
+    "rollcall.teams.id",
+    "rollcall.team_members.team_id",
+    "rollcall.conversations.id",
+    "rollcall.conversation_participants.conversation_id",
+    "rollcall.typing_indicators.conversation_id",
+    "rollcall.messages.id",
+    "rollcall.messages.conversation_id",
+    "rollcall.messages.reply_to",
+    "rollcall.atomic_chat_units.id",
+    "rollcall.atomic_chat_units.conversation_id",
+    "rollcall.atomic_chat_units.message_id",
+    "rollcall.memories.id",
+    "rollcall.personas.id",
+    "rollcall.notebooks.id",
+    "rollcall.topic_profiles.id",
+    "rollcall.topic_profiles.parent_id",
+    "rollcall.entity_profiles.id",
+    "rollcall.custom_instructions.id",
+    "rollcall.custom_instructions.topic_id",
+    "rollcall.topic_conversations.topic_id",
+    "rollcall.topic_conversations.conversation_id",
+    "rollcall.entity_conversations.entity_id",
+    "rollcall.entity_conversations.conversation_id",
+    "rollcall.topic_units.topic_id",
+    "rollcall.topic_units.unit_id",
+    "rollcall.entity_units.entity_id",
+    "rollcall.entity_units.unit_id",
+    "rollcall.context_bundles.id",
+    "rollcall.context_bundles.topic_id",
+    "rollcall.context_bundles.entity_id",
+    "rollcall.context_bundles.conversation_id",
+    "rollcall.context_bundles.persona_id",
+    "rollcall.context_bundles.memory_ids",
+    "rollcall.context_bundles.unit_ids",
+    "rollcall.context_bundles.instruction_ids",
+    "rollcall.context_bundles.conversation_ids",
+    "rollcall.context_bundles.topic_ids",
+    "rollcall.system_actions.bundle_id",
+    "rollcall.presence_devices.predicted_topic_ids",
+    "rollcall.presence_devices.predicted_entity_ids",
+    "rollcall_internal.context_source_changes.key",
+    "rollcall_internal.context_source_changes.refs",
+    "rollcall_internal.topic_words.topic_id",
+    "rollcall_internal.roll_ups.lease",
 ];
 
 /// Every UUID column in our tables is a user ID listed in `rollcall.personal_data`, or is known to be something else. A
@@ -258,21 +258,21 @@ async fn data_past_its_retention_is_deleted(db: Arc<TestDatabase>) {
     }
     db
         .execute(
-            "update public.presence_devices set last_heartbeat_at = now() - interval '100 days' where user_id = $stale;
-             update public.user_last_seen set last_seen = now() - interval '100 days' where user_id = $stale;
-             update public.presence_devices set last_heartbeat_at = now() - interval '2 years' where user_id = $ancient;
-             update public.user_last_seen set last_seen = now() - interval '2 years' where user_id = $ancient;
-             insert into rollcall.outbox (kind, recipients, body, posted_at)
+            "update rollcall.presence_devices set last_heartbeat_at = now() - interval '100 days' where user_id = $stale;
+             update rollcall.user_last_seen set last_seen = now() - interval '100 days' where user_id = $stale;
+             update rollcall.presence_devices set last_heartbeat_at = now() - interval '2 years' where user_id = $ancient;
+             update rollcall.user_last_seen set last_seen = now() - interval '2 years' where user_id = $ancient;
+             insert into rollcall_internal.outbox (kind, recipients, body, posted_at)
                values ('message', '{}', '{}', now() - interval '3 minutes');
              select rollcall.sweep()",
             &[("stale", stale.id), ("ancient", ancient.id)],
         )
         .await;
     let kept = db.query_row(
-        "select array(select user_id from public.presence_devices) as devices,
-           array(select user_id from public.user_last_seen where last_seen is not null order by last_seen desc) as seen,
-           (select count(*) from public.user_presence where user_id = $1) as faces,
-           (select count(*) from rollcall.outbox) as outbox",
+        "select array(select user_id from rollcall.presence_devices) as devices,
+           array(select user_id from rollcall.user_last_seen where last_seen is not null order by last_seen desc) as seen,
+           (select count(*) from rollcall.user_presence where user_id = $1) as faces,
+           (select count(*) from rollcall_internal.outbox) as outbox",
         &[&ancient.id],
     ).await;
     assert_eq!(kept.get::<_, Vec<Uuid>>("devices"), [fresh.id]);

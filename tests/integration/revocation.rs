@@ -26,7 +26,7 @@ async fn rolled_back_changes_are_not_sent(db: Arc<TestDatabase>) {
     socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
     db.execute(
-        "begin; select rollcall.set_status($s, 'busy'); insert into public.blocks values ($s, $v); rollback",
+        "begin; select rollcall.set_status($s, 'busy'); insert into rollcall.blocks values ($s, $v); rollback",
         &ids,
     )
     .await;
@@ -49,14 +49,14 @@ async fn a_status_in_the_revoking_transaction_does_not_leak(db: Arc<TestDatabase
     socket.next_message().await;
     let ids = [("s", subject.id), ("v", viewer.id)];
     for script in [
-        "begin; select rollcall.set_status($s, 'dnd'); insert into public.blocks values ($s, $v); commit",
-        "begin; insert into public.blocks values ($s, $v); select rollcall.set_status($s, 'dnd'); commit",
+        "begin; select rollcall.set_status($s, 'dnd'); insert into rollcall.blocks values ($s, $v); commit",
+        "begin; insert into rollcall.blocks values ($s, $v); select rollcall.set_status($s, 'dnd'); commit",
     ] {
         db.execute(script, &ids).await;
         let frame = socket.next_message().await;
         assert_eq!(frame["data"], testkit::client::hidden_presence(subject.id));
         db.execute(
-            "begin; select rollcall.set_status($s, 'online'); delete from public.blocks; commit",
+            "begin; select rollcall.set_status($s, 'online'); delete from rollcall.blocks; commit",
             &ids,
         )
         .await;
@@ -111,7 +111,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>
     for round in 0..ROUNDS {
         socket.wait_until("some of the subject", |socket| !socket.hides(subject.id)).await;
         let pair: [&(dyn ToSql + Sync); 2] = [&subject.id, &viewer.id];
-        let block = hand.execute("insert into public.blocks values ($1, $2)", &pair);
+        let block = hand.execute("insert into rollcall.blocks values ($1, $2)", &pair);
         // Reading continues meanwhile; otherwise earlier messages would queue in front.
         let mut block = std::pin::pin!(block);
         let committed = loop {
@@ -125,7 +125,7 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>
         let received_at = {
             let params: [&(dyn ToSql + Sync); 2] = [&subject.id, &secret];
             let write = hand.execute(
-                "insert into public.presence_choices (user_id, custom_status) values ($1, $2)
+                "insert into rollcall.presence_choices (user_id, custom_status) values ($1, $2)
                  on conflict (user_id) do update set custom_status = excluded.custom_status",
                 &params,
             );
@@ -147,12 +147,12 @@ async fn a_revocation_takes_under_250_ms_among_200_writers(db: Arc<TestDatabase>
             assert!(!frame.to_string().contains("secret"), "{frame}");
         }
         hand.execute(
-            "update public.presence_choices set custom_status = null where user_id = $1",
+            "update rollcall.presence_choices set custom_status = null where user_id = $1",
             &[&subject.id],
         )
         .await
         .expect("no secret");
-        hand.execute("delete from public.blocks", &[]).await.expect("no block");
+        hand.execute("delete from rollcall.blocks", &[]).await.expect("no block");
     }
     stop.store(true, Ordering::Relaxed);
     while writers.join_next().await.is_some() {}

@@ -75,7 +75,7 @@ async fn a_device_socket_gets_a_welcome_and_every_visible_user(db: Arc<TestDatab
     }
     db.set_status(&online, "away").await;
     socket.expect_message(presence_json(&online, "away")).await;
-    db.execute("delete from public.contacts where addressee_id = $user", &[("user", online.id)]).await;
+    db.execute("delete from rollcall.contacts where addressee_id = $user", &[("user", online.id)]).await;
     let mut taken_back = presence_json(&online, "offline");
     taken_back["payload"]["last_seen_at"] = Value::Null;
     socket.expect_message(taken_back).await;
@@ -137,8 +137,8 @@ async fn typing_uses_the_format_of_each_dialect(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     let (user, friend, room) = (User::new(), User::new(), Uuid::new_v4());
     db.execute(
-        "insert into public.conversations (id, created_by) values ($room, $user);
-             insert into public.conversation_participants (conversation_id, user_id)
+        "insert into rollcall.conversations (id, created_by) values ($room, $user);
+             insert into rollcall.conversation_participants (conversation_id, user_id)
              values ($room, $user), ($room, $friend)",
         &[("room", room), ("user", user.id), ("friend", friend.id)],
     )
@@ -235,8 +235,7 @@ async fn a_device_socket_without_a_valid_token_gets_401(db: Arc<TestDatabase>) {
 async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) {
     let user = User::new();
     let headers = [("x-user-id", user.id.to_string()), ("x-device-id", "tv".to_owned())];
-    let trusting =
-        db.start_server_with(|settings| settings.trust_gateway_headers = Some("true".into())).await;
+    let trusting = db.start_server_with(|settings| settings.set("TRUST_GATEWAY_HEADERS", "true")).await;
     let mut socket = open_socket(trusting.address, "/ws", &headers).await.expect("the socket opens");
     let welcome = socket.next_message().await["payload"].take();
     assert_eq!((&welcome["user_id"], &welcome["device_id"]), (&json!(user.id), &json!("tv")));
@@ -246,8 +245,8 @@ async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) 
 
     let choosy = db
         .start_server_with(|settings| {
-            settings.trust_gateway_headers = Some("true".into());
-            settings.trusted_gateways = Some("10.0.0.0/8".into());
+            settings.set("TRUST_GATEWAY_HEADERS", "true");
+            settings.set("TRUSTED_GATEWAYS", "10.0.0.0/8");
         })
         .await;
     assert_refused(open_socket(choosy.address, "/ws", &headers).await, 401);
@@ -257,7 +256,7 @@ async fn a_trusted_gateway_names_the_user_and_the_device(db: Arc<TestDatabase>) 
 
 #[testkit::test]
 async fn the_update_limit_is_shared_by_sockets_and_rest(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.presence_updates_per_minute = Some("4".into())).await;
+    let node = db.start_server_with(|settings| settings.set("PRESENCE_UPDATES_PER_MINUTE", "4")).await;
     let user = User::new();
     let (mut one, mut other, mut of_b) = (
         device_socket(&node, &user, "&device_id=1").await,
@@ -389,7 +388,7 @@ async fn a_context_keeps_omitted_fields_and_ten_page_visits(db: Arc<TestDatabase
     let row = db
         .query_row(
             "select navigation_history, last_active_at > now() - interval '1 minute'
-             from public.presence_devices where user_id = $1 and device_id = 'web'",
+             from rollcall.presence_devices where user_id = $1 and device_id = 'web'",
             &[&user.id],
         )
         .await;
@@ -414,7 +413,7 @@ async fn a_context_is_sent_to_no_other_user(db: Arc<TestDatabase>) {
     own.next_message().await;
     own.next_message().await;
     skip_initial_messages(&mut web).await;
-    let version = "select max(version) from public.user_presence where user_id = $1";
+    let version = "select max(version) from rollcall.user_presence where user_id = $1";
     let before: i64 = db.query_row(version, &[&user.id]).await.get(0);
     web.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": "/secret"}))).await;
     skip_initial_messages(&mut web).await;
@@ -433,7 +432,7 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(db: Arc<TestDatabase>)
     skip_initial_messages(&mut phone).await;
     db
         .execute(
-            "insert into public.presence_devices (user_id, device_id, last_navigation_path) values ($user, 'desk', '/a')",
+            "insert into rollcall.presence_devices (user_id, device_id, last_navigation_path) values ($user, 'desk', '/a')",
             &[("user", user.id)],
         )
         .await;
@@ -441,7 +440,7 @@ async fn a_context_written_in_sql_reaches_sockets_as_well(db: Arc<TestDatabase>)
     assert_eq!((&data["deviceId"], &data["lastNavigationPath"]), (&json!("desk"), &json!("/a")));
     db
         .execute(
-            "update public.presence_devices set last_navigation_path = '/b' where user_id = $user and device_id = 'desk'",
+            "update rollcall.presence_devices set last_navigation_path = '/b' where user_id = $user and device_id = 'desk'",
             &[("user", user.id)],
         )
         .await;
@@ -459,7 +458,7 @@ async fn a_missed_context_is_resent(db: Arc<TestDatabase>) {
         "begin;
              select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'rollcall-listener';
-             insert into public.presence_devices (user_id, device_id, last_navigation_path)
+             insert into rollcall.presence_devices (user_id, device_id, last_navigation_path)
                values ($user, 'desk', '/missed');
              commit",
         &[("user", user.id)],
@@ -482,7 +481,7 @@ async fn a_context_socket_belongs_to_its_named_device(db: Arc<TestDatabase>) {
     db.wait_until(
         "the named device is connected, the unnamed one is not",
         "select array_agg(device_id || ' ' || status || ' ' || cardinality(nodes) order by device_id)
-                = '{default offline 0,web online 1}' from public.presence_devices where user_id = $user",
+                = '{default offline 0,web online 1}' from rollcall.presence_devices where user_id = $user",
         &[("user", user.id)],
     )
     .await;
@@ -523,7 +522,7 @@ async fn context_sockets_report_errors_and_stay_open(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn context_updates_are_rate_limited(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.context_requests_per_minute = Some("2".into())).await;
+    let node = db.start_server_with(|settings| settings.set("CONTEXT_REQUESTS_PER_MINUTE", "2")).await;
     let mut socket = context_socket(&node, &User::new(), "").await;
     for path in ["/1", "/2", "/3"] {
         socket.send_message(context_update(json!({"deviceId": "web", "lastNavigationPath": path}))).await;
@@ -557,7 +556,7 @@ async fn a_context_socket_without_a_valid_token_closes_with_4001(db: Arc<TestDat
 
 #[testkit::test]
 async fn the_second_port_serves_only_the_context_socket(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.ws_port = Some("0".into())).await;
+    let node = db.start_server_with(|settings| settings.set("WS_PORT", "0")).await;
     let address = node.context_address.expect("a second port");
     assert_ne!(address, node.address);
     let user = User::new();

@@ -79,7 +79,7 @@ async fn more_users_can_be_followed_by_query_and_message(db: Arc<TestDatabase>) 
     let (viewer, open, also_open, hidden) = (User::new(), User::new(), User::new(), User::new());
     db
         .execute(
-            "insert into public.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
+            "insert into rollcall.presence_settings (user_id, visibility) values ($a, 'everyone'), ($b, 'everyone')",
             &[("a", open.id), ("b", also_open.id)],
         )
         .await;
@@ -116,7 +116,7 @@ async fn visibility_changes_send_the_user_or_hide_it(db: Arc<TestDatabase>) {
     let face =
         json!({"user_id": subject.id, "status": "online", "availability": "busy", "last_seen": ANY_TIME});
     socket.expect_message(json!({"type": "presence_update", "data": face})).await;
-    db.execute("delete from public.contacts", &[]).await;
+    db.execute("delete from rollcall.contacts", &[]).await;
     socket.expect_message(json!({"type": "presence_update", "data": hidden_presence(subject.id)})).await;
     socket.expect_no_message(QUIET_PERIOD).await;
 }
@@ -135,8 +135,9 @@ async fn two_sockets_of_one_device_are_one_device(db: Arc<TestDatabase>) {
     watching.expect_no_message(QUIET_PERIOD).await;
     first.close().await;
     watching.expect_no_message(QUIET_PERIOD).await;
-    let devices =
-        db.query_row("select count(*) from public.presence_devices where user_id = $1", &[&subject.id]).await;
+    let devices = db
+        .query_row("select count(*) from rollcall.presence_devices where user_id = $1", &[&subject.id])
+        .await;
     assert_eq!(devices.get::<_, i64>(0), 1);
     second.close().await;
     watching.wait_until("offline", |socket| socket.shows_offline(subject.id)).await;
@@ -164,7 +165,7 @@ async fn a_user_is_online_until_the_last_device_disconnects(db: Arc<TestDatabase
 
 #[testkit::test]
 async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("2s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "2s")).await;
     let (viewer, subject) = (User::new(), User::new());
     db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
@@ -181,7 +182,7 @@ async fn a_reload_within_the_grace_period_sends_nothing(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.disconnect_grace = Some("1s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("DISCONNECT_GRACE", "1s")).await;
     let (viewer, subject) = (User::new(), User::new());
     db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
@@ -211,7 +212,7 @@ async fn a_closed_socket_is_offline_after_the_grace_period(db: Arc<TestDatabase>
 
 #[testkit::test]
 async fn an_idle_user_is_away_until_the_next_activity(db: Arc<TestDatabase>) {
-    let node = db.start_server_with(|settings| settings.idle_after = Some("1s".into())).await;
+    let node = db.start_server_with(|settings| settings.set("IDLE_AFTER", "1s")).await;
     let (viewer, subject) = (User::new(), User::new());
     db.add_contact(&viewer, &subject).await;
     let mut watching = node.socket(&viewer).await;
@@ -399,6 +400,6 @@ async fn shutdown_closes_sockets_with_1001(db: Arc<TestDatabase>) {
     stopping.await.expect("no panic").expect("an orderly stop");
     // The node gave up its lease: no user is left online.
     let live =
-        db.query_row("select count(*) from public.presence_devices where status <> 'offline'", &[]).await;
+        db.query_row("select count(*) from rollcall.presence_devices where status <> 'offline'", &[]).await;
     assert_eq!(live.get::<_, i64>(0), 0);
 }

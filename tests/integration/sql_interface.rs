@@ -140,7 +140,7 @@ const OWN_TABLE: &str = "
     alter table public.clients enable row level security;
     grant select on public.clients to authenticated;
     create policy own on public.clients for select to authenticated using (planner_id = (select auth.uid()));
-    create policy vendors on public.user_presence for select to authenticated using (face = 'public' and exists (
+    create policy vendors on rollcall.user_presence for select to authenticated using (face = 'public' and exists (
       select from public.clients c where c.planner_id = (select auth.uid()) and c.vendor_id = user_presence.user_id));";
 
 #[testkit::test]
@@ -152,18 +152,18 @@ async fn a_declared_table_rechecks_only_affected_users(db: Arc<TestDatabase>) {
     db.execute(OWN_TABLE, &[]).await;
     db.execute("select rollcall.watch('public.clients', 'planner_id', 'vendor_id')", &[]).await;
     // A new policy does not restore the trigger that invalidates the visibility of all users.
-    db.execute("create policy more on public.user_presence for select to authenticated using (exists (select from public.clients where false))", &[]).await;
+    db.execute("create policy more on rollcall.user_presence for select to authenticated using (exists (select from public.clients where false))", &[]).await;
     let mut socket = node.socket_with(&planner, &format!("&user_ids={}", vendor.id)).await;
     socket.next_message().await;
     let noted = async |after: i64| {
-        let log = "select viewers, subjects from rollcall.visibility_log where id > $1 and reason = 'public.clients' order by id";
+        let log = "select viewers, subjects from rollcall_internal.visibility_log where id > $1 and reason = 'public.clients' order by id";
         let rows = db.sql.query(log, &[&after]).await.expect("the log");
         rows.iter()
             .map(|row| (row.get(0), row.get(1)))
             .collect::<Vec<(Option<Vec<uuid::Uuid>>, Option<Vec<uuid::Uuid>>)>>()
     };
     let mark = async || -> i64 {
-        db.query_row("select coalesce(max(id), 0) from rollcall.visibility_log", &[]).await.get(0)
+        db.query_row("select coalesce(max(id), 0) from rollcall_internal.visibility_log", &[]).await.get(0)
     };
 
     let concerned = |ids: &[&User]| Some(ids.iter().map(|user| user.id).collect::<Vec<_>>());
@@ -202,7 +202,7 @@ async fn a_table_declaration_may_name_only_one_side(db: Arc<TestDatabase>) {
         alter table public.stars enable row level security;
         create policy everyone on public.stars for select to authenticated using (true);
         grant select on public.stars to authenticated;
-        create policy stars on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.user_id from public.stars s));
+        create policy stars on rollcall.user_presence for select to authenticated using (face = 'public' and user_id in (select s.user_id from public.stars s));
         select rollcall.watch('public.stars', null, 'user_id')", &[]).await;
     let mut socket = node.socket_with(&viewer, &format!("&user_ids={}", subject.id)).await;
     socket.next_message().await;
@@ -215,7 +215,7 @@ async fn a_table_declaration_may_name_only_one_side(db: Arc<TestDatabase>) {
     for (call, code) in [
         ("select rollcall.watch('public.stars', null, null)", "22023"),
         ("select rollcall.watch('public.stars', 'nobody', 'user_id')", "42703"),
-        ("select rollcall.watch('public.contacts', 'requester_id', 'addressee_id')", "55000"),
+        ("select rollcall.watch('rollcall.contacts', 'requester_id', 'addressee_id')", "55000"),
     ] {
         let refused = db.sql.batch_execute(call).await.expect_err("is refused");
         assert_eq!(refused.code().expect("a code").code(), code, "{}", json!(call));
@@ -288,11 +288,11 @@ async fn views_list_stale_bundles_and_pending_work(db: Arc<TestDatabase>) {
     let (user, other) = (User::new(), User::new());
     db
         .execute(
-            "insert into public.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty) values
+            "insert into rollcall.context_bundles (user_id, bundle_type, content, token_count, compiled_at, compiled_seeing, expires_at, dirty) values
                ($u, 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() + interval '1 hour', true),
                ($o, 'identity_core', 'x', 1, now(), pg_current_snapshot(), now() - interval '1 minute', false);
-             insert into public.system_actions (user_id, kind, trigger) values ($u, 'warm_up', 'test');
-             insert into public.system_actions (user_id, kind, trigger, status, started_at, finished_at) values ($o, 'warm_up', 'test', 'completed', now(), now())",
+             insert into rollcall.system_actions (user_id, kind, trigger) values ($u, 'warm_up', 'test');
+             insert into rollcall.system_actions (user_id, kind, trigger, status, started_at, finished_at) values ($o, 'warm_up', 'test', 'completed', now(), now())",
             &[("u", user.id), ("o", other.id)],
         )
         .await;
@@ -302,7 +302,7 @@ async fn views_list_stale_bundles_and_pending_work(db: Arc<TestDatabase>) {
     assert_eq!(query_as(&db, None, dirty).await, json!([mine, theirs]));
     assert_eq!(query_as(&db, Some(&user), dirty).await, json!([mine]));
     db.execute(
-        "update public.context_bundles set dirty = false, expires_at = now() + interval '1 hour'",
+        "update rollcall.context_bundles set dirty = false, expires_at = now() + interval '1 hour'",
         &[],
     )
     .await;

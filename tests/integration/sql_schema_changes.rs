@@ -102,7 +102,7 @@ async fn selected_presences(db: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2]) ->
         "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
     sql.query(acting, &[&claims]).await.expect("acts as the viewer");
     let select =
-        "select user_id, status::text from public.user_presence where user_id = any ($1) order by face";
+        "select user_id, status::text from rollcall.user_presence where user_id = any ($1) order by face";
     let rows = sql.query(select, &[&&ids[..]]).await.unwrap_or_default();
     ids.map(|id| rows.iter().rev().find(|row| row.get::<_, Uuid>(0) == id).map(|row| row.get(1)))
 }
@@ -111,20 +111,20 @@ async fn selected_presences(db: &TestDatabase, viewer: Uuid, ids: &[Uuid; 2]) ->
 async fn policies_and_grants_can_be_removed_and_restored(db: Arc<TestDatabase>) {
     let mut test = SchemaChangeTest::open(db).await;
     for statement in [
-        "revoke select on public.user_presence from authenticated",
-        "grant select on public.user_presence to authenticated",
-        "revoke execute on function rollcall.my_sight() from authenticated",
-        "grant execute on function rollcall.my_sight() to authenticated",
-        r#"drop policy "a viewer sees the one face that is shown to them" on public.user_presence"#,
-        "create policy back on public.user_presence for select to authenticated
-           using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))",
-        "alter policy back on public.user_presence to service_role",
-        "alter policy back on public.user_presence to authenticated",
+        "revoke select on rollcall.user_presence from authenticated",
+        "grant select on rollcall.user_presence to authenticated",
+        "revoke execute on function rollcall.my_visible_users() from authenticated",
+        "grant execute on function rollcall.my_visible_users() to authenticated",
+        r#"drop policy "viewers read the face shown to them" on rollcall.user_presence"#,
+        "create policy back on rollcall.user_presence for select to authenticated
+           using (face = 'public' and user_id in (select s.subject_id from rollcall.my_visible_users() s))",
+        "alter policy back on rollcall.user_presence to service_role",
+        "alter policy back on rollcall.user_presence to authenticated",
         // A policy that fails for every viewer.
-        "create policy broken on public.user_presence as restrictive for select to authenticated using (1 / (length(user_id::text) - 36) = 1)",
-        "drop policy broken on public.user_presence",
-        "alter table public.user_presence force row level security",
-        "alter table public.user_presence no force row level security",
+        "create policy broken on rollcall.user_presence as restrictive for select to authenticated using (1 / (length(user_id::text) - 36) = 1)",
+        "drop policy broken on rollcall.user_presence",
+        "alter table rollcall.user_presence force row level security",
+        "alter table rollcall.user_presence no force row level security",
     ] {
         test.execute_and_check(statement).await;
     }
@@ -141,15 +141,15 @@ async fn policies_and_grants_can_be_removed_and_restored(db: Arc<TestDatabase>) 
 async fn tables_can_change_their_columns(db: Arc<TestDatabase>) {
     let mut test = SchemaChangeTest::open(db).await;
     for statement in [
-        "alter table public.user_presence add column mood text default 'fine'",
-        "alter table public.user_presence drop column mood",
-        "alter table public.presence_devices add column battery int",
-        "alter table public.presence_choices add column colour text not null default 'red'",
-        "alter table public.presence_settings add column theme text",
-        "alter table public.contacts add column note text",
-        "alter table public.presence_devices drop column battery",
-        "create index on public.contacts (note)",
-        "cluster public.contacts using contacts_pkey",
+        "alter table rollcall.user_presence add column mood text default 'fine'",
+        "alter table rollcall.user_presence drop column mood",
+        "alter table rollcall.presence_devices add column battery int",
+        "alter table rollcall.presence_choices add column colour text not null default 'red'",
+        "alter table rollcall.presence_settings add column theme text",
+        "alter table rollcall.contacts add column note text",
+        "alter table rollcall.presence_devices drop column battery",
+        "create index on rollcall.contacts (note)",
+        "cluster rollcall.contacts using contacts_pkey",
     ] {
         test.execute_and_check(statement).await;
     }
@@ -169,17 +169,17 @@ async fn tables_can_change_their_columns(db: Arc<TestDatabase>) {
 async fn tables_can_be_dropped_and_restored(db: Arc<TestDatabase>) {
     let mut test = SchemaChangeTest::open(db).await;
     // The policy's function reads this table.
-    test.db.execute("alter table public.contacts rename to elsewhere", &[]).await;
+    test.db.execute("alter table rollcall.contacts rename to elsewhere", &[]).await;
     test.check_consistency("contacts renamed").await;
-    test.db.execute("alter table public.elsewhere rename to contacts", &[]).await;
+    test.db.execute("alter table rollcall.elsewhere rename to contacts", &[]).await;
     test.execute_and_check("select").await;
 
-    test.db.execute("alter table public.user_presence rename to elsewhere", &[]).await;
+    test.db.execute("alter table rollcall.user_presence rename to elsewhere", &[]).await;
     let response = test.node.get(&test.viewer, "/api/presence/users").await;
     assert!(response.status.as_u16() >= 500, "{response:?}");
     let rejected = test.node.post(&test.subjects[0], "/api/presence/status", json!({"status": "dnd"})).await;
     assert!(rejected.status.as_u16() >= 500, "a failed write is not acknowledged: {rejected:?}");
-    test.db.execute("alter table public.elsewhere rename to user_presence", &[]).await;
+    test.db.execute("alter table rollcall.elsewhere rename to user_presence", &[]).await;
     test.execute_and_check("select").await;
     test.node
         .post(&test.subjects[0], "/api/presence/status", json!({"status": "dnd"}))
@@ -196,10 +196,10 @@ async fn grants_on_user_written_tables_apply_at_once(db: Arc<TestDatabase>) {
     let contacts = async || node.get(&user, "/api/contacts").await;
     settings().await.expect_status(200);
     contacts().await.expect_status(200);
-    db.execute("revoke insert, update on public.presence_settings from authenticated; revoke select on public.contacts from authenticated", &[]).await;
+    db.execute("revoke insert, update on rollcall.presence_settings from authenticated; revoke select on rollcall.contacts from authenticated", &[]).await;
     settings().await.expect_error(403, "FORBIDDEN");
     contacts().await.expect_error(403, "FORBIDDEN");
-    db.execute("grant insert, update on public.presence_settings to authenticated; grant select on public.contacts to authenticated", &[]).await;
+    db.execute("grant insert, update on rollcall.presence_settings to authenticated; grant select on rollcall.contacts to authenticated", &[]).await;
     settings().await.expect_status(200);
     contacts().await.expect_status(200);
 }

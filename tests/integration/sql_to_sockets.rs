@@ -74,7 +74,7 @@ fn without_times(socket: &Socket, subject: Uuid) -> Option<Value> {
 }
 
 const ADD_CONTACT: &str =
-    "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($v, $s, now())";
+    "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ($v, $s, now())";
 
 #[testkit::test]
 async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
@@ -82,22 +82,28 @@ async fn device_changes_reach_sockets(db: Arc<TestDatabase>) {
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("update public.presence_devices set status = 'away' where user_id = $s", Shows("away", "away")),
-            ("insert into public.presence_devices (user_id, device_id) values ($s, 'second')", ONLINE),
             (
-                "update public.presence_devices set activity = 'a game' where device_id = 'second'",
+                "update rollcall.presence_devices set status = 'away' where user_id = $s",
+                Shows("away", "away"),
+            ),
+            ("insert into rollcall.presence_devices (user_id, device_id) values ($s, 'second')", ONLINE),
+            (
+                "update rollcall.presence_devices set activity = 'a game' where device_id = 'second'",
                 HasField("activity"),
             ),
             (
-                "update public.presence_devices set current_page = '/x' where device_id = 'second'",
+                "update rollcall.presence_devices set current_page = '/x' where device_id = 'second'",
                 HasField("current_page"),
             ),
-            ("update public.presence_devices set idle_since = now()", Shows("away", "away")),
-            ("update public.presence_devices set idle_since = null, activity = null", LacksField("activity")),
-            ("delete from public.presence_devices where device_id = 'second'", Shows("away", "away")),
-            ("update public.presence_devices set status = 'offline'", ShownOffline),
-            ("update public.presence_devices set status = 'online'", ONLINE),
-            ("delete from public.presence_devices", ShownOffline),
+            ("update rollcall.presence_devices set idle_since = now()", Shows("away", "away")),
+            (
+                "update rollcall.presence_devices set idle_since = null, activity = null",
+                LacksField("activity"),
+            ),
+            ("delete from rollcall.presence_devices where device_id = 'second'", Shows("away", "away")),
+            ("update rollcall.presence_devices set status = 'offline'", ShownOffline),
+            ("update rollcall.presence_devices set status = 'online'", ONLINE),
+            ("delete from rollcall.presence_devices", ShownOffline),
             ("select rollcall.set_status($s, 'dnd', 'third')", Shows("online", "dnd")),
         ],
     )
@@ -111,20 +117,20 @@ async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
         &[
             (ADD_CONTACT, ONLINE),
             (
-                "insert into public.presence_choices (user_id, chosen) values ($s, 'dnd')",
+                "insert into rollcall.presence_choices (user_id, chosen) values ($s, 'dnd')",
                 Shows("online", "dnd"),
             ),
-            ("update public.presence_choices set custom_status = 'out'", HasField("custom_status")),
-            ("update public.presence_choices set chosen = 'busy'", Shows("online", "busy")),
-            ("update public.presence_choices set chosen = 'invisible'", ShownOffline),
-            ("update public.presence_choices set chosen = null", ONLINE),
+            ("update rollcall.presence_choices set custom_status = 'out'", HasField("custom_status")),
+            ("update rollcall.presence_choices set chosen = 'busy'", Shows("online", "busy")),
+            ("update rollcall.presence_choices set chosen = 'invisible'", ShownOffline),
+            ("update rollcall.presence_choices set chosen = null", ONLINE),
             (
-                "update public.presence_choices set custom_status_expires_at = now() + interval '300 ms'",
+                "update rollcall.presence_choices set custom_status_expires_at = now() + interval '300 ms'",
                 HasField("custom_status"),
             ),
             ("select", LacksField("custom_status")),
-            ("update public.presence_choices set chosen = 'busy'", Shows("online", "busy")),
-            ("delete from public.presence_choices", ONLINE),
+            ("update rollcall.presence_choices set chosen = 'busy'", Shows("online", "busy")),
+            ("delete from rollcall.presence_choices", ONLINE),
         ],
     )
     .await;
@@ -134,20 +140,20 @@ async fn choice_changes_reach_sockets(db: Arc<TestDatabase>) {
 async fn setting_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(&db, &[
         ("select", Hidden),
-        ("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", ONLINE),
-        ("update public.presence_settings set visibility = 'contacts'", Hidden),
+        ("insert into rollcall.presence_settings (user_id, visibility) values ($s, 'everyone')", ONLINE),
+        ("update rollcall.presence_settings set visibility = 'contacts'", Hidden),
         (ADD_CONTACT, ONLINE),
-        ("update public.presence_settings set visibility = 'team'", Hidden),
-        ("update public.presence_settings set visibility = 'everyone'", ONLINE),
-        ("update public.presence_settings set show_last_seen = false", LacksField("last_seen")),
-        ("update public.presence_settings set show_last_seen = true", HasField("last_seen")),
-        ("update public.presence_choices set custom_status = 'x'; insert into public.presence_choices (user_id, custom_status) values ($s, 'x') on conflict do nothing", HasField("custom_status")),
-        ("update public.presence_settings set show_custom_status = false", LacksField("custom_status")),
-        ("update public.presence_settings set show_custom_status = true", HasField("custom_status")),
-        ("update public.presence_devices set activity = 'y'", HasField("activity")),
-        ("update public.presence_settings set show_activity = false", LacksField("activity")),
-        ("update public.presence_settings set visibility = 'nobody'", Hidden),
-        ("delete from public.presence_settings", ONLINE),
+        ("update rollcall.presence_settings set visibility = 'team'", Hidden),
+        ("update rollcall.presence_settings set visibility = 'everyone'", ONLINE),
+        ("update rollcall.presence_settings set show_last_seen = false", LacksField("last_seen")),
+        ("update rollcall.presence_settings set show_last_seen = true", HasField("last_seen")),
+        ("update rollcall.presence_choices set custom_status = 'x'; insert into rollcall.presence_choices (user_id, custom_status) values ($s, 'x') on conflict do nothing", HasField("custom_status")),
+        ("update rollcall.presence_settings set show_custom_status = false", LacksField("custom_status")),
+        ("update rollcall.presence_settings set show_custom_status = true", HasField("custom_status")),
+        ("update rollcall.presence_devices set activity = 'y'", HasField("activity")),
+        ("update rollcall.presence_settings set show_activity = false", LacksField("activity")),
+        ("update rollcall.presence_settings set visibility = 'nobody'", Hidden),
+        ("delete from rollcall.presence_settings", ONLINE),
     ])
     .await;
 }
@@ -157,15 +163,15 @@ async fn contact_changes_reach_sockets(db: Arc<TestDatabase>) {
     run_script(
         &db,
         &[
-            ("insert into public.contacts (requester_id, addressee_id) values ($s, $v)", Hidden),
-            ("update public.contacts set accepted_at = now()", ONLINE),
-            ("update public.contacts set accepted_at = null", Hidden),
-            ("update public.contacts set accepted_at = now()", ONLINE),
-            ("update public.contacts set addressee_id = $o", Hidden),
-            ("update public.contacts set addressee_id = $v", ONLINE),
-            ("delete from public.contacts", Hidden),
+            ("insert into rollcall.contacts (requester_id, addressee_id) values ($s, $v)", Hidden),
+            ("update rollcall.contacts set accepted_at = now()", ONLINE),
+            ("update rollcall.contacts set accepted_at = null", Hidden),
+            ("update rollcall.contacts set accepted_at = now()", ONLINE),
+            ("update rollcall.contacts set addressee_id = $o", Hidden),
+            ("update rollcall.contacts set addressee_id = $v", ONLINE),
+            ("delete from rollcall.contacts", Hidden),
             (ADD_CONTACT, ONLINE),
-            ("truncate public.contacts", Hidden),
+            ("truncate rollcall.contacts", Hidden),
         ],
     )
     .await;
@@ -177,14 +183,14 @@ async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("insert into public.blocks (blocker_id, blocked_id) values ($s, $v)", Hidden),
-            ("insert into public.presence_visibility_list (user_id, viewer_id) values ($s, $v)", Hidden),
-            ("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", Hidden),
-            ("delete from public.blocks", ONLINE),
-            ("insert into public.blocks (blocker_id, blocked_id) values ($v, $s)", Hidden),
-            ("update public.blocks set blocked_id = $o", ONLINE),
-            ("update public.blocks set blocked_id = $s", Hidden),
-            ("truncate public.blocks", ONLINE),
+            ("insert into rollcall.blocks (blocker_id, blocked_id) values ($s, $v)", Hidden),
+            ("insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($s, $v)", Hidden),
+            ("insert into rollcall.presence_settings (user_id, visibility) values ($s, 'everyone')", Hidden),
+            ("delete from rollcall.blocks", ONLINE),
+            ("insert into rollcall.blocks (blocker_id, blocked_id) values ($v, $s)", Hidden),
+            ("update rollcall.blocks set blocked_id = $o", ONLINE),
+            ("update rollcall.blocks set blocked_id = $s", Hidden),
+            ("truncate rollcall.blocks", ONLINE),
         ],
     )
     .await;
@@ -192,17 +198,17 @@ async fn block_changes_reach_sockets(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn team_changes_reach_sockets(db: Arc<TestDatabase>) {
-    const JOIN: &str = "insert into public.team_members (team_id, user_id)
-        select id, unnest(array[$v, $s]::uuid[]) from public.teams where name = 'a'";
+    const JOIN: &str = "insert into rollcall.team_members (team_id, user_id)
+        select id, unnest(array[$v, $s]::uuid[]) from rollcall.teams where name = 'a'";
     run_script(&db, &[
-        ("insert into public.teams (name, owner_id) values ('a', $o), ('b', $o)", Hidden),
-        ("insert into public.presence_settings (user_id, visibility) values ($s, 'team')", Hidden),
+        ("insert into rollcall.teams (name, owner_id) values ('a', $o), ('b', $o)", Hidden),
+        ("insert into rollcall.presence_settings (user_id, visibility) values ($s, 'team')", Hidden),
         (JOIN, ONLINE),
-        ("delete from public.team_members where user_id = $v", Hidden),
-        ("insert into public.team_members (team_id, user_id) select id, $v from public.teams where name = 'a'", ONLINE),
-        ("update public.team_members set team_id = (select id from public.teams where name = 'b') where user_id = $s", Hidden),
-        ("update public.team_members set team_id = (select id from public.teams where name = 'b') where user_id = $v", ONLINE),
-        ("delete from public.teams where name = 'b'", Hidden),
+        ("delete from rollcall.team_members where user_id = $v", Hidden),
+        ("insert into rollcall.team_members (team_id, user_id) select id, $v from rollcall.teams where name = 'a'", ONLINE),
+        ("update rollcall.team_members set team_id = (select id from rollcall.teams where name = 'b') where user_id = $s", Hidden),
+        ("update rollcall.team_members set team_id = (select id from rollcall.teams where name = 'b') where user_id = $v", ONLINE),
+        ("delete from rollcall.teams where name = 'b'", Hidden),
     ])
     .await;
 }
@@ -213,15 +219,18 @@ async fn visibility_list_changes_reach_sockets(db: Arc<TestDatabase>) {
         &db,
         &[
             (ADD_CONTACT, ONLINE),
-            ("insert into public.presence_choices (user_id, chosen) values ($s, 'invisible')", ShownOffline),
             (
-                "insert into public.presence_visibility_list (user_id, viewer_id) values ($s, $v)",
+                "insert into rollcall.presence_choices (user_id, chosen) values ($s, 'invisible')",
+                ShownOffline,
+            ),
+            (
+                "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ($s, $v)",
                 Shows("online", "invisible"),
             ),
-            ("update public.presence_devices set status = 'away'", Shows("away", "invisible")),
-            ("update public.presence_visibility_list set viewer_id = $o", ShownOffline),
-            ("update public.presence_visibility_list set viewer_id = $v", Shows("away", "invisible")),
-            ("delete from public.presence_visibility_list", ShownOffline),
+            ("update rollcall.presence_devices set status = 'away'", Shows("away", "invisible")),
+            ("update rollcall.presence_visibility_list set viewer_id = $o", ShownOffline),
+            ("update rollcall.presence_visibility_list set viewer_id = $v", Shows("away", "invisible")),
+            ("delete from rollcall.presence_visibility_list", ShownOffline),
         ],
     )
     .await;
@@ -233,21 +242,21 @@ async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
     let (viewer, subject) = (User::new(), User::new());
     db.set_status(&subject, "online").await;
     let ids = [("v", viewer.id), ("s", subject.id)];
-    db.execute("insert into public.presence_settings (user_id, visibility) values ($s, 'everyone')", &ids)
+    db.execute("insert into rollcall.presence_settings (user_id, visibility) values ($s, 'everyone')", &ids)
         .await;
     // Not followed: relevant only through the conversation.
     let mut socket = node.socket(&viewer).await;
     socket.next_message().await;
     assert!(socket.hides(subject.id));
     db.execute(
-        "with room as (insert into public.conversations (created_by) values ($v) returning id)
-             insert into public.conversation_participants (conversation_id, user_id)
+        "with room as (insert into rollcall.conversations (created_by) values ($v) returning id)
+             insert into rollcall.conversation_participants (conversation_id, user_id)
              select id, unnest(array[$v, $s]::uuid[]) from room",
         &ids,
     )
     .await;
     socket.wait_until("related", |socket| socket.shows_online(subject.id)).await;
-    db.execute("delete from public.conversation_participants where user_id = $s", &ids).await;
+    db.execute("delete from rollcall.conversation_participants where user_id = $s", &ids).await;
     socket.wait_until("not related", |socket| socket.hides(subject.id)).await;
 }
 
@@ -255,11 +264,11 @@ async fn conversation_changes_reach_sockets(db: Arc<TestDatabase>) {
 async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
     run_script(&db, &[
         (ADD_CONTACT, ONLINE),
-        ("update public.user_presence set status = 'dnd' where user_id = $s", Shows("online", "dnd")),
-        ("update public.user_presence set status = 'offline', reach = 'offline', last_seen = now() where user_id = $s", ShownOffline),
-        ("delete from public.user_presence where user_id = $s", Hidden),
-        ("select rollcall.refresh_faces(array[$s]::uuid[])", ONLINE),
-        ("truncate public.user_presence", Hidden),
+        ("update rollcall.user_presence set status = 'dnd' where user_id = $s", Shows("online", "dnd")),
+        ("update rollcall.user_presence set status = 'offline', reach = 'offline', last_seen = now() where user_id = $s", ShownOffline),
+        ("delete from rollcall.user_presence where user_id = $s", Hidden),
+        ("select rollcall_internal.refresh_faces(array[$s]::uuid[])", ONLINE),
+        ("truncate rollcall.user_presence", Hidden),
         ("select rollcall.set_status($s, 'busy')", Shows("online", "busy")),
     ])
     .await;
@@ -267,19 +276,18 @@ async fn manual_face_updates_reach_sockets(db: Arc<TestDatabase>) {
 
 #[testkit::test]
 async fn policy_changes_reach_sockets(db: Arc<TestDatabase>) {
-    const DEFAULT_POLICY: &str =
-        r#""a viewer sees the one face that is shown to them" on public.user_presence"#;
+    const DEFAULT_POLICY: &str = r#""viewers read the face shown to them" on rollcall.user_presence"#;
     run_script(&db, &[
         ("select", Hidden),
-        ("create policy everyone on public.user_presence for select to authenticated using (face = 'public')", ONLINE),
-        ("alter policy everyone on public.user_presence using (false)", Hidden),
+        ("create policy everyone on rollcall.user_presence for select to authenticated using (face = 'public')", ONLINE),
+        ("alter policy everyone on rollcall.user_presence using (false)", Hidden),
         (ADD_CONTACT, ONLINE),
         (&format!("drop policy {DEFAULT_POLICY}"), Hidden),
-        ("alter policy everyone on public.user_presence using (face = 'public')", ONLINE),
-        ("create policy restricted on public.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
-        ("drop policy restricted on public.user_presence", ONLINE),
-        ("drop policy everyone on public.user_presence", Hidden),
-        ("create policy again on public.user_presence for select to authenticated using (face = 'public' and user_id in (select s.subject_id from rollcall.my_sight() s))", ONLINE),
+        ("alter policy everyone on rollcall.user_presence using (face = 'public')", ONLINE),
+        ("create policy restricted on rollcall.user_presence as restrictive for select to authenticated using (user_id = (select auth.uid()))", Hidden),
+        ("drop policy restricted on rollcall.user_presence", ONLINE),
+        ("drop policy everyone on rollcall.user_presence", Hidden),
+        ("create policy again on rollcall.user_presence for select to authenticated using (face = 'public' and user_id in (select s.subject_id from rollcall.my_visible_users() s))", ONLINE),
     ])
     .await;
 }
@@ -289,7 +297,7 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>)
     run_script(&db, &[
         ("create table public.guests (viewer uuid, host uuid); grant select on public.guests to authenticated", Hidden),
         ("insert into public.guests values ($v, $s)", Hidden),
-        ("create policy guests on public.user_presence for select to authenticated using (face = 'public' and
+        ("create policy guests on rollcall.user_presence for select to authenticated using (face = 'public' and
             exists (select from public.guests g where g.host = user_id and g.viewer = (select auth.uid())))", ONLINE),
         ("delete from public.guests", Hidden),
         ("insert into public.guests values ($v, $s)", ONLINE),
@@ -300,7 +308,7 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>)
         ("create function public.is_guest(p uuid) returns boolean language plpgsql stable security definer as
             $$begin return exists (select from public.friends_of_hosts where friend = auth.uid() and host = p); end$$;
           create table public.friends_of_hosts (friend uuid, host uuid);
-          create policy friends on public.user_presence for select to authenticated using (face = 'public' and public.is_guest(user_id))", Hidden),
+          create policy friends on rollcall.user_presence for select to authenticated using (face = 'public' and public.is_guest(user_id))", Hidden),
         ("insert into public.friends_of_hosts values ($v, $s)", ONLINE),
         ("delete from public.friends_of_hosts", Hidden),
     ])
@@ -311,11 +319,11 @@ async fn a_custom_table_is_watched_once_a_policy_reads_it(db: Arc<TestDatabase>)
 async fn a_policy_that_reads_presence_is_checked_at_every_change(db: Arc<TestDatabase>) {
     run_script(&db, &[
         (ADD_CONTACT, ONLINE),
-        ("create policy awake on public.user_presence as restrictive for select to authenticated using (status <> 'busy')", ONLINE),
+        ("create policy awake on rollcall.user_presence as restrictive for select to authenticated using (status <> 'busy')", ONLINE),
         ("select rollcall.set_status($s, 'busy')", Hidden),
         ("select rollcall.set_status($s, 'dnd')", Shows("online", "dnd")),
         ("select rollcall.set_status($s, 'busy')", Hidden),
-        ("drop policy awake on public.user_presence", Shows("online", "busy")),
+        ("drop policy awake on rollcall.user_presence", Shows("online", "busy")),
     ])
     .await;
 }
@@ -328,11 +336,11 @@ async fn a_user_erased_in_sql_is_hidden(db: Arc<TestDatabase>) {
             (ADD_CONTACT, ONLINE),
             (
                 "begin;
-             delete from public.presence_devices where user_id = $s;
-             delete from public.presence_choices where user_id = $s;
-             delete from public.presence_settings where user_id = $s;
-             delete from public.user_last_seen where user_id = $s;
-             select rollcall.refresh_faces(array[$s]::uuid[]);
+             delete from rollcall.presence_devices where user_id = $s;
+             delete from rollcall.presence_choices where user_id = $s;
+             delete from rollcall.presence_settings where user_id = $s;
+             delete from rollcall.user_last_seen where user_id = $s;
+             select rollcall_internal.refresh_faces(array[$s]::uuid[]);
              commit",
                 Hidden,
             ),
@@ -350,9 +358,9 @@ async fn concurrent_changes_of_many_users_arrive(db: Arc<TestDatabase>) {
     socket.next_message().await;
     db
         .execute(
-            "insert into public.contacts (requester_id, addressee_id, accepted_at)
+            "insert into rollcall.contacts (requester_id, addressee_id, accepted_at)
                select $v, gen_random_uuid(), now() from generate_series(1, 2500);
-             insert into public.presence_devices (user_id, device_id) select addressee_id, 'd' from public.contacts",
+             insert into rollcall.presence_devices (user_id, device_id) select addressee_id, 'd' from rollcall.contacts",
             &[("v", viewer.id)],
         )
         .await;
@@ -362,6 +370,6 @@ async fn concurrent_changes_of_many_users_arrive(db: Arc<TestDatabase>) {
         }
     };
     socket.wait_until_within(Duration::from_secs(30), "2,500 online", all("online")).await;
-    db.execute("update public.presence_devices set status = 'away'", &[]).await;
+    db.execute("update rollcall.presence_devices set status = 'away'", &[]).await;
     socket.wait_until_within(Duration::from_secs(30), "2,500 away", all("away")).await;
 }

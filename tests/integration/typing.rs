@@ -23,8 +23,8 @@ impl TypingConversation {
         let (typist, reader, id) = (User::new(), User::new(), Uuid::new_v4());
         db.add_contact(&typist, &reader).await;
         db.execute(
-            "insert into public.conversations (id, created_by) values ($room, $typist);
-                 insert into public.conversation_participants (conversation_id, user_id)
+            "insert into rollcall.conversations (id, created_by) values ($room, $typist);
+                 insert into rollcall.conversation_participants (conversation_id, user_id)
                    values ($room, $typist), ($room, $reader);",
             &[("room", id), ("typist", typist.id), ("reader", reader.id)],
         )
@@ -136,18 +136,21 @@ async fn non_participants_cannot_type_or_see_typing(db: Arc<TestDatabase>) {
         node.post(&conversation.typist, "/api/conversations/bob/typing", json!({"is_typing": true})).await;
     nowhere.expect_error(400, "INVALID_REQUEST");
     conversation.socket.expect_no_message(Duration::from_millis(300)).await;
-    assert_eq!(db.query_row("select count(*) from public.typing_indicators", &[]).await.get::<_, i64>(0), 0);
+    assert_eq!(
+        db.query_row("select count(*) from rollcall.typing_indicators", &[]).await.get::<_, i64>(0),
+        0
+    );
 }
 
 #[testkit::test]
 async fn hidden_typing_is_not_sent(db: Arc<TestDatabase>) {
     let node = db.start_server().await;
     for hide in [
-        "insert into public.presence_settings (user_id, show_typing) values ($typist, false)",
-        "insert into public.presence_settings (user_id, visibility) values ($typist, 'nobody')",
-        "insert into public.presence_choices (user_id, chosen) values ($typist, 'invisible')",
-        "insert into public.blocks values ($typist, $reader)",
-        "insert into public.blocks values ($reader, $typist)",
+        "insert into rollcall.presence_settings (user_id, show_typing) values ($typist, false)",
+        "insert into rollcall.presence_settings (user_id, visibility) values ($typist, 'nobody')",
+        "insert into rollcall.presence_choices (user_id, chosen) values ($typist, 'invisible')",
+        "insert into rollcall.blocks values ($typist, $reader)",
+        "insert into rollcall.blocks values ($reader, $typist)",
     ] {
         let mut conversation = TypingConversation::open(&db, &node).await;
         db.execute(hide, &[("typist", conversation.typist.id), ("reader", conversation.reader.id)]).await;
@@ -176,7 +179,7 @@ async fn a_block_ends_visible_typing(db: Arc<TestDatabase>) {
     conversation.socket.expect_message(expected).await;
     let blocked = Instant::now();
     db.execute(
-        "insert into public.blocks values ($a, $b)",
+        "insert into rollcall.blocks values ($a, $b)",
         &[("a", conversation.typist.id), ("b", conversation.reader.id)],
     )
     .await;
@@ -197,8 +200,8 @@ async fn typing_rows_written_in_sql_are_sent(db: Arc<TestDatabase>) {
     let mut conversation = TypingConversation::open(&db, &node).await;
     let ids = [("room", conversation.id), ("typist", conversation.typist.id)];
     for (statement, is_typing) in [
-        ("insert into public.typing_indicators (conversation_id, user_id) values ($room, $typist)", true),
-        ("delete from public.typing_indicators", false),
+        ("insert into rollcall.typing_indicators (conversation_id, user_id) values ($room, $typist)", true),
+        ("delete from rollcall.typing_indicators", false),
     ] {
         db.execute(statement, &ids).await;
         let expected = conversation.typing_message(is_typing);

@@ -172,7 +172,7 @@ async fn differences(
             .request(Method::GET, &format!("/realtime/v1/api/presence/{name}"))
             .bearer_auth(service_user().token);
         let mut state = PresenceClientState::default();
-        state.apply_state(send(request).await.expect_status(200)["presence"].to_string().as_bytes());
+        state.apply_state(&send(request).await.expect_status(200)["presence"]);
         if state.payloads() != *expected {
             wrong.push(format!("node {number} returns {:#?}", state.payloads()));
         }

@@ -34,11 +34,9 @@ async fn all_clients_agree_after_lost_database_connections(db: Arc<TestDatabase>
 
 async fn run(db: Arc<TestDatabase>, histories: Histories) {
     let unlimited = |settings: &mut rollcall::config::Settings| {
-        let none = || Some("0".to_owned());
-        settings.realtime_presence_calls = none();
-        settings.realtime_max_joins_per_second = none();
-        settings.realtime_max_events_per_second = none();
-        settings.realtime_max_connections = none();
+        for limit in ["PRESENCE_CALLS", "MAX_JOINS_PER_SECOND", "MAX_EVENTS_PER_SECOND", "MAX_CONNECTIONS"] {
+            settings.set(&format!("REALTIME_{limit}"), "0");
+        }
     };
     let nodes = Arc::new([db.start_server_with(unlimited).await, db.start_server_with(unlimited).await]);
     let history = |seed| history::run(db.clone(), nodes.clone(), seed);

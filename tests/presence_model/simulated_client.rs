@@ -215,10 +215,10 @@ async fn read(
                 }
             }
             Some("presence_state") if is_current && shared.join_ref.is_some() => {
-                shared.presence.apply_state(payload.to_string().as_bytes());
+                shared.presence.apply_state(&payload);
             }
             Some("presence_diff") if is_current && shared.join_ref.is_some() => {
-                shared.presence.apply_diff(payload.to_string().as_bytes());
+                shared.presence.apply_diff(&payload);
             }
             _ => {}
         }

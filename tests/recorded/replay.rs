@@ -107,7 +107,7 @@ pub async fn replay(db: &TestDatabase, recording: &Recording) -> Vec<String> {
     };
     let configure = |all: &mut Settings| {
         // The recorded server had a high limit, except where the limit is the subject.
-        all.realtime_presence_calls = Some("0".into());
+        all.set("REALTIME_PRESENCE_CALLS", "0");
         settings.iter().for_each(|(name, value)| apply_setting(all, name, value));
     };
     let node = db.start_server_with(configure).await;
@@ -140,15 +140,15 @@ fn settings(events: &[Event]) -> (Map<String, Value>, &[Event]) {
 }
 
 fn apply_setting(settings: &mut Settings, name: &str, value: &Value) {
-    let value = Some(value.to_string());
-    match name {
-        "max_channels_per_client" => settings.realtime_max_channels_per_client = value,
-        "max_concurrent_users" => settings.realtime_max_connections = value,
-        "max_events_per_second" => settings.realtime_max_events_per_second = value,
-        "max_joins_per_second" => settings.realtime_max_joins_per_second = value,
-        "max_payload_size_in_kb" => settings.realtime_max_payload_kb = value,
+    let variable = match name {
+        "max_channels_per_client" => "REALTIME_MAX_CHANNELS_PER_CLIENT",
+        "max_concurrent_users" => "REALTIME_MAX_CONNECTIONS",
+        "max_events_per_second" => "REALTIME_MAX_EVENTS_PER_SECOND",
+        "max_joins_per_second" => "REALTIME_MAX_JOINS_PER_SECOND",
+        "max_payload_size_in_kb" => "REALTIME_MAX_PAYLOAD_KB",
         other => panic!("no server setting for {other}"),
-    }
+    };
+    settings.set(variable, value.to_string());
 }
 
 /// Drops the disconnects at the end of the recording, which are not part of the scenario.

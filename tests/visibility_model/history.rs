@@ -133,8 +133,8 @@ impl History {
         self.log_start = self.connections[0].query_one(begins, &[]).await.expect("the log").get(0);
         let owner = self.users[0].id;
         let mut setup = format!(
-            "insert into public.teams (id, name, owner_id) values ('{}', 't', '{owner}');
-             insert into public.conversations (id, created_by) values ('{}', '{owner}');",
+            "insert into rollcall.teams (id, name, owner_id) values ('{}', 't', '{owner}');
+             insert into rollcall.conversations (id, created_by) values ('{}', '{owner}');",
             self.team, self.conversation
         );
         for _ in 0..14 {
@@ -242,7 +242,7 @@ impl History {
             47..52 => {
                 let user = self.random_user();
                 Step::Sql(format!(
-                    "delete from public.presence_devices where user_id = '{}';",
+                    "delete from rollcall.presence_devices where user_id = '{}';",
                     self.users[user].id
                 ))
             }
@@ -256,7 +256,7 @@ impl History {
                 let id = self.users[user].id;
                 Step::Sql(format!(
                     "begin; {relation} select rollcall.set_status('{id}', '{status}');
-                     insert into public.presence_choices (user_id, custom_status) values ('{id}', '{tag}')
+                     insert into rollcall.presence_choices (user_id, custom_status) values ('{id}', '{tag}')
                        on conflict (user_id) do update set custom_status = excluded.custom_status; commit;"
                 ))
             }
@@ -287,32 +287,32 @@ impl History {
         let on = self.rng.random_bool(0.6);
         match self.rng.random_range(0..if self.rule == Rule::ByGrant { 11 } else { 8 }) {
             0 | 1 if on => format!(
-                "insert into public.contacts (requester_id, addressee_id, accepted_at) values ('{a}', '{b}', now())
+                "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ('{a}', '{b}', now())
                  on conflict do nothing;"
             ),
             0 | 1 => format!(
-                "delete from public.contacts where (requester_id, addressee_id) in (('{a}', '{b}'), ('{b}', '{a}'));"
+                "delete from rollcall.contacts where (requester_id, addressee_id) in (('{a}', '{b}'), ('{b}', '{a}'));"
             ),
             2 if self.rng.random_bool(0.5) => {
-                format!("insert into public.blocks (blocker_id, blocked_id) values ('{a}', '{b}') on conflict do nothing;")
+                format!("insert into rollcall.blocks (blocker_id, blocked_id) values ('{a}', '{b}') on conflict do nothing;")
             }
-            2 => format!("delete from public.blocks where blocker_id = '{a}';"),
+            2 => format!("delete from rollcall.blocks where blocker_id = '{a}';"),
             3 if on => {
-                format!("insert into public.team_members (team_id, user_id) values ('{team}', '{a}') on conflict do nothing;")
+                format!("insert into rollcall.team_members (team_id, user_id) values ('{team}', '{a}') on conflict do nothing;")
             }
-            3 => format!("delete from public.team_members where team_id = '{team}' and user_id = '{a}';"),
+            3 => format!("delete from rollcall.team_members where team_id = '{team}' and user_id = '{a}';"),
             4 if on => format!(
-                "insert into public.conversation_participants (conversation_id, user_id)
+                "insert into rollcall.conversation_participants (conversation_id, user_id)
                  values ('{conversation}', '{a}') on conflict do nothing;"
             ),
             4 => format!(
-                "delete from public.conversation_participants where conversation_id = '{conversation}' and user_id = '{a}';"
+                "delete from rollcall.conversation_participants where conversation_id = '{conversation}' and user_id = '{a}';"
             ),
             5 | 6 => {
                 let visibility = ["nobody", "team", "contacts", "everyone"].choose(&mut self.rng).expect("four");
                 let [seen, custom, activity, typing] = std::array::from_fn(|_| self.rng.random_bool(0.7));
                 format!(
-                    "insert into public.presence_settings
+                    "insert into rollcall.presence_settings
                        (user_id, visibility, show_last_seen, show_custom_status, show_activity, show_typing)
                      values ('{a}', '{visibility}', {seen}, {custom}, {activity}, {typing})
                      on conflict (user_id) do update set visibility = excluded.visibility,
@@ -321,9 +321,9 @@ impl History {
                 )
             }
             7 if on => format!(
-                "insert into public.presence_visibility_list (user_id, viewer_id) values ('{a}', '{b}') on conflict do nothing;"
+                "insert into rollcall.presence_visibility_list (user_id, viewer_id) values ('{a}', '{b}') on conflict do nothing;"
             ),
-            7 => format!("delete from public.presence_visibility_list where user_id = '{a}';"),
+            7 => format!("delete from rollcall.presence_visibility_list where user_id = '{a}';"),
             _ if on => format!(
                 "insert into public.test_grants (viewer_id, subject_id) values ('{a}', '{b}') on conflict do nothing;"
             ),
@@ -402,10 +402,10 @@ impl History {
         let acting =
             "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
         client.query(acting, &[&claims]).await.expect("acts as the viewer");
-        let about = "select to_jsonb(p) from public.user_presence p
+        let about = "select to_jsonb(p) from rollcall.user_presence p
             where p.user_id = any ($1) or p.user_id in (select rollcall.my_relations())";
         let rows = client.query(about, &[&follows]).await.expect("selects");
-        let typing = "select user_id from public.typing_indicators where user_id <> auth.uid()";
+        let typing = "select user_id from rollcall.typing_indicators where user_id <> auth.uid()";
         let typing = client.query(typing, &[]).await.expect("selects");
         client.batch_execute("commit").await.expect("commits");
         let rows = rows.iter().map(|row| row.get::<_, Value>(0));
@@ -428,7 +428,7 @@ impl History {
             "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
         let claims = json!({"sub": viewer, "role": "authenticated"}).to_string();
         client.query(acting, &[&claims]).await.expect("acts as the viewer");
-        let faces = "select user_id, face::text from public.user_presence where user_id = any ($1)";
+        let faces = "select user_id, face::text from rollcall.user_presence where user_id = any ($1)";
         let faces = client.query(faces, &[&users]).await.expect("selects");
         client.batch_execute("commit").await.expect("commits");
         let seen: HashMap<Uuid, String> = faces.iter().map(|row| (row.get(0), row.get(1))).collect();

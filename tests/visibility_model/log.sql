@@ -35,10 +35,11 @@ do $$
 declare
   v_table text;
 begin
-  foreach v_table in array array['user_presence', 'contacts', 'blocks', 'presence_visibility_list',
-    'presence_settings', 'team_members', 'conversation_participants', 'test_grants']
+  foreach v_table in array array['rollcall.user_presence', 'rollcall.contacts', 'rollcall.blocks',
+    'rollcall.presence_visibility_list', 'rollcall.presence_settings', 'rollcall.team_members',
+    'rollcall.conversation_participants', 'public.test_grants']
   loop
-    execute format('create trigger zz_note_commit after insert or update or delete on public.%I
+    execute format('create trigger zz_note_commit after insert or update or delete on %s
       for each row execute function public.note_commit()', v_table);
   end loop;
 end

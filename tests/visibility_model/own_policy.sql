@@ -1,6 +1,6 @@
 -- Replaces the built-in policy by a custom one over a custom table.
-drop policy "a viewer sees the one face that is shown to them" on public.user_presence;
-create policy "by grant only" on public.user_presence
+drop policy "viewers read the face shown to them" on rollcall.user_presence;
+create policy "by grant only" on rollcall.user_presence
   for select to authenticated
   using (
     user_id <> (select auth.uid())

@@ -1,4 +1,4 @@
-// Made from the server's /openapi.json by `npm run generate`. Not to be edited.
+// Made from the server's /openapi.json by `npm run generate`. Do not edit.
 
 export interface paths {
     "/": {

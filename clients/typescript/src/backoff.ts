@@ -1,33 +1,33 @@
-/** How long to wait before connecting again. */
+/** Delays between connection attempts. */
 export interface BackoffOptions {
-  /** After the first failure, in milliseconds. Default 1,000. */
-  first?: number;
-  /** At most, in milliseconds. Default 30,000. */
-  most?: number;
+  /** Upper bound of the first delay, in milliseconds. Default 1,000. */
+  initialMs?: number;
+  /** Upper bound of every delay, in milliseconds. Default 30,000. */
+  maxMs?: number;
 }
 
 /**
- * Twice as long after each failure, up to a bound, of which a random half to whole is waited: when a server restarts,
- * its clients do not come back all at once.
+ * Exponential backoff with jitter. The bound doubles after each failure up to `maxMs`; the delay is a random value
+ * between half the bound and the bound, so that clients do not reconnect at the same moment after a server restart.
  */
 export class Backoff {
-  readonly #first: number;
-  readonly #most: number;
+  readonly #initialMs: number;
+  readonly #maxMs: number;
   #failures = 0;
 
-  constructor({ first = 1_000, most = 30_000 }: BackoffOptions = {}) {
-    this.#first = first;
-    this.#most = Math.max(first, most);
+  constructor({ initialMs = 1_000, maxMs = 30_000 }: BackoffOptions = {}) {
+    this.#initialMs = initialMs;
+    this.#maxMs = Math.max(initialMs, maxMs);
   }
 
-  /** The next pause, in milliseconds. */
+  /** Returns the next delay, in milliseconds. */
   next(): number {
-    const whole = Math.min(this.#most, this.#first * 2 ** this.#failures);
+    const bound = Math.min(this.#maxMs, this.#initialMs * 2 ** this.#failures);
     this.#failures += 1;
-    return whole * (0.5 + Math.random() / 2);
+    return bound * (0.5 + Math.random() / 2);
   }
 
-  /** It worked: begin small again. */
+  /** Starts again with the first delay. */
   reset(): void {
     this.#failures = 0;
   }

@@ -1,42 +1,43 @@
-/** The server forgets after 5 s; a repeat before that keeps it. */
-const REPEAT_AFTER = 3_000;
-/** Whoever does not type for so long has stopped. */
-const STOPPED_AFTER = 3_000;
+/** The server ends typing 5 s after the last frame; a frame before that extends it. */
+const REPEAT_AFTER_MS = 3_000;
+/** A user who types nothing for this time has stopped typing. */
+const STOPPED_AFTER_MS = 3_000;
 
 interface Typing {
-  toldAt: number;
+  sentAt: number;
   timer: ReturnType<typeof setTimeout>;
 }
 
 /**
- * Makes a few frames of many key strokes: one at the first, one now and then while it goes on, one when it has stopped.
+ * Reduces keystrokes to few frames: one at the first keystroke, one every 3 s while the user types, one 3 s after the last
+ * keystroke.
  */
 export class TypingDebounce {
   readonly #typing = new Map<string, Typing>();
 
-  constructor(private readonly tell: (conversation: string, isTyping: boolean) => void) {}
+  constructor(private readonly send: (conversationId: string, isTyping: boolean) => void) {}
 
-  /** The user has just typed something. */
-  typed(conversation: string): void {
-    const before = this.#typing.get(conversation);
+  /** Records a keystroke. */
+  typed(conversationId: string): void {
+    const before = this.#typing.get(conversationId);
     clearTimeout(before?.timer);
     const now = Date.now();
-    const isDue = before === undefined || now - before.toldAt >= REPEAT_AFTER;
-    if (isDue) this.tell(conversation, true);
-    const timer = setTimeout(() => this.stopped(conversation), STOPPED_AFTER);
-    this.#typing.set(conversation, { toldAt: isDue ? now : before.toldAt, timer });
+    const isDue = before === undefined || now - before.sentAt >= REPEAT_AFTER_MS;
+    if (isDue) this.send(conversationId, true);
+    const timer = setTimeout(() => this.stopped(conversationId), STOPPED_AFTER_MS);
+    this.#typing.set(conversationId, { sentAt: isDue ? now : before.sentAt, timer });
   }
 
-  /** The user has sent or discarded it, or not typed for a while. */
-  stopped(conversation: string): void {
-    const before = this.#typing.get(conversation);
+  /** Records that the user sent or discarded the text. */
+  stopped(conversationId: string): void {
+    const before = this.#typing.get(conversationId);
     if (before === undefined) return;
     clearTimeout(before.timer);
-    this.#typing.delete(conversation);
-    this.tell(conversation, false);
+    this.#typing.delete(conversationId);
+    this.send(conversationId, false);
   }
 
-  /** Forgets everything without a word. */
+  /** Drops all state without sending frames. */
   clear(): void {
     for (const { timer } of this.#typing.values()) clearTimeout(timer);
     this.#typing.clear();

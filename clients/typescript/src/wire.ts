@@ -1,13 +1,14 @@
-// What goes over the socket at /api/presence/subscribe, as /asyncapi.json describes it.
+// Frames of the socket at /api/presence/subscribe, as /asyncapi.json describes them.
 
 import type { components } from "./api.js";
+import type { FieldError } from "./errors.js";
 
-/** What a user may set. */
+/** A status that a user can set. */
 export type Status = components["schemas"]["Status"];
-/** One user as the caller may see them. */
+/** One user's presence, as far as the caller may see it. */
 export type Presence = components["schemas"]["Presence"];
 
-/** What is told of one's own presence. A text that is left out stays, `null` clears it. */
+/** A change of the own presence. A text field that is left out keeps its value; `null` clears it. */
 export interface StatusUpdate {
   status: Status;
   custom_status?: string | null;
@@ -16,29 +17,39 @@ export interface StatusUpdate {
   current_page?: string | null;
 }
 
-/** Somebody types, or has stopped. */
+/** A user started or stopped typing. */
 export interface TypingState {
   user_id: string;
   conversation_id: string;
   is_typing: boolean;
 }
 
-/** An event of the operator's back end. */
+/** An event that the operator's back end sent. */
 export interface CustomEvent {
   category: "presence" | "typing" | "custom";
   event: string;
   payload: unknown;
 }
 
-/** What the server says. */
+/** An error frame: the server refused a message; the socket stays open. */
+export interface SocketError {
+  code: string;
+  message: string;
+  /** Delay after which a retry can succeed, in milliseconds. */
+  retry_after_ms?: number;
+  /** Every invalid field, on validation errors. */
+  details?: FieldError[];
+}
+
+/** A frame from the server. */
 export type ServerFrame =
   | { type: "initial_state"; data: { presences: Presence[] } }
   | { type: "presence_update"; data: Presence }
   | { type: "typing_update"; data: TypingState }
   | { type: "broadcast"; data: CustomEvent }
-  | { type: "error"; code: string; message: string; retry_after_ms?: number };
+  | ({ type: "error" } & SocketError);
 
-/** What a client says. */
+/** A frame to the server. */
 export type ClientFrame =
   | { type: "status"; data: StatusUpdate }
   | { type: "heartbeat"; data: { active: boolean } }
@@ -46,8 +57,8 @@ export type ClientFrame =
   | { type: "subscribe"; data: { user_ids: string[] } }
   | { type: "auth"; token: string };
 
-/** A frame of the server; nothing of what is none that this client knows. */
-export function read(text: unknown): ServerFrame | undefined {
+/** Parses a frame from the server; `undefined` if it is not a JSON object with a `type`. */
+export function parseFrame(text: unknown): ServerFrame | undefined {
   if (typeof text !== "string") return undefined;
   try {
     const frame: unknown = JSON.parse(text);

@@ -1,24 +1,34 @@
-// A demo server of the tests' own that can be stopped and started again, on the same port and data.
+// A demo server that a test can stop and start again, on the same port and data.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 
-export async function server(settings = {}) {
+export async function startServer(settings = {}) {
   const home = await mkdtemp(join(tmpdir(), "rollcall-client."));
-  // PostgreSQL runs as another user where this is root.
+  // PostgreSQL runs as another user if this process runs as root.
   await chmod(home, 0o755);
   let child, url;
   const start = async () => {
     const env = {
-      ...process.env, PORT: url ? new URL(url).port : "0", ROLLCALL_DATA_DIR: join(home, "data"),
-      PRESENCE_UPDATES_PER_MINUTE: "0", MANAGE_REQUESTS_PER_MINUTE: "0", ...settings,
+      ...process.env,
+      PORT: url ? new URL(url).port : "0",
+      ROLLCALL_DATA_DIR: join(home, "data"),
+      LLM_PROVIDER: "echo",
+      PRESENCE_UPDATES_PER_MINUTE: "0",
+      MANAGE_REQUESTS_PER_MINUTE: "0",
+      ...settings,
     };
     delete env.ROLLCALL_URL;
-    child = spawn(process.env.SERVER_BINARY, ["serve", "--seed"], { cwd: home, env, stdio: ["ignore", "ignore", "pipe"] });
+    child = spawn(process.env.SERVER_BINARY, ["serve", "--seed"], {
+      cwd: home,
+      env,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     const lines = createInterface({ input: child.stderr });
     const log = [];
     url = await new Promise((resolve, reject) => {
@@ -27,7 +37,7 @@ export async function server(settings = {}) {
         const ready = /is ready at (http:\S+)/.exec(line);
         if (ready) resolve(ready[1]);
       });
-      child.once("exit", (code) => reject(new Error(`the server ended with ${code}:\n${log.join("\n")}`)));
+      child.once("exit", (code) => reject(new Error(`the server exited with status ${code}:\n${log.join("\n")}`)));
     });
   };
   const stop = async () => {
@@ -38,9 +48,21 @@ export async function server(settings = {}) {
   };
   await start();
   const { people } = await (await fetch(`${url}/console/demo`)).json();
+  const env = Object.fromEntries(
+    (await readFile(join(home, "data/env"), "utf8"))
+      .split("\n")
+      .filter((line) => line.includes("="))
+      .map((line) => {
+        const at = line.indexOf("=");
+        return [line.slice(0, at).replace("export ", ""), line.slice(at + 1).replace(/^(['"])(.*)\1$/, "$2")];
+      }),
+  );
   return {
     url,
+    env,
     person: (name) => people.find((person) => person.name === name),
+    psql: (statement) =>
+      promisify(execFile)("psql", ["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", env.DATABASE_URL, "-c", statement]),
     stop,
     start,
     end: async () => {

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use rollcall::{
     app::{Environment, Server},
     auth::token,
+    channels::ChannelPrincipal,
     clock::SystemClock,
     config::{Config, Settings},
     lifecycle::{Shutdown, TaskFailure},
@@ -108,7 +109,7 @@ impl TestDatabase {
     /// Makes two users accepted contacts.
     pub async fn add_contact(&self, one: &User, other: &User) {
         self.execute(
-            "insert into public.contacts (requester_id, addressee_id, accepted_at) values ($one, $other, now())",
+            "insert into rollcall.contacts (requester_id, addressee_id, accepted_at) values ($one, $other, now())",
             &[("one", one.id), ("other", other.id)],
         )
         .await;
@@ -167,6 +168,15 @@ impl TestDatabase {
     }
 }
 
+/// Waits until the condition holds.
+pub async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "not within {WAIT_TIMEOUT:?}: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
 fn with_ids(statements: &str, ids: &[(&str, Uuid)]) -> String {
     ids.iter()
         .fold(statements.to_owned(), |text, (name, id)| text.replace(&format!("${name}"), &format!("'{id}'")))
@@ -220,6 +230,18 @@ pub fn service_user() -> User {
     User { id: Uuid::nil(), token: mint_token(&json!({"role": "service_role", "exp": unix_time_in(3_600)})) }
 }
 
+/// Builds the principal of a role and user.
+pub fn principal(role: &str, sub: Option<Uuid>) -> Arc<ChannelPrincipal> {
+    let claims = json!({"role": role, "sub": sub}).to_string();
+    Arc::new(ChannelPrincipal {
+        role: role.into(),
+        claims: claims.into(),
+        sub: sub.map(|sub| sub.to_string().into()),
+        headers: "{}".into(),
+        expires_at: jiff::Timestamp::MAX,
+    })
+}
+
 /// Signs claims with the servers' secret.
 pub fn mint_token(claims: &Value) -> String {
     token::mint(SECRET, claims).expect("claims serialize")
@@ -266,24 +288,22 @@ impl TestServer {
     }
 
     async fn start_on(url: &str, direct_url: Option<&str>, change: impl FnOnce(&mut Settings)) -> Self {
-        let text = |text: &str| Some(text.to_owned());
-        let mut settings = Settings {
-            port: text("0"),
-            database_url: text(url),
-            database_pool_size: text("4"),
-            hub_shards: text("2"),
-            jwt_secret: text(SECRET),
-            presence_updates_per_minute: text("0"),
-            disconnect_grace: text("300ms"),
-            node_lease: text("2s"),
-            ..Settings::default()
-        };
+        let mut settings = Settings::from([
+            ("PORT", "0"),
+            ("DATABASE_URL", url),
+            ("DATABASE_POOL_SIZE", "4"),
+            ("HUB_SHARDS", "2"),
+            ("JWT_SECRET", SECRET),
+            ("PRESENCE_UPDATES_PER_MINUTE", "0"),
+            ("DISCONNECT_GRACE", "300ms"),
+            ("NODE_LEASE", "2s"),
+        ]);
         change(&mut settings);
         let config = Config::from_settings(&settings).expect("the settings are valid");
         let environment = Environment {
             database_url: url.to_owned(),
             direct_url: direct_url.map(str::to_owned),
-            jwt_secret: config.auth.jwt_secret.as_ref().map(|secret| secret.expose().to_owned()),
+            jwt_secret: config.auth.jwt_secret.clone(),
             metrics: None,
             demo: false,
             clock: Arc::new(SystemClock),

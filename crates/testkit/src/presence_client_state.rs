@@ -13,12 +13,26 @@ pub struct PresenceClientState {
     pending_diffs: Vec<Value>,
     /// Number of received diffs.
     pub diff_count: usize,
+    /// Keys in diffs that left without a known meta. Clients ignore them.
+    pub unknown_leaves: Vec<String>,
 }
 
 impl PresenceClientState {
+    /// Starts with a `presence_state`.
+    pub fn of_state(payload: &Value) -> Self {
+        let mut state = Self::default();
+        state.apply_state(payload);
+        state
+    }
+
+    /// Starts as a member that has received an empty state.
+    pub fn empty() -> Self {
+        Self { synced: true, ..Self::default() }
+    }
+
     /// Applies a `presence_state`.
-    pub fn apply_state(&mut self, payload: &[u8]) {
-        let state: BTreeMap<String, Value> = serde_json::from_slice(payload).expect("a map of presences");
+    pub fn apply_state(&mut self, payload: &Value) {
+        let state = payload.as_object().expect("a map of presences");
         // Computes joins and leaves by comparing refs, and applies them as a diff.
         let (mut joins, mut leaves) = (serde_json::Map::new(), serde_json::Map::new());
         for (key, known) in &self.metas {
@@ -28,7 +42,7 @@ impl PresenceClientState {
                 leaves.insert(key.clone(), json!({"metas": left}));
             }
         }
-        for (key, presence) in &state {
+        for (key, presence) in state {
             let known = self.metas.get(key).map(Vec::as_slice).unwrap_or_default();
             let joined: Vec<&Value> =
                 metas(presence).iter().filter(|meta| !contains_ref(known, meta)).collect();
@@ -44,25 +58,35 @@ impl PresenceClientState {
     }
 
     /// Applies a `presence_diff`, or holds it until the state has arrived.
-    pub fn apply_diff(&mut self, payload: &[u8]) {
+    pub fn apply_diff(&mut self, diff: &Value) {
+        assert_eq!(diff.as_object().map(serde_json::Map::len), Some(2), "joins and leaves: {diff}");
         self.diff_count += 1;
-        let diff: Value = serde_json::from_slice(payload).expect("JSON");
         if self.synced {
-            self.apply(&diff);
+            self.apply(diff);
         } else {
-            self.pending_diffs.push(diff);
+            self.pending_diffs.push(diff.clone());
         }
+    }
+
+    /// The metas by key. Those of a key are sorted by ref, because they have no order.
+    pub fn metas(&self) -> &BTreeMap<String, Vec<Value>> {
+        &self.metas
     }
 
     fn apply(&mut self, diff: &Value) {
         for (key, presence) in diff["joins"].as_object().expect("joins") {
             let joined = metas(presence);
+            assert!(joined.iter().all(|meta| meta["phx_ref"].is_string()), "every meta has its ref: {diff}");
             let known = self.metas.entry(key.clone()).or_default();
             known.retain(|meta| !contains_ref(joined, meta));
             known.extend(joined.iter().cloned());
+            known.sort_by_key(|meta| meta["phx_ref"].to_string());
         }
         for (key, presence) in diff["leaves"].as_object().expect("leaves") {
-            let Some(known) = self.metas.get_mut(key) else { continue };
+            let Some(known) = self.metas.get_mut(key) else {
+                self.unknown_leaves.push(key.clone());
+                continue;
+            };
             known.retain(|meta| !contains_ref(metas(presence), meta));
             if known.is_empty() {
                 self.metas.remove(key);

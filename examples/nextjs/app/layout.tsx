@@ -3,7 +3,7 @@ import type { ReactNode } from "react";
 
 import "./globals.css";
 
-export const metadata: Metadata = { title: "Harbour", description: "Who is here, with Rollcall" };
+export const metadata: Metadata = { title: "Harbour", description: "Presence and chat with Rollcall" };
 
 export default function Layout({ children }: { children: ReactNode }) {
   return (

@@ -1,21 +1,20 @@
 import { redirect } from "next/navigation";
+import { PresenceProvider } from "rollcall-client/react";
+import { initialPresence } from "rollcall-client/server";
 
-import { Room } from "../components/room";
+import { Chat } from "../components/chat";
+import { Messages, OwnStatus, Roster } from "../components/room";
 import { nameOf } from "../lib/people";
 import { rollcall, rollcallUrl } from "../lib/rollcall";
 import { currentUser } from "../lib/session";
 import { leave } from "./actions";
 
-// The first paint has everybody in it already; the page's socket takes over from there.
+// A server component. The HTML contains the roster; the page's socket updates it.
 export default async function Page() {
   const userId = await currentUser();
   if (!userId) redirect("/sign-in");
   const api = rollcall(userId);
-  const [presences, own, conversations] = await Promise.all([
-    api.get("/api/presence/users"),
-    api.get("/api/presence/status"),
-    api.get("/api/conversations"),
-  ]);
+  const [initial, [conversation]] = await Promise.all([initialPresence(api), api.get("/api/conversations")]);
   return (
     <main>
       <header>
@@ -27,7 +26,12 @@ export default async function Page() {
           <button>Sign out</button>
         </form>
       </header>
-      <Room url={rollcallUrl()} userId={userId} initial={[own, ...presences]} conversations={conversations} />
+      <PresenceProvider url={rollcallUrl()} tokenUrl="/api/token" userId={userId} initial={initial}>
+        <OwnStatus />
+        <Roster />
+        {conversation && <Messages conversation={conversation} />}
+      </PresenceProvider>
+      {conversation && <Chat conversationId={conversation.id} />}
     </main>
   );
 }

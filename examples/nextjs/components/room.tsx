@@ -1,61 +1,30 @@
 "use client";
 
 import { useState } from "react";
-import type { Presence, Status } from "rollcall-client";
-import { PresenceProvider, usePresence, useTyping } from "rollcall-client/react";
+import type { Status } from "rollcall-client";
+import { usePresence, useTyping } from "rollcall-client/react";
 
 import { nameOf } from "../lib/people";
 
 const STATUSES: readonly Status[] = ["online", "away", "busy", "dnd", "invisible"];
 
-interface Conversation {
-  id: string;
-  title: string | null;
-}
-
-interface RoomProps {
-  url: string;
-  userId: string;
-  initial: readonly Presence[];
-  conversations: readonly Conversation[];
-}
-
-async function token(): Promise<string> {
-  const response = await fetch("/api/token");
-  if (!response.ok) throw new Error("not signed in any more");
-  return response.text();
-}
-
-export function Room({ url, userId, initial, conversations }: RoomProps) {
-  const [first] = conversations;
-  return (
-    <PresenceProvider url={url} token={token}>
-      <OwnStatus initial={initial.find(({ user_id }) => user_id === userId)} />
-      <Roster userId={userId} initial={initial} />
-      {first && <Messages conversation={first} />}
-    </PresenceProvider>
-  );
-}
-
-function OwnStatus({ initial }: { initial: Presence | undefined }) {
-  const { connection, me, setStatus } = usePresence();
-  const current = me?.availability ?? initial?.availability;
+export function OwnStatus() {
+  const { connection, error, me, setStatus } = usePresence();
   return (
     <section aria-label="Own status" data-connection={connection}>
       {STATUSES.map((status) => (
-        <button key={status} aria-pressed={status === current} onClick={() => setStatus({ status })}>
+        <button key={status} aria-pressed={status === me?.availability} onClick={() => setStatus({ status })}>
           {status}
         </button>
       ))}
+      {error && <p role="alert">{error.code === "SIGNED_OUT" ? "You are signed out." : error.isFinal ? error.message : "Reconnecting…"}</p>}
     </section>
   );
 }
 
-function Roster({ userId, initial }: { userId: string; initial: readonly Presence[] }) {
-  const { presences } = usePresence();
-  // What the server has painted stays until the socket knows better.
-  const known = presences.size > 0 ? [...presences.values()] : initial;
-  const others = known.filter(({ user_id }) => user_id !== userId);
+export function Roster() {
+  const { presences, userId } = usePresence();
+  const others = [...presences.values()].filter(({ user_id }) => user_id !== userId);
   others.sort((one, other) => nameOf(one.user_id).localeCompare(nameOf(other.user_id)));
   return (
     <ul className="roster">
@@ -73,22 +42,27 @@ function Roster({ userId, initial }: { userId: string; initial: readonly Presenc
   );
 }
 
-// The same text on server and page, whatever their time zones.
+// Server and browser render the same text, in any time zone.
 function LastSeen({ at }: { at: string }) {
   return <time dateTime={at}>{`${at.slice(0, 10)} ${at.slice(11, 16)} UTC`}</time>;
 }
 
-function Messages({ conversation }: { conversation: Conversation }) {
+interface Conversation {
+  id: string;
+  title: string | null;
+}
+
+export function Messages({ conversation }: { conversation: Conversation }) {
   const { userIds, typed, stopped } = useTyping(conversation.id);
   const [text, setText] = useState("");
-  const who = userIds.map(nameOf).join(" and ");
+  const names = userIds.map(nameOf).join(" and ");
   return (
     <section>
       <label htmlFor="message">{conversation.title ?? "Conversation"}</label>
       <input
         id="message"
         value={text}
-        placeholder="Others see that you type"
+        placeholder="Others see that you are typing"
         autoComplete="off"
         onChange={({ target }) => {
           setText(target.value);
@@ -96,7 +70,7 @@ function Messages({ conversation }: { conversation: Conversation }) {
         }}
         onBlur={stopped}
       />
-      <p className="typing" role="status">{who && `${who} ${userIds.length > 1 ? "are" : "is"} typing…`}</p>
+      <p className="typing" role="status">{names && `${names} ${userIds.length > 1 ? "are" : "is"} typing…`}</p>
     </section>
   );
 }

@@ -1,13 +1,13 @@
-// An application knows its users; Rollcall knows ids. These are the people of Rollcall's demo data.
+// The application knows its users; Rollcall knows their IDs. These are the users of Rollcall's demo data.
 
 export interface Person {
   id: string;
   name: string;
 }
 
-export const people: readonly Person[] = ["Alice", "Bob", "Carol", "Dave", "Erin", "Frank"].map((name, place) => ({
-  id: `a0000000-0000-4000-8000-${String(place + 1).padStart(12, "0")}`,
+export const people: readonly Person[] = ["Alice", "Bob", "Carol", "Dave", "Erin", "Frank"].map((name, index) => ({
+  id: `a0000000-0000-4000-8000-${String(index + 1).padStart(12, "0")}`,
   name,
 }));
 
-export const nameOf = (id: string): string => people.find((person) => person.id === id)?.name ?? "Somebody";
+export const nameOf = (id: string): string => people.find((person) => person.id === id)?.name ?? "Unknown user";

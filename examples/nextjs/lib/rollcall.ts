@@ -1,20 +1,13 @@
-// Rollcall as this server calls it: as the user, so that row-level security shows what that user may see.
+// Rollcall as this server calls it: as the signed-in user, so that row-level security decides what the user sees.
 
 import "server-only";
 
-import { Rest } from "rollcall-client";
+import { type Rest, serverClient } from "rollcall-client/server";
 
 import { pageToken } from "./session";
 
-/** Where Rollcall is, for this server and for pages. */
+/** URL of Rollcall, for this server and for pages. */
 export const rollcallUrl = (): string => process.env.ROLLCALL_URL ?? "http://127.0.0.1:4000";
 
 /** The REST API as a user. */
-export function rollcall(userId: string): Rest {
-  return new Rest({
-    url: rollcallUrl(),
-    token: () => pageToken(userId),
-    // Presence is never what it was a moment ago.
-    fetch: (input, init) => fetch(input, { ...init, cache: "no-store" }),
-  });
-}
+export const rollcall = (userId: string): Rest => serverClient({ url: rollcallUrl(), token: () => pageToken(userId) });

@@ -1,57 +1,42 @@
-// Who is signed in: a cookie that holds a token which this server has signed with the secret that Rollcall knows, too.
-// A real application has a real sign-in, and hands the same kind of token to its pages.
+// Who is signed in: a cookie with a token that this server signs with the JWT_SECRET of Rollcall. An application uses its own
+// sign-in, and signs the same kind of token for its pages.
 
 import "server-only";
 
-import { SignJWT, jwtVerify } from "jose";
 import { cookies, headers } from "next/headers";
+import { signToken, verifyToken } from "rollcall-client/server";
 
 import { people } from "./people";
 
 const COOKIE = "session";
 const SESSION_SECONDS = 12 * 3_600;
-/** Pages get short ones, and ask for another before they run out. */
-const PAGE_SECONDS = 10 * 60;
+/** Lifetime of the token of a page. The client requests another one before it expires. */
+export const PAGE_SECONDS = 10 * 60;
 
-function secret(): Uint8Array {
+export function secret(): string {
   const text = process.env.JWT_SECRET;
-  if (!text) throw new Error("JWT_SECRET is not set: source .rollcall/env, which the server has written");
-  return new TextEncoder().encode(text);
+  if (!text) throw new Error("JWT_SECRET is not set. Load .rollcall/env, which `rollcall serve` writes.");
+  return text;
 }
 
-/** A token by which Rollcall knows the user. */
-function sign(userId: string, seconds: number): Promise<string> {
-  return new SignJWT({ role: "authenticated" })
-    .setProtectedHeader({ alg: "HS256" })
-    .setSubject(userId)
-    .setIssuedAt()
-    .setExpirationTime(`${seconds}s`)
-    .sign(secret());
-}
+/** Returns a short-lived token of a user. */
+export const pageToken = (userId: string): Promise<string> => signToken({ sub: userId, secret: secret(), expiresIn: PAGE_SECONDS });
 
-/** A token for the page of whoever is signed in. */
-export const pageToken = (userId: string): Promise<string> => sign(userId, PAGE_SECONDS);
-
-/** Signs somebody of the demo in. */
+/** Signs a user of the demo in. */
 export async function signIn(userId: string): Promise<void> {
-  if (!people.some(({ id }) => id === userId)) throw new Error("there is no such person");
+  if (!people.some(({ id }) => id === userId)) throw new Error("userId: must be a user of the demo");
   const isSecure = (await headers()).get("x-forwarded-proto") === "https";
   const options = { httpOnly: true, sameSite: "lax", secure: isSecure, path: "/", maxAge: SESSION_SECONDS } as const;
-  (await cookies()).set(COOKIE, await sign(userId, SESSION_SECONDS), options);
+  (await cookies()).set(COOKIE, await signToken({ sub: userId, secret: secret(), expiresIn: SESSION_SECONDS }), options);
 }
 
-/** Signs whoever it is out. */
+/** Signs the user out. */
 export async function signOut(): Promise<void> {
   (await cookies()).delete(COOKIE);
 }
 
-/** Who is signed in, if anybody is. */
+/** Returns the ID of the signed-in user; `undefined` if nobody is signed in. */
 export async function currentUser(): Promise<string | undefined> {
   const token = (await cookies()).get(COOKIE)?.value;
-  if (!token) return undefined;
-  try {
-    return (await jwtVerify(token, secret(), { algorithms: ["HS256"] })).payload.sub;
-  } catch {
-    return undefined;
-  }
+  return token === undefined ? undefined : (await verifyToken(token, secret()))?.sub;
 }

@@ -1,2 +1,2 @@
--- A word for the nodes. $1 what, text. Returns one empty row.
+-- Sends a control message to the nodes. $1 text. Returns one empty row.
 select pg_notify('rollcall_bus', $1)

@@ -1,2 +1,2 @@
--- Empties what is old on the bus. Returns one row: whether it did.
-select rollcall.tidy_bus()
+-- Truncates the oldest partition of the bus. Returns one row: whether it did.
+select rollcall_internal.purge_bus()

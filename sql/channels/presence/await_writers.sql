@@ -1,2 +1,2 @@
--- Waits for writes that have begun and may not know yet of whoever asks. Returns one empty row.
-select rollcall.await_channel_writers()
+-- Waits for writers that began before. Returns one empty row.
+select rollcall_internal.wait_for_channel_writers()

@@ -1,2 +1,2 @@
--- A node takes its leave from channels. $1 node uuid. Returns one empty row.
-select rollcall.leave_channel_presence($1)
+-- Deletes the channel presence of a node that stops. $1 node uuid. Returns one empty row.
+select rollcall_internal.leave_channel_presence($1)

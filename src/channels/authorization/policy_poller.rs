@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::authorizer::Shared;
 use crate::lifecycle::ErrorChain;
@@ -48,12 +48,11 @@ impl PolicyPoller {
             if subscribed == 0 {
                 continue;
             }
-            match timeout(POLL_TIMEOUT, self.poll()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
+            match self.poll().await {
+                Ok(()) => {}
+                Err(error) => {
                     tracing::debug!(error = %ErrorChain(&error), "polling channel policies failed")
                 }
-                Err(_) => tracing::debug!("polling channel policies timed out"),
             }
             if self.traits.is_some_and(|traits| traits.is_time_dependent) {
                 // Spread the rechecks over at least half of the maximum age.
@@ -68,13 +67,15 @@ impl PolicyPoller {
         let traits = match self.traits {
             Some(traits) => traits,
             None => {
-                *self.traits.insert(rights::policy_traits(&self.database.server_connection().await?).await?)
+                let read = |connection| async move { rights::policy_traits(&connection).await };
+                *self.traits.insert(self.database.within(POLL_TIMEOUT, read).await?)
             }
         };
         if traits.is_announced {
             return Ok(());
         }
-        let fingerprint = rights::policy_fingerprint(&self.database.server_connection().await?).await?;
+        let read = |connection| async move { rights::policy_fingerprint(&connection).await };
+        let fingerprint = self.database.within(POLL_TIMEOUT, read).await?;
         // Also on the first poll: results from before it may be outdated.
         if self.fingerprint.replace(fingerprint) != Some(fingerprint) {
             self.traits = None;

@@ -11,7 +11,7 @@ use tokio::{
     select,
     sync::Notify,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ use crate::{
     channels::broadcast_from_db::partitions,
     lifecycle::ErrorChain,
     pg::{
-        AUTHORIZATION_CONNECTIONS, Database, PgError,
+        self, AUTHORIZATION_CONNECTIONS, Database, PgError,
         listener::{AUTHORIZATION, NotificationHandler},
         queries::rights::{self, ProbeFailure, ProbeResult, RightsProbe},
     },
@@ -219,11 +219,8 @@ impl AuthorizationWorker {
         self.running.spawn(async move {
             let started = Instant::now();
             let probes: Vec<RightsProbe<'_>> = checks.iter().map(to_probe).collect();
-            let run = async || {
-                timeout(limit + CONNECTION_GRACE, rights::probe(&database, limit, &probes))
-                    .await
-                    .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
-            };
+            let run =
+                async || pg::within(limit + CONNECTION_GRACE, rights::probe(&database, limit, &probes)).await;
             let mut results = run().await;
             if lacks_partition(&results) && partitions::maintain(&database).await {
                 results = run().await;

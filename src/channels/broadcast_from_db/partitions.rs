@@ -2,17 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    select,
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{select, sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::jittered;
 use crate::lifecycle::ErrorChain;
 use crate::pg::{
-    Database, PgError,
+    Database,
     listener::{AUTHORIZATION, NotificationHandler},
     queries::messages,
 };
@@ -25,11 +21,8 @@ const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Creates missing partitions and drops expired ones; returns whether that succeeded. An error is logged, and the
 /// next run tries again.
 pub async fn maintain(database: &Database) -> bool {
-    let maintenance = async { messages::maintain_partitions(&database.server_connection().await?).await };
-    match timeout(MAINTENANCE_TIMEOUT, maintenance)
-        .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
-    {
+    let maintenance = |connection| async move { messages::maintain_partitions(&connection).await };
+    match database.within(MAINTENANCE_TIMEOUT, maintenance).await {
         Ok(counts) => {
             if counts != messages::PartitionChanges::default() {
                 tracing::info!(

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::{
     select,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,7 +21,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::Topic,
     pg::{
-        Database, PgError,
+        Connection, Database, PgError,
         queries::messages::{self, ReplayQuery},
     },
     telemetry::metric,
@@ -128,9 +128,9 @@ impl StoredMessages {
             max_payload_bytes: self.max_payload_bytes,
             recent,
         };
-        let read = async { messages::replay(&self.database.server_connection().await?, query).await };
-        match timeout(REPLAY_TIMEOUT, read).await {
-            Ok(Ok(replay)) => Ok(StoredBroadcasts {
+        let read = |connection| async move { messages::replay(&connection, query).await };
+        match self.database.within(REPLAY_TIMEOUT, read).await {
+            Ok(replay) => Ok(StoredBroadcasts {
                 broadcasts: replay
                     .replayed
                     .into_iter()
@@ -138,11 +138,10 @@ impl StoredMessages {
                     .collect(),
                 in_flight: replay.other_ids,
             }),
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::warn!(error = %ErrorChain(&error), "replaying messages failed");
                 Err(AuthorizationError::from(&error))
             }
-            Err(_) => Err(AuthorizationError::QueryCanceled),
         }
     }
 
@@ -196,14 +195,8 @@ impl<S: BroadcastSink> BroadcastReader<S> {
         while !rows.is_empty() {
             let ids: Vec<Uuid> = rows.iter().take(MAX_READ_ROWS).copied().collect();
             let (database, read_ids, max_payload_bytes) = (&self.database, &ids, self.max_payload_bytes);
-            let read = read_with_retry(|| async move {
-                messages::read(
-                    &database.server_connection().await?,
-                    read_ids,
-                    max_payload_bytes,
-                    MAX_READ_BYTES,
-                )
-                .await
+            let read = read_with_retry(database, |connection| async move {
+                messages::read(&connection, read_ids, max_payload_bytes, MAX_READ_BYTES).await
             });
             let Some(read) = read.await else {
                 ids.iter().for_each(|_| count_skipped(SkipReason::Unreadable));
@@ -235,9 +228,7 @@ impl<S: BroadcastSink> BroadcastReader<S> {
     async fn read_missed(&self, since: Instant) -> Vec<Uuid> {
         // Nothing can be missed before this node started.
         let from = self.delivered.gap_read_start(since).max(self.started_at);
-        let database = &self.database;
-        let read = read_with_retry(|| async move {
-            let connection = database.server_connection().await?;
+        let read = read_with_retry(&self.database, |connection| async move {
             if !messages::enable_notifications(&connection).await? {
                 tracing::warn!(
                     "broadcasts from the database are not delivered: no permission to create the trigger on \
@@ -258,20 +249,19 @@ impl<S: BroadcastSink> BroadcastReader<S> {
 
 /// Retries until the database responds. `None` if it refuses the read, for example because the table has another
 /// shape.
-async fn read_with_retry<T, R>(read: impl Fn() -> R) -> Option<T>
+async fn read_with_retry<T, R>(database: &Database, read: impl Fn(Connection) -> R) -> Option<T>
 where
     R: Future<Output = Result<T, PgError>>,
 {
     let mut backoff = BACKOFF;
     loop {
-        let error = match timeout(READ_TIMEOUT, read()).await {
-            Ok(Ok(read)) => return Some(read),
-            Ok(Err(error @ (PgError::Failed(_) | PgError::PermissionDenied(_)))) => {
+        let error = match database.within(READ_TIMEOUT, &read).await {
+            Ok(read) => return Some(read),
+            Err(error @ (PgError::Failed(_) | PgError::PermissionDenied(_))) => {
                 tracing::error!(error = %ErrorChain(&error), "reading broadcasts from the database failed permanently");
                 return None;
             }
-            Ok(Err(error)) => error,
-            Err(_) => PgError::Unavailable("no response within the timeout".into()),
+            Err(error) => error,
         };
         tracing::warn!(error = %ErrorChain(&error), "reading broadcasts from the database failed; retrying");
         sleep(backoff.next_delay()).await;

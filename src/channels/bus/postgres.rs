@@ -7,7 +7,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::{
     select,
     sync::{Notify, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +32,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::NodeId,
     pg::{
-        Database, PgError,
+        Connection, Database, PgError,
         listener::{BUS, NotificationHandler},
         queries::{bus as queries, channel_presence::live_nodes},
     },
@@ -201,15 +204,20 @@ impl BusWriter {
     /// Writes one batch. A batch whose result is unknown is not sent again, because it may have been
     /// delivered.
     async fn write_batch(&self) -> Result<(), PgError> {
-        let connection = self.database.server_connection().await?;
-        let messages = self.queue.take_batch();
-        if messages.is_empty() {
-            return Ok(());
-        }
-        metrics::histogram!(metric::BUS_BATCH_SIZE).record(messages.len() as f64);
-        let post = async { queries::post(&connection, self.node, &encode(&messages)).await };
-        let posted = with_timeout(post).await;
-        let count = messages.len() as u64;
+        let count = AtomicU64::new(0);
+        let post = |connection: Connection| async {
+            let connection = connection;
+            // Taken once there is a connection, so that messages wait in the queue while there is none.
+            let messages = self.queue.take_batch();
+            if messages.is_empty() {
+                return Ok(());
+            }
+            count.store(messages.len() as u64, Ordering::Relaxed);
+            metrics::histogram!(metric::BUS_BATCH_SIZE).record(messages.len() as f64);
+            queries::post(&connection, self.node, &encode(&messages)).await
+        };
+        let posted = self.database.within(STATEMENT_TIMEOUT, post).await;
+        let count = count.into_inner();
         match &posted {
             Ok(()) => metrics::counter!(metric::BUS_MESSAGES_SENT).increment(count),
             Err(_) => metrics::counter!(metric::BUS_DROPPED, "cause" => "failed").increment(count),
@@ -218,8 +226,8 @@ impl BusWriter {
     }
 
     async fn purge(&self) {
-        let purge = async { queries::purge(&self.database.server_connection().await?).await };
-        if let Err(error) = with_timeout(purge).await {
+        let purge = |connection| async move { queries::purge(&connection).await };
+        if let Err(error) = self.database.within(STATEMENT_TIMEOUT, purge).await {
             tracing::debug!(error = %ErrorChain(&error), "purging bus entries failed");
         }
     }
@@ -299,8 +307,9 @@ impl<H: BusSubscriber> BusReader<H> {
         let mut slots: Vec<i16> = entries.iter().map(|(slot, _)| *slot).collect();
         slots.dedup();
         let ids: Vec<i64> = entries.iter().map(|(_, id)| *id).collect();
-        let read = async { queries::read(&self.database.server_connection().await?, &slots, &ids).await };
-        let read = with_timeout(read).await;
+        let (slots, read_ids) = (&slots, &ids);
+        let read = |connection| async move { queries::read(&connection, slots, read_ids).await };
+        let read = self.database.within(STATEMENT_TIMEOUT, read).await;
         let missed = ids.len() - read.as_ref().map_or(0, Vec::len);
         metrics::counter!(metric::BUS_DROPPED, "cause" => "missed").increment(missed as u64);
         for message in read?.into_iter().flat_map(decode) {
@@ -309,7 +318,7 @@ impl<H: BusSubscriber> BusReader<H> {
                     metrics::counter!(metric::BUS_MESSAGES_RECEIVED).increment(1);
                     self.subscriber.on_message(message).await;
                 }
-                None => tracing::warn!("cannot decode an entry of rollcall.bus"),
+                None => tracing::warn!("cannot decode an entry of rollcall_internal.bus"),
             }
         }
         Ok(())
@@ -317,14 +326,14 @@ impl<H: BusSubscriber> BusReader<H> {
 
     async fn notify_nodes(&self, command: &str) -> Result<(), PgError> {
         let command = format!("{} {command}", self.node);
-        with_timeout(async { queries::notify(&self.database.server_connection().await?, &command).await })
-            .await
+        let notify = |connection| async move { queries::notify(&connection, &command).await };
+        self.database.within(STATEMENT_TIMEOUT, notify).await
     }
 
     /// Announces this node and waits for the answers of the live nodes.
     async fn announce(&self) -> Result<(), PgError> {
-        let live =
-            with_timeout(async { live_nodes(&self.database.server_connection().await?).await }).await?;
+        let read = |connection| async move { live_nodes(&connection).await };
+        let live = self.database.within(STATEMENT_TIMEOUT, read).await?;
         let others: HashSet<NodeId> =
             live.into_iter().map(|live| live.node).filter(|node| *node != self.node).collect();
         let since = Instant::now();
@@ -335,10 +344,4 @@ impl<H: BusSubscriber> BusReader<H> {
         self.ready.send_replace(true);
         Ok(())
     }
-}
-
-async fn with_timeout<T>(work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(STATEMENT_TIMEOUT, work)
-        .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
 }

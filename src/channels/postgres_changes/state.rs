@@ -5,25 +5,59 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::{registry::SubscriptionRegistry, validator::ParamsValidator};
-use crate::pg::Database;
+use crate::{
+    pg::Database,
+    settings::{ParseResult, count, defaults},
+};
 
 /// Settings of the stream of changes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Channels")]
 pub struct PostgresChangesSettings {
-    /// Base name of the persistent slots, one for each node (`name`, `name_2`, …), which survive a restart of
-    /// PostgreSQL. `None`: a temporary slot for each stream.
+    /// Base name of persistent replication slots, one for each node (name, name_2, …), which keep changes across
+    /// restarts. Default: a temporary slot
+    #[arg(
+        id = "realtime-slot-name",
+        long = "realtime-slot-name",
+        alias = "realtime-slot",
+        env = "REALTIME_SLOT_NAME",
+        value_parser = slot_name
+    )]
     pub slot_name: Option<String>,
     /// Time between the end of the last subscription and the end of the stream.
+    #[arg(skip = Duration::from_secs(600))]
     pub idle_timeout: Duration,
-    /// Maximum bytes of WAL that PostgreSQL retains for this node. Above it, the stream skips to the current
-    /// position, and subscribers get an error.
+    /// Maximum write-ahead log in MB (1048576 bytes) that PostgreSQL retains for this node; beyond it, changes are
+    /// skipped and subscribers get an error
+    #[arg(
+        id = "realtime-max-wal-mb",
+        long = "realtime-max-wal-mb",
+        env = "REALTIME_MAX_WAL_MB",
+        default_value = "1024",
+        value_parser = wal_bytes
+    )]
     pub max_lag_bytes: u64,
 }
 
 impl Default for PostgresChangesSettings {
     fn default() -> Self {
-        Self { slot_name: None, idle_timeout: Duration::from_secs(600), max_lag_bytes: 1 << 30 }
+        defaults()
     }
+}
+
+/// Parses a name of replication slots. 60 characters leave room for a suffix within PostgreSQL's 63.
+fn slot_name(text: &str) -> ParseResult<String> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if (1..=60).contains(&text.len()) && text.chars().all(is_allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have 1 to 60 characters of a-z, 0-9 and _ (got \"{text}\")"))
+    }
+}
+
+/// Parses a number of MB (1,048,576 bytes) to bytes.
+fn wal_bytes(text: &str) -> ParseResult<u64> {
+    count(1..=1_048_576)(text).map(|megabytes| megabytes << 20)
 }
 
 /// State of the stream of changes.

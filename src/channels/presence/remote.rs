@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::{
     select,
     sync::{Notify, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -268,9 +268,8 @@ impl RemotePresence {
     /// Queries the live nodes and reads those that were never read, were rewritten, or may have changed since
     /// notifications were missed.
     async fn poll_nodes(&mut self, mut resync: bool, rewritten: &HashSet<NodeId>) -> Result<(), RoundError> {
-        let mut live =
-            with_timeout(async { queries::live_nodes(&self.database.server_connection().await?).await })
-                .await?;
+        let read = |connection| async move { queries::live_nodes(&connection).await };
+        let mut live = self.database.within(STATEMENT_TIMEOUT, read).await?;
         let own = live.iter().position(|live| live.node == self.node).map(|own| live.swap_remove(own));
         if own.is_some_and(|own| own.generation.is_none()) && *self.ready.borrow() {
             // The rows were lost in a crash of the database (the table is unlogged) or because this node was
@@ -279,10 +278,8 @@ impl RemotePresence {
             resync = true;
         }
         if resync && !live.is_empty() {
-            with_timeout(async {
-                queries::wait_for_writers(&self.database.server_connection().await?).await
-            })
-            .await?;
+            let wait = |connection| async move { queries::wait_for_writers(&connection).await };
+            self.database.within(STATEMENT_TIMEOUT, wait).await?;
         }
         let dead: Vec<NodeId> =
             self.nodes.keys().filter(|node| !live.iter().any(|live| live.node == **node)).copied().collect();
@@ -301,9 +298,8 @@ impl RemotePresence {
 
     async fn read_all(&mut self, node: NodeId, generation: String) -> Result<(), RoundError> {
         metrics::counter!(metric::CHANNEL_PRESENCE_RESYNCS).increment(1);
-        let rows =
-            with_timeout(async { queries::read_node(&self.database.server_connection().await?, node).await })
-                .await?;
+        let read = |connection| async move { queries::read_node(&connection, node).await };
+        let rows = self.database.within(STATEMENT_TIMEOUT, read).await?;
         let remote = self.nodes.entry(node).or_default();
         let present: HashSet<i64> = rows.iter().map(|row| row.channel).collect();
         let removed: Vec<i64> =
@@ -316,10 +312,8 @@ impl RemotePresence {
     async fn read_changed(&mut self, node: NodeId, channels: HashSet<i64>) -> Result<(), RoundError> {
         let channels: Vec<i64> = channels.into_iter().collect();
         for channels in channels.chunks(READ_BATCH_SIZE) {
-            let read = async {
-                queries::read_channels(&self.database.server_connection().await?, node, channels).await
-            };
-            let rows = with_timeout(read).await?;
+            let read = |connection| async move { queries::read_channels(&connection, node, channels).await };
+            let rows = self.database.within(STATEMENT_TIMEOUT, read).await?;
             let present: HashSet<i64> = rows.iter().map(|row| row.channel).collect();
             let removed = channels.iter().filter(|channel| !present.contains(channel)).copied().collect();
             let changes = self.nodes.entry(node).or_default().apply_rows(node, rows, removed);
@@ -382,12 +376,6 @@ fn parse_row(row: PresenceRow) -> Option<(Topic, PresenceKey, Meta)> {
         updated_ms: joined.as_millisecond(),
     };
     Some((Topic { name: topic.into(), private }, key.into(), meta))
-}
-
-async fn with_timeout<T>(work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    timeout(STATEMENT_TIMEOUT, work)
-        .await
-        .unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
 }
 
 #[cfg(test)]

@@ -10,10 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{
-    select,
-    time::{sleep, timeout},
-};
+use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use super::row_queue::PresenceStore;
@@ -82,9 +79,9 @@ impl PresenceRowWriter {
                 () = sleep(backoff.next_delay()) => {}
             }
         }
-        let remove =
-            async { queries::remove_node(&self.database.server_connection().await?, self.node).await };
-        if let Err(error) = with_timeout(LEAVE_TIMEOUT, remove).await {
+        let node = self.node;
+        let remove = |connection| async move { queries::remove_node(&connection, node).await };
+        if let Err(error) = self.database.within(LEAVE_TIMEOUT, remove).await {
             tracing::warn!(error = %ErrorChain(&error), "removing channel presence rows failed; they expire with the lease");
         }
     }
@@ -195,10 +192,10 @@ impl PresenceRowWriter {
             .filter(|channel| !rejected.contains(channel))
             .map(|channel| channel.as_i64())
             .collect();
-        let complete = async {
-            queries::complete_rewrite(&self.database.server_connection().await?, self.node, &channels).await
-        };
-        with_timeout(BATCH_TIMEOUT, complete).await
+        let (node, channels) = (self.node, &channels);
+        let complete =
+            |connection| async move { queries::complete_rewrite(&connection, node, channels).await };
+        self.database.within(BATCH_TIMEOUT, complete).await
     }
 
     async fn write(
@@ -213,11 +210,10 @@ impl PresenceRowWriter {
             .collect();
         let rows: Vec<NewPresenceRow<'_>> =
             batch.iter().filter_map(|(channel, change)| Some(to_row(*channel, change.as_ref()?))).collect();
-        let write = async {
-            queries::write(&self.database.server_connection().await?, self.node, &removed, &rows, notify)
-                .await
-        };
-        with_timeout(BATCH_TIMEOUT, write).await
+        let (node, removed, rows) = (self.node, &removed, &rows);
+        let write =
+            |connection| async move { queries::write(&connection, node, removed, rows, notify).await };
+        self.database.within(BATCH_TIMEOUT, write).await
     }
 }
 
@@ -273,11 +269,4 @@ fn to_row(channel: ChannelId, tracked: &TrackedPresence) -> NewPresenceRow<'_> {
 
 fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-async fn with_timeout<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, PgError>>,
-) -> Result<T, PgError> {
-    timeout(limit, work).await.unwrap_or_else(|_| Err(PgError::Unavailable("no answer in time".into())))
 }

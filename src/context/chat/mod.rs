@@ -191,7 +191,7 @@ impl ContextEngine {
         user: UserId,
         request: ChatRequest,
     ) -> Result<TurnStart, ChatError> {
-        let providers = self.settings.providers.chain(request.provider.as_deref())?;
+        let providers = self.providers.chain(request.provider.as_deref())?;
         let question = request.question();
         let prepared = self.prepare_prompt(caller, user, &request, &question).await;
         if matches!(prepared, Err(ChatError::ConversationNotFound | ChatError::TooLong(_))) {

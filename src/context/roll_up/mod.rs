@@ -92,7 +92,7 @@ impl ContextEngine {
         if sources.units.is_empty() {
             return Ok(RollUpSummary::default());
         }
-        let hints = match self.settings.providers.background() {
+        let hints = match self.providers.background() {
             Some((provider, model)) => hints::request_hints(provider, model, &sources.units).await,
             None => hints::Hints::default(),
         };

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{entities::FoundEntity, topics::FoundTopic};
 
-/// Input of `rollcall.apply_roll_up`.
+/// Input of `rollcall_internal.apply_roll_up`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RollUpResult {
     pub units: Vec<Uuid>,

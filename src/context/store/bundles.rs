@@ -1,6 +1,8 @@
 //! Bundles and the context engine's queue. A user's data is read as that user; bundles and queue are written as the
 //! server.
 
+use std::time::Duration;
+
 use postgres_types::Json;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -11,8 +13,11 @@ use crate::{
     auth::Principal,
     context::bundle::{BundleType, CompiledBundle, ReadPoint, Subject, WantedBundles},
     model::{ConversationId, UserId},
-    pg::{Database, PgError},
+    pg::{Connection, Database, PgError},
 };
+
+/// Timeout of deleting expired rows.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A statement failed, or its JSON result has an unexpected shape.
 #[derive(Debug, thiserror::Error)]
@@ -174,9 +179,9 @@ pub async fn mark_stale(database: &Database) -> Result<i64, PgError> {
 
 /// Deletes expired rows; returns how many.
 pub async fn purge(database: &Database) -> Result<i64, PgError> {
-    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/tidy.sql");
-    Ok(client.query_one(statement, &[]).await?.get(0))
+    let purge = |client: Connection| async move { Ok(client.query_one(statement, &[]).await?.get(0)) };
+    database.within(PURGE_TIMEOUT, purge).await
 }
 
 /// A queue entry that this node has claimed.
@@ -251,7 +256,7 @@ pub async fn invalidate(
     let types: Vec<&str> = types.iter().map(|bundle_type| bundle_type.as_str()).collect();
     let RelatedIds { topic, entity, conversation, memory, instruction } = related;
     let rows = database
-        .query_as(
+        .write_as(
             caller,
             include_str!("../../../sql/context/invalidate.sql"),
             &[&event, &types, &topic, &entity, &conversation, &memory, &instruction],

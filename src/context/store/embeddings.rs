@@ -1,8 +1,13 @@
 //! Embeddings of units and memories; requires pgvector. All statements run as the server.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use crate::pg::{Database, PgError};
+use crate::pg::{Connection, Database, PgError};
+
+/// Timeout of creating indexes for embeddings.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A text without a current embedding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +20,11 @@ pub struct PendingText {
 
 /// Creates columns and indexes for the model's embeddings. False if the database has no pgvector.
 pub async fn prepare_storage(database: &Database, model: &str, dimensions: i32) -> Result<bool, PgError> {
-    let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/prepare_vectors.sql");
-    Ok(client.query_one(statement, &[&model, &dimensions]).await?.get(0))
+    let prepare = |client: Connection| async move {
+        Ok(client.query_one(statement, &[&model, &dimensions]).await?.get(0))
+    };
+    database.within(PREPARE_TIMEOUT, prepare).await
 }
 
 /// Claims up to `limit` texts without an embedding.

@@ -53,7 +53,7 @@ pub async fn begin(
     key: Option<&str>,
 ) -> Result<BeginOutcome, ReadError> {
     let statement = include_str!("../../../sql/context/begin_turn.sql");
-    let rows = database.query_as(caller, statement, &[&conversation, &content, &tokens, &key]).await?;
+    let rows = database.write_as(caller, statement, &[&conversation, &content, &tokens, &key]).await?;
     let json: Value = rows.first().expect("the statement returns one row").get("found");
     Ok(serde_json::from_value(json)?)
 }
@@ -89,7 +89,7 @@ pub async fn end(
     let client = database.server_connection().await?;
     let statement = include_str!("../../../sql/context/end_turn.sql");
     let rows =
-        client.query_one(statement, &[&answer, &status.as_str(), &content, &tokens, &Json(metadata)]).await?;
+        client.write_one(statement, &[&answer, &status.as_str(), &content, &tokens, &Json(metadata)]).await?;
     Ok(rows.get(0))
 }
 

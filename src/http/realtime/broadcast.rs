@@ -48,7 +48,7 @@ async fn batch(
     let sending = async {
         let ChannelAuth(principal) = caller?;
         let body = body::read(request).await.map_err(RealtimeError::Body)?;
-        let max_payload_bytes = services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        let max_payload_bytes = services.limits.limits().payload_bytes().unwrap_or(usize::MAX);
         send_batch(&services, &principal, parse_batch(&body, max_payload_bytes)?).await
     };
     let response =
@@ -218,7 +218,7 @@ async fn send_one(
     if services.limits.exceeds_node_event_rate(1) {
         return Err(RealtimeError::RateLimited("You have exceeded your rate limit"));
     }
-    if body.len() > services.limits.limits().payload_bytes.unwrap_or(usize::MAX) {
+    if body.len() > services.limits.limits().payload_bytes().unwrap_or(usize::MAX) {
         return Err(RealtimeError::InvalidFields(json!({"payload": ["Payload size exceeds tenant limit"]})));
     }
     let payload = if is_json { UserPayload::Json(json_object(&body)?) } else { UserPayload::Binary(body) };

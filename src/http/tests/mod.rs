@@ -25,7 +25,7 @@ use tower::ServiceExt;
 
 use super::{
     body::BodyLimit,
-    middleware::{CorsOrigins, HttpSettings, RequestId, apply},
+    middleware::{CorsSettings, HttpSettings, RequestId, apply},
     system::{CheckResult, HealthCheck, System},
     *,
 };

@@ -45,8 +45,7 @@ async fn cors_headers_follow_the_settings() {
         ("https://a.example", false, "https://evil.example", None),
     ] {
         let settings = HttpSettings {
-            cors_origins: origins.parse::<CorsOrigins>().expect("are origins"),
-            cors_credentials: credentials,
+            cors: CorsSettings { origins: origins.parse().expect("are origins"), credentials },
             ..HttpSettings::default()
         };
         let router = router_with(Vec::new(), &settings);

@@ -1,53 +1,54 @@
-//! What can keep a schema from being brought up to date.
+//! Errors of installing, upgrading and removing Rollcall.
 
 use tokio_postgres::error::SqlState;
 
 use crate::pg::ConnectError;
 
-/// The database could not be made fit for the server.
+/// The database could not be prepared for the server.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The URL cannot be used.
     #[error(transparent)]
     Url(#[from] ConnectError),
-    /// Nobody answers, or refuses us.
+    /// The database did not accept the connection.
     #[error("cannot connect to the database{}", hint(.0))]
     Connect(#[source] tokio_postgres::Error),
-    /// The connection broke, or the history table is out of reach.
+    /// The connection broke, or the history cannot be read.
     #[error("cannot bring the database up to date")]
     History(#[from] tokio_postgres::Error),
-    /// A statement failed; nothing of its file was kept.
-    #[error("{file}, line {line}: {}", message(.source))]
+    /// A statement failed; the whole transaction was rolled back.
+    #[error("{file}{}: {}", at(.line), message(.source))]
     Statement {
-        /// The file's name.
+        /// The file name.
         file: String,
-        /// From 1.
-        line: usize,
-        /// What the database said.
+        /// From 1; `None` where the database gives no position.
+        line: Option<usize>,
+        /// The database's error.
         source: tokio_postgres::Error,
     },
     /// A migration is not named `<version>_<name>.sql`.
-    #[error("the migration {0} is not named <14 digits>_<name>.sql")]
+    #[error("migration {0}: must be named <14 digits>_<name>.sql")]
     Name(String),
-    /// What Supabase would provide is missing, and only a superuser can make it.
-    #[error(
-        "the database lacks {missing}, and the role {role} may not make that: give a superuser's DATABASE_URL"
-    )]
-    NeedsSuperuser {
-        /// What is not there.
-        missing: String,
-        /// The role of `DATABASE_URL`.
-        role: String,
+    /// A migration did not insert its row into `rollcall.schema_migrations`.
+    #[error("migration {0}: must insert its version into rollcall.schema_migrations")]
+    Unrecorded(String),
+    /// The check found obstacles; nothing was written.
+    #[error("the database is not ready, nothing was changed:{}", list(.0))]
+    Blocked(Vec<String>),
+    /// The two connections go to different databases.
+    #[error("the superuser's connection goes to the database {admin}, DATABASE_URL to {own}")]
+    OtherDatabase {
+        /// Database of `DATABASE_URL`.
+        own: String,
+        /// Database of the superuser's URL.
+        admin: String,
     },
-    /// A server that is too old.
-    #[error("the database is PostgreSQL {0} and 15 or newer is needed")]
-    TooOld(i32),
-    /// It takes too long: the database hangs.
+    /// The installation took too long.
     #[error("the database did not answer within {0} s")]
     Timeout(u64),
 }
 
-/// What to do about the two most common refusals.
+/// What to do about the most common refusals.
 fn hint(error: &tokio_postgres::Error) -> &'static str {
     match error.code() {
         Some(code) if *code == SqlState::INVALID_PASSWORD => ": DATABASE_URL has a wrong user or password",
@@ -59,6 +60,17 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
     }
 }
 
+fn at(line: &Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(", line {line}"))
+}
+
+fn list(problems: &[String]) -> String {
+    problems.iter().map(|problem| format!("\n- {problem}")).collect()
+}
+
 fn message(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+    error.as_db_error().map_or_else(
+        || error.to_string(),
+        |db| db.hint().map_or_else(|| db.message().to_owned(), |hint| format!("{}. {hint}", db.message())),
+    )
 }

@@ -1,13 +1,12 @@
-//! Brings a database up to date: what Supabase provides, our schema, what needs a superuser after it.
+//! Installs, upgrades and removes Rollcall in a database.
 //!
-//! [`prepare`] does it all; [`bootstrap`], [`apply`] and [`seed`] are its steps. Migrations are recorded in the
-//! Supabase CLI's own history table, so that `supabase db push` and `rollcall migrate` agree on what was done.
-//! Every file runs in a transaction of its own that takes one advisory lock first: any number of servers may
-//! start at once.
+//! [`prepare`] first runs a check that reports every obstacle at once and writes nothing. Then it runs everything that
+//! is pending in one transaction under an advisory lock, so any number of servers may start at once: what Supabase
+//! provides and this database lacks, the migrations, what needs a superuser after them, and demo data. Each migration
+//! inserts its own row into `rollcall.schema_migrations`. [`remove`] takes all of it back.
 
 mod error;
 mod source;
-mod statement;
 #[cfg(test)]
 mod tests;
 
@@ -18,134 +17,250 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, Transaction};
 use tracing::{debug, info};
 
-use crate::model::Secret;
+use crate::config::Secret;
 use crate::pg::Connector;
-use crate::pg::embedded::MINIMUM_MAJOR;
-use statement::Statement;
+use crate::pg::session::StatementLimits;
 
 pub use error::MigrateError;
 pub use source::{Sources, SqlFile};
 
-/// How long all of it may take.
+/// Timeout of the whole installation.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(600);
-/// The path under which the Supabase CLI records the demo data.
+/// The path under which the demo data is recorded.
 const SEED_PATH: &str = "supabase/seed.sql";
 
-/// Which database, and who may do what there.
+const DATABASE_STATE: &str = include_str!("../../../sql/migrate/situation.sql");
+const CHECK: &str = include_str!("../../../sql/migrate/check.sql");
+const IS_INSTALLED: &str = include_str!("../../../sql/migrate/is_installed.sql");
+const APPLIED: &str = include_str!("../../../sql/migrate/applied.sql");
+const LOCK: &str = include_str!("../../../sql/migrate/lock.sql");
+const RECORD_SEED: &str = include_str!("../../../sql/migrate/record_seed.sql");
+const DOWN: &str = include_str!("../../../sql/migrate/down.sql");
+
+/// The database to migrate, and the roles to use.
 #[derive(Debug, Clone)]
 pub struct MigrationTarget {
-    /// The role that the server will use; it owns the schema.
+    /// Connects as the role that the server will use; it owns the schemas.
     pub url: Secret,
-    /// A superuser, where there is one.
+    /// Connects to the same database as a superuser, where there is one.
     pub admin_url: Option<Secret>,
 }
 
-/// What was done.
+/// What [`prepare`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// The migrations that were applied, by file name, in order; none if the schema was up to date.
+    /// File names of the migrations that were applied, in order; none if the schema was up to date.
     pub applied: Vec<String>,
     /// Whether demo data was loaded.
     pub seeded: bool,
 }
 
-/// What [`prepare`] finds in a database before it begins.
+/// What [`remove`] left in place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Removal {
+    /// Statements that failed because other objects still use what they would remove, each with the reason.
+    pub kept: Vec<(String, String)>,
+}
+
+/// What a connection finds in a database.
 #[derive(Debug, Clone)]
 struct DatabaseState {
     role: String,
-    major: i32,
-    is_superuser: bool,
-    /// Supabase itself looks after roles and schemas there.
+    database: String,
+    /// Supabase's services run there, so Supabase provides roles and schemas.
     is_supabase: bool,
-    /// Roles and schemas that the bootstrap would make, as words for people.
-    missing: Vec<String>,
 }
 
-/// Makes the database fit for the server. Does nothing where nothing is to be done.
+impl DatabaseState {
+    async fn read(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let row = client.query_one(DATABASE_STATE, &[]).await?;
+        Ok(Self {
+            role: row.try_get("role")?,
+            database: row.try_get("database")?,
+            is_supabase: row.try_get("is_supabase")?,
+        })
+    }
+}
+
+/// A connection that runs an installation, and the role that will own the schemas.
+struct Installer {
+    client: Client,
+    owner: String,
+    /// Whether the connection's role is another one than the owner, which it can become.
+    is_other_role: bool,
+    is_supabase: bool,
+}
+
+impl Installer {
+    async fn connect(target: &MigrationTarget) -> Result<Self, MigrateError> {
+        let client = connect(&target.url).await?;
+        let state = DatabaseState::read(&client).await?;
+        let owner = state.role.clone();
+        let Some(admin_url) = target.admin_url.as_ref().filter(|_| !state.is_supabase) else {
+            return Ok(Self { client, owner, is_other_role: false, is_supabase: state.is_supabase });
+        };
+        let admin = connect(admin_url).await?;
+        let admin_state = DatabaseState::read(&admin).await?;
+        if admin_state.database != state.database {
+            return Err(MigrateError::OtherDatabase { own: state.database, admin: admin_state.database });
+        }
+        let is_other_role = admin_state.role != owner;
+        Ok(Self { client: admin, owner, is_other_role, is_supabase: false })
+    }
+
+    /// Everything that stands in the way of an installation.
+    async fn check(&self, files: &[SqlFile]) -> Result<(), MigrateError> {
+        let rows = self.client.query(CHECK, &[&self.owner]).await?;
+        let mut problems: Vec<String> = rows.iter().map(|row| row.get("problem")).collect();
+        let last = files.iter().map(Migration::parse).collect::<Result<Vec<_>, _>>()?;
+        if let Some(last) = last.iter().map(|migration| migration.version).max() {
+            let applied = applied_versions(&self.client).await?;
+            problems.extend(applied.iter().filter(|version| version.as_str() > last).map(|version| {
+                format!("migration {version}: was applied by a newer version of Rollcall; run that version")
+            }));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(MigrateError::Blocked(problems)) }
+    }
+
+    /// The statement that makes the owner own what follows, where another role runs the installation.
+    fn become_owner(&self) -> Option<String> {
+        self.is_other_role.then(|| format!("set local role {};", quote_identifier(&self.owner)))
+    }
+}
+
+/// Installs or upgrades Rollcall. Does nothing where nothing is pending.
 ///
-/// The bootstrap runs as `admin_url`, or as `url` if that is a superuser's; on Supabase it does not run at all.
+/// Runs as `admin_url`, if that is given, and creates the schemas for the role of `url`; otherwise as `url`. On Supabase
+/// only the migrations run.
 ///
 /// # Errors
-/// What went wrong and where; each file is applied as a whole or not at all.
+/// [`MigrateError::Blocked`] with every obstacle, or the file and line that failed; either way nothing was changed.
 pub async fn prepare(
     target: &MigrationTarget,
     sources: &Sources,
     with_seed: bool,
 ) -> Result<Report, MigrateError> {
-    tokio::time::timeout(TOTAL_TIMEOUT, prepare_unbounded(target, sources, with_seed))
+    within_timeout(async {
+        let mut installer = Installer::connect(target).await?;
+        installer.check(&sources.migrations).await?;
+        install(&mut installer, sources, with_seed).await
+    })
+    .await
+}
+
+async fn install(
+    installer: &mut Installer,
+    sources: &Sources,
+    with_seed: bool,
+) -> Result<Report, MigrateError> {
+    let become_owner = installer.become_owner();
+    let uses_bootstrap = !installer.is_supabase;
+    let transaction = begin(&mut installer.client).await?;
+    if uses_bootstrap {
+        let owner = "select set_config('rollcall.owner', $1, true)";
+        transaction.query_one(owner, &[&installer.owner]).await?;
+        run_all(&transaction, &sources.bootstrap).await?;
+    }
+    if let Some(statement) = &become_owner {
+        transaction.batch_execute(statement).await?;
+    }
+    let applied = apply_in(&transaction, &sources.migrations).await?;
+    if become_owner.is_some() {
+        transaction.batch_execute("reset role").await?;
+    }
+    if uses_bootstrap {
+        run_all(&transaction, &sources.after).await?;
+    }
+    if let Some(statement) = &become_owner {
+        transaction.batch_execute(statement).await?;
+    }
+    let seeded = match &sources.seed {
+        Some(file) if with_seed => seed(&transaction, file).await?,
+        _ => false,
+    };
+    transaction.commit().await?;
+    for file in &applied {
+        info!(%file, "migration applied");
+    }
+    Ok(Report { applied, seeded })
+}
+
+/// The SQL that [`prepare`] would run, as a script for psql. Changes nothing.
+///
+/// # Errors
+/// As [`prepare`].
+pub async fn dry_run(target: &MigrationTarget, sources: &Sources) -> Result<String, MigrateError> {
+    within_timeout(async {
+        let installer = Installer::connect(target).await?;
+        installer.check(&sources.migrations).await?;
+        let pending = pending(&installer.client, &sources.migrations).await?;
+        let mut script = format!("begin;\n{LOCK}");
+        let mut add = |files: &mut dyn Iterator<Item = &SqlFile>| {
+            for file in files {
+                script.push_str(&format!("\n-- {}\n{}", file.name, file.text));
+            }
+        };
+        if installer.is_supabase {
+            add(&mut sources.migrations.iter().filter(|file| pending.contains(&&*file.name)));
+        } else {
+            let owner = installer.owner.replace('\'', "''");
+            let set_owner = SqlFile {
+                name: "the role that will own the schemas".into(),
+                text: format!("select set_config('rollcall.owner', '{owner}', true);\n").into(),
+            };
+            let role = |name: &'static str, text: Option<String>| {
+                text.map(|text| SqlFile { name: name.into(), text: format!("{text}\n").into() })
+            };
+            let become_owner = role("as the owner", installer.become_owner());
+            let reset = role("as the installing role", become_owner.as_ref().map(|_| "reset role;".into()));
+            add(&mut [set_owner].iter());
+            add(&mut sources.bootstrap.iter());
+            add(&mut become_owner.iter());
+            add(&mut sources.migrations.iter().filter(|file| pending.contains(&&*file.name)));
+            add(&mut reset.iter());
+            add(&mut sources.after.iter());
+        }
+        script.push_str("\ncommit;\n");
+        Ok(script)
+    })
+    .await
+}
+
+/// Removes the schemas of Rollcall and everything that an installation created outside of them, in one transaction.
+///
+/// # Errors
+/// When Rollcall is not installed, or other objects depend on it; then nothing was changed.
+pub async fn remove(target: &MigrationTarget) -> Result<Removal, MigrateError> {
+    within_timeout(async {
+        let mut installer = Installer::connect(target).await?;
+        let transaction = begin(&mut installer.client).await?;
+        let file = SqlFile { name: "down.sql".into(), text: DOWN.into() };
+        run(&transaction, &file).await?;
+        let rows = transaction.query("select statement, reason from pg_temp.rollcall_kept", &[]).await?;
+        let kept = rows.iter().map(|row| (row.get("statement"), row.get("reason"))).collect();
+        transaction.commit().await?;
+        Ok(Removal { kept })
+    })
+    .await
+}
+
+async fn within_timeout<T>(work: impl Future<Output = Result<T, MigrateError>>) -> Result<T, MigrateError> {
+    tokio::time::timeout(TOTAL_TIMEOUT, work)
         .await
         .unwrap_or(Err(MigrateError::Timeout(TOTAL_TIMEOUT.as_secs())))
 }
 
-async fn prepare_unbounded(
-    target: &MigrationTarget,
-    sources: &Sources,
-    with_seed: bool,
-) -> Result<Report, MigrateError> {
-    let mut client = connect(&target.url).await?;
-    let mut admin = match &target.admin_url {
-        Some(url) => Some(connect(url).await?),
-        None => None,
-    };
-    let situation = DatabaseState::read(&client).await?;
-    if situation.major < i32::try_from(MINIMUM_MAJOR).expect("a small number") {
-        return Err(MigrateError::TooOld(situation.major));
-    }
-    let bootstraps = !situation.is_supabase && (admin.is_some() || situation.is_superuser);
-    if bootstraps {
-        bootstrap(admin.as_mut().unwrap_or(&mut client), &sources.bootstrap).await?;
-    } else if !situation.missing.is_empty() {
-        let missing = situation.missing.join(", ");
-        return Err(MigrateError::NeedsSuperuser { missing, role: situation.role });
-    }
-    let applied = apply(&mut client, &sources.migrations).await?;
-    if bootstraps {
-        bootstrap(admin.as_mut().unwrap_or(&mut client), &sources.after).await?;
-    }
-    let seeded = match &sources.seed {
-        Some(file) if with_seed => seed(&mut client, file).await?,
-        _ => false,
-    };
-    Ok(Report { applied, seeded })
-}
-
 async fn connect(url: &Secret) -> Result<Client, MigrateError> {
-    Connector::new(url.expose())?.client("migrate").await.map_err(MigrateError::Connect)
+    Connector::new(url.expose())?
+        .client_with_limits("migrate", StatementLimits::NONE)
+        .await
+        .map_err(MigrateError::Connect)
 }
 
-impl DatabaseState {
-    async fn read(client: &Client) -> Result<Self, tokio_postgres::Error> {
-        let row = client.query_one(include_str!("../../../sql/migrate/situation.sql"), &[]).await?;
-        Ok(Self {
-            role: row.try_get("role")?,
-            major: row.try_get("major")?,
-            is_superuser: row.try_get("is_superuser")?,
-            is_supabase: row.try_get("is_supabase")?,
-            missing: row.try_get("missing")?,
-        })
-    }
-}
-
-/// Runs files that may run any number of times, each in a transaction of its own.
-///
-/// # Errors
-/// The file and line that failed.
-pub async fn bootstrap(admin: &mut Client, files: &[SqlFile]) -> Result<(), MigrateError> {
-    for file in files {
-        let transaction = begin(admin).await?;
-        run(&transaction, &file.name, &statement::split(&file.text)).await?;
-        transaction.commit().await?;
-        debug!(file = %file.name, "ran");
-    }
-    Ok(())
-}
-
-/// A migration, as its file's name tells.
+/// A migration, as its file name says.
 pub(super) struct Migration<'a> {
     /// Fourteen digits.
     pub(super) version: &'a str,
-    /// The rest of the name.
-    pub(super) name: &'a str,
 }
 
 impl<'a> Migration<'a> {
@@ -153,120 +268,116 @@ impl<'a> Migration<'a> {
         let stem = file.name.strip_suffix(".sql");
         stem.and_then(|stem| stem.split_once('_'))
             .filter(|(version, _)| version.len() == 14 && version.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(|(version, name)| Self { version, name })
+            .map(|(version, _)| Self { version })
             .ok_or_else(|| MigrateError::Name(file.name.clone().into_owned()))
     }
 }
 
-/// Applies the migrations that the history does not know, in order, each in one transaction with its record.
-/// Returns the names of those applied.
+async fn applied_versions(
+    client: &impl tokio_postgres::GenericClient,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    if !client.query_one(IS_INSTALLED, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(Vec::new());
+    }
+    Ok(client.query(APPLIED, &[]).await?.iter().map(|row| row.get("version")).collect())
+}
+
+/// Applies the pending migrations in one transaction, as the role of the connection. Returns their file names.
 ///
 /// # Errors
-/// The file and line that failed; what came before it stays applied.
+/// The file and line that failed; then nothing was changed.
 pub async fn apply(client: &mut Client, files: &[SqlFile]) -> Result<Vec<String>, MigrateError> {
     let transaction = begin(client).await?;
-    transaction.batch_execute(include_str!("../../../sql/migrate/history.sql")).await?;
+    let applied = apply_in(&transaction, files).await?;
     transaction.commit().await?;
+    Ok(applied)
+}
 
-    // How many others may be applying meanwhile nobody knows; it is for whoever watches.
-    let awaited = pending(client, files).await?.len();
-    if awaited > 0 {
-        info!(migrations = awaited, "bringing the database's schema up to date");
-    }
+/// As [`apply`]. The caller holds the lock, so no other server applies them meanwhile.
+async fn apply_in(transaction: &Transaction<'_>, files: &[SqlFile]) -> Result<Vec<String>, MigrateError> {
+    let known = applied_versions(transaction).await?;
     let mut applied = Vec::new();
     for file in files {
-        let migration = Migration::parse(file)?;
-        let transaction = begin(client).await?;
-        // Asked under the lock: another server may have been quicker.
-        let known = include_str!("../../../sql/migrate/is_applied.sql");
-        if transaction.query_one(known, &[&migration.version]).await?.try_get(0)? {
+        let version = Migration::parse(file)?.version;
+        if known.iter().any(|known| known == version) {
             continue;
         }
-        let statements = statement::split(&file.text);
-        run(&transaction, &file.name, &statements).await?;
-        let texts: Vec<&str> = statements.iter().map(|statement| statement.text).collect();
-        let record = include_str!("../../../sql/migrate/record.sql");
-        transaction.execute(record, &[&migration.version, &migration.name, &texts]).await?;
-        transaction.commit().await?;
+        run(transaction, file).await?;
         applied.push(file.name.clone().into_owned());
-        info!(file = %file.name, "applied migration {} of {}", applied.len(), awaited.max(applied.len()));
+    }
+    // A migration that does not record itself would run again with the next start.
+    let known = applied_versions(transaction).await?;
+    for file in files {
+        let version = Migration::parse(file)?.version;
+        if !known.iter().any(|known| known == version) {
+            return Err(MigrateError::Unrecorded(file.name.clone().into_owned()));
+        }
     }
     Ok(applied)
 }
 
-/// The migrations that the history does not know.
+/// File names of the migrations that are not applied.
 ///
 /// # Errors
-/// When the history cannot be read, or a file has a bad name.
+/// When the history cannot be read, or a file has a wrong name.
 pub async fn pending<'a>(client: &Client, files: &'a [SqlFile]) -> Result<Vec<&'a str>, MigrateError> {
-    let exists = client.query_one(include_str!("../../../sql/migrate/has_history.sql"), &[]).await?;
+    let known = applied_versions(client).await?;
     let mut pending = Vec::new();
     for file in files {
-        let migration = Migration::parse(file)?;
-        let applied = exists.try_get(0)?
-            && client
-                .query_one(include_str!("../../../sql/migrate/is_applied.sql"), &[&migration.version])
-                .await?
-                .try_get(0)?;
-        if !applied {
+        let version = Migration::parse(file)?.version;
+        if !known.iter().any(|known| known == version) {
             pending.push(&*file.name);
         }
     }
     Ok(pending)
 }
 
-/// Loads demo data once. As with the Supabase CLI, a file that has changed since is not run again.
-///
-/// # Errors
-/// The line that failed.
-pub async fn seed(client: &mut Client, file: &SqlFile) -> Result<bool, MigrateError> {
-    let transaction = begin(client).await?;
-    transaction.batch_execute(include_str!("../../../sql/migrate/seed_history.sql")).await?;
+/// Loads demo data once; a file that has changed since is not loaded again. Whether it did.
+async fn seed(transaction: &Transaction<'_>, file: &SqlFile) -> Result<bool, MigrateError> {
     let hash: String =
         Sha256::digest(file.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let record = include_str!("../../../sql/migrate/record_seed.sql");
-    let is_new: bool = transaction.query_one(record, &[&SEED_PATH, &hash]).await?.try_get(0)?;
+    let is_new: bool = transaction.query_one(RECORD_SEED, &[&SEED_PATH, &hash]).await?.try_get(0)?;
     if is_new {
-        run(&transaction, &file.name, &statement::split(&file.text)).await?;
+        run(transaction, file).await?;
     }
-    transaction.commit().await?;
     Ok(is_new)
 }
 
-/// Begins a transaction that waits for its turn.
+/// Begins a transaction that waits for the lock of installations.
 async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    transaction.batch_execute(include_str!("../../../sql/migrate/lock.sql")).await?;
+    transaction.batch_execute(LOCK).await?;
     Ok(transaction)
 }
 
-async fn run(
-    transaction: &Transaction<'_>,
-    file: &str,
-    statements: &[Statement<'_>],
-) -> Result<(), MigrateError> {
-    for statement in statements {
-        transaction.batch_execute(statement.text).await.map_err(|source| MigrateError::Statement {
-            file: file.to_owned(),
-            line: error_line(statement, &source),
-            source,
-        })?;
+async fn run_all(transaction: &Transaction<'_>, files: &[SqlFile]) -> Result<(), MigrateError> {
+    for file in files {
+        run(transaction, file).await?;
+        debug!(file = %file.name, "bootstrap file executed");
     }
     Ok(())
 }
 
-/// The line that the database points at, or else that of the statement.
-fn error_line(statement: &Statement<'_>, error: &tokio_postgres::Error) -> usize {
-    let position = match error.as_db_error().and_then(tokio_postgres::error::DbError::position) {
-        Some(ErrorPosition::Original(position)) => *position as usize,
-        _ => {
-            // Comments come first; the statement is what the reader looks for.
-            let comments = statement.text.lines().take_while(|line| {
-                let line = line.trim_start();
-                line.is_empty() || line.starts_with("--")
-            });
-            return statement.line + comments.count();
+/// Sends a whole file as one message of the simple query protocol.
+async fn run(transaction: &Transaction<'_>, file: &SqlFile) -> Result<(), MigrateError> {
+    transaction.batch_execute(&file.text).await.map_err(|source| MigrateError::Statement {
+        file: file.name.clone().into_owned(),
+        line: error_line(&file.text, &source),
+        source,
+    })
+}
+
+/// The line, from 1, that the database points at, if it does.
+fn error_line(text: &str, error: &tokio_postgres::Error) -> Option<usize> {
+    match error.as_db_error()?.position()? {
+        ErrorPosition::Original(position) => {
+            let before = text.chars().take((*position as usize).saturating_sub(1));
+            Some(1 + before.filter(|&character| character == '\n').count())
         }
-    };
-    statement.line + statement.text.chars().take(position.saturating_sub(1)).filter(|&c| c == '\n').count()
+        ErrorPosition::Internal { .. } => None,
+    }
+}
+
+fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

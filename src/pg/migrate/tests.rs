@@ -1,4 +1,4 @@
-//! Against a real cluster of our own, with files as small as can be.
+//! Against an embedded cluster, with small files.
 
 use std::path::PathBuf;
 
@@ -20,9 +20,20 @@ fn sources() -> Sources {
         migrations: vec![
             file(
                 "20250101000000_first.sql",
-                "-- One; table.\ncreate table public.a (id int);\ncreate view public.v as select 1;",
+                "-- One; table.
+                 create schema rollcall;
+                 create table rollcall.schema_migrations (version text primary key, name text);
+                 create schema rollcall_internal;
+                 create table rollcall_internal.seed_files (path text primary key, hash text);
+                 create table public.a (id int);
+                 create view public.v as select ';';
+                 insert into rollcall.schema_migrations values ('20250101000000', 'first');",
             ),
-            file("20250102000000_second.sql", "alter table public.a add column b text;"),
+            file(
+                "20250102000000_second.sql",
+                "alter table public.a add column b text;
+                 insert into rollcall.schema_migrations values ('20250102000000', 'second');",
+            ),
         ],
         after: vec![file("10_after.sql", "create or replace view public.after as select b from public.a;")],
         seed: Some(file("seed.sql", "insert into public.a values (1, 'x');")),
@@ -59,20 +70,7 @@ async fn preparing_twice_changes_nothing_the_second_time() {
     assert_eq!(prepare(&fixture.target, &sources, true).await.unwrap(), Report::default());
 
     let client = connect(&fixture.target.url).await.unwrap();
-    let rows = client
-        .query(
-            "select version, name, statements from supabase_migrations.schema_migrations order by version",
-            &[],
-        )
-        .await
-        .unwrap();
-    assert_eq!(rows[0].get::<_, String>(0), "20250101000000");
-    assert_eq!(rows[0].get::<_, String>(1), "first");
-    let statements: Vec<String> = rows[0].get(2);
-    assert_eq!(
-        statements,
-        ["-- One; table.\ncreate table public.a (id int)", "create view public.v as select 1"]
-    );
+    assert_eq!(applied_versions(&client).await.unwrap(), ["20250101000000", "20250102000000"]);
     let owner = "select tableowner::text from pg_tables where tablename = 'a'";
     assert_eq!(client.query_one(owner, &[]).await.unwrap().get::<_, String>(0), "postgres");
     assert!(pending(&client, &sources.migrations).await.unwrap().is_empty());
@@ -80,19 +78,35 @@ async fn preparing_twice_changes_nothing_the_second_time() {
 }
 
 #[tokio::test]
-async fn a_failed_migration_is_reported_with_its_line_and_rolled_back() {
+async fn a_failed_migration_is_reported_with_its_line_and_nothing_is_changed() {
     let fixture = Fixture::start().await;
     let mut sources = sources();
     sources.migrations[1] =
         file("20250102000000_second.sql", "create table public.c ();\n\n-- Wrong:\nselect 1\nfrom nowhere;");
     let failure = prepare(&fixture.target, &sources, false).await.unwrap_err();
-    let told = failure.to_string();
-    assert_eq!(told, "20250102000000_second.sql, line 5: relation \"nowhere\" does not exist");
+    assert_eq!(failure.to_string(), "20250102000000_second.sql, line 5: relation \"nowhere\" does not exist");
 
     let client = connect(&fixture.target.url).await.unwrap();
-    let left = client.query_one("select to_regclass('public.c') is null", &[]).await.unwrap();
-    assert!(left.get::<_, bool>(0));
-    assert_eq!(pending(&client, &sources.migrations).await.unwrap(), ["20250102000000_second.sql"]);
+    let left = "select to_regclass('public.c') is null and to_regnamespace('rollcall') is null";
+    assert!(client.query_one(left, &[]).await.unwrap().get::<_, bool>(0));
+    assert_eq!(pending(&client, &sources.migrations).await.unwrap().len(), 2);
+
+    sources.migrations[1] = file("20250102000000_second.sql", "select 1;");
+    let failure = prepare(&fixture.target, &sources, false).await.unwrap_err();
+    assert!(matches!(failure, MigrateError::Unrecorded(_)), "{failure}");
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_a_script_and_changes_nothing() {
+    let fixture = Fixture::start().await;
+    let script = dry_run(&fixture.target, &sources()).await.unwrap();
+    assert!(script.starts_with("begin;") && script.ends_with("commit;\n"), "{script}");
+    for part in ["create role anon", "set local role \"postgres\"", "create table public.a", "public.after"] {
+        assert!(script.contains(part), "{part}: {script}");
+    }
+    let client = connect(&fixture.target.url).await.unwrap();
+    assert_eq!(pending(&client, &sources().migrations).await.unwrap().len(), 2);
     fixture.end().await;
 }
 
@@ -108,21 +122,35 @@ async fn concurrent_servers_apply_each_migration_once() {
 }
 
 #[tokio::test]
-async fn without_a_superuser_the_error_names_the_missing_objects() {
+async fn every_missing_right_is_reported_at_once() {
     let fixture = Fixture::start().await;
-    let target = MigrationTarget { admin_url: None, ..fixture.target.clone() };
-    let told = prepare(&target, &sources(), false).await.unwrap_err().to_string();
-    assert!(told.contains("the role authenticated") && told.contains("auth.users"), "{told}");
-    assert!(told.contains("postgres may not make that"), "{told}");
+    let admin = connect(fixture.target.admin_url.as_ref().unwrap()).await.unwrap();
+    admin.batch_execute("create role weak login password 'weak'; create role anon").await.unwrap();
+    let url = fixture.target.url.expose();
+    let (_, address) = url.split_once('@').unwrap();
+    let target =
+        MigrationTarget { url: Secret::new(format!("postgresql://weak:weak@{address}")), admin_url: None };
+    let failure = prepare(&target, &sources(), false).await.unwrap_err();
+    let MigrateError::Blocked(problems) = &failure else { panic!("{failure}") };
+    let expected = [
+        "role weak: may not create schemas",
+        "role authenticated: is missing, and weak may not create roles",
+        "role service_role: is missing",
+        "role weak: may not become anon",
+    ];
+    for expected in expected {
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
+    }
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     fixture.end().await;
 }
 
 #[tokio::test]
-async fn a_database_out_of_reach_is_said_in_one_sentence() {
+async fn a_database_out_of_reach_is_reported_in_one_sentence() {
     let target =
         MigrationTarget { url: Secret::new("postgresql://a:hunter2@127.0.0.1:1/x"), admin_url: None };
-    let told = prepare(&target, &sources(), false).await.unwrap_err().to_string();
-    assert_eq!(told, "cannot connect to the database: is it running, and is DATABASE_URL right?");
+    let message = prepare(&target, &sources(), false).await.unwrap_err().to_string();
+    assert_eq!(message, "cannot connect to the database: is it running, and is DATABASE_URL right?");
 }
 
 #[test]

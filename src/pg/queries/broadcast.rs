@@ -1,4 +1,4 @@
-//! Messages to the sockets of users on all nodes, sent through `rollcall.outbox`.
+//! Messages to the sockets of users on all nodes, sent through `rollcall_internal.outbox`.
 
 use serde::Deserialize;
 use tokio_postgres::Row;
@@ -18,7 +18,7 @@ use crate::{
 /// See [`Database::query_as`].
 pub async fn send(database: &Database, event: &CustomEvent, recipients: &[UserId]) -> Result<i64, PgError> {
     let rows = database
-        .query_as(
+        .write_as(
             &Principal::with_role(Role::ServiceRole),
             include_str!("../../../sql/broadcast/send.sql"),
             &[&event.category.as_str(), &event.event, &recipients, &event.payload.get()],
@@ -58,7 +58,7 @@ pub async fn read(client: &Connection, ids: &[i64]) -> Result<Vec<OutboxMessage>
     let rows = client.query(statement, &[&ids]).await?;
     let read = rows.iter().map(parse_row).inspect(|message| {
         if let Err(error) = message {
-            tracing::warn!(error = %ErrorChain(error), "cannot decode an entry of rollcall.outbox");
+            tracing::warn!(error = %ErrorChain(error), "cannot decode an entry of rollcall_internal.outbox");
         }
     });
     Ok(read.flatten().collect())

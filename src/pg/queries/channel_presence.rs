@@ -82,7 +82,7 @@ pub async fn write(
     let joined: Vec<Timestamp> = rows.iter().map(|row| row.joined).collect();
     let updated: Vec<Timestamp> = rows.iter().map(|row| row.updated).collect();
     client
-        .query(
+        .write(
             statement,
             &[
                 &node, &removed, &channels, &topics, &private, &keys, &refs, &payloads, &users, &joined,
@@ -101,7 +101,7 @@ pub async fn write(
 /// The database does not respond.
 pub async fn complete_rewrite(client: &Connection, node: NodeId, channels: &[i64]) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/channels/presence/complete.sql");
-    Ok(client.query_one(statement, &[&node, &channels]).await?.get(0))
+    Ok(client.write_one(statement, &[&node, &channels]).await?.get(0))
 }
 
 /// Removes the presence of a node that shuts down.
@@ -110,7 +110,7 @@ pub async fn complete_rewrite(client: &Connection, node: NodeId, channels: &[i64
 ///
 /// The database does not respond.
 pub async fn remove_node(client: &Connection, node: NodeId) -> Result<(), PgError> {
-    client.query(include_str!("../../../sql/channels/presence/leave.sql"), &[&node]).await?;
+    client.write(include_str!("../../../sql/channels/presence/leave.sql"), &[&node]).await?;
     Ok(())
 }
 

@@ -91,7 +91,7 @@ pub async fn accept(
 ///
 /// As [`Database::query_as`].
 pub async fn remove(database: &Database, caller: &Principal, user: UserId) -> Result<bool, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/contacts/remove.sql"), &[&user]).await?;
+    let rows = database.write_as(caller, include_str!("../../../sql/contacts/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
 
@@ -112,7 +112,7 @@ pub async fn blocks(database: &Database, caller: &Principal) -> Result<Vec<Block
 ///
 /// As [`Database::query_as`].
 pub async fn block(database: &Database, caller: &Principal, user: UserId) -> Result<bool, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/blocks/add.sql"), &[&user]).await?;
+    let rows = database.write_as(caller, include_str!("../../../sql/blocks/add.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
 
@@ -122,6 +122,6 @@ pub async fn block(database: &Database, caller: &Principal, user: UserId) -> Res
 ///
 /// As [`Database::query_as`].
 pub async fn unblock(database: &Database, caller: &Principal, user: UserId) -> Result<bool, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/blocks/remove.sql"), &[&user]).await?;
+    let rows = database.write_as(caller, include_str!("../../../sql/blocks/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }

@@ -99,7 +99,7 @@ pub async fn remove_participant(
     user: UserId,
 ) -> Result<RemovalOutcome, PgError> {
     let statement = include_str!("../../../sql/conversations/remove.sql");
-    let rows = database.query_as(caller, statement, &[&id, &user]).await?;
+    let rows = database.write_as(caller, statement, &[&id, &user]).await?;
     let row = rows.first().expect("the statement returns one row");
     Ok(match (row.get("removed"), row.get("visible")) {
         (true, _) => RemovalOutcome::Removed,

@@ -35,6 +35,6 @@ pub async fn list(database: &Database, caller: &Principal) -> Result<Vec<Device>
 /// As [`Database::query_as`].
 pub async fn sign_off(database: &Database, caller: &Principal, device: &DeviceId) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/devices/sign_off.sql");
-    let rows = database.query_as(caller, statement, &[&device.as_str()]).await?;
+    let rows = database.write_as(caller, statement, &[&device.as_str()]).await?;
     Ok(rows.first().is_some_and(|row| row.get("found")))
 }

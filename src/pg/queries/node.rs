@@ -14,7 +14,7 @@ use crate::{
 /// If the database does not answer.
 pub async fn renew_lease(client: &Connection, node: NodeId, lease: Duration) -> Result<bool, PgError> {
     let statement = include_str!("../../../sql/node/renew_lease.sql");
-    Ok(client.query_one(statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
+    Ok(client.write_one(statement, &[&node, &lease.as_secs_f64()]).await?.get(0))
 }
 
 /// Releases a lease. The node's devices go offline unless they connect to another node within the grace period.
@@ -23,7 +23,7 @@ pub async fn renew_lease(client: &Connection, node: NodeId, lease: Duration) -> 
 ///
 /// If the database does not answer.
 pub async fn release_lease(client: &Connection, node: NodeId, grace: Duration) -> Result<(), PgError> {
-    client.query(include_str!("../../../sql/node/release_lease.sql"), &[&node, &grace.as_secs_f64()]).await?;
+    client.write(include_str!("../../../sql/node/release_lease.sql"), &[&node, &grace.as_secs_f64()]).await?;
     Ok(())
 }
 
@@ -51,7 +51,7 @@ pub async fn sweep(
     silent_after: Duration,
 ) -> Result<SweepResult, PgError> {
     let statement = include_str!("../../../sql/node/sweep.sql");
-    let row = client.query_one(statement, &[&idle_after.as_secs_f64(), &silent_after.as_secs_f64()]).await?;
+    let row = client.write_one(statement, &[&idle_after.as_secs_f64(), &silent_after.as_secs_f64()]).await?;
     Ok(SweepResult {
         nodes: row.get("nodes"),
         devices: row.get("devices"),

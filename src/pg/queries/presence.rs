@@ -39,7 +39,7 @@ fn face_from_row(row: &Row) -> VersionedFace {
     VersionedFace { face: row.get("face"), version: row.get("version"), presence }
 }
 
-/// A change to a device. The names of the kinds are those of `rollcall.write_presence`.
+/// A change to a device. The names of the kinds are those of `rollcall_internal.write_presence`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A status set by the client.
@@ -177,7 +177,7 @@ pub async fn write_batch<'a>(
     }
     let statement = include_str!("../../../sql/presence/write.sql");
     let rows = client
-        .query(
+        .write(
             statement,
             &[
                 &columns.kind,

@@ -23,6 +23,6 @@ pub async fn export(database: &Database, caller: &Principal) -> Result<Value, Pg
 ///
 /// As [`Database::query_as`].
 pub async fn erase(database: &Database, caller: &Principal) -> Result<Value, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/privacy/forget.sql"), &[]).await?;
+    let rows = database.write_as(caller, include_str!("../../../sql/privacy/forget.sql"), &[]).await?;
     Ok(rows.first().map(|row| row.get("erased")).unwrap_or_default())
 }

@@ -34,7 +34,7 @@ pub async fn save(
         update;
     let statement = include_str!("../../../sql/settings/save.sql");
     let rows = database
-        .query_as(
+        .write_as(
             caller,
             statement,
             &[&visibility, &show_last_seen, &show_activity, &show_custom_status, &show_typing, &reset],
@@ -74,7 +74,7 @@ pub async fn replace_visibility_list(
     caller: &Principal,
     users: &[UserId],
 ) -> Result<(), PgError> {
-    database.query_as(caller, include_str!("../../../sql/visibility/replace.sql"), &[&users]).await?;
+    database.write_as(caller, include_str!("../../../sql/visibility/replace.sql"), &[&users]).await?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ pub async fn add_to_visibility_list(
     caller: &Principal,
     user: UserId,
 ) -> Result<bool, PgError> {
-    let rows = database.query_as(caller, include_str!("../../../sql/visibility/add.sql"), &[&user]).await?;
+    let rows = database.write_as(caller, include_str!("../../../sql/visibility/add.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }
 
@@ -103,6 +103,6 @@ pub async fn remove_from_visibility_list(
     user: UserId,
 ) -> Result<bool, PgError> {
     let rows =
-        database.query_as(caller, include_str!("../../../sql/visibility/remove.sql"), &[&user]).await?;
+        database.write_as(caller, include_str!("../../../sql/visibility/remove.sql"), &[&user]).await?;
     Ok(!rows.is_empty())
 }

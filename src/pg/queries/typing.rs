@@ -18,7 +18,7 @@ pub async fn start(
     caller: &Principal,
     conversation: ConversationId,
 ) -> Result<(), PgError> {
-    database.query_as(caller, include_str!("../../../sql/typing/start.sql"), &[&conversation]).await?;
+    database.write_as(caller, include_str!("../../../sql/typing/start.sql"), &[&conversation]).await?;
     Ok(())
 }
 
@@ -33,7 +33,7 @@ pub async fn stop(
     conversation: ConversationId,
 ) -> Result<bool, PgError> {
     let rows =
-        database.query_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation]).await?;
+        database.write_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 

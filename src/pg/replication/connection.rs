@@ -31,14 +31,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a message in bytes. PostgreSQL allows rows of up to 1 GB, but clients are not sent such rows.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
-/// Text formats of values on this connection; `to_jsonb` uses the same formats.
-const TEXT_FORMAT_PARAMETERS: [(&str, &str); 6] = [
+/// Settings of this connection. The text formats are those that `to_jsonb` uses.
+const SESSION_PARAMETERS: [(&str, &str); 12] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
+    ("standard_conforming_strings", "on"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("idle_session_timeout", "0"),
+    // Creating a slot waits for all running transactions.
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
 ];
 
 trait Transport: AsyncRead + AsyncWrite + Send {}
@@ -77,7 +84,7 @@ impl ReplicationConnection {
         let mut connection = Self { socket, read_buffer: BytesMut::with_capacity(16 << 10) };
         let user =
             config.get_user().ok_or(ReplicationError::Configuration("the database URL has no user"))?;
-        let mut parameters = TEXT_FORMAT_PARAMETERS.to_vec();
+        let mut parameters = SESSION_PARAMETERS.to_vec();
         parameters.extend([("replication", "database"), ("user", user)]);
         parameters.extend(config.get_dbname().map(|name| ("database", name)));
         parameters.extend(config.get_options().map(|options| ("options", options)));

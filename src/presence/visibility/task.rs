@@ -15,7 +15,7 @@ use tokio::{
     select,
     sync::mpsc,
     task::{Id, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ use crate::{
     lifecycle::ErrorChain,
     model::{TypingUser, UserId},
     pg::{
-        Database, PgError,
+        Connection, Database, PgError,
         queries::{
             node,
             presence::{Invalidation, LookupQuery, LookupResult, Snapshot, look_up, read_snapshot},
@@ -311,29 +311,23 @@ impl VisibilityTask {
         typing_users: &[TypingUser],
     ) -> Result<Snapshot, PgError> {
         let since = self.snapshot.as_ref().map(|(snapshot, _)| snapshot.as_str());
-        let read = async {
-            let connection = self.database.server_connection().await?;
-            read_snapshot(&connection, users, typing_users, since, self.policy_traits.compare_fingerprint)
-                .await
+        let fingerprint = self.policy_traits.compare_fingerprint;
+        let read = |connection| async move {
+            read_snapshot(&connection, users, typing_users, since, fingerprint).await
         };
-        timeout(SNAPSHOT_TIMEOUT, read)
-            .await
-            .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
+        self.database.within(SNAPSHOT_TIMEOUT, read).await
     }
 
     /// Reads the properties of the policies, which may have changed.
     async fn load_policy_traits(&mut self) -> Result<(), PgError> {
-        let read_traits = async {
-            let connection = self.database.server_connection().await?;
+        let read_traits = |connection: Connection| async move {
             let is_watched = node::policies_are_watched(&connection).await?;
             if !is_watched {
                 node::watch_sources(&connection).await?;
             }
             Ok((is_watched, node::policies_read_presence_state(&connection).await?))
         };
-        let (is_watched, reads_presence_state) = timeout(SNAPSHOT_TIMEOUT, read_traits)
-            .await
-            .unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))?;
+        let (is_watched, reads_presence_state) = self.database.within(SNAPSHOT_TIMEOUT, read_traits).await?;
         self.policy_traits.compare_fingerprint = !is_watched;
         self.policy_traits.reads_presence_state = reads_presence_state;
         Ok(())
@@ -404,10 +398,10 @@ impl VisibilityTask {
         let database = self.database.clone();
         let task = self.lookups.spawn(async move {
             let started = Instant::now();
-            let results = timeout(LOOKUP_TIMEOUT * 2, look_up(&database, LOOKUP_TIMEOUT, &queries)).await;
+            let results = look_up(&database, LOOKUP_TIMEOUT, &queries).await;
             metrics::histogram!(metric::RLS_QUERY, "kind" => "visibility")
                 .record(started.elapsed().as_secs_f64());
-            results.unwrap_or_else(|_| Err(PgError::Unavailable("no response within the timeout".into())))
+            results
         });
         self.in_flight.insert(task.id(), Lookup { viewers, started_in_pass: self.pass, is_isolated });
     }

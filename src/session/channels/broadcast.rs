@@ -39,7 +39,7 @@ impl ChannelsSession {
             return;
         };
         let ack = *ack;
-        let max = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        let max = self.services.limits.limits().payload_bytes().unwrap_or(usize::MAX);
         let except = (!receives_own).then_some(channel.id);
         let result = match (parse_payload(&push.payload, max), permission) {
             // Supabase Realtime drops broadcasts with an unknown encoding without a reply.

@@ -48,7 +48,7 @@ impl ChannelsSession {
         if self.services.limits.presence_rate_exceeded() {
             return self.close_channel(index, CloseCause::NodePresenceRate, conn).await;
         }
-        let max = self.services.limits.limits().payload_bytes.unwrap_or(usize::MAX);
+        let max = self.services.limits.limits().payload_bytes().unwrap_or(usize::MAX);
         let (status, response) = match parse_command(&push.payload, max) {
             Ok(PresenceCommand::Track(_) | PresenceCommand::Untrack) if !allowed => {
                 (ReplyStatus::Error, Cow::Borrowed(EMPTY))
@@ -79,7 +79,7 @@ impl ChannelsSession {
         else {
             return true;
         };
-        let window = u32::try_from(limits.presence_window.as_millis()).unwrap_or(u32::MAX);
+        let window = limits.presence_window_ms;
         joined.presence.pushes.admit(now, max.get(), window)
     }
 

@@ -79,7 +79,7 @@ export function failureOf(error: unknown): Failure {
     return new Failure(code, "the request has invalid fields", details);
   }
   if (error instanceof postgres.PostgresError) {
-    // rollcall.spend_status_update counts, so that all instances of this function and PostgREST share one count.
+    // rollcall.consume_status_quota counts, so that all instances of this function and PostgREST share one count.
     if (error.code === "PT429") {
       return new Failure("RATE_LIMITED", error.message, undefined, Limited.parse(JSON.parse(error.detail ?? "{}")));
     }

@@ -24,7 +24,8 @@ export class Database {
   /** Runs statements as the caller; all of them count, or none. */
   async as<T>(caller: Caller, work: (sql: Transaction) => Promise<T>): Promise<T> {
     return await this.#sql.begin(async (sql) => {
-      await sql`select set_config('role', ${caller.role}, true), set_config('request.jwt.claims', ${caller.claims}, true),
+      await sql`select set_config('search_path', rollcall.role_search_path(${caller.role}), true),
+        set_config('role', ${caller.role}, true), set_config('request.jwt.claims', ${caller.claims}, true),
         set_config('statement_timeout', '5000', true)`;
       return await work(sql);
     }) as T;

@@ -55,7 +55,7 @@ const asUser =
 
 const getStatus = asUser(async (sql, caller) => {
   const [face] = await sql<Face[]>`select user_id, status::text, reach::text, last_seen, custom_status, activity
-    from public.user_presence where user_id = auth.uid() and face = 'trusted'`;
+    from rollcall.user_presence where user_id = auth.uid() and face = 'trusted'`;
   return shown(face ?? neverSeen(caller));
 });
 
@@ -81,7 +81,7 @@ const getSettings = asUser(async (sql) => {
     select coalesce(s.visibility, 'contacts')::text as visibility, coalesce(s.show_last_seen, true) as show_last_seen,
       coalesce(s.show_activity, true) as show_activity, coalesce(s.show_custom_status, true) as show_custom_status,
       coalesce(s.show_typing, true) as show_typing
-    from (select auth.uid() as id) me left join public.presence_settings s on s.user_id = me.id`;
+    from (select auth.uid() as id) me left join rollcall.presence_settings s on s.user_id = me.id`;
   return settings;
 });
 
@@ -91,10 +91,10 @@ const saveSettings = (schema: typeof SettingsInput | typeof SettingsPatch) =>
     const named = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
     const row = { user_id: caller.user!, ...named };
     const update = Object.keys(named).length > 0 ? sql`do update set ${sql(named)}` : sql`do nothing`;
-    await sql`insert into public.presence_settings ${sql(row)} on conflict (user_id) ${update}`;
+    await sql`insert into rollcall.presence_settings ${sql(row)} on conflict (user_id) ${update}`;
     const [settings] = await sql`
       select visibility::text, show_last_seen, show_activity, show_custom_status, show_typing
-      from public.presence_settings where user_id = auth.uid()`;
+      from rollcall.presence_settings where user_id = auth.uid()`;
     return settings;
   });
 

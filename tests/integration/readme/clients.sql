@@ -3,7 +3,7 @@ alter table clients enable row level security;
 grant select on clients to authenticated;
 
 create policy "own clients" on clients for select to authenticated using (planner_id = (select auth.uid()));
-create policy "planners see vendors of their own weddings" on user_presence for select to authenticated
+create policy "planners see vendors of their own weddings" on rollcall.user_presence for select to authenticated
   using (face = 'public' and exists (
     select from clients c where c.planner_id = (select auth.uid()) and c.vendor_id = user_presence.user_id));
 select rollcall.watch('clients', 'planner_id', 'vendor_id');
@@ -18,4 +18,4 @@ update clients set planner_id = :anna where vendor_id = :chef;
 
 select rollcall.set_status(:chef, 'offline');
 
-drop policy "planners see vendors of their own weddings" on user_presence;
+drop policy "planners see vendors of their own weddings" on rollcall.user_presence;

@@ -147,7 +147,10 @@ async fn selected_statuses(db: &TestDatabase, viewer: Uuid, vendors: &[Uuid]) ->
         "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1, true)";
     sql.query(acting, &[&claims]).await.expect("acts as the viewer");
     let rows = sql
-        .query("select user_id, status::text from public.user_presence where user_id = any ($1)", &[&vendors])
+        .query(
+            "select user_id, status::text from rollcall.user_presence where user_id = any ($1)",
+            &[&vendors],
+        )
         .await
         .expect("selects");
     sql.batch_execute("rollback").await.expect("ends");

@@ -4,8 +4,8 @@ import { enter } from "../actions";
 export default function SignIn() {
   return (
     <main>
-      <h1>Who are you?</h1>
-      <p>A demonstration: anybody may be anybody.</p>
+      <h1>Sign in</h1>
+      <p>This is a demonstration: select any user.</p>
       <form action={enter} className="people">
         {people.map(({ id, name }) => (
           <button key={id} name="user" value={id}>

@@ -28,7 +28,7 @@ pub(in crate::channels::authorization) struct CacheKey {
 }
 
 impl CacheKey {
-    /// The hashes of the values that name this user or topic in changed rows; see `rollcall.void_rights`.
+    /// The hashes of the values that name this user or topic in changed rows; see `rollcall.invalidate_channel_authorization`.
     pub fn value_hashes(&self) -> SmallVec<[u32; 4]> {
         let parts = self.topic.split([':', '/', '.']).filter(|part| !part.is_empty()).take(MAX_TOPIC_PARTS);
         let mut hashes: SmallVec<[u32; 4]> =

@@ -1,9 +1,7 @@
-// A short-lived token for the socket of whoever is signed in: the cookie's own never reaches a script.
+// A short-lived token for the page. The token in the cookie is not readable by scripts.
 
-import { currentUser, pageToken } from "../../../lib/session";
+import { tokenHandler } from "rollcall-client/server";
 
-export async function GET(): Promise<Response> {
-  const userId = await currentUser();
-  if (!userId) return new Response("not signed in", { status: 401 });
-  return new Response(await pageToken(userId), { headers: { "cache-control": "no-store" } });
-}
+import { PAGE_SECONDS, currentUser, secret } from "../../../lib/session";
+
+export const GET = tokenHandler({ secret, user: currentUser, expiresIn: PAGE_SECONDS });

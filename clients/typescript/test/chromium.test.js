@@ -1,0 +1,3 @@
+import { browserTests } from "./browser-tests.js";
+
+browserTests("chromium");

@@ -1,0 +1,17 @@
+-- Sent once on each connection before any other statement: what the server, the database or the role sets as a default
+-- must change neither results nor whether a statement succeeds. search_path is not set: it belongs to the role.
+-- Timeouts of statements and locks follow, by the purpose of the connection.
+set default_transaction_isolation = 'read committed';
+set default_transaction_read_only = off;
+set default_transaction_deferrable = off;
+set idle_session_timeout = 0;
+-- A node that stops in the middle of a transaction must not keep its locks.
+set idle_in_transaction_session_timeout = '10s';
+set timezone = 'UTC';
+set datestyle = 'ISO, MDY';
+set intervalstyle = 'postgres';
+set bytea_output = 'hex';
+set extra_float_digits = 1;
+set standard_conforming_strings = on;
+-- PostgreSQL 17 and later.
+select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null;

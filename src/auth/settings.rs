@@ -1,0 +1,89 @@
+//! What tokens and API keys are checked against.
+
+use std::collections::HashMap;
+
+use super::Role;
+use crate::{
+    model::Secret,
+    settings::{ParseResult, comma_separated, defaults, http_url},
+};
+
+/// Minimum length of `JWT_SECRET` in bytes: RFC 7518, section 3.2, requires a key as long as the hash (256
+/// bits).
+pub(super) const MIN_SECRET_BYTES: usize = 32;
+
+/// What tokens are checked against. `None` disables a kind of token or a check.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Identity")]
+pub struct VerifierSettings {
+    /// Secret of HS256 tokens, at least 32 characters. Default: such tokens are rejected; the embedded PostgreSQL gets a
+    /// generated secret
+    #[arg(long, env = "JWT_SECRET", alias = "supabase-jwt-secret", value_parser = jwt_secret)]
+    pub jwt_secret: Option<Secret>,
+    /// URL of the JSON Web Key Set for RS256, ES256 and EdDSA tokens. Default: such tokens are rejected
+    #[arg(long, env = "JWKS_URL", value_parser = http_url)]
+    pub jwks_url: Option<String>,
+    /// Required issuer (iss) of tokens. Default: not checked
+    #[arg(id = "jwt-issuer", long = "jwt-issuer", env = "JWT_ISSUER")]
+    pub issuer: Option<String>,
+    /// Required audience (aud) of tokens; a token may have several. Default: not checked
+    #[arg(id = "jwt-audience", long = "jwt-audience", env = "JWT_AUDIENCE")]
+    pub audience: Option<String>,
+    /// Opaque API keys and their role, anon or service_role: key:role,key:role
+    #[arg(long, env = "API_KEYS", default_value = "", value_parser = api_keys)]
+    pub api_keys: HashMap<Secret, Role>,
+}
+
+impl Default for VerifierSettings {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+fn jwt_secret(text: &str) -> ParseResult<Secret> {
+    if text.len() < MIN_SECRET_BYTES {
+        return Err(format!(
+            "must have at least {MIN_SECRET_BYTES} characters (got {}); generate one with `openssl rand -hex 32`",
+            text.len()
+        ));
+    }
+    Ok(Secret::new(text))
+}
+
+/// Parses `key:role,key:role`. A key may hold colons, a role does not. Errors number the entries instead of
+/// showing the keys.
+fn api_keys(text: &str) -> ParseResult<HashMap<Secret, Role>> {
+    let mut keys = HashMap::new();
+    for (index, entry) in comma_separated(text).enumerate() {
+        let number = index + 1;
+        let (key, role) = entry.rsplit_once(':').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+            format!("must have the form key:role,key:role (got entry {number} without a role)")
+        })?;
+        let role = match role.parse() {
+            Ok(Role::Authenticated) => {
+                return Err(format!(
+                    "entry {number}: role must be anon or service_role (got \"authenticated\", which needs a user; use a token)"
+                ));
+            }
+            Ok(role) => role,
+            // A key without a role may be in the place of the role.
+            Err(_) => return Err(format!("entry {number}: role must be anon or service_role")),
+        };
+        if keys.insert(Secret::new(key), role).is_some() {
+            return Err(format!("entry {number}: duplicate key"));
+        }
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn api_keys_need_a_role_without_user() {
+        let error = api_keys("a:anon,b:authenticated").unwrap_err();
+        assert!(error.starts_with("entry 2: role must be anon or service_role"), "{error}");
+        assert_eq!(api_keys("a:anon, b:service_role").unwrap().len(), 2);
+    }
+}

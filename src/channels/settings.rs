@@ -1,0 +1,25 @@
+//! Settings of channels.
+
+use clap::ArgAction;
+
+use super::{limits::ChannelLimits, postgres_changes::PostgresChangesSettings};
+use crate::settings::boolean;
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Channels")]
+pub struct ChannelSettings {
+    /// Reject joins of public channels
+    #[arg(
+        id = "realtime-private-only",
+        long = "realtime-private-only",
+        env = "REALTIME_PRIVATE_ONLY",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = boolean
+    )]
+    pub private_only: bool,
+    #[command(flatten)]
+    pub postgres_changes: PostgresChangesSettings,
+    #[command(flatten)]
+    pub limits: ChannelLimits,
+}

@@ -1,0 +1,108 @@
+//! `docs/configuration.md`, generated from the declarations of the settings.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use clap::Arg;
+
+use super::{ALIASES, texts};
+
+const PATH: &str = "docs/configuration.md";
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Generated from the declarations of the settings. Change those, then run:
+     UPDATE_DOCS=1 cargo test --lib config::docs -->
+
+Each setting is an environment variable and a flag. The flag takes precedence. Variables are also read from `.env` in \
+the working directory; a variable of the environment takes precedence over it. An empty value counts as unset. The \
+server does not start with a malformed or an unknown setting, and reports all of them.
+
+Durations are seconds, or a number with one of the units `ms`, `s`, `m`, `h`, `d`. Booleans are `true` or `false`. In \
+a limit, `0` means no limit.
+";
+
+#[test]
+fn configuration_page_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
+    let expected = render();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let current = fs::read_to_string(&path).unwrap_or_default();
+    let difference = current.lines().zip(expected.lines()).find(|(current, expected)| current != expected);
+    assert!(
+        current == expected,
+        "{PATH} is not current; run: UPDATE_DOCS=1 cargo test --lib config::docs\nfirst difference: {difference:?}"
+    );
+}
+
+#[test]
+fn every_setting_is_described() {
+    for arg in texts::declared() {
+        let name = arg.get_id();
+        assert!(!texts::variable(&arg).is_empty() && arg.get_long().is_some(), "{name}: no variable or flag");
+        assert!(arg.get_help().is_some() && arg.get_help_heading().is_some(), "{name}: no help or heading");
+        let has_default = !arg.get_default_values().is_empty() && !arg.is_hide_default_value_set();
+        let is_key = help(&arg).starts_with("API key");
+        let is_stated = has_default || is_key || help(&arg).contains(" Default: ");
+        assert!(is_stated, "{name}: the default is not stated");
+    }
+}
+
+fn render() -> String {
+    let settings = texts::declared();
+    let mut headings: Vec<_> = settings.iter().filter_map(Arg::get_help_heading).collect();
+    let mut seen = Vec::new();
+    headings.retain(|heading| {
+        !seen.contains(heading) && {
+            seen.push(*heading);
+            true
+        }
+    });
+    let mut page = INTRODUCTION.to_owned();
+    for heading in headings {
+        let _ = write!(
+            page,
+            "\n## {heading}\n\n| Variable | Flag | Default | Value | Meaning |\n| --- | --- | --- | --- | --- |\n"
+        );
+        for arg in settings.iter().filter(|arg| arg.get_help_heading() == Some(heading)) {
+            let (variable, flag) = (texts::variable(arg), arg.get_long().unwrap_or_default());
+            let (default, value, meaning) = (default(arg), value(arg), meaning(arg));
+            let _ = writeln!(page, "| `{variable}` | `--{flag}` | {default} | {value} | {meaning} |");
+        }
+    }
+    page.push_str("\n## Aliases\n\nAn alias counts when the setting itself is unset.\n\n| Alias | Setting |\n| --- | --- |\n");
+    for (alias, variable) in ALIASES {
+        let _ = writeln!(page, "| `{alias}` | `{variable}` |");
+    }
+    page
+}
+
+/// The declared default, or what the meaning says about it.
+fn default(arg: &Arg) -> String {
+    match arg.get_default_values() {
+        [text] if !arg.is_hide_default_value_set() && !text.is_empty() => {
+            format!("`{}`", text.to_string_lossy())
+        }
+        _ => help(arg)
+            .split_once(" Default: ")
+            .map_or_else(|| "none".to_owned(), |(_, default)| default.to_owned()),
+    }
+}
+
+/// What the parser accepts, in its own words: it says so when it rejects a control character.
+fn value(arg: &Arg) -> String {
+    let Err(message) = texts::parse(arg, "\u{7}") else { return "text".to_owned() };
+    let expectation = message.split(" (got ").next().unwrap_or_default();
+    expectation.trim_start_matches("must be ").trim_start_matches("must have ").to_owned()
+}
+
+fn meaning(arg: &Arg) -> String {
+    let help = help(arg);
+    let meaning = help.split(" Default: ").next().unwrap_or_default();
+    format!("{}.", meaning.trim_end_matches('.'))
+}
+
+fn help(arg: &Arg) -> String {
+    arg.get_help().map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,203 @@
+//! Parsing of settings and the rules between them.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use axum::http::HeaderValue;
+
+use super::*;
+use crate::auth::Role;
+
+fn config<const N: usize>(texts: [(&str, &str); N]) -> Config {
+    Config::from_settings(&Settings::from(texts)).unwrap()
+}
+
+fn problems<const N: usize>(texts: [(&str, &str); N]) -> String {
+    Config::from_settings(&Settings::from(texts)).expect_err("is rejected").to_string()
+}
+
+fn origins(list: &[&'static str]) -> CorsOrigins {
+    CorsOrigins::List(list.iter().map(|origin| HeaderValue::from_static(origin)).collect())
+}
+
+#[test]
+fn defaults_apply_without_settings() {
+    let config = config([]);
+    assert_eq!(config.listen, Listen { host: "127.0.0.1".into(), port: 4_000, ws_port: None });
+    assert_eq!(config.data_dir, Path::new(".rollcall"));
+    assert!(config.database.url.is_none() && config.auth.jwt_secret.is_none());
+    assert_eq!(config.limits.presence_updates_per_minute, NonZeroU32::new(10));
+    assert_eq!(config.timeouts.lease, Duration::from_secs(10));
+    assert_eq!(config.cors.origins, CorsOrigins::Any);
+    assert!(config.gateway.networks.iter().any(|net| net.contains(&std::net::IpAddr::from([127, 0, 0, 9]))));
+    assert!(config.hub.shards >= 1);
+    assert_eq!(config.channels.limits.payload_bytes(), Some(3_000_500));
+    assert_eq!(config.channels.postgres_changes.max_lag_bytes, 1 << 30);
+    assert_eq!(config.context.roll_up_interval, Some(Duration::from_secs(300)));
+}
+
+#[test]
+fn empty_variable_is_unset() {
+    let config = config([("PORT", ""), ("DATABASE_URL", " "), ("ROLLCALL_DATA_DIR", "")]);
+    assert_eq!(config.listen.port, 4_000);
+    assert!(config.database.url.is_none());
+    assert_eq!(config.data_dir, Path::new(".rollcall"));
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    let message = problems([
+        ("PORT", "http"),
+        ("NODE_LEASE", "0"),
+        ("PRESENCE_UPDATES_PER_MINUTE", "ten"),
+        ("TRUSTED_GATEWAYS", "everyone"),
+        ("LOG_FORMAT", "xml"),
+        ("CORS_CREDENTIALS", "true"),
+    ]);
+    assert_eq!(message.lines().count(), 6, "{message}");
+    for name in [
+        "PORT",
+        "NODE_LEASE",
+        "PRESENCE_UPDATES_PER_MINUTE",
+        "TRUSTED_GATEWAYS",
+        "LOG_FORMAT",
+        "CORS_CREDENTIALS",
+    ] {
+        assert!(message.lines().any(|line| line.starts_with(&format!("{name}: "))), "{message}");
+    }
+}
+
+/// A rule that reads a malformed setting would report a second problem that is none.
+#[test]
+fn rules_do_not_repeat_a_malformed_setting() {
+    let message = problems([("CORS_ORIGINS", "example.org"), ("CORS_CREDENTIALS", "true")]);
+    assert!(message.starts_with("CORS_ORIGINS: ") && message.lines().count() == 1, "{message}");
+    let message = problems([("DATABASE_URL", "mysql://db"), ("DATABASE_DIRECT_URL", "postgres://db/x")]);
+    assert!(message.starts_with("DATABASE_URL: ") && message.lines().count() == 1, "{message}");
+    assert_eq!(
+        problems([("DATABASE_DIRECT_URL", "postgres://db/x")]),
+        "DATABASE_DIRECT_URL: requires DATABASE_URL"
+    );
+}
+
+/// A setting that accepts any text cannot be malformed. Every other one names itself, and a problem of an alias names
+/// the alias.
+#[test]
+fn every_malformed_setting_is_named() {
+    let any_text = [
+        "ROLLCALL_DATA_DIR",
+        "OTEL_SERVICE_NAME",
+        "JWT_ISSUER",
+        "JWT_AUDIENCE",
+        "LLM_PROVIDER",
+        "LLM_API_KEY",
+        "LLM_MODEL",
+        "OPENAI_API_KEY",
+        "ZAI_API_KEY",
+        "EMBEDDINGS_API_KEY",
+        "EMBEDDINGS_MODEL",
+    ];
+    let declared = texts::declared();
+    let variables = declared.iter().map(texts::variable).filter(|variable| !any_text.contains(variable));
+    for variable in variables.chain(ALIASES.iter().map(|(alias, _)| *alias)) {
+        let message = problems([(variable, "a b=/")]);
+        assert!(message.starts_with(&format!("{variable}: must ")), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let message = problems([
+        ("DATABASE_URL", "postgresql://u:hunter2@host:port/db"),
+        ("JWT_SECRET", "hunter2"),
+        ("API_KEYS", "hunter2:root"),
+    ]);
+    assert_eq!(message.lines().count(), 3, "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+
+    let config = config([
+        ("DATABASE_URL", "postgresql://u:hunter2@host/db"),
+        ("JWT_SECRET", &"hunter2".repeat(8)),
+        ("API_KEYS", "a:b:hunter2:service_role"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2"),
+        ("LLM_API_KEY", "hunter2"),
+    ]);
+    assert_eq!(config.auth.api_keys.get(&Secret::new("a:b:hunter2")), Some(&Role::ServiceRole));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn api_key_with_role_authenticated_is_rejected() {
+    let message = problems([("API_KEYS", "hunter2:authenticated")]);
+    assert!(message.starts_with("API_KEYS: entry 1: role must be anon or service_role"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn jwt_secret_takes_precedence_over_its_alias() {
+    let (secret_text, alias_text) = ("a".repeat(32), "b".repeat(32));
+    let secret = |settings: &Settings| Config::from_settings(settings).unwrap().auth.jwt_secret;
+    let mut settings = Settings::from([("SUPABASE_JWT_SECRET", &*alias_text), ("JWT_SECRET", &*secret_text)]);
+    assert_eq!(secret(&settings), Some(Secret::new(secret_text)));
+    settings.set("JWT_SECRET", "");
+    assert_eq!(secret(&settings), Some(Secret::new(alias_text)));
+}
+
+#[test]
+fn settings_take_precedence_over_their_aliases() {
+    let mut settings =
+        Settings::from([("SHARDS", "3"), ("CORS_ORIGIN", "https://a.example"), ("REALTIME_SLOT", "old")]);
+    let config = Config::from_settings(&settings).unwrap();
+    assert_eq!(config.hub.shards, 3);
+    assert_eq!(config.cors.origins, origins(&["https://a.example"]));
+    assert_eq!(config.channels.postgres_changes.slot_name.as_deref(), Some("old"));
+
+    settings.set("HUB_SHARDS", "4");
+    settings.set("CORS_ORIGINS", "https://b.example");
+    settings.set("REALTIME_SLOT_NAME", "new");
+    let config = Config::from_settings(&settings).unwrap();
+    assert_eq!(config.hub.shards, 4);
+    assert_eq!(config.cors.origins, origins(&["https://b.example"]));
+    assert_eq!(config.channels.postgres_changes.slot_name.as_deref(), Some("new"));
+}
+
+#[test]
+fn providers_are_configured_by_name_or_url() {
+    fn providers<const N: usize>(texts: [(&str, &str); N]) -> (Vec<(String, String)>, bool) {
+        let models = config(texts).context.models;
+        let endpoints = models.endpoints().unwrap().into_iter();
+        (endpoints.map(|endpoint| (endpoint.name, endpoint.base_url)).collect(), models.echo())
+    }
+    assert_eq!(providers([]), (vec![], false));
+    assert_eq!(providers([("LLM_PROVIDER", "echo")]), (vec![], true));
+    let (both, _) = providers([("LLM_PROVIDER", "ollama"), ("ZAI_API_KEY", "key")]);
+    assert_eq!(both[0], ("ollama".to_owned(), "http://127.0.0.1:11434/v1".to_owned()));
+    assert_eq!(both[1].0, "zai");
+    let custom =
+        [("LLM_BASE_URL", "https://llm.example.org/v1"), ("LLM_MODEL", "m"), ("LLM_API_KEY", "hunter2")];
+    assert_eq!(providers(custom).0[0].0, "custom");
+    assert!(!format!("{:?}", config(custom)).contains("hunter2"));
+    assert!(problems([("LLM_PROVIDER", "nobody")]).contains("LLM_PROVIDER: "));
+    assert!(problems([("LLM_BASE_URL", "https://llm.example.org")]).contains("LLM_MODEL: "));
+}
+
+#[test]
+fn credentials_require_explicit_origins() {
+    assert!(problems([("CORS_CREDENTIALS", "true")]).starts_with("CORS_CREDENTIALS: "));
+    let config = config([
+        ("CORS_CREDENTIALS", "true"),
+        ("CORS_ORIGINS", "https://Example.org/, http://localhost:3000"),
+    ]);
+    assert_eq!(config.cors.origins, origins(&["https://example.org", "http://localhost:3000"]));
+}
+
+#[test]
+fn unix_socket_url_is_accepted() {
+    let url = "postgresql:///app?host=/run/postgresql&sslmode=verify-full";
+    assert!(config([("DATABASE_URL", url)]).database.url.is_some());
+}
+
+#[test]
+fn unknown_name_is_reported() {
+    assert_eq!(problems([("PROT", "1")]), "PROT: unknown setting");
+}

@@ -1,0 +1,54 @@
+//! Settings of the database connections.
+
+use std::error::Error;
+
+use super::Connector;
+use crate::{
+    model::Secret,
+    settings::{ParseResult, small_count, url},
+};
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseSettings {
+    /// PostgreSQL URL. Default: an embedded PostgreSQL is started in ROLLCALL_DATA_DIR
+    #[arg(id = "database-url", long = "database-url", env = "DATABASE_URL", value_parser = database_url)]
+    pub url: Option<Secret>,
+    /// URL of the same database without a pooler, for LISTEN, replication and migrations. Default: DATABASE_URL
+    #[arg(
+        id = "database-direct-url",
+        long = "database-direct-url",
+        env = "DATABASE_DIRECT_URL",
+        value_parser = database_url
+    )]
+    pub direct_url: Option<Secret>,
+    /// Maximum connections in the pool
+    #[arg(
+        id = "database-pool-size",
+        long = "database-pool-size",
+        env = "DATABASE_POOL_SIZE",
+        default_value = "8",
+        value_parser = small_count::<usize>(1..=1_000)
+    )]
+    pub pool_size: usize,
+}
+
+/// Parses a database URL. Errors do not repeat the value, which holds a password.
+fn database_url(text: &str) -> ParseResult<Secret> {
+    url(text, &["postgres", "postgresql"]).or_else(|error| {
+        // A URL without a host means a local socket: postgresql:///name?host=/run/postgresql.
+        if text.starts_with("postgresql:///") || text.starts_with("postgres:///") {
+            Ok(text.to_owned())
+        } else {
+            Err(error)
+        }
+    })?;
+    match Connector::new(text) {
+        Ok(_) => Ok(Secret::new(text)),
+        Err(error) => Err(format!("must be a valid PostgreSQL URL: {}", root_cause(&error))),
+    }
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
+}

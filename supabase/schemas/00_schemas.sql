@@ -1,0 +1,158 @@
+-- The schemas, the history of migrations, and what the installer created outside of them. `rollcall` holds tables,
+-- views and functions for users, DBAs and PostgREST. `rollcall_internal` holds trigger functions, logs and queues; API
+-- roles have no usage there, because triggers, policies and generated columns call functions without it. Nothing of
+-- Rollcall is in public. Every name is qualified; only pg_catalog is implied.
+
+create schema rollcall;
+comment on schema rollcall is 'Presence, channels and AI context of Rollcall: tables, views and functions for users.';
+grant usage on schema rollcall to anon, authenticated, service_role;
+create schema rollcall_internal;
+comment on schema rollcall_internal is 'Trigger functions, logs and queues of Rollcall. For the server only.';
+
+create table rollcall.schema_migrations (
+  version text not null constraint schema_migrations_pkey primary key,
+  name text not null,
+  applied_at timestamptz not null default now()
+);
+comment on table rollcall.schema_migrations is
+  'Migrations of Rollcall that were applied. Each migration inserts its own row, whichever tool applies it.';
+-- No policies: for the owner and the doctor.
+alter table rollcall.schema_migrations enable row level security;
+
+-- What the installer or a migration created outside of the two schemas, with the statement that removes it.
+-- `rollcall migrate --down` runs these in reverse order.
+create table rollcall_internal.installed_objects (
+  id bigint generated always as identity constraint installed_objects_pkey primary key,
+  kind text not null,
+  name text not null,
+  undo text not null
+);
+comment on table rollcall_internal.installed_objects is
+  'Objects outside of the schemas of Rollcall that it created, with the statement that removes each.';
+-- No policies: for the installer, as the owner.
+alter table rollcall_internal.installed_objects enable row level security;
+
+create table rollcall_internal.seed_files (
+  path text not null constraint seed_files_pkey primary key,
+  hash text not null
+);
+comment on table rollcall_internal.seed_files is
+  'Demo data that was loaded, with the SHA-256 of the file in hexadecimal.';
+-- No policies: for the installer, as the owner.
+alter table rollcall_internal.seed_files enable row level security;
+
+do $$
+begin
+  if to_regnamespace('extensions') is null then
+    create schema extensions;
+    grant usage on schema extensions to anon, authenticated, service_role;
+    insert into rollcall_internal.installed_objects (kind, name, undo)
+      values ('schema', 'extensions', 'drop schema if exists extensions');
+  end if;
+end
+$$;
+
+-- Search path ---------------------------------------------------------------------------------------------------------
+
+-- For definer functions that must not set search_path, because they fire triggers of users or evaluate their policies:
+-- all names in them are qualified, and functions and operators of pg_catalog come first unless search_path says
+-- otherwise.
+-- Invoker: reads a setting. Its own names are all qualified.
+create function rollcall_internal.check_search_path() returns void
+  language plpgsql stable security invoker
+as $$
+begin
+  if pg_catalog.strpos(pg_catalog.current_setting('search_path'), 'pg_catalog') operator(pg_catalog.>) 1 then
+    raise exception 'search_path lists pg_catalog after another schema'
+      using errcode = 'invalid_parameter_value',
+        hint = 'Remove pg_catalog from search_path: it is searched first anyway.';
+  end if;
+end
+$$;
+comment on function rollcall_internal.check_search_path is
+  'Raises an error when search_path lists pg_catalog after another schema.';
+
+-- In the order of PostgreSQL: role in database, role, database; else "$user", public, extensions. SET ROLE does not
+-- apply these settings, so the server applies this one.
+-- Invoker: reads catalogs that every role may read.
+create function rollcall.role_search_path(p_role text) returns text
+  language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_role constant oid := coalesce(to_regrole(quote_ident(p_role)), 0);
+begin
+  return coalesce(
+    (
+      select substr(s.entry, length('search_path=') + 1)
+      from pg_catalog.pg_db_role_setting d
+      cross join lateral unnest(d.setconfig) as s (entry)
+      where d.setrole in (0, v_role)
+        and d.setdatabase in (0, (select b.oid from pg_catalog.pg_database b where b.datname = current_database()))
+        and s.entry like 'search\_path=%'
+      order by d.setrole = 0, d.setdatabase = 0
+      limit 1
+    ),
+    '"$user", public, extensions');
+end
+$$;
+comment on function rollcall.role_search_path is
+  'The search_path that a role has in this database by ALTER ROLE or ALTER DATABASE.';
+
+grant execute on function rollcall.role_search_path to anon, authenticated, service_role;
+
+-- Personal data -------------------------------------------------------------------------------------------------------
+
+-- Every function that exports or erases reads this table.
+create table rollcall.personal_data (
+  relation regclass not null,
+  column_name text not null,
+  exported boolean not null,
+  erase_order int,
+  reason text,
+  constraint personal_data_pkey primary key (relation, column_name),
+  constraint personal_data_gives_a_reason check ((exported and erase_order is not null) or reason is not null)
+);
+comment on table rollcall.personal_data is
+  'Every column that names a user: whether its rows are in that user''s export, and when they are deleted in an '
+  'erasure. A table with such a column needs a row here.';
+comment on column rollcall.personal_data.erase_order is 'Lower is deleted first; null is kept.';
+comment on column rollcall.personal_data.reason is 'Why rows are not exported, or are kept.';
+alter table rollcall.personal_data enable row level security;
+create policy "everyone reads the registry" on rollcall.personal_data for select to authenticated using (true);
+create policy "service_role reads" on rollcall.personal_data for select to service_role using (true);
+revoke all on rollcall.personal_data from anon, authenticated, service_role;
+grant select on rollcall.personal_data to authenticated, service_role;
+
+-- Triggers, for the doctor --------------------------------------------------------------------------------------------
+
+create table rollcall_internal.triggers (
+  relation regclass not null,
+  name name not null,
+  definition text not null,
+  constraint triggers_pkey primary key (relation, name)
+);
+comment on table rollcall_internal.triggers is
+  'Triggers of Rollcall''s tables with their definitions, for rollcall doctor.';
+-- No policies: for the doctor, as the owner.
+alter table rollcall_internal.triggers enable row level security;
+
+-- Without those of followed tables, which change with policies.
+-- Invoker: for the owner.
+create function rollcall_internal.record_triggers() returns bigint
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_count bigint;
+begin
+  delete from rollcall_internal.triggers w where true;
+  insert into rollcall_internal.triggers (relation, name, definition)
+    select t.tgrelid, t.tgname, pg_catalog.pg_get_triggerdef(t.oid)
+    from pg_catalog.pg_trigger t
+    join pg_catalog.pg_proc f on f.oid = t.tgfoid and f.pronamespace = 'rollcall_internal'::regnamespace
+    where not t.tgisinternal and t.tgparentid = 0 and t.tgname not like 'rollcall\_%';
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function rollcall_internal.record_triggers is
+  'Records the triggers of Rollcalls tables, so that doctor can find and restore missing ones.';

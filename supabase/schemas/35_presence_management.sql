@@ -1,0 +1,226 @@
+-- Messages to sockets, limits, the registry of personal data in use, and retention.
+
+-- Messages to sockets -------------------------------------------------------------------------------------------------
+
+-- NOTIFY carries the id, the content stays here for two minutes. Unlogged: after a crash there are no sockets.
+create unlogged table rollcall_internal.outbox (
+  id bigint generated always as identity primary key,
+  kind text not null constraint outbox_kind_is_known check (kind in ('message', 'sign_off', 'disconnect')),
+  recipients uuid[] not null,
+  body json not null,
+  posted_at timestamptz not null default now()
+);
+comment on table rollcall_internal.outbox is
+  'Messages for sockets, sign-offs and disconnects. Each node reads them once; kept for two minutes. Unlogged.';
+-- No policies: only the server reads it.
+alter table rollcall_internal.outbox enable row level security;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.outbox', 'recipients', false, null, 'deleted after two minutes');
+
+-- Definer: appends to a table that no API role may write.
+create function rollcall_internal.post_to_outbox(p_kind text, p_recipients uuid[], p_body json) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_id bigint;
+begin
+  insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
+    p_body) returning id into v_id;
+  perform pg_notify('rollcall_broadcast', v_id::text);
+end
+$$;
+comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';
+
+-- Users without a socket miss it.
+-- Definer: reads devices and nodes of any user; service_role only.
+create function rollcall.broadcast(p_category text, p_event text, p_recipients uuid[], p_payload json)
+  returns bigint
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_connected bigint;
+begin
+  perform rollcall_internal.post_to_outbox('message', array(select distinct r from unnest(p_recipients) r),
+    json_build_object('category', p_category, 'event', p_event, 'payload', p_payload));
+  select count(distinct d.user_id) into v_connected
+  from rollcall.presence_devices d
+  where d.user_id = any (p_recipients) and rollcall.any_node_lives(d.nodes);
+  return v_connected;
+end
+$$;
+comment on function rollcall.broadcast is
+  'Sends an event to every open socket of some users, at most once; returns how many users are connected.';
+grant execute on function rollcall.broadcast to service_role;
+
+-- Sockets close with code 4403 and this reason. Clients may reconnect with a valid token. The devices go offline as
+-- after any closed socket.
+-- Definer: reads devices and nodes of any user; service_role only.
+create function rollcall.disconnect(p_user uuid,
+  p_reason text default 'disconnected by an administrator') returns bigint
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  -- The limit of a close frame.
+  if octet_length(p_reason) > 123 then
+    raise exception 'the reason is longer than 123 bytes' using errcode = 'string_data_right_truncation';
+  end if;
+  perform rollcall_internal.post_to_outbox('disconnect', array[p_user], json_build_object('reason', p_reason));
+  return (select count(*) from rollcall.presence_devices d where d.user_id = p_user
+    and rollcall.any_node_lives(d.nodes));
+end
+$$;
+comment on function rollcall.disconnect is
+  'Closes every socket of a user on every node; returns how many devices were connected.';
+grant execute on function rollcall.disconnect to service_role;
+
+-- Retention -----------------------------------------------------------------------------------------------------------
+
+create table rollcall.retention (
+  key text primary key constraint retention_key_is_known check (key in ('offline_devices', 'last_seen')),
+  keep interval constraint retention_keep_is_positive check (keep > interval '0'),
+  applied_at timestamptz
+);
+comment on table rollcall.retention is
+  'How long presence is kept: devices that stay offline, and last_seen. Null keeps forever. rollcall.sweep() applies '
+  'it once an hour.';
+-- No policies for users: for operators.
+alter table rollcall.retention enable row level security;
+create policy "service_role reads" on rollcall.retention for select to service_role using (true);
+create policy "service_role updates" on rollcall.retention for update to service_role using (true) with check (true);
+revoke all on rollcall.retention from anon, authenticated, service_role;
+grant select, update (keep) on rollcall.retention to service_role;
+
+insert into rollcall.retention (key, keep)
+  values ('offline_devices', interval '90 days'), ('last_seen', interval '1 year');
+
+-- Limits of functions -------------------------------------------------------------------------------------------------
+
+-- How often users may set a status without the server: as often as over REST and sockets. Refused calls and repeats
+-- change nothing and do not count.
+
+create table rollcall.limits (
+  key text primary key constraint limits_key_is_known check (key = 'status_updates'),
+  per_minute int not null constraint limits_per_minute_is_not_negative check (per_minute >= 0)
+);
+comment on table rollcall.limits is
+  'How often per minute, and at once, each user may call a function; 0 for no limit. The server counts REST and '
+  'sockets with limits of its own.';
+-- No policies for users: for operators.
+alter table rollcall.limits enable row level security;
+create policy "service_role reads" on rollcall.limits for select to service_role using (true);
+create policy "service_role updates" on rollcall.limits for update to service_role using (true) with check (true);
+revoke all on rollcall.limits from anon, authenticated, service_role;
+grant select, update (per_minute) on rollcall.limits to service_role;
+
+insert into rollcall.limits (key, per_minute) values ('status_updates', 10);
+
+create unlogged table rollcall_internal.status_rate_limits (
+  user_id uuid primary key,
+  full_at timestamptz not null
+);
+comment on table rollcall_internal.status_rate_limits is
+  'When a user''s quota of status updates is full again. Expired rows are deleted. Unlogged.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.status_rate_limits enable row level security;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.status_rate_limits', 'user_id', false, null,
+    'a time, deleted within minutes; erasing it would reset the limit');
+
+-- PostgREST answers PT429 with status 429. The detail is JSON: the limit, and the milliseconds until one more update
+-- is allowed and until the quota is full again.
+-- Definer: users must not reset their own count; acts for auth.uid() only.
+create function rollcall.consume_status_quota() returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_limit constant int := (select nullif(l.per_minute, 0) from rollcall.limits l where l.key = 'status_updates');
+  v_step constant interval := interval '1 minute' / v_limit;
+  v_full timestamptz;
+  v_wait bigint;
+begin
+  if v_me is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  if v_limit is null then
+    return;
+  end if;
+  insert into rollcall_internal.status_rate_limits as a (user_id, full_at) values (v_me, clock_timestamp() + v_step)
+    on conflict (user_id) do update set full_at = greatest(a.full_at, clock_timestamp()) + v_step
+      where greatest(a.full_at, clock_timestamp()) + v_step <= clock_timestamp() + interval '1 minute';
+  if found then
+    return;
+  end if;
+  select a.full_at into v_full from rollcall_internal.status_rate_limits a where a.user_id = v_me;
+  v_wait := greatest(1, ceil(extract(epoch from v_full + v_step - clock_timestamp() - interval '1 minute') * 1000));
+  raise exception 'too many status updates, try again in % s', ceil(v_wait / 1000.0) using errcode = 'PT429',
+    detail = json_build_object('limit', v_limit, 'retry_after_ms', v_wait,
+      'reset_ms', ceil(extract(epoch from v_full - clock_timestamp()) * 1000))::text;
+end
+$$;
+comment on function rollcall.consume_status_quota is
+  'Counts a status update of the caller, or refuses it with SQLSTATE PT429.';
+grant execute on function rollcall.consume_status_quota to authenticated;
+
+-- Called by rollcall.sweep under its lock.
+-- Definer: acts on rows of all users; for the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.purge_expired(p_limit int default 10000) returns bigint
+  language plpgsql volatile security definer
+as $$
+declare
+  v_rule record;
+  v_users uuid[];
+  v_count bigint;
+  v_all bigint := 0;
+begin
+  perform rollcall_internal.check_search_path();
+  delete from rollcall_internal.outbox o where o.posted_at < now() - interval '2 minutes';
+  delete from rollcall_internal.status_rate_limits a where a.full_at < now();
+  -- A publication that was created again gets its table back.
+  perform rollcall_internal.publish_presence();
+
+  for v_rule in
+    select r.key, clock_timestamp() - r.keep as before from rollcall.retention r
+    where r.keep is not null and (r.applied_at is null or r.applied_at < now() - interval '1 hour')
+    -- Devices first, because last_seen selects users without any.
+    order by r.key desc
+  loop
+    if v_rule.key = 'offline_devices' then
+      with old as (
+        select d.user_id, d.device_id from rollcall.presence_devices d
+        where d.status = 'offline' and d.last_heartbeat_at < v_rule.before
+        order by d.user_id, d.device_id
+        limit p_limit for update skip locked
+      )
+      delete from rollcall.presence_devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id;
+      get diagnostics v_count = row_count;
+    else
+      select array(
+        select l.user_id from rollcall.user_last_seen l
+        where l.last_seen < v_rule.before
+          and not exists (select from rollcall.presence_devices d where d.user_id = l.user_id and d.status <> 'offline')
+        limit p_limit
+      ) into v_users;
+      v_count := cardinality(v_users);
+      if v_count > 0 then
+        perform set_config('rollcall.batch', 'on', true);
+        -- Devices also store when they were last live.
+        delete from rollcall.presence_devices d where d.user_id = any (v_users) and d.status = 'offline';
+        update rollcall.presence_choices c set last_seen_when_hidden = null where c.user_id = any (v_users);
+        update rollcall.user_last_seen l set last_seen = null where l.user_id = any (v_users);
+        perform set_config('rollcall.batch', 'off', true);
+        perform rollcall_internal.refresh_faces(v_users);
+      end if;
+    end if;
+    v_all := v_all + v_count;
+    -- The next sweep deletes the rest.
+    if v_count < p_limit then
+      update rollcall.retention r set applied_at = now() where r.key = v_rule.key;
+    end if;
+  end loop;
+  return v_all;
+end
+$$;
+comment on function rollcall_internal.purge_expired is
+  'Deletes data past its retention and delivered messages, at most p_limit of each; returns how many rows.';

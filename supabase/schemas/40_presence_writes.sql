@@ -1,0 +1,665 @@
+-- Writing presence in batches, leases of nodes, and the sweep. Every writer updates the faces in the same transaction.
+
+-- At most one write per user. An activity or page that is null stays; an empty one is cleared. Kinds:
+--   status      sets the status of a device; without a device id, of all live devices, or of `default`
+--   connect     a socket opened on p_node; brings an offline device back. A repeat changes nothing; with p_active the
+--               socket
+--               opened just now, which also brings back a device that had signed off
+--   disconnect  the last socket on p_node closed p_age seconds ago; offline unless another node holds one
+--   silent      the socket on p_node does not respond: offline unless another node holds one, but still connected
+--   heartbeat   alive; with p_active also in use. Brings back a device that timed out, not one that signed off
+-- Locks as refresh_faces does. A lock that is not granted within 2 s fails the batch; the server then retries in
+-- parts. Its plans are fixed for the reasons that refresh_faces gives.
+-- Definer: the server writes for many users in one statement, and has checked that each writes for itself.
+-- Over 60 lines: the choice, new devices and the one update of devices share the locks and the order of the batch.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.write_presence(
+  p_kind text[], p_user uuid[], p_device text[], p_node uuid[], p_age double precision[], p_active boolean[],
+  p_status rollcall.presence_status[], p_set_custom boolean[], p_custom text[], p_custom_expires timestamptz[],
+  p_activity text[], p_page text[]
+) returns setof rollcall.user_presence
+  language plpgsql volatile security definer
+  set plan_cache_mode = force_generic_plan set jit = off set lock_timeout = '2s'
+  set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_users constant uuid[] := p_user;
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('rollcall.batch', 'on', true);
+
+  -- The choice comes first: going invisible stores the state of that moment. Only changed rows are written. Going
+  -- offline keeps the choice: busy holds until changed. Users without a choice get an empty one first, so that one
+  -- statement locks all rows that others can see, in order, and two batches never deadlock.
+  if 'status' = any (p_kind) then
+    if p_status && array['busy', 'dnd', 'invisible']::rollcall.presence_status[] or true = any (p_set_custom) then
+      insert into rollcall.presence_choices (user_id)
+        select o.user_id
+        from unnest(p_kind, p_user, p_status, p_set_custom, p_custom) as o (kind, user_id, status, set_custom, custom)
+        where o.kind = 'status'
+          and (o.status in ('busy', 'dnd', 'invisible') or o.set_custom and o.custom is not null)
+          and o.user_id not in (select c.user_id from rollcall.presence_choices c where c.user_id = any (v_users))
+        order by o.user_id
+        on conflict (user_id) do nothing;
+    end if;
+    if exists (select from rollcall.presence_choices c where c.user_id = any (v_users)) then
+      update rollcall.presence_choices c set
+          chosen = case
+            when o.status in ('busy', 'dnd', 'invisible') then o.status
+            when o.status = 'offline' then c.chosen end,
+          custom_status = case when o.set_custom then o.custom else c.custom_status end,
+          custom_status_expires_at = case when o.set_custom then o.custom_expires else c.custom_status_expires_at end
+        from (
+          select o.user_id, o.status, o.set_custom, o.custom, case when o.custom is not null then o.custom_expires end
+            as custom_expires
+          from unnest(p_kind, p_user, p_status, p_set_custom, p_custom, p_custom_expires)
+            as o (kind, user_id, status, set_custom, custom, custom_expires)
+          where o.kind = 'status'
+          order by o.user_id
+        ) o
+        where c.user_id = o.user_id and c.user_id = any (v_users)
+          and (
+            o.status <> 'offline' and c.chosen is distinct from case when o.status in ('busy', 'dnd', 'invisible')
+              then o.status end
+            or o.set_custom and (c.custom_status, c.custom_status_expires_at) is distinct
+              from (o.custom, o.custom_expires)
+          );
+    end if;
+  end if;
+
+  -- A write without a device id applies to all live devices, or to `default`: from here on each row names its device.
+  -- Neither a heartbeat nor a repeated `offline` brings back a device that signed off.
+  if array_position(p_device, null) is not null then
+    select
+      array_agg(o.kind), array_agg(o.user_id), array_agg(coalesce(o.device_id, target.device_id)), array_agg(o.node),
+      array_agg(o.age), array_agg(o.active), array_agg(o.status), array_agg(o.activity), array_agg(o.page)
+    into p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page
+    from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
+      as o (kind, user_id, device_id, node, age, active, status, activity, page)
+    left join lateral (
+      select d.device_id from rollcall.presence_devices d
+      where o.device_id is null and d.user_id = o.user_id and d.live
+      union all
+      select 'default'
+      where o.device_id is null
+        and not exists (select from rollcall.presence_devices d where d.user_id = o.user_id and d.live)
+        and case o.kind
+          when 'status' then o.status <> 'offline'
+            or not exists (select from rollcall.presence_devices d where d.user_id = o.user_id)
+          when 'heartbeat' then not coalesce((
+            select d.signed_off_at is not null from rollcall.presence_devices d
+            where d.user_id = o.user_id order by d.last_heartbeat_at desc limit 1), false)
+          else true end
+    ) target on true
+    where coalesce(o.device_id, target.device_id) is not null;
+  end if;
+
+  -- New devices start as offline. Most devices exist, and a statement that inserts no row would still fire its
+  -- triggers.
+  if exists (
+    select from unnest(p_user, p_device) as o (user_id, device_id)
+    where (o.user_id, o.device_id) not in (
+      select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users))
+  ) then
+    insert into rollcall.presence_devices (user_id, device_id, status)
+      select o.user_id, o.device_id, 'offline'
+      from unnest(p_kind, p_user, p_device) as o (kind, user_id, device_id)
+      where o.kind in ('status', 'connect', 'heartbeat')
+        and (o.user_id, o.device_id) not in (
+          select d.user_id, d.device_id from rollcall.presence_devices d where d.user_id = any (v_users))
+      order by o.user_id, o.device_id
+      on conflict (user_id, device_id) do nothing;
+  end if;
+
+  update rollcall.presence_devices d set
+      nodes = case o.kind
+        when 'connect' then case when o.node = any (d.nodes) then d.nodes else d.nodes || o.node end
+        when 'disconnect' then array_remove(d.nodes, o.node)
+        else d.nodes end,
+      status = case o.kind
+        when 'status' then o.reported
+        when 'disconnect' then case when d.nodes = array[o.node] then 'offline' else d.status end
+        when 'silent' then case when d.nodes = array[o.node] then 'offline' else d.status end
+        when 'connect' then case
+          when d.live or d.signed_off_at is not null and o.node = any (d.nodes) and not o.active then d.status
+            else 'online' end
+        else case when d.live or d.signed_off_at is not null then d.status else 'online' end
+        end,
+      signed_off_at = case
+        when o.kind = 'status' then case when o.reported = 'offline' then v_now end
+        when o.kind = 'connect' and (o.active or not o.node = any (d.nodes)) then null
+        else d.signed_off_at end,
+      session_started_at = case
+        when not d.live and (o.kind = 'status' and o.reported <> 'offline' or o.kind in ('connect', 'heartbeat')
+          and (d.signed_off_at is null or o.kind = 'connect' and (o.active or not o.node = any (d.nodes))))
+        then v_now else d.session_started_at end,
+      -- The last moment at which it was live; a device that stays offline keeps it.
+      last_heartbeat_at = case
+        when o.kind in ('disconnect', 'silent') then
+          case when d.live then greatest(d.last_heartbeat_at, v_now - o.age * interval '1 second')
+            else d.last_heartbeat_at end
+        when d.live or o.kind = 'status' and o.reported <> 'offline' or o.kind in ('connect', 'heartbeat')
+          and (d.signed_off_at is null or o.kind = 'connect' and (o.active or not o.node = any (d.nodes)))
+        then v_now else d.last_heartbeat_at end,
+      last_active_at = case
+        when o.kind = 'status' or o.kind = 'heartbeat' and o.active
+          or o.kind = 'connect' and (o.active or not (d.live and o.node = any (d.nodes)))
+        then v_now else d.last_active_at end,
+      idle_since = case
+        when o.kind = 'status' or o.kind = 'heartbeat' and o.active
+          or o.kind = 'connect' and (o.active or not (d.live and o.node = any (d.nodes)))
+        then null else d.idle_since end,
+      activity = case when o.kind = 'status' and o.activity is not null then nullif(o.activity, '') else d.activity end,
+      current_page = case when o.kind = 'status' and o.page is not null then nullif(o.page, '') else d.current_page end
+    from (
+      select o.*, (case when o.status in ('offline', 'away') then o.status else 'online' end)::rollcall.presence_status
+        as reported
+      from unnest(p_kind, p_user, p_device, p_node, p_age, p_active, p_status, p_activity, p_page)
+        as o (kind, user_id, device_id, node, age, active, status, activity, page)
+      order by o.user_id, o.device_id
+    ) o
+    where d.user_id = o.user_id and d.device_id = o.device_id and d.user_id = any (v_users);
+
+  perform rollcall_internal.refresh_faces(v_users);
+  perform set_config('rollcall.batch', v_batch, true);
+
+  return query select * from rollcall.user_presence p where p.user_id = any (v_users) and p.face = 'trusted';
+end
+$$;
+comment on function rollcall_internal.write_presence is
+  'Applies a batch of presence writes; returns the trusted faces.';
+
+-- For DBAs and services.
+-- Definer: writes devices and choices of any user; service_role only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.set_status(p_user uuid, p_status rollcall.presence_status, p_device text default null)
+  returns setof rollcall.user_presence
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform rollcall_internal.write_presence(
+    array['status'], array[p_user], array[p_device], array[null::uuid], array[0::double precision], array[true],
+    array[p_status], array[false], array[null::text], array[null::timestamptz], array[null::text], array[null::text]);
+  -- From the table: a plan on a function's rows would not notice a new column.
+  return query select p.* from rollcall.user_presence p where p.user_id = p_user and p.face = 'trusted';
+end
+$$;
+comment on function rollcall.set_status is 'Sets the status of a user, or of one device; returns the trusted face.';
+grant execute on function rollcall.set_status to service_role;
+
+-- After an expired lease other nodes may have swept the node's devices, so it must report all its sockets again.
+-- Definer: only the server writes nodes.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.renew_lease(p_node uuid, p_lease interval) returns boolean
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  update rollcall.presence_nodes set renewed_at = clock_timestamp(), lease_expires_at = clock_timestamp() + p_lease
+    where id = p_node and lease_expires_at > clock_timestamp();
+  if found then
+    return true;
+  end if;
+  insert into rollcall.presence_nodes (id, lease_expires_at) values (p_node, clock_timestamp() + p_lease)
+    on conflict (id) do update set renewed_at = clock_timestamp(), lease_expires_at = excluded.lease_expires_at;
+  return false;
+end
+$$;
+comment on function rollcall_internal.renew_lease is
+  'Takes or renews the lease of a node; false when it had none or it had expired.';
+
+-- Where other nodes live, the lease is shortened to the grace period: devices that reconnect elsewhere within it never
+-- go offline, the others are swept. Otherwise the devices go offline at once, at most 20,000 in one call; the rest is
+-- swept.
+-- Definer: see renew_lease.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.release_lease(p_node uuid, p_grace interval default interval '0') returns void
+  language plpgsql volatile security definer
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_users uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  if exists (select from rollcall.presence_nodes n where n.id <> p_node and n.lease_expires_at > v_now) then
+    update rollcall.presence_nodes set lease_expires_at = least(lease_expires_at, v_now + p_grace) where id = p_node;
+    return;
+  end if;
+  perform set_config('rollcall.batch', 'on', true);
+  with held as (
+    select d.user_id, d.device_id from rollcall.presence_devices d
+    where d.nodes <> '{}' and p_node = any (d.nodes)
+    order by d.user_id, d.device_id
+    limit 20000
+    for update
+  ),
+  dropped as (
+    update rollcall.presence_devices d set
+        nodes = array_remove(d.nodes, p_node),
+        status = case when d.nodes = array[p_node] then 'offline' else d.status end,
+        last_heartbeat_at = case when d.live then v_now else d.last_heartbeat_at end
+      from held h
+      where d.user_id = h.user_id and d.device_id = h.device_id
+      returning d.user_id
+  )
+  select array_agg(d.user_id) into v_users from dropped d;
+  -- The sweep treats the remaining devices as live until now.
+  update rollcall.presence_nodes set renewed_at = v_now, lease_expires_at = v_now where id = p_node;
+  if coalesce(cardinality(v_users), 0) < 20000 then
+    delete from rollcall.presence_nodes where id = p_node;
+  end if;
+  perform rollcall_internal.refresh_faces(v_users);
+  perform set_config('rollcall.batch', v_batch, true);
+end
+$$;
+comment on function rollcall_internal.release_lease is 'Releases the lease of a node that stops.';
+
+-- Any node may run it, as may pg_cron or the Edge Function; concurrent calls return at once. It skips locked rows and
+-- ends at most p_limit of each kind; the next call continues. Returns how many of each kind it ended.
+-- Definer: acts on rows of all users; service_role only.
+-- Over 60 lines: five kinds of expiry that lock in one order and refresh faces once.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.sweep(
+  p_idle_after interval default interval '300 seconds',
+  p_silent_after interval default interval '25 seconds',
+  p_typing boolean default true,
+  p_limit int default 10000
+) returns table (nodes bigint, devices bigint, idle bigint, custom_statuses bigint, typing bigint)
+  language plpgsql volatile security definer
+as $$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_batch constant text := coalesce(current_setting('rollcall.batch', true), '');
+  v_living uuid[];
+  v_users uuid[] := '{}';
+  v_found uuid[];
+begin
+  perform rollcall_internal.check_search_path();
+  nodes := 0; devices := 0; idle := 0; custom_statuses := 0; typing := 0;
+  if not pg_try_advisory_xact_lock(hashtextextended('rollcall.sweep', 0)) then
+    return next;
+    return;
+  end if;
+  perform set_config('rollcall.batch', 'on', true);
+
+  -- Each user's row in user_last_seen is locked too; otherwise the refresh below could wait for its holder.
+  with expired as (
+    select c.user_id from rollcall.presence_choices c
+    join rollcall.user_last_seen l on l.user_id = c.user_id
+    where c.custom_status_expires_at <= v_now
+    order by c.user_id limit p_limit
+    for update skip locked
+  ),
+  ended as (
+    update rollcall.presence_choices c set custom_status = null, custom_status_expires_at = null
+    from expired e where c.user_id = e.user_id
+    returning c.user_id
+  )
+  select array_agg(e.user_id), count(*) into v_found, custom_statuses from ended e;
+  v_users := v_users || v_found;
+
+  -- A node is dead when its lease has expired or does not exist. A node that recovers finds its lease expired and
+  -- reports its sockets again.
+  v_living := array(select n.id from rollcall.presence_nodes n where n.lease_expires_at >= v_now);
+  with lost as (
+    select d.user_id, d.device_id from rollcall.presence_devices d
+    join rollcall.user_last_seen l on l.user_id = d.user_id
+    where d.nodes <> '{}' and not d.nodes <@ v_living
+    order by d.user_id, d.device_id limit p_limit
+    for update skip locked
+  ),
+  dropped as (
+    update rollcall.presence_devices d set
+        nodes = array(select held.node from unnest(d.nodes) as held (node) where held.node = any (v_living)),
+        status = case when d.nodes && v_living then d.status else 'offline' end,
+        last_heartbeat_at = case
+          when d.live then greatest(d.last_heartbeat_at,
+            (select max(n.renewed_at) from rollcall.presence_nodes n where n.id = any (d.nodes)
+              and n.id <> all (v_living)))
+          else d.last_heartbeat_at end
+      from lost l
+      where d.user_id = l.user_id and d.device_id = l.device_id
+      returning d.user_id
+  )
+  select array_agg(d.user_id), count(*) into v_found, devices from dropped d;
+  v_users := v_users || v_found;
+  -- A lease that expired just now has not been swept yet.
+  if devices < p_limit then
+    delete from rollcall.presence_nodes n where n.lease_expires_at < v_now and n.id <> all (v_living)
+      and not exists (select from rollcall.presence_devices d where d.nodes <> '{}' and n.id = any (d.nodes));
+    get diagnostics nodes = row_count;
+  end if;
+
+  with silent as (
+    select d.user_id, d.device_id from rollcall.presence_devices d
+    join rollcall.user_last_seen l on l.user_id = d.user_id
+    where d.live and d.nodes = '{}' and d.last_heartbeat_at < v_now - p_silent_after
+    order by d.user_id, d.device_id limit p_limit
+    for update skip locked
+  ),
+  dropped as (
+    update rollcall.presence_devices d set status = 'offline'
+      from silent s where d.user_id = s.user_id and d.device_id = s.device_id
+      returning d.user_id
+  )
+  select array_agg(d.user_id), devices + count(*) into v_found, devices from dropped d;
+  v_users := v_users || v_found;
+
+  with quiet as (
+    select d.user_id, d.device_id from rollcall.presence_devices d
+    join rollcall.user_last_seen l on l.user_id = d.user_id
+    where d.live and d.idle_since is null and d.last_active_at < v_now - p_idle_after
+    order by d.user_id, d.device_id limit p_limit
+    for update skip locked
+  ),
+  idled as (
+    update rollcall.presence_devices d set idle_since = date_trunc('milliseconds', d.last_active_at)
+      from quiet q where d.user_id = q.user_id and d.device_id = q.device_id
+      returning d.user_id
+  )
+  select array_agg(i.user_id), count(*) into v_found, idle from idled i;
+  v_users := v_users || v_found;
+
+  perform rollcall_internal.refresh_faces(v_users);
+  perform set_config('rollcall.batch', v_batch, true);
+
+  if p_typing then
+    with ended as (
+      select t.conversation_id, t.user_id from rollcall.typing_indicators t
+      where t.expires_at <= v_now limit p_limit
+      for update skip locked
+    )
+    delete from rollcall.typing_indicators t using ended e
+      where t.conversation_id = e.conversation_id and t.user_id = e.user_id;
+    get diagnostics typing = row_count;
+  end if;
+
+  delete from rollcall_internal.visibility_log l where l.noted_at < v_now - interval '2 minutes';
+  perform rollcall_internal.purge_expired();
+  return next;
+end
+$$;
+comment on function rollcall.sweep is
+  'Ends expired presence: devices of dead nodes or without heartbeats, idle devices, custom statuses, typing.';
+grant execute on function rollcall.sweep to service_role;
+
+-- The caller's own presence -------------------------------------------------------------------------------------------
+
+-- Presence without the server: for PostgREST, Edge Functions and psql. Each function acts for auth.uid() only.
+
+-- With p_active the device also counts as in use. A device that signed off stays off.
+-- Definer: sets columns that only the server writes; acts for auth.uid() only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.heartbeat_mine(p_device text default 'default', p_active boolean default false) returns boolean
+  language plpgsql volatile security definer
+as $$
+declare
+  v_me constant uuid := auth.uid();
+begin
+  perform rollcall_internal.check_search_path();
+  if v_me is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  perform rollcall_internal.write_presence(
+    array['heartbeat'], array[v_me], array[p_device], array[null::uuid], array[0::double precision], array[p_active],
+    array[null::rollcall.presence_status], array[false], array[null::text], array[null::timestamptz], array[null::text],
+    array[null::text]);
+  return (select d.live from rollcall.presence_devices d where d.user_id = v_me and d.device_id = p_device);
+end
+$$;
+comment on function rollcall.heartbeat_mine is
+  'Keeps one of the callers devices alive and creates it if needed; returns whether it is live.';
+grant execute on function rollcall.heartbeat_mine to authenticated;
+
+-- A custom status is set only with p_set_custom; an activity or page that is null stays, an empty one is cleared. A
+-- repeat within five seconds changes nothing; every other call counts against the quota.
+-- Invoker: writes the caller's rows under their policies and grants.
+-- Over 60 lines: the check for a repeat compares every field that the writes below set.
+create function rollcall.set_my_status(
+  p_status rollcall.presence_status, p_device text default 'default', p_set_custom boolean default false,
+  p_custom text default null, p_custom_expires timestamptz default null, p_activity text default null,
+    p_page text default null
+) returns setof rollcall.user_presence
+  language plpgsql volatile security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_choice constant rollcall.presence_status := case when p_status in ('busy', 'dnd', 'invisible') then p_status end;
+begin
+  if v_me is null then
+    raise exception 'the claims have no user: sub is required' using errcode = 'insufficient_privilege';
+  end if;
+  if exists (
+    select from rollcall.presence_devices d
+    left join rollcall.presence_choices c on c.user_id = d.user_id
+    where d.user_id = v_me and d.device_id = p_device
+      and d.status = case when p_status in ('away', 'offline') then p_status else 'online' end
+      and case when p_status = 'offline' then d.signed_off_at
+        else d.last_active_at end > clock_timestamp() - interval '5 seconds'
+      and (p_status = 'offline' or d.live and d.idle_since is null and c.chosen is not distinct from v_choice)
+      and (not p_set_custom or (c.custom_status, c.custom_status_expires_at)
+        is not distinct from (p_custom, case when p_custom is not null then p_custom_expires end))
+      and (p_activity is null or d.activity is not distinct from nullif(p_activity, ''))
+      and (p_page is null or d.current_page is not distinct from nullif(p_page, ''))
+  ) then
+    return query select p.* from rollcall.user_presence p where p.user_id = v_me and p.face = 'trusted';
+    return;
+  end if;
+  perform rollcall.consume_status_quota();
+  -- The choice first, as in every writer; going offline keeps it.
+  if v_choice is not null or p_set_custom or exists (select from rollcall.presence_choices c
+    where c.user_id = v_me) then
+    insert into rollcall.presence_choices as c (user_id, chosen, custom_status, custom_status_expires_at)
+      values (v_me, v_choice, case when p_set_custom then p_custom end,
+        case when p_set_custom and p_custom is not null then p_custom_expires end)
+      on conflict (user_id) do update set
+        chosen = case when p_status = 'offline' then c.chosen else excluded.chosen end,
+        custom_status = case when p_set_custom then excluded.custom_status else c.custom_status end,
+        custom_status_expires_at = case when p_set_custom then excluded.custom_status_expires_at
+          else c.custom_status_expires_at end;
+  end if;
+  if p_status = 'offline' then
+    update rollcall.presence_devices d set status = 'offline' where d.user_id = v_me and d.device_id = p_device;
+  else
+    insert into rollcall.presence_devices as d (user_id, device_id, status, activity, current_page)
+      values (v_me, p_device, case when p_status = 'away' then 'away' else 'online' end::rollcall.presence_status,
+        nullif(p_activity, ''), nullif(p_page, ''))
+      on conflict (user_id, device_id) do update set
+        status = excluded.status,
+        activity = case when p_activity is null then d.activity else excluded.activity end,
+        current_page = case when p_page is null then d.current_page else excluded.current_page end;
+    perform rollcall.heartbeat_mine(p_device, true);
+  end if;
+  return query select p.* from rollcall.user_presence p where p.user_id = v_me and p.face = 'trusted';
+end
+$$;
+comment on function rollcall.set_my_status is 'Sets the callers status on a device; returns the callers trusted face.';
+grant execute on function rollcall.set_my_status to authenticated;
+
+-- Offline at once; only a new connection or status brings the device back, no late heartbeat.
+-- Definer: sets columns that only the server writes; service_role only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.sign_off(p_user uuid, p_device text) returns boolean
+  language plpgsql volatile security definer
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  perform rollcall_internal.check_search_path();
+  update rollcall.presence_devices d set
+      -- A connected device was live until now; one on heartbeats until the last heartbeat.
+      last_heartbeat_at = case when d.status <> 'offline' and d.nodes <> '{}' then v_now else d.last_heartbeat_at end,
+      status = 'offline', nodes = '{}', signed_off_at = v_now
+    where d.user_id = p_user and d.device_id = p_device;
+  if not found then
+    return false;
+  end if;
+  perform rollcall_internal.post_to_outbox('sign_off', array[p_user], json_build_object('device_id', p_device));
+  return true;
+end
+$$;
+comment on function rollcall.sign_off is
+  'Signs a device off and closes its sockets; false when there is no such device.';
+grant execute on function rollcall.sign_off to service_role;
+
+-- Definer: see sign_off; acts for auth.uid() only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.sign_off_mine(p_device text) returns boolean
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  return rollcall.sign_off(auth.uid(), p_device);
+end
+$$;
+comment on function rollcall.sign_off_mine is 'Signs off one of the callers devices and closes its sockets.';
+grant execute on function rollcall.sign_off_mine to authenticated, service_role;
+
+-- Invoker: must not return what the caller may not see, such as lists of other users. Table names come from
+-- personal_data, which only migrations write.
+create function rollcall.export_mine() returns jsonb
+  language plpgsql stable security invoker
+as $$
+declare
+  v_me constant uuid := auth.uid();
+  v_table record;
+  v_rows jsonb;
+  v_all jsonb := '{}';
+begin
+  for v_table in
+    select d.relation, c.relname as name, string_agg(format('t.%I = $1', d.column_name), ' or ') as mine
+    from rollcall.personal_data d
+    join pg_catalog.pg_class c on c.oid = d.relation
+    where d.exported
+    group by d.relation, c.relname
+    order by c.relname
+  loop
+    execute format('select coalesce(jsonb_agg(to_jsonb(t)), ''[]'') from %s t where %s', v_table.relation, v_table.mine)
+      into v_rows using v_me;
+    v_all := v_all || jsonb_build_object(v_table.name, v_rows);
+  end loop;
+  return v_all;
+end
+$$;
+comment on function rollcall.export_mine is
+  'Returns all data kept about the caller, by table, as far as row-level security shows it.';
+grant execute on function rollcall.export_mine to authenticated, service_role;
+
+-- Afterwards the user reads as never seen.
+-- Definer: deletes rows that users may only read; service_role only. Table names come from personal_data.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.forget(p_user uuid) returns jsonb
+  language plpgsql volatile security definer
+as $$
+declare
+  v_column record;
+  v_count bigint;
+  v_all jsonb := '{}';
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('rollcall.batch', 'on', true);
+  for v_column in
+    select d.relation, c.relname as name, d.column_name
+    from rollcall.personal_data d
+    join pg_catalog.pg_class c on c.oid = d.relation
+    where d.erase_order is not null
+    order by d.erase_order
+  loop
+    execute format('delete from %s t where t.%I = $1', v_column.relation, v_column.column_name) using p_user;
+    get diagnostics v_count = row_count;
+    v_all := v_all || jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint, 0) + v_count);
+  end loop;
+  perform set_config('rollcall.batch', 'off', true);
+  -- A user that came back meanwhile gets a face again.
+  perform rollcall_internal.refresh_faces(array[p_user]);
+  perform rollcall_internal.post_to_outbox('sign_off', array[p_user], '{}');
+  return v_all;
+end
+$$;
+comment on function rollcall.forget is
+  'Erases the presence of a user and closes their sockets; returns how many rows were deleted, by table.';
+grant execute on function rollcall.forget to service_role;
+
+-- Definer: see forget; acts for auth.uid() only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall.forget_me() returns jsonb
+  language plpgsql volatile security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  return rollcall.forget(auth.uid());
+end
+$$;
+comment on function rollcall.forget_me is 'Erases the callers presence.';
+grant execute on function rollcall.forget_me to authenticated, service_role;
+
+-- Context signals -----------------------------------------------------------------------------------------------------
+
+-- Signals on the device's row, from which context is prepared ahead and which the user's other devices show. They
+-- change no face and are sent to no other user.
+create sequence rollcall_internal.context_version;
+
+-- Definer: uses a sequence of the server; writes only the new row.
+create function rollcall_internal.set_context_version() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  new.context_version := nextval('rollcall_internal.context_version');
+  new.context_updated_at := date_trunc('milliseconds', clock_timestamp());
+  if new.last_navigation_path is not null
+    and (tg_op = 'INSERT' or new.last_navigation_path is distinct from old.last_navigation_path)
+  then
+    select jsonb_agg(step.place order by step.number) into new.navigation_history
+    from (
+      select places.place, places.number
+      from jsonb_array_elements(new.navigation_history || jsonb_build_array(
+          jsonb_build_object('path', new.last_navigation_path, 'at', new.context_updated_at)))
+        with ordinality as places (place, number)
+      order by places.number desc
+      limit 10
+    ) step;
+  end if;
+  return new;
+end
+$$;
+comment on function rollcall_internal.set_context_version is
+  'Trigger function: numbers and dates a change of context signals, and extends the navigation history.';
+
+-- One notification per row: batches (heartbeats, statuses, connections) do not touch these columns and do not fire it.
+-- Definer: called from triggers of any writer.
+create function rollcall_internal.notify_context() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform pg_notify('rollcall_context', format('%s|%s:%s',
+    (extract(epoch from clock_timestamp()) * 1000)::bigint, new.user_id, new.context_version));
+  return null;
+end
+$$;
+comment on function rollcall_internal.notify_context is 'Trigger function: notifies nodes of changed context signals.';
+
+create trigger set_context_version_of_new before insert on rollcall.presence_devices
+  for each row
+  when (num_nonnulls(new.active_conversation_id, new.active_notebook_id, new.active_persona_id,
+      new.last_navigation_path, new.local_time) > 0 or new.visible_conversation_ids <> '{}')
+  execute function rollcall_internal.set_context_version();
+create trigger set_context_version before update of active_conversation_id, visible_conversation_ids,
+  active_notebook_id,
+    active_persona_id, last_navigation_path, local_time on rollcall.presence_devices
+  for each row
+  when ((old.active_conversation_id, old.visible_conversation_ids, old.active_notebook_id, old.active_persona_id,
+      old.last_navigation_path, old.local_time)
+    is distinct from (new.active_conversation_id, new.visible_conversation_ids, new.active_notebook_id,
+      new.active_persona_id, new.last_navigation_path, new.local_time))
+  execute function rollcall_internal.set_context_version();
+create trigger notify_context_of_new after insert on rollcall.presence_devices
+  for each row when (new.context_version is not null) execute function rollcall_internal.notify_context();
+create trigger notify_context after update of active_conversation_id, visible_conversation_ids, active_notebook_id,
+    active_persona_id, last_navigation_path, local_time on rollcall.presence_devices
+  for each row when (old.context_version is distinct from new.context_version)
+  execute function rollcall_internal.notify_context();

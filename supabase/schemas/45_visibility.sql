@@ -1,0 +1,640 @@
+-- How the server queries row-level security for many viewers, which tables visibility depends on, and how DBAs look at
+-- it. Nothing here decides who sees whom.
+
+-- For each viewer, as that viewer: which of its relations and followed users it sees. With p_full[i] all of them,
+-- otherwise those in p_scope. A policy that raises for one viewer yields one row with `error` for that viewer only.
+--   p_follow and p_scope hold the viewers' lists one after the other; p_*_end[i] is where the i-th list ends.
+-- Returns one row per viewer and candidate (face is null where the candidate is not visible), and one row with a
+-- conversation_id per user that the viewer may see type.
+-- Invoker: it assumes the viewers' roles, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies: each viewer's role sets its own.
+-- Over 60 lines: two result sets and the error row share the role.
+create function rollcall_internal.visible_presences(
+  p_role text[], p_claims text[], p_full boolean[],
+  p_follow uuid[], p_follow_end int[], p_scope uuid[], p_scope_end int[]
+) returns table (
+  viewer int, user_id uuid, related boolean, face rollcall.presence_face, status rollcall.presence_status,
+  reach rollcall.presence_reach, last_seen timestamptz, custom_status text, activity text, current_page text,
+  idle_since timestamptz, version bigint, conversation_id uuid, error text
+)
+  language plpgsql volatile security invoker
+as $$
+#variable_conflict use_column
+declare
+  v_own_path constant text := current_setting('search_path');
+  -- Of each role once, before any role is assumed.
+  v_paths constant text[] := array(
+    select p.path
+    from unnest(p_role) with ordinality as o (role, place)
+    join (
+      select d.role, rollcall.role_search_path(d.role) as path from (select distinct unnest(p_role) as role) d offset 0
+    ) p using (role)
+    order by o.place
+  );
+  v_follow uuid[];
+  v_scope uuid[];
+begin
+  for i in 1 .. cardinality(p_role) loop
+    v_follow := p_follow[coalesce(p_follow_end[i - 1], 0) + 1 : p_follow_end[i]];
+    v_scope := p_scope[coalesce(p_scope_end[i - 1], 0) + 1 : p_scope_end[i]];
+    begin
+      perform set_config('role', p_role[i], true), set_config('request.jwt.claims', p_claims[i], true),
+        set_config('search_path', v_paths[i], true);
+      return query
+        select i, candidate.id, candidate.related, p.face, p.status, p.reach, p.last_seen, p.custom_status,
+          p.activity, p.current_page, p.idle_since, p.version, null::uuid, null::text
+        from (
+          select either.id, bool_or(either.related) as related
+          from (
+            select r.id, true as related from rollcall.my_relations() as r (id)
+            union all
+            select f.id, false from unnest(v_follow) as f (id)
+          ) either
+          where p_full[i] or either.id = any (v_scope)
+          group by either.id
+        ) candidate
+        left join rollcall.user_presence p on p.user_id = candidate.id;
+      return query
+        select i, t.user_id, true, null::rollcall.presence_face, null::rollcall.presence_status,
+          null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
+          null::bigint, t.conversation_id, null::text
+        from rollcall.my_conversations() as mine (id)
+        join rollcall.typing_indicators t on t.conversation_id = mine.id
+        where p_full[i] or t.user_id = any (v_scope);
+    exception when others then
+      return query select i, null::uuid, null::boolean, null::rollcall.presence_face, null::rollcall.presence_status,
+        null::rollcall.presence_reach, null::timestamptz, null::text, null::text, null::text, null::timestamptz,
+        null::bigint, null::uuid, sqlstate::text;
+    end;
+  end loop;
+  perform set_config('role', 'none', true), set_config('request.jwt.claims', '', true),
+    set_config('search_path', v_own_path, true);
+end
+$$;
+comment on function rollcall_internal.visible_presences is
+  'What each of several viewers sees, queried with that viewers role and claims.';
+
+-- Followed tables -----------------------------------------------------------------------------------------------------
+
+-- Definer: see invalidate_visibility.
+create function rollcall_internal.on_watched_table_changed() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rollcall.invalidate_visibility(null, null, tg_table_schema || '.' || tg_table_name);
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_watched_table_changed is
+  'Trigger function: a changed table that policies read invalidates all visibility.';
+
+-- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall.watch_table(p_table regclass) returns boolean
+  language plpgsql security invoker set search_path = ''
+as $$
+begin
+  if exists (select from pg_catalog.pg_trigger t where t.tgrelid = p_table
+      and (t.tgname = 'rollcall_watch' or t.tgname = 'invalidate_after_insert')) then
+    return false;
+  end if;
+  execute format('create trigger rollcall_watch after insert or update or delete or truncate on %s
+    for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+  return true;
+end
+$$;
+comment on function rollcall.watch_table is
+  'Makes sockets follow a table that decides who sees whom; false when it is followed already.';
+grant execute on function rollcall.watch_table to service_role;
+
+-- Tables that policies name (by pg_depend), that functions with a parsed body name, whose names occur in the text of
+-- any other function they call, directly or indirectly, and partitions of all these. The result may contain too many
+-- tables; it lacks one only where a function builds a name at run time. Functions in the schemas p_closed are not
+-- examined.
+-- Definer: reads catalogs only.
+-- Over 60 lines: one recursive statement.
+create function rollcall_internal.policy_sources(p_tables regclass[], p_closed text[]) returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
+  with recursive
+  needed (classid, objid) as (
+    select d.refclassid, d.refobjid
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+    where p.polrelid = any (p_tables)
+      and d.refobjid <> p.polrelid
+    union
+    select following.refclassid, following.refobjid
+    from needed n
+    cross join lateral (
+      select d.refclassid, d.refobjid
+      from pg_catalog.pg_depend d
+      where n.classid = 'pg_catalog.pg_proc'::regclass and d.classid = n.classid and d.objid = n.objid
+      union
+      -- A view stands for the tables that it reads.
+      select d.refclassid, d.refobjid
+      from pg_catalog.pg_rewrite r
+      join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+      where n.classid = 'pg_catalog.pg_class'::regclass and r.ev_class = n.objid and d.refobjid <> n.objid
+      union
+      -- Row-level security of a table that a policy reads counts as well.
+      select d.refclassid, d.refobjid
+      from pg_catalog.pg_policy p
+      join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+      where n.classid = 'pg_catalog.pg_class'::regclass and p.polrelid = n.objid
+      union
+      -- A statement on a partition or child does not fire the triggers of its parent.
+      select 'pg_catalog.pg_class'::regclass, i.inhrelid
+      from pg_catalog.pg_inherits i
+      where n.classid = 'pg_catalog.pg_class'::regclass and i.inhparent = n.objid
+      union
+      select named.classid, named.objid
+      from pg_catalog.pg_proc f
+      join (
+        select 'pg_catalog.pg_class'::regclass, c.oid, c.relname, c.relnamespace, '($|[^a-z0-9_])'
+        from pg_catalog.pg_class c where c.relkind in ('r', 'p', 'v', 'm')
+        union all
+        select 'pg_catalog.pg_proc'::regclass, g.oid, g.proname, g.pronamespace, '"?\s*\(' from pg_catalog.pg_proc g
+      ) named (classid, objid, name, namespace, ending)
+        on position(lower(named.name) in lower(f.prosrc)) > 0
+        and f.prosrc ~* ('(^|[^a-z0-9_])' || regexp_replace(named.name, '([^a-z0-9_])', '\\\1', 'gi') || named.ending)
+      join pg_catalog.pg_namespace s on s.oid = named.namespace
+        and s.nspname !~ '^pg_' and s.nspname not in ('information_schema', 'rollcall_internal')
+        -- Tables of Rollcall count, its functions only where they are to be examined.
+        and (s.nspname <> all (p_closed) or s.nspname = 'rollcall' and named.classid = 'pg_catalog.pg_class'::regclass)
+      where n.classid = 'pg_catalog.pg_proc'::regclass and f.oid = n.objid
+        and f.prosqlbody is null
+        and f.pronamespace not in (
+          select own.oid from pg_catalog.pg_namespace own where own.nspname = 'pg_catalog'
+            or own.nspname = any (p_closed))
+    ) following
+    where following.refclassid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
+  )
+  select distinct c.oid::regclass
+  from needed n
+  join pg_catalog.pg_class c on n.classid = 'pg_catalog.pg_class'::regclass and c.oid = n.objid
+  join pg_catalog.pg_namespace s on s.oid = c.relnamespace
+  where c.relkind in ('r', 'p')
+    and s.nspname not in ('rollcall_internal', 'pg_catalog', 'information_schema')
+    and (s.nspname = 'rollcall' or s.nspname <> all (p_closed))
+    -- Written with every message of presence in a channel; its policies concern this table only.
+    and c.oid is distinct from to_regclass('rollcall.presence')
+$$;
+comment on function rollcall_internal.policy_sources is 'Tables that the policies on some tables depend on.';
+
+-- Functions of Rollcall are not examined: triggers on its tables know the users concerned.
+-- Definer: reads catalogs only.
+create function rollcall.visibility_sources() returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
+  select rollcall_internal.policy_sources(
+    array['rollcall.user_presence'::regclass, 'rollcall.typing_indicators'::regclass],
+      array['rollcall', 'rollcall_internal', 'auth'])
+$$;
+comment on function rollcall.visibility_sources is 'Tables that decide who sees whom.';
+
+-- Then every change of a face may change who sees it, and each change is queried again.
+-- Definer: reads catalogs only.
+create function rollcall_internal.policies_read_state() returns boolean
+  language sql stable security definer set search_path = ''
+as $$
+  select exists (
+    select
+    from pg_catalog.pg_policy p
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+    where p.polrelid = 'rollcall.user_presence'::regclass
+      and p.polcmd in ('r', '*')
+      and d.deptype = 'n'
+      and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = p.polrelid
+      -- A reference to the whole row has no column number.
+      and d.refobjsubid not in (
+        select a.attnum from pg_catalog.pg_attribute a
+        where a.attrelid = p.polrelid and a.attname in ('user_id', 'face')
+      )
+  )
+$$;
+comment on function rollcall_internal.policies_read_state is
+  'Whether policies on user_presence read more of a row than user and face.';
+
+-- Definer: the owner may create triggers on tables that it owns; doctor reports the others.
+create function rollcall.watch_visibility_sources() returns setof regclass
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_table regclass;
+begin
+  for v_table in select s from rollcall.visibility_sources() s loop
+    begin
+      if rollcall.watch_table(v_table) then
+        return next v_table;
+      end if;
+    exception when insufficient_privilege then
+      raise warning 'Rollcall cannot watch %: its changes reach open sockets only with the next full look', v_table
+        using hint = format('grant trigger on %s to %I; select rollcall.watch_visibility_sources();', v_table,
+          current_user);
+    end;
+  end loop;
+end
+$$;
+comment on function rollcall.watch_visibility_sources is
+  'Follows every table that visibility depends on; returns the tables that were added.';
+
+-- Arguments: the columns of viewer and subject, '' for none.
+-- Definer: see invalidate_visibility. rollcall.watch sets the column names.
+create function rollcall_internal.on_watched_pairs_changed() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_viewers uuid[];
+  v_subjects uuid[];
+  v_any boolean;
+  v_rows constant text := case tg_op when 'INSERT' then 'table new_rows' when 'DELETE' then 'table old_rows'
+    else 'select * from new_rows union all select * from old_rows' end;
+begin
+  execute format(
+    'select count(*) > 0, %s, %s from (%s) changed',
+    case tg_argv[0] when '' then 'null::uuid[]'
+      else format('coalesce(array_agg(distinct changed.%I) filter (where changed.%1$I is not null), ''{}'')',
+        tg_argv[0]) end,
+    case tg_argv[1] when '' then 'null::uuid[]'
+      else format('coalesce(array_agg(distinct changed.%I) filter (where changed.%1$I is not null), ''{}'')',
+        tg_argv[1]) end,
+    v_rows) into v_any, v_viewers, v_subjects;
+  if v_any and v_viewers is distinct from '{}' and v_subjects is distinct from '{}' then
+    perform rollcall.invalidate_visibility(v_viewers, v_subjects, tg_table_schema || '.' || tg_table_name);
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_watched_pairs_changed is
+  'Trigger function: changed rows of a followed table invalidate visibility between the users they name.';
+
+-- Null for a column stands for all viewers or all subjects. Without a declaration, each change of a table that a
+-- policy reads invalidates all visibility. Use it only for tables whose rows concern no other users. A later
+-- declaration replaces it.
+-- Invoker: needs to own the table, to replace triggers.
+create function rollcall.watch(p_table regclass, p_viewer_column name, p_subject_column name) returns void
+  language plpgsql security invoker set search_path = ''
+as $$
+declare
+  v_column name;
+  v_operation record;
+begin
+  if p_viewer_column is null and p_subject_column is null then
+    raise exception 'at least one of viewer column and subject column is required' using
+      errcode = 'invalid_parameter_value', hint = format('For neither: select rollcall.watch_table(%L);',
+        p_table::text);
+  end if;
+  foreach v_column in array array[p_viewer_column, p_subject_column] loop
+    if v_column is not null and not exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = p_table and a.attname = v_column and a.attnum > 0 and not a.attisdropped
+        and a.atttypid = 'uuid'::regtype
+    ) then
+      raise exception '% has no column % of type uuid', p_table, quote_ident(v_column)
+        using errcode = 'undefined_column';
+    end if;
+  end loop;
+  if exists (
+    select from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+    where t.tgrelid = p_table and t.tgname = 'invalidate_after_insert' and f.proname <> 'on_watched_pairs_changed'
+  ) then
+    raise exception '% is a table of Rollcall, which sockets follow already', p_table
+      using errcode = 'object_not_in_prerequisite_state';
+  end if;
+
+  execute format('drop trigger if exists rollcall_watch on %s', p_table);
+  for v_operation in
+    select * from (values
+      ('insert', 'referencing new table as new_rows'),
+      ('update', 'referencing old table as old_rows new table as new_rows'),
+      ('delete', 'referencing old table as old_rows')
+    ) as operation (verb, transitions)
+  loop
+    execute format('create or replace trigger invalidate_after_%1$s after %1$s on %2$s %3$s for each statement
+        execute function rollcall_internal.on_watched_pairs_changed(%4$L, %5$L)',
+      v_operation.verb, p_table, v_operation.transitions, coalesce(p_viewer_column, ''),
+        coalesce(p_subject_column, ''));
+  end loop;
+  execute format('create or replace trigger invalidate_after_truncate after truncate on %s
+    for each statement execute function rollcall_internal.on_watched_table_changed()', p_table);
+end
+$$;
+comment on function rollcall.watch is
+  'Declares which columns of a table name viewer and subject, so that only these users are queried again.';
+grant execute on function rollcall.watch to service_role;
+
+-- Changes of policies -------------------------------------------------------------------------------------------------
+
+-- Catalog rows are read with the snapshot of the statement, so a reader compares it with the faces of the same
+-- snapshot.
+-- Definer: reads catalogs only.
+create function rollcall_internal.policy_fingerprint() returns bigint
+  language sql stable security definer set search_path = ''
+as $$
+  select coalesce(sum(hashtextextended(part, 0) % 4294967296), 0)::bigint
+  from (
+    select p.oid::text || p.xmin::text as part from pg_catalog.pg_policy p
+    union all
+    select c.oid::text || c.relrowsecurity::text || c.relforcerowsecurity::text || coalesce(c.relacl::text, '')
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace s on s.oid = c.relnamespace and s.nspname !~ '^pg_'
+      and s.nspname <> 'information_schema'
+    where c.relkind in ('r', 'p', 'v', 'm')
+    union all
+    -- A view may be replaced.
+    select r.oid::text || r.xmin::text from pg_catalog.pg_rewrite r where r.ev_class >= 16384
+    union all
+    select f.oid::text || f.xmin::text from pg_catalog.pg_proc f
+    where f.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+  ) as parts
+$$;
+comment on function rollcall_internal.policy_fingerprint is
+  'One number for everything in the catalogs that visibility depends on.';
+
+-- Definer: runs for any role that issues DDL.
+create function rollcall_internal.on_ddl() returns event_trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- Objects of Rollcall may be missing while they are dropped together.
+  if to_regclass('rollcall_internal.visibility_log') is null or to_regclass('rollcall.user_presence') is null then
+    return;
+  end if;
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'ALTER TABLE', 'DROP TABLE', 'GRANT', 'REVOKE',
+      'CREATE FUNCTION', 'ALTER FUNCTION', 'DROP FUNCTION', 'CREATE PROCEDURE', 'ALTER ROUTINE', 'DROP ROUTINE',
+      'CREATE VIEW', 'ALTER VIEW', 'DROP VIEW', 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW',
+      'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE', 'DROP TYPE', 'DROP SCHEMA',
+      'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
+  then
+    perform rollcall.invalidate_visibility(null, null, lower(tg_tag));
+  end if;
+  if tg_tag = 'CREATE PUBLICATION' then
+    perform rollcall_internal.publish_presence();
+  end if;
+  -- A table may be created after the function that reads it, and a partition after its parent. Temporary ones are
+  -- ignored.
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW',
+    'CREATE MATERIALIZED VIEW')
+    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
+      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  then
+    perform rollcall.watch_visibility_sources();
+  end if;
+end
+$$;
+comment on function rollcall_internal.on_ddl is
+  'Event trigger function: DDL invalidates all visibility; follows new tables and publications.';
+
+-- Views and explanations ----------------------------------------------------------------------------------------------
+
+-- Invoker: shows what the policies on user_presence show.
+create view rollcall.online with (security_invoker = true) as
+  select distinct on (p.user_id)
+    p.user_id, p.status, p.reach, p.custom_status, p.activity, p.current_page, p.last_seen, p.idle_since
+  from rollcall.user_presence p
+  where p.reach <> 'offline'
+  order by p.user_id, p.face desc;
+comment on view rollcall.online is
+  'Users that are online, one row each, as the current role sees them: the owner and service_role see the trusted '
+  'face.';
+revoke all on rollcall.online from anon, authenticated, service_role;
+grant select on rollcall.online to authenticated, service_role;
+
+-- Invoker: shows what the policies on presence_devices show.
+create view rollcall.online_devices with (security_invoker = true) as
+  select
+    d.user_id, d.device_id, d.device_name, d.device_type, d.platform, d.app_version, d.status,
+    rollcall.any_node_lives(d.nodes) as connected, d.session_started_at, d.last_heartbeat_at, d.last_active_at,
+    d.idle_since, d.activity, d.current_page
+  from rollcall.presence_devices d
+  where d.live;
+comment on view rollcall.online_devices is
+  'Live devices; connected ones hold a socket, the others live on heartbeats. Users see their own.';
+revoke all on rollcall.online_devices from anon, authenticated, service_role;
+grant select on rollcall.online_devices to authenticated, service_role;
+
+-- The first of these that applies. explain_visibility uses it after it has evaluated the policies.
+-- Definer: reads blocks, lists and settings of all users; service_role only.
+-- Over 60 lines: one case after the other, in the order of the policies.
+create function rollcall.visibility_evidence(p_viewer uuid, p_subject uuid)
+  returns table (allows boolean, decided_by text, evidence jsonb, reason text)
+  language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  v_row record;
+  v_setting rollcall.presence_visibility;
+  v_default boolean := false;
+begin
+  if p_viewer = p_subject then
+    return query select true, 'self', null::jsonb, 'users see their own trusted face';
+    return;
+  end if;
+
+  select b.* into v_row from rollcall.blocks b
+    where (b.blocker_id, b.blocked_id) in ((p_viewer, p_subject), (p_subject, p_viewer))
+    order by b.blocker_id = p_viewer desc limit 1;
+  if found then
+    return query select false, 'block', jsonb_build_object('table', 'blocks', 'row', to_jsonb(v_row)),
+      case when v_row.blocker_id = p_viewer then 'the viewer has blocked the subject'
+        else 'the subject has blocked the viewer' end
+        || '; a block beats everything else';
+    return;
+  end if;
+
+  select l.* into v_row from rollcall.presence_visibility_list l where l.user_id = p_subject and l.viewer_id = p_viewer;
+  if found then
+    return query select true, 'list', jsonb_build_object('table', 'presence_visibility_list', 'row', to_jsonb(v_row)),
+      'the viewer is on the subject''s visibility list, and so sees the trusted face, whatever the settings';
+    return;
+  end if;
+
+  select s.visibility into v_setting from rollcall.presence_settings s where s.user_id = p_subject;
+  if not found then
+    v_setting := 'contacts';
+    v_default := true;
+  end if;
+  if v_setting in ('nobody', 'everyone') then
+    return query select v_setting = 'everyone', 'setting',
+      jsonb_build_object('table', 'presence_settings', 'column', 'visibility', 'value', v_setting),
+      format('the subject shows the public face to %s', v_setting);
+    return;
+  end if;
+
+  if v_setting = 'contacts' then
+    select c.* into v_row from rollcall.contacts c
+      where (c.requester_id, c.addressee_id) in ((p_viewer, p_subject), (p_subject, p_viewer))
+      order by c.accepted_at is not null desc limit 1;
+    if found then
+      return query select v_row.accepted_at is not null, 'contact',
+        jsonb_build_object('table', 'contacts', 'row', to_jsonb(v_row)),
+        case when v_row.accepted_at is null
+          then 'they are to be contacts, but nobody has accepted yet; the subject shows the public face to contacts'
+          else 'they are contacts, and the subject shows the public face to contacts' end;
+      return;
+    end if;
+  else
+    select theirs.*, mine.accepted_at is not null and theirs.accepted_at is not null as counts into v_row
+    from rollcall.team_members mine
+    join rollcall.team_members theirs using (team_id)
+    where mine.user_id = p_viewer and theirs.user_id = p_subject
+    order by counts desc, theirs.team_id limit 1;
+    if found then
+      return query select v_row.counts, 'team', jsonb_build_object('table', 'team_members', 'row',
+        to_jsonb(v_row) - 'counts'),
+        case when v_row.counts then 'they share a team, and the subject shows the public face to team mates'
+          else 'they would share a team, but one of them has not accepted; '
+            'the subject shows the public face to team mates' end;
+      return;
+    end if;
+  end if;
+  return query select false, 'setting',
+    jsonb_build_object('table', 'presence_settings', 'column', 'visibility', 'value', v_setting, 'default', v_default),
+    format('the subject shows the public face to %s, and the viewer is none', case v_setting when 'team'
+      then 'team mates' else 'contacts' end);
+end
+$$;
+comment on function rollcall.visibility_evidence is
+  'The rows and settings by which Rollcalls own policies decide between two users.';
+grant execute on function rollcall.visibility_evidence to service_role;
+
+-- One row per face that the viewer sees, or one row with `visible` false.
+--   decided_by  self, block, list, setting, contact, team: by Rollcall's own policies, with the row or setting in
+--               `evidence`;
+--               policy: by another one, named in `policy`; never_seen: there is no face; grant: the role may not read;
+--               error: a policy raised; row_level_security: it is switched off
+--   policy      the policies that allow it, or the restrictive one that forbids it
+-- Each policy is evaluated alone, as the viewer, on the subject's row. The result is what `select` as the viewer
+-- returns; where the two differ, `decided_by` is `policy` and `policy` is null.
+-- Invoker: it assumes the viewer's role, which the session's login role must be a member of. Without a search_path of
+-- its own, because it evaluates users' policies.
+-- Over 60 lines: one case after the other.
+create function rollcall.explain_visibility(p_viewer uuid, p_subject uuid, p_claims jsonb default '{}')
+  returns table (visible boolean, face rollcall.presence_face, decided_by text, policy text, evidence jsonb,
+    reason text)
+  language plpgsql volatile security invoker
+as $$
+#variable_conflict use_column
+declare
+  v_own_path constant text := current_setting('search_path');
+  v_path constant text := rollcall.role_search_path('authenticated');
+  v_role constant text := current_setting('role');
+  v_claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
+  v_ours constant text[] := array['users read their trusted face', 'viewers read the face shown to them'];
+  v_row rollcall.user_presence;
+  v_policy record;
+  v_seen rollcall.presence_face[];
+  v_verdict boolean;
+  v_allows text[];
+  v_forbids text[];
+  v_using jsonb;
+  v_fact record;
+begin
+  if not coalesce((select c.relrowsecurity from pg_catalog.pg_class c where c.oid = 'rollcall.user_presence'::regclass),
+    false) then
+    return query select true, p.face, 'row_level_security', null::text, null::jsonb,
+      'row-level security on user_presence is off: everybody who may read the table sees every face'
+      from rollcall.user_presence p where p.user_id = p_subject;
+    return;
+  end if;
+
+  -- What `select` as the viewer returns.
+  begin
+    perform set_config('request.jwt.claims',
+        (p_claims || jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+      set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
+    v_seen := array(select p.face from rollcall.user_presence p where p.user_id = p_subject order by p.face);
+    perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
+      set_config('search_path', v_own_path, true);
+  exception when insufficient_privilege then
+    return query select false, null::rollcall.presence_face, 'grant', null::text, null::jsonb, sqlerrm;
+    return;
+  when others then
+    return query select false, null::rollcall.presence_face, 'error', null::text,
+      jsonb_build_object('sqlstate', sqlstate), sqlerrm;
+    return;
+  end;
+
+  select e.* into v_fact from rollcall.visibility_evidence(p_viewer, p_subject) e;
+  if not exists (select from rollcall.user_presence p where p.user_id = p_subject) then
+    return query select false, null::rollcall.presence_face, 'never_seen', null::text, null::jsonb,
+      'the subject was never here: there is nothing to see';
+    return;
+  end if;
+
+  for v_row in
+    select p.* from rollcall.user_presence p
+    where p.user_id = p_subject and (p.face = any (v_seen) or v_seen = '{}')
+    order by p.face
+  loop
+    v_allows := '{}';
+    v_forbids := '{}';
+    v_using := '{}';
+    for v_policy in
+      select l.polname::text as name, l.polpermissive as permissive, pg_catalog.pg_get_expr(l.polqual, l.polrelid)
+        as expression
+      from pg_catalog.pg_policy l
+      where l.polrelid = 'rollcall.user_presence'::regclass and l.polcmd in ('r', '*')
+        and exists (select from unnest(l.polroles) r where r = 0 or pg_catalog.pg_has_role('authenticated', r, 'usage'))
+      order by l.polname
+    loop
+      begin
+        perform set_config('request.jwt.claims',
+            (p_claims || jsonb_build_object('sub', p_viewer, 'role', 'authenticated'))::text, true),
+          set_config('search_path', v_path, true), set_config('role', 'authenticated', true);
+        -- Under the table's name, which the expression uses.
+        execute format('select (%s) from (select ($1::rollcall.user_presence).*) as user_presence', v_policy.expression)
+          into v_verdict using v_row;
+        perform set_config('role', v_role, true), set_config('request.jwt.claims', v_claims, true),
+          set_config('search_path', v_own_path, true);
+      exception when others then
+        v_verdict := null;
+      end;
+      if v_policy.permissive and v_verdict then
+        v_allows := v_allows || v_policy.name;
+        v_using := v_using || jsonb_build_object(v_policy.name, v_policy.expression);
+      elsif not v_policy.permissive and v_verdict is not true then
+        v_forbids := v_forbids || v_policy.name;
+        v_using := v_using || jsonb_build_object(v_policy.name, v_policy.expression);
+      end if;
+    end loop;
+
+    if v_row.face = any (v_seen) then
+      if v_allows && v_ours and v_fact.allows then
+        return query select true, v_row.face, v_fact.decided_by, array_to_string(v_allows, ', '), v_fact.evidence,
+          v_fact.reason;
+      else
+        return query select true, v_row.face, 'policy', nullif(array_to_string(v_allows, ', '), ''), v_using,
+          case when v_allows = '{}' then 'row-level security allows it; which policy cannot be told from outside'
+            else format('allowed by the policy %s', array_to_string(v_allows, ', ')) end;
+      end if;
+    elsif v_allows <> '{}' then
+      return query select false, null::rollcall.presence_face, 'policy', nullif(array_to_string(v_forbids, ', '), ''),
+        v_using,
+        format('the policy %s would allow it, but the restrictive policy %s does not',
+          array_to_string(v_allows, ', '), coalesce(nullif(array_to_string(v_forbids, ', '), ''),
+            'that cannot be told from outside'));
+      return;
+    end if;
+  end loop;
+
+  if v_seen = '{}' then
+    if v_fact.allows and exists (
+      select from rollcall.user_presence p
+      where p.user_id = p_subject
+        and p.face = (case when v_fact.decided_by in ('self', 'list') then 'trusted'
+          else 'public' end)::rollcall.presence_face
+    ) then
+      -- Rollcall's own policy would allow it; it was changed or dropped.
+      return query select false, null::rollcall.presence_face, 'policy', null::text, v_fact.evidence,
+        'no policy allows it';
+    else
+      return query select false, null::rollcall.presence_face, v_fact.decided_by, null::text, v_fact.evidence,
+        v_fact.reason || case when v_fact.allows then '; but there is no such face to see' else '' end;
+    end if;
+  end if;
+end
+$$;
+comment on function rollcall.explain_visibility is
+  'What a viewer sees of a subject, and which block, list, setting, relation or policy decides it.';
+grant execute on function rollcall.explain_visibility to service_role;

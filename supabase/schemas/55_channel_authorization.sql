@@ -1,0 +1,316 @@
+-- Private channels: how the server evaluates the policies on realtime.messages, and how it learns that a decision may
+-- differ. Policies are evaluated by a probe that is rolled back; nothing here decides. Every transaction that changes
+-- something a decision depends on notifies `rollcall_rights`.
+
+-- Evaluated as each caller: reads are rows of ours that it sees, writes are rows that it inserts. Call it in a
+-- transaction that is rolled back. A policy that raises for one caller, or a role that does not exist, yields one row
+-- with `error` for that caller only. The i-th caller asks about p_topics[p_topic[i]]; callers with equal roles one
+-- after the other save planning.
+-- Invoker: it assumes the callers' roles, which only the server's login role may. Without a search_path of its own,
+-- because it evaluates users' policies: each caller's role sets its own.
+-- Over 60 lines: reads and writes of one caller share the role and the error handling.
+create function rollcall_internal.probe_channels(
+  p_topics text[], p_topic int[], p_role text[], p_sub text[], p_claims text[], p_headers text[], p_read boolean[],
+  p_write boolean[]
+) returns table (
+  caller int, broadcast_read boolean, presence_read boolean, broadcast_write boolean, presence_write boolean, error text
+)
+  language plpgsql volatile security invoker
+as $$
+#variable_conflict use_column
+declare
+  v_own_path constant text := current_setting('search_path');
+  -- Of each role once, before any role is assumed.
+  v_paths constant text[] := array(
+    select p.path
+    from unnest(p_role) with ordinality as o (role, place)
+    join (
+      select d.role, rollcall.role_search_path(d.role) as path from (select distinct unnest(p_role) as role) d offset 0
+    ) p using (role)
+    order by o.place
+  );
+  v_at constant timestamp := clock_timestamp() at time zone 'utc';
+  v_broadcast constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
+  v_presence constant uuid[] := array(select gen_random_uuid() from unnest(p_topics));
+  v_topic text;
+begin
+  perform set_config('rollcall.probe', 'on', true);
+  if true = any (p_read) then
+    insert into realtime.messages (id, topic, extension, private, inserted_at, updated_at)
+      select row.id, probe.topic, row.extension, false, v_at, v_at
+      from unnest(p_topics, v_broadcast, v_presence) as probe (topic, broadcast_id, presence_id)
+      cross join lateral (values (broadcast_id, 'broadcast'), (presence_id, 'presence')) as row (id, extension);
+  end if;
+
+  for i in 1 .. cardinality(p_role) loop
+    begin
+      v_topic := p_topics[p_topic[i]];
+      -- `none` resets the role to the session's own.
+      perform set_config('role', case p_role[i] when 'none' then '' else p_role[i] end, true),
+        set_config('search_path', v_paths[i], true),
+        set_config('realtime.topic', v_topic, true),
+        set_config('request.jwt.claims', p_claims[i], true),
+        set_config('request.jwt.claim.sub', coalesce(p_sub[i], ''), true),
+        set_config('request.jwt.claim.role', p_role[i], true),
+        set_config('request.headers', p_headers[i], true);
+      caller := i; error := null;
+      broadcast_read := null; presence_read := null; broadcast_write := null; presence_write := null;
+      if p_read[i] then
+        select coalesce(bool_or(m.extension = 'broadcast'), false), coalesce(bool_or(m.extension = 'presence'), false)
+          into broadcast_read, presence_read
+          from realtime.messages m
+          where m.id in (v_broadcast[p_topic[i]], v_presence[p_topic[i]]) and m.inserted_at = v_at;
+      end if;
+      if p_write[i] then
+        -- Both in one statement, because most callers may do both or neither; each alone only where that is refused.
+        begin
+          insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
+            values (v_topic, 'broadcast', false, v_at, v_at), (v_topic, 'presence', false, v_at, v_at);
+          broadcast_write := true; presence_write := true;
+        exception when insufficient_privilege then
+          begin
+            insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
+              values (v_topic, 'broadcast', false, v_at, v_at);
+            broadcast_write := true;
+          exception when insufficient_privilege then
+            broadcast_write := false;
+          end;
+          begin
+            insert into realtime.messages (topic, extension, private, inserted_at, updated_at)
+              values (v_topic, 'presence', false, v_at, v_at);
+            presence_write := true;
+          exception when insufficient_privilege then
+            presence_write := false;
+          end;
+        end;
+      end if;
+    exception when others then
+      broadcast_read := null; presence_read := null; broadcast_write := null; presence_write := null;
+      caller := i; error := sqlstate;
+    end;
+    return next;
+  end loop;
+  perform set_config('role', 'none', true), set_config('search_path', v_own_path, true),
+    set_config('rollcall.probe', '', true);
+end
+$$;
+comment on function rollcall_internal.probe_channels is
+  'What each of several callers may do in a private channel, evaluated by its policies.';
+
+-- What a decision depends on ------------------------------------------------------------------------------------------
+
+-- Notifies `<ms since 1970>|<what>|<hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
+-- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
+-- all are evaluated at once.
+-- Definer: called from triggers of any writer.
+create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
+  language sql volatile security definer set search_path = ''
+as $$
+  select pg_notify('rollcall_rights', concat_ws('|', (extract(epoch from clock_timestamp()) * 1000)::bigint,
+    left(replace(p_what, '|', ' '), 200),
+    case when cardinality(p_hashes) <= 500 then array_to_string(p_hashes, ',') else '' end))
+$$;
+comment on function rollcall.invalidate_channel_authorization is
+  'Makes every node evaluate the policies of private channels again.';
+grant execute on function rollcall.invalidate_channel_authorization to service_role;
+
+-- Invoker: computes from its arguments.
+create function rollcall_internal.value_hashes(p_rows jsonb[]) returns text[]
+  language sql immutable security invoker set search_path = ''
+as $$
+  select case when cardinality(p_rows) <= 100 then array(
+    select distinct left(encode(sha256(convert_to(field.value, 'UTF8')), 'hex'), 8)
+    from unnest(p_rows) as changed (fields)
+    cross join lateral jsonb_each_text(changed.fields) field
+    where length(field.value) between 1 and 200
+  ) else '{}' end
+$$;
+comment on function rollcall_internal.value_hashes is
+  'Hashes of the values in some rows; none for more than 100 rows, which stands for all callers.';
+
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_inserted() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_rows constant jsonb[] := array(select to_jsonb(n) from new_rows n limit 101);
+begin
+  if cardinality(v_rows) > 0 then
+    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
+      rollcall_internal.value_hashes(v_rows));
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_inserted is
+  'Trigger function: rows inserted in a table that channel policies read invalidate authorization.';
+
+-- A statement that changes no value is ignored.
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_updated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_rows constant jsonb[] := array(
+    (select to_jsonb(n) from new_rows n except all select to_jsonb(o) from old_rows o limit 51)
+    union all
+    (select to_jsonb(o) from old_rows o except all select to_jsonb(n) from new_rows n limit 51));
+begin
+  if cardinality(v_rows) > 0 then
+    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
+      rollcall_internal.value_hashes(v_rows));
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_updated is
+  'Trigger function: rows updated in a table that channel policies read invalidate authorization.';
+
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_deleted() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_rows constant jsonb[] := array(select to_jsonb(o) from old_rows o limit 101);
+begin
+  if cardinality(v_rows) > 0 then
+    perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name,
+      rollcall_internal.value_hashes(v_rows));
+  end if;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_deleted is
+  'Trigger function: rows deleted in a table that channel policies read invalidate authorization.';
+
+-- Definer: see invalidate_channel_authorization.
+create function rollcall_internal.on_authorization_source_truncated() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform rollcall.invalidate_channel_authorization(tg_table_schema || '.' || tg_table_name);
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_authorization_source_truncated is
+  'Trigger function: truncating a table that channel policies read invalidates authorization.';
+
+-- Functions of Rollcall are examined, because policies on realtime.messages may call them; functions in `realtime` are
+-- not.
+-- Definer: reads catalogs only.
+create function rollcall.authorization_sources() returns setof regclass
+  language sql stable security definer set search_path = ''
+as $$
+  select rollcall_internal.policy_sources(array[to_regclass('realtime.messages')],
+    array['realtime', 'rollcall_internal'])
+$$;
+comment on function rollcall.authorization_sources is 'Tables that decide who may use private channels.';
+
+-- Tables that policies mention are followed automatically; call it for a table that only the text of a function names.
+-- Invoker: needs the right to create triggers on that table.
+create function rollcall.watch_authorization_source(p_table regclass) returns boolean
+  language plpgsql security invoker set search_path = ''
+as $$
+begin
+  if exists (select from pg_catalog.pg_trigger t where t.tgrelid = p_table
+    and t.tgname = 'rollcall_authorization_truncate') then
+    return false;
+  end if;
+  execute format('create trigger rollcall_authorization_insert after insert on %s referencing new table as new_rows
+    for each statement execute function rollcall_internal.on_authorization_source_inserted()', p_table);
+  execute format('create trigger rollcall_authorization_update after update on %s
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rollcall_internal.on_authorization_source_updated()', p_table);
+  execute format('create trigger rollcall_authorization_delete after delete on %s referencing old table as old_rows
+    for each statement execute function rollcall_internal.on_authorization_source_deleted()', p_table);
+  execute format('create trigger rollcall_authorization_truncate after truncate on %s
+    for each statement execute function rollcall_internal.on_authorization_source_truncated()', p_table);
+  return true;
+end
+$$;
+comment on function rollcall.watch_authorization_source is
+  'Makes open private channels follow a table that decides who may use them; false when it is followed already.';
+grant execute on function rollcall.watch_authorization_source to service_role;
+
+-- Definer: the owner may create triggers on tables that it owns; doctor reports the others.
+create function rollcall.watch_authorization_sources() returns setof regclass
+  language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_table regclass;
+begin
+  for v_table in select s from rollcall.authorization_sources() s loop
+    begin
+      if rollcall.watch_authorization_source(v_table) then
+        return next v_table;
+      end if;
+    exception when insufficient_privilege then
+      raise warning 'Rollcall cannot watch %: its changes reach open private channels only when something else changes',
+        v_table
+        using hint = format('grant trigger on %s to %I; select rollcall.watch_authorization_sources();', v_table,
+          current_user);
+    end;
+  end loop;
+end
+$$;
+comment on function rollcall.watch_authorization_sources is
+  'Follows every table that policies on realtime.messages depend on; returns the tables that were added.';
+
+-- Then a decision may change without a change of data. Found by text, so it may be true without need.
+-- Definer: reads catalogs only.
+create function rollcall_internal.authorization_depends_on_time() returns boolean
+  language sql stable security definer set search_path = ''
+as $$
+  with asked (text) as (
+    select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+    from pg_catalog.pg_policy p
+    where p.polrelid = to_regclass('realtime.messages')
+  )
+  select exists (
+    select from (
+      select a.text from asked a
+      union all
+      select f.prosrc
+      from pg_catalog.pg_proc f
+      join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+        and s.nspname !~ '^pg_' and s.nspname not in ('information_schema', 'realtime', 'auth')
+      where exists (select from asked a where position(f.proname || '(' in a.text) > 0)
+    ) texts
+    where texts.text ~* ('(now|clock_timestamp|transaction_timestamp|statement_timestamp|timeofday)\('
+      '|current_(date|time)|localtime|''now''')
+  )
+$$;
+comment on function rollcall_internal.authorization_depends_on_time is
+  'Whether policies on realtime.messages, or functions they call, read the time.';
+
+-- Definer: runs for any role that issues DDL.
+create function rollcall_internal.on_authorization_ddl() returns event_trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- Objects of Rollcall may be missing while they are dropped together.
+  if to_regclass('realtime.messages') is null
+    or to_regprocedure('rollcall.invalidate_channel_authorization(text, text[])') is null then
+    return;
+  end if;
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'DROP POLICY', 'ALTER TABLE', 'DROP TABLE', 'GRANT', 'REVOKE',
+      'CREATE FUNCTION', 'ALTER FUNCTION', 'DROP FUNCTION', 'CREATE PROCEDURE',
+      'ALTER ROUTINE', 'DROP ROUTINE', 'CREATE VIEW', 'ALTER VIEW', 'DROP VIEW', 'CREATE MATERIALIZED VIEW',
+      'ALTER MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW', 'DROP MATERIALIZED VIEW', 'CREATE RULE', 'DROP RULE',
+      'DROP TYPE', 'DROP SCHEMA', 'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP OWNED')
+  then
+    perform rollcall.invalidate_channel_authorization(lower(tg_tag));
+  end if;
+  -- A table may be created after the function that reads it, and a partition after its parent. Temporary ones are
+  -- ignored.
+  if tg_tag in ('CREATE POLICY', 'ALTER POLICY', 'ALTER TABLE', 'CREATE FUNCTION', 'CREATE VIEW',
+    'CREATE MATERIALIZED VIEW')
+    or tg_tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
+      and exists (select from pg_catalog.pg_event_trigger_ddl_commands() c where c.schema_name <> 'pg_temp')
+  then
+    perform rollcall.watch_authorization_sources();
+  end if;
+end
+$$;
+comment on function rollcall_internal.on_authorization_ddl is
+  'Event trigger function: DDL invalidates the authorization of private channels.';

@@ -1,0 +1,242 @@
+-- Who is present in realtime channels, as rows: for SQL, and for the other nodes. Each node writes its own rows only,
+-- in batches that notify the other nodes in the same transaction; they are deleted with the node's row in
+-- presence_nodes. Sockets never wait for these writes.
+
+-- Who may read in SQL who is in a channel? On Supabase the right to see presence is a policy on realtime.messages that
+-- reads realtime.topic(), a setting of the session and not a column, so it cannot be evaluated for many topics at
+-- once. So service_role reads all rows, users read their own, and a DBA adds what the application needs, for example:
+-- create policy "members read channel presence" on rollcall.presence for select to authenticated using (private and
+-- exists (select from members m where m.room = presence.topic and m.user_id = (select auth.uid()))).
+create unlogged table rollcall.presence (
+  node uuid not null,
+  channel bigint not null,
+  topic text not null,
+  private boolean not null,
+  key text not null,
+  phx_ref text not null,
+  meta jsonb,
+  payload text not null,
+  user_id uuid,
+  joined_at timestamptz not null,
+  updated_at timestamptz not null,
+  constraint presence_pkey primary key (node, channel)
+) with (fillfactor = 80);
+comment on table rollcall.presence is
+  'What each realtime channel tracks, one row per meta. Derived: only servers write it. A channel is a join of one '
+  'socket; several may use one key. Unlogged.';
+comment on column rollcall.presence.topic is 'The topic of the channel without realtime:.';
+comment on column rollcall.presence.channel is 'The number of the channel on its node.';
+comment on column rollcall.presence.phx_ref is 'The name of this state of the meta, as clients know it (presence_ref).';
+comment on column rollcall.presence.meta is
+  'The tracked value; null where jsonb cannot represent it (\u0000, lone surrogates, numbers beyond numeric).';
+comment on column rollcall.presence.payload is 'The same value as the text that the client sent.';
+comment on column rollcall.presence.user_id is 'The sub of the channel''s token, where it is a UUID.';
+create index presence_topic on rollcall.presence (topic, private, key);
+create index presence_user_id on rollcall.presence (user_id) where user_id is not null;
+alter table rollcall.presence enable row level security;
+create policy "own channel presence" on rollcall.presence for select to authenticated
+  using (user_id = (select auth.uid()));
+create policy "service_role reads" on rollcall.presence for select to service_role using (true);
+revoke all on rollcall.presence from anon, authenticated, service_role;
+grant select on rollcall.presence to anon, authenticated, service_role;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall.presence', 'user_id', true, null, 'exists while its channel is open');
+
+-- A node that has just started, or whose rows were lost, has no row here until it has written all of its rows.
+-- Unlogged as the rows are, so both are lost together.
+create unlogged table rollcall_internal.channel_nodes (
+  node uuid primary key,
+  generation text not null default pg_current_xact_id()::text
+);
+comment on table rollcall_internal.channel_nodes is
+  'Nodes whose rows in rollcall.presence are complete. The generation changes when they are rewritten. Unlogged.';
+-- No policies: only the server reads it.
+alter table rollcall_internal.channel_nodes enable row level security;
+
+-- Invoker: shows what the policies on rollcall.presence show.
+create view rollcall.channel_presence with (security_invoker = true) as
+  select p.topic, p.private, p.key, p.meta, p.user_id, p.joined_at, p.updated_at, p.phx_ref, p.node, p.channel
+  from rollcall.presence p
+  where rollcall.any_node_lives(array[p.node]);
+comment on view rollcall.channel_presence is
+  'Who is present in realtime channels now, on living nodes, one row per meta.';
+revoke all on rollcall.channel_presence from anon, authenticated, service_role;
+grant select on rollcall.channel_presence to authenticated, service_role;
+
+-- Writing -------------------------------------------------------------------------------------------------------------
+
+-- Invoker: computes from its argument.
+create function rollcall_internal.jsonb_or_null(p_text text) returns jsonb
+  language plpgsql immutable strict security invoker set search_path = ''
+as $$
+begin
+  return p_text::jsonb;
+exception when others then
+  return null;
+end
+$$;
+comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null where jsonb cannot represent it.';
+
+-- At most 350 channels per notification.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
+  language sql volatile security invoker set search_path = ''
+as $$
+  select pg_notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+  from (
+    select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
+  ) c
+  group by c.part
+$$;
+comment on function rollcall_internal.notify_channel_presence is
+  'Notifies the other nodes which rows of a node to read again.';
+
+-- Each channel at most once: those in p_gone track nothing any more, the others what the arrays say. With p_notify the
+-- other nodes are notified, if there are any; a node that reads the initial state waits for writers that began before
+-- (wait_for_channel_writers). The commit need not wait for the disk: the rows do not survive a crash.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.write_channel_presence(
+  p_node uuid, p_gone bigint[], p_channel bigint[], p_topic text[], p_private boolean[], p_key text[], p_ref text[],
+  p_payload text[], p_user uuid[], p_joined timestamptz[], p_updated timestamptz[], p_notify boolean
+) returns void
+  language plpgsql volatile security definer set lock_timeout = '5s'
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('synchronous_commit', 'off', true);
+  perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
+  if cardinality(p_gone) > 0 then
+    delete from rollcall.presence p where p.node = p_node and p.channel = any (p_gone);
+  end if;
+  if cardinality(p_channel) > 0 then
+    begin
+      insert into rollcall.presence as p
+          (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
+        select p_node, o.channel, o.topic, o.private, o.key, o.ref, o.payload::jsonb, o.payload, o.usr, o.joined,
+          o.updated
+        from unnest(p_channel, p_topic, p_private, p_key, p_ref, p_payload, p_user, p_joined, p_updated)
+          as o (channel, topic, private, key, ref, payload, usr, joined, updated)
+        on conflict (node, channel) do update set
+          phx_ref = excluded.phx_ref, meta = excluded.meta, payload = excluded.payload, user_id = excluded.user_id,
+          updated_at = excluded.updated_at
+        where p.phx_ref <> excluded.phx_ref;
+    exception when others then
+      -- A payload that jsonb cannot represent must not block the others.
+      insert into rollcall.presence as p
+          (node, channel, topic, private, key, phx_ref, meta, payload, user_id, joined_at, updated_at)
+        select p_node, o.channel, o.topic, o.private, o.key, o.ref, rollcall_internal.jsonb_or_null(o.payload),
+          o.payload, o.usr,
+          o.joined, o.updated
+        from unnest(p_channel, p_topic, p_private, p_key, p_ref, p_payload, p_user, p_joined, p_updated)
+          as o (channel, topic, private, key, ref, payload, usr, joined, updated)
+        on conflict (node, channel) do update set
+          phx_ref = excluded.phx_ref, meta = excluded.meta, payload = excluded.payload, user_id = excluded.user_id,
+          updated_at = excluded.updated_at
+        where p.phx_ref <> excluded.phx_ref;
+    end;
+  end if;
+  if p_notify and exists (select from rollcall.presence_nodes n where n.id <> p_node) then
+    perform rollcall_internal.notify_channel_presence(p_node, p_gone || p_channel);
+  end if;
+end
+$$;
+comment on function rollcall_internal.write_channel_presence is 'Writes a batch of channel presence of a node.';
+
+-- Rows of channels that are not in p_channels are deleted, and the other nodes read all. On false nothing has changed
+-- and the node must start again.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.complete_channel_presence(p_node uuid, p_channels bigint[]) returns boolean
+  language plpgsql volatile security definer set lock_timeout = '5s'
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('synchronous_commit', 'off', true);
+  perform pg_advisory_xact_lock_shared(hashtextextended('rollcall.channel_presence', 0));
+  -- Locked until the commit: the deletion of the node waits for it and then finds it in channel_nodes.
+  perform from rollcall.presence_nodes n where n.id = p_node for key share;
+  if not found then
+    return false;
+  end if;
+  delete from rollcall.presence p
+    where p.node = p_node and p.channel not in (select channel from unnest(p_channels) as channel);
+  if (select count(*) from rollcall.presence p where p.node = p_node) <> cardinality(p_channels) then
+    return false;
+  end if;
+  insert into rollcall_internal.channel_nodes (node) values (p_node)
+    on conflict (node) do update set generation = excluded.generation;
+  perform pg_notify('rollcall_channels', p_node || ' *');
+  return true;
+end
+$$;
+comment on function rollcall_internal.complete_channel_presence is
+  'Ends a complete rewrite of a nodes rows; false when rows or its lease were lost meanwhile.';
+
+-- The other nodes need not wait for its lease to expire.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.leave_channel_presence(p_node uuid) returns void
+  language plpgsql volatile security definer set lock_timeout = '5s'
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  perform set_config('synchronous_commit', 'off', true);
+  delete from rollcall_internal.channel_nodes c where c.node = p_node;
+  delete from rollcall.presence p where p.node = p_node;
+  perform pg_notify('rollcall_channels', p_node || ' gone');
+end
+$$;
+comment on function rollcall_internal.leave_channel_presence is 'Deletes the channel presence of a node that stops.';
+
+-- What is read afterwards is complete except for writes that notify.
+-- Definer: the lock belongs to the server.
+create function rollcall_internal.wait_for_channel_writers() returns void
+  language sql volatile security definer set search_path = '' set lock_timeout = '5s'
+as $$
+  select pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0))
+$$;
+comment on function rollcall_internal.wait_for_channel_writers is
+  'Waits for writes of channel presence that have begun.';
+
+-- Dead nodes ----------------------------------------------------------------------------------------------------------
+
+-- A node that was only cut off finds that it is no longer in channel_nodes, and writes all rows again. Waits for
+-- writes that have begun, so that none of them leaves rows behind.
+-- Definer: only the server writes these rows.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.remove_dead_nodes() returns trigger
+  language plpgsql security definer
+as $$
+begin
+  perform rollcall_internal.check_search_path();
+  if not exists (select from old_rows) then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('rollcall.channel_presence', 0));
+  delete from rollcall_internal.channel_nodes c where c.node in (select g.id from old_rows g);
+  delete from rollcall.presence p where p.node in (select g.id from old_rows g);
+  return null;
+end
+$$;
+comment on function rollcall_internal.remove_dead_nodes is
+  'Trigger function: deletes the channel presence of deleted nodes.';
+
+create trigger remove_dead_nodes after delete on rollcall.presence_nodes
+  referencing old table as old_rows
+  for each statement execute function rollcall_internal.remove_dead_nodes();
+
+-- Definer: see remove_dead_nodes.
+create function rollcall_internal.reset_channel_nodes() returns trigger
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  delete from rollcall_internal.channel_nodes;
+  return null;
+end
+$$;
+comment on function rollcall_internal.reset_channel_nodes is
+  'Trigger function: after TRUNCATE every node writes its channel presence again.';
+
+create trigger reset_channel_nodes after truncate on rollcall.presence
+  for each statement execute function rollcall_internal.reset_channel_nodes();

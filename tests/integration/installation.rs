@@ -1,0 +1,241 @@
+//! Installation beside an application: its tables and types keep their names, its policies and triggers run with its
+//! `search_path`, an obstacle is reported before anything is written, and a removal leaves no trace.
+
+use std::{process::Command, sync::Arc};
+
+use rollcall::{
+    config::Secret,
+    pg::migrate::{MigrateError, MigrationTarget, Sources, prepare, remove},
+};
+use serde_json::json;
+use testkit::{
+    cluster::{Cluster, connect},
+    harness::{TestDatabase, TestServer, User, WAIT_TIMEOUT, service_user},
+    phoenix::{SerializerVersion, broadcast},
+};
+use tokio_postgres::Client;
+
+/// An application with tables and types under names that Rollcall uses too, and unqualified names in its functions.
+const APPLICATION: &str = include_str!("installation.sql");
+
+/// A database with the application in it, owned by `owner`.
+struct Application {
+    cluster: Cluster,
+    admin: Client,
+    target: MigrationTarget,
+}
+
+impl Application {
+    /// Without `owner`, the role of the cluster owns the database and a superuser helps to install.
+    async fn start(name: &str, owner: Option<&str>) -> Self {
+        let cluster = Cluster::start_bare(name).await;
+        let server = connect(&cluster.admin_url("postgres")).await;
+        let mut url = cluster.url("app");
+        if let Some(owner) = owner {
+            let create = format!("create role {owner} login createrole password '{owner}'");
+            server.batch_execute(&create).await.expect("a role");
+            let (_, address) = url.split_once('@').expect("a URL with a user");
+            url = format!("postgresql://{owner}:{owner}@{address}");
+        }
+        let create = format!("create database app owner {}", owner.unwrap_or("postgres"));
+        server.batch_execute(&create).await.expect("a database");
+        connect(&url).await.batch_execute(APPLICATION).await.expect("an application");
+        let admin_url = cluster.admin_url("app");
+        let admin = connect(&admin_url).await;
+        let target = MigrationTarget {
+            url: Secret::new(url),
+            admin_url: owner.is_none().then(|| Secret::new(admin_url)),
+        };
+        Self { cluster, admin, target }
+    }
+
+    async fn install(&self) {
+        let report = prepare(&self.target, &Sources::built_in(), false).await.expect("it installs");
+        assert_eq!(report.applied.len(), Sources::built_in().migrations.len());
+    }
+
+    async fn execute(&self, sql: &str) {
+        let client = connect(self.target.url.expose()).await;
+        client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        self.admin.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+    }
+
+    fn dump(&self) -> String {
+        let output = Command::new("pg_dump")
+            .arg(self.cluster.admin_url("app"))
+            .output()
+            .expect("pg_dump is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        // Newer versions write a random token.
+        text.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+    }
+
+    async fn stop(self) {
+        drop(self.admin);
+        self.cluster.stop().await;
+    }
+}
+
+/// Private channels under a policy with an unqualified helper, and presence with an unqualified audit trigger.
+async fn serve(app: &Application) {
+    let node = TestServer::start(app.target.url.expose(), |_| {}).await;
+    let (member, stranger) = (User::new(), User::new());
+    app.execute(&format!(
+        "insert into members (room, user_id) values ('lobby', '{}');
+         create policy members_read on realtime.messages for select to authenticated
+           using (is_member(realtime.topic()));
+         create policy members_write on realtime.messages for insert to authenticated
+           with check (is_member(realtime.topic()));
+         create trigger audit after insert or update on rollcall.user_presence
+           for each row execute function audit_presence()",
+        member.id
+    ))
+    .await;
+    let mut socket = node.channel_client(SerializerVersion::V2).await;
+    let refused = json!({"config": {"private": true}, "access_token": stranger.token});
+    socket.join_error("realtime:lobby", refused).await;
+    socket
+        .join_private("realtime:lobby", &member.token, json!({"broadcast": {"ack": true, "self": true}}))
+        .await;
+    let reference = socket.broadcast("realtime:lobby", "e", json!({"a": 1})).await;
+    assert_eq!(socket.wait_for_reply(&reference).await["status"], "ok");
+    assert_eq!(socket.next_broadcast("realtime:lobby").await, broadcast("e", json!({"a": 1})));
+    app.execute(&format!(
+        "select set_config('role', 'authenticated', false),
+           set_config('request.jwt.claims', '{{\"sub\": \"{}\", \"role\": \"authenticated\"}}', false);
+         select realtime.send('{{}}', 'from_sql', 'lobby', true)",
+        member.id
+    ))
+    .await;
+    assert_eq!(socket.next_broadcast("realtime:lobby").await["event"], "from_sql");
+    // The policies do not apply to service_role, which may lack BYPASSRLS.
+    let mut service = node.channel_client(SerializerVersion::V2).await;
+    service.join_private("realtime:other", &service_user().token, json!({"broadcast": {"ack": true}})).await;
+    let reference = service.broadcast("realtime:other", "e", json!({})).await;
+    assert_eq!(service.wait_for_reply(&reference).await["status"], "ok");
+
+    // A status that the server writes fires the application's trigger.
+    let mut devices = node.socket(&member).await;
+    devices.next_message().await;
+    let audited = format!("select count(*) from public.audit where user_id = '{}'", member.id);
+    let started = std::time::Instant::now();
+    while app.count(&audited).await == 0 {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the trigger did not fire");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    node.stop().await.expect("stops");
+    app.execute("delete from audit; delete from members").await;
+}
+
+#[testkit::test]
+async fn an_application_keeps_its_tables_and_a_removal_leaves_no_trace(_: Arc<TestDatabase>) {
+    let app = Application::start("beside", None).await;
+    let before = app.dump();
+    app.install().await;
+    serve(&app).await;
+    let ours = "select count(*) from pg_class where relnamespace = 'public'::regnamespace and relname = 'presence_nodes'";
+    assert_eq!(app.count(ours).await, 0);
+    assert_eq!(app.count("select count(*) from public.messages").await, 1);
+
+    let removal = remove(&app.target).await.expect("it is removed");
+    assert_eq!(removal.kept, []);
+    assert_eq!(app.dump(), before);
+    let traces = "select count(*) from pg_roles where rolname in ('anon', 'authenticated', 'service_role',
+        'authenticator', 'supabase_realtime_admin')";
+    assert_eq!(app.count(traces).await, 0);
+    assert_eq!(app.count("select count(*) from pg_event_trigger").await, 0);
+    let error = remove(&app.target).await.expect_err("it is not installed");
+    assert!(error.to_string().contains("not installed"), "{error}");
+    // And again, in the same database.
+    app.install().await;
+    app.stop().await;
+}
+
+#[testkit::test]
+async fn an_owner_without_superuser_installs_and_serves(_: Arc<TestDatabase>) {
+    let app = Application::start("owner", Some("app_owner")).await;
+    let before = app.dump();
+    app.install().await;
+    let bypasses = "select count(*) from pg_roles where rolname = 'service_role' and rolbypassrls";
+    assert_eq!(app.count(bypasses).await, 0);
+    assert_eq!(app.count("select count(*) from pg_event_trigger").await, 0);
+    serve(&app).await;
+    let removal = remove(&app.target).await.expect("it is removed");
+    assert_eq!(removal.kept, []);
+    assert_eq!(app.dump(), before);
+    app.stop().await;
+}
+
+#[testkit::test]
+async fn every_collision_is_reported_and_nothing_is_written(_: Arc<TestDatabase>) {
+    let app = Application::start("collisions", None).await;
+    app.execute(
+        "create schema rollcall; create table rollcall.people (id int);
+         create schema realtime; create table realtime.messages (id int, body text);
+         create schema auth; create function auth.uid() returns text language sql as 'select null::text'",
+    )
+    .await;
+    let before = app.dump();
+    let error = prepare(&app.target, &Sources::built_in(), true).await.expect_err("it is blocked");
+    let MigrateError::Blocked(problems) = &error else { panic!("{error}") };
+    let expected =
+        ["schema rollcall: exists", "function auth.uid(): returns text", "table realtime.messages: lacks"];
+    for expected in expected {
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}: {problems:#?}");
+    }
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    assert_eq!(app.dump(), before);
+    assert_eq!(app.count("select count(*) from pg_roles where rolname = 'anon'").await, 0);
+
+    // A database of the versions before the schemas.
+    app.execute(
+        "drop table rollcall.people;
+         create function rollcall.void_sight(uuid[], uuid[], text) returns void language sql as ''",
+    )
+    .await;
+    let error = prepare(&app.target, &Sources::built_in(), true).await.expect_err("it is refused");
+    assert!(error.to_string().contains("rm -r .rollcall/pg"), "{error}");
+    app.stop().await;
+}
+
+#[testkit::test]
+async fn a_removal_is_refused_while_other_objects_depend_on_rollcall(_: Arc<TestDatabase>) {
+    let app = Application::start("dependents", None).await;
+    app.install().await;
+    app.execute("create view public.who as select user_id, status from rollcall.user_presence").await;
+    let before = app.dump();
+    let error = remove(&app.target).await.expect_err("a view depends on it");
+    assert!(error.to_string().contains("view who"), "{error}");
+    assert_eq!(app.dump(), before);
+
+    // A role with a grant of the application stays, and is reported.
+    app.execute("drop view public.who; grant select on public.messages to authenticated").await;
+    let removal = remove(&app.target).await.expect("it is removed");
+    assert_eq!(removal.kept.len(), 1, "{removal:?}");
+    assert!(removal.kept[0].0.contains("drop role if exists authenticated"), "{removal:?}");
+    app.stop().await;
+}
+
+#[testkit::test]
+async fn a_publication_that_is_created_again_gets_its_table_back(_: Arc<TestDatabase>) {
+    let published = "select count(*) from pg_publication_tables
+        where pubname = 'supabase_realtime' and schemaname = 'rollcall' and tablename = 'user_presence'";
+    for owner in [None, Some("app_owner")] {
+        let app = Application::start("publication", owner).await;
+        app.install().await;
+        assert_eq!(app.count(published).await, 1);
+        app.execute("drop publication supabase_realtime; create publication supabase_realtime").await;
+        // Without an event trigger the next sweep adds it.
+        app.execute("select from rollcall.sweep()").await;
+        assert_eq!(app.count(published).await, 1);
+        // A table that was dropped from the publication stays out.
+        app.execute("alter publication supabase_realtime drop table rollcall.user_presence").await;
+        app.execute("select from rollcall.sweep()").await;
+        assert_eq!(app.count(published).await, 0);
+        app.stop().await;
+    }
+}
