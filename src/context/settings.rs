@@ -151,10 +151,10 @@ pub struct ModelSettings {
         value_parser = duration_within(MIN_PROVIDER_TIMEOUT..=MAX_PROVIDER_TIMEOUT)
     )]
     timeout: Duration,
-    /// Further providers as JSON: [{"name", "baseUrl", "model", "apiKey"}]
+    /// Further providers as JSON: [{"name", "baseUrl", "model", "apiKey"}]. Default: none
     #[arg(long, env = "LLM_PROVIDERS", value_parser = further_providers)]
     llm_providers: Option<FurtherProviders>,
-    /// Comma-separated providers that answer in this order if the default one fails
+    /// Comma-separated providers that answer in this order if the default one fails. Default: none
     #[arg(long, env = "LLM_FALLBACKS")]
     llm_fallbacks: Option<String>,
     /// Provider of background calls (summaries, names of topics and entities); none disables them. Default: the default
