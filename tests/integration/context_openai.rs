@@ -18,6 +18,8 @@ async fn start(db: &TestDatabase, model: &FakeLlm) -> Arc<TestServer> {
         settings.set("LLM_MODEL", "default-model");
         settings.set("LLM_TIMEOUT", "2s");
         settings.set("CHAT_REQUESTS_PER_MINUTE", "0");
+        // Summaries of the conversation would take answers that are meant for the SDK.
+        settings.set("CONTEXT_LLM_PROVIDER", "none");
     })
     .await
 }
