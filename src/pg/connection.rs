@@ -109,12 +109,7 @@ impl Connection {
         if self.has_limits.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let set = format!(
-            "set statement_timeout = {}; set lock_timeout = {}",
-            self.limits.statement_timeout.as_millis(),
-            self.limits.lock_timeout.as_millis()
-        );
-        self.batch_execute(&set).await
+        self.batch_execute(&self.limits.set_sql()).await
     }
 
     /// Prepares a statement. `statement_timeout` and `lock_timeout` bound this too.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
 
 use parking_lot::Mutex;
@@ -98,8 +98,17 @@ impl Database {
         limits: StatementLimits,
     ) -> Result<Connection, PgError> {
         let client = self.server_pool.get().await?;
-        // The previous user of the connection may have set another limit.
-        Ok(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false))
+        Ok(self.with_limits_to_set(client, limits))
+    }
+
+    /// For a pool whose sessions have no fixed limits: the previous user of the connection may have set others.
+    fn with_limits_to_set(&self, client: Object, limits: StatementLimits) -> Connection {
+        Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false)
+    }
+
+    /// For a pool whose sessions were opened with these limits.
+    fn with_session_limits(&self, client: Object, limits: StatementLimits) -> Connection {
+        Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, true)
     }
 
     /// Runs `work` with a connection for the server's own work, for at most `limit`. The server ends a statement earlier.
@@ -122,7 +131,7 @@ impl Database {
             let left = limit.saturating_sub(started.elapsed());
             let limits =
                 StatementLimits { statement_timeout: server_timeout(left), lock_timeout: Duration::ZERO };
-            work(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), limits, false)).await
+            work(self.with_limits_to_set(client, limits)).await
         };
         // On the heap, because it contains the futures of the statements.
         session::within(limit, Box::pin(run)).await
@@ -185,20 +194,12 @@ impl Database {
 
     /// A connection for a request. Only `tx` uses it, after setting the caller's role.
     pub(super) async fn request_connection(&self) -> Result<Connection, PgError> {
-        let client = self.request_pool.get().await?;
-        Ok(Connection::new(client, self.parameter_types.clone(), self.tls.clone(), REQUEST_LIMITS, true))
+        Ok(self.with_session_limits(self.request_pool.get().await?, REQUEST_LIMITS))
     }
 
     /// A connection for policy checks. Only `tx` uses it, in a transaction that is rolled back.
     pub(super) async fn authorization_connection(&self) -> Result<Connection, PgError> {
-        let client = self.authorization_pool.get().await?;
-        Ok(Connection::new(
-            client,
-            self.parameter_types.clone(),
-            self.tls.clone(),
-            AUTHORIZATION_LIMITS,
-            true,
-        ))
+        Ok(self.with_session_limits(self.authorization_pool.get().await?, AUTHORIZATION_LIMITS))
     }
 
     /// Opens connections outside the pools.

@@ -31,8 +31,13 @@ impl StatementLimits {
 
     /// Statements for a new session.
     pub(super) fn session_sql(self) -> String {
+        format!("{SESSION_SETTINGS}; {}", self.set_sql())
+    }
+
+    /// Statements that set these limits in an open session.
+    pub(super) fn set_sql(self) -> String {
         format!(
-            "{SESSION_SETTINGS}; set statement_timeout = {}; set lock_timeout = {}",
+            "set statement_timeout = {}; set lock_timeout = {}",
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis()
         )
