@@ -36,6 +36,7 @@ mod openapi_examples;
 mod operations;
 mod pooler;
 mod postgres_changes;
+mod postgres_changes_attacks;
 mod postgres_changes_authorization;
 mod postgres_changes_faults;
 mod postgres_changes_random;

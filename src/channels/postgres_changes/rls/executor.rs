@@ -2,7 +2,7 @@
 //!
 //! Each query is its own transaction on a dedicated connection, so a policy that raises an error or does not return
 //! affects only its principal. Queries are pipelined and prepared once per role. A query covers all rows of a table,
-//! because its cost does not depend on the number of rows. If an [`RlsQuery`] fails for a row, the next one is tried.
+//! because its cost does not depend on the number of rows. If an [`RowQuery`] fails for a row, the next one is tried.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +21,7 @@ use tokio_postgres::{
     types::{ToSql, Type as PgType},
 };
 
-use super::query::RlsQuery;
+use super::query::RowQuery;
 use crate::{
     channels::ChannelPrincipal,
     lifecycle::ErrorChain,
@@ -44,7 +44,7 @@ pub struct CheckedTable {
     /// Table name, schema-qualified and quoted.
     pub qualified_name: String,
     /// Queries that check rows, in order of preference.
-    pub queries: Vec<RlsQuery>,
+    pub queries: Vec<RowQuery>,
 }
 
 /// A check of rows of one table for one principal.
@@ -83,9 +83,9 @@ struct RlsConnection {
 }
 
 /// One query of a check.
-struct RlsQueryCall<'a> {
+struct RowQueryCall<'a> {
     principal: &'a ChannelPrincipal,
-    query: &'a RlsQuery,
+    query: &'a RowQuery,
     /// Index of the check.
     check_index: usize,
     rows: Vec<usize>,
@@ -158,7 +158,7 @@ impl RlsConnection {
                 let rows: Vec<usize> =
                     open_rows[index].iter().copied().filter(|row| query.covers(*row)).collect();
                 if !rows.is_empty() && !results[index].timed_out {
-                    calls.push(RlsQueryCall { principal: &check.principal, query, check_index: index, rows });
+                    calls.push(RowQueryCall { principal: &check.principal, query, check_index: index, rows });
                 }
             }
             let outcomes = self.run_queries(connector, query_timeout, &calls).await?;
@@ -185,7 +185,7 @@ impl RlsConnection {
             for row in &open_rows[index] {
                 let queries = tables[check.table_index].queries.iter().rev();
                 if let Some(query) = queries.into_iter().find(|query| query.covers(*row)) {
-                    single_row_calls.push(RlsQueryCall {
+                    single_row_calls.push(RowQueryCall {
                         principal: &check.principal,
                         query,
                         check_index: index,
@@ -209,7 +209,7 @@ impl RlsConnection {
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
-        calls: &[RlsQueryCall<'_>],
+        calls: &[RowQueryCall<'_>],
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let mut outcomes = Vec::with_capacity(calls.len());
         let mut refused = HashSet::new();
@@ -234,7 +234,7 @@ impl RlsConnection {
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
-        window: &[RlsQueryCall<'_>],
+        window: &[RowQueryCall<'_>],
         refused: &mut HashSet<(Arc<str>, Box<str>)>,
     ) -> Result<Vec<QueryOutcome>, PgError> {
         let client = match &self.client {
@@ -294,7 +294,7 @@ impl RlsConnection {
 async fn run_query(
     client: &Client,
     set_identity: &Statement,
-    call: &RlsQueryCall<'_>,
+    call: &RowQueryCall<'_>,
     statement: Option<&Statement>,
 ) -> Result<QueryOutcome, PgError> {
     let Some(statement) = statement else { return Ok(QueryOutcome::Unusable) };
@@ -314,7 +314,7 @@ async fn run_query(
 }
 
 fn query_outcome(
-    call: &RlsQueryCall<'_>,
+    call: &RowQueryCall<'_>,
     rows: Result<Vec<tokio_postgres::Row>, tokio_postgres::Error>,
 ) -> Result<QueryOutcome, PgError> {
     match rows {
