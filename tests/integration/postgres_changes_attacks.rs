@@ -268,3 +268,122 @@ async fn operators_outside_of_pg_catalog_compare_as_the_type_does(db: Arc<TestDa
         assert_eq!(listener.next().await["data"]["record"]["id"], 2, "{filter}");
     }
 }
+
+/// The filters of a binding are evaluated in a lane; changes of other tables and other bindings of the connection must
+/// not overtake them.
+#[testkit::test]
+async fn filters_in_lanes_keep_the_order_across_tables(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    db.execute(
+        "create table public.marks (id int primary key); grant select on public.marks to anon;
+        alter publication supabase_realtime add table public.marks",
+        &[],
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let subscriptions = json!([
+        {"event": "*", "schema": "public", "table": "notes", "filter": "title=not.match.^[ab]"},
+        {"event": "*", "schema": "public", "table": "notes", "filter": "rank=gt.5"},
+        {"event": "*", "schema": "public", "table": "marks"},
+    ]);
+    let mut listener = harness.subscribe_and_wait("t", principal("anon", None), subscriptions).await;
+    for round in 0..4 {
+        db.execute(
+            &format!(
+                "do $$ begin for n in {round} * 100 + 1 .. {round} * 100 + 100 loop
+                  insert into notes (id, title, rank) values (n, (array['apple', 'cherry'])[n % 2 + 1], n % 7);
+                  insert into marks values (n); end loop; end $$"
+            ),
+            &[],
+        )
+        .await;
+        for id in round * 100 + 1..=round * 100 + 100 {
+            if id % 2 == 1 || id % 7 == 6 {
+                let data = listener.next().await["data"].take();
+                assert_eq!((&data["table"], &data["record"]["id"]), (&json!("notes"), &json!(id)));
+            }
+            let data = listener.next().await["data"].take();
+            assert_eq!((&data["table"], &data["record"]["id"]), (&json!("marks"), &json!(id)));
+        }
+    }
+}
+
+#[testkit::test]
+async fn a_slow_policy_keeps_the_order_of_bindings_with_and_without_patterns(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    db.execute(
+        "alter table notes enable row level security;
+        create policy slow on notes for select using (pg_sleep(0.6) is not null and id > 0)",
+        &[],
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let subscriptions = json!([
+        {"event": "*", "schema": "public", "table": "notes", "filter": "title=match.a$"},
+        {"event": "*", "schema": "public", "table": "notes", "filter": "rank=gt.0"},
+    ]);
+    let mut listener = harness.subscribe_and_wait("t", principal("anon", None), subscriptions).await;
+    for (id, title, rank) in [(1, "a", 0), (2, "b", 1), (3, "a", 1), (4, "b", 1), (5, "a", 0)] {
+        db.execute(&format!("insert into notes (id, title, rank) values ({id}, '{title}', {rank})"), &[])
+            .await;
+    }
+    for (id, bindings) in [(1, vec![0]), (2, vec![1]), (3, vec![0, 1]), (4, vec![1]), (5, vec![0])] {
+        let ids: Vec<u32> = bindings.into_iter().map(|index: usize| listener.ids[index]).collect();
+        let payload = listener.next().await;
+        assert_eq!((&payload["data"]["record"]["id"], &payload["ids"]), (&json!(id), &json!(ids)));
+    }
+}
+
+/// A change is compared with the subscriptions that it can match, so the number of the others has no effect.
+#[testkit::test(exclusive)]
+async fn distinct_values_of_many_subscriptions_cost_no_time(db: Arc<TestDatabase>) {
+    db.execute(NOTES, &[]).await;
+    db.execute(
+        "create table public.marks (id int primary key, k int); grant select on public.marks to anon;
+        alter publication supabase_realtime add table public.marks",
+        &[],
+    )
+    .await;
+    let harness = ChangesHarness::open(&db.url);
+    let anon = principal("anon", None);
+    let mut notes = harness.subscribe_and_wait("t", anon.clone(), all_changes_of("notes")).await;
+    let subscription = |first: usize| {
+        let one =
+            |n| json!({"event": "*", "schema": "public", "table": "marks", "filter": format!("k=eq.{n}")});
+        Value::Array((first..first + 200).map(one).collect())
+    };
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    let mut listeners = vec![harness.subscribe_and_wait("k", anon.clone(), subscription(0)).await];
+    for (round, samples) in [&mut few, &mut many].into_iter().enumerate() {
+        for sample in 0..3 {
+            let number = i64::try_from(round).expect("small") * 3 + sample;
+            let started = Instant::now();
+            db.execute(
+                &format!(
+                    "begin; insert into marks select {number} * 4000 + n, n from generate_series(0, 3999) n;
+                    insert into notes (id) values ({number}); commit"
+                ),
+                &[],
+            )
+            .await;
+            // Changes of another table wait for those before them.
+            assert_eq!(notes.next().await["data"]["record"]["id"], number);
+            samples.push(started.elapsed());
+            for listener in &mut listeners {
+                for _ in 0..200 {
+                    listener.next_text().await;
+                }
+                assert_eq!(listener.try_next(), None);
+            }
+        }
+        if round == 0 {
+            for group in 1..20 {
+                let subscription = subscription(group * 200);
+                listeners.push(harness.subscribe_and_wait("k", anon.clone(), subscription).await);
+            }
+        }
+    }
+    let (few, many) = (median(&mut few), median(&mut many));
+    println!("4,000 changes with 200 subscriptions: {few:?}, with 4,000: {many:?}");
+    assert!(many < few * 4, "4,000 changes took {few:?} with 200 subscriptions, {many:?} with 4,000");
+}

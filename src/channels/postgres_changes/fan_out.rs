@@ -94,8 +94,9 @@ pub struct FanOut<'a> {
     pub queued_owners: &'a HashSet<Owner>,
 }
 
-/// Deliveries by table index, principal index, and connection if the connection is the owner.
-type Deferred = HashMap<(usize, usize, Option<ConnId>), DeferredDelivery>;
+/// Deliveries by principal index, and connection if the connection is the owner. One delivery holds the events of all
+/// tables, so they stay in the order of the changes.
+type Deferred = HashMap<(usize, Option<ConnId>), DeferredDelivery>;
 
 impl<'a> FanOut<'a> {
     /// Returns the events in the order of the changes, and the deliveries that wait for a lane.
@@ -165,7 +166,7 @@ impl<'a> FanOut<'a> {
             }
             let conn_owner = Owner::Connection(member.channel.conn);
             let is_queued = !self.queued_owners.is_empty() && self.queued_owners.contains(&conn_owner)
-                || deferred.contains_key(&(matched.table_index, member.principal, Some(member.channel.conn)));
+                || deferred.contains_key(&(member.principal, Some(member.channel.conn)));
             let resolved = match is_visible {
                 Some(_) => matched.resolve(),
                 // Nothing that depends on the row may be evaluated before its visibility is known.
@@ -187,7 +188,8 @@ impl<'a> FanOut<'a> {
                     }
                 }
             } else {
-                let owner = if is_decided && !is_queued {
+                // All events of a channel that wait for a slow policy have the same owner, so that they stay in order.
+                let owner = if !is_queued && !matched.plan.is_undecidable(matched.group_match.group) {
                     Owner::Principal(Arc::clone(&self.snapshot.principals[member.principal]))
                 } else {
                     conn_owner
@@ -247,17 +249,17 @@ impl<'a> FanOut<'a> {
         payloads: &mut RowPayloads<'a>,
         deferred: &mut Deferred,
     ) {
-        let rls_key = (matched.table_index, member.principal);
+        let table = match self.rls.deferred.get(&(matched.table_index, member.principal)) {
+            Some(check) => Arc::clone(&self.rls.tables[check.table_index]),
+            None => Arc::new(CheckedTable {
+                qualified_name: access.access.qualified_name.clone(),
+                queries: Vec::new(),
+            }),
+        };
+        let row = (matched.table_index, matched.row);
         let conn = matches!(owner, Owner::Connection(_)).then_some(member.channel.conn);
-        let delivery = deferred.entry((matched.table_index, member.principal, conn)).or_insert_with(|| {
-            let table = match self.rls.deferred.get(&rls_key) {
-                Some(check) => self.rls.tables[check.table_index].clone(),
-                None => {
-                    CheckedTable { qualified_name: access.access.qualified_name.clone(), queries: Vec::new() }
-                }
-            };
-            let principal = Arc::clone(&self.snapshot.principals[member.principal]);
-            DeferredDelivery::new(owner, principal, table)
+        let delivery = deferred.entry((member.principal, conn)).or_insert_with(|| {
+            DeferredDelivery::new(owner, Arc::clone(&self.snapshot.principals[member.principal]))
         });
         let mut parts = Vec::with_capacity(resolved.len());
         for (select, part) in resolved {
@@ -266,7 +268,7 @@ impl<'a> FanOut<'a> {
                 let filters = conditions.iter().filter_map(|condition| {
                     let value = matched.change.known_cell(condition.column)?.text()?;
                     let type_info = self.types.get(condition.type_oid)?;
-                    Some(delivery.add_filter(type_info, &condition.filter, matched.row, value))
+                    Some(delivery.add_filter(type_info, &condition.filter, row, value))
                 });
                 let filters: Vec<usize> = filters.collect();
                 // A value or type that is not known matches no filter.
@@ -281,13 +283,13 @@ impl<'a> FanOut<'a> {
             });
         }
         let event = DeferredEvent {
-            row: matched.row,
+            row,
             channel: Arc::clone(&member.channel),
             spec: Arc::clone(&matched.group.spec),
             operation: matched.change.operation,
             parts,
         };
-        delivery.add_event(event, is_visible);
+        delivery.add_event(event, &table, is_visible);
     }
 }
 

@@ -52,6 +52,8 @@ pub struct TablePlan {
     /// Bindings without a condition that an index covers.
     unindexed: Vec<usize>,
     indexes: Vec<ColumnIndex>,
+    /// Groups with a condition that may be left undecided.
+    undecidable_groups: HashSet<usize>,
 }
 
 /// Bindings by the values that a column must have.
@@ -77,8 +79,27 @@ pub struct BindingMatch {
 }
 
 impl TablePlan {
+    fn new(relation: &Arc<Relation>) -> Self {
+        Self {
+            relation: Arc::clone(relation),
+            bindings: Vec::new(),
+            unindexed: Vec::new(),
+            indexes: Vec::new(),
+            undecidable_groups: HashSet::new(),
+        }
+    }
+
+    /// Whether a condition of the group may need PostgreSQL.
+    #[must_use]
+    pub fn is_undecidable(&self, group: usize) -> bool {
+        self.undecidable_groups.contains(&group)
+    }
+
     fn add(&mut self, planned: PlannedBinding) {
         let index = self.bindings.len();
+        if planned.conditions.iter().any(|condition| !condition.predicate.is_always_decided()) {
+            self.undecidable_groups.insert(planned.group);
+        }
         let indexable = planned
             .conditions
             .iter()
@@ -192,12 +213,7 @@ impl PlanCache {
         {
             return Ok(Arc::clone(plan));
         }
-        let mut plan = TablePlan {
-            relation: Arc::clone(relation),
-            bindings: Vec::new(),
-            unindexed: Vec::new(),
-            indexes: Vec::new(),
-        };
+        let mut plan = TablePlan::new(relation);
         for (group_index, group) in snapshot.groups.iter().enumerate() {
             for (binding_index, binding) in group.spec.bindings.iter().enumerate() {
                 if !binding.params.includes_table(&relation.schema, &relation.table) {
@@ -334,12 +350,7 @@ mod tests {
             snapshot.groups.push(SubscriptionGroup { spec: spec.into(), members: Vec::new() });
             bindings.push(PlannedBinding { group, binding: 0, conditions });
         }
-        let mut plan = TablePlan {
-            relation: Arc::clone(&relation),
-            bindings: Vec::new(),
-            unindexed: Vec::new(),
-            indexes: Vec::new(),
-        };
+        let mut plan = TablePlan::new(&relation);
         bindings.into_iter().for_each(|binding| plan.add(binding));
         (plan, snapshot, relation)
     }

@@ -146,7 +146,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Removes a channel and deactivates it, because an older snapshot or the slow queue may still refer to it.
+    /// Removes a channel and deactivates it, because an older snapshot or a lane may still refer to it.
     fn remove(&mut self, id: ChannelId) -> Option<Arc<SubscribedChannel>> {
         let entry = self.entries.remove(&id)?;
         entry.channel.is_active.store(false, Ordering::Release);

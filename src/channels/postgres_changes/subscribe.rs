@@ -275,19 +275,8 @@ async fn validate_and_wait(
 ) -> Result<Limitations, SubscribeError> {
     shared.registry.restart_idle_timer();
     shared.start_requested.notify_one();
-    let mut limitations = Limitations::new();
-    for binding in spec.bindings.iter() {
-        for limitation in shared
-            .validator
-            .validate(Some((conn, principal.sub.as_deref())), &binding.params, &principal.role)
-            .await?
-            .iter()
-        {
-            if !limitations.contains(limitation) {
-                limitations.push(Arc::clone(limitation));
-            }
-        }
-    }
+    let claimant = (conn, principal.sub.as_deref());
+    let limitations = shared.validator.validate(Some(claimant), &spec.bindings, &principal.role).await?;
     let mut state = shared.stream_state.subscribe();
     let started = timeout(STREAM_START_TIMEOUT, state.wait_for(|state| *state != StreamState::Stopped)).await;
     match started {

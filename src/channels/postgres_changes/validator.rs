@@ -1,7 +1,7 @@
 //! Validates the parameters of subscriptions in the database.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::Hash,
     sync::{
         Arc, Weak,
@@ -19,14 +19,14 @@ use tokio_postgres::{
 use super::{
     filter::{Filter, Operator},
     params::SubscriptionParams,
-    registry::SubscriptionRegistry,
+    registry::{Binding, SubscriptionRegistry},
 };
 use crate::{
     hub::ConnId,
     lifecycle::ErrorChain,
     pg::{
         Connector, PgError,
-        queries::postgres_changes::{self, ParamsToCheck},
+        queries::postgres_changes::{self, ParamsToCheck, PublishedTable},
     },
 };
 
@@ -60,6 +60,15 @@ pub type Limitations = Vec<Arc<str>>;
 
 /// Who waits for a validation: connection and `sub` claim.
 type Claimant<'a> = (ConnId, Option<&'a str>);
+
+/// What a pass over several bindings has read, so that it is read once. Dropped after the pass.
+#[derive(Default)]
+struct CatalogPass {
+    /// By schema and table of the parameters.
+    tables: HashMap<(Box<str>, Box<str>), Arc<[PublishedTable]>>,
+    /// By table OID and role.
+    limitations: HashMap<(u32, Box<str>), Vec<String>>,
+}
 
 #[derive(Default)]
 struct CheckCache {
@@ -166,7 +175,7 @@ impl ParamsValidator {
         self.cache.lock().bytes
     }
 
-    /// Validates parameters for a role; returns the limitations. The bounds on pending checks of regular expressions
+    /// Validates bindings for a role; returns the limitations. The bounds on pending checks of regular expressions
     /// apply to `claimant`, if any.
     ///
     /// # Errors
@@ -174,6 +183,25 @@ impl ParamsValidator {
     pub async fn validate(
         &self,
         claimant: Option<Claimant<'_>>,
+        bindings: &[Binding],
+        role: &str,
+    ) -> Result<Limitations, SubscribeError> {
+        let mut pass = CatalogPass::default();
+        let mut all = Limitations::new();
+        for binding in bindings {
+            for limitation in self.validate_params(claimant, &mut pass, &binding.params, role).await?.iter() {
+                if !all.contains(limitation) {
+                    all.push(Arc::clone(limitation));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn validate_params(
+        &self,
+        claimant: Option<Claimant<'_>>,
+        pass: &mut CatalogPass,
         params: &SubscriptionParams,
         role: &str,
     ) -> Result<Arc<Limitations>, SubscribeError> {
@@ -181,7 +209,7 @@ impl ParamsValidator {
         if let Some(limitations) = self.cache.lock().get(&key) {
             return Ok(limitations);
         }
-        let limitations = Arc::new(self.query_database(claimant, params, role).await?);
+        let limitations = Arc::new(self.query_database(claimant, pass, params, role).await?);
         self.cache.lock().insert(key, Arc::clone(&limitations));
         Ok(limitations)
     }
@@ -228,6 +256,7 @@ impl ParamsValidator {
     async fn query_database(
         &self,
         claimant: Option<Claimant<'_>>,
+        pass: &mut CatalogPass,
         params: &SubscriptionParams,
         role: &str,
     ) -> Result<Limitations, SubscribeError> {
@@ -239,9 +268,14 @@ impl ParamsValidator {
         let position = self.next_plain.fetch_add(1, Ordering::Relaxed) % PLAIN_CONNECTIONS;
         let mut connection = self.plain[position].lock().await;
         let client = connect(&self.connector, &mut connection, PLAIN_TIMEOUT).await.map_err(unavailable)?;
-        let tables = postgres_changes::published_tables(client, &params.schema, &params.table)
-            .await
-            .map_err(unavailable)?;
+        let target = (params.schema.clone(), params.table.clone());
+        let tables = match pass.tables.get(&target) {
+            Some(tables) => Arc::clone(tables),
+            None => {
+                let tables = postgres_changes::published_tables(client, &params.schema, &params.table).await;
+                Arc::clone(pass.tables.entry(target).or_insert(tables.map_err(unavailable)?.into()))
+            }
+        };
         if tables.is_empty() {
             return Err(SubscribeError::Refused(format!(
                 "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given \
@@ -257,17 +291,21 @@ impl ParamsValidator {
             select: params.select.iter().flatten().map(|name| &**name).collect(),
         };
         // Without filters and `select` the result depends only on the role, so one table is enough.
-        let tables =
-            if to_check.columns.is_empty() && to_check.select.is_empty() { &tables[..1] } else { &tables };
+        let is_plain = to_check.columns.is_empty() && to_check.select.is_empty();
+        let tables = if is_plain { &tables[..1] } else { &tables[..] };
         for table in tables {
             let result = postgres_changes::check_params(client, table.oid, role, &to_check).await;
             result.map_err(|error| check_error(error, params))?;
         }
         // Limitations are not reported for subscriptions to several tables.
         let limitations = match tables {
-            [table] if !params.is_wildcard() => {
-                postgres_changes::limitations(client, table.oid, role).await.map_err(unavailable)?
-            }
+            [table] if !params.is_wildcard() => match pass.limitations.entry((table.oid, role.into())) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(unknown) => {
+                    let limitations = postgres_changes::limitations(client, table.oid, role).await;
+                    unknown.insert(limitations.map_err(unavailable)?).clone()
+                }
+            },
             _ => Vec::new(),
         };
         drop(connection);
@@ -332,13 +370,10 @@ impl ParamsValidator {
         *self.cache.lock() = CheckCache::default();
         let mut rejected = HashMap::new();
         for (spec, principal) in registry.distinct_specs() {
-            for binding in spec.bindings.iter() {
-                if let Err(SubscribeError::Refused(reason)) =
-                    self.validate(None, &binding.params, &principal.role).await
-                {
-                    rejected.insert((Arc::clone(&spec), Arc::clone(&principal)), reason);
-                    break;
-                }
+            if let Err(SubscribeError::Refused(reason)) =
+                self.validate(None, &spec.bindings, &principal.role).await
+            {
+                rejected.insert((spec, principal), reason);
             }
         }
         if !rejected.is_empty() {

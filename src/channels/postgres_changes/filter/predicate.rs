@@ -76,6 +76,24 @@ impl Predicate {
         }
     }
 
+    /// Whether [`Self::evaluate`] decides for every value.
+    #[must_use]
+    pub const fn is_always_decided(&self) -> bool {
+        match (self.operator, &self.kind) {
+            (Operator::Is, _) => true,
+            (Operator::Like | Operator::ILike | Operator::Match | Operator::IMatch, _) => false,
+            (
+                Operator::Eq | Operator::Neq | Operator::In | Operator::IsDistinct,
+                TypeKind::Text | TypeKind::Enum,
+            ) => true,
+            (
+                _,
+                TypeKind::Integer | TypeKind::Float | TypeKind::Numeric | TypeKind::Boolean | TypeKind::Bytes,
+            ) => true,
+            _ => false,
+        }
+    }
+
     /// The texts of all values that match, if there are few of them and equal values have equal texts.
     #[must_use]
     pub fn accepted_values(&self) -> Option<Vec<&str>> {

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Default)]
 pub struct RlsResults {
     /// The tables that were checked.
-    pub tables: Vec<CheckedTable>,
+    pub tables: Vec<Arc<CheckedTable>>,
     /// Results of the completed checks.
     pub visibility: HashMap<(usize, usize), RowVisibility>,
     /// Checks that are left to a lane.
@@ -75,7 +75,7 @@ pub async fn check_rows(
             rows_to_check(table, &rows, snapshot, &access_by_table[table_index])
         {
             let checked_index = *table_of_access.entry(std::ptr::from_ref(access)).or_insert_with(|| {
-                rls.tables.push(checked_table(access, &rows));
+                rls.tables.push(Arc::new(checked_table(access, &rows)));
                 rls.tables.len() - 1
             });
             let check = RlsCheck {

@@ -35,6 +35,8 @@ const PLAN_ONCE_SQL: &str = include_str!("../../../../sql/node/plan_once.sql");
 /// Maximum number of queries in flight on one connection. `join_all` polls this many futures in order, which
 /// pipelining relies on.
 const PIPELINE_DEPTH: usize = 24;
+/// Number of rows that are checked alone before the timeout is checked again.
+const SINGLE_ROW_CALLS: usize = 8;
 /// Maximum number of prepared statements per connection. Above it, the cache is cleared.
 const MAX_STATEMENTS: usize = 500;
 
@@ -45,6 +47,14 @@ pub struct CheckedTable {
     pub qualified_name: String,
     /// Queries that check rows, in order of preference.
     pub queries: Vec<RowQuery>,
+}
+
+impl CheckedTable {
+    /// Bytes of the values that the queries check.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.queries.iter().map(RowQuery::size_bytes).sum()
+    }
 }
 
 /// A check of rows of one table for one principal.
@@ -112,13 +122,18 @@ impl RlsExecutor {
         }
     }
 
+    /// Closes the connections; the next check opens new ones.
+    pub fn disconnect(&mut self) {
+        self.connections.iter_mut().for_each(|connection| *connection = RlsConnection::default());
+    }
+
     /// Runs all checks; returns the results in the order of the checks.
     ///
     /// # Errors
     /// If the database is unavailable.
     pub async fn run_checks(
         &mut self,
-        tables: &[CheckedTable],
+        tables: &[Arc<CheckedTable>],
         checks: &[RlsCheck],
     ) -> Result<Vec<RlsCheckResult>, PgError> {
         let started = Instant::now();
@@ -144,7 +159,7 @@ impl RlsConnection {
         &mut self,
         connector: &Connector,
         query_timeout: Duration,
-        tables: &[CheckedTable],
+        tables: &[Arc<CheckedTable>],
         checks: &[RlsCheck],
     ) -> Result<Vec<RlsCheckResult>, PgError> {
         let mut results = vec![RlsCheckResult::default(); checks.len()];
@@ -194,12 +209,19 @@ impl RlsConnection {
                 }
             }
         }
-        let outcomes = self.run_queries(connector, query_timeout, &single_row_calls).await?;
-        for (call, outcome) in single_row_calls.iter().zip(outcomes) {
-            match outcome {
-                QueryOutcome::Visible(visible) => results[call.check_index].visible_rows.extend(visible),
-                QueryOutcome::TimedOut => results[call.check_index].timed_out = true,
-                QueryOutcome::Failed(_) | QueryOutcome::Unusable => {}
+        let started = Instant::now();
+        for calls in single_row_calls.chunks(SINGLE_ROW_CALLS) {
+            if started.elapsed() > query_timeout {
+                calls.iter().for_each(|call| results[call.check_index].timed_out = true);
+                continue;
+            }
+            let outcomes = self.run_queries(connector, query_timeout, calls).await?;
+            for (call, outcome) in calls.iter().zip(outcomes) {
+                match outcome {
+                    QueryOutcome::Visible(visible) => results[call.check_index].visible_rows.extend(visible),
+                    QueryOutcome::TimedOut => results[call.check_index].timed_out = true,
+                    QueryOutcome::Failed(_) | QueryOutcome::Unusable => {}
+                }
             }
         }
         Ok(results)

@@ -8,17 +8,17 @@
 //! that changes were skipped.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    executor::{CheckedTable, RlsCheck, RlsExecutor},
+    executor::{CheckedTable, RlsCheck, RlsCheckResult, RlsExecutor},
     query::RowQuery,
 };
 use crate::{
@@ -38,9 +38,9 @@ use crate::{
     protocol::phoenix::TopicMessage,
 };
 
-/// Maximum number and bytes of queued deliveries.
-const MAX_QUEUED: usize = 1_024;
-const MAX_QUEUED_BYTES: usize = 64 << 20;
+/// Maximum number and bytes of queued deliveries. Payloads that deliveries share count for each of them.
+const MAX_QUEUED: usize = 16_384;
+const MAX_QUEUED_BYTES: usize = 128 << 20;
 /// Maximum number and bytes of queued deliveries per owner.
 const MAX_QUEUED_PER_OWNER: usize = 64;
 const MAX_QUEUED_BYTES_PER_OWNER: usize = 8 << 20;
@@ -48,6 +48,8 @@ const MAX_QUEUED_BYTES_PER_OWNER: usize = 8 << 20;
 const FAST_TIME: Duration = Duration::from_millis(100);
 /// How long an owner stays in the slow lane without deliveries.
 const SLOW_OWNER_TTL: Duration = Duration::from_secs(60);
+/// Time that a delivery may take beyond the timeout of its statements.
+const TIMEOUT_MARGIN: Duration = Duration::from_millis(250);
 
 /// Whose deliveries stay in order and share a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,28 +67,37 @@ pub enum Lane {
     Slow,
 }
 
-/// Events of one table that are delivered if the principal may see their rows and their filters match.
+/// Index of a table in its batch, and of a row within the table.
+pub type RowRef = (usize, usize);
+
+/// Events of one batch that are delivered if the principal may see their rows and their filters match. They are in the
+/// order of the changes, whatever their tables.
 pub struct DeferredDelivery {
     owner: Owner,
     principal: Arc<ChannelPrincipal>,
-    table: CheckedTable,
-    /// Rows whose visibility is not known. The other rows are visible.
-    unchecked_rows: Vec<usize>,
+    /// By index in the batch.
+    tables: BTreeMap<usize, DeferredTable>,
     filters: Vec<DeferredFilter>,
     events: Vec<DeferredEvent>,
     size_bytes: usize,
+}
+
+struct DeferredTable {
+    table: Arc<CheckedTable>,
+    /// Rows whose visibility is not known. The other rows are visible.
+    unchecked_rows: Vec<usize>,
 }
 
 /// A filter and the values that it is evaluated for.
 struct DeferredFilter {
     type_info: Arc<TypeInfo>,
     filter: Filter,
-    values: HashMap<usize, String>,
+    values: HashMap<RowRef, String>,
 }
 
 /// An event for one channel.
 pub struct DeferredEvent {
-    pub row: usize,
+    pub row: RowRef,
     pub channel: Arc<SubscribedChannel>,
     pub spec: Arc<SubscriptionSpec>,
     pub operation: Operation,
@@ -104,22 +115,28 @@ pub struct EventPart {
 }
 
 impl DeferredDelivery {
-    pub const fn new(owner: Owner, principal: Arc<ChannelPrincipal>, table: CheckedTable) -> Self {
+    pub const fn new(owner: Owner, principal: Arc<ChannelPrincipal>) -> Self {
         Self {
             owner,
             principal,
-            table,
-            unchecked_rows: Vec::new(),
+            tables: BTreeMap::new(),
             filters: Vec::new(),
             events: Vec::new(),
             size_bytes: 0,
         }
     }
 
-    /// Adds an event; `is_visible` is false if row-level security has not been checked for its row.
-    pub fn add_event(&mut self, event: DeferredEvent, is_visible: bool) {
-        if !is_visible && !self.unchecked_rows.contains(&event.row) {
-            self.unchecked_rows.push(event.row);
+    /// Adds an event of a table, in the order of the changes; `is_visible` is false if row-level security has not been
+    /// checked for its row.
+    pub fn add_event(&mut self, event: DeferredEvent, table: &Arc<CheckedTable>, is_visible: bool) {
+        let (table_index, row) = event.row;
+        let size_bytes = &mut self.size_bytes;
+        let deferred = self.tables.entry(table_index).or_insert_with(|| {
+            *size_bytes += table.size_bytes();
+            DeferredTable { table: Arc::clone(table), unchecked_rows: Vec::new() }
+        });
+        if !is_visible && deferred.unchecked_rows.last() != Some(&row) {
+            deferred.unchecked_rows.push(row);
         }
         self.size_bytes += event.parts.iter().map(|part| part.data.len() + 64).sum::<usize>();
         self.events.push(event);
@@ -130,7 +147,7 @@ impl DeferredDelivery {
         &mut self,
         type_info: &Arc<TypeInfo>,
         filter: &Filter,
-        row: usize,
+        row: RowRef,
         value: &str,
     ) -> usize {
         let is_same = |known: &DeferredFilter| {
@@ -148,9 +165,17 @@ impl DeferredDelivery {
         index
     }
 
-    fn send_error(&self, message: &str) {
-        for event in &self.events {
+    /// Sends an error to the channels that wait for events of a table.
+    fn send_error(&self, table_index: usize, message: &str) {
+        for event in self.events.iter().filter(|event| event.row.0 == table_index) {
             event.channel.send_error_throttled(message);
+        }
+    }
+
+    /// Sends the error that the deliveries were skipped.
+    fn send_timed_out(&self) {
+        for (table_index, deferred) in &self.tables {
+            self.send_error(*table_index, &system_messages::check_timed_out(&deferred.table.qualified_name));
         }
     }
 }
@@ -270,7 +295,7 @@ impl Lanes {
     pub fn enqueue(&self, deliveries: Vec<DeferredDelivery>) {
         for delivery in deliveries {
             if let Err(delivery) = self.push(delivery) {
-                delivery.send_error(&system_messages::check_timed_out(&delivery.table.qualified_name));
+                delivery.send_timed_out();
             }
         }
     }
@@ -375,14 +400,19 @@ impl LaneWorker {
 
     async fn process(&mut self, delivery: &DeferredDelivery) -> Outcome {
         let started = Instant::now();
-        match self.resolve(delivery, started).await {
+        let resolved = timeout(self.timeout + TIMEOUT_MARGIN, self.resolve(delivery, started)).await;
+        if resolved.is_err() {
+            // A statement may still run on the connection.
+            self.executor.disconnect();
+        }
+        match resolved.ok().flatten() {
             Some(events) => {
                 self.sink.deliver(events).await;
                 Outcome::Done { is_fast: started.elapsed() < FAST_TIME }
             }
             None => {
                 if self.lane == Lane::Slow {
-                    delivery.send_error(&system_messages::check_timed_out(&delivery.table.qualified_name));
+                    delivery.send_timed_out();
                 }
                 Outcome::TimedOut
             }
@@ -391,57 +421,71 @@ impl LaneWorker {
 
     /// The events to deliver; `None` if the timeout was exceeded or the database is unavailable.
     async fn resolve(&mut self, delivery: &DeferredDelivery, started: Instant) -> Option<Vec<ChangeEvent>> {
-        let mut visible: HashSet<usize> = delivery.events.iter().map(|event| event.row).collect();
-        if !delivery.unchecked_rows.is_empty() {
-            let result = self.check(delivery, &delivery.table, delivery.unchecked_rows.clone()).await?;
-            if let Some(error) = &result.error {
-                let table = &delivery.table.qualified_name;
-                delivery.send_error(&system_messages::policy_error(table, error));
-            }
-            for row in &delivery.unchecked_rows {
-                if !result.visible_rows.contains(row) {
-                    visible.remove(row);
-                }
-            }
-        }
-        let mut matches: Vec<HashSet<usize>> = Vec::with_capacity(delivery.filters.len());
-        for filter in &delivery.filters {
-            let values: Vec<(usize, &str)> = filter
-                .values
-                .iter()
-                .filter(|(row, _)| visible.contains(*row))
-                .map(|(row, value)| (*row, value.as_str()))
-                .collect();
-            if values.is_empty() {
-                matches.push(HashSet::new());
+        let mut visible: HashSet<RowRef> = delivery.events.iter().map(|event| event.row).collect();
+        for (table_index, DeferredTable { table, unchecked_rows }) in &delivery.tables {
+            if unchecked_rows.is_empty() {
                 continue;
             }
+            let result = self.check(delivery, table, unchecked_rows.clone()).await?;
+            if let Some(error) = &result.error {
+                let message = system_messages::policy_error(&table.qualified_name, error);
+                delivery.send_error(*table_index, &message);
+            }
+            let visible_rows: HashSet<usize> = result.visible_rows.into_iter().collect();
+            let hidden = unchecked_rows.iter().filter(|row| !visible_rows.contains(row));
+            for row in hidden {
+                visible.remove(&(*table_index, *row));
+            }
+        }
+        let mut matches: Vec<HashSet<RowRef>> = Vec::with_capacity(delivery.filters.len());
+        for filter in &delivery.filters {
             if started.elapsed() > self.timeout {
                 return None;
             }
-            let rows = values.iter().map(|(row, _)| *row).collect();
-            let table = CheckedTable {
-                qualified_name: delivery.table.qualified_name.clone(),
-                queries: vec![RowQuery::by_filter(&filter.type_info, &filter.filter, &values)],
-            };
-            let result = self.check(delivery, &table, rows).await?;
-            if let Some(error) = &result.error {
-                let table = &delivery.table.qualified_name;
-                delivery.send_error(&system_messages::filter_error(table, &filter.filter.column, error));
-            }
-            matches.push(result.visible_rows.into_iter().collect());
+            matches.push(self.matching_rows(delivery, filter, &visible).await?);
         }
         let events =
             delivery.events.iter().filter(|event| visible.contains(&event.row) && event.channel.is_active());
         Some(events.flat_map(|event| event.resolve(|filter| matches[filter].contains(&event.row))).collect())
     }
 
+    /// The visible rows that a filter matches. Equal values are evaluated once.
+    async fn matching_rows(
+        &mut self,
+        delivery: &DeferredDelivery,
+        DeferredFilter { type_info, filter, values }: &DeferredFilter,
+        visible: &HashSet<RowRef>,
+    ) -> Option<HashSet<RowRef>> {
+        let mut rows_by_value: BTreeMap<&str, Vec<RowRef>> = BTreeMap::new();
+        for (row, value) in values.iter().filter(|(row, _)| visible.contains(*row)) {
+            rows_by_value.entry(value).or_default().push(*row);
+        }
+        if rows_by_value.is_empty() {
+            return Some(HashSet::new());
+        }
+        let distinct: Vec<&str> = rows_by_value.keys().copied().collect();
+        let query = RowQuery::by_filter(type_info, filter, &distinct);
+        let table = CheckedTable { qualified_name: String::new(), queries: vec![query] };
+        let result = self.check(delivery, &Arc::new(table), (0..distinct.len()).collect()).await?;
+        if let Some(error) = &result.error {
+            let tables: HashSet<usize> = values.keys().map(|(table, _)| *table).collect();
+            for (table_index, deferred) in delivery.tables.iter().filter(|(index, _)| tables.contains(index))
+            {
+                let table = &deferred.table.qualified_name;
+                delivery
+                    .send_error(*table_index, &system_messages::filter_error(table, &filter.column, error));
+            }
+        }
+        let groups: Vec<Vec<RowRef>> = rows_by_value.into_values().collect();
+        Some(result.visible_rows.into_iter().flat_map(|index| groups[index].clone()).collect())
+    }
+
     async fn check(
         &mut self,
         delivery: &DeferredDelivery,
-        table: &CheckedTable,
+        table: &Arc<CheckedTable>,
         rows: Vec<usize>,
-    ) -> Option<super::executor::RlsCheckResult> {
+    ) -> Option<RlsCheckResult> {
         let check = RlsCheck { principal: Arc::clone(&delivery.principal), table_index: 0, rows };
         let results = self.executor.run_checks(std::slice::from_ref(table), &[check]).await;
         results.ok()?.into_iter().next().filter(|result| !result.timed_out)

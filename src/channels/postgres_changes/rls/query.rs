@@ -149,18 +149,17 @@ impl RowQuery {
         Some(query)
     }
 
-    /// Evaluates a filter for values of visible rows, by row index. Returns the rows for which it holds.
-    pub fn by_filter(type_info: &TypeInfo, filter: &Filter, values: &[(usize, &str)]) -> Self {
+    /// Evaluates a filter for values of visible rows. The rows of the query are the indexes of the values.
+    pub fn by_filter(type_info: &TypeInfo, filter: &Filter, values: &[&str]) -> Self {
         let statement = format!(
             "select tuples.tuple_index from {} where ({}) = {}",
             unnest_clause(2),
             filter_expression(type_info, filter.operator),
             !filter.negated,
         );
-        let rows = values.iter().map(|(row, _)| row + 1).max().unwrap_or(0);
-        let mut query = Self::new(statement, 2, rows);
-        for (row, value) in values {
-            query.tuple_of_row[*row] = Some(query.tuples.len());
+        let mut query = Self::new(statement, 2, values.len());
+        for (row, value) in values.iter().enumerate() {
+            query.tuple_of_row[row] = Some(row);
             query.tuples.push(vec![Some((*value).to_owned()), Some(filter.value.to_string())]);
         }
         query
@@ -174,6 +173,11 @@ impl RowQuery {
     /// visible tuples.
     pub const fn statement(&self) -> &Arc<str> {
         &self.statement
+    }
+
+    /// Bytes of the values to check.
+    pub fn size_bytes(&self) -> usize {
+        self.tuples.iter().flatten().flatten().map(|value| value.len() + 24).sum()
     }
 
     /// Whether the query can check a row.
