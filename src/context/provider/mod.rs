@@ -255,7 +255,6 @@ pub enum BackgroundModel {
     /// The default provider with this model, or with its default model.
     #[default]
     Default,
-    /// No background calls.
     Disabled,
     /// A provider, and a model if it is not the provider's default.
     Use {

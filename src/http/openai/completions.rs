@@ -102,7 +102,8 @@ fn chat_request(
     let missing = [("messages", body.messages.is_none()), ("model", body.model.is_none())];
     let mut errors: Vec<FieldError> = missing
         .into_iter()
-        .filter_map(|(field, missing)| missing.then(|| FieldError::new(field, "is required")))
+        .filter(|(_, missing)| *missing)
+        .map(|(field, _)| FieldError::new(field, "is required"))
         .collect();
     let mut options = provider_options(body.others).unwrap_or_else(|unknown| {
         errors.extend(unknown.into_iter().map(|field| FieldError::new(field, "is not supported")));
