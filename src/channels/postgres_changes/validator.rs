@@ -61,11 +61,13 @@ pub type Limitations = Vec<Arc<str>>;
 /// Who waits for a validation: connection and `sub` claim.
 type Claimant<'a> = (ConnId, Option<&'a str>);
 
+/// Schema and table of parameters.
+type Target = (Box<str>, Box<str>);
+
 /// What a pass over several bindings has read, so that it is read once. Dropped after the pass.
 #[derive(Default)]
 struct CatalogPass {
-    /// By schema and table of the parameters.
-    tables: HashMap<(Box<str>, Box<str>), Arc<[PublishedTable]>>,
+    tables: HashMap<Target, Arc<[PublishedTable]>>,
     /// By table OID and role.
     limitations: HashMap<(u32, Box<str>), Vec<String>>,
 }

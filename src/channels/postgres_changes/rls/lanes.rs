@@ -101,7 +101,7 @@ pub struct DeferredEvent {
     pub channel: Arc<SubscribedChannel>,
     pub spec: Arc<SubscriptionSpec>,
     pub operation: Operation,
-    /// By selected columns.
+    /// One part per set of selected columns.
     pub parts: Vec<EventPart>,
 }
 
