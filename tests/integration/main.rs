@@ -34,6 +34,7 @@ mod faults;
 mod installation;
 mod invisible;
 mod isolation;
+mod notifications;
 mod openapi_examples;
 mod operations;
 mod pooler;
