@@ -108,7 +108,7 @@ fn camel_case_errors(report: &garde::Report) -> ApiError {
     ApiError::invalid_fields(details.collect())
 }
 
-/// Validates `maxContextTokens`.
+/// Checks the range of `maxContextTokens`.
 pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize>, ApiError> {
     match wanted {
         Some(tokens) if !CONTEXT_TOKENS_RANGE.contains(&tokens) => Err(ApiError::invalid(
