@@ -18,6 +18,7 @@ pub mod identity;
 mod ids;
 pub mod middleware;
 pub mod on_behalf_of;
+pub mod openai;
 pub mod openapi;
 pub mod operator;
 pub mod people;
@@ -61,7 +62,7 @@ fn described_routes() -> OpenApiRouter<HttpState> {
 /// All HTTP routes, with `/openapi.json` and `/asyncapi.json`.
 pub fn routes() -> Router<HttpState> {
     let (router, described) = described_routes().split_for_parts();
-    router.merge(context::routes()).merge(openapi::routes(&described))
+    router.merge(context::routes()).merge(openai::routes()).merge(openapi::routes(&described))
 }
 
 /// The OpenAPI document that the server serves.

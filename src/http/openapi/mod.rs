@@ -14,6 +14,7 @@ mod console;
 mod context;
 mod context_shapes;
 mod errors;
+mod openai;
 mod operation;
 mod render;
 mod schemas;
@@ -42,7 +43,10 @@ use operation::{get as read, post};
 /// can be carried out one after the other.
 #[must_use]
 pub fn operations() -> Vec<Operation> {
-    [context::operations(), system::operations(), console::operations()].into_iter().flatten().collect()
+    [context::operations(), openai::operations(), system::operations(), console::operations()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The OpenAPI document of the routes that `described` describes.
