@@ -22,6 +22,9 @@ use super::{
     strict::Strict,
 };
 
+/// Maximum nesting of lists and objects in a body; the parser has the same limit.
+const MAX_DEPTH: usize = 128;
+
 /// A JSON body, limited by the route's [`body::BodyLimit`]. Unknown fields are ignored. Also a response.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json<T>(pub T);
@@ -160,6 +163,10 @@ fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         json_error(&field, error.inner())
     })?;
     json.end().map_err(|error| json_error("", &error))?;
+    // The parser has its own limit for values that it reads, and none for those that it skips.
+    if nesting_depth(bytes) > MAX_DEPTH {
+        return Err(ApiError::bad_request(format!("the body is nested deeper than {MAX_DEPTH} levels")));
+    }
     Ok(value)
 }
 
@@ -185,6 +192,27 @@ fn json_error(field: &str, error: &serde_json::Error) -> ApiError {
             ApiError::bad_request(format!("the body is not valid JSON: {}", truncate(&text)))
         }
     }
+}
+
+/// The deepest nesting of lists and objects in valid JSON text.
+fn nesting_depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string) = (0_usize, 0, false);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Whether JSON text contains `\u0000`. In JSON, backslashes occur only in strings, in pairs or before a
@@ -259,6 +287,15 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(contains_escaped_nul(json.as_bytes()), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_strings() {
+        for (json, expected) in
+            [("7", 0), ("{}", 1), (r#"{"a":[[1],[2]],"b":{}}"#, 3), (r#"{"[[[[":"{{{\"[[","b":"\\"}"#, 1)]
+        {
+            assert_eq!(nesting_depth(json.as_bytes()), expected, "{json}");
         }
     }
 

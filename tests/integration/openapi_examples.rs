@@ -19,13 +19,14 @@ fn demo_user(number: u8) -> User {
 
 /// Operations whose example is not sent: sockets have no single response, the demo data has no model, and only pages
 /// of a demo server may read its tokens.
-const WITHOUT_EXAMPLE: [&str; 7] = [
+const WITHOUT_EXAMPLE: [&str; 8] = [
     "presenceSocket",
     "devicesSocket",
     "contextSocket",
     "channelsSocket",
     "channelsSocketWithoutPrefix",
     "chat",
+    "createChatCompletion",
     "demo",
 ];
 

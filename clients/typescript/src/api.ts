@@ -1225,7 +1225,7 @@ export interface paths {
          * Create a chat completion with the context of a user
          * @description Request, response, stream chunks and errors have the format of OpenAI's API. `metadata.conversation_id` names the conversation; without it the prompt has the context of the user only, and nothing is saved.
          *
-         *     Limit: 20 chat requests a minute and user unless configured otherwise, as many at once.
+         *     Rate limit: 20 requests per minute and user, burst 20 (`CHAT_REQUESTS_PER_MINUTE`).
          */
         post: operations["createChatCompletion"];
         delete?: never;
@@ -1242,7 +1242,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the models
+         * Lists the models of the providers
          * @description Default models of the configured providers, and the models that the role may use.
          */
         get: operations["listModels"];
@@ -6133,7 +6133,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description At most 65536 bytes. */
+        /** @description The body has at most 65536 bytes. */
         requestBody: {
             content: {
                 /**
@@ -6212,7 +6212,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The models. */
+            /** @description Models that the caller may use. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];

@@ -44,6 +44,7 @@ async fn errors_use_the_envelope_and_name_the_field() {
         (post_json("/update", deep(10_000)), BAD, Some("")),
         (post_json("/update", format!(r#"{{"status":{}}}"#, deep(10_000))), BAD, Some("status")),
         (post_json("/any", format!(r#"{{"a":{}}}"#, deep(10_000))), BAD, None),
+        (post_json("/update", format!(r#"{{"status":"away","unknown":{}}}"#, deep(129))), BAD, None),
         (post_json("/any", format!(r#"{{"a":{}"#, "[".repeat(10_000))), BAD, None),
         (post_json("/any", format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000))), BAD, None),
         (post_json("/any", r#"{"a":"\ud800"}"#), BAD, None),
