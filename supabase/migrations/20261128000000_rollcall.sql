@@ -163,6 +163,80 @@ $$;
 comment on function rollcall_internal.record_triggers is
   'Records the triggers of Rollcalls tables, so that doctor can find and restore missing ones.';
 
+-- schemas/05_notifications.sql ---------------------------------------------------------------------------------------
+
+-- How the database notifies nodes. A notification says which rows to read; it never carries content. Every login of the
+-- database may LISTEN and NOTIFY, so payloads are authenticated, and IDs of users in them are masked.
+-- src/pg/notification.rs reads what these functions send.
+
+create table rollcall_internal.notification_key (
+  singleton boolean not null default true constraint notification_key_pkey primary key check (singleton),
+  key bytea not null default sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+);
+comment on table rollcall_internal.notification_key is
+  'The key that authenticates notifications and masks IDs in them. Nodes read it when they connect.';
+-- No policies: for the functions below and the server.
+alter table rollcall_internal.notification_key enable row level security;
+insert into rollcall_internal.notification_key default values;
+
+-- Invoker: computes a random value.
+create function rollcall_internal.notification_nonce() returns text
+  language sql volatile security invoker set search_path = ''
+as $$
+  select left(replace(gen_random_uuid()::text, '-', ''), 16)
+$$;
+comment on function rollcall_internal.notification_nonce is 'A random value that is used for one notification.';
+
+-- Values are at most 32 bytes in hexadecimal. Each is combined with a hash of the key, the nonce and its number.
+-- Definer: reads the key.
+create function rollcall_internal.mask(p_nonce text, p_values text[]) returns text[]
+  language sql stable security definer set search_path = ''
+as $$
+  select array_agg(encode(substr(varbit_send(('x' || value.hex)::varbit # ('x' || left(
+      encode(sha256(k.key || convert_to(p_nonce || '#' || value.number, 'UTF8')), 'hex'), length(value.hex)))::varbit
+    ), 5), 'hex') order by value.number)
+  from rollcall_internal.notification_key k
+  cross join unnest(p_values) with ordinality as value (hex, number)
+$$;
+comment on function rollcall_internal.mask is 'Values of a notification, unreadable without the key.';
+
+-- Invoker: see mask.
+create function rollcall_internal.mask_ids(p_nonce text, p_ids uuid[]) returns text[]
+  language sql stable security invoker set search_path = ''
+as $$
+  select rollcall_internal.mask(p_nonce, array(
+    select replace(ids.id::text, '-', '') from unnest(p_ids) with ordinality as ids (id, number) order by ids.number))
+$$;
+comment on function rollcall_internal.mask_ids is 'IDs of a notification, unreadable without the key.';
+
+-- Payload: `<code>.<nonce>.<body>`. The default nonce is the transaction, so that equal bodies of one transaction are
+-- sent once. A body with masked values needs the nonce of the mask.
+-- Definer: reads the key; called from triggers of any writer.
+create function rollcall_internal.notify(p_channel text, p_body text, p_nonce text default null) returns void
+  language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  v_nonce constant text := coalesce(p_nonce, pg_current_xact_id()::text);
+  v_key bytea;
+begin
+  select k.key into strict v_key from rollcall_internal.notification_key k;
+  perform pg_notify(p_channel, concat(
+    left(encode(sha256(v_key || sha256(v_key || convert_to(concat(p_channel, ':', v_nonce, ':', p_body), 'UTF8'))),
+      'hex'), 16),
+    '.', v_nonce, '.', p_body));
+end
+$$;
+comment on function rollcall_internal.notify is 'Sends an authenticated notification to the nodes.';
+
+-- Invoker: computes from the clock.
+create function rollcall_internal.notification_time() returns bigint
+  language sql volatile security invoker set search_path = ''
+as $$
+  select (extract(epoch from clock_timestamp()) * 1000)::bigint
+$$;
+comment on function rollcall_internal.notification_time is
+  'Now, in milliseconds since 1970. The server measures the delay of notifications by it.';
+
 -- schemas/10_visibility_log.sql --------------------------------------------------------------------------------------
 
 -- How the database notifies servers of changes of presence and of who may see whom. A notification carries ids, never
@@ -202,7 +276,7 @@ begin
     p_reason
   );
   -- Equal payloads of one transaction are sent once.
-  perform pg_notify('rollcall_visibility', '');
+  perform rollcall_internal.notify('rollcall_visibility', '');
 end
 $$;
 comment on function rollcall.invalidate_visibility is
@@ -210,15 +284,20 @@ comment on function rollcall.invalidate_visibility is
 grant execute on function rollcall.invalidate_visibility to service_role;
 
 -- Sends ids as notifications of the form `<ms since 1970>|<id>,<id>…`, at most 200 ids each, because a payload is
--- limited to 8,000 bytes. The server measures delivery latency by the time.
+-- limited to 8,000 bytes.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_ids(p_channel text, p_ids uuid[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify(p_channel,
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(numbered.id::text, ','))
-  from unnest(p_ids) with ordinality as numbered (id, place)
-  group by (numbered.place - 1) / 200
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. coalesce(cardinality(p_ids), 0) by 200 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify(p_channel, rollcall_internal.notification_time() || '|'
+      || array_to_string(rollcall_internal.mask_ids(v_nonce, p_ids[v_first : v_first + 199]), ','), v_nonce);
+  end loop;
+end
 $$;
 comment on function rollcall_internal.notify_ids is 'Sends ids as notifications, at most 200 per payload.';
 
@@ -1636,12 +1715,24 @@ comment on function rollcall_internal.limit_typing_times is
 -- The format of notify_ids, at most 100 pairs each.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_typing',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(numbered.pair, ','))
-  from unnest(p_pairs) with ordinality as numbered (pair, place)
-  group by (numbered.place - 1) / 100
+declare
+  v_nonce text;
+  v_masked text[];
+begin
+  for v_first in 1 .. cardinality(p_pairs) by 100 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    v_masked := rollcall_internal.mask_ids(v_nonce, array(
+      select right(numbered.pair, 36)::uuid
+      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)
+      order by numbered.number));
+    perform rollcall_internal.notify('rollcall_typing', (
+      select rollcall_internal.notification_time() || '|'
+        || string_agg(left(numbered.pair, -36) || v_masked[numbered.number], ',' order by numbered.number)
+      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)), v_nonce);
+  end loop;
+end
 $$;
 comment on function rollcall_internal.notify_typing is 'Sends `conversation:user` pairs as notifications.';
 
@@ -1785,7 +1876,7 @@ declare
 begin
   insert into rollcall_internal.outbox (kind, recipients, body) values (p_kind, p_recipients,
     p_body) returning id into v_id;
-  perform pg_notify('rollcall_broadcast', v_id::text);
+  perform rollcall_internal.notify('rollcall_broadcast', v_id::text);
 end
 $$;
 comment on function rollcall_internal.post_to_outbox is 'Queues a message for the sockets of some users.';
@@ -2623,9 +2714,11 @@ comment on function rollcall_internal.set_context_version is
 create function rollcall_internal.notify_context() returns trigger
   language plpgsql security definer set search_path = ''
 as $$
+declare
+  v_nonce constant text := rollcall_internal.notification_nonce();
 begin
-  perform pg_notify('rollcall_context', format('%s|%s:%s',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint, new.user_id, new.context_version));
+  perform rollcall_internal.notify('rollcall_context',
+    (rollcall_internal.mask_ids(v_nonce, array[new.user_id]))[1] || ':' || new.context_version, v_nonce);
   return null;
 end
 $$;
@@ -3389,8 +3482,7 @@ declare
   v_ids constant uuid[] := array(select n.id from new_rows n);
 begin
   for v_first in 1 .. cardinality(v_ids) by 200 loop
-    perform pg_notify('rollcall_messages', (extract(epoch from clock_timestamp()) * 1000)::bigint || '|'
-      || array_to_string(v_ids[v_first : v_first + 199], ','));
+    perform rollcall_internal.notify('rollcall_messages', array_to_string(v_ids[v_first : v_first + 199], ','));
   end loop;
   return null;
 end
@@ -3494,7 +3586,7 @@ begin
   -- The row need not survive a crash.
   perform set_config('synchronous_commit', 'off', true);
   insert into rollcall_internal.bus (slot, payload) values (v_slot, p_payload) returning id into v_id;
-  perform pg_notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
+  perform rollcall_internal.notify('rollcall_bus', concat_ws(' ', p_node, v_slot, v_id));
 end
 $$;
 comment on function rollcall_internal.post_to_bus is 'Sends a message to the other nodes.';
@@ -3626,16 +3718,27 @@ comment on function rollcall_internal.probe_channels is
 
 -- What a decision depends on ------------------------------------------------------------------------------------------
 
--- Notifies `<ms since 1970>|<what>|<hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
+-- Notifies `<what>|<masked hashes>`. Hashes are the first four bytes of SHA-256 values, in hexadecimal, of
 -- values in the changed rows; callers whose user or topic has one of these hashes are evaluated first. Without hashes
 -- all are evaluated at once.
 -- Definer: called from triggers of any writer.
 create function rollcall.invalidate_channel_authorization(p_what text, p_hashes text[] default '{}') returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_rights', concat_ws('|', (extract(epoch from clock_timestamp()) * 1000)::bigint,
-    left(replace(p_what, '|', ' '), 200),
-    case when cardinality(p_hashes) <= 500 then array_to_string(p_hashes, ',') else '' end))
+declare
+  v_what constant text := left(replace(p_what, '|', ' '), 200);
+  v_nonce text;
+begin
+  if cardinality(p_hashes) between 1 and 500 and not exists (
+    select from unnest(p_hashes) as hashes (hash) where hashes.hash !~ '^[0-9a-f]{8}$' or hashes.hash is null
+  ) then
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_rights',
+      v_what || '|' || array_to_string(rollcall_internal.mask(v_nonce, p_hashes), ','), v_nonce);
+  else
+    perform rollcall_internal.notify('rollcall_rights', v_what || '|');
+  end if;
+end
 $$;
 comment on function rollcall.invalidate_channel_authorization is
   'Makes every node evaluate the policies of private channels again.';
@@ -3928,7 +4031,7 @@ comment on function rollcall_internal.jsonb_or_null is 'Text as jsonb, or null w
 create function rollcall_internal.notify_channel_presence(p_node uuid, p_channels bigint[]) returns void
   language sql volatile security invoker set search_path = ''
 as $$
-  select pg_notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
+  select rollcall_internal.notify('rollcall_channels', p_node || ' ' || string_agg(c.channel::text, ','))
   from (
     select channel, (row_number() over () - 1) / 350 as part from unnest(p_channels) as channel
   ) c
@@ -4012,7 +4115,7 @@ begin
   end if;
   insert into rollcall_internal.channel_nodes (node) values (p_node)
     on conflict (node) do update set generation = excluded.generation;
-  perform pg_notify('rollcall_channels', p_node || ' *');
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
   return true;
 end
 $$;
@@ -4030,7 +4133,7 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   delete from rollcall_internal.channel_nodes c where c.node = p_node;
   delete from rollcall.presence p where p.node = p_node;
-  perform pg_notify('rollcall_channels', p_node || ' gone');
+  perform rollcall_internal.notify('rollcall_channels', p_node || ' *');
 end
 $$;
 comment on function rollcall_internal.leave_channel_presence is 'Deletes the channel presence of a node that stops.';
@@ -5480,7 +5583,7 @@ begin
   select array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
   if v_count > 0 or cardinality(p_bundles) > 0 then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
 end
@@ -5498,7 +5601,7 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   elsif p_clean is not null then
     perform rollcall_internal.flag_bundles(p_clean, p_trigger);
   end if;
@@ -7332,6 +7435,25 @@ $$;
 comment on function rollcall_internal.finish_compilation is
   'Marks stored bundles that a newer change or access version contradicts as dirty; ends the queue entries of others.';
 
+-- At most 80 bundles per notification.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.notify_bundles_ready(p_user uuid, p_bundles text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. cardinality(p_bundles) by 80 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_bundles',
+      (rollcall_internal.mask_ids(v_nonce, array[p_user]))[1] || '|'
+        || array_to_string(p_bundles[v_first : v_first + 79], ','), v_nonce);
+  end loop;
+end
+$$;
+comment on function rollcall_internal.notify_bundles_ready is
+  'Notifies nodes of compiled bundles, given as `type:id:version`.';
+
 -- Waits at most 300 ms for a lock, well below deadlock_timeout: a transaction that flagged these bundles may be about
 -- to delete their subjects. Bundles that were not stored stay dirty and are compiled again (complete_actions).
 -- p_access: the access version that the sources were read under; null: it changed while they were read.
@@ -7346,7 +7468,6 @@ as $$
 declare
   v_stored uuid[];
   v_stale uuid[];
-  v_ready text;
 begin
   perform rollcall_internal.check_search_path();
   select array_agg(s.id) into v_stored
@@ -7359,11 +7480,9 @@ begin
   update rollcall_internal.context_access_version a set version = p_access where a.version <> p_access;
   v_stale := rollcall_internal.finish_compilation(v_stored);
   if p_notify then
-    select string_agg(format('%s:%s:%s', b.bundle_type, b.id, b.version), ',') into v_ready
-    from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale);
-    if v_ready is not null then
-      perform pg_notify('rollcall_bundles', format('ready|%s|%s', p_user, left(v_ready, 7000)));
-    end if;
+    perform rollcall_internal.notify_bundles_ready(p_user, array(
+      select format('%s:%s:%s', b.bundle_type, b.id, b.version)
+      from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale)));
   end if;
   return query
     select b.id, b.bundle_type, b.version, b.id = any (v_stale)

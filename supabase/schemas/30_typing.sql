@@ -46,12 +46,24 @@ comment on function rollcall_internal.limit_typing_times is
 -- The format of notify_ids, at most 100 pairs each.
 -- Definer: called from triggers of any writer.
 create function rollcall_internal.notify_typing(p_pairs text[]) returns void
-  language sql volatile security definer set search_path = ''
+  language plpgsql volatile security definer set search_path = ''
 as $$
-  select pg_notify('rollcall_typing',
-    (extract(epoch from clock_timestamp()) * 1000)::bigint || '|' || string_agg(numbered.pair, ','))
-  from unnest(p_pairs) with ordinality as numbered (pair, place)
-  group by (numbered.place - 1) / 100
+declare
+  v_nonce text;
+  v_masked text[];
+begin
+  for v_first in 1 .. cardinality(p_pairs) by 100 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    v_masked := rollcall_internal.mask_ids(v_nonce, array(
+      select right(numbered.pair, 36)::uuid
+      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)
+      order by numbered.number));
+    perform rollcall_internal.notify('rollcall_typing', (
+      select rollcall_internal.notification_time() || '|'
+        || string_agg(left(numbered.pair, -36) || v_masked[numbered.number], ',' order by numbered.number)
+      from unnest(p_pairs[v_first : v_first + 99]) with ordinality as numbered (pair, number)), v_nonce);
+  end loop;
+end
 $$;
 comment on function rollcall_internal.notify_typing is 'Sends `conversation:user` pairs as notifications.';
 

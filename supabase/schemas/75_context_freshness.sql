@@ -192,7 +192,7 @@ begin
   select array_agg(distinct f.user_id), count(*) into v_users, v_count from flagged f;
   -- Also if all were locked: nodes then process recorded changes.
   if v_count > 0 or cardinality(p_bundles) > 0 then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   end if;
   return v_count;
 end
@@ -210,7 +210,7 @@ as $$
 begin
   perform rollcall_internal.check_search_path();
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform pg_notify('rollcall_bundles', 'dirty');
+    perform rollcall_internal.notify('rollcall_bundles', 'stale');
   elsif p_clean is not null then
     perform rollcall_internal.flag_bundles(p_clean, p_trigger);
   end if;

@@ -97,6 +97,25 @@ $$;
 comment on function rollcall_internal.finish_compilation is
   'Marks stored bundles that a newer change or access version contradicts as dirty; ends the queue entries of others.';
 
+-- At most 80 bundles per notification.
+-- Invoker: called by definer functions only.
+create function rollcall_internal.notify_bundles_ready(p_user uuid, p_bundles text[]) returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_nonce text;
+begin
+  for v_first in 1 .. cardinality(p_bundles) by 80 loop
+    v_nonce := rollcall_internal.notification_nonce();
+    perform rollcall_internal.notify('rollcall_bundles',
+      (rollcall_internal.mask_ids(v_nonce, array[p_user]))[1] || '|'
+        || array_to_string(p_bundles[v_first : v_first + 79], ','), v_nonce);
+  end loop;
+end
+$$;
+comment on function rollcall_internal.notify_bundles_ready is
+  'Notifies nodes of compiled bundles, given as `type:id:version`.';
+
 -- Waits at most 300 ms for a lock, well below deadlock_timeout: a transaction that flagged these bundles may be about
 -- to delete their subjects. Bundles that were not stored stay dirty and are compiled again (complete_actions).
 -- p_access: the access version that the sources were read under; null: it changed while they were read.
@@ -111,7 +130,6 @@ as $$
 declare
   v_stored uuid[];
   v_stale uuid[];
-  v_ready text;
 begin
   perform rollcall_internal.check_search_path();
   select array_agg(s.id) into v_stored
@@ -124,11 +142,9 @@ begin
   update rollcall_internal.context_access_version a set version = p_access where a.version <> p_access;
   v_stale := rollcall_internal.finish_compilation(v_stored);
   if p_notify then
-    select string_agg(format('%s:%s:%s', b.bundle_type, b.id, b.version), ',') into v_ready
-    from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale);
-    if v_ready is not null then
-      perform pg_notify('rollcall_bundles', format('ready|%s|%s', p_user, left(v_ready, 7000)));
-    end if;
+    perform rollcall_internal.notify_bundles_ready(p_user, array(
+      select format('%s:%s:%s', b.bundle_type, b.id, b.version)
+      from rollcall.context_bundles b where b.id = any (v_stored) and b.id <> all (v_stale)));
   end if;
   return query
     select b.id, b.bundle_type, b.version, b.id = any (v_stale)
