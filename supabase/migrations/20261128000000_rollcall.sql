@@ -4551,7 +4551,8 @@ declare
 begin
   perform rollcall_internal.filter_matches(p_type, p_operator, false, p_value, v_literals);
 exception when undefined_function then
-  raise exception 'operator % requires a column type with that comparison, got %', p_operator, format_type(p_type, null);
+  raise exception 'operator % requires a column type with that comparison, got %',
+    p_operator, format_type(p_type, null);
 end
 $$;
 comment on function rollcall_internal.check_operator is 'Raises an error if a type has no operator for a filter.';
@@ -4583,7 +4584,8 @@ begin
     if not p_columns[i] = any (v_readable) then
       raise exception 'invalid column for filter %', p_columns[i];
     elsif not p_columns[i] = any (v_published) then
-      raise exception 'invalid column for filter %: the publication supabase_realtime does not publish it', p_columns[i];
+      raise exception 'invalid column for filter %: the publication supabase_realtime does not publish it',
+        p_columns[i];
     end if;
     select t.oid, format_type(t.oid, null), format('%I.%I', n.nspname, t.typname) into v_type, v_shown, v_castable
       from pg_catalog.pg_attribute a
@@ -4655,6 +4657,7 @@ comment on function rollcall_internal.render_values is 'Values as to_jsonb write
 
 -- One row per note; none if every change may be delivered.
 -- Invoker: reads catalogs that every role may read.
+-- Over 60 lines: one statement.
 create function rollcall_internal.change_notes(p_relation oid, p_role text) returns setof text
   language plpgsql stable security invoker set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
