@@ -36,6 +36,7 @@ mod faults;
 mod installation;
 mod invisible;
 mod isolation;
+mod lost_history;
 mod notifications;
 mod openapi_examples;
 mod operations;
