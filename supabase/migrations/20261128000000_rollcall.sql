@@ -2641,7 +2641,7 @@ comment on function rollcall.export_mine is
   'Returns all data kept about the caller, by table, as far as row-level security shows it.';
 grant execute on function rollcall.export_mine to authenticated, service_role;
 
--- Afterwards the user reads as never seen.
+-- Afterwards the user reads as never seen. Deletes messages of models to the user too.
 -- Definer: deletes rows that users may only read; service_role only. Table names come from personal_data.
 -- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
 create function rollcall.forget(p_user uuid) returns jsonb
@@ -2665,6 +2665,12 @@ begin
     get diagnostics v_count = row_count;
     v_all := v_all || jsonb_build_object(v_column.name, coalesce((v_all ->> v_column.name)::bigint, 0) + v_count);
   end loop;
+  -- Other conversations belong to their other participants too.
+  delete from rollcall.conversations c where c.created_by = p_user
+    and not exists (
+      select from rollcall.conversation_participants p where p.conversation_id = c.id and p.user_id <> p_user);
+  get diagnostics v_count = row_count;
+  v_all := v_all || jsonb_build_object('conversations', v_count);
   perform set_config('rollcall.batch', 'off', true);
   -- A user that came back meanwhile gets a face again.
   perform rollcall_internal.refresh_faces(array[p_user]);
@@ -2673,7 +2679,8 @@ begin
 end
 $$;
 comment on function rollcall.forget is
-  'Erases the presence of a user and closes their sockets; returns how many rows were deleted, by table.';
+  'Erases what is kept about a user and closes their sockets; returns how many rows were deleted, by table. Relations, '
+  'memberships and shared conversations remain.';
 grant execute on function rollcall.forget to service_role;
 
 -- Definer: see forget; acts for auth.uid() only.
@@ -2686,8 +2693,81 @@ begin
   return rollcall.forget(auth.uid());
 end
 $$;
-comment on function rollcall.forget_me is 'Erases the callers presence.';
+comment on function rollcall.forget_me is 'Erases what is kept about the caller; see forget.';
 grant execute on function rollcall.forget_me to authenticated, service_role;
+
+-- Deleted accounts ----------------------------------------------------------------------------------------------------
+
+create table rollcall_internal.deleted_accounts (
+  user_id uuid primary key,
+  run_after timestamptz not null default now()
+);
+comment on table rollcall_internal.deleted_accounts is 'Deleted accounts whose data a server is to erase.';
+-- No policies: only the server uses it.
+alter table rollcall_internal.deleted_accounts enable row level security;
+insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
+  ('rollcall_internal.deleted_accounts', 'user_id', false, null, 'ids only, deleted with the data of the account');
+
+-- The deletion does not wait for the erasure. The argument is the column with the user ID.
+-- Definer: called by whoever deletes accounts.
+create function rollcall_internal.on_accounts_deleted() returns trigger
+  language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  insert into rollcall_internal.deleted_accounts (user_id)
+    select (to_jsonb(a) ->> tg_argv[0])::uuid from old_rows a
+    on conflict do nothing;
+  return null;
+end
+$$;
+comment on function rollcall_internal.on_accounts_deleted is
+  'Trigger function: notes accounts whose data is to be erased.';
+
+-- Invoker: creates a trigger, for which the caller needs the right on the table.
+create function rollcall.watch_accounts(p_table regclass, p_column text default 'id') returns void
+  language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  execute format('create or replace trigger rollcall_accounts_deleted after delete on %s referencing old table as '
+    'old_rows for each statement execute function rollcall_internal.on_accounts_deleted(%L)', p_table, p_column);
+end
+$$;
+comment on function rollcall.watch_accounts is
+  'From now on, deleting a row of this table of accounts erases the data of the user whose ID is in the column.';
+
+-- Definer: for the server only.
+-- Without a search_path of its own: it fires triggers of users. check_search_path protects it.
+create function rollcall_internal.erase_deleted_accounts(p_limit int) returns bigint
+  language plpgsql volatile security definer
+as $$
+declare
+  v_user uuid;
+  v_count bigint := 0;
+begin
+  perform rollcall_internal.check_search_path();
+  for v_user in
+    select a.user_id from rollcall_internal.deleted_accounts a where a.run_after <= clock_timestamp()
+    order by a.run_after, a.user_id limit p_limit for update skip locked
+  loop
+    begin
+      delete from rollcall.contacts c where v_user in (c.requester_id, c.addressee_id);
+      delete from rollcall.team_members m where m.user_id = v_user;
+      delete from rollcall.conversation_participants p where p.user_id = v_user;
+      perform rollcall.forget(v_user);
+      delete from rollcall_internal.deleted_accounts a where a.user_id = v_user;
+      v_count := v_count + 1;
+    exception when others then
+      -- Such as a deadlock with a request that is still running.
+      raise warning 'erasing the data of a deleted account failed, trying again later: %', sqlerrm;
+      update rollcall_internal.deleted_accounts a set run_after = clock_timestamp() + interval '5 minutes'
+        where a.user_id = v_user;
+    end;
+  end loop;
+  return v_count;
+end
+$$;
+comment on function rollcall_internal.erase_deleted_accounts is
+  'Erases the data of at most p_limit deleted accounts; returns of how many.';
 
 -- Context signals -----------------------------------------------------------------------------------------------------
 
@@ -5032,7 +5112,7 @@ grant select, delete, insert (id, conversation_id, user_id, role, content, parts
   update (content, parts, token_count, metadata) on rollcall.messages to authenticated;
 grant all on rollcall.messages to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.messages', 'user_id', true, null, 'belongs to all participants; authors delete their messages');
+  ('rollcall.messages', 'user_id', true, 49, null);
 
 create trigger set_updated_at before update on rollcall.messages
   for each row execute function rollcall_internal.set_updated_at();
@@ -5103,7 +5183,7 @@ grant select, delete, insert (id, user_id, conversation_id, message_id, content,
     token_count) on rollcall.atomic_chat_units to authenticated;
 grant all on rollcall.atomic_chat_units to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.atomic_chat_units', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.atomic_chat_units', 'user_id', true, 43, null);
 
 create table rollcall.memories (
   id uuid primary key default gen_random_uuid(),
@@ -5133,7 +5213,7 @@ grant select, delete, insert (id, user_id, content, category, importance, is_act
   update (content, category, importance, is_active) on rollcall.memories to authenticated;
 grant all on rollcall.memories to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.memories', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.memories', 'user_id', true, 44, null);
 
 create trigger set_updated_at before update on rollcall.memories
   for each row execute function rollcall_internal.set_updated_at();
@@ -5157,7 +5237,7 @@ grant select, delete, insert (id, user_id, name, description),
   update (name, description) on rollcall.personas to authenticated;
 grant all on rollcall.personas to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.personas', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.personas', 'user_id', true, 47, null);
 
 create table rollcall.notebooks (
   id uuid primary key default gen_random_uuid(),
@@ -5176,7 +5256,7 @@ revoke all on rollcall.notebooks from anon, authenticated, service_role;
 grant select, delete, insert (id, user_id, title), update (title) on rollcall.notebooks to authenticated;
 grant all on rollcall.notebooks to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.notebooks', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.notebooks', 'user_id', true, 48, null);
 
 -- Profiles ------------------------------------------------------------------------------------------------------------
 
@@ -5223,7 +5303,7 @@ grant select, delete, insert (id, user_id, slug, label, aliases, parent_id, doma
   update (slug, label, aliases, parent_id, domain, proficiency, importance) on rollcall.topic_profiles to authenticated;
 grant all on rollcall.topic_profiles to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.topic_profiles', 'user_id', true, null, 'made of units, not of presence; the user deletes it');
+  ('rollcall.topic_profiles', 'user_id', true, 45, null);
 
 create trigger set_updated_at before update on rollcall.topic_profiles
   for each row execute function rollcall_internal.set_updated_at();
@@ -5266,7 +5346,7 @@ grant select, delete, insert (id, user_id, slug, name, entity_type, aliases, rel
     importance) on rollcall.entity_profiles to authenticated;
 grant all on rollcall.entity_profiles to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.entity_profiles', 'user_id', true, null, 'made of units, not of presence; the user deletes it');
+  ('rollcall.entity_profiles', 'user_id', true, 46, null);
 
 create trigger set_updated_at before update on rollcall.entity_profiles
   for each row execute function rollcall_internal.set_updated_at();
@@ -5298,7 +5378,7 @@ grant select, delete, insert (id, user_id, content, scope, topic_id, priority, i
   update (content, scope, topic_id, priority, is_active) on rollcall.custom_instructions to authenticated;
 grant all on rollcall.custom_instructions to service_role;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall.custom_instructions', 'user_id', true, null, 'content, not presence; the user deletes it');
+  ('rollcall.custom_instructions', 'user_id', true, 42, null);
 
 create trigger set_updated_at before update on rollcall.custom_instructions
   for each row execute function rollcall_internal.set_updated_at();
@@ -8051,7 +8131,8 @@ comment on table rollcall_internal.roll_ups is 'Which users have a roll-up runni
 -- No policies: only the server uses it.
 alter table rollcall_internal.roll_ups enable row level security;
 insert into rollcall.personal_data (relation, column_name, exported, erase_order, reason) values
-  ('rollcall_internal.roll_ups', 'user_id', false, null, 'when the server last processed the user''s units');
+  -- First: a roll-up that is running loses its lease and writes nothing.
+  ('rollcall_internal.roll_ups', 'user_id', false, 5, 'when the server last processed the user''s units');
 
 -- The lease of three minutes is longer than the longest roll-up.
 -- Definer: for the server only.
@@ -8366,6 +8447,15 @@ end
 $$;
 
 insert into rollcall_internal.context_access_version (version) values (rollcall.context_access_version());
+
+-- The table of Supabase Auth is changed only on request; see rollcall.watch_accounts.
+do $$
+begin
+  if exists (select from rollcall_internal.installed_objects o where o.name = 'auth.users') then
+    perform rollcall.watch_accounts('auth.users');
+  end if;
+end
+$$;
 
 -- Records itself, whichever tool applies it.
 insert into rollcall.schema_migrations (version, name) values ('20261128000000', 'rollcall');
