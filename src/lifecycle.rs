@@ -47,20 +47,23 @@ impl Shutdown {
         self.soft.cancel();
     }
 
-    /// Handles SIGINT and SIGTERM from now on: the first signal requests the soft stop, the second the hard
-    /// stop.
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on: the first signal requests the soft stop, the second the
+    /// hard stop. SIGHUP comes from a closed terminal; without a handler it would leave the embedded PostgreSQL
+    /// running.
     ///
     /// # Errors
     /// When the signal handlers cannot be installed.
     pub fn listen_for_signals(&self) -> io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let shutdown = self.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
                 }
                 let first = !shutdown.soft.is_cancelled();
                 info!(

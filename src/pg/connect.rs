@@ -1,16 +1,19 @@
 //! Creates PostgreSQL connections: URL parsing, TLS by `sslmode`, timeouts and `application_name`.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio_postgres::{Client, Config, Connection, Socket, tls::MakeTlsConnect};
 
-use super::session::StatementLimits;
+use super::{
+    connection_string::{ConnectionString, InvalidConnectionString, Verification},
+    session::StatementLimits,
+};
 
 /// `tokio_postgres_rustls` does not export the name of its stream type.
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
@@ -24,7 +27,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("DATABASE_URL: must be a PostgreSQL connection URL or key-value string")]
-    InvalidUrl(#[source] tokio_postgres::Error),
+    InvalidUrl(#[source] InvalidConnectionString),
+    #[error("DATABASE_URL: {name} cannot be read")]
+    Certificate { name: &'static str, source: rustls::pki_types::pem::Error },
+    #[error("DATABASE_URL: the certificates cannot be used")]
+    UnusableCertificate(#[source] TlsError),
     /// The system certificate store is empty; `sslmode=verify-full` and `verify-ca` need it.
     #[error(
         "DATABASE_URL: sslmode=verify-full needs root certificates and the system has none; install ca-certificates"
@@ -37,17 +44,15 @@ pub enum ConnectError {
 pub struct Connector {
     config: Arc<Config>,
     tls: MakeRustlsConnect,
+    ignored: Arc<[String]>,
 }
 
 impl Connector {
-    /// Parses a connection URL. `prefer` and `require` encrypt without verifying the certificate. `verify-full` and
-    /// `verify-ca` both verify certificate and host name against the system's root certificates.
-    pub fn new(url: &str) -> Result<Self, ConnectError> {
-        let verify = ["sslmode=verify-full", "sslmode=verify-ca"].iter().any(|mode| url.contains(mode));
-        let url = url
-            .replace("sslmode=verify-full", "sslmode=require")
-            .replace("sslmode=verify-ca", "sslmode=require");
-        let mut config = Config::from_str(&url).map_err(ConnectError::InvalidUrl)?;
+    /// Parses a connection string. `prefer` and `require` encrypt without verifying the certificate. `verify-full` and
+    /// `verify-ca` both verify certificate and host name, against `sslrootcert` or the system's root certificates.
+    pub fn new(text: &str) -> Result<Self, ConnectError> {
+        let ConnectionString { mut config, verification, client_certificate, ignored } =
+            text.parse().map_err(ConnectError::InvalidUrl)?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -57,7 +62,15 @@ impl Connector {
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(20));
-        Ok(Self { config: Arc::new(config), tls: MakeRustlsConnect::new(tls_config(verify)?) })
+        let tls = MakeRustlsConnect::new(tls_config(&verification, client_certificate.as_ref())?);
+        Ok(Self { config: Arc::new(config), tls, ignored: ignored.into() })
+    }
+
+    /// Logs the parameters of the connection string that have no effect.
+    pub(super) fn log_ignored(&self) {
+        for parameter in &*self.ignored {
+            tracing::warn!("DATABASE_URL: ignored {parameter}");
+        }
     }
 
     /// Configuration with `application_name` set to `rollcall-<purpose>`.
@@ -102,21 +115,50 @@ impl Connector {
     }
 }
 
-fn tls_config(verify: bool) -> Result<ClientConfig, ConnectError> {
+fn tls_config(
+    verification: &Verification,
+    client_certificate: Option<&(PathBuf, PathBuf)>,
+) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .expect("ring supports the default protocol versions");
-    if !verify {
-        let verifier = Arc::new(EncryptWithoutVerification(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(ConnectError::NoRootCertificates);
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = match verification {
+        Verification::None => {
+            let verifier = Arc::new(EncryptWithoutVerification(provider));
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        }
+        Verification::System => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(ConnectError::NoRootCertificates);
+            }
+            builder.with_root_certificates(roots)
+        }
+        Verification::File(file) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in read_certificates("sslrootcert", file)? {
+                roots.add(certificate).map_err(ConnectError::UnusableCertificate)?;
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    let Some((certificate, key)) = client_certificate else { return Ok(builder.with_no_client_auth()) };
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|source| ConnectError::Certificate { name: "sslkey", source })?;
+    builder
+        .with_client_auth_cert(read_certificates("sslcert", certificate)?, key)
+        .map_err(ConnectError::UnusableCertificate)
+}
+
+fn read_certificates(
+    name: &'static str,
+    file: &std::path::Path,
+) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+    CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|source| ConnectError::Certificate { name, source })
 }
 
 /// Accepts any server certificate, as libpq does for `sslmode=require`.

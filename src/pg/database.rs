@@ -66,6 +66,10 @@ impl Database {
         let connector = Connector::new(url)?;
         let direct_url = direct_url.filter(|direct| *direct != url);
         let direct = direct_url.map_or_else(|| Ok(connector.clone()), Connector::new)?;
+        connector.log_ignored();
+        if direct_url.is_some() {
+            direct.log_ignored();
+        }
         let types = direct_url.map(|_| Arc::new(ParameterTypes::new(direct.clone())));
         let is_pooled = types.is_some();
         Ok(Self {

@@ -5,6 +5,7 @@
 
 mod connect;
 mod connection;
+mod connection_string;
 mod database;
 pub mod doctor;
 pub mod embedded;

@@ -5,13 +5,13 @@ use std::error::Error;
 use super::Connector;
 use crate::{
     model::Secret,
-    settings::{ParseResult, small_count, url},
+    settings::{ParseResult, small_count},
 };
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
-    /// PostgreSQL URL. Default: an embedded PostgreSQL is started in ROLLCALL_DATA_DIR
+    /// PostgreSQL URL or key=value list, as libpq takes it. Default: an embedded PostgreSQL is started in ROLLCALL_DATA_DIR
     #[arg(id = "database-url", long = "database-url", env = "DATABASE_URL", value_parser = database_url)]
     pub url: Option<Secret>,
     /// URL of the same database without a pooler, for LISTEN, replication and migrations. Default: DATABASE_URL
@@ -35,14 +35,13 @@ pub struct DatabaseSettings {
 
 /// Parses a database URL. Errors do not repeat the value, which holds a password.
 fn database_url(text: &str) -> ParseResult<Secret> {
-    url(text, &["postgres", "postgresql"]).or_else(|error| {
-        // A URL without a host means a local socket: postgresql:///name?host=/run/postgresql.
-        if text.starts_with("postgresql:///") || text.starts_with("postgres:///") {
-            Ok(text.to_owned())
-        } else {
-            Err(error)
-        }
-    })?;
+    let is_url = text.starts_with("postgresql://") || text.starts_with("postgres://");
+    if !is_url && (text.contains("://") || !text.contains('=')) {
+        return Err(
+            "must be a URL such as postgresql://user:password@host/name, or a list such as host=… dbname=…"
+                .into(),
+        );
+    }
     match Connector::new(text) {
         Ok(_) => Ok(Secret::new(text)),
         Err(error) => Err(format!("must be a valid PostgreSQL URL: {}", root_cause(&error))),

@@ -347,3 +347,27 @@ async fn locked_rows_of_some_users_delay_nobody_else(db: Arc<TestDatabase>) {
         }
     }
 }
+
+#[testkit::test]
+async fn connection_strings_of_other_tools_are_accepted(db: Arc<TestDatabase>) {
+    let setting = |name: &'static str| {
+        let db = db.clone();
+        async move { db.query_row(&format!("show {name}"), &[]).await.get::<_, String>(0) }
+    };
+    let (directory, port) = (setting("unix_socket_directories").await, setting("port").await);
+    let (credentials, address) =
+        db.url.trim_start_matches("postgresql://").split_once('@').expect("a URL with a user");
+    let (user, password) = credentials.split_once(':').expect("a password");
+    let (_, name) = address.rsplit_once('/').expect("a database");
+    for text in [
+        format!("postgresql://{credentials}@/{name}?host={directory}&port={port}&sslmode=require"),
+        format!("host='{directory}' port={port} user={user} password='{password}' dbname={name}"),
+        format!("{}?pgbouncer=true&connection_limit=1&schema=public&sslmode=allow", db.url),
+        format!(
+            "postgresql://{credentials}@localhost:1,localhost:{port}/{name}?target_session_attrs=read-write"
+        ),
+    ] {
+        let database = Database::new(&text, None, 2).unwrap_or_else(|error| panic!("{text}: {error}"));
+        backend_of(&database).await;
+    }
+}

@@ -129,7 +129,7 @@ async fn traces_reach_a_collector_and_logs_are_json(db: Arc<TestDatabase>) {
         }
     };
 
-    // When a request belongs to a trace and the server is stopped.
+    // When a request belongs to a trace and the server is stopped, as by a closed terminal.
     let user = User::new();
     let response = reqwest::Client::new()
         .get(format!("{base}/api/presence/devices"))
@@ -140,7 +140,7 @@ async fn traces_reach_a_collector_and_logs_are_json(db: Arc<TestDatabase>) {
         .expect("answers");
     assert_eq!(response.status(), 200);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id().expect("runs")).expect("fits"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the signal is sent");
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("the signal is sent");
     assert!(timeout(3 * WAIT_TIMEOUT, server.wait()).await.expect("in time").expect("ends").success());
     let mut rest = String::new();
     lines.into_inner().read_to_string(&mut rest).await.expect("reads");
