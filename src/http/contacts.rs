@@ -18,7 +18,10 @@ use crate::{
     model::UserId,
     pg::{
         Database,
-        queries::contacts::{self, ContactRequest},
+        queries::{
+            contacts::{self, ContactRequest},
+            relations::{self, Relation},
+        },
     },
 };
 
@@ -32,10 +35,21 @@ pub fn routes() -> Router<HttpState> {
         .route("/api/blocks/{user_id}", delete(unblock))
 }
 
+/// Rejects a request that manages a relation which a table of the application provides.
+pub(super) async fn require_built_in(database: &Database, relation: Relation) -> Result<(), ApiError> {
+    let Some(table) = relations::own_table(database, relation).await? else { return Ok(()) };
+    let name = relation.name();
+    Err(ApiError::Conflict(
+        format!("{name}: the table {table} of this application provides them; change its rows instead of calling this route")
+            .into(),
+    ))
+}
+
 async fn list(
     State(database): State<Database>,
     OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     Ok(Json(contacts::list(&database, &caller).await?))
 }
 
@@ -46,6 +60,7 @@ async fn send_request(
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     let other = user_id_from_body(&body)?;
     reject_self(user, other, "user_id")?;
     let outcome = contacts::request(&database, &caller, other).await?;
@@ -62,6 +77,7 @@ async fn accept(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     let contact = contacts::accept(&database, &caller, other).await?.ok_or(ApiError::NotFound)?;
     Ok((allowance, Json(contact)))
 }
@@ -71,6 +87,7 @@ async fn remove(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Contacts).await?;
     let existed = contacts::remove(&database, &caller, other).await?;
     if existed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }
@@ -79,6 +96,7 @@ async fn list_blocks(
     State(database): State<Database>,
     OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Blocks).await?;
     Ok(Json(contacts::blocks(&database, &caller).await?))
 }
 
@@ -87,6 +105,7 @@ async fn block(
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Blocks).await?;
     let other = user_id_from_body(&body)?;
     reject_self(user, other, "user_id")?;
     let is_new = contacts::block(&database, &caller, other).await?;
@@ -98,6 +117,7 @@ async fn unblock(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(other): Path<UserId>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Blocks).await?;
     let existed = contacts::unblock(&database, &caller, other).await?;
     if existed { Ok((allowance, success())) } else { Err(ApiError::NotFound) }
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ApiError, HttpState, Json, Path,
+    contacts::require_built_in,
     ids::{MAX_IDS, success},
     on_behalf_of::{OnBehalfOf, RateLimitedWrite},
 };
@@ -21,7 +22,10 @@ use crate::{
     model::{ConversationId, UserId, sanitize},
     pg::{
         Database,
-        queries::conversations::{self, RemovalOutcome},
+        queries::{
+            conversations::{self, RemovalOutcome},
+            relations::Relation,
+        },
     },
     protocol::Fields,
 };
@@ -40,6 +44,7 @@ async fn list(
     State(database): State<Database>,
     OnBehalfOf { caller, .. }: OnBehalfOf,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     Ok(Json(conversations::list(&database, &caller).await?))
 }
 
@@ -49,6 +54,7 @@ async fn create(
     RateLimitedWrite { caller, user, allowance }: RateLimitedWrite,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     let mut fields = Fields::new(&body, "");
     let title = fields.nullable_text(&["title"]).flatten();
     let others = fields.required_list::<UserId>(&["participant_ids", "participantIds"], MAX_IDS);
@@ -74,6 +80,7 @@ async fn add(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(ParticipantPath { id, user_id }): Path<ParticipantPath>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     let conversation = conversations::add_participant(&database, &caller, id, user_id).await?;
     Ok((allowance, Json(conversation.ok_or(ApiError::NotFound)?)))
 }
@@ -83,6 +90,7 @@ async fn remove(
     RateLimitedWrite { caller, allowance, .. }: RateLimitedWrite,
     Path(ParticipantPath { id, user_id }): Path<ParticipantPath>,
 ) -> Result<impl IntoResponse, ApiError> {
+    require_built_in(&database, Relation::Participants).await?;
     match conversations::remove_participant(&database, &caller, id, user_id).await? {
         RemovalOutcome::Removed => Ok((allowance, success())),
         RemovalOutcome::Forbidden => {

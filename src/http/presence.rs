@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::{Principal, Verifier},
     clock::Clock,
-    model::{ConversationId, Presence, UserId},
+    model::{ConversationKey, Presence, UserId},
     presence::{PresenceService, devices::HEARTBEAT_INTERVAL},
     protocol::{
         Fields,
@@ -129,24 +129,24 @@ async fn heartbeat(
 async fn set_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Path(conversation): Path<ConversationId>,
+    Path(conversation): Path<ConversationKey>,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
     let mut fields = Fields::new(&body, "");
     let is_typing = fields.required_bool(&["is_typing", "isTyping"]);
     let is_typing = fields.finish_plain(is_typing)?;
-    presence.set_typing(&caller, conversation, is_typing).await?;
+    presence.set_typing(&caller, &conversation, is_typing).await?;
     Ok(Json(json!({ "success": true })))
 }
 
 async fn list_typing(
     State(presence): State<Arc<PresenceService>>,
     Authenticated(caller): Authenticated,
-    Path(conversation): Path<ConversationId>,
+    Path(conversation): Path<ConversationKey>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_user()?;
-    let typing = presence.typing(&caller, conversation).await?;
+    let typing = presence.typing(&caller, &conversation).await?;
     let typing =
         typing.into_iter().map(|(user, at)| json!({ "user_id": user, "updated_at": format!("{at:.3}") }));
     Ok(Json(typing.collect::<Value>()))

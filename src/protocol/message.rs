@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::WireError;
 use crate::model::{
-    ConversationId, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
+    ConversationId, ConversationKey, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
     TypingState, UserId,
 };
 
@@ -72,7 +72,7 @@ pub enum ClientMessage {
     },
     /// The user started or stopped typing.
     Typing {
-        conversation_id: ConversationId,
+        conversation_id: ConversationKey,
         /// `true` while typing, `false` after stopping.
         is_typing: bool,
     },

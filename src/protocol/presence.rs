@@ -13,7 +13,7 @@ use super::{
     json::{self, BodyField, Envelope},
     spec::{ConnectionPolicy, DialectSpec, PresenceCodec},
 };
-use crate::model::{ConversationId, CustomEvent, Presence, TypingState, UserId, milliseconds};
+use crate::model::{ConversationKey, CustomEvent, Presence, TypingState, UserId, milliseconds};
 
 pub(super) const SPEC: DialectSpec = DialectSpec {
     name: "presence",
@@ -79,7 +79,7 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         ServerMessage::Presence(presence) => {
             ServerFrame::PresenceUpdate { data: PresenceJson::from(&**presence) }
         }
-        ServerMessage::Typing(state) => ServerFrame::TypingUpdate { data: TypingPayload::from(*state) },
+        ServerMessage::Typing(state) => ServerFrame::TypingUpdate { data: TypingPayload::from(state.clone()) },
         ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
         ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)
@@ -155,7 +155,7 @@ impl PresenceJson<'_> {
 #[derive(Serialize)]
 struct TypingPayload {
     user_id: UserId,
-    conversation_id: ConversationId,
+    conversation_id: ConversationKey,
     is_typing: bool,
 }
 

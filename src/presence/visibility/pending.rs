@@ -111,7 +111,7 @@ impl NotificationHandler for VisibilityNotifications {
                 }
             }
             TYPING => {
-                state.batch.typing_users.extend(payload_ids(payload).filter_map(parse_typing_user));
+                state.batch.typing_users.extend(payload_lines(payload).filter_map(parse_typing_user));
                 if state.batch.typing_users.len() > MAX_PENDING_USERS {
                     state.batch.typing_users.clear();
                     state.batch.resync = true;
@@ -140,15 +140,24 @@ impl NotificationHandler for VisibilityNotifications {
     }
 }
 
-/// The IDs in a payload. The part before `|` is the time at which it was sent.
-fn payload_ids(payload: &str) -> impl Iterator<Item = &str> {
-    let (sent_at, ids) = payload.split_once('|').unwrap_or(("", payload));
+/// The content of a payload. The part before the first `|` is the time at which it was sent.
+fn payload_content(payload: &str) -> &str {
+    let (sent_at, content) = payload.split_once('|').unwrap_or(("", payload));
     record_notify_lag(sent_at);
-    ids.split(',')
+    content
 }
 
+fn payload_ids(payload: &str) -> impl Iterator<Item = &str> {
+    payload_content(payload).split(',')
+}
+
+fn payload_lines(payload: &str) -> impl Iterator<Item = &str> {
+    payload_content(payload).lines()
+}
+
+/// Parses `<user>:<conversation>`. IDs of conversations may contain any character that is no control character.
 fn parse_typing_user(pair: &str) -> Option<TypingUser> {
-    let (conversation, user) = pair.split_once(':')?;
+    let (user, conversation) = pair.split_once(':')?;
     Some(TypingUser { conversation_id: conversation.parse().ok()?, user_id: user.parse().ok()? })
 }
 
@@ -188,6 +197,19 @@ mod tests {
             notifications.on_notification(PRESENCE, payload);
         }
         assert_eq!(pending.take(), PendingBatch::default());
+    }
+
+    #[test]
+    fn conversation_ids_may_contain_separators() {
+        let pending = Arc::new(PendingChanges::default());
+        let (a, b) = (UserId::random(), UserId::random());
+        VisibilityNotifications(pending.clone())
+            .on_notification(TYPING, &format!("1700000000000|{a}:42\n{b}:a:b,c|d e"));
+        let expected = [(a, "42"), (b, "a:b,c|d e")].map(|(user_id, conversation)| TypingUser {
+            conversation_id: conversation.parse().expect("is an ID"),
+            user_id,
+        });
+        assert_eq!(pending.take().typing_users, HashSet::from(expected));
     }
 
     #[test]
