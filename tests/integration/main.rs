@@ -34,6 +34,7 @@ mod invisible;
 mod isolation;
 mod openapi_examples;
 mod operations;
+mod own_tables;
 mod pooler;
 mod postgres_changes;
 mod postgres_changes_authorization;

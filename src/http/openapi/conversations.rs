@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Operation, delete, post, read,
     schemas::{Shape, field, nullable},
-    types::{conversation, conversation_id, user_id},
+    types::{conversation, conversation_id, typing_conversation_in_path, user_id},
 };
 use crate::{http::ids::MAX_IDS, limits::LimitClass};
 
@@ -27,23 +27,21 @@ pub(super) fn operations() -> Vec<Operation> {
             .path_parameter("id", conversation_id(), "Which conversation.", HARBOUR)
             .path_parameter("user_id", user_id(), "Whom.", CAROL)
             .user_id_parameter()
-            .errors(&[404])
+            .errors(&[404, 409])
             .rate_limit(LimitClass::Manage)
     };
     let typing = |operation: Operation| {
         operation
-            .path_parameter("conversation_id", conversation_id(), "Which conversation.", HARBOUR)
+            .path_parameter("conversation_id", typing_conversation_in_path(), "ID of the conversation.", HARBOUR)
             .errors(&[404])
     };
     Operation::with_tag(
         "Conversations",
         vec![
-            read("/api/conversations", "conversations", "List the own conversations").user_id_parameter().response(
-                200,
-                "Newest first.",
-                Shape::list(conversation()),
-                json!([harbour()]),
-            ),
+            read("/api/conversations", "conversations", "List the own conversations")
+                .user_id_parameter()
+                .errors(&[409])
+                .response(200, "Newest first.", Shape::list(conversation()), json!([harbour()])),
             post("/api/conversations", "beginConversation", "Begin a conversation")
                 .description("Whoever begins it takes part.")
                 .user_id_parameter()
@@ -59,6 +57,7 @@ pub(super) fn operations() -> Vec<Operation> {
                     json!({ "title": "Harbour", "participant_ids": [BOB] }),
                 )
                 .response(201, "Begun.", conversation(), harbour())
+                .errors(&[409])
                 .rate_limit(LimitClass::Manage),
             participant(post(
                 "/api/conversations/{id}/participants/{user_id}",

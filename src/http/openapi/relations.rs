@@ -28,13 +28,13 @@ pub(super) fn operations() -> Vec<Operation> {
         operation
             .path_parameter("user_id", user_id(), "Whom.", user)
             .user_id_parameter()
-            .errors(&[404])
+            .errors(&[404, 409])
             .rate_limit(LimitClass::Manage)
     };
     Operation::with_tag(
         "Relations",
         vec![
-            read("/api/contacts", "contacts", "List contacts and requests").user_id_parameter().response(
+            read("/api/contacts", "contacts", "List contacts and requests").user_id_parameter().errors(&[409]).response(
                 200,
                 "Both ways, oldest first.",
                 Shape::list(contact()),
@@ -64,7 +64,7 @@ pub(super) fn operations() -> Vec<Operation> {
             by_id(delete("/api/contacts/{user_id}", "removeContact", "End a contact"), FRANK)
                 .description("Or decline a request, or take one back.")
                 .response(200, "Ended.", Shape::success(), json!({ "success": true })),
-            read("/api/blocks", "blocks", "List whom one blocks").user_id_parameter().response(
+            read("/api/blocks", "blocks", "List whom one blocks").user_id_parameter().errors(&[409]).response(
                 200,
                 "Oldest first.",
                 Shape::list(block()),
@@ -76,6 +76,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 .request_body(whom(), json!({ "user_id": ERIN }))
                 .response(201, "Blocked.", Shape::success(), json!({ "success": true }))
                 .response(200, "Was blocked.", Shape::success(), json!({ "success": true }))
+                .errors(&[409])
                 .rate_limit(LimitClass::Manage),
             by_id(delete("/api/blocks/{user_id}", "unblock", "End a block"), ERIN).response(
                 200,
