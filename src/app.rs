@@ -317,6 +317,7 @@ pub(crate) fn router() -> Router<HttpState> {
         .merge(http::sockets::routes())
         .merge(http::realtime::routes())
         .merge(http::system::routes())
+        .merge(http::openai::routes())
         .merge(http::openapi::routes())
         .merge(http::operator::routes())
         .merge(console::routes())

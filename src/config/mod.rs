@@ -167,7 +167,7 @@ impl Config {
             let message = "requires CORS_ORIGINS to list origins, because browsers reject * with credentials";
             violated.push((&["CORS_ORIGINS"], Problem::new("CORS_CREDENTIALS", message)));
         }
-        if let Err(problem) = self.context.models.endpoints() {
+        if let Err(problem) = self.context.models.providers() {
             violated.push((&["LLM_BASE_URL"], problem));
         }
         violated

@@ -10,15 +10,17 @@ use uuid::Uuid;
 
 use super::{
     budget::{self, Budget, BudgetInput, Depth, Layer},
-    bundle::{BundleType, CompiledBundle, ReadPoint, Readiness, Subject, WantedBundle},
+    bundle::{BundleType, CompiledBundle, ReadPoint, Readiness, Subject, WantedBundle, WantedBundles},
     compile::{self, InvalidSources},
+    history::{self, FittedHistory, HistoryMessage},
+    message::ChatMessage,
     predict::{PageVisit, is_researching},
     tokens,
     word_lists::BACK_REFERENCES,
 };
 
-/// Messages that are read for the history.
-pub const MAX_HISTORY: i32 = 120;
+/// Share of the prompt that the history gets at most, in percent; see [`budget`].
+const MAX_HISTORY_PERCENT: usize = 60;
 /// Maximum units and memories in the just-in-time layer.
 const MAX_UNITS: usize = 10;
 const MAX_MEMORIES: usize = 8;
@@ -40,6 +42,23 @@ pub struct AssemblySources {
     /// Snapshot in which everything was read.
     #[serde(flatten)]
     pub point: ReadPoint,
+}
+
+impl AssemblySources {
+    /// Sources of a prompt without a conversation: only bundles of the user.
+    #[must_use]
+    pub fn without_conversation(WantedBundles { bundles, point }: WantedBundles) -> Self {
+        Self {
+            conversation: ConversationSize { messages: 0, tokens: 0 },
+            detected: Vec::new(),
+            bundles,
+            units: Vec::new(),
+            memories: Vec::new(),
+            history: Vec::new(),
+            paths: Vec::new(),
+            point,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -68,20 +87,14 @@ struct ScoredText {
     score: f64,
 }
 
-/// A stored message of the conversation.
-#[derive(Debug, Clone, Deserialize)]
-pub struct HistoryMessage {
-    pub id: Uuid,
-    /// `user`, `assistant` or `system`.
-    pub role: String,
-    pub content: String,
-}
-
 /// Options of a prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct PromptOptions<'a> {
+    /// Text that topics, entities, units and memories are searched for.
     pub message: &'a str,
-    /// Maximum tokens of the prompt.
+    /// Messages of the client, which follow the assembled system message unchanged.
+    pub client_messages: &'a [ChatMessage],
+    /// Maximum tokens of the prompt, the client's messages included.
     pub max_tokens: usize,
     /// Whether the prompt includes earlier messages of the conversation.
     pub with_history: bool,
@@ -102,6 +115,9 @@ pub struct Section {
     /// State of the bundle; `None` if the section is no bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Readiness>,
+    /// Name of the bundle: its type, and the name of the topic or entity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// ID of the stored bundle, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_id: Option<Uuid>,
@@ -109,12 +125,42 @@ pub struct Section {
     pub cut: bool,
 }
 
-/// A message in a provider's format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatMessage {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    pub content: String,
+impl PromptOptions<'_> {
+    /// Tokens of the client's messages.
+    #[must_use]
+    pub fn message_tokens(&self) -> usize {
+        self.client_messages.iter().map(ChatMessage::tokens).sum()
+    }
+
+    /// Number of stored messages to read.
+    #[must_use]
+    pub fn messages_to_read(&self) -> i32 {
+        if self.with_history {
+            history::messages_to_read(self.max_tokens * MAX_HISTORY_PERCENT / 100)
+        } else {
+            0
+        }
+    }
+}
+
+/// The client's messages and the part of the context that is always kept exceed the maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the messages need {messages} tokens and the user's identity and guidelines {kept}, but the prompt may have {max}"
+)]
+pub struct PromptTooLong {
+    pub messages: usize,
+    /// Tokens of identity and guidelines that are always kept.
+    pub kept: usize,
+    pub max: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    #[error(transparent)]
+    Sources(#[from] InvalidSources),
+    #[error(transparent)]
+    TooLong(#[from] PromptTooLong),
 }
 
 #[derive(Debug, Clone)]
@@ -138,8 +184,8 @@ pub struct Prompt {
     pub wanted: usize,
     /// Number of fresh bundles.
     pub ready: usize,
-    /// Number of bundles in the prompt.
-    pub used: usize,
+    /// Names of the bundles in the prompt.
+    pub used: Vec<String>,
     /// Snapshot in which everything was read.
     pub point: ReadPoint,
 }
@@ -166,7 +212,8 @@ struct BundleText<'a> {
 }
 
 /// Compiles stale bundles and fits everything into the token budget.
-pub fn build_prompt(found: AssemblySources, options: PromptOptions<'_>) -> Result<Prompt, InvalidSources> {
+pub fn build_prompt(mut found: AssemblySources, options: PromptOptions<'_>) -> Result<Prompt, PromptError> {
+    history::remove_repeated(&mut found.history, options.client_messages);
     let mut compiled = Vec::new();
     let mut texts = Vec::new();
     let (mut hits, mut misses) = (Vec::new(), Vec::new());
@@ -194,10 +241,15 @@ pub fn build_prompt(found: AssemblySources, options: PromptOptions<'_>) -> Resul
     }
 
     let input = budget_input(&found, &texts, options);
+    if input.required() > options.max_tokens {
+        let messages = input.message_tokens;
+        let too_long = PromptTooLong { messages, kept: input.required() - messages, max: options.max_tokens };
+        return Err(too_long.into());
+    }
     let budget = budget::allocate(&input);
     let mut sections = Vec::new();
     for layer in [Layer::Identity, Layer::Preferences, Layer::Conversation, Layer::Topic, Layer::Entity] {
-        add_layer(layer, &texts, &found.detected, budget.layer(layer).given, &mut sections);
+        add_layer(layer, &texts, &found.detected, options.message, budget.layer(layer).given, &mut sections);
     }
     add_just_in_time(&found, &bundled, budget.layer(Layer::JustInTime).given, &mut sections);
     let system = sections.iter().filter(|section| !section.content.is_empty());
@@ -216,11 +268,12 @@ pub fn build_prompt(found: AssemblySources, options: PromptOptions<'_>) -> Resul
         tokens: input.message_tokens,
         reason: "the message of the user".into(),
         readiness: None,
+        bundle: None,
         bundle_id: None,
         cut: false,
     });
-    let used =
-        sections.iter().filter(|section| section.readiness.is_some() && !section.content.is_empty()).count();
+    let used = sections.iter().filter(|section| !section.content.is_empty());
+    let used = used.filter_map(|section| section.bundle.clone()).collect();
     Ok(Prompt {
         system,
         history,
@@ -244,14 +297,19 @@ fn budget_input(
     options: PromptOptions<'_>,
 ) -> BudgetInput {
     let about = |kind: &str| found.detected.iter().filter(|detected| detected.kind == kind).count();
-    let of_topics = texts.iter().filter(|text| text.wanted.subject.bundle_type == BundleType::Topic);
+    let tokens_of = |bundle_type: BundleType| {
+        let of_type = texts.iter().filter(|text| text.wanted.subject.bundle_type == bundle_type);
+        of_type.map(|text| text.tokens).sum()
+    };
     let ConversationSize { messages, tokens: conversation_tokens } = found.conversation;
     BudgetInput {
         tokens: options.max_tokens,
         depth: depth(found, options.message),
-        message_tokens: tokens::count(options.message) + tokens::MESSAGE_OVERHEAD,
+        message_tokens: options.message_tokens(),
+        identity_tokens: tokens_of(BundleType::IdentityCore),
+        preferences_tokens: tokens_of(BundleType::GlobalPrefs),
         topic_count: about("topic"),
-        topic_tokens: of_topics.map(|text| text.tokens).sum(),
+        topic_tokens: tokens_of(BundleType::Topic),
         entity_count: about("entity"),
         message_count: messages,
         conversation_tokens: if options.with_history {
@@ -287,12 +345,22 @@ fn add_layer(
     layer: Layer,
     texts: &[BundleText<'_>],
     detected: &[Detected],
+    question: &str,
     room: usize,
     sections: &mut Vec<Section>,
 ) {
+    // Identity and guidelines are cut to whatever room there is, other layers only if much of them remains.
+    let min_cut =
+        if matches!(layer, Layer::Identity | Layer::Preferences) { 0 } else { tokens::MIN_CUT_TOKENS };
     let mut remaining = room;
     for text in texts.iter().filter(|text| text.wanted.subject.bundle_type.layer() == layer) {
         let WantedBundle { subject, reason: readiness, id, .. } = text.wanted;
+        let is_conversation = subject.bundle_type == BundleType::Conversation;
+        let unasked = if is_conversation { compile::without_question(&text.content, question) } else { None };
+        let (content, size) = match &unasked {
+            Some(content) => (content.as_str(), tokens::count(content)),
+            None => (text.content.as_str(), text.tokens),
+        };
         let mut section = Section {
             layer,
             title: section_title(*subject, detected),
@@ -300,24 +368,25 @@ fn add_layer(
             tokens: 0,
             reason: section_reason(*subject, *readiness, detected),
             readiness: Some(*readiness),
+            bundle: Some(bundle_name(*subject, detected)),
             bundle_id: *id,
             cut: false,
         };
-        if text.content.is_empty() {
+        if content.is_empty() {
             section.reason = format!("{}; it is empty", section.reason);
-        } else if text.tokens <= remaining {
-            section.content.clone_from(&text.content);
-            section.tokens = text.tokens;
-        } else if remaining > tokens::MIN_CUT_TOKENS
-            && let Some(cut) = tokens::truncate(&text.content, remaining)
+        } else if size <= remaining {
+            content.clone_into(&mut section.content);
+            section.tokens = size;
+        } else if remaining > min_cut
+            && let Some(cut) = tokens::truncate_closed(content, remaining)
         {
-            section.content = cut.to_owned();
-            section.tokens = tokens::count(cut);
+            section.tokens = tokens::count(&cut);
+            section.content = cut.into_owned();
             section.cut = true;
             section.reason = format!("{}; truncated to its budget", section.reason);
         } else {
             section.reason =
-                format!("{}; left out: needs {} tokens, {remaining} are left", section.reason, text.tokens);
+                format!("{}; left out: needs {size} tokens, {remaining} are left", section.reason);
         }
         // The blank line between sections costs one token.
         remaining = remaining.saturating_sub(section.tokens + usize::from(section.tokens > 0));
@@ -333,6 +402,14 @@ fn section_title(subject: Subject, detected: &[Detected]) -> String {
         BundleType::Conversation => "Current Conversation".into(),
         BundleType::Topic => format!("Topic Context: {}", name()),
         BundleType::Entity => format!("Context: {}", name()),
+    }
+}
+
+fn bundle_name(subject: Subject, detected: &[Detected]) -> String {
+    let name = subject.bundle_type.as_str();
+    match detected.iter().find(|it| Some(it.id) == subject.ref_id) {
+        Some(detected) => format!("{name}: {}", detected.name),
+        None => name.to_owned(),
     }
 }
 
@@ -408,49 +485,29 @@ fn add_just_in_time(
             "{included} of {matched} units and memories that match the message and are in no bundle"
         ),
         readiness: None,
+        bundle: None,
         bundle_id: None,
         cut: was_cut,
     });
 }
 
-/// The newest messages that fit, oldest first. The first message that does not fit is truncated if enough room remains.
+/// Adds the newest messages that fit; returns them oldest first.
 fn add_history(stored: &[HistoryMessage], room: usize, sections: &mut Vec<Section>) -> Vec<ChatMessage> {
-    let mut remaining = room;
-    let mut chosen = Vec::new();
-    let mut was_cut = false;
-    for message in stored.iter().rev().filter(|message| !message.content.trim().is_empty()) {
-        let cost = tokens::count(&message.content) + tokens::MESSAGE_OVERHEAD;
-        let content = if cost <= remaining {
-            remaining -= cost;
-            message.content.clone()
-        } else {
-            was_cut = true;
-            let fits = (remaining > tokens::MIN_CUT_TOKENS + tokens::MESSAGE_OVERHEAD)
-                .then(|| tokens::truncate(&message.content, remaining - tokens::MESSAGE_OVERHEAD))
-                .flatten();
-            let Some(cut) = fits else { break };
-            remaining = remaining.saturating_sub(tokens::count(cut) + tokens::MESSAGE_OVERHEAD);
-            chosen.push(ChatMessage { role: message.role.clone(), content: cut.to_owned() });
-            break;
-        };
-        chosen.push(ChatMessage { role: message.role.clone(), content });
-    }
-    chosen.reverse();
+    let FittedHistory { messages, tokens, cut } = history::fit(stored, room);
+    let lines: Vec<_> =
+        messages.iter().map(|message| format!("{}: {}", message.role(), message.text())).collect();
     sections.push(Section {
         layer: Layer::History,
         title: "Messages".into(),
-        content: chosen
-            .iter()
-            .map(|message| format!("{}: {}", message.role, message.content))
-            .collect::<Vec<_>>()
-            .join("\n"),
-        tokens: room - remaining,
-        reason: format!("the last {} of {} messages read", chosen.len(), stored.len()),
+        content: lines.join("\n"),
+        tokens,
+        reason: format!("the last {} of {} messages read", messages.len(), stored.len()),
         readiness: None,
+        bundle: None,
         bundle_id: None,
-        cut: was_cut,
+        cut,
     });
-    chosen
+    messages
 }
 
 #[cfg(test)]

@@ -91,8 +91,11 @@ pub struct BudgetInput {
     pub tokens: usize,
     /// How much context the message needs.
     pub depth: Depth,
-    /// Tokens of the message.
+    /// Tokens of the client's messages.
     pub message_tokens: usize,
+    /// Tokens of the bundles of identity and preferences.
+    pub identity_tokens: usize,
+    pub preferences_tokens: usize,
     /// Number of detected topics.
     pub topic_count: usize,
     /// Tokens of all topic bundles together.
@@ -107,6 +110,24 @@ pub struct BudgetInput {
     pub history_preferred: bool,
     /// Whether the conversation consists of many short messages.
     pub dialogue_heavy: bool,
+}
+
+impl BudgetInput {
+    /// Tokens that a prompt needs at least: the messages, and of identity and preferences the minimum or what there is.
+    #[must_use]
+    pub fn required(&self) -> usize {
+        self.message_tokens + self.floor(Layer::Identity) + self.floor(Layer::Preferences)
+    }
+
+    /// Tokens that a layer keeps however long the messages are.
+    fn floor(&self, layer: Layer) -> usize {
+        let available = match layer {
+            Layer::Identity => self.identity_tokens,
+            Layer::Preferences => self.preferences_tokens,
+            _ => 0,
+        };
+        layer_bounds(layer, self).minimum.min(available)
+    }
 }
 
 /// Bounds and allocated tokens of one layer.
@@ -142,7 +163,8 @@ impl Budget {
 
 /// Divides a prompt's tokens among the layers, in four steps:
 ///
-/// 1. Message, identity and preferences get their ideal.
+/// 1. Identity and preferences get their floor, then the messages what they need, then identity and preferences their
+///    ideal.
 /// 2. The other layers get their minimum, highest priority first.
 /// 3. The rest is distributed in proportion to missing tokens times priority.
 /// 4. What still remains goes to the layers below their maximum, highest priority first.
@@ -150,10 +172,16 @@ impl Budget {
 pub fn allocate(input: &BudgetInput) -> Budget {
     let mut layers = Layer::ALL.map(|layer| layer_bounds(layer, input));
     let mut remaining = input.tokens;
+    for layer in [Layer::Identity, Layer::Preferences] {
+        let layer_budget = &mut layers[layer as usize];
+        layer_budget.given = input.floor(layer).min(remaining);
+        remaining -= layer_budget.given;
+    }
     for layer in [Layer::Message, Layer::Identity, Layer::Preferences] {
         let layer_budget = &mut layers[layer as usize];
-        layer_budget.given = layer_budget.ideal.min(remaining);
-        remaining -= layer_budget.given;
+        let more = (layer_budget.ideal - layer_budget.given).min(remaining);
+        layer_budget.given += more;
+        remaining -= more;
     }
     let mut by_priority = Layer::ALL;
     by_priority.sort_by_key(|layer| std::cmp::Reverse(layers[*layer as usize].priority));

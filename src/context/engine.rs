@@ -11,13 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    assemble::{self, Prompt, PromptOptions},
-    bundle::{CompiledBundle, ReadPoint},
+    assemble::{self, AssemblySources, Prompt, PromptError, PromptOptions, PromptTooLong},
+    bundle::{CompiledBundle, ReadPoint, Subject},
+    chat_limits::ChatLimits,
     compile::InvalidSources,
     embeddings::SemanticSearch,
     provider::{Embedder, Providers},
     settings::ContextSettings,
-    simple::{self, SimplePrompt},
+    simple::{self, SimplePrompt, SimpleSources},
     store::bundles::{self, ReadError},
 };
 use crate::{
@@ -60,6 +61,18 @@ pub enum ContextError {
     /// The sources of a bundle have an unexpected shape.
     #[error(transparent)]
     Sources(#[from] InvalidSources),
+    /// The client's messages do not fit into the prompt.
+    #[error(transparent)]
+    TooLong(#[from] PromptTooLong),
+}
+
+impl From<PromptError> for ContextError {
+    fn from(error: PromptError) -> Self {
+        match error {
+            PromptError::Sources(error) => error.into(),
+            PromptError::TooLong(error) => error.into(),
+        }
+    }
 }
 
 impl From<PgError> for ContextError {
@@ -115,6 +128,7 @@ pub struct ContextEngine {
     pub(super) database: Database,
     pub(super) settings: ContextSettings,
     pub(super) providers: Providers,
+    chat_limits: ChatLimits,
     pub(super) wake: Arc<Notify>,
     /// Tasks of chat turns, which may outlive their request.
     pub(super) turns: TaskTracker,
@@ -202,7 +216,8 @@ pub fn context_engine(
     let semantic_search = SemanticSearch::new(database.clone(), embedder);
     let engine = Arc::new(ContextEngine {
         database,
-        providers: Providers::new(&models.endpoints()?, models.echo()),
+        providers: models.providers()?,
+        chat_limits: settings.chat_limits(),
         settings,
         wake: wake.clone(),
         turns: TaskTracker::new(),
@@ -227,6 +242,12 @@ impl ContextEngine {
         &self.providers
     }
 
+    /// Models and tokens that each role may ask for.
+    #[must_use]
+    pub const fn chat_limits(&self) -> &ChatLimits {
+        &self.chat_limits
+    }
+
     /// Whether requests use the dynamic engine by default.
     #[must_use]
     pub const fn uses_dynamic(&self) -> bool {
@@ -245,30 +266,42 @@ impl ContextEngine {
     }
 
     /// Assembles the prompt for a message of `user`, as the caller. Takes one database round trip, and one to the embeddings
-    /// API if configured. Newly compiled bundles are stored in the background.
+    /// API if configured. Newly compiled bundles are stored in the background. Without a conversation, the prompt has
+    /// identity and guidelines only.
     ///
     /// # Errors
     ///
-    /// [`ContextError::NotFound`] if the caller cannot see the conversation.
+    /// [`ContextError::NotFound`] if the caller cannot see the conversation, [`ContextError::TooLong`] if the messages exceed
+    /// the maximum.
     pub async fn assemble(
         &self,
         caller: &Principal,
         user: UserId,
-        conversation: ConversationId,
+        conversation: Option<ConversationId>,
         options: PromptOptions<'_>,
     ) -> Result<Prompt, ContextError> {
-        let history = if options.with_history { assemble::MAX_HISTORY } else { 0 };
-        let vector = self.semantic_search.embed_query(options.message).await;
-        let found = bundles::assemble(
-            &self.database,
-            caller,
-            conversation,
-            options.message,
-            history,
-            vector.as_deref(),
-        )
-        .await?;
-        let mut prompt = assemble::build_prompt(found.ok_or(ContextError::NotFound)?, options)?;
+        let found = match conversation {
+            Some(conversation) => {
+                let vector = self.semantic_search.embed_query(options.message).await;
+                let count = options.messages_to_read();
+                bundles::assemble(
+                    &self.database,
+                    caller,
+                    conversation,
+                    options.message,
+                    count,
+                    vector.as_deref(),
+                )
+                .await?
+                .ok_or(ContextError::NotFound)?
+            }
+            None => {
+                let subjects = [Subject::IDENTITY, Subject::PREFERENCES];
+                let wanted = bundles::wanted(&self.database, caller, &subjects, false).await?;
+                AssemblySources::without_conversation(wanted)
+            }
+        };
+        let mut prompt = assemble::build_prompt(found, options)?;
         let write = DeferredWrite {
             user,
             compiled: std::mem::take(&mut prompt.compiled),
@@ -282,20 +315,26 @@ impl ContextEngine {
         Ok(prompt)
     }
 
-    /// As [`assemble`](Self::assemble), with the simple engine.
+    /// As [`assemble`](Self::assemble), with the simple engine. Without a conversation, the prompt is empty.
     ///
     /// # Errors
     ///
-    /// [`ContextError::NotFound`] if the caller cannot see the conversation.
+    /// As for [`assemble`](Self::assemble).
     pub async fn assemble_simple(
         &self,
         caller: &Principal,
-        conversation: ConversationId,
+        conversation: Option<ConversationId>,
         options: PromptOptions<'_>,
     ) -> Result<SimplePrompt, ContextError> {
-        let found =
-            bundles::assemble_simple(&self.database, caller, conversation, simple::MAX_HISTORY).await?;
-        Ok(simple::fit(&found.ok_or(ContextError::NotFound)?, options))
+        let found = match conversation {
+            Some(conversation) => {
+                let count = options.messages_to_read();
+                let found = bundles::assemble_simple(&self.database, caller, conversation, count).await?;
+                found.ok_or(ContextError::NotFound)?
+            }
+            None => SimpleSources::default(),
+        };
+        Ok(simple::fit(found, options)?)
     }
 
     /// Embeds units and memories until `stop` is cancelled.

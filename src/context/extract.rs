@@ -3,26 +3,39 @@
 
 use std::collections::HashMap;
 
-use super::word_lists::{DECISION_PHRASES, UNANSWERED_PHRASES};
+use super::{
+    sentences::sentence_ends,
+    word_lists::{DECISION_PHRASES, UNANSWERED_PHRASES},
+};
 
 #[derive(Debug, Clone, Copy)]
 pub struct TranscriptMessage<'a> {
+    /// Name of the author in the summary.
+    pub speaker: &'static str,
     /// True for user messages, false for model messages.
     pub from_user: bool,
     pub content: &'a str,
 }
 
+/// A sentence of a conversation with its author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    pub speaker: &'static str,
+    pub text: String,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConversationArc {
     /// Representative sentences, in order.
-    pub key_sentences: Vec<String>,
-    pub open_questions: Vec<String>,
+    pub key_sentences: Vec<Excerpt>,
+    pub open_questions: Vec<Excerpt>,
     /// Sentences that state a decision.
-    pub decisions: Vec<String>,
+    pub decisions: Vec<Excerpt>,
     /// Longest sentence of the last user message.
-    pub focus: Option<String>,
+    pub focus: Option<Excerpt>,
 }
 
+const QUESTION_MARKS: [char; 3] = ['?', '？', '؟'];
 const MAX_KEY_SENTENCES: usize = 6;
 const MAX_QUESTIONS: usize = 4;
 const MAX_DECISIONS: usize = 5;
@@ -32,15 +45,16 @@ const MAX_SENTENCE_CHARS: usize = 240;
 /// Selects sentences from messages in chronological order.
 #[must_use]
 pub fn extract_arc(messages: &[TranscriptMessage<'_>]) -> ConversationArc {
-    let decisions = messages.iter().flat_map(|message| sentences(message.content)).filter(|sentence| {
+    let all = messages.iter().flat_map(|message| sentences(message.content).map(|it| (message.speaker, it)));
+    let decisions = all.filter(|(_, sentence)| {
         let lower = sentence.to_lowercase();
-        !sentence.ends_with('?') && DECISION_PHRASES.iter().any(|phrase| lower.contains(phrase))
+        !sentence.ends_with(QUESTION_MARKS) && DECISION_PHRASES.iter().any(|phrase| lower.contains(phrase))
     });
     let decisions = last_distinct(decisions, MAX_DECISIONS);
     let focus = messages.iter().rev().find(|message| message.from_user).and_then(|message| {
         sentences(message.content)
             .max_by_key(|sentence| sentence.len().min(MAX_SENTENCE_CHARS))
-            .map(shorten_sentence)
+            .map(|sentence| excerpt(message.speaker, sentence))
     });
     ConversationArc {
         key_sentences: find_key_sentences(messages),
@@ -51,7 +65,7 @@ pub fn extract_arc(messages: &[TranscriptMessage<'_>]) -> ConversationArc {
 }
 
 /// The user's sentences with the most words that occur in several messages.
-fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<String> {
+fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<Excerpt> {
     let mut frequency: HashMap<String, usize> = HashMap::new();
     for message in messages {
         let mut words: Vec<String> = words(message.content).collect();
@@ -83,14 +97,14 @@ fn find_key_sentences(messages: &[TranscriptMessage<'_>]) -> Vec<String> {
     });
     scored.truncate(MAX_KEY_SENTENCES);
     scored.sort_by_key(|(at, ..)| *at);
-    let mut chosen: Vec<String> =
-        scored.into_iter().map(|(.., sentence)| shorten_sentence(sentence)).collect();
+    let mut chosen: Vec<Excerpt> =
+        scored.into_iter().map(|(at, _, sentence)| excerpt(messages[at].speaker, sentence)).collect();
     chosen.dedup();
     chosen
 }
 
 /// Questions without a reply from the other side, or with a reply that leaves them open.
-fn find_open_questions<'a>(messages: &[TranscriptMessage<'a>]) -> Vec<&'a str> {
+fn find_open_questions<'a>(messages: &[TranscriptMessage<'a>]) -> Vec<(&'static str, &'a str)> {
     let mut open = Vec::new();
     for (at, message) in messages.iter().enumerate() {
         let reply = messages[at + 1..].iter().find(|other| other.from_user != message.from_user);
@@ -99,15 +113,16 @@ fn find_open_questions<'a>(messages: &[TranscriptMessage<'a>]) -> Vec<&'a str> {
             !UNANSWERED_PHRASES.iter().any(|phrase| lower.contains(phrase))
         });
         if !answered {
-            open.extend(sentences(message.content).filter(|sentence| sentence.ends_with('?')));
+            let questions = sentences(message.content).filter(|sentence| sentence.ends_with(QUESTION_MARKS));
+            open.extend(questions.map(|question| (message.speaker, question)));
         }
     }
     open
 }
 
-fn last_distinct<'a>(sentences: impl Iterator<Item = &'a str>, max: usize) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for sentence in sentences.map(shorten_sentence) {
+fn last_distinct<'a>(sentences: impl Iterator<Item = (&'static str, &'a str)>, max: usize) -> Vec<Excerpt> {
+    let mut all: Vec<Excerpt> = Vec::new();
+    for sentence in sentences.map(|(speaker, sentence)| excerpt(speaker, sentence)) {
         all.retain(|other| *other != sentence);
         all.push(sentence);
     }
@@ -123,14 +138,9 @@ pub fn sentences(text: &str) -> impl Iterator<Item = &str> {
 fn split_line(line: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
-    let mut chars = line.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        let ends = matches!(c, '.' | '!' | '?') && chars.peek().is_none_or(|(_, next)| next.is_whitespace());
-        if ends {
-            let end = at + c.len_utf8();
-            parts.push(&line[start..end]);
-            start = end;
-        }
+    for end in sentence_ends(line) {
+        parts.push(&line[start..end]);
+        start = end;
     }
     parts.push(&line[start..]);
     parts
@@ -141,8 +151,8 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     words.map(str::to_lowercase)
 }
 
-fn shorten_sentence(sentence: &str) -> String {
-    shorten(sentence, MAX_SENTENCE_CHARS)
+fn excerpt(speaker: &'static str, sentence: &str) -> Excerpt {
+    Excerpt { speaker, text: shorten(sentence, MAX_SENTENCE_CHARS) }
 }
 
 /// Collapses white space and cuts the text at a word to at most `max` characters plus an ellipsis.
@@ -159,11 +169,11 @@ mod tests {
     use super::*;
 
     fn user_message(content: &str) -> TranscriptMessage<'_> {
-        TranscriptMessage { from_user: true, content }
+        TranscriptMessage { speaker: "User", from_user: true, content }
     }
 
     fn model_message(content: &str) -> TranscriptMessage<'_> {
-        TranscriptMessage { from_user: false, content }
+        TranscriptMessage { speaker: "Assistant", from_user: false, content }
     }
 
     #[test]
@@ -174,9 +184,12 @@ mod tests {
             user_message("Not sure yet. Let's go with sharding by customer id."),
             model_message("Good. Should old orders move too?"),
         ]);
-        assert_eq!(arc.decisions, ["Let's go with sharding by customer id."]);
-        assert_eq!(arc.open_questions, ["What is the largest customer?", "Should old orders move too?"]);
-        assert_eq!(arc.focus.as_deref(), Some("Let's go with sharding by customer id."));
+        let texts = |excerpts: &[Excerpt]| excerpts.iter().map(|it| it.text.clone()).collect::<Vec<_>>();
+        assert_eq!(texts(&arc.decisions), ["Let's go with sharding by customer id."]);
+        let questions = ["What is the largest customer?", "Should old orders move too?"];
+        assert_eq!(texts(&arc.open_questions), questions);
+        assert_eq!(arc.open_questions[0].speaker, "Assistant");
+        assert_eq!(texts(arc.focus.as_slice()), ["Let's go with sharding by customer id."]);
     }
 
     #[test]
@@ -188,8 +201,8 @@ mod tests {
         }
         messages.push(user_message("The hotel in Lisbon near the tram is booked for May."));
         let arc = extract_arc(&messages);
-        assert_eq!(arc.key_sentences[0], "I want to plan a trip to Lisbon in May.");
-        assert!(arc.key_sentences.iter().any(|line| line.contains("hotel")), "{arc:?}");
+        assert_eq!(arc.key_sentences[0].text, "I want to plan a trip to Lisbon in May.");
+        assert!(arc.key_sentences.iter().any(|line| line.text.contains("hotel")), "{arc:?}");
         assert!(arc.key_sentences.len() <= MAX_KEY_SENTENCES);
     }
 

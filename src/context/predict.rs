@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::bundle::{BundleType, Subject};
 
 const MAX_PREDICTIONS: usize = 8;
-/// Less likely bundles are not compiled ahead.
-const MIN_PROBABILITY: f64 = 0.15;
+/// Less likely bundles are not compiled ahead. A recent entity of importance 0.5, the lowest of a profile, reaches it.
+const MIN_PROBABILITY: f64 = 0.05;
 /// Visible conversations (sidebar) that are considered.
 const MAX_VISIBLE_CONVERSATIONS: usize = 3;
 /// Recent paths that are considered, and the minimum number for a decision.
@@ -161,13 +161,13 @@ mod tests {
             hours: vec![WeightedItem { id: important, importance: 0.9 }],
             hot: vec![
                 WeightedItem { id: important, importance: 0.9 },
-                WeightedItem { id: minor, importance: 0.6 },
+                WeightedItem { id: minor, importance: 0.2 },
             ],
-            entities: vec![WeightedItem { id: entity, importance: 1.0 }],
+            entities: vec![WeightedItem { id: entity, importance: 0.5 }],
             ..signals()
         });
         let built: Vec<_> = likely_subjects(&predictions).map(|subject| subject.ref_id).collect();
-        assert_eq!(built, [Some(important)]);
+        assert_eq!(built, [Some(important), Some(entity)]);
         assert_eq!(predictions.len(), 3);
     }
 

@@ -1,13 +1,17 @@
 //! Settings of the context engine, of chat and of embeddings.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use clap::ArgAction;
 
-use super::provider::{EmbedderConfig, Endpoint};
+use super::{
+    chat_limits::ChatLimits,
+    provider::{BackgroundModel, EmbedderConfig, Endpoint, Providers},
+};
 use crate::{
+    auth::Role,
     model::Secret,
-    settings::{ParseResult, Problem, boolean, duration_within, http_url, small_count},
+    settings::{ParseResult, Problem, boolean, comma_separated, duration_within, http_url, small_count},
 };
 
 /// Bounds of the time without data from a provider.
@@ -53,6 +57,65 @@ pub struct ContextSettings {
         value_parser = roll_up_interval
     )]
     pub roll_up_interval: Interval,
+    /// Comma-separated models that users may request; role=model limits one role. Default: any
+    #[arg(long, env = "CHAT_MODELS", value_parser = models_by_role)]
+    chat_models: Option<HashMap<Role, Vec<String>>>,
+    /// Maximum tokens of an answer for users; role=number, comma-separated, limits single roles. Default: 16384
+    #[arg(long, env = "CHAT_MAX_TOKENS", value_parser = tokens_by_role)]
+    chat_max_tokens: Option<HashMap<Role, u32>>,
+    /// Maximum tokens of a prompt for users; role=number, comma-separated, limits single roles. Default: 200000
+    #[arg(long, env = "CHAT_MAX_CONTEXT_TOKENS", value_parser = tokens_by_role)]
+    chat_max_context_tokens: Option<HashMap<Role, u32>>,
+}
+
+impl ContextSettings {
+    /// Models and tokens that the roles may ask for.
+    #[must_use]
+    pub fn chat_limits(&self) -> ChatLimits {
+        ChatLimits {
+            models: self.chat_models.clone().unwrap_or_default(),
+            answer_tokens: self.chat_max_tokens.clone().unwrap_or_default(),
+            prompt_tokens: self.chat_max_context_tokens.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Parses `value,role=value,…`. A value without a role applies to `anon` and `authenticated`.
+fn by_role<T: Clone>(
+    text: &str,
+    parse: impl Fn(&str) -> ParseResult<T>,
+) -> ParseResult<HashMap<Role, Vec<T>>> {
+    let mut values: HashMap<Role, Vec<T>> = HashMap::new();
+    for entry in comma_separated(text) {
+        let role =
+            entry.split_once('=').and_then(|(role, value)| Some((role.trim().parse().ok()?, value.trim())));
+        let (roles, value) = match role {
+            Some((role, value)) => (vec![role], value),
+            None => (vec![Role::Anon, Role::Authenticated], entry),
+        };
+        let value = parse(value)?;
+        for role in roles {
+            values.entry(role).or_default().push(value.clone());
+        }
+    }
+    Ok(values)
+}
+
+fn models_by_role(text: &str) -> ParseResult<HashMap<Role, Vec<String>>> {
+    by_role(text, |model| Ok(model.to_owned()))
+}
+
+fn tokens_by_role(text: &str) -> ParseResult<HashMap<Role, u32>> {
+    let number = |text: &str| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| {
+            let roles = "anon, authenticated or service_role";
+            format!("must be a positive number, or role=number for {roles} (got \"{text}\")")
+        })
+    };
+    let values = by_role(text, number)?;
+    // The last entry of a role counts.
+    Ok(values.into_iter().filter_map(|(role, values)| Some((role, *values.last()?))).collect())
 }
 
 /// An interval that 0 disables. An alias, because clap takes a field of type `Option` for a setting without a default.
@@ -88,6 +151,19 @@ pub struct ModelSettings {
         value_parser = duration_within(MIN_PROVIDER_TIMEOUT..=MAX_PROVIDER_TIMEOUT)
     )]
     timeout: Duration,
+    /// Further providers as JSON: [{"name", "baseUrl", "model", "apiKey"}]. Default: none
+    #[arg(long, env = "LLM_PROVIDERS", value_parser = further_providers)]
+    llm_providers: Option<FurtherProviders>,
+    /// Comma-separated providers that answer in this order if the default one fails. Default: none
+    #[arg(long, env = "LLM_FALLBACKS")]
+    llm_fallbacks: Option<String>,
+    /// Provider of background calls (summaries, names of topics and entities); none disables them. Default: the default
+    /// provider
+    #[arg(long, env = "CONTEXT_LLM_PROVIDER")]
+    context_llm_provider: Option<String>,
+    /// Model of background calls. Default: the provider's
+    #[arg(long, env = "CONTEXT_LLM_MODEL")]
+    context_llm_model: Option<String>,
     /// API key of the additional provider openai
     #[arg(long, env = "OPENAI_API_KEY")]
     openai_api_key: Option<Secret>,
@@ -114,6 +190,36 @@ pub struct ModelSettings {
     embeddings_dimensions: u16,
 }
 
+/// Providers in `LLM_PROVIDERS`. Not a list, because clap takes a `Vec` for a repeated flag.
+#[derive(Debug, Clone)]
+struct FurtherProviders(Vec<FurtherProvider>);
+
+#[derive(Debug, Clone)]
+struct FurtherProvider {
+    name: String,
+    base_url: String,
+    model: String,
+    api_key: Option<Secret>,
+}
+
+fn further_providers(text: &str) -> ParseResult<FurtherProviders> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Entry {
+        name: String,
+        base_url: String,
+        model: String,
+        api_key: Option<String>,
+    }
+    // The parser's message could quote a key.
+    let entries: Vec<Entry> = serde_json::from_str(text)
+        .map_err(|_| "must be a JSON list of {\"name\", \"baseUrl\", \"model\", \"apiKey\"}".to_owned())?;
+    let provider = |Entry { name, base_url, model, api_key }| {
+        Ok(FurtherProvider { name, base_url: http_url(&base_url)?, model, api_key: api_key.map(Secret::new) })
+    };
+    Ok(FurtherProviders(entries.into_iter().map(provider).collect::<ParseResult<_>>()?))
+}
+
 impl ModelSettings {
     /// Whether the `echo` provider is enabled, for development.
     #[must_use]
@@ -134,7 +240,39 @@ impl ModelSettings {
                 endpoints.push(self.endpoint(name, base_url, Some(key), model));
             }
         }
+        let further = self.llm_providers.iter().flat_map(|FurtherProviders(further)| further);
+        endpoints
+            .extend(further.map(|it| self.endpoint(&it.name, &it.base_url, it.api_key.as_ref(), &it.model)));
         Ok(endpoints)
+    }
+
+    /// The providers with their fallbacks and the model of background calls.
+    ///
+    /// # Errors
+    /// As for [`endpoints`](Self::endpoints), and when a setting names a provider that is not configured.
+    pub fn providers(&self) -> Result<Providers, Problem> {
+        let endpoints = self.endpoints()?;
+        let check = |variable: &str, name: &str| {
+            let known =
+                endpoints.iter().any(|endpoint| endpoint.name == name) || self.echo() && name == "echo";
+            let names =
+                || endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect::<Vec<_>>().join(", ");
+            let message = || format!("must name configured providers: {} (got \"{name}\")", names());
+            if known { Ok(()) } else { Err(Problem::new(variable.to_owned(), message())) }
+        };
+        let fallbacks = self.llm_fallbacks.as_deref().unwrap_or_default();
+        let fallbacks: Vec<String> = comma_separated(fallbacks).map(str::to_owned).collect();
+        fallbacks.iter().try_for_each(|name| check("LLM_FALLBACKS", name))?;
+        let background = match (&self.context_llm_provider, &self.context_llm_model) {
+            (Some(name), _) if name == "none" => BackgroundModel::Disabled,
+            (None, None) => BackgroundModel::Default,
+            (provider, model) => {
+                provider.iter().try_for_each(|name| check("CONTEXT_LLM_PROVIDER", name))?;
+                BackgroundModel::Use { provider: provider.clone(), model: model.clone() }
+            }
+        };
+        let providers = Providers::new(&endpoints, self.echo());
+        Ok(providers.with_fallbacks(fallbacks).with_background_model(background))
     }
 
     fn main_endpoint(&self) -> Result<Option<Endpoint>, Problem> {

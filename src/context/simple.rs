@@ -4,17 +4,18 @@
 use serde::Deserialize;
 
 use super::{
-    assemble::{ChatMessage, HistoryMessage, PromptOptions},
+    assemble::{PromptOptions, PromptTooLong},
+    history::{self, FittedHistory, HistoryMessage},
+    message::ChatMessage,
     tokens,
 };
 
-/// Messages that are read.
-pub const MAX_HISTORY: i32 = 20;
-/// The system prompt gets 1/4 of the tokens.
+/// The system prompt gets 1/4 of the tokens, and at least this number.
 const SYSTEM_SHARE_DIVISOR: usize = 4;
+const MIN_SYSTEM_TOKENS: usize = 250;
 
 /// Result of `rollcall.assemble_simple`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct SimpleSources {
     instructions: Vec<String>,
     memories: Vec<String>,
@@ -31,33 +32,35 @@ pub struct SimplePrompt {
     pub tokens: usize,
 }
 
-/// Builds a prompt of at most `max_tokens`: a quarter for the system prompt, the rest for message and history.
-#[must_use]
-pub fn fit(sources: &SimpleSources, options: PromptOptions<'_>) -> SimplePrompt {
+/// Builds a prompt of at most `max_tokens`: the client's messages, a quarter of the rest for the system prompt, and the
+/// history.
+///
+/// # Errors
+///
+/// [`PromptTooLong`] if the messages leave too little for instructions and memories.
+pub fn fit(mut sources: SimpleSources, options: PromptOptions<'_>) -> Result<SimplePrompt, PromptTooLong> {
+    history::remove_repeated(&mut sources.history, options.client_messages);
     let section = |heading: &str, lines: &[String]| {
-        let lines: String = lines.iter().map(|line| format!("- {}\n", line.trim())).collect();
+        let line = |line: &String| format!("- {}\n", line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let lines: String = lines.iter().map(line).collect();
         if lines.is_empty() { lines } else { format!("## {heading}\n{lines}\n") }
     };
     let system = section("Response Guidelines", &sources.instructions)
         + &section("About This User", &sources.memories);
-    let message = tokens::count(options.message);
-    let room = options.max_tokens.saturating_sub(message);
-    let system =
-        tokens::truncate(system.trim_end(), room / SYSTEM_SHARE_DIVISOR).unwrap_or_default().to_owned();
-    let mut remaining = room - tokens::count(&system).min(room);
-    let mut history = Vec::new();
-    if options.with_history {
-        for earlier in sources.history.iter().rev() {
-            let cost = tokens::count(&earlier.content) + tokens::MESSAGE_OVERHEAD;
-            if cost > remaining {
-                break;
-            }
-            remaining -= cost;
-            history.push(ChatMessage { role: earlier.role.clone(), content: earlier.content.clone() });
-        }
-        history.reverse();
+    let system = system.trim_end();
+    let (messages, max) = (options.message_tokens(), options.max_tokens);
+    let kept = tokens::count(system).min(MIN_SYSTEM_TOKENS);
+    if messages + kept > max {
+        return Err(PromptTooLong { messages, kept, max });
     }
-    SimplePrompt { system, history, tokens: options.max_tokens.max(message) - remaining }
+    let room = max - messages;
+    let system_room = (room / SYSTEM_SHARE_DIVISOR).max(MIN_SYSTEM_TOKENS).min(room);
+    let system = tokens::truncate(system, system_room).unwrap_or_default().to_owned();
+    let room = room.saturating_sub(tokens::count(&system));
+    let FittedHistory { messages: history, tokens: history_tokens, .. } =
+        if options.with_history { history::fit(&sources.history, room) } else { FittedHistory::default() };
+    let tokens = messages + tokens::count(&system) + history_tokens;
+    Ok(SimplePrompt { system, history, tokens })
 }
 
 #[cfg(test)]
@@ -73,9 +76,17 @@ mod tests {
             .collect();
         let found = json!({"instructions": ["Be brief."], "memories": ["Is Ada."], "history": history});
         let found: SimpleSources = serde_json::from_value(found).expect("of the shape");
-        let prompt = fit(&found, PromptOptions { message: "Hi", max_tokens: 120, with_history: true });
+        let options = PromptOptions {
+            message: "Hi",
+            client_messages: &[ChatMessage::new("user", "Hi")],
+            max_tokens: 120,
+            with_history: true,
+        };
+        let prompt = fit(found.clone(), options).expect("fits");
+        assert!(fit(found, PromptOptions { max_tokens: 15, ..options }).is_err());
         assert_eq!(prompt.system, "## Response Guidelines\n- Be brief.\n\n## About This User\n- Is Ada.");
-        assert_eq!(prompt.history.last().map(|message| message.content.as_str()), Some("message number 39"));
+        let last = prompt.history.last().map(|message| message.text().into_owned());
+        assert_eq!(last.as_deref(), Some("message number 39"));
         assert!(prompt.history.len() < 40 && prompt.tokens <= 120, "{}", prompt.tokens);
     }
 }

@@ -1,6 +1,7 @@
 //! Counts tokens (`o200k_base`) and truncates text to a number of tokens.
 
 use std::{
+    borrow::Cow,
     hash::{BuildHasher, RandomState},
     sync::{
         LazyLock,
@@ -9,6 +10,8 @@ use std::{
 };
 
 use bpe_openai::o200k_base;
+
+use super::sentences::{is_unspaced, sentence_ends, word_ends};
 
 /// With less room than this (in tokens), text is dropped instead of truncated.
 pub const MIN_CUT_TOKENS: usize = 100;
@@ -70,8 +73,8 @@ pub fn preload() {
     let _ = o200k_base();
 }
 
-/// Truncates a text to at most `max` tokens, at the end of a sentence or line if possible, otherwise at a word. `None` if
-/// nothing fits.
+/// Truncates a text to at most `max` tokens, at the end of a sentence or line if possible, otherwise at a word, or at a
+/// character in scripts without spaces. `None` if nothing fits.
 #[must_use]
 pub fn truncate(text: &str, max: usize) -> Option<&str> {
     if text.len() <= max || count(text) <= max {
@@ -91,30 +94,32 @@ pub fn truncate(text: &str, max: usize) -> Option<&str> {
 }
 
 fn is_word_end(text: &str, end: usize) -> bool {
-    text[end..].starts_with(char::is_whitespace)
+    text[end..].starts_with(char::is_whitespace) || text[..end].ends_with(is_unspaced)
 }
 
-/// Byte offsets of the ends of sentences and lines.
-fn sentence_ends(text: &str) -> Vec<usize> {
-    let mut ends = Vec::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        let next = chars.peek().map(|(_, next)| *next);
-        let ends_here = match c {
-            '\n' => true,
-            '.' | '!' | '?' | '…' | '。' => next.is_none_or(char::is_whitespace),
-            _ => false,
-        };
-        if ends_here {
-            ends.push(at + c.len_utf8());
+/// As [`truncate`], and closes a code block that the cut leaves open.
+#[must_use]
+pub fn truncate_closed(text: &str, max: usize) -> Option<Cow<'_, str>> {
+    let cut = truncate(text, max)?;
+    let Some(fence) = open_fence(cut).filter(|_| cut.len() < text.len()) else { return Some(cut.into()) };
+    let end = format!("\n{fence}");
+    let cut = truncate(text, max.checked_sub(count(&end) + 1)?)?;
+    Some(if open_fence(cut).is_some() { format!("{cut}{end}").into() } else { cut.into() })
+}
+
+/// The fence of a Markdown code block that is not closed.
+fn open_fence(text: &str) -> Option<&str> {
+    let mut open = None;
+    for line in text.lines().map(str::trim) {
+        let Some(mark) = line.chars().next().filter(|c| matches!(c, '`' | '~')) else { continue };
+        let length = line.len() - line.trim_start_matches(mark).len();
+        match open {
+            None if length >= 3 => open = Some(&line[..length]),
+            Some(fence) if line.starts_with(fence) && length == line.len() => open = None,
+            _ => {}
         }
     }
-    ends
-}
-
-fn word_ends(text: &str) -> Vec<usize> {
-    let spaces = text.char_indices().filter(|(_, c)| c.is_whitespace());
-    spaces.map(|(at, _)| at).filter(|at| *at > 0).collect()
+    open
 }
 
 #[cfg(test)]
@@ -164,6 +169,29 @@ mod tests {
         let cut = truncate(&text, 10).expect("fits");
         assert!(count(cut) <= 10 && cut.ends_with("word") && cut.len() > 20, "{cut:?}");
         assert_eq!(super::truncate("unbreakable-".repeat(50).as_str(), 3), None);
+    }
+
+    #[test]
+    fn text_without_spaces_is_truncated_at_a_sentence_end_of_its_script() {
+        let text = "私は横浜に住んでいます。毎朝電車で東京へ行きます。週末は海を見に行きます。".repeat(10);
+        let cut = truncate(&text, 120).expect("fits");
+        assert!(cut.ends_with('。') && count(cut) <= 120 && count(cut) > 60, "{cut}");
+        let one_sentence = "東京都横浜市川崎区".repeat(50);
+        let cut = truncate(&one_sentence, 60).expect("a part fits");
+        assert!(count(cut) <= 60 && count(cut) > 30, "{cut}");
+    }
+
+    #[test]
+    fn a_cut_closes_an_open_code_block() {
+        let text = format!("Look:\n```rust\n{}```\nDone.", "let x = 1;\n".repeat(100));
+        let cut = truncate_closed(&text, 50).expect("fits");
+        assert!(cut.ends_with("\n```") && count(&cut) <= 50, "{cut}");
+        assert_eq!(cut.matches("```").count(), 2);
+        assert_eq!(
+            truncate_closed("```\nopen", 50).as_deref(),
+            Some("```\nopen"),
+            "an uncut text is unchanged"
+        );
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 /// A set of words.
-pub(super) type Words = LazyLock<HashSet<&'static str>>;
+pub(super) type WordSet = LazyLock<HashSet<&'static str>>;
 /// Phrases in the order of their file.
 pub(super) type Phrases = LazyLock<Vec<&'static str>>;
 
@@ -14,18 +14,18 @@ macro_rules! list {
 }
 
 /// Capitalized words that are no names.
-pub(super) static NON_NAME_WORDS: Words = LazyLock::new(|| words(list!("non_name_words")));
+pub(super) static NON_NAME_WORDS: WordSet = LazyLock::new(|| words(list!("non_name_words")));
 /// Verbs whose subject is a person.
-pub(super) static PERSON_VERBS: Words = LazyLock::new(|| words(list!("person_verbs")));
+pub(super) static PERSON_VERBS: WordSet = LazyLock::new(|| words(list!("person_verbs")));
 /// Relationships of a person to the user.
 pub(super) static RELATIONSHIPS: Phrases =
     LazyLock::new(|| lines(list!("relationships")).flat_map(str::split_whitespace).collect());
 /// Last words of names of organizations.
-pub(super) static ORGANIZATION_SUFFIXES: Words = LazyLock::new(|| words(list!("organization_suffixes")));
-/// Words before names of organizations.
-pub(super) static ORGANIZATION_CONTEXT: Words = LazyLock::new(|| words(list!("organization_context")));
-/// Words before names of tools.
-pub(super) static TOOL_CONTEXT: Words = LazyLock::new(|| words(list!("tool_context")));
+pub(super) static ORGANIZATION_SUFFIXES: WordSet = LazyLock::new(|| words(list!("organization_suffixes")));
+/// WordSet before names of organizations.
+pub(super) static ORGANIZATION_CONTEXT: WordSet = LazyLock::new(|| words(list!("organization_context")));
+/// WordSet before names of tools.
+pub(super) static TOOL_CONTEXT: WordSet = LazyLock::new(|| words(list!("tool_context")));
 /// Verbs that state a fact about their subject, with the confidence of the fact.
 pub(super) static FACT_VERBS: LazyLock<Vec<(&'static str, f64)>> = LazyLock::new(|| {
     let entry = |line: &'static str| {
@@ -34,10 +34,10 @@ pub(super) static FACT_VERBS: LazyLock<Vec<(&'static str, f64)>> = LazyLock::new
     };
     lines(list!("fact_verbs")).map(entry).collect()
 });
-pub(super) static POSITIVE_WORDS: Words = LazyLock::new(|| words(list!("positive_words")));
-pub(super) static NEGATIVE_WORDS: Words = LazyLock::new(|| words(list!("negative_words")));
+pub(super) static POSITIVE_WORDS: WordSet = LazyLock::new(|| words(list!("positive_words")));
+pub(super) static NEGATIVE_WORDS: WordSet = LazyLock::new(|| words(list!("negative_words")));
 /// Stems that make no topic, in addition to PostgreSQL's stop words.
-pub(super) static GENERIC_STEMS: Words = LazyLock::new(|| words(list!("generic_stems")));
+pub(super) static GENERIC_STEMS: WordSet = LazyLock::new(|| words(list!("generic_stems")));
 /// Names of domains, each with its words.
 pub(super) static DOMAIN_WORDS: LazyLock<Vec<(&'static str, Vec<&'static str>)>> = LazyLock::new(|| {
     let entry = |line: &'static str| {

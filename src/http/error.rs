@@ -10,7 +10,7 @@
 //! Errors of the last family keep their cause; it is logged when the response is built and never sent to the
 //! client.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -34,6 +34,12 @@ use crate::{
 /// Range of `Retry-After` in seconds for 503 responses. The value is random, so that clients do not retry at
 /// the same time.
 const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
+/// `Retry-After` while a request with the same idempotency key is in progress.
+const IN_PROGRESS_RETRY_SECONDS: u64 = 2;
+/// Maximum of a provider's `Retry-After` that is passed on.
+const MAX_PROVIDER_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// Characters of a provider's error message that are passed on.
+const MAX_REJECTION_CHARS: usize = 300;
 
 /// An error response. `Display` is the `message` for the client.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,16 @@ pub enum ApiError {
     /// 409: the request conflicts with another one or with the current state.
     #[error("{0}")]
     Conflict(Cow<'static, str>),
+    /// 409: the same request is in progress; try again later.
+    #[error("{0}")]
+    InProgress(&'static str),
+    /// 503: the model provider is unreachable, overloaded or too slow.
+    #[error("the model provider is unavailable; try again later")]
+    ProviderUnavailable {
+        /// Time after which the provider accepts requests again, if it says so.
+        retry_after: Option<Duration>,
+        source: anyhow::Error,
+    },
     /// 409: a unique violation on (user, device) that an upsert could not resolve.
     #[error("the presence of this device was changed concurrently; try again")]
     DuplicatePresence,
@@ -153,9 +169,9 @@ impl ApiError {
             Self::Auth(AuthError::Missing | AuthError::UserRequired) => {
                 ("UNAUTHORIZED", StatusCode::UNAUTHORIZED)
             }
-            Self::Auth(AuthError::KeysUnavailable(_)) | Self::ServiceUnavailable { .. } => {
-                ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE)
-            }
+            Self::Auth(AuthError::KeysUnavailable(_))
+            | Self::ServiceUnavailable { .. }
+            | Self::ProviderUnavailable { .. } => ("SERVICE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE),
             Self::Auth(_) => ("INVALID_TOKEN", StatusCode::UNAUTHORIZED),
             Self::Forbidden(_) => ("FORBIDDEN", StatusCode::FORBIDDEN),
             Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND),
@@ -170,7 +186,7 @@ impl ApiError {
                 };
                 (code, status)
             }
-            Self::Conflict(_) => ("CONFLICT", StatusCode::CONFLICT),
+            Self::Conflict(_) | Self::InProgress(_) => ("CONFLICT", StatusCode::CONFLICT),
             Self::DuplicatePresence => ("DUPLICATE_PRESENCE", StatusCode::CONFLICT),
             Self::InvalidReference(_) => ("INVALID_REFERENCE", StatusCode::BAD_REQUEST),
             Self::PayloadTooLarge { .. } => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
@@ -191,7 +207,7 @@ impl ApiError {
         self.code_and_status().0
     }
 
-    fn details(&self) -> &[FieldError] {
+    pub(super) fn details(&self) -> &[FieldError] {
         match self {
             Self::InvalidRequest { details, .. } | Self::Unprocessable { details, .. } => details,
             _ => &[],
@@ -207,6 +223,7 @@ impl ApiError {
             }
             Self::DatabaseUnavailable { source }
             | Self::ContextEngine { source }
+            | Self::ProviderUnavailable { source, .. }
             | Self::ServiceUnavailable { source: Some(source), .. } => {
                 tracing::warn!(
                     error = %ErrorChain(&**source),
@@ -259,6 +276,13 @@ impl IntoResponse for ApiError {
             Self::Auth(error) if !error.is_transient() => {
                 let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            Self::InProgress(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(IN_PROGRESS_RETRY_SECONDS));
+            }
+            Self::ProviderUnavailable { retry_after: Some(delay), .. } => {
+                let seconds = delay.min(&MAX_PROVIDER_RETRY_AFTER).as_secs_f64().ceil().max(1.0) as u64;
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 let seconds = rand::random_range(RETRY_AFTER_SECONDS);
@@ -322,6 +346,7 @@ impl From<ContextError> for ApiError {
             ContextError::NotFound => Self::NotFound,
             ContextError::Read(error) => error.into(),
             ContextError::Sources(_) => Self::Internal(error.into()),
+            ContextError::TooLong(error) => Self::invalid("maxContextTokens", error.to_string()),
         }
     }
 }
@@ -348,7 +373,7 @@ impl From<ChatError> for ApiError {
                 "no model provider is configured; set LLM_PROVIDER, or LLM_BASE_URL and LLM_MODEL",
             ),
             ChatError::InProgress => {
-                Self::Conflict("a request with this idempotency key is in progress; try again later".into())
+                Self::InProgress("a request with this idempotency key is in progress; try again later")
             }
             ChatError::IdempotencyKeyReused => {
                 Self::unprocessable("idempotencyKey", "was already used for another message; use a new key")
@@ -363,18 +388,28 @@ impl From<ChatError> for ApiError {
             ChatError::DynamicEngine(source) => Self::ContextEngine { source: source.into() },
             ChatError::SimpleEngine(source) => Self::SimpleEngine { source: source.into() },
             ChatError::Save(error) => error.into(),
+            ChatError::TooLong(error) => Self::invalid("messages", error.to_string()),
             ChatError::Provider(error @ ProviderError::Rejected { status: 400 | 404 | 413 | 422, .. }) => {
                 tracing::info!(error = %ErrorChain(&error), "model provider rejected a request");
-                Self::bad_request(
-                    "the model provider rejected the request; check model, maxTokens and temperature",
-                )
+                let ProviderError::Rejected { body, .. } = &error else { unreachable!("matched above") };
+                Self::bad_request(match rejection_message(body) {
+                    Some(message) => format!("the model provider rejected the request: {message}").into(),
+                    None => {
+                        Cow::Borrowed("the model provider rejected the request; check model and parameters")
+                    }
+                })
             }
-            ChatError::Provider(error) => Self::ServiceUnavailable {
-                message: "the model provider is unavailable; try again later".into(),
-                source: Some(error.into()),
-            },
+            ChatError::Provider(error) => {
+                Self::ProviderUnavailable { retry_after: error.retry_after(), source: error.into() }
+            }
         }
     }
+}
+
+/// Message in the error of a provider, if it has OpenAI's format.
+fn rejection_message(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(body["error"]["message"].as_str()?.chars().take(MAX_REJECTION_CHARS).collect())
 }
 
 impl From<WireError> for ApiError {

@@ -17,6 +17,7 @@ pub mod identity;
 mod ids;
 pub mod middleware;
 pub mod on_behalf_of;
+pub mod openai;
 pub mod openapi;
 pub mod operator;
 pub mod people;

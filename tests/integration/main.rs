@@ -23,6 +23,8 @@ mod context_chat;
 mod context_embeddings;
 mod context_freshness;
 mod context_llm;
+mod context_openai;
+mod context_passthrough;
 mod context_quality;
 mod context_routes;
 mod database_faults;

@@ -1152,6 +1152,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/chat/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create a chat completion with the context of a user
+         * @description Request, response, stream chunks and errors have the format of OpenAI's API. `metadata.conversation_id` names the conversation; without it the prompt has the context of the user only, and nothing is saved.
+         *
+         *     Limit: 20 chat requests a minute and user unless configured otherwise, as many at once.
+         */
+        post: operations["createChatCompletion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the models
+         * @description Default models of the configured providers, and the models that the role may use.
+         */
+        get: operations["listModels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/ws": {
         parameters: {
             query?: never;
@@ -1281,6 +1323,8 @@ export interface components {
             priority: number;
             /** @description What it consists of. */
             sections: {
+                /** @description Name of the bundle. */
+                bundle?: string;
                 /**
                  * Format: uuid
                  * @description Of a bundle, its row.
@@ -4098,13 +4142,7 @@ export interface operations {
                     maxTokens?: number | null;
                     /** @description The last of the user's is what was typed. */
                     messages: {
-                        /** @description What. */
-                        content: string;
-                        /**
-                         * @description Who says it.
-                         * @enum {string}
-                         */
-                        role: "user" | "assistant" | "system";
+                        [key: string]: unknown;
                     }[];
                     /** @description One of the provider's. */
                     model?: string | null;
@@ -4137,9 +4175,12 @@ export interface operations {
                      *       "data": {
                      *         "content": "Hello, Alice.",
                      *         "contextStats": {
+                     *           "assemblyTimeMs": 1.5,
                      *           "bundlesCompiled": 0,
                      *           "bundlesReady": 0,
+                     *           "bundlesUsed": [],
                      *           "bundlesWanted": 0,
+                     *           "cacheHitRate": 1,
                      *           "entities": [],
                      *           "historyMessages": 0,
                      *           "layers": {
@@ -4160,7 +4201,7 @@ export interface operations {
                      *       },
                      *       "metadata": {
                      *         "assemblyTimeMs": 1.5,
-                     *         "bundlesUsed": 0,
+                     *         "bundlesUsed": [],
                      *         "cacheHitRate": 1
                      *       },
                      *       "success": true,
@@ -4174,12 +4215,18 @@ export interface operations {
                             content: string;
                             /** @description What the prompt consisted of. */
                             contextStats: {
+                                /** @description Milliseconds. */
+                                assemblyTimeMs: number;
                                 /** @description Those that were compiled for this. */
                                 bundlesCompiled: number;
                                 /** @description Those ready and fresh. */
                                 bundlesReady: number;
+                                /** @description Bundles in the prompt. */
+                                bundlesUsed: string[];
                                 /** @description Bundles wanted. */
                                 bundlesWanted: number;
+                                /** @description Bundles that were ready and fresh over bundles wanted. */
+                                cacheHitRate: number;
                                 /** @description The entities. */
                                 entities: string[];
                                 /** @description The simple engine had to step in. */
@@ -4199,6 +4246,8 @@ export interface operations {
                             };
                             /** @description Who assembled. */
                             engine: string;
+                            /** @description Why the answer ends, as the provider reports it. */
+                            finishReason?: string;
                             /**
                              * Format: uuid
                              * @description The answer's row.
@@ -4210,6 +4259,10 @@ export interface operations {
                             partial?: boolean;
                             /** @description It was answered before, and this is that answer. */
                             replayed?: boolean;
+                            /** @description Calls of tools, in the format of OpenAI's API. */
+                            toolCalls?: {
+                                [key: string]: unknown;
+                            }[];
                             /** @description What it cost. */
                             usage: {
                                 /** @description Of the answer. */
@@ -4225,7 +4278,7 @@ export interface operations {
                             /** @description Milliseconds. */
                             assemblyTimeMs: number;
                             /** @description Bundles in the prompt. */
-                            bundlesUsed: number;
+                            bundlesUsed: string[];
                             /** @description Bundles that were ready and fresh over bundles wanted. */
                             cacheHitRate: number;
                         };
@@ -4333,7 +4386,9 @@ export interface operations {
                      *       "metadata": {
                      *         "assemblyTimeMs": 1.5,
                      *         "bundlesReady": 1,
-                     *         "bundlesUsed": 1,
+                     *         "bundlesUsed": [
+                     *           "global_prefs"
+                     *         ],
                      *         "bundlesWanted": 1,
                      *         "cacheHitRate": 1
                      *       },
@@ -4380,13 +4435,7 @@ export interface operations {
                             layers: components["schemas"]["ContextLayer"][];
                             /** @description The last messages, oldest first. */
                             messages: {
-                                /** @description What. */
-                                content: string;
-                                /**
-                                 * @description Who.
-                                 * @enum {string}
-                                 */
-                                role: "system" | "user" | "assistant";
+                                [key: string]: unknown;
                             }[];
                             /** @description Everything that is known, as Markdown. */
                             systemPrompt: string;
@@ -4398,7 +4447,7 @@ export interface operations {
                             /** @description Those ready and fresh. */
                             bundlesReady: number;
                             /** @description Bundles in the prompt. */
-                            bundlesUsed: number;
+                            bundlesUsed: string[];
                             /** @description Bundles wanted. */
                             bundlesWanted: number;
                             /** @description Bundles that were ready and fresh over bundles wanted. */
@@ -5902,6 +5951,123 @@ export interface operations {
                 };
                 content?: never;
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createChatCompletion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description At most 65536 bytes. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "messages": [
+                 *         {
+                 *           "content": "Hello",
+                 *           "role": "user"
+                 *         }
+                 *       ],
+                 *       "model": "gpt-4o-mini"
+                 *     }
+                 */
+                "application/json": {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        responses: {
+            /** @description The completion, or with `stream` its chunks. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimitLimit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimitRemaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimitReset"];
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "choices": [
+                     *         {
+                     *           "finish_reason": "stop",
+                     *           "index": 0,
+                     *           "message": {
+                     *             "content": "Hello.",
+                     *             "role": "assistant"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "created": 1790000000,
+                     *       "id": "chatcmpl-1",
+                     *       "model": "gpt-4o-mini",
+                     *       "object": "chat.completion",
+                     *       "usage": {
+                     *         "completion_tokens": 4,
+                     *         "prompt_tokens": 8,
+                     *         "total_tokens": 12
+                     *       }
+                     *     }
+                     */
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Unprocessable"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listModels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The models. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "created": 0,
+                     *           "id": "gpt-4o-mini",
+                     *           "object": "model",
+                     *           "owned_by": "openai"
+                     *         }
+                     *       ],
+                     *       "object": "list"
+                     *     }
+                     */
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };

@@ -45,6 +45,14 @@ pub enum LlmBehavior {
     Status(u16),
     /// Answers 429 with `retry-after: 0`.
     RateLimited,
+    /// Answers 429 with this `retry-after` in seconds.
+    RateLimitedFor(u64),
+    /// Answers 400 with an error in OpenAI's format.
+    Rejects(&'static str),
+    /// Calls the tool `weather`.
+    CallsTool,
+    /// Answers one word and stops because of the maximum of tokens.
+    StopsAtLength,
     /// Answers 200 with a body that is not JSON.
     InvalidBody,
 }
@@ -177,6 +185,30 @@ async fn complete_chat(State(state): State<Arc<FakeLlmState>>, body: Bytes) -> R
         LlmBehavior::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], "busy").into_response()
         }
+        LlmBehavior::RateLimitedFor(seconds) => {
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds.to_string())], "busy").into_response()
+        }
+        LlmBehavior::Rejects(message) => {
+            (StatusCode::BAD_REQUEST, axum::Json(json!({"error": {"message": message}}))).into_response()
+        }
+        LlmBehavior::CallsTool if streams => events_response(
+            &[
+                json!({"role": "assistant", "content": null, "tool_calls": [
+                {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}]}),
+                json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"city\":"}}]}),
+                json!({"tool_calls": [{"index": 0, "function": {"arguments": "\"Quito\"}"}}]}),
+            ],
+            "tool_calls",
+        ),
+        LlmBehavior::CallsTool => choice_response(
+            json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\":\"Quito\"}"}}]}),
+            "tool_calls",
+        ),
+        LlmBehavior::StopsAtLength if streams => events_response(&[json!({"content": "Once"})], "length"),
+        LlmBehavior::StopsAtLength => {
+            choice_response(json!({"role": "assistant", "content": "Once"}), "length")
+        }
         LlmBehavior::InvalidBody => "this is no JSON".into_response(),
         LlmBehavior::NeverAnswers => {
             sleep(Duration::from_secs(600)).await;
@@ -194,8 +226,23 @@ async fn complete_chat(State(state): State<Arc<FakeLlmState>>, body: Bytes) -> R
 }
 
 fn completion_response(content: &str) -> Response {
+    choice_response(json!({"role": "assistant", "content": content}), "stop")
+}
+
+/// A stream of these deltas.
+fn events_response(deltas: &[Value], finish_reason: &str) -> Response {
+    let chunk = |delta: &Value, reason: Value| json!({"model": "model-of-our-own", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]});
+    let usage =
+        json!({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}});
+    let mut chunks: Vec<Value> = deltas.iter().map(|delta| chunk(delta, Value::Null)).collect();
+    chunks.extend([chunk(&json!({}), json!(finish_reason)), usage]);
+    let text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    ([("content-type", "text/event-stream")], text + "data: [DONE]\n\n").into_response()
+}
+
+fn choice_response(message: Value, finish_reason: &str) -> Response {
     let response = json!({
-        "model": "model-of-our-own", "choices": [{"message": {"role": "assistant", "content": content}}],
+        "model": "model-of-our-own", "choices": [{"message": message, "finish_reason": finish_reason}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
     });
     axum::Json(response).into_response()

@@ -16,13 +16,19 @@ fn found(bundles: Value, units: Value, history: Value) -> Value {
         "seeing": "1:1:", "read_at": "2026-01-01T00:00:00Z"})
 }
 
-fn prompt(found: Value, tokens: usize) -> Prompt {
+const QUESTION: &str = "What about the plan?";
+
+fn try_prompt(found: Value, tokens: usize) -> Result<Prompt, PromptError> {
     let found = serde_json::from_value(found).expect("is of the shape");
+    let client_messages = &[ChatMessage::new("user", QUESTION)];
     build_prompt(
         found,
-        PromptOptions { message: "What about the plan?", max_tokens: tokens, with_history: true },
+        PromptOptions { message: QUESTION, client_messages, max_tokens: tokens, with_history: true },
     )
-    .expect("fits")
+}
+
+fn prompt(found: Value, tokens: usize) -> Prompt {
+    try_prompt(found, tokens).expect("fits")
 }
 
 #[test]
@@ -43,7 +49,8 @@ fn sections_are_ordered_by_priority_without_duplicates() {
     assert!(offsets.is_sorted(), "{}", prompt.system);
     assert!(prompt.system.contains("ship in May") && !prompt.system.contains("Held already"));
     assert!(!prompt.system.contains("Hardly"));
-    assert_eq!((prompt.ready, prompt.wanted, prompt.used), (2, 2, 2));
+    assert_eq!((prompt.ready, prompt.wanted), (2, 2));
+    assert_eq!(prompt.used, ["identity_core", "conversation"]);
     assert!((prompt.hit_rate() - 1.0).abs() < f64::EPSILON);
 }
 
@@ -66,7 +73,10 @@ fn the_newest_messages_that_fit_are_kept_in_order() {
         .collect();
     let prompt = prompt(found(json!([]), json!([]), json!(history)), 120);
     assert!(prompt.tokens() <= 120, "{}", prompt.tokens());
-    assert_eq!(prompt.history.last().map(|message| message.content.as_str()), Some("message 29"));
+    assert_eq!(
+        prompt.history.last().map(|message| message.text().into_owned()),
+        Some("message 29".to_owned())
+    );
     assert!(prompt.history.len() < 30 && prompt.history.len() > 3);
 }
 
@@ -87,10 +97,42 @@ proptest! {
             .map(|words| json!({"id": Uuid::new_v4(), "content": text(*words), "score": 0.7})).collect();
         let history: Vec<_> = history.iter()
             .map(|words| json!({"id": Uuid::new_v4(), "role": "user", "content": text(*words)})).collect();
-        let prompt = prompt(found(json!(bundles), json!(units), json!(history)), max);
-        let real = tokens::count(&prompt.system)
-            + prompt.history.iter().map(|m| tokens::count(&m.content) + tokens::MESSAGE_OVERHEAD).sum::<usize>()
-            + tokens::count("What about the plan?") + tokens::MESSAGE_OVERHEAD;
-        prop_assert!(real <= max, "{real} of {max}");
+        let asked = ChatMessage::new("user", QUESTION).tokens();
+        match try_prompt(found(json!(bundles), json!(units), json!(history)), max) {
+            Ok(prompt) => {
+                let history: usize = prompt.history.iter().map(ChatMessage::tokens).sum();
+                let real = tokens::count(&prompt.system) + history + asked;
+                prop_assert!(real <= max, "{real} of {max}");
+                // What is known of the user and of how to answer is never left out.
+                for (name, words) in kinds.iter().zip(&sizes).take(2) {
+                    prop_assert!(*words < 2 || prompt.used.iter().any(|used| used == name), "{name}: {:?}", prompt.sections);
+                }
+            }
+            Err(PromptError::TooLong(PromptTooLong { messages, kept, max: limit })) => {
+                prop_assert!(messages == asked && kept <= 250 && limit == max && messages + kept > max);
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
     }
+}
+
+#[test]
+fn a_question_that_is_asked_again_is_in_the_prompt_once() {
+    let conversation = fresh(
+        "conversation",
+        Some(Uuid::new_v4()),
+        &format!(
+            "## Current Conversation\nbegun.\n\n### So far\n- User: \"Hello\"\n- User: \"{QUESTION}\"\n- User: \"{QUESTION}\""
+        ),
+    );
+    let message = |content: &str| json!({"id": Uuid::new_v4(), "role": "user", "content": content});
+    let history = json!([message("Hello"), message(QUESTION), message(QUESTION)]);
+    let prompt = prompt(found(json!([conversation]), json!([]), history), 12_000);
+    assert!(
+        !prompt.system.contains(QUESTION) && prompt.system.contains("- User: \"Hello\""),
+        "{}",
+        prompt.system
+    );
+    let history: Vec<_> = prompt.history.iter().map(|message| message.text().into_owned()).collect();
+    assert_eq!(history, ["Hello"]);
 }

@@ -7,6 +7,8 @@ fn budget_input() -> BudgetInput {
         tokens: DEFAULT_TOKENS,
         depth: Depth::Standard,
         message_tokens: 40,
+        identity_tokens: 200,
+        preferences_tokens: 60,
         topic_count: 1,
         topic_tokens: 1_200,
         entity_count: 1,
@@ -88,9 +90,15 @@ fn the_lowest_priorities_get_nothing_when_minimums_do_not_fit() {
 }
 
 #[test]
-fn a_message_that_fills_the_prompt_leaves_nothing_for_other_layers() {
-    let budget = allocate(&BudgetInput { message_tokens: 20_000, ..budget_input() });
-    assert_eq!((budget.layer(Layer::Message).given, budget.total()), (DEFAULT_TOKENS, DEFAULT_TOKENS));
+fn identity_and_preferences_keep_their_floor_under_a_long_message() {
+    let s = BudgetInput { message_tokens: 11_790, ..budget_input() };
+    assert_eq!(s.required(), 12_000);
+    let budget = allocate(&s);
+    let given = |layer| budget.layer(layer).given;
+    assert_eq!((given(Layer::Message), given(Layer::Identity), given(Layer::Preferences)), (11_790, 150, 60));
+    assert_eq!(budget.total(), DEFAULT_TOKENS);
+    let nothing_known = BudgetInput { identity_tokens: 0, preferences_tokens: 0, ..s };
+    assert_eq!(nothing_known.required(), 11_790);
 }
 
 fn budget_inputs() -> impl Strategy<Value = BudgetInput> {
@@ -104,6 +112,8 @@ fn budget_inputs() -> impl Strategy<Value = BudgetInput> {
             tokens,
             depth,
             message_tokens: message,
+            identity_tokens: topic_tokens,
+            preferences_tokens: message,
             topic_count: topics,
             topic_tokens,
             entity_count: entities,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::context::{assemble::ChatMessage, provider::Usage};
+use crate::context::{message::ChatMessage, provider::Usage};
 
 /// The engine that assembled a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,25 +18,27 @@ pub enum Engine {
 }
 
 /// Metrics of an assembly.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Assembly time in milliseconds.
     pub assembly_time_ms: f64,
     /// Fresh bundles divided by wanted bundles.
     pub cache_hit_rate: f64,
-    /// Number of bundles in the prompt.
-    pub bundles_used: usize,
+    /// Names of the bundles in the prompt: type, and topic or entity.
+    pub bundles_used: Vec<String>,
 }
 
 /// Composition of a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContextStats {
+    #[serde(flatten)]
+    pub metadata: Metadata,
     pub tokens: usize,
     /// Maximum tokens of the prompt.
     pub max_tokens: usize,
-    /// Messages of the history.
+    /// Stored messages in the prompt.
     pub history_messages: usize,
     pub bundles_wanted: usize,
     /// Wanted bundles that were fresh.
@@ -58,6 +60,12 @@ pub struct ContextStats {
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     pub content: String,
+    /// Calls of the client's tools, in OpenAI's format.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
+    /// Why the answer ends, as the provider reports it: `stop`, `length`, `tool_calls`, `content_filter`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
     pub model: String,
     /// Token usage, as reported by the provider or counted.
     #[serde(serialize_with = "usage_in_camel_case")]
@@ -66,7 +74,7 @@ pub struct Answer {
     pub engine: Engine,
     /// Composition of the prompt.
     pub context_stats: ContextStats,
-    /// Message ID of the answer.
+    /// Message ID of the answer. Without a conversation it names no stored message.
     pub message_id: uuid::Uuid,
     /// Whether this is the stored answer to an earlier request with the same idempotency key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -74,6 +82,9 @@ pub struct Answer {
     /// Whether the answer was interrupted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// The provider's response in OpenAI's format; null for a streamed or replayed answer.
+    #[serde(skip)]
+    pub raw: Value,
 }
 
 fn usage_in_camel_case<S: serde::Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
@@ -94,16 +105,4 @@ pub(super) struct PreparedPrompt {
     pub(super) messages: Vec<ChatMessage>,
     pub(super) engine: Engine,
     pub(super) stats: ContextStats,
-    pub(super) metadata: Metadata,
-}
-
-/// Metadata that is stored with an answer.
-pub(super) fn answer_metadata(
-    engine: Engine,
-    provider: &str,
-    model: &str,
-    usage: Usage,
-    error: Option<&str>,
-) -> Value {
-    serde_json::json!({"engine": engine, "provider": provider, "model": model, "usage": usage, "error": error})
 }

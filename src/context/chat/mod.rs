@@ -1,23 +1,31 @@
 //! Chat turns: assemble the prompt, save the question, call the model, save the answer.
 //!
 //! The question is saved before the model is called. The answer is saved exactly once: an interrupted answer as partial,
-//! and an answer without text is removed.
+//! and an answer without text is removed. Without a conversation, nothing is saved.
 
 mod answer;
+mod options;
 mod stream;
 mod turn;
 
 use std::{sync::Arc, time::Instant};
 
+use serde_json::{Map, Value};
+
 pub use answer::{Answer, ContextStats, Engine, Metadata};
+pub use options::provider_options;
 pub use stream::{ChatEvent, ChatEvents};
 
-use self::{answer::PreparedPrompt, turn::Turn};
+use self::{
+    answer::PreparedPrompt,
+    turn::{Turn, tokens_of},
+};
 use super::{
-    assemble::{ChatMessage, Prompt, PromptOptions},
+    assemble::{Prompt, PromptOptions, PromptTooLong},
     budget,
     engine::{ContextEngine, ContextError},
-    provider::{CompletionRequest, Provider, ProviderError, UnknownProvider},
+    message::ChatMessage,
+    provider::{Completion, CompletionRequest, CompletionStream, Provider, ProviderError, UnknownProvider},
     simple::SimplePrompt,
     store::{
         bundles::ReadError,
@@ -32,15 +40,20 @@ use crate::{
     pg::PgError,
 };
 
+/// Tokens of the context beside the client's messages, if the request sets no maximum and the messages are long.
+const MIN_CONTEXT_TOKENS: usize = 2_000;
+/// Text of a question that consists of attachments only.
+const ATTACHMENT: &str = "[attachment]";
+
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
-    pub conversation: ConversationId,
-    pub message: String,
-    /// Earlier messages as the client sent them; used if the conversation's history is empty or excluded.
-    pub client_history: Vec<ChatMessage>,
+    /// `None`: the prompt has the user's context only, and nothing is saved.
+    pub conversation: Option<ConversationId>,
+    /// Messages of the client in order. All of them reach the model unchanged. The last one of the user is the question.
+    pub messages: Vec<ChatMessage>,
     /// Idempotency key of the request.
     pub idempotency_key: Option<String>,
-    /// Provider name; `None` means the default.
+    /// Provider name; `None` means the default and its fallbacks.
     pub provider: Option<String>,
     /// Model name; `None` means the provider's default.
     pub model: Option<String>,
@@ -48,12 +61,31 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
     /// Sampling temperature, 0 to 2.
     pub temperature: Option<f32>,
+    /// Further fields for the provider; see [`provider_options`].
+    pub options: Map<String, Value>,
     /// Whether the conversation's stored messages are part of the prompt.
     pub include_history: bool,
     /// Whether the dynamic engine assembles the prompt.
     pub use_dynamic: bool,
-    /// Maximum tokens of the prompt.
+    /// Maximum tokens of the prompt. `None`: the default, or more if the messages are longer.
     pub context_tokens: Option<usize>,
+    /// Maximum of `context_tokens` for the caller.
+    pub max_context_tokens: usize,
+}
+
+impl ChatRequest {
+    /// Text that is saved as the question and searched for: the last message of the user.
+    fn question(&self) -> String {
+        let last = self.messages.iter().rev().find(|message| message.role() == "user");
+        let Some(last) = last.or(self.messages.last()) else { return String::new() };
+        let text = last.text();
+        if text.trim().is_empty() && last.has_attachments() { ATTACHMENT.into() } else { text.into_owned() }
+    }
+
+    fn max_tokens_of_prompt(&self) -> usize {
+        let default = budget::DEFAULT_TOKENS.max(tokens_of(&self.messages) + MIN_CONTEXT_TOKENS);
+        self.context_tokens.unwrap_or(default).min(self.max_context_tokens)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +93,9 @@ pub enum ChatError {
     /// The conversation does not exist, or the caller cannot see it or write to it.
     #[error("the conversation does not exist, or the caller cannot use it")]
     ConversationNotFound,
+    /// The messages exceed the maximum tokens of the prompt.
+    #[error(transparent)]
+    TooLong(#[from] PromptTooLong),
     /// The requested provider is not configured.
     #[error(transparent)]
     UnknownProvider(#[from] UnknownProvider),
@@ -86,9 +121,9 @@ pub enum ChatError {
 
 /// Result of a chat request.
 pub enum Outcome<T> {
-    Answered(T, Metadata),
+    Answered(T),
     /// The stored answer to an earlier request with the same idempotency key.
-    Replayed(Box<Answer>, Metadata),
+    Replayed(Box<Answer>),
 }
 
 impl ContextEngine {
@@ -100,23 +135,26 @@ impl ContextEngine {
         user: UserId,
         request: ChatRequest,
     ) -> Result<Outcome<Box<Answer>>, ChatError> {
-        let (turn, provider, request) = match self.begin_turn(caller, user, request).await? {
-            TurnStart::New { turn, provider, request } => (turn, provider, request),
-            TurnStart::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
+        let (mut turn, providers, request) = match self.begin_turn(caller, user, request).await? {
+            TurnStart::New { turn, providers, request } => (*turn, providers, request),
+            TurnStart::Replay(answer) => return Ok(Outcome::Replayed(answer)),
         };
-        let mut turn = *turn;
-        let completion = tokio::select! {
-            completion = provider.complete(&request) => completion?,
-            () = self.cancel_turns.cancelled() => return Err(ProviderError::InvalidResponse("the server is stopping".into()).into()),
+        let result = tokio::select! {
+            result = complete(&providers, request) => result,
+            () = self.cancel_turns.cancelled() => Err(ProviderError::Stopping),
         };
-        turn.append(&completion.content);
-        turn.set_model(completion.model);
-        if let Some(usage) = completion.usage {
-            turn.set_usage(usage);
+        match result {
+            Ok((completion, provider)) => {
+                turn.set_provider(&provider);
+                turn.set_completion(completion);
+                let answer = turn.complete().await.map_err(|error| ChatError::Save(error.into()))?;
+                Ok(Outcome::Answered(Box::new(answer)))
+            }
+            Err(error) => {
+                turn.fail(&error);
+                Err(error.into())
+            }
         }
-        let metadata = turn.metadata();
-        let answer = turn.complete().await.map_err(|error| ChatError::Save(error.into()))?;
-        Ok(Outcome::Answered(Box::new(answer), metadata))
     }
 
     /// Runs a turn and streams the answer. The provider's stream is read at the client's pace; if the client disconnects,
@@ -131,13 +169,20 @@ impl ContextEngine {
         user: UserId,
         request: ChatRequest,
     ) -> Result<Outcome<ChatEvents>, ChatError> {
-        let (turn, provider, request) = match self.begin_turn(caller, user, request).await? {
-            TurnStart::New { turn, provider, request } => (turn, provider, request),
-            TurnStart::Replay(answer, metadata) => return Ok(Outcome::Replayed(answer, metadata)),
+        let (mut turn, providers, request) = match self.begin_turn(caller, user, request).await? {
+            TurnStart::New { turn, providers, request } => (*turn, providers, request),
+            TurnStart::Replay(answer) => return Ok(Outcome::Replayed(answer)),
         };
-        let chunks = provider.stream(&request).await?;
-        let metadata = turn.metadata();
-        Ok(Outcome::Answered(stream::spawn(self, *turn, chunks), metadata))
+        match stream(&providers, request).await {
+            Ok((chunks, provider)) => {
+                turn.set_provider(&provider);
+                Ok(Outcome::Answered(stream::spawn(self, turn, chunks)))
+            }
+            Err(error) => {
+                turn.fail(&error);
+                Err(error.into())
+            }
+        }
     }
 
     async fn begin_turn(
@@ -146,65 +191,58 @@ impl ContextEngine {
         user: UserId,
         request: ChatRequest,
     ) -> Result<TurnStart, ChatError> {
-        let provider = self.providers.get(request.provider.as_deref())?.cloned();
-        let started = Instant::now();
-        let prepared = self.prepare_prompt(caller, user, &request, started).await;
-        if matches!(prepared, Err(ChatError::ConversationNotFound)) {
-            return Err(ChatError::ConversationNotFound);
+        let providers = self.providers.chain(request.provider.as_deref())?;
+        let question = request.question();
+        let prepared = self.prepare_prompt(caller, user, &request, &question).await;
+        if matches!(prepared, Err(ChatError::ConversationNotFound | ChatError::TooLong(_))) {
+            prepared?;
+            unreachable!("the prompt is an error");
         }
-        // The question is saved even if assembling the prompt failed.
-        let message_tokens = i32::try_from(tokens::count(&request.message)).unwrap_or(i32::MAX);
-        let outcome = turns::begin(
-            &self.database,
-            caller,
-            request.conversation,
-            &request.message,
-            message_tokens,
-            request.idempotency_key.as_deref(),
-        );
-        let outcome = match outcome.await {
-            Ok(outcome) => outcome,
-            // A caller that may read but not write sees the conversation as missing.
-            Err(ReadError::Database(PgError::PermissionDenied(_) | PgError::ForeignKeyViolation(_))) => {
-                return Err(ChatError::ConversationNotFound);
+        let answer_id = match request.conversation {
+            None => None,
+            Some(conversation) => {
+                // The question is saved even if assembling the prompt failed.
+                let message_tokens = i32::try_from(tokens::count(&question)).unwrap_or(i32::MAX);
+                let key = request.idempotency_key.as_deref();
+                let outcome =
+                    turns::begin(&self.database, caller, conversation, &question, message_tokens, key).await;
+                match outcome {
+                    Ok(BeginOutcome::New { answer_id, .. }) => Some(answer_id),
+                    Ok(BeginOutcome::Busy) => return Err(ChatError::InProgress),
+                    Ok(BeginOutcome::Mismatch) => return Err(ChatError::IdempotencyKeyReused),
+                    Ok(BeginOutcome::Replay { answer_id, content, metadata, partial }) => {
+                        let answer = stored_answer(prepared?, answer_id, content, &metadata, partial);
+                        return Ok(TurnStart::Replay(Box::new(answer)));
+                    }
+                    // A caller that may read but not write sees the conversation as missing.
+                    Err(ReadError::Database(
+                        PgError::PermissionDenied(_) | PgError::ForeignKeyViolation(_),
+                    )) => {
+                        return Err(ChatError::ConversationNotFound);
+                    }
+                    Err(error) => {
+                        prepared?;
+                        return Err(ChatError::Save(error));
+                    }
+                }
             }
-            Err(error) => {
-                prepared?;
-                return Err(ChatError::Save(error));
-            }
-        };
-        let answer_id = match outcome {
-            BeginOutcome::Busy => return Err(ChatError::InProgress),
-            BeginOutcome::Mismatch => return Err(ChatError::IdempotencyKeyReused),
-            BeginOutcome::Replay { answer_id, content, metadata, partial } => {
-                let prepared = prepared?;
-                let answer = Answer {
-                    content,
-                    model: metadata["model"].as_str().unwrap_or_default().to_owned(),
-                    usage: serde_json::from_value(metadata["usage"].clone()).unwrap_or_default(),
-                    engine: if metadata["engine"] == "legacy" { Engine::Simple } else { Engine::Dynamic },
-                    context_stats: prepared.stats,
-                    message_id: answer_id,
-                    replayed: true,
-                    partial,
-                };
-                return Ok(TurnStart::Replay(Box::new(answer), prepared.metadata));
-            }
-            BeginOutcome::New { answer_id, .. } => answer_id,
         };
         // From here on, dropping the turn saves or removes the answer, also when this function returns an error.
         let mut turn = Turn::new(self, answer_id);
         let prepared = prepared?;
-        let provider = provider.ok_or(ChatError::NoProviderConfigured)?;
-        let PreparedPrompt { messages, .. } = &prepared;
+        if providers.is_empty() {
+            return Err(ChatError::NoProviderConfigured);
+        }
         let request = CompletionRequest {
-            messages: messages.clone(),
+            messages: prepared.messages.clone(),
             model: request.model,
             max_tokens: request.max_tokens,
             temperature: request.temperature,
+            options: request.options,
+            ..CompletionRequest::default()
         };
-        turn.set_prompt(prepared, provider.name());
-        Ok(TurnStart::New { turn: Box::new(turn), provider, request })
+        turn.set_prompt(prepared);
+        Ok(TurnStart::New { turn: Box::new(turn), providers, request })
     }
 
     async fn prepare_prompt(
@@ -212,11 +250,13 @@ impl ContextEngine {
         caller: &Principal,
         user: UserId,
         request: &ChatRequest,
-        started: Instant,
+        question: &str,
     ) -> Result<PreparedPrompt, ChatError> {
+        let started = Instant::now();
         let options = PromptOptions {
-            message: &request.message,
-            max_tokens: request.context_tokens.unwrap_or(budget::DEFAULT_TOKENS),
+            message: question,
+            client_messages: &request.messages,
+            max_tokens: request.max_tokens_of_prompt(),
             with_history: request.include_history,
         };
         let mut fell_back = false;
@@ -224,6 +264,7 @@ impl ContextEngine {
             match self.assemble(caller, user, request.conversation, options).await {
                 Ok(prompt) => return Ok(dynamic_prompt(prompt, request, options, started)),
                 Err(ContextError::NotFound) => return Err(ChatError::ConversationNotFound),
+                Err(ContextError::TooLong(error)) => return Err(error.into()),
                 Err(error) if !self.falls_back() => return Err(ChatError::DynamicEngine(error)),
                 Err(error) => {
                     tracing::warn!(error = %ErrorChain(&error), "dynamic context engine failed, using the simple engine");
@@ -234,14 +275,85 @@ impl ContextEngine {
         match self.assemble_simple(caller, request.conversation, options).await {
             Ok(prompt) => Ok(simple_prompt(prompt, request, options, started, fell_back)),
             Err(ContextError::NotFound) => Err(ChatError::ConversationNotFound),
+            Err(ContextError::TooLong(error)) => Err(error.into()),
             Err(error) => Err(ChatError::SimpleEngine(error)),
         }
     }
 }
 
 enum TurnStart {
-    New { turn: Box<Turn>, provider: Provider, request: CompletionRequest },
-    Replay(Box<Answer>, Metadata),
+    New { turn: Box<Turn>, providers: Vec<Provider>, request: CompletionRequest },
+    Replay(Box<Answer>),
+}
+
+fn stored_answer(
+    prepared: PreparedPrompt,
+    answer_id: uuid::Uuid,
+    content: String,
+    metadata: &Value,
+    partial: bool,
+) -> Answer {
+    Answer {
+        content,
+        tool_calls: metadata["tool_calls"].as_array().cloned().unwrap_or_default(),
+        finish_reason: metadata["finish_reason"].as_str().map(str::to_owned),
+        model: metadata["model"].as_str().unwrap_or_default().to_owned(),
+        usage: serde_json::from_value(metadata["usage"].clone()).unwrap_or_default(),
+        engine: if metadata["engine"] == "legacy" { Engine::Simple } else { Engine::Dynamic },
+        context_stats: prepared.stats,
+        message_id: answer_id,
+        replayed: true,
+        partial,
+        raw: Value::Null,
+    }
+}
+
+/// Asks the providers in order until one answers; returns its name too.
+async fn complete(
+    providers: &[Provider],
+    mut request: CompletionRequest,
+) -> Result<(Completion, String), ProviderError> {
+    let mut rest = providers.iter();
+    let mut provider = rest.next().expect("a provider is configured");
+    loop {
+        match provider.complete(&request).await {
+            Ok(completion) => return Ok((completion, provider.name().to_owned())),
+            Err(error) => provider = next_provider(&mut rest, provider, &mut request, error)?,
+        }
+    }
+}
+
+/// As [`complete`], until a stream begins.
+async fn stream(
+    providers: &[Provider],
+    mut request: CompletionRequest,
+) -> Result<(CompletionStream, String), ProviderError> {
+    let mut rest = providers.iter();
+    let mut provider = rest.next().expect("a provider is configured");
+    loop {
+        match provider.stream(&request).await {
+            Ok(chunks) => return Ok((chunks, provider.name().to_owned())),
+            Err(error) => provider = next_provider(&mut rest, provider, &mut request, error)?,
+        }
+    }
+}
+
+/// The provider to ask after a failure. The request's model exists at the first provider only.
+fn next_provider<'a>(
+    rest: &mut std::slice::Iter<'a, Provider>,
+    failed: &Provider,
+    request: &mut CompletionRequest,
+    error: ProviderError,
+) -> Result<&'a Provider, ProviderError> {
+    let unknown_model =
+        request.model.is_some() && matches!(error, ProviderError::Rejected { status: 404, .. });
+    if !error.allows_fallback() || unknown_model {
+        return Err(error);
+    }
+    let Some(next) = rest.next() else { return Err(error) };
+    tracing::warn!(provider = failed.name(), fallback = next.name(), error = %error, "model provider failed");
+    request.model = None;
+    Ok(next)
 }
 
 fn dynamic_prompt(
@@ -258,6 +370,11 @@ fn dynamic_prompt(
         *layers.entry(section.layer.to_string()).or_default() += section.tokens;
     }
     let stats = ContextStats {
+        metadata: Metadata {
+            assembly_time_ms: milliseconds(started),
+            cache_hit_rate: prompt.hit_rate(),
+            bundles_used: prompt.used.clone(),
+        },
         tokens: prompt.tokens(),
         max_tokens: options.max_tokens,
         history_messages: prompt.history.len(),
@@ -269,14 +386,8 @@ fn dynamic_prompt(
         layers,
         fell_back: false,
     };
-    let metadata = Metadata {
-        assembly_time_ms: milliseconds(started),
-        cache_hit_rate: prompt.hit_rate(),
-        bundles_used: prompt.used,
-    };
-    let room = options.max_tokens.saturating_sub(stats.tokens);
-    let messages = chat_messages(prompt.system, prompt.history, request, room);
-    PreparedPrompt { messages, engine: Engine::Dynamic, stats, metadata }
+    let messages = prompt_messages(prompt.system, prompt.history, &request.messages);
+    PreparedPrompt { messages, engine: Engine::Dynamic, stats }
 }
 
 fn simple_prompt(
@@ -287,6 +398,7 @@ fn simple_prompt(
     fell_back: bool,
 ) -> PreparedPrompt {
     let stats = ContextStats {
+        metadata: Metadata { assembly_time_ms: milliseconds(started), ..Metadata::default() },
         tokens: prompt.tokens,
         max_tokens: options.max_tokens,
         history_messages: prompt.history.len(),
@@ -298,40 +410,44 @@ fn simple_prompt(
         layers: std::collections::BTreeMap::new(),
         fell_back,
     };
-    let metadata = Metadata { assembly_time_ms: milliseconds(started), cache_hit_rate: 0.0, bundles_used: 0 };
-    let room = options.max_tokens.saturating_sub(prompt.tokens);
-    let messages = chat_messages(prompt.system, prompt.history, request, room);
-    PreparedPrompt { messages, engine: Engine::Simple, stats, metadata }
+    let messages = prompt_messages(prompt.system, prompt.history, &request.messages);
+    PreparedPrompt { messages, engine: Engine::Simple, stats }
 }
 
-/// Combines system prompt, history and message. If the conversation has no history, the client's earlier messages are
-/// used as far as they fit into `room` tokens.
-fn chat_messages(
-    system: String,
-    history: Vec<ChatMessage>,
-    request: &ChatRequest,
-    mut room: usize,
-) -> Vec<ChatMessage> {
-    let mut messages = Vec::new();
-    if !system.is_empty() {
-        messages.push(ChatMessage { role: "system".into(), content: system });
-    }
-    if history.is_empty() {
-        let fitting = request.client_history.iter().rev().take_while(|message| {
-            let cost = tokens::count(&message.content) + tokens::MESSAGE_OVERHEAD;
-            let fits = cost <= room;
-            room = room.saturating_sub(cost);
-            fits
-        });
-        let mut fitting: Vec<_> = fitting.cloned().collect();
-        fitting.reverse();
-        messages.extend(fitting);
-    }
-    messages.extend(history);
-    messages.push(ChatMessage { role: "user".into(), content: request.message.clone() });
-    messages
+/// The assembled system message, the client's system messages before its first other message, the stored history, and
+/// the rest of the client's messages. The client's messages stay in order and unchanged.
+fn prompt_messages(system: String, history: Vec<ChatMessage>, client: &[ChatMessage]) -> Vec<ChatMessage> {
+    let is_system = |message: &ChatMessage| matches!(message.role(), "system" | "developer");
+    let leading = client.iter().position(|message| !is_system(message)).unwrap_or(client.len());
+    let assembled = (!system.is_empty()).then(|| ChatMessage::new("system", system));
+    let (instructions, rest) = client.split_at(leading);
+    let instructions = instructions.iter().cloned();
+    assembled.into_iter().chain(instructions).chain(history).chain(rest.iter().cloned()).collect()
 }
 
 fn milliseconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_of_the_client_follows_the_assembled_one_in_order() {
+        let message = |role: &str, text: &str| ChatMessage::new(role, text);
+        let client = [
+            message("system", "Be a pirate."),
+            message("user", "a"),
+            message("system", "Now rhyme."),
+            message("user", "b"),
+            message("system", "Briefly."),
+        ];
+        let history = vec![message("user", "old"), message("assistant", "reply")];
+        let all = prompt_messages("## About This User".into(), history, &client);
+        let texts: Vec<_> = all.iter().map(|message| message.text().into_owned()).collect();
+        let expected =
+            ["## About This User", "Be a pirate.", "old", "reply", "a", "Now rhyme.", "b", "Briefly."];
+        assert_eq!(texts, expected);
+    }
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use serde::Serialize;
 use tokio::{
     select,
     sync::mpsc,
@@ -12,7 +11,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    answer::{Answer, ContextStats, Engine, Metadata},
+    answer::{Answer, ContextStats, Engine},
     turn::Turn,
 };
 use crate::context::{
@@ -30,24 +29,19 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 const TOUCH_INTERVAL: Duration = Duration::from_secs(45);
 const MAX_ANSWER_BYTES: usize = 900_000;
 
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+/// Events of a streamed answer. Each API has a format of its own for them.
+#[derive(Debug, Clone)]
 pub enum ChatEvent {
     /// First event: how the prompt was assembled.
     Context {
         /// Engine that assembled the prompt.
         engine: Engine,
-        /// Composition of the prompt.
-        #[serde(rename = "contextStats")]
         stats: Option<ContextStats>,
-        /// Metrics of the assembly.
-        metadata: Metadata,
         /// Message ID of the answer.
-        #[serde(rename = "messageId")]
         message_id: Uuid,
     },
     /// The next part of the answer.
-    Delta { content: String },
+    Chunk(Box<CompletionChunk>),
     /// Last event of a successful stream: the saved answer.
     Done(Box<Answer>),
     /// Last event of a failed stream: the answer was interrupted and is saved as partial.
@@ -83,7 +77,6 @@ async fn run(
     let first = ChatEvent::Context {
         engine: turn.engine(),
         stats: turn.stats().cloned(),
-        metadata: turn.metadata(),
         message_id: turn.answer_id(),
     };
     if send(&events, first).await.is_err() {
@@ -97,7 +90,7 @@ async fn run(
             chunk = chunks.next() => chunk,
             // Detects a client that disconnects while the model is silent; dropping the stream cancels the call.
             () = events.closed() => return,
-            () = &mut stop => break ProviderError::InvalidResponse("the server is stopping".into()),
+            () = &mut stop => break ProviderError::Stopping,
             _ = touch.tick() => {
                 if let Err(error) = turn.touch().await {
                     tracing::debug!(error = %ErrorChain(&error), "answer keep-alive failed");
@@ -106,18 +99,17 @@ async fn run(
             }
         };
         match chunk {
-            Some(Ok(CompletionChunk::Text(text))) => {
-                written += text.len();
+            Some(Ok(chunk)) => {
+                written +=
+                    chunk.text.len() + chunk.tool_calls.iter().map(|it| it.to_string().len()).sum::<usize>();
                 if written > MAX_ANSWER_BYTES {
                     break ProviderError::InvalidResponse("the answer is too long".into());
                 }
-                turn.append(&text);
-                if send(&events, ChatEvent::Delta { content: text }).await.is_err() {
+                turn.append(&chunk);
+                if send(&events, ChatEvent::Chunk(Box::new(chunk))).await.is_err() {
                     return;
                 }
             }
-            Some(Ok(CompletionChunk::Model(model))) => turn.set_model(model),
-            Some(Ok(CompletionChunk::Usage(usage))) => turn.set_usage(usage),
             Some(Err(error)) => break error,
             None => {
                 let last = match turn.complete().await {
@@ -135,7 +127,6 @@ async fn run(
             }
         }
     };
-    tracing::info!(error = %ErrorChain(&error), "answer interrupted");
     turn.fail(&error);
     // Dropping saves the partial answer in the background, so that a repeated request finds it.
     drop(turn);

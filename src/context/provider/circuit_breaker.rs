@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::ProviderError;
+
 /// Consecutive failures that open the circuit.
 const FAILURE_THRESHOLD: u32 = 5;
 /// Time between opening and the next trial request.
@@ -21,28 +23,36 @@ struct State {
 }
 
 impl CircuitBreaker {
-    /// Whether to send a request. Allowing a trial request blocks the others for another pause.
-    pub(super) fn allows_request(&self, now: Instant) -> bool {
+    /// Checks whether a request may be sent. Allowing a trial request blocks the others for another pause.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::CircuitOpen`] with the time until the next trial.
+    pub(super) fn check(&self, now: Instant) -> Result<(), ProviderError> {
         let mut state = self.0.lock();
         match state.open_until {
-            Some(until) if now < until => false,
+            Some(until) if now < until => Err(ProviderError::CircuitOpen { retry_after: until - now }),
             Some(_) => {
                 state.open_until = Some(now + OPEN_DURATION);
-                true
+                Ok(())
             }
-            None => true,
+            None => Ok(()),
         }
     }
 
-    pub(super) fn record_success(&self) {
-        *self.0.lock() = State::default();
-    }
-
-    pub(super) fn record_failure(&self, now: Instant) {
+    /// Records the result of a request that was sent. A rejected request closes the circuit: the provider is healthy, only
+    /// the request is wrong.
+    pub(super) fn record(&self, error: Option<&ProviderError>, now: Instant) {
         let mut state = self.0.lock();
-        state.failures = state.failures.saturating_add(1);
-        if state.failures >= FAILURE_THRESHOLD {
-            state.open_until = Some(now + OPEN_DURATION);
+        match error {
+            None | Some(ProviderError::Rejected { .. }) => *state = State::default(),
+            Some(ProviderError::CircuitOpen { .. } | ProviderError::Stopping) => {}
+            Some(_) => {
+                state.failures = state.failures.saturating_add(1);
+                if state.failures >= FAILURE_THRESHOLD {
+                    state.open_until = Some(now + OPEN_DURATION);
+                }
+            }
         }
     }
 }
@@ -51,19 +61,36 @@ impl CircuitBreaker {
 mod tests {
     use super::*;
 
+    const TIMEOUT: ProviderError = ProviderError::Timeout(Duration::from_secs(1));
+
+    fn allows(breaker: &CircuitBreaker, now: Instant) -> bool {
+        breaker.check(now).is_ok()
+    }
+
     #[test]
     fn it_opens_after_five_consecutive_failures_and_then_allows_one_request() {
         let (breaker, now) = (CircuitBreaker::default(), Instant::now());
-        (0..4).for_each(|_| breaker.record_failure(now));
-        breaker.record_success();
-        (0..4).for_each(|_| breaker.record_failure(now));
-        assert!(breaker.allows_request(now), "four in a row are borne");
-        breaker.record_failure(now);
-        assert!(!breaker.allows_request(now + OPEN_DURATION / 2));
+        (0..4).for_each(|_| breaker.record(Some(&TIMEOUT), now));
+        breaker.record(None, now);
+        (0..4).for_each(|_| breaker.record(Some(&TIMEOUT), now));
+        assert!(allows(&breaker, now), "four consecutive failures are tolerated");
+        breaker.record(Some(&TIMEOUT), now);
+        let error = breaker.check(now + OPEN_DURATION / 2).expect_err("the circuit is open");
+        assert_eq!(error.retry_after(), Some(OPEN_DURATION / 2));
         let later = now + OPEN_DURATION;
-        assert!(breaker.allows_request(later), "one tries");
-        assert!(!breaker.allows_request(later), "the others wait for it");
-        breaker.record_success();
-        assert!(breaker.allows_request(later) && breaker.allows_request(later));
+        assert!(allows(&breaker, later), "one trial request is allowed");
+        assert!(!allows(&breaker, later), "other requests wait for the trial");
+        breaker.record(None, later);
+        assert!(allows(&breaker, later) && allows(&breaker, later));
+    }
+
+    #[test]
+    fn a_rejected_trial_request_closes_the_circuit() {
+        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+        (0..5).for_each(|_| breaker.record(Some(&TIMEOUT), now));
+        let later = now + OPEN_DURATION;
+        assert!(allows(&breaker, later) && !allows(&breaker, later));
+        breaker.record(Some(&ProviderError::Rejected { status: 400, body: String::new() }), later);
+        assert!(allows(&breaker, later) && allows(&breaker, later));
     }
 }

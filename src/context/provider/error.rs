@@ -16,8 +16,12 @@ pub enum ProviderError {
         retry_after: Option<Duration>,
     },
     /// Status 408 or 5xx.
-    #[error("the provider failed with status {0}")]
-    ServerError(u16),
+    #[error("the provider failed with status {status}")]
+    ServerError {
+        status: u16,
+        /// Value of `Retry-After`.
+        retry_after: Option<Duration>,
+    },
     /// Any other error status: the request or the API key is wrong, and a retry does not help.
     #[error("the provider rejected the request with status {status}: {body}")]
     Rejected {
@@ -30,19 +34,35 @@ pub enum ProviderError {
     InvalidResponse(String),
     /// The circuit breaker is open.
     #[error("circuit breaker open after repeated provider failures")]
-    CircuitOpen,
+    CircuitOpen {
+        /// Time until the next request is allowed.
+        retry_after: Duration,
+    },
+    /// The server is stopping; the answer is interrupted.
+    #[error("the server is stopping")]
+    Stopping,
 }
 
 impl ProviderError {
     /// Whether the same request may succeed shortly after.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::RateLimited { .. } | Self::ServerError(_))
+        matches!(self, Self::Unreachable(_) | Self::RateLimited { .. } | Self::ServerError { .. })
     }
 
-    /// Whether the circuit breaker counts this error. A rejected request says nothing about the provider's health.
+    /// Whether another provider may answer the same request.
     #[must_use]
-    pub const fn counts_as_failure(&self) -> bool {
-        !matches!(self, Self::Rejected { .. } | Self::CircuitOpen)
+    pub const fn allows_fallback(&self) -> bool {
+        !matches!(self, Self::Rejected { status: 400 | 413 | 422, .. } | Self::Stopping)
+    }
+
+    /// Time after which a repeated request may succeed, as the provider or the circuit breaker says.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::ServerError { retry_after, .. } => *retry_after,
+            Self::CircuitOpen { retry_after } => Some(*retry_after),
+            _ => None,
+        }
     }
 }

@@ -9,19 +9,43 @@ mod sse;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, stream::BoxStream};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub use embedder::{Embedder, EmbedderConfig};
 pub use error::ProviderError;
 pub use openai::OpenAi;
 
-use super::assemble::ChatMessage;
+use super::message::ChatMessage;
 use crate::model::Secret;
 
-#[derive(Debug, Clone, PartialEq)]
+/// What a call to a model is for; a label of the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// A user waits for the answer.
+    #[default]
+    Chat,
+    /// Summary of a conversation, in the background.
+    Summary,
+    /// Names of topics and entities, in the background.
+    RollUp,
+}
+
+impl Purpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Summary => "summary",
+            Self::RollUp => "roll_up",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CompletionRequest {
-    /// System prompt, history and the user's message, in this order.
+    pub purpose: Purpose,
+    /// System prompt, history and the client's messages, in this order.
     pub messages: Vec<ChatMessage>,
     /// Model name; `None` means the provider's default.
     pub model: Option<String>,
@@ -29,8 +53,11 @@ pub struct CompletionRequest {
     pub max_tokens: Option<u32>,
     /// Sampling temperature, 0 to 2.
     pub temperature: Option<f32>,
+    /// Further fields of OpenAI's API, sent as they are.
+    pub options: Map<String, Value>,
 }
 
+/// Token usage of a call, as the provider reports it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     #[serde(default)]
@@ -41,22 +68,58 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A complete answer. The text, the tool calls and the reason are those of the first choice.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Completion {
+    /// Text; empty if the answer consists of tool calls.
     pub content: String,
+    pub tool_calls: Vec<Value>,
+    /// Why the answer ends: `stop`, `length`, `tool_calls`, `content_filter`.
+    pub finish_reason: Option<String>,
     pub model: String,
     /// Token usage, if the provider reports it.
     pub usage: Option<Usage>,
+    /// The whole response in OpenAI's format.
+    pub raw: Value,
 }
 
 /// A part of a streamed answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CompletionChunk {
-    /// The next part of the text.
-    Text(String),
-    /// The model that answers.
-    Model(String),
-    Usage(Usage),
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CompletionChunk {
+    /// The next part of the text of the first choice.
+    pub text: String,
+    /// Parts of tool calls of the first choice; parts with the same `index` belong together.
+    pub tool_calls: Vec<Value>,
+    pub finish_reason: Option<String>,
+    /// Model that answers, if the chunk names it.
+    pub model: Option<String>,
+    pub usage: Option<Usage>,
+    /// The whole chunk in OpenAI's format.
+    pub raw: Value,
+}
+
+impl CompletionChunk {
+    /// Reads a chunk in OpenAI's format.
+    fn from_raw(raw: Value) -> Self {
+        let text_of = |value: &Value| value.as_str().map(str::to_owned);
+        let is_first = |choice: &&Value| choice["index"].as_u64().unwrap_or(0) == 0;
+        let choice = raw["choices"].as_array().and_then(|choices| choices.iter().find(is_first));
+        let delta = choice.map_or(&Value::Null, |choice| &choice["delta"]);
+        Self {
+            text: text_of(&delta["content"]).unwrap_or_default(),
+            tool_calls: delta["tool_calls"].as_array().cloned().unwrap_or_default(),
+            finish_reason: choice.and_then(|choice| text_of(&choice["finish_reason"])),
+            model: text_of(&raw["model"]).filter(|model| !model.is_empty()),
+            usage: Usage::from_raw(&raw["usage"]),
+            raw,
+        }
+    }
+}
+
+impl Usage {
+    fn from_raw(usage: &Value) -> Option<Self> {
+        usage.is_object().then(|| Self::deserialize(usage).ok()).flatten()
+    }
 }
 
 /// A streamed answer. Dropping it cancels the request to the provider.
@@ -113,27 +176,92 @@ impl Provider {
         matches!(self, Self::OpenAi(_))
     }
 
+    /// Model that answers if a request names none.
+    #[must_use]
+    pub fn default_model(&self) -> &str {
+        match self {
+            Self::OpenAi(provider) => provider.default_model(),
+            Self::Echo => echo::MODEL,
+        }
+    }
+
     /// Requests the complete answer. Retryable errors are retried first.
     pub async fn complete(&self, request: &CompletionRequest) -> Result<Completion, ProviderError> {
-        match self {
+        let result = match self {
             Self::OpenAi(provider) => provider.complete(request).await,
             Self::Echo => Ok(echo::complete(request)),
+        };
+        self.count_call(request.purpose, result.as_ref().err());
+        if let Ok(Completion { usage: Some(usage), .. }) = &result {
+            self.count_tokens(request.purpose, *usage);
         }
+        result
     }
 
     /// Requests a streamed answer. Retryable errors are retried until the first byte arrives.
     pub async fn stream(&self, request: &CompletionRequest) -> Result<CompletionStream, ProviderError> {
-        match self {
+        let result = match self {
             Self::OpenAi(provider) => provider.stream(request).await,
             Self::Echo => Ok(echo::stream(request)),
+        };
+        self.count_call(request.purpose, result.as_ref().err());
+        let (provider, purpose) = (self.clone(), request.purpose);
+        let counted = result?.inspect(move |chunk| {
+            if let Ok(CompletionChunk { usage: Some(usage), .. }) = chunk {
+                provider.count_tokens(purpose, *usage);
+            }
+        });
+        Ok(counted.boxed())
+    }
+
+    fn count_call(&self, purpose: Purpose, error: Option<&ProviderError>) {
+        let outcome = if error.is_some() { "failed" } else { "done" };
+        let labels = [
+            ("purpose", purpose.as_str().to_owned()),
+            ("provider", self.name().to_owned()),
+            ("outcome", outcome.to_owned()),
+        ];
+        metrics::counter!(CALLS_TOTAL, &labels).increment(1);
+    }
+
+    fn count_tokens(&self, purpose: Purpose, usage: Usage) {
+        for (kind, tokens) in [("prompt", usage.prompt_tokens), ("completion", usage.completion_tokens)] {
+            let labels = [
+                ("purpose", purpose.as_str().to_owned()),
+                ("provider", self.name().to_owned()),
+                ("kind", kind.to_owned()),
+            ];
+            metrics::counter!(TOKENS_TOTAL, &labels).increment(tokens);
         }
     }
 }
+
+/// Counter: calls to models, by `purpose`, `provider` and `outcome`.
+const CALLS_TOTAL: &str = "rollcall_context_llm_calls_total";
+/// Counter: tokens as providers report them, by `purpose`, `provider` and `kind` (`prompt`, `completion`).
+const TOKENS_TOTAL: &str = "rollcall_context_llm_tokens_total";
 
 #[derive(Clone, Default)]
 pub struct Providers {
     by_name: BTreeMap<String, Provider>,
     default: Option<String>,
+    fallbacks: Vec<String>,
+    background: BackgroundModel,
+}
+
+/// Provider and model of background calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum BackgroundModel {
+    /// The default provider with this model, or with its default model.
+    #[default]
+    Default,
+    Disabled,
+    /// A provider, and a model if it is not the provider's default.
+    Use {
+        /// `None` means the default provider.
+        provider: Option<String>,
+        model: Option<String>,
+    },
 }
 
 /// A request names a provider that is not configured.
@@ -154,7 +282,38 @@ impl Providers {
         Self {
             by_name: all.into_iter().map(|provider| (provider.name().to_owned(), provider)).collect(),
             default,
+            ..Self::default()
         }
+    }
+
+    /// Sets the providers that answer in this order if the default one fails.
+    #[must_use]
+    pub fn with_fallbacks(self, fallbacks: Vec<String>) -> Self {
+        Self { fallbacks, ..self }
+    }
+
+    /// Sets the model of background calls.
+    #[must_use]
+    pub fn with_background_model(self, background: BackgroundModel) -> Self {
+        Self { background, ..self }
+    }
+
+    /// Configured providers by name; the default one is first.
+    pub fn all(&self) -> impl Iterator<Item = &Provider> {
+        let is_default = |provider: &&Provider| Some(provider.name()) == self.default.as_deref();
+        let others = self.by_name.values().filter(move |provider| !is_default(provider));
+        self.by_name.values().filter(is_default).chain(others)
+    }
+
+    /// Providers to ask in this order: the named one alone, or the default one and its fallbacks. Empty if no provider is
+    /// configured.
+    pub fn chain(&self, name: Option<&str>) -> Result<Vec<Provider>, UnknownProvider> {
+        let mut chain: Vec<Provider> = self.get(name)?.into_iter().cloned().collect();
+        if name.is_none() {
+            let others = self.fallbacks.iter().filter(|other| Some(*other) != self.default.as_ref());
+            chain.extend(others.filter_map(|other| self.by_name.get(other)).cloned());
+        }
+        Ok(chain)
     }
 
     /// The provider of this name, or the default one. `None` if no provider is configured.
@@ -168,9 +327,15 @@ impl Providers {
         }
     }
 
-    /// The default provider, unless it is `echo`.
+    /// Provider and model of background calls. `None` if they are disabled or the provider is `echo`.
     #[must_use]
-    pub fn default_model(&self) -> Option<&Provider> {
-        self.get(None).ok().flatten().filter(|provider| provider.is_model())
+    pub fn background(&self) -> Option<(&Provider, Option<String>)> {
+        let (name, model) = match &self.background {
+            BackgroundModel::Disabled => return None,
+            BackgroundModel::Default => (None, None),
+            BackgroundModel::Use { provider, model } => (provider.as_deref(), model.clone()),
+        };
+        let provider = self.get(name).ok().flatten().filter(|provider| provider.is_model())?;
+        Some((provider, model))
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use reqwest::{Client, Response, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     circuit_breaker::CircuitBreaker, sse::EventParser,
 };
 use crate::backoff::Backoff;
-use crate::context::assemble::ChatMessage;
+use crate::context::message::ChatMessage;
 use crate::lifecycle::ErrorChain;
 
 const CHAT_PATH: &str = "chat/completions";
@@ -27,7 +28,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// Characters of an error response that are kept.
-const MAX_ERROR_CHARS: usize = 300;
+const MAX_ERROR_CHARS: usize = 2_000;
 
 /// Client of one provider.
 pub struct OpenAi {
@@ -47,51 +48,13 @@ struct ChatBody<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
+    #[serde(flatten)]
+    options: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
-}
-
-#[derive(Deserialize)]
-struct ChatResponse {
-    #[serde(default)]
-    model: Option<String>,
-    choices: Vec<ResponseChoice>,
-    #[serde(default)]
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct ResponseChoice {
-    message: MessageText,
-}
-
-#[derive(Deserialize, Default)]
-struct MessageText {
-    #[serde(default)]
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ChatChunk {
-    #[serde(default)]
-    model: Option<String>,
-    #[serde(default)]
-    choices: Vec<ChunkChoice>,
-    #[serde(default)]
-    usage: Option<Usage>,
-    #[serde(default)]
-    error: Option<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct ChunkChoice {
-    #[serde(default)]
-    delta: MessageText,
-    #[serde(default)]
-    finish_reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -136,12 +99,20 @@ impl OpenAi {
     pub async fn complete(&self, request: &CompletionRequest) -> Result<Completion, ProviderError> {
         let response = self.send(CHAT_PATH, &self.chat_body(request, false)).await?;
         let read = async {
-            let response: ChatResponse = self.read_json(response).await?;
-            let content = response.choices.into_iter().next().and_then(|choice| choice.message.content);
-            let content =
-                content.ok_or_else(|| ProviderError::InvalidResponse("no choices in the response".into()))?;
-            let model = response.model.unwrap_or_else(|| self.model_for(request).to_owned());
-            Ok(Completion { content, model, usage: response.usage })
+            let raw: Value = self.read_json(response).await?;
+            let message = &raw["choices"][0]["message"];
+            if !message.is_object() {
+                return Err(ProviderError::InvalidResponse("no choices in the response".into()));
+            }
+            let text_of = |value: &Value| value.as_str().map(str::to_owned);
+            Ok(Completion {
+                content: text_of(&message["content"]).unwrap_or_default(),
+                tool_calls: message["tool_calls"].as_array().cloned().unwrap_or_default(),
+                finish_reason: text_of(&raw["choices"][0]["finish_reason"]),
+                model: text_of(&raw["model"]).unwrap_or_else(|| self.model_for(request).to_owned()),
+                usage: Usage::from_raw(&raw["usage"]),
+                raw,
+            })
         };
         let result = read.await;
         self.record_result(result.as_ref().err());
@@ -187,7 +158,6 @@ impl OpenAi {
             chunks: response.bytes_stream().boxed(),
             events: EventParser::default(),
             pending: VecDeque::new(),
-            model_sent: false,
             finished: false,
             closed: false,
         };
@@ -196,6 +166,12 @@ impl OpenAi {
             Some((chunk, reader))
         })
         .boxed())
+    }
+
+    /// Model that answers if a request names none.
+    #[must_use]
+    pub fn default_model(&self) -> &str {
+        &self.endpoint.model
     }
 
     fn model_for<'a>(&'a self, request: &'a CompletionRequest) -> &'a str {
@@ -210,6 +186,7 @@ impl OpenAi {
             temperature: request.temperature,
             stream,
             stream_options: stream.then_some(StreamOptions { include_usage: true }),
+            options: &request.options,
         }
     }
 
@@ -218,18 +195,13 @@ impl OpenAi {
         let mut backoff = BACKOFF;
         let mut attempt = 1;
         loop {
-            if !self.circuit_breaker.allows_request(Instant::now()) {
-                return Err(ProviderError::CircuitOpen);
-            }
+            self.circuit_breaker.check(Instant::now())?;
             let error = match self.send_once(path, body).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             self.record_result(Some(&error));
-            let delay = match &error {
-                ProviderError::RateLimited { retry_after: Some(delay) } => *delay,
-                _ => backoff.next_delay(),
-            };
+            let delay = error.retry_after().unwrap_or_else(|| backoff.next_delay());
             if !error.is_retryable() || attempt >= MAX_ATTEMPTS || delay > BACKOFF.max() {
                 return Err(error);
             }
@@ -252,13 +224,10 @@ impl OpenAi {
         let status = response.status();
         match status.as_u16() {
             200..=299 => Ok(response),
-            429 => {
-                let retry_after = response.headers().get(header::RETRY_AFTER);
-                let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
-                let seconds = seconds.filter(|seconds| (0.0..86_400.0).contains(seconds));
-                Err(ProviderError::RateLimited { retry_after: seconds.map(Duration::from_secs_f64) })
+            429 => Err(ProviderError::RateLimited { retry_after: retry_after(response.headers()) }),
+            status @ (408 | 500..=599) => {
+                Err(ProviderError::ServerError { status, retry_after: retry_after(response.headers()) })
             }
-            status @ (408 | 500..=599) => Err(ProviderError::ServerError(status)),
             status => {
                 let text = timeout(CONNECT_TIMEOUT, response.text()).await.ok().and_then(Result::ok);
                 let body = text.unwrap_or_default().chars().take(MAX_ERROR_CHARS).collect();
@@ -281,12 +250,21 @@ impl OpenAi {
 
     /// Reports a result to the circuit breaker.
     fn record_result(&self, error: Option<&ProviderError>) {
-        match error {
-            Some(error) if error.counts_as_failure() => self.circuit_breaker.record_failure(Instant::now()),
-            Some(_) => {}
-            None => self.circuit_breaker.record_success(),
-        }
+        self.circuit_breaker.record(error, Instant::now());
     }
+}
+
+/// Value of `Retry-After` in either of its forms: seconds or a date. At most a day.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match value.parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::parse(value).ok()?;
+            date.timestamp().duration_since(jiff::Timestamp::now()).as_secs_f64().max(0.0)
+        }
+    };
+    (0.0..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
 /// Reads a stream on demand: no further than the next chunk.
@@ -294,7 +272,6 @@ struct StreamReader {
     chunks: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     events: EventParser,
     pending: VecDeque<CompletionChunk>,
-    model_sent: bool,
     /// The provider sent `finish_reason` or `[DONE]`.
     finished: bool,
     /// No more data will be read.
@@ -353,22 +330,35 @@ impl StreamReader {
             (self.finished, self.closed) = (true, true);
             return Ok(());
         }
-        let chunk: ChatChunk = serde_json::from_str(data)
+        let raw: Value = serde_json::from_str(data)
             .map_err(|error| ProviderError::InvalidResponse(format!("malformed chunk: {error}")))?;
-        if let Some(error) = chunk.error {
+        if !raw.is_object() {
+            return Err(ProviderError::InvalidResponse("malformed chunk: not an object".into()));
+        }
+        if let Some(error) = raw.get("error").filter(|error| !error.is_null()) {
             let message = error.to_string().chars().take(MAX_ERROR_CHARS).collect();
             return Err(ProviderError::InvalidResponse(message));
         }
-        if let Some(model) = chunk.model.filter(|_| !self.model_sent) {
-            self.model_sent = true;
-            self.pending.push_back(CompletionChunk::Model(model));
-        }
-        for choice in chunk.choices {
-            self.finished |= choice.finish_reason.is_some();
-            self.pending
-                .extend(choice.delta.content.filter(|text| !text.is_empty()).map(CompletionChunk::Text));
-        }
-        self.pending.extend(chunk.usage.map(CompletionChunk::Usage));
+        let chunk = CompletionChunk::from_raw(raw);
+        self.finished |= chunk.finish_reason.is_some();
+        self.pending.push_back(chunk);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let parse = |value: &str| {
+            let value = header::HeaderValue::from_str(value).expect("a header value");
+            retry_after(&[(header::RETRY_AFTER, value)].into_iter().collect())
+        };
+        assert_eq!(parse("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("soon"), None);
+        assert_eq!(parse("-3"), None);
+        assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO), "a time in the past");
     }
 }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::sources::{EntityType, Unit};
 use crate::context::{
-    assemble::ChatMessage,
-    provider::{CompletionRequest, Provider},
+    message::ChatMessage,
+    provider::{CompletionRequest, Provider, Purpose},
 };
 use crate::lifecycle::ErrorChain;
 
@@ -57,7 +57,7 @@ fn is_plausible_name(name: &str) -> bool {
 }
 
 /// Requests suggestions from a model. Empty if the model fails or its answer cannot be parsed.
-pub async fn request_hints(model: &Provider, units: &[Unit]) -> Hints {
+pub async fn request_hints(provider: &Provider, model: Option<String>, units: &[Unit]) -> Hints {
     const TASK: &str = "Each line is a note of one user. Name the recurring topics (noun phrases of one to three words, \
         as the notes write them) and the named entities. Answer with JSON alone: {\"topics\": [\"…\"], \"entities\": \
         [{\"name\": \"…\", \"type\": \"person|project|organization|tool|concept\"}]}.";
@@ -65,14 +65,15 @@ pub async fn request_hints(model: &Provider, units: &[Unit]) -> Hints {
         let text: String = unit.content.chars().take(MAX_UNIT_CHARS).collect();
         notes + "- " + &text.split_whitespace().collect::<Vec<_>>().join(" ") + "\n"
     });
-    let message = |role: &str, content: String| ChatMessage { role: role.into(), content };
     let request = CompletionRequest {
-        messages: vec![message("system", TASK.into()), message("user", notes)],
-        model: None,
+        purpose: Purpose::RollUp,
+        messages: vec![ChatMessage::new("system", TASK), ChatMessage::new("user", notes)],
+        model,
         max_tokens: Some(1_000),
         temperature: Some(0.0),
+        ..CompletionRequest::default()
     };
-    match model.complete(&request).await {
+    match provider.complete(&request).await {
         Ok(completion) => parse_hints(&completion.content).unwrap_or_else(|| {
             tracing::info!("malformed hints of the model, continuing without");
             Hints::default()

@@ -11,18 +11,22 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
-use garde::Validate;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::{
     super::{ApiError, Authenticated, FieldError, HttpState, Json, on_behalf_of::OnBehalfOf},
     context_user::authorize_and_count,
 };
 use crate::{
+    auth::Principal,
     context::{
-        assemble::ChatMessage,
-        chat::{Answer, ChatEvent, ChatEvents, ChatRequest, Metadata, Outcome},
+        chat::{
+            Answer, ChatEvent, ChatEvents, ChatRequest, ContextStats, Engine, Metadata, Outcome,
+            provider_options,
+        },
+        message::ChatMessage,
     },
     limits::LimitClass,
     model::{ConversationId, UserId},
@@ -36,76 +40,118 @@ const CONTEXT_TOKENS_RANGE: std::ops::RangeInclusive<usize> = 500..=200_000;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Maximum length of an idempotency key in bytes; equals the constraint `messages_idempotency_key_length`.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// Maximum number of messages in a request, and bytes of the text of one message.
+const MAX_MESSAGES: usize = 500;
+const MAX_MESSAGE_BYTES: usize = 1_000_000;
+const MAX_PROVIDER_CHARS: usize = 64;
+const MAX_MODEL_CHARS: usize = 200;
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
-#[derive(Deserialize, Validate)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ChatBody {
-    #[garde(length(min = 1, max = 500), dive)]
-    messages: Vec<ChatBodyMessage>,
-    #[garde(skip)]
-    conversation_id: ConversationId,
-    #[garde(skip)]
+    messages: Option<Vec<ChatMessage>>,
+    conversation_id: Option<ConversationId>,
     user_id: Option<UserId>,
-    #[garde(inner(length(max = 64)))]
     provider: Option<String>,
-    #[garde(inner(length(min = 1, max = 200)))]
     model: Option<String>,
-    #[garde(inner(range(min = 1, max = 200_000)))]
     max_tokens: Option<u32>,
-    #[garde(inner(range(min = 0.0, max = 2.0)))]
     temperature: Option<f32>,
-    #[garde(skip)]
     stream: Option<bool>,
-    #[garde(skip)]
     include_history: Option<bool>,
-    #[garde(skip)]
     use_dynamic_context: Option<bool>,
-    #[garde(skip)]
     max_context_tokens: Option<usize>,
-    #[garde(inner(length(bytes, min = 1, max = MAX_IDEMPOTENCY_KEY_BYTES)))]
     idempotency_key: Option<String>,
+    /// Fields for the provider.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
-#[derive(Deserialize, Validate)]
-struct ChatBodyMessage {
-    #[garde(skip)]
-    role: Role,
-    #[garde(length(bytes, max = 1_000_000))]
-    content: String,
+/// Parameters that both chat APIs validate alike.
+pub(in crate::http) struct ChatParameters<'a> {
+    pub(in crate::http) messages: &'a [ChatMessage],
+    pub(in crate::http) model: Option<&'a str>,
+    pub(in crate::http) max_tokens: Option<u32>,
+    pub(in crate::http) temperature: Option<f32>,
+    pub(in crate::http) context_tokens: Option<usize>,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Role {
-    User,
-    Assistant,
-    System,
+/// Names of the parameters in the API.
+pub(in crate::http) struct ParameterNames {
+    pub(in crate::http) max_tokens: &'static str,
+    pub(in crate::http) context_tokens: &'static str,
 }
 
-impl Role {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::System => "system",
+const NAMES: ParameterNames = ParameterNames { max_tokens: "maxTokens", context_tokens: "maxContextTokens" };
+
+/// Validates parameters against their ranges and the limits of the caller's role.
+pub(in crate::http) fn check_parameters(
+    state: &HttpState,
+    caller: &Principal,
+    parameters: &ChatParameters<'_>,
+    names: &ParameterNames,
+    errors: &mut Vec<FieldError>,
+) {
+    let mut refuse = |field: &str, message: String| errors.push(FieldError::new(field.to_owned(), message));
+    let ChatParameters { messages, model, max_tokens, temperature, context_tokens } = *parameters;
+    if !(1..=MAX_MESSAGES).contains(&messages.len()) {
+        refuse("messages", format!("must have from 1 to {MAX_MESSAGES} entries"));
+    }
+    for (at, message) in messages.iter().enumerate() {
+        if let Some(error) = content_error(message) {
+            refuse(&format!("messages[{at}].content"), error);
         }
+    }
+    let limits = state.context.chat_limits();
+    if let Some(model) = model {
+        if !(1..=MAX_MODEL_CHARS).contains(&model.chars().count()) {
+            refuse("model", format!("must have 1 to {MAX_MODEL_CHARS} characters"));
+        } else if !limits.allows_model(caller.role, model) && !is_default_model(state, model) {
+            refuse("model", format!("the model {model:?} is not allowed for the role {}", caller.role));
+        }
+    }
+    let most = limits.answer_tokens_of(caller.role);
+    if max_tokens.is_some_and(|tokens| !(1..=most).contains(&tokens)) {
+        refuse(names.max_tokens, format!("must be from 1 to {most}"));
+    }
+    if temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+        refuse("temperature", "must be from 0 to 2".into());
+    }
+    let most = limits.prompt_tokens_of(caller.role).min(*CONTEXT_TOKENS_RANGE.end());
+    if context_tokens.is_some_and(|tokens| !(*CONTEXT_TOKENS_RANGE.start()..=most).contains(&tokens)) {
+        refuse(names.context_tokens, format!("must be from {} to {most}", CONTEXT_TOKENS_RANGE.start()));
     }
 }
 
-/// Converts validation errors: field names become camelCase, as clients write them.
-fn camel_case_errors(report: &garde::Report) -> ApiError {
-    let camel = |path: String| {
-        let mut parts = path.split('_');
-        let first = parts.next().unwrap_or_default().to_owned();
-        parts.fold(first, |all, part| {
-            let (head, tail) = part.split_at(part.chars().next().map_or(0, char::len_utf8));
-            all + &head.to_uppercase() + tail
-        })
-    };
-    let details = report
-        .iter()
-        .map(|(path, error)| FieldError::new(camel(path.to_string()), error.message().to_owned()));
-    ApiError::invalid_fields(details.collect())
+fn is_default_model(state: &HttpState, model: &str) -> bool {
+    state.context.providers().all().any(|provider| provider.default_model() == model)
+}
+
+fn content_error(message: &ChatMessage) -> Option<String> {
+    let has_calls = message.get("tool_calls").is_some() || message.get("function_call").is_some();
+    match message.content() {
+        Value::String(_) | Value::Array(_) if message.text().len() > MAX_MESSAGE_BYTES => {
+            Some(format!("must have at most {MAX_MESSAGE_BYTES} bytes"))
+        }
+        Value::String(_) | Value::Array(_) => None,
+        Value::Null if message.role() == "assistant" && has_calls || message.get("refusal").is_some() => None,
+        Value::Null => Some("is required".into()),
+        _ => Some("must be a string or a list of parts".into()),
+    }
+}
+
+/// The first message with an unknown role, as an error.
+pub(in crate::http) fn check_roles(messages: &[ChatMessage]) -> Result<(), ApiError> {
+    match messages.iter().position(|message| !ROLES.contains(&message.role())) {
+        None => Ok(()),
+        Some(at) if messages[at].role().is_empty() => {
+            Err(ApiError::invalid(format!("messages[{at}].role"), "is required"))
+        }
+        Some(at) => Err(ApiError::unprocessable(
+            format!("messages[{at}].role"),
+            format!("must be one of {} (got {:?})", ROLES.join(", "), messages[at].role()),
+        )),
+    }
 }
 
 /// Validates `maxContextTokens`.
@@ -119,77 +165,178 @@ pub(super) fn check_context_tokens(wanted: Option<usize>) -> Result<Option<usize
     }
 }
 
+/// Response to a chat request without streaming.
+#[derive(Serialize)]
+struct ChatEnvelope {
+    success: bool,
+    metadata: Metadata,
+    data: Box<Answer>,
+    timestamp: Timestamp,
+}
+
+/// An event of a streamed answer.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum StreamEvent {
+    Context {
+        engine: Engine,
+        #[serde(rename = "contextStats")]
+        stats: Option<ContextStats>,
+        metadata: Metadata,
+        #[serde(rename = "messageId")]
+        message_id: uuid::Uuid,
+    },
+    Delta {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        content: String,
+        /// Parts of tool calls, as the provider sends them.
+        #[serde(rename = "toolCalls", skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<Value>,
+    },
+    Done(Box<Answer>),
+    Error {
+        error: &'static str,
+        message: String,
+    },
+}
+
+impl StreamEvent {
+    fn new(event: ChatEvent) -> Option<Self> {
+        Some(match event {
+            ChatEvent::Context { engine, stats, message_id } => {
+                let metadata = stats.as_ref().map(|stats| stats.metadata.clone()).unwrap_or_default();
+                Self::Context { engine, stats, metadata, message_id }
+            }
+            ChatEvent::Chunk(chunk) if chunk.text.is_empty() && chunk.tool_calls.is_empty() => return None,
+            ChatEvent::Chunk(chunk) => Self::Delta { content: chunk.text, tool_calls: chunk.tool_calls },
+            ChatEvent::Done(answer) => Self::Done(answer),
+            ChatEvent::Error { error, message } => Self::Error { error, message },
+        })
+    }
+}
+
 pub(super) async fn chat(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
     headers: HeaderMap,
     Json(body): Json<ChatBody>,
 ) -> Result<Response, ApiError> {
-    body.validate().map_err(|report| camel_case_errors(&report))?;
-    let (OnBehalfOf { caller, user }, allowance) =
-        authorize_and_count(&state, caller, body.user_id, LimitClass::Chat)?;
     let stream = body.stream.unwrap_or(false);
-    let request = chat_request(&state, &headers, body)?;
+    let user_id = body.user_id;
+    let request = chat_request(&state, &caller, &headers, body)?;
+    let (OnBehalfOf { caller, user }, allowance) =
+        authorize_and_count(&state, caller, user_id, LimitClass::Chat)?;
     let engine = &state.context;
     if stream {
         return Ok(match engine.chat_stream(&caller, user, request).await? {
-            Outcome::Answered(events, _) => (allowance, sse_response(event_values(events))).into_response(),
-            Outcome::Replayed(answer, metadata) => {
-                (allowance, sse_response(stream::iter(replay_events(*answer, metadata)))).into_response()
+            Outcome::Answered(events) => (allowance, sse_response(event_values(events))).into_response(),
+            Outcome::Replayed(answer) => {
+                (allowance, sse_response(stream::iter(replay_events(*answer)))).into_response()
             }
         });
     }
-    let (Outcome::Answered(answer, metadata) | Outcome::Replayed(answer, metadata)) =
-        engine.chat(&caller, user, request).await?;
-    let body = json!({
-        "success": true, "data": answer, "metadata": metadata, "timestamp": state.clock.now(),
-    });
+    let (Outcome::Answered(answer) | Outcome::Replayed(answer)) = engine.chat(&caller, user, request).await?;
+    let metadata = answer.context_stats.metadata.clone();
+    let body = ChatEnvelope { success: true, metadata, data: answer, timestamp: state.clock.now() };
     Ok((allowance, Json(body)).into_response())
 }
 
-/// Converts the body. The last user message is the new one; the messages before it are the client's history.
-fn chat_request(state: &HttpState, headers: &HeaderMap, body: ChatBody) -> Result<ChatRequest, ApiError> {
-    let dynamic = match (body.use_dynamic_context, headers.get(USE_DYNAMIC_HEADER)) {
-        (Some(dynamic), _) => dynamic,
-        (None, Some(value)) => match value.to_str().map(str::trim) {
-            Ok("true" | "1") => true,
-            Ok("false" | "0") => false,
-            _ => return Err(ApiError::invalid("x-use-dynamic-context", "must be true or false")),
-        },
-        (None, None) => state.context.uses_dynamic(),
-    };
-    let context_tokens = check_context_tokens(body.max_context_tokens)?;
-    let last = body.messages.iter().rposition(|message| message.role == Role::User);
-    let last = last.ok_or_else(|| ApiError::invalid("messages", "must contain a message with role user"))?;
-    let mut messages = body.messages;
-    let message = messages.swap_remove(last).content;
-    messages.truncate(last);
-    if message.trim().is_empty() {
-        return Err(ApiError::invalid(format!("messages[{last}].content"), "must not be empty"));
+/// Validates and converts the body. All faulty fields are reported at once.
+fn chat_request(
+    state: &HttpState,
+    caller: &Principal,
+    headers: &HeaderMap,
+    body: ChatBody,
+) -> Result<ChatRequest, ApiError> {
+    let missing = [("messages", body.messages.is_none()), ("conversationId", body.conversation_id.is_none())];
+    let missing = missing.into_iter().filter_map(|(field, missing)| missing.then_some(field));
+    let mut errors: Vec<FieldError> =
+        missing.map(|field| FieldError::new(field.to_owned(), "is required")).collect();
+    let messages = body.messages.unwrap_or_default();
+    let options = provider_options(body.others).unwrap_or_else(|unknown| {
+        errors.extend(unknown.into_iter().map(|field| FieldError::new(field, "is not supported")));
+        Map::new()
+    });
+    if options.get("n").is_some_and(|n| *n != 1) {
+        errors
+            .push(FieldError::new("n".to_owned(), "must be 1; use /v1/chat/completions for several answers"));
     }
+    if body.provider.as_ref().is_some_and(|provider| provider.chars().count() > MAX_PROVIDER_CHARS) {
+        errors.push(FieldError::new(
+            "provider".to_owned(),
+            format!("must have at most {MAX_PROVIDER_CHARS} characters"),
+        ));
+    }
+    let key_fits = |key: &String| (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len());
+    if body.idempotency_key.as_ref().is_some_and(|key| !key_fits(key)) {
+        let message = format!("must have 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
+        errors.push(FieldError::new("idempotencyKey".to_owned(), message));
+    }
+    let parameters = ChatParameters {
+        messages: &messages,
+        model: body.model.as_deref(),
+        max_tokens: body.max_tokens,
+        temperature: body.temperature,
+        context_tokens: body.max_context_tokens,
+    };
+    if !errors.iter().any(|error| error.field == "messages") {
+        check_parameters(state, caller, &parameters, &NAMES, &mut errors);
+        if errors.is_empty() {
+            check_roles(&messages)?;
+        }
+        if !messages.is_empty() {
+            check_question(&messages, &mut errors);
+        }
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid_fields(errors));
+    }
+    let dynamic = match body.use_dynamic_context {
+        Some(dynamic) => dynamic,
+        None => dynamic_by_header(state, headers)?,
+    };
     let key = match body.idempotency_key {
         Some(key) => Some(key),
         None => idempotency_key(headers)?,
     };
-    let history = messages.into_iter();
     Ok(ChatRequest {
         conversation: body.conversation_id,
-        message,
-        client_history: history
-            .map(|message| ChatMessage { role: message.role.as_str().into(), content: message.content })
-            .collect(),
+        messages,
         idempotency_key: key,
         provider: body.provider,
         model: body.model,
         max_tokens: body.max_tokens,
         temperature: body.temperature,
+        options,
         include_history: body.include_history.unwrap_or(true),
         use_dynamic: dynamic,
-        context_tokens,
+        context_tokens: body.max_context_tokens,
+        max_context_tokens: state.context.chat_limits().prompt_tokens_of(caller.role),
     })
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+/// A conversation stores the question, so there must be one.
+pub(in crate::http) fn check_question(messages: &[ChatMessage], errors: &mut Vec<FieldError>) {
+    match messages.iter().rposition(|message| message.role() == "user") {
+        None => errors.push(FieldError::new("messages".to_owned(), "must contain a message with role user")),
+        Some(at) if messages[at].text().trim().is_empty() && !messages[at].has_attachments() => {
+            errors.push(FieldError::new(format!("messages[{at}].content"), "must not be empty"));
+        }
+        Some(_) => {}
+    }
+}
+
+/// The header `x-use-dynamic-context`, or the default.
+pub(in crate::http) fn dynamic_by_header(state: &HttpState, headers: &HeaderMap) -> Result<bool, ApiError> {
+    let Some(value) = headers.get(USE_DYNAMIC_HEADER) else { return Ok(state.context.uses_dynamic()) };
+    match value.to_str().map(str::trim) {
+        Ok("true" | "1") => Ok(true),
+        Ok("false" | "0") => Ok(false),
+        _ => Err(ApiError::invalid("x-use-dynamic-context", "must be true or false")),
+    }
+}
+
+pub(in crate::http) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(None) };
     let key =
         value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()));
@@ -200,26 +347,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 fn event_values(events: ChatEvents) -> impl Stream<Item = Value> + Send {
-    stream::unfold(events, |mut events| async move {
-        let event: ChatEvent = events.recv().await?;
-        Some((json!(event), events))
-    })
+    let events = stream::unfold(events, |mut events| async move { Some((events.recv().await?, events)) });
+    events.filter_map(async |event| StreamEvent::new(event).map(|event| json!(event)))
 }
 
 /// Events that replay a stored answer.
-fn replay_events(answer: Answer, metadata: Metadata) -> [Value; 3] {
-    let context = ChatEvent::Context {
+fn replay_events(answer: Answer) -> [Value; 3] {
+    let context = StreamEvent::Context {
         engine: answer.engine,
+        metadata: answer.context_stats.metadata.clone(),
         stats: Some(answer.context_stats.clone()),
-        metadata,
         message_id: answer.message_id,
     };
-    let delta = ChatEvent::Delta { content: answer.content.clone() };
-    [json!(context), json!(delta), json!(ChatEvent::Done(Box::new(answer)))]
+    let delta = StreamEvent::Delta { content: answer.content.clone(), tool_calls: answer.tool_calls.clone() };
+    [json!(context), json!(delta), json!(StreamEvent::Done(Box::new(answer)))]
 }
 
 /// Sends each event in one `data:` line, and `[DONE]` at the end.
-fn sse_response(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
+pub(in crate::http) fn sse_response(events: impl Stream<Item = Value> + Send + 'static) -> impl IntoResponse {
     let data = events.map(|event| event.to_string()).chain(stream::iter(["[DONE]".to_owned()]));
     let events = data.map(|data| Ok::<_, Infallible>(sse::Event::default().data(data)));
     // Keeps proxies from buffering the stream.

@@ -43,7 +43,7 @@ impl FromRequestParts<HttpState> for ContextUser {
 
 /// Authorizes the caller to act for `user_id` and counts the request against `class`, except for the service
 /// role.
-pub(super) fn authorize_and_count(
+pub(in crate::http) fn authorize_and_count(
     state: &HttpState,
     caller: Principal,
     user_id: Option<UserId>,

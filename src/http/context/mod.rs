@@ -1,7 +1,7 @@
 //! Routes of the context engine, under `/api/v1`.
 
-mod chat;
-mod context_user;
+pub(super) mod chat;
+pub(super) mod context_user;
 mod health;
 mod invalidate;
 mod presence;
@@ -19,11 +19,12 @@ use serde::Serialize;
 use super::{HttpState, body::BodyLimit};
 
 /// Maximum size of a chat body in bytes.
-const MAX_CHAT_BODY_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_CHAT_BODY_BYTES: usize = 1024 * 1024;
 
 /// Routes with a longer timeout: a model writes its whole answer, a warm-up or roll-up processes all data of
 /// a user.
-pub const SLOW_ROUTES: [(&str, Duration); 3] = [
+pub const SLOW_ROUTES: [(&str, Duration); 4] = [
+    ("/v1/chat/completions", Duration::from_secs(300)),
     ("/api/v1/ai/chat", Duration::from_secs(300)),
     ("/api/v1/context/warmup/{user_id}", Duration::from_secs(60)),
     ("/api/v1/context/rollup/{user_id}", Duration::from_secs(120)),

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     context::{
-        assemble::{ChatMessage, Detected, PromptOptions, Section},
+        assemble::{Detected, PromptOptions, Section},
         budget::{self, Depth, Layer},
+        message::ChatMessage,
     },
     limits::LimitClass,
     model::{ConversationId, UserId},
@@ -46,7 +47,7 @@ pub(super) struct PromptQuery {
 struct PromptEnvelope<'a> {
     success: bool,
     data: PromptData<'a>,
-    metadata: PromptMetadata,
+    metadata: PromptMetadata<'a>,
     timestamp: Timestamp,
 }
 
@@ -85,10 +86,10 @@ struct BudgetData {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PromptMetadata {
+struct PromptMetadata<'a> {
     assembly_time_ms: f64,
     cache_hit_rate: f64,
-    bundles_used: usize,
+    bundles_used: &'a [String],
     bundles_wanted: usize,
     bundles_ready: usize,
 }
@@ -110,13 +111,15 @@ pub(super) async fn show_prompt(
             format!("must have at most {MAX_MESSAGE_CHARS} characters"),
         ));
     }
+    let client_messages = &[ChatMessage::new("user", message.as_str())];
     let options = PromptOptions {
         message: &message,
+        client_messages,
         max_tokens: tokens,
         with_history: query.include_history.unwrap_or(true),
     };
     let started = Instant::now();
-    let prompt = state.context.assemble(&caller, user, conversation_id, options).await?;
+    let prompt = state.context.assemble(&caller, user, Some(conversation_id), options).await?;
     let elapsed = (started.elapsed().as_secs_f64() * 100_000.0).round() / 100.0;
     let layers = prompt.budget.0.iter().map(|allotment| {
         let sections: Vec<_> = prompt.sections.iter().filter(|it| it.layer == allotment.layer).collect();
@@ -145,7 +148,7 @@ pub(super) async fn show_prompt(
     let metadata = PromptMetadata {
         assembly_time_ms: elapsed,
         cache_hit_rate: prompt.hit_rate(),
-        bundles_used: prompt.used,
+        bundles_used: &prompt.used,
         bundles_wanted: prompt.wanted,
         bundles_ready: prompt.ready,
     };

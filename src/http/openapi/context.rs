@@ -41,10 +41,7 @@ fn signals() -> Shape {
 }
 
 fn chat() -> Shape {
-    let message = Shape::Object(vec![
-        field("role", Shape::string_enum(&["user", "assistant", "system"]), "Who says it."),
-        field("content", Shape::text(), "What."),
-    ]);
+    let message = Shape::any_object();
     Shape::Object(vec![
         field("messages", Shape::list_of(message, 1, 500), "The last of the user's is what was typed."),
         field("conversationId", conversation_id(), "Where."),

@@ -58,6 +58,7 @@ fn section() -> Shape {
         field("tokens", Shape::count(), "The text's tokens."),
         field("reason", Shape::text(), "Why it is here, or is not."),
         optional("readiness", ready, "Of a bundle, whether it was ready."),
+        optional("bundle", Shape::text(), "Name of the bundle."),
         optional("bundleId", Shape::uuid(), "Of a bundle, its row."),
         field("cut", Shape::flag(), "Whether it is only the beginning."),
     ])
@@ -82,10 +83,7 @@ fn layer() -> Shape {
 }
 
 fn chat_message() -> Shape {
-    Shape::Object(vec![
-        field("role", Shape::string_enum(&["system", "user", "assistant"]), "Who."),
-        field("content", Shape::text(), "What."),
-    ])
+    Shape::any_object()
 }
 
 fn detected() -> Shape {
@@ -98,12 +96,16 @@ fn detected() -> Shape {
     ])
 }
 
-fn metadata(further: Vec<Field>) -> Shape {
-    let mut fields = vec![
+fn metadata_fields() -> Vec<Field> {
+    vec![
         field("assemblyTimeMs", number(), "Milliseconds."),
         field("cacheHitRate", number(), "Bundles that were ready and fresh over bundles wanted."),
-        field("bundlesUsed", Shape::count(), "Bundles in the prompt."),
-    ];
+        field("bundlesUsed", Shape::list(Shape::text()), "Bundles in the prompt."),
+    ]
+}
+
+fn metadata(further: Vec<Field>) -> Shape {
+    let mut fields = metadata_fields();
     fields.extend(further);
     Shape::Object(fields)
 }
@@ -157,7 +159,7 @@ pub(super) fn prompt_example() -> Value {
             "budget": { "tokens": 12_000, "given": 400, "used": 4 },
         },
         "metadata": {
-            "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": 1, "bundlesWanted": 1, "bundlesReady": 1,
+            "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": ["global_prefs"], "bundlesWanted": 1, "bundlesReady": 1,
         },
     })
 }
@@ -177,7 +179,11 @@ pub(super) fn chat_event() -> Shape {
         field("metadata", metadata(Vec::new()), "How it came about."),
         field("messageId", Shape::uuid(), "The answer's row."),
     ];
-    let delta = vec![kind("delta", "More of the answer."), field("content", Shape::text(), "The text.")];
+    let delta = vec![
+        kind("delta", "More of the answer."),
+        optional("content", Shape::text(), "The text."),
+        optional("toolCalls", Shape::list(Shape::any_object()), "Parts of tool calls."),
+    ];
     let mut done = vec![kind("done", "The whole, once it is saved.")];
     done.extend(reply_fields());
     let error = vec![
@@ -201,6 +207,12 @@ fn reply_fields() -> Vec<Field> {
     ]);
     vec![
         field("content", Shape::text(), "What the model says."),
+        optional(
+            "toolCalls",
+            Shape::list(Shape::any_object()),
+            "Calls of tools, in the format of OpenAI\'s API.",
+        ),
+        optional("finishReason", Shape::text(), "Why the answer ends, as the provider reports it."),
         field("model", Shape::text(), "Which model."),
         field("usage", Shape::Object(usage), "What it cost."),
         field("engine", Shape::text(), "Who assembled."),
@@ -212,14 +224,15 @@ fn reply_fields() -> Vec<Field> {
 }
 
 fn statistics() -> Shape {
-    let mut statistics = counts(&[
+    let mut statistics = metadata_fields();
+    statistics.extend(counts(&[
         ("tokens", "The prompt's tokens."),
         ("maxTokens", "What they may be."),
         ("historyMessages", "Messages of the conversation."),
         ("bundlesWanted", "Bundles wanted."),
         ("bundlesReady", "Those ready and fresh."),
         ("bundlesCompiled", "Those that were compiled for this."),
-    ]);
+    ]));
     let by_layer = Shape::Plain(json!({ "type": "object", "additionalProperties": { "type": "integer" } }));
     statistics.extend([
         field("topics", Shape::list(Shape::text()), "The topics that the message is about."),
@@ -238,11 +251,12 @@ pub(super) fn chat_example() -> Value {
             "content": "Hello, Alice.", "model": "echo", "engine": "dynamic",
             "usage": { "totalTokens": 12, "promptTokens": 8, "completionTokens": 4 },
             "contextStats": {
+                "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": [],
                 "tokens": 8, "maxTokens": 12_000, "historyMessages": 0, "bundlesWanted": 0, "bundlesReady": 0,
                 "bundlesCompiled": 0, "topics": [], "entities": [], "layers": { "L0": 8 },
             },
             "messageId": "d0000000-0000-4000-8000-000000000001",
         },
-        "metadata": { "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": 0 },
+        "metadata": { "assemblyTimeMs": 1.5, "cacheHitRate": 1.0, "bundlesUsed": [] },
     })
 }

@@ -14,6 +14,7 @@ mod context;
 mod context_shapes;
 mod conversations;
 mod errors;
+mod openai;
 mod operation;
 mod people;
 mod presence;
@@ -54,6 +55,7 @@ pub fn operations() -> Vec<Operation> {
         relations::operations(),
         conversations::operations(),
         context::operations(),
+        openai::operations(),
         sockets::operations(),
         realtime::operations(),
         system::operations(),

@@ -21,13 +21,14 @@ answer carries `x-request-id`. Names of fields may be written in camelCase in re
 not know are ignored.\n\nThe sockets are described in [`/asyncapi.json`](asyncapi.json).";
 
 /// The chapters, in order.
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("Presence", "One's own status and devices."),
     ("People", "Looking at others."),
     ("Sharing", "Who may see whom, and what; what is kept, and its erasure."),
     ("Relations", "Contacts and blocks."),
     ("Conversations", "Conversations and typing in them."),
     ("Context", "The context engine: what a model is told, ready before it is asked."),
+    ("OpenAI-compatible API", "Chat completions and models in the format of OpenAI's API."),
     ("Sockets", "Where sockets open; what they say is in `/asyncapi.json`."),
     ("Realtime", "Channels: broadcast and presence over HTTP."),
     ("System", "The server itself."),
