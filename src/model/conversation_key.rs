@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn the_form_makes_no_difference_in_comparisons() {
-        let [number, text] =
-            [json!(42), json!("42")].map(|value| ConversationKey::from_json(&value).expect("typed").expect("valid"));
+        let [number, text] = [json!(42), json!("42")]
+            .map(|value| ConversationKey::from_json(&value).expect("typed").expect("valid"));
         assert_eq!(number, text);
         assert_eq!(ConversationKey::stored("42", None), text);
         assert_eq!(serde_json::to_value(ConversationKey::stored("x", Some(true))).expect("serializes"), "x");
@@ -147,7 +147,14 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_ids_are_rejected() {
-        for value in [json!(""), json!("a\nb"), json!("\u{0}"), json!("x".repeat(MAX_CHARS + 1)), json!(1.5), json!(u64::MAX)] {
+        for value in [
+            json!(""),
+            json!("a\nb"),
+            json!("\u{0}"),
+            json!("x".repeat(MAX_CHARS + 1)),
+            json!(1.5),
+            json!(u64::MAX),
+        ] {
             assert!(ConversationKey::from_json(&value).expect("has a type of IDs").is_err(), "{value}");
         }
         for value in [json!(null), json!(true), json!([1]), json!({})] {

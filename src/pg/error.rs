@@ -37,7 +37,8 @@ impl PgError {
     #[must_use]
     pub fn invalid_value(&self, field: &str) -> Option<&str> {
         let Self::Failed(error) = self else { return None };
-        let error = error.as_db_error().filter(|error| *error.code() == SqlState::INVALID_TEXT_REPRESENTATION)?;
+        let error =
+            error.as_db_error().filter(|error| *error.code() == SqlState::INVALID_TEXT_REPRESENTATION)?;
         error.message().strip_prefix(field)?.strip_prefix(": ")
     }
 

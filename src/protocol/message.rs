@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::WireError;
 use crate::model::{
-    ConversationId, ConversationKey, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId, Presence, Status,
-    TypingState, UserId,
+    ConversationId, ConversationKey, CustomEvent, DeviceContext, DeviceId, LocalTime, NotebookId, PersonaId,
+    Presence, Status, TypingState, UserId,
 };
 
 /// A message of the server.

@@ -79,7 +79,9 @@ pub fn encode_into(message: &ServerMessage, out: &mut Vec<u8>) -> Option<FrameKi
         ServerMessage::Presence(presence) => {
             ServerFrame::PresenceUpdate { data: PresenceJson::from(&**presence) }
         }
-        ServerMessage::Typing(state) => ServerFrame::TypingUpdate { data: TypingPayload::from(state.clone()) },
+        ServerMessage::Typing(state) => {
+            ServerFrame::TypingUpdate { data: TypingPayload::from(state.clone()) }
+        }
         ServerMessage::Custom(event) => ServerFrame::Broadcast { data: event },
         ServerMessage::Error(error) => ServerFrame::Error(error),
         ServerMessage::Connected(_)

@@ -184,14 +184,16 @@ impl Application {
         let ids = [("a", a.id), ("b", b.id), ("g", group)];
         db.execute("truncate rollcall_internal.visibility_log", &[]).await;
         assert!(!Self::sees(&node, &a, &b).await);
-        for (statement, visible) in [
-            (self.relate, true),
-            (self.change, false),
-            (self.restore, true),
-            (self.unrelate, false),
-        ] {
+        for (statement, visible) in
+            [(self.relate, true), (self.change, false), (self.restore, true), (self.unrelate, false)]
+        {
             db.execute(statement, &ids).await;
-            socket.wait_until(statement, |socket| if visible { socket.shows_online(b.id) } else { socket.hides(b.id) }).await;
+            socket
+                .wait_until(
+                    statement,
+                    |socket| if visible { socket.shows_online(b.id) } else { socket.hides(b.id) },
+                )
+                .await;
             assert_eq!(Self::sees(&node, &a, &b).await, visible, "{statement}");
         }
         // Only the users concerned are asked again.
@@ -233,7 +235,9 @@ impl Application {
         for given in (self.conversations)() {
             for is_typing in [true, false] {
                 typist
-                    .send_message(json!({"type": "typing", "data": {"conversation_id": given, "is_typing": is_typing}}))
+                    .send_message(
+                        json!({"type": "typing", "data": {"conversation_id": given, "is_typing": is_typing}}),
+                    )
                     .await;
                 let frame = socket.find_message("typing", |frame| frame["type"] == "typing_update").await;
                 let expected = json!({"user_id": b.id, "conversation_id": given, "is_typing": is_typing});
@@ -254,20 +258,28 @@ impl Application {
         // Who is no participant any more is told that it stopped, and may neither see nor type.
         db.execute(self.leave, &ids).await;
         let frame = socket.find_message("the end of typing", |frame| frame["type"] == "typing_update").await;
-        assert_eq!(frame["data"], json!({"user_id": b.id, "conversation_id": conversation, "is_typing": false}));
+        assert_eq!(
+            frame["data"],
+            json!({"user_id": b.id, "conversation_id": conversation, "is_typing": false})
+        );
         node.post(&a, &path, json!({"is_typing": true})).await.expect_error(404, "NOT_FOUND");
         node.get(&a, &path).await.expect_error(404, "NOT_FOUND");
 
         if let Some(invalid) = self.invalid_conversation {
             let path = format!("/api/conversations/{invalid}/typing");
             for is_typing in [true, false] {
-                node.post(&b, &path, json!({"is_typing": is_typing})).await.expect_error(400, "INVALID_REQUEST");
+                node.post(&b, &path, json!({"is_typing": is_typing}))
+                    .await
+                    .expect_error(400, "INVALID_REQUEST");
             }
             node.get(&b, &path).await.expect_error(400, "INVALID_REQUEST");
             let message = json!({"type": "typing", "data": {"conversation_id": invalid, "is_typing": true}});
             typist.send_message(message).await;
             let error = typist.find_message("an error", |frame| frame["type"] == "error").await;
-            assert_eq!((&error["code"], &error["details"][0]["field"]), (&json!("INVALID_REQUEST"), &json!("conversation_id")));
+            assert_eq!(
+                (&error["code"], &error["details"][0]["field"]),
+                (&json!("INVALID_REQUEST"), &json!("data.conversation_id"))
+            );
         }
     }
 }
@@ -330,7 +342,11 @@ async fn a_block_in_a_table_of_the_application_hides_both_sides(db: Arc<TestData
     db.add_contact(&a, &b).await;
     db.add_contact(&a, &c).await;
     // Also where a policy reads blocks row by row.
-    db.execute("insert into rollcall.presence_settings (user_id, visibility) values ($b, 'everyone')", &[("b", b.id)]).await;
+    db.execute(
+        "insert into rollcall.presence_settings (user_id, visibility) values ($b, 'everyone')",
+        &[("b", b.id)],
+    )
+    .await;
     let mut sockets = Vec::new();
     for user in [&a, &b, &c] {
         db.set_status(user, "online").await;
@@ -350,7 +366,11 @@ async fn a_block_in_a_table_of_the_application_hides_both_sides(db: Arc<TestData
         db.execute(statement, &ids).await;
         of_a.wait_until(statement, |socket| socket.hides(b.id) == hidden).await;
         of_b.wait_until(statement, |socket| socket.hides(a.id) == hidden).await;
-        node.get(&a, &format!("/api/presence/users/{}", b.id)).await.expect_status(if hidden { 404 } else { 200 });
+        node.get(&a, &format!("/api/presence/users/{}", b.id)).await.expect_status(if hidden {
+            404
+        } else {
+            200
+        });
     }
     of_c.expect_no_message(Duration::from_millis(100)).await;
 }
@@ -372,7 +392,12 @@ async fn routes_that_manage_a_relation_of_the_application_name_its_table(db: Arc
         ("GET", "/api/conversations".to_owned(), json!({}), "public.room_members"),
         ("POST", "/api/conversations".to_owned(), json!({"participant_ids": [b.id]}), "public.room_members"),
         ("POST", format!("/api/conversations/{id}/participants/{}", b.id), json!({}), "public.room_members"),
-        ("DELETE", format!("/api/conversations/{id}/participants/{}", b.id), json!({}), "public.room_members"),
+        (
+            "DELETE",
+            format!("/api/conversations/{id}/participants/{}", b.id),
+            json!({}),
+            "public.room_members",
+        ),
     ];
     for (method, path, body, table) in &requests {
         let response = match *method {
@@ -381,10 +406,17 @@ async fn routes_that_manage_a_relation_of_the_application_name_its_table(db: Arc
             _ => node.delete(&a, path).await,
         };
         let error = response.expect_error(409, "CONFLICT");
-        assert!(error["message"].as_str().is_some_and(|message| message.contains(table)), "{method} {path}: {error}");
+        assert!(
+            error["message"].as_str().is_some_and(|message| message.contains(table)),
+            "{method} {path}: {error}"
+        );
     }
     // The built-in tables are in use again at once.
-    db.execute("select rollcall.use_built_in('blocks'); drop table public.friendships, public.room_members", &[]).await;
+    db.execute(
+        "select rollcall.use_built_in('blocks'); drop table public.friendships, public.room_members",
+        &[],
+    )
+    .await;
     for (method, path, body, _) in requests {
         let response = match method {
             "GET" => node.get(&a, &path).await,
@@ -415,10 +447,16 @@ async fn a_dropped_table_is_not_used_any_more(db: Arc<TestDatabase>) {
     socket.wait_until("built-in contacts", |socket| socket.shows_online(b.id)).await;
 
     // A renamed table stays in use.
-    db.execute("alter table public.room_members rename to members; alter table public.members set schema rollcall", &[])
-        .await;
-    db.execute("alter table rollcall.members set schema public; alter table public.members rename profile_id to who", &[])
-        .await;
+    db.execute(
+        "alter table public.room_members rename to members; alter table public.members set schema rollcall",
+        &[],
+    )
+    .await;
+    db.execute(
+        "alter table rollcall.members set schema public; alter table public.members rename profile_id to who",
+        &[],
+    )
+    .await;
     let source = "select source from rollcall.used_tables where relation = 'participants'";
     assert_eq!(db.query_row(source, &[]).await.get::<_, String>(0), "public.members");
 }
@@ -438,7 +476,8 @@ async fn another_declaration_replaces_the_first(db: Arc<TestDatabase>) {
     socket.wait_until("another table", |socket| socket.hides(b.id)).await;
     db.execute("insert into public.pals values ($a, $b)", &ids).await;
     socket.wait_until("related in it", |socket| socket.shows_online(b.id)).await;
-    let triggers = "select count(*) from pg_trigger where tgrelid = 'public.friendships'::regclass and not tgisinternal";
+    let triggers =
+        "select count(*) from pg_trigger where tgrelid = 'public.friendships'::regclass and not tgisinternal";
     assert_eq!(db.query_row(triggers, &[]).await.get::<_, i64>(0), 0);
     db.execute("select rollcall.use_built_in('contacts')", &[]).await;
     socket.wait_until("the built-in table", |socket| socket.hides(b.id)).await;
@@ -447,7 +486,10 @@ async fn another_declaration_replaces_the_first(db: Arc<TestDatabase>) {
 
 /// Declarations that cannot be used, with a part of the message.
 const REFUSED: &[(&str, &str)] = &[
-    ("'friends', 'public.t', 'u', 'v'", "relation: must be one of contacts, blocks, team_members, participants"),
+    (
+        "'friends', 'public.t', 'u', 'v'",
+        "relation: must be one of contacts, blocks, team_members, participants",
+    ),
     ("null, 'public.t', 'u', 'v'", "relation: must be one of"),
     ("'contacts', null, 'u', 'v'", "source: must be a table"),
     ("'contacts', 'public.missing', 'u', 'v'", "does not exist"),
@@ -464,9 +506,15 @@ const REFUSED: &[(&str, &str)] = &[
     ("'contacts', 'public.t', 'u', 'u'", "must differ"),
     ("'contacts', 'public.t', 'u', 'g'", "of type uuid, or text"),
     ("'participants', 'public.t', 'u', group_column => 'j'", "of type uuid, bigint or text"),
-    ("'contacts', 'public.t', 'u', 'v', condition => 'g'", "condition: argument of WHERE must be type boolean"),
+    (
+        "'contacts', 'public.t', 'u', 'v', condition => 'g'",
+        "condition: argument of WHERE must be type boolean",
+    ),
     ("'contacts', 'public.t', 'u', 'v', condition => 'g = = 1'", "condition: syntax error"),
-    ("'contacts', 'public.t', 'u', 'v', condition => 'missing = 1'", "condition: column \"missing\" does not exist"),
+    (
+        "'contacts', 'public.t', 'u', 'v', condition => 'missing = 1'",
+        "condition: column \"missing\" does not exist",
+    ),
     ("'contacts', 'public.t', 'u', 'v', condition => 'count(*) > 1'", "condition: aggregate"),
     ("'contacts', 'public.t', 'u', 'v', condition => 'g = ''x'''", "condition: invalid input syntax"),
 ];
@@ -482,14 +530,20 @@ async fn a_declaration_that_cannot_be_used_is_refused(db: Arc<TestDatabase>) {
     for (arguments, expected) in REFUSED {
         let error = client.batch_execute(&format!("select rollcall.use_table({arguments})")).await;
         let error = error.expect_err(arguments);
-        let message = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+        let message =
+            error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
         assert!(message.contains(expected), "{arguments}: {message}");
     }
     // API roles may not declare tables: the condition would run with the rights of the owner.
     for role in ["anon", "authenticated", "service_role"] {
-        let statement = format!("begin; set local role {role}; select rollcall.use_table('contacts', 'public.t', 'u', 'v')");
+        let statement = format!(
+            "begin; set local role {role}; select rollcall.use_table('contacts', 'public.t', 'u', 'v')"
+        );
         let error = client.batch_execute(&statement).await.expect_err("is refused");
-        assert!(error.as_db_error().is_some_and(|error| error.message().contains("permission denied")), "{error:?}");
+        assert!(
+            error.as_db_error().is_some_and(|error| error.message().contains("permission denied")),
+            "{error:?}"
+        );
         client.batch_execute("rollback").await.expect("rolls back");
     }
     let used = "select count(*) from rollcall.used_tables where not built_in";

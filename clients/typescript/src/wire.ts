@@ -57,7 +57,7 @@ export type ServerFrame =
 export type ClientFrame =
   | { type: "status"; data: StatusUpdate }
   | { type: "heartbeat"; data: { active: boolean } }
-  | { type: "typing"; data: { conversation_id: string; is_typing: boolean } }
+  | { type: "typing"; data: { conversation_id: ConversationId; is_typing: boolean } }
   | { type: "subscribe"; data: { user_ids: string[] } }
   | { type: "auth"; token: string };
 

@@ -32,7 +32,12 @@ pub(super) fn operations() -> Vec<Operation> {
     };
     let typing = |operation: Operation| {
         operation
-            .path_parameter("conversation_id", typing_conversation_in_path(), "ID of the conversation.", HARBOUR)
+            .path_parameter(
+                "conversation_id",
+                typing_conversation_in_path(),
+                "ID of the conversation.",
+                HARBOUR,
+            )
             .errors(&[404])
     };
     Operation::with_tag(

@@ -34,12 +34,15 @@ pub(super) fn operations() -> Vec<Operation> {
     Operation::with_tag(
         "Relations",
         vec![
-            read("/api/contacts", "contacts", "List contacts and requests").user_id_parameter().errors(&[409]).response(
-                200,
-                "Both ways, oldest first.",
-                Shape::list(contact()),
-                json!([example(FRANK, "accepted", Some("2026-11-20T10:00:00.000Z"))]),
-            ),
+            read("/api/contacts", "contacts", "List contacts and requests")
+                .user_id_parameter()
+                .errors(&[409])
+                .response(
+                    200,
+                    "Both ways, oldest first.",
+                    Shape::list(contact()),
+                    json!([example(FRANK, "accepted", Some("2026-11-20T10:00:00.000Z"))]),
+                ),
             post("/api/contacts", "askForContact", "Ask for a contact")
                 .description("Asking somebody who has asked before accepts; asking again changes nothing.")
                 .user_id_parameter()
@@ -64,12 +67,15 @@ pub(super) fn operations() -> Vec<Operation> {
             by_id(delete("/api/contacts/{user_id}", "removeContact", "End a contact"), FRANK)
                 .description("Or decline a request, or take one back.")
                 .response(200, "Ended.", Shape::success(), json!({ "success": true })),
-            read("/api/blocks", "blocks", "List whom one blocks").user_id_parameter().errors(&[409]).response(
-                200,
-                "Oldest first.",
-                Shape::list(block()),
-                json!([{ "user_id": ERIN, "created_at": "2026-11-20T09:00:00.000Z" }]),
-            ),
+            read("/api/blocks", "blocks", "List whom one blocks")
+                .user_id_parameter()
+                .errors(&[409])
+                .response(
+                    200,
+                    "Oldest first.",
+                    Shape::list(block()),
+                    json!([{ "user_id": ERIN, "created_at": "2026-11-20T09:00:00.000Z" }]),
+                ),
             post("/api/blocks", "block", "Block a user")
                 .description("Neither sees the other from then on, whatever else is allowed.")
                 .user_id_parameter()

@@ -257,7 +257,10 @@ pub async fn read_snapshot(
                 .push(Invalidation { viewers: row.get("viewers"), subjects: row.get("subjects") }),
             "typing" => snapshot.typing.push(TypingRecord {
                 typing_user: TypingUser {
-                    conversation_id: ConversationKey::stored(row.get("conversation_id"), row.get("id_is_number")),
+                    conversation_id: ConversationKey::stored(
+                        row.get("conversation_id"),
+                        row.get("id_is_number"),
+                    ),
                     user_id: row.get("user_id"),
                 },
                 participants: row.get("viewers"),

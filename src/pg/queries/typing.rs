@@ -18,7 +18,13 @@ pub async fn start(
     caller: &Principal,
     conversation: &ConversationKey,
 ) -> Result<(), PgError> {
-    database.write_as(caller, include_str!("../../../sql/typing/start.sql"), &[&conversation.as_str(), &conversation.is_number()]).await?;
+    database
+        .write_as(
+            caller,
+            include_str!("../../../sql/typing/start.sql"),
+            &[&conversation.as_str(), &conversation.is_number()],
+        )
+        .await?;
     Ok(())
 }
 
@@ -32,8 +38,9 @@ pub async fn stop(
     caller: &Principal,
     conversation: &ConversationKey,
 ) -> Result<bool, PgError> {
-    let rows =
-        database.write_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation.as_str()]).await?;
+    let rows = database
+        .write_as(caller, include_str!("../../../sql/typing/stop.sql"), &[&conversation.as_str()])
+        .await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
@@ -48,8 +55,9 @@ pub async fn list(
     caller: &Principal,
     conversation: &ConversationKey,
 ) -> Result<Option<Vec<(UserId, Timestamp)>>, PgError> {
-    let rows =
-        database.query_as(caller, include_str!("../../../sql/typing/list.sql"), &[&conversation.as_str()]).await?;
+    let rows = database
+        .query_as(caller, include_str!("../../../sql/typing/list.sql"), &[&conversation.as_str()])
+        .await?;
     if rows.is_empty() {
         return Ok(None);
     }

@@ -260,7 +260,8 @@ impl VisibilityTask {
         self.pass += 1;
         if !self.in_flight.is_empty() {
             self.recent_users.extend(users.iter().map(|user| (self.pass, *user)));
-            self.recent_typing.extend(typing_users.iter().map(|typing_user| (self.pass, typing_user.clone())));
+            self.recent_typing
+                .extend(typing_users.iter().map(|typing_user| (self.pass, typing_user.clone())));
         }
         let mut watched: Vec<UserId> =
             users.into_iter().filter(|user| self.graph.is_watched(*user)).collect();
